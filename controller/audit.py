@@ -1,0 +1,71 @@
+"""What a caller can see of OS calls, and change: the OSCall record, interceptors and their verdicts."""
+
+import enum
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import attrs
+
+
+class Decision(enum.StrEnum):
+    """Who decided a call."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    ANSWERED = "answered"
+    UNKNOWN = "unknown"
+
+
+@attrs.define(slots=True)
+class OSCall:
+    """One OS call as a caller sees it.
+
+    arguments: by the names of the man page; what the guest's memory held comes as bytes, addresses as int.
+    result: the value returned (>= 0 or -errno); None before the call was decided.
+    duration_ns: from the request to its answer, in nanoseconds of host time, waits included.
+    """
+
+    name: str
+    number: int
+    family: str
+    arguments: dict[str, Any]
+    thread: int
+    decision: Decision = Decision.ALLOWED
+    result: int | None = None
+    errno: str | None = None
+    reason: str | None = None
+    duration_ns: int = 0
+
+
+@attrs.frozen(slots=True)
+class Deny:
+    """An interceptor's refusal: the guest sees `errno`, the caller `reason`."""
+
+    errno: int
+    reason: str = "denied by an interceptor"
+
+
+@attrs.frozen(slots=True)
+class Answer:
+    """An interceptor's own answer: policy and handler are skipped.
+
+    value: what the call returns (>= 0 or -errno). writes: (guest address, bytes) pairs to store.
+    """
+
+    value: int
+    writes: tuple[tuple[int, bytes], ...] = ()
+
+
+#: Sees each call before it is decided: None lets it go on. It may change nothing of the record.
+Interceptor: TypeAlias = Callable[[OSCall], Deny | Answer | None]
+#: Receives each call after it was decided.
+Audit: TypeAlias = Callable[[OSCall], None]
+
+
+@attrs.frozen(slots=True)
+class Denial:
+    """A call that policy refused: its name, the errno's name that the guest saw, and why; how often it happened."""
+
+    call: str
+    errno: str
+    reason: str

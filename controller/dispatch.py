@@ -1,0 +1,320 @@
+"""From a request to its answer: the table of OS calls, their decoders, and the one function that every call passes.
+
+A handler is a function decorated with `@oscall(number)` in `oscalls/`; its annotations (see `roles`) say what it
+takes. `Dispatcher.execute` decides in this order: interceptors, then policy and limits, then the handler; it turns an
+OSError into -errno, records denials, and tells the audit. Nothing else in the controller does any of that.
+"""
+
+import errno
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
+from proxybox.controller.protocol import ABSENT, FAULT, MEMORY, REGISTERS, TOO_LONG
+from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
+
+if TYPE_CHECKING:
+    from proxybox.controller.world import GuestThread, World
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+Invoke: TypeAlias = Callable[["World", bytes], Reply]
+
+_NUMBER = struct.Struct("<4xI")
+_U32 = struct.Struct("<I")
+#: Call numbers at and above this are unknown on x86-64.
+NUMBERS = 512
+
+
+class Row:
+    """One OS call: its name, its handler, and how to call it with a request."""
+
+    __slots__ = ("family", "handler", "invoke", "name", "number", "parameters")
+
+    def __init__(self, number: int, name: str, family: str, handler: Callable[..., Reply]) -> None:
+        self.number = number
+        self.name = name
+        self.family = family
+        self.handler = handler
+        self.parameters = _parameters(handler)
+        self.invoke: Invoke = self._compile_first
+
+    def _compile_first(self, world: "World", frame: bytes) -> Reply:
+        """Decoders are compiled when a call is first made: a run uses about sixty of three hundred."""
+        self.invoke = compile_invoke(self.handler, self.parameters)
+        return self.invoke(world, frame)
+
+    def arguments(self, frame: bytes) -> dict[str, Any]:
+        """The decoded arguments by name, for audit and interceptors."""
+        probe = compile_invoke(lambda _, *values: values, self.parameters)  # type: ignore[arg-type]
+        values: Any = probe(None, frame)  # type: ignore[arg-type]
+        return dict(zip((name for name, _ in self.parameters), values, strict=True))
+
+
+TABLE: dict[int, Row] = {}
+
+
+def oscall(number: int, name: str = "") -> Callable[[Handler], Handler]:
+    """Enters a handler in the table under its x86-64 call number."""
+
+    def enter(handler: Handler) -> Handler:
+        if number in TABLE:
+            raise ValueError(f"call {number} has two handlers: {TABLE[number].name}, {handler.__name__}")
+        family = handler.__module__.rpartition(".")[2]
+        TABLE[number] = Row(number, name or handler.__name__.rstrip("_"), family, handler)
+        return handler
+
+    return enter
+
+
+def _parameters(handler: Callable[..., Any]) -> list[tuple[str, Scalar | Memory]]:
+    roles: list[tuple[str, Scalar | Memory]] = []
+    annotations = handler.__annotations__
+    for name in handler.__code__.co_varnames[1 : handler.__code__.co_argcount]:
+        metadata = getattr(annotations[name], "__metadata__", ())
+        role = next((item for item in metadata if isinstance(item, Scalar | Memory)), None)
+        if role is None:
+            raise TypeError(f"{handler.__name__}: argument {name} has no role")
+        roles.append((name, role))
+    if len(roles) > 6:
+        raise TypeError(f"{handler.__name__}: a system call has six arguments at the most")
+    return roles
+
+
+def stub_table() -> bytes:
+    """All rows that read guest memory, in the compact form that the stub is given."""
+    return b"".join(stub_row(number, row.parameters) for number, row in sorted(TABLE.items()))
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Scalar | Memory]]) -> Invoke:
+    """A function that decodes a request and calls the handler: one struct call for all registers, then the memory."""
+    wanted = {role.length for _, role in parameters if isinstance(role, Memory)}
+    codes, registers = "<", []
+    for name, role in parameters:
+        is_register = isinstance(role, Scalar)
+        codes += role.code if isinstance(role, Scalar) else "8x"
+        if is_register:
+            registers.append(name)
+    unpack = struct.Struct(codes).unpack_from
+    memory = [(name, role) for name, role in parameters if isinstance(role, Memory)]
+    if not memory:
+        return lambda world, frame: handler(world, *unpack(frame, REGISTERS))
+    lines = [f"def invoke(world, frame):\n    {', '.join(registers)}{',' if registers else '()'} = unpack(frame, {REGISTERS})"]
+    lines.append(f"    at = {MEMORY}")
+    names: dict[str, Any] = {"unpack": unpack, "handler": handler, "finish": _finish}
+    for name, role in memory:
+        names[f"take_{name}"] = _TAKERS[role.fetch]
+        names[f"role_{name}"] = role
+        count = role.length if role.length in wanted and role.length else "0"
+        lines.append(f"    {name}, at = take_{name}(frame, at, role_{name}, {count})")
+    lines.append("    if at != len(frame): finish()")
+    lines.append(f"    return handler(world, {', '.join(name for name, _ in parameters)})")
+    exec("\n".join(lines), names)  # noqa: S102 - the text is made of our own handlers' argument names
+    return names["invoke"]  # type: ignore[no-any-return]
+
+
+def _finish() -> None:
+    raise GuestMisbehaved("a request is longer than its arguments")
+
+
+def _blob(frame: bytes, at: int, optional: bool) -> tuple[bytes | None, int]:
+    """The next piece of fetched memory and where the one after it begins."""
+    if len(frame) < at + 4:
+        raise GuestMisbehaved("a request is shorter than its arguments")
+    (size,) = _U32.unpack_from(frame, at)
+    at += 4
+    if size >= TOO_LONG:
+        if size == ABSENT and optional:
+            return None, at
+        if size == TOO_LONG:
+            raise OSError(errno.ENAMETOOLONG, "a path of more than 4,095 bytes")
+        raise OSError(errno.EFAULT, "an address that the guest cannot read")
+    end = at + size
+    if end > len(frame):
+        raise GuestMisbehaved("an argument is longer than its request")
+    return frame[at:end], end
+
+
+def _take_string(frame: bytes, at: int, role: Memory, _: int) -> tuple[bytes | None, int]:
+    text, at = _blob(frame, at, role.optional)
+    if text is not None and (len(text) >= role.size or b"\0" in text):
+        raise GuestMisbehaved("a string with a NUL inside or without an end")
+    return text, at
+
+
+def _take_buffer(frame: bytes, at: int, role: Memory, count: int) -> tuple[bytes | None, int]:
+    data, at = _blob(frame, at, role.optional)
+    if data is not None and len(data) != min(max(count, 0) * role.size, MAX_PAYLOAD):
+        raise GuestMisbehaved(f"a buffer of {len(data)} bytes where its length says {count}")
+    return data, at
+
+
+def _take_struct(frame: bytes, at: int, role: Memory, _: int) -> tuple[bytes | None, int]:
+    data, at = _blob(frame, at, True)
+    if data is not None and len(data) != role.size:
+        raise GuestMisbehaved(f"a structure of {len(data)} bytes where {role.size} belong")
+    return data, at
+
+
+def _take_gather(frame: bytes, at: int, role: Memory, _: int) -> tuple[bytes | None, int]:
+    data, at = _blob(frame, at, False)
+    if data is not None and len(data) > MAX_PAYLOAD:
+        raise GuestMisbehaved("more gathered bytes than one call carries")
+    return data, at
+
+
+def _take_bits(frame: bytes, at: int, role: Memory, count: int) -> tuple[bytes | None, int]:
+    data, at = _blob(frame, at, True)
+    if data is not None and len(data) != (min(max(count, 0), 1024) + 63) // 64 * 8:
+        raise GuestMisbehaved("an fd_set of another size than its count says")
+    return data, at
+
+
+_TAKERS = {
+    Fetch.STRING: _take_string,
+    Fetch.BUFFER: _take_buffer,
+    Fetch.STRUCT: _take_struct,
+    Fetch.SOFT: _take_struct,
+    Fetch.GATHER: _take_gather,
+    Fetch.BITS: _take_bits,
+}
+
+
+# --- execution --------------------------------------------------------------------------------------------------------
+
+#: Distinct denials kept for the Result; more are only counted.
+MAX_DENIALS = 256
+
+
+class Dispatcher:
+    """Answers the requests of one box."""
+
+    __slots__ = ("_audit", "_interceptors", "_limit", "_world", "calls", "denials", "unknown")
+
+    def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
+        self._world = world
+        self._interceptors = tuple(interceptors)
+        self._audit = audit
+        self._limit = world.policy.limits.calls or float("inf")
+        self.calls = 0
+        self.denials: dict[Denial, int] = {}
+        self.unknown: dict[int, int] = {}
+
+    def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
+        """The answer to a request, or a wait. Every OS call of every guest passes here, and nothing else does.
+
+        Raises GuestMisbehaved for a request that is none, EndBox when policy ends the box.
+        """
+        world = self._world
+        world.thread = thread
+        self.calls += 1
+        if self.calls > self._limit:
+            raise EndBox("denied", f"more than {self._limit} OS calls (limits.calls)")
+        (number,) = _NUMBER.unpack_from(frame)
+        row = TABLE.get(number)
+        if row is None:
+            return self._unknown(thread, number)
+        if self._audit is not None or self._interceptors:
+            return self._observed(row, thread, frame)
+        try:
+            return row.invoke(world, frame)
+        except Denied as denied:
+            return self._denied(row.name, denied)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+    def settle(self, attempt: Callable[[], Reply | None]) -> Reply | None:
+        """What a wait has come to: `attempt`, with errors turned into their numbers as for any call."""
+        try:
+            return attempt()
+        except Denied as denied:
+            return self._denied("", denied)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+    def _denied(self, name: str, denied: Denied) -> int:
+        number = denied.errno or errno.EPERM
+        denial = Denial(name, errno.errorcode.get(number, str(number)), denied.strerror or "")
+        if denial in self.denials or len(self.denials) < MAX_DENIALS:
+            self.denials[denial] = self.denials.get(denial, 0) + 1
+        if self._world.policy.on_denied == "end":
+            raise EndBox("denied", f"{name}: {denied.strerror}")
+        return -number
+
+    def _unknown(self, thread: "GuestThread", number: int) -> int:
+        """An unknown number is ENOSYS, and told once: its name is not known here, its number is."""
+        if number in self.unknown or len(self.unknown) < MAX_DENIALS:
+            self.unknown[number] = self.unknown.get(number, 0) + 1
+        if self._audit is not None:
+            reason = f"no handler for call {number}: add one with @oscall({number}), or answer it with an interceptor"
+            self._audit(OSCall(f"call_{number}", number, "unknown", {}, thread.tid, Decision.UNKNOWN,
+                               -errno.ENOSYS, "ENOSYS", reason))  # fmt: skip
+        return -errno.ENOSYS
+
+    # With interceptors or an audit, the same steps, told.
+
+    def _observed(self, row: Row, thread: "GuestThread", frame: bytes) -> Reply:
+        started = time.perf_counter_ns()
+        try:
+            arguments = row.arguments(frame)
+        except OSError:  # an unreadable argument: the handler is not reached either
+            arguments = {}
+        call = OSCall(row.name, row.number, row.family, arguments, thread.tid)
+        for intercept in self._interceptors:
+            verdict = intercept(call)
+            if isinstance(verdict, Deny):
+                denied = Denied(verdict.errno, verdict.reason)
+                return self._tell(call, started, lambda denied=denied: self._raise(denied))  # type: ignore[misc]
+            if isinstance(verdict, Answer):
+                call.decision = Decision.ANSWERED
+                answer: Reply = (verdict.value, *verdict.writes) if verdict.writes else verdict.value
+                return self._tell(call, started, lambda answer=answer: answer)  # type: ignore[misc]
+            if verdict is not None:
+                raise TypeError(f"an interceptor returned {verdict!r}: None, Deny(errno) or Answer(value) is possible")
+        return self._tell(call, started, lambda: row.invoke(self._world, frame))
+
+    @staticmethod
+    def _raise(error: OSError) -> Reply:
+        raise error
+
+    def _tell(self, call: OSCall, started: int, action: Callable[[], Reply | None]) -> Reply:
+        """Carries out `action` and completes the record; a wait completes it when it ends."""
+        try:
+            reply = action()
+        except Denied as denied:
+            call.decision, call.reason = Decision.DENIED, denied.strerror
+            reply = -(denied.errno or errno.EPERM)
+            self._complete(call, started, reply)
+            return self._denied(call.name, denied)
+        except OSError as error:
+            reply = -(error.errno or errno.EIO)
+        except EndBox as end:
+            call.decision, call.reason = Decision.DENIED, end.why
+            self._complete(call, started, -errno.EPERM)
+            raise
+        if reply is None:
+            return None  # type: ignore[return-value]  # only an attempt gives None, and its caller expects it
+        if isinstance(reply, Blocked):
+            return Blocked(
+                attempt=lambda: self._tell(call, started, reply.attempt),
+                deadline_ns=reply.deadline_ns,
+                on_timeout=reply.on_timeout and (lambda: self._tell(call, started, reply.on_timeout)),  # type: ignore[arg-type]
+                on_interrupt=lambda: self._tell(call, started, reply.on_interrupt or (lambda: -errno.EINTR)),
+                host_fd=reply.host_fd,
+            )
+        self._complete(call, started, reply)
+        return reply
+
+    def _complete(self, call: OSCall, started: int, reply: Reply) -> None:
+        value = reply if isinstance(reply, int) else reply[0]  # type: ignore[index]
+        call.result = value
+        call.errno = errno.errorcode.get(-value) if -4095 <= value < 0 else None
+        call.duration_ns = time.perf_counter_ns() - started
+        if self._audit is not None:
+            self._audit(call)

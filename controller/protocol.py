@@ -1,0 +1,121 @@
+"""The wire: frames in, frames out, without any I/O.
+
+Every size that comes from a guest is checked here before it is used. What is not a well-formed frame is
+`GuestMisbehaved`: there is no third outcome, and no guest byte may cause another exception.
+
+    request  u32 size of the frame, u32 call number, u64 x 6 registers, then for each argument that the stub
+             fetched from memory, in order: u32 length or a marker, and the bytes
+    reply    u32 size of the frame, u32 number of writes, i64 value, then for each write: u64 address, u32 length,
+             the bytes
+
+One call is outstanding per channel, so bytes behind a frame are a breach as well.
+"""
+
+import struct
+
+from proxybox.controller.effects import Write
+from proxybox.controller.errors import GuestMisbehaved
+from proxybox.controller.roles import MAX_PAYLOAD
+
+REQUEST = struct.Struct("<II6Q")
+REPLY = struct.Struct("<IIq")
+WRITE = struct.Struct("<QI")
+_ONE_WRITE = struct.Struct("<IIqQI")
+_U32 = struct.Struct("<I")
+
+#: Registers begin here in a request, fetched memory there.
+REGISTERS = 8
+MEMORY = REQUEST.size
+
+#: A frame is never longer: one payload, two more paths or structures, the header.
+MAX_FRAME = MAX_PAYLOAD + 64 * 1024
+
+#: In place of a length: the argument was NULL, its memory is not readable, its string has no end in bounds.
+ABSENT, FAULT, TOO_LONG = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+
+#: Call numbers that are the stub's own: ready to be sealed; could not be sealed.
+HELLO, FAILED = 0x50420001, 0x50420002
+
+
+class RequestReader:
+    """Puts the requests of one channel together from whatever pieces arrive."""
+
+    __slots__ = ("_parts", "_size", "_wanted")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._wanted = 0
+
+    @property
+    def missing(self) -> int:
+        """Bytes that the frame begun still lacks; 0 between frames."""
+        return self._wanted - self._size if self._parts else 0
+
+    def receive(self, data: bytes) -> bytes | None:
+        """The frame that `data` completes, or None. Raises GuestMisbehaved."""
+        if self._parts:
+            self._parts.append(data)
+            self._size += len(data)
+            if self._size < 4:
+                return None
+            if not self._wanted or len(self._parts[0]) < 4:
+                data = b"".join(self._parts)
+                self._parts = [data]
+                self._wanted = frame_size(data)
+            if self._size < self._wanted:
+                return None
+            data = b"".join(self._parts)
+            self._parts = []
+            self._wanted = 0
+            if self._size != frame_size(data):
+                raise GuestMisbehaved("bytes follow a request")
+            return data
+        if len(data) >= 4:
+            wanted = frame_size(data)
+            if wanted == len(data):
+                return data
+            if len(data) > wanted:
+                raise GuestMisbehaved("bytes follow a request")
+            self._wanted = wanted
+        self._parts = [data]
+        self._size = len(data)
+        return None
+
+    def end(self) -> None:
+        """The channel has ended. Raises GuestMisbehaved when it ended inside a frame."""
+        if self._parts:
+            raise GuestMisbehaved(f"the channel ended {self.missing} bytes short of a whole request")
+
+
+def frame_size(data: bytes) -> int:
+    """The size that a frame of at least four bytes claims, checked."""
+    (size,) = _U32.unpack_from(data)
+    if not MEMORY <= size <= MAX_FRAME:
+        raise GuestMisbehaved(f"a request claims {size} bytes; {MEMORY} to {MAX_FRAME} are possible")
+    return int(size)
+
+
+def encode_reply(value: int, writes: tuple[Write, ...] = ()) -> bytes:
+    """The frame that answers a call."""
+    if not writes:
+        return REPLY.pack(16, 0, value)
+    if len(writes) == 1:
+        address, data = writes[0]
+        return _ONE_WRITE.pack(28 + len(data), 1, value, address, len(data)) + data
+    parts = [b""]
+    for address, data in writes:
+        parts += (WRITE.pack(address, len(data)), data)
+    size = REPLY.size + sum(map(len, parts))
+    parts[0] = REPLY.pack(size, len(writes), value)
+    return b"".join(parts)
+
+
+def encode_request(number: int, registers: tuple[int, ...] = (), memory: tuple[bytes | int, ...] = ()) -> bytes:
+    """A request as the stub sends it, for tests and fake guests: an int in `memory` is a marker."""
+    parts = []
+    for item in memory:
+        parts.append(_U32.pack(item) if isinstance(item, int) else _U32.pack(len(item)) + item)
+    tail = b"".join(parts)
+    padded = tuple(value & (1 << 64) - 1 for value in registers) + (0,) * (6 - len(registers))
+    return REQUEST.pack(MEMORY + len(tail), number, *padded) + tail

@@ -1,0 +1,102 @@
+"""The roles that the arguments of an OS call can have.
+
+An annotation on a handler says how a register is to be read and what the stub must fetch from guest memory.
+`dispatch` compiles decoders from these, and the stub receives the same facts in the compact form of `stub_row`.
+Adding a call needs no C.
+"""
+
+import enum
+import struct
+from typing import Annotated
+
+import attrs
+
+#: Everything that one call carries into the controller or out of it, in bytes; longer transfers come short.
+MAX_PAYLOAD = 1 << 20
+PATH_MAX = 4096
+
+
+class Fetch(enum.IntEnum):
+    """How the stub fetches an argument from guest memory (the numbers stand in wire.h too)."""
+
+    STRING = 1
+    BUFFER = 2
+    STRUCT = 3
+    SOFT = 4
+    GATHER = 5
+    BITS = 6
+
+
+@attrs.frozen
+class Scalar:
+    """A register, read as the kernel reads it: `code` is a struct format of eight bytes."""
+
+    code: str
+
+
+@attrs.frozen
+class Memory:
+    """Guest memory, given to the handler as bytes in place of its address.
+
+    size: bytes of one element, or of the whole where no argument counts elements.
+    length: the name of the argument that counts the elements.
+    optional: NULL gives None; otherwise NULL is EFAULT.
+    """
+
+    fetch: Fetch
+    size: int = 1
+    length: str = ""
+    optional: bool = False
+
+
+def Buffer(length: str, size: int = 1, *, optional: bool = False) -> Memory:  # noqa: N802 - reads as a type
+    """As many elements of `size` bytes as the argument named `length` says, cut at MAX_PAYLOAD."""
+    return Memory(Fetch.BUFFER, size, length, optional)
+
+
+def Struct(size: int) -> Memory:  # noqa: N802
+    """Exactly `size` bytes, or None for NULL."""
+    return Memory(Fetch.STRUCT, size, optional=True)
+
+
+def Soft(size: int) -> Memory:  # noqa: N802
+    """`size` bytes where the register happens to be a readable address, else None (ioctl, fcntl)."""
+    return Memory(Fetch.SOFT, size, optional=True)
+
+
+def Gather(length: str) -> Memory:  # noqa: N802
+    """The bytes that an iovec array points to, in one piece, cut at MAX_PAYLOAD."""
+    return Memory(Fetch.GATHER, 16, length)
+
+
+def Bits(length: str) -> Memory:  # noqa: N802
+    """An fd_set of as many bits as the argument named `length` says, in whole 64-bit words; None for NULL."""
+    return Memory(Fetch.BITS, 8, length, optional=True)
+
+
+Int = Annotated[int, Scalar("i4x")]
+Fd = Annotated[int, Scalar("i4x")]
+UInt = Annotated[int, Scalar("I4x")]
+Long = Annotated[int, Scalar("q")]
+ULong = Annotated[int, Scalar("Q")]
+Size = Annotated[int, Scalar("Q")]
+Addr = Annotated[int, Scalar("Q")]
+Path = Annotated[bytes, Memory(Fetch.STRING, PATH_MAX)]
+OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, PATH_MAX, optional=True)]
+
+#: One row of the stub's table: call number, how many roles, six roles (wire.h: struct call_roles).
+_ROLE = struct.Struct("<BBBBI")
+_ROW = struct.Struct("<HH")
+
+
+def stub_row(number: int, parameters: list[tuple[str, Scalar | Memory]]) -> bytes:
+    """The compact form of one call's memory roles; b"" for a call that reads no memory."""
+    names = [name for name, _ in parameters]
+    roles = [
+        _ROLE.pack(index, role.fetch, names.index(role.length) if role.length else 0, 0, role.size)
+        for index, (_, role) in enumerate(parameters)
+        if isinstance(role, Memory)
+    ]
+    if not roles:
+        return b""
+    return _ROW.pack(number, len(roles)) + b"".join(roles).ljust(6 * _ROLE.size, b"\0")
