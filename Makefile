@@ -1,0 +1,45 @@
+# One command each: demo, test, check, bench. Each sets up what it needs first (see tools/setup).
+
+PY := .venv/bin/python
+PYTEST_FLAGS ?=
+
+.PHONY: help setup demo test check format bench dist clean
+
+help:
+	@echo 'make demo    set up, then run untrusted programs in boxes and show what happens'
+	@echo 'make test    set up, then run the tests (PYTEST_FLAGS="-k word" for some of them)'
+	@echo 'make check   linters, types and compiler warnings'
+	@echo 'make format  format the Python sources'
+	@echo 'make bench   measure'
+	@echo 'make dist    source distribution and wheel, in dist/'
+	@echo 'make clean   remove what was built (.venv stays)'
+
+setup:
+	@tools/setup
+
+demo: setup
+	@$(PY) examples/demo.py
+
+test: setup
+	@$(PY) -m pytest $(PYTEST_FLAGS)
+
+check: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) proxybox/guest/build.py --check
+	@tools/tidy
+
+format: setup
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: setup
+	@$(PY) -m benchmarks
+
+dist: setup
+	$(PY) -m build
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f proxybox/guest/_launcher proxybox/guest/_stub.so
