@@ -1,0 +1,197 @@
+"""The clocks of one box: what the guest is told that time it is, and how long a wait lasts.
+
+Rules: all times are integers in nanoseconds. "Box time" is what the guest sees, "host time" is `time.monotonic_ns()`.
+Unless the policy says that time is real, no value that comes out of `now_ns` depends on the host's clocks, with one
+exception: scaled time is the host's elapsed time, scaled. CPU clocks count clock reads then, one microsecond each,
+so that a program that polls a clock makes progress and a run repeats to the byte.
+"""
+
+import errno
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from proxybox.controller import abi
+
+if TYPE_CHECKING:
+    from proxybox.policies import Time
+
+TICK_NS: Final = 1_000
+"""What one clock read costs in virtual time."""
+MONOTONIC_START_NS: Final = 1_000 * abi.NS
+"""How long the box claims to have been up when it starts; the host's uptime stays hidden."""
+TAI_OFFSET_NS: Final = 37 * abi.NS
+COARSE_NS: Final = 4_000_000
+DEFAULT_START_NS: Final = 1_767_225_600 * abi.NS
+"""2026-01-01, where virtual and frozen time begin when the policy names no start."""
+FOREVER_NS: Final = 1 << 62
+"""Longer waits than this (146 years) are waits for ever."""
+
+_WALL: Final = frozenset(
+    {abi.CLOCK_REALTIME, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_REALTIME_ALARM, abi.CLOCK_TAI}
+)
+_UP: Final = frozenset(
+    {
+        abi.CLOCK_MONOTONIC,
+        abi.CLOCK_MONOTONIC_RAW,
+        abi.CLOCK_MONOTONIC_COARSE,
+        abi.CLOCK_BOOTTIME,
+        abi.CLOCK_BOOTTIME_ALARM,
+    }
+)
+_COARSE: Final = frozenset({abi.CLOCK_REALTIME_COARSE, abi.CLOCK_MONOTONIC_COARSE})
+_CPU: Final = frozenset({abi.CLOCK_PROCESS_CPUTIME_ID, abi.CLOCK_THREAD_CPUTIME_ID})
+
+
+@attrs.frozen(slots=True)
+class Wait:
+    """A timed wait. `deadline_ns`: host time at which it is over, None when it is skipped or already over.
+    `ends_ns`: where the box's elapsed time stands then, for `Clock.finish`.
+    """
+
+    deadline_ns: int | None
+    ends_ns: int
+
+
+class Clock:
+    """All clocks of a box, by its time policy. `guest_pid` (host pid) is set once the guest runs: real CPU clocks."""
+
+    __slots__ = (
+        "_host_ns",
+        "_jumped_ns",
+        "_rate",
+        "_reads",
+        "_start_ns",
+        "_started",
+        "_wall_ns",
+        "guest_pid",
+        "kind",
+        "skips",
+    )
+
+    def __init__(
+        self,
+        policy: "Time",
+        host_ns: Callable[[], int] = time.monotonic_ns,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.kind: str = policy.kind
+        self.skips: bool = policy.sleep == "skip"
+        self.guest_pid: int | None = None
+        self._rate = float(policy.rate) if self.kind == "scaled" else 1.0
+        self._host_ns = host_ns
+        self._wall_ns = wall_ns
+        self._started = host_ns()
+        self._jumped_ns = 0
+        self._reads = 0
+        if policy.start is not None:
+            self._start_ns = round(policy.start * abi.NS)
+        elif self.kind in ("real", "scaled"):
+            self._start_ns = wall_ns()
+        else:
+            self._start_ns = DEFAULT_START_NS
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def elapsed_ns(self) -> int:
+        """Box time since the box started. Does not itself advance any clock."""
+        if self.kind in ("virtual", "frozen"):
+            return self._jumped_ns
+        host = self._host_ns() - self._started
+        if self.kind == "scaled":
+            host = int(host * self._rate)
+        return host + self._jumped_ns
+
+    def now_ns(self, clock_id: int) -> int:
+        """The time of a clock of clock_gettime(2). EINVAL for one that does not exist."""
+        self._reads += 1
+        if self.kind == "virtual":
+            self._jumped_ns += TICK_NS
+        return self.peek_ns(clock_id)
+
+    def peek_ns(self, clock_id: int) -> int:
+        """`now_ns` without the tick, for what is not a clock read of the guest's (file times)."""
+        if clock_id in _CPU:
+            return self.cpu_ns()
+        if clock_id in _WALL:
+            if self.kind == "real":
+                now = self._wall_ns() + self._jumped_ns
+            else:
+                now = self._start_ns + (0 if self.kind == "frozen" else self.elapsed_ns())
+            if clock_id == abi.CLOCK_TAI:
+                now += TAI_OFFSET_NS
+        elif clock_id in _UP:
+            now = MONOTONIC_START_NS + (0 if self.kind == "frozen" else self.elapsed_ns())
+        else:
+            raise OSError(errno.EINVAL, "no such clock")
+        return now - now % COARSE_NS if clock_id in _COARSE else now
+
+    def wall_ns(self) -> int:
+        """CLOCK_REALTIME for file times: a read that advances nothing."""
+        return self.peek_ns(abi.CLOCK_REALTIME)
+
+    def boot_wall_ns(self) -> int:
+        """CLOCK_REALTIME at the moment that the box claims to have booted (/proc/stat's btime)."""
+        return self._start_ns - MONOTONIC_START_NS
+
+    def cpu_ns(self) -> int:
+        """CPU time of the guest: its process's where time is real, else a count of clock reads."""
+        if self.kind != "real" or self.guest_pid is None:
+            return self._reads * TICK_NS
+        return self.host_cpu_ns()
+
+    def host_cpu_ns(self) -> int:
+        """CPU time of the guest's process on the host; for limits and CPU timers, never for the guest's eyes."""
+        if self.guest_pid is None:
+            return self._host_ns() - self._started
+        try:
+            return time.clock_gettime_ns((~self.guest_pid << 3) | 2)
+        except OSError:
+            return 0
+
+    def resolution_ns(self, clock_id: int) -> int:
+        """The answer of clock_getres(2). EINVAL for a clock that does not exist."""
+        if clock_id in _COARSE:
+            return COARSE_NS
+        if clock_id in _WALL or clock_id in _UP or clock_id in _CPU:
+            return 1
+        raise OSError(errno.EINVAL, "no such clock")
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def wait(self, clock_id: int, ns: int, *, absolute: bool = False, skip: bool = True) -> Wait:
+        """How a wait until (`absolute`) or for `ns` of a clock goes.
+
+        With `skip` false the wait is real even where the policy skips sleeps: another thread may end it.
+        EINVAL for a clock that cannot be waited for.
+        """
+        if clock_id in _CPU:
+            raise OSError(errno.EINVAL, "CPU clocks cannot be waited for")
+        duration = ns - self.peek_ns(clock_id) if absolute else ns
+        duration = min(max(duration, 0), FOREVER_NS)
+        ends = self.elapsed_ns() + duration
+        if duration == 0 or (skip and self.skips):
+            return Wait(None, ends)
+        return Wait(self._host_ns() + int(duration / self._rate), ends)
+
+    def finish(self, wait: Wait) -> None:
+        """A wait is over: virtual and skipped time stand at its end now. Nothing to do where time flows by itself."""
+        self.advance_to(wait.ends_ns)
+
+    def advance_to(self, elapsed_ns: int) -> None:
+        """Moves box time forward to `elapsed_ns`; never back. Time that flows by itself moves only by skipping."""
+        if self.kind == "frozen":
+            return
+        if self.kind == "virtual" or self.skips:
+            self._jumped_ns += max(0, elapsed_ns - self.elapsed_ns())
+
+    def host_deadline_ns(self, elapsed_ns: int) -> int:
+        """Host time at which box time will be `elapsed_ns`, if nothing moves it but the host's."""
+        remaining = max(0, elapsed_ns - self.elapsed_ns())
+        return self._host_ns() + int(min(remaining, FOREVER_NS) / self._rate)
+
+    def host_ns(self) -> int:
+        """Host time, for deadlines only."""
+        return self._host_ns()

@@ -1,0 +1,35 @@
+"""The handlers of OS calls, one file per family, one function per call.
+
+Rules: a handler takes the World and the decoded arguments, does no I/O with the guest, never waits (it returns
+`Blocked`), fails by OSError, and refuses flags that it does not know. Importing this package fills `dispatch.TABLE`.
+"""
+
+from proxybox.controller.oscalls import (
+    clock,
+    descriptors,
+    directories,
+    memory,
+    paths,
+    polling,
+    process,
+    randomness,
+    refused,
+    signals,
+    sockets,
+    transfers,
+)
+
+__all__ = [
+    "clock",
+    "descriptors",
+    "directories",
+    "memory",
+    "paths",
+    "polling",
+    "process",
+    "randomness",
+    "refused",
+    "signals",
+    "sockets",
+    "transfers",
+]

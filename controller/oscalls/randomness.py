@@ -1,0 +1,20 @@
+"""Random bytes, by the policy's source."""
+
+import errno
+
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply
+from proxybox.controller.roles import MAX_PAYLOAD, Addr, Size, UInt
+from proxybox.controller.world import World
+
+_GRND_FLAGS = 1 | 2 | 4  # NONBLOCK, RANDOM, INSECURE
+_GRND_RANDOM_INSECURE = 2 | 4
+
+
+@oscall(318)
+def getrandom(world: World, buf: Addr, count: Size, flags: UInt) -> Reply:
+    """getrandom(2): random bytes; more than 1 MiB come short."""
+    if flags & ~_GRND_FLAGS or flags & _GRND_RANDOM_INSECURE == _GRND_RANDOM_INSECURE:
+        raise OSError(errno.EINVAL, "unknown flags")
+    data = world.randomness.bytes(min(count, MAX_PAYLOAD))
+    return (len(data), (buf, data)) if data else 0

@@ -1,0 +1,297 @@
+"""Signals to oneself: dispositions, masks, sending, waiting, alarms.
+
+The stub keeps the guest's real masks and handlers in step with what is answered here; the driver sends what lands on
+`SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor handled.
+"""
+
+import errno
+import struct
+from collections.abc import Callable
+from typing import Annotated
+
+from proxybox.controller import abi
+from proxybox.controller.clock import FOREVER_NS
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import Denied
+from proxybox.controller.oscalls.clock import timeout
+from proxybox.controller.roles import Addr, Int, Size, Struct, UInt
+from proxybox.controller.world import SI_TKILL, SI_USER, UNTOUCHABLE, UNTOUCHABLE_MASK, GuestThread, World
+
+_SET_SIZE = 8
+_SIGINFO = struct.Struct("<iii4xiI")
+_DEFAULT_ACTION = bytes(32)
+_SS_AUTODISARM = -(1 << 31)  # bit 31 of an int
+
+
+def mask_of(data: bytes | None) -> int:
+    """A sigset without the signals that nobody can block; 0 for none."""
+    return 0 if data is None else int.from_bytes(data, "little") & ~UNTOUCHABLE_MASK
+
+
+def check_set_size(size: int) -> None:
+    """EINVAL unless a sigset is as large as the kernel's."""
+    if size != _SET_SIZE:
+        raise OSError(errno.EINVAL, "a sigset has 8 bytes")
+
+
+def _check_number(number: int) -> None:
+    if not 0 <= number <= abi.NSIG:
+        raise OSError(errno.EINVAL, "no such signal")
+
+
+@oscall(13)
+def rt_sigaction(
+    world: World, sig: Int, act: Annotated[bytes | None, Struct(32)], oldact: Addr, sigsetsize: Size
+) -> Reply:
+    """rt_sigaction(2): what a signal does."""
+    check_set_size(sigsetsize)
+    _check_number(sig)
+    if sig == 0 or (act is not None and sig in UNTOUCHABLE):
+        raise OSError(errno.EINVAL, "this signal cannot be handled")
+    old = world.signals.actions.get(sig, _DEFAULT_ACTION)
+    if act is not None:
+        handler, flags, restorer, mask = abi.SIGACTION.unpack(act)
+        world.signals.actions[sig] = abi.SIGACTION.pack(handler, flags, restorer, mask & ~UNTOUCHABLE_MASK)
+    return (0, (oldact, old)) if oldact else 0
+
+
+@oscall(14)
+def rt_sigprocmask(
+    world: World, how: Int, set_: Annotated[bytes | None, Struct(8)], oldset: Addr, sigsetsize: Size
+) -> Reply:
+    """rt_sigprocmask(2): the calling thread's mask."""
+    check_set_size(sigsetsize)
+    thread = world.thread
+    old = thread.sigmask
+    if set_ is not None:
+        mask = mask_of(set_)
+        if how == abi.SIG_BLOCK:
+            thread.sigmask = old | mask
+        elif how == abi.SIG_UNBLOCK:
+            thread.sigmask = old & ~mask
+        elif how == abi.SIG_SETMASK:
+            thread.sigmask = mask
+        else:
+            raise OSError(errno.EINVAL, "not SIG_BLOCK, SIG_UNBLOCK or SIG_SETMASK")
+        world.signals.release()
+    return (0, (oldset, abi.U64.pack(old))) if oldset else 0
+
+
+@oscall(127)
+def rt_sigpending(world: World, set_: Addr, sigsetsize: Size) -> Reply:
+    """rt_sigpending(2): the signals that wait for the mask to open."""
+    check_set_size(sigsetsize)
+    return 0, (set_, abi.U64.pack(world.signals.pending_mask(world.thread)))
+
+
+@oscall(130)
+def rt_sigsuspend(world: World, mask: Annotated[bytes | None, Struct(8)], sigsetsize: Size) -> Reply:
+    """rt_sigsuspend(2): waits for a signal under another mask."""
+    check_set_size(sigsetsize)
+    if mask is None:
+        raise OSError(errno.EFAULT, "no mask")
+    return wait_masked(world, mask, lambda: world.wait(lambda: None))
+
+
+@oscall(34)
+def pause(world: World) -> Reply:
+    """pause(2): waits for a signal."""
+    return world.wait(lambda: None)
+
+
+@oscall(128)
+def rt_sigtimedwait(
+    world: World,
+    set_: Annotated[bytes | None, Struct(8)],
+    info: Addr,
+    time: Annotated[bytes | None, Struct(16)],
+    sigsetsize: Size,
+) -> Reply:
+    """rt_sigtimedwait(2): takes a pending signal of a set, waiting for one."""
+    check_set_size(sigsetsize)
+    if set_ is None:
+        raise OSError(errno.EFAULT, "no set")
+    thread, mask = world.thread, mask_of(set_)
+
+    def attempt() -> Reply | None:
+        signal = world.signals.take(thread, mask)
+        if signal is None:
+            return None
+        if info == 0:
+            return signal.number
+        head = _SIGINFO.pack(signal.number, 0, signal.code, world.process.pid, world.credentials.uid)
+        return signal.number, (info, (head + abi.U64.pack(signal.value & abi.RLIM_INFINITY)).ljust(128, b"\0"))
+
+    return world.wait(attempt, timeout(time), lambda: -errno.EAGAIN)
+
+
+@oscall(131)
+def sigaltstack(world: World, stack: Annotated[bytes | None, Struct(24)], old: Addr) -> Reply:
+    """sigaltstack(2): the calling thread's stack for handlers."""
+    before = world.thread.altstack
+    if stack is not None:
+        address, flags, _, size = abi.STACK_T.unpack(stack)
+        mode = flags & ~_SS_AUTODISARM
+        if mode not in (0, abi.SS_ONSTACK, abi.SS_DISABLE):
+            raise OSError(errno.EINVAL, "unknown flags")
+        if mode == abi.SS_DISABLE:
+            address = size = 0
+        elif size < abi.MINSIGSTKSZ:
+            raise OSError(errno.ENOMEM, "too small a stack")
+        world.thread.altstack = abi.STACK_T.pack(address, abi.SS_DISABLE if mode == abi.SS_DISABLE else 0, 0, size)
+    return (0, (old, before)) if old else 0
+
+
+def wait_masked(world: World, mask: bytes, call: Callable[[], Reply]) -> Reply:
+    """The answer of a call that waits under another signal mask, which goes back to the old one with its answer."""
+    thread = world.thread
+    old, thread.sigmask = thread.sigmask, mask_of(mask)
+    outbox = len(world.signals.outbox)
+
+    def restored(step: Callable[[], Reply | None]) -> Reply | None:
+        try:
+            reply = step()
+        except OSError:
+            thread.sigmask = old
+            raise
+        if reply is not None and not isinstance(reply, Blocked):
+            thread.sigmask = old
+        return reply
+
+    world.signals.release()
+    interrupted = len(world.signals.outbox) > outbox
+    reply = restored(lambda: -errno.EINTR if interrupted else call())
+    if not isinstance(reply, Blocked):
+        return 0 if reply is None else reply
+    inner = reply
+    return Blocked(
+        lambda: restored(inner.attempt),
+        inner.deadline_ns,
+        inner.on_timeout and (lambda: restored(inner.on_timeout or (lambda: 0)) or 0),
+        lambda: restored(inner.on_interrupt or (lambda: -errno.EINTR)) or 0,
+        inner.host_fd,
+    )
+
+
+# --- sending ----------------------------------------------------------------------------------------------------------
+
+
+def _send(world: World, sig: int, thread: GuestThread | None, code: int, value: int = 0) -> Reply:
+    _check_number(sig)
+    if sig == abi.SIGSTOP:
+        raise Denied(errno.EPERM, "a box cannot be stopped")
+    if sig == abi.SIGSYS:
+        raise Denied(errno.EPERM, "SIGSYS carries the box's own OS calls")
+    if sig:
+        world.signals.raise_signal(sig, thread, code, value)
+    return 0
+
+
+def _check_target(world: World, pid: int) -> None:
+    """ESRCH unless `pid`, as kill(2) reads it, means the only process of the box."""
+    process = world.process
+    if pid not in (process.pid, 0, -1, -process.pgid):
+        raise OSError(errno.ESRCH, "there is no other process")
+
+
+@oscall(62)
+def kill(world: World, pid: Int, sig: Int) -> Reply:
+    """kill(2): to oneself, or to one's group; there is nobody else."""
+    _check_number(sig)
+    _check_target(world, pid)
+    return _send(world, sig, None, SI_USER)
+
+
+def _thread(world: World, tid: int) -> GuestThread:
+    thread = world.thread_by_tid(tid) if tid > 0 else None
+    if tid <= 0:
+        raise OSError(errno.EINVAL, "not a thread id")
+    if thread is None:
+        raise OSError(errno.ESRCH, "no such thread")
+    return thread
+
+
+@oscall(200)
+def tkill(world: World, tid: Int, sig: Int) -> Reply:
+    """tkill(2): to one of one's own threads."""
+    _check_number(sig)
+    return _send(world, sig, _thread(world, tid), SI_TKILL)
+
+
+@oscall(234)
+def tgkill(world: World, tgid: Int, tid: Int, sig: Int) -> Reply:
+    """tgkill(2): to one of one's own threads."""
+    _check_number(sig)
+    thread = _thread(world, tid)
+    if tgid <= 0:
+        raise OSError(errno.EINVAL, "not a process id")
+    if tgid != world.process.pid:
+        raise OSError(errno.ESRCH, "no such process")
+    return _send(world, sig, thread, SI_TKILL)
+
+
+def _queued(info: bytes | None) -> tuple[int, int]:
+    """(si_code, si_value) of a siginfo that a guest sends to itself."""
+    if info is None:
+        raise OSError(errno.EFAULT, "no siginfo")
+    return int.from_bytes(info[8:12], "little", signed=True), int.from_bytes(info[24:32], "little")
+
+
+@oscall(129)
+def rt_sigqueueinfo(world: World, pid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]) -> Reply:
+    """rt_sigqueueinfo(2): to oneself, with a value."""
+    code, value = _queued(info)
+    _check_number(sig)
+    _check_target(world, pid if pid > 0 else 1 << 30)
+    return _send(world, sig, None, code, value)
+
+
+@oscall(297)
+def rt_tgsigqueueinfo(
+    world: World, tgid: Int, tid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]
+) -> Reply:
+    """rt_tgsigqueueinfo(2): to one of one's own threads, with a value."""
+    code, value = _queued(info)
+    _check_number(sig)
+    thread = _thread(world, tid)
+    _check_target(world, tgid if tgid > 0 else 1 << 30)
+    return _send(world, sig, thread, code, value)
+
+
+# --- alarms -----------------------------------------------------------------------------------------------------------
+
+
+@oscall(37)
+def alarm(world: World, seconds: UInt) -> Reply:
+    """alarm(2): SIGALRM after some seconds of the box's time."""
+    left, _ = world.timer_left(abi.ITIMER_REAL)
+    world.set_timer(abi.ITIMER_REAL, seconds * abi.NS, 0)
+    whole, rest = divmod(left, abi.NS)
+    return whole + (1 if rest >= abi.NS // 2 or (left and not whole) else 0)
+
+
+def _itimerval(world: World, which: int) -> bytes:
+    left, interval = world.timer_left(which)
+    return abi.pack_timeval(interval) + abi.pack_timeval(left)
+
+
+@oscall(36)
+def getitimer(world: World, which: Int, value: Addr) -> Reply:
+    """getitimer(2): what is left of an interval timer."""
+    if not abi.ITIMER_REAL <= which <= abi.ITIMER_PROF:
+        raise OSError(errno.EINVAL, "no such timer")
+    return 0, (value, _itimerval(world, which))
+
+
+@oscall(38)
+def setitimer(world: World, which: Int, new: Annotated[bytes | None, Struct(32)], old: Addr) -> Reply:
+    """setitimer(2): the real timer runs by the box's clock, the others by CPU time, approximately."""
+    if not abi.ITIMER_REAL <= which <= abi.ITIMER_PROF:
+        raise OSError(errno.EINVAL, "no such timer")
+    before = _itimerval(world, which)
+    interval, value = (0, 0) if new is None else (abi.unpack_timeval(new[:16]), abi.unpack_timeval(new[16:]))
+    if interval is None or value is None:
+        raise OSError(errno.EINVAL, "not a time")
+    world.set_timer(which, min(value, FOREVER_NS), min(interval, FOREVER_NS))
+    return (0, (old, before)) if old else 0

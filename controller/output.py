@@ -1,0 +1,182 @@
+"""What the guest prints: counted, limited, kept for the Result, handed on while it runs, made safe for terminals.
+
+Rules: a guest cannot make the controller keep more than the limits say, however small its writes are. The bytes that
+are kept and handed on are the guest's own; only `TerminalFilter` changes any, on the way to a terminal.
+"""
+
+import codecs
+import re
+from array import array
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxybox.policies import Output
+
+STREAMS: Final = ("stdout", "stderr")
+
+
+class Transcript:
+    """Both streams and the order in which they were written, in little more memory than the bytes take."""
+
+    __slots__ = ("_last", "_runs", "data")
+
+    def __init__(self) -> None:
+        self.data = {name: bytearray() for name in STREAMS}
+        self._runs = array("Q")  # lengths of runs, of stdout and stderr by turns
+        self._last = "stderr"
+
+    def append(self, stream: str, data: bytes) -> None:
+        """Keeps what was written to a stream."""
+        if not data:
+            return
+        self.data[stream] += data
+        if stream == self._last and self._runs:
+            self._runs[-1] += len(data)
+            return
+        if stream == self._last:
+            self._runs.append(0)  # stderr speaks first
+        self._runs.append(len(data))
+        self._last = stream
+
+    def chunks(self) -> Iterator[tuple[str, bytes]]:
+        """What was written, in order, as (stream, bytes); neighbours of one stream are joined."""
+        offsets = [0, 0]
+        for index, length in enumerate(self._runs):
+            turn = index % 2
+            stream, start = STREAMS[turn], offsets[turn]
+            offsets[turn] += length
+            if length:
+                yield stream, bytes(self.data[stream][start : start + length])
+
+
+class OutputSink:
+    """One stream's way out of the box, with its limits.
+
+    policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that is within them.
+    on_limit: called once when the box is to end for it. `truncated` and `over` can be read at any time.
+    """
+
+    __slots__ = ("_bytes_left", "_callback", "_ends", "_keep", "_lines_left", "is_tty", "name", "on_limit", "over",
+                 "transcript", "truncated", "winsize", "written")  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        policy: "Output | None" = None,
+        transcript: Transcript | None = None,
+        callback: Callable[[bytes], object] | None = None,
+        *,
+        keep: bool = True,
+        is_tty: bool = False,
+        winsize: tuple[int, int] = (24, 80),
+    ) -> None:
+        self.name = name
+        self.transcript = Transcript() if transcript is None else transcript
+        self.is_tty = is_tty
+        self.winsize = winsize
+        self.truncated = False
+        self.over = False
+        self.written = 0
+        self.on_limit: Callable[[], None] | None = None
+        self._callback = callback
+        self._keep = keep
+        self._bytes_left: int | None = None if policy is None else policy.limit
+        self._lines_left: int | None = None if policy is None else policy.lines
+        self._ends = policy is not None and policy.on_excess == "end"
+
+    def getvalue(self) -> bytes:
+        """Everything kept of this stream."""
+        return bytes(self.transcript.data[self.name])
+
+    def write(self, data: bytes) -> int:
+        """Takes what the guest writes and says that all of it was written, even where some was cut off."""
+        size = len(data)
+        self.written += size
+        if self.over:
+            self.truncated = self.truncated or size > 0
+            return size
+        kept = self._within(data)
+        if kept:
+            if self._keep:
+                self.transcript.append(self.name, kept)
+            if self._callback is not None:
+                self._hand_on(kept)
+        if len(kept) < size:
+            self.truncated = self.over = True
+            if self._ends and self.on_limit is not None:
+                self.on_limit()
+        return size
+
+    def _within(self, data: bytes) -> bytes:
+        if self._bytes_left is not None:
+            data = data[: self._bytes_left]
+        if self._lines_left is not None:
+            lines = data.count(b"\n")
+            if lines >= self._lines_left:
+                data = _first_lines(data, self._lines_left)
+                lines = data.count(b"\n")
+            self._lines_left -= lines
+        if self._bytes_left is not None:
+            self._bytes_left -= len(data)
+        return data
+
+    def _hand_on(self, data: bytes) -> None:
+        """The caller's function may fail: a closed pipe is one for the guest too, the rest ends the box."""
+        try:
+            if self._callback is not None:
+                self._callback(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise RuntimeError(f"the {self.name} function failed") from error
+
+
+def _first_lines(data: bytes, count: int) -> bytes:
+    end = 0
+    for _ in range(count):
+        end = data.index(b"\n", end) + 1
+    return data[:end]
+
+
+# --- terminals --------------------------------------------------------------------------------------------------------
+
+_PLAIN: Final = re.compile(rb"[\t\n\r -~]*").fullmatch
+_UNSAFE: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )
+
+
+class TerminalFilter:
+    """Makes output harmless for a terminal: controls, and so all escape sequences (CSI, OSC, DCS ...), in C0 or C1
+    form, become visible text such as \\x1b; so do bytes that are not UTF-8 and characters that reorder text.
+
+    Newline, tab and carriage return pass. Takes pieces cut anywhere; gives UTF-8.
+    """
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def feed(self, data: bytes, final: bool = False) -> bytes:
+        """What to show for the next piece. `final` also gives what a cut-off character left behind."""
+        if _PLAIN(data) and not self._decoder.getstate()[0]:
+            return data
+        return _UNSAFE.sub(_visible, self._decoder.decode(data, final)).encode()
+
+
+def neutralise(data: bytes) -> bytes:
+    """`TerminalFilter` for a whole text."""
+    return TerminalFilter().feed(data, final=True)

@@ -1,0 +1,54 @@
+"""Where the box's random bytes come from: the host's generator, or a seed that makes every run the same.
+
+Rule: a seeded stream depends on the seed and on how many bytes were taken before, on nothing else. It is a
+pseudorandom function of a secret only as far as the seed is one: it is for repeatable runs, not for keys.
+"""
+
+import hashlib
+import os
+from typing import Final
+
+_BLOCK: Final = 1024
+
+
+class Randomness:
+    """A stream of random bytes. `policy`: "system", or an int as the seed."""
+
+    __slots__ = ("_buffer", "_counter", "_key", "_offset")
+
+    def __init__(self, policy: "str | int" = "system") -> None:
+        seeded = not isinstance(policy, str)
+        self._key = (
+            hashlib.sha256(b"proxybox randomness %d" % int(policy)).digest() if seeded else b""
+        )
+        self._counter = 0
+        self._buffer = b""
+        self._offset = 0
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the stream repeats from run to run."""
+        return bool(self._key)
+
+    def bytes(self, size: int) -> "bytes":
+        """The next `size` bytes (the caller bounds it)."""
+        if not self._key:
+            return os.urandom(size)
+        end = self._offset + size
+        if end > len(self._buffer):
+            missing = end - len(self._buffer)
+            fresh = self._expand(max(_BLOCK, missing))
+            self._buffer = self._buffer[self._offset :] + fresh
+            self._offset, end = 0, size
+        data = self._buffer[self._offset : end]
+        self._offset = end
+        return data
+
+    def _expand(self, size: int) -> "bytes":
+        """Whole blocks only, so that the stream does not depend on how it is cut."""
+        blocks = -(-size // _BLOCK)
+        first, self._counter = self._counter, self._counter + blocks
+        return b"".join(
+            hashlib.shake_128(self._key + number.to_bytes(8, "little")).digest(_BLOCK)
+            for number in range(first, first + blocks)
+        )

@@ -1,0 +1,393 @@
+"""Everything that one guest sees and has changed: the state that the handlers of `oscalls/` work on.
+
+Rules: no I/O with the guest and no waiting. A world belongs to one box and is used by one driver at a time. Guest
+data never leads to an exception here other than OSError. Times are nanoseconds; "elapsed" ones are box time since the
+box started (`Clock.elapsed_ns`), "host" ones `time.monotonic_ns()`.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.clock import Clock
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import Denied
+from proxybox.controller.output import OutputSink
+from proxybox.controller.randomness import Randomness
+from proxybox.controller.stdin import Stdin
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.descriptors import DescriptorTable
+    from proxybox.controller.vfs.nodes import Credentials, Directory
+    from proxybox.controller.vfs.quota import Quota
+    from proxybox.controller.vfs.tree import Tree
+    from proxybox.policies import Policy
+
+FIRST_PID: Final = 100
+PENDING_MAX: Final = 64
+_NO_ALTSTACK: Final = abi.STACK_T.pack(0, abi.SS_DISABLE, 0, 0)
+
+SI_USER: Final = 0
+SI_KERNEL: Final = 0x80
+SI_TKILL: Final = -6
+
+#: Signals that a guest can neither block nor handle; SIGSYS is how its OS calls reach the stub.
+UNTOUCHABLE: Final = frozenset({abi.SIGKILL, abi.SIGSTOP, abi.SIGSYS})
+UNTOUCHABLE_MASK: Final = sum(1 << (number - 1) for number in UNTOUCHABLE)
+_IGNORED_BY_DEFAULT: Final = frozenset({abi.SIGCHLD, abi.SIGCONT, abi.SIGURG, abi.SIGWINCH})
+_STOP_BY_DEFAULT: Final = frozenset({abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU})
+
+
+@attrs.frozen(slots=True)
+class Ended:
+    """Why the controller ends the box: a word of Status, and the signal where one is the reason."""
+
+    status: str
+    reason: str
+    signal: int | None = None
+
+
+@attrs.define(slots=True, eq=False)
+class GuestThread:
+    """One thread of the guest.
+
+    channel: which of the box's pipe pairs it speaks on. calls: how many calls it has made (counted by dispatch).
+    slice: the timed futex wait that it is in the middle of (oscalls/memory.py).
+    """
+
+    tid: int
+    channel: int = 0
+    sigmask: int = 0
+    name: bytes = b"pypy3"
+    altstack: bytes = _NO_ALTSTACK
+    exited: bool = False
+    calls: int = 0
+    slice: object = None
+
+    def blocks(self, number: int) -> bool:
+        """Whether the thread's mask holds the signal."""
+        return bool(self.sigmask >> (number - 1) & 1)
+
+
+@attrs.define(slots=True)
+class Timer:
+    """One interval timer of setitimer(2). Times are elapsed box time, or CPU time of the host's for `cpu` ones."""
+
+    signal: int
+    cpu: bool = False
+    due_ns: int | None = None
+    interval_ns: int = 0
+    host_deadline_ns: int = 0
+
+
+def _timers() -> list[Timer]:
+    return [Timer(abi.SIGALRM), Timer(abi.SIGVTALRM, cpu=True), Timer(abi.SIGPROF, cpu=True)]
+
+
+@attrs.define(slots=True, eq=False)
+class ProcessState:
+    """What the guest's only process is told about itself. The ids are made up."""
+
+    pid: int = FIRST_PID
+    ppid: int = FIRST_PID - 1
+    pgid: int = FIRST_PID
+    sid: int = FIRST_PID - 1
+    nice: int = 0
+    dumpable: int = 0
+    no_new_privs: int = 1
+    rlimits: dict[int, tuple[int, int]] = attrs.field(factory=dict)
+    timers: list[Timer] = attrs.field(factory=_timers)
+
+
+@attrs.frozen(slots=True)
+class Signal:
+    """A signal on its way: to a thread, or to any (None). `code` and `value` as in siginfo."""
+
+    number: int
+    thread: GuestThread | None = None
+    code: int = SI_USER
+    value: int = 0
+
+
+class SignalState:
+    """Dispositions, signals that wait for a mask to open, and those that the driver is to send for real."""
+
+    __slots__ = ("_world", "actions", "outbox", "pending")
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.actions: dict[int, bytes] = {}
+        self.pending: list[Signal] = []
+        self.outbox: list[Signal] = []
+
+    def handler(self, number: int) -> int:
+        """SIG_DFL, SIG_IGN or the address of the guest's handler."""
+        action = self.actions.get(number)
+        return abi.SIG_DFL if action is None else int.from_bytes(action[:8], "little")
+
+    def raise_signal(
+        self, number: int, thread: GuestThread | None = None, code: int = SI_USER, value: int = 0
+    ) -> None:
+        """Sends a signal to the guest: kept while blocked, dropped where ignored, put on the outbox for a handler;
+        one whose default is to end the process ends the box."""
+        signal = Signal(number, thread, code, value)
+        if number in UNTOUCHABLE or not self._is_blocked(signal):
+            self._deliver(signal)
+        elif len(self.pending) < PENDING_MAX and (number > 31 or signal not in self.pending):
+            self.pending.append(signal)
+
+    def release(self) -> None:
+        """Delivers what was pending and is blocked no more; after every change of a mask."""
+        if not self.pending:
+            return
+        waiting, self.pending = self.pending, []
+        for signal in waiting:
+            if self._is_blocked(signal):
+                self.pending.append(signal)
+            else:
+                self._deliver(signal)
+
+    def pending_mask(self, thread: GuestThread) -> int:
+        """The set of rt_sigpending(2)."""
+        mask = 0
+        for signal in self.pending:
+            if signal.thread is None or signal.thread is thread:
+                mask |= 1 << (signal.number - 1)
+        return mask
+
+    def take(self, thread: GuestThread, mask: int) -> Signal | None:
+        """The first pending signal of a set, taken away (rt_sigtimedwait(2))."""
+        for signal in sorted(self.pending, key=lambda each: each.number):
+            if mask >> (signal.number - 1) & 1 and signal.thread in (None, thread):
+                self.pending.remove(signal)
+                return signal
+        return None
+
+    def _is_blocked(self, signal: Signal) -> bool:
+        if signal.thread is not None:
+            return signal.thread.blocks(signal.number)
+        threads = self._world.threads
+        return bool(threads) and all(thread.blocks(signal.number) for thread in threads)
+
+    def _deliver(self, signal: Signal) -> None:
+        handler = self.handler(signal.number)
+        if handler == abi.SIG_IGN and signal.number not in UNTOUCHABLE:
+            return
+        if handler != abi.SIG_DFL:
+            if len(self.outbox) < PENDING_MAX:
+                self.outbox.append(signal)
+            return
+        number = signal.number
+        if number in _IGNORED_BY_DEFAULT or number in _STOP_BY_DEFAULT:
+            return
+        self._world.end(Ended("crashed", f"signal {number}", number))
+
+
+def _rlimits(policy: "Policy") -> dict[int, tuple[int, int]]:
+    def both(value: float | None) -> tuple[int, int]:
+        number = abi.RLIM_INFINITY if value is None else int(value)
+        return number, number
+
+    limits = policy.limits
+    table = dict.fromkeys(range(abi.RLIM_NLIMITS), (abi.RLIM_INFINITY, abi.RLIM_INFINITY))
+    table[abi.RLIMIT_CPU] = both(None if limits.cpu_time is None else max(1, limits.cpu_time))
+    table[abi.RLIMIT_STACK] = (8 << 20, abi.RLIM_INFINITY)
+    table[abi.RLIMIT_CORE] = (0, 0)
+    table[abi.RLIMIT_NPROC] = both(limits.threads)
+    table[abi.RLIMIT_NOFILE] = both(limits.open_files)
+    table[abi.RLIMIT_AS] = both(limits.memory)
+    return table
+
+
+@attrs.define(slots=True, eq=False)
+class World:
+    """One box, as its guest sees it. The first seven must be given; the rest follows from the policy."""
+
+    policy: "Policy"
+    tree: "Tree"
+    descriptors: "DescriptorTable"
+    cwd: "Directory"
+    credentials: "Credentials"
+    clock: Clock
+    quota: "Quota"
+    randomness: Randomness = attrs.field(
+        default=attrs.Factory(lambda world: Randomness(world.policy.randomness), takes_self=True)
+    )
+    stdin: Stdin = attrs.field(factory=Stdin)
+    stdout: OutputSink = attrs.field(
+        default=attrs.Factory(
+            lambda world: OutputSink("stdout", world.policy.output), takes_self=True
+        )
+    )
+    stderr: OutputSink = attrs.field(
+        default=attrs.Factory(
+            lambda world: OutputSink("stderr", world.policy.output, world.stdout.transcript),
+            takes_self=True,
+        )
+    )
+    umask: int = 0o022
+    process: ProcessState = attrs.field(factory=ProcessState)
+    exceeded: set[str] = attrs.field(factory=set)
+    ending: Ended | None = None
+    exit_code: int | None = None
+    threads: list[GuestThread] = attrs.field(factory=list)
+    thread: GuestThread = attrs.field(
+        default=attrs.Factory(lambda world: GuestThread(world.process.pid), takes_self=True)
+    )
+    signals: SignalState = attrs.field(default=attrs.Factory(SignalState, takes_self=True))
+    _next_tid: int = FIRST_PID + 1
+
+    def __attrs_post_init__(self) -> None:
+        if not self.threads:
+            self.threads.append(self.thread)
+        if not self.process.rlimits:
+            self.process.rlimits = _rlimits(self.policy)
+        for sink in (self.stdout, self.stderr):
+            sink.on_limit = self._output_limit
+
+    def end(self, ended: Ended) -> None:
+        """Asks the driver to end the box; the first reason stays."""
+        if self.ending is None:
+            self.ending = ended
+
+    def _output_limit(self) -> None:
+        self.exceeded.add("output")
+        self.end(Ended("output_limit", "the guest printed more than the policy allows"))
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def allocate_thread(self, channel: int | None = None) -> GuestThread:
+        """A new thread on a free channel, which starts with its maker's signal mask. Denied beyond Limits.threads."""
+        limit = self.policy.limits.threads
+        if limit is not None and len(self.threads) >= limit:
+            raise Denied(errno.EAGAIN, "limits.threads")
+        if channel is None:
+            taken = {thread.channel for thread in self.threads}
+            channel = next(number for number in range(len(taken) + 1) if number not in taken)
+        thread = GuestThread(self._next_tid, channel, self.thread.sigmask, self.thread.name)
+        self._next_tid += 1
+        self.threads.append(thread)
+        return thread
+
+    def end_thread(self, thread: GuestThread) -> None:
+        """A thread is gone: its channel is free, signals that wait for it are lost."""
+        thread.exited = True
+        if thread in self.threads:
+            self.threads.remove(thread)
+        self.signals.pending = [each for each in self.signals.pending if each.thread is not thread]
+        self.signals.release()
+
+    def thread_by_tid(self, tid: int) -> GuestThread | None:
+        """The live thread of that id."""
+        return next((thread for thread in self.threads if thread.tid == tid), None)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def wait(
+        self,
+        attempt: Callable[[], Reply | None],
+        timeout_ns: int | None = None,
+        on_timeout: Callable[[], Reply] = lambda: 0,
+        *,
+        clock_id: int = abi.CLOCK_MONOTONIC,
+        absolute: bool = False,
+        on_interrupt: Callable[[], Reply] | None = None,
+        host_fd: int | None = None,
+    ) -> Reply:
+        """The answer of `attempt`; where there is none yet, a wait for it by the box's clock.
+
+        Where sleeps are skipped and no other thread could end the wait, time jumps: to the next alarm if one comes
+        first (the answer is then `on_interrupt`'s, or -EINTR), else to the end of the wait.
+        """
+        reply = attempt()
+        if reply is not None:
+            return reply
+        alone = len(self.threads) <= 1
+        if timeout_ns is None:
+            still = Blocked(attempt, on_interrupt=on_interrupt, host_fd=host_fd)
+            if alone and self.clock.skips and host_fd is None and self._jump_to_alarm(None):
+                return -errno.EINTR if on_interrupt is None else on_interrupt()
+            return still
+        wait = self.clock.wait(clock_id, timeout_ns, absolute=absolute, skip=alone)
+        if wait.deadline_ns is None:
+            if self._jump_to_alarm(wait.ends_ns):
+                return -errno.EINTR if on_interrupt is None else on_interrupt()
+            self.clock.finish(wait)
+            return on_timeout()
+
+        def over() -> Reply:
+            self.clock.finish(wait)
+            return on_timeout()
+
+        return Blocked(attempt, wait.deadline_ns, over, on_interrupt, host_fd)
+
+    def _jump_to_alarm(self, ends_ns: int | None) -> bool:
+        """Whether an alarm that comes before the end of a skipped wait interrupts it; time stands at the alarm then."""
+        timer = self.process.timers[abi.ITIMER_REAL]
+        if timer.due_ns is None or (ends_ns is not None and timer.due_ns > ends_ns):
+            return False
+        self.clock.advance_to(timer.due_ns)
+        timer.host_deadline_ns = self.clock.host_ns()
+        before = len(self.signals.outbox)
+        self.fire_alarms()
+        return self.ending is not None or len(self.signals.outbox) > before
+
+    # --- alarms -------------------------------------------------------------------------------------------------------
+
+    def set_timer(self, which: int, value_ns: int, interval_ns: int) -> None:
+        """Arms an interval timer, or disarms it with a value of 0."""
+        timer = self.process.timers[which]
+        timer.interval_ns = interval_ns
+        timer.due_ns = None if value_ns == 0 else self._timer_now(timer) + value_ns
+        self._rearm(timer)
+
+    def timer_left(self, which: int) -> tuple[int, int]:
+        """(time left, interval) of getitimer(2); an armed timer has at least a microsecond left."""
+        timer = self.process.timers[which]
+        left = 0 if timer.due_ns is None else max(1_000, timer.due_ns - self._timer_now(timer))
+        return left, timer.interval_ns
+
+    def next_alarm_ns(self) -> int | None:
+        """Host time at which `fire_alarms` is to be called next, or None."""
+        deadlines = [
+            timer.host_deadline_ns if timer.cpu or timer.due_ns > self.clock.elapsed_ns() else 0
+            for timer in self.process.timers
+            if timer.due_ns is not None
+        ]
+        return min(deadlines) if deadlines else None
+
+    def fire_alarms(self) -> None:
+        """Raises the signals of all timers that are due, in box time or at the host time that was asked for."""
+        host = self.clock.host_ns()
+        for timer in self.process.timers:
+            if timer.due_ns is None:
+                continue
+            if not timer.cpu and host >= timer.host_deadline_ns:
+                self.clock.advance_to(timer.due_ns)
+            now = self._timer_now(timer)
+            late = not timer.cpu and host >= timer.host_deadline_ns
+            if now < timer.due_ns and not late:
+                self._rearm(timer)  # less CPU time than expected has gone by
+                continue
+            if timer.interval_ns:
+                skipped = max(0, now - timer.due_ns) // timer.interval_ns + 1
+                timer.due_ns += skipped * timer.interval_ns
+                self._rearm(timer)
+            else:
+                timer.due_ns = None
+            self.signals.raise_signal(timer.signal, code=SI_KERNEL)
+
+    def _timer_now(self, timer: Timer) -> int:
+        return self.clock.host_cpu_ns() if timer.cpu else self.clock.elapsed_ns()
+
+    def _rearm(self, timer: Timer) -> None:
+        if timer.due_ns is None:
+            return
+        if timer.cpu:
+            left = max(1_000_000, timer.due_ns - self.clock.host_cpu_ns())
+            timer.host_deadline_ns = self.clock.host_ns() + left
+        else:
+            timer.host_deadline_ns = self.clock.host_deadline_ns(timer.due_ns)
