@@ -1,0 +1,274 @@
+"""The commands, as click sees them: what they take, their help, their completion.
+
+Rules: a command's work is in the file of its name, imported when the command runs. Every failure
+that a user can cause ends in one line on stderr and the exit status that exits.py gives it.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from proxybox.cli import arguments
+from proxybox.cli.arguments import Option, Parsed
+from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
+
+SHELLS = ("bash", "zsh", "fish")
+
+RUN_HELP = """Run a Python program in a box.
+
+It works as `python` does: the program has the terminal's input and output and its own arguments,
+and the exit status is the program's. What it may do is said by a policy; files that it changes are
+changed in the box alone unless --rw is given.
+
+\b
+Examples:
+  proxybox run script.py --its-own-option
+  proxybox run -c 'print(6 * 7)'
+  proxybox run -m json.tool < data.json
+  proxybox run --policy strict --timeout 2 untrusted.py
+  proxybox run --mount ./data:/data --set limits.threads=1 script.py
+
+\b
+Exit status: the program's own, or
+  124 time limit   137 memory limit   153 output or disk limit
+  126 ended for a refused call        128 + N killed by signal N
+  130 interrupted  125 proxybox could not run it              2 usage"""
+
+TRACE_HELP = """Run a program in a box and show each call it makes to the operating system.
+
+The calls are shown as strace would show them, with what the box decided; the exit status is the
+program's, as with run.
+
+\b
+Examples:
+  proxybox trace script.py
+  proxybox trace --family paths --denied script.py
+  proxybox trace --summary -c 'import json'
+  proxybox trace --json --output calls.jsonl script.py"""
+
+
+class ProgramCommand(click.Command):
+    """A command that takes a program as python does: what follows it is the program's own."""
+
+    table: Sequence[Option] = ()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, arguments.own_words(args, self.table))
+
+
+def main_group() -> click.Group:
+    """All commands."""
+    group = click.Group(
+        "proxybox",
+        help="Run untrusted Python in a PyPy that can do nothing but compute and ask.",
+        epilog="`proxybox COMMAND --help` tells more, with examples.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    click.version_option(package_name="proxybox", message="%(prog)s %(version)s")(group)
+    group.add_command(program_command("run", RUN_HELP, arguments.RUN, _run))
+    group.add_command(program_command("trace", TRACE_HELP, arguments.TRACE, _trace))
+    for command in (policy_group, doctor, completion):
+        group.add_command(command)
+    return group
+
+
+def program_command(
+    name: str, text: str, table: Sequence[Option], work: Callable[[Parsed], int]
+) -> click.Command:
+    """A command that runs a program, made from a table of options."""
+
+    def callback(words: tuple[str, ...], **values: Any) -> int:
+        given = {key: value for key, value in values.items() if value not in (None, False, ())}
+        for kind in ("code", "module"):
+            if (program := given.pop(kind, None)) is not None:
+                return work(Parsed(given, kind, program, words))
+        if words:
+            kind = "stdin" if words[0] == "-" else "script"
+            return work(Parsed(given, kind, words[0], words[1:]))
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise click.UsageError("name a program: a script, -c CODE, -m MODULE, or - for stdin")
+        return work(Parsed(given, "stdin", "-", ()))
+
+    command = ProgramCommand(
+        name,
+        callback=callback,
+        help=text,
+        options_metavar="[OPTIONS] (SCRIPT | -c CODE | -m MODULE | -)",
+        params=[
+            *(click_option(option) for option in (*table, *arguments.PROGRAM)),
+            click.Argument(
+                ["words"],
+                nargs=-1,
+                type=click.UNPROCESSED,
+                metavar="[ARGS]...",
+                shell_complete=complete_file,
+            ),
+        ],
+        context_settings={"allow_interspersed_args": False},
+    )
+    command.table = table
+    return command
+
+
+def click_option(option: Option) -> click.Option:
+    """click's form of one option."""
+    completers = {"policy": complete_policy, "guest": complete_file, "output": complete_file}
+    return click.Option(
+        [*option.flags, option.name],
+        metavar=option.metavar,
+        is_flag=option.metavar is None,
+        multiple=option.many,
+        help=option.help,
+        shell_complete=completers.get(option.name),
+    )
+
+
+def complete_file(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """Leaves file names to the shell."""
+    return [CompletionItem(text, type="file")]
+
+
+def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """The presets that begin so, and files."""
+    from proxybox.policies import presets
+
+    names = [CompletionItem(name) for name in presets.PRESETS if name.startswith(text)]
+    return [*names, CompletionItem(text, type="file")]
+
+
+def _run(parsed: Parsed) -> int:
+    from proxybox.cli.run import run
+
+    return run(parsed)
+
+
+def _trace(parsed: Parsed) -> int:
+    from proxybox.cli.trace import trace
+
+    return trace(parsed)
+
+
+# --- policy -------------------------------------------------------------------------------------
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+policy_argument = click.argument("policy", metavar="NAME|FILE", shell_complete=complete_policy)
+set_option = click.option(
+    "--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key first."
+)
+
+
+@click.group("policy")
+def policy_group() -> None:
+    """Look at policies: what a box may do.
+
+    \b
+    Examples:
+      proxybox policy list
+      proxybox policy show strict > mine.toml
+      proxybox policy check mine.toml
+      proxybox policy explain mine.toml
+    """
+
+
+@policy_group.command("list")
+@json_flag
+def policy_list(as_json: bool) -> int:
+    """The presets, and what each is for."""
+    from proxybox.cli import policy
+
+    return policy.list_presets(as_json=as_json)
+
+
+@policy_group.command("show")
+@policy_argument
+@set_option
+@json_flag
+def policy_show(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
+    """A policy as TOML: a start for one of your own."""
+    from proxybox.cli import policy as work
+
+    return work.show(policy, settings, as_json=as_json)
+
+
+@policy_group.command("check")
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILE...", type=Path, shell_complete=complete_file
+)
+@json_flag
+def policy_check(files: tuple[Path, ...], as_json: bool) -> int:
+    """Whether policy files make sense; every fault, with its key and what is allowed."""
+    from proxybox.cli import policy
+
+    return policy.check(files, as_json=as_json)
+
+
+@policy_group.command("explain")
+@policy_argument
+@set_option
+@json_flag
+def policy_explain(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
+    """What a policy allows and refuses, in words."""
+    from proxybox.cli import policy as work
+
+    return work.explain(policy, settings, as_json=as_json)
+
+
+# --- the rest -----------------------------------------------------------------------------------
+
+
+@click.command("doctor")
+@click.option("--guest", metavar="PATH", help="The PyPy to look at.", shell_complete=complete_file)
+@json_flag
+def doctor(guest: str | None, as_json: bool) -> int:
+    """Whether boxes run here: the interpreter, and the defences that this host gives.
+
+    The exit status is 0 when boxes can run, 125 when they cannot; what to do is said.
+    """
+    from proxybox.cli.doctor import report
+
+    return report(guest, as_json=as_json)
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> int:
+    """Print the shell's completion script.
+
+    \b
+    bash:  eval "$(proxybox completion bash)"           in ~/.bashrc
+    zsh:   eval "$(proxybox completion zsh)"            in ~/.zshrc
+    fish:  proxybox completion fish > ~/.config/fish/completions/proxybox.fish
+    """
+    maker = get_completion_class(shell)
+    if maker is None:
+        raise click.ClickException(f"click has no completion for {shell}")
+    click.echo(maker(main_group(), {}, "proxybox", "_PROXYBOX_COMPLETE").source())
+    return 0
+
+
+def run_command(words: list[str]) -> int:
+    """Run one command line through click and return its exit status."""
+    try:
+        status = main_group().main(words, prog_name="proxybox", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return EXIT_CANCELLED
+    except BrokenPipeError:
+        _forget_stdout()
+        return EXIT_CANNOT_RUN
+    return status if isinstance(status, int) else 0
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from complaining about the closed pipe once more at exit."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

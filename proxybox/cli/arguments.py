@@ -1,0 +1,157 @@
+"""The options of `run` and `trace`, and the parser that reads a well-formed command line fast.
+
+Rules: everything up to the program (a script, -c CODE, -m MODULE or -) belongs to proxybox,
+everything after it to the program, as with python. One table makes this parser and click's
+options; what this parser does not understand is click's to explain.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+
+class Option(NamedTuple):
+    """One option: its spellings, what it takes (a flag when None), and its help text."""
+
+    flags: tuple[str, ...]
+    metavar: str | None
+    help: str
+    many: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name under which its value is kept: that of its long spelling."""
+        return self.flags[0].lstrip("-").replace("-", "_")
+
+
+class Parsed(NamedTuple):
+    """A command line: the option values by name, the program, and the program's arguments."""
+
+    options: dict[str, str | bool | tuple[str, ...]]
+    kind: str  # "code", "module", "script", "stdin", or "" when no program was named
+    program: str
+    arguments: tuple[str, ...]
+
+    def text(self, name: str) -> str | None:
+        """The value of an option that takes one, or None."""
+        value = self.options.get(name)
+        return value if isinstance(value, str) else None
+
+    def flag(self, name: str) -> bool:
+        """Whether a flag was given."""
+        return bool(self.options.get(name))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The values of an option that may be repeated, in order."""
+        value = self.options.get(name)
+        return value if isinstance(value, tuple) else ()
+
+
+PROGRAM: Final = (
+    Option(("--code", "-c"), "CODE", "Run CODE; what follows it are the program's arguments."),
+    Option(("--module", "-m"), "MODULE", "Run a library module as a script, as python -m does."),
+)
+
+BOX: Final = (
+    Option(("--policy", "-p"), "NAME|FILE", "A preset (proxybox policy list) or a TOML file."),
+    Option(("--set", "-s"), "KEY=VALUE", "Change one key of the policy: limits.threads=4.", True),
+    Option(
+        ("--mount",),
+        "SRC:DST[:MODE]",
+        "Show a host file or folder at DST; MODE is ro (the default), rw, overlay or memory.",
+        True,
+    ),
+    Option(("--timeout",), "DURATION", "End the program after this time: 2.5, 500ms, 1m."),
+    Option(("--memory",), "SIZE", "The most memory it may use: 256M."),
+    Option(("--env",), "NAME=VALUE", "Set an environment variable in the box.", True),
+    Option(("--rw",), None, "Let the program change its own folder (mounted at /box)."),
+    Option(("--guest",), "PATH", "The PyPy to run it with (default: $PROXYBOX_GUEST, then pypy3)."),
+)
+
+RUN: Final = (
+    *BOX,
+    Option(("--json",), None, "Print the result as JSON in place of the program's output."),
+    Option(("--verbose", "-v"), None, "Say on stderr how it ended, and what was refused."),
+)
+
+TRACE: Final = (
+    *BOX,
+    Option(
+        ("--family", "-f"), "FAMILY", "Only calls of this family: paths, clock, memory...", True
+    ),
+    Option(("--denied", "-d"), None, "Only calls that were refused."),
+    Option(("--summary",), None, "A table of calls, errors and time in place of the calls."),
+    Option(("--output", "-o"), "FILE", "Write the trace to FILE, not to stderr."),
+    Option(("--json",), None, "One JSON object a line in place of strace's form."),
+)
+
+
+def parse(words: Sequence[str], table: Sequence[Option]) -> Parsed | None:
+    """Read a command line that is well-formed; None for one that click should look at.
+
+    words: what follows `run` or `trace`.
+    """
+    by_flag = {flag: option for option in (*table, *PROGRAM) for flag in option.flags}
+    values: dict[str, str | bool | tuple[str, ...]] = {}
+    lists: dict[str, list[str]] = {}
+    rest = list(words)
+    while rest:
+        word = rest[0]
+        if word == "-" or not word.startswith("-"):
+            break
+        del rest[0]
+        if word == "--":
+            if not rest:
+                return None
+            break
+        taken = _one_option(word, rest, by_flag)
+        if taken is None:
+            return None
+        option, value = taken
+        if option in PROGRAM:
+            return Parsed(_all(values, lists), option.name, str(value), tuple(rest))
+        if option.many:
+            lists.setdefault(option.name, []).append(str(value))
+        else:
+            values[option.name] = value
+    if not rest:
+        return None
+    kind = "stdin" if rest[0] == "-" else "script"
+    return Parsed(_all(values, lists), kind, rest[0], tuple(rest[1:]))
+
+
+def _all(
+    values: dict[str, str | bool | tuple[str, ...]], lists: dict[str, list[str]]
+) -> dict[str, str | bool | tuple[str, ...]]:
+    return {**values, **{name: tuple(texts) for name, texts in lists.items()}}
+
+
+def _one_option(
+    word: str, rest: list[str], by_flag: dict[str, Option]
+) -> tuple[Option, str | bool] | None:
+    """The option that `word` spells and its value, which may be taken from `rest`; else None."""
+    attached: str | None = None
+    if word.startswith("--"):
+        word, equals, after = word.partition("=")
+        attached = after if equals else None
+    elif len(word) > 2:
+        word, attached = word[:2], word[2:]
+    option = by_flag.get(word)
+    if option is None:
+        return None
+    if option.metavar is None:
+        return None if attached is not None else (option, True)
+    if attached is not None:
+        return option, attached
+    return (option, rest.pop(0)) if rest else None
+
+
+def own_words(words: Sequence[str], table: Sequence[Option]) -> list[str]:
+    """The same command line with `--` after -c CODE and -m MODULE, so that click leaves the
+    program's arguments alone."""
+    by_flag = {flag: option for option in (*table, *PROGRAM) for flag in option.flags}
+    rest = list(words)
+    while rest and rest[0] != "-" and rest[0].startswith("-") and rest[0] != "--":
+        taken = _one_option(rest.pop(0), rest, by_flag)
+        if taken is not None and taken[0] in PROGRAM:
+            return [*words[: len(words) - len(rest)], "--", *rest]
+    return list(words)

@@ -1,0 +1,92 @@
+"""The policy that a command line asks for: a preset or a file, changed by the options.
+
+Order: --policy, then --set from left to right, then the options that have names of their own.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import attrs
+
+from proxybox.cli.arguments import Parsed
+from proxybox.cli.failures import CommandError, UsageError
+from proxybox.policies import PRESETS, Policy, PolicyError, parse_mount, preset, with_settings
+
+T = TypeVar("T")
+
+
+def choose_policy(parsed: Parsed) -> Policy:
+    """The policy for a run.
+
+    Raises UsageError for an option that makes no sense, CommandError or PolicyError for a policy
+    file that does not exist or does not hold.
+    """
+    policy = named_policy(parsed.text("policy") or "default", parsed.texts("set"))
+    limits = policy.limits
+    if (timeout := parsed.text("timeout")) is not None:
+        limits = option("--timeout", lambda: attrs.evolve(limits, wall_time=timeout))
+    if (memory := parsed.text("memory")) is not None:
+        limits = option("--memory", lambda: attrs.evolve(limits, memory=memory))
+    changes: dict[str, object] = {}
+    if limits is not policy.limits:
+        changes["limits"] = limits
+    if variables := parsed.texts("env"):
+        added = dict(pair("--env", text) for text in variables)
+        environment, merged = policy.environment, {**policy.environment.variables, **added}
+        changes["environment"] = option(
+            "--env", lambda: attrs.evolve(environment, variables=merged)
+        )
+    if (mounts := parsed.texts("mount")) or parsed.flag("rw"):
+        changes["filesystem"] = option("--mount", lambda: with_mounts(policy, parsed, mounts))
+    return attrs.evolve(policy, **changes) if changes else policy
+
+
+def with_mounts(policy: Policy, parsed: Parsed, mounts: Sequence[str]) -> object:
+    """The filesystem section with --mount and --rw in it."""
+    filesystem = policy.filesystem
+    if mounts:
+        added = [parse_mount(text) for text in mounts]
+        filesystem = attrs.evolve(filesystem, mounts=(*filesystem.mounts, *added))
+    return attrs.evolve(filesystem, box="rw") if parsed.flag("rw") else filesystem
+
+
+def named_policy(name: str, settings: Sequence[str] = ()) -> Policy:
+    """A preset by its name or a policy file by its path, with KEY=VALUE settings applied."""
+    if name in PRESETS:
+        policy = preset(name)
+    elif "/" in name or name.endswith(".toml") or os.path.isfile(name):
+        policy = policy_file(name)
+    else:
+        policy = preset(name)  # raises, with what was probably meant
+    if settings:
+        for text in settings:
+            pair("--set", text)
+        policy = option("--set", lambda: with_settings(policy, settings))
+    return policy
+
+
+def policy_file(path: str) -> Policy:
+    """The policy that a TOML file holds. Raises PolicyError; CommandError when it can't be read."""
+    from proxybox.policies.loading import load_policy
+
+    try:
+        return load_policy(path)
+    except OSError as error:
+        raise CommandError(f"can't read the policy {path!r}: {error.strerror or error}") from None
+
+
+def pair(flag: str, text: str) -> tuple[str, str]:
+    """NAME=VALUE in two. Raises UsageError without the `=`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{flag}: want NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def option(flag: str, make: Callable[[], T]) -> T:
+    """What `make` returns; a fault in the option's value is told with the option's name."""
+    try:
+        return make()
+    except PolicyError as error:
+        raise UsageError(f"{flag}: {error}") from None

@@ -1,0 +1,58 @@
+"""The exit statuses of the command line, and which one a result has."""
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxybox.result import Result
+
+EXIT_USAGE: Final = 2
+EXIT_TIME_LIMIT: Final = 124  # as timeout(1)
+EXIT_CANNOT_RUN: Final = 125  # proxybox itself could not do it, as timeout(1) and docker have it
+EXIT_DENIED: Final = 126
+EXIT_CANCELLED: Final = 130
+EXIT_MEMORY: Final = 137  # what the kernel's own out-of-memory killer leaves: 128 + SIGKILL
+EXIT_EXCESS: Final = 153  # 128 + SIGXFSZ
+
+BY_STATUS: Final = {
+    "time_limit": EXIT_TIME_LIMIT,
+    "memory_limit": EXIT_MEMORY,
+    "output_limit": EXIT_EXCESS,
+    "disk_limit": EXIT_EXCESS,
+    "denied": EXIT_DENIED,
+    "misbehaved": EXIT_CANNOT_RUN,
+    "cancelled": EXIT_CANCELLED,
+    "internal_error": EXIT_CANNOT_RUN,
+    "overloaded": EXIT_CANNOT_RUN,
+}
+
+SAID: Final = {
+    "time_limit": "ended: the time limit was reached",
+    "memory_limit": "ended: the memory limit was reached",
+    "output_limit": "ended: the output limit was reached",
+    "disk_limit": "ended: the disk limit was reached",
+    "denied": "ended: a refused call ends the box under this policy",
+    "misbehaved": "ended: the interpreter broke the protocol of the box",
+    "internal_error": "ended: a fault of proxybox's own; please report it",
+    "overloaded": "not started: too many boxes",
+}
+
+
+def exit_status(result: "Result") -> int:
+    """The exit status for a result: the guest's own, or the one that says why the box ended."""
+    status = str(result.status)
+    if status in BY_STATUS:
+        return BY_STATUS[status]
+    if status == "crashed" and result.signal is not None:
+        return 128 + result.signal
+    return 1 if result.exit_code is None else result.exit_code & 0xFF
+
+
+def ending(result: "Result") -> str:
+    """One line for stderr when proxybox, not the program, ended the run; else empty."""
+    said = SAID.get(str(result.status), "")
+    if str(result.status) == "crashed" and result.signal is not None:
+        import signal
+
+        said = f"the interpreter crashed: {signal.strsignal(result.signal) or result.signal}"
+    detail = getattr(result, "reason", None)
+    return f"proxybox: {said}{f' ({detail})' if detail else ''}" if said else ""

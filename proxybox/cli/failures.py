@@ -1,0 +1,27 @@
+"""What went wrong before or beside a program's own run, said in one line, with the exit status."""
+
+import sys
+from typing import Final
+
+from proxybox.cli.exits import EXIT_CANNOT_RUN, EXIT_USAGE
+
+_FIRST: Final = "proxybox: "
+
+
+class CommandError(Exception):
+    """The command cannot do what it was asked to; the text says why."""
+
+    status = EXIT_CANNOT_RUN
+
+
+class UsageError(CommandError):
+    """The command line makes no sense; the text says why."""
+
+    status = EXIT_USAGE
+
+
+def complain(error: Exception) -> int:
+    """Say an error on stderr; return the exit status that goes with it."""
+    text = str(error) or type(error).__name__
+    print(_FIRST + text.removeprefix(_FIRST), file=sys.stderr)
+    return error.status if isinstance(error, CommandError) else EXIT_CANNOT_RUN

@@ -1,0 +1,82 @@
+"""`proxybox policy`: the presets, a policy as TOML, its faults, what it means."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from proxybox.cli.choosing import named_policy, policy_file
+from proxybox.cli.exits import EXIT_CANNOT_RUN
+from proxybox.cli.failures import CommandError
+from proxybox.cli.run import complain_or_raise
+from proxybox.cli.text import Paint
+from proxybox.policies import PRESETS, Policy, PolicyError
+
+
+def list_presets(*, as_json: bool) -> int:
+    """Print the presets and what each is for."""
+    if as_json:
+        print(json.dumps(dict(PRESETS), indent=2))
+        return 0
+    paint, widest = Paint(sys.stdout), max(map(len, PRESETS))
+    for name, purpose in PRESETS.items():
+        print(f"{paint('bold', name)}{' ' * (widest - len(name))}  {purpose}")
+    return 0
+
+
+def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
+    """Print a policy as TOML, or as JSON."""
+    from proxybox.policies.dumping import to_dict, to_toml
+
+    try:
+        policy = named_policy(name, settings)
+        text = json.dumps(to_dict(policy), indent=2) if as_json else to_toml(policy).rstrip("\n")
+    except Exception as error:
+        return complain_or_raise(error)
+    print(text)
+    return 0
+
+
+def check(files: Sequence[Path], *, as_json: bool) -> int:
+    """Print every fault of every file; return 0 when there is none, else 125."""
+    found = {str(path): faults(str(path)) for path in files}
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        paint = Paint(sys.stdout)
+        for path, problems in found.items():
+            for problem in problems:
+                print(paint("red", problem["text"]))
+            if not problems:
+                print(f"{path}: {paint('green', 'ok')}")
+    return EXIT_CANNOT_RUN if any(found.values()) else 0
+
+
+def faults(path: str) -> list[dict[str, Any]]:
+    """The faults of one policy file, each with its text and its parts."""
+    try:
+        policy_file(path)
+    except PolicyError as error:
+        return [{"text": str(problem), **attrs.asdict(problem)} for problem in error.problems]
+    except CommandError as error:
+        return [{"text": str(error), "file": path, "message": str(error)}]
+    return []
+
+
+def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:
+    """Print in words what a policy allows and refuses."""
+    try:
+        policy: Policy = named_policy(name, settings)
+    except Exception as error:
+        return complain_or_raise(error)
+    from proxybox.policies import explain as explaining
+
+    if as_json:
+        sections = [attrs.asdict(section) for section in explaining.explain(policy)]
+        print(json.dumps(sections, indent=2))
+    else:
+        print(explaining.explain_text(policy).rstrip("\n"))
+    return 0

@@ -1,0 +1,136 @@
+"""`proxybox run`: one program in one box, as python would run it."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from proxybox.cli import streams
+from proxybox.cli.arguments import Parsed
+from proxybox.cli.choosing import choose_policy
+from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
+from proxybox.cli.failures import CommandError, complain
+
+if TYPE_CHECKING:
+    from proxybox.api import Program
+    from proxybox.policies import Policy
+    from proxybox.result import Result
+
+
+def run(parsed: Parsed) -> int:
+    """Run the program that a command line names; return the exit status.
+
+    With --json the program's output is held back and is part of the result that is printed.
+    """
+    as_json = parsed.flag("json")
+    try:
+        result = run_box(parsed, choose_policy(parsed), capture=as_json)
+    except KeyboardInterrupt:
+        return interrupted()
+    except Exception as error:
+        return complain_or_raise(error)
+    if as_json:
+        print_json(result)
+    else:
+        tell(result, verbose=parsed.flag("verbose"))
+    return exit_status(result)
+
+
+def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = None) -> "Result":
+    """The program's run in a box of this policy, on the process's own streams."""
+    from proxybox import api
+
+    escapes = policy.output.escapes
+    return api.run_program(
+        program_of(parsed),
+        stdin=streams.standard_input(),
+        on_stdout=None if capture else streams.writer(1, escapes),
+        on_stderr=None if capture else streams.writer(2, escapes),
+        policy=policy,
+        guest=parsed.text("guest"),
+        audit=audit,
+        capture=capture,
+    )
+
+
+def program_of(parsed: Parsed) -> "Program":
+    """The program that a command line names. Raises CommandError when the script is not there."""
+    from proxybox.api import Program
+
+    arguments = parsed.arguments
+    if parsed.kind == "code":
+        return Program.code(parsed.program, arguments)
+    if parsed.kind == "module":
+        return Program.module(parsed.program, arguments)
+    if parsed.kind == "stdin":
+        return Program.stdin(arguments)
+    require_script(parsed.program)
+    return Program.file(parsed.program, arguments)
+
+
+def require_script(path: str) -> None:
+    """Raise CommandError unless `path` is a file (or a folder with a __main__.py) to be read."""
+    try:
+        os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CommandError(f"can't open file {path!r}: {reason}") from None
+    if os.path.isdir(path) and not os.path.exists(os.path.join(path, "__main__.py")):
+        raise CommandError(f"can't run {path!r}: a folder without a __main__.py")
+    if not os.access(path, os.R_OK):
+        raise CommandError(f"can't open file {path!r}: Permission denied")
+
+
+def complain_or_raise(error: Exception) -> int:
+    """Say what a user can mend; let our own faults through as tracebacks, with their own status."""
+    from proxybox.policies.errors import ProxyboxError
+
+    if isinstance(error, ProxyboxError | CommandError):
+        return complain(error)
+    raise error
+
+
+def interrupted() -> int:
+    """End as python ends at Ctrl-C: by the signal itself, so that a shell's loop ends too."""
+    import signal
+
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except ValueError:  # not the main thread: in a test, or in somebody's program
+        pass
+    return EXIT_CANCELLED
+
+
+def print_json(result: "Result") -> None:
+    """The result as one JSON object on stdout."""
+    import json
+
+    json.dump(result.to_dict(), sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def tell(result: "Result", *, verbose: bool) -> None:
+    """Say on stderr how the run ended where proxybox ended it; with `verbose`, say it all."""
+    lines = [line] if (line := ending(result)) else []
+    if verbose:
+        lines += summary(result)
+    if lines:
+        sys.stderr.write("\n".join(lines) + "\n")
+
+
+def summary(result: "Result") -> list[str]:
+    """What a curious user wants to know of a run, line by line."""
+    lines = [f"proxybox: {result.status}, exit status {exit_status(result)}"]
+    lines += [f"proxybox: refused {denial_text(denial)}" for denial in result.denials]
+    if result.truncated:
+        lines.append("proxybox: output beyond the limit was dropped")
+    if result.files:
+        lines.append(f"proxybox: files changed in the box: {', '.join(map(str, result.files))}")
+    return lines
+
+
+def denial_text(denial: Any) -> str:
+    """One refusal in words, with how often it happened where that is known."""
+    count = getattr(denial, "count", 1)
+    often = f", {count} times" if count > 1 else ""
+    return f"{denial.call}: {denial.errno}: {denial.reason}{often}"

@@ -1,0 +1,196 @@
+"""An OS call as strace(1) would print it.
+
+Rules: whatever the guest put into its arguments comes out as printable ASCII on one line, so that a
+trace is safe to look at in a terminal. Names of flags are taken from proxybox.controller.abi.
+"""
+
+import errno
+import os
+import re
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from proxybox.controller import abi
+from proxybox.controller.audit import OSCall
+
+SHOWN_BYTES: Final = 32
+_UNPRINTABLE: Final = re.compile(rb'[^ -~]|["\\]')
+_ESCAPES: Final = {b'"': '\\"', b"\\": "\\\\", b"\n": "\\n", b"\t": "\\t", b"\r": "\\r"}
+
+CLOCKS: Final = (
+    "CLOCK_REALTIME",
+    "CLOCK_MONOTONIC",
+    "CLOCK_PROCESS_CPUTIME_ID",
+    "CLOCK_THREAD_CPUTIME_ID",
+    "CLOCK_MONOTONIC_RAW",
+    "CLOCK_REALTIME_COARSE",
+    "CLOCK_MONOTONIC_COARSE",
+    "CLOCK_BOOTTIME",
+    "CLOCK_REALTIME_ALARM",
+    "CLOCK_BOOTTIME_ALARM",
+)
+
+
+def constants(prefix: str, *without: str) -> dict[int, str]:
+    """The constants of abi whose names begin so, by value."""
+    return {
+        value: name
+        for name, value in vars(abi).items()
+        if name.startswith(prefix) and isinstance(value, int) and name not in without
+    }
+
+
+def quoted(data: bytes, shown: int | None = None) -> str:
+    """A byte string between quotes; of a long one the first `shown` bytes and dots."""
+    cut = data if shown is None else data[:shown]
+    text = _UNPRINTABLE.sub(_escape, cut).decode("ascii")
+    return f'"{text}"' + ("..." if len(cut) < len(data) else "")
+
+
+def _escape(match: re.Match[bytes]) -> bytes:
+    byte = match.group()
+    return _ESCAPES.get(byte, f"\\x{byte[0]:02x}").encode()
+
+
+def flags_of(names: Mapping[int, str], none: str = "0") -> Callable[[int], str]:
+    """A printer of a set of bits, with what has no name in hexadecimal."""
+    widest_first = sorted((bits for bits in names if bits > 0), key=int.bit_count, reverse=True)
+
+    def show(value: int) -> str:
+        found, left = [], value
+        for bits in widest_first:
+            if left & bits == bits:
+                found.append(names[bits])
+                left &= ~bits
+        if left:
+            found.append(hex(left))
+        return "|".join(found) or none
+
+    return show
+
+
+def choice_of(names: Mapping[int, str]) -> Callable[[int], str]:
+    """A printer of one of several values."""
+    return lambda value: names.get(value, str(value))
+
+
+def _open_flags() -> Callable[[int], str]:
+    access = {0: "O_RDONLY", 1: "O_WRONLY", 2: "O_RDWR", 3: "O_ACCMODE"}
+    names = constants("O_", "O_ACCMODE", "O_RDONLY", "O_WRONLY", "O_RDWR", "O_KNOWN")
+    rest = flags_of(names, "")
+    return lambda value: "|".join(filter(None, (access[value & 3], rest(value & ~3))))
+
+
+def _map_flags() -> Callable[[int], str]:
+    kinds = {1: "MAP_SHARED", 2: "MAP_PRIVATE", 3: "MAP_SHARED_VALIDATE"}
+    rest = flags_of(constants("MAP_", "MAP_TYPE", *kinds.values()), "")
+    return lambda value: "|".join(
+        filter(None, (kinds.get(value & 0xF, str(value & 0xF)), rest(value & ~0xF)))
+    )
+
+
+def _octal(value: int) -> str:
+    return f"0{value:o}" if value else "0"
+
+
+def _signal(value: int) -> str:
+    try:
+        return signal.Signals(value).name
+    except ValueError:
+        return str(value)
+
+
+def _clock(value: int) -> str:
+    return CLOCKS[value] if 0 <= value < len(CLOCKS) else str(value)
+
+
+def _address(value: int) -> str:
+    return hex(value) if value else "NULL"
+
+
+def _dirfd(value: int) -> str:
+    return "AT_FDCWD" if value == abi.AT_FDCWD else str(value)
+
+
+_open = _open_flags()
+_at = flags_of(constants("AT_", "AT_FDCWD", "AT_STATX_SYNC_TYPE", "AT_EACCESS"))
+
+#: How an argument is printed: by call and name where the name alone does not tell.
+BY_CALL: Final[dict[tuple[str, str], Callable[[int], str]]] = {
+    ("open", "flags"): _open,
+    ("openat", "flags"): _open,
+    ("pipe2", "flags"): _open,
+    ("dup3", "flags"): _open,
+    ("mmap", "flags"): _map_flags(),
+    ("mremap", "flags"): flags_of(constants("MREMAP_")),
+    ("msync", "flags"): flags_of(constants("MS_")),
+    ("renameat2", "flags"): flags_of(constants("RENAME_")),
+    ("close_range", "flags"): flags_of(constants("CLOSE_RANGE_")),
+    ("access", "mode"): flags_of({4: "R_OK", 2: "W_OK", 1: "X_OK"}, "F_OK"),
+    ("faccessat", "mode"): flags_of({4: "R_OK", 2: "W_OK", 1: "X_OK"}, "F_OK"),
+    ("faccessat2", "mode"): flags_of({4: "R_OK", 2: "W_OK", 1: "X_OK"}, "F_OK"),
+    ("newfstatat", "flags"): _at,
+    ("fstatat", "flags"): _at,
+    ("statx", "flags"): _at,
+    ("faccessat2", "flags"): _at,
+    ("unlinkat", "flags"): flags_of({0x200: "AT_REMOVEDIR"}),
+    ("linkat", "flags"): _at,
+    ("utimensat", "flags"): _at,
+    ("fchownat", "flags"): _at,
+    ("flock", "operation"): flags_of(constants("LOCK_")),
+    ("ioctl", "request"): choice_of({**constants("TC"), **constants("TIOC"), **constants("FIO")}),
+}
+BY_NAME: Final[dict[str, Callable[[int], str]]] = {
+    "dirfd": _dirfd,
+    "olddirfd": _dirfd,
+    "newdirfd": _dirfd,
+    "mode": _octal,
+    "mask": _octal,
+    "prot": flags_of(constants("PROT_"), "PROT_NONE"),
+    "whence": choice_of(constants("SEEK_")),
+    "cmd": choice_of(constants("F_", "F_OK", "F_RDLCK", "F_WRLCK", "F_UNLCK")),
+    "clock_id": _clock,
+    "clockid": _clock,
+    "sig": _signal,
+    "signum": _signal,
+}
+ADDRESS: Final = re.compile(r"addr|buf|ptr|stat(x|fs)?|time(spec|val|zone)|tloc|remain|.*_address")
+WHOLE: Final = re.compile(r".*(path|name|target)|target|linkpath")
+RETURNS_ADDRESS: Final = frozenset({"mmap", "brk", "mremap"})
+
+
+def argument(call: str, name: str, value: Any) -> str:
+    """One argument in strace's notation."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return quoted(value, None if WHOLE.fullmatch(name) else SHOWN_BYTES)
+    if not isinstance(value, int):
+        return ascii(value)
+    printer = BY_CALL.get((call, name)) or BY_NAME.get(name)
+    if printer is not None:
+        return printer(value)
+    if ADDRESS.fullmatch(name) or value > 1 << 32:
+        return _address(value)
+    return str(value)
+
+
+def outcome(call: OSCall) -> str:
+    """What the guest got, in strace's notation: `= 3`, `= -1 ENOENT (No such file ...)`."""
+    if call.result is None:
+        return "= ?"
+    if call.errno is not None:
+        number = getattr(errno, call.errno, -call.result)
+        return f"= -1 {call.errno} ({os.strerror(number)})"
+    return f"= {_address(call.result) if call.name in RETURNS_ADDRESS else call.result}"
+
+
+def arguments(call: OSCall) -> str:
+    """All arguments, as between the parentheses."""
+    return ", ".join(argument(call.name, name, value) for name, value in call.arguments.items())
+
+
+def call_line(call: OSCall) -> str:
+    """The whole call without colours and without the decision."""
+    return f"{call.name}({arguments(call)}) {outcome(call)}"

@@ -1,0 +1,164 @@
+"""`proxybox trace`: a program in a box, and every call that it makes."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TextIO
+
+import attrs
+
+from proxybox.cli import strace
+from proxybox.cli.arguments import Parsed
+from proxybox.cli.choosing import choose_policy
+from proxybox.cli.exits import exit_status
+from proxybox.cli.failures import CommandError, UsageError
+from proxybox.cli.run import complain_or_raise, interrupted, run_box, tell
+from proxybox.cli.text import Paint, table
+from proxybox.controller.audit import OSCall
+
+REFUSED: Final = ("denied", "unknown")
+COLOURS: Final = {"denied": "red", "answered": "magenta", "unknown": "blue"}
+
+
+def trace(parsed: Parsed) -> int:
+    """Run the program and print its calls; return the exit status, which is the program's."""
+    try:
+        policy = choose_policy(parsed)
+        wanted = chosen_calls(parsed)
+        with trace_file(parsed.text("output")) as out:
+            show, finish = shower(parsed, out)
+            result = run_box(
+                parsed,
+                policy,
+                capture=False,
+                audit=lambda call: show(call) if wanted(call) else None,
+            )
+            finish()
+    except KeyboardInterrupt:
+        return interrupted()
+    except Exception as error:
+        return complain_or_raise(error)
+    tell(result, verbose=False)
+    return exit_status(result)
+
+
+@contextlib.contextmanager
+def trace_file(path: str | None) -> Iterator[TextIO]:
+    """Where the trace goes: a new file at `path`, or stderr."""
+    if path is None:
+        yield sys.stderr
+        return
+    try:
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise CommandError(f"can't write the trace to {path!r}: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def chosen_calls(parsed: Parsed) -> Callable[[OSCall], bool]:
+    """Which calls the options ask for. Raises UsageError for a family that does not exist."""
+    families = frozenset(parsed.texts("family"))
+    if unknown := families - known_families():
+        raise UsageError(
+            f"there is no family of calls {', '.join(sorted(unknown))!s}"
+            f" (there are: {', '.join(sorted(known_families()))})"
+        )
+    denied_only = parsed.flag("denied")
+
+    def wanted(call: OSCall) -> bool:
+        if families and call.family not in families:
+            return False
+        return not denied_only or call.decision in REFUSED
+
+    return wanted
+
+
+def known_families() -> set[str]:
+    """The families that calls can be of, by the controller's own table."""
+    import proxybox.controller.oscalls
+    from proxybox.controller.dispatch import TABLE
+
+    assert proxybox.controller.oscalls is not None  # importing it fills the table
+    return {row.family for row in TABLE.values()} | {"unknown"}
+
+
+def shower(parsed: Parsed, out: TextIO) -> tuple[Callable[[OSCall], None], Callable[[], None]]:
+    """What is done with each call, and what at the end, for the form that was asked for."""
+    paint = Paint(out)
+    if parsed.flag("summary"):
+        counts = Summary()
+        if parsed.flag("json"):
+            return counts.add, lambda: print(json.dumps(counts.rows()), file=out)
+        return counts.add, lambda: print(counts.text(paint), file=out)
+    if parsed.flag("json"):
+        return lambda call: print(json.dumps(as_json(call)), file=out), out.flush
+    return lambda call: print(line(call, paint), file=out), out.flush
+
+
+def line(call: OSCall, paint: Paint) -> str:
+    """One call, with the decision in colour and the reason of a refusal in words."""
+    text = f"{call.name}({strace.arguments(call)}) "
+    outcome = strace.outcome(call)
+    decision = str(call.decision)
+    if decision == "allowed":
+        return text + (paint("yellow", outcome) if call.errno else outcome)
+    reason = f": {call.reason}" if call.reason else ""
+    return text + paint(COLOURS[decision], f"{outcome} [{decision}{reason}]")
+
+
+def as_json(call: OSCall) -> dict[str, Any]:
+    """A call as JSON has it: bytes as text, what is not UTF-8 with backslashes."""
+    record = attrs.asdict(call)
+    record["arguments"] = {
+        name: value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+        for name, value in call.arguments.items()
+    }
+    record["decision"] = str(call.decision)
+    return record
+
+
+class Summary:
+    """Calls, errors, refusals and time by name, as strace -c counts them."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, list[int]] = {}
+
+    def add(self, call: OSCall) -> None:
+        """Count one call."""
+        counts = self._by_name.setdefault(call.name, [0, 0, 0, 0])
+        counts[0] += call.duration_ns
+        counts[1] += 1
+        counts[2] += call.errno is not None
+        counts[3] += call.decision in REFUSED
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each name, the most time first."""
+        names = ("duration_ns", "calls", "errors", "refused")
+        ordered = sorted(self._by_name.items(), key=lambda item: item[1], reverse=True)
+        return [{"name": name, **dict(zip(names, counts, strict=True))} for name, counts in ordered]
+
+    def text(self, paint: Paint) -> str:
+        """The table."""
+        rows = self.rows()
+        total = sum(row["duration_ns"] for row in rows)
+        cells = [
+            [
+                f"{100 * row['duration_ns'] / (total or 1):.2f}",
+                f"{row['duration_ns'] / 1e9:.6f}",
+                f"{row['duration_ns'] / 1e3 / row['calls']:.1f}",
+                str(row["calls"]),
+                str(row["errors"] or ""),
+                paint("red", str(row["refused"])) if row["refused"] else "",
+                row["name"],
+            ]
+            for row in rows
+        ]
+        calls, errors, refused = (
+            sum(row[k] for row in rows) for k in ("calls", "errors", "refused")
+        )
+        foot = ["100.00", f"{total / 1e9:.6f}", f"{total / 1e3 / (calls or 1):.1f}"]
+        foot += [str(calls), str(errors or ""), str(refused or ""), "total"]
+        head = ["% time", "seconds", "usecs/call", "calls", "errors", "refused", "call"]
+        return table(head, cells, foot, right=6)
