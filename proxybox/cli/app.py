@@ -69,15 +69,21 @@ def main_group() -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     click.version_option(package_name="proxybox", message="%(prog)s %(version)s")(group)
-    group.add_command(program_command("run", RUN_HELP, arguments.RUN, _run))
-    group.add_command(program_command("trace", TRACE_HELP, arguments.TRACE, _trace))
+    group.add_command(
+        program_command("run", "Run a Python program in a box.", RUN_HELP, arguments.RUN, _run)
+    )
+    group.add_command(
+        program_command(
+            "trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace
+        )
+    )
     for command in (policy_group, doctor, completion):
         group.add_command(command)
     return group
 
 
 def program_command(
-    name: str, text: str, table: Sequence[Option], work: Callable[[Parsed], int]
+    name: str, short: str, text: str, table: Sequence[Option], work: Callable[[Parsed], int]
 ) -> click.Command:
     """A command that runs a program, made from a table of options."""
 
@@ -97,6 +103,7 @@ def program_command(
         name,
         callback=callback,
         help=text,
+        short_help=short,
         options_metavar="[OPTIONS] (SCRIPT | -c CODE | -m MODULE | -)",
         params=[
             *(click_option(option) for option in (*table, *arguments.PROGRAM)),
@@ -134,9 +141,9 @@ def complete_file(_: click.Context, __: click.Parameter, text: str) -> list[Comp
 
 def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
     """The presets that begin so, and files."""
-    from proxybox.policies import presets
+    from proxybox.policies import PRESETS
 
-    names = [CompletionItem(name) for name in presets.PRESETS if name.startswith(text)]
+    names = [CompletionItem(name) for name in PRESETS if name.startswith(text)]
     return [*names, CompletionItem(text, type="file")]
 
 
@@ -194,7 +201,7 @@ def policy_show(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
     return work.show(policy, settings, as_json=as_json)
 
 
-@policy_group.command("check")
+@policy_group.command("check", short_help="Whether policy files make sense.")
 @click.argument(
     "files", nargs=-1, required=True, metavar="FILE...", type=Path, shell_complete=complete_file
 )
@@ -220,7 +227,7 @@ def policy_explain(policy: str, settings: tuple[str, ...], as_json: bool) -> int
 # --- the rest -----------------------------------------------------------------------------------
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Whether boxes run here, and with which defences.")
 @click.option("--guest", metavar="PATH", help="The PyPy to look at.", shell_complete=complete_file)
 @json_flag
 def doctor(guest: str | None, as_json: bool) -> int:

@@ -62,7 +62,7 @@ def chosen_calls(parsed: Parsed) -> Callable[[OSCall], bool]:
     families = frozenset(parsed.texts("family"))
     if unknown := families - known_families():
         raise UsageError(
-            f"there is no family of calls {', '.join(sorted(unknown))!s}"
+            f"there is no family of calls {', '.join(sorted(unknown))}"
             f" (there are: {', '.join(sorted(known_families()))})"
         )
     denied_only = parsed.flag("denied")
@@ -77,10 +77,9 @@ def chosen_calls(parsed: Parsed) -> Callable[[OSCall], bool]:
 
 def known_families() -> set[str]:
     """The families that calls can be of, by the controller's own table."""
-    import proxybox.controller.oscalls
+    import proxybox.controller.oscalls  # noqa: F401 - fills the table
     from proxybox.controller.dispatch import TABLE
 
-    assert proxybox.controller.oscalls is not None  # importing it fills the table
     return {row.family for row in TABLE.values()} | {"unknown"}
 
 
