@@ -127,7 +127,7 @@ def click_option(option: Option) -> click.Option:
     return click.Option(
         [*option.flags, option.name],
         metavar=option.metavar,
-        is_flag=option.metavar is None,
+        is_flag=True if option.metavar is None else None,  # False would make values optional
         multiple=option.many,
         help=option.help,
         shell_complete=completers.get(option.name),

@@ -11,7 +11,16 @@ import attrs
 
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.policies import PRESETS, Policy, PolicyError, parse_mount, preset, with_settings
+from proxybox.policies import (
+    PRESETS,
+    Filesystem,
+    Policy,
+    PolicyError,
+    evolve,
+    parse_mount,
+    preset,
+    with_settings,
+)
 
 T = TypeVar("T")
 
@@ -39,10 +48,10 @@ def choose_policy(parsed: Parsed) -> Policy:
         )
     if (mounts := parsed.texts("mount")) or parsed.flag("rw"):
         changes["filesystem"] = option("--mount", lambda: with_mounts(policy, parsed, mounts))
-    return attrs.evolve(policy, **changes) if changes else policy
+    return evolve(policy, **changes) if changes else policy
 
 
-def with_mounts(policy: Policy, parsed: Parsed, mounts: Sequence[str]) -> object:
+def with_mounts(policy: Policy, parsed: Parsed, mounts: Sequence[str]) -> Filesystem:
     """The filesystem section with --mount and --rw in it."""
     filesystem = policy.filesystem
     if mounts:

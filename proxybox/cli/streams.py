@@ -34,4 +34,4 @@ def writer(fd: int, escapes: str) -> Write:
 
 def standard_input() -> Any:
     """What the program reads as its standard input: ours, or nothing where it is closed."""
-    return sys.stdin.buffer.raw if sys.stdin is not None else None  # type: ignore[attr-defined]
+    return None if sys.stdin is None else getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
