@@ -1,0 +1,137 @@
+"""The descriptor table of a box: small numbers for open file descriptions.
+
+Rules: a new descriptor is always the lowest free number; a description is closed when its last
+descriptor is. Numbers are the box's own and have nothing to do with host descriptors.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from proxybox.controller.vfs.openfiles import OpenFile
+
+
+class DescriptorTable:
+    """open_files: how many descriptors there may be, and the first number that is never given."""
+
+    __slots__ = ("_cloexec", "_files", "_hint", "open_files")
+
+    def __init__(self, open_files: int | None = 256) -> None:
+        self.open_files = 1 << 20 if open_files is None else open_files
+        self._files: dict[int, OpenFile] = {}
+        self._cloexec: set[int] = set()
+        self._hint = 0  # no number below it is free
+
+    def get(self, fd: int) -> OpenFile:
+        """The description behind a descriptor. EBADF."""
+        file = self._files.get(fd)
+        if file is None:
+            raise OSError(errno.EBADF, "not an open descriptor")
+        return file
+
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[int]:
+        """The open descriptors, ascending."""
+        return iter(sorted(self._files))
+
+    def install(self, file: OpenFile, cloexec: bool = False, minimum: int = 0) -> int:
+        """Give `file` the lowest free number from `minimum` on. EMFILE, and the file is let go."""
+        try:
+            fd = self._lowest(minimum)
+        except OSError:
+            if file.references == 0:
+                file.close()
+            raise
+        self._enter(fd, file, cloexec)
+        return fd
+
+    def room_for(self, count: int) -> None:
+        """EMFILE unless `count` more descriptors can be had (for pipe, socketpair)."""
+        if len(self._files) + count > self.open_files:
+            raise OSError(errno.EMFILE, "too many open descriptors")
+
+    def _lowest(self, minimum: int) -> int:
+        fd = max(minimum, self._hint)
+        while fd in self._files:
+            fd += 1
+        if fd >= self.open_files:
+            raise OSError(errno.EMFILE, "too many open descriptors")
+        if minimum <= self._hint:
+            self._hint = fd
+        return fd
+
+    def _enter(self, fd: int, file: OpenFile, cloexec: bool) -> None:
+        file.hold()
+        self._files[fd] = file
+        if cloexec:
+            self._cloexec.add(fd)
+        else:
+            self._cloexec.discard(fd)
+
+    def dup(self, fd: int, minimum: int = 0, cloexec: bool = False) -> int:
+        """A second descriptor for the same description, the lowest from `minimum` on. EBADF, EINVAL, EMFILE."""
+        file = self.get(fd)
+        if not 0 <= minimum < self.open_files:
+            raise OSError(errno.EINVAL, "no such descriptor number can be")
+        return self.install(file, cloexec, minimum)
+
+    def dup2(self, fd: int, newfd: int, cloexec: bool = False) -> int:
+        """Make `newfd` another descriptor for what `fd` is, closing what it was. EBADF."""
+        file = self.get(fd)
+        if not 0 <= newfd < self.open_files:
+            raise OSError(errno.EBADF, "no such descriptor number can be")
+        if fd == newfd:
+            return fd
+        file.hold()
+        try:
+            if newfd in self._files:
+                self.close(newfd)
+            self._enter(newfd, file, cloexec)
+        finally:
+            file.release()
+        return newfd
+
+    def close(self, fd: int) -> None:
+        """Forget a descriptor. EBADF."""
+        file = self._files.pop(fd, None)
+        if file is None:
+            raise OSError(errno.EBADF, "not an open descriptor")
+        self._cloexec.discard(fd)
+        self._hint = min(self._hint, fd)
+        file.release()
+
+    def close_range(self, first: int, last: int) -> None:
+        """Close every open descriptor from `first` to `last`."""
+        for fd in [fd for fd in self._files if first <= fd <= last]:
+            self.close(fd)
+
+    def cloexec_range(self, first: int, last: int) -> None:
+        """Set close-on-exec on every open descriptor from `first` to `last`."""
+        self._cloexec.update(fd for fd in self._files if first <= fd <= last)
+
+    def close_all(self) -> None:
+        """Close everything, at the end of the box; goes on past errors."""
+        for fd in list(self._files):
+            try:
+                self.close(fd)
+            except OSError:
+                continue
+
+    def cloexec(self, fd: int) -> bool:
+        """F_GETFD: the close-on-exec flag. EBADF."""
+        self.get(fd)
+        return fd in self._cloexec
+
+    def set_cloexec(self, fd: int, value: bool) -> None:
+        """F_SETFD. EBADF."""
+        self.get(fd)
+        if value:
+            self._cloexec.add(fd)
+        else:
+            self._cloexec.discard(fd)

@@ -1,0 +1,588 @@
+"""Nodes kept in memory: what tmpfs(5) is, with its errors.
+
+Rules: a page or an inode is charged to the quota before it exists. Files are sparse: a page that
+was never written takes nothing. What is unlinked lives on until the last description is closed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Union
+
+from proxybox.controller.abi import (
+    NS,
+    O_TRUNC,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    S_IFDIR,
+    S_IFLNK,
+    S_IFREG,
+    STAT,
+)
+from proxybox.controller.vfs.nodes import (
+    D_TYPES,
+    MAX_FILE_SIZE,
+    Credentials,
+    Directory,
+    Entry,
+    Node,
+    RegularFile,
+    Stat,
+    Superblock,
+    Symlink,
+    mode_permits,
+)
+from proxybox.controller.vfs.quota import PAGE
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.openfiles import OpenFile
+
+MAX_LINKS = 32_000
+SHORT_TARGET = 128
+_ZEROS = bytes(PAGE)
+_MAX_SECONDS_NS = (1 << 63) * NS - 1
+
+TreeSource = Mapping[str, Union[str, bytes, "TreeSource"]]
+"""A folder as Python data: names to text, bytes, or further folders."""
+
+
+class Inode(Node):
+    """The status fields that every node in memory keeps for itself."""
+
+    __slots__ = ("atime_ns", "ctime_ns", "gid", "ino", "mode", "mtime_ns", "nlink", "opens", "uid")
+
+    def __init__(self, superblock: Superblock, mode: int, uid: int, gid: int) -> None:
+        self.superblock = superblock
+        self.ino = superblock.next_ino()
+        self.mode = self.kind | mode & 0o7777
+        self.nlink = 1
+        self.uid = uid
+        self.gid = gid
+        self.opens = 0
+        self.atime_ns = self.mtime_ns = self.ctime_ns = superblock.now()
+
+    def _extent(self) -> tuple[int, int]:
+        """Size in bytes and allocated blocks of 512 bytes."""
+        return 0, 0
+
+    def stat(self) -> Stat:
+        size, blocks = self._extent()
+        return Stat(
+            self.superblock.dev, self.ino, self.mode, self.nlink, self.uid, self.gid, 0,
+            size, blocks, self.atime_ns, self.mtime_ns, self.ctime_ns,
+        )  # fmt: skip
+
+    def stat_bytes(self) -> bytes:
+        size, blocks = self._extent()
+        atime, mtime, ctime = self.atime_ns, self.mtime_ns, self.ctime_ns
+        return STAT.pack(
+            self.superblock.dev, self.ino, self.nlink, self.mode, self.uid, self.gid, 0, 0, size,
+            PAGE, blocks, atime // NS, atime % NS, mtime // NS, mtime % NS, ctime // NS, ctime % NS,
+            0, 0, 0,
+        )  # fmt: skip
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        return mode_permits(self.mode, self.uid, self.gid, creds, mask)
+
+    def owned_by(self, creds: Credentials) -> bool:
+        return creds.uid in (0, self.uid)
+
+    def chmod(self, mode: int) -> None:
+        self.mode = self.kind | mode & 0o7777
+        self.changed()
+        self.superblock.forget()
+
+    def chown(self, uid: int, gid: int) -> None:
+        if uid != -1:
+            self.uid = uid
+        if gid != -1:
+            self.gid = gid
+        if self.kind == S_IFREG and (uid, gid) != (-1, -1):
+            self.mode &= ~0o4000 if not self.mode & 0o010 else ~0o6000
+        self.changed()
+        self.superblock.forget()
+
+    def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        if atime_ns is not None:
+            self.atime_ns = max(-_MAX_SECONDS_NS, min(atime_ns, _MAX_SECONDS_NS))
+        if mtime_ns is not None:
+            self.mtime_ns = max(-_MAX_SECONDS_NS, min(mtime_ns, _MAX_SECONDS_NS))
+        self.changed()
+
+    def changed(self) -> None:
+        """Note a change of status."""
+        self.ctime_ns = self.superblock.now()
+
+    def modified(self) -> None:
+        """Note a change of contents."""
+        self.mtime_ns = self.ctime_ns = self.superblock.now()
+
+    def linked(self) -> None:
+        """Note one more name, and charge it as tmpfs does."""
+        if self.nlink >= MAX_LINKS:
+            raise OSError(errno.EMLINK, "too many links")
+        self.superblock.quota.charge_inode()
+        self.nlink += 1
+        self.changed()
+
+    def unlinked(self) -> None:
+        """Note one name less; without names and descriptions the node is gone."""
+        self.nlink -= 1
+        self.changed()
+        if self.nlink > 0:
+            self.superblock.quota.credit_inode()
+        elif self.opens == 0:
+            self.free()
+
+    def opened(self) -> None:
+        """Note one more description that refers to this node."""
+        self.opens += 1
+
+    def closed(self) -> None:
+        """Note that a description is gone."""
+        self.opens -= 1
+        if self.opens == 0 and self.nlink == 0:
+            self.free()
+
+    def free(self) -> None:
+        """Give back what the node was charged for."""
+        self.superblock.quota.credit_inode()
+
+
+class MemoryFile(Inode, RegularFile):
+    """A sparse regular file: a dict of the pages that were written."""
+
+    __slots__ = ("_pages", "_size")
+
+    def __init__(self, superblock: Superblock, mode: int, uid: int, gid: int) -> None:
+        superblock.quota.charge_inode()
+        super().__init__(superblock, mode, uid, gid)
+        self._pages: dict[int, bytes | bytearray] = {}
+        self._size = 0
+
+    def size(self) -> int:
+        return self._size
+
+    def _extent(self) -> tuple[int, int]:
+        return self._size, len(self._pages) * (PAGE // 512)
+
+    def open(self, flags: int) -> OpenFile:
+        from proxybox.controller.vfs.openfiles import RegularOpenFile
+
+        if flags & O_TRUNC:
+            self.truncate(0)
+        return RegularOpenFile(self, flags)
+
+    def free(self) -> None:
+        self._drop_pages(0)
+        super().free()
+
+    def pread(self, size: int, offset: int) -> bytes:
+        size = min(size, self._size - offset)
+        if size <= 0:
+            return b""
+        if self.atime_ns <= self.mtime_ns:
+            self.atime_ns = self.superblock.now()
+        pages = self._pages
+        first, start = divmod(offset, PAGE)
+        if start + size <= PAGE:
+            page = pages.get(first)
+            return bytes(size) if page is None else bytes(page[start : start + size])
+        last = (offset + size - 1) // PAGE
+        get = pages.get
+        parts = [get(index, _ZEROS) for index in range(first, last + 1)]
+        if start:
+            parts[0] = parts[0][start:]
+        end = (offset + size) % PAGE
+        if end:
+            parts[-1] = parts[-1][:end]
+        return b"".join(parts)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        if not data:
+            return 0
+        if offset >= MAX_FILE_SIZE:
+            raise OSError(errno.EFBIG, "past the largest offset")
+        data = self._fit(data[: MAX_FILE_SIZE - offset], offset)
+        pages, length = self._pages, len(data)
+        index, start = divmod(offset, PAGE)
+        done = 0
+        while done < length:
+            piece = data[done : done + PAGE - start]
+            if len(piece) == PAGE:
+                pages[index] = piece
+            else:
+                page = pages.get(index, _ZEROS)
+                if page.__class__ is bytes:
+                    page = pages[index] = bytearray(page)
+                page[start : start + len(piece)] = piece  # type: ignore[index]
+            done += len(piece)
+            index, start = index + 1, 0
+        self._size = max(self._size, offset + length)
+        self._lose_privileges()
+        self.modified()
+        return length
+
+    def _fit(self, data: bytes, offset: int) -> bytes:
+        """Charge the pages that `data` needs; cut it where the space ends, ENOSPC when at once."""
+        pages = self._pages
+        first, last = offset // PAGE, (offset + len(data) - 1) // PAGE
+        missing = [index for index in range(first, last + 1) if index not in pages]
+        if not missing:
+            return data
+        quota = self.superblock.quota
+        free = quota.free_pages()
+        if free < len(missing):
+            room = missing[free] * PAGE - offset
+            if room <= 0:
+                quota.refuse("no space left in the box's memory filesystems")
+            quota.charge_pages(free)
+            return data[:room]
+        quota.charge_pages(len(missing))
+        return data
+
+    def truncate(self, size: int) -> None:
+        if size > MAX_FILE_SIZE:
+            raise OSError(errno.EFBIG, "past the largest offset")
+        if size < self._size:
+            keep, rest = divmod(size, PAGE)
+            self._drop_pages(keep + 1 if rest else keep)
+            page = self._pages.get(keep) if rest else None
+            if page is not None:
+                self._pages[keep] = bytearray(page[:rest] + _ZEROS[rest:])
+        self._size = size
+        self._lose_privileges()
+        self.modified()
+
+    def allocate(self, offset: int, size: int, keep_size: bool) -> None:
+        if offset + size > MAX_FILE_SIZE:
+            raise OSError(errno.EFBIG, "past the largest offset")
+        first, last = offset // PAGE, (offset + size - 1) // PAGE
+        # No file can have more pages than the quota allows, so look at the count before the pages.
+        quota = self.superblock.quota
+        if last + 1 - first > quota.free_pages() + len(self._pages):
+            quota.refuse("no space left in the box's memory filesystems")
+        missing = [index for index in range(first, last + 1) if index not in self._pages]
+        quota.charge_pages(len(missing))
+        self._pages.update(dict.fromkeys(missing, _ZEROS))
+        if not keep_size and offset + size > self._size:
+            self._size = offset + size
+        self.modified()
+
+    def seek_data(self, offset: int, hole: bool) -> int:
+        if offset >= self._size:
+            raise OSError(errno.ENXIO, "past the end of the file")
+        index = offset // PAGE
+        if hole:
+            while index in self._pages:
+                index += 1
+            return min(self._size, max(offset, index * PAGE))
+        if index not in self._pages:
+            later = [page for page in self._pages if page > index]
+            index = min(later, default=-1)
+            if index < 0 or index * PAGE >= self._size:
+                raise OSError(errno.ENXIO, "no data after that offset")
+        return max(offset, index * PAGE)
+
+    def _drop_pages(self, first: int) -> None:
+        pages = self._pages
+        last = self._size // PAGE
+        if last - first < len(pages):
+            gone = [index for index in range(first, last + 1) if index in pages]
+        else:
+            gone = [index for index in pages if index >= first]
+        if first == 0:
+            gone = list(pages)
+        for index in gone:
+            del pages[index]
+        self.superblock.quota.credit_pages(len(gone))
+
+    def _lose_privileges(self) -> None:
+        if self.mode & 0o6000:
+            self.mode &= ~0o6000 if self.mode & 0o010 else ~0o4000
+
+
+class MemorySymlink(Inode, Symlink):
+    """A symbolic link in memory."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, superblock: Superblock, target: bytes, uid: int, gid: int) -> None:
+        superblock.quota.charge_inode()
+        super().__init__(superblock, 0o777, uid, gid)
+        self._target = target
+        if len(target) > SHORT_TARGET:
+            try:
+                superblock.quota.charge_pages(1)
+            except OSError:
+                superblock.quota.credit_inode()
+                raise
+
+    @property
+    def target(self) -> bytes:
+        return self._target
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        return True
+
+    def open(self, flags: int) -> OpenFile:
+        return Symlink.open(self, flags)
+
+    def _extent(self) -> tuple[int, int]:
+        return len(self._target), 0
+
+    def free(self) -> None:
+        if len(self._target) > SHORT_TARGET:
+            self.superblock.quota.credit_pages(1)
+        super().free()
+
+
+class MemoryDirectory(Inode, Directory):
+    """A directory in memory. Its children may be nodes of any kind (devices, generated files)."""
+
+    __slots__ = ("children", "name", "parent")
+
+    def __init__(
+        self,
+        superblock: Superblock,
+        mode: int = 0o755,
+        uid: int | None = None,
+        gid: int | None = None,
+    ) -> None:
+        superblock.quota.charge_inode()
+        super().__init__(
+            superblock,
+            mode,
+            superblock.uid if uid is None else uid,
+            superblock.gid if gid is None else gid,
+        )
+        self.nlink = 2
+        self.parent: Directory | None = None
+        self.name = b""
+        self.children: dict[bytes, Node] = {}
+
+    def _extent(self) -> tuple[int, int]:
+        return 20 * (len(self.children) + 2), 0
+
+    def open(self, flags: int) -> OpenFile:
+        return Directory.open(self, flags)
+
+    def lookup(self, name: bytes) -> Node:
+        node = self.children.get(name)
+        if node is None:
+            raise OSError(errno.ENOENT, "no such entry")
+        return node
+
+    def entries(self) -> list[Entry]:
+        return [(name, node_ino(node), D_TYPES[node.kind]) for name, node in self.children.items()]
+
+    def is_removed(self) -> bool:
+        return self.nlink == 0
+
+    def is_empty(self) -> bool:
+        return not self.children
+
+    # --- changes ---
+
+    def attach(self, name: bytes, node: Node) -> None:
+        """Enter `node` under a name that is free. EEXIST; ENOENT when this directory was removed."""
+        if self.nlink == 0:
+            raise OSError(errno.ENOENT, "the directory was removed")
+        if name in self.children:
+            raise OSError(errno.EEXIST, "the name is taken")
+        self._place(name, node)
+        self.modified()
+        self.superblock.forget()
+
+    def _place(self, name: bytes, node: Node) -> None:
+        self.children[name] = node
+        if isinstance(node, MemoryDirectory):
+            node.parent, node.name = self, name
+            self.nlink += 1
+
+    def detach(self, name: bytes) -> Node:
+        """Take an entry out of the directory, whatever it is."""
+        node = self.lookup(name)
+        del self.children[name]
+        if node.kind == S_IFDIR:
+            self.nlink -= 1
+        self.modified()
+        self.superblock.forget()
+        return node
+
+    def _check_free(self, name: bytes) -> None:
+        if self.nlink == 0:
+            raise OSError(errno.ENOENT, "the directory was removed")
+        if name in self.children:
+            raise OSError(errno.EEXIST, "the name is taken")
+
+    def _group(self, creds: Credentials) -> int:
+        return self.gid if self.mode & 0o2000 else creds.gid
+
+    def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
+        self._check_free(name)
+        node = MemoryFile(self.superblock, mode, creds.uid, self._group(creds))
+        self.attach(name, node)
+        return node
+
+    def tmpfile(self, mode: int, creds: Credentials) -> Node:
+        node = MemoryFile(self.superblock, mode, creds.uid, self._group(creds))
+        node.nlink = 0
+        return node
+
+    def mkdir(self, name: bytes, mode: int, creds: Credentials) -> Directory:
+        self._check_free(name)
+        node = self._new_directory(mode | self.mode & 0o2000, creds.uid, self._group(creds))
+        self.attach(name, node)
+        return node
+
+    def _new_directory(self, mode: int, uid: int, gid: int) -> MemoryDirectory:
+        return MemoryDirectory(self.superblock, mode, uid, gid)
+
+    def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
+        self._check_free(name)
+        node = MemorySymlink(self.superblock, target, creds.uid, self._group(creds))
+        self.attach(name, node)
+        return node
+
+    def link(self, name: bytes, node: Node) -> None:
+        if node.superblock is not self.superblock or not isinstance(node, Inode):
+            raise OSError(errno.EXDEV, "another filesystem")
+        self._check_free(name)
+        node.linked()
+        self.attach(name, node)
+
+    def unlink(self, name: bytes) -> None:
+        node = self.lookup(name)
+        if node.kind == S_IFDIR:
+            raise OSError(errno.EISDIR, "a directory")
+        self.detach(name)
+        _lost_name(node)
+
+    def rmdir(self, name: bytes) -> None:
+        node = self.lookup(name)
+        if not isinstance(node, MemoryDirectory):
+            raise OSError(errno.ENOTDIR, "not a directory")
+        if not node.is_empty():
+            raise OSError(errno.ENOTEMPTY, "the directory has entries")
+        self.detach(name)
+        node.removed()
+
+    def removed(self) -> None:
+        """Note that this (empty) directory has no name any more."""
+        self.nlink = 0
+        self.changed()
+        self.free()
+
+    def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
+        if newdir.superblock is not self.superblock or not isinstance(newdir, MemoryDirectory):
+            raise OSError(errno.EXDEV, "another filesystem")
+        node = self.lookup(name)
+        other = newdir.find(newname)
+        if newdir.nlink == 0:
+            raise OSError(errno.ENOENT, "the directory was removed")
+        if flags & RENAME_NOREPLACE and other is not None:
+            raise OSError(errno.EEXIST, "the name is taken")
+        if flags & RENAME_EXCHANGE and other is None:
+            raise OSError(errno.ENOENT, "nothing to exchange with")
+        if other is node:
+            return
+        check_rename(self, node, newdir, other, exchange=bool(flags & RENAME_EXCHANGE))
+        if other is not None and flags & RENAME_EXCHANGE:
+            self.detach(name)
+            newdir.detach(newname)
+            self.attach(name, other)
+        elif isinstance(other, Directory):
+            newdir.rmdir(newname)
+        elif other is not None:
+            newdir.unlink(newname)
+        if not flags & RENAME_EXCHANGE:
+            self.detach(name)
+        newdir.attach(newname, node)
+        for moved in (node, other):
+            if isinstance(moved, Inode) and (moved is node or flags & RENAME_EXCHANGE):
+                moved.changed()
+
+    def find(self, name: bytes) -> Node | None:
+        """The entry of that name or None."""
+        return self.children.get(name)
+
+
+def check_rename(
+    olddir: Directory, node: Node, newdir: Directory, other: Node | None, *, exchange: bool
+) -> None:
+    """What rename(2) refuses about kinds and loops: EINVAL, EISDIR, ENOTDIR, ENOTEMPTY."""
+    if isinstance(node, Directory) and node.holds(newdir):
+        raise OSError(errno.EINVAL, "a directory cannot go below itself")
+    if isinstance(other, Directory) and other.holds(olddir):
+        code = errno.EINVAL if exchange else errno.ENOTEMPTY
+        raise OSError(code, "the target holds the source")
+    if other is None or exchange:
+        return
+    if isinstance(node, Directory) and not isinstance(other, Directory):
+        raise OSError(errno.ENOTDIR, "a directory cannot replace a file")
+    if isinstance(other, Directory):
+        if not isinstance(node, Directory):
+            raise OSError(errno.EISDIR, "a file cannot replace a directory")
+        if not other.is_empty():
+            raise OSError(errno.ENOTEMPTY, "the target has entries")
+
+
+def node_ino(node: Node) -> int:
+    """The inode number of any node, without packing a whole status where it can be had."""
+    return node.ino if isinstance(node, Inode) else node.stat().ino
+
+
+def _lost_name(node: Node) -> None:
+    if isinstance(node, Inode):
+        node.unlinked()
+
+
+def from_tree(
+    source: TreeSource, superblock: Superblock, *, writable_mode: bool = True
+) -> MemoryDirectory:
+    """A directory filled from Python data: text is stored as UTF-8.
+
+    Files get mode 0644 and directories 0755 (0444 and 0555 when not `writable_mode`); owners are
+    the superblock's. Raises ValueError for names that no directory can have, OSError(ENOSPC).
+    """
+    root = MemoryDirectory(superblock, 0o755 if writable_mode else 0o555)
+    _fill(root, source, 0o644 if writable_mode else 0o444, depth=0)
+    return root
+
+
+def _fill(directory: MemoryDirectory, source: TreeSource, file_mode: int, depth: int) -> None:
+    if depth > 64:
+        raise ValueError("a tree of folders deeper than 64")
+    for text, content in source.items():
+        name = text.encode("utf-8", "surrogateescape")
+        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name or len(name) > 255:
+            raise ValueError(f"not a file name: {text!r}")
+        owner = Credentials(directory.uid, directory.gid)
+        if isinstance(content, Mapping):
+            child = directory.mkdir(name, directory.mode & 0o777, owner)
+            assert isinstance(child, MemoryDirectory)
+            _fill(child, content, file_mode, depth + 1)
+        else:
+            data = (
+                content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+            )
+            write_file(directory, name, data, file_mode)
+
+
+def write_file(
+    directory: MemoryDirectory, name: bytes, data: bytes, mode: int = 0o644
+) -> MemoryFile:
+    """A new file with contents; OSError(ENOSPC) when they do not fit."""
+    node = directory.create(name, mode, Credentials(directory.uid, directory.gid))
+    assert isinstance(node, MemoryFile)
+    if node.pwrite(data, 0) < len(data):
+        directory.superblock.quota.refuse("no space left in the box's memory filesystems")
+    return node
+
+
+__all__ = [
+    "S_IFDIR", "S_IFLNK", "S_IFREG", "Inode", "MemoryDirectory", "MemoryFile", "MemorySymlink",
+    "TreeSource", "check_rename", "from_tree", "node_ino", "write_file",
+]  # fmt: skip

@@ -1,0 +1,319 @@
+"""What a filesystem is made of: nodes with the semantics of Linux inodes, and their permissions.
+
+Rules: names and paths are bytes. A node never walks a path and never asks who is calling, beyond
+`permits`: namei.py checks permissions and then uses the mechanical methods here. A method that a
+kind of node does not have fails with the errno that Linux would give.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.abi import (
+    DT_CHR,
+    DT_DIR,
+    DT_FIFO,
+    DT_LNK,
+    DT_REG,
+    DT_SOCK,
+    R_OK,
+    S_IFCHR,
+    S_IFDIR,
+    S_IFIFO,
+    S_IFLNK,
+    S_IFMT,
+    S_IFREG,
+    S_IFSOCK,
+    W_OK,
+    X_OK,
+    pack_stat,
+)
+from proxybox.controller.errors import Denied
+from proxybox.controller.vfs.quota import Quota
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.openfiles import OpenFile
+
+D_TYPES = {
+    S_IFREG: DT_REG, S_IFDIR: DT_DIR, S_IFLNK: DT_LNK,
+    S_IFCHR: DT_CHR, S_IFIFO: DT_FIFO, S_IFSOCK: DT_SOCK,
+}  # fmt: skip
+"""The d_type of getdents64(2) for each kind of node."""
+
+MAX_FILE_SIZE = (1 << 63) - 1
+
+Entry = tuple[bytes, int, int]
+"""A directory entry: name, inode number, d_type."""
+
+
+@attrs.frozen(slots=True)
+class Credentials:
+    """Who is asking: user, group and further groups, as the box sees them."""
+
+    uid: int = 1000
+    gid: int = 1000
+    groups: frozenset[int] = frozenset()
+
+    def in_group(self, gid: int) -> bool:
+        """Whether `gid` is the caller's group or one of the further groups."""
+        return gid == self.gid or gid in self.groups
+
+
+@attrs.frozen(slots=True)
+class Stat:
+    """What stat(2) tells. Times in nanoseconds, `size` in bytes, `blocks` in units of 512 bytes."""
+
+    dev: int
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    blksize: int = 4096
+
+
+@attrs.define(slots=True, kw_only=True, eq=False)
+class Superblock:
+    """What all nodes of one filesystem share.
+
+    dev: the virtual device number. uid, gid: the owner shown for what has none of its own.
+    now: the box's clock in nanoseconds. clock_is_real: when not, no time that the host keeps by
+    itself (atime, ctime) is shown. forget: called when the namespace or a permission changes.
+    """
+
+    dev: int = 1
+    uid: int = 1000
+    gid: int = 1000
+    now: Callable[[], int] = time.time_ns
+    clock_is_real: bool = True
+    quota: Quota = attrs.field(factory=Quota)
+    read_only: bool = False
+    forget: Callable[[], None] = lambda: None
+    last_ino: int = 1
+
+    def next_ino(self) -> int:
+        """A number that no other inode of this filesystem has."""
+        self.last_ino += 1
+        return self.last_ino
+
+
+def mode_permits(mode: int, uid: int, gid: int, creds: Credentials, mask: int) -> bool:
+    """Whether a file with this mode and owner lets `creds` do `mask` (R_OK, W_OK, X_OK).
+
+    As in path_resolution(7): the first class that fits decides; uid 0 may do everything but
+    execute a file that nobody may execute.
+    """
+    if creds.uid == 0:
+        return not (mask & X_OK) or mode & S_IFMT == S_IFDIR or bool(mode & 0o111)
+    if creds.uid == uid:
+        mode >>= 6
+    elif creds.in_group(gid):
+        mode >>= 3
+    return mode & mask == mask
+
+
+class Node:
+    """An inode. `kind` is its S_IFMT part."""
+
+    __slots__ = ("__weakref__", "superblock")
+
+    kind: ClassVar[int] = 0
+
+    def __init__(self, superblock: Superblock) -> None:
+        self.superblock = superblock
+
+    def stat(self) -> Stat:
+        """Status as in stat(2)."""
+        raise NotImplementedError
+
+    def stat_bytes(self) -> bytes:
+        """The struct stat of this node, 144 bytes."""
+        return pack_stat(self.stat())
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        """Whether the mode bits let `creds` do `mask`; says nothing about read-only mounts."""
+        stat = self.stat()
+        return mode_permits(stat.mode, stat.uid, stat.gid, creds, mask)
+
+    def owned_by(self, creds: Credentials) -> bool:
+        """Whether `creds` may do what only the owner may."""
+        return creds.uid == 0 or self.stat().uid == creds.uid
+
+    def chmod(self, mode: int) -> None:
+        """Set the permission bits (07777)."""
+        self.refuse_change()
+
+    def chown(self, uid: int, gid: int) -> None:
+        """Set owner and group; -1 leaves one as it is."""
+        self.refuse_change()
+
+    def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Set the times in nanoseconds since the epoch; None leaves one as it is."""
+        self.refuse_change()
+
+    def open(self, flags: int) -> OpenFile:
+        """A new open file description; `flags` as in open(2), already checked against permissions."""
+        raise OSError(errno.ENXIO, "this kind of file cannot be opened")
+
+    def refuse_change(self) -> NoReturn:
+        """Fail as a change of something immutable fails."""
+        if self.superblock.read_only:
+            raise Denied(errno.EROFS, "mounted read-only")
+        raise OSError(errno.EPERM, "this kind of file cannot be changed")
+
+
+class RegularFile(Node):
+    """A file with contents at offsets."""
+
+    __slots__ = ()
+    kind = S_IFREG
+
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.stat().size
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Up to `size` bytes at `offset`; b"" at or after the end."""
+        raise NotImplementedError
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """Write at `offset` and return how much was written: less when space runs out. ENOSPC, EFBIG."""
+        self.refuse_change()
+
+    def truncate(self, size: int) -> None:
+        """Set the length; what is added reads as zeros and takes no space."""
+        self.refuse_change()
+
+    def allocate(self, offset: int, size: int, keep_size: bool) -> None:
+        """fallocate(2) in its default mode, or with FALLOC_FL_KEEP_SIZE."""
+        raise OSError(errno.EOPNOTSUPP, "no preallocation here")
+
+    def seek_data(self, offset: int, hole: bool) -> int:
+        """lseek(2) with SEEK_DATA or SEEK_HOLE; without knowledge of holes the file is all data."""
+        size = self.size()
+        if offset >= size:
+            raise OSError(errno.ENXIO, "past the end of the file")
+        return size if hole else offset
+
+    def open(self, flags: int) -> OpenFile:
+        from proxybox.controller.vfs.openfiles import RegularOpenFile
+
+        if flags & abi.O_TRUNC:
+            self.truncate(0)
+        return RegularOpenFile(self, flags)
+
+
+class Symlink(Node):
+    """A symbolic link."""
+
+    __slots__ = ()
+    kind = S_IFLNK
+
+    @property
+    def target(self) -> bytes:
+        """What readlink(2) gives."""
+        raise NotImplementedError
+
+    def jump(self) -> Node | None:
+        """The node that a magic link (/proc/self/fd/0) leads to; None for an ordinary link."""
+        return None
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        return True
+
+    def open(self, flags: int) -> OpenFile:
+        raise OSError(errno.ELOOP, "a symbolic link")
+
+
+class Directory(Node):
+    """A directory. It has one parent, and knows its own name there (b"" for a root).
+
+    `stable` tells that its entries change only through this object, so that results may be kept.
+    The methods that change entries are mechanical: existence is checked, permissions are not.
+    """
+
+    __slots__ = ()
+    kind = S_IFDIR
+    stable: ClassVar[bool] = True
+    parent: Directory | None  # slots of the concrete classes
+    name: bytes
+
+    def lookup(self, name: bytes) -> Node:
+        """The entry of that name, or ENOENT. Never asked for "." and ".."."""
+        raise NotImplementedError
+
+    def entries(self) -> list[Entry]:
+        """All entries but "." and "..", in an order that is the same each time."""
+        raise NotImplementedError
+
+    def is_removed(self) -> bool:
+        """Whether it was removed while somebody still holds it."""
+        return False
+
+    def is_empty(self) -> bool:
+        """Whether it has no entries."""
+        return not self.entries()
+
+    def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
+        """A new regular file. EEXIST; ENOSPC."""
+        self.refuse_change()
+
+    def tmpfile(self, mode: int, creds: Credentials) -> Node:
+        """A new regular file without a name (O_TMPFILE)."""
+        raise OSError(errno.EOPNOTSUPP, "no unnamed files here")
+
+    def mkdir(self, name: bytes, mode: int, creds: Credentials) -> Directory:
+        """A new directory. EEXIST; ENOSPC."""
+        self.refuse_change()
+
+    def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
+        """A new symbolic link. EEXIST; ENOSPC."""
+        self.refuse_change()
+
+    def link(self, name: bytes, node: Node) -> None:
+        """A further name for `node`, which is not a directory. EEXIST; EXDEV."""
+        self.refuse_change()
+
+    def unlink(self, name: bytes) -> None:
+        """Remove an entry that is not a directory. ENOENT; EISDIR."""
+        self.refuse_change()
+
+    def rmdir(self, name: bytes) -> None:
+        """Remove an empty directory. ENOENT; ENOTDIR; ENOTEMPTY."""
+        self.refuse_change()
+
+    def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
+        """rename(2) within one filesystem; flags RENAME_NOREPLACE or RENAME_EXCHANGE. EXDEV otherwise."""
+        self.refuse_change()
+
+    def holds(self, other: Directory) -> bool:
+        """Whether `other` is this directory or lies below it, inside the filesystem."""
+        step: Directory | None = other
+        while step is not None:
+            if step is self:
+                return True
+            step = step.parent
+        return False
+
+    def open(self, flags: int) -> OpenFile:
+        from proxybox.controller.vfs.openfiles import DirectoryOpenFile
+
+        return DirectoryOpenFile(self, flags)
+
+
+__all__ = [
+    "D_TYPES", "MAX_FILE_SIZE", "R_OK", "W_OK", "X_OK", "Credentials", "Directory", "Entry", "Node",
+    "RegularFile", "Stat", "Superblock", "Symlink", "mode_permits",
+]  # fmt: skip

@@ -1,0 +1,409 @@
+"""Open file descriptions: a node with flags and an offset, shared by dup'ed descriptors.
+
+Rules: nothing here waits. A description that has nothing to give yet returns `Blocked`, whose
+attempt gives what the call would have given (bytes, or a count), or raises EAGAIN under O_NONBLOCK.
+No call moves more than MAX_TRANSFER bytes, whatever the guest asked for.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any, ClassVar
+
+from proxybox.controller.abi import (
+    DT_DIR,
+    O_ACCMODE,
+    O_APPEND,
+    O_NONBLOCK,
+    O_PATH,
+    O_RDONLY,
+    O_RDWR,
+    O_WRONLY,
+    SEEK_CUR,
+    SEEK_DATA,
+    SEEK_END,
+    SEEK_HOLE,
+    SEEK_SET,
+    pack_dirent,
+)
+from proxybox.controller.effects import Blocked
+from proxybox.controller.vfs.memory import Inode, node_ino
+from proxybox.controller.vfs.nodes import MAX_FILE_SIZE, Directory, Entry, Node, RegularFile
+
+MAX_TRANSFER = 1 << 20
+READABLE = (O_RDONLY, O_RDWR)
+WRITABLE = (O_WRONLY, O_RDWR)
+
+
+class OpenFile:
+    """An open file description. The base refuses everything, as O_PATH descriptors do.
+
+    location: the directory and name it was opened by, for /proc/self/fd. references: how many
+    descriptors (and mappings) share it: use `hold` and `release`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_can_read",
+        "_can_write",
+        "flags",
+        "location",
+        "node",
+        "offset",
+        "references",
+    )
+
+    is_tty: ClassVar[bool] = False
+    host_fd: int | None = None
+    """A host descriptor whose readability may unblock a read: standard input only."""
+
+    def __init__(self, node: Node, flags: int) -> None:
+        self.node = node
+        self.flags = flags
+        self.offset = 0
+        self.references = 0
+        self.location: tuple[Directory, bytes] | None = None
+        mode = flags & O_ACCMODE
+        path_only = bool(flags & O_PATH)
+        self._can_read = mode in READABLE and not path_only
+        self._can_write = mode in WRITABLE and not path_only
+        if isinstance(node, Inode):
+            node.opened()
+
+    # --- lifetime ---
+
+    def hold(self) -> None:
+        """One more user of this description."""
+        self.references += 1
+
+    def release(self) -> None:
+        """One user less; the last one closes it."""
+        self.references -= 1
+        if self.references <= 0:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the node. Called once, by the last `release`."""
+        if isinstance(self.node, Inode):
+            self.node.closed()
+
+    # --- what it may do ---
+
+    @property
+    def is_path_only(self) -> bool:
+        """Whether it was opened with O_PATH."""
+        return bool(self.flags & O_PATH)
+
+    @property
+    def may_read(self) -> bool:
+        """Whether its access mode allows reading."""
+        return self._can_read
+
+    @property
+    def may_write(self) -> bool:
+        """Whether its access mode allows writing."""
+        return self._can_write
+
+    @property
+    def nonblocking(self) -> bool:
+        """Whether O_NONBLOCK is set; F_SETFL changes `flags`."""
+        return bool(self.flags & O_NONBLOCK)
+
+    def need_read(self) -> None:
+        """EBADF unless it may be read."""
+        if not self._can_read:
+            raise OSError(errno.EBADF, "not open for reading")
+
+    def need_write(self) -> None:
+        """EBADF unless it may be written."""
+        if not self._can_write:
+            raise OSError(errno.EBADF, "not open for writing")
+
+    # --- calls ---
+
+    def read(self, size: int) -> bytes | Blocked:
+        """read(2): up to `size` bytes from the offset on; b"" at the end."""
+        self.need_read()
+        raise OSError(errno.EINVAL, "cannot be read")
+
+    def write(self, data: bytes) -> int | Blocked:
+        """write(2): how many bytes were written, from the offset on."""
+        self.need_write()
+        raise OSError(errno.EINVAL, "cannot be written")
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """pread(2). ESPIPE for what has no offsets."""
+        if self.is_path_only:
+            raise OSError(errno.EBADF, "opened with O_PATH")
+        raise OSError(errno.ESPIPE, "cannot seek")
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """pwrite(2)."""
+        if self.is_path_only:
+            raise OSError(errno.EBADF, "opened with O_PATH")
+        raise OSError(errno.ESPIPE, "cannot seek")
+
+    def seek(self, offset: int, whence: int) -> int:
+        """lseek(2): the new offset. EINVAL, ENXIO, ESPIPE."""
+        if self.is_path_only:
+            raise OSError(errno.EBADF, "opened with O_PATH")
+        raise OSError(errno.ESPIPE, "cannot seek")
+
+    def truncate(self, size: int) -> None:
+        """ftruncate(2)."""
+        raise OSError(errno.EBADF if self.is_path_only else errno.EINVAL, "cannot be truncated")
+
+    def allocate(self, offset: int, size: int, keep_size: bool) -> None:
+        """fallocate(2); `size` is at least 1."""
+        self.need_write()
+        raise OSError(errno.ENODEV, "not a regular file")
+
+    def fsync(self) -> None:
+        """fsync(2) and fdatasync(2): host files are written at once, and the host syncs them."""
+        if self.is_path_only:
+            raise OSError(errno.EBADF, "opened with O_PATH")
+
+    def stat_bytes(self) -> bytes:
+        """The struct stat of the open file, 144 bytes."""
+        return self.node.stat_bytes()
+
+    def getdents(self, size: int) -> bytes:
+        """The next linux_dirent64 records in at most `size` bytes; b"" at the end. EINVAL when none fits."""
+        raise OSError(errno.EBADF if self.is_path_only else errno.ENOTDIR, "not a directory")
+
+    def available(self) -> int:
+        """FIONREAD: bytes that can be read at once. ENOTTY where there is no such count."""
+        raise OSError(errno.ENOTTY, "no such ioctl here")
+
+    # --- readiness, for poll, select, epoll ---
+
+    def readable(self) -> bool:
+        """Whether a read would not wait."""
+        return True
+
+    def writable(self) -> bool:
+        """Whether a write would not wait."""
+        return True
+
+    def hangup(self) -> bool:
+        """Whether the other end is gone (POLLHUP)."""
+        return False
+
+    def failed(self) -> bool:
+        """Whether a write would fail (POLLERR): the reader of a pipe is gone."""
+        return False
+
+    @property
+    def pollable(self) -> bool:
+        """Whether epoll_ctl(2) takes it; EPERM for regular files and directories."""
+        return False
+
+
+class PathOpenFile(OpenFile):
+    """What O_PATH gives: a place in the tree and nothing else."""
+
+    __slots__ = ()
+
+
+class RegularOpenFile(OpenFile):
+    """A regular file opened for reading or writing at an offset."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, node: RegularFile, flags: int) -> None:
+        super().__init__(node, flags)
+        self._file = node
+
+    def read(self, size: int) -> bytes:
+        if not self._can_read:
+            self.need_read()
+        data = self._file.pread(size if size < MAX_TRANSFER else MAX_TRANSFER, self.offset)
+        self.offset += len(data)
+        return data
+
+    def write(self, data: bytes) -> int:
+        if not self._can_write:
+            self.need_write()
+        if self.flags & O_APPEND:
+            self.offset = self._file.size()
+        done = self._file.pwrite(data, self.offset)
+        self.offset += done
+        return done
+
+    def pread(self, size: int, offset: int) -> bytes:
+        self.need_read()
+        if offset < 0:
+            raise OSError(errno.EINVAL, "a negative offset")
+        return self._file.pread(min(size, MAX_TRANSFER), offset)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        self.need_write()
+        if offset < 0:
+            raise OSError(errno.EINVAL, "a negative offset")
+        # As Linux does, against POSIX: O_APPEND wins over the offset.
+        return self._file.pwrite(data, self._file.size() if self.flags & O_APPEND else offset)
+
+    def size(self) -> int:
+        """The length now, in bytes."""
+        return self._file.size()
+
+    def seek(self, offset: int, whence: int) -> int:
+        if whence == SEEK_SET:
+            new = offset
+        elif whence == SEEK_CUR:
+            new = self.offset + offset
+        elif whence == SEEK_END:
+            new = self.size() + offset
+        elif whence in (SEEK_DATA, SEEK_HOLE):
+            if offset < 0:
+                raise OSError(errno.ENXIO, "a negative offset")
+            new = self._file.seek_data(offset, whence == SEEK_HOLE)
+        else:
+            raise OSError(errno.EINVAL, "unknown whence")
+        if not 0 <= new <= MAX_FILE_SIZE:
+            raise OSError(errno.EINVAL, "an offset out of range")
+        self.offset = new
+        return new
+
+    def truncate(self, size: int) -> None:
+        if not self._can_write or size < 0:
+            raise OSError(errno.EINVAL, "not open for writing, or a negative size")
+        self._file.truncate(size)
+
+    def allocate(self, offset: int, size: int, keep_size: bool) -> None:
+        self.need_write()
+        if offset < 0 or size <= 0:
+            raise OSError(errno.EINVAL, "a negative offset or no size")
+        self._file.allocate(offset, size, keep_size)
+
+    def available(self) -> int:
+        return min(max(0, self.size() - self.offset), 0x7FFFFFFF)
+
+
+class DirectoryOpenFile(OpenFile):
+    """An open directory: a snapshot of its entries, taken at the first read and after a rewind."""
+
+    __slots__ = ("_above", "_directory", "_mounted", "_snapshot")
+
+    def __init__(self, node: Directory, flags: int) -> None:
+        super().__init__(node, flags)
+        self._directory = node
+        self._snapshot: list[Entry] | None = None
+        self._above: Directory = node
+        self._mounted: dict[bytes, Node] = {}
+
+    def placed(self, above: Directory, mounted: dict[bytes, Node]) -> None:
+        """What only the tree knows: the directory behind "..", and what is mounted on entries."""
+        self._above = above
+        self._mounted = mounted
+
+    def read(self, size: int) -> bytes:
+        self.need_read()
+        raise OSError(errno.EISDIR, "a directory")
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.read(size)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        raise OSError(errno.EBADF, "not open for writing")
+
+    def entries(self) -> list[Entry]:
+        """All entries, "." and ".." first, as they were when first read."""
+        if self._snapshot is None:
+            if self._directory.is_removed():
+                raise OSError(errno.ENOENT, "the directory was removed")
+            from proxybox.controller.vfs.nodes import D_TYPES
+
+            mounted = self._mounted
+            own = self._directory.entries()
+            listed = [(b".", node_ino(self.node), DT_DIR), (b"..", node_ino(self._above), DT_DIR)]
+            listed += [entry for entry in own if entry[0] not in mounted] if mounted else own
+            listed += [(name, node_ino(node), D_TYPES[node.kind]) for name, node in mounted.items()]
+            self._snapshot = listed
+        return self._snapshot
+
+    def getdents(self, size: int) -> bytes:
+        self.need_read()
+        entries = self.entries()
+        records: list[bytes] = []
+        room = size
+        while self.offset < len(entries):
+            name, ino, kind = entries[self.offset]
+            record = pack_dirent(ino, self.offset + 1, kind, name)
+            if len(record) > room:
+                if not records:
+                    raise OSError(errno.EINVAL, "the buffer is too small for an entry")
+                break
+            records.append(record)
+            room -= len(record)
+            self.offset += 1
+        return b"".join(records)
+
+    def seek(self, offset: int, whence: int) -> int:
+        if whence == SEEK_CUR:
+            offset += self.offset
+        elif whence == SEEK_END:
+            offset += len(self.entries())
+        elif whence != SEEK_SET:
+            raise OSError(errno.EINVAL, "unknown whence")
+        if not 0 <= offset <= MAX_FILE_SIZE:
+            raise OSError(errno.EINVAL, "an offset out of range")
+        if offset == 0:
+            self._snapshot = None
+        self.offset = offset
+        return offset
+
+
+class StreamOpenFile(OpenFile):
+    """A description without offsets: pipes, sockets, devices. Subclasses give `take` and `put`."""
+
+    __slots__ = ()
+
+    def take(self, size: int) -> bytes | None:
+        """Up to `size` bytes, b"" at the end, None when there is nothing yet."""
+        raise OSError(errno.EINVAL, "cannot be read")
+
+    def put(self, data: bytes) -> int | None:
+        """How many bytes were taken in, None when there is no room yet."""
+        raise OSError(errno.EINVAL, "cannot be written")
+
+    def read(self, size: int) -> bytes | Blocked:
+        self.need_read()
+        size = min(size, MAX_TRANSFER)
+        data = self.take(size)
+        if data is not None:
+            return data
+        if self.flags & O_NONBLOCK:
+            raise BlockingIOError(errno.EAGAIN, "nothing to read yet")
+        return self.blocked(lambda: self.take(size))
+
+    def write(self, data: bytes) -> int | Blocked:
+        self.need_write()
+        done = self.put(data)
+        if self.flags & O_NONBLOCK:
+            if done is None:
+                raise BlockingIOError(errno.EAGAIN, "no room yet")
+            return done
+        total = done or 0
+        if done is not None and total >= len(data):
+            return total
+
+        def attempt() -> int | None:
+            nonlocal total
+            try:
+                total += self.put(data[total:]) or 0
+            except OSError:
+                if total:
+                    return total
+                raise
+            return total if total >= len(data) else None
+
+        return self.blocked(attempt, interrupted=lambda: total or -errno.EINTR)
+
+    def blocked(self, attempt: Any, interrupted: Any = None) -> Blocked:
+        """A wait for this description. The attempt gives what `read` or `write` would have given."""
+        return Blocked(attempt, on_interrupt=interrupted, host_fd=self.host_fd)
+
+    @property
+    def pollable(self) -> bool:
+        return True

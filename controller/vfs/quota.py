@@ -1,0 +1,88 @@
+"""How much a box may keep in memory-backed filesystems: bytes (by pages) and inodes.
+
+Rule: whatever a guest can make the controller remember in a filesystem is charged here before
+it is allocated, and credited when it is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import attrs
+
+PAGE = 4096
+
+
+def half_of_memory() -> int:
+    """Half of the machine's memory in bytes: what tmpfs(5) takes as its limit when none is given."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+@attrs.define(slots=True, kw_only=True)
+class Quota:
+    """Limits shared by all memory-backed nodes of a box (or of one mount, with the box's as `parent`).
+
+    bytes: what may be kept, in bytes; None stands for half of the machine's memory.
+    inodes: how many files, directories, links may exist; None for no limit.
+    exceeded: becomes True, here and in the parents, when something was refused.
+    """
+
+    bytes: int | None = None
+    inodes: int | None = None
+    parent: Quota | None = None
+    used_bytes: int = 0
+    used_inodes: int = 0
+    exceeded: bool = False
+    _limit: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._limit = half_of_memory() if self.bytes is None else self.bytes
+
+    @property
+    def limit(self) -> int:
+        """The bytes that may be kept, a number even when no limit was asked for."""
+        return self._limit
+
+    def free_pages(self) -> int:
+        """How many more pages may be had, here and in the parents."""
+        free = (self._limit - self.used_bytes) // PAGE
+        return max(0, free if self.parent is None else min(free, self.parent.free_pages()))
+
+    def charge_pages(self, count: int) -> None:
+        """Take `count` pages or raise ENOSPC, as a full tmpfs does."""
+        if count > self.free_pages():
+            self.refuse("no space left in the box's memory filesystems")
+        self._add(count * PAGE, 0)
+
+    def credit_pages(self, count: int) -> None:
+        """Give back what `charge_pages` took."""
+        self._add(-count * PAGE, 0)
+
+    def charge_inode(self) -> None:
+        """Take one inode or raise ENOSPC."""
+        level: Quota | None = self
+        while level is not None:
+            if level.inodes is not None and level.used_inodes >= level.inodes:
+                self.refuse("no inodes left in the box's memory filesystems")
+            level = level.parent
+        self._add(0, 1)
+
+    def credit_inode(self) -> None:
+        """Give back one inode."""
+        self._add(0, -1)
+
+    def refuse(self, why: str) -> None:
+        """Note that a limit was met and raise ENOSPC."""
+        level: Quota | None = self
+        while level is not None:
+            level.exceeded = True
+            level = level.parent
+        raise OSError(errno.ENOSPC, why)
+
+    def _add(self, size: int, inodes: int) -> None:
+        level: Quota | None = self
+        while level is not None:
+            level.used_bytes += size
+            level.used_inodes += inodes
+            level = level.parent

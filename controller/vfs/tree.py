@@ -1,0 +1,277 @@
+"""The tree of a box: its mounts, and the only place where a guest's path is walked.
+
+Rules: a path is walked with the caller's credentials, in virtual space alone; a symlink's target is
+walked like any other path. Results are kept only for absolute paths whose every step is stable,
+and all are dropped when the namespace or a permission changes.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from proxybox.controller.abi import NAME_MAX, PATH_MAX, S_IFLNK, X_OK
+from proxybox.controller.vfs.memory import MemoryDirectory
+from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock, Symlink
+
+MAX_SYMLINKS = 40
+MAX_CACHED = 20_000
+_SLASH = 0x2F
+
+
+class Tree:
+    """All that a box can see. root: the directory at "/"; without one, an empty one in memory."""
+
+    __slots__ = ("_above", "_failed", "_followed", "_kept_for", "_mounts", "_unfollowed", "root")
+
+    def __init__(self, root: Directory | None = None) -> None:
+        self.root: Directory = root or MemoryDirectory(Superblock())
+        self._mounts: dict[Directory, dict[bytes, Node]] = {}
+        self._above: dict[Directory, tuple[Directory, bytes]] = {}
+        self._followed: dict[bytes, Node | int] = {}
+        self._unfollowed: dict[bytes, Node | int] = {}
+        self._kept_for: Credentials | None = None
+        self.root.superblock.forget = self.forget
+
+    # --- mounts ---
+
+    def mount(self, target: bytes, node: Node) -> None:
+        """Put `node` at an absolute path; folders on the way that do not exist are made in memory.
+
+        A later mount at the same place covers the earlier one. Raises ValueError when the target
+        is no absolute path, or when the same directory is already mounted elsewhere.
+        """
+        parts = [part for part in target.split(b"/") if part]
+        if not target.startswith(b"/") or b".." in parts or b"." in parts:
+            raise ValueError(f"not an absolute path: {target!r}")
+        if node in self._above:
+            raise ValueError(f"mounted twice, the second time at {target!r}")
+        node.superblock.forget = self.forget
+        self.forget()
+        if not parts:
+            if not isinstance(node, Directory):
+                raise ValueError("only a directory can be mounted at /")
+            self.root = node
+            return
+        directory = self._make_way(parts[:-1])
+        self._mounts.setdefault(directory, {})[parts[-1]] = node
+        if isinstance(node, Directory):
+            self._above[node] = (directory, parts[-1])
+
+    def _make_way(self, parts: list[bytes]) -> Directory:
+        directory = self.root
+        for name in parts:
+            node = self._mounts.get(directory, {}).get(name)
+            if node is None:
+                try:
+                    node = directory.lookup(name)
+                except OSError as error:
+                    if error.errno != errno.ENOENT:
+                        raise
+                    node = self._way_station(directory, name)
+            if not isinstance(node, Directory):
+                raise ValueError(f"not a directory on the way to a mount: {name!r}")
+            directory = node
+        return directory
+
+    def _way_station(self, directory: Directory, name: bytes) -> Directory:
+        """A folder that only leads to a mount: in a memory directory its own, elsewhere a mount itself."""
+        superblock = directory.superblock
+        if isinstance(directory, MemoryDirectory) and type(directory) is MemoryDirectory:
+            return directory.mkdir(name, 0o755, Credentials(directory.uid, directory.gid))
+        station = MemoryDirectory(
+            Superblock(uid=superblock.uid, gid=superblock.gid, now=superblock.now)
+        )
+        station.superblock.read_only = True
+        station.superblock.forget = self.forget
+        self._mounts.setdefault(directory, {})[name] = station
+        self._above[station] = (directory, name)
+        return station
+
+    def mounts(self) -> list[tuple[bytes, Node]]:
+        """What is mounted where, the root first, for /proc/mounts."""
+        found: list[tuple[bytes, Node]] = [(b"/", self.root)]
+        for directory, names in self._mounts.items():
+            base = self.path_of(directory).rstrip(b"/")
+            found += [(base + b"/" + name, node) for name, node in names.items()]
+        return found
+
+    def mounted_in(self, directory: Directory) -> dict[bytes, Node]:
+        """The names in `directory` on which something is mounted."""
+        return self._mounts.get(directory, {})
+
+    def is_mountpoint(self, directory: Directory, name: bytes) -> bool:
+        """Whether something is mounted on that name: it cannot be removed or renamed (EBUSY)."""
+        return name in self._mounts.get(directory, {})
+
+    # --- steps ---
+
+    def lookup(self, directory: Directory, name: bytes) -> Node:
+        """One step down: the entry of that name, or what is mounted on it. ENOENT."""
+        mounted = self._mounts.get(directory)
+        if mounted is not None:
+            node = mounted.get(name)
+            if node is not None:
+                return node
+        return directory.lookup(name)
+
+    def parent_of(self, directory: Directory) -> Directory:
+        """One step up, out of a mount too; the root is its own parent."""
+        above = self._above.get(directory)
+        if above is not None:
+            return above[0]
+        return directory.parent or directory
+
+    def path_of(self, directory: Directory) -> bytes:
+        """The absolute path of a directory, for getcwd. ENOENT when it was removed."""
+        names: list[bytes] = []
+        step = directory
+        while step is not self.root:
+            if step.is_removed():
+                raise OSError(errno.ENOENT, "the directory was removed")
+            above = self._above.get(step)
+            if above is not None:
+                step, name = above
+            elif step.parent is not None:
+                name, step = step.name, step.parent
+            else:
+                raise OSError(errno.ENOENT, "the directory is not in the tree")
+            names.append(name)
+        return b"/" + b"/".join(reversed(names))
+
+    # --- walking ---
+
+    def forget(self) -> None:
+        """Drop kept results: something was renamed, made, removed, or its mode changed."""
+        if self._followed:
+            self._followed.clear()
+        if self._unfollowed:
+            self._unfollowed.clear()
+
+    def resolve(
+        self, path: bytes, start: Directory, creds: Credentials, *, follow: bool = True
+    ) -> Node:
+        """The node at `path`, seen from `start`; `follow` says whether a final symlink is followed.
+
+        Raises ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES as path_resolution(7) says.
+        """
+        kept = self._followed if follow else self._unfollowed
+        found = kept.get(path)
+        if found is not None and creds is self._kept_for:
+            if found.__class__ is int:
+                raise OSError(found, "kept")
+            return found  # type: ignore[return-value]
+        stable = path[:1] == b"/"
+        try:
+            node, stable = self._walk(path, start, creds, follow, stable)
+        except _Unfound as error:
+            if error.stable:
+                self._keep(kept, path, creds, error.errno or errno.ENOENT)
+            raise OSError(error.errno, error.strerror) from None
+        if stable:
+            self._keep(kept, path, creds, node)
+        return node
+
+    def _keep(
+        self, kept: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int
+    ) -> None:
+        if creds is not self._kept_for or len(kept) >= MAX_CACHED:
+            self.forget()
+            self._kept_for = creds
+        kept[path] = found
+
+    def resolve_parent(
+        self, path: bytes, start: Directory, creds: Credentials
+    ) -> tuple[Directory, bytes, bool]:
+        """The directory that holds the last name of `path`, that name, and whether slashes follow it.
+
+        The name may be b"." or b".."; it is b"" when the path is the root itself. Raises as
+        `resolve` does, EACCES without search permission on the directory too.
+        """
+        _check_path(path)
+        stripped = path.rstrip(b"/")
+        if not stripped:
+            return self.root, b"", True
+        head, slash, name = stripped.rpartition(b"/")
+        if len(name) > NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, "a name of more than 255 bytes")
+        directory: Node = start
+        if slash:
+            directory = self.resolve(head + b"/", start, creds)
+        if not isinstance(directory, Directory):
+            raise OSError(errno.ENOTDIR, "not a directory")
+        if not directory.permits(creds, X_OK):
+            raise OSError(errno.EACCES, "no search permission")
+        return directory, name, len(stripped) < len(path)
+
+    def _walk(
+        self, path: bytes, start: Directory, creds: Credentials, follow: bool, stable: bool
+    ) -> tuple[Node, bool]:
+        _check_path(path)
+        current: Node = self.root if path[0] == _SLASH else start
+        must_be_directory = path[-1] == _SLASH
+        names = path.split(b"/")
+        names.reverse()
+        links = 0
+        mounts = self._mounts
+        while names:
+            name = names.pop()
+            if not name:
+                continue
+            if not isinstance(current, Directory):
+                raise _Unfound(errno.ENOTDIR, "not a directory", stable)
+            if not current.permits(creds, X_OK):
+                raise OSError(errno.EACCES, "no search permission")
+            if name == b".":
+                continue
+            if name == b"..":
+                current = self.parent_of(current)
+                continue
+            if len(name) > NAME_MAX:
+                raise OSError(errno.ENAMETOOLONG, "a name of more than 255 bytes")
+            stable = stable and current.stable
+            mounted = mounts.get(current)
+            node = mounted.get(name) if mounted else None
+            if node is None:
+                try:
+                    node = current.lookup(name)
+                except OSError as error:
+                    if error.errno == errno.ENOENT:
+                        raise _Unfound(errno.ENOENT, "no such entry", stable) from None
+                    raise
+            if node.kind == S_IFLNK and (follow or must_be_directory or any(names)):
+                links += 1
+                if links > MAX_SYMLINKS:
+                    raise OSError(errno.ELOOP, "too many symbolic links")
+                assert isinstance(node, Symlink)
+                jump = node.jump()
+                if jump is not None:
+                    current, stable = jump, False
+                    continue
+                target = node.target
+                if not target:
+                    raise OSError(errno.ENOENT, "an empty symbolic link")
+                if target[0] == _SLASH:
+                    current = self.root
+                if target[-1] == _SLASH and not any(names):
+                    must_be_directory = True
+                names.extend(reversed(target.split(b"/")))
+                continue
+            current = node
+        if must_be_directory and not isinstance(current, Directory):
+            raise _Unfound(errno.ENOTDIR, "not a directory", stable)
+        return current, stable
+
+
+class _Unfound(OSError):
+    """ENOENT or ENOTDIR, and whether it would be the same the next time."""
+
+    def __init__(self, code: int, why: str, stable: bool) -> None:
+        super().__init__(code, why)
+        self.stable = stable
+
+
+def _check_path(path: bytes) -> None:
+    if not path:
+        raise OSError(errno.ENOENT, "an empty path")
+    if len(path) >= PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, "a path of more than 4095 bytes")
