@@ -1,0 +1,211 @@
+"""What fields of a policy accept: converters from friendly forms, validators for what is left.
+
+Rules: a converter gets the value alone and raises PolicyError with an empty key; a validator is
+attrs' own kind. Neither may raise anything but PolicyError, whatever it is given: policies come
+from files and from requests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, TypeVar
+
+import attrs
+
+from proxybox.policies.errors import PolicyError, Problem, nearest, shown
+
+Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+T = TypeVar("T")
+
+NAME_MAX: Final = 255
+PATH_MAX: Final = 4096
+_ARGUMENT_MAX: Final = 128 * 1024
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOSTNAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
+LOCALE: Final = re.compile(
+    r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,20})?(?:@[a-z]{1,20})?", re.ASCII
+)
+LOADER_VARIABLES: Final = (
+    "LD_",
+    "GLIBC_TUNABLES",
+    "GCONV_PATH",
+    "LOCPATH",
+    "MALLOC_",
+    "PROXYBOX_",
+)
+
+
+_NOTHING: Final = object()
+
+
+def refusal(
+    message: str, value: object = _NOTHING, *, key: str = "", meant: str = "", allowed: str = ""
+) -> PolicyError:
+    """The PolicyError of one problem."""
+    given = "" if value is _NOTHING else shown(value)
+    return PolicyError(Problem(key=key, message=message, given=given, meant=meant, allowed=allowed))
+
+
+# --- validators -----------------------------------------------------------------------------------
+
+
+def between(low: float, high: float, unit: str, why: str = "", *, above: bool = False) -> Validator:
+    """None (no limit), or a number from `low` to `high` (with `above`, more than `low`).
+
+    unit: that range in words. why: the reason for it.
+    """
+    reason = f": {why}" if why else ""
+
+    def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        if value is None or (low < value <= high if above else low <= value <= high):
+            return
+        raise refusal(f"want {unit}{reason}", value, key=field.name)
+
+    return check
+
+
+def one_of(*choices: str) -> Validator:
+    """One of a few words."""
+
+    def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, str) and value in choices:
+            return
+        meant = nearest(value, choices) if isinstance(value, str) else ""
+        raise refusal(
+            "not one of the choices",
+            value,
+            key=field.name,
+            meant=f'"{meant}"' if meant else "",
+            allowed=", ".join(f'"{choice}"' for choice in choices),
+        )
+
+    return check
+
+
+def matches(pattern: re.Pattern[str], words: str, maximum: int) -> Validator:
+    """A text of at most `maximum` characters that the pattern matches as a whole."""
+
+    def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, str) or len(value) > maximum or not pattern.fullmatch(value):
+            raise refusal(f"want {words}", value, key=field.name)
+
+    return check
+
+
+# --- converters -----------------------------------------------------------------------------------
+
+
+def to_count(value: int | str | None) -> int | None:
+    """A whole number; None, "none" and "unlimited" are no limit."""
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("none", "unlimited")):
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise refusal('want a whole number, or "none"', value)
+
+
+def to_whole(value: int) -> int:
+    """A whole number, and nothing that only looks like one."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise refusal("want a whole number", value)
+
+
+def to_flag(value: bool) -> bool:
+    """true or false."""
+    if isinstance(value, bool):
+        return value
+    raise refusal("want true or false", value)
+
+
+def to_virtual_path(value: str) -> str:
+    """An absolute path inside the box, normalised: "/data//x/" is "/data/x"; `..` is refused."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise refusal('want an absolute path inside the box, such as "/data"', value)
+    names = [name for name in value.split("/") if name not in ("", ".")]
+    if ".." in names:
+        raise refusal('want a path without ".."', value)
+    path = "/" + "/".join(names)
+    _encodable(path)
+    longest = max((len(name.encode()) for name in names), default=0)
+    if "\0" in path or longest > NAME_MAX or len(path.encode()) >= PATH_MAX:
+        words = f"want names of at most {NAME_MAX} bytes, less than {PATH_MAX} in all, without NUL"
+        raise refusal(words, value)
+    return path
+
+
+def to_host_path(value: str) -> str:
+    """A path on the host, made absolute; "~" is the home folder. It is not looked up here."""
+    _encodable(value, errors="surrogateescape")
+    if not value or "\0" in value:
+        raise refusal("want a path on the host: not empty, without NUL", value)
+    path = os.path.expanduser(value)
+    if not os.path.isabs(path):
+        try:
+            path = os.path.join(os.getcwd(), path)
+        except OSError as error:
+            raise refusal(
+                f"there is no current folder for it to start from ({error.strerror})", value
+            ) from None
+    # What `..` means depends on symbolic links, which are not looked at here.
+    return path if ".." in path.split("/") else os.path.normpath(path)
+
+
+def _encodable(text: str, errors: str = "strict") -> None:
+    try:
+        text.encode("utf-8", errors)
+    except UnicodeEncodeError:
+        raise refusal("want text that can be written as UTF-8", text) from None
+
+
+class FrozenDict(dict[str, T]):
+    """A dict that cannot change, so that policies can be shared, hashed and used as defaults."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise TypeError("a policy cannot be changed; make another with proxybox.policies.evolve")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
+def to_variables(value: Mapping[str, str]) -> FrozenDict[str]:
+    """Environment variables, none of which the dynamic linker obeys."""
+    if not isinstance(value, Mapping):
+        raise refusal("want a table of names and texts", value)
+    problems: list[Problem] = []
+    for name, text in value.items():
+        try:
+            _check_variable(name, text)
+        except PolicyError as error:
+            problems += error.under(
+                name if isinstance(name, str) and name.isidentifier() else ""
+            ).problems
+    if problems:
+        raise PolicyError(*problems)
+    return FrozenDict(value)
+
+
+def _check_variable(name: object, text: object) -> None:
+    if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+        raise refusal("want a name that is not empty, without = or NUL", name)
+    if name.startswith(LOADER_VARIABLES):
+        raise refusal(
+            "may not be set, since the C library or the stub obeys it before the box is sealed",
+            name,
+        )
+    if not isinstance(text, str):
+        raise refusal("want a text; put it in quotes", text)
+    _encodable(name + text, errors="surrogateescape")
+    if "\0" in text or len(name) + len(text) >= _ARGUMENT_MAX:
+        raise refusal("want a text without NUL, name and text shorter than 128 KiB", text)

@@ -1,0 +1,187 @@
+"""What a box sees of files: its mounts.
+
+Rule: nothing here looks at the host; whether a source is there is found out when a box starts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from proxybox.policies import checks
+from proxybox.policies.building import build, model, rename
+from proxybox.policies.checks import between, one_of, refusal
+from proxybox.policies.errors import PolicyError, Problem
+from proxybox.policies.sizes import to_size
+from proxybox.policies.trees import MODES, Tree, split_mount, to_content, to_tree
+
+Generator: TypeAlias = Callable[[], str | bytes]
+Source: TypeAlias = str | bytes | Tree | Generator | None
+GivenSource: TypeAlias = "str | os.PathLike[str] | bytes | Mapping[str, Any] | Generator | None"
+Mode: TypeAlias = Literal["ro", "rw", "overlay", "memory"]
+
+_EVER: Final = float(1 << 62)
+
+
+def _to_target(value: str) -> str:
+    path = checks.to_virtual_path(value)
+    if path == "/":
+        raise refusal("want a path below /: the root itself is the box's own", value)
+    if path.split("/")[1] in ("proc", "dev"):
+        raise refusal("want a path that is not in /proc or /dev: they are the box's own", value)
+    return path
+
+
+def _to_source(value: GivenSource) -> Source:
+    if value is None:
+        return None
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        return checks.to_host_path(path if isinstance(path, str) else os.fsdecode(path))
+    if isinstance(value, bytes | bytearray):
+        return to_content(value)
+    if isinstance(value, Mapping):
+        return to_tree(value)
+    if callable(value):
+        return value
+    raise refusal("want a path on the host, a table of files, bytes, or a function", value)
+
+
+def _kind(source: Source) -> str:
+    if isinstance(source, str):
+        return "a host path"
+    if isinstance(source, Mapping):
+        return "a tree of files"
+    if isinstance(source, bytes):
+        return "a file's content"
+    return "nothing" if source is None else "a function"
+
+
+_MODES_OF: Final = {
+    "a host path": ("ro", "rw", "overlay"),
+    "a tree of files": ("ro", "overlay", "memory"),
+    "a file's content": ("ro", "overlay", "memory"),
+    "a function": ("ro",),
+    "nothing": ("memory",),
+}
+
+
+def _mount_form(value: Any) -> Any:
+    if isinstance(value, str):
+        return split_mount(value)
+    if isinstance(value, Mapping) and isinstance(value.get("files"), Mapping):
+        raise refusal("a number of files; a tree of files is written source = {...}", key="files")
+    return rename(value, "content", "source", to_content)
+
+
+@model("mount", _mount_form)
+@attrs.frozen
+class Mount:
+    """One place in the box's filesystem.
+
+    target: where in the box, an absolute path.
+    source: a path on the host; or a tree of files as a dict (names to text, bytes or dicts); or
+    bytes, the content of one file; or a function without arguments that gives the content whenever
+    the file is opened; or None, an empty folder in memory.
+    mode: "ro" cannot be written; "rw" writes to the host; "overlay" keeps changes beside the
+    source; "memory" is a copy that is lost with the box. Default: "ro", and "memory" without a
+    source. size, files: bytes and number of files that may be added (overlay and memory). None:
+    what the whole box may use.
+    """
+
+    target: str = attrs.field(converter=_to_target)
+    source: Source = attrs.field(default=None, converter=_to_source)
+    mode: Mode = attrs.field(
+        default=attrs.Factory(
+            lambda self: "memory" if self.source is None else "ro", takes_self=True
+        ),
+        validator=one_of(*MODES),
+        kw_only=True,
+    )
+    size: int | None = attrs.field(
+        default=None,
+        converter=to_size,
+        validator=between(0, _EVER, "a size of 0 bytes or more, or none"),
+        kw_only=True,
+    )
+    files: int | None = attrs.field(
+        default=None,
+        converter=checks.to_count,
+        validator=between(0, _EVER, "0 files or more, or none"),
+        kw_only=True,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        kind = _kind(self.source)
+        if self.mode not in _MODES_OF[kind]:
+            allowed = ", ".join(f'"{mode}"' for mode in _MODES_OF[kind])
+            raise refusal(
+                f"a mount of {kind} cannot have this mode", self.mode, key="mode", allowed=allowed
+            )
+        for name in ("size", "files"):
+            if getattr(self, name) is not None and self.mode not in ("overlay", "memory"):
+                raise refusal(
+                    f'only for the modes "overlay" and "memory", not "{self.mode}"', key=name
+                )
+
+
+def parse_mount(text: str) -> Mount:
+    """The mount written as "SRC:DST[:MODE]", as after --mount. PolicyError says what is wrong."""
+    return Mount(**split_mount(text))  # type: ignore[arg-type]
+
+
+def _to_mounts(value: Iterable[Mount | Mapping[str, Any] | str]) -> tuple[Mount, ...]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise refusal("want a list of mounts", value)
+    mounts: list[Mount] = []
+    problems: list[Problem] = []
+    for index, item in enumerate(value):
+        try:
+            mounts.append(build(Mount, item))
+        except PolicyError as error:
+            problems += error.under(f"[{index}]").problems
+    problems += _conflicts(mounts)
+    if problems:
+        raise PolicyError(*problems)
+    return tuple(mounts)
+
+
+def _conflicts(mounts: Iterable[Mount]) -> list[Problem]:
+    """The problems between mounts: one target twice, or one below a file."""
+    problems = []
+    seen: dict[str, Mount] = {}
+    mounts = list(mounts)
+    for index, mount in enumerate(mounts):
+        key = f"[{index}].target"
+        if mount.target in seen:
+            problems.append(Problem(key=key, message=f"{mount.target} is the target of two mounts"))
+        seen[mount.target] = mount
+    for index, mount in enumerate(mounts):
+        for above, other in seen.items():
+            is_file = isinstance(other.source, bytes) or callable(other.source)
+            if is_file and mount.target.startswith(above + "/"):
+                message = f"{mount.target} is below {above}, which is a file"
+                problems.append(Problem(key=f"[{index}].target", message=message))
+    return problems
+
+
+def _filesystem_form(value: Any) -> Any:
+    return {"mounts": value} if isinstance(value, list | tuple) else value
+
+
+@model("filesystem", _filesystem_form)
+@attrs.frozen(kw_only=True)
+class Filesystem:
+    """What the box sees of files.
+
+    mounts: further places besides the box's own (the interpreter's library, /tmp, /etc, /dev,
+    /proc). box: how the script's folder is mounted at /box; the modes are those of `Mount`.
+    hide_dotfiles: names that begin with a dot are left out of host folders, at /box too.
+    """
+
+    mounts: tuple[Mount, ...] = attrs.field(default=(), converter=_to_mounts)
+    box: Mode = attrs.field(default="overlay", validator=one_of(*MODES))
+    hide_dotfiles: bool = attrs.field(default=True, converter=checks.to_flag)

@@ -1,0 +1,93 @@
+"""The policies that come with proxybox, as objects, so that using one reads no file.
+
+Rule: each has a twin in presets/*.toml, the form to copy from; the tests hold them equal. Why each
+number is what it is stands there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Final
+
+from proxybox.policies.errors import PolicyError, Problem, nearest
+from proxybox.policies.models import MIB, Filesystem, Limits, Output, Policy, Time
+
+PRESETS: Final[Mapping[str, str]] = {
+    "default": "a program of your own, kept from doing harm by accident or design",
+    "strict": "code from anybody: no threads, no real time, nothing of the host, tight limits",
+    "classroom": "programs of beginners: time to think at input(), short output, clear ends",
+    "repl": "a long session at a prompt: no limit on its duration, roomy otherwise",
+}
+"""The names of the presets, and what each is for."""
+
+
+@functools.cache
+def preset(name: str) -> Policy:
+    """The preset of that name. PolicyError, with the names there are, for any other."""
+    if name == "default":
+        return Policy()
+    if name == "strict":
+        return _strict()
+    if name == "classroom":
+        return _classroom()
+    if name == "repl":
+        return _repl()
+    raise PolicyError(
+        Problem(
+            key="",
+            message=f'there is no preset "{name[:60]}"',
+            meant=nearest(name, PRESETS),
+            allowed=", ".join(PRESETS),
+        )
+    )
+
+
+def _strict() -> Policy:
+    return Policy(
+        filesystem=Filesystem(box="memory"),
+        time=Time.virtual(),
+        output=Output(limit=MIB // 16, lines=2_000, on_excess="end", escapes="neutralise"),
+        limits=Limits(
+            wall_time=5.0,
+            cpu_time=2.0,
+            memory=256 * MIB,
+            disk=8 * MIB,
+            files=500,
+            open_files=64,
+            threads=0,
+            calls=200_000,
+        ),
+    )
+
+
+def _classroom() -> Policy:
+    return Policy(
+        output=Output(limit=MIB // 4, lines=5_000),
+        limits=Limits(
+            wall_time=300.0,
+            cpu_time=10.0,
+            memory=512 * MIB,
+            disk=32 * MIB,
+            files=2_000,
+            open_files=128,
+            threads=8,
+            calls=1_000_000,
+        ),
+    )
+
+
+def _repl() -> Policy:
+    return Policy(
+        output=Output(limit=None),
+        limits=Limits(
+            wall_time=None,
+            cpu_time=None,
+            memory=1024 * MIB,
+            disk=256 * MIB,
+            files=20_000,
+            open_files=256,
+            threads=32,
+            calls=None,
+        ),
+    )

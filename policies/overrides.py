@@ -1,0 +1,180 @@
+"""One policy made from another: keyword arguments, `--set KEY=VALUE`, names of presets and files.
+
+Rule: tables are merged into what is there, everything else takes its place; the same in all three
+ways, and in a file that extends another (loading.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from proxybox.policies.building import build, check_keys, fields_of
+from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
+from proxybox.policies.models import SECTIONS, Policy, Time
+from proxybox.policies.named import PRESETS, preset
+
+_TEXTS = frozenset({"user", "hostname", "locale", "cwd", "home"})
+
+
+def as_policy(value: Policy | str | os.PathLike[str] | Mapping[str, Any] | None) -> Policy:
+    """The policy that is meant: one itself, a preset's name, a TOML file, a dict, or None
+    (default).
+
+    A text that ends in ".toml" or has a "/" is a file. Raises PolicyError.
+    """
+    if isinstance(value, Policy):
+        return value
+    if value is None:
+        return preset("default")
+    if isinstance(value, str) and (value in PRESETS or not is_file_name(value)):
+        return preset(value)
+    if isinstance(value, Mapping | str | os.PathLike):
+        from proxybox.policies import loading  # files are the rarer case, and load more
+
+        return (
+            loading.from_dict(value) if isinstance(value, Mapping) else loading.load_policy(value)
+        )
+    raise PolicyError(
+        Problem(
+            key="policy",
+            message="want a Policy, the name of a preset, a file or a dict",
+            given=shown(value),
+            allowed=", ".join(PRESETS),
+        )
+    )
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a policy given as text is a file and not the name of a preset."""
+    return text.endswith(".toml") or "/" in text
+
+
+def evolve(policy: Policy, /, **policy_fields: Any) -> Policy:
+    """`policy` with some fields replaced, as by the keyword arguments of `run` and `Sandbox`.
+
+    A section may be its class, which replaces it, or a dict, which changes the keys it names:
+    evolve(policy, limits={"wall_time": 3}). So do `variables`. Raises PolicyError with all faults.
+    """
+    problems = [_unknown(problem) for problem in check_keys(Policy, policy_fields)]
+    changes: dict[str, Any] = {}
+    for name, value in policy_fields.items():
+        if name not in SECTIONS:
+            changes[name] = value
+            continue
+        try:
+            changes[name] = _merged(getattr(policy, name), value)
+        except PolicyError as error:
+            problems += error.under(name).problems
+    known = {
+        field.name: changes[field.name] for field in attrs.fields(Policy) if field.name in changes
+    }
+    try:
+        evolved = attrs.evolve(policy, **known)
+    except PolicyError as error:
+        problems += error.problems
+    if problems:
+        raise PolicyError(*problems)
+    return evolved
+
+
+def _merged(section: Any, value: Any) -> Any:
+    cls = type(section)
+    if isinstance(value, cls):
+        return value
+    fields = fields_of(cls, value)
+    if cls is Time and fields.get("kind", section.kind) != section.kind:
+        return build(Time, value)  # another kind's start and rate mean nothing to it
+    variables = fields.get("variables")
+    if isinstance(variables, Mapping) and hasattr(section, "variables"):
+        fields["variables"] = {**section.variables, **variables}
+    # Not attrs.evolve: a misspelt name is to be told by the class.
+    return cls(
+        **{**{field.name: getattr(section, field.name) for field in attrs.fields(cls)}, **fields}
+    )
+
+
+def _unknown(problem: Problem) -> Problem:
+    """Whoever writes wall_time=3 most likely means limits.wall_time."""
+    found = find_key(problem.key)
+    return attrs.evolve(problem, meant=found) if found else problem
+
+
+def find_key(name: str) -> str:
+    """The dotted path of the only key of that name in any section; empty when there is none."""
+    paths = [
+        f"{section}.{name}"
+        for section, cls in SECTIONS.items()
+        if any(field.name == name for field in attrs.fields(cls))
+    ]
+    return paths[0] if len(paths) == 1 else ""
+
+
+# --- --set ----------------------------------------------------------------------------------------
+
+
+def with_settings(policy: Policy, settings: Iterable[str]) -> Policy:
+    """`policy` with settings in the form "limits.wall_time=3"; values are written as in TOML.
+
+    Quotes may be left out: limits.memory=256M. Raises PolicyError with all faults.
+    """
+    fields: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for setting in settings:
+        try:
+            _put(fields, setting)
+        except PolicyError as error:
+            problems += error.problems
+    try:
+        policy = evolve(policy, **fields)
+    except PolicyError as error:
+        problems += error.problems
+    if problems:
+        raise PolicyError(*problems)
+    return policy
+
+
+def _put(fields: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        message = 'want KEY=VALUE, such as "limits.wall_time=3"'
+        raise PolicyError(Problem(key="", message=message, given=shown(setting)))
+    first, _, rest = key.partition(".")
+    if first not in SECTIONS and first not in {field.name for field in attrs.fields(Policy)}:
+        names = [*SECTIONS, *(field.name for field in attrs.fields(Policy))]
+        raise PolicyError(attrs.evolve(_unknown(unknown_key(first, set(names))), key=key))
+    path = [first, *rest.split(".", 1)] if rest else [first]
+    if len(path) == 3 and path[:2] != ["environment", "variables"]:
+        raise PolicyError(Problem(key=key, message="there is no such key"))
+    if len(path) > 1 and first not in SECTIONS:
+        raise PolicyError(Problem(key=key, message="there is no such key", meant=first))
+    value = _value(key, text)
+    if first == "environment" and (path[-1] in _TEXTS or len(path) == 3):
+        value = value if isinstance(value, str) else text
+    table = fields
+    for name in path[:-1]:
+        below = table.get(name)
+        if not isinstance(below, dict):
+            # After "time=frozen", "time.start=..." adds to it.
+            below = {} if below is None else fields_of(SECTIONS[name], below)
+            table[name] = below
+        table = below
+    table[path[-1]] = value
+
+
+def _value(key: str, text: str) -> Any:
+    import tomllib  # only --set and files need it
+
+    text = text.strip()
+    try:
+        parsed = tomllib.loads(f"value = {text}") if "\n" not in text and "\r" not in text else {}
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        if text[:1] in ("", '"', "'", "[", "{"):
+            reason = f"not a TOML value ({error})" if text else "there is no value"
+            raise PolicyError(Problem(key=key, message=reason, given=shown(text))) from None
+        return text
+    return parsed["value"] if parsed.keys() == {"value"} else text
