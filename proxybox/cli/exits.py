@@ -54,5 +54,4 @@ def ending(result: "Result") -> str:
         import signal
 
         said = f"the interpreter crashed: {signal.strsignal(result.signal) or result.signal}"
-    detail = getattr(result, "reason", None)
-    return f"proxybox: {said}{f' ({detail})' if detail else ''}" if said else ""
+    return f"proxybox: {said}{f' ({result.why})' if result.why else ''}" if said else ""

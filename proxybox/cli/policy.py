@@ -72,11 +72,11 @@ def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:
         policy: Policy = named_policy(name, settings)
     except Exception as error:
         return complain_or_raise(error)
-    from proxybox.policies import explain as explaining
+    from proxybox.policies.explain import explain as sections_of
+    from proxybox.policies.explain import explain_text
 
     if as_json:
-        sections = [attrs.asdict(section) for section in explaining.explain(policy)]
-        print(json.dumps(sections, indent=2))
+        print(json.dumps([attrs.asdict(section) for section in sections_of(policy)], indent=2))
     else:
-        print(explaining.explain_text(policy).rstrip("\n"))
+        print(explain_text(policy).rstrip("\n"))
     return 0

@@ -121,16 +121,20 @@ def tell(result: "Result", *, verbose: bool) -> None:
 def summary(result: "Result") -> list[str]:
     """What a curious user wants to know of a run, line by line."""
     lines = [f"proxybox: {result.status}, exit status {exit_status(result)}"]
-    lines += [f"proxybox: refused {denial_text(denial)}" for denial in result.denials]
+    lines += [
+        f"proxybox: refused {denial.call}: {denial.errno}: {denial.reason}{often(count)}"
+        for denial, count in result.denials.items()
+    ]
+    lines += [
+        f"proxybox: unknown call {number}: ENOSYS{often(count)}"
+        for number, count in result.unknown_calls.items()
+    ]
     if result.truncated:
         lines.append("proxybox: output beyond the limit was dropped")
-    if result.files:
-        lines.append(f"proxybox: files changed in the box: {', '.join(map(str, result.files))}")
+    lines += [f"proxybox: {change.kind} {change.name}" for change in result.files.changes]
     return lines
 
 
-def denial_text(denial: Any) -> str:
-    """One refusal in words, with how often it happened where that is known."""
-    count = getattr(denial, "count", 1)
-    often = f", {count} times" if count > 1 else ""
-    return f"{denial.call}: {denial.errno}: {denial.reason}{often}"
+def often(count: int) -> str:
+    """How many times, where it was more than once."""
+    return f", {count} times" if count > 1 else ""

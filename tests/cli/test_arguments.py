@@ -1,0 +1,95 @@
+"""Where proxybox's options end and the program's begin."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxybox.cli import app
+from proxybox.cli.arguments import BOX, PROGRAM, RUN, TRACE, Parsed, parse
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "program", "rest"),
+    [
+        (["script.py"], "script", "script.py", ()),
+        (["script.py", "--policy", "x", "-c"], "script", "script.py", ("--policy", "x", "-c")),
+        (["-c", "pass", "--rw", "--", "-"], "code", "pass", ("--rw", "--", "-")),
+        (["-cpass", "a"], "code", "pass", ("a",)),
+        (["-m", "json.tool", "--json"], "module", "json.tool", ("--json",)),
+        (["-", "--json"], "stdin", "-", ("--json",)),
+        (["--", "-weird.py", "x"], "script", "-weird.py", ("x",)),
+        (["--rw", "-v", "a.py", "--", "b"], "script", "a.py", ("--", "b")),
+        (["-c", "", ""], "code", "", ("",)),
+        (["--code=1", "-x"], "code", "1", ("-x",)),
+    ],
+)
+def test_the_program_ends_the_options(
+    words: list[str], kind: str, program: str, rest: tuple[str, ...]
+) -> None:
+    for parsed in (parse(words, RUN), by_click(words)):
+        assert parsed is not None
+        assert (parsed.kind, parsed.program, parsed.arguments) == (kind, program, rest)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "--help", "-h", "--nope x", "--policy", "-c", "--rw=1 x", "--"]
+)
+def test_what_is_not_well_formed_is_left_to_click(line: str) -> None:
+    assert parse(line.split(), RUN) is None
+
+
+def test_repeated_options_are_kept_in_order() -> None:
+    parsed = parse(["--set", "a=1", "-sb=2", "--set=c=3", "--timeout", "2", "x.py"], RUN)
+    assert parsed is not None
+    assert parsed.texts("set") == ("a=1", "b=2", "c=3")
+    assert parsed.text("timeout") == "2"
+    assert parsed.text("memory") is None
+    assert not parsed.flag("json")
+
+
+@pytest.mark.parametrize("table", [RUN, TRACE])
+def test_no_spelling_is_used_twice(table: tuple) -> None:  # type: ignore[type-arg]
+    flags = [flag for option in (*table, *PROGRAM) for flag in option.flags]
+    assert len(flags) == len(set(flags))
+
+
+def by_click(words: list[str]) -> Parsed:
+    """What click makes of the same words."""
+    seen: list[Parsed] = []
+
+    def keep(parsed: Parsed) -> int:
+        seen.append(parsed)
+        return 0
+
+    command = app.program_command("run", "", "", RUN, keep)
+    command.main(words, standalone_mode=False)
+    return seen[0]
+
+
+values = st.text("ab=/-.: ", max_size=4)
+one_option = st.sampled_from(RUN).flatmap(
+    lambda option: st.tuples(
+        st.sampled_from(option.flags), st.none() if option.metavar is None else values
+    )
+)
+programs = st.one_of(
+    st.tuples(st.sampled_from(["-c", "-m", "--code", "--module"]), values),
+    st.tuples(st.sampled_from(["x.py", "-"])),
+    st.tuples(st.just("--"), st.sampled_from(["-x.py", "y"])),
+)
+tails = st.lists(st.sampled_from(["-c", "--", "-", "--rw", "x", "", "-vh", "--help"]), max_size=3)
+
+
+@given(st.lists(one_option, max_size=4), programs, tails)
+def test_both_parsers_agree(
+    options: list[tuple[str, str | None]], program: tuple[str, ...], tail: list[str]
+) -> None:
+    words = [word for pair in options for word in pair if word is not None]
+    words += [*program, *tail]
+    fast = parse(words, RUN)
+    if fast is not None:
+        assert fast == by_click(words)
+
+
+def test_every_option_has_help() -> None:
+    assert all(option.help.endswith((".", ").")) for option in (*BOX, *RUN, *TRACE, *PROGRAM))

@@ -1,0 +1,134 @@
+"""policy, completion, help, versions: the commands that start no box."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Proxybox = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "run",
+        "trace",
+        "doctor",
+        "completion",
+        "policy",
+        "policy list",
+        "policy show",
+        "policy check",
+        "policy explain",
+    ],
+)
+def test_every_command_has_help(proxybox: Proxybox, command: str) -> None:
+    for flag in ("--help", "-h"):
+        outcome = proxybox(*command.split(), flag)
+        assert outcome.status == 0
+        assert outcome.out.startswith("Usage: proxybox")
+
+
+def test_version(proxybox: Proxybox) -> None:
+    version = importlib.metadata.version("proxybox")
+    assert proxybox("--version").out == f"proxybox {version}\n"
+
+
+@pytest.mark.parametrize("line", ["frob", "run --nope x", "completion csh", "policy show"])
+def test_usage_errors(proxybox: Proxybox, line: str) -> None:
+    outcome = proxybox(*line.split())
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert "Usage: proxybox" in outcome.err
+
+
+def test_presets_can_be_listed_shown_checked_and_explained(
+    proxybox: Proxybox, tmp_path: Path
+) -> None:
+    presets = json.loads(proxybox("policy", "list", "--json").out)
+    assert {"default", "strict", "classroom", "repl"} <= set(presets)
+    listed = proxybox("policy", "list").out
+    for name, purpose in presets.items():
+        assert f"{name} " in listed
+        assert purpose in listed
+        path = tmp_path / f"{name}.toml"
+        path.write_text(proxybox("policy", "show", name).out)
+        assert proxybox("policy", "check", str(path)).out == f"{path}: ok\n"
+        explained = proxybox("policy", "explain", name)
+        assert explained.status == 0
+        assert explained.out == proxybox("policy", "explain", str(path)).out
+        assert json.loads(proxybox("policy", "explain", "--json", name).out)
+
+
+def test_settings_are_shown(proxybox: Proxybox) -> None:
+    shown = json.loads(proxybox("policy", "show", "--json", "-s", "limits.threads=3", "strict").out)
+    assert shown["limits"]["threads"] == 3
+
+
+def test_check_tells_every_fault(proxybox: Proxybox, tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad.toml", tmp_path / "good.toml"
+    bad.write_text("colour = 1\n[limits]\nwall_time = -1\nmemori = 5\n")
+    good.write_text("")
+    outcome = proxybox("policy", "check", str(bad), str(good), str(tmp_path / "none.toml"))
+    assert outcome.status == 125
+    for word in ("colour", "limits.wall_time", "did you mean memory", "good.toml: ok", "none.toml"):
+        assert word in outcome.out
+    found = json.loads(proxybox("policy", "check", "--json", str(bad)).out)
+    assert {problem["key"] for problem in found[str(bad)]} == {
+        "colour",
+        "limits.wall_time",
+        "limits.memori",
+    }
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(proxybox: Proxybox, shell: str) -> None:
+    outcome = proxybox("completion", shell)
+    assert outcome.status == 0
+    assert "_PROXYBOX_COMPLETE" in outcome.out
+
+
+def test_completing_a_preset() -> None:
+    environment = os.environ | {
+        "_PROXYBOX_COMPLETE": "bash_complete",
+        "COMP_WORDS": "proxybox run --policy str",
+        "COMP_CWORD": "3",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "proxybox.cli"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "plain,strict" in done.stdout.split()
+
+
+def test_without_click_the_reason_is_said(
+    proxybox: Proxybox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "click", None)
+    monkeypatch.delitem(sys.modules, "proxybox.cli.app", raising=False)
+    outcome = proxybox("policy", "list")
+    assert outcome.status == 125
+    assert "pip install 'proxybox[cli]'" in outcome.err
+
+
+def test_run_loads_no_more_than_it_needs() -> None:
+    code = (
+        "import sys\n"
+        "from proxybox.cli.arguments import RUN, parse\n"
+        "from proxybox.cli import run\n"
+        "run.choose_policy(parse(['-c', 'pass'], RUN))\n"
+        "print(*sorted({'click', 'rich', 'tomllib', 'cattrs', 'json', 'argparse', 'asyncio'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

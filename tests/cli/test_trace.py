@@ -1,0 +1,78 @@
+"""`proxybox trace`: the forms of a trace, on calls that a stand-in makes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxybox.controller.audit import Decision, OSCall
+
+Proxybox = Callable[..., Any]
+
+OPEN = OSCall("open", 2, "paths", {"path": b"/a\xff", "flags": 0, "mode": 0}, 1, result=3)
+OPEN.duration_ns = 2_000
+SOCKET = OSCall(
+    "socket", 41, "refused", {"family": 2}, 1, Decision.DENIED, -1, "EPERM", "there is no network"
+)
+
+
+@pytest.fixture
+def calls(api: Any) -> Any:
+    api.calls = [OPEN, SOCKET]
+    return api
+
+
+def test_calls_go_to_stderr_with_decisions(calls: Any, proxybox: Proxybox) -> None:
+    outcome = proxybox("trace", "-c", "pass")
+    assert outcome.out == ""
+    assert outcome.err.splitlines() == [
+        'open("/a\\xff", O_RDONLY, 0) = 3',
+        "socket(2) = -1 EPERM (Operation not permitted) [denied: there is no network]",
+    ]
+
+
+def test_colours_are_for_terminals(
+    calls: Any, proxybox: Proxybox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[31m= -1 EPERM" in proxybox("trace", "-c", "pass").err
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in proxybox("trace", "-c", "pass").err
+
+
+@pytest.mark.parametrize("words", [["--denied"], ["-d"], ["--family", "refused"]])
+def test_only_some_calls(calls: Any, proxybox: Proxybox, words: list[str]) -> None:
+    assert proxybox("trace", *words, "-c", "pass").err.startswith("socket(")
+
+
+def test_an_unknown_family(calls: Any, proxybox: Proxybox) -> None:
+    outcome = proxybox("trace", "--family", "path", "-c", "pass")
+    assert outcome.status == 2
+    assert "paths" in outcome.err
+
+
+def test_json_lines_in_a_file(calls: Any, proxybox: Proxybox, tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    outcome = proxybox("trace", "--json", "--output", str(path), "-c", "pass")
+    assert outcome.err == ""
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first["arguments"]["path"] == "/a\\xff"
+    assert (second["name"], second["decision"], second["errno"]) == ("socket", "denied", "EPERM")
+
+
+def test_a_file_that_cannot_be_written(calls: Any, proxybox: Proxybox) -> None:
+    outcome = proxybox("trace", "--output", "/proc/nothing/x", "-c", "pass")
+    assert outcome.status == 125
+    assert "can't write the trace" in outcome.err
+
+
+def test_summary(calls: Any, proxybox: Proxybox) -> None:
+    lines = proxybox("trace", "--summary", "-c", "pass").err.splitlines()
+    head = " ".join(lines[0].split())
+    assert head == "% time seconds usecs/call calls errors refused call"
+    assert lines[2].split() == ["100.00", "0.000002", "2.0", "1", "open"]
+    assert lines[-1].split()[-4:] == ["2", "1", "1", "total"]
+    rows = json.loads(proxybox("trace", "--summary", "--json", "-c", "pass").err)
+    assert [row["name"] for row in rows] == ["open", "socket"]
