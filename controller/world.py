@@ -22,12 +22,15 @@ from proxybox.controller.stdin import Stdin
 if TYPE_CHECKING:
     from proxybox.controller.vfs.descriptors import DescriptorTable
     from proxybox.controller.vfs.nodes import Credentials, Directory
+    from proxybox.controller.vfs.openfiles import OpenFile
     from proxybox.controller.vfs.quota import Quota
     from proxybox.controller.vfs.tree import Tree
     from proxybox.policies import Policy
 
 FIRST_PID: Final = 100
 PENDING_MAX: Final = 64
+HIDDEN: Final = 1 << 20
+"""Numbers from here on are mappings, held by the stub and unknown to the guest's own calls."""
 _NO_ALTSTACK: Final = abi.STACK_T.pack(0, abi.SS_DISABLE, 0, 0)
 
 SI_USER: Final = 0
@@ -238,6 +241,9 @@ class World:
         default=attrs.Factory(lambda world: GuestThread(world.process.pid), takes_self=True)
     )
     signals: SignalState = attrs.field(default=attrs.Factory(SignalState, takes_self=True))
+    mappings: dict[int, "OpenFile"] = attrs.field(factory=dict)
+    flocks: dict[bytes, list[tuple["OpenFile", int]]] = attrs.field(factory=dict)
+    termios: bytes = abi.DEFAULT_TERMIOS
     _next_tid: int = FIRST_PID + 1
 
     def __attrs_post_init__(self) -> None:
@@ -308,12 +314,12 @@ class World:
         alone = len(self.threads) <= 1
         if timeout_ns is None:
             still = Blocked(attempt, on_interrupt=on_interrupt, host_fd=host_fd)
-            if alone and self.clock.skips and host_fd is None and self._jump_to_alarm(None):
+            if alone and self.clock.skips and host_fd is None and self.jump_to_alarm(None):
                 return -errno.EINTR if on_interrupt is None else on_interrupt()
             return still
         wait = self.clock.wait(clock_id, timeout_ns, absolute=absolute, skip=alone)
         if wait.deadline_ns is None:
-            if self._jump_to_alarm(wait.ends_ns):
+            if self.jump_to_alarm(wait.ends_ns):
                 return -errno.EINTR if on_interrupt is None else on_interrupt()
             self.clock.finish(wait)
             return on_timeout()
@@ -324,7 +330,7 @@ class World:
 
         return Blocked(attempt, wait.deadline_ns, over, on_interrupt, host_fd)
 
-    def _jump_to_alarm(self, ends_ns: int | None) -> bool:
+    def jump_to_alarm(self, ends_ns: int | None) -> bool:
         """Whether an alarm that comes before the end of a skipped wait interrupts it; time stands at the alarm then."""
         timer = self.process.timers[abi.ITIMER_REAL]
         if timer.due_ns is None or (ends_ns is not None and timer.due_ns > ends_ns):

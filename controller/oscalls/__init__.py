@@ -6,6 +6,7 @@ Rules: a handler takes the World and the decoded arguments, does no I/O with the
 
 from proxybox.controller.oscalls import (
     clock,
+    control,
     descriptors,
     directories,
     memory,
@@ -21,6 +22,7 @@ from proxybox.controller.oscalls import (
 
 __all__ = [
     "clock",
+    "control",
     "descriptors",
     "directories",
     "memory",

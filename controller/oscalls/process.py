@@ -7,13 +7,13 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
-from proxybox.controller.roles import Addr, Buffer, Int, Long, Size, Soft, Struct, UInt, ULong
-from proxybox.controller.world import World
+from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
+from proxybox.controller.world import HIDDEN, World
 
 _SAME = 0xFFFFFFFF
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
 _RSS_KIB = 50 * 1024
-_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 1, 2, 3, 4
+_PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 2, 3, 4
 _PR_SET_NAME, _PR_GET_NAME, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 15, 16, 38, 39
 
 
@@ -270,7 +270,7 @@ def _set_limit(world: World, resource: int, new: bytes) -> None:
         raise Denied(errno.EPERM, "a hard limit is the policy's")
     world.process.rlimits[resource] = (soft, ceiling)
     if resource == abi.RLIMIT_NOFILE:
-        world.descriptors.limit = min(soft, world.policy.limits.open_files or soft, 1 << 20)
+        world.descriptors.open_files = min(soft, HIDDEN)
 
 
 @oscall(302)
@@ -481,14 +481,25 @@ def waitid(world: World, idtype: Int, id_: UInt, info: Addr, options: Int, usage
 
 
 @oscall(157)
-def prctl(world: World, option: Int, value: Annotated[bytes | None, Soft(16)]) -> Reply:
-    """prctl(2): the calling thread's name; everything else is EINVAL (PR_GET_NAME goes through `prctl_get`)."""
-    if option != _PR_SET_NAME:
-        raise OSError(errno.EINVAL, "only the thread's name")
-    if value is None:
-        raise OSError(errno.EFAULT, "no name")
-    world.thread.name = value[:15].partition(b"\0")[0]
-    return 0
+def prctl(world: World, option: Int, arg: Annotated[tuple[int, bytes | None], Soft(16)]) -> Reply:
+    """prctl(2): the calling thread's name, and what tells that nothing is privileged."""
+    address, data = arg
+    if option == _PR_SET_NAME:
+        if data is None:
+            raise OSError(errno.EFAULT, "no name")
+        world.thread.name = data[:15].partition(b"\0")[0]
+        return 0
+    if option == _PR_GET_NAME:
+        return 0, (address, world.thread.name[:15].ljust(16, b"\0"))
+    if option == _PR_GET_PDEATHSIG:
+        return 0, (address, bytes(4))
+    if option == _PR_GET_DUMPABLE:
+        return 0
+    if option == _PR_GET_NO_NEW_PRIVS:
+        return 1
+    if (option, address) == (_PR_SET_NO_NEW_PRIVS, 1) or (option, address) == (_PR_SET_DUMPABLE, 0):
+        return 0
+    raise OSError(errno.EINVAL, "no such option here")
 
 
 @oscall(158)

@@ -1,0 +1,269 @@
+"""fcntl, flock and ioctl: what is asked of a descriptor besides its bytes.
+
+There is one process, so POSIX record locks never meet another owner; flock(2) and open file
+description locks are between descriptions, and can.
+"""
+
+import errno
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply
+from proxybox.controller.roles import Fd, Int, Soft, UInt
+from proxybox.controller.world import World
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.openfiles import OpenFile
+
+#: A pointer that may be none: its register, and the bytes behind it where they can be read.
+Pointer = tuple[int, bytes | None]
+
+_SETTABLE = abi.O_APPEND | abi.O_NONBLOCK | abi.O_ASYNC | abi.O_DIRECT | abi.O_NOATIME
+_NOT_STATUS = abi.O_CREAT | abi.O_EXCL | abi.O_NOCTTY | abi.O_TRUNC | abi.O_CLOEXEC
+_PIPE_SIZE = 65536
+_F_UNLCK_LEASE = 2
+_INT_MAX = 0x7FFFFFFF
+
+
+def _int(register: int) -> int:
+    """A register as the C int that the kernel reads from it."""
+    value = register & 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+# --- fcntl ----------------------------------------------------------------------------------------
+
+
+@oscall(72)
+def fcntl(world: World, fd: Fd, cmd: Int, arg: Annotated[Pointer, Soft(32)]) -> Reply:
+    """fcntl(2): flags, duplicates and locks of a descriptor."""
+    file = world.descriptors.get(fd)
+    command = _FCNTL.get(cmd)
+    if command is None:
+        raise OSError(errno.EINVAL, "no such command here")
+    if file.is_path_only and cmd not in _ON_PATHS:
+        raise OSError(errno.EBADF, "opened with O_PATH")
+    return command(world, fd, file, arg)
+
+
+_Command = Callable[[World, int, "OpenFile", Pointer], Reply]
+
+
+def _dupfd(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    return world.descriptors.dup(fd, _int(arg[0]))
+
+
+def _dupfd_cloexec(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    return world.descriptors.dup(fd, _int(arg[0]), cloexec=True)
+
+
+def _getfd(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    return abi.FD_CLOEXEC if world.descriptors.cloexec(fd) else 0
+
+
+def _setfd(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    world.descriptors.set_cloexec(fd, bool(arg[0] & abi.FD_CLOEXEC))
+    return 0
+
+
+def _getfl(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    large = abi.O_LARGEFILE if file.node.kind in (abi.S_IFREG, abi.S_IFDIR, abi.S_IFCHR) else 0
+    return file.flags & ~_NOT_STATUS | large
+
+
+def _setfl(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    file.flags = file.flags & ~_SETTABLE | arg[0] & _SETTABLE
+    return 0
+
+
+def _own(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    return 0
+
+
+def _setown(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    if _int(arg[0]) not in (0, world.process.pid, -world.process.pgid):
+        raise OSError(errno.ESRCH, "there is no other process")
+    return 0
+
+
+def _lease(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    return _F_UNLCK_LEASE
+
+
+def _pipe_size(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    if file.node.kind != abi.S_IFIFO:
+        raise OSError(errno.EBADF, "not a pipe")
+    return _PIPE_SIZE
+
+
+def _set_pipe_size(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    if file.node.kind != abi.S_IFIFO:
+        raise OSError(errno.EBADF, "not a pipe")
+    if arg[0] & 0xFFFFFFFF > _PIPE_SIZE:
+        raise OSError(errno.EPERM, "pipes have 64 KiB")
+    return _PIPE_SIZE
+
+
+def _lock_argument(file: "OpenFile", arg: Pointer, *, ofd: bool) -> tuple[int, int, int]:
+    """(type, start, end) of a struct flock; end is exclusive. EFAULT, EINVAL, EOVERFLOW."""
+    if arg[1] is None:
+        raise OSError(errno.EFAULT, "no struct flock")
+    kind, whence, _, start, length, pid, _ = abi.FLOCK.unpack(arg[1])
+    if kind not in (abi.F_RDLCK, abi.F_WRLCK, abi.F_UNLCK) or (ofd and pid):
+        raise OSError(errno.EINVAL, "not a lock")
+    if whence == abi.SEEK_CUR:
+        start += file.offset
+    elif whence == abi.SEEK_END:
+        start += int.from_bytes(file.stat_bytes()[48:56], "little")
+    elif whence != abi.SEEK_SET:
+        raise OSError(errno.EINVAL, "unknown whence")
+    if length < 0:
+        start, length = start + length, -length
+    end = start + length if length else 1 << 63
+    if start < 0:
+        raise OSError(errno.EINVAL, "before the beginning")
+    if end > 1 << 63:
+        raise OSError(errno.EOVERFLOW, "past the largest file")
+    return kind, start, end
+
+
+def _getlk(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    """Nobody else can hold a lock."""
+    kind, _, _ = _lock_argument(file, arg, ofd=False)
+    if kind == abi.F_UNLCK or arg[1] is None:
+        raise OSError(errno.EINVAL, "asks for no lock")
+    return 0, (arg[0], struct.pack("<h", abi.F_UNLCK) + arg[1][2:])
+
+
+def _setlk(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    kind, _, _ = _lock_argument(file, arg, ofd=False)
+    if (kind == abi.F_RDLCK and not file.may_read) or (kind == abi.F_WRLCK and not file.may_write):
+        raise OSError(errno.EBADF, "not open for that kind of lock")
+    return 0
+
+
+def _no_ofd(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
+    _lock_argument(file, arg, ofd=True)
+    raise OSError(errno.EINVAL, "open file description locks are not offered; flock(2) is")
+
+
+_FCNTL: dict[int, _Command] = {
+    abi.F_DUPFD: _dupfd,
+    abi.F_DUPFD_CLOEXEC: _dupfd_cloexec,
+    abi.F_GETFD: _getfd,
+    abi.F_SETFD: _setfd,
+    abi.F_GETFL: _getfl,
+    abi.F_SETFL: _setfl,
+    abi.F_GETLK: _getlk,
+    abi.F_SETLK: _setlk,
+    abi.F_SETLKW: _setlk,
+    abi.F_OFD_GETLK: _no_ofd,
+    abi.F_OFD_SETLK: _no_ofd,
+    abi.F_OFD_SETLKW: _no_ofd,
+    abi.F_SETOWN: _setown,
+    abi.F_GETOWN: _own,
+    abi.F_GETSIG: _own,
+    abi.F_GETLEASE: _lease,
+    abi.F_GETPIPE_SZ: _pipe_size,
+    abi.F_SETPIPE_SZ: _set_pipe_size,
+}
+_ON_PATHS = frozenset({abi.F_DUPFD, abi.F_DUPFD_CLOEXEC, abi.F_GETFD, abi.F_SETFD, abi.F_GETFL})
+
+
+# --- flock ----------------------------------------------------------------------------------------
+
+
+@oscall(73)
+def flock(world: World, fd: Fd, operation: Int) -> Reply:
+    """flock(2): a lock of a whole file, between open file descriptions."""
+    file = world.descriptors.get(fd)
+    kind = operation & ~abi.LOCK_NB
+    if kind not in (abi.LOCK_SH, abi.LOCK_EX, abi.LOCK_UN):
+        raise OSError(errno.EINVAL, "not LOCK_SH, LOCK_EX or LOCK_UN")
+    if file.is_path_only:
+        raise OSError(errno.EBADF, "opened with O_PATH")
+    key = file.stat_bytes()[:16]  # device and inode
+    if kind == abi.LOCK_UN:
+        _holders(world, key, file)
+        return 0
+
+    def attempt() -> Reply | None:
+        others = _holders(world, key, file)
+        if any(abi.LOCK_EX in (kind, held) for _, held in others):
+            return None
+        world.flocks[key] = [*others, (file, kind)]
+        return 0
+
+    if operation & abi.LOCK_NB:
+        if attempt() is None:
+            raise BlockingIOError(errno.EWOULDBLOCK, "locked by another description")
+        return 0
+    return world.wait(attempt)
+
+
+def _holders(world: World, key: bytes, file: "OpenFile") -> list[tuple["OpenFile", int]]:
+    """Who else holds a lock, after those that are closed, and `file` itself, have let go of theirs."""
+    holders = world.flocks.pop(key, [])
+    others = [(each, held) for each, held in holders if each is not file and each.references > 0]
+    if others:
+        world.flocks[key] = others
+    return others
+
+
+# --- ioctl ----------------------------------------------------------------------------------------
+
+
+@oscall(16)
+def ioctl(world: World, fd: Fd, request: UInt, arg: Annotated[Pointer, Soft(44)]) -> Reply:
+    """ioctl(2): what isatty(3) and its friends ask; everything else is ENOTTY."""
+    file = world.descriptors.get(fd)
+    if file.is_path_only:
+        raise OSError(errno.EBADF, "opened with O_PATH")
+    if request in (abi.FIOCLEX, abi.FIONCLEX):
+        world.descriptors.set_cloexec(fd, request == abi.FIOCLEX)
+        return 0
+    if request == abi.FIONREAD:
+        return 0, (_need(arg), abi.INT.pack(min(file.available(), _INT_MAX)))
+    if request in (abi.FIONBIO, abi.FIOASYNC):
+        _need(arg)
+        flag = abi.O_NONBLOCK if request == abi.FIONBIO else abi.O_ASYNC
+        on = any((arg[1] or b"")[:4])
+        file.flags = file.flags | flag if on else file.flags & ~flag
+        return 0
+    if not file.is_tty:
+        raise OSError(errno.ENOTTY, "not a terminal")
+    return _terminal(world, request, arg)
+
+
+def _need(arg: Pointer) -> int:
+    """The address; EFAULT where there is none or it cannot be read."""
+    if arg[0] == 0 or arg[1] is None:
+        raise OSError(errno.EFAULT, "no memory there")
+    return arg[0]
+
+
+def _terminal(world: World, request: int, arg: Pointer) -> Reply:
+    if request == abi.TCGETS:
+        return 0, (_need(arg), world.termios)
+    if request == abi.TCGETS2:
+        return 0, (_need(arg), world.termios + struct.pack("<II", 38400, 38400))
+    if request in (abi.TCSETS, abi.TCSETSW, abi.TCSETSF):
+        _need(arg)
+        world.termios = (arg[1] or b"")[: abi.TERMIOS.size].ljust(abi.TERMIOS.size, b"\0")
+        return 0
+    if request == abi.TIOCGWINSZ:
+        return 0, (_need(arg), abi.WINSIZE.pack(*world.stdout.winsize, 0, 0))
+    if request == abi.TIOCSWINSZ:
+        _need(arg)
+        rows, columns, _, _ = abi.WINSIZE.unpack((arg[1] or b"")[:8].ljust(8, b"\0"))
+        world.stdout.winsize = (rows, columns)
+        return 0
+    if request in (abi.TIOCGPGRP, abi.TIOCGSID):
+        ids = {abi.TIOCGPGRP: world.process.pgid, abi.TIOCGSID: world.process.sid}
+        return 0, (_need(arg), abi.INT.pack(ids[request]))
+    if request in (abi.TIOCSPGRP, abi.TCFLSH, abi.TCXONC, abi.TCSBRK):
+        return 0
+    raise OSError(errno.ENOTTY, "no such request here")

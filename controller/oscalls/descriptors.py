@@ -1,0 +1,386 @@
+"""Reading, writing and managing open descriptors.
+
+A wait comes from the open file description (`OpenFile.read` may give `Blocked`); here it becomes the
+call's answer. Numbers from HIDDEN on are mappings (oscalls/memory.py): only what the stub needs to
+fill them and write them back takes those.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Blocked, Reply, Write
+from proxybox.controller.roles import (
+    MAX_PAYLOAD,
+    Addr,
+    Buffer,
+    Fd,
+    Gather,
+    Int,
+    Long,
+    Size,
+    UInt,
+    ULong,
+)
+from proxybox.controller.world import HIDDEN, World
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.openfiles import OpenFile
+
+_FADVISE_MAX = 5
+
+
+def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
+    """The wait of an open file description, with `done` making the answer of what it gives."""
+
+    def attempt() -> Reply | None:
+        value: Any = wait.attempt()
+        return None if value is None else done(value)
+
+    return world.wait(attempt, on_interrupt=wait.on_interrupt, host_fd=wait.host_fd)
+
+
+def written(world: World, file: "OpenFile", data: bytes) -> Reply:
+    """Writes at the offset; a pipe without a reader is a SIGPIPE too."""
+    try:
+        done = file.write(data)
+    except BrokenPipeError:
+        world.signals.raise_signal(abi.SIGPIPE, world.thread)
+        raise
+    return later(world, done, int) if isinstance(done, Blocked) else done
+
+
+@oscall(0)
+def read(world: World, fd: Fd, buf: Addr, count: Size) -> Reply:
+    """read(2): bytes from the offset on; more than 1 MiB come short."""
+    data = world.descriptors.get(fd).read(count)
+    if data.__class__ is bytes:
+        return len(data), (buf, data)
+    if isinstance(data, Blocked):
+        return later(world, data, lambda got: (len(got), (buf, got)))
+    return len(data), (buf, bytes(data))
+
+
+@oscall(1)
+def write(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size) -> Reply:
+    """write(2): bytes at the offset; more than 1 MiB are written short."""
+    return written(world, world.descriptors.get(fd), buf)
+
+
+@oscall(17)
+def pread64(world: World, fd: Fd, buf: Addr, count: Size, offset: Long) -> Reply:
+    """pread(2): bytes at an offset."""
+    if offset < 0:
+        raise OSError(errno.EINVAL, "a negative offset")
+    if fd >= HIDDEN:
+        data = mapping(world, fd).node.pread(min(count, MAX_PAYLOAD), offset)
+    else:
+        data = world.descriptors.get(fd).pread(min(count, MAX_PAYLOAD), offset)
+    return len(data), (buf, data)
+
+
+@oscall(18)
+def pwrite64(
+    world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size, offset: Long
+) -> Reply:
+    """pwrite(2): bytes at an offset."""
+    if offset < 0:
+        raise OSError(errno.EINVAL, "a negative offset")
+    if fd >= HIDDEN:
+        return _write_back(world, fd, buf, offset)
+    return world.descriptors.get(fd).pwrite(buf, offset)
+
+
+def mapping(world: World, fd: int) -> Any:
+    """The description behind a mapping's number. EBADF."""
+    file = world.mappings.get(fd)
+    if file is None:
+        raise OSError(errno.EBADF, "not a mapping")
+    return file
+
+
+def _write_back(world: World, fd: int, data: bytes, offset: int) -> int:
+    """What a shared mapping changed; a mapping never makes its file longer, and O_APPEND means nothing to it."""
+    file = mapping(world, fd)
+    if not file.may_write:
+        raise OSError(errno.EBADF, "not open for writing")
+    kept = data[: max(0, file.node.size() - offset)]
+    if kept:
+        file.node.pwrite(kept, offset)
+    return len(data)
+
+
+# --- vectors --------------------------------------------------------------------------------------
+
+
+def _check_count(iovcnt: int) -> None:
+    if not 0 <= iovcnt <= abi.IOV_MAX:
+        raise OSError(errno.EINVAL, "more than 1,024 pieces")
+
+
+def iovec(data: bytes, iovcnt: int) -> list[tuple[int, int]]:
+    """(address, length) of an iovec array, cut at 1 MiB altogether. EINVAL."""
+    _check_count(iovcnt)
+    room, pieces = MAX_PAYLOAD, []
+    for start in range(0, len(data) & ~15, 16):
+        address, length = abi.RLIMIT.unpack_from(data, start)
+        if length >> 63:
+            raise OSError(errno.EINVAL, "a negative length")
+        length = min(length, room)
+        room -= length
+        if length:
+            pieces.append((address, length))
+    return pieces
+
+
+def scattered(pieces: list[tuple[int, int]], data: bytes) -> Reply:
+    """The answer that spreads `data` over the pieces of an iovec."""
+    writes: list[Write] = []
+    start = 0
+    for address, length in pieces:
+        if start >= len(data):
+            break
+        writes.append((address, data[start : start + length]))
+        start += length
+    return len(data), *writes
+
+
+@oscall(19)
+def readv(
+    world: World, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iovcnt: Int
+) -> Reply:
+    """readv(2): read, spread over several pieces of memory."""
+    file = world.descriptors.get(fd)
+    pieces = iovec(iov, iovcnt)
+    data = file.read(sum(length for _, length in pieces))
+    if isinstance(data, Blocked):
+        return later(world, data, lambda got: scattered(pieces, got))
+    return scattered(pieces, data)
+
+
+@oscall(20)
+def writev(world: World, fd: Fd, iov: Annotated[bytes, Gather("iovcnt")], iovcnt: Int) -> Reply:
+    """writev(2): write, gathered from several pieces of memory."""
+    _check_count(iovcnt)
+    return written(world, world.descriptors.get(fd), iov)
+
+
+@oscall(295)
+def preadv(
+    world: World,
+    fd: Fd,
+    iov: Annotated[bytes, Buffer("iovcnt", 16)],
+    iovcnt: Int,
+    offset: Long,
+    high: ULong,
+) -> Reply:
+    """preadv(2): readv at an offset."""
+    if offset < 0:
+        raise OSError(errno.EINVAL, "a negative offset")
+    pieces = iovec(iov, iovcnt)
+    data = world.descriptors.get(fd).pread(sum(length for _, length in pieces), offset)
+    return scattered(pieces, data)
+
+
+@oscall(296)
+def pwritev(
+    world: World,
+    fd: Fd,
+    iov: Annotated[bytes, Gather("iovcnt")],
+    iovcnt: Int,
+    offset: Long,
+    high: ULong,
+) -> Reply:
+    """pwritev(2): writev at an offset."""
+    _check_count(iovcnt)
+    if offset < 0:
+        raise OSError(errno.EINVAL, "a negative offset")
+    return world.descriptors.get(fd).pwrite(iov, offset)
+
+
+def _check_rwf(flags: int) -> None:
+    """The hints and sync flags of preadv2 are taken; RWF_NOWAIT and RWF_APPEND are not offered."""
+    if flags & ~0x7:
+        raise OSError(errno.EOPNOTSUPP, "unknown flags")
+
+
+@oscall(327)
+def preadv2(
+    world: World,
+    fd: Fd,
+    iov: Annotated[bytes, Buffer("iovcnt", 16)],
+    iovcnt: Int,
+    offset: Long,
+    high: ULong,
+    flags: UInt,
+) -> Reply:
+    """preadv2(2): preadv with flags; offset -1 is the current one."""
+    _check_rwf(flags)
+    if offset == -1:
+        return readv(world, fd, iov, iovcnt)
+    return preadv(world, fd, iov, iovcnt, offset, high)
+
+
+@oscall(328)
+def pwritev2(
+    world: World,
+    fd: Fd,
+    iov: Annotated[bytes, Gather("iovcnt")],
+    iovcnt: Int,
+    offset: Long,
+    high: ULong,
+    flags: UInt,
+) -> Reply:
+    """pwritev2(2): pwritev with flags; offset -1 is the current one."""
+    _check_rwf(flags)
+    if offset == -1:
+        return writev(world, fd, iov, iovcnt)
+    return pwritev(world, fd, iov, iovcnt, offset, high)
+
+
+# --- the file behind the descriptor ---------------------------------------------------------------
+
+
+@oscall(5)
+def fstat(world: World, fd: Fd, statbuf: Addr) -> Reply:
+    """fstat(2): status of an open file."""
+    if fd >= HIDDEN:
+        return 0, (statbuf, mapping(world, fd).stat_bytes())
+    return 0, (statbuf, world.descriptors.get(fd).stat_bytes())
+
+
+@oscall(8)
+def lseek(world: World, fd: Fd, offset: Long, whence: Int) -> Reply:
+    """lseek(2): moves the offset."""
+    return world.descriptors.get(fd).seek(offset, whence)
+
+
+@oscall(77)
+def ftruncate(world: World, fd: Fd, length: Long) -> Reply:
+    """ftruncate(2): sets the length of an open file."""
+    file = world.descriptors.get(fd)
+    if length < 0:
+        raise OSError(errno.EINVAL, "a negative length")
+    file.truncate(length)
+    return 0
+
+
+@oscall(285)
+def fallocate(world: World, fd: Fd, mode: Int, offset: Long, length: Long) -> Reply:
+    """fallocate(2): sets space aside; no holes are punched and no ranges moved."""
+    file = world.descriptors.get(fd)
+    if offset < 0 or length <= 0:
+        raise OSError(errno.EINVAL, "a negative offset or no length")
+    if mode & ~abi.FALLOC_FL_KEEP_SIZE:
+        raise OSError(errno.EOPNOTSUPP, "only the default mode and KEEP_SIZE")
+    if offset + length > (1 << 63) - 1:
+        raise OSError(errno.EFBIG, "past the largest file")
+    file.allocate(offset, length, bool(mode))
+    return 0
+
+
+@oscall(74)
+def fsync(world: World, fd: Fd) -> Reply:
+    """fsync(2): what is written is kept already."""
+    world.descriptors.get(fd).fsync()
+    return 0
+
+
+@oscall(75)
+def fdatasync(world: World, fd: Fd) -> Reply:
+    """fdatasync(2): as fsync."""
+    world.descriptors.get(fd).fsync()
+    return 0
+
+
+@oscall(162)
+def sync(world: World) -> Reply:
+    """sync(2): nothing of the host's is flushed for a guest."""
+    return 0
+
+
+@oscall(306)
+def syncfs(world: World, fd: Fd) -> Reply:
+    """syncfs(2): as sync."""
+    world.descriptors.get(fd)
+    return 0
+
+
+@oscall(277)
+def sync_file_range(world: World, fd: Fd, offset: Long, count: Long, flags: UInt) -> Reply:
+    """sync_file_range(2): as fsync, of a range."""
+    file = world.descriptors.get(fd)
+    if offset < 0 or count < 0 or flags & ~7:
+        raise OSError(errno.EINVAL, "not a range, or unknown flags")
+    file.fsync()
+    return 0
+
+
+@oscall(221)
+def fadvise64(world: World, fd: Fd, offset: Long, length: Long, advice: Int) -> Reply:
+    """posix_fadvise(2): a hint that changes nothing."""
+    file = world.descriptors.get(fd)
+    if file.node.kind == abi.S_IFIFO:
+        raise OSError(errno.ESPIPE, "a pipe")
+    if not 0 <= advice <= _FADVISE_MAX or length < 0:
+        raise OSError(errno.EINVAL, "unknown advice")
+    return 0
+
+
+@oscall(187)
+def readahead(world: World, fd: Fd, offset: Long, count: Size) -> Reply:
+    """readahead(2): a hint that changes nothing."""
+    file = world.descriptors.get(fd)
+    file.need_read()
+    if file.node.kind != abi.S_IFREG:
+        raise OSError(errno.EINVAL, "not a regular file")
+    return 0
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@oscall(3)
+def close(world: World, fd: Fd) -> Reply:
+    """close(2): forgets a descriptor, or a mapping that the stub is done with."""
+    if fd >= HIDDEN:
+        file = mapping(world, fd)
+        del world.mappings[fd]
+        file.release()
+        return 0
+    world.descriptors.close(fd)
+    return 0
+
+
+@oscall(436)
+def close_range(world: World, first: UInt, last: UInt, flags: UInt) -> Reply:
+    """close_range(2): closes, or marks close-on-exec; CLOSE_RANGE_UNSHARE has nobody to unshare from."""
+    if first > last or flags & ~(abi.CLOSE_RANGE_CLOEXEC | abi.CLOSE_RANGE_UNSHARE):
+        raise OSError(errno.EINVAL, "not a range, or unknown flags")
+    if flags & abi.CLOSE_RANGE_CLOEXEC:
+        world.descriptors.cloexec_range(first, last)
+    else:
+        world.descriptors.close_range(first, last)
+    return 0
+
+
+@oscall(32)
+def dup(world: World, fd: Fd) -> Reply:
+    """dup(2): another descriptor for the same description."""
+    return world.descriptors.dup(fd)
+
+
+@oscall(33)
+def dup2(world: World, fd: Fd, newfd: Fd) -> Reply:
+    """dup2(2): the same under a number of one's choice."""
+    return world.descriptors.dup2(fd, newfd)
+
+
+@oscall(292)
+def dup3(world: World, fd: Fd, newfd: Fd, flags: Int) -> Reply:
+    """dup3(2): dup2 with O_CLOEXEC; equal numbers are an error."""
+    if flags & ~abi.O_CLOEXEC or fd == newfd:
+        raise OSError(errno.EINVAL, "unknown flags, or the same number twice")
+    return world.descriptors.dup2(fd, newfd, bool(flags))

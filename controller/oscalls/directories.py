@@ -1,0 +1,30 @@
+"""Reading directories."""
+
+import errno
+
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply
+from proxybox.controller.errors import Denied
+from proxybox.controller.roles import MAX_PAYLOAD, Addr, Fd, Path, UInt
+from proxybox.controller.world import World
+
+
+@oscall(217)
+def getdents64(world: World, fd: Fd, dirp: Addr, count: UInt) -> Reply:
+    """getdents64(2): the next entries of an open directory."""
+    data = world.descriptors.get(fd).getdents(min(count, MAX_PAYLOAD))
+    return (len(data), (dirp, data)) if data else 0
+
+
+@oscall(78)
+def getdents(world: World, fd: Fd, dirp: Addr, count: UInt) -> Reply:
+    """getdents(2): the old form, which no C library of today uses."""
+    world.descriptors.get(fd)
+    raise OSError(errno.ENOSYS, "use getdents64")
+
+
+@oscall(161)
+def chroot(world: World, path: Path) -> Reply:
+    """chroot(2): refused; the root is the policy's."""
+    world.tree.resolve(path, world.cwd, world.credentials)
+    raise Denied(errno.EPERM, "the root is the policy's")

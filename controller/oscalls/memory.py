@@ -1,0 +1,204 @@
+"""Memory: mappings of virtual files, hints, and the timed futex waits.
+
+Private anonymous memory is the guest's own affair and never asked for here. A mapping of a file is
+approved with a hidden descriptor, which the stub reads to fill it and writes to for MAP_SHARED.
+"""
+
+import errno
+from typing import Annotated, Final
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.clock import Wait
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.oscalls.clock import timeout
+from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
+from proxybox.controller.world import HIDDEN, World
+
+MAPPINGS_MAX: Final = 4096
+_MAP_KNOWN: Final = (
+    abi.MAP_TYPE
+    | abi.MAP_FIXED
+    | abi.MAP_ANONYMOUS
+    | abi.MAP_DENYWRITE
+    | abi.MAP_EXECUTABLE
+    | abi.MAP_NORESERVE
+    | abi.MAP_POPULATE
+    | abi.MAP_NONBLOCK
+    | abi.MAP_STACK
+    | abi.MAP_FIXED_NOREPLACE
+)
+_HINTS: Final = frozenset({0, 1, 2, 3, 4, 8, 14, 15, 16, 17})
+_SLICE_FIRST_NS: Final = 50_000
+_SLICE_LAST_NS: Final = 2_000_000
+FIRST_SLICE: Final = 2
+NEXT_SLICE: Final = 1
+"""What the stub may put into the unused fifth argument of a sliced wait; 0 leaves it to be guessed."""
+
+
+@oscall(9)
+def mmap(
+    world: World, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
+) -> Reply:
+    """mmap(2): a hidden descriptor for a file that may be mapped so; 0 for anonymous memory."""
+    kind = flags & abi.MAP_TYPE
+    if kind not in (abi.MAP_PRIVATE, abi.MAP_SHARED, abi.MAP_SHARED_VALIDATE):
+        raise OSError(errno.EINVAL, "neither shared nor private")
+    if flags & ~_MAP_KNOWN:
+        code = errno.EOPNOTSUPP if kind == abi.MAP_SHARED_VALIDATE else errno.EINVAL
+        raise OSError(code, "locked, huge, growing or unknown mappings are not offered")
+    if length == 0 or offset % abi.PAGE_SIZE or prot & ~7:
+        raise OSError(errno.EINVAL, "no length, or an offset inside a page")
+    if length >= 1 << 47:
+        raise OSError(errno.ENOMEM, "larger than the address space")
+    if flags & abi.MAP_ANONYMOUS:
+        return 0
+    if offset + length >= 1 << 63:
+        raise OSError(errno.EOVERFLOW, "past the largest file")
+    file = world.descriptors.get(fd)
+    if file.is_path_only:
+        raise OSError(errno.EBADF, "opened with O_PATH")
+    shared = kind != abi.MAP_PRIVATE
+    if not file.may_read or (shared and prot & abi.PROT_WRITE and not file.may_write):
+        raise OSError(errno.EACCES, "not open for that")
+    if file.node.kind != abi.S_IFREG:
+        raise OSError(errno.ENODEV, "not a regular file")
+    if len(world.mappings) >= MAPPINGS_MAX:
+        raise OSError(errno.ENOMEM, "too many mappings")
+    number = HIDDEN
+    while number in world.mappings:
+        number += 1
+    file.hold()
+    world.mappings[number] = file
+    return number
+
+
+@oscall(11)
+def munmap(world: World, addr: Addr, length: Size) -> Reply:
+    """munmap(2): the stub's work; here only what the kernel would refuse."""
+    if addr % abi.PAGE_SIZE or length == 0:
+        raise OSError(errno.EINVAL, "not whole pages")
+    return 0
+
+
+@oscall(25)
+def mremap(
+    world: World, addr: Addr, old_size: Size, new_size: Size, flags: UInt, new_addr: Addr
+) -> Reply:
+    """mremap(2): the stub's work; here only what the kernel would refuse."""
+    known = abi.MREMAP_MAYMOVE | abi.MREMAP_FIXED
+    if flags & ~known or (flags & abi.MREMAP_FIXED and not flags & abi.MREMAP_MAYMOVE):
+        raise OSError(errno.EINVAL, "unknown flags")
+    if addr % abi.PAGE_SIZE or new_size == 0:
+        raise OSError(errno.EINVAL, "not whole pages")
+    return 0
+
+
+@oscall(26)
+def msync(world: World, addr: Addr, length: Size, flags: Int) -> Reply:
+    """msync(2): the stub writes back; here only what the kernel would refuse."""
+    both = abi.MS_ASYNC | abi.MS_SYNC
+    if flags & ~(both | abi.MS_INVALIDATE) or flags & both == both or addr % abi.PAGE_SIZE:
+        raise OSError(errno.EINVAL, "unknown flags, or an address inside a page")
+    return 0
+
+
+@oscall(28)
+def madvise(world: World, addr: Addr, length: Size, advice: Int) -> Reply:
+    """madvise(2): hints change nothing; DONTNEED and FREE are native in the guest."""
+    if addr % abi.PAGE_SIZE or advice not in _HINTS:
+        raise OSError(errno.EINVAL, "not advice that is taken here")
+    return 0
+
+
+# --- futex ----------------------------------------------------------------------------------------
+
+
+@attrs.define(slots=True)
+class Slice:
+    """A wait that the stub makes piece by piece, looking at the word in between."""
+
+    key: tuple[int, int, int, bytes | None]
+    wait: Wait | None
+    calls: int
+    count: int = 0
+
+
+@oscall(202)
+def futex(
+    world: World,
+    uaddr: Addr,
+    op: Int,
+    value: UInt,
+    time: Annotated[bytes | None, Struct(16)],
+    uaddr2: Addr,
+    value3: UInt,
+) -> Reply:
+    """futex(2): a slice of a timed or shared wait. 0: look at the word and call again with the same
+    arguments; -ETIMEDOUT by the box's clock; -EINTR. Private untimed waits and wakes are native.
+    """
+    command = op & abi.FUTEX_CMD_MASK
+    if command in (abi.FUTEX_WAKE, abi.FUTEX_WAKE_BITSET):
+        return 0  # whoever waits for a shared word looks again soon
+    if command not in (abi.FUTEX_WAIT, abi.FUTEX_WAIT_BITSET):
+        raise OSError(errno.ENOSYS, "only WAIT and WAKE")
+    if command == abi.FUTEX_WAIT_BITSET and value3 == 0:
+        raise OSError(errno.EINVAL, "waits for no bit")
+    key = (uaddr, op, value, time)
+    piece = _continued(world, key, uaddr2) or _begun(world, key, command)
+    wait = piece.wait
+    if wait is not None and wait.deadline_ns is None:
+        world.thread.slice = None
+        if world.jump_to_alarm(wait.ends_ns):
+            return -errno.EINTR
+        world.clock.finish(wait)
+        return -errno.ETIMEDOUT
+    return _slice(world, piece)
+
+
+def _continued(world: World, key: tuple[int, int, int, bytes | None], mark: int) -> Slice | None:
+    """The wait that this call goes on with, if it is not a new one."""
+    thread = world.thread
+    piece = thread.slice
+    if not isinstance(piece, Slice) or piece.key != key or mark == FIRST_SLICE:
+        return None
+    if mark != NEXT_SLICE and thread.calls - piece.calls > 1:
+        return None
+    piece.calls = thread.calls
+    return piece
+
+
+def _begun(world: World, key: tuple[int, int, int, bytes | None], command: int) -> Slice:
+    _, op, _, time = key
+    ns = timeout(time)
+    wait = None
+    if ns is not None:
+        real = op & abi.FUTEX_CLOCK_REALTIME
+        clock_id = abi.CLOCK_REALTIME if real else abi.CLOCK_MONOTONIC
+        absolute = command == abi.FUTEX_WAIT_BITSET
+        alone = len(world.threads) <= 1
+        wait = world.clock.wait(clock_id, ns, absolute=absolute, skip=alone)
+    world.thread.slice = piece = Slice(key, wait, world.thread.calls)
+    return piece
+
+
+def _slice(world: World, piece: Slice) -> Reply:
+    """Waits for a piece of host time: short at first, longer the longer the whole wait has been."""
+    thread = world.thread
+    now = world.clock.host_ns()
+    deadline = now + min(_SLICE_FIRST_NS << min(piece.count, 6), _SLICE_LAST_NS)
+    piece.count += 1
+    end = None if piece.wait is None else piece.wait.deadline_ns
+    if end is not None:
+        deadline = min(deadline, end)
+
+    def over() -> Reply:
+        if piece.wait is None or end is None or world.clock.host_ns() < end:
+            return 0
+        thread.slice = None
+        world.clock.finish(piece.wait)
+        return -errno.ETIMEDOUT
+
+    return Blocked(lambda: None, deadline, over)

@@ -1,0 +1,510 @@
+"""Calls that take a path: open, status, permissions, names, times.
+
+Paths are walked by the tree, permissions are checked by `vfs/namei.py`; here the flags are. Each
+call without "at" is the one with it, from the current directory.
+"""
+
+import errno
+from typing import TYPE_CHECKING, Annotated
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply
+from proxybox.controller.errors import Denied
+from proxybox.controller.roles import Addr, Fd, Int, Long, OptionalPath, Path, Size, Struct, UInt
+from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.nodes import Directory, Node, Symlink
+from proxybox.controller.world import World
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.openfiles import OpenFile
+
+_CWD = abi.AT_FDCWD
+_STATX_FLAGS = abi.AT_SYMLINK_NOFOLLOW | abi.AT_NO_AUTOMOUNT | abi.AT_EMPTY_PATH | 0x6000
+_NO_ID = 0xFFFFFFFF
+_OPEN_HOW = 24
+
+
+def start_of(world: World, dirfd: int, path: bytes) -> Directory:
+    """The directory that a path starts from. EBADF, ENOTDIR."""
+    if dirfd == _CWD or path[:1] == b"/":
+        return world.cwd
+    node = world.descriptors.get(dirfd).node
+    if not isinstance(node, Directory):
+        raise OSError(errno.ENOTDIR, "dirfd is not a directory")
+    return node
+
+
+def node_at(world: World, dirfd: int, path: bytes, flags: int) -> Node:
+    """The node that (dirfd, path, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) names."""
+    if not path and flags & abi.AT_EMPTY_PATH:
+        return world.cwd if dirfd == _CWD else world.descriptors.get(dirfd).node
+    follow = not flags & abi.AT_SYMLINK_NOFOLLOW
+    return world.tree.resolve(path, start_of(world, dirfd, path), world.credentials, follow=follow)
+
+
+def check_flags(flags: int, known: int) -> None:
+    """EINVAL for a flag that is not known."""
+    if flags & ~known:
+        raise OSError(errno.EINVAL, "unknown flags")
+
+
+# --- open -----------------------------------------------------------------------------------------
+
+
+@oscall(257)
+def openat(world: World, dirfd: Fd, path: Path, flags: Int, mode: UInt) -> Reply:
+    """openat(2): a new descriptor. As in Linux, unknown flags are ignored (openat2 refuses them)."""
+    start = world.cwd if path[:1] == b"/" else start_of(world, dirfd, path)
+    permissions = mode & ~world.umask & 0o7777
+    flags &= abi.O_KNOWN
+    file = namei.open_file(world.tree, path, start, world.credentials, flags, permissions)
+    return world.descriptors.install(file, bool(flags & abi.O_CLOEXEC))
+
+
+@oscall(2)
+def open_(world: World, path: Path, flags: Int, mode: UInt) -> Reply:
+    """open(2): openat from the current directory."""
+    return openat(world, _CWD, path, flags, mode)
+
+
+@oscall(85)
+def creat(world: World, path: Path, mode: UInt) -> Reply:
+    """creat(2): open for writing, created or emptied."""
+    return openat(world, _CWD, path, abi.O_CREAT | abi.O_WRONLY | abi.O_TRUNC, mode)
+
+
+@oscall(437)
+def openat2(
+    world: World, dirfd: Fd, path: Path, how: Annotated[bytes | None, Struct(24)], size: Size
+) -> Reply:
+    """openat2(2): openat that refuses unknown flags; of the RESOLVE flags only NO_MAGICLINKS is offered."""
+    if how is None:
+        raise OSError(errno.EFAULT, "no open_how")
+    if size != _OPEN_HOW:
+        raise OSError(errno.EINVAL if size < _OPEN_HOW else errno.E2BIG, "open_how has 24 bytes")
+    flags, mode, resolve = abi.OPEN_HOW.unpack(how)
+    check_flags(flags, abi.O_KNOWN)
+    if mode & ~0o7777 or (mode and not flags & (abi.O_CREAT | abi.O_TMPFILE & ~abi.O_DIRECTORY)):
+        raise OSError(errno.EINVAL, "a mode without a file to create")
+    check_flags(resolve, 0x3F)
+    if resolve & ~abi.RESOLVE_NO_MAGICLINKS:
+        raise OSError(errno.EOPNOTSUPP, "no RESOLVE flags here")
+    return openat(world, dirfd, path, flags, mode)
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+@oscall(262)
+def newfstatat(world: World, dirfd: Fd, path: Path, statbuf: Addr, flags: Int) -> Reply:
+    """fstatat(2): status of a file."""
+    if flags == 0 and path[:1] == b"/":
+        node = world.tree.resolve(path, world.cwd, world.credentials)
+        return 0, (statbuf, node.stat_bytes())
+    check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_NO_AUTOMOUNT | abi.AT_EMPTY_PATH)
+    if not path and flags & abi.AT_EMPTY_PATH and dirfd != _CWD:
+        return 0, (statbuf, world.descriptors.get(dirfd).stat_bytes())
+    return 0, (statbuf, node_at(world, dirfd, path, flags).stat_bytes())
+
+
+@oscall(4)
+def stat(world: World, path: Path, statbuf: Addr) -> Reply:
+    """stat(2): status of a file."""
+    node = world.tree.resolve(path, world.cwd, world.credentials)
+    return 0, (statbuf, node.stat_bytes())
+
+
+@oscall(6)
+def lstat(world: World, path: Path, statbuf: Addr) -> Reply:
+    """lstat(2): status of a file or of a symbolic link itself."""
+    node = world.tree.resolve(path, world.cwd, world.credentials, follow=False)
+    return 0, (statbuf, node.stat_bytes())
+
+
+@oscall(332)
+def statx(world: World, dirfd: Fd, path: Path, flags: Int, mask: UInt, statxbuf: Addr) -> Reply:
+    """statx(2): status of a file, without a birth time."""
+    check_flags(flags, _STATX_FLAGS)
+    if mask >> 31 or flags & 0x6000 == 0x6000:
+        raise OSError(errno.EINVAL, "a reserved bit")
+    if not path and flags & abi.AT_EMPTY_PATH and dirfd != _CWD:
+        status = world.descriptors.get(dirfd).stat_bytes()
+    else:
+        status = node_at(world, dirfd, path, flags).stat_bytes()
+    return 0, (statxbuf, abi.stat_to_statx(status))
+
+
+def _statfs(node: Node) -> bytes:
+    quota = node.superblock.quota
+    if node.superblock.read_only:
+        return abi.pack_statfs(read_only=True)
+    inodes = quota.inodes or 0
+    return abi.pack_statfs(
+        blocks=quota.limit // abi.PAGE_SIZE,
+        free=quota.free_pages(),
+        files=inodes,
+        files_free=max(0, inodes - quota.used_inodes),
+    )
+
+
+@oscall(137)
+def statfs(world: World, path: Path, buf: Addr) -> Reply:
+    """statfs(2): the box's quota, as the size of a filesystem in memory."""
+    return 0, (buf, _statfs(node_at(world, _CWD, path, 0)))
+
+
+@oscall(138)
+def fstatfs(world: World, fd: Fd, buf: Addr) -> Reply:
+    """fstatfs(2): the same for an open file."""
+    return 0, (buf, _statfs(world.descriptors.get(fd).node))
+
+
+@oscall(21)
+def access(world: World, path: Path, mode: Int) -> Reply:
+    """access(2): whether a file may be read, written, executed."""
+    return faccessat2(world, _CWD, path, mode, 0)
+
+
+@oscall(269)
+def faccessat(world: World, dirfd: Fd, path: Path, mode: Int) -> Reply:
+    """faccessat(2), as the kernel has it: without flags."""
+    return faccessat2(world, dirfd, path, mode, 0)
+
+
+@oscall(439)
+def faccessat2(world: World, dirfd: Fd, path: Path, mode: Int, flags: Int) -> Reply:
+    """faccessat2(2): real and effective ids are the same here."""
+    check_flags(mode, abi.R_OK | abi.W_OK | abi.X_OK)
+    check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EACCESS | abi.AT_EMPTY_PATH)
+    namei.access(node_at(world, dirfd, path, flags), world.credentials, mode)
+    return 0
+
+
+@oscall(89)
+def readlink(world: World, path: Path, buf: Addr, size: Int) -> Reply:
+    """readlink(2): what a symbolic link says."""
+    return readlinkat(world, _CWD, path, buf, size)
+
+
+@oscall(267)
+def readlinkat(world: World, dirfd: Fd, path: Path, buf: Addr, size: Int) -> Reply:
+    """readlinkat(2): an empty path is the link that dirfd was opened on (O_PATH)."""
+    if size <= 0:
+        raise OSError(errno.EINVAL, "no room")
+    flags = abi.AT_SYMLINK_NOFOLLOW | (0 if dirfd == _CWD else abi.AT_EMPTY_PATH)
+    node = node_at(world, dirfd, path, flags)
+    if not isinstance(node, Symlink):
+        raise OSError(errno.EINVAL if path else errno.ENOENT, "not a symbolic link")
+    target = node.target[:size]
+    return len(target), (buf, target)
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@oscall(83)
+def mkdir(world: World, path: Path, mode: UInt) -> Reply:
+    """mkdir(2): a new directory."""
+    return mkdirat(world, _CWD, path, mode)
+
+
+@oscall(258)
+def mkdirat(world: World, dirfd: Fd, path: Path, mode: UInt) -> Reply:
+    """mkdirat(2): a new directory."""
+    start = start_of(world, dirfd, path)
+    namei.mkdir(world.tree, path, start, world.credentials, mode & ~world.umask & 0o1777)
+    return 0
+
+
+@oscall(133)
+def mknod(world: World, path: Path, mode: UInt, device: UInt) -> Reply:
+    """mknod(2): regular files only."""
+    return mknodat(world, _CWD, path, mode, device)
+
+
+@oscall(259)
+def mknodat(world: World, dirfd: Fd, path: Path, mode: UInt, device: UInt) -> Reply:
+    """mknodat(2): regular files only; devices, FIFOs and sockets are refused."""
+    kind = mode & abi.S_IFMT
+    if kind not in (0, abi.S_IFREG):
+        raise Denied(errno.EPERM, "only regular files can be made")
+    permissions = mode & ~world.umask & 0o7777
+    namei.mknod(world.tree, path, start_of(world, dirfd, path), world.credentials, permissions)
+    return 0
+
+
+@oscall(84)
+def rmdir(world: World, path: Path) -> Reply:
+    """rmdir(2): removes an empty directory."""
+    return unlinkat(world, _CWD, path, abi.AT_REMOVEDIR)
+
+
+@oscall(87)
+def unlink(world: World, path: Path) -> Reply:
+    """unlink(2): removes a name."""
+    return unlinkat(world, _CWD, path, 0)
+
+
+@oscall(263)
+def unlinkat(world: World, dirfd: Fd, path: Path, flags: Int) -> Reply:
+    """unlinkat(2): removes a name, or an empty directory with AT_REMOVEDIR."""
+    check_flags(flags, abi.AT_REMOVEDIR)
+    remove = namei.rmdir if flags else namei.unlink
+    remove(world.tree, path, start_of(world, dirfd, path), world.credentials)
+    return 0
+
+
+@oscall(82)
+def rename(world: World, old: Path, new: Path) -> Reply:
+    """rename(2): moves a file, over another one if there is one."""
+    return renameat2(world, _CWD, old, _CWD, new, 0)
+
+
+@oscall(264)
+def renameat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path) -> Reply:
+    """renameat(2): moves a file."""
+    return renameat2(world, olddirfd, old, newdirfd, new, 0)
+
+
+@oscall(316)
+def renameat2(
+    world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags: UInt
+) -> Reply:
+    """renameat2(2): with RENAME_NOREPLACE or RENAME_EXCHANGE."""
+    old_start, new_start = start_of(world, olddirfd, old), start_of(world, newdirfd, new)
+    namei.rename(world.tree, old, old_start, new, new_start, world.credentials, flags)
+    return 0
+
+
+@oscall(86)
+def link(world: World, old: Path, new: Path) -> Reply:
+    """link(2): another name for a file."""
+    return linkat(world, _CWD, old, _CWD, new, 0)
+
+
+@oscall(265)
+def linkat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags: Int) -> Reply:
+    """linkat(2): another name for a file; a final symbolic link is followed only when asked for."""
+    check_flags(flags, abi.AT_SYMLINK_FOLLOW | abi.AT_EMPTY_PATH)
+    nofollow = 0 if flags & abi.AT_SYMLINK_FOLLOW else abi.AT_SYMLINK_NOFOLLOW
+    node = node_at(world, olddirfd, old, nofollow | flags & abi.AT_EMPTY_PATH)
+    namei.link(world.tree, node, new, start_of(world, newdirfd, new), world.credentials)
+    return 0
+
+
+@oscall(88)
+def symlink(world: World, target: Path, path: Path) -> Reply:
+    """symlink(2): a name that leads to a path."""
+    return symlinkat(world, target, _CWD, path)
+
+
+@oscall(266)
+def symlinkat(world: World, target: Path, dirfd: Fd, path: Path) -> Reply:
+    """symlinkat(2): a name that leads to a path."""
+    namei.symlink(world.tree, target, path, start_of(world, dirfd, path), world.credentials)
+    return 0
+
+
+@oscall(76)
+def truncate(world: World, path: Path, length: Long) -> Reply:
+    """truncate(2): sets the length of a file."""
+    if length < 0:
+        raise OSError(errno.EINVAL, "a negative length")
+    namei.truncate(node_at(world, _CWD, path, 0), world.credentials, length)
+    return 0
+
+
+# --- permissions, owners, times -------------------------------------------------------------------
+
+
+def _own_node(file: "OpenFile") -> Node:
+    if file.is_path_only:
+        raise OSError(errno.EBADF, "opened with O_PATH")
+    return file.node
+
+
+@oscall(90)
+def chmod(world: World, path: Path, mode: UInt) -> Reply:
+    """chmod(2): permission bits."""
+    return fchmodat(world, _CWD, path, mode)
+
+
+@oscall(91)
+def fchmod(world: World, fd: Fd, mode: UInt) -> Reply:
+    """fchmod(2): permission bits of an open file."""
+    namei.chmod(_own_node(world.descriptors.get(fd)), world.credentials, mode & 0o7777)
+    return 0
+
+
+@oscall(268)
+def fchmodat(world: World, dirfd: Fd, path: Path, mode: UInt) -> Reply:
+    """fchmodat(2), as the kernel has it: without flags."""
+    return fchmodat2(world, dirfd, path, mode, 0)
+
+
+@oscall(452)
+def fchmodat2(world: World, dirfd: Fd, path: Path, mode: UInt, flags: Int) -> Reply:
+    """fchmodat2(2): permission bits; symbolic links have none."""
+    check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH)
+    node = node_at(world, dirfd, path, flags)
+    if node.kind == abi.S_IFLNK:
+        raise OSError(errno.EOPNOTSUPP, "a symbolic link")
+    namei.chmod(node, world.credentials, mode & 0o7777)
+    return 0
+
+
+@oscall(92)
+def chown(world: World, path: Path, owner: UInt, group: UInt) -> Reply:
+    """chown(2): owner and group."""
+    return fchownat(world, _CWD, path, owner, group, 0)
+
+
+@oscall(94)
+def lchown(world: World, path: Path, owner: UInt, group: UInt) -> Reply:
+    """lchown(2): owner and group of a symbolic link itself."""
+    return fchownat(world, _CWD, path, owner, group, abi.AT_SYMLINK_NOFOLLOW)
+
+
+@oscall(93)
+def fchown(world: World, fd: Fd, owner: UInt, group: UInt) -> Reply:
+    """fchown(2): owner and group of an open file."""
+    return _chown(world, _own_node(world.descriptors.get(fd)), owner, group)
+
+
+@oscall(260)
+def fchownat(world: World, dirfd: Fd, path: Path, owner: UInt, group: UInt, flags: Int) -> Reply:
+    """fchownat(2): owner and group."""
+    check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH)
+    return _chown(world, node_at(world, dirfd, path, flags), owner, group)
+
+
+def _chown(world: World, node: Node, owner: int, group: int) -> Reply:
+    uid = -1 if owner == _NO_ID else owner
+    gid = -1 if group == _NO_ID else group
+    namei.chown(node, world.credentials, uid, gid)
+    return 0
+
+
+@oscall(280)
+def utimensat(
+    world: World,
+    dirfd: Fd,
+    path: OptionalPath,
+    times: Annotated[bytes | None, Struct(32)],
+    flags: Int,
+) -> Reply:
+    """utimensat(2): access and modification times; no path means the open file dirfd (futimens)."""
+    check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH)
+    now = world.clock.wall_ns()
+    wanted = [now, now]
+    touch = times is None
+    if times is not None:
+        parsed = [_utime(times[:16], now), _utime(times[16:], now)]
+        if parsed == [None, None]:
+            return 0
+        touch = times[8:16] == times[24:] == abi.U64.pack(abi.UTIME_NOW)
+        return _utimens(world, _utime_node(world, dirfd, path, flags), parsed[0], parsed[1], touch)
+    return _utimens(world, _utime_node(world, dirfd, path, flags), wanted[0], wanted[1], touch)
+
+
+def _utime_node(world: World, dirfd: int, path: bytes | None, flags: int) -> Node:
+    if path is not None:
+        return node_at(world, dirfd, path, flags)
+    if dirfd == _CWD:
+        raise OSError(errno.EFAULT, "no path")
+    if flags:
+        raise OSError(errno.EINVAL, "flags without a path")
+    return _own_node(world.descriptors.get(dirfd))
+
+
+def _utime(time: bytes, now: int) -> int | None:
+    seconds, ns = abi.TIMESPEC.unpack(time)
+    if ns == abi.UTIME_NOW:
+        return now
+    if ns == abi.UTIME_OMIT:
+        return None
+    if not 0 <= ns < abi.NS:
+        raise OSError(errno.EINVAL, "not a time")
+    return _clip(seconds) * abi.NS + int(ns)
+
+
+def _clip(seconds: int) -> int:
+    """Seconds as a filesystem with 64-bit nanoseconds keeps them: clamped."""
+    return max(-(1 << 33), min(seconds, 1 << 33))
+
+
+def _utimens(
+    world: World, node: Node, atime: int | None, mtime: int | None, touch: bool
+) -> Reply:
+    namei.utimens(node, world.credentials, atime, mtime, touch=touch)
+    return 0
+
+
+@oscall(132)
+def utime(world: World, path: Path, times: Annotated[bytes | None, Struct(16)]) -> Reply:
+    """utime(2): access and modification times in seconds."""
+    now = world.clock.wall_ns()
+    atime = mtime = now
+    if times is not None:
+        seconds = abi.TIMESPEC.unpack(times)
+        atime, mtime = (_clip(each) * abi.NS for each in seconds)
+    return _utimens(world, node_at(world, _CWD, path, 0), atime, mtime, times is None)
+
+
+@oscall(235)
+def utimes(world: World, path: Path, times: Annotated[bytes | None, Struct(32)]) -> Reply:
+    """utimes(2): access and modification times in microseconds."""
+    return futimesat(world, _CWD, path, times)
+
+
+@oscall(261)
+def futimesat(
+    world: World, dirfd: Fd, path: Path, times: Annotated[bytes | None, Struct(32)]
+) -> Reply:
+    """futimesat(2): access and modification times in microseconds."""
+    atime = mtime = world.clock.wall_ns()
+    if times is not None:
+        atime, mtime = _utimeval(times[:16]), _utimeval(times[16:])
+    return _utimens(world, node_at(world, dirfd, path, 0), atime, mtime, times is None)
+
+
+def _utimeval(time: bytes) -> int:
+    seconds, microseconds = abi.TIMESPEC.unpack(time)
+    if not 0 <= microseconds < 1_000_000:
+        raise OSError(errno.EINVAL, "not a time")
+    return _clip(seconds) * abi.NS + int(microseconds) * 1000
+
+
+# --- the current directory ------------------------------------------------------------------------
+
+
+@oscall(80)
+def chdir(world: World, path: Path) -> Reply:
+    """chdir(2): the current directory."""
+    return _enter(world, node_at(world, _CWD, path, 0))
+
+
+@oscall(81)
+def fchdir(world: World, fd: Fd) -> Reply:
+    """fchdir(2): the current directory, by descriptor."""
+    return _enter(world, world.descriptors.get(fd).node)
+
+
+def _enter(world: World, node: Node) -> Reply:
+    if not isinstance(node, Directory):
+        raise OSError(errno.ENOTDIR, "not a directory")
+    namei.access(node, world.credentials, abi.X_OK)
+    world.cwd = node
+    return 0
+
+
+@oscall(79)
+def getcwd(world: World, buf: Addr, size: Size) -> Reply:
+    """getcwd(2): the length of the path with its NUL, as the kernel answers."""
+    path = world.tree.path_of(world.cwd) + b"\0"
+    if len(path) > size:
+        raise OSError(errno.ERANGE, "too small a buffer")
+    if len(path) > abi.PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, "too deep a directory")
+    return len(path), (buf, path)

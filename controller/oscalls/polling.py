@@ -1,0 +1,397 @@
+"""Waiting for several descriptors at once: poll, select and epoll.
+
+All three ask each description the same question (`ready`). A wait is tried again whenever something
+in the box has changed. Edges: EPOLLET is honoured for writing; for reading it reports as long as there
+is something to read, which a program that drains its descriptors cannot tell apart.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import Annotated, Final
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply, Write
+from proxybox.controller.oscalls.clock import timeout as time_of
+from proxybox.controller.oscalls.signals import check_set_size, wait_masked
+from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Int, Size, Struct, UInt
+from proxybox.controller.vfs.nodes import Node, Stat, Superblock
+from proxybox.controller.vfs.openfiles import OpenFile
+from proxybox.controller.world import World
+
+_ALWAYS: Final = abi.POLLERR | abi.POLLHUP
+_IN: Final = abi.POLLIN | abi.POLLRDNORM
+_OUT: Final = abi.POLLOUT | abi.POLLWRNORM
+_SELECT_READ: Final = _IN | abi.POLLHUP | abi.POLLERR
+_SELECT_WRITE: Final = _OUT | abi.POLLERR
+_FD_SETSIZE: Final = 1024
+_WATCHES_MAX: Final = 4096
+_EVENTS_MAX: Final = 4096
+_EPOLL_FLAGS: Final = abi.EPOLLET | abi.EPOLLONESHOT | abi.EPOLLWAKEUP | abi.EPOLLEXCLUSIVE
+
+InOut = tuple[int, bytes]
+OptionalInOut = tuple[int, bytes | None]
+
+
+def ready(file: OpenFile, wanted: int) -> int:
+    """The poll(2) events of a description among those wanted; errors and hang-ups always count."""
+    if file.is_path_only:
+        return abi.POLLNVAL
+    if not file.pollable:
+        return wanted & (_IN | _OUT)
+    events = 0
+    if wanted & _IN and file.may_read and file.readable():
+        events |= _IN
+    if wanted & _OUT and file.may_write and file.writable():
+        events |= _OUT
+    if file.hangup():
+        events |= abi.POLLHUP | abi.POLLRDHUP
+    if file.failed():
+        events |= abi.POLLERR
+    return events & (wanted | _ALWAYS)
+
+
+def _host_fd(files: list[tuple[OpenFile, int]]) -> int | None:
+    """The host descriptor to watch too, where somebody waits for standard input."""
+    return next((f.host_fd for f, wanted in files if f.host_fd is not None and wanted & _IN), None)
+
+
+def _milliseconds(timeout: int) -> int | None:
+    return None if timeout < 0 else timeout * 1_000_000
+
+
+# --- poll -----------------------------------------------------------------------------------------
+
+
+@oscall(7)
+def poll(
+    world: World, fds: Annotated[InOut, Buffer("nfds", 8)], nfds: UInt, timeout: Int
+) -> Reply:
+    """poll(2): waits for events; the timeout is in milliseconds."""
+    return _poll(world, fds, nfds, _milliseconds(timeout))
+
+
+@oscall(271)
+def ppoll(
+    world: World,
+    fds: Annotated[InOut, Buffer("nfds", 8)],
+    nfds: UInt,
+    timeout: Annotated[bytes | None, Struct(16)],
+    sigmask: Annotated[bytes | None, Struct(8)],
+    sigsetsize: Size,
+) -> Reply:
+    """ppoll(2): poll with a timespec and under another signal mask."""
+    ns = time_of(timeout)
+    if sigmask is None:
+        return _poll(world, fds, nfds, ns)
+    check_set_size(sigsetsize)
+    return wait_masked(world, sigmask, lambda: _poll(world, fds, nfds, ns))
+
+
+def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
+    address, data = fds
+    if nfds > world.descriptors.open_files or len(data) != nfds * abi.POLLFD.size:
+        raise OSError(errno.EINVAL, "more than there can be descriptors")
+    entries = list(abi.POLLFD.iter_unpack(data))
+    table = world.descriptors
+    files = [(table.get(fd), events & 0xFFFF) for fd, events, _ in entries if fd in table]
+
+    def answer(revents: list[int]) -> Reply:
+        packed = (
+            abi.POLLFD.pack(fd, events, got)
+            for (fd, events, _), got in zip(entries, revents, strict=True)
+        )
+        count = sum(1 for got in revents if got)
+        return (count, (address, b"".join(packed))) if entries else 0
+
+    def attempt() -> Reply | None:
+        revents = [_revents(world, fd, events & 0xFFFF) for fd, events, _ in entries]
+        return answer(revents) if any(revents) else None
+
+    return world.wait(
+        attempt, timeout_ns, lambda: answer([0] * len(entries)), host_fd=_host_fd(files)
+    )
+
+
+def _revents(world: World, fd: int, wanted: int) -> int:
+    if fd < 0:
+        return 0
+    if fd not in world.descriptors:
+        return abi.POLLNVAL
+    return ready(world.descriptors.get(fd), wanted)
+
+
+# --- select ---------------------------------------------------------------------------------------
+
+
+@oscall(23)
+def select(
+    world: World,
+    nfds: Int,
+    readfds: Annotated[OptionalInOut, Bits("nfds")],
+    writefds: Annotated[OptionalInOut, Bits("nfds")],
+    exceptfds: Annotated[OptionalInOut, Bits("nfds")],
+    timeout: Annotated[bytes | None, Struct(16)],
+) -> Reply:
+    """select(2): as poll, for sets; unlike Linux, the timeout is not changed."""
+    ns = None if timeout is None else abi.unpack_timeval(timeout)
+    if timeout is not None and ns is None:
+        raise OSError(errno.EINVAL, "not a time")
+    return _select(world, nfds, (readfds, writefds, exceptfds), ns)
+
+
+@oscall(270)
+def pselect6(
+    world: World,
+    nfds: Int,
+    readfds: Annotated[OptionalInOut, Bits("nfds")],
+    writefds: Annotated[OptionalInOut, Bits("nfds")],
+    exceptfds: Annotated[OptionalInOut, Bits("nfds")],
+    timeout: Annotated[bytes | None, Struct(16)],
+    sigmask: Annotated[bytes | None, Struct(16)],
+) -> Reply:
+    """pselect(2): select with a timespec; no other signal mask, which lies behind a second pointer."""
+    if sigmask is not None and any(sigmask[:8]):
+        raise OSError(errno.EINVAL, "no signal mask here; ppoll takes one")
+    return _select(world, nfds, (readfds, writefds, exceptfds), time_of(timeout))
+
+
+def _members(data: bytes | None, nfds: int) -> list[int]:
+    if data is None:
+        return []
+    bits = int.from_bytes(data, "little") & ((1 << nfds) - 1)
+    found = []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found
+
+
+def _select(
+    world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns: int | None
+) -> Reply:
+    if nfds < 0:
+        raise OSError(errno.EINVAL, "a negative count")
+    nfds = min(nfds, _FD_SETSIZE)
+    table = world.descriptors
+    masks = (_SELECT_READ, _SELECT_WRITE, abi.POLLPRI)
+    watched = [[(fd, table.get(fd)) for fd in _members(data, nfds)] for _, data in sets]
+    files = [(file, mask) for files, mask in zip(watched, masks, strict=True) for _, file in files]
+
+    def answer(found: list[list[int]]) -> Reply:
+        writes: list[Write] = []
+        for (address, data), fds in zip(sets, found, strict=True):
+            if address and data:
+                bits = sum(1 << fd for fd in fds)
+                writes.append((address, bits.to_bytes(len(data), "little")))
+        return sum(len(fds) for fds in found), *writes
+
+    def attempt() -> Reply | None:
+        found = [
+            [fd for fd, file in files if ready(file, mask) & mask]
+            for files, mask in zip(watched, masks, strict=True)
+        ]
+        return answer(found) if any(found) else None
+
+    return world.wait(attempt, timeout_ns, lambda: answer([[], [], []]), host_fd=_host_fd(files))
+
+
+# --- epoll ----------------------------------------------------------------------------------------
+
+
+class _EpollNode(Node):
+    """The nameless inode behind an epoll descriptor."""
+
+    __slots__ = ()
+
+    def stat(self) -> Stat:
+        now = self.superblock.now()
+        owner = self.superblock
+        return Stat(14, 1, 0o600, 1, owner.uid, owner.gid, 0, 0, 0, now, now, now)
+
+
+@attrs.define(slots=True, eq=False)
+class _Watch:
+    fd: int
+    file: OpenFile
+    events: int
+    data: int
+    reported: int = 0
+    disabled: bool = False
+
+
+class EpollFile(OpenFile):
+    """An epoll instance: what it watches, keyed by descriptor and description as in Linux."""
+
+    __slots__ = ("watches",)
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node, abi.O_RDWR)
+        self.watches: dict[tuple[int, int], _Watch] = {}
+
+    def live(self) -> list[_Watch]:
+        """The watches whose description is still open; the others are forgotten."""
+        closed = [key for key, watch in self.watches.items() if watch.file.references <= 0]
+        for key in closed:
+            del self.watches[key]
+        return list(self.watches.values())
+
+    def readable(self) -> bool:
+        return any(_fresh(watch, peek=True) for watch in self.live())
+
+    def writable(self) -> bool:
+        return False
+
+    @property
+    def pollable(self) -> bool:
+        return True
+
+
+def _fresh(watch: _Watch, *, peek: bool = False) -> int:
+    """The events to report now. Notes what was reported, unless it only looks."""
+    if watch.disabled:
+        return 0
+    events = ready(watch.file, watch.events & 0xFFFF)
+    new = events
+    if watch.events & abi.EPOLLET:
+        new = events & ~(watch.reported & ~_IN)
+    if not peek:
+        watch.reported = events
+        if new and watch.events & abi.EPOLLONESHOT:
+            watch.disabled = True
+    return new
+
+
+@oscall(213)
+def epoll_create(world: World, size: Int) -> Reply:
+    """epoll_create(2): the size is a hint of old."""
+    if size <= 0:
+        raise OSError(errno.EINVAL, "not a size")
+    return epoll_create1(world, 0)
+
+
+@oscall(291)
+def epoll_create1(world: World, flags: Int) -> Reply:
+    """epoll_create1(2): an epoll descriptor."""
+    if flags & ~abi.EPOLL_CLOEXEC:
+        raise OSError(errno.EINVAL, "unknown flags")
+    uid, gid = world.credentials.uid, world.credentials.gid
+    node = _EpollNode(Superblock(uid=uid, gid=gid, now=world.clock.wall_ns))
+    return world.descriptors.install(EpollFile(node), bool(flags))
+
+
+def _epoll(world: World, fd: int) -> EpollFile:
+    file = world.descriptors.get(fd)
+    if not isinstance(file, EpollFile):
+        raise OSError(errno.EINVAL, "not an epoll descriptor")
+    return file
+
+
+@oscall(233)
+def epoll_ctl(
+    world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | None, Struct(12)]
+) -> Reply:
+    """epoll_ctl(2): what an epoll descriptor watches."""
+    target = world.descriptors.get(fd)
+    instance = _epoll(world, epfd)
+    if not target.pollable:
+        raise OSError(errno.EPERM, "cannot be waited for")
+    if isinstance(target, EpollFile):
+        raise OSError(errno.EINVAL, "no epoll inside epoll")
+    key = (fd, id(target))
+    instance.live()
+    known = key in instance.watches
+    if op not in (abi.EPOLL_CTL_ADD, abi.EPOLL_CTL_DEL, abi.EPOLL_CTL_MOD):
+        raise OSError(errno.EINVAL, "unknown operation")
+    if op == abi.EPOLL_CTL_ADD and known:
+        raise OSError(errno.EEXIST, "watched already")
+    if op != abi.EPOLL_CTL_ADD and not known:
+        raise OSError(errno.ENOENT, "not watched")
+    if op == abi.EPOLL_CTL_DEL:
+        del instance.watches[key]
+        return 0
+    if event is None:
+        raise OSError(errno.EFAULT, "no event")
+    events, data = abi.EPOLL_EVENT.unpack(event)
+    if events & ~(0xFFFF | _EPOLL_FLAGS):
+        raise OSError(errno.EINVAL, "unknown events")
+    if len(instance.watches) >= _WATCHES_MAX:
+        raise OSError(errno.ENOSPC, "too many watches")
+    instance.watches[key] = _Watch(fd, target, events, data)
+    return 0
+
+
+def _epoll_wait(
+    world: World, epfd: int, events: int, maximum: int, timeout_ns: int | None
+) -> Reply:
+    instance = _epoll(world, epfd)
+    if maximum <= 0:
+        raise OSError(errno.EINVAL, "no room for events")
+    room = min(maximum, _EVENTS_MAX)
+
+    def attempt() -> Reply | None:
+        found = []
+        for watch in instance.live():
+            new = _fresh(watch)
+            if new:
+                found.append(abi.EPOLL_EVENT.pack(new, watch.data))
+                if len(found) == room:
+                    break
+        if len(found) == room and len(instance.watches) > room:
+            _rotate(instance)
+        return (len(found), (events, b"".join(found))) if found else None
+
+    files = [(watch.file, watch.events) for watch in instance.live()]
+    return world.wait(attempt, timeout_ns, host_fd=_host_fd(files))
+
+
+def _rotate(instance: EpollFile) -> None:
+    """What did not fit comes first the next time, so that nothing starves."""
+    key = next(iter(instance.watches))
+    instance.watches[key] = instance.watches.pop(key)
+
+
+@oscall(232)
+def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: Int) -> Reply:
+    """epoll_wait(2): waits for events; the timeout is in milliseconds."""
+    return _epoll_wait(world, epfd, events, maxevents, _milliseconds(timeout))
+
+
+@oscall(281)
+def epoll_pwait(
+    world: World,
+    epfd: Fd,
+    events: Addr,
+    maxevents: Int,
+    timeout: Int,
+    sigmask: Annotated[bytes | None, Struct(8)],
+    sigsetsize: Size,
+) -> Reply:
+    """epoll_pwait(2): epoll_wait under another signal mask."""
+    ns = _milliseconds(timeout)
+    return _masked(world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
+
+
+@oscall(441)
+def epoll_pwait2(
+    world: World,
+    epfd: Fd,
+    events: Addr,
+    maxevents: Int,
+    timeout: Annotated[bytes | None, Struct(16)],
+    sigmask: Annotated[bytes | None, Struct(8)],
+    sigsetsize: Size,
+) -> Reply:
+    """epoll_pwait2(2): epoll_pwait with a timespec."""
+    ns = time_of(timeout)
+    return _masked(world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
+
+
+def _masked(world: World, mask: bytes | None, size: int, call: Callable[[], Reply]) -> Reply:
+    if mask is None:
+        return call()
+    check_set_size(size)
+    return wait_masked(world, mask, call)

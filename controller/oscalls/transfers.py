@@ -1,0 +1,121 @@
+"""Copies from descriptor to descriptor inside the controller, and files in memory without a name."""
+
+import errno
+from typing import TYPE_CHECKING, Annotated
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply, Write
+from proxybox.controller.oscalls.control import Pointer
+from proxybox.controller.roles import MAX_PAYLOAD, Fd, Path, Size, Soft, UInt
+from proxybox.controller.vfs.memory import MemoryFile
+from proxybox.controller.vfs.nodes import Superblock
+from proxybox.controller.world import World
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.openfiles import OpenFile
+
+_MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_NOEXEC_SEAL, _MFD_EXEC = 1, 2, 8, 16
+_MEMFD_NAME_MAX = 249
+
+
+def _offset(pointer: Pointer) -> int | None:
+    """The value of an optional offset argument. EFAULT, EINVAL."""
+    address, data = pointer
+    if address == 0:
+        return None
+    if data is None:
+        raise OSError(errno.EFAULT, "no offset there")
+    offset = int.from_bytes(data, "little", signed=True)
+    if offset < 0:
+        raise OSError(errno.EINVAL, "a negative offset")
+    return offset
+
+
+def _copy(
+    source: "OpenFile", start: int | None, target: "OpenFile", at: int | None, count: int
+) -> int:
+    """Copies at most 1 MiB and moves the offsets that were not given."""
+    count = min(count, MAX_PAYLOAD)
+    data = source.pread(count, source.offset if start is None else start)
+    if not data:
+        return 0
+    if at is None:
+        done = target.write(data)
+        if not isinstance(done, int):
+            raise OSError(errno.EINVAL, "a regular file does not wait")
+    else:
+        done = target.pwrite(data, at)
+    if start is None:
+        source.offset += done
+    return done
+
+
+def _moved(pointer: Pointer, start: int | None, done: int) -> list[Write]:
+    return [] if start is None else [(pointer[0], abi.U64.pack(start + done))]
+
+
+def _check_regular(*files: "OpenFile") -> None:
+    """EINVAL for anything but regular files: callers fall back on read and write then."""
+    if any(file.node.kind != abi.S_IFREG for file in files):
+        raise OSError(errno.EINVAL, "only between regular files")
+
+
+@oscall(40)
+def sendfile(
+    world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Soft(8)], count: Size
+) -> Reply:
+    """sendfile(2): copies between regular files; EINVAL for others, so that callers fall back."""
+    source, target = world.descriptors.get(in_fd), world.descriptors.get(out_fd)
+    source.need_read()
+    target.need_write()
+    _check_regular(source, target)
+    if target.flags & abi.O_APPEND:
+        raise OSError(errno.EINVAL, "the target appends")
+    start = _offset(offset)
+    done = _copy(source, start, target, None, count)
+    return done, *_moved(offset, start, done)
+
+
+@oscall(326)
+def copy_file_range(
+    world: World,
+    in_fd: Fd,
+    in_offset: Annotated[Pointer, Soft(8)],
+    out_fd: Fd,
+    out_offset: Annotated[Pointer, Soft(8)],
+    count: Size,
+    flags: UInt,
+) -> Reply:
+    """copy_file_range(2): copies between regular files."""
+    source, target = world.descriptors.get(in_fd), world.descriptors.get(out_fd)
+    source.need_read()
+    target.need_write()
+    for file in (source, target):
+        if file.node.kind == abi.S_IFDIR:
+            raise OSError(errno.EISDIR, "a directory")
+    _check_regular(source, target)
+    if flags:
+        raise OSError(errno.EINVAL, "unknown flags")
+    if target.flags & abi.O_APPEND:
+        raise OSError(errno.EBADF, "the target appends")
+    start, at = _offset(in_offset), _offset(out_offset)
+    count = min(count, MAX_PAYLOAD)
+    first = source.offset if start is None else start
+    second = target.offset if at is None else at
+    if source.node is target.node and first < second + count and second < first + count:
+        raise OSError(errno.EINVAL, "the ranges overlap")
+    done = _copy(source, start, target, at, count)
+    return done, *_moved(in_offset, start, done), *_moved(out_offset, at, done)
+
+
+@oscall(319)
+def memfd_create(world: World, name: Path, flags: UInt) -> Reply:
+    """memfd_create(2): a file in memory without a name, within the box's disk limit; no seals."""
+    known = _MFD_CLOEXEC | _MFD_ALLOW_SEALING | _MFD_NOEXEC_SEAL | _MFD_EXEC
+    if flags & ~known or len(name) > _MEMFD_NAME_MAX:
+        raise OSError(errno.EINVAL, "unknown flags, or too long a name")
+    uid, gid = world.credentials.uid, world.credentials.gid
+    superblock = Superblock(uid=uid, gid=gid, now=world.clock.wall_ns, quota=world.quota)
+    file = MemoryFile(superblock, 0o777, uid, gid).open(abi.O_RDWR)
+    return world.descriptors.install(file, bool(flags & _MFD_CLOEXEC))
