@@ -1,0 +1,263 @@
+"""The only file that opens host paths: the boundary between virtual paths and the host's.
+
+Rules: everything is opened relative to a mount's root descriptor, beneath it, through no symlink, no
+magic link and no other mount (openat2(2); a walk with O_NOFOLLOW where a host refuses that call).
+It is opened O_PATH first and looked at; only regular files and directories are opened for more, by
+that same descriptor, so that no FIFO or device is ever opened and nothing can be swapped in
+between. Relative paths here are made of names from virtual directories: never "..", never empty.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat as st
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from proxybox.controller.abi import (
+    RESOLVE_BENEATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+)
+from proxybox.controller.errors import Denied, SandboxStartError
+
+MAX_ENTRIES: Final = 100_000
+"""How many entries of one host directory are ever listed."""
+
+_SYS_OPENAT2: Final = 437
+_SYS_RENAMEAT2: Final = 316
+_HOW = struct.pack(
+    "<QQQ",
+    os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC,
+    0,
+    RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+)
+_RETRIES: Final = 128
+
+# statfs(2) types of what the kernel makes up: some hold secrets, some act when they are touched.
+_REFUSED: Final = {
+    0x9FA0: "procfs", 0x62656572: "sysfs", 0x27E0EB: "cgroup", 0x63677270: "cgroup2",
+    0x64626720: "debugfs", 0x74726163: "tracefs", 0x73636673: "securityfs", 0xF97CFF8C: "selinuxfs",
+    0xCAFE4A11: "bpf", 0x1CD1: "devpts", 0x19800202: "mqueue", 0x6165676C: "pstore",
+    0xDE5E81E4: "efivarfs", 0x62656570: "configfs", 0x42494E4D: "binfmt_misc", 0x6E736673: "nsfs",
+    0x65735543: "fusectl", 0x67596969: "rpc_pipefs", 0x187: "autofs", 0x1373: "devfs",
+}  # fmt: skip
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_fstatfs = _libc.fstatfs
+_openat2_works = True
+
+
+def has_openat2() -> bool:
+    """Whether the last host path was opened by openat2(2) rather than by the component walk."""
+    return _openat2_works
+
+
+class HostRoot:
+    """A host directory that a mount shows, held open by a descriptor.
+
+    source: a path in the host, followed through symlinks once, now. Raises SandboxStartError when it
+    is missing, no directory, or of a filesystem that is never shown.
+    """
+
+    __slots__ = ("device", "fd", "path")
+
+    def __init__(self, source: str | bytes | os.PathLike[str]) -> None:
+        self.fd = -1
+        name = os.fsdecode(source)
+        try:
+            self.fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.path = os.path.realpath(os.fsencode(source))
+            self.device = os.fstat(self.fd).st_dev
+            _refuse_kernel_filesystems(self.fd, name)
+            os.stat(f"/proc/self/fd/{self.fd}")
+        except OSError as error:
+            self.close()
+            raise SandboxStartError(f"cannot mount {name!r}: {error.strerror}") from error
+        except SandboxStartError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the directory; everything fails with EBADF afterwards."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    # --- looking ---
+
+    @contextmanager
+    def path_fd(self, relative: bytes) -> Iterator[int]:
+        """An O_PATH descriptor for whatever is there, a symlink itself included."""
+        fd = self.open_path(relative)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def open_path(self, relative: bytes) -> int:
+        """As `path_fd`, to be closed by the caller."""
+        global _openat2_works
+        path = relative or b"."
+        if b"\0" in path:
+            raise OSError(errno.EINVAL, "a NUL in a name")
+        for _ in range(_RETRIES):
+            fd = _syscall(_SYS_OPENAT2, self.fd, path, _HOW, len(_HOW))
+            if fd >= 0:
+                _openat2_works = True
+                return int(fd)
+            code = ctypes.get_errno()
+            if code not in (errno.EAGAIN, errno.EINTR):
+                break
+        if code in (errno.ENOSYS, errno.EPERM):
+            _openat2_works = False
+            return self._walk(path)
+        if code in (errno.EXDEV, errno.ELOOP):
+            raise Denied(errno.EACCES, "leads out of the mount on the host")
+        raise OSError(code, "refused by the host")
+
+    def _walk(self, path: bytes) -> int:
+        """What openat2 does, step by step; a bind mount of the same device is not noticed."""
+        fd = os.open(".", os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY, dir_fd=self.fd)
+        for name in path.split(b"/"):
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                os.close(fd)
+                raise Denied(errno.EACCES, "leads out of the mount on the host")
+            try:
+                step = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = step
+            if os.fstat(fd).st_dev != self.device:
+                os.close(fd)
+                raise Denied(errno.EACCES, "leads out of the mount on the host")
+        return fd
+
+    def look(self, relative: bytes) -> os.stat_result:
+        """The host's status of whatever is there; a symlink is not followed."""
+        fd = self.open_path(relative)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def read_link(self, relative: bytes) -> bytes:
+        """The text of a symlink."""
+        with self.path_fd(relative) as fd:
+            return os.readlink(b"", dir_fd=fd)
+
+    def list_directory(self, relative: bytes) -> list[tuple[bytes, int, tuple[int, int]]]:
+        """Name, kind (S_IFMT) and (device, inode) of each entry that can be shown, sorted by name."""
+        with self.path_fd(relative) as path_fd:
+            fd = os.open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        found: list[tuple[bytes, int, tuple[int, int]]] = []
+        try:
+            device = os.fstat(fd).st_dev
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    kind = _kind(entry)
+                    if kind:
+                        found.append((os.fsencode(entry.name), kind, (device, entry.inode())))
+                    if len(found) > MAX_ENTRIES:
+                        raise Denied(
+                            errno.ENOMEM, f"a directory of more than {MAX_ENTRIES} entries"
+                        )
+        finally:
+            os.close(fd)
+        found.sort()
+        return found
+
+    # --- opening ---
+
+    def open_file(self, relative: bytes, flags: int) -> int:
+        """A descriptor of a regular file, opened with the access mode of `flags` (and O_TRUNC)."""
+        with self.path_fd(relative) as fd:
+            return reopen(fd, flags)
+
+    @contextmanager
+    def directory_fd(self, relative: bytes) -> Iterator[int]:
+        """An O_PATH descriptor of a directory, for the *at(2) calls. ENOTDIR."""
+        with self.path_fd(relative) as fd:
+            if not st.S_ISDIR(os.fstat(fd).st_mode):
+                raise OSError(errno.ENOTDIR, "not a directory on the host")
+            yield fd
+
+
+def reopen(fd: int, flags: int) -> int:
+    """Open what a descriptor refers to once more, when it is a regular file; EACCES otherwise."""
+    if not st.S_ISREG(os.fstat(fd).st_mode):
+        raise Denied(errno.EACCES, "neither a regular file nor a directory on the host")
+    keep = os.O_ACCMODE | os.O_TRUNC
+    return os.open(_magic(fd), flags & keep | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+
+
+def create_file(directory_fd: int, name: bytes, mode: int) -> int:
+    """A new regular file, open for reading and writing; set-id bits are not stored. EEXIST."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=directory_fd)
+    try:
+        os.fchmod(fd, mode & 0o777)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def change_mode(fd: int, mode: int) -> None:
+    """chmod of a regular file or directory by any descriptor; set-id bits are stripped."""
+    os.chmod(_magic(fd), mode & 0o1777)
+
+
+def change_times(fd: int, atime_ns: int, mtime_ns: int) -> None:
+    """utimensat of a regular file or directory by any descriptor."""
+    os.utime(_magic(fd), ns=(atime_ns, mtime_ns))
+
+
+def rename(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:
+    """renameat2(2) between two directories given by descriptor."""
+    if b"\0" in old or b"\0" in new:
+        raise OSError(errno.EINVAL, "a NUL in a name")
+    if _syscall(_SYS_RENAMEAT2, old_fd, old, new_fd, new, flags) != 0:
+        raise OSError(ctypes.get_errno(), "refused by the host")
+
+
+def _magic(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """The kind of an entry that can be shown, else 0: FIFOs, sockets and devices do not exist here."""
+    if entry.is_symlink():
+        return st.S_IFLNK
+    if entry.is_file(follow_symlinks=False):
+        return st.S_IFREG
+    return st.S_IFDIR if entry.is_dir(follow_symlinks=False) else 0
+
+
+def _refuse_kernel_filesystems(fd: int, name: str) -> None:
+    status = ctypes.create_string_buffer(256)
+    if _fstatfs(fd, status) != 0:
+        raise OSError(ctypes.get_errno(), "statfs failed")
+    kind = struct.unpack_from("<Q", status)[0] & 0xFFFFFFFF
+    if kind in _REFUSED:
+        raise SandboxStartError(f"cannot mount {name!r}: {_REFUSED[kind]} is never shown to a box")
+    try:
+        devices = os.stat("/dev")
+    except OSError:
+        return
+    # devtmpfs has the type of tmpfs, so it is told by its place.
+    mine = os.fstat(fd)
+    if (mine.st_dev, mine.st_ino) == (devices.st_dev, devices.st_ino):
+        raise SandboxStartError(f"cannot mount {name!r}: /dev is never shown to a box")

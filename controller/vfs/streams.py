@@ -1,0 +1,279 @@
+"""Streams inside the box: pipes, pairs of connected streams, event counters.
+
+Rules: both ends belong to the one box, so a buffer is all there is; nothing reaches the host. Sizes
+are Linux's: 64 KiB, and writes of up to PIPE_BUF are never split.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from proxybox.controller.abi import (
+    O_NONBLOCK,
+    O_RDONLY,
+    O_RDWR,
+    O_WRONLY,
+    PIPE_BUF,
+    S_IFIFO,
+    S_IFSOCK,
+)
+from proxybox.controller.effects import Blocked
+from proxybox.controller.vfs.memory import Inode
+from proxybox.controller.vfs.nodes import Superblock
+from proxybox.controller.vfs.openfiles import StreamOpenFile
+
+CAPACITY = 65536
+MAX_COUNT = (1 << 64) - 2
+_U64 = struct.Struct("<Q")
+
+
+class Buffer:
+    """Bytes on their way from one end to the other, and how many ends there are."""
+
+    __slots__ = ("capacity", "data", "readers", "start", "writers")
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.data = bytearray()
+        self.start = 0  # what is before it was read already
+        self.capacity = capacity
+        self.readers = 0
+        self.writers = 0
+
+    def __len__(self) -> int:
+        return len(self.data) - self.start
+
+    @property
+    def room(self) -> int:
+        """How many bytes more fit."""
+        return self.capacity - len(self)
+
+    def take(self, size: int, peek: bool = False) -> bytes | None:
+        """Up to `size` bytes; b"" when there will be no more, None when there are none yet."""
+        if size == 0:
+            return b""
+        if not len(self):
+            return None if self.writers else b""
+        piece = bytes(self.data[self.start : self.start + size])
+        if not peek:
+            self.start += len(piece)
+            if self.start == len(self.data) or self.start > CAPACITY:
+                del self.data[: self.start]
+                self.start = 0
+        return piece
+
+    def put(self, data: bytes, atomic: int = 0) -> int | None:
+        """Take in what fits, nothing of what is `atomic` bytes or less and does not fit; EPIPE."""
+        if not self.readers:
+            raise BrokenPipeError(errno.EPIPE, "nobody reads the other end")
+        if not data:
+            return 0
+        room = self.room
+        if room < (len(data) if len(data) <= atomic else 1):
+            return None
+        self.data += data[:room]
+        return min(room, len(data))
+
+
+class PipeNode(Inode):
+    """The inode behind both ends of a pipe; opened again, through /proc/self/fd, it gives a new end."""
+
+    __slots__ = ("buffer",)
+    kind = S_IFIFO
+
+    def __init__(self, superblock: Superblock) -> None:
+        super().__init__(superblock, 0o600, superblock.uid, superblock.gid)
+        self.buffer = Buffer()
+
+    def free(self) -> None:
+        """Pipes are charged to the descriptors, not to the quota."""
+
+    def open(self, flags: int) -> PipeEnd:
+        return PipeEnd(self, flags)
+
+
+class PipeEnd(StreamOpenFile):
+    """One end of a pipe, by its access mode (or both, opened O_RDWR)."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self, node: PipeNode, flags: int) -> None:
+        super().__init__(node, flags)
+        self._buffer = node.buffer
+        self._buffer.readers += self.may_read
+        self._buffer.writers += self.may_write
+
+    def close(self) -> None:
+        self._buffer.readers -= self.may_read
+        self._buffer.writers -= self.may_write
+        super().close()
+
+    def take(self, size: int) -> bytes | None:
+        return self._buffer.take(size)
+
+    def put(self, data: bytes) -> int | None:
+        return self._buffer.put(data, atomic=PIPE_BUF)
+
+    def available(self) -> int:
+        return len(self._buffer)
+
+    def readable(self) -> bool:
+        return self.may_read and len(self._buffer) > 0
+
+    def writable(self) -> bool:
+        return self.may_write and self._buffer.room >= PIPE_BUF
+
+    def hangup(self) -> bool:
+        return self.may_read and not self._buffer.writers
+
+    def failed(self) -> bool:
+        return self.may_write and not self._buffer.readers
+
+    def capacity(self) -> int:
+        """F_GETPIPE_SZ."""
+        return self._buffer.capacity
+
+    def set_capacity(self, size: int) -> int:
+        """F_SETPIPE_SZ: rounded up to a power of two of pages. EINVAL, EBUSY, EPERM over 1 MiB."""
+        if size <= 0 or size > 0x7FFFFFFF:
+            raise OSError(errno.EINVAL, "no such size")
+        if size > 1 << 20:
+            raise OSError(errno.EPERM, "larger than /proc/sys/fs/pipe-max-size")
+        rounded = max(4096, 1 << (size - 1).bit_length())
+        if rounded < len(self._buffer):
+            raise OSError(errno.EBUSY, "it holds more than that")
+        self._buffer.capacity = rounded
+        return rounded
+
+
+def pipe(superblock: Superblock, flags: int = 0) -> tuple[PipeEnd, PipeEnd]:
+    """pipe2(2): the reading and the writing end. flags: O_NONBLOCK."""
+    node = PipeNode(superblock)
+    node.nlink = 1
+    keep = flags & O_NONBLOCK
+    return PipeEnd(node, O_RDONLY | keep), PipeEnd(node, O_WRONLY | keep)
+
+
+class SocketNode(Inode):
+    """The inode of one end of a stream pair; it cannot be opened again."""
+
+    __slots__ = ()
+    kind = S_IFSOCK
+
+    def __init__(self, superblock: Superblock) -> None:
+        super().__init__(superblock, 0o777, superblock.uid, superblock.gid)
+
+    def free(self) -> None:
+        """Charged to the descriptors, not to the quota."""
+
+
+class PairEnd(StreamOpenFile):
+    """One end of a socketpair(2) of AF_UNIX streams."""
+
+    __slots__ = ("_incoming", "_outgoing")
+
+    def __init__(
+        self, superblock: Superblock, flags: int, incoming: Buffer, outgoing: Buffer
+    ) -> None:
+        super().__init__(SocketNode(superblock), O_RDWR | flags & O_NONBLOCK)
+        self._incoming, self._outgoing = incoming, outgoing
+        incoming.readers += 1
+        outgoing.writers += 1
+
+    def close(self) -> None:
+        self.shutdown(reading=True, writing=True)
+        super().close()
+
+    def shutdown(self, *, reading: bool, writing: bool) -> None:
+        """shutdown(2)."""
+        if reading:
+            self._incoming.readers = 0
+        if writing:
+            self._outgoing.writers = 0
+
+    def take(self, size: int) -> bytes | None:
+        if not self._incoming.readers:
+            return b""
+        return self._incoming.take(size)
+
+    def peek(self, size: int) -> bytes | None:
+        """As `take`, leaving the bytes there (MSG_PEEK)."""
+        return self._incoming.take(size, peek=True)
+
+    def put(self, data: bytes) -> int | None:
+        if not self._outgoing.writers:
+            raise BrokenPipeError(errno.EPIPE, "shut down for writing")
+        return self._outgoing.put(data)
+
+    def available(self) -> int:
+        return len(self._incoming)
+
+    def readable(self) -> bool:
+        return len(self._incoming) > 0 or not self._incoming.writers or not self._incoming.readers
+
+    def writable(self) -> bool:
+        return self._outgoing.room > 0 or not self._outgoing.readers
+
+    def hangup(self) -> bool:
+        return not self._incoming.writers and not self._outgoing.readers
+
+
+def stream_pair(superblock: Superblock, flags: int = 0) -> tuple[PairEnd, PairEnd]:
+    """socketpair(2): two connected streams. flags: O_NONBLOCK."""
+    one, other = Buffer(), Buffer()
+    return PairEnd(superblock, flags, one, other), PairEnd(superblock, flags, other, one)
+
+
+class AnonymousNode(Inode):
+    """The inode of what has no place in the tree: eventfd, epoll."""
+
+    __slots__ = ()
+    kind = 0
+
+    def __init__(self, superblock: Superblock) -> None:
+        super().__init__(superblock, 0o600, superblock.uid, superblock.gid)
+
+    def free(self) -> None:
+        """Charged to the descriptors, not to the quota."""
+
+
+class EventFile(StreamOpenFile):
+    """eventfd(2): a counter. semaphore: EFD_SEMAPHORE."""
+
+    __slots__ = ("_semaphore", "count")
+
+    def __init__(
+        self, superblock: Superblock, count: int, flags: int, *, semaphore: bool = False
+    ) -> None:
+        super().__init__(AnonymousNode(superblock), O_RDWR | flags & O_NONBLOCK)
+        self.count = count
+        self._semaphore = semaphore
+
+    def take(self, size: int) -> bytes | None:
+        if size < 8:
+            raise OSError(errno.EINVAL, "an event count has 8 bytes")
+        if not self.count:
+            return None
+        given = 1 if self._semaphore else self.count
+        self.count -= given
+        return _U64.pack(given)
+
+    def put(self, data: bytes) -> int | None:
+        if len(data) < 8:
+            raise OSError(errno.EINVAL, "an event count has 8 bytes")
+        more = int(_U64.unpack_from(data)[0])
+        if more > MAX_COUNT:
+            raise OSError(errno.EINVAL, "too large a count")
+        if self.count + more > MAX_COUNT:
+            return None
+        self.count += more
+        return 8
+
+    def write(self, data: bytes) -> int | Blocked:
+        return super().write(data[:8])  # a count is taken whole, and the rest ignored
+
+    def readable(self) -> bool:
+        return self.count > 0
+
+    def writable(self) -> bool:
+        return self.count < MAX_COUNT
