@@ -30,4 +30,4 @@ class Blocked:
 
 
 #: The value of the system call as the kernel would return it (>= 0 or -errno), with what is to be stored, or a wait.
-Reply: TypeAlias = "int | tuple[int, *tuple[Write, ...]] | Blocked"
+Reply: TypeAlias = int | tuple[int, *tuple[Write, ...]] | Blocked

@@ -54,6 +54,8 @@ class RequestReader:
 
     def receive(self, data: bytes) -> bytes | None:
         """The frame that `data` completes, or None. Raises GuestMisbehaved."""
+        if not data:
+            return None
         if self._parts:
             self._parts.append(data)
             self._size += len(data)

@@ -22,7 +22,7 @@ SOURCES = Path(__file__).resolve().parent
 COMPILERS = ("gcc", "clang", "cc")
 EXIT_CANNOT_BUILD = 125
 
-COMMON_FLAGS = ("-O2", "-g0", "-std=gnu11", "-fvisibility=hidden", "-fno-strict-aliasing")
+COMMON_FLAGS = ("-O2", "-g0", "-std=gnu11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fno-strict-aliasing")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wvla")
 # A user's newer compiler may know new warnings: they are errors only for `--check`.
 WARNINGS_AS_ERRORS = (*WARNINGS, "-Werror")
@@ -160,10 +160,8 @@ def check() -> int:
         for program, (_, flags) in PROGRAMS.items():
             compile_only = [flag for flag in flags if flag not in ("-shared", "-pie")]
             for source in sources(program):
-                run_compiler(
-                    [*compiler, *compile_only, *WARNINGS_AS_ERRORS]
-                    + ["-c", "-o", os.devnull, str(source)]
-                )
+                strict = [*compiler, *compile_only, *WARNINGS_AS_ERRORS]
+                run_compiler([*strict, "-c", "-o", os.devnull, str(source)])
     return len(compilers)
 
 

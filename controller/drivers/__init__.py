@@ -1,0 +1,1 @@
+"""Drivers carry out what the core returns: they read, wait and write, and decide nothing."""

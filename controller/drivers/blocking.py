@@ -1,0 +1,309 @@
+"""The blocking driver: the calling thread serves one box until its guest has ended.
+
+Two modes. `_serve_alone` is for a guest of one thread with nothing pending: read, execute, write, and nothing else.
+`_serve_all` polls: several threads, calls that wait, alarms. What ends a guest that does neither is the keeper.
+
+Both processes run on one CPU where the host allows it: a round trip is a hand-over then, and not a wake-up.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import time
+from collections.abc import Iterator
+
+import attrs
+
+from proxybox.controller.channel import READ, Channel
+from proxybox.controller.dispatch import Dispatcher
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import EndBox, GuestMisbehaved
+from proxybox.controller.keeper import Watch
+from proxybox.controller.launch import FIRST_CHANNEL_FD, GuestProcess
+from proxybox.controller.listener import ThreadListener
+from proxybox.controller.protocol import REPLY
+from proxybox.controller.world import GuestThread, Signal, World
+
+@attrs.frozen
+class Outcome:
+    """How a guest ended. exit_code, signal: as the kernel tells (wait(2)). status, why: set where the controller
+    ended it (a word of Status)."""
+
+    exit_code: int | None
+    signal: int | None
+    status: str | None = None
+    why: str = ""
+
+
+class BlockingDriver:
+    """Serves one guest. `run` once."""
+
+    def __init__(self, process: GuestProcess, world: World, dispatcher: Dispatcher) -> None:
+        self._process = process
+        self._world = world
+        self._dispatcher = dispatcher
+        self._main = process.channel
+        self._main.thread = world.threads[0]
+        self._channels: dict[int, Channel] = {0: self._main}
+        self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
+        self._gone = False
+
+    def run(self) -> Outcome:
+        """Answers calls until the guest is gone. Whatever is no doing of the guest's is raised; `GuestProcess.close`,
+        which is the caller's to call, ends the guest then."""
+        try:
+            with _on_cpu_of(self._process):
+                self._answer(self._main, self._process.first)
+                while not self._gone and self._world.ending is None:
+                    if self._is_alone():
+                        self._serve_alone()
+                    else:
+                        self._serve_all()
+            if self._world.ending is None:
+                self._main.reader.end()
+        except EndBox as end:
+            return self._ended(end.status, end.why)
+        except GuestMisbehaved as breach:
+            if self._process.watch.expired:  # killed in the middle of a frame
+                return self._reaped()
+            return self._ended("misbehaved", str(breach))
+        finally:
+            for channel in self._channels.values():
+                if channel is not self._main:
+                    channel.close()
+        ending = self._world.ending
+        return self._reaped() if ending is None else self._ended(ending.status, ending.reason, ending.signal)
+
+    def _ended(self, status: str, why: str, signal: int | None = None) -> Outcome:
+        self._process.watch.kill()
+        exit_code, _ = self._process.reap()
+        return Outcome(exit_code, signal, status, why)
+
+    def _reaped(self) -> Outcome:
+        exit_code, signal = self._process.reap()
+        expired = self._process.watch.expired
+        if expired:
+            return Outcome(exit_code, signal, "time_limit", f"limits.{expired}")
+        if exit_code is None and signal is None:  # somebody else has waited for our child: the guest's word is left
+            exit_code = self._world.exit_code
+        return Outcome(exit_code, signal)
+
+    def _is_alone(self) -> bool:
+        world = self._world
+        return (
+            len(world.threads) == 1
+            and world.threads[0] is self._main.thread
+            and self._main.blocked is None
+            and not self._newborn
+            and world.next_alarm_ns() is None
+        )
+
+    # --- one thread ---------------------------------------------------------------------------------------------------
+
+    def _serve_alone(self) -> None:
+        """Until something other than a plain call comes up. This is the path of nearly every OS call."""
+        main, world, execute = self._main, self._world, self._dispatcher.execute
+        receive, pack = main.reader.receive, REPLY.pack
+        request_fd, reply_fd, thread = main.request_fd, main.reply_fd, world.threads[0]
+        read, write = os.read, os.write
+        threads, outbox, timers = world.threads, world.signals.outbox, world.process.timers
+        try:
+            while True:
+                data = read(request_fd, READ)
+                frame = receive(data)
+                if frame is None:
+                    if not data:
+                        break
+                    continue
+                reply = execute(thread, frame)
+                if world.ending is not None:
+                    return
+                if reply.__class__ is int:
+                    write(reply_fd, pack(16, 0, reply))
+                elif reply.__class__ is tuple:
+                    main.send(reply)
+                else:
+                    main.blocked = reply  # type: ignore[assignment]
+                    return
+                if outbox or len(threads) != 1 or timers[0].due_ns or timers[1].due_ns or timers[2].due_ns:
+                    self._after()
+                    return
+        except BrokenPipeError:
+            pass
+        self._gone = True
+
+    # --- several threads, waits, alarms -------------------------------------------------------------------------------
+
+    def _serve_all(self) -> None:
+        """One round: wait for whatever comes first, answer what has come, look again at the calls that wait."""
+        ready = self._wait()
+        for channel in tuple(self._channels.values()):
+            if channel.request_fd not in ready:
+                continue
+            if channel.blocked is not None and ready[channel.request_fd] & select.POLLIN:
+                raise GuestMisbehaved("a second call on a channel before the first was answered")
+            frame = channel.receive()
+            if frame == b"":
+                self._gone = True
+                return
+            if frame is not None:
+                self._answer(channel, frame)
+            if self._world.ending is not None:
+                return
+        if self._process.listener is not None and self._process.listener.fd in ready:
+            self._admit_thread(self._process.listener)
+        self._settle()
+
+    def _answer(self, channel: Channel, frame: bytes) -> None:
+        if channel.thread is None:
+            raise GuestMisbehaved("a call on a channel that no thread has")
+        reply = self._dispatcher.execute(channel.thread, frame)
+        if self._world.ending is not None:
+            return
+        if isinstance(reply, Blocked):
+            channel.blocked = reply
+        else:
+            channel.send(reply)
+        self._after()
+
+    def _after(self) -> None:
+        """What a call may have brought about besides its answer: signals to send, threads that came or went."""
+        world = self._world
+        while world.signals.outbox:
+            self._interrupt(world.signals.outbox.pop(0))
+        if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._channels) == 1:
+            return
+        live = set(map(id, world.threads))
+        for channel in self._channels.values():
+            if channel.thread is not None and id(channel.thread) not in live:
+                channel.thread = None
+        for thread in world.threads:
+            known = self._channels.get(thread.channel)
+            if (known is None or known.thread is None) and thread not in self._newborn:
+                self._newborn.append(thread)
+
+    def _interrupt(self, signal: Signal) -> None:
+        """Sends a real signal. A call that waits is answered EINTR behind it: the signal is blocked in the guest
+        while its call is out, so the handler runs before the interrupted code goes on."""
+        self._process.send_signal(signal.number)
+        waiting = [channel for channel in self._channels.values() if channel.blocked is not None]
+        for channel in waiting:
+            thread = channel.thread
+            if thread is None or thread.blocks(signal.number) or signal.thread not in (None, thread):
+                continue
+            on_interrupt = channel.blocked.on_interrupt  # type: ignore[union-attr]
+            self._release(channel, -errno.EINTR if on_interrupt is None else self._dispatcher.settle(on_interrupt))
+            return
+
+    def _release(self, channel: Channel, reply: Reply | None) -> None:
+        """Answers a call that has waited; it may turn out to wait for something else."""
+        if isinstance(reply, Blocked):
+            channel.blocked = reply
+        elif reply is not None:
+            channel.blocked = None
+            channel.send(reply)
+
+    def _settle(self) -> None:
+        """Tries the calls that wait, and ends the waits whose time has come."""
+        world = self._world
+        alarm = world.next_alarm_ns()
+        if alarm is not None and alarm <= time.monotonic_ns():
+            world.fire_alarms()
+        for channel in tuple(self._channels.values()):
+            blocked = channel.blocked
+            if blocked is None or channel.thread is None:
+                continue
+            world.thread = channel.thread
+            reply = self._dispatcher.settle(blocked.attempt)
+            due = blocked.deadline_ns is not None and blocked.deadline_ns <= time.monotonic_ns()
+            if reply is None and due and blocked.on_timeout is not None:
+                reply = self._dispatcher.settle(blocked.on_timeout)
+            self._release(channel, reply)
+        self._after()
+
+    def _wait(self) -> dict[int, int]:
+        """Descriptors that are ready, with their events, or nothing when a deadline has come first."""
+        poll = select.poll()
+        deadlines = [self._world.next_alarm_ns()]
+        from_host = False
+        for channel in self._channels.values():
+            poll.register(channel.request_fd, select.POLLIN)
+            if channel.blocked is not None:
+                deadlines.append(channel.blocked.deadline_ns)
+                if channel.blocked.host_fd is not None:
+                    poll.register(channel.blocked.host_fd, select.POLLIN)
+                    from_host = True
+        if self._process.listener is not None:
+            poll.register(self._process.listener.fd, select.POLLIN)
+        due = [deadline for deadline in deadlines if deadline is not None]
+        # Rounded up: a wait that ends too early would only be repeated.
+        timeout = None if not due else max(0, -(-(min(due) - time.monotonic_ns()) // 1_000_000))
+        with _uncharged(self._process.watch) if from_host else contextlib.nullcontext():
+            return dict(poll.poll(timeout))
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def _admit_thread(self, listener: ThreadListener) -> None:
+        """A clone stands at the kernel's door: it goes on when the handler has granted it, the kernel's own count is
+        within the limit, and the guest has been given the channels that it lacks."""
+        asked = listener.receive()
+        if asked is None:
+            return
+        identifier, tid = asked
+        if not self._newborn or not listener.admits(tid) or not self._open_channels(listener, identifier):
+            listener.refuse(identifier)
+            for thread in self._newborn:
+                self._world.end_thread(thread)
+            self._newborn.clear()
+            return
+        thread = self._newborn.pop(0)
+        self._channels[thread.channel].thread = thread
+        listener.allow(identifier, tid)
+
+    def _open_channels(self, listener: ThreadListener, identifier: int) -> bool:
+        for thread in self._newborn:
+            if thread.channel in self._channels:
+                continue
+            request_read, request_write = os.pipe2(os.O_CLOEXEC)
+            reply_read, reply_write = os.pipe2(os.O_CLOEXEC)
+            self._channels[thread.channel] = Channel(request_read, reply_write)
+            first = FIRST_CHANNEL_FD + 2 * thread.channel
+            given = listener.give_descriptors(identifier, {first: reply_read, first + 1: request_write})
+            os.close(reply_read)
+            os.close(request_write)
+            if not given:
+                self._channels.pop(thread.channel).close()
+                return False
+        return True
+
+
+@contextlib.contextmanager
+def _uncharged(watch: Watch) -> Iterator[None]:
+    """While the guest waits for the caller's input, its wall time stands still."""
+    deadline, since = watch.deadline_ns, time.monotonic_ns()
+    watch.deadline_ns = None
+    try:
+        yield
+    finally:
+        if deadline is not None:
+            watch.deadline_ns = deadline + time.monotonic_ns() - since
+
+
+@contextlib.contextmanager
+def _on_cpu_of(process: GuestProcess) -> Iterator[None]:
+    """The calling thread runs where its guest runs; its own affinity is restored at the end."""
+    if process.cpu is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {process.cpu})
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, before)

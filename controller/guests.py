@@ -1,0 +1,113 @@
+"""Finds the interpreter that runs as guest, and says where its files stand for it.
+
+A guest is a PyPy of Python 3.9 to 3.11: the distribution's, or an unpacked release. It is recognised by its files,
+without running it.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import attrs
+
+from proxybox.controller.errors import SandboxStartError
+
+VERSIONS = ((3, 9), (3, 10), (3, 11))
+VARIABLE = "PROXYBOX_GUEST"
+_LIBPYPY = re.compile(rb"libpypy(3\.\d+)?-c\.so")
+_ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
+
+_INSTALL = "install it (Debian, Ubuntu: apt install pypy3), or name one with --guest PATH or " + VARIABLE
+
+
+@attrs.frozen
+class Guest:
+    """An interpreter.
+
+    executable: on the host. version: of the Python language. library: host folder of the standard library.
+    prefix: host folder of an unpacked release, None for a distribution's, whose paths are no secret.
+    packages: host folders to put on sys.path (a virtual environment's).
+    """
+
+    executable: str
+    version: tuple[int, int]
+    library: str
+    prefix: str | None = None
+    packages: tuple[str, ...] = ()
+
+    @property
+    def visible_prefix(self) -> str | None:
+        """Where a release stands in the box: a path that is not longer than its own (stub_hide.c replaces in place)."""
+        if self.prefix is None:
+            return None
+        return next(path for path in ("/usr/lib/pypy", "/opt/pypy", "/pypy", "/p") if len(path) <= len(self.prefix) or path == "/p")
+
+    def visible(self, path: str) -> str:
+        """The guest's view of a path of the interpreter's."""
+        if self.prefix is not None and self.visible_prefix is not None and path.startswith(self.prefix + "/"):
+            return self.visible_prefix + path[len(self.prefix) :]
+        return path
+
+
+def find_guest(path: str | os.PathLike[str] | None = None) -> Guest:
+    """The interpreter at `path`, else of $PROXYBOX_GUEST, else the first pypy3 on PATH.
+
+    Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
+    """
+    named = os.fspath(path) if path is not None else os.environ.get(VARIABLE)
+    found = named or shutil.which("pypy3") or shutil.which("pypy3", path="/usr/bin:/usr/local/bin")
+    if not found:
+        raise SandboxStartError(f"no pypy3 was found on PATH: {_INSTALL}")
+    if os.path.isdir(found):
+        found = next((str(file) for file in sorted(Path(found, "bin").glob("pypy3*")) if file.is_file()), found)
+    executable = os.path.realpath(found)
+    version = _pypy_version(found, executable)
+    for library, prefix in _libraries(executable, version):
+        if os.path.isfile(f"{library}/os.py"):
+            return Guest(executable, version, library, prefix, _environment_packages(found, version))
+    raise SandboxStartError(
+        f"{found}: this PyPy's standard library (lib/pypy{version[0]}.{version[1]}/os.py) is not beside it: "
+        "name the program inside its unpacked release, not a copy of it"
+    )
+
+
+def _pypy_version(found: str, executable: str) -> tuple[int, int]:
+    """Which Python the executable speaks, from the library that it needs."""
+    try:
+        with open(executable, "rb") as file:
+            head = file.read(1 << 20)
+    except OSError as error:
+        raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {_INSTALL}") from error
+    if not _ELF_X86_64.match(head):
+        raise SandboxStartError(f"{found}: not an x86-64 program of Linux: {_INSTALL}")
+    match = _LIBPYPY.search(head)
+    if match is None:
+        raise SandboxStartError(
+            f"{found}: not a PyPy (it does not need libpypy3.*-c.so); a box needs PyPy 3.9 to 3.11: {_INSTALL}"
+        )
+    spoken = match[1] or re.search(rb"pypy(3\.\d+)", os.fsencode(executable)) and re.search(rb"pypy(3\.\d+)", os.fsencode(executable))[1]  # type: ignore[index]
+    if not spoken:
+        raise SandboxStartError(f"{found}: a PyPy of Python 2; a box needs PyPy 3.9 to 3.11: {_INSTALL}")
+    major, minor = spoken.split(b".")
+    version = (int(major), int(minor))
+    if version not in VERSIONS:
+        raise SandboxStartError(f"{found}: a PyPy of Python {version[0]}.{version[1]}; a box needs 3.9 to 3.11: {_INSTALL}")
+    return version
+
+
+def _libraries(executable: str, version: tuple[int, int]) -> list[tuple[str, str | None]]:
+    """Where the standard library can be: (folder, prefix of a release)."""
+    name = f"pypy{version[0]}.{version[1]}"
+    above = os.path.dirname(os.path.dirname(executable))
+    candidates: list[tuple[str, str | None]] = []
+    if above == "/usr":
+        candidates += [(f"/usr/lib/{name}", None)]
+    return [*candidates, (f"{above}/lib/{name}", above), (os.path.dirname(executable) + f"/../lib/{name}", above)]
+
+
+def _environment_packages(found: str, version: tuple[int, int]) -> tuple[str, ...]:
+    """The packages of the virtual environment that `found` is the interpreter of (PEP 405)."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(found)))
+    folder = f"{root}/lib/pypy{version[0]}.{version[1]}/site-packages"
+    return (folder,) if os.path.isfile(f"{root}/pyvenv.cfg") and os.path.isdir(folder) else ()

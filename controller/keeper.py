@@ -1,0 +1,133 @@
+"""The one lasting thread of a controller: it starts every guest, and it ends those whose time is up.
+
+Starts guests: the kernel ties a parent-death signal to the *thread* that made the child, so a guest that was started
+by a caller's short-lived thread would die with it. Ends guests: a blocking driver sits in read(2) while its guest
+computes, and needs somebody else to look at the clock.
+
+Rule: nothing here waits for a guest, and nothing here holds a reference to a box that has ended.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+#: Seconds between two looks at the running guests: how late a time limit can be.
+TICK = 0.02
+
+
+@attrs.define(slots=True, eq=False)
+class Watch:
+    """The limits of one running guest.
+
+    pid, pidfd: the guest, not yet reaped. deadline_ns: host monotonic end of its wall time, None while it is not
+    charged. cpu_ns: its CPU time limit. expired: why the keeper has killed it.
+    """
+
+    pid: int
+    pidfd: int
+    deadline_ns: int | None = None
+    cpu_ns: int | None = None
+    expired: str = ""
+
+    def cpu_time_ns(self) -> int:
+        """CPU time that the guest has used, in nanoseconds; 0 when it cannot be told."""
+        try:
+            return time.clock_gettime_ns(~self.pid << 3 | 2)  # clock_getcpuclockid(3)
+        except OSError:
+            return 0
+
+    def kill(self) -> None:
+        """Ends the guest at once."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def _check(self) -> None:
+        if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns:
+            self.expired = "wall_time"
+        elif self.cpu_ns is not None and self.cpu_time_ns() >= self.cpu_ns:
+            self.expired = "cpu_time"
+        if self.expired:
+            self.kill()
+
+
+class Keeper:
+    """Use `keeper()`; there is one per process, and a new one after a fork."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._watched: set[Watch] = set()
+        self._thread = threading.Thread(target=self._run, name="proxybox-keeper", daemon=True)
+        self._thread.start()
+
+    def spawn(self, path: str, argv: Sequence[str], env: Mapping[str, str], **options: Any) -> int:
+        """posix_spawn(3) in the lasting thread; the child's pid. Raises OSError."""
+        done = threading.Lock()
+        done.acquire()
+        outcome: list[int | BaseException] = []
+
+        def job() -> None:
+            try:
+                outcome.append(os.posix_spawn(path, argv, env, **options))
+            except BaseException as error:  # noqa: BLE001 - handed to the caller
+                outcome.append(error)
+            done.release()
+
+        self._jobs.put(job)
+        done.acquire()
+        result = outcome[0]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def watch(self, watch: Watch) -> None:
+        """Begins to enforce a guest's limits."""
+        self._watched.add(watch)
+        if len(self._watched) == 1:
+            self._jobs.put(None)
+
+    def release(self, watch: Watch) -> None:
+        """Stops looking at a guest; before it is reaped, so that its pid still is its own."""
+        self._watched.discard(watch)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=TICK if self._watched else None)
+            except queue.Empty:
+                job = None
+            if job is not None:
+                job()
+            for watch in tuple(self._watched):
+                if not watch.expired:
+                    watch._check()  # noqa: SLF001
+
+
+_keeper: Keeper | None = None
+_making = threading.Lock()
+
+
+def keeper() -> Keeper:
+    """The keeper of this process."""
+    global _keeper
+    if _keeper is None:
+        with _making:
+            if _keeper is None:
+                _keeper = Keeper()
+    return _keeper
+
+
+def _forget() -> None:
+    """A forked child has no keeper thread; its parent's guests are not its own."""
+    global _keeper, _making
+    _keeper = None
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

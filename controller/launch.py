@@ -1,0 +1,305 @@
+"""Starts a guest, has it sealed, and checks from outside that it is.
+
+    controller --posix_spawn--> launcher --exec--> pypy3 with the stub: HELLO
+    controller: looks at the process in /proc, answers 0
+    stub: seals itself; the first OS call of `main` comes through the channel
+    controller: looks again (seccomp, no_new_privs, capabilities, uid), and only then answers
+
+What DESIGN calls mandatory is either so, or the start fails with SandboxStartError. Nothing untrusted has run by then.
+"""
+
+import array
+import contextlib
+import functools
+import os
+import signal
+import socket
+import struct
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from proxybox.controller.channel import Channel
+from proxybox.controller.dispatch import stub_table
+from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
+from proxybox.controller.guests import Guest
+from proxybox.controller.keeper import Watch, keeper
+from proxybox.controller.listener import ThreadListener
+from proxybox.controller.protocol import FAILED, HELLO, frame_size
+
+#: wire.h
+_CONFIG = struct.Struct("<IIIIIIIIQ")
+_CONFIG_MAGIC = 0x31584250
+_REAL_TIME, _THREADS = 1, 2
+CONTROL_FD, FIRST_CHANNEL_FD, STUB_FD = 2, 3, 5
+MAX_THREADS = 256
+#: launcher.c
+_FLAG_THREADS, _FLAG_SAME_ADDRESSES, _FLAG_IDLE = 1, 2, 4
+
+#: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.
+NICE = 19
+#: The ids that a box of root's runs under: nobody's and nogroup's (65534 on every distribution that we know).
+NOBODY = 65534
+#: Inherited descriptors are moved above everything that the child uses.
+_ABOVE = 16
+
+_GUEST_FOLDER = Path(__file__).resolve().parent.parent / "guest"
+if not _GUEST_FOLDER.is_dir():  # an uninstalled checkout: controller/ stands at the top of the tree
+    _GUEST_FOLDER = Path(__file__).resolve().parent.parent / "proxybox" / "guest"
+
+_ADVICE = {
+    "seccomp": "this host refuses seccomp filters (seccomp(2), SECCOMP_SET_MODE_FILTER): without one no box can be sealed. "
+    "In a container, use a runtime profile that allows seccomp, as Docker's default does",
+    "clocks": "the clock pages of this kernel's vDSO cannot be covered, so the box's clock would leak: use a policy with real time",
+}
+
+
+@attrs.frozen(kw_only=True)
+class LaunchSpec:
+    """What one guest is started with.
+
+    argv: of the interpreter, with the program's name as the guest shall see it first. env: its variables.
+    pid, uid, gid: what it is told about itself. memory: bytes on top of the interpreter, None for no limit.
+    threads: the most, the main thread included. cpu_seconds: a hard end by the kernel. hide: (host prefix, what the
+    guest sees instead). cpu: pinned to, None for any.
+    """
+
+    guest: Guest
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    pid: int
+    uid: int
+    gid: int
+    memory: int | None
+    threads: int
+    real_time: bool
+    cpu_seconds: int = 0
+    same_addresses: bool = False
+    hide: Sequence[tuple[str, str]] = ()
+    cpu: int | None = None
+
+
+@attrs.define(kw_only=True, eq=False)
+class GuestProcess:
+    """A guest that is sealed and waits for the answer to its first OS call, `first`."""
+
+    pid: int
+    watch: Watch
+    channel: Channel
+    listener: ThreadListener | None
+    first: bytes
+    layers: dict[str, str]
+    cpu: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        """A real signal, by pidfd, so that no other process can be meant."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self.watch.pidfd, number)
+
+    def reap(self) -> tuple[int | None, int | None]:
+        """(exit code, signal) of the ended guest; both None where somebody else has waited for it."""
+        keeper().release(self.watch)
+        try:
+            status = os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED)
+        except ChildProcessError:
+            return None, None
+        if status is None:
+            return None, None
+        return (status.si_status, None) if status.si_code == os.CLD_EXITED else (None, status.si_status)
+
+    def close(self) -> None:
+        """Kills what still runs, reaps it, and closes everything that the controller held for it."""
+        self.watch.kill()
+        with contextlib.suppress(OSError):
+            self.reap()
+        self.channel.close()
+        if self.listener is not None:
+            os.close(self.listener.fd)
+        os.close(self.watch.pidfd)
+
+
+@functools.cache
+def guest_program(name: str) -> str:
+    """The compiled launcher or stub. Raises SandboxStartError when it was never compiled."""
+    path = _GUEST_FOLDER / name
+    if not path.is_file():
+        raise SandboxStartError(
+            f"{path} is missing: the guest's C programs have not been compiled. Run `python -m proxybox.guest.build` "
+            "(it needs gcc or clang and the C library's headers: apt install gcc libc6-dev)"
+        )
+    return str(path)
+
+
+@functools.cache
+def _rows() -> bytes:
+    import proxybox.controller.oscalls  # noqa: F401 - fills the table
+
+    return stub_table()
+
+
+def _config(spec: LaunchSpec) -> bytes:
+    rows = _rows()
+    hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
+    flags = (_REAL_TIME if spec.real_time else 0) | (_THREADS if spec.threads > 1 else 0)
+    channels = min(max(spec.threads, 1), MAX_THREADS + 1)
+    head = _CONFIG.pack(
+        _CONFIG_MAGIC, channels, flags, len(rows) // 52, len(hide), spec.pid, spec.uid, spec.gid, spec.memory or 0
+    )
+    return head + rows + hide
+
+
+def _launcher_argv(spec: LaunchSpec) -> list[str]:
+    as_root = os.geteuid() == 0
+    flags = (_FLAG_THREADS if spec.threads > 1 else 0) | (_FLAG_SAME_ADDRESSES if spec.same_addresses else 0)
+    owner = str(NOBODY) if as_root else "-1"
+    cpu = "-1" if spec.cpu is None else str(spec.cpu)
+    numbers = [str(os.getpid()), owner, owner, str(NICE), cpu, str(spec.cpu_seconds), str(flags)]
+    return ["launcher", *numbers, spec.guest.executable, *spec.argv]
+
+
+def launch(spec: LaunchSpec, deadline_ns: int | None) -> GuestProcess:
+    """Starts and seals a guest. deadline_ns: host monotonic time at which the keeper ends it.
+
+    Raises SandboxStartError with the step that failed.
+    """
+    with contextlib.ExitStack() as inherited:
+
+        def above(fd: int) -> int:
+            import fcntl
+
+            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+            os.close(fd)
+            return moved
+
+        def child(fd: int) -> int:
+            fd = above(fd)
+            inherited.callback(os.close, fd)
+            return fd
+
+        launcher = guest_program("_launcher")
+        stub = child(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC))
+        request_read, request_write = os.pipe2(os.O_CLOEXEC)
+        reply_read, reply_write = os.pipe2(os.O_CLOEXEC)
+        channel = Channel(request_read, reply_write)
+        ours, theirs = socket.socketpair()
+        control = child(theirs.detach())
+        request_write, reply_read = child(request_write), child(reply_read)
+        with contextlib.ExitStack() as undo:
+            undo.callback(channel.close)
+            undo.callback(ours.close)
+            os.write(reply_write, _config(spec))
+            moves = [(control, CONTROL_FD), (reply_read, FIRST_CHANNEL_FD), (request_write, FIRST_CHANNEL_FD + 1), (stub, STUB_FD)]
+            try:
+                pid = keeper().spawn(
+                    launcher, _launcher_argv(spec), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
+                    file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
+                )  # fmt: skip
+            except OSError as error:
+                raise SandboxStartError(f"{launcher}: {error.strerror}") from error
+            pidfd = os.pidfd_open(pid)
+            inherited.close()
+            watch = Watch(pid, pidfd, deadline_ns)
+            process = GuestProcess(pid=pid, watch=watch, channel=channel, listener=None, first=b"", layers={}, cpu=spec.cpu)
+            undo.pop_all()
+            with contextlib.ExitStack() as failed:
+                failed.callback(process.close)
+                with ours:
+                    keeper().watch(watch)
+                    _receive_listener(process, ours, spec)
+                    _greet(process, ours, spec)
+                failed.pop_all()
+            return process
+
+
+def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
+    if spec.threads <= 1:
+        return
+    fds = array.array("i")
+    text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize))
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: fds.itemsize])
+    if fds:
+        process.listener = ThreadListener(fds[0], process.pid, spec.threads)
+    elif text != b"n":
+        raise _start_error(process, control, text)
+    process.layers["thread count"] = "by the kernel" if fds else "no listener: the box has no threads"
+
+
+def _greet(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
+    """HELLO, the look from outside, the seal, and the first OS call."""
+    if _frame(process, control) != HELLO:
+        raise _start_error(process, control)
+    _inspect_descriptors(process, spec)
+    process.channel.send(0)
+    if _frame(process, control) in (HELLO, FAILED):
+        raise _start_error(process, control)
+    _inspect_seal(process)
+
+
+def _frame(process: GuestProcess, control: socket.socket) -> int:
+    """Receives one request and keeps it in `process.first`; its number. Raises SandboxStartError at an early end."""
+    frame: bytes | None = None
+    try:
+        while frame is None:
+            frame = process.channel.receive()
+    except GuestMisbehaved as error:
+        raise _start_error(process, control) from error
+    if not frame:
+        raise _start_error(process, control)
+    process.first = frame
+    frame_size(frame)
+    return int.from_bytes(frame[4:8], "little")
+
+
+def _start_error(process: GuestProcess, control: socket.socket, text: bytes = b"") -> SandboxStartError:
+    """What the launcher, the loader or the stub said, with advice."""
+    process.watch.kill()
+    control.settimeout(1)
+    with contextlib.suppress(OSError):
+        while data := control.recv(4096):
+            text += data
+    said = text.decode("utf-8", "backslashreplace").strip()
+    if process.watch.expired:
+        return SandboxStartError("the interpreter did not start within the wall time of the policy")
+    reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")
+    if said.startswith(("GLIBC", "symbol lookup")) or "error while loading" in said:
+        reason = f"the interpreter cannot be loaded: {said}"
+    return SandboxStartError(f"the box could not be started: {reason}")
+
+
+# --- the look from outside --------------------------------------------------------------------------------------------
+
+
+def _inspect_descriptors(process: GuestProcess, spec: LaunchSpec) -> None:
+    """Before the seal: the guest holds the two ends of its channel, the control socket is closed, and nothing else."""
+    try:
+        held = sorted(map(int, os.listdir(f"/proc/{process.pid}/fd")))
+    except OSError as error:
+        raise SandboxStartError(f"the guest cannot be inspected: /proc/{process.pid}/fd: {error.strerror}") from error
+    if held != [FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1]:
+        raise SandboxStartError(f"the guest holds descriptors that are not its own: {held}")
+
+
+_SEALED = {"Seccomp": "2", "NoNewPrivs": "1", "CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapAmb": "0"}
+
+
+def _inspect_seal(process: GuestProcess) -> None:
+    """After the seal, before the first OS call is answered: what the kernel says of the process."""
+    try:
+        with open(f"/proc/{process.pid}/status", encoding="ascii", errors="replace") as file:
+            status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+    except OSError as error:
+        raise SandboxStartError(f"the guest cannot be inspected: {error.strerror}") from error
+    for key, wanted in _SEALED.items():
+        if key in status and (status[key].strip().lstrip("0") or "0") != wanted:
+            raise SandboxStartError(f"the guest is not sealed: {key} is {status[key].strip()}, not {wanted}")
+    if "Seccomp" not in status:
+        raise SandboxStartError("this kernel does not tell whether a process is sealed (no Seccomp in /proc/PID/status)")
+    if os.geteuid() == 0 and set(status["Uid"].split()) != {str(NOBODY)}:
+        raise SandboxStartError(f"the guest kept a user id of the controller's: {status['Uid']}")
+    process.layers["seal"] = "seccomp filter, no new privileges, no capabilities"
+
+

@@ -1,0 +1,80 @@
+/* The parts of the stub and what they give each other. No code here may make a system call except through
+ * `kernel_call`, and none but read, write and the rows of the filter after the seal; no libc function that may. */
+#ifndef PROXYBOX_STUB_H
+#define PROXYBOX_STUB_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+
+#include "wire.h"
+
+#define ERROR(number) (-(long)(number))
+
+static inline long kernel_call(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+#define KERNEL(number, ...) KERNEL_(number, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define KERNEL_(number, a, b, c, d, e, f, ...) \
+    kernel_call(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+extern struct config config;
+
+/* stub_wire.c: one OS call, one round trip, on the calling thread's channel. */
+extern __thread int channel_index;
+void wire_learn(const struct call_roles *row);
+long round_trip(long number, const uint64_t args[6]);
+#define ASK(number, ...) ASK_(number, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define ASK_(number, a, b, c, d, e, f, ...)                                                                       \
+    round_trip(number, (const uint64_t[6]){(uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), \
+                                           (uint64_t)(f)})
+bool wire_read_exactly(int fd, void *buffer, size_t size);
+
+/* stub_guard.c: memory that may not be there. */
+bool guarded_copy(void *to, const void *from, size_t size);
+long guarded_length(const char *text, size_t max); /* -1: unreadable; max: no end within max bytes */
+bool guarded_range(const void *from, size_t size);
+bool guard_repair(ucontext_t *context);
+
+/* stub_trap.c: SIGSYS, and what is more than a round trip. */
+void on_sigsys(int number, siginfo_t *info, void *context);
+
+/* stub_memory.c: file mappings as filled anonymous memory. */
+long emulate_mmap(const uint64_t args[6]);
+long emulate_munmap(const uint64_t args[6]);
+long emulate_mremap(const uint64_t args[6]);
+long emulate_msync(const uint64_t args[6]);
+void write_back_all(void);
+
+/* stub_signals.c: the guest's own signal handlers. */
+void signals_install(void);
+long emulate_sigaction(const uint64_t args[6]);
+long emulate_sigprocmask(const uint64_t args[6], ucontext_t *context);
+
+/* stub_threads.c */
+long emulate_clone(const uint64_t args[6], const ucontext_t *context);
+long emulate_futex(const uint64_t args[6]);
+
+/* stub_clock.c: no clock but the box's. */
+bool clocks_cover(void);
+bool clock_instruction(ucontext_t *context);
+
+/* stub_hide.c: launch strings, host paths and ids leave the guest's memory. */
+void hide_launch(char **environment);
+void hide_paths(char *pairs, size_t size);
+
+/* stub_seal.c */
+long seal_filter(void);
+
+#endif

@@ -1,0 +1,133 @@
+/* No clock but the box's: the vDSO's entry points become system calls, its data pages go, and rdtsc faults.
+ *
+ * What is left to a guest whose time is not real: counting in a loop, and RDPID. docs/limitations say so.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "stub.h"
+
+static const struct {
+    const char *name;
+    int number;
+} entry_points[] = {
+    {"clock_gettime", SYS_clock_gettime}, {"gettimeofday", SYS_gettimeofday}, {"time", SYS_time},
+    {"clock_getres", SYS_clock_getres},   {"getcpu", SYS_getcpu},             {"getrandom", SYS_getrandom},
+};
+
+struct code {
+    uint8_t move, number[4], syscall[2], ret;
+};
+
+static int number_of(const char *name)
+{
+    static const char prefix[] = "__vdso_"; /* each function has a second name without it */
+    if (!strncmp(name, prefix, sizeof prefix - 1))
+        name += sizeof prefix - 1;
+    for (size_t i = 0; i < sizeof entry_points / sizeof *entry_points; i++)
+        if (!strcmp(name, entry_points[i].name))
+            return entry_points[i].number;
+    return 0xfff; /* an entry point that came after this was written: unknown to the controller, so ENOSYS */
+}
+
+/* `mov $number, %eax; syscall; ret` over every function that the vDSO exports. */
+static bool patch_entry_points(char *image)
+{
+    const Elf64_Ehdr *header = (const Elf64_Ehdr *)image;
+    const Elf64_Phdr *segment = (const Elf64_Phdr *)(image + header->e_phoff);
+    const Elf64_Sym *symbols = NULL;
+    const char *names = NULL;
+    uint64_t size = 0, count = 0;
+    for (int i = 0; i < header->e_phnum; i++) {
+        if (segment[i].p_type == PT_LOAD)
+            size = segment[i].p_vaddr + segment[i].p_memsz;
+        if (segment[i].p_type != PT_DYNAMIC)
+            continue;
+        for (const Elf64_Dyn *entry = (const Elf64_Dyn *)(image + segment[i].p_vaddr); entry->d_tag != DT_NULL; entry++) {
+            if (entry->d_tag == DT_SYMTAB)
+                symbols = (const Elf64_Sym *)(image + entry->d_un.d_ptr);
+            if (entry->d_tag == DT_STRTAB)
+                names = image + entry->d_un.d_ptr;
+        }
+    }
+    if (!symbols || !names || (const char *)symbols > names)
+        return false;
+    count = (uint64_t)(names - (const char *)symbols) / sizeof *symbols; /* the string table follows the symbols */
+    size = (size + 4095) & ~4095ul;
+    if (KERNEL(SYS_mprotect, image, size, PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
+        return false;
+    for (uint64_t i = 0; i < count; i++) {
+        if (ELF64_ST_TYPE(symbols[i].st_info) != STT_FUNC || !symbols[i].st_value)
+            continue;
+        int number = number_of(names + symbols[i].st_name);
+        struct code code = {0xb8, {(uint8_t)number, (uint8_t)(number >> 8), 0, 0}, {0x0f, 0x05}, 0xc3};
+        memcpy(image + symbols[i].st_value, &code, sizeof code);
+    }
+    return KERNEL(SYS_mprotect, image, size, PROT_READ | PROT_EXEC) == 0;
+}
+
+/* The pages that the kernel keeps the time in, by their names in /proc/self/maps. */
+static bool unmap_clock_pages(void)
+{
+    static char text[256 * 1024];
+    long fd = KERNEL(SYS_open, "/proc/self/maps", 0), size = 0, got;
+    if (fd < 0)
+        return false;
+    while (size < (long)sizeof text - 1 && (got = KERNEL(SYS_read, fd, text + size, sizeof text - 1 - (size_t)size)) > 0)
+        size += got;
+    KERNEL(SYS_close, fd);
+    text[size] = 0;
+    bool done = true;
+    for (char *line = text, *next; *line; line = next) {
+        char *end = strchr(line, '\n');
+        next = end ? end + 1 : line + strlen(line);
+        if (end)
+            *end = 0;
+        if (!strstr(line, "[vvar"))
+            continue;
+        uint64_t bound[2] = {0, 0};
+        char *at = line;
+        for (int i = 0; i < 2; i++, at++)
+            for (; *at && *at != '-' && *at != ' '; at++)
+                bound[i] = bound[i] << 4 | (uint64_t)(*at <= '9' ? *at - '0' : *at - 'a' + 10);
+        done &= KERNEL(SYS_munmap, bound[0], bound[1] - bound[0]) == 0;
+    }
+    memset(text, 0, sizeof text);
+    return done;
+}
+
+bool clocks_cover(void)
+{
+    char *image = (char *)getauxval(AT_SYSINFO_EHDR);
+    bool covered = !image || (patch_entry_points(image) && unmap_clock_pages());
+    if (!(config.flags & CONFIG_REAL_TIME))
+        covered &= KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV) == 0;
+    return covered;
+}
+
+/* rdtsc and rdtscp fault where time is not real: the box's monotonic nanoseconds stand in for the counter. */
+bool clock_instruction(ucontext_t *context)
+{
+    static const uint8_t rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 0x01, 0xf9};
+    greg_t *gregs = context->uc_mcontext.gregs;
+    uint8_t code[3] = {0};
+    if ((config.flags & CONFIG_REAL_TIME) || !guarded_copy(code, (const void *)gregs[REG_RIP], sizeof code))
+        return false;
+    bool with_cpu = !memcmp(code, rdtscp, sizeof rdtscp);
+    if (!with_cpu && memcmp(code, rdtsc, sizeof rdtsc))
+        return false;
+    struct timespec now = {0, 0};
+    ASK(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    uint64_t ticks = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    gregs[REG_RAX] = (greg_t)(ticks & 0xffffffff);
+    gregs[REG_RDX] = (greg_t)(ticks >> 32);
+    if (with_cpu)
+        gregs[REG_RCX] = 0;
+    gregs[REG_RIP] += with_cpu ? 3 : 2;
+    return true;
+}

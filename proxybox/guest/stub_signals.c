@@ -1,0 +1,108 @@
+/* The guest's own signal handlers.
+ *
+ * After the seal rt_sigaction and rt_sigprocmask trap. So one native handler stands for every signal from the start;
+ * it looks the guest's disposition up here. Masks are changed in the saved context, so that sigreturn makes them
+ * real. Default actions are the controller's to carry out: it decides before it sends a signal.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "stub.h"
+
+enum { LAST_SIGNAL = 64, SIGNAL_CANCEL = 32, SIGNAL_SETXID = 33 };
+
+struct kernel_sigaction {
+    void *handler;
+    uint64_t flags;
+    void *restorer;
+    uint64_t mask;
+};
+
+static struct kernel_sigaction actions[LAST_SIGNAL + 1];
+
+#define BIT(signal) (1ul << ((signal)-1))
+/* Blocked, these would turn a trapped call or a guarded copy into the end of the process. */
+static const uint64_t never_blocked = BIT(SIGSYS) | BIT(SIGSEGV) | BIT(SIGKILL) | BIT(SIGSTOP);
+
+static bool is_fault(int signal, const siginfo_t *info)
+{
+    return info->si_code > 0 && (signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE || signal == SIGILL || signal == SIGTRAP);
+}
+
+/* The faulting instruction runs again with its signal blocked, and the kernel ends the process by that signal. */
+static void die_of(int signal, ucontext_t *context)
+{
+    *(uint64_t *)&context->uc_sigmask |= BIT(signal);
+}
+
+static void deliver(int signal, siginfo_t *info, void *context)
+{
+    struct kernel_sigaction action = actions[signal];
+    if (action.handler == (void *)SIG_DFL || action.handler == (void *)SIG_IGN) {
+        if (is_fault(signal, info))
+            die_of(signal, context);
+        return;
+    }
+    if (action.flags & SA_RESETHAND)
+        actions[signal].handler = (void *)SIG_DFL;
+    if (!is_fault(signal, info)) {
+        info->si_pid = (pid_t)config.pid;
+        info->si_uid = config.uid;
+    }
+    ((void (*)(int, siginfo_t *, void *))action.handler)(signal, info, context);
+}
+
+static void on_segv(int signal, siginfo_t *info, void *context)
+{
+    if (guard_repair(context) || clock_instruction(context))
+        return;
+    deliver(signal, info, context);
+}
+
+void signals_install(void)
+{
+    struct sigaction native = {.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART};
+    sigfillset(&native.sa_mask);
+    sigdelset(&native.sa_mask, SIGSYS);
+    sigdelset(&native.sa_mask, SIGSEGV);
+    for (int signal = 1; signal <= LAST_SIGNAL; signal++) {
+        if (signal == SIGKILL || signal == SIGSTOP || signal == SIGNAL_CANCEL || signal == SIGNAL_SETXID)
+            continue;
+        native.sa_sigaction = signal == SIGSYS ? on_sigsys : signal == SIGSEGV ? on_segv : deliver;
+        sigaction(signal, &native, NULL);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+long emulate_sigaction(const uint64_t args[6])
+{
+    struct kernel_sigaction action;
+    uint32_t signal = (uint32_t)args[0];
+    bool sets = args[1] != 0;
+    if (sets && !guarded_copy(&action, (const void *)args[1], sizeof action))
+        return ERROR(EFAULT);
+    long result = round_trip(SYS_rt_sigaction, args);
+    if (result == 0 && sets && signal >= 1 && signal <= LAST_SIGNAL)
+        actions[signal] = action;
+    return result;
+}
+
+long emulate_sigprocmask(const uint64_t args[6], ucontext_t *context)
+{
+    uint64_t set = 0, *mask = (uint64_t *)&context->uc_sigmask;
+    if (args[1] && !guarded_copy(&set, (const void *)args[1], sizeof set))
+        return ERROR(EFAULT);
+    long result = round_trip(SYS_rt_sigprocmask, args);
+    if (result == 0 && args[1]) {
+        if ((int)args[0] == SIG_BLOCK)
+            *mask |= set;
+        else if ((int)args[0] == SIG_UNBLOCK)
+            *mask &= ~set;
+        else
+            *mask = set;
+        *mask &= ~never_blocked;
+    }
+    return result;
+}

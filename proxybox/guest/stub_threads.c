@@ -1,0 +1,88 @@
+/* Threads: one channel each, given by the controller; and the futex waits that are not native. */
+#include <errno.h>
+#include <linux/futex.h>
+#include <stddef.h>
+#include <string.h>
+#include <sched.h>
+
+#include "stub.h"
+
+/* The kernel's view of ucontext (glibc's is longer), as rt_sigreturn reads it from the stack. */
+enum { KERNEL_UCONTEXT = 304, RED_ZONE = 128 };
+
+/* Below the new thread's stack pointer: what it needs before its first instruction. */
+struct birth {
+    uint64_t tid_address, tid;
+    ucontext_t context;
+};
+
+/* The child finds itself at `birth->context`, stores its thread id and returns, as from a signal, to where its
+ * parent had called clone, with its own stack pointer and 0 as the result. */
+static long clone_into(const uint64_t args[6], struct birth *birth)
+{
+    long result;
+    register uint64_t r10 __asm__("r10") = args[3];
+    register uint64_t r8 __asm__("r8") = args[4];
+    register uint64_t r9 __asm__("r9") = ROUTE;
+    __asm__ volatile("syscall\n"
+                     "test %%rax, %%rax\n"
+                     "jnz 1f\n"
+                     "mov -16(%%rsp), %%rdx\n"
+                     "mov -8(%%rsp), %%ecx\n"
+                     "mov %%ecx, (%%rdx)\n"
+                     "mov %[sigreturn], %%eax\n"
+                     "syscall\n"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(result)
+                     : "a"((long)SYS_clone), "D"(args[0]), "S"(&birth->context), "d"(args[2]), "r"(r10), "r"(r8),
+                       "r"(r9), [sigreturn] "i"(SYS_rt_sigreturn)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+/* The controller answers `thread id << 16 | channel`. */
+long emulate_clone(const uint64_t args[6], const ucontext_t *context)
+{
+    long granted = round_trip(SYS_clone, args);
+    if (granted < 0)
+        return granted;
+    if (args[0] != THREAD_FLAGS)
+        return ERROR(EPERM);
+    struct birth birth = {.tid_address = args[2], .tid = (uint64_t)granted >> 16};
+    memcpy(&birth.context, context, KERNEL_UCONTEXT);
+    birth.context.uc_mcontext.gregs[REG_RSP] = (greg_t)args[1];
+    birth.context.uc_mcontext.gregs[REG_RAX] = 0;
+    birth.context.uc_mcontext.fpregs = NULL;
+    birth.context.uc_stack = (stack_t){.ss_flags = SS_DISABLE};
+    struct birth *place = (struct birth *)((args[1] - RED_ZONE - sizeof birth) & ~15ul);
+    int child_channel = granted & 0xffff;
+    uint64_t thread_pointer;
+    __asm__("mov %%fs:0, %0" : "=r"(thread_pointer));
+    if (!guarded_copy(place, &birth, sizeof birth) ||
+        !guarded_copy((char *)&channel_index - thread_pointer + args[4], &child_channel, sizeof child_channel))
+        return ERROR(EFAULT);
+    long result = clone_into(args, place);
+    return result < 0 ? result : granted >> 16;
+}
+
+/* Timed and shared waits. The controller answers after a slice of the box's time; between slices the word is looked
+ * at here, since only this process can wake a private futex. */
+long emulate_futex(const uint64_t args[6])
+{
+    int operation = (int)args[1] & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
+    if (operation == FUTEX_WAKE)
+        return 0; /* shared: whoever waits looks again by itself */
+    if (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET)
+        return round_trip(SYS_futex, args);
+    for (bool first = true;; first = false) {
+        uint32_t word;
+        if (!guarded_copy(&word, (const void *)args[0], sizeof word))
+            return ERROR(EFAULT);
+        if (word != (uint32_t)args[2])
+            return first ? ERROR(EAGAIN) : 0;
+        long result = round_trip(SYS_futex, args);
+        if (result)
+            return result;
+    }
+}

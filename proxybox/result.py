@@ -1,0 +1,215 @@
+"""How a program in a box has ended: status, output, changed files, refusals, usage.
+
+Rule: `status` from limits, signals and refusals, `exit_code`, `signal`, `usage` and `denials` are the controller's own
+knowledge. `error`, and with it the difference between `error` and `syntax_error`, is read from what the guest printed:
+a claim of untrusted code.
+"""
+
+import enum
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from proxybox import errors
+from proxybox.controller.audit import Denial as Denial
+from proxybox.controller.vfs.overlay import Change as Change
+
+
+class Status(enum.StrEnum):
+    """One word for how a run ended."""
+
+    OK = "ok"
+    SYNTAX_ERROR = "syntax_error"
+    ERROR = "error"
+    CRASHED = "crashed"
+    TIME_LIMIT = "time_limit"
+    MEMORY_LIMIT = "memory_limit"
+    OUTPUT_LIMIT = "output_limit"
+    DISK_LIMIT = "disk_limit"
+    DENIED = "denied"
+    MISBEHAVED = "misbehaved"
+    CANCELLED = "cancelled"
+    INTERNAL_ERROR = "internal_error"
+    OVERLOADED = "overloaded"
+
+
+_EXCEPTIONS: dict[Status, type[errors.ExecutionError]] = {
+    Status.TIME_LIMIT: errors.TimeLimitExceeded,
+    Status.MEMORY_LIMIT: errors.MemoryLimitExceeded,
+    Status.OUTPUT_LIMIT: errors.OutputLimitExceeded,
+    Status.DISK_LIMIT: errors.DiskLimitExceeded,
+    Status.DENIED: errors.CallDenied,
+}
+
+
+@attrs.frozen
+class GuestError:
+    """The uncaught exception that the program ended with, as it printed it. Untrusted text."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+@attrs.frozen(kw_only=True)
+class Usage:
+    """What a run has cost. Times in seconds of the host's clock, sizes in bytes.
+
+    start: until the first OS call of the sealed guest. wall: the whole run. cpu: of the guest. calls: OS calls.
+    memory: the guest's resident memory at its end, None where it could not be seen. output: bytes printed.
+    """
+
+    start: float = 0.0
+    wall: float = 0.0
+    cpu: float = 0.0
+    calls: int = 0
+    memory: int | None = None
+    output: int = 0
+
+
+class Files(Mapping[str, bytes]):
+    """The files that a run has added or changed, by their path below /box (elsewhere: the whole path).
+
+    `changes` lists everything, deletions, folders and links too, with kind and diff.
+    """
+
+    def __init__(self, changes: tuple[Change, ...] = ()) -> None:
+        self.changes = changes
+        self._content = {
+            change.name: change.content for change in changes if change.content is not None and change.kind != "deleted"
+        }
+
+    def __getitem__(self, path: str) -> bytes:
+        return self._content[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return f"<Files: {', '.join(f'{change.kind} {change.name}' for change in self.changes) or 'nothing changed'}>"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """How a program has ended, and all that it left.
+
+    exit_code: its exit status, None when it was killed. signal: what killed it. why: for a box that its controller
+    ended. output: (stream, text) in the order of writing. truncated: whether output was cut. value: of a session's
+    expression; None for a program. denials: refused calls with reasons, each once, with counts. layers: the
+    defences that stood around this box, by name.
+    """
+
+    status: Status
+    exit_code: int | None = None
+    signal: int | None = None
+    why: str = ""
+    stdout_bytes: bytes = b""
+    stderr_bytes: bytes = b""
+    output: tuple[tuple[str, str], ...] = ()
+    value: Any = None
+    error: GuestError | None = None
+    usage: Usage = Usage()
+    truncated: bool = False
+    files: Files = attrs.field(factory=Files)
+    denials: Mapping[Denial, int] = attrs.field(factory=dict)
+    unknown_calls: Mapping[int, int] = attrs.field(factory=dict)
+    layers: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def stdout(self) -> str:
+        """Standard output as text; bytes that are not UTF-8 as backslash escapes."""
+        return _text(self.stdout_bytes)
+
+    @property
+    def stderr(self) -> str:
+        """Standard error as text; bytes that are not UTF-8 as backslash escapes."""
+        return _text(self.stderr_bytes)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program ended by itself with exit status 0."""
+        return self.status is Status.OK
+
+    def check(self) -> "Result":
+        """This result when it is ok; raises the ExecutionError of its status otherwise."""
+        if not self.ok:
+            raise _EXCEPTIONS.get(self.status, errors.ExecutionError)(self)
+        return self
+
+    def summary(self) -> str:
+        """One line for people."""
+        parts = [self.status.value.replace("_", " ")]
+        if self.why:
+            parts.append(f"({self.why})")
+        elif self.signal is not None:
+            parts.append(f"(signal {self.signal})")
+        elif self.error is not None:
+            parts.append(f"({self.error.type}: {self.error.message})" if self.error.message else f"({self.error.type})")
+        elif self.exit_code:
+            parts.append(f"(exit status {self.exit_code})")
+        return " ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON has it; file contents as text where they are UTF-8, else as a size."""
+        return {
+            "status": self.status.value,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "why": self.why,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "truncated": self.truncated,
+            "error": None if self.error is None else attrs.asdict(self.error),
+            "usage": attrs.asdict(self.usage),
+            "files": [_change_to_dict(change) for change in self.files.changes],
+            "denials": [{**attrs.asdict(denial), "count": count} for denial, count in self.denials.items()],
+            "unknown_calls": {str(number): count for number, count in self.unknown_calls.items()},
+            "layers": dict(self.layers),
+        }
+
+
+def _change_to_dict(change: Change) -> dict[str, Any]:
+    item: dict[str, Any] = {"path": change.name, "kind": change.kind, "type": change.type, "mode": change.mode}
+    if change.content is not None:
+        item["size"] = len(change.content)
+        try:
+            item["text"] = change.content.decode()
+        except UnicodeDecodeError:
+            item["text"] = None
+    return item
+
+
+_HEADER = "Traceback (most recent call last):\n"
+_LAST_LINE = re.compile(r"^([A-Za-z_][\w.]*)(?:: (.*))?$", re.DOTALL)
+#: An uncaught exception is looked for in so many characters at the end of standard error.
+_TAIL = 64 * 1024
+
+
+def read_error(stderr: str) -> tuple[GuestError | None, bool]:
+    """The exception that a program printed last, and whether it is a syntax error of the program itself.
+
+    Python prints a traceback under its header; for a program that does not compile it begins with the file instead.
+    """
+    tail = stderr[-_TAIL:]
+    start = tail.rfind(_HEADER)
+    syntax = -1 if start >= 0 else tail.find('  File "')
+    if start < 0 and syntax < 0:
+        return None, False
+    text = tail[start if start >= 0 else syntax :]
+    lines = text.rstrip("\n").split("\n")
+    for index, line in enumerate(lines[1:], 1):
+        match = _LAST_LINE.match(line)
+        if match and not line.startswith(" "):
+            message = "\n".join([match[2] or "", *lines[index + 1 :]]).rstrip()
+            error = GuestError(match[1], message, text)
+            return error, start < 0 and match[1] in ("SyntaxError", "IndentationError", "TabError")
+    return None, False
