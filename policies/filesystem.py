@@ -130,7 +130,11 @@ class Mount:
 
 def parse_mount(text: str) -> Mount:
     """The mount written as "SRC:DST[:MODE]", as after --mount. PolicyError says what is wrong."""
-    return Mount(**split_mount(text))  # type: ignore[arg-type]
+    try:
+        fields = split_mount(text)
+    except PolicyError as error:
+        raise error.under("mount") from None
+    return build(Mount, fields)
 
 
 def _to_mounts(value: Iterable[Mount | Mapping[str, Any] | str]) -> tuple[Mount, ...]:
@@ -143,7 +147,7 @@ def _to_mounts(value: Iterable[Mount | Mapping[str, Any] | str]) -> tuple[Mount,
             mounts.append(build(Mount, item))
         except PolicyError as error:
             problems += error.under(f"[{index}]").problems
-    problems += _conflicts(mounts)
+    problems = problems or _conflicts(mounts)
     if problems:
         raise PolicyError(*problems)
     return tuple(mounts)

@@ -56,15 +56,17 @@ Layer = tuple[str, Mapping[str, Any]]
 
 
 def _layers_of_file(path: str, chain: tuple[str, ...]) -> list[Layer]:
-    real = os.path.realpath(path)
-    if real in chain or len(chain) >= _CHAIN_MAX:
-        raise PolicyError(Problem(key="extends", message="extends itself", file=path))
     try:
+        real = os.path.realpath(path)
+        if real in chain or len(chain) >= _CHAIN_MAX:
+            raise PolicyError(Problem(key="extends", message="extends itself", file=path))
         with open(path, "rb") as stream:
             raw = stream.read(_FILE_MAX + 1)
         if len(raw) > _FILE_MAX:
             raise PolicyError(Problem(key="", message="larger than 1 MiB", file=path))
         text = raw.decode()
+    except PolicyError:
+        raise
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
         raise PolicyError(Problem(key="", message=message, file=path)) from None
@@ -223,8 +225,7 @@ def _field_hook(
 
     def check(value: Any, _type: Any) -> Any:
         if cls is Filesystem and field.name == "mounts" and isinstance(value, list | tuple):
-            items = [split_mount(item) if isinstance(item, str) else item for item in value]
-            value = converter.structure(items, list[Mount])
+            value = converter.structure(list(value), list[Mount])
         try:
             return check_field(field, value)
         except PolicyError as error:

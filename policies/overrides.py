@@ -146,7 +146,8 @@ def _put(fields: dict[str, Any], setting: str) -> None:
     first, _, rest = key.partition(".")
     if first not in SECTIONS and first not in {field.name for field in attrs.fields(Policy)}:
         names = [*SECTIONS, *(field.name for field in attrs.fields(Policy))]
-        raise PolicyError(attrs.evolve(_unknown(unknown_key(first, set(names))), key=key))
+        problem = unknown_key(first, set(names))
+        raise PolicyError(attrs.evolve(problem if rest else _unknown(problem), key=key))
     path = [first, *rest.split(".", 1)] if rest else [first]
     if len(path) == 3 and path[:2] != ["environment", "variables"]:
         raise PolicyError(Problem(key=key, message="there is no such key"))

@@ -100,16 +100,15 @@ def split_mount(text: str) -> dict[str, str]:
     Raises PolicyError when the text has another form.
     """
     if not isinstance(text, str):
-        raise refusal('want "SRC:DST[:MODE]"', text, key="mount")
+        raise refusal('want "SRC:DST[:MODE]"', text)
     parts = [part.replace("\0", ":") for part in text.replace("\\:", "\0").split(":")]
     form = 'want "SRC:DST[:MODE]", a path on the host, a path in the box and a mode'
     if "\0" in text or len(parts) not in (2, 3) or not all(parts):
-        raise refusal(form, text, key="mount")
+        raise refusal(form, text)
     if len(parts) == 3 and parts[2] not in MODES:
         raise refusal(
             f"{form}; {shown(parts[2])} is no mode",
             text,
-            key="mount",
             meant=nearest(parts[2], MODES),
             allowed=", ".join(MODES),
         )

@@ -1,0 +1,264 @@
+"""Policies from files: what they may say, how they extend one another, how faults are told."""
+
+import os
+
+import pytest
+
+from proxybox.policies import (
+    PRESETS,
+    Limits,
+    Mount,
+    Policy,
+    PolicyError,
+    Time,
+    as_policy,
+    from_dict,
+    from_toml,
+    load_policy,
+    preset,
+)
+
+PRESET_FOLDER = os.path.join(os.path.dirname(__file__), "../../policies/presets")
+
+
+def problems_of(build):
+    with pytest.raises(PolicyError) as caught:
+        build()
+    return {problem.key: problem for problem in caught.value.problems}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write_
+
+
+# --- presets --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_and_its_file_are_equal(name):
+    assert load_policy(os.path.join(PRESET_FOLDER, f"{name}.toml")) == preset(name)
+
+
+def test_each_file_is_a_preset():
+    names = {name.removesuffix(".toml") for name in os.listdir(PRESET_FOLDER)}
+    assert names == set(PRESETS)
+
+
+def test_presets_are_kept_and_default_is_the_default():
+    assert preset("strict") is preset("strict")
+    assert preset("default") == Policy()
+
+
+def test_strict_is_nowhere_wider_than_default():
+    import attrs
+
+    strict, default = preset("strict").limits, preset("default").limits
+    for field in attrs.fields(Limits):
+        assert getattr(strict, field.name) < getattr(default, field.name), field.name
+
+
+def test_an_unknown_preset_is_explained():
+    with pytest.raises(PolicyError, match=r"did you mean strict.*classroom"):
+        preset("stirct")
+
+
+def test_what_a_policy_can_be_given_as(write):
+    path = write("mine.toml", "randomness = 1\n")
+    seeded = Policy(randomness=1)
+    assert as_policy(None) == as_policy("default") == Policy()
+    assert as_policy(seeded) is seeded
+    assert as_policy("strict") is preset("strict")
+    assert as_policy({"randomness": 1}) == seeded
+    assert as_policy(path) == as_policy(str(path)) == seeded
+    with pytest.raises(PolicyError, match="want a Policy"):
+        as_policy(3)
+    with pytest.raises(PolicyError, match=r"no/such\.toml: cannot be read: No such file"):
+        as_policy("no/such.toml")
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_a_file_with_everything(write, tmp_path):
+    path = write(
+        "all.toml",
+        """
+        randomness = 7
+        on_denied = "end"
+        require_layers = ["landlock"]
+        network = "none"
+        time = { kind = "frozen", at = 2026-01-01T12:00:00Z }
+        limits = { wall_time = "1m30s", memory = "none" }
+
+        [environment.variables]
+        GREETING = "hello"
+
+        [[filesystem.mounts]]
+        target = "/data"
+        source = "data"
+
+        [[filesystem.mounts]]
+        target = "/scratch"
+        size = "1M"
+
+        [[filesystem.mounts]]
+        target = "/src"
+        source = { "a.py" = "1", "sub/b.py" = "2" }
+        mode = "memory"
+
+        [[filesystem.mounts]]
+        target = "/motd"
+        content = "hi"
+        """,
+    )
+    assert load_policy(path) == Policy(
+        randomness=7,
+        on_denied="end",
+        require_layers=("landlock",),
+        time=Time.frozen("2026-01-01T12:00:00Z"),
+        limits=Limits(wall_time=90, memory=None),
+        environment={"variables": {"GREETING": "hello"}},
+        filesystem=[
+            Mount("/data", tmp_path / "data"),
+            Mount("/scratch", size="1M"),
+            Mount("/src", {"a.py": "1", "sub": {"b.py": "2"}}, mode="memory"),
+            Mount("/motd", b"hi"),
+        ],
+    )
+
+
+def test_mounts_as_text_are_relative_to_the_file_too(write, tmp_path):
+    path = write("m.toml", 'filesystem.mounts = ["data:/data:rw", "/srv:/srv"]\n')
+    assert load_policy(path).filesystem.mounts == (
+        Mount("/data", tmp_path / "data", mode="rw"),
+        Mount("/srv", "/srv"),
+    )
+
+
+def test_all_faults_are_told_with_file_key_and_suggestion(write):
+    path = write(
+        "bad.toml",
+        """
+        on_denid = "x"
+        wall_time = 3
+        output = 3
+        [limits]
+        wall_time = -1
+        memry = "1G"
+        [[filesystem.mounts]]
+        source = "data"
+        [[filesystem.mounts]]
+        target = "/a"
+        tagret = "/b"
+        mode = 3
+        [time]
+        kind = "frozen"
+        [environment.variables]
+        A = 1
+        """,
+    )
+    found = problems_of(lambda: load_policy(path))
+    assert set(found) == {
+        "on_denid",
+        "wall_time",
+        "output",
+        "limits.wall_time",
+        "limits.memry",
+        "filesystem.mounts[0].target",
+        "filesystem.mounts[1].tagret",
+        "filesystem.mounts[1].mode",
+        "time.at",
+        "environment.variables.A",
+    }
+    assert {problem.file for problem in found.values()} == {str(path)}
+    assert found["wall_time"].meant == "limits.wall_time"
+    assert found["limits.memry"].meant == "memory"
+    assert found["filesystem.mounts[1].tagret"].meant == "target"
+    assert "limits.memry: there is no such key; did you mean memory?" in str(found["limits.memry"])
+
+
+def test_conflicts_of_mounts_are_found_across_the_list():
+    mounts = [{"target": "/a"}, {"target": "/a"}]
+    assert set(problems_of(lambda: from_dict({"filesystem": {"mounts": mounts}}))) == {
+        "filesystem.mounts[1].target"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("limits = \n", r"x\.toml: not TOML: .*line 1"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("a = " + "9" * 5000, "not TOML"),
+        ("extends = 3", "extends: want the name of a preset"),
+        ('extends = "stirct"', "extends: .*did you mean strict"),
+        ('extends = "./none.toml"', "none.toml: cannot be read"),
+    ],
+)
+def test_what_is_no_policy(text, words):
+    with pytest.raises(PolicyError, match=words):
+        from_toml(text, name="x.toml")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "latin.toml").write_bytes(b"a = '\xff'")
+    (tmp_path / "big.toml").write_bytes(b"#" * (2 << 20))
+    for name, words in (
+        ("", "Is a directory"),
+        ("none.toml", "No such file"),
+        ("a\0b.toml", "null byte"),
+        ("latin.toml", "decode"),
+        ("big.toml", "1 MiB"),
+    ):
+        with pytest.raises(PolicyError, match=words):
+            load_policy(os.path.join(tmp_path, name))
+
+
+# --- extends --------------------------------------------------------------------------------------
+
+
+def test_tables_are_merged_and_the_rest_is_replaced(write):
+    write("base/base.toml", 'extends = "strict"\nlimits.calls = 5\nfilesystem.mounts = ["x:/x"]\n')
+    path = write(
+        "mine.toml",
+        """
+        extends = "base/base.toml"
+        time = "real"
+        [limits]
+        wall_time = 1
+        [environment.variables]
+        A = "1"
+        """,
+    )
+    policy = load_policy(path)
+    assert policy.time == Time.real()
+    assert (policy.limits.wall_time, policy.limits.calls, policy.limits.threads) == (1.0, 5, 0)
+    assert policy.filesystem.box == "memory"
+    assert policy.filesystem.mounts[0].source == str(path.parent / "base" / "x")
+    again = write("again.toml", 'extends = "./mine.toml"\nfilesystem.mounts = []\n')
+    assert load_policy(again).filesystem.mounts == ()
+    assert load_policy(again).environment.variables == {"A": "1"}
+
+
+def test_a_fault_is_told_with_the_file_that_it_stands_in(write):
+    base = write("base.toml", "limits.calls = 0\nlimits.files = -1\n")
+    path = write("mine.toml", 'extends = "./base.toml"\nlimits.files = 3\nlimits.disk = -1\n')
+    found = problems_of(lambda: load_policy(path))
+    assert {key: os.path.basename(problem.file) for key, problem in found.items()} == {
+        "limits.calls": base.name,
+        "limits.disk": path.name,
+    }
+
+
+def test_a_circle_is_told(write):
+    write("a.toml", 'extends = "./b.toml"\n')
+    path = write("b.toml", 'extends = "./a.toml"\n')
+    with pytest.raises(PolicyError, match="extends itself"):
+        load_policy(path)

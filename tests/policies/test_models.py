@@ -1,0 +1,397 @@
+"""The classes of a policy: what they take, and what they refuse and how they say it."""
+
+import copy
+import datetime
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from proxybox.policies import (
+    Environment,
+    Filesystem,
+    Limits,
+    Mount,
+    Network,
+    Output,
+    Policy,
+    PolicyError,
+    ProxyboxError,
+    Time,
+    parse_mount,
+)
+
+
+def problems_of(build):
+    with pytest.raises(PolicyError) as caught:
+        build()
+    return {problem.key: problem for problem in caught.value.problems}
+
+
+# --- what is taken --------------------------------------------------------------------------------
+
+
+def test_the_default_policy():
+    policy = Policy()
+    assert policy.limits == Limits(
+        wall_time=10,
+        cpu_time=5,
+        memory="512M",
+        disk="64M",
+        files=10_000,
+        open_files=256,
+        threads=16,
+        calls=1_000_000,
+    )
+    assert policy.output == Output(limit="1M", lines=None, on_excess="truncate", escapes="auto")
+    assert policy.time == Time.real()
+    assert policy.filesystem == Filesystem(box="overlay", hide_dotfiles=True)
+    assert policy.network == Network(access="none")
+    assert (policy.randomness, policy.on_denied, policy.require_layers) == ("system", "errno", ())
+
+
+def test_sections_as_dicts_and_short_forms():
+    policy = Policy(
+        filesystem=[Mount("/data", {"a": "x"}), {"target": "/b"}],
+        time="virtual",
+        limits={"wall_time": 3},
+        network="none",
+        environment={"variables": {"A": "1"}},
+        require_layers=["landlock"],
+    )
+    assert [mount.target for mount in policy.filesystem.mounts] == ["/data", "/b"]
+    assert policy.time == Time.virtual()
+    assert policy.limits == Limits(wall_time=3)
+    assert policy.environment.variables == {"A": "1"}
+    assert policy.require_layers == ("landlock",)
+
+
+def test_none_is_no_limit():
+    limits = Limits(wall_time=None, memory="none", calls="unlimited")
+    assert (limits.wall_time, limits.memory, limits.calls) == (None, None, None)
+
+
+def test_cpu_time_may_exceed_wall_time():
+    assert Limits(wall_time=1, cpu_time=5).cpu_time == 5.0
+
+
+def test_a_policy_cannot_be_changed():
+    policy = Policy(environment=Environment(variables={"A": "1"}))
+    with pytest.raises(AttributeError):
+        policy.randomness = 3
+    with pytest.raises(TypeError, match="cannot be changed"):
+        policy.environment.variables["B"] = "2"
+    with pytest.raises(TypeError, match="cannot be changed"):
+        policy.environment.variables.update(B="2")
+    with pytest.raises(TypeError, match="cannot be changed"):
+        policy.environment.variables |= {"B": "2"}
+    assert policy.environment.variables == {"A": "1"}
+
+
+def test_a_policy_is_hashed_copied_and_pickled():
+    policy = Policy(
+        filesystem=[Mount("/data", {"a": {"b": "x"}})], environment={"variables": {"A": "1"}}
+    )
+    for other in (pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy), copy.copy(policy)):
+        assert other == policy
+        assert hash(other) == hash(policy)
+
+
+def test_the_signature_is_still_told():
+    import inspect
+
+    assert "wall_time" in inspect.signature(Limits).parameters
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def test_kinds_of_time():
+    noon = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
+    assert Time.frozen(noon) == Time.frozen("2026-01-01T12:00:00Z") == Time.frozen(noon.timestamp())
+    assert Time.frozen(noon).sleep == "skip"
+    assert Time.virtual().start == datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
+    assert Time.virtual(0).sleep == "skip"
+    assert Time.real().sleep == Time.scaled(2).sleep == "real"
+    assert Time.scaled(2).start is None
+    assert Time.scaled(0.5, noon, sleep="skip").rate == 0.5
+    assert Policy(time={"kind": "frozen", "at": noon}).time == Time.frozen(noon)
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "words"),
+    [
+        ({"kind": "frozen"}, "time.at", "frozen time needs"),
+        ({"kind": "virtual", "start": None}, "time.start", "needs a time"),
+        ({"kind": "virtual", "start": -1}, "time.start", "1970"),
+        ({"kind": "real", "start": 5}, "time.start", "real time"),
+        ({"kind": "real", "rate": 2}, "time.rate", "only for kind"),
+        ({"kind": "scaled", "rate": 0}, "time.rate", "above 0"),
+        ({"kind": "scaled", "rate": -1}, "time.rate", "above 0"),
+        ({"kind": "scaled", "rate": float("nan")}, "time.rate", "want"),
+        ({"kind": "scaled", "rate": "2s"}, "time.rate", "want a number"),
+        ({"kind": "froze"}, "time.kind", "frozen"),
+        ({"sleep": "never"}, "time.sleep", "skip"),
+    ],
+)
+def test_time_that_makes_no_sense(fields, key, words):
+    for build in (lambda: Time(**fields), lambda: Policy(time=fields)):
+        found = problems_of(build)
+        assert list(found) == [key]
+        assert words in str(found[key])
+
+
+# --- everything else, in a table ------------------------------------------------------------------
+
+REFUSED = [
+    (Limits, "wall_time", 0, "above 0"),
+    (Limits, "wall_time", -3, "above 0"),
+    (Limits, "wall_time", "soon", "want a duration"),
+    (Limits, "wall_time", 1e12, "366 days"),
+    (Limits, "memory", "1M", "PyPy does not start"),
+    (Limits, "memory", -1, "16M"),
+    (Limits, "disk", -1, "0 bytes or more"),
+    (Limits, "files", -1, "0 files or more"),
+    (Limits, "files", "12", "want a whole number"),
+    (Limits, "files", True, "want a whole number"),
+    (Limits, "open_files", 3, "8 to"),
+    (Limits, "threads", -1, "0 to"),
+    (Limits, "threads", 1.0, "want a whole number"),
+    (Limits, "calls", 0, "1 call or more"),
+    (Output, "limit", "x", "want a size"),
+    (Output, "lines", -1, "0 lines or more"),
+    (Output, "on_excess", "stop", '"truncate", "end"'),
+    (Output, "escapes", "neutralize", 'did you mean "neutralise"'),
+    (Filesystem, "box", "overly", 'did you mean "overlay"'),
+    (Filesystem, "box", None, "not one of the choices"),
+    (Filesystem, "hide_dotfiles", 1, "true or false"),
+    (Filesystem, "mounts", "a:b", "want a list of mounts"),
+    (Filesystem, "mounts", 3, "want a list of mounts"),
+    (Network, "access", "all", '"none"'),
+    (Environment, "user", "Bad User", "want a user name"),
+    (Environment, "user", "", "want a user name"),
+    (Environment, "uid", 0, "root"),
+    (Environment, "uid", 1 << 31, "2,147,483,647"),
+    (Environment, "gid", -1, "want an id"),
+    (Environment, "uid", "1000", "want a whole number"),
+    (Environment, "hostname", "-x", "RFC 1123"),
+    (Environment, "hostname", "a_b", "RFC 1123"),
+    (Environment, "hostname", "a..b", "RFC 1123"),
+    (Environment, "hostname", "box\n", "RFC 1123"),
+    (Environment, "hostname", "a" * 64, "RFC 1123"),
+    (Environment, "locale", "german", "want a locale"),
+    (Environment, "locale", "../../etc", "want a locale"),
+    (Environment, "cpu_count", 0, "1 to 1,024"),
+    (Environment, "cwd", "box", "absolute path"),
+    (Environment, "cwd", "/a/../b", '".."'),
+    (Environment, "home", "/a\0b", "without NUL"),
+    (Environment, "home", "/" + "a" * 256, "255"),
+    (Environment, "home", "/\udcff", "UTF-8"),
+    (Environment, "variables", [], "want a table"),
+    (Policy, "randomness", -1, "2**64"),
+    (Policy, "randomness", 1 << 64, "2**64"),
+    (Policy, "randomness", "seed", '"system"'),
+    (Policy, "randomness", True, '"system"'),
+    (Policy, "on_denied", "kill", '"errno", "end"'),
+    (Policy, "require_layers", "landlock", "want a list"),
+    (Policy, "require_layers", ["landlok"], "did you mean landlock"),
+    (Policy, "require_layers", [3], "no such layer"),
+]
+
+
+@pytest.mark.parametrize(("cls", "field", "value", "words"), REFUSED)
+def test_values_that_make_no_sense(cls, field, value, words):
+    found = problems_of(lambda: cls(**{field: value}))
+    section = "" if cls is Policy else f"{cls.__name__.lower()}."
+    assert list(found) == [section + field]
+    assert words in str(found[section + field])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("", "x", "want a name"),
+        ("A=B", "x", "want a name"),
+        ("A\0", "x", "want a name"),
+        (3, "x", "want a name"),
+        ("A", 3, "put it in quotes"),
+        ("A", "x\0", "without NUL"),
+        ("A", "x" * 200_000, "128 KiB"),
+        ("LD_PRELOAD", "x", "before the box is sealed"),
+        ("LD_LIBRARY_PATH", "x", "before the box is sealed"),
+        ("GLIBC_TUNABLES", "x", "before the box is sealed"),
+        ("PROXYBOX_GUEST", "x", "before the box is sealed"),
+    ],
+)
+def test_variables_that_may_not_be_set(name, value, words):
+    with pytest.raises(PolicyError, match=r"environment\.variables") as caught:
+        Environment(variables={name: value})
+    assert words in str(caught.value)
+
+
+def test_all_faults_are_told_at_once_and_misspelt_names_explained():
+    found = problems_of(
+        lambda: Policy(limits={"wal_time": 3, "memory": "1K"}, on_denid="x", randomness=-1)
+    )
+    assert set(found) == {"limits.wal_time", "limits.memory", "on_denid", "randomness"}
+    assert found["limits.wal_time"].meant == "wall_time"
+    assert found["on_denid"].meant == "on_denied"
+    assert found["limits.memory"].given == "'1K'"
+
+
+def test_an_int_too_long_to_be_printed_is_told_of():
+    found = problems_of(lambda: Limits(files=10**5000, wall_time=10**5000))
+    assert found["limits.files"].given == found["limits.wall_time"].given == "a value of type int"
+
+
+def test_an_error_is_one_of_ours_and_a_value_error():
+    with pytest.raises(ProxyboxError):
+        Limits(memory=1)
+    with pytest.raises(ValueError, match=r"limits\.memory"):
+        Limits(memory=1)
+
+
+# --- mounts ---------------------------------------------------------------------------------------
+
+
+def test_sources_of_mounts(tmp_path):
+    assert Mount("/d", tmp_path).source == str(tmp_path)
+    assert Mount("/d", "sub").source == os.path.join(os.getcwd(), "sub")
+    assert Mount("/d", "~/x").source == os.path.expanduser("~/x")
+    assert Mount("/d", b"content").source == b"content"
+    assert Mount(target="/d", source=None).mode == "memory"
+    assert Mount("/d").mode == "memory"
+    assert Mount("/d", "/srv").mode == "ro"
+
+    def generate():
+        return b"now"
+
+    assert Mount("/d", generate).source is generate
+
+
+def test_a_target_is_normalised():
+    assert Mount("/a//b/./c/").target == "/a/b/c"
+
+
+def test_a_tree_is_normalised():
+    tree = Mount("/d", {"src/a.py": "1", "src": {"b.py": b"2"}, "empty": {}}).source
+    assert tree == {"src": {"a.py": b"1", "b.py": b"2"}, "empty": {}}
+
+
+def deep(depth):
+    tree = {"f": "x"}
+    for _ in range(depth):
+        tree = {"d": tree}
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"..": "x"}, '".."'),
+        ({"a/../b": "x"}, '".."'),
+        ({"/a": "x"}, 'without ""'),
+        ({"": "x"}, "not empty"),
+        ({"a\0": "x"}, "NUL"),
+        ({1: "x"}, "want a file name"),
+        ({"a": 3}, "text or bytes"),
+        ({"a": None}, "text or bytes"),
+        ({"a": "\udcff"}, "UTF-8"),
+        ({"\udcff": "x"}, "UTF-8"),
+        ({"a" * 256: "x"}, "255"),
+        ({"a": "x", "a/b": "y"}, "is a file already"),
+        ({"a/b": "x", "a": "y"}, "given twice"),
+        ({"a/b": "x", "a": {"b": "y"}}, "given twice"),
+        ({"a": "x", "b": {"c": 3}}, "b/c"),
+        (deep(100), "64 deep"),
+        (deep(100_000), "64 deep"),
+    ],
+)
+def test_trees_that_make_no_sense(tree, words):
+    with pytest.raises(PolicyError) as caught:
+        Mount("/d", tree)
+    assert words in str(caught.value)
+    assert all(problem.key.startswith("mount.source") for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "words"),
+    [
+        ({"target": "/"}, "target", "below /"),
+        ({"target": "data"}, "target", "absolute"),
+        ({"target": "/a/../b"}, "target", '".."'),
+        ({"target": "/proc/x"}, "target", "/proc or /dev"),
+        ({"target": "/dev"}, "target", "/proc or /dev"),
+        ({"target": Path("/a")}, "target", "absolute"),
+        ({"target": "/a", "source": ""}, "source", "not empty"),
+        ({"target": "/a", "source": "x\0"}, "source", "without NUL"),
+        ({"target": "/a", "source": 3}, "source", "want a path on the host"),
+        ({"target": "/a", "mode": "ro"}, "mode", "nothing"),
+        ({"target": "/a", "source": b"x", "mode": "rw"}, "mode", "content"),
+        ({"target": "/a", "source": {}, "mode": "rw"}, "mode", "tree"),
+        ({"target": "/a", "source": "/srv", "mode": "memory"}, "mode", "host path"),
+        ({"target": "/a", "source": print, "mode": "overlay"}, "mode", "function"),
+        ({"target": "/a", "source": "/srv", "size": "1M"}, "size", "only for the modes"),
+        ({"target": "/a", "size": -1}, "size", "0 bytes or more"),
+        ({"target": "/a", "files": -1}, "files", "0 files or more"),
+        ({"source": "/srv"}, "target", "needed"),
+        ({"target": "/a", "sorce": "/srv"}, "sorce", "did you mean source"),
+    ],
+)
+def test_mounts_that_make_no_sense(fields, key, words):
+    found = problems_of(lambda: Mount(**fields))
+    assert list(found) == [f"mount.{key}"]
+    assert words in str(found[f"mount.{key}"])
+
+
+def test_a_tree_under_files_is_explained():
+    with pytest.raises(PolicyError, match="source ="):
+        Policy(filesystem=[{"target": "/a", "files": {"a": "x"}}])
+
+
+def test_conflicts_between_mounts():
+    found = problems_of(
+        lambda: Filesystem(
+            mounts=[
+                Mount("/a"),
+                Mount("/a/"),
+                Mount("/f", b"x"),
+                Mount("/f/g"),
+                {"target": "/a/ok"},
+            ]
+        )
+    )
+    assert set(found) == {"filesystem.mounts[1].target", "filesystem.mounts[3].target"}
+
+
+def test_wrong_arguments_are_python_s_own_error():
+    with pytest.raises(TypeError):
+        Mount("/a", None, "ro")
+    with pytest.raises(TypeError):
+        Mount("/a", target="/b")
+    with pytest.raises(TypeError):
+        Limits(3)
+
+
+@pytest.mark.parametrize(
+    ("text", "mount"),
+    [
+        ("/srv:/data", Mount("/data", "/srv")),
+        ("/srv:/data:rw", Mount("/data", "/srv", mode="rw")),
+        (".:/data:overlay", Mount("/data", ".", mode="overlay")),
+        (r"/a\:b:/data", Mount("/data", "/a:b")),
+    ],
+)
+def test_mounts_as_text(text, mount):
+    assert parse_mount(text) == mount
+    assert Policy(filesystem=[text]).filesystem.mounts == (mount,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "/srv", ":/data", "/srv:", "/srv:/d:", "/srv:/d:x", "/a:/b:ro:x", "/a\0:/b", "/a:b", None],
+)
+def test_mounts_as_text_that_make_no_sense(text):
+    with pytest.raises(PolicyError, match="mount"):
+        parse_mount(text)

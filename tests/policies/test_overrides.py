@@ -1,0 +1,126 @@
+"""One policy made from another: keyword arguments and --set."""
+
+import pytest
+
+from proxybox.policies import (
+    Limits,
+    Mount,
+    Policy,
+    PolicyError,
+    Time,
+    evolve,
+    preset,
+    with_settings,
+)
+
+
+def test_a_dict_changes_the_keys_it_names():
+    policy = evolve(preset("strict"), limits={"wall_time": "3s"}, randomness=1)
+    assert policy.limits.wall_time == 3.0
+    assert policy.limits.memory == preset("strict").limits.memory
+    assert policy.randomness == 1
+
+
+def test_a_section_s_class_replaces_it():
+    assert evolve(preset("strict"), limits=Limits(wall_time=3)).limits == Limits(wall_time=3)
+
+
+def test_variables_are_merged_and_mounts_are_replaced():
+    base = Policy(environment={"variables": {"A": "1"}}, filesystem=[Mount("/a")])
+    policy = evolve(
+        base,
+        environment={"variables": {"B": "2"}, "user": "me"},
+        filesystem=[Mount("/b")],
+    )
+    assert policy.environment.variables == {"A": "1", "B": "2"}
+    assert [mount.target for mount in policy.filesystem.mounts] == ["/b"]
+    assert evolve(preset("strict"), filesystem=[Mount("/b")]).filesystem.box == "memory"
+
+
+def test_another_kind_of_time_starts_afresh():
+    strict = preset("strict")
+    assert evolve(strict, time="real").time == Time.real()
+    assert evolve(strict, time={"kind": "scaled", "rate": 2}).time == Time.scaled(2)
+    assert evolve(strict, time={"sleep": "real"}).time == Time.virtual(sleep="real")
+
+
+def test_evolve_tells_all_faults():
+    with pytest.raises(PolicyError) as caught:
+        evolve(
+            Policy(),
+            wall_time=3,
+            limits={"cpu_tme": 1, "disk": -1},
+            output=3,
+            randomness=-1,
+        )
+    found = {problem.key: problem for problem in caught.value.problems}
+    assert set(found) == {"wall_time", "limits.cpu_tme", "limits.disk", "output", "randomness"}
+    assert found["wall_time"].meant == "limits.wall_time"
+
+
+@pytest.mark.parametrize(
+    ("settings", "policy"),
+    [
+        ([], Policy()),
+        (["limits.wall_time=3"], Policy(limits={"wall_time": 3})),
+        (["limits.wall_time=1m30s"], Policy(limits={"wall_time": 90})),
+        (["limits.memory=256M"], Policy(limits={"memory": "256M"})),
+        (['limits.memory="256M"'], Policy(limits={"memory": "256M"})),
+        (
+            ["limits.memory=none", "limits.calls=10_000"],
+            Policy(limits=Limits(memory=None, calls=10**4)),
+        ),
+        (["limits.calls=3", "limits.calls=4"], Policy(limits={"calls": 4})),
+        (["randomness=42"], Policy(randomness=42)),
+        (["filesystem.hide_dotfiles=false"], Policy(filesystem={"hide_dotfiles": False})),
+        (['filesystem.mounts=["/srv:/data"]'], Policy(filesystem=["/srv:/data"])),
+        (["time=virtual"], Policy(time="virtual")),
+        (["time=frozen", "time.at=2026-01-01"], Policy(time=Time.frozen("2026-01-01"))),
+        (["time.kind=scaled", "time.rate=2"], Policy(time=Time.scaled(2))),
+        (["environment.variables.A=1"], Policy(environment={"variables": {"A": "1"}})),
+        (["environment.variables.A.B=a=b"], Policy(environment={"variables": {"A.B": "a=b"}})),
+        (["environment.hostname=123"], Policy(environment={"hostname": "123"})),
+        (['require_layers=["landlock"]'], Policy(require_layers=["landlock"])),
+        (["network=none"], Policy()),
+    ],
+)
+def test_settings(settings, policy):
+    assert with_settings(Policy(), settings) == policy
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("wall_time=3", "did you mean limits.wall_time"),
+        ("limits.wal_time=3", "did you mean wall_time"),
+        ("limit.wall_time=3", "did you mean limits"),
+        ("limits.wall_time", "want KEY=VALUE"),
+        ("=3", "want KEY=VALUE"),
+        ("", "want KEY=VALUE"),
+        ("limits.wall_time=", "there is no value"),
+        ("limits.wall_time=soon", "want a duration"),
+        ("limits.wall_time=3\ncalls=4", "want a duration"),
+        ("limits.wall_time=[", "not a TOML value"),
+        ("limits.wall_time=" + "[" * 10_000, "not a TOML value"),
+        ("limits.wall_time.x=3", "no such key"),
+        ("randomness.x=3", "no such key"),
+        ("limits=3", "want a table"),
+        ("environment.variables=3", "want a table"),
+        ("environment.variables.LD_PRELOAD=x", "LD_PRELOAD: may not be set"),
+    ],
+)
+def test_settings_that_make_no_sense(setting, words):
+    with pytest.raises(PolicyError) as caught:
+        with_settings(Policy(), [setting])
+    assert words in str(caught.value)
+
+
+def test_all_settings_are_checked():
+    with pytest.raises(PolicyError) as caught:
+        with_settings(Policy(), ["nonsense", "limits.disk=-1", "output.limit=x", "a.b=3"])
+    assert len(caught.value.problems) == 4
+
+
+def test_sections_set_in_any_order():
+    with pytest.raises(PolicyError, match=r"time: want a table"):
+        with_settings(Policy(), ["time=3", "time.rate=2"])
