@@ -1,10 +1,9 @@
 """The only file that opens host paths: the boundary between virtual paths and the host's.
 
-Rules: everything is opened relative to a mount's root descriptor, beneath it, through no symlink, no
+Rules: everything is opened relative to a mount's root descriptor, beneath it, by no symlink, no
 magic link and no other mount (openat2(2); a walk with O_NOFOLLOW where a host refuses that call).
 It is opened O_PATH first and looked at; only regular files and directories are opened for more, by
-that same descriptor, so that no FIFO or device is ever opened and nothing can be swapped in
-between. Relative paths here are made of names from virtual directories: never "..", never empty.
+that same descriptor, so that no FIFO or device is ever opened and nothing is swapped in between. Relative paths here are made of names from virtual directories: never "..", never empty.
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ def has_openat2() -> bool:
 class HostRoot:
     """A host directory that a mount shows, held open by a descriptor.
 
-    source: a path in the host, followed through symlinks once, now. Raises SandboxStartError when it
-    is missing, no directory, or of a filesystem that is never shown.
+    source: a path in the host, followed through symlinks once, now. SandboxStartError when it is
+    missing, no directory, or of a filesystem that is never shown.
     """
 
     __slots__ = ("device", "fd", "path")
@@ -159,7 +158,7 @@ class HostRoot:
             return os.readlink(b"", dir_fd=fd)
 
     def list_directory(self, relative: bytes) -> list[tuple[bytes, int, tuple[int, int]]]:
-        """Name, kind (S_IFMT) and (device, inode) of each entry that can be shown, sorted by name."""
+        """Name, kind (S_IFMT) and (device, inode) of every entry that is shown, sorted by name."""
         with self.path_fd(relative) as path_fd:
             fd = os.open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         found: list[tuple[bytes, int, tuple[int, int]]] = []
@@ -171,9 +170,7 @@ class HostRoot:
                     if kind:
                         found.append((os.fsencode(entry.name), kind, (device, entry.inode())))
                     if len(found) > MAX_ENTRIES:
-                        raise Denied(
-                            errno.ENOMEM, f"a directory of more than {MAX_ENTRIES} entries"
-                        )
+                        raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
         finally:
             os.close(fd)
         found.sort()
@@ -238,7 +235,7 @@ def _magic(fd: int) -> str:
 
 
 def _kind(entry: os.DirEntry[str]) -> int:
-    """The kind of an entry that can be shown, else 0: FIFOs, sockets and devices do not exist here."""
+    """The kind of an entry that is shown, else 0: FIFOs, sockets and devices do not exist here."""
     if entry.is_symlink():
         return st.S_IFLNK
     if entry.is_file(follow_symlinks=False):

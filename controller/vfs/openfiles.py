@@ -407,3 +407,15 @@ class StreamOpenFile(OpenFile):
     @property
     def pollable(self) -> bool:
         return True
+
+
+class HostOpenFile(RegularOpenFile):
+    """An open host file: its node is bound to a host descriptor, which closes with it."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        super().close()
+        close_fd = getattr(self.node, "close_fd", None)
+        if close_fd is not None:
+            close_fd()

@@ -1,0 +1,206 @@
+"""Folders of a host mount as nodes; see hostmount.py for the rules."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as st
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from proxybox.controller.abi import RENAME_EXCHANGE
+from proxybox.controller.errors import Denied
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.hostnodes import HostFile, HostNode, HostSymlink
+from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry, Node, Symlink
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.hostmount import HostMount
+
+
+class HostDirectory(HostNode, Directory):
+    """A folder of the host's: one object as long as anybody holds it, so that renames reach it."""
+
+    __slots__ = ("_children", "_gone")
+    stable = False
+
+    def __init__(
+        self, mount: HostMount, above: HostDirectory | None = None, name: bytes = b""
+    ) -> None:
+        super().__init__(mount, above, name)
+        self._children: WeakValueDictionary[bytes, HostDirectory] = WeakValueDictionary()
+        self._gone = False
+
+    @property
+    def parent(self) -> Directory | None:  # type: ignore[override]
+        return self._above
+
+    @property
+    def name(self) -> bytes:  # type: ignore[override]
+        return self._name
+
+    def is_removed(self) -> bool:
+        return self._gone
+
+    def _child_path(self, name: bytes) -> bytes:
+        base = self.relative()
+        return base + b"/" + name if base else name
+
+    def lookup(self, name: bytes) -> Node:
+        if self._mount.hides(name):
+            raise OSError(errno.ENOENT, "hidden")
+        seen = self._mount.host.look(self._child_path(name))
+        kind = st.S_IFMT(seen.st_mode)
+        node: HostNode
+        if kind == st.S_IFREG:
+            node = HostFile(self._mount, self, name)
+        elif kind == st.S_IFDIR:
+            node = self._children.get(name) or HostDirectory(self._mount, self, name)
+            self._children[name] = node
+        elif kind == st.S_IFLNK:
+            node = HostSymlink(self._mount, self, name)
+        else:
+            raise OSError(errno.ENOENT, "neither file, folder nor link on the host")
+        node.note(seen)
+        return node
+
+    def entries(self) -> list[Entry]:
+        mount = self._mount
+        return [
+            (name, mount.virtual_ino(key), D_TYPES[kind])
+            for name, kind, key in mount.host.list_directory(self.relative())
+            if not mount.hides(name)
+        ]
+
+    # --- changes ---
+
+    def _check_name(self, name: bytes) -> None:
+        self.need_writable()
+        if self._mount.hides(name):
+            raise Denied(errno.EACCES, "dotfiles are hidden in this mount")
+
+    def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
+        self._check_name(name)
+        with self._mount.creating() as made, self._own_fd() as fd:
+            file_fd = host.create_file(fd, name, mode)
+            made.append(os.fstat(file_fd))
+            self._changed(fd)
+        self._mount.stamp(file_fd)
+        return HostFile(self._mount, self, name, file_fd)
+
+    def mkdir(self, name: bytes, mode: int, creds: Credentials) -> Directory:
+        self._check_name(name)
+        node = HostDirectory(self._mount, self, name)
+        with self._mount.creating() as made, self._own_fd() as fd:
+            os.mkdir(name, 0o700, dir_fd=fd)
+            with self._mount.host.directory_fd(node.relative()) as new_fd:
+                made.append(os.fstat(new_fd))
+                host.change_mode(new_fd, mode & 0o1777)
+                self._mount.stamp(new_fd)
+            self._changed(fd)
+        self._children[name] = node
+        return node
+
+    def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
+        self._check_name(name)
+        _refuse_leading_out(target)
+        with self._mount.creating() as made, self._own_fd() as fd:
+            os.symlink(target, name, dir_fd=fd)
+            made.append(os.stat(name, dir_fd=fd, follow_symlinks=False))
+            self._changed(fd)
+        return HostSymlink(self._mount, self, name)
+
+    def _own_fd(self) -> AbstractContextManager[int]:
+        return self._mount.host.directory_fd(self.relative())
+
+    def _changed(self, fd: int) -> None:
+        self._seen = None
+        self._mount.stamp(fd)
+
+    def link(self, name: bytes, node: Node) -> None:
+        self._check_name(name)
+        if not isinstance(node, HostFile) or node.mount is not self._mount:
+            raise OSError(errno.EXDEV, "another filesystem, or no regular file")
+        with node.folder._own_fd() as old, self._own_fd() as new:
+            os.link(node.file_name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+            self._changed(new)
+
+    def unlink(self, name: bytes) -> None:
+        self._check_name(name)
+        with self._mount.host.path_fd(self._child_path(name)) as fd:
+            seen = os.fstat(fd)
+            with self._own_fd() as directory_fd:
+                os.unlink(name, dir_fd=directory_fd)
+                self._changed(directory_fd)
+            self._lost_name(seen)
+
+    def _lost_name(self, seen: os.stat_result) -> None:
+        """`seen`: the status of a file before it lost a name."""
+        key = (seen.st_dev, seen.st_ino)
+        if seen.st_nlink > 1:
+            return
+        for node in self._mount.open_nodes:
+            if node.fd is not None:
+                held = os.fstat(node.fd)
+                if (held.st_dev, held.st_ino) == key:
+                    return  # its last description will say so
+        self._mount.forget_inode(seen)
+
+    def rmdir(self, name: bytes) -> None:
+        self._check_name(name)
+        with self._own_fd() as fd:
+            seen = self._mount.host.look(self._child_path(name))
+            os.rmdir(name, dir_fd=fd)
+            self._changed(fd)
+        self._mount.forget_inode(seen)
+        self._dropped(name)
+
+    def _dropped(self, name: bytes) -> None:
+        node = self._children.pop(name, None)
+        if node is not None:
+            node._gone = True
+
+    def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
+        if not isinstance(newdir, HostDirectory) or newdir._mount is not self._mount:
+            raise OSError(errno.EXDEV, "another filesystem")
+        self._check_name(name)
+        newdir._check_name(newname)
+        self._check_moved_link(name, newdir)
+        if flags & RENAME_EXCHANGE:
+            newdir._check_moved_link(newname, self)
+        replaced = None if flags else newdir._seen_file(newname)
+        with self._own_fd() as old, newdir._own_fd() as new:
+            host.rename(old, name, new, newname, flags)
+            self._changed(old)
+            newdir._changed(new)
+        moved, other = self._children.pop(name, None), newdir._children.pop(newname, None)
+        if moved is not None:
+            moved.moved(newdir, newname)
+            newdir._children[newname] = moved
+        if other is not None and flags & RENAME_EXCHANGE:
+            other.moved(self, name)
+            self._children[name] = other
+        elif other is not None:
+            other._gone = True
+        if replaced is not None:
+            self._lost_name(replaced)
+        self.superblock.forget()
+
+    def _seen_file(self, name: bytes) -> os.stat_result | None:
+        try:
+            seen = self._mount.host.look(self._child_path(name))
+        except OSError:
+            return None
+        return None if st.S_ISDIR(seen.st_mode) else seen
+
+    def _check_moved_link(self, name: bytes, newdir: HostDirectory) -> None:
+        """A link with ".." in it means something else in another folder."""
+        if newdir is not self and isinstance(node := self.lookup(name), HostSymlink):
+            _refuse_leading_out(self._mount.host.read_link(node.relative()))
+
+
+def _refuse_leading_out(target: bytes) -> None:
+    """Others on the host would follow a link that leads out of the mount, so none is made."""
+    if target[:1] == b"/" or b".." in target.split(b"/"):
+        raise Denied(errno.EPERM, "a symbolic link that may lead out of the mount on the host")

@@ -1,0 +1,321 @@
+"""Files and symlinks of a host mount as nodes; see hostmount.py for the rules."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as st
+import time
+from typing import TYPE_CHECKING
+
+from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_RDWR, O_TRUNC
+from proxybox.controller.errors import Denied
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.nodes import (
+    MAX_FILE_SIZE,
+    Credentials,
+    Node,
+    RegularFile,
+    Stat,
+    Symlink,
+    mode_permits,
+)
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.hostdirectory import HostDirectory
+    from proxybox.controller.vfs.hostmount import HostMount
+    from proxybox.controller.vfs.openfiles import OpenFile
+
+FRESH_NS = 1_000_000
+"""How long what lookup saw may answer for the host: long enough for the same OS call."""
+
+
+class HostNode(Node):
+    """What files, folders and links of the host have in common."""
+
+    __slots__ = ("_above", "_mount", "_name", "_seen", "_seen_at")
+
+    def __init__(self, mount: HostMount, above: HostDirectory | None, name: bytes) -> None:
+        super().__init__(mount.superblock)
+        self._mount = mount
+        self._above = above
+        self._name = name
+        self._seen: os.stat_result | None = None  # what lookup saw, good for the call that looked
+        self._seen_at = 0
+
+    @property
+    def mount(self) -> HostMount:
+        """The mount that it belongs to."""
+        return self._mount
+
+    def note(self, seen: os.stat_result) -> None:
+        """Keep what lookup saw for the questions that follow at once."""
+        self._seen, self._seen_at = seen, time.monotonic_ns()
+
+    def moved(self, above: HostDirectory, name: bytes) -> None:
+        """Note a new place in the mount."""
+        self._above, self._name = above, name
+
+    def relative(self) -> bytes:
+        """The path below the mount's root, b"" for the root."""
+        names = []
+        step: HostNode | None = self
+        while step is not None and step._above is not None:
+            names.append(step._name)
+            step = step._above
+        return b"/".join(reversed(names))
+
+    def look(self) -> os.stat_result:
+        """The host's status now, or what lookup saw a moment ago."""
+        seen = self._seen
+        if seen is None or time.monotonic_ns() - self._seen_at > FRESH_NS:
+            seen = self._mount.host.look(self.relative())
+            if st.S_IFMT(seen.st_mode) != self.kind:
+                raise OSError(errno.ENOENT, "it was replaced on the host")
+            self.note(seen)
+        return seen
+
+    def stat(self) -> Stat:
+        return self._mount.show(self.look())
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        seen = self.look()
+        superblock = self.superblock
+        return mode_permits(shown_mode(seen), superblock.uid, superblock.gid, creds, mask)
+
+    def owned_by(self, creds: Credentials) -> bool:
+        return creds.uid in (0, self.superblock.uid)
+
+    def need_writable(self) -> None:
+        """EROFS on a mount that is read-only."""
+        if self.superblock.read_only:
+            self.refuse_change()
+
+    def chmod(self, mode: int) -> None:
+        self.need_writable()
+        with self._mount.host.path_fd(self.relative()) as fd:
+            self._change_mode(fd, mode)
+
+    def _change_mode(self, fd: int, mode: int) -> None:
+        if st.S_IFMT(os.fstat(fd).st_mode) not in (st.S_IFREG, st.S_IFDIR):
+            raise OSError(errno.EOPNOTSUPP, "no mode to change")
+        host.change_mode(fd, mode)
+        self._seen = None
+        self.superblock.forget()
+
+    def chown(self, uid: int, gid: int) -> None:
+        self.need_writable()
+        if uid not in (-1, self.superblock.uid) or gid not in (-1, self.superblock.gid):
+            raise Denied(errno.EPERM, "owners of host files cannot be changed from a box")
+
+    def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        self.need_writable()
+        with self._mount.host.path_fd(self.relative()) as fd:
+            self._change_times(fd, atime_ns, mtime_ns)
+
+    def _change_times(self, fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
+        seen = os.fstat(fd)
+        if st.S_IFMT(seen.st_mode) not in (st.S_IFREG, st.S_IFDIR):
+            raise OSError(errno.EOPNOTSUPP, "times of host links cannot be changed")
+        try:
+            host.change_times(
+                fd,
+                seen.st_atime_ns if atime_ns is None else atime_ns,
+                seen.st_mtime_ns if mtime_ns is None else mtime_ns,
+            )
+        except OverflowError:
+            raise OSError(errno.EINVAL, "no such time on the host") from None
+        self._seen = None
+
+
+class HostFile(HostNode, RegularFile):
+    """A regular file: by name, or, once opened, by the host descriptor that belongs to it."""
+
+    __slots__ = ("_fd", "_taken")
+
+    def __init__(
+        self, mount: HostMount, above: HostDirectory, name: bytes, fd: int | None = None
+    ) -> None:
+        super().__init__(mount, above, name)
+        self._fd = fd
+        self._taken = False
+        if fd is not None:
+            mount.open_nodes.add(self)
+
+    @property
+    def file_name(self) -> bytes:
+        """The name by which it was found."""
+        return self._name
+
+    @property
+    def folder(self) -> HostDirectory:
+        """The directory by which it was found."""
+        if self._above is None:
+            raise OSError(errno.ENOENT, "a file without a folder")
+        return self._above
+
+    def close_fd(self) -> None:
+        """Close the host descriptor, if there is one."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            self._taken = True
+            self._credit_removed(fd)
+            os.close(fd)
+
+    def _credit_removed(self, fd: int) -> None:
+        seen = os.fstat(fd)
+        if seen.st_nlink == 0:
+            self._mount.forget_inode(seen)
+
+    def __del__(self) -> None:
+        self.close_fd()
+
+    def look(self) -> os.stat_result:
+        if self._fd is not None:
+            return os.fstat(self._fd)
+        if self._taken:
+            raise OSError(errno.EBADF, "closed")
+        return super().look()
+
+    def open(self, flags: int) -> OpenFile:
+        from proxybox.controller.vfs.openfiles import HostOpenFile
+
+        if flags & (O_ACCMODE | O_TRUNC):
+            self.need_writable()
+        if self._fd is not None and not self._taken:
+            self._taken = True
+            return HostOpenFile(self, flags)
+        mode = O_RDWR if flags & O_TRUNC and flags & O_ACCMODE == O_RDONLY else flags
+        if mode & O_ACCMODE == O_ACCMODE:
+            mode = O_RDWR
+        if self._fd is not None:
+            fd = host.reopen(self._fd, mode & O_ACCMODE)
+        else:
+            fd = self._mount.host.open_file(self.relative(), mode & O_ACCMODE)
+        node = HostFile(self._mount, self.folder, self._name, fd)
+        node._taken = True
+        if flags & O_TRUNC:
+            node.truncate(0)
+        return HostOpenFile(node, flags)
+
+    @property
+    def fd(self) -> int | None:
+        """The host descriptor of an opened file."""
+        return self._fd
+
+    def _opened(self, flags: int) -> int:
+        """The descriptor, or one for this moment only; the caller closes what is not `_fd`."""
+        if self._fd is not None:
+            return self._fd
+        if self._taken:
+            raise OSError(errno.EBADF, "closed")
+        return self._mount.host.open_file(self.relative(), flags)
+
+    def _done(self, fd: int) -> None:
+        if fd != self._fd:
+            os.close(fd)
+
+    def size(self) -> int:
+        return self.look().st_size
+
+    def pread(self, size: int, offset: int) -> bytes:
+        fd = self._fd
+        if fd is not None:
+            return os.pread(fd, size, min(offset, MAX_FILE_SIZE))
+        fd = self._opened(O_RDONLY)
+        try:
+            return os.pread(fd, size, min(offset, MAX_FILE_SIZE))
+        finally:
+            self._done(fd)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        self.need_writable()
+        if offset + len(data) > MAX_FILE_SIZE:
+            raise OSError(errno.EFBIG, "past the largest offset")
+        fd = self._opened(O_RDWR)
+        try:
+            seen = os.fstat(fd)
+            end = offset + len(data)
+            if end > seen.st_size:
+                data = data[: max(0, self._mount.charge_growth(seen, end) - offset)]
+                if not data and end > offset:
+                    raise OSError(errno.ENOSPC, "no space left for what the box may write")
+            done = os.pwrite(fd, data, offset)
+            self._seen = None
+            self._mount.stamp(fd)
+            return done
+        finally:
+            self._done(fd)
+
+    def truncate(self, size: int) -> None:
+        self.need_writable()
+        if size > MAX_FILE_SIZE:
+            raise OSError(errno.EFBIG, "past the largest offset")
+        fd = self._opened(O_RDWR)
+        try:
+            seen = os.fstat(fd)
+            if self._mount.charge_growth(seen, size) < size:
+                self.superblock.quota.refuse("no space left for what the box may write")
+            os.ftruncate(fd, size)
+            self._seen = None
+            self._mount.credit(seen, size)
+            self._mount.stamp(fd)
+        finally:
+            self._done(fd)
+
+    def allocate(self, offset: int, size: int, keep_size: bool) -> None:
+        if keep_size:
+            raise OSError(errno.EOPNOTSUPP, "not on host files")
+        self.need_writable()
+        if offset + size > self.size():
+            self.truncate(offset + size)
+
+    def seek_data(self, offset: int, hole: bool) -> int:
+        fd = self._opened(O_RDONLY)
+        try:
+            return os.lseek(fd, min(offset, MAX_FILE_SIZE), os.SEEK_HOLE if hole else os.SEEK_DATA)
+        finally:
+            self._done(fd)
+
+    def chmod(self, mode: int) -> None:
+        if self._fd is None:
+            return super().chmod(mode)
+        self.need_writable()
+        return self._change_mode(self._fd, mode)
+
+    def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        if self._fd is None:
+            return super().utimens(atime_ns, mtime_ns)
+        self.need_writable()
+        return self._change_times(self._fd, atime_ns, mtime_ns)
+
+
+class HostSymlink(HostNode, Symlink):
+    """A symlink of the host's: its text is walked in virtual space only."""
+
+    __slots__ = ()
+
+    @property
+    def target(self) -> bytes:
+        depth = self.relative().count(b"/")
+        return self._mount.show_target(self._mount.host.read_link(self.relative()), depth)
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        return True
+
+    def stat(self) -> Stat:
+        seen = self.look()
+        shown = self._mount.show(seen)
+        return shown if shown.size < 2 else _with_size(shown, len(self.target))
+
+
+def shown_mode(seen: os.stat_result) -> int:
+    """The mode that a box sees: no set-id bits."""
+    return seen.st_mode & (st.S_IFMT(seen.st_mode) | 0o1777)
+
+
+def _with_size(shown: Stat, size: int) -> Stat:
+    return Stat(
+        shown.dev, shown.ino, shown.mode, shown.nlink, shown.uid, shown.gid, shown.rdev, size,
+        shown.blocks, shown.atime_ns, shown.mtime_ns, shown.ctime_ns,
+    )  # fmt: skip

@@ -1,0 +1,279 @@
+"""The interpreter's own library: a host folder that is looked at once and never again.
+
+Rules: what was seen is kept for the whole process and shared by all boxes with the same mount, so
+nothing here depends on a box: no quota, no clock, no parent outside. Status is packed once; inode
+numbers come from names, so that they are the same in every process. Changes on the host after the
+first look are not seen. Contents are kept within `CACHE_BYTES`, files open within `CACHE_FILES`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat as st
+import threading
+from collections import OrderedDict
+
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.nodes import (
+    D_TYPES,
+    X_OK,
+    Credentials,
+    Directory,
+    Entry,
+    Node,
+    RegularFile,
+    Stat,
+    Superblock,
+    Symlink,
+    mode_permits,
+    pack_stat,
+)
+
+CACHE_BYTES = 64 << 20
+CACHE_FILES = 32
+CACHED_SIZE = 4 << 20
+"""Files up to this size are kept whole; larger ones are read through a kept descriptor."""
+
+DEVICE = 0x2F
+_KINDS = (st.S_IFREG, st.S_IFDIR, st.S_IFLNK)
+
+
+class _Contents:
+    """The contents and descriptors kept for all libraries of this process, least recent out first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._whole: OrderedDict[LibraryFile, bytes] = OrderedDict()
+        self._bytes = 0
+        self._fds: OrderedDict[LibraryFile, int] = OrderedDict()
+
+    def whole(self, file: LibraryFile) -> bytes:
+        """All of a small file."""
+        with self.lock:
+            data = self._whole.get(file)
+            if data is not None:
+                self._whole.move_to_end(file)
+                return data
+        fd = file.library.host.open_file(file.relative, os.O_RDONLY)
+        try:
+            data = _read_all(fd, file.length)
+        finally:
+            os.close(fd)
+        with self.lock:
+            if file not in self._whole:
+                self._whole[file] = data
+                self._bytes += len(data)
+                file.content = data
+            while self._bytes > CACHE_BYTES and len(self._whole) > 1:
+                old, gone = self._whole.popitem(last=False)
+                old.content = None
+                self._bytes -= len(gone)
+        return data
+
+    def part(self, file: LibraryFile, size: int, offset: int) -> bytes:
+        """A part of a large file. Under the lock, so that no descriptor is closed under a reader."""
+        with self.lock:
+            fd = self._fds.get(file)
+            if fd is None:
+                fd = self._fds[file] = file.library.host.open_file(file.relative, os.O_RDONLY)
+                while len(self._fds) > CACHE_FILES:
+                    os.close(self._fds.popitem(last=False)[1])
+            else:
+                self._fds.move_to_end(file)
+            return os.pread(fd, size, offset)
+
+
+_contents = _Contents()
+_libraries: dict[tuple[bytes, bytes, int, int], LibraryMount] = {}
+_libraries_lock = threading.Lock()
+
+
+class LibraryMount:
+    """A host folder for all boxes that mount it at `target`; get it with `library`."""
+
+    def __init__(self, source: bytes, target: bytes, uid: int, gid: int) -> None:
+        self.host = host.HostRoot(source)
+        self.target = target
+        self.superblock = Superblock(dev=DEVICE, uid=uid, gid=gid, read_only=True)
+        self.root = LibraryDirectory(self, b"", self.host.look(b""), None, b"")
+
+    def ino(self, relative: bytes) -> int:
+        """An inode number that depends on the path in the box alone."""
+        path = self.target + b"/" + relative
+        return int.from_bytes(hashlib.blake2b(path, digest_size=6).digest(), "little") | 1 << 48
+
+
+def library(
+    source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0
+) -> LibraryMount:
+    """The library at `source`, as it is mounted at `target`: the same object for all boxes.
+
+    uid, gid: the owner that is shown (root, as for a system's own files). SandboxStartError when
+    the folder is missing or must not be shown.
+    """
+    key = (os.path.realpath(os.fsencode(source)), target, uid, gid)
+    with _libraries_lock:
+        found = _libraries.get(key)
+        if found is None:
+            found = _libraries[key] = LibraryMount(*key)
+        return found
+
+
+class LibraryNode(Node):
+    """What library nodes have in common: a status that never changes."""
+
+    __slots__ = ("_bytes", "_stat", "library", "relative")
+
+    def __init__(self, mount: LibraryMount, relative: bytes, seen: os.stat_result) -> None:
+        super().__init__(mount.superblock)
+        self.library = mount
+        self.relative = relative
+        mode = seen.st_mode & (st.S_IFMT(seen.st_mode) | 0o1777)
+        is_directory = st.S_ISDIR(mode)
+        # Link counts and times of use change on the host, so they are not its own.
+        self._stat = Stat(
+            DEVICE, mount.ino(relative), mode, 2 if is_directory else 1,
+            mount.superblock.uid, mount.superblock.gid, 0, 4096 if is_directory else seen.st_size,
+            8 if is_directory else (seen.st_size + 511) // 512,
+            seen.st_mtime_ns, seen.st_mtime_ns, seen.st_mtime_ns,
+        )  # fmt: skip
+        self._bytes = pack_stat(self._stat)
+
+    def stat(self) -> Stat:
+        return self._stat
+
+    def stat_bytes(self) -> bytes:
+        return self._bytes
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        stat = self._stat
+        return mode_permits(stat.mode, stat.uid, stat.gid, creds, mask)
+
+
+class LibraryFile(LibraryNode, RegularFile):
+    """A file of the library; `content` is there once it was read, as long as there is room."""
+
+    __slots__ = ("content", "length")
+
+    def __init__(self, mount: LibraryMount, relative: bytes, seen: os.stat_result) -> None:
+        super().__init__(mount, relative, seen)
+        self.length = seen.st_size
+        self.content: bytes | None = None
+
+    def size(self) -> int:
+        return self.length
+
+    def pread(self, size: int, offset: int) -> bytes:
+        content = self.content
+        if content is None:
+            if offset >= self.length:
+                return b""
+            if self.length > CACHED_SIZE:
+                return _contents.part(self, min(size, self.length - offset), offset)
+            content = _contents.whole(self)
+        return content[offset : offset + size]
+
+
+class LibrarySymlink(LibraryNode, Symlink):
+    """A symlink of the library."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, mount: LibraryMount, relative: bytes, seen: os.stat_result) -> None:
+        super().__init__(mount, relative, seen)
+        self._target = mount.host.read_link(relative)
+        source = mount.host.path
+        if self._target.startswith(source + b"/"):
+            self._target = mount.target + self._target[len(source) :]
+
+    @property
+    def target(self) -> bytes:
+        return self._target
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        return True
+
+
+class LibraryDirectory(LibraryNode, Directory):
+    """A folder of the library: listed once, its entries looked at when they are first asked for."""
+
+    __slots__ = ("_children", "_entries", "_kinds", "_open_to_all", "name", "parent")
+
+    def __init__(
+        self,
+        mount: LibraryMount,
+        relative: bytes,
+        seen: os.stat_result,
+        parent: Directory | None,
+        name: bytes,
+    ) -> None:
+        super().__init__(mount, relative, seen)
+        self.parent = parent
+        self.name = name
+        self._children: dict[bytes, Node] = {}
+        self._kinds: dict[bytes, int] | None = None
+        self._entries: list[Entry] = []
+        self._open_to_all = self._stat.mode & 0o111 == 0o111
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        if mask == X_OK and self._open_to_all:
+            return True
+        return super().permits(creds, mask)
+
+    def _path(self, name: bytes) -> bytes:
+        return self.relative + b"/" + name if self.relative else name
+
+    def _list(self) -> dict[bytes, int]:
+        kinds = self._kinds
+        if kinds is None:
+            listed = self.library.host.list_directory(self.relative)
+            self._entries = [
+                (name, self.library.ino(self._path(name)), D_TYPES[kind])
+                for name, kind, _ in listed
+            ]
+            kinds = self._kinds = {name: kind for name, kind, _ in listed}
+        return kinds
+
+    def lookup(self, name: bytes) -> Node:
+        node = self._children.get(name)
+        if node is not None:
+            return node
+        if name not in self._list():
+            raise OSError(errno.ENOENT, "no such entry")
+        return self._children.setdefault(name, self._look(name))
+
+    def _look(self, name: bytes) -> Node:
+        relative = self._path(name)
+        seen = self.library.host.look(relative)
+        kind = st.S_IFMT(seen.st_mode)
+        if kind == st.S_IFREG:
+            return LibraryFile(self.library, relative, seen)
+        if kind == st.S_IFLNK:
+            return LibrarySymlink(self.library, relative, seen)
+        if kind == st.S_IFDIR:
+            return LibraryDirectory(self.library, relative, seen, self, name)
+        raise OSError(errno.ENOENT, "neither file, folder nor link on the host")
+
+    def entries(self) -> list[Entry]:
+        self._list()
+        return self._entries
+
+
+def library_file(
+    source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0
+) -> Node:
+    """One file of the host, kept as a library is: /etc/ld.so.cache, for instance."""
+    folder, name = os.path.split(os.path.realpath(source))
+    above, _, _ = target.rpartition(b"/")
+    mount = library(folder, above or b"/", uid=uid, gid=gid)
+    return mount.root._look(os.fsencode(name))
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    pieces = []
+    while size > 0 and (piece := os.read(fd, size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
