@@ -21,7 +21,7 @@ from proxybox.controller.stdin import Stdin
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.descriptors import DescriptorTable
-    from proxybox.controller.vfs.nodes import Credentials, Directory
+    from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
     from proxybox.controller.vfs.openfiles import OpenFile
     from proxybox.controller.vfs.quota import Quota
     from proxybox.controller.vfs.tree import Tree
@@ -205,6 +205,22 @@ def _rlimits(policy: "Policy") -> dict[int, tuple[int, int]]:
     return table
 
 
+def _anonymous(world: "World") -> "Superblock":
+    """The filesystem of what has no name: pipes, stream pairs, memfd."""
+    from proxybox.controller.vfs.nodes import Superblock
+
+    owner = world.credentials
+    clock = world.clock
+    return Superblock(
+        dev=14,
+        uid=owner.uid,
+        gid=owner.gid,
+        now=clock.wall_ns,
+        clock_is_real=clock.kind == "real",
+        quota=world.quota,
+    )
+
+
 @attrs.define(slots=True, eq=False)
 class World:
     """One box, as its guest sees it. The first seven must be given; the rest follows from the policy."""
@@ -243,6 +259,9 @@ class World:
     signals: SignalState = attrs.field(default=attrs.Factory(SignalState, takes_self=True))
     mappings: dict[int, "OpenFile"] = attrs.field(factory=dict)
     flocks: dict[bytes, list[tuple["OpenFile", int]]] = attrs.field(factory=dict)
+    anonymous: "Superblock" = attrs.field(
+        default=attrs.Factory(lambda world: _anonymous(world), takes_self=True)
+    )
     termios: bytes = abi.DEFAULT_TERMIOS
     _next_tid: int = FIRST_PID + 1
 

@@ -13,6 +13,7 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.roles import Fd, Int, Soft, UInt
+from proxybox.controller.vfs.streams import PipeEnd
 from proxybox.controller.world import World
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ Pointer = tuple[int, bytes | None]
 
 _SETTABLE = abi.O_APPEND | abi.O_NONBLOCK | abi.O_ASYNC | abi.O_DIRECT | abi.O_NOATIME
 _NOT_STATUS = abi.O_CREAT | abi.O_EXCL | abi.O_NOCTTY | abi.O_TRUNC | abi.O_CLOEXEC
-_PIPE_SIZE = 65536
 _F_UNLCK_LEASE = 2
 _INT_MAX = 0x7FFFFFFF
 
@@ -94,17 +94,15 @@ def _lease(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
 
 
 def _pipe_size(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
-    if file.node.kind != abi.S_IFIFO:
+    if not isinstance(file, PipeEnd):
         raise OSError(errno.EBADF, "not a pipe")
-    return _PIPE_SIZE
+    return file.capacity()
 
 
 def _set_pipe_size(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
-    if file.node.kind != abi.S_IFIFO:
+    if not isinstance(file, PipeEnd):
         raise OSError(errno.EBADF, "not a pipe")
-    if arg[0] & 0xFFFFFFFF > _PIPE_SIZE:
-        raise OSError(errno.EPERM, "pipes have 64 KiB")
-    return _PIPE_SIZE
+    return file.set_capacity(_int(arg[0]))
 
 
 def _lock_argument(file: "OpenFile", arg: Pointer, *, ofd: bool) -> tuple[int, int, int]:

@@ -17,8 +17,9 @@ from proxybox.controller.effects import Reply, Write
 from proxybox.controller.oscalls.clock import timeout as time_of
 from proxybox.controller.oscalls.signals import check_set_size, wait_masked
 from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Int, Size, Struct, UInt
-from proxybox.controller.vfs.nodes import Node, Stat, Superblock
+from proxybox.controller.vfs.nodes import Node
 from proxybox.controller.vfs.openfiles import OpenFile
+from proxybox.controller.vfs.streams import AnonymousNode
 from proxybox.controller.world import World
 
 _ALWAYS: Final = abi.POLLERR | abi.POLLHUP
@@ -202,17 +203,6 @@ def _select(
 # --- epoll ----------------------------------------------------------------------------------------
 
 
-class _EpollNode(Node):
-    """The nameless inode behind an epoll descriptor."""
-
-    __slots__ = ()
-
-    def stat(self) -> Stat:
-        now = self.superblock.now()
-        owner = self.superblock
-        return Stat(14, 1, 0o600, 1, owner.uid, owner.gid, 0, 0, 0, now, now, now)
-
-
 @attrs.define(slots=True, eq=False)
 class _Watch:
     fd: int
@@ -238,6 +228,12 @@ class EpollFile(OpenFile):
         for key in closed:
             del self.watches[key]
         return list(self.watches.values())
+
+    def put_last(self, watches: list[_Watch]) -> None:
+        """What did not fit comes first the next time, so that nothing starves."""
+        for watch in watches:
+            key = (watch.fd, id(watch.file))
+            self.watches[key] = self.watches.pop(key)
 
     def readable(self) -> bool:
         return any(_fresh(watch, peek=True) for watch in self.live())
@@ -278,9 +274,7 @@ def epoll_create1(world: World, flags: Int) -> Reply:
     """epoll_create1(2): an epoll descriptor."""
     if flags & ~abi.EPOLL_CLOEXEC:
         raise OSError(errno.EINVAL, "unknown flags")
-    uid, gid = world.credentials.uid, world.credentials.gid
-    node = _EpollNode(Superblock(uid=uid, gid=gid, now=world.clock.wall_ns))
-    return world.descriptors.install(EpollFile(node), bool(flags))
+    return world.descriptors.install(EpollFile(AnonymousNode(world.anonymous)), bool(flags))
 
 
 def _epoll(world: World, fd: int) -> EpollFile:
@@ -337,21 +331,16 @@ def _epoll_wait(
         for watch in instance.live():
             new = _fresh(watch)
             if new:
-                found.append(abi.EPOLL_EVENT.pack(new, watch.data))
+                found.append((watch, abi.EPOLL_EVENT.pack(new, watch.data)))
                 if len(found) == room:
                     break
-        if len(found) == room and len(instance.watches) > room:
-            _rotate(instance)
-        return (len(found), (events, b"".join(found))) if found else None
+        if len(found) == room:
+            instance.put_last([watch for watch, _ in found])
+        data = b"".join(event for _, event in found)
+        return (len(found), (events, data)) if found else None
 
     files = [(watch.file, watch.events) for watch in instance.live()]
     return world.wait(attempt, timeout_ns, host_fd=_host_fd(files))
-
-
-def _rotate(instance: EpollFile) -> None:
-    """What did not fit comes first the next time, so that nothing starves."""
-    key = next(iter(instance.watches))
-    instance.watches[key] = instance.watches.pop(key)
 
 
 @oscall(232)

@@ -430,10 +430,13 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
 
 @oscall(56)
 def clone(world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr) -> Reply:
-    """clone(2): a thread exactly as pthread_create makes one, within Limits.threads; answers its channel number."""
+    """clone(2): a thread exactly as pthread_create makes one, within Limits.threads.
+
+    The stub is answered `thread id << 16 | channel`."""
     if flags != abi.CLONE_THREAD_FLAGS:
         raise Denied(errno.EPERM, "fork is refused")
-    return world.allocate_thread().channel
+    thread = world.allocate_thread()
+    return thread.tid << 16 | thread.channel
 
 
 @oscall(218)

@@ -9,7 +9,6 @@ from proxybox.controller.effects import Reply, Write
 from proxybox.controller.oscalls.control import Pointer
 from proxybox.controller.roles import MAX_PAYLOAD, Fd, Path, Size, Soft, UInt
 from proxybox.controller.vfs.memory import MemoryFile
-from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.world import World
 
 if TYPE_CHECKING:
@@ -116,6 +115,5 @@ def memfd_create(world: World, name: Path, flags: UInt) -> Reply:
     if flags & ~known or len(name) > _MEMFD_NAME_MAX:
         raise OSError(errno.EINVAL, "unknown flags, or too long a name")
     uid, gid = world.credentials.uid, world.credentials.gid
-    superblock = Superblock(uid=uid, gid=gid, now=world.clock.wall_ns, quota=world.quota)
-    file = MemoryFile(superblock, 0o777, uid, gid).open(abi.O_RDWR)
+    file = MemoryFile(world.anonymous, 0o777, uid, gid).open(abi.O_RDWR)
     return world.descriptors.install(file, bool(flags & _MFD_CLOEXEC))

@@ -1,0 +1,46 @@
+"""Pipes and event counters: what is read from one descriptor was written to another."""
+
+import errno
+import struct
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply
+from proxybox.controller.roles import Addr, Int, UInt
+from proxybox.controller.vfs.streams import EventFile
+from proxybox.controller.vfs.streams import pipe as make_pipe
+from proxybox.controller.world import World
+
+
+@oscall(22)
+def pipe(world: World, fds: Addr) -> Reply:
+    """pipe(2): a reading and a writing end."""
+    return pipe2(world, fds, 0)
+
+
+@oscall(293)
+def pipe2(world: World, fds: Addr, flags: Int) -> Reply:
+    """pipe2(2): with O_CLOEXEC, O_NONBLOCK; packet mode is not offered."""
+    if flags & ~(abi.O_CLOEXEC | abi.O_NONBLOCK):
+        raise OSError(errno.EINVAL, "unknown flags")
+    world.descriptors.room_for(2)
+    cloexec = bool(flags & abi.O_CLOEXEC)
+    ends = make_pipe(world.anonymous, flags & abi.O_NONBLOCK)
+    reader, writer = (world.descriptors.install(end, cloexec) for end in ends)
+    return 0, (fds, struct.pack("<ii", reader, writer))
+
+
+@oscall(284)
+def eventfd(world: World, count: UInt) -> Reply:
+    """eventfd(2): a counter."""
+    return eventfd2(world, count, 0)
+
+
+@oscall(290)
+def eventfd2(world: World, count: UInt, flags: Int) -> Reply:
+    """eventfd2(2): with O_CLOEXEC, O_NONBLOCK, EFD_SEMAPHORE."""
+    if flags & ~(abi.O_CLOEXEC | abi.O_NONBLOCK | abi.EFD_SEMAPHORE):
+        raise OSError(errno.EINVAL, "unknown flags")
+    semaphore = bool(flags & abi.EFD_SEMAPHORE)
+    file = EventFile(world.anonymous, count, flags & abi.O_NONBLOCK, semaphore=semaphore)
+    return world.descriptors.install(file, bool(flags & abi.O_CLOEXEC))

@@ -1,0 +1,195 @@
+"""Connected pairs of streams, as asyncio and others use them to wake themselves. No other sockets."""
+
+import errno
+import struct
+from typing import Annotated, Final
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.oscalls.control import Pointer
+from proxybox.controller.oscalls.descriptors import later
+from proxybox.controller.roles import Addr, Buffer, Fd, Int, Size, Soft, UInt
+from proxybox.controller.vfs.openfiles import MAX_TRANSFER
+from proxybox.controller.vfs.streams import PairEnd, stream_pair
+from proxybox.controller.world import World
+
+_TYPE_FLAGS: Final = abi.O_NONBLOCK | abi.O_CLOEXEC
+_SHUT_RD, _SHUT_WR, _SHUT_RDWR = 0, 1, 2
+_SO_TYPE, _SO_ERROR, _SO_SNDBUF, _SO_RCVBUF = 3, 4, 7, 8
+_SO_PASSCRED, _SO_PEERCRED, _SO_ACCEPTCONN, _SO_PROTOCOL, _SO_DOMAIN = 16, 17, 30, 38, 39
+_SO_REUSEADDR, _SO_KEEPALIVE, _SO_LINGER, _SO_RCVTIMEO, _SO_SNDTIMEO = 2, 9, 13, 20, 21
+_SETTABLE: Final = frozenset(
+    {_SO_REUSEADDR, _SO_SNDBUF, _SO_RCVBUF, _SO_KEEPALIVE, _SO_LINGER, _SO_PASSCRED}
+)
+_BUFFER_SIZE: Final = 65536
+_ADDRESS: Final = struct.pack("<H", abi.AF_UNIX)
+"""The address of both ends: a family, and no name."""
+
+
+def _end(world: World, fd: int) -> PairEnd:
+    file = world.descriptors.get(fd)
+    if not isinstance(file, PairEnd):
+        raise OSError(errno.ENOTSOCK, "not a socket")
+    return file
+
+
+@oscall(53)
+def socketpair(world: World, domain: Int, kind: Int, protocol: Int, sv: Addr) -> Reply:
+    """socketpair(2): two connected AF_UNIX streams inside the box."""
+    if domain != abi.AF_UNIX:
+        raise OSError(errno.EOPNOTSUPP, "only AF_UNIX")
+    if kind & ~(abi.SOCK_TYPE_MASK | _TYPE_FLAGS):
+        raise OSError(errno.EINVAL, "unknown flags")
+    if kind & abi.SOCK_TYPE_MASK != abi.SOCK_STREAM:
+        raise OSError(errno.EOPNOTSUPP, "only streams")
+    if protocol not in (0, abi.AF_UNIX):
+        raise OSError(errno.EPROTONOSUPPORT, "no such protocol")
+    world.descriptors.room_for(2)
+    cloexec = bool(kind & abi.O_CLOEXEC)
+    ends = stream_pair(world.anonymous, kind & abi.O_NONBLOCK)
+    one, other = (world.descriptors.install(end, cloexec) for end in ends)
+    return 0, (sv, struct.pack("<ii", one, other))
+
+
+@oscall(48)
+def shutdown(world: World, fd: Fd, how: Int) -> Reply:
+    """shutdown(2): ends one direction, or both."""
+    end = _end(world, fd)
+    if how not in (_SHUT_RD, _SHUT_WR, _SHUT_RDWR):
+        raise OSError(errno.EINVAL, "not SHUT_RD, SHUT_WR or SHUT_RDWR")
+    end.shutdown(reading=how != _SHUT_WR, writing=how != _SHUT_RD)
+    return 0
+
+
+@oscall(44)
+def sendto(
+    world: World,
+    fd: Fd,
+    buf: Annotated[bytes, Buffer("count")],
+    count: Size,
+    flags: Int,
+    address: Addr,
+    length: UInt,
+) -> Reply:
+    """sendto(2): send(2), that is, into a pair."""
+    end = _end(world, fd)
+    if flags & ~(abi.MSG_DONTWAIT | abi.MSG_NOSIGNAL):
+        raise OSError(errno.EOPNOTSUPP, "unknown flags")
+    if address:
+        raise OSError(errno.EISCONN, "connected already")
+    try:
+        done = end.write(buf)
+    except BrokenPipeError:
+        if not flags & abi.MSG_NOSIGNAL:
+            world.signals.raise_signal(abi.SIGPIPE, world.thread)
+        raise
+    if not isinstance(done, Blocked):
+        return done
+    if flags & abi.MSG_DONTWAIT:
+        return _now(done)
+    return later(world, done, int)
+
+
+def _now(wait: Blocked) -> Reply:
+    """The answer of a write that does not wait: what it has managed, or EAGAIN."""
+    reply = wait.attempt()
+    if reply is None:
+        reply = wait.on_interrupt() if wait.on_interrupt else -errno.EAGAIN
+    return -errno.EAGAIN if reply == -errno.EINTR else reply
+
+
+@oscall(45)
+def recvfrom(
+    world: World,
+    fd: Fd,
+    buf: Addr,
+    count: Size,
+    flags: Int,
+    address: Addr,
+    length: Annotated[Pointer, Soft(4)],
+) -> Reply:
+    """recvfrom(2): recv(2), that is, from a pair; MSG_PEEK and MSG_DONTWAIT are known."""
+    end = _end(world, fd)
+    if flags & ~(abi.MSG_DONTWAIT | abi.MSG_PEEK | abi.MSG_NOSIGNAL):
+        raise OSError(errno.EOPNOTSUPP, "unknown flags")
+    take = end.peek if flags & abi.MSG_PEEK else end.take
+    size = min(count, MAX_TRANSFER)
+    named = [(length[0], bytes(4))] if address and length[0] else []
+
+    def attempt() -> Reply | None:
+        data = take(size)
+        return None if data is None else (len(data), (buf, data), *named)
+
+    if flags & abi.MSG_DONTWAIT or end.nonblocking:
+        reply = attempt()
+        if reply is None:
+            raise BlockingIOError(errno.EAGAIN, "nothing there yet")
+        return reply
+    return world.wait(attempt)
+
+
+@oscall(51)
+def getsockname(world: World, fd: Fd, address: Addr, length: Annotated[Pointer, Soft(4)]) -> Reply:
+    """getsockname(2): an address without a name."""
+    _end(world, fd)
+    return _sized(address, length, _ADDRESS)
+
+
+@oscall(52)
+def getpeername(world: World, fd: Fd, address: Addr, length: Annotated[Pointer, Soft(4)]) -> Reply:
+    """getpeername(2): an address without a name."""
+    end = _end(world, fd)
+    if end.hangup():
+        raise OSError(errno.ENOTCONN, "the other end is gone")
+    return _sized(address, length, _ADDRESS)
+
+
+def _sized(address: int, length: Pointer, data: bytes, *, option: bool = False) -> Reply:
+    """Stores `data` in a buffer whose length is behind a pointer, and its length there."""
+    if length[1] is None:
+        raise OSError(errno.EFAULT, "no length")
+    room = int.from_bytes(length[1], "little", signed=True)
+    if room < 0:
+        raise OSError(errno.EINVAL, "a negative length")
+    stored = data[:room]
+    size = len(stored) if option else len(data)
+    writes = [(address, stored)] if stored else []
+    return 0, *writes, (length[0], abi.INT.pack(size))
+
+
+@oscall(55)
+def getsockopt(
+    world: World, fd: Fd, level: Int, name: Int, value: Addr, length: Annotated[Pointer, Soft(4)]
+) -> Reply:
+    """getsockopt(2): what a connected stream has to say."""
+    _end(world, fd)
+    if level != abi.SOL_SOCKET:
+        raise OSError(errno.EOPNOTSUPP, "only SOL_SOCKET")
+    uid, gid = world.credentials.uid, world.credentials.gid
+    values = {
+        _SO_TYPE: abi.INT.pack(abi.SOCK_STREAM),
+        _SO_DOMAIN: abi.INT.pack(abi.AF_UNIX),
+        _SO_SNDBUF: abi.INT.pack(_BUFFER_SIZE),
+        _SO_RCVBUF: abi.INT.pack(_BUFFER_SIZE),
+        _SO_LINGER: bytes(8),
+        _SO_RCVTIMEO: bytes(16),
+        _SO_SNDTIMEO: bytes(16),
+        _SO_PEERCRED: struct.pack("<iII", world.process.pid, uid, gid),
+    }
+    zero = {_SO_ERROR, _SO_REUSEADDR, _SO_KEEPALIVE, _SO_PASSCRED, _SO_ACCEPTCONN, _SO_PROTOCOL}
+    data = values.get(name, bytes(4) if name in zero else None)
+    if data is None:
+        raise OSError(errno.ENOPROTOOPT, "no such option")
+    return _sized(value, length, data, option=True)
+
+
+@oscall(54)
+def setsockopt(world: World, fd: Fd, level: Int, name: Int, value: Addr, length: UInt) -> Reply:
+    """setsockopt(2): accepted where it makes no difference."""
+    _end(world, fd)
+    if level != abi.SOL_SOCKET or name not in _SETTABLE:
+        raise OSError(errno.ENOPROTOOPT, "no such option")
+    if not 4 <= length <= _BUFFER_SIZE:
+        raise OSError(errno.EINVAL, "not the length of an option")
+    return 0
