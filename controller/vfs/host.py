@@ -3,7 +3,8 @@
 Rules: everything is opened relative to a mount's root descriptor, beneath it, by no symlink, no
 magic link and no other mount (openat2(2); a walk with O_NOFOLLOW where a host refuses that call).
 It is opened O_PATH first and looked at; only regular files and directories are opened for more, by
-that same descriptor, so that no FIFO or device is ever opened and nothing is swapped in between. Relative paths here are made of names from virtual directories: never "..", never empty.
+that same descriptor: no FIFO or device is ever opened, and nothing is swapped in between. Relative
+paths here are made of names from virtual directories: never "..", never empty.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class HostMount:
         return self.hide_dotfiles and name[:1] == b"."
 
     def virtual_ino(self, key: tuple[int, int]) -> int:
-        """The box's inode number for a host (device, inode): numbers in the order of first sight."""
+        """The box's inode number for a host (device, inode): numbered as they are first seen."""
         ino = self._inodes.get(key)
         if ino is None:
             if len(self._inodes) >= MAX_INODES:

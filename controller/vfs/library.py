@@ -15,6 +15,7 @@ import stat as st
 import threading
 from collections import OrderedDict
 
+from proxybox.controller.abi import pack_stat
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.nodes import (
     D_TYPES,
@@ -28,7 +29,6 @@ from proxybox.controller.vfs.nodes import (
     Superblock,
     Symlink,
     mode_permits,
-    pack_stat,
 )
 
 CACHE_BYTES = 64 << 20
@@ -41,7 +41,7 @@ _KINDS = (st.S_IFREG, st.S_IFDIR, st.S_IFLNK)
 
 
 class _Contents:
-    """The contents and descriptors kept for all libraries of this process, least recent out first."""
+    """Contents and descriptors kept for all libraries of this process; the least recent go first."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -73,7 +73,7 @@ class _Contents:
         return data
 
     def part(self, file: LibraryFile, size: int, offset: int) -> bytes:
-        """A part of a large file. Under the lock, so that no descriptor is closed under a reader."""
+        """A part of a large file, under the lock: no descriptor is closed under its reader."""
         with self.lock:
             fd = self._fds.get(file)
             if fd is None:
@@ -96,7 +96,7 @@ class LibraryMount:
     def __init__(self, source: bytes, target: bytes, uid: int, gid: int) -> None:
         self.host = host.HostRoot(source)
         self.target = target
-        self.superblock = Superblock(dev=DEVICE, uid=uid, gid=gid, read_only=True)
+        self.superblock = Superblock(dev=DEVICE, uid=uid, gid=gid, read_only=True, shared=True)
         self.root = LibraryDirectory(self, b"", self.host.look(b""), None, b"")
 
     def ino(self, relative: bytes) -> int:
@@ -268,7 +268,7 @@ def library_file(
     folder, name = os.path.split(os.path.realpath(source))
     above, _, _ = target.rpartition(b"/")
     mount = library(folder, above or b"/", uid=uid, gid=gid)
-    return mount.root._look(os.fsencode(name))
+    return mount.root.lookup(os.fsencode(name))
 
 
 def _read_all(fd: int, size: int) -> bytes:

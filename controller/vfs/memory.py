@@ -11,15 +11,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Union
 
 from proxybox.controller.abi import (
-    NS,
     O_TRUNC,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     S_IFDIR,
-    S_IFLNK,
-    S_IFREG,
-    STAT,
 )
+from proxybox.controller.vfs.inodes import Inode, node_ino
 from proxybox.controller.vfs.nodes import (
     D_TYPES,
     MAX_FILE_SIZE,
@@ -28,126 +25,19 @@ from proxybox.controller.vfs.nodes import (
     Entry,
     Node,
     RegularFile,
-    Stat,
     Superblock,
     Symlink,
-    mode_permits,
 )
 from proxybox.controller.vfs.quota import PAGE
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
 
-MAX_LINKS = 32_000
 SHORT_TARGET = 128
 _ZEROS = bytes(PAGE)
-_MAX_SECONDS_NS = (1 << 63) * NS - 1
 
 TreeSource = Mapping[str, Union[str, bytes, "TreeSource"]]
 """A folder as Python data: names to text, bytes, or further folders."""
-
-
-class Inode(Node):
-    """The status fields that every node in memory keeps for itself."""
-
-    __slots__ = ("atime_ns", "ctime_ns", "gid", "ino", "mode", "mtime_ns", "nlink", "opens", "uid")
-
-    def __init__(self, superblock: Superblock, mode: int, uid: int, gid: int) -> None:
-        self.superblock = superblock
-        self.ino = superblock.next_ino()
-        self.mode = self.kind | mode & 0o7777
-        self.nlink = 1
-        self.uid = uid
-        self.gid = gid
-        self.opens = 0
-        self.atime_ns = self.mtime_ns = self.ctime_ns = superblock.now()
-
-    def _extent(self) -> tuple[int, int]:
-        """Size in bytes and allocated blocks of 512 bytes."""
-        return 0, 0
-
-    def stat(self) -> Stat:
-        size, blocks = self._extent()
-        return Stat(
-            self.superblock.dev, self.ino, self.mode, self.nlink, self.uid, self.gid, 0,
-            size, blocks, self.atime_ns, self.mtime_ns, self.ctime_ns,
-        )  # fmt: skip
-
-    def stat_bytes(self) -> bytes:
-        size, blocks = self._extent()
-        atime, mtime, ctime = self.atime_ns, self.mtime_ns, self.ctime_ns
-        return STAT.pack(
-            self.superblock.dev, self.ino, self.nlink, self.mode, self.uid, self.gid, 0, 0, size,
-            PAGE, blocks, atime // NS, atime % NS, mtime // NS, mtime % NS, ctime // NS, ctime % NS,
-            0, 0, 0,
-        )  # fmt: skip
-
-    def permits(self, creds: Credentials, mask: int) -> bool:
-        return mode_permits(self.mode, self.uid, self.gid, creds, mask)
-
-    def owned_by(self, creds: Credentials) -> bool:
-        return creds.uid in (0, self.uid)
-
-    def chmod(self, mode: int) -> None:
-        self.mode = self.kind | mode & 0o7777
-        self.changed()
-        self.superblock.forget()
-
-    def chown(self, uid: int, gid: int) -> None:
-        if uid != -1:
-            self.uid = uid
-        if gid != -1:
-            self.gid = gid
-        if self.kind == S_IFREG and (uid, gid) != (-1, -1):
-            self.mode &= ~0o4000 if not self.mode & 0o010 else ~0o6000
-        self.changed()
-        self.superblock.forget()
-
-    def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
-        if atime_ns is not None:
-            self.atime_ns = max(-_MAX_SECONDS_NS, min(atime_ns, _MAX_SECONDS_NS))
-        if mtime_ns is not None:
-            self.mtime_ns = max(-_MAX_SECONDS_NS, min(mtime_ns, _MAX_SECONDS_NS))
-        self.changed()
-
-    def changed(self) -> None:
-        """Note a change of status."""
-        self.ctime_ns = self.superblock.now()
-
-    def modified(self) -> None:
-        """Note a change of contents."""
-        self.mtime_ns = self.ctime_ns = self.superblock.now()
-
-    def linked(self) -> None:
-        """Note one more name, and charge it as tmpfs does."""
-        if self.nlink >= MAX_LINKS:
-            raise OSError(errno.EMLINK, "too many links")
-        self.superblock.quota.charge_inode()
-        self.nlink += 1
-        self.changed()
-
-    def unlinked(self) -> None:
-        """Note one name less; without names and descriptions the node is gone."""
-        self.nlink -= 1
-        self.changed()
-        if self.nlink > 0:
-            self.superblock.quota.credit_inode()
-        elif self.opens == 0:
-            self.free()
-
-    def opened(self) -> None:
-        """Note one more description that refers to this node."""
-        self.opens += 1
-
-    def closed(self) -> None:
-        """Note that a description is gone."""
-        self.opens -= 1
-        if self.opens == 0 and self.nlink == 0:
-            self.free()
-
-    def free(self) -> None:
-        """Give back what the node was charged for."""
-        self.superblock.quota.credit_inode()
 
 
 class MemoryFile(Inode, RegularFile):
@@ -369,7 +259,7 @@ class MemoryDirectory(Inode, Directory):
         return Directory.open(self, flags)
 
     def lookup(self, name: bytes) -> Node:
-        node = self.children.get(name)
+        node = self.find(name)
         if node is None:
             raise OSError(errno.ENOENT, "no such entry")
         return node
@@ -387,10 +277,7 @@ class MemoryDirectory(Inode, Directory):
 
     def attach(self, name: bytes, node: Node) -> None:
         """Enter `node` under a name that is free. EEXIST; ENOENT when this directory was removed."""
-        if self.nlink == 0:
-            raise OSError(errno.ENOENT, "the directory was removed")
-        if name in self.children:
-            raise OSError(errno.EEXIST, "the name is taken")
+        self._check_free(name)
         self._place(name, node)
         self.modified()
         self.superblock.forget()
@@ -404,17 +291,20 @@ class MemoryDirectory(Inode, Directory):
     def detach(self, name: bytes) -> Node:
         """Take an entry out of the directory, whatever it is."""
         node = self.lookup(name)
-        del self.children[name]
+        self._displace(name)
         if node.kind == S_IFDIR:
             self.nlink -= 1
         self.modified()
         self.superblock.forget()
         return node
 
+    def _displace(self, name: bytes) -> None:
+        del self.children[name]
+
     def _check_free(self, name: bytes) -> None:
         if self.nlink == 0:
             raise OSError(errno.ENOENT, "the directory was removed")
-        if name in self.children:
+        if self.find(name) is not None:
             raise OSError(errno.EEXIST, "the name is taken")
 
     def _group(self, creds: Credentials) -> int:
@@ -529,11 +419,6 @@ def check_rename(
             raise OSError(errno.ENOTEMPTY, "the target has entries")
 
 
-def node_ino(node: Node) -> int:
-    """The inode number of any node, without packing a whole status where it can be had."""
-    return node.ino if isinstance(node, Inode) else node.stat().ino
-
-
 def _lost_name(node: Node) -> None:
     if isinstance(node, Inode):
         node.unlinked()
@@ -580,9 +465,3 @@ def write_file(
     if node.pwrite(data, 0) < len(data):
         directory.superblock.quota.refuse("no space left in the box's memory filesystems")
     return node
-
-
-__all__ = [
-    "S_IFDIR", "S_IFLNK", "S_IFREG", "Inode", "MemoryDirectory", "MemoryFile", "MemorySymlink",
-    "TreeSource", "check_rename", "from_tree", "node_ino", "write_file",
-]  # fmt: skip

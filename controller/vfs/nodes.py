@@ -91,6 +91,7 @@ class Superblock:
     dev: the virtual device number. uid, gid: the owner shown for what has none of its own.
     now: the box's clock in nanoseconds. clock_is_real: when not, no time that the host keeps by
     itself (atime, ctime) is shown. forget: called when the namespace or a permission changes.
+    shared: by several boxes, so that no tree may hang anything on it.
     """
 
     dev: int = 1
@@ -100,6 +101,7 @@ class Superblock:
     clock_is_real: bool = True
     quota: Quota = attrs.field(factory=Quota)
     read_only: bool = False
+    shared: bool = False
     forget: Callable[[], None] = lambda: None
     last_ino: int = 1
 

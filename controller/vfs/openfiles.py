@@ -27,7 +27,7 @@ from proxybox.controller.abi import (
     pack_dirent,
 )
 from proxybox.controller.effects import Blocked
-from proxybox.controller.vfs.memory import Inode, node_ino
+from proxybox.controller.vfs.inodes import Inode, node_ino
 from proxybox.controller.vfs.nodes import MAX_FILE_SIZE, Directory, Entry, Node, RegularFile
 
 MAX_TRANSFER = 1 << 20

@@ -19,7 +19,7 @@ from proxybox.controller.abi import (
     S_IFSOCK,
 )
 from proxybox.controller.effects import Blocked
-from proxybox.controller.vfs.memory import Inode
+from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.vfs.openfiles import StreamOpenFile
 

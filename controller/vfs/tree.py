@@ -30,7 +30,8 @@ class Tree:
         self._followed: dict[bytes, Node | int] = {}
         self._unfollowed: dict[bytes, Node | int] = {}
         self._kept_for: Credentials | None = None
-        self.root.superblock.forget = self.forget
+        if not self.root.superblock.shared:
+            self.root.superblock.forget = self.forget
 
     # --- mounts ---
 
@@ -45,7 +46,8 @@ class Tree:
             raise ValueError(f"not an absolute path: {target!r}")
         if node in self._above:
             raise ValueError(f"mounted twice, the second time at {target!r}")
-        node.superblock.forget = self.forget
+        if not node.superblock.shared:
+            node.superblock.forget = self.forget
         self.forget()
         if not parts:
             if not isinstance(node, Directory):
