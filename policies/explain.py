@@ -22,7 +22,7 @@ class Section:
     lines: tuple[str, ...]
 
 
-def explain_policy(policy: Policy) -> tuple[Section, ...]:
+def explain(policy: Policy) -> tuple[Section, ...]:
     """What a box under `policy` can read, write, see and use up, and how denials go."""
     return (
         Section("What it can read", tuple(_reads(policy.filesystem))),
@@ -39,11 +39,14 @@ def explain_policy(policy: Policy) -> tuple[Section, ...]:
     )
 
 
+explain_policy = explain  # for the package, where `explain` is this module
+
+
 def explain_text(policy: Policy) -> str:
-    """`explain_policy` as plain text."""
+    """`explain` as plain text."""
     parts = [
         "\n".join([section.title, *(f"  - {line}" for line in section.lines)])
-        for section in explain_policy(policy)
+        for section in explain(policy)
     ]
     return "\n\n".join(parts) + "\n"
 
