@@ -1,0 +1,78 @@
+"""proxybox: untrusted Python in a sealed PyPy, every OS call of which is answered or denied by a trusted controller.
+
+    >>> import proxybox
+    >>> proxybox.run("print(6 * 7)").stdout
+    '42\\n'
+
+Names are exported here one by one, and loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxybox.api import Diagnosis as Diagnosis
+    from proxybox.api import Layer as Layer
+    from proxybox.api import Sandbox as Sandbox
+    from proxybox.api import diagnose as diagnose
+    from proxybox.api import run as run
+    from proxybox.api import run_file as run_file
+    from proxybox.controller.audit import Answer as Answer
+    from proxybox.controller.audit import Denial as Denial
+    from proxybox.controller.audit import Deny as Deny
+    from proxybox.controller.audit import OSCall as OSCall
+    from proxybox.errors import CallDenied as CallDenied
+    from proxybox.errors import DiskLimitExceeded as DiskLimitExceeded
+    from proxybox.errors import ExecutionError as ExecutionError
+    from proxybox.errors import GuestMisbehaved as GuestMisbehaved
+    from proxybox.errors import MemoryLimitExceeded as MemoryLimitExceeded
+    from proxybox.errors import OutputLimitExceeded as OutputLimitExceeded
+    from proxybox.errors import PolicyError as PolicyError
+    from proxybox.errors import ProxyboxError as ProxyboxError
+    from proxybox.errors import SandboxClosedError as SandboxClosedError
+    from proxybox.errors import SandboxStartError as SandboxStartError
+    from proxybox.errors import TimeLimitExceeded as TimeLimitExceeded
+    from proxybox.policies import Environment as Environment
+    from proxybox.policies import Filesystem as Filesystem
+    from proxybox.policies import Limits as Limits
+    from proxybox.policies import Mount as Mount
+    from proxybox.policies import Network as Network
+    from proxybox.policies import Output as Output
+    from proxybox.policies import Policy as Policy
+    from proxybox.policies import Time as Time
+    from proxybox.program import Program as Program
+    from proxybox.result import Files as Files
+    from proxybox.result import GuestError as GuestError
+    from proxybox.result import Result as Result
+    from proxybox.result import Status as Status
+    from proxybox.result import Usage as Usage
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "proxybox.api": ("Diagnosis", "Layer", "Sandbox", "diagnose", "run", "run_file"),
+    "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
+    "proxybox.errors": (
+        "CallDenied", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded",
+        "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError", "SandboxStartError",
+        "TimeLimitExceeded",
+    ),
+    "proxybox.policies": ("Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "Time"),
+    "proxybox.program": ("Program",),
+    "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'proxybox' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

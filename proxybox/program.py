@@ -1,0 +1,69 @@
+"""What is to be run: the words after `python`, and the folder that they are about."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+#: Where the program's folder stands in the box.
+BOX = "/box"
+#: The name under which `run(str)` gives its code to the interpreter, so that tracebacks can show lines.
+MAIN = "main.py"
+
+
+@attrs.frozen(kw_only=True)
+class Program:
+    """A program and its arguments. Use the constructors.
+
+    words: the interpreter's arguments. folder: host folder to stand at /box, None for an empty one.
+    single: the only file of `folder` that may be seen. files: further content of /box.
+    """
+
+    words: tuple[str, ...]
+    folder: str | None = None
+    single: str | None = None
+    files: Mapping[str, bytes] = attrs.field(factory=dict)
+
+    @classmethod
+    def source(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
+        """Source text, as the file main.py in an empty folder."""
+        return cls(words=(f"{BOX}/{MAIN}", *arguments), files={MAIN: text.encode("utf-8", "surrogatepass")})
+
+    @classmethod
+    def code(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
+        """Source text given with -c; the working folder is at /box."""
+        return cls(words=("-c", text, *arguments), folder=_working_folder())
+
+    @classmethod
+    def module(cls, name: str, arguments: Sequence[str] = ()) -> "Program":
+        """A module to be run as with -m, from the standard library or the working folder, which is at /box."""
+        return cls(words=("-m", name, *arguments), folder=_working_folder())
+
+    @classmethod
+    def stdin(cls, arguments: Sequence[str] = ()) -> "Program":
+        """A program that is read from standard input; the working folder is at /box."""
+        return cls(words=("-", *arguments), folder=_working_folder())
+
+    @classmethod
+    def file(cls, path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> "Program":
+        """A script, or a folder or archive with a __main__.py. Its folder is at /box, unless that is a home folder or
+        /: then the script is alone there. Raises OSError when there is nothing to read."""
+        place = Path(os.path.realpath(path))
+        os.stat(place)
+        folder, name = (str(place), "") if place.is_dir() else (str(place.parent), place.name)
+        words = (f"{BOX}/{name}" if name else BOX, *arguments)
+        if name and _is_private(folder):
+            return cls(words=words, folder=folder, single=name)
+        return cls(words=words, folder=folder)
+
+
+def _working_folder() -> str | None:
+    folder = os.path.realpath(os.getcwd())
+    return None if _is_private(folder) else folder
+
+
+def _is_private(folder: str) -> bool:
+    """Whether a folder holds far more than a program: a home, or the root of everything."""
+    homes = {os.path.realpath(os.path.expanduser("~")), os.path.realpath(os.environ.get("HOME") or "/")}
+    return folder == "/" or folder in homes
