@@ -161,10 +161,19 @@ def _put(fields: dict[str, Any], setting: str) -> None:
         below = table.get(name)
         if not isinstance(below, dict):
             # After "time=frozen", "time.start=..." adds to it.
-            below = {} if below is None else fields_of(SECTIONS[name], below)
+            below = {} if below is None else _as_table(name, below)
             table[name] = below
         table = below
     table[path[-1]] = value
+
+
+def _as_table(name: str, value: Any) -> dict[str, Any]:
+    if name in SECTIONS:
+        try:
+            return fields_of(SECTIONS[name], value)
+        except PolicyError as error:
+            raise error.under(name) from None
+    raise PolicyError(Problem(key=name, message="want a table", given=shown(value)))
 
 
 def _value(key: str, text: str) -> Any:

@@ -121,6 +121,13 @@ def test_all_settings_are_checked():
     assert len(caught.value.problems) == 4
 
 
-def test_sections_set_in_any_order():
-    with pytest.raises(PolicyError, match=r"time: want a table"):
-        with_settings(Policy(), ["time=3", "time.rate=2"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["limits=3", "limits.calls=2"],
+        ["environment.variables=0", "environment.variables.A=0"],
+    ],
+)
+def test_what_is_no_table_cannot_be_added_to(settings):
+    with pytest.raises(PolicyError, match="want a table"):
+        with_settings(Policy(), settings)
