@@ -11,7 +11,7 @@ from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
 from proxybox.cli.failures import CommandError, complain
 
 if TYPE_CHECKING:
-    from proxybox.api import Program
+    from proxybox.program import Program
     from proxybox.policies import Policy
     from proxybox.result import Result
 
@@ -54,7 +54,7 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
 
 def program_of(parsed: Parsed) -> "Program":
     """The program that a command line names. Raises CommandError when the script is not there."""
-    from proxybox.api import Program
+    from proxybox.program import Program
 
     arguments = parsed.arguments
     if parsed.kind == "code":

@@ -1,0 +1,402 @@
+"""The command line with real boxes: it works as `python` does."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pexpect
+import pytest
+
+COMMAND = (sys.executable, "-m", "proxybox.cli")
+
+
+def proxybox(*words: Any, stdin: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the command with text for its standard input."""
+    return subprocess.run(
+        [*COMMAND, *map(str, words)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def started(*words: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The command while it runs; it is gone afterwards, whatever happens."""
+    process = subprocess.Popen(
+        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def out_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdout is not None
+    return process.stdout
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "program" / "script.py"
+    path.parent.mkdir()
+    return path
+
+
+# --- what python does -----------------------------------------------------------------------------
+
+
+def test_code_arguments_and_output() -> None:
+    done = proxybox("run", "-c", "import sys; print(sys.argv[1:])", "--policy", "-x", "")
+    assert (done.stdout, done.stderr, done.returncode) == ("['--policy', '-x', '']\n", "", 0)
+
+
+def test_a_script_with_modules_beside_it(script: Path) -> None:
+    script.write_text("import helper, sys; print(helper.name, sys.argv[1])")
+    (script.parent / "helper.py").write_text("name = 'helper'")
+    assert proxybox("run", script, "one").stdout == "helper one\n"
+
+
+def test_a_folder_with_a_main(script: Path) -> None:
+    (script.parent / "__main__.py").write_text("print(__name__)")
+    assert proxybox("run", script.parent).stdout == "__main__\n"
+
+
+def test_a_module_of_the_library() -> None:
+    done = proxybox("run", "-m", "json.tool", "--compact", stdin='{"a": [1, 2]}')
+    assert done.stdout == '{"a":[1,2]}\n'
+
+
+def test_a_program_on_standard_input() -> None:
+    done = proxybox("run", "-", "x", stdin="import sys; print(sys.argv)\n")
+    assert done.stdout == "['-', 'x']\n"
+    assert proxybox("run", stdin="print(6 * 7)\n").stdout == "42\n"
+
+
+def test_standard_input_is_the_programs() -> None:
+    done = proxybox("run", "-c", "import sys; print(sum(map(int, sys.stdin)))", stdin="1\n2\n3\n")
+    assert done.stdout == "6\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        ("raise SystemExit(7)", 7, ""),
+        ("raise SystemExit('no')", 1, "no\n"),
+        ("import os; os._exit(9)", 9, ""),
+        ("1 / 0", 1, "ZeroDivisionError: "),
+        ("def", 1, "SyntaxError: "),
+    ],
+)
+def test_exit_statuses_are_the_programs(code: str, status: int, said: str) -> None:
+    done = proxybox("run", "-c", code)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert (done.stderr == "") == (said == "")
+
+
+def test_a_traceback_names_the_script(script: Path) -> None:
+    script.write_text("def f():\n    raise ValueError('oh')\nf()\n")
+    done = proxybox("run", script)
+    assert done.returncode == 1
+    assert "script.py" in done.stderr
+    assert "line 2, in f" in done.stderr
+    assert str(script.parent) not in done.stderr
+
+
+def test_output_comes_as_it_is_written() -> None:
+    code = "import time; print('first', flush=True); time.sleep(30)"
+    with started("run", "--timeout", "60", "-c", code) as process:
+        assert out_of(process).readline() == b"first\n"
+        assert process.poll() is None
+
+
+def test_bytes_are_not_changed() -> None:
+    code = "import sys; sys.stdout.buffer.write(bytes(range(256)))"
+    done = subprocess.run([*COMMAND, "run", "-c", code], capture_output=True, check=False)
+    assert done.stdout == bytes(range(256))
+
+
+def test_a_reader_that_leaves_is_met_as_by_python() -> None:
+    code = "while True: print('spam')"
+    with started("run", "-c", code) as process:
+        out_of(process).readline()
+        out_of(process).close()
+        assert process.wait(20) == 1
+        assert process.stderr is not None
+        assert b"BrokenPipeError" in process.stderr.read()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(closed: str) -> None:
+    line = f'"{sys.executable}" -m proxybox.cli run -c "raise SystemExit(5)" {closed}'
+    assert subprocess.run(line, shell=True, check=False).returncode == 5
+
+
+# --- terminals and signals ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminal() -> Iterator[Any]:
+    """Starts the command on a terminal: terminal("run", ...)."""
+    children = []
+
+    def start(*words: str) -> Any:
+        child = pexpect.spawn(
+            COMMAND[0], [*COMMAND[1:], *words], timeout=20, encoding="utf-8", echo=False
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.close(force=True)
+
+
+def test_a_dialogue_on_a_terminal(terminal: Any) -> None:
+    child = terminal("run", "-c", "print('Hello,', input('Name? ')); raise SystemExit(3)")
+    child.expect_exact("Name? ")
+    child.sendline("Ada")
+    child.expect_exact("Hello, Ada")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 3
+
+
+def test_the_program_sees_a_terminal_where_there_is_one(terminal: Any) -> None:
+    code = "import sys; print([f.isatty() for f in (sys.stdin, sys.stdout, sys.stderr)])"
+    terminal("run", "-c", code).expect_exact("[True, True, True]")
+    assert proxybox("run", "-c", code).stdout == "[False, False, False]\n"
+
+
+def test_escapes_are_neutralised_on_terminals_alone(terminal: Any) -> None:
+    code = "print('\\x1b]0;owned\\x07' + 'é')"
+    terminal("run", "-c", code).expect_exact("\\x1b]0;owned\\x07é")
+    assert proxybox("run", "-c", code).stdout == "\x1b]0;owned\x07é\n"
+    terminal("run", "--set", "output.escapes=raw", "-c", code).expect_exact("\x1b]0;owned\x07é")
+
+
+def test_end_of_file_on_a_terminal(terminal: Any) -> None:
+    child = terminal("run", "-c", "import sys; print(repr(sys.stdin.read()))")
+    child.sendline("line")
+    child.sendeof()
+    child.expect_exact("'line\\n'")
+
+
+def test_control_c_ends_it_as_it_ends_python(terminal: Any) -> None:
+    child = terminal("run", "-c", "print('ready'); input()")
+    child.expect_exact("ready")
+    child.sendintr()
+    child.expect_exact("KeyboardInterrupt")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.signalstatus == signal.SIGINT or child.exitstatus == 130
+
+
+def test_a_program_may_catch_control_c(terminal: Any) -> None:
+    code = (
+        "import time\ntry:\n print('ready')\n time.sleep(50)\n"
+        "except KeyboardInterrupt:\n print('caught'); raise SystemExit(4)"
+    )
+    child = terminal("run", "--timeout", "60", "-c", code)
+    child.expect_exact("ready")
+    child.sendintr()
+    child.expect_exact("caught")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 4
+
+
+def test_one_that_ignores_control_c_is_ended_by_the_second(terminal: Any) -> None:
+    code = "import signal\nsignal.signal(2, signal.SIG_IGN)\nprint('ready')\nwhile True: pass"
+    child = terminal("run", "--timeout", "60", "--set", "limits.cpu_time=60", "-c", code)
+    child.expect_exact("ready")
+    child.sendintr()
+    time.sleep(0.3)
+    child.sendintr()
+    child.expect(pexpect.EOF, timeout=10)
+    child.close()
+    assert child.signalstatus == signal.SIGINT or child.exitstatus == 130
+
+
+def test_sigterm_ends_the_command_and_the_guest() -> None:
+    code = "print('ready', flush=True)\nwhile True: pass"
+    with started("run", "--timeout", "60", "-c", code) as process:
+        out_of(process).readline()
+        guests = children_of(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while any(is_alive(pid) for pid in guests) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not any(is_alive(pid) for pid in guests)
+
+
+def children_of(pid: int) -> list[int]:
+    """All processes below one."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+                if parent == pid:
+                    found += [int(name), *children_of(int(name))]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- what boxes do --------------------------------------------------------------------------------
+
+
+def test_changes_stay_in_the_box_unless_rw(script: Path) -> None:
+    script.write_text("open('out.txt', 'w').write('new'); print(open('out.txt').read())")
+    assert proxybox("run", script).stdout == "new\n"
+    assert not (script.parent / "out.txt").exists()
+    done = proxybox("run", "--rw", script)
+    assert done.stdout == "new\n", done.stderr
+    assert (script.parent / "out.txt").read_text() == "new"
+
+
+def test_mounts(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("data")
+    code = "print(open('/data/in.txt').read()); open('/data/in.txt', 'w')"
+    done = proxybox("run", "-v", "--mount", f"{tmp_path}:/data", "-c", code)
+    assert done.stdout == "data\n"
+    assert "Read-only file system" in done.stderr
+    assert done.returncode == 1
+
+
+def test_nothing_is_inherited() -> None:
+    done = proxybox(
+        "run",
+        *(
+            "--env",
+            "GIVEN=yes",
+            "-c",
+            "import os; print(os.environ.get('SECRET'), os.environ['GIVEN'])",
+        ),
+        env={**os.environ, "SECRET": "hidden"},
+    )
+    assert done.stdout == "None yes\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--timeout", "0.5", "-c", "while True: pass"], 124, "time limit"),
+        (["--timeout", "0.5", "-c", "import time; time.sleep(9)"], 124, "time limit"),
+        (
+            ["--set", "output.on_excess=end", "-c", "while True: print('x' * 99)"],
+            153,
+            "output limit",
+        ),
+        (
+            ["--set", "on_denied=end", "-c", "import socket; socket.socket()"],
+            126,
+            "refused call",
+        ),
+        (["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 137, "Killed"),
+        (["-c", "import ctypes; ctypes.string_at(0)"], 139, "Segmentation fault"),
+    ],
+)
+def test_how_boxes_end(words: list[str], status: int, said: str) -> None:
+    done = proxybox("run", *words)
+    assert done.returncode == status
+    assert said in done.stderr
+
+
+def test_a_result_as_json() -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); open('f', 'w').write('x'); 1/0"
+    done = proxybox("run", "--json", "-c", code)
+    result = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert result["status"] == "error"
+    assert result["stdout"] == "out\n"
+    assert result["stderr"].startswith("err\n")
+    assert result["error"]["type"] == "ZeroDivisionError"
+    assert [(change["path"], change["kind"]) for change in result["files"]] == [("f", "added")]
+
+
+@pytest.mark.parametrize("guest", ["/nonexistent/pypy3", sys.executable, "/etc/passwd"])
+def test_what_cannot_be_a_guest(guest: str) -> None:
+    for command in (["run", "-c", "pass"], ["doctor"]):
+        done = proxybox(*command[:1], "--guest", guest, *command[1:])
+        assert done.returncode == 125
+        assert "Traceback" not in done.stderr
+        assert guest in done.stderr + done.stdout
+
+
+def test_no_pypy_at_all(tmp_path: Path) -> None:
+    done = proxybox("run", "--guest", "", "-c", "pass")
+    assert done.returncode == 125
+    assert "Traceback" not in done.stderr
+
+
+def test_the_guest_can_be_named_by_the_environment() -> None:
+    done = proxybox("run", "-c", "pass", env={**os.environ, "PROXYBOX_GUEST": "/nonexistent"})
+    assert done.returncode == 125
+    assert "/nonexistent" in done.stderr
+
+
+# --- trace and doctor -----------------------------------------------------------------------------
+
+
+def test_a_trace_of_a_real_program(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    code = "import socket\nprint(open('/etc/hostname').read())\nsocket.socket()"
+    done = proxybox("trace", "--json", "-o", path, "-c", code)
+    assert done.returncode == 1
+    calls = [json.loads(line) for line in path.read_text().splitlines()]
+    opened = [
+        call
+        for call in calls
+        if call["name"] in ("open", "openat") and "/etc/hostname" in call["arguments"].values()
+    ]
+    assert opened[-1]["decision"] == "allowed"
+    refused = [call for call in calls if call["name"] == "socket"]
+    assert refused[-1]["decision"] == "denied"
+    assert refused[-1]["errno"] in ("EPERM", "EACCES", "EAFNOSUPPORT")
+    assert refused[-1]["reason"]
+
+
+def test_only_refused_calls_as_strace_shows_them() -> None:
+    done = proxybox("trace", "--denied", "-c", "import socket; socket.socket()")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("socket(")]
+    assert len(lines) == 1
+    assert "= -1 E" in lines[0]
+    assert "[denied: " in lines[0]
+
+
+def test_a_summary_of_a_real_program() -> None:
+    done = proxybox("trace", "--summary", "-c", "print('hello')")
+    assert done.stdout == "hello\n"
+    assert done.stderr.splitlines()[-1].endswith("total")
+
+
+def test_doctor() -> None:
+    done = proxybox("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "Boxes can run here." in done.stdout
+    assert "pypy" in done.stdout
+    report = json.loads(proxybox("doctor", "--json").stdout)
+    assert report["ok"]
+    assert any(layer["mandatory"] and layer["available"] for layer in report["layers"])
