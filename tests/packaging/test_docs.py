@@ -1,0 +1,40 @@
+"""The documents: links that lead somewhere, options that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from proxybox.cli.arguments import PROGRAM, RUN, TRACE
+from proxybox.cli.exits import BY_STATUS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for target, _ in LINK.findall(document.read_text()):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (document.parent / target).exists(), target
+
+
+def test_every_option_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    for option in (*RUN, *TRACE):
+        for flag in option.flags:
+            assert f"`{flag}" in text, flag
+    assert all(option.flags[1] in text for option in PROGRAM)
+
+
+def test_no_option_is_documented_that_does_not_exist() -> None:
+    known = {flag for option in (*RUN, *TRACE, *PROGRAM) for flag in option.flags}
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert set(re.findall(r"(?<![\w-])--[a-z]+", text)) <= known | {"--help"}
+
+
+def test_every_exit_status_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    for status in {*BY_STATUS.values(), 2}:
+        assert f"\n| {status} |" in text, status
