@@ -1,9 +1,10 @@
 """The clocks of one box: what the guest is told that time it is, and how long a wait lasts.
 
-Rules: all times are integers in nanoseconds. "Box time" is what the guest sees, "host time" is `time.monotonic_ns()`.
-Unless the policy says that time is real, no value that comes out of `now_ns` depends on the host's clocks, with one
-exception: scaled time is the host's elapsed time, scaled. CPU clocks count clock reads then, one microsecond each,
-so that a program that polls a clock makes progress and a run repeats to the byte.
+Rules: all times are integers in nanoseconds. "Box time" is what the guest sees, "host time" is
+`time.monotonic_ns()`. Unless the policy says that time is real, no value that comes out of `now_ns`
+depends on the host's clocks, with one exception: scaled time is the host's elapsed time, scaled.
+CPU clocks count clock reads then, one microsecond each, so that a program that polls a clock makes
+progress and a run repeats to the byte.
 """
 
 import errno
@@ -47,8 +48,8 @@ _CPU: Final = frozenset({abi.CLOCK_PROCESS_CPUTIME_ID, abi.CLOCK_THREAD_CPUTIME_
 
 @attrs.frozen(slots=True)
 class Wait:
-    """A timed wait. `deadline_ns`: host time at which it is over, None when it is skipped or already over.
-    `ends_ns`: where the box's elapsed time stands then, for `Clock.finish`.
+    """A timed wait. `deadline_ns`: host time at which it is over, None when it is skipped or
+    already over. `ends_ns`: where the box's elapsed time stands then, for `Clock.finish`.
     """
 
     deadline_ns: int | None
@@ -56,7 +57,9 @@ class Wait:
 
 
 class Clock:
-    """All clocks of a box, by its time policy. `guest_pid` (host pid) is set once the guest runs: real CPU clocks."""
+    """All clocks of a box, by its time policy. `guest_pid` (host pid) is set once the guest runs:
+    real CPU clocks.
+    """
 
     __slots__ = (
         "_host_ns",
@@ -93,7 +96,7 @@ class Clock:
         else:
             self._start_ns = DEFAULT_START_NS
 
-    # --- reading ------------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def elapsed_ns(self) -> int:
         """Box time since the box started. Does not itself advance any clock."""
@@ -143,7 +146,9 @@ class Clock:
         return self.host_cpu_ns()
 
     def host_cpu_ns(self) -> int:
-        """CPU time of the guest's process on the host; for limits and CPU timers, never for the guest's eyes."""
+        """CPU time of the guest's process on the host; for limits and CPU timers, never for the
+        guest's eyes.
+        """
         if self.guest_pid is None:
             return self._host_ns() - self._started
         try:
@@ -159,13 +164,13 @@ class Clock:
             return 1
         raise OSError(errno.EINVAL, "no such clock")
 
-    # --- waiting ------------------------------------------------------------------------------------------------------
+    # --- waiting ----------------------------------------------------------------------------------
 
     def wait(self, clock_id: int, ns: int, *, absolute: bool = False, skip: bool = True) -> Wait:
         """How a wait until (`absolute`) or for `ns` of a clock goes.
 
-        With `skip` false the wait is real even where the policy skips sleeps: another thread may end it.
-        EINVAL for a clock that cannot be waited for.
+        With `skip` false the wait is real even where the policy skips sleeps: another thread may
+        end it. EINVAL for a clock that cannot be waited for.
         """
         if clock_id in _CPU:
             raise OSError(errno.EINVAL, "CPU clocks cannot be waited for")
@@ -177,11 +182,15 @@ class Clock:
         return Wait(self._host_ns() + int(duration / self._rate), ends)
 
     def finish(self, wait: Wait) -> None:
-        """A wait is over: virtual and skipped time stand at its end now. Nothing to do where time flows by itself."""
+        """A wait is over: virtual and skipped time stand at its end now. Nothing to do where time
+        flows by itself.
+        """
         self.advance_to(wait.ends_ns)
 
     def advance_to(self, elapsed_ns: int) -> None:
-        """Moves box time forward to `elapsed_ns`; never back. Time that flows by itself moves only by skipping."""
+        """Moves box time forward to `elapsed_ns`; never back. Time that flows by itself moves only
+        by skipping.
+        """
         if self.kind == "frozen":
             return
         if self.kind == "virtual" or self.skips:

@@ -1,7 +1,9 @@
-"""What the guest prints: counted, limited, kept for the Result, handed on while it runs, made safe for terminals.
+"""What the guest prints: counted, limited, kept for the Result, handed on while it runs, made safe
+for terminals.
 
-Rules: a guest cannot make the controller keep more than the limits say, however small its writes are. The bytes that
-are kept and handed on are the guest's own; only `TerminalFilter` changes any, on the way to a terminal.
+Rules: a guest cannot make the controller keep more than the limits say, however small its writes
+are. The bytes that are kept and handed on are the guest's own; only `TerminalFilter` changes any,
+on the way to a terminal.
 """
 
 import codecs
@@ -17,7 +19,9 @@ STREAMS: Final = ("stdout", "stderr")
 
 
 class Transcript:
-    """Both streams and the order in which they were written, in little more memory than the bytes take."""
+    """Both streams and the order in which they were written, in little more memory than the bytes
+    take.
+    """
 
     __slots__ = ("_last", "_runs", "data")
 
@@ -53,12 +57,15 @@ class Transcript:
 class OutputSink:
     """One stream's way out of the box, with its limits.
 
-    policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that is within them.
-    on_limit: called once when the box is to end for it. `truncated` and `over` can be read at any time.
+    policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that
+    is within them. on_limit: called once when the box is to end for it. `truncated` and `over` can
+    be read at any time.
     """
 
-    __slots__ = ("_bytes_left", "_callback", "_ends", "_keep", "_lines_left", "is_tty", "name", "on_limit", "over",
-                 "transcript", "truncated", "winsize", "written")  # fmt: skip
+    __slots__ = (
+        "_bytes_left", "_callback", "_ends", "_keep", "_lines_left", "is_tty", "name", "on_limit",
+        "over", "transcript", "truncated", "winsize", "written",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -90,7 +97,9 @@ class OutputSink:
         return bytes(self.transcript.data[self.name])
 
     def write(self, data: bytes) -> int:
-        """Takes what the guest writes and says that all of it was written, even where some was cut off."""
+        """Takes what the guest writes and says that all of it was written, even where some was cut
+        off.
+        """
         size = len(data)
         self.written += size
         if self.over:
@@ -122,7 +131,9 @@ class OutputSink:
         return data
 
     def _hand_on(self, data: bytes) -> None:
-        """The caller's function may fail: a closed pipe is one for the guest too, the rest ends the box."""
+        """The caller's function may fail: a closed pipe is one for the guest too, the rest ends the
+        box.
+        """
         try:
             if self._callback is not None:
                 self._callback(data)
@@ -139,11 +150,13 @@ def _first_lines(data: bytes, count: int) -> bytes:
     return data[:end]
 
 
-# --- terminals --------------------------------------------------------------------------------------------------------
+# --- terminals ------------------------------------------------------------------------------------
 
 _PLAIN: Final = re.compile(rb"[\t\n\r -~]*").fullmatch
 _UNSAFE: Final = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1 controls
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what reorders text
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags, which do not show
 )
 
 
@@ -159,8 +172,9 @@ def _visible(match: re.Match[str]) -> str:
 
 
 class TerminalFilter:
-    """Makes output harmless for a terminal: controls, and so all escape sequences (CSI, OSC, DCS ...), in C0 or C1
-    form, become visible text such as \\x1b; so do bytes that are not UTF-8 and characters that reorder text.
+    """Makes output harmless for a terminal: controls, and so all escape sequences (CSI, OSC, DCS
+    ...), in C0 or C1 form, become visible text such as \\x1b; so do bytes that are not UTF-8 and
+    characters that reorder text.
 
     Newline, tab and carriage return pass. Takes pieces cut anywhere; gives UTF-8.
     """
@@ -171,7 +185,7 @@ class TerminalFilter:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def feed(self, data: bytes, final: bool = False) -> bytes:
-        """What to show for the next piece. `final` also gives what a cut-off character left behind."""
+        """What to show for the next piece; `final` ends a character that was cut off too."""
         if _PLAIN(data) and not self._decoder.getstate()[0]:
             return data
         return _UNSAFE.sub(_visible, self._decoder.decode(data, final)).encode()

@@ -1,14 +1,17 @@
-"""Where the box's random bytes come from: the host's generator, or a seed that makes every run the same.
+"""Where the box's random bytes come from: the host's generator, or a seed that makes every run the
+same.
 
-Rule: a seeded stream depends on the seed and on how many bytes were taken before, on nothing else. It is a
-pseudorandom function of a secret only as far as the seed is one: it is for repeatable runs, not for keys.
+Rule: a seeded stream depends on the seed and on how many bytes were taken before, on nothing else.
+It is a pseudorandom function of a secret only as far as the seed is one: it is for repeatable runs,
+not for keys.
 """
 
 import hashlib
 import os
-from typing import Final
+from typing import Final, TypeAlias
 
 _BLOCK: Final = 1024
+Data: TypeAlias = bytes
 
 
 class Randomness:
@@ -30,7 +33,7 @@ class Randomness:
         """Whether the stream repeats from run to run."""
         return bool(self._key)
 
-    def bytes(self, size: int) -> "bytes":
+    def bytes(self, size: int) -> Data:
         """The next `size` bytes (the caller bounds it)."""
         if not self._key:
             return os.urandom(size)
@@ -44,7 +47,7 @@ class Randomness:
         self._offset = end
         return data
 
-    def _expand(self, size: int) -> "bytes":
+    def _expand(self, size: int) -> Data:
         """Whole blocks only, so that the stream does not depend on how it is cut."""
         blocks = -(-size // _BLOCK)
         first, self._counter = self._counter, self._counter + blocks

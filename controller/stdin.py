@@ -1,17 +1,19 @@
 """The guest's standard input: bytes, a host descriptor, or a function of the caller's.
 
-Rules: nothing here ever waits. A source that has nothing yet is told to the driver as `Blocked` with the host
-descriptor to watch. The descriptor is read only after poll(2) has said that it is readable, and is never closed.
+Rules: nothing here ever waits. A source that has nothing yet is told to the driver as `Blocked`
+with the host descriptor to watch. The descriptor is read only after poll(2) has said that it is
+readable, and is never closed.
 """
 
 import errno
 import os
 import select
 from collections.abc import Callable
+from typing import Any
 
 from proxybox.controller.effects import Blocked
 
-#: What a source can be. A function gets the most bytes wanted and gives some of them; b"" is the end of the file.
+#: What a source can be. A function is given the most bytes wanted and gives some; b"" is the end.
 Source = bytes | int | Callable[[int], bytes | str]
 
 
@@ -39,7 +41,9 @@ class Stdin:
         return self.host_fd is not None and os.isatty(self.host_fd)
 
     def readable(self) -> bool:
-        """Whether a read would not wait: there is data, or the end is reached. A function always has an answer."""
+        """Whether a read would not wait: there is data, or the end is reached. A function always
+        has an answer.
+        """
         if self.host_fd is None or self._offset < len(self._buffer):
             return True
         try:
@@ -73,7 +77,8 @@ class Stdin:
         data = self.take(size)
         if data is not None:
             return data
-        return Blocked(attempt=lambda: self.take(size), host_fd=self.host_fd)  # type: ignore[arg-type, return-value]
+        attempt: Any = lambda: self.take(size)  # noqa: E731 - a wait of bytes, not of a reply
+        return Blocked(attempt, host_fd=self.host_fd)
 
     def _take_host(self, fd: int, size: int) -> bytes | None:
         if not self.readable():

@@ -1,8 +1,10 @@
-"""Everything that one guest sees and has changed: the state that the handlers of `oscalls/` work on.
+"""Everything that one guest sees and has changed: the state that the handlers of `oscalls/` work
+on.
 
-Rules: no I/O with the guest and no waiting. A world belongs to one box and is used by one driver at a time. Guest
-data never leads to an exception here other than OSError. Times are nanoseconds; "elapsed" ones are box time since the
-box started (`Clock.elapsed_ns`), "host" ones `time.monotonic_ns()`.
+Rules: no I/O with the guest and no waiting. A world belongs to one box and is used by one driver at
+a time. Guest data never leads to an exception here other than OSError. Times are nanoseconds;
+"elapsed" ones are box time since the box started (`Clock.elapsed_ns`), "host" ones
+`time.monotonic_ns()`.
 """
 
 import errno
@@ -57,8 +59,8 @@ class Ended:
 class GuestThread:
     """One thread of the guest.
 
-    channel: which of the box's pipe pairs it speaks on. calls: how many calls it has made (counted by dispatch).
-    slice: the timed futex wait that it is in the middle of (oscalls/memory.py).
+    channel: which of the box's pipe pairs it speaks on. calls: how many calls it has made (counted
+    by dispatch). slice: the timed futex wait that it is in the middle of (oscalls/memory.py).
     """
 
     tid: int
@@ -77,7 +79,9 @@ class GuestThread:
 
 @attrs.define(slots=True)
 class Timer:
-    """One interval timer of setitimer(2). Times are elapsed box time, or CPU time of the host's for `cpu` ones."""
+    """One interval timer of setitimer(2). Times are elapsed box time, or CPU time of the host's for
+    `cpu` ones.
+    """
 
     signal: int
     cpu: bool = False
@@ -116,7 +120,9 @@ class Signal:
 
 
 class SignalState:
-    """Dispositions, signals that wait for a mask to open, and those that the driver is to send for real."""
+    """Dispositions, signals that wait for a mask to open, and those that the driver is to send for
+    real.
+    """
 
     __slots__ = ("_world", "actions", "outbox", "pending")
 
@@ -134,8 +140,9 @@ class SignalState:
     def raise_signal(
         self, number: int, thread: GuestThread | None = None, code: int = SI_USER, value: int = 0
     ) -> None:
-        """Sends a signal to the guest: kept while blocked, dropped where ignored, put on the outbox for a handler;
-        one whose default is to end the process ends the box."""
+        """Sends a signal to the guest: kept while blocked, dropped where ignored, put on the outbox
+        for a handler; one whose default is to end the process ends the box.
+        """
         signal = Signal(number, thread, code, value)
         if number in UNTOUCHABLE or not self._is_blocked(signal):
             self._deliver(signal)
@@ -223,7 +230,9 @@ def _anonymous(world: "World") -> "Superblock":
 
 @attrs.define(slots=True, eq=False)
 class World:
-    """One box, as its guest sees it. The first seven must be given; the rest follows from the policy."""
+    """One box, as its guest sees it. The first seven must be given; the rest follows from the
+    policy.
+    """
 
     policy: "Policy"
     tree: "Tree"
@@ -282,10 +291,12 @@ class World:
         self.exceeded.add("output")
         self.end(Ended("output_limit", "the guest printed more than the policy allows"))
 
-    # --- threads ------------------------------------------------------------------------------------------------------
+    # --- threads ----------------------------------------------------------------------------------
 
     def allocate_thread(self, channel: int | None = None) -> GuestThread:
-        """A new thread on a free channel, which starts with its maker's signal mask. Denied beyond Limits.threads."""
+        """A new thread on a free channel, which starts with its maker's signal mask. Denied beyond
+        Limits.threads.
+        """
         limit = self.policy.limits.threads
         if limit is not None and len(self.threads) >= limit:
             raise Denied(errno.EAGAIN, "limits.threads")
@@ -309,7 +320,7 @@ class World:
         """The live thread of that id."""
         return next((thread for thread in self.threads if thread.tid == tid), None)
 
-    # --- waiting ------------------------------------------------------------------------------------------------------
+    # --- waiting ----------------------------------------------------------------------------------
 
     def wait(
         self,
@@ -324,8 +335,9 @@ class World:
     ) -> Reply:
         """The answer of `attempt`; where there is none yet, a wait for it by the box's clock.
 
-        Where sleeps are skipped and no other thread could end the wait, time jumps: to the next alarm if one comes
-        first (the answer is then `on_interrupt`'s, or -EINTR), else to the end of the wait.
+        Where sleeps are skipped and no other thread could end the wait, time jumps: to the next
+        alarm if one comes first (the answer is then `on_interrupt`'s, or -EINTR), else to the end
+        of the wait.
         """
         reply = attempt()
         if reply is not None:
@@ -350,7 +362,9 @@ class World:
         return Blocked(attempt, wait.deadline_ns, over, on_interrupt, host_fd)
 
     def jump_to_alarm(self, ends_ns: int | None) -> bool:
-        """Whether an alarm that comes before the end of a skipped wait interrupts it; time stands at the alarm then."""
+        """Whether an alarm that comes before the end of a skipped wait interrupts it; time stands
+        at the alarm then.
+        """
         timer = self.process.timers[abi.ITIMER_REAL]
         if timer.due_ns is None or (ends_ns is not None and timer.due_ns > ends_ns):
             return False
@@ -360,7 +374,7 @@ class World:
         self.fire_alarms()
         return self.ending is not None or len(self.signals.outbox) > before
 
-    # --- alarms -------------------------------------------------------------------------------------------------------
+    # --- alarms -----------------------------------------------------------------------------------
 
     def set_timer(self, which: int, value_ns: int, interval_ns: int) -> None:
         """Arms an interval timer, or disarms it with a value of 0."""
@@ -385,7 +399,9 @@ class World:
         return min(deadlines) if deadlines else None
 
     def fire_alarms(self) -> None:
-        """Raises the signals of all timers that are due, in box time or at the host time that was asked for."""
+        """Raises the signals of all timers that are due, in box time or at the host time that was
+        asked for.
+        """
         host = self.clock.host_ns()
         for timer in self.process.timers:
             if timer.due_ns is None:

@@ -1,4 +1,6 @@
-"""Clocks and sleeps: what time it is, and waiting for a later one. See `controller/clock.py` for the policies."""
+"""Clocks and sleeps: what time it is, and waiting for a later one. See `controller/clock.py` for
+the policies.
+"""
 
 import errno
 from typing import Annotated
@@ -12,7 +14,9 @@ from proxybox.controller.world import World
 
 
 def clock_of(world: World, clock_id: int) -> int:
-    """A clock id as the `Clock` knows it: those of pthread_getcpuclockid(3) become the two CPU clocks. EINVAL."""
+    """A clock id as the `Clock` knows it: those of pthread_getcpuclockid(3) become the two CPU
+    clocks. EINVAL.
+    """
     if clock_id >= 0:
         return clock_id
     owner, per_thread = ~(clock_id >> 3), bool(clock_id & 4)

@@ -203,7 +203,7 @@ def flock(world: World, fd: Fd, operation: Int) -> Reply:
 
 
 def _holders(world: World, key: bytes, file: "OpenFile") -> list[tuple["OpenFile", int]]:
-    """Who else holds a lock, after those that are closed, and `file` itself, have let go of theirs."""
+    """Who else holds a lock, after `file` and those that are closed have let go of theirs."""
     holders = world.flocks.pop(key, [])
     others = [(each, held) for each, held in holders if each is not file and each.references > 0]
     if others:

@@ -1,8 +1,8 @@
 """Reading, writing and managing open descriptors.
 
-A wait comes from the open file description (`OpenFile.read` may give `Blocked`); here it becomes the
-call's answer. Numbers from HIDDEN on are mappings (oscalls/memory.py): only what the stub needs to
-fill them and write them back takes those.
+A wait comes from the open file description (`OpenFile.read` may give `Blocked`); here it becomes
+the call's answer. Numbers from HIDDEN on are mappings (oscalls/memory.py): only what the stub needs
+to fill them and write them back takes those.
 """
 
 import errno
@@ -102,7 +102,9 @@ def mapping(world: World, fd: int) -> Any:
 
 
 def _write_back(world: World, fd: int, data: bytes, offset: int) -> int:
-    """What a shared mapping changed; a mapping never makes its file longer, and O_APPEND means nothing to it."""
+    """What a shared mapping changed; a mapping never makes its file longer, and O_APPEND means
+    nothing to it.
+    """
     file = mapping(world, fd)
     if not file.may_write:
         raise OSError(errno.EBADF, "not open for writing")
@@ -148,9 +150,7 @@ def scattered(pieces: list[tuple[int, int]], data: bytes) -> Reply:
 
 
 @oscall(19)
-def readv(
-    world: World, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iovcnt: Int
-) -> Reply:
+def readv(world: World, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iovcnt: Int) -> Reply:
     """readv(2): read, spread over several pieces of memory."""
     file = world.descriptors.get(fd)
     pieces = iovec(iov, iovcnt)
@@ -356,7 +356,9 @@ def close(world: World, fd: Fd) -> Reply:
 
 @oscall(436)
 def close_range(world: World, first: UInt, last: UInt, flags: UInt) -> Reply:
-    """close_range(2): closes, or marks close-on-exec; CLOSE_RANGE_UNSHARE has nobody to unshare from."""
+    """close_range(2): closes, or marks close-on-exec; CLOSE_RANGE_UNSHARE has nobody to unshare
+    from.
+    """
     if first > last or flags & ~(abi.CLOSE_RANGE_CLOEXEC | abi.CLOSE_RANGE_UNSHARE):
         raise OSError(errno.EINVAL, "not a range, or unknown flags")
     if flags & abi.CLOSE_RANGE_CLOEXEC:

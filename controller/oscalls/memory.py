@@ -35,7 +35,8 @@ _SLICE_FIRST_NS: Final = 50_000
 _SLICE_LAST_NS: Final = 2_000_000
 FIRST_SLICE: Final = 2
 NEXT_SLICE: Final = 1
-"""What the stub may put into the unused fifth argument of a sliced wait; 0 leaves it to be guessed."""
+"""What the stub may put into the unused fifth argument of a sliced wait; 0 leaves it to be guessed.
+"""
 
 
 @oscall(9)

@@ -1,8 +1,8 @@
 """Waiting for several descriptors at once: poll, select and epoll.
 
 All three ask each description the same question (`ready`). A wait is tried again whenever something
-in the box has changed. Edges: EPOLLET is honoured for writing; for reading it reports as long as there
-is something to read, which a program that drains its descriptors cannot tell apart.
+in the box has changed. Edges: EPOLLET is honoured for writing; for reading it reports as long as
+there is something to read, which a program that drains its descriptors cannot tell apart.
 """
 
 import errno
@@ -67,9 +67,7 @@ def _milliseconds(timeout: int) -> int | None:
 
 
 @oscall(7)
-def poll(
-    world: World, fds: Annotated[InOut, Buffer("nfds", 8)], nfds: UInt, timeout: Int
-) -> Reply:
+def poll(world: World, fds: Annotated[InOut, Buffer("nfds", 8)], nfds: UInt, timeout: Int) -> Reply:
     """poll(2): waits for events; the timeout is in milliseconds."""
     return _poll(world, fds, nfds, _milliseconds(timeout))
 
@@ -153,7 +151,7 @@ def pselect6(
     timeout: Annotated[bytes | None, Struct(16)],
     sigmask: Annotated[bytes | None, Struct(16)],
 ) -> Reply:
-    """pselect(2): select with a timespec; no other signal mask, which lies behind a second pointer."""
+    """pselect(2): select with a timespec, but no signal mask: that lies behind a second pointer."""
     if sigmask is not None and any(sigmask[:8]):
         raise OSError(errno.EINVAL, "no signal mask here; ppoll takes one")
     return _select(world, nfds, (readfds, writefds, exceptfds), time_of(timeout))
@@ -361,7 +359,9 @@ def epoll_pwait(
 ) -> Reply:
     """epoll_pwait(2): epoll_wait under another signal mask."""
     ns = _milliseconds(timeout)
-    return _masked(world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
+    return _masked(
+        world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns)
+    )
 
 
 @oscall(441)
@@ -376,7 +376,9 @@ def epoll_pwait2(
 ) -> Reply:
     """epoll_pwait2(2): epoll_pwait with a timespec."""
     ns = time_of(timeout)
-    return _masked(world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
+    return _masked(
+        world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns)
+    )
 
 
 def _masked(world: World, mask: bytes | None, size: int, call: Callable[[], Reply]) -> Reply:

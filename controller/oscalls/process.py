@@ -1,4 +1,6 @@
-"""The guest's only process: ids, names, limits, usage, scheduling, threads, its end. All ids are made up."""
+"""The guest's only process: ids, names, limits, usage, scheduling, threads, its end. All ids are
+made up.
+"""
 
 import errno
 from typing import Annotated
@@ -7,223 +9,17 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
+from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
 from proxybox.controller.world import HIDDEN, World
 
-_SAME = 0xFFFFFFFF
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
 _RSS_KIB = 50 * 1024
 _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 2, 3, 4
 _PR_SET_NAME, _PR_GET_NAME, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 15, 16, 38, 39
 
 
-# --- identity ---------------------------------------------------------------------------------------------------------
-
-
-@oscall(39)
-def getpid(world: World) -> Reply:
-    """getpid(2): the process id."""
-    return world.process.pid
-
-
-@oscall(110)
-def getppid(world: World) -> Reply:
-    """getppid(2): a parent that the guest will never meet."""
-    return world.process.ppid
-
-
-@oscall(186)
-def gettid(world: World) -> Reply:
-    """gettid(2): the calling thread's id."""
-    return world.thread.tid
-
-
-@oscall(102)
-def getuid(world: World) -> Reply:
-    """getuid(2): the user id."""
-    return world.credentials.uid
-
-
-@oscall(107)
-def geteuid(world: World) -> Reply:
-    """geteuid(2): the same user id."""
-    return world.credentials.uid
-
-
-@oscall(104)
-def getgid(world: World) -> Reply:
-    """getgid(2): the group id."""
-    return world.credentials.gid
-
-
-@oscall(108)
-def getegid(world: World) -> Reply:
-    """getegid(2): the same group id."""
-    return world.credentials.gid
-
-
-@oscall(118)
-def getresuid(world: World, ruid: Addr, euid: Addr, suid: Addr) -> Reply:
-    """getresuid(2): three times the user id."""
-    uid = abi.UINT.pack(world.credentials.uid)
-    return 0, (ruid, uid), (euid, uid), (suid, uid)
-
-
-@oscall(120)
-def getresgid(world: World, rgid: Addr, egid: Addr, sgid: Addr) -> Reply:
-    """getresgid(2): three times the group id."""
-    gid = abi.UINT.pack(world.credentials.gid)
-    return 0, (rgid, gid), (egid, gid), (sgid, gid)
-
-
-@oscall(115)
-def getgroups(world: World, size: Int, list_: Addr) -> Reply:
-    """getgroups(2): the further groups."""
-    groups = sorted(world.credentials.groups)
-    if size == 0 or not groups:
-        return len(groups)
-    if size < len(groups):
-        raise OSError(errno.EINVAL, "more groups than there is room for")
-    return len(groups), (list_, b"".join(abi.UINT.pack(group) for group in groups))
-
-
-def _stay(wanted: tuple[int, ...], own: int) -> Reply:
-    """Identities can be set to what they are already."""
-    if all(each in (own, _SAME) for each in wanted):
-        return 0
-    raise Denied(errno.EPERM, "the user is the policy's")
-
-
-@oscall(105)
-def setuid(world: World, uid: UInt) -> Reply:
-    """setuid(2): to the same id only."""
-    if uid == _SAME:
-        raise OSError(errno.EINVAL, "not an id")
-    return _stay((uid,), world.credentials.uid)
-
-
-@oscall(106)
-def setgid(world: World, gid: UInt) -> Reply:
-    """setgid(2): to the same id only."""
-    if gid == _SAME:
-        raise OSError(errno.EINVAL, "not an id")
-    return _stay((gid,), world.credentials.gid)
-
-
-@oscall(113)
-def setreuid(world: World, ruid: UInt, euid: UInt) -> Reply:
-    """setreuid(2): to the same ids only."""
-    return _stay((ruid, euid), world.credentials.uid)
-
-
-@oscall(114)
-def setregid(world: World, rgid: UInt, egid: UInt) -> Reply:
-    """setregid(2): to the same ids only."""
-    return _stay((rgid, egid), world.credentials.gid)
-
-
-@oscall(117)
-def setresuid(world: World, ruid: UInt, euid: UInt, suid: UInt) -> Reply:
-    """setresuid(2): to the same ids only."""
-    return _stay((ruid, euid, suid), world.credentials.uid)
-
-
-@oscall(119)
-def setresgid(world: World, rgid: UInt, egid: UInt, sgid: UInt) -> Reply:
-    """setresgid(2): to the same ids only."""
-    return _stay((rgid, egid, sgid), world.credentials.gid)
-
-
-@oscall(122)
-def setfsuid(world: World, uid: UInt) -> Reply:
-    """setfsuid(2): changes nothing and tells the id, as the kernel does for anybody."""
-    return world.credentials.uid
-
-
-@oscall(123)
-def setfsgid(world: World, gid: UInt) -> Reply:
-    """setfsgid(2): changes nothing and tells the id."""
-    return world.credentials.gid
-
-
-@oscall(116)
-def setgroups(world: World, size: Int, list_: Addr) -> Reply:
-    """setgroups(2): refused, as to any ordinary user."""
-    raise Denied(errno.EPERM, "the user is the policy's")
-
-
-def _own(world: World, pid: int) -> None:
-    """ESRCH unless `pid` is the process, one of its threads, or 0."""
-    if pid not in (0, world.process.pid) and world.thread_by_tid(pid) is None:
-        raise OSError(errno.ESRCH, "there is no other process")
-
-
-@oscall(111)
-def getpgrp(world: World) -> Reply:
-    """getpgrp(2): the process group."""
-    return world.process.pgid
-
-
-@oscall(121)
-def getpgid(world: World, pid: Int) -> Reply:
-    """getpgid(2): the process group."""
-    _own(world, pid)
-    return world.process.pgid
-
-
-@oscall(109)
-def setpgid(world: World, pid: Int, pgid: Int) -> Reply:
-    """setpgid(2): into one's own group."""
-    if pgid < 0:
-        raise OSError(errno.EINVAL, "not a process group")
-    _own(world, pid)
-    if world.process.sid == world.process.pid or pgid not in (0, world.process.pid, world.process.pgid):
-        raise OSError(errno.EPERM, "no such process group in this session")
-    world.process.pgid = world.process.pid
-    return 0
-
-
-@oscall(124)
-def getsid(world: World, pid: Int) -> Reply:
-    """getsid(2): the session."""
-    _own(world, pid)
-    return world.process.sid
-
-
-@oscall(112)
-def setsid(world: World) -> Reply:
-    """setsid(2): a group leader cannot."""
-    if world.process.pgid == world.process.pid:
-        raise OSError(errno.EPERM, "a process group leader")
-    world.process.sid = world.process.pgid = world.process.pid
-    return world.process.sid
-
-
-@oscall(125)
-def capget(world: World, header: Annotated[bytes | None, Struct(8)], data: Addr) -> Reply:
-    """capget(2): no capabilities."""
-    if header is None:
-        raise OSError(errno.EFAULT, "no header")
-    if header[:4] != abi.UINT.pack(0x20080522):
-        raise OSError(errno.EINVAL, "only version 3 of the interface")
-    return (0, (data, bytes(24))) if data else 0
-
-
-@oscall(63)
-def uname(world: World, buf: Addr) -> Reply:
-    """uname(2): Linux, with the policy's host name."""
-    host = world.policy.environment.hostname
-    return 0, (buf, abi.pack_utsname("Linux", host, "6.1.0-proxybox", "#1 SMP", "x86_64", "(none)"))
-
-
-@oscall(95)
-def umask(world: World, mask: UInt) -> Reply:
-    """umask(2): sets the file mode creation mask and tells the old one."""
-    old, world.umask = world.umask, mask & 0o777
-    return old
-
-
-# --- usage and limits -------------------------------------------------------------------------------------------------
+# --- usage and limits -----------------------------------------------------------------------------
 
 
 @oscall(98)
@@ -274,9 +70,11 @@ def _set_limit(world: World, resource: int, new: bytes) -> None:
 
 
 @oscall(302)
-def prlimit64(world: World, pid: Int, resource: UInt, new: Annotated[bytes | None, Struct(16)], old: Addr) -> Reply:
+def prlimit64(
+    world: World, pid: Int, resource: UInt, new: Annotated[bytes | None, Struct(16)], old: Addr
+) -> Reply:
     """prlimit(2): what the policy allows; the guest may lower it for itself."""
-    _own(world, pid)
+    check_own(world, pid)
     before = _limit(world, resource)
     if new is not None:
         _set_limit(world, resource, new)
@@ -298,13 +96,13 @@ def setrlimit(world: World, resource: UInt, limit: Annotated[bytes | None, Struc
     return 0
 
 
-# --- scheduling -------------------------------------------------------------------------------------------------------
+# --- scheduling -----------------------------------------------------------------------------------
 
 
 @oscall(204)
 def sched_getaffinity(world: World, pid: Int, size: Size, mask: Addr) -> Reply:
     """sched_getaffinity(2): as many cpus as the policy says."""
-    _own(world, pid)
+    check_own(world, pid)
     cpus = world.policy.environment.cpu_count
     needed = (cpus + 63) // 64 * 8
     if size < needed or size % 8:
@@ -317,7 +115,7 @@ def sched_setaffinity(
     world: World, pid: Int, size: Size, mask: Annotated[bytes | None, Soft(8)]
 ) -> Reply:
     """sched_setaffinity(2): accepted where it names a cpu of the box; changes nothing."""
-    _own(world, pid)
+    check_own(world, pid)
     if mask is None:
         raise OSError(errno.EFAULT, "no cpu set")
     wanted = int.from_bytes(mask[: min(size, 8)], "little")
@@ -335,14 +133,16 @@ def getcpu(world: World, cpu: Addr, node: Addr) -> Reply:
 @oscall(145)
 def sched_getscheduler(world: World, pid: Int) -> Reply:
     """sched_getscheduler(2): SCHED_OTHER."""
-    _own(world, pid)
+    check_own(world, pid)
     return 0
 
 
 @oscall(144)
-def sched_setscheduler(world: World, pid: Int, policy: Int, param: Annotated[bytes | None, Struct(4)]) -> Reply:
+def sched_setscheduler(
+    world: World, pid: Int, policy: Int, param: Annotated[bytes | None, Struct(4)]
+) -> Reply:
     """sched_setscheduler(2): SCHED_OTHER with priority 0, or refused."""
-    _own(world, pid)
+    check_own(world, pid)
     if param is None:
         raise OSError(errno.EINVAL, "no parameters")
     if policy == 0 and param == bytes(4):
@@ -355,14 +155,14 @@ def sched_setscheduler(world: World, pid: Int, policy: Int, param: Annotated[byt
 @oscall(143)
 def sched_getparam(world: World, pid: Int, param: Addr) -> Reply:
     """sched_getparam(2): priority 0."""
-    _own(world, pid)
+    check_own(world, pid)
     return 0, (param, bytes(4))
 
 
 @oscall(142)
 def sched_setparam(world: World, pid: Int, param: Annotated[bytes | None, Struct(4)]) -> Reply:
     """sched_setparam(2): priority 0 only."""
-    _own(world, pid)
+    check_own(world, pid)
     if param != bytes(4):
         raise OSError(errno.EINVAL, "SCHED_OTHER has priority 0")
     return 0
@@ -391,13 +191,13 @@ def _priority(policy: int, real_time: int) -> int:
 @oscall(148)
 def sched_rr_get_interval(world: World, pid: Int, timespec: Addr) -> Reply:
     """sched_rr_get_interval(2): 4 ms."""
-    _own(world, pid)
+    check_own(world, pid)
     return 0, (timespec, abi.pack_timespec(4_000_000))
 
 
 @oscall(24)
 def sched_yield(world: World) -> Reply:
-    """sched_yield(2): native in the guest; here for calls that reach the controller all the same."""
+    """sched_yield(2): native in the guest; here for calls that reach us all the same."""
     return 0
 
 
@@ -407,7 +207,7 @@ def getpriority(world: World, which: Int, who: Int) -> Reply:
     if which not in (0, 1, 2):
         raise OSError(errno.EINVAL, "not PROCESS, PGRP or USER")
     if which == 0:
-        _own(world, who)
+        check_own(world, who)
     return 20 - world.process.nice
 
 
@@ -417,7 +217,7 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
     if which not in (0, 1, 2):
         raise OSError(errno.EINVAL, "not PROCESS, PGRP or USER")
     if which == 0:
-        _own(world, who)
+        check_own(world, who)
     nice = max(-20, min(19, nice))
     if nice < world.process.nice:
         raise OSError(errno.EACCES, "only upwards")
@@ -425,11 +225,13 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
     return 0
 
 
-# --- threads and the end ----------------------------------------------------------------------------------------------
+# --- threads and the end --------------------------------------------------------------------------
 
 
 @oscall(56)
-def clone(world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr) -> Reply:
+def clone(
+    world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr
+) -> Reply:
     """clone(2): a thread exactly as pthread_create makes one, within Limits.threads.
 
     The stub is answered `thread id << 16 | channel`."""
@@ -517,4 +319,3 @@ def personality(world: World, persona: ULong) -> Reply:
     if persona in (0, 0xFFFFFFFF):
         return 0
     raise Denied(errno.EPERM, "the personality is fixed")
-

@@ -1,7 +1,8 @@
 """Signals to oneself: dispositions, masks, sending, waiting, alarms.
 
-The stub keeps the guest's real masks and handlers in step with what is answered here; the driver sends what lands on
-`SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor handled.
+The stub keeps the guest's real masks and handlers in step with what is answered here; the driver
+sends what lands on `SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor
+handled.
 """
 
 import errno
@@ -16,7 +17,14 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.roles import Addr, Int, Size, Struct, UInt
-from proxybox.controller.world import SI_TKILL, SI_USER, UNTOUCHABLE, UNTOUCHABLE_MASK, GuestThread, World
+from proxybox.controller.world import (
+    SI_TKILL,
+    SI_USER,
+    UNTOUCHABLE,
+    UNTOUCHABLE_MASK,
+    GuestThread,
+    World,
+)
 
 _SET_SIZE = 8
 _SIGINFO = struct.Struct("<iii4xiI")
@@ -52,7 +60,9 @@ def rt_sigaction(
     old = world.signals.actions.get(sig, _DEFAULT_ACTION)
     if act is not None:
         handler, flags, restorer, mask = abi.SIGACTION.unpack(act)
-        world.signals.actions[sig] = abi.SIGACTION.pack(handler, flags, restorer, mask & ~UNTOUCHABLE_MASK)
+        world.signals.actions[sig] = abi.SIGACTION.pack(
+            handler, flags, restorer, mask & ~UNTOUCHABLE_MASK
+        )
     return (0, (oldact, old)) if oldact else 0
 
 
@@ -86,7 +96,9 @@ def rt_sigpending(world: World, set_: Addr, sigsetsize: Size) -> Reply:
 
 
 @oscall(130)
-def rt_sigsuspend(world: World, mask: Annotated[bytes | None, Struct(8)], sigsetsize: Size) -> Reply:
+def rt_sigsuspend(
+    world: World, mask: Annotated[bytes | None, Struct(8)], sigsetsize: Size
+) -> Reply:
     """rt_sigsuspend(2): waits for a signal under another mask."""
     check_set_size(sigsetsize)
     if mask is None:
@@ -120,8 +132,13 @@ def rt_sigtimedwait(
             return None
         if info == 0:
             return signal.number
-        head = _SIGINFO.pack(signal.number, 0, signal.code, world.process.pid, world.credentials.uid)
-        return signal.number, (info, (head + abi.U64.pack(signal.value & abi.RLIM_INFINITY)).ljust(128, b"\0"))
+        head = _SIGINFO.pack(
+            signal.number, 0, signal.code, world.process.pid, world.credentials.uid
+        )
+        return signal.number, (
+            info,
+            (head + abi.U64.pack(signal.value & abi.RLIM_INFINITY)).ljust(128, b"\0"),
+        )
 
     return world.wait(attempt, timeout(time), lambda: -errno.EAGAIN)
 
@@ -139,12 +156,16 @@ def sigaltstack(world: World, stack: Annotated[bytes | None, Struct(24)], old: A
             address = size = 0
         elif size < abi.MINSIGSTKSZ:
             raise OSError(errno.ENOMEM, "too small a stack")
-        world.thread.altstack = abi.STACK_T.pack(address, abi.SS_DISABLE if mode == abi.SS_DISABLE else 0, 0, size)
+        world.thread.altstack = abi.STACK_T.pack(
+            address, abi.SS_DISABLE if mode == abi.SS_DISABLE else 0, 0, size
+        )
     return (0, (old, before)) if old else 0
 
 
 def wait_masked(world: World, mask: bytes, call: Callable[[], Reply]) -> Reply:
-    """The answer of a call that waits under another signal mask, which goes back to the old one with its answer."""
+    """The answer of a call that waits under another signal mask, which goes back to the old one
+    with its answer.
+    """
     thread = world.thread
     old, thread.sigmask = thread.sigmask, mask_of(mask)
     outbox = len(world.signals.outbox)
@@ -174,7 +195,7 @@ def wait_masked(world: World, mask: bytes, call: Callable[[], Reply]) -> Reply:
     )
 
 
-# --- sending ----------------------------------------------------------------------------------------------------------
+# --- sending --------------------------------------------------------------------------------------
 
 
 def _send(world: World, sig: int, thread: GuestThread | None, code: int, value: int = 0) -> Reply:
@@ -239,7 +260,9 @@ def _queued(info: bytes | None) -> tuple[int, int]:
 
 
 @oscall(129)
-def rt_sigqueueinfo(world: World, pid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]) -> Reply:
+def rt_sigqueueinfo(
+    world: World, pid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]
+) -> Reply:
     """rt_sigqueueinfo(2): to oneself, with a value."""
     code, value = _queued(info)
     _check_number(sig)
@@ -259,7 +282,7 @@ def rt_tgsigqueueinfo(
     return _send(world, sig, thread, code, value)
 
 
-# --- alarms -----------------------------------------------------------------------------------------------------------
+# --- alarms ---------------------------------------------------------------------------------------
 
 
 @oscall(37)
@@ -285,12 +308,16 @@ def getitimer(world: World, which: Int, value: Addr) -> Reply:
 
 
 @oscall(38)
-def setitimer(world: World, which: Int, new: Annotated[bytes | None, Struct(32)], old: Addr) -> Reply:
-    """setitimer(2): the real timer runs by the box's clock, the others by CPU time, approximately."""
+def setitimer(
+    world: World, which: Int, new: Annotated[bytes | None, Struct(32)], old: Addr
+) -> Reply:
+    """setitimer(2): ITIMER_REAL runs by the box's clock, the others by CPU time, roughly."""
     if not abi.ITIMER_REAL <= which <= abi.ITIMER_PROF:
         raise OSError(errno.EINVAL, "no such timer")
     before = _itimerval(world, which)
-    interval, value = (0, 0) if new is None else (abi.unpack_timeval(new[:16]), abi.unpack_timeval(new[16:]))
+    interval, value = (
+        (0, 0) if new is None else (abi.unpack_timeval(new[:16]), abi.unpack_timeval(new[16:]))
+    )
     if interval is None or value is None:
         raise OSError(errno.EINVAL, "not a time")
     world.set_timer(which, min(value, FOREVER_NS), min(interval, FOREVER_NS))

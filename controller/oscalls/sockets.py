@@ -1,4 +1,4 @@
-"""Connected pairs of streams, as asyncio and others use them to wake themselves. No other sockets."""
+"""Connected pairs of streams, which asyncio and others wake themselves with. No other sockets."""
 
 import errno
 import struct
@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
-from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.effects import Blocked, Reply, Write
 from proxybox.controller.oscalls.control import Pointer
 from proxybox.controller.oscalls.descriptors import later
 from proxybox.controller.roles import Addr, Buffer, Fd, Int, Size, Soft, UInt
@@ -119,7 +119,10 @@ def recvfrom(
 
     def attempt() -> Reply | None:
         data = take(size)
-        return None if data is None else (len(data), (buf, data), *named)
+        if data is None:
+            return None
+        writes: list[Write] = [(buf, data), *named]
+        return len(data), *writes
 
     if flags & abi.MSG_DONTWAIT or end.nonblocking:
         reply = attempt()
@@ -155,7 +158,8 @@ def _sized(address: int, length: Pointer, data: bytes, *, option: bool = False) 
     stored = data[:room]
     size = len(stored) if option else len(data)
     writes = [(address, stored)] if stored else []
-    return 0, *writes, (length[0], abi.INT.pack(size))
+    writes.append((length[0], abi.INT.pack(size)))
+    return 0, *writes
 
 
 @oscall(55)

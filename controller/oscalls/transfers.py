@@ -1,4 +1,4 @@
-"""Copies from descriptor to descriptor inside the controller, and files in memory without a name."""
+"""Copies from descriptor to descriptor, and files in memory without a name."""
 
 import errno
 from typing import TYPE_CHECKING, Annotated
@@ -105,7 +105,8 @@ def copy_file_range(
     if source.node is target.node and first < second + count and second < first + count:
         raise OSError(errno.EINVAL, "the ranges overlap")
     done = _copy(source, start, target, at, count)
-    return done, *_moved(in_offset, start, done), *_moved(out_offset, at, done)
+    moved = _moved(in_offset, start, done) + _moved(out_offset, at, done)
+    return done, *moved
 
 
 @oscall(319)

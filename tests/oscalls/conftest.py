@@ -33,7 +33,7 @@ class HostTime:
 
 
 class Box:
-    """A world with its host clock, and calls that fail as the guest sees it: by a negative number."""
+    """A world with its host clock, and calls that fail by a negative number, as for a guest."""
 
     def __init__(self, policy: Policy) -> None:
         self.host = HostTime()

@@ -4,7 +4,7 @@ import errno
 import struct
 
 from proxybox.controller import abi
-from proxybox.controller.oscalls import descriptors, directories, paths
+from proxybox.controller.oscalls import attributes, descriptors, directories, paths
 
 CWD = abi.AT_FDCWD
 
@@ -112,21 +112,23 @@ def test_chdir_moves_relative_paths(box):
 
 
 def test_modes_and_times(box):
-    assert box.value(paths.chmod, b"/data/hello", 0o400) == 0
+    assert box.value(attributes.chmod, b"/data/hello", 0o400) == 0
     assert box.value(paths.access, b"/data/hello", abi.W_OK) == -errno.EACCES
     assert box.value(paths.access, b"/data/hello", 8) == -errno.EINVAL
     times = abi.pack_timespec(1_500_000_000) + struct.pack("<qq", 0, abi.UTIME_OMIT)
-    assert box.value(paths.utimensat, CWD, b"/data/hello", times, 0) == 0
+    assert box.value(attributes.utimensat, CWD, b"/data/hello", times, 0) == 0
     status = abi.STAT.unpack(box.written(paths.stat, b"/data/hello", 1))
     assert status[11:13] == (1, 500_000_000)
     fd = open_file(box, b"/data/hello")
-    assert box.value(paths.utimensat, fd, None, None, 0) == 0
+    assert box.value(attributes.utimensat, fd, None, None, 0) == 0
     bad = struct.pack("<qqqq", 0, -1, 0, 0)
-    assert box.value(paths.utimensat, CWD, b"/data/hello", bad, 0) == -errno.EINVAL
-    assert box.value(paths.utimensat, CWD, None, None, 0) == -errno.EFAULT
-    assert box.value(paths.utimes, b"/data/hello", struct.pack("<qqqq", -1, 0, 1 << 62, 0)) == 0
-    assert box.value(paths.chown, b"/data/hello", 0xFFFFFFFF, 0xFFFFFFFF) == 0
-    assert box.value(paths.chown, b"/data/hello", 0, 0) == -errno.EPERM
+    assert box.value(attributes.utimensat, CWD, b"/data/hello", bad, 0) == -errno.EINVAL
+    assert box.value(attributes.utimensat, CWD, None, None, 0) == -errno.EFAULT
+    assert (
+        box.value(attributes.utimes, b"/data/hello", struct.pack("<qqqq", -1, 0, 1 << 62, 0)) == 0
+    )
+    assert box.value(attributes.chown, b"/data/hello", 0xFFFFFFFF, 0xFFFFFFFF) == 0
+    assert box.value(attributes.chown, b"/data/hello", 0, 0) == -errno.EPERM
 
 
 def test_getdents_gives_every_entry_once(box):
@@ -142,7 +144,9 @@ def test_getdents_gives_every_entry_once(box):
     assert box.value(directories.getdents64, fd, 8, 1) == 0  # at the end
     box.value(descriptors.lseek, fd, 0, abi.SEEK_SET)
     assert box.value(directories.getdents64, fd, 8, 1) == -errno.EINVAL
-    assert box.value(directories.getdents64, open_file(box, b"/data/hello"), 8, 64) == -errno.ENOTDIR
+    assert (
+        box.value(directories.getdents64, open_file(box, b"/data/hello"), 8, 64) == -errno.ENOTDIR
+    )
 
 
 def test_statfs_tells_the_quota(make_box):

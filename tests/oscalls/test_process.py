@@ -8,25 +8,25 @@ import pytest
 from proxybox.controller import abi
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.errors import Denied
-from proxybox.controller.oscalls import process, randomness, refused
+from proxybox.controller.oscalls import identity, process, randomness, refused
 from proxybox.controller.world import FIRST_PID
 
 
 def test_identity_is_the_policys(box):
-    assert box.call(process.getuid) == box.call(process.geteuid) == 1000
-    assert box.call(process.getresgid, 8, 16, 24)[0] == 0
-    assert box.value(process.setuid, 1000) == 0
-    assert box.value(process.setuid, 0) == -errno.EPERM
-    assert box.value(process.setresuid, 0xFFFFFFFF, 1000, 0xFFFFFFFF) == 0
-    assert box.value(process.setgroups, 0, 0) == -errno.EPERM
-    assert box.value(process.getgroups, 0, 0) == 0
-    assert box.value(process.getpgid, 1) == -errno.ESRCH
-    assert box.value(process.setsid) == -errno.EPERM
+    assert box.call(identity.getuid) == box.call(identity.geteuid) == 1000
+    assert box.call(identity.getresgid, 8, 16, 24)[0] == 0
+    assert box.value(identity.setuid, 1000) == 0
+    assert box.value(identity.setuid, 0) == -errno.EPERM
+    assert box.value(identity.setresuid, 0xFFFFFFFF, 1000, 0xFFFFFFFF) == 0
+    assert box.value(identity.setgroups, 0, 0) == -errno.EPERM
+    assert box.value(identity.getgroups, 0, 0) == 0
+    assert box.value(identity.getpgid, 1) == -errno.ESRCH
+    assert box.value(identity.setsid) == -errno.EPERM
 
 
 def test_uname_tells_nothing_of_the_host(make_box):
     box = make_box(environment={"hostname": "lab"})
-    name = box.written(process.uname, 8)
+    name = box.written(identity.uname, 8)
     assert len(name) == 390
     assert name[65:70] == b"lab\0\0"
 
@@ -38,7 +38,9 @@ def test_limits_can_only_be_lowered(box):
     assert box.value(process.prlimit64, 0, abi.RLIMIT_NOFILE, lower, 0) == 0
     assert box.world.descriptors.open_files == 20
     assert box.value(process.setrlimit, abi.RLIMIT_NOFILE, old) == -errno.EPERM
-    assert box.value(process.setrlimit, abi.RLIMIT_NOFILE, struct.pack("<QQ", 9, 8)) == -errno.EINVAL
+    assert (
+        box.value(process.setrlimit, abi.RLIMIT_NOFILE, struct.pack("<QQ", 9, 8)) == -errno.EINVAL
+    )
     assert box.value(process.prlimit64, 0, 16, None, 8) == -errno.EINVAL
     assert box.value(process.prlimit64, 1, 7, None, 8) == -errno.ESRCH
 

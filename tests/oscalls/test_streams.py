@@ -1,5 +1,6 @@
 """Output sinks, the terminal filter, standard input."""
 
+import itertools
 import os
 
 import pytest
@@ -118,7 +119,7 @@ def test_plain_text_passes():
 def test_cuts_make_no_difference_to_the_filter(data, cuts):
     edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     terminal = TerminalFilter()
-    pieces = [terminal.feed(data[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [terminal.feed(data[a:b]) for a, b in itertools.pairwise(edges)]
     shown = b"".join(pieces) + terminal.feed(b"", final=True)
     assert shown == neutralise(data)
     assert not any(byte < 32 and byte not in b"\t\r\n" for byte in shown)

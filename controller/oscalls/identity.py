@@ -1,0 +1,220 @@
+"""Who the guest is told that it is: made-up process ids, the policy's user, group and host name."""
+
+import errno
+from typing import Annotated
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply
+from proxybox.controller.errors import Denied
+from proxybox.controller.roles import Addr, Int, Struct, UInt
+from proxybox.controller.world import World
+
+_SAME = 0xFFFFFFFF
+
+
+@oscall(39)
+def getpid(world: World) -> Reply:
+    """getpid(2): the process id."""
+    return world.process.pid
+
+
+@oscall(110)
+def getppid(world: World) -> Reply:
+    """getppid(2): a parent that the guest will never meet."""
+    return world.process.ppid
+
+
+@oscall(186)
+def gettid(world: World) -> Reply:
+    """gettid(2): the calling thread's id."""
+    return world.thread.tid
+
+
+@oscall(102)
+def getuid(world: World) -> Reply:
+    """getuid(2): the user id."""
+    return world.credentials.uid
+
+
+@oscall(107)
+def geteuid(world: World) -> Reply:
+    """geteuid(2): the same user id."""
+    return world.credentials.uid
+
+
+@oscall(104)
+def getgid(world: World) -> Reply:
+    """getgid(2): the group id."""
+    return world.credentials.gid
+
+
+@oscall(108)
+def getegid(world: World) -> Reply:
+    """getegid(2): the same group id."""
+    return world.credentials.gid
+
+
+@oscall(118)
+def getresuid(world: World, ruid: Addr, euid: Addr, suid: Addr) -> Reply:
+    """getresuid(2): three times the user id."""
+    uid = abi.UINT.pack(world.credentials.uid)
+    return 0, (ruid, uid), (euid, uid), (suid, uid)
+
+
+@oscall(120)
+def getresgid(world: World, rgid: Addr, egid: Addr, sgid: Addr) -> Reply:
+    """getresgid(2): three times the group id."""
+    gid = abi.UINT.pack(world.credentials.gid)
+    return 0, (rgid, gid), (egid, gid), (sgid, gid)
+
+
+@oscall(115)
+def getgroups(world: World, size: Int, list_: Addr) -> Reply:
+    """getgroups(2): the further groups."""
+    groups = sorted(world.credentials.groups)
+    if size == 0 or not groups:
+        return len(groups)
+    if size < len(groups):
+        raise OSError(errno.EINVAL, "more groups than there is room for")
+    return len(groups), (list_, b"".join(abi.UINT.pack(group) for group in groups))
+
+
+def _stay(wanted: tuple[int, ...], own: int) -> Reply:
+    """Identities can be set to what they are already."""
+    if all(each in (own, _SAME) for each in wanted):
+        return 0
+    raise Denied(errno.EPERM, "the user is the policy's")
+
+
+@oscall(105)
+def setuid(world: World, uid: UInt) -> Reply:
+    """setuid(2): to the same id only."""
+    if uid == _SAME:
+        raise OSError(errno.EINVAL, "not an id")
+    return _stay((uid,), world.credentials.uid)
+
+
+@oscall(106)
+def setgid(world: World, gid: UInt) -> Reply:
+    """setgid(2): to the same id only."""
+    if gid == _SAME:
+        raise OSError(errno.EINVAL, "not an id")
+    return _stay((gid,), world.credentials.gid)
+
+
+@oscall(113)
+def setreuid(world: World, ruid: UInt, euid: UInt) -> Reply:
+    """setreuid(2): to the same ids only."""
+    return _stay((ruid, euid), world.credentials.uid)
+
+
+@oscall(114)
+def setregid(world: World, rgid: UInt, egid: UInt) -> Reply:
+    """setregid(2): to the same ids only."""
+    return _stay((rgid, egid), world.credentials.gid)
+
+
+@oscall(117)
+def setresuid(world: World, ruid: UInt, euid: UInt, suid: UInt) -> Reply:
+    """setresuid(2): to the same ids only."""
+    return _stay((ruid, euid, suid), world.credentials.uid)
+
+
+@oscall(119)
+def setresgid(world: World, rgid: UInt, egid: UInt, sgid: UInt) -> Reply:
+    """setresgid(2): to the same ids only."""
+    return _stay((rgid, egid, sgid), world.credentials.gid)
+
+
+@oscall(122)
+def setfsuid(world: World, uid: UInt) -> Reply:
+    """setfsuid(2): changes nothing and tells the id, as the kernel does for anybody."""
+    return world.credentials.uid
+
+
+@oscall(123)
+def setfsgid(world: World, gid: UInt) -> Reply:
+    """setfsgid(2): changes nothing and tells the id."""
+    return world.credentials.gid
+
+
+@oscall(116)
+def setgroups(world: World, size: Int, list_: Addr) -> Reply:
+    """setgroups(2): refused, as to any ordinary user."""
+    raise Denied(errno.EPERM, "the user is the policy's")
+
+
+def check_own(world: World, pid: int) -> None:
+    """ESRCH unless `pid` is the process, one of its threads, or 0."""
+    if pid not in (0, world.process.pid) and world.thread_by_tid(pid) is None:
+        raise OSError(errno.ESRCH, "there is no other process")
+
+
+@oscall(111)
+def getpgrp(world: World) -> Reply:
+    """getpgrp(2): the process group."""
+    return world.process.pgid
+
+
+@oscall(121)
+def getpgid(world: World, pid: Int) -> Reply:
+    """getpgid(2): the process group."""
+    check_own(world, pid)
+    return world.process.pgid
+
+
+@oscall(109)
+def setpgid(world: World, pid: Int, pgid: Int) -> Reply:
+    """setpgid(2): into one's own group."""
+    if pgid < 0:
+        raise OSError(errno.EINVAL, "not a process group")
+    check_own(world, pid)
+    if world.process.sid == world.process.pid or pgid not in (
+        0,
+        world.process.pid,
+        world.process.pgid,
+    ):
+        raise OSError(errno.EPERM, "no such process group in this session")
+    world.process.pgid = world.process.pid
+    return 0
+
+
+@oscall(124)
+def getsid(world: World, pid: Int) -> Reply:
+    """getsid(2): the session."""
+    check_own(world, pid)
+    return world.process.sid
+
+
+@oscall(112)
+def setsid(world: World) -> Reply:
+    """setsid(2): a group leader cannot."""
+    if world.process.pgid == world.process.pid:
+        raise OSError(errno.EPERM, "a process group leader")
+    world.process.sid = world.process.pgid = world.process.pid
+    return world.process.sid
+
+
+@oscall(125)
+def capget(world: World, header: Annotated[bytes | None, Struct(8)], data: Addr) -> Reply:
+    """capget(2): no capabilities."""
+    if header is None:
+        raise OSError(errno.EFAULT, "no header")
+    if header[:4] != abi.UINT.pack(0x20080522):
+        raise OSError(errno.EINVAL, "only version 3 of the interface")
+    return (0, (data, bytes(24))) if data else 0
+
+
+@oscall(63)
+def uname(world: World, buf: Addr) -> Reply:
+    """uname(2): Linux, with the policy's host name."""
+    host = world.policy.environment.hostname
+    return 0, (buf, abi.pack_utsname("Linux", host, "6.1.0-proxybox", "#1 SMP", "x86_64", "(none)"))
+
+
+@oscall(95)
+def umask(world: World, mask: UInt) -> Reply:
+    """umask(2): sets the file mode creation mask and tells the old one."""
+    old, world.umask = world.umask, mask & 0o777
+    return old
