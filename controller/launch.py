@@ -92,15 +92,32 @@ class GuestProcess:
     first: bytes
     layers: dict[str, str]
     cpu: int | None = None
+    space_limit: int | None = None
+    peak_space: int | None = None
+    peak_resident: int | None = None
+    cpu_ns: int = 0
 
     def send_signal(self, number: int) -> None:
         """A real signal, by pidfd, so that no other process can be meant."""
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self.watch.pidfd, number)
 
+    def measure(self) -> None:
+        """Keeps how much memory the living guest has used at the most (VmPeak, VmHWM of proc_pid_status(5))."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
+                status = file.read(8192)
+        except OSError:
+            return
+        for name, line in ((b"VmPeak:", "peak_space"), (b"VmHWM:", "peak_resident")):
+            words = status.partition(name)[2].split(None, 1)
+            if words and words[0].isdigit():
+                setattr(self, line, int(words[0]) * 1024)
+
     def reap(self) -> tuple[int | None, int | None]:
         """(exit code, signal) of the ended guest; both None where somebody else has waited for it."""
         keeper().release(self.watch)
+        self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
         try:
             status = os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED)
         except ChildProcessError:
@@ -232,7 +249,8 @@ def _greet(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> N
     """HELLO, the look from outside, the seal, and the first OS call."""
     if _frame(process, control) != HELLO:
         raise _start_error(process, control)
-    _inspect_descriptors(process, spec)
+    process.space_limit = int.from_bytes(process.first[16:24], "little") or None
+    _inspect_descriptors(process)
     process.channel.send(0)
     if _frame(process, control) in (HELLO, FAILED):
         raise _start_error(process, control)
@@ -273,7 +291,7 @@ def _start_error(process: GuestProcess, control: socket.socket, text: bytes = b"
 # --- the look from outside --------------------------------------------------------------------------------------------
 
 
-def _inspect_descriptors(process: GuestProcess, spec: LaunchSpec) -> None:
+def _inspect_descriptors(process: GuestProcess) -> None:
     """Before the seal: the guest holds the two ends of its channel, the control socket is closed, and nothing else."""
     try:
         held = sorted(map(int, os.listdir(f"/proc/{process.pid}/fd")))

@@ -261,6 +261,7 @@ class World:
     exceeded: set[str] = attrs.field(factory=set)
     ending: Ended | None = None
     exit_code: int | None = None
+    on_exit: Callable[[], None] = lambda: None
     threads: list[GuestThread] = attrs.field(factory=list)
     thread: GuestThread = attrs.field(
         default=attrs.Factory(lambda world: GuestThread(world.process.pid), takes_self=True)

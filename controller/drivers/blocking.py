@@ -48,6 +48,7 @@ class BlockingDriver:
         self._channels: dict[int, Channel] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
         self._gone = False
+        world.on_exit = process.measure
 
     def run(self) -> Outcome:
         """Answers calls until the guest is gone. Whatever is no doing of the guest's is raised; `GuestProcess.close`,
@@ -76,6 +77,7 @@ class BlockingDriver:
         return self._reaped() if ending is None else self._ended(ending.status, ending.reason, ending.signal)
 
     def _ended(self, status: str, why: str, signal: int | None = None) -> Outcome:
+        self._process.measure()
         self._process.watch.kill()
         exit_code, _ = self._process.reap()
         return Outcome(exit_code, signal, status, why)

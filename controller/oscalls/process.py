@@ -266,6 +266,7 @@ def exit_(world: World, status: Int) -> Reply:
 def exit_group(world: World, status: Int) -> Reply:
     """exit_group(2): what the guest claims as its exit status."""
     world.exit_code = status & 0xFF
+    world.on_exit()
     return 0
 
 

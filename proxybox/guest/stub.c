@@ -55,13 +55,14 @@ static uint64_t address_space(void)
     return pages * 4096;
 }
 
-/* The limit counts what the program gets on top of the interpreter as it stands. */
-static void limit_memory(void)
+/* The limit counts what the program gets on top of the interpreter as it stands; its value in all. */
+static uint64_t limit_memory(void)
 {
     uint64_t limit = address_space() + config.memory;
     struct rlimit space = {limit, limit};
     if (config.memory && setrlimit(RLIMIT_AS, &space) < 0)
         fail("memory limit", ERROR(errno));
+    return config.memory ? limit : 0;
 }
 
 static void close_descriptors(void)
@@ -79,11 +80,11 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
         fail("clocks", ERROR(ENOTSUP));
     hide_launch(environment);
     hide_paths(hide, config.hide);
-    limit_memory();
+    uint64_t limit = limit_memory();
     signals_install();
     close_descriptors();
     /* The controller looks at this process from outside and lets it go on, or ends it. */
-    if (ASK(CALL_HELLO, config.channels) != 0)
+    if (ASK(CALL_HELLO, config.channels, limit) != 0)
         fail("inspection", ERROR(EPERM));
     if (KERNEL(SYS_prctl, PR_SET_DUMPABLE, 0) < 0)
         fail("dumpable", ERROR(EPERM));

@@ -1,0 +1,241 @@
+"""A box: one program, the world that it sees, the guest that runs it, and what is left of it.
+
+`Box.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from proxybox.controller.audit import Audit, Denial, Interceptor
+from proxybox.controller.dispatch import Dispatcher
+from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import Guest
+from proxybox.controller.launch import GuestProcess, LaunchSpec, launch
+from proxybox.controller.output import OutputSink
+from proxybox.controller.stdin import Source, Stdin
+from proxybox.controller.vfs.overlay import Change
+from proxybox.controller.world import World
+from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.policies import Policy
+
+#: Layers that this version can put around the seal; a policy that requires another does not start.
+AVAILABLE_LAYERS: frozenset[str] = frozenset()
+
+#: A guest that died of a failed allocation has used at least this part of what it may.
+_NEARLY_ALL = 0.75
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """What is left of a box when its guest has ended.
+
+    outcome: how it ended. exceeded: limits of the world that were met ("disk", "output"). out_of_memory: whether the
+    guest had come close to its memory limit. changes: of /box. usage: the fields of `proxybox.Usage`.
+    """
+
+    outcome: Outcome
+    stdout: bytes
+    stderr: bytes
+    output: list[tuple[str, bytes]]
+    truncated: bool
+    exceeded: frozenset[str]
+    out_of_memory: bool
+    changes: tuple[Change, ...]
+    denials: Mapping[Denial, int]
+    unknown: Mapping[int, int]
+    layers: Mapping[str, str]
+    usage: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class Box:
+    """A policy and an interpreter, ready to run one program after another, each in a world of its own."""
+
+    policy: Policy = attrs.field(kw_only=False)
+    guest: Guest = attrs.field(kw_only=False)
+    interceptors: Sequence[Interceptor] = ()
+    audit: Audit | None = None
+
+    def run(
+        self,
+        words: Sequence[str],
+        *,
+        folder: str | None = None,
+        single: str | None = None,
+        files: Mapping[str, bytes] | None = None,
+        stdin: Source | None = None,
+        on_stdout: Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[bytes], object] | None = None,
+        capture: bool = True,
+    ) -> Run:
+        """Runs the interpreter with `words` as its arguments until it has ended.
+
+        folder: on the host, to stand at /box; single: the one file of it that may be seen; files: further content.
+        Raises SandboxStartError; whatever a callback or an interceptor raises, with the guest ended before.
+        """
+        started = time.monotonic_ns()
+        self._require_layers()
+        builder = WorldBuilder(self.policy, self.guest, BoxFolder(folder=folder, single=single, files=files or {}))
+        try:
+            world = builder.build(self._stdin(stdin), *self._sinks(capture, on_stdout, on_stderr))
+            spec = self._spec(words, builder)
+            with _cpus.share() as cpu:
+                process = launch(attrs.evolve(spec, cpu=cpu), self._deadline(started))
+                try:
+                    return self._serve(process, world, builder, started)
+                finally:
+                    process.close()
+        finally:
+            builder.close()
+
+    def _require_layers(self) -> None:
+        missing = [layer for layer in self.policy.require_layers if layer not in AVAILABLE_LAYERS]
+        if missing:
+            raise SandboxStartError(
+                f"the policy requires layers that are not there: {', '.join(missing)} (require_layers); "
+                "`proxybox doctor` tells what this host gives"
+            )
+
+    def _deadline(self, started: int) -> int | None:
+        wall = self.policy.limits.wall_time
+        return None if wall is None else started + int(wall * 1e9)
+
+    @staticmethod
+    def _stdin(source: Source | None) -> Stdin:
+        return Stdin(source)
+
+    def _sinks(
+        self, capture: bool, on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None
+    ) -> tuple[OutputSink, OutputSink]:
+        """Both streams; without `capture` they belong to the caller's own descriptors, and are terminals if those are."""
+        policy = self.policy.output
+        tty = [not capture and _is_terminal(fd) for fd in (1, 2)]
+        stdout = OutputSink("stdout", policy, None, on_stdout, keep=capture, is_tty=tty[0], winsize=_window(1))
+        # The end of standard error tells how a program failed, so it is always kept.
+        stderr = OutputSink("stderr", policy, stdout.transcript, on_stderr, is_tty=tty[1], winsize=_window(2))
+        return stdout, stderr
+
+    def _spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
+        policy, guest = self.policy, self.guest
+        limits, cpu = policy.limits, policy.limits.cpu_time
+        seeded = policy.randomness != "system"
+        return LaunchSpec(
+            guest=guest,
+            argv=(builder.executable, *words),
+            env=builder.environment(),
+            pid=builder.world.process.pid,
+            uid=policy.environment.uid,
+            gid=policy.environment.gid,
+            memory=limits.memory,
+            threads=256 if limits.threads is None else max(1, min(limits.threads, 256)),
+            real_time=policy.time.kind == "real" and policy.time.sleep == "real",
+            cpu_seconds=0 if cpu is None else int(cpu) + 2,
+            same_addresses=seeded,
+            hide=() if guest.prefix is None else ((guest.prefix, guest.visible_prefix or ""),),
+        )
+
+    def _serve(self, process: GuestProcess, world: World, builder: WorldBuilder, started: int) -> Run:
+        sealed = time.monotonic_ns()
+        world.clock.guest_pid = process.pid
+        cpu = self.policy.limits.cpu_time
+        process.watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
+        dispatcher = Dispatcher(world, self.interceptors, self.audit)
+        outcome = BlockingDriver(process, world, dispatcher).run()
+        ended = time.monotonic_ns()
+        if outcome.signal in (signal.SIGXCPU, signal.SIGKILL) and cpu is not None and process.cpu_ns >= cpu * 1e9:
+            outcome = attrs.evolve(outcome, status="time_limit", why="limits.cpu_time")
+        exceeded = set(world.exceeded)
+        if builder.quota.exceeded:
+            exceeded.add("disk")
+        stdout, stderr = world.stdout, world.stderr
+        return Run(
+            outcome=outcome,
+            stdout=stdout.getvalue(),
+            stderr=stderr.getvalue(),
+            output=list(stdout.transcript.chunks()),
+            truncated=stdout.truncated or stderr.truncated,
+            exceeded=frozenset(exceeded),
+            out_of_memory=_is_nearly_all(process.peak_space, process.space_limit),
+            changes=builder.changes(),
+            denials=dict(dispatcher.denials),
+            unknown=dict(dispatcher.unknown),
+            layers=dict(process.layers),
+            usage={
+                "start": (sealed - started) / 1e9,
+                "wall": (ended - started) / 1e9,
+                "cpu": process.cpu_ns / 1e9,
+                "calls": dispatcher.calls,
+                "memory": process.peak_resident,
+                "output": stdout.written + stderr.written,
+            },
+        )
+
+
+def _is_nearly_all(used: int | None, limit: int | None) -> bool:
+    return used is not None and limit is not None and used >= limit * _NEARLY_ALL
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def _window(fd: int) -> tuple[int, int]:
+    try:
+        size = os.get_terminal_size(fd)
+    except OSError:
+        return (24, 80)
+    return (size.lines, size.columns)
+
+
+class _Cpus:
+    """Spreads the boxes of this process over the CPUs that it may use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._boxes: dict[int, int] = {}
+
+    def share(self) -> "_Share":
+        """A CPU for one box, until the end of the with block; None where affinity is not to be had."""
+        return _Share(self)
+
+    def take(self) -> int | None:
+        try:
+            allowed = os.sched_getaffinity(0)
+        except OSError:
+            return None
+        with self._lock:
+            cpu = min(allowed, key=lambda each: (self._boxes.get(each, 0), -each))
+            self._boxes[cpu] = self._boxes.get(cpu, 0) + 1
+        return cpu
+
+    def give_back(self, cpu: int | None) -> None:
+        if cpu is not None:
+            with self._lock:
+                self._boxes[cpu] -= 1
+
+
+class _Share:
+    def __init__(self, cpus: _Cpus) -> None:
+        self._cpus = cpus
+        self._cpu: int | None = None
+
+    def __enter__(self) -> int | None:
+        self._cpu = self._cpus.take()
+        return self._cpu
+
+    def __exit__(self, *_: object) -> None:
+        self._cpus.give_back(self._cpu)
+
+
+_cpus = _Cpus()
+

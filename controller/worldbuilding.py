@@ -1,0 +1,330 @@
+"""Builds the world of a box from a policy: which mounts stand where, who the guest is, what it inherits.
+
+    /usr/lib/pypy3.x, /usr/lib/x86_64-linux-gnu, /usr/share/zoneinfo ...   the host's own, read-only, shared, cached
+    /box        the program's folder      /tmp, /home/user   in memory
+    /dev /proc /etc                       made here           and the policy's own mounts
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.clock import Clock
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import Guest
+from proxybox.controller.output import OutputSink
+from proxybox.controller.randomness import Randomness
+from proxybox.controller.stdin import Stdin
+from proxybox.controller.vfs.descriptors import DescriptorTable
+from proxybox.controller.vfs.devices import dev_directory, open_standard
+from proxybox.controller.vfs.etc import Identity, etc_directory
+from proxybox.controller.vfs.generated import GeneratedFile
+from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs.library import library, library_file
+from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
+from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
+from proxybox.controller.vfs.overlay import Change, OverlayMount
+from proxybox.controller.vfs.proc import ProcFacts, proc_directory
+from proxybox.controller.vfs.quota import Quota
+from proxybox.controller.vfs.tree import Tree
+from proxybox.controller.world import World
+from proxybox.policies import Mount, Policy
+
+BOX = "/box"
+#: Folders of the host that every box sees, read-only, where they exist: what libraries load after the seal.
+SYSTEM_FOLDERS = (
+    "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/locale", "/usr/lib/ssl", "/usr/share/zoneinfo",
+    "/usr/share/ca-certificates", "/etc/ssl/certs",
+)  # fmt: skip
+SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ssl/openssl.cnf", "/etc/mime.types")
+#: Old names of folders that stand in /usr now, as symbolic links.
+USR_LINKS = {b"lib": b"usr/lib", b"lib64": b"usr/lib64", b"bin": b"usr/bin"}
+PACKAGES = "/packages"
+
+
+@attrs.frozen(kw_only=True)
+class BoxFolder:
+    """What stands at /box: a host folder, or one file of it, and further files."""
+
+    folder: str | None = None
+    single: str | None = None
+    files: Mapping[str, bytes] = attrs.field(factory=dict)
+
+
+class WorldBuilder:
+    """Builds one world, and takes it down again."""
+
+    def __init__(self, policy: Policy, guest: Guest, box: BoxFolder) -> None:
+        self._policy = policy
+        self._guest = guest
+        self._box = box
+        self._closing = contextlib.ExitStack()
+        self._overlays: list[tuple[str, OverlayMount]] = []
+        self._packages: list[str] = []
+        self._device = 1
+        self.quota = Quota(bytes=policy.limits.disk, inodes=policy.limits.files)
+        self.clock = Clock(policy.time)
+        self.executable = guest.visible(guest.executable)
+        self.world: World
+
+    # --- the world ----------------------------------------------------------------------------------------------------
+
+    def build(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> World:
+        """The world, with everything mounted and descriptors 0, 1 and 2 open. Raises SandboxStartError."""
+        policy = self._policy
+        who = policy.environment
+        credentials = Credentials(who.uid, who.gid)
+        tree = Tree(MemoryDirectory(self._superblock(uid=0, gid=0)))
+        descriptors = DescriptorTable(policy.limits.open_files or 1 << 20)
+        self.world = World(
+            policy=policy, tree=tree, descriptors=descriptors, cwd=tree.root, credentials=credentials,
+            clock=self.clock, quota=self.quota, randomness=Randomness(policy.randomness),
+            stdin=stdin, stdout=stdout, stderr=stderr,
+        )  # fmt: skip
+        self._mount_system(tree)
+        self._mount_own(tree)
+        self._mount_box(tree)
+        for mount in policy.filesystem.mounts:
+            tree.mount(os.fsencode(mount.target), self._policy_mount(mount))
+        self._mount_kernel(tree)
+        self.world.cwd = self._directory(tree, who.cwd, credentials)
+        return self.world
+
+    def close(self) -> None:
+        """Closes everything that the world holds of the host."""
+        if hasattr(self, "world"):
+            self.world.descriptors.close_all()
+        self._closing.close()
+
+    def changes(self) -> tuple[Change, ...]:
+        """What the guest has changed at /box and in the policy's overlays."""
+        found: list[Change] = []
+        for target, overlay in self._overlays:
+            prefix = "" if target == BOX else target
+            for change in overlay.changes(prefix=prefix):
+                given = self._box.files.get(change.name) if target == BOX else None
+                if given is None or change.content != given:
+                    found.append(change)
+        return tuple(found)
+
+    def environment(self) -> dict[str, str]:
+        """The guest's environment variables."""
+        who = self._policy.environment
+        variables = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": who.home,
+            "USER": who.user,
+            "LOGNAME": who.user,
+            "LANG": who.locale,
+            "PYTHONDONTWRITEBYTECODE": "1",  # a cache would be among the changes that a program is reported to make
+        }
+        if self._policy.randomness != "system":
+            variables["PYTHONHASHSEED"] = str(int(self._policy.randomness) % (1 << 32))
+        if self._packages:
+            variables["PYTHONPATH"] = ":".join(self._packages)
+        if self.world.stdout.is_tty and "TERM" in os.environ:
+            variables["TERM"] = os.environ["TERM"]
+        return {**variables, **who.variables}
+
+    # --- mounts -------------------------------------------------------------------------------------------------------
+
+    def _superblock(self, *, uid: int | None = None, gid: int | None = None, quota: Quota | None = None) -> Superblock:
+        self._device += 1
+        who = self._policy.environment
+        return Superblock(
+            dev=self._device,
+            uid=who.uid if uid is None else uid,
+            gid=who.gid if gid is None else gid,
+            now=self.clock.wall_ns,
+            clock_is_real=self._policy.time.kind == "real",
+            quota=self.quota if quota is None else quota,
+        )
+
+    def _mount_system(self, tree: Tree) -> None:
+        """The interpreter's files, and the system's that it loads from."""
+        guest = self._guest
+        if guest.prefix is None:
+            folders = [guest.library, *SYSTEM_FOLDERS]
+            files = [guest.executable, *SYSTEM_FILES]
+        else:
+            tree.mount(os.fsencode(guest.visible_prefix or ""), library(guest.prefix, os.fsencode(guest.visible_prefix or "")).root)
+            folders, files = list(SYSTEM_FOLDERS), list(SYSTEM_FILES)
+        for folder in folders:
+            if os.path.isdir(folder) and not os.path.islink(folder):
+                tree.mount(os.fsencode(folder), library(folder, os.fsencode(folder)).root)
+        if guest.prefix is None:
+            self._link(tree, b"/usr/bin", b"pypy3", os.path.basename(guest.executable).encode())
+        self._system_files = [file for file in files if os.path.isfile(file)]
+        for name, target in USR_LINKS.items():
+            self._link(tree, b"/", name, target)
+        for number, folder in enumerate(guest.packages):
+            self._mount_packages(tree, number, folder)
+
+    def _mount_packages(self, tree: Tree, number: int, folder: str) -> None:
+        """A folder of packages, or a virtual environment (then its site-packages)."""
+        version = f"pypy{self._guest.version[0]}.{self._guest.version[1]}"
+        inside = os.path.join(folder, "lib", version, "site-packages")
+        if os.path.isfile(os.path.join(folder, "pyvenv.cfg")) and os.path.isdir(inside):
+            folder = inside
+        target = f"{PACKAGES}/{number}" if number else PACKAGES
+        if number:
+            target = f"{PACKAGES}{number}"
+        tree.mount(os.fsencode(target), library(folder, os.fsencode(target)).root)
+        self._packages.append(target)
+
+    @staticmethod
+    def _link(tree: Tree, folder: bytes, name: bytes, target: bytes) -> None:
+        """A symbolic link of root's; folders on the way are made."""
+        root = Credentials(0, 0)
+        directory: Directory = tree.root
+        for part in folder.split(b"/"):
+            if not part:
+                continue
+            try:
+                found = directory.lookup(part)
+            except OSError:
+                found = directory.mkdir(part, 0o755, root)
+            if not isinstance(found, Directory):
+                return
+            directory = found
+        with contextlib.suppress(FileExistsError):
+            directory.symlink(name, target, root)
+
+    def _mount_own(self, tree: Tree) -> None:
+        """/etc, /tmp and the user's home."""
+        who = self._policy.environment
+        identity = Identity(user=who.user, uid=who.uid, gid=who.gid, group=who.user, home=who.home, hostname=who.hostname)
+        etc = etc_directory(self._superblock(uid=0, gid=0), identity)
+        tree.mount(b"/etc", etc)
+        for file in self._system_files:
+            tree.mount(os.fsencode(file), library_file(file, os.fsencode(file)))
+        tree.mount(b"/tmp", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
+        tree.mount(os.fsencode(who.home), MemoryDirectory(self._superblock(), 0o755))
+
+    def _mount_kernel(self, tree: Tree) -> None:
+        """/dev and /proc, last: nothing of a policy covers them."""
+        world, who = self.world, self._policy.environment
+        dev = dev_directory(self._superblock(), world.randomness.bytes, world.stdin, world.stdout, world.stderr)
+        tree.mount(b"/dev", dev)
+        for file in open_standard(dev):
+            world.descriptors.install(file)
+        facts = ProcFacts(
+            tree=tree, descriptors=world.descriptors, credentials=world.credentials, cwd=lambda: world.cwd,
+            cmdline=(os.fsencode(self.executable),), exe=os.fsencode(self.executable), pid=world.process.pid,
+            ppid=world.process.ppid, hostname=who.hostname, cpu_count=who.cpu_count,
+            memory=self._policy.limits.memory or 4 << 30, tids=lambda: [thread.tid for thread in world.threads],
+            umask=lambda: world.umask, uptime_ns=lambda: self.clock.peek_ns(abi.CLOCK_BOOTTIME),
+            cpu_ns=self.clock.cpu_ns,
+            boot_time=lambda: (self.clock.peek_ns(abi.CLOCK_REALTIME) - self.clock.peek_ns(abi.CLOCK_BOOTTIME)) // abi.NS,
+        )  # fmt: skip
+        tree.mount(b"/proc", proc_directory(self._superblock(uid=0, gid=0), facts))
+
+    def _mount_box(self, tree: Tree) -> None:
+        """The program's folder at /box, in the mode of the policy; files that come with it are laid over it."""
+        box, mode = self._box, self._policy.filesystem.box
+        if box.folder is not None and box.single is not None:
+            path = os.path.join(box.folder, box.single)
+            node: Node = self._tree_mount(BOX, {}, "overlay" if mode in ("overlay", "rw") else mode)
+            tree.mount(BOX.encode(), node)
+            tree.mount(os.fsencode(f"{BOX}/{box.single}"), self._host(path, f"{BOX}/{box.single}", mode == "rw"))
+        elif box.folder is not None and mode != "memory":
+            tree.mount(BOX.encode(), self._host_mount(BOX, box.folder, mode))
+        else:
+            content = _read_tree(box.folder, self._policy.filesystem.hide_dotfiles) if box.folder else {}
+            tree.mount(BOX.encode(), self._tree_mount(BOX, content, "ro" if mode == "ro" else "overlay"))
+        for name, data in box.files.items():
+            self._lay(tree, name, data)
+
+    def _lay(self, tree: Tree, name: str, data: bytes) -> None:
+        """Puts one given file into /box: into its overlay, or over a folder that cannot be written."""
+        who = self.world.credentials
+        directory = tree.resolve(BOX.encode(), tree.root, who)
+        *folders, last = os.fsencode(name).split(b"/")
+        try:
+            for part in folders:
+                assert isinstance(directory, Directory)  # noqa: S101 - of our own making
+                try:
+                    directory = directory.lookup(part)
+                except FileNotFoundError:
+                    directory = directory.mkdir(part, 0o755, who)
+            try:
+                node = directory.lookup(last)  # type: ignore[attr-defined]
+            except FileNotFoundError:
+                node = directory.create(last, 0o644, who)  # type: ignore[attr-defined]
+            node.truncate(0)
+            node.pwrite(data, 0)
+        except OSError as error:
+            raise SandboxStartError(f"files: {name}: {error.strerror}") from error
+
+    def _host(self, source: str, target: str, writable: bool) -> Node:
+        hide = self._policy.filesystem.hide_dotfiles
+        mount = HostMount(
+            source, self._superblock(), writable=writable, hide_dotfiles=hide, target=os.fsencode(target)
+        )
+        self._closing.callback(mount.close)
+        return mount.root
+
+    def _host_mount(self, target: str, source: str, mode: str, quota: Quota | None = None) -> Node:
+        root = self._host(source, target, mode == "rw")
+        return self._overlay(target, root, quota) if mode == "overlay" else root
+
+    def _overlay(self, target: str, lower: Node, quota: Quota | None = None) -> Node:
+        if not isinstance(lower, Directory):
+            raise SandboxStartError(f"{target}: a single file cannot be mounted as an overlay: use ro, rw or memory")
+        overlay = OverlayMount(lower, self._superblock(quota=quota))
+        self._overlays.append((target, overlay))
+        return overlay.root
+
+    def _tree_mount(self, target: str, content: Any, mode: str, quota: Quota | None = None) -> Node:
+        if isinstance(content, bytes):
+            single = from_tree({"file": content}, self._superblock(quota=quota))
+            single.superblock.read_only = mode == "ro"
+            return single.lookup(b"file")
+        root = from_tree(content, self._superblock(quota=quota))
+        root.superblock.read_only = mode == "ro"
+        return self._overlay(target, root, quota) if mode == "overlay" else root
+
+    def _policy_mount(self, mount: Mount) -> Node:
+        """A mount of the policy's own."""
+        source, quota = mount.source, None
+        if mount.size is not None or mount.files is not None:
+            quota = Quota(bytes=mount.size, inodes=mount.files, parent=self.quota)
+        if source is None:
+            return MemoryDirectory(self._superblock(quota=quota), 0o755)
+        if isinstance(source, str):
+            if not os.path.exists(source):
+                raise SandboxStartError(f"mount {mount.target}: {source} does not exist")
+            return self._host_mount(mount.target, source, mount.mode, quota)
+        if callable(source):
+            return GeneratedFile(self._superblock(), source)
+        return self._tree_mount(mount.target, source, mount.mode, quota)
+
+    @staticmethod
+    def _directory(tree: Tree, path: str, credentials: Credentials) -> Directory:
+        try:
+            node = tree.resolve(os.fsencode(path), tree.root, credentials)
+        except OSError as error:
+            raise SandboxStartError(f"environment.cwd: {path}: {error.strerror}") from error
+        if not isinstance(node, Directory):
+            raise SandboxStartError(f"environment.cwd: {path} is not a folder")
+        return node
+
+
+def _read_tree(folder: str, hide_dotfiles: bool) -> dict[str, Any]:
+    """A copy in memory of a host folder's regular files, for a box that shall not see the folder itself."""
+    tree: dict[str, Any] = {}
+    for entry in os.scandir(folder):
+        if hide_dotfiles and entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            tree[entry.name] = _read_tree(entry.path, hide_dotfiles)
+        elif entry.is_file(follow_symlinks=False):
+            with open(entry.path, "rb") as file:
+                tree[entry.name] = file.read()
+    return tree
+
+
