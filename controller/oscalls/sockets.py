@@ -117,12 +117,12 @@ def recvfrom(
     size = min(count, MAX_TRANSFER)
     named = [(length[0], bytes(4))] if address and length[0] else []
 
+    def received(*writes: Write) -> Reply:
+        return len(writes[0][1]), *writes
+
     def attempt() -> Reply | None:
         data = take(size)
-        if data is None:
-            return None
-        writes: list[Write] = [(buf, data), *named]
-        return len(data), *writes
+        return None if data is None else received((buf, data), *named)
 
     if flags & abi.MSG_DONTWAIT or end.nonblocking:
         reply = attempt()
