@@ -179,7 +179,7 @@ class Clock:
         ends = self.elapsed_ns() + duration
         if duration == 0 or (skip and self.skips):
             return Wait(None, ends)
-        return Wait(self._host_ns() + int(duration / self._rate), ends)
+        return Wait(self._host_ns() + self._host_duration(duration), ends)
 
     def finish(self, wait: Wait) -> None:
         """A wait is over: virtual and skipped time stand at its end now. Nothing to do where time
@@ -199,7 +199,10 @@ class Clock:
     def host_deadline_ns(self, elapsed_ns: int) -> int:
         """Host time at which box time will be `elapsed_ns`, if nothing moves it but the host's."""
         remaining = max(0, elapsed_ns - self.elapsed_ns())
-        return self._host_ns() + int(min(remaining, FOREVER_NS) / self._rate)
+        return self._host_ns() + self._host_duration(remaining)
+
+    def _host_duration(self, box_ns: int) -> int:
+        return int(min(box_ns / self._rate, FOREVER_NS))
 
     def host_ns(self) -> int:
         """Host time, for deadlines only."""

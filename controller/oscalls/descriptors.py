@@ -9,6 +9,8 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
+
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply, Write
@@ -43,13 +45,21 @@ def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
 
 
 def written(world: World, file: "OpenFile", data: bytes) -> Reply:
-    """Writes at the offset; a pipe without a reader is a SIGPIPE too."""
-    try:
-        done = file.write(data)
-    except BrokenPipeError:
-        world.signals.raise_signal(abi.SIGPIPE, world.thread)
-        raise
-    return later(world, done, int) if isinstance(done, Blocked) else done
+    """Writes at the offset; a pipe without a reader is a SIGPIPE too, also while it waits."""
+    thread = world.thread
+
+    def piped(step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except BrokenPipeError:
+            world.signals.raise_signal(abi.SIGPIPE, thread)
+            raise
+
+    done = piped(lambda: file.write(data))
+    if not isinstance(done, Blocked):
+        return int(done)
+    wait = attrs.evolve(done, attempt=lambda: piped(done.attempt))
+    return later(world, wait, int)
 
 
 @oscall(0)
@@ -66,7 +76,10 @@ def read(world: World, fd: Fd, buf: Addr, count: Size) -> Reply:
 @oscall(1)
 def write(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size) -> Reply:
     """write(2): bytes at the offset; more than 1 MiB are written short."""
-    return written(world, world.descriptors.get(fd), buf)
+    file = world.descriptors.get(fd)
+    if file.node.kind == abi.S_IFREG:
+        return file.write(buf)
+    return written(world, file, buf)
 
 
 @oscall(17)

@@ -3,6 +3,8 @@
 import errno
 import struct
 
+import pytest
+
 from proxybox.controller import abi
 from proxybox.controller.effects import Blocked
 from proxybox.controller.oscalls import control, descriptors, paths, pipes, transfers
@@ -172,6 +174,21 @@ def test_a_pipe_waits_and_breaks(box):
     assert box.world.ending is None
     del box.world.signals.actions[abi.SIGPIPE]
     assert box.value(descriptors.write, writer, b"abc", 3) == -errno.EPIPE
+    assert box.world.ending.signal == abi.SIGPIPE
+
+
+def test_a_reader_that_goes_away_ends_a_waiting_write(box):
+    reader, writer = struct.unpack("<ii", box.written(pipes.pipe2, 8, 0))
+    wait = box.call(descriptors.write, writer, bytes(100_000), 100_000)
+    assert isinstance(wait, Blocked)
+    assert box.value(descriptors.read, reader, 7, 50_000) == 50_000
+    assert wait.attempt() == 100_000
+    fill = 65_536 - 50_000
+    assert box.value(descriptors.write, writer, bytes(fill), fill) == fill
+    wait = box.call(descriptors.write, writer, b"x", 1)
+    box.call(descriptors.close, reader)
+    with pytest.raises(BrokenPipeError):
+        wait.attempt()
     assert box.world.ending.signal == abi.SIGPIPE
 
 
