@@ -9,7 +9,9 @@ import errno
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_origin
+
+import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
 from proxybox.controller.effects import Blocked, Reply
@@ -51,7 +53,13 @@ class Row:
         """The decoded arguments by name, for audit and interceptors."""
         probe = compile_invoke(lambda _, *values: values, self.parameters)  # type: ignore[arg-type]
         values: Any = probe(None, frame)  # type: ignore[arg-type]
-        return dict(zip((name for name, _ in self.parameters), values, strict=True))
+        named = zip((name for name, _ in self.parameters), values, strict=True)
+        return {name: _shown(value) for name, value in named}
+
+
+def _shown(value: Any) -> Any:
+    """What memory held where that is known, else its address."""
+    return value if not isinstance(value, tuple) else value[0] if value[1] is None else value[1]
 
 
 TABLE: dict[int, Row] = {}
@@ -78,6 +86,8 @@ def _parameters(handler: Callable[..., Any]) -> list[tuple[str, Scalar | Memory]
         role = next((item for item in metadata if isinstance(item, Scalar | Memory)), None)
         if role is None:
             raise TypeError(f"{handler.__name__}: argument {name} has no role")
+        if isinstance(role, Memory) and get_origin(annotations[name].__origin__) is tuple:
+            role = attrs.evolve(role, with_address=True)
         roles.append((name, role))
     if len(roles) > 6:
         raise TypeError(f"{handler.__name__}: a system call has six arguments at the most")
@@ -94,25 +104,30 @@ def stub_table() -> bytes:
 
 def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Scalar | Memory]]) -> Invoke:
     """A function that decodes a request and calls the handler: one struct call for all registers, then the memory."""
-    wanted = {role.length for _, role in parameters if isinstance(role, Memory)}
     codes, registers = "<", []
     for name, role in parameters:
-        is_register = isinstance(role, Scalar)
-        codes += role.code if isinstance(role, Scalar) else "8x"
-        if is_register:
+        if isinstance(role, Scalar):
+            codes += role.code
             registers.append(name)
+        elif role.with_address:
+            codes += "Q"
+            registers.append(f"{name}_at")
+        else:
+            codes += "8x"
     unpack = struct.Struct(codes).unpack_from
     memory = [(name, role) for name, role in parameters if isinstance(role, Memory)]
     if not memory:
         return lambda world, frame: handler(world, *unpack(frame, REGISTERS))
-    lines = [f"def invoke(world, frame):\n    {', '.join(registers)}{',' if registers else '()'} = unpack(frame, {REGISTERS})"]
-    lines.append(f"    at = {MEMORY}")
+    lines = ["def invoke(world, frame):", f"    at = {MEMORY}"]
+    if registers:
+        lines.append(f"    {', '.join(registers)}, = unpack(frame, {REGISTERS})")
     names: dict[str, Any] = {"unpack": unpack, "handler": handler, "finish": _finish}
     for name, role in memory:
         names[f"take_{name}"] = _TAKERS[role.fetch]
         names[f"role_{name}"] = role
-        count = role.length if role.length in wanted and role.length else "0"
-        lines.append(f"    {name}, at = take_{name}(frame, at, role_{name}, {count})")
+        lines.append(f"    {name}, at = take_{name}(frame, at, role_{name}, {role.length or '0'})")
+        if role.with_address:
+            lines.append(f"    {name} = {name}_at, {name}")
     lines.append("    if at != len(frame): finish()")
     lines.append(f"    return handler(world, {', '.join(name for name, _ in parameters)})")
     exec("\n".join(lines), names)  # noqa: S102 - the text is made of our own handlers' argument names

@@ -41,12 +41,14 @@ class Memory:
     size: bytes of one element, or of the whole where no argument counts elements.
     length: the name of the argument that counts the elements.
     optional: NULL gives None; otherwise NULL is EFAULT.
+    with_address: the handler gets (address, bytes), for what it reads and writes; written as Annotated[tuple[...], role].
     """
 
     fetch: Fetch
     size: int = 1
     length: str = ""
     optional: bool = False
+    with_address: bool = False
 
 
 def Buffer(length: str, size: int = 1, *, optional: bool = False) -> Memory:  # noqa: N802 - reads as a type
