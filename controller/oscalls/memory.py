@@ -33,6 +33,8 @@ _MAP_KNOWN: Final = (
 _HINTS: Final = frozenset({0, 1, 2, 3, 4, 8, 14, 15, 16, 17})
 _SLICE_FIRST_NS: Final = 50_000
 _SLICE_LAST_NS: Final = 2_000_000
+_SAME_WAIT_NS: Final = 100_000_000
+"""A call that comes later than this after a slice is taken for a new wait."""
 FIRST_SLICE: Final = 2
 NEXT_SLICE: Final = 1
 """What the stub may put into the unused fifth argument of a sliced wait; 0 leaves it to be guessed.
@@ -125,6 +127,7 @@ class Slice:
     wait: Wait | None
     calls: int
     count: int = 0
+    ends_ns: int = 0
 
 
 @oscall(202)
@@ -165,8 +168,10 @@ def _continued(world: World, key: tuple[int, int, int, bytes | None], mark: int)
     piece = thread.slice
     if not isinstance(piece, Slice) or piece.key != key or mark == FIRST_SLICE:
         return None
-    if mark != NEXT_SLICE and thread.calls - piece.calls > 1:
-        return None
+    if mark != NEXT_SLICE:
+        pause = world.clock.host_ns() - piece.ends_ns
+        if thread.calls - piece.calls > 1 or pause > _SAME_WAIT_NS:
+            return None
     piece.calls = thread.calls
     return piece
 
@@ -194,6 +199,7 @@ def _slice(world: World, piece: Slice) -> Reply:
     end = None if piece.wait is None else piece.wait.deadline_ns
     if end is not None:
         deadline = min(deadline, end)
+    piece.ends_ns = deadline
 
     def over() -> Reply:
         if piece.wait is None or end is None or world.clock.host_ns() < end:

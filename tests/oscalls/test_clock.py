@@ -209,6 +209,13 @@ def test_another_call_in_between_begins_a_new_wait(box):
     box.wait_out(futex(box, 60_000, mark=memory.FIRST_SLICE))
 
 
+def test_a_wait_that_was_left_is_not_gone_on_with(box):
+    for _ in range(3):
+        box.wait_out(futex(box, 300_000_000))
+        box.host.ns += 200_000_000
+    assert box.wait_out(futex(box, 300_000_000)) == 0
+
+
 def test_a_skipped_futex_times_out_at_once_when_nobody_could_wake_it(make_box):
     box = make_box(time=Time.virtual(START, sleep="skip"))
     assert futex(box, 30 * SECOND) == -errno.ETIMEDOUT
