@@ -253,7 +253,7 @@ def _status(finished: Run, error: str, is_syntax: bool) -> tuple[Status, str]:
         return (Status.MEMORY_LIMIT, "limits.memory") if finished.out_of_memory else (Status.CRASHED, outcome.why)
     if outcome.exit_code == 0:
         return Status.OK, ""
-    if error == "MemoryError" and finished.out_of_memory:
+    if error == "MemoryError":
         return Status.MEMORY_LIMIT, "limits.memory"
     if "disk" in finished.exceeded and error == "OSError":
         return Status.DISK_LIMIT, "limits.disk or limits.files"

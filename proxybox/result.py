@@ -1,8 +1,8 @@
 """How a program in a box has ended: status, output, changed files, refusals, usage.
 
 Rule: `status` from limits, signals and refusals, `exit_code`, `signal`, `usage` and `denials` are the controller's own
-knowledge. `error`, and with it the difference between `error` and `syntax_error`, is read from what the guest printed:
-a claim of untrusted code.
+knowledge. `error` is read from what the guest printed: a claim of untrusted code. Which of `error`, `syntax_error`,
+`memory_limit` and `disk_limit` stands for an exit status that is not 0 rests on it; a guest can lie about no other.
 """
 
 import enum

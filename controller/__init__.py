@@ -1,0 +1,60 @@
+"""The trusted side of a box, and what a user may build on: OSCall, Deny and Answer for rules of one's own, `@oscall`
+for calls of one's own, `Box` for worlds of one's own. README.md here tells how one call travels.
+
+Installed as `proxybox.controller`; a bare `import controller` from a checkout would make a second copy of every table.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if __name__ != "proxybox.controller":
+    raise ImportError("import proxybox.controller, not controller: it is a part of the package proxybox")
+
+if TYPE_CHECKING:
+    from proxybox.controller.audit import Answer as Answer
+    from proxybox.controller.audit import Audit as Audit
+    from proxybox.controller.audit import Decision as Decision
+    from proxybox.controller.audit import Denial as Denial
+    from proxybox.controller.audit import Deny as Deny
+    from proxybox.controller.audit import Interceptor as Interceptor
+    from proxybox.controller.audit import OSCall as OSCall
+    from proxybox.controller.box import Box as Box
+    from proxybox.controller.box import Run as Run
+    from proxybox.controller.dispatch import TABLE as TABLE
+    from proxybox.controller.dispatch import Dispatcher as Dispatcher
+    from proxybox.controller.dispatch import oscall as oscall
+    from proxybox.controller.effects import Blocked as Blocked
+    from proxybox.controller.effects import Reply as Reply
+    from proxybox.controller.errors import Denied as Denied
+    from proxybox.controller.errors import EndBox as EndBox
+    from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
+    from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
+    from proxybox.controller.errors import SandboxStartError as SandboxStartError
+    from proxybox.controller.guests import Guest as Guest
+    from proxybox.controller.guests import find_guest as find_guest
+    from proxybox.controller.world import World as World
+
+_HOMES = {
+    "audit": ("Answer", "Audit", "Decision", "Denial", "Deny", "Interceptor", "OSCall"),
+    "box": ("Box", "Run"),
+    "dispatch": ("TABLE", "Dispatcher", "oscall"),
+    "effects": ("Blocked", "Reply"),
+    "errors": ("Denied", "EndBox", "GuestMisbehaved", "SandboxClosedError", "SandboxStartError"),
+    "guests": ("Guest", "find_guest"),
+    "world": ("World",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'proxybox.controller' has no attribute {name!r}")
+    value = getattr(import_module(f"proxybox.controller.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
