@@ -8,7 +8,7 @@ No call moves more than MAX_TRANSFER bytes, whatever the guest asked for.
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+from typing import Any
 
 from proxybox.controller.abi import (
     DT_DIR,
@@ -53,10 +53,6 @@ class OpenFile:
         "references",
     )
 
-    is_tty: ClassVar[bool] = False
-    host_fd: int | None = None
-    """A host descriptor whose readability may unblock a read: standard input only."""
-
     def __init__(self, node: Node, flags: int) -> None:
         self.node = node
         self.flags = flags
@@ -88,6 +84,16 @@ class OpenFile:
             self.node.closed()
 
     # --- what it may do ---
+
+    @property
+    def is_tty(self) -> bool:
+        """Whether it is a terminal."""
+        return False
+
+    @property
+    def host_fd(self) -> int | None:
+        """A host descriptor whose readability may unblock a read: standard input only."""
+        return None
 
     @property
     def is_path_only(self) -> bool:

@@ -1,0 +1,102 @@
+"""Files whose contents are made when they are opened, and links that are worked out when followed.
+
+Rules: a description keeps what was made for it, so that reading in pieces is consistent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxybox.controller.abi import pack_stat
+from proxybox.controller.vfs.inodes import Inode
+from proxybox.controller.vfs.nodes import RegularFile, Stat, Superblock, Symlink
+from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
+
+Producer = Callable[[], bytes | str]
+
+
+class GeneratedFile(Inode, RegularFile):
+    """A read-only file; `produce` gives its contents each time that it is opened.
+
+    sized: whether stat shows the length (of what was made last); files of /proc show 0. An
+    exception of `produce` other than OSError is a fault of whoever wrote it, and goes up to them.
+    """
+
+    __slots__ = ("_last", "_produce", "_sized")
+
+    def __init__(
+        self, superblock: Superblock, produce: Producer, *, mode: int = 0o444, sized: bool = True
+    ) -> None:
+        super().__init__(superblock, mode, superblock.uid, superblock.gid)
+        self._produce = produce
+        self._sized = sized
+        self._last: bytes | None = None
+
+    def make(self) -> bytes:
+        """The contents now."""
+        data = self._produce()
+        self._last = data.encode() if isinstance(data, str) else bytes(data)
+        return self._last
+
+    def _extent(self) -> tuple[int, int]:
+        if not self._sized:
+            return 0, 0
+        size = len(self.make() if self._last is None else self._last)
+        return size, (size + 511) // 512
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.make()[offset : offset + size]
+
+    def free(self) -> None:
+        """Nothing was charged."""
+
+    def open(self, flags: int) -> OpenFile:
+        if flags & 3:
+            self.refuse_change()
+        return RegularOpenFile(Snapshot(self, self.make()), flags)
+
+
+class Snapshot(RegularFile):
+    """What a generated file held when it was opened."""
+
+    __slots__ = ("_data", "_origin")
+
+    def __init__(self, origin: GeneratedFile, data: bytes) -> None:
+        super().__init__(origin.superblock)
+        self._origin = origin
+        self._data = data
+
+    def stat(self) -> Stat:
+        return self._origin.stat()
+
+    def stat_bytes(self) -> bytes:
+        return pack_stat(self._origin.stat())
+
+    def size(self) -> int:
+        return len(self._data)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self._data[offset : offset + size]
+
+    def open(self, flags: int) -> OpenFile:
+        return self._origin.open(flags)
+
+
+class ComputedSymlink(Inode, Symlink):
+    """A link whose text is worked out when it is read, as those of /proc are."""
+
+    __slots__ = ("_compute",)
+
+    def __init__(self, superblock: Superblock, compute: Callable[[], bytes]) -> None:
+        super().__init__(superblock, 0o777, superblock.uid, superblock.gid)
+        self._compute = compute
+
+    @property
+    def target(self) -> bytes:
+        return self._compute()
+
+    def free(self) -> None:
+        """Nothing was charged."""
+
+    def open(self, flags: int) -> OpenFile:
+        return Symlink.open(self, flags)

@@ -1,0 +1,311 @@
+"""/proc: what programs read about themselves and the machine, with the values of the box.
+
+Rules: nothing here comes from the host. The world gives the facts as `ProcFacts`; this file only
+knows the formats of proc(5).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from proxybox.controller.abi import DT_LNK
+from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.generated import ComputedSymlink, GeneratedFile, Producer
+from proxybox.controller.vfs.inodes import Inode
+from proxybox.controller.vfs.memory import MemoryDirectory
+from proxybox.controller.vfs.nodes import Credentials, Directory, Entry, Node, Superblock, Symlink
+from proxybox.controller.vfs.openfiles import OpenFile
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.descriptors import DescriptorTable
+    from proxybox.controller.vfs.tree import Tree
+
+_NS = 1_000_000_000
+_HZ = 100
+
+
+@attrs.define(slots=True, kw_only=True, eq=False)
+class ProcFacts:
+    """What the world tells about the one process of a box and its machine.
+
+    cmdline: argv; exe: the interpreter's path in the box; uptime_ns, cpu_ns, boot_time: box time;
+    memory: the machine's memory in bytes; resident: what the process uses, in bytes; tids: its
+    threads, the first one the pid; cwd: its working directory.
+    """
+
+    tree: Tree
+    descriptors: DescriptorTable
+    credentials: Credentials
+    cwd: Callable[[], Directory]
+    cmdline: tuple[bytes, ...] = (b"pypy3",)
+    environ: bytes = b""
+    exe: bytes = b"/usr/bin/pypy3"
+    pid: int = 100
+    ppid: int = 99
+    hostname: str = "box"
+    kernel: str = "6.1.0"
+    cpu_count: int = 1
+    memory: int = 512 << 20
+    tids: Callable[[], list[int]] = lambda: [100]
+    umask: Callable[[], int] = lambda: 0o022
+    uptime_ns: Callable[[], int] = lambda: 0
+    cpu_ns: Callable[[], int] = lambda: 0
+    boot_time: Callable[[], int] = lambda: 0
+    resident: Callable[[], int] = lambda: 32 << 20
+    maps: Callable[[], bytes] | None = None
+
+    @property
+    def name(self) -> bytes:
+        """The comm of the process: 15 bytes of its program's name."""
+        return self.exe.rpartition(b"/")[2][:15]
+
+
+class FdDirectory(Inode, Directory):
+    """/proc/self/fd: a link for every open descriptor."""
+
+    __slots__ = ("_facts", "name", "parent")
+    stable = False
+
+    def __init__(self, superblock: Superblock, facts: ProcFacts) -> None:
+        super().__init__(superblock, 0o500, superblock.uid, superblock.gid)
+        self._facts = facts
+        self.nlink = 2
+        self.parent: Directory | None = None
+        self.name = b""
+
+    def lookup(self, name: bytes) -> Node:
+        digits = name.isdigit() and len(name) < 10 and (name == b"0" or name[:1] != b"0")
+        if not digits or int(name) not in self._facts.descriptors:
+            raise OSError(errno.ENOENT, "not an open descriptor")
+        return FdLink(self.superblock, self._facts, int(name))
+
+    def entries(self) -> list[Entry]:
+        return [(b"%d" % fd, 1000 + fd, DT_LNK) for fd in self._facts.descriptors]
+
+    def open(self, flags: int) -> OpenFile:
+        return Directory.open(self, flags)
+
+
+class FdLink(Inode, Symlink):
+    """/proc/self/fd/N: reads as a path, leads to the very file."""
+
+    __slots__ = ("_facts", "_fd")
+
+    def __init__(self, superblock: Superblock, facts: ProcFacts, fd: int) -> None:
+        super().__init__(superblock, 0o700, superblock.uid, superblock.gid)
+        self._facts = facts
+        self._fd = fd
+        self.ino = 1000 + fd
+
+    @property
+    def target(self) -> bytes:
+        facts = self._facts
+        return namei.path_of(facts.tree, facts.descriptors.get(self._fd))
+
+    def jump(self) -> Node | None:
+        return self._facts.descriptors.get(self._fd).node
+
+    def open(self, flags: int) -> OpenFile:
+        return Symlink.open(self, flags)
+
+
+def proc_directory(superblock: Superblock, facts: ProcFacts) -> MemoryDirectory:
+    """What is mounted at /proc. The superblock is one of its own, and becomes read-only."""
+    superblock.read_only = True
+    root = MemoryDirectory(superblock, 0o555)
+
+    def file(directory: MemoryDirectory, name: bytes, produce: Producer) -> None:
+        directory.attach(name, GeneratedFile(superblock, produce, sized=False))
+
+    def folder(directory: MemoryDirectory, name: bytes) -> MemoryDirectory:
+        made = MemoryDirectory(superblock, 0o555)
+        directory.attach(name, made)
+        return made
+
+    pid = b"%d" % facts.pid
+    root.attach(b"self", ComputedSymlink(superblock, lambda: pid))
+    root.attach(b"thread-self", ComputedSymlink(superblock, lambda: pid + b"/task/" + pid))
+    _fill_process(folder(root, pid), facts, file, folder)
+    for name, produce in _MACHINE.items():
+        file(root, name, lambda produce=produce: produce(facts))  # type: ignore[misc]
+    root.attach(b"mounts", ComputedSymlink(superblock, lambda: b"self/mounts"))
+    _fill_sys(folder(root, b"sys"), facts, file, folder)
+    return root
+
+
+_AddFile = Callable[[MemoryDirectory, bytes, Producer], None]
+_AddFolder = Callable[[MemoryDirectory, bytes], MemoryDirectory]
+
+
+def _fill_process(
+    directory: MemoryDirectory, facts: ProcFacts, file: _AddFile, folder: _AddFolder
+) -> None:
+    superblock = directory.superblock
+    file(directory, b"cmdline", lambda: b"".join(arg + b"\0" for arg in facts.cmdline))
+    file(directory, b"environ", lambda: facts.environ)
+    file(directory, b"comm", lambda: facts.name + b"\n")
+    file(directory, b"status", lambda: _status(facts))
+    file(directory, b"stat", lambda: _stat(facts))
+    file(directory, b"statm", lambda: _statm(facts))
+    file(directory, b"maps", lambda: _maps(facts))
+    file(directory, b"mounts", lambda: _mounts(facts))
+    file(directory, b"mountinfo", lambda: _mountinfo(facts))
+    file(directory, b"cgroup", lambda: "0::/\n")
+    file(directory, b"oom_score_adj", lambda: "0\n")
+    file(
+        directory, b"limits", lambda: "Limit                     Soft Limit           Hard Limit\n"
+    )
+    directory.attach(b"exe", ComputedSymlink(superblock, lambda: facts.exe))
+    directory.attach(b"cwd", ComputedSymlink(superblock, lambda: facts.tree.path_of(facts.cwd())))
+    directory.attach(b"root", ComputedSymlink(superblock, lambda: b"/"))
+    fds = FdDirectory(superblock, facts)
+    fds.parent, fds.name = directory, b"fd"
+    directory.attach(b"fd", fds)
+    task = folder(folder(directory, b"task"), b"%d" % facts.pid)
+    file(task, b"comm", lambda: facts.name + b"\n")
+    file(task, b"stat", lambda: _stat(facts))
+    file(task, b"status", lambda: _status(facts))
+
+
+def _fill_sys(
+    directory: MemoryDirectory, facts: ProcFacts, file: _AddFile, folder: _AddFolder
+) -> None:
+    kernel = folder(directory, b"kernel")
+    file(kernel, b"ostype", lambda: "Linux\n")
+    file(kernel, b"osrelease", lambda: facts.kernel + "\n")
+    file(kernel, b"hostname", lambda: facts.hostname + "\n")
+    file(kernel, b"pid_max", lambda: "32768\n")
+    file(kernel, b"cap_last_cap", lambda: "40\n")
+    memory = folder(directory, b"vm")
+    file(memory, b"overcommit_memory", lambda: "0\n")
+    file(memory, b"max_map_count", lambda: "65530\n")
+    file(folder(directory, b"fs"), b"pipe-max-size", lambda: "1048576\n")
+
+
+# --- one process ---
+
+
+def _status(facts: ProcFacts) -> str:
+    uid, gid = facts.credentials.uid, facts.credentials.gid
+    resident = facts.resident() // 1024
+    groups = " ".join(map(str, sorted(facts.credentials.groups)))
+    return (
+        f"Name:\t{facts.name.decode('latin-1')}\nUmask:\t{facts.umask():04o}\n"
+        f"State:\tR (running)\nTgid:\t{facts.pid}\nNgid:\t0\nPid:\t{facts.pid}\n"
+        f"PPid:\t{facts.ppid}\nTracerPid:\t0\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
+        f"Gid:\t{gid}\t{gid}\t{gid}\t{gid}\nFDSize:\t256\nGroups:\t{groups} \n"
+        f"VmPeak:\t{resident} kB\nVmSize:\t{resident} kB\nVmHWM:\t{resident} kB\n"
+        f"VmRSS:\t{resident} kB\nVmData:\t{resident} kB\nVmStk:\t132 kB\nVmSwap:\t0 kB\n"
+        f"Threads:\t{len(facts.tids())}\nCapInh:\t{0:016x}\nCapPrm:\t{0:016x}\n"
+        f"CapEff:\t{0:016x}\nCapBnd:\t{0:016x}\nCapAmb:\t{0:016x}\nNoNewPrivs:\t1\nSeccomp:\t2\n"
+        f"Cpus_allowed_list:\t{_cpu_list(facts)}\n"
+    )
+
+
+def _stat(facts: ProcFacts) -> str:
+    ticks = facts.cpu_ns() * _HZ // _NS
+    pages = facts.resident() // 4096
+    name = facts.name.decode("latin-1")
+    head = f"{facts.pid} ({name}) R {facts.ppid} {facts.pid} {facts.pid} 0 -1 4194304 0 0 0 0"
+    middle = (
+        f"{ticks} 0 0 0 20 0 {len(facts.tids())} 0 0 {pages * 4096} {pages} 18446744073709551615"
+    )
+    return f"{head} {middle}" + " 0" * 27 + "\n"
+
+
+def _statm(facts: ProcFacts) -> str:
+    pages = facts.resident() // 4096
+    return f"{pages} {pages} 0 0 0 {pages} 0\n"
+
+
+def _maps(facts: ProcFacts) -> bytes:
+    if facts.maps is not None:
+        return facts.maps()
+    return (
+        b"555555554000-555555555000 r-xp 00000000 00:00 0                          %s\n"
+        b"555555600000-555557600000 rw-p 00000000 00:00 0                          [heap]\n"
+        b"7ffffffde000-7ffffffff000 rw-p 00000000 00:00 0                          [stack]\n"
+    ) % facts.exe
+
+
+def _mount_rows(facts: ProcFacts) -> list[tuple[bytes, str, str]]:
+    rows = []
+    for path, node in facts.tree.mounts():
+        escaped = b"".join(b"\\%03o" % c if c in b" \t\n\\" else bytes((c,)) for c in path)
+        kind = "proc" if path == b"/proc" else "tmpfs"
+        rows.append((escaped, kind, "ro" if node.superblock.read_only else "rw"))
+    return rows
+
+
+def _mounts(facts: ProcFacts) -> bytes:
+    return b"".join(
+        b"%s %s %s %s,nosuid,nodev 0 0\n" % (kind.encode(), path, kind.encode(), mode.encode())
+        for path, kind, mode in _mount_rows(facts)
+    )
+
+
+def _mountinfo(facts: ProcFacts) -> bytes:
+    rows = []
+    for number, (path, kind, mode) in enumerate(_mount_rows(facts), 20):
+        parent = 1 if number == 20 else 20
+        head = f"{number} {parent} 0:{number} / ".encode()
+        rows.append(head + path + f" {mode},nosuid,nodev - {kind} {kind} {mode}\n".encode())
+    return b"".join(rows)
+
+
+# --- the machine ---
+
+
+def _cpu_list(facts: ProcFacts) -> str:
+    return "0" if facts.cpu_count == 1 else f"0-{facts.cpu_count - 1}"
+
+
+def _cpuinfo(facts: ProcFacts) -> str:
+    return "".join(
+        f"processor\t: {cpu}\nvendor_id\t: proxybox\ncpu family\t: 6\nmodel\t\t: 1\n"
+        f"model name\t: virtual\nstepping\t: 1\ncpu MHz\t\t: 1000.000\ncache size\t: 4096 KB\n"
+        f"physical id\t: 0\nsiblings\t: {facts.cpu_count}\ncore id\t\t: {cpu}\n"
+        f"cpu cores\t: {facts.cpu_count}\nflags\t\t: fpu sse sse2\nbogomips\t: 2000.00\n\n"
+        for cpu in range(facts.cpu_count)
+    )
+
+
+def _meminfo(facts: ProcFacts) -> str:
+    total = facts.memory // 1024
+    free = max(0, total - facts.resident() // 1024)
+    rows = {"MemTotal": total, "MemFree": free, "MemAvailable": free, "Buffers": 0, "Cached": 0}
+    rows |= {"SwapCached": 0, "SwapTotal": 0, "SwapFree": 0, "Shmem": 0}
+    return "".join(f"{name + ':':<15} {value:>8} kB\n" for name, value in rows.items())
+
+
+def _uptime(facts: ProcFacts) -> str:
+    up, busy = facts.uptime_ns() / _NS, facts.cpu_ns() / _NS
+    return f"{up:.2f} {max(0.0, up * facts.cpu_count - busy):.2f}\n"
+
+
+def _machine_stat(facts: ProcFacts) -> str:
+    busy = facts.cpu_ns() * _HZ // _NS
+    idle = max(0, facts.uptime_ns() * _HZ // _NS * facts.cpu_count - busy)
+    rows = [f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0"]
+    rows += [
+        f"cpu{cpu} {busy // facts.cpu_count} 0 0 {idle // facts.cpu_count} 0 0 0 0 0 0"
+        for cpu in range(facts.cpu_count)
+    ]
+    rows += [f"ctxt 0\nbtime {facts.boot_time()}\nprocesses {facts.pid}"]
+    return "\n".join(rows) + "\nprocs_running 1\nprocs_blocked 0\n"
+
+
+_MACHINE: dict[bytes, Callable[[ProcFacts], str]] = {
+    b"cpuinfo": _cpuinfo,
+    b"meminfo": _meminfo,
+    b"uptime": _uptime,
+    b"stat": _machine_stat,
+    b"loadavg": lambda facts: f"0.00 0.00 0.00 1/1 {facts.pid}\n",
+    b"version": lambda facts: f"Linux version {facts.kernel} (box@{facts.hostname}) #1 SMP\n",
+    b"filesystems": lambda facts: "nodev\ttmpfs\nnodev\tproc\n",
+    b"cmdline": lambda facts: "\n",
+}
