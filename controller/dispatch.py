@@ -34,7 +34,7 @@ NUMBERS = 512
 class Row:
     """One OS call: its name, its handler, and how to call it with a request."""
 
-    __slots__ = ("family", "handler", "invoke", "name", "number", "parameters")
+    __slots__ = ("_decode", "family", "handler", "invoke", "name", "number", "parameters")
 
     def __init__(self, number: int, name: str, family: str, handler: Callable[..., Reply]) -> None:
         self.number = number
@@ -43,6 +43,7 @@ class Row:
         self.handler = handler
         self.parameters = _parameters(handler)
         self.invoke: Invoke = self._compile_first
+        self._decode: Invoke | None = None
 
     def _compile_first(self, world: "World", frame: bytes) -> Reply:
         """Decoders are compiled when a call is first made: a run uses about sixty of three hundred."""
@@ -51,8 +52,9 @@ class Row:
 
     def arguments(self, frame: bytes) -> dict[str, Any]:
         """The decoded arguments by name, for audit and interceptors."""
-        probe = compile_invoke(lambda _, *values: values, self.parameters)  # type: ignore[arg-type]
-        values: Any = probe(None, frame)  # type: ignore[arg-type]
+        if self._decode is None:
+            self._decode = compile_invoke(lambda _, *values: values, self.parameters)  
+        values: Any = self._decode(None, frame)  # type: ignore[arg-type]
         named = zip((name for name, _ in self.parameters), values, strict=True)
         return {name: _shown(value) for name, value in named}
 
@@ -228,6 +230,7 @@ class Dispatcher:
         """
         world = self._world
         world.thread = thread
+        thread.calls += 1
         self.calls += 1
         if self.calls > self._limit:
             raise EndBox("denied", f"more than {self._limit} OS calls (limits.calls)")

@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -66,7 +66,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="proxybox-keeper", daemon=True)
         self._thread.start()
 
-    def spawn(self, path: str, argv: Sequence[str], env: Mapping[str, str], **options: Any) -> int:
+    def spawn(self, path: str, argv: list[str], env: Mapping[str, str], **options: Any) -> int:
         """posix_spawn(3) in the lasting thread; the child's pid. Raises OSError."""
         done = threading.Lock()
         done.acquire()

@@ -10,6 +10,7 @@ What DESIGN calls mandatory is either so, or the start fails with SandboxStartEr
 
 import array
 import contextlib
+import fcntl
 import functools
 import os
 import signal
@@ -183,17 +184,11 @@ def launch(spec: LaunchSpec, deadline_ns: int | None) -> GuestProcess:
     """
     with contextlib.ExitStack() as inherited:
 
-        def above(fd: int) -> int:
-            import fcntl
-
+        def child(fd: int) -> int:
             moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
             os.close(fd)
+            inherited.callback(os.close, moved)
             return moved
-
-        def child(fd: int) -> int:
-            fd = above(fd)
-            inherited.callback(os.close, fd)
-            return fd
 
         launcher = guest_program("_launcher")
         stub = child(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC))

@@ -20,6 +20,7 @@ from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs.descriptors import DescriptorTable
+from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.devices import dev_directory, open_standard
 from proxybox.controller.vfs.etc import Identity, etc_directory
 from proxybox.controller.vfs.generated import GeneratedFile
@@ -241,22 +242,16 @@ class WorldBuilder:
 
     def _lay(self, tree: Tree, name: str, data: bytes) -> None:
         """Puts one given file into /box: into its overlay, or over a folder that cannot be written."""
-        who = self.world.credentials
-        directory = tree.resolve(BOX.encode(), tree.root, who)
+        who, path = self.world.credentials, BOX.encode()
         *folders, last = os.fsencode(name).split(b"/")
         try:
             for part in folders:
-                assert isinstance(directory, Directory)  # noqa: S101 - of our own making
-                try:
-                    directory = directory.lookup(part)
-                except FileNotFoundError:
-                    directory = directory.mkdir(part, 0o755, who)
-            try:
-                node = directory.lookup(last)  # type: ignore[attr-defined]
-            except FileNotFoundError:
-                node = directory.create(last, 0o644, who)  # type: ignore[attr-defined]
-            node.truncate(0)
-            node.pwrite(data, 0)
+                path += b"/" + part
+                with contextlib.suppress(FileExistsError):
+                    namei.mkdir(tree, path, tree.root, who, 0o755)
+            file = namei.open_file(tree, path + b"/" + last, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644)
+            file.write(data)
+            file.close()
         except OSError as error:
             raise SandboxStartError(f"files: {name}: {error.strerror}") from error
 

@@ -143,7 +143,7 @@ class Sandbox:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
         policy = self.policy
         if timeout is not None:
-            policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))  # type: ignore[arg-type]
+            policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
         box = Box(policy, self.guest(), interceptors=self._interceptors, audit=self._audit)
         finished = box.run(
             program.words, folder=program.folder, single=program.single, files=program.files,
@@ -192,7 +192,7 @@ def _as_source(stdin: Input) -> bytes | int | Callable[[int], bytes | str] | Non
         try:
             return int(stdin.fileno())
         except (OSError, io.UnsupportedOperation):
-            content = stdin.read()
+            content = stdin.read()  # type: ignore[union-attr]
             return content.encode() if isinstance(content, str) else bytes(content)
     if callable(stdin):
         return stdin

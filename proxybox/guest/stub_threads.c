@@ -81,7 +81,9 @@ long emulate_futex(const uint64_t args[6])
             return ERROR(EFAULT);
         if (word != (uint32_t)args[2])
             return first ? ERROR(EAGAIN) : 0;
-        long result = round_trip(SYS_futex, args);
+        /* The fifth register, which these operations do not use, tells a new wait from the next slice of one. */
+        uint64_t told[6] = {args[0], args[1], args[2], args[3], first ? 2 : 1, args[5]};
+        long result = round_trip(SYS_futex, told);
         if (result)
             return result;
     }

@@ -131,7 +131,7 @@ def world(calls: int | None = None, on_denied: str = "errno") -> Any:
     return SimpleNamespace(policy=policy, thread=None, process=SimpleNamespace(pid=77), credentials=SimpleNamespace(uid=5))
 
 
-THREAD = SimpleNamespace(tid=77)
+THREAD: Any = SimpleNamespace(tid=77, calls=0)
 GETPID, SOCKET = encode_request(39), encode_request(41, (2, 1, 0))
 
 
