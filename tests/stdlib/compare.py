@@ -1,0 +1,312 @@
+"""Runs the standard library's own tests in a box and in bare pypy3, and tells what passes bare and not boxed.
+
+    python tests/stdlib/compare.py [MODULE...]     prints a table; exit status 1 when a difference has no reason
+        --json FILE      everything, as JSON       --docs     writes the table into docs/compatibility.md
+        --bare FILE      keeps the bare results in FILE, and takes them from there the next time
+
+The tests are those of Debian's pypy3-lib-testsuite. They run as an ordinary user, under their own runner (see
+recorder.py), in a writable folder with a module `_testcapi` that cannot be imported: PyPy has no such thing. A
+difference is explained by the OS calls that policy refused while the method ran, else by reasons.toml.
+"""
+
+import argparse
+import concurrent.futures
+import fnmatch
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import cattrs
+
+import proxybox
+from proxybox.controller import Decision, OSCall
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent.parent / "docs" / "compatibility.md"
+TESTS = Path("/usr/lib/pypy3.11/test")
+MODULES = (
+    "test_json", "test_io", "test_fileio", "test_os", "test_posix", "test_tempfile", "test_shutil", "test_pathlib",
+    "test_glob", "test_zipfile", "test_datetime", "test_decimal", "test_random", "test_time", "test_threading",
+    "test_select", "test_signal", "test_mmap", "test_import", "test_hashlib",
+)  # fmt: skip
+NO_TESTCAPI = "raise ImportError('PyPy has no _testcapi')\n"
+LIMITS = {
+    "wall_time": 600, "cpu_time": 600, "memory": "2G", "disk": "1G", "files": 100_000, "threads": 256,
+    "open_files": 1024, "calls": None,
+}  # fmt: skip
+#: A module that is killed is gone on with after the method that it hung in, so often.
+ATTEMPTS = 12
+USER = 1000
+
+
+@attrs.define
+class Outcome:
+    """What became of a test method. denied: calls that policy refused meanwhile, with the reason."""
+
+    outcome: str
+    text: str = ""
+    denied: list[str] = attrs.field(factory=list)
+
+
+@attrs.define
+class Results:
+    """All methods of a module in one world, and the seconds that they took."""
+
+    methods: dict[str, Outcome] = attrs.field(factory=dict)
+    seconds: float = 0.0
+    note: str = ""
+
+
+@attrs.frozen
+class Difference:
+    """A method that passes bare and not boxed. kind: refused, explained, or unexplained."""
+
+    test: str
+    outcome: str
+    kind: str
+    reason: str
+    text: str
+
+
+class Log:
+    """Reads what recorder.py writes, line by line."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Outcome] = {}
+        self.running: str | None = None
+        self.done = False
+        self.denied: list[str] = []
+
+    def line(self, line: bytes) -> None:
+        record = json.loads(line)
+        if "start" in record:
+            self.running = record["start"]
+            self.denied.clear()
+        elif "end" in record:
+            denied = list(dict.fromkeys(self.denied))
+            self.methods[record["end"]] = Outcome(record["outcome"], record["text"], denied)
+            self.running = None
+            self.denied.clear()
+        else:
+            self.done = True
+
+    def killed(self, how: str) -> None:
+        """The interpreter has ended before its time."""
+        if self.running is not None:
+            self.methods[self.running] = Outcome("killed", how, list(dict.fromkeys(self.denied)))
+            self.running = None
+
+
+# --- both worlds ------------------------------------------------------------------------------------------------------
+
+
+def run_bare(module: str) -> Results:
+    """The module in bare pypy3, as an ordinary user, in a new folder below /tmp."""
+    folder = Path(tempfile.mkdtemp(prefix="bare-"))
+    try:
+        shutil.copy(HERE / "recorder.py", folder)
+        (folder / "_testcapi.py").write_text(NO_TESTCAPI)
+        (folder / "tmp").mkdir()
+        command = ["pypy3", "recorder.py", "log", module]
+        if os.getuid() == 0:
+            for path in (folder, folder / "tmp"):
+                os.chown(path, USER, USER)
+            command = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *command]
+        env = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder / "tmp"),
+            "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
+        }  # fmt: skip
+        started = time.monotonic()
+        done = subprocess.run(
+            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=1200, check=False
+        )
+        log = Log()
+        for line in (folder / "log").read_bytes().splitlines():
+            log.line(line)
+        log.killed(f"exit status {done.returncode}")
+        return Results(log.methods, round(time.monotonic() - started, 1))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_boxed(module: str, wall: float) -> Results:
+    """The module in boxes: one, and another for the rest each time that a method never ends."""
+    results = Results()
+    for _ in range(ATTEMPTS):
+        log = Log()
+
+        def audit(call: OSCall, log: Log = log) -> None:
+            if call.name == "write":
+                data = call.arguments.get("buf")
+                if isinstance(data, bytes) and data.startswith((b'{"start": ', b'{"end": ', b'{"done": ')):
+                    log.line(data)
+            elif call.decision in (Decision.DENIED, Decision.UNKNOWN):
+                log.denied.append(f"{call.name}: {call.reason}")
+
+        with proxybox.Sandbox(
+            audit=audit, limits={**LIMITS, "wall_time": wall}, output={"limit": "10M"}, filesystem={"box": "memory"}
+        ) as box:
+            result = box.run(
+                (HERE / "recorder.py").read_text(),
+                ["log", module, "ignore"],
+                files={"_testcapi.py": NO_TESTCAPI, "ignore": "\n".join(results.methods) or "nothing at all"},
+            )
+        log.killed(result.summary())
+        results.methods.update(log.methods)
+        results.seconds = round(results.seconds + result.usage.wall, 1)
+        if log.done or not log.methods:
+            if not log.done:
+                results.note = f"{result.summary()}: {result.stderr[-2000:]}"
+            elif "crashed" in result.stderr:
+                results.note = result.stderr[-2000:]
+            break
+    return results
+
+
+# --- differences ------------------------------------------------------------------------------------------------------
+
+
+def differences(bare: Results, boxed: Results, reasons: Mapping[str, str]) -> list[Difference]:
+    """What passes bare and not boxed, each with its reason."""
+    found = []
+    for test, outcome in bare.methods.items():
+        if outcome.outcome == "passed":
+            here = boxed.methods.get(test) or _holder(test, boxed)
+            if here.outcome != "passed":
+                found.append(_explained(test, here, reasons))
+    return found
+
+
+def _holder(test: str, boxed: Results) -> Outcome:
+    """The failed setUpClass or setUpModule because of which a method has not run."""
+    for name, outcome in boxed.methods.items():
+        if "(" in name and outcome.outcome != "passed" and test.startswith(name.partition("(")[2].rstrip(")")):
+            return outcome
+    return Outcome("missing", boxed.note or "not run")
+
+
+def _explained(test: str, here: Outcome, reasons: Mapping[str, str]) -> Difference:
+    text = here.text.strip()
+    for pattern, reason in reasons.items():
+        if fnmatch.fnmatchcase(test, pattern):
+            return Difference(test, here.outcome, "explained", reason, text)
+    if here.denied and here.outcome != "killed":
+        return Difference(test, here.outcome, "refused", "; ".join(here.denied), text)
+    return Difference(test, here.outcome, "unexplained", text.splitlines()[-1] if text else "", text)
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+def table(rows: Mapping[str, tuple[Results, Results, list[Difference]]]) -> str:
+    """A line for each module, then each difference."""
+    lines = [
+        "| module | pass bare | of these pass boxed | refused by policy | other differences | seconds bare | boxed |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    total: Counter[str] = Counter()
+    for module, (bare, boxed, found) in rows.items():
+        passed = sum(outcome.outcome == "passed" for outcome in bare.methods.values())
+        refused = sum(each.kind == "refused" for each in found)
+        counts = {"bare": passed, "boxed": passed - len(found), "refused": refused, "other": len(found) - refused}
+        total.update(counts)
+        numbers = " | ".join(map(str, counts.values()))
+        lines.append(f"| {module} | {numbers} | {bare.seconds} | {boxed.seconds} |")
+    numbers = " | ".join(str(total[key]) for key in ("bare", "boxed", "refused", "other"))
+    return "\n".join([*lines, f"| all | {numbers} | | |", ""])
+
+
+def listing(rows: Mapping[str, tuple[Results, Results, list[Difference]]]) -> str:
+    """Every difference, methods of one class and one reason together."""
+    lines = []
+    for module, (_, _, found) in rows.items():
+        groups: dict[tuple[str, str], list[str]] = {}
+        for each in found:
+            names = each.test.removeprefix("test.").removeprefix(f"{module}.")
+            owner, _, method = names.rpartition(".")
+            prefix = "" if each.kind == "explained" else f"{each.kind}: "
+            groups.setdefault((prefix + each.reason, owner), []).append(method)
+        if groups:
+            lines += [f"### {module}", ""]
+        reason = ""
+        for (why, owner), methods in sorted(groups.items()):
+            if why != reason:
+                lines += ([""] if reason else []) + [f"{_sentence(why)}", ""]
+                reason = why
+            lines.append(f"- {owner}: {', '.join(methods)}")
+        if groups:
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def write_docs(rows: Mapping[str, tuple[Results, Results, list[Difference]]]) -> None:
+    """Puts the table between its two markers in docs/compatibility.md."""
+    text = DOCS.read_text()
+    for name, content in (("table", table(rows)), ("differences", listing(rows))):
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        head, rest = text.split(begin, 1)
+        tail = rest.split(end, 1)[1]
+        text = f"{head}{begin}\n\n{content}\n{end}{tail}"
+    DOCS.write_text(text)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int) -> dict[str, tuple[Results, Results, list[Difference]]]:
+    """Runs the modules, `jobs` at a time."""
+    reasons = tomllib.loads((HERE / "reasons.toml").read_text())["reasons"]
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.exists() else {}
+
+    def one(module: str) -> tuple[Results, Results, list[Difference]]:
+        bare = cattrs.structure(known[module], Results) if module in known else run_bare(module)
+        known[module] = cattrs.unstructure(bare)
+        boxed = run_boxed(module, max(wall, 6 * bare.seconds))
+        found = differences(bare, boxed, reasons)
+        print(f"{module}: {len(found)} differences, {bare.seconds} s bare, {boxed.seconds} s boxed", file=sys.stderr)
+        return bare, boxed, found
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        futures = {module: pool.submit(one, module) for module in modules}
+    if kept:
+        kept.write_text(json.dumps(known))
+    return {module: future.result() for module, future in futures.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", default=MODULES)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--bare", type=Path, metavar="FILE")
+    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--wall", type=float, default=60, help="seconds of wall time for a module, at the least")
+    parser.add_argument("--jobs", type=int, default=2)
+    asked = parser.parse_args()
+    if not TESTS.is_dir():
+        parser.exit(2, "the standard library's tests are not here: apt install pypy3-lib-testsuite\n")
+    rows = compare(asked.modules, asked.bare, asked.wall, asked.jobs)
+    if asked.docs:
+        write_docs(rows)
+    if asked.json:
+        asked.json.write_text(json.dumps(cattrs.unstructure(rows), indent=1))
+    print(table(rows))
+    print(listing(rows))
+    return int(any(each.kind == "unexplained" for _, _, found in rows.values() for each in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
