@@ -69,13 +69,9 @@ def main_group() -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     click.version_option(package_name="proxybox", message="%(prog)s %(version)s")(group)
+    group.add_command(program_command("run", "Run a Python program in a box.", RUN_HELP, arguments.RUN, _run))
     group.add_command(
-        program_command("run", "Run a Python program in a box.", RUN_HELP, arguments.RUN, _run)
-    )
-    group.add_command(
-        program_command(
-            "trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace
-        )
+        program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
     for command in (policy_group, doctor, completion):
         group.add_command(command)
@@ -163,9 +159,7 @@ def _trace(parsed: Parsed) -> int:
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 policy_argument = click.argument("policy", metavar="NAME|FILE", shell_complete=complete_policy)
-set_option = click.option(
-    "--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key first."
-)
+set_option = click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key first.")
 
 
 @click.group("policy")
@@ -202,9 +196,7 @@ def policy_show(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
 
 
 @policy_group.command("check", short_help="Whether policy files make sense.")
-@click.argument(
-    "files", nargs=-1, required=True, metavar="FILE...", type=Path, shell_complete=complete_file
-)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=Path, shell_complete=complete_file)
 @json_flag
 def policy_check(files: tuple[Path, ...], as_json: bool) -> int:
     """Whether policy files make sense; every fault, with its key and what is allowed."""

@@ -75,9 +75,7 @@ RUN: Final = (
 
 TRACE: Final = (
     *BOX,
-    Option(
-        ("--family", "-f"), "FAMILY", "Only calls of this family: paths, clock, memory...", True
-    ),
+    Option(("--family", "-f"), "FAMILY", "Only calls of this family: paths, clock, memory...", True),
     Option(("--denied", "-d"), None, "Only calls that were refused."),
     Option(("--summary",), None, "A table of calls, errors and time in place of the calls."),
     Option(("--output", "-o"), "FILE", "Write the trace to FILE, not to stderr."),
@@ -125,9 +123,7 @@ def _all(
     return {**values, **{name: tuple(texts) for name, texts in lists.items()}}
 
 
-def _one_option(
-    word: str, rest: list[str], by_flag: dict[str, Option]
-) -> tuple[Option, str | bool] | None:
+def _one_option(word: str, rest: list[str], by_flag: dict[str, Option]) -> tuple[Option, str | bool] | None:
     """The option that `word` spells and its value, which may be taken from `rest`; else None."""
     attached: str | None = None
     if word.startswith("--"):

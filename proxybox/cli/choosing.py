@@ -43,9 +43,7 @@ def choose_policy(parsed: Parsed) -> Policy:
     if variables := parsed.texts("env"):
         added = dict(pair("--env", text) for text in variables)
         environment, merged = policy.environment, {**policy.environment.variables, **added}
-        changes["environment"] = option(
-            "--env", lambda: attrs.evolve(environment, variables=merged)
-        )
+        changes["environment"] = option("--env", lambda: attrs.evolve(environment, variables=merged))
     if (mounts := parsed.texts("mount")) or parsed.flag("rw"):
         changes["filesystem"] = option("--mount", lambda: with_mounts(policy, parsed, mounts))
     return evolve(policy, **changes) if changes else policy

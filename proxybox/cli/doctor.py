@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from proxybox.cli.exits import EXIT_CANNOT_RUN
-from proxybox.cli.run import complain_or_raise
+from proxybox.cli.run import tell_failure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +19,7 @@ def report(guest: str | None, *, as_json: bool) -> int:
     try:
         diagnosis = api.diagnose(guest)
     except Exception as error:
-        return complain_or_raise(error)
+        return tell_failure(error)
     if as_json:
         print(json.dumps(as_dict(diagnosis), indent=2))
     else:

@@ -11,7 +11,7 @@ import attrs
 from proxybox.cli.choosing import named_policy, policy_file
 from proxybox.cli.exits import EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import complain_or_raise
+from proxybox.cli.run import tell_failure
 from proxybox.cli.text import Paint
 from proxybox.policies import PRESETS, Policy, PolicyError
 
@@ -35,7 +35,7 @@ def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
         policy = named_policy(name, settings)
         text = json.dumps(to_dict(policy), indent=2) if as_json else to_toml(policy).rstrip("\n")
     except Exception as error:
-        return complain_or_raise(error)
+        return tell_failure(error)
     print(text)
     return 0
 
@@ -71,7 +71,7 @@ def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:
     try:
         policy: Policy = named_policy(name, settings)
     except Exception as error:
-        return complain_or_raise(error)
+        return tell_failure(error)
     from proxybox.policies.explain import explain as sections_of
     from proxybox.policies.explain import explain_text
 

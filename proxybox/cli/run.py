@@ -11,8 +11,8 @@ from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
 from proxybox.cli.failures import CommandError, complain
 
 if TYPE_CHECKING:
-    from proxybox.program import Program
     from proxybox.policies import Policy
+    from proxybox.program import Program
     from proxybox.result import Result
 
 
@@ -27,7 +27,7 @@ def run(parsed: Parsed) -> int:
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return complain_or_raise(error)
+        return tell_failure(error)
     if as_json:
         print_json(result)
     else:
@@ -80,13 +80,16 @@ def require_script(path: str) -> None:
         raise CommandError(f"can't open file {path!r}: Permission denied")
 
 
-def complain_or_raise(error: Exception) -> int:
-    """Say what a user can mend; let our own faults through as tracebacks, with their own status."""
+def tell_failure(error: Exception) -> int:
+    """Say what a user can mend in one line, and a fault of our own with all that is known of it."""
     from proxybox.policies.errors import ProxyboxError
 
-    if isinstance(error, ProxyboxError | CommandError):
-        return complain(error)
-    raise error
+    if not isinstance(error, ProxyboxError | CommandError):
+        import traceback
+
+        traceback.print_exception(error)
+        error = CommandError("a fault of proxybox's own; please report it with the lines above")
+    return complain(error)
 
 
 def interrupted() -> int:
@@ -126,8 +129,7 @@ def summary(result: "Result") -> list[str]:
         for denial, count in result.denials.items()
     ]
     lines += [
-        f"proxybox: unknown call {number}: ENOSYS{often(count)}"
-        for number, count in result.unknown_calls.items()
+        f"proxybox: unknown call {number}: ENOSYS{often(count)}" for number, count in result.unknown_calls.items()
     ]
     if result.truncated:
         lines.append("proxybox: output beyond the limit was dropped")

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -85,9 +86,7 @@ def _open_flags() -> Callable[[int], str]:
 def _map_flags() -> Callable[[int], str]:
     kinds = {1: "MAP_SHARED", 2: "MAP_PRIVATE", 3: "MAP_SHARED_VALIDATE"}
     rest = flags_of(constants("MAP_", "MAP_TYPE", *kinds.values()), "")
-    return lambda value: "|".join(
-        filter(None, (kinds.get(value & 0xF, str(value & 0xF)), rest(value & ~0xF)))
-    )
+    return lambda value: "|".join(filter(None, (kinds.get(value & 0xF, str(value & 0xF)), rest(value & ~0xF))))
 
 
 def _octal(value: int) -> str:
@@ -107,6 +106,13 @@ def _clock(value: int) -> str:
 
 def _address(value: int) -> str:
     return hex(value) if value else "NULL"
+
+
+def _socket_kind(value: int) -> str:
+    kinds = {int(kind): kind.name for kind in socket.SocketKind if kind < 16}
+    flags = flags_of({0o4000: "SOCK_NONBLOCK", 0o2000000: "SOCK_CLOEXEC"}, "")
+    kind = kinds.get(value & 0xF, str(value & 0xF))
+    return "|".join(filter(None, (kind, flags(value & ~0xF))))
 
 
 def _dirfd(value: int) -> str:
@@ -138,6 +144,10 @@ BY_CALL: Final[dict[tuple[str, str], Callable[[int], str]]] = {
     ("linkat", "flags"): _at,
     ("utimensat", "flags"): _at,
     ("fchownat", "flags"): _at,
+    ("socket", "domain"): choice_of({int(name): name.name for name in socket.AddressFamily}),
+    ("socketpair", "domain"): choice_of({int(name): name.name for name in socket.AddressFamily}),
+    ("socket", "kind"): _socket_kind,
+    ("socketpair", "kind"): _socket_kind,
     ("flock", "operation"): flags_of(constants("LOCK_")),
     ("ioctl", "request"): choice_of({**constants("TC"), **constants("TIOC"), **constants("FIO")}),
 }

@@ -13,7 +13,7 @@ from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy
 from proxybox.cli.exits import exit_status
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import complain_or_raise, interrupted, run_box, tell
+from proxybox.cli.run import interrupted, run_box, tell, tell_failure
 from proxybox.cli.text import Paint, table
 from proxybox.controller.audit import OSCall
 
@@ -38,7 +38,7 @@ def trace(parsed: Parsed) -> int:
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return complain_or_raise(error)
+        return tell_failure(error)
     tell(result, verbose=False)
     return exit_status(result)
 
@@ -154,9 +154,7 @@ class Summary:
             ]
             for row in rows
         ]
-        calls, errors, refused = (
-            sum(row[k] for row in rows) for k in ("calls", "errors", "refused")
-        )
+        calls, errors, refused = (sum(row[k] for row in rows) for k in ("calls", "errors", "refused"))
         foot = ["100.00", f"{total / 1e9:.6f}", f"{total / 1e3 / (calls or 1):.1f}"]
         foot += [str(calls), str(errors or ""), str(refused or ""), "total"]
         head = ["% time", "seconds", "usecs/call", "calls", "errors", "refused", "call"]

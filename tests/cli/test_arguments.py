@@ -23,17 +23,13 @@ from proxybox.cli.arguments import BOX, PROGRAM, RUN, TRACE, Parsed, parse
         (["--code=1", "-x"], "code", "1", ("-x",)),
     ],
 )
-def test_the_program_ends_the_options(
-    words: list[str], kind: str, program: str, rest: tuple[str, ...]
-) -> None:
+def test_the_program_ends_the_options(words: list[str], kind: str, program: str, rest: tuple[str, ...]) -> None:
     for parsed in (parse(words, RUN), by_click(words)):
         assert parsed is not None
         assert (parsed.kind, parsed.program, parsed.arguments) == (kind, program, rest)
 
 
-@pytest.mark.parametrize(
-    "line", ["", "--help", "-h", "--nope x", "--policy", "-c", "--rw=1 x", "--"]
-)
+@pytest.mark.parametrize("line", ["", "--help", "-h", "--nope x", "--policy", "-c", "--rw=1 x", "--"])
 def test_what_is_not_well_formed_is_left_to_click(line: str) -> None:
     assert parse(line.split(), RUN) is None
 
@@ -68,9 +64,7 @@ def by_click(words: list[str]) -> Parsed:
 
 values = st.text("ab=/-.: ", max_size=4)
 one_option = st.sampled_from(RUN).flatmap(
-    lambda option: st.tuples(
-        st.sampled_from(option.flags), st.none() if option.metavar is None else values
-    )
+    lambda option: st.tuples(st.sampled_from(option.flags), st.none() if option.metavar is None else values)
 )
 programs = st.one_of(
     st.tuples(st.sampled_from(["-c", "-m", "--code", "--module"]), values),
@@ -81,9 +75,7 @@ tails = st.lists(st.sampled_from(["-c", "--", "-", "--rw", "x", "", "-vh", "--he
 
 
 @given(st.lists(one_option, max_size=4), programs, tails)
-def test_both_parsers_agree(
-    options: list[tuple[str, str | None]], program: tuple[str, ...], tail: list[str]
-) -> None:
+def test_both_parsers_agree(options: list[tuple[str, str | None]], program: tuple[str, ...], tail: list[str]) -> None:
     words = [word for pair in options for word in pair if word is not None]
     words += [*program, *tail]
     fast = parse(words, RUN)

@@ -33,9 +33,7 @@ def proxybox(*words: Any, stdin: str = "", **options: Any) -> subprocess.Complet
 @contextlib.contextmanager
 def started(*words: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """The command while it runs; it is gone afterwards, whatever happens."""
-    process = subprocess.Popen(
-        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     try:
         yield process
     finally:
@@ -154,9 +152,7 @@ def terminal() -> Iterator[Any]:
     children = []
 
     def start(*words: str) -> Any:
-        child = pexpect.spawn(
-            COMMAND[0], [*COMMAND[1:], *words], timeout=20, encoding="utf-8", echo=False
-        )
+        child = pexpect.spawn(COMMAND[0], [*COMMAND[1:], *words], timeout=20, encoding="utf-8", echo=False)
         children.append(child)
         return child
 
@@ -191,7 +187,8 @@ def test_escapes_are_neutralised_on_terminals_alone(terminal: Any) -> None:
 def test_end_of_file_on_a_terminal(terminal: Any) -> None:
     child = terminal("run", "-c", "import sys; print(repr(sys.stdin.read()))")
     child.sendline("line")
-    child.sendeof()
+    for _ in range(2):  # PyPy asks once more
+        child.sendeof()
     child.expect_exact("'line\\n'")
 
 
@@ -314,7 +311,7 @@ def test_nothing_is_inherited() -> None:
             "refused call",
         ),
         (["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 137, "Killed"),
-        (["-c", "import ctypes; ctypes.string_at(0)"], 139, "Segmentation fault"),
+        (["-c", "import ctypes; ctypes.memset(0, 1, 1)"], 139, "Segmentation fault"),
     ],
 )
 def test_how_boxes_end(words: list[str], status: int, said: str) -> None:
@@ -345,12 +342,6 @@ def test_what_cannot_be_a_guest(guest: str) -> None:
         assert guest in done.stderr + done.stdout
 
 
-def test_no_pypy_at_all(tmp_path: Path) -> None:
-    done = proxybox("run", "--guest", "", "-c", "pass")
-    assert done.returncode == 125
-    assert "Traceback" not in done.stderr
-
-
 def test_the_guest_can_be_named_by_the_environment() -> None:
     done = proxybox("run", "-c", "pass", env={**os.environ, "PROXYBOX_GUEST": "/nonexistent"})
     assert done.returncode == 125
@@ -367,9 +358,7 @@ def test_a_trace_of_a_real_program(tmp_path: Path) -> None:
     assert done.returncode == 1
     calls = [json.loads(line) for line in path.read_text().splitlines()]
     opened = [
-        call
-        for call in calls
-        if call["name"] in ("open", "openat") and "/etc/hostname" in call["arguments"].values()
+        call for call in calls if call["name"] in ("open", "openat") and "/etc/hostname" in call["arguments"].values()
     ]
     assert opened[-1]["decision"] == "allowed"
     refused = [call for call in calls if call["name"] == "socket"]

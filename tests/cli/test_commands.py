@@ -49,9 +49,7 @@ def test_usage_errors(proxybox: Proxybox, line: str) -> None:
     assert "Usage: proxybox" in outcome.err
 
 
-def test_presets_can_be_listed_shown_checked_and_explained(
-    proxybox: Proxybox, tmp_path: Path
-) -> None:
+def test_presets_can_be_listed_shown_checked_and_explained(proxybox: Proxybox, tmp_path: Path) -> None:
     presets = json.loads(proxybox("policy", "list", "--json").out)
     assert {"default", "strict", "classroom", "repl"} <= set(presets)
     listed = proxybox("policy", "list").out
@@ -111,9 +109,7 @@ def test_completing_a_preset() -> None:
     assert "plain,strict" in done.stdout.split()
 
 
-def test_without_click_the_reason_is_said(
-    proxybox: Proxybox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_click_the_reason_is_said(proxybox: Proxybox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "click", None)
     monkeypatch.delitem(sys.modules, "proxybox.cli.app", raising=False)
     outcome = proxybox("policy", "list")

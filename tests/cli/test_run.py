@@ -22,9 +22,7 @@ def test_options_become_the_policy(api: Any, proxybox: Proxybox, tmp_path: Path)
     assert policy.limits.threads == 3
     assert policy.environment.variables == {"A": "b=c"}
     assert policy.filesystem.box == "rw"
-    assert [(mount.target, mount.source) for mount in policy.filesystem.mounts] == [
-        ("/data", str(tmp_path))
-    ]
+    assert [(mount.target, mount.source) for mount in policy.filesystem.mounts] == [("/data", str(tmp_path))]
     assert api.asked["guest"] == "/opt/pypy"
 
 
@@ -39,9 +37,7 @@ def test_options_become_the_policy(api: Any, proxybox: Proxybox, tmp_path: Path)
         (["--mount", "/tmp"], "--mount: "),
     ],
 )
-def test_a_bad_option_is_a_usage_error(
-    api: Any, proxybox: Proxybox, words: list[str], said: str
-) -> None:
+def test_a_bad_option_is_a_usage_error(api: Any, proxybox: Proxybox, words: list[str], said: str) -> None:
     outcome = proxybox("run", *words, "-c", "pass")
     assert outcome.status == 2
     assert outcome.err.startswith("proxybox: ")
@@ -57,9 +53,7 @@ def test_a_bad_option_is_a_usage_error(
         ("not toml", "not TOML"),
     ],
 )
-def test_a_bad_policy_file(
-    api: Any, proxybox: Proxybox, tmp_path: Path, text: str | None, said: str
-) -> None:
+def test_a_bad_policy_file(api: Any, proxybox: Proxybox, tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "policy.toml"
     if text is not None:
         path.write_text(text)
@@ -101,9 +95,7 @@ def test_a_missing_script(api: Any, proxybox: Proxybox, tmp_path: Path) -> None:
         ({"status": "cancelled", "exit_code": None}, 130, ""),
     ],
 )
-def test_exit_statuses(
-    api: Any, proxybox: Proxybox, result: dict[str, Any], status: int, said: str
-) -> None:
+def test_exit_statuses(api: Any, proxybox: Proxybox, result: dict[str, Any], status: int, said: str) -> None:
     for name, value in result.items():
         setattr(api.result, name, value)
     outcome = proxybox("run", "-c", "pass")
@@ -144,8 +136,10 @@ def test_errors_of_the_api_are_one_line(api: Any, proxybox: Proxybox) -> None:
 
 def test_our_own_faults_are_not_hidden(api: Any, proxybox: Proxybox) -> None:
     api.error = ZeroDivisionError()
-    with pytest.raises(ZeroDivisionError):
-        proxybox("run", "-c", "pass")
+    outcome = proxybox("run", "-c", "pass")
+    assert outcome.status == 125
+    assert "Traceback" in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("proxybox: a fault of proxybox's own")
 
 
 def test_verbose_says_what_was_refused(api: Any, proxybox: Proxybox) -> None:

@@ -31,8 +31,7 @@ def call(name: str, result: int | None = 0, errno: str | None = None, **argument
         ),
         (
             call("mmap", 0x7F0000001000, addr=0, length=8192, prot=3, flags=0x22, fd=-1, offset=0),
-            "mmap(NULL, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)"
-            " = 0x7f0000001000",
+            "mmap(NULL, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7f0000001000",
         ),
         (call("lseek", 5, fd=3, offset=5, whence=0), "lseek(3, 5, SEEK_SET) = 5"),
         (
@@ -43,6 +42,10 @@ def call(name: str, result: int | None = 0, errno: str | None = None, **argument
         (call("fcntl", 0, fd=1, cmd=1, arg=0), "fcntl(1, F_GETFD, 0) = 0"),
         (call("access", -13, "EACCES", path=b"/", mode=4), 'access("/", R_OK) = -1 EACCES'),
         (call("mprotect", 0, addr=4096, length=1, prot=0), "mprotect(0x1000, 1, PROT_NONE) = 0"),
+        (
+            call("socket", -1, "EPERM", domain=2, kind=0o2000001, protocol=0),
+            "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, 0) = -1 EPERM",
+        ),
         (call("getuid", 1000), "getuid() = 1000"),
     ],
 )

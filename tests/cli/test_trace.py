@@ -13,9 +13,7 @@ Proxybox = Callable[..., Any]
 
 OPEN = OSCall("open", 2, "paths", {"path": b"/a\xff", "flags": 0, "mode": 0}, 1, result=3)
 OPEN.duration_ns = 2_000
-SOCKET = OSCall(
-    "socket", 41, "refused", {"family": 2}, 1, Decision.DENIED, -1, "EPERM", "there is no network"
-)
+SOCKET = OSCall("socket", 41, "refused", {"family": 2}, 1, Decision.DENIED, -1, "EPERM", "there is no network")
 
 
 @pytest.fixture
@@ -33,9 +31,7 @@ def test_calls_go_to_stderr_with_decisions(calls: Any, proxybox: Proxybox) -> No
     ]
 
 
-def test_colours_are_for_terminals(
-    calls: Any, proxybox: Proxybox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_colours_are_for_terminals(calls: Any, proxybox: Proxybox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\x1b[31m= -1 EPERM" in proxybox("trace", "-c", "pass").err
     monkeypatch.setenv("NO_COLOR", "1")
