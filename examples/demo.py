@@ -25,6 +25,7 @@ class Scene(NamedTuple):
     statuses: Sequence[int]
     must_say: Sequence[str] = ()
     must_not_say: Sequence[str] = ()
+    shown: int = SHOWN_LINES
 
 
 SCENES = (
@@ -36,10 +37,10 @@ SCENES = (
     ),
     Scene(
         "The files that it wrote stayed in the box. With --rw they are on your disk.",
-        ["run", "-c", "import os; print(sorted(os.listdir('weather')))"],
+        ["run", "-c", 'import os; print(*sorted(os.listdir("weather")))'],
         [0],
-        ["data"],
-        ["'out'"],
+        ["data readings.py"],
+        [" out "],
     ),
     Scene(
         "A thief: looks for secrets in files, the environment and other processes.",
@@ -79,6 +80,7 @@ SCENES = (
         ["run", "--policy", "strict", "hostile/flood_output.py"],
         [153],
         ["output limit"],
+        shown=3,
     ),
     Scene(
         "A mule: spins for ever and ignores every signal.",
@@ -120,18 +122,20 @@ def run(scene: Scene, folder: Path) -> list[str]:
         check=False,
     )
     text = done.stdout.decode(errors="backslashreplace")
-    show(text, done.returncode)
+    show(text, done.returncode, scene.shown)
     faults = [f"exit status {done.returncode}"] if done.returncode not in scene.statuses else []
     faults += [f"{words!r} is missing" for words in scene.must_say if words not in text]
     return faults + [f"{words!r} got out" for words in scene.must_not_say if words in text]
 
 
-def show(text: str, status: int) -> None:
+def show(text: str, status: int, shown: int) -> None:
     lines = text.splitlines()
-    for line in lines[:SHOWN_LINES]:
+    last = 1 if len(lines) > shown else 0
+    for line in lines[: shown - last]:
         print(f"    {line[:110]}")
-    if len(lines) > SHOWN_LINES:
-        print(f"    ... {len(lines) - SHOWN_LINES:,} more lines")
+    if last:
+        print(f"    ... {len(lines) - shown:,} more lines")
+        print(f"    {lines[-1][:110]}")
     print(f"    [exit status {status}]")
 
 

@@ -1,4 +1,4 @@
 """Prints for ever."""
 
 while True:
-    print("spam " * 200)
+    print("spam")

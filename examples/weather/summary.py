@@ -26,9 +26,7 @@ def summarise(name, readings) -> Summary:
             "insert into reading values (?, ?)",
             [(reading.at.isoformat(), float(reading.celsius)) for reading in readings],
         )
-        (warmest,) = database.execute(
-            "select date(at) from reading order by celsius desc, at limit 1"
-        ).fetchone()
+        (warmest,) = database.execute("select date(at) from reading order by celsius desc, at limit 1").fetchone()
     database.close()
     degrees = [reading.celsius for reading in readings]
     mean = (sum(degrees) / len(degrees)).quantize(Decimal("0.1"))
