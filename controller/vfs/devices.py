@@ -134,9 +134,7 @@ class StandardStream(Device):
     __slots__ = ("sink", "source")
     kind = S_IFIFO
 
-    def __init__(
-        self, superblock: Superblock, source: Source | None = None, sink: Sink | None = None
-    ) -> None:
+    def __init__(self, superblock: Superblock, source: Source | None = None, sink: Sink | None = None) -> None:
         super().__init__(superblock, 0, 0o666)
         self.source = source
         self.sink = sink
@@ -156,9 +154,7 @@ class Terminal(StandardStream):
     __slots__ = ()
     kind = S_IFCHR
 
-    def __init__(
-        self, superblock: Superblock, source: Source | None = None, sink: Sink | None = None
-    ) -> None:
+    def __init__(self, superblock: Superblock, source: Source | None = None, sink: Sink | None = None) -> None:
         super().__init__(superblock, source, sink)
         self.rdev = os.makedev(136, 0)
         self.mode = S_IFCHR | 0o666
@@ -213,9 +209,7 @@ class NoTerminal(Device):
         raise OSError(errno.ENXIO, "no terminal")
 
 
-def standard_stream(
-    superblock: Superblock, source: Source | None = None, sink: Sink | None = None
-) -> StandardStream:
+def standard_stream(superblock: Superblock, source: Source | None = None, sink: Sink | None = None) -> StandardStream:
     """The node for a stream of the world's: a terminal when the source or the sink is one."""
     is_tty = bool((source and source.is_tty) or (sink and sink.is_tty))
     return (Terminal if is_tty else StandardStream)(superblock, source, sink)

@@ -24,9 +24,7 @@ class GeneratedFile(Inode, RegularFile):
 
     __slots__ = ("_last", "_produce", "_sized")
 
-    def __init__(
-        self, superblock: Superblock, produce: Producer, *, mode: int = 0o444, sized: bool = True
-    ) -> None:
+    def __init__(self, superblock: Superblock, produce: Producer, *, mode: int = 0o444, sized: bool = True) -> None:
         super().__init__(superblock, mode, superblock.uid, superblock.gid)
         self._produce = produce
         self._sized = sized

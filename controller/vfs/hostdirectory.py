@@ -25,9 +25,7 @@ class HostDirectory(HostNode, Directory):
     __slots__ = ("_children", "_gone")
     stable = False
 
-    def __init__(
-        self, mount: HostMount, above: HostDirectory | None = None, name: bytes = b""
-    ) -> None:
+    def __init__(self, mount: HostMount, above: HostDirectory | None = None, name: bytes = b"") -> None:
         super().__init__(mount, above, name)
         self._children: WeakValueDictionary[bytes, HostDirectory] = WeakValueDictionary()
         self._gone = False

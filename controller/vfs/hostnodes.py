@@ -133,9 +133,7 @@ class HostFile(HostNode, RegularFile):
 
     __slots__ = ("_fd", "_taken")
 
-    def __init__(
-        self, mount: HostMount, above: HostDirectory, name: bytes, fd: int | None = None
-    ) -> None:
+    def __init__(self, mount: HostMount, above: HostDirectory, name: bytes, fd: int | None = None) -> None:
         super().__init__(mount, above, name)
         self._fd = fd
         self._taken = False

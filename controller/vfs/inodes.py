@@ -117,4 +117,4 @@ class Inode(Node):
 
 def node_ino(node: Node) -> int:
     """The inode number of any node, without packing a whole status where it can be had."""
-    return node.ino if isinstance(node, Inode) else node.stat().ino
+    return (node.ino if isinstance(node, Inode) else 0) or node.stat().ino

@@ -105,9 +105,7 @@ class LibraryMount:
         return int.from_bytes(hashlib.blake2b(path, digest_size=6).digest(), "little") | 1 << 48
 
 
-def library(
-    source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0
-) -> LibraryMount:
+def library(source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0) -> LibraryMount:
     """The library at `source`, as it is mounted at `target`: the same object for all boxes.
 
     uid, gid: the owner that is shown (root, as for a system's own files). SandboxStartError when
@@ -229,10 +227,7 @@ class LibraryDirectory(LibraryNode, Directory):
         kinds = self._kinds
         if kinds is None:
             listed = self.library.host.list_directory(self.relative)
-            self._entries = [
-                (name, self.library.ino(self._path(name)), D_TYPES[kind])
-                for name, kind, _ in listed
-            ]
+            self._entries = [(name, self.library.ino(self._path(name)), D_TYPES[kind]) for name, kind, _ in listed]
             kinds = self._kinds = {name: kind for name, kind, _ in listed}
         return kinds
 
@@ -261,9 +256,7 @@ class LibraryDirectory(LibraryNode, Directory):
         return self._entries
 
 
-def library_file(
-    source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0
-) -> Node:
+def library_file(source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0) -> Node:
     """One file of the host, kept as a library is: /etc/ld.so.cache, for instance."""
     folder, name = os.path.split(os.path.realpath(source))
     above, _, _ = target.rpartition(b"/")

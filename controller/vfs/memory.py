@@ -302,7 +302,7 @@ class MemoryDirectory(Inode, Directory):
         del self.children[name]
 
     def _check_free(self, name: bytes) -> None:
-        if self.nlink == 0:
+        if self.is_removed():
             raise OSError(errno.ENOENT, "the directory was removed")
         if self.find(name) is not None:
             raise OSError(errno.EEXIST, "the name is taken")
@@ -370,7 +370,7 @@ class MemoryDirectory(Inode, Directory):
             raise OSError(errno.EXDEV, "another filesystem")
         node = self.lookup(name)
         other = newdir.find(newname)
-        if newdir.nlink == 0:
+        if newdir.is_removed():
             raise OSError(errno.ENOENT, "the directory was removed")
         if flags & RENAME_NOREPLACE and other is not None:
             raise OSError(errno.EEXIST, "the name is taken")
@@ -399,9 +399,7 @@ class MemoryDirectory(Inode, Directory):
         return self.children.get(name)
 
 
-def check_rename(
-    olddir: Directory, node: Node, newdir: Directory, other: Node | None, *, exchange: bool
-) -> None:
+def check_rename(olddir: Directory, node: Node, newdir: Directory, other: Node | None, *, exchange: bool) -> None:
     """What rename(2) refuses about kinds and loops: EINVAL, EISDIR, ENOTDIR, ENOTEMPTY."""
     if isinstance(node, Directory) and node.holds(newdir):
         raise OSError(errno.EINVAL, "a directory cannot go below itself")
@@ -424,9 +422,7 @@ def _lost_name(node: Node) -> None:
         node.unlinked()
 
 
-def from_tree(
-    source: TreeSource, superblock: Superblock, *, writable_mode: bool = True
-) -> MemoryDirectory:
+def from_tree(source: TreeSource, superblock: Superblock, *, writable_mode: bool = True) -> MemoryDirectory:
     """A directory filled from Python data: text is stored as UTF-8.
 
     Files get mode 0644 and directories 0755 (0444 and 0555 when not `writable_mode`); owners are
@@ -450,15 +446,11 @@ def _fill(directory: MemoryDirectory, source: TreeSource, file_mode: int, depth:
             assert isinstance(child, MemoryDirectory)
             _fill(child, content, file_mode, depth + 1)
         else:
-            data = (
-                content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-            )
+            data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
             write_file(directory, name, data, file_mode)
 
 
-def write_file(
-    directory: MemoryDirectory, name: bytes, data: bytes, mode: int = 0o644
-) -> MemoryFile:
+def write_file(directory: MemoryDirectory, name: bytes, data: bytes, mode: int = 0o644) -> MemoryFile:
     """A new file with contents; OSError(ENOSPC) when they do not fit."""
     node = directory.create(name, mode, Credentials(directory.uid, directory.gid))
     assert isinstance(node, MemoryFile)

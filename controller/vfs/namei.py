@@ -72,9 +72,7 @@ def _may_create(directory: Directory, creds: Credentials) -> None:
     need(directory, creds, W_OK | X_OK)
 
 
-def _may_delete(
-    tree: Tree, directory: Directory, name: bytes, node: Node, creds: Credentials
-) -> None:
+def _may_delete(tree: Tree, directory: Directory, name: bytes, node: Node, creds: Credentials) -> None:
     need(directory, creds, W_OK | X_OK)
     stat = directory.stat()
     if stat.mode & 0o1000 and creds.uid not in (0, stat.uid) and not node.owned_by(creds):
@@ -100,9 +98,7 @@ def _find(tree: Tree, directory: Directory, name: bytes) -> Node | None:
 # --- open ---
 
 
-def open_file(
-    tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int
-) -> OpenFile:
+def open_file(tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int) -> OpenFile:
     """open(2): a new description. Errors as there; unknown flags are the caller's business."""
     if flags & O_PATH:
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
@@ -114,9 +110,7 @@ def open_file(
     return _opened(tree, node, path, start, creds, flags)
 
 
-def _opened(
-    tree: Tree, node: Node, path: bytes, start: Directory, creds: Credentials, flags: int
-) -> OpenFile:
+def _opened(tree: Tree, node: Node, path: bytes, start: Directory, creds: Credentials, flags: int) -> OpenFile:
     file = open_node(tree, node, creds, flags)
     if not isinstance(node, Directory):
         stripped = path.rstrip(b"/")
@@ -153,9 +147,7 @@ def open_node(tree: Tree, node: Node, creds: Credentials, flags: int) -> OpenFil
     return file
 
 
-def _open_unnamed(
-    tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int
-) -> OpenFile:
+def _open_unnamed(tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int) -> OpenFile:
     if flags & O_ACCMODE not in (O_WRONLY, O_RDWR):
         raise OSError(errno.EINVAL, "O_TMPFILE wants to write")
     directory = tree.resolve(path, start, creds)
@@ -165,9 +157,7 @@ def _open_unnamed(
     return directory.tmpfile(mode & 0o7777, creds).open(flags & ~(O_TRUNC | O_CREAT | O_EXCL))
 
 
-def _open_or_create(
-    tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int
-) -> OpenFile:
+def _open_or_create(tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int) -> OpenFile:
     if flags & O_DIRECTORY:
         raise OSError(errno.EINVAL, "O_CREAT makes no directories")
     for _ in range(MAX_SYMLINKS + 1):
@@ -308,9 +298,7 @@ def rename(
     if not oldname or oldname in _DOTS:
         raise OSError(errno.EBUSY, "the last name is . or ..")
     if not newname or newname in _DOTS:
-        raise OSError(
-            errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY, "the last name is . or .."
-        )
+        raise OSError(errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY, "the last name is . or ..")
     _need_writable(olddir)
     node = tree.lookup(olddir, oldname)
     other = _find(tree, newdir, newname)
@@ -366,9 +354,7 @@ def chown(node: Node, creds: Credentials, uid: int, gid: int) -> None:
     node.chown(uid, gid)
 
 
-def utimens(
-    node: Node, creds: Credentials, atime_ns: int | None, mtime_ns: int | None, *, touch: bool
-) -> None:
+def utimens(node: Node, creds: Credentials, atime_ns: int | None, mtime_ns: int | None, *, touch: bool) -> None:
     """utimensat(2): None leaves a time as it is. `touch`: both are the present, which whoever may write may do."""
     if atime_ns is None and mtime_ns is None:
         return

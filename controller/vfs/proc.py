@@ -71,7 +71,8 @@ class FdDirectory(Inode, Directory):
     stable = False
 
     def __init__(self, superblock: Superblock, facts: ProcFacts) -> None:
-        super().__init__(superblock, 0o500, superblock.uid, superblock.gid)
+        owner = facts.credentials
+        super().__init__(superblock, 0o500, owner.uid, owner.gid)
         self._facts = facts
         self.nlink = 2
         self.parent: Directory | None = None
@@ -96,7 +97,8 @@ class FdLink(Inode, Symlink):
     __slots__ = ("_facts", "_fd")
 
     def __init__(self, superblock: Superblock, facts: ProcFacts, fd: int) -> None:
-        super().__init__(superblock, 0o700, superblock.uid, superblock.gid)
+        owner = facts.credentials
+        super().__init__(superblock, 0o700, owner.uid, owner.gid)
         self._facts = facts
         self._fd = fd
         self.ino = 1000 + fd
@@ -141,9 +143,7 @@ _AddFile = Callable[[MemoryDirectory, bytes, Producer], None]
 _AddFolder = Callable[[MemoryDirectory, bytes], MemoryDirectory]
 
 
-def _fill_process(
-    directory: MemoryDirectory, facts: ProcFacts, file: _AddFile, folder: _AddFolder
-) -> None:
+def _fill_process(directory: MemoryDirectory, facts: ProcFacts, file: _AddFile, folder: _AddFolder) -> None:
     superblock = directory.superblock
     file(directory, b"cmdline", lambda: b"".join(arg + b"\0" for arg in facts.cmdline))
     file(directory, b"environ", lambda: facts.environ)
@@ -156,9 +156,7 @@ def _fill_process(
     file(directory, b"mountinfo", lambda: _mountinfo(facts))
     file(directory, b"cgroup", lambda: "0::/\n")
     file(directory, b"oom_score_adj", lambda: "0\n")
-    file(
-        directory, b"limits", lambda: "Limit                     Soft Limit           Hard Limit\n"
-    )
+    file(directory, b"limits", lambda: "Limit                     Soft Limit           Hard Limit\n")
     directory.attach(b"exe", ComputedSymlink(superblock, lambda: facts.exe))
     directory.attach(b"cwd", ComputedSymlink(superblock, lambda: facts.tree.path_of(facts.cwd())))
     directory.attach(b"root", ComputedSymlink(superblock, lambda: b"/"))
@@ -171,9 +169,7 @@ def _fill_process(
     file(task, b"status", lambda: _status(facts))
 
 
-def _fill_sys(
-    directory: MemoryDirectory, facts: ProcFacts, file: _AddFile, folder: _AddFolder
-) -> None:
+def _fill_sys(directory: MemoryDirectory, facts: ProcFacts, file: _AddFile, folder: _AddFolder) -> None:
     kernel = folder(directory, b"kernel")
     file(kernel, b"ostype", lambda: "Linux\n")
     file(kernel, b"osrelease", lambda: facts.kernel + "\n")
@@ -211,9 +207,7 @@ def _stat(facts: ProcFacts) -> str:
     pages = facts.resident() // 4096
     name = facts.name.decode("latin-1")
     head = f"{facts.pid} ({name}) R {facts.ppid} {facts.pid} {facts.pid} 0 -1 4194304 0 0 0 0"
-    middle = (
-        f"{ticks} 0 0 0 20 0 {len(facts.tids())} 0 0 {pages * 4096} {pages} 18446744073709551615"
-    )
+    middle = f"{ticks} 0 0 0 20 0 {len(facts.tids())} 0 0 {pages * 4096} {pages} 18446744073709551615"
     return f"{head} {middle}" + " 0" * 27 + "\n"
 
 

@@ -172,9 +172,7 @@ class PairEnd(StreamOpenFile):
 
     __slots__ = ("_incoming", "_outgoing")
 
-    def __init__(
-        self, superblock: Superblock, flags: int, incoming: Buffer, outgoing: Buffer
-    ) -> None:
+    def __init__(self, superblock: Superblock, flags: int, incoming: Buffer, outgoing: Buffer) -> None:
         super().__init__(SocketNode(superblock), O_RDWR | flags & O_NONBLOCK)
         self._incoming, self._outgoing = incoming, outgoing
         incoming.readers += 1
@@ -242,9 +240,7 @@ class EventFile(StreamOpenFile):
 
     __slots__ = ("_semaphore", "count")
 
-    def __init__(
-        self, superblock: Superblock, count: int, flags: int, *, semaphore: bool = False
-    ) -> None:
+    def __init__(self, superblock: Superblock, count: int, flags: int, *, semaphore: bool = False) -> None:
         super().__init__(AnonymousNode(superblock), O_RDWR | flags & O_NONBLOCK)
         self.count = count
         self._semaphore = semaphore

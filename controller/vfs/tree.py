@@ -80,9 +80,7 @@ class Tree:
         superblock = directory.superblock
         if isinstance(directory, MemoryDirectory) and type(directory) is MemoryDirectory:
             return directory.mkdir(name, 0o755, Credentials(directory.uid, directory.gid))
-        station = MemoryDirectory(
-            Superblock(uid=superblock.uid, gid=superblock.gid, now=superblock.now)
-        )
+        station = MemoryDirectory(Superblock(uid=superblock.uid, gid=superblock.gid, now=superblock.now))
         station.superblock.read_only = True
         station.superblock.forget = self.forget
         self._mounts.setdefault(directory, {})[name] = station
@@ -149,9 +147,7 @@ class Tree:
         if self._unfollowed:
             self._unfollowed.clear()
 
-    def resolve(
-        self, path: bytes, start: Directory, creds: Credentials, *, follow: bool = True
-    ) -> Node:
+    def resolve(self, path: bytes, start: Directory, creds: Credentials, *, follow: bool = True) -> Node:
         """The node at `path`, seen from `start`; `follow` says whether a final symlink is followed.
 
         Raises ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES as path_resolution(7) says.
@@ -173,17 +169,13 @@ class Tree:
             self._keep(kept, path, creds, node)
         return node
 
-    def _keep(
-        self, kept: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int
-    ) -> None:
+    def _keep(self, kept: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int) -> None:
         if creds is not self._kept_for or len(kept) >= MAX_CACHED:
             self.forget()
             self._kept_for = creds
         kept[path] = found
 
-    def resolve_parent(
-        self, path: bytes, start: Directory, creds: Credentials
-    ) -> tuple[Directory, bytes, bool]:
+    def resolve_parent(self, path: bytes, start: Directory, creds: Credentials) -> tuple[Directory, bytes, bool]:
         """The directory that holds the last name of `path`, that name, and whether slashes follow it.
 
         The name may be b"." or b".."; it is b"" when the path is the root itself. Raises as
@@ -205,9 +197,7 @@ class Tree:
             raise OSError(errno.EACCES, "no search permission")
         return directory, name, len(stripped) < len(path)
 
-    def _walk(
-        self, path: bytes, start: Directory, creds: Credentials, follow: bool, stable: bool
-    ) -> tuple[Node, bool]:
+    def _walk(self, path: bytes, start: Directory, creds: Credentials, follow: bool, stable: bool) -> tuple[Node, bool]:
         _check_path(path)
         current: Node = self.root if path[0] == _SLASH else start
         must_be_directory = path[-1] == _SLASH

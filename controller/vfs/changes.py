@@ -1,0 +1,72 @@
+"""What a box has changed in an overlay, as data that no longer depends on the box."""
+
+from __future__ import annotations
+
+import difflib
+import os
+
+import attrs
+
+MAX_DIFF_BYTES = 1 << 20
+"""The old contents of larger files are not kept for a diff."""
+
+
+@attrs.frozen(slots=True)
+class Origin:
+    """Which file of the host something stood for when it was read: device, inode, size, time of change."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, seen: os.stat_result) -> Origin:
+        """From what fstat gave."""
+        return cls(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Change:
+    """One entry that a box has added, modified or deleted.
+
+    name: its path below the mount, after the prefix that was asked for; undecodable bytes as
+    surrogates. path: the same below the mount, as bytes. kind: "added", "modified" or "deleted".
+    type: "file", "dir" or "symlink". mode: the permission bits. content: a file's new contents.
+    target: a link's text. old: a file's former contents, when they are at most 1 MiB. origin: the
+    host's file that a commit expects to find there, None for nothing.
+    """
+
+    name: str
+    path: bytes
+    kind: str
+    type: str
+    mode: int
+    content: bytes | None = attrs.field(default=None, repr=False)
+    target: bytes | None = None
+    old: bytes | None = attrs.field(default=None, repr=False)
+    origin: Origin | None = attrs.field(default=None, repr=False)
+
+    def diff(self) -> str:
+        """A unified diff; for what is no text, a line that says so."""
+        before = _lines(self.old if self.kind != "added" else b"")
+        after = _lines(self.content if self.kind != "deleted" else b"")
+        if self.type != "file":
+            return f"{self.kind} {self.type} {self.name}\n"
+        if before is None or after is None:
+            return f"Binary file {self.name} {self.kind}\n"
+        first = "/dev/null" if self.kind == "added" else f"a/{self.name}"
+        second = "/dev/null" if self.kind == "deleted" else f"b/{self.name}"
+        text: list[str] = []
+        for line in difflib.unified_diff(before, after, first, second):
+            text.append(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n")
+        return "".join(text)
+
+
+def _lines(data: bytes | None) -> list[str] | None:
+    if data is None or len(data) > MAX_DIFF_BYTES or b"\0" in data:
+        return None
+    try:
+        return data.decode().splitlines(keepends=True)
+    except UnicodeDecodeError:
+        return None

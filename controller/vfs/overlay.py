@@ -1,0 +1,442 @@
+"""An overlay: a folder that is read below and written above, in memory.
+
+Rules: nothing below is ever changed but by `OverlayMount.commit`, on the caller's word. A node
+stands for the one below until it is written; then it is copied up, whole, and charged. What was
+removed or renamed leaves a whiteout that remembers what it hides. Names, links, permissions and
+times are those of memory.py, from which everything here inherits.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, S_IFDIR, pack_stat
+from proxybox.controller.vfs.changes import Change as Change
+from proxybox.controller.vfs.changes import Origin
+from proxybox.controller.vfs.hostnodes import HostNode
+from proxybox.controller.vfs.inodes import Inode, node_ino
+from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
+from proxybox.controller.vfs.nodes import (
+    D_TYPES,
+    Credentials,
+    Directory,
+    Entry,
+    Node,
+    RegularFile,
+    Stat,
+    Superblock,
+    Symlink,
+)
+from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COPY_PIECE = 1 << 20
+FIRST_OWN_INO = 1 << 32
+"""Inode numbers from here on are the overlay's own; smaller ones are those of the folder below."""
+
+
+class OverlayMount:
+    """An overlay over `lower`, any directory; root: what is to be mounted.
+
+    superblock: one of its own, whose quota pays for what is written.
+    """
+
+    def __init__(self, lower: Directory, superblock: Superblock) -> None:
+        self.superblock = superblock
+        superblock.last_ino = max(superblock.last_ino, FIRST_OWN_INO)
+        self.lower = lower
+        self.root = OverlayDirectory(superblock, lower, None, b"")
+
+    def changes(self, prefix: str = "") -> list[Change]:
+        """What was added, modified and deleted, sorted by path; names begin with `prefix`."""
+        from proxybox.controller.vfs.collecting import collect
+
+        return collect(self.root, prefix)
+
+    def commit(self, changes: Sequence[Change] | None = None) -> list[Change]:
+        """Write changes (by default all) to the host folder below; returns those left out.
+
+        Left out is what the mount hides (dotfiles). Nothing is written, and CommitRefused raised
+        with all reasons, when the host's files are not those that were read any more, or when a
+        symlink would lead out of the folder. A host error in the middle is raised as OSError.
+        """
+        from proxybox.controller.vfs.committing import commit
+
+        return commit(self, self.changes() if changes is None else changes)
+
+
+def origin_of(node: Node) -> Origin | None:
+    """What identifies a node below on the host; None when it is not of the host."""
+    return Origin.of(node.look()) if isinstance(node, HostNode) else None
+
+
+class Layered(Inode):
+    """A node that stands for one below until it is changed.
+
+    below: that node, None once it was copied up. above, called: where it is; above is None when it
+    was removed. in_place: whether it is where the node below is. charged: whether the quota paid.
+    """
+
+    # No slots: two bases with slots of their own cannot be joined.
+
+    above: OverlayDirectory | None
+    below: Node | None
+    called: bytes
+    charged: bool
+    in_place: bool
+    origin: Origin | None
+
+    def _stand_for(self, below: Node, above: OverlayDirectory | None, name: bytes) -> None:
+        self.below, self.above, self.called = below, above, name
+        self.charged = False
+        self.in_place = True
+        self.origin = None
+        self.nlink = 1
+        self.opens = self.ino = self.mode = self.uid = self.gid = 0
+        self.atime_ns = self.mtime_ns = self.ctime_ns = 0
+
+    def _take_status(self, shown: Stat) -> None:
+        """Let what was shown of the node below be this node's own status from now on."""
+        self.ino, self.mode, self.uid, self.gid = shown.ino, shown.mode, shown.uid, shown.gid
+        self.atime_ns, self.mtime_ns, self.ctime_ns = shown.atime_ns, shown.mtime_ns, shown.ctime_ns
+        self.below = None
+        self.pin()
+
+    def copy_up(self) -> None:
+        """Stand for itself from now on. ENOSPC."""
+        raise NotImplementedError
+
+    def pin(self) -> None:
+        """Be kept by the directories above, now that there is something to keep."""
+        if self.above is not None and self.above.children.get(self.called) is not self:
+            self.above.children[self.called] = self
+            self.above.pin()
+
+    def stat(self) -> Stat:
+        if self.below is None:
+            return super().stat()
+        shown = self.below.stat()
+        return Stat(
+            self.superblock.dev, shown.ino, shown.mode, 1, shown.uid, shown.gid, 0, shown.size,
+            shown.blocks, shown.atime_ns, shown.mtime_ns, shown.ctime_ns,
+        )  # fmt: skip
+
+    def stat_bytes(self) -> bytes:
+        return super().stat_bytes() if self.below is None else pack_stat(self.stat())
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        return super().permits(creds, mask) if self.below is None else self.below.permits(creds, mask)
+
+    def owned_by(self, creds: Credentials) -> bool:
+        return super().owned_by(creds) if self.below is None else self.below.owned_by(creds)
+
+    def chmod(self, mode: int) -> None:
+        self.copy_up()
+        super().chmod(mode)
+
+    def chown(self, uid: int, gid: int) -> None:
+        self.copy_up()
+        super().chown(uid, gid)
+
+    def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        self.copy_up()
+        super().utimens(atime_ns, mtime_ns)
+
+    def linked(self) -> None:
+        self.copy_up()
+        super().linked()
+
+    def free(self) -> None:
+        if self.charged:
+            super().free()
+
+
+class OverlayFile(Layered, MemoryFile):
+    """A file of the folder below, or its copy in memory."""
+
+    def __init__(self, below: RegularFile, above: OverlayDirectory, name: bytes) -> None:
+        self.superblock = above.superblock
+        self._stand_for(below, above, name)
+        self._pages: dict[int, bytes | bytearray] = {}
+        self._size = 0
+
+    @property
+    def file_below(self) -> RegularFile | None:
+        """The file that is read, as long as it was not copied up."""
+        return self.below if isinstance(self.below, RegularFile) else None
+
+    def copy_up(self, keep_data: bool = True) -> None:
+        below = self.file_below
+        if below is None:
+            return
+        shown = below.stat()
+        source = below.open(O_RDONLY)
+        quota = self.superblock.quota
+        try:
+            origin = origin_of(source.node)
+            quota.charge_inode()
+            try:
+                if keep_data:
+                    self._copy_pages(source)
+                if origin is not None and origin_of(source.node) != origin:
+                    raise OSError(errno.EIO, "the file changed on the host while it was copied")
+            except OSError:
+                self._drop_pages(0)
+                self._size = 0
+                quota.credit_inode()
+                raise
+        finally:
+            source.close()
+        self.charged = True
+        self.origin = origin
+        self._take_status(shown)
+
+    def _copy_pages(self, source: OpenFile) -> None:
+        offset = 0
+        while piece := source.pread(COPY_PIECE, offset):
+            holds_data = piece != bytes(len(piece))
+            if holds_data and MemoryFile.pwrite(self, piece, offset) < len(piece):
+                self.superblock.quota.refuse("no space left to copy a file that is changed")
+            offset += len(piece)
+            self._size = offset
+
+    def size(self) -> int:
+        below = self.file_below
+        return self._size if below is None else below.size()
+
+    def open(self, flags: int) -> OpenFile:
+        if flags & (O_ACCMODE | O_TRUNC):
+            self.copy_up(keep_data=not flags & O_TRUNC)
+        below = self.file_below
+        if below is None:
+            return super().open(flags)
+        return OverlayOpenFile(self, flags, below.open(O_RDONLY))
+
+    def pread(self, size: int, offset: int) -> bytes:
+        below = self.file_below
+        return super().pread(size, offset) if below is None else below.pread(size, offset)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        self.copy_up()
+        return super().pwrite(data, offset)
+
+    def truncate(self, size: int) -> None:
+        self.copy_up(keep_data=size > 0)
+        super().truncate(size)
+
+    def allocate(self, offset: int, size: int, keep_size: bool) -> None:
+        self.copy_up()
+        super().allocate(offset, size, keep_size)
+
+    def seek_data(self, offset: int, hole: bool) -> int:
+        below = self.file_below
+        return super().seek_data(offset, hole) if below is None else below.seek_data(offset, hole)
+
+
+class OverlayOpenFile(RegularOpenFile):
+    """A file opened for reading while it stood for one below; sees what is written to it later."""
+
+    __slots__ = ("_lower", "_overlay")
+
+    def __init__(self, node: OverlayFile, flags: int, lower: OpenFile) -> None:
+        super().__init__(node, flags)
+        self._overlay = node
+        self._lower: OpenFile | None = lower
+        if isinstance(lower.node, RegularFile):
+            self._file = lower.node
+
+    def _follow(self) -> None:
+        if self._lower is not None and self._overlay.below is None:
+            self._lower.close()
+            self._lower = None
+            self._file = self._overlay
+
+    def read(self, size: int) -> bytes:
+        self._follow()
+        return super().read(size)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        self._follow()
+        return super().pread(size, offset)
+
+    def seek(self, offset: int, whence: int) -> int:
+        self._follow()
+        return super().seek(offset, whence)
+
+    def size(self) -> int:
+        self._follow()
+        return super().size()
+
+    def close(self) -> None:
+        super().close()
+        if self._lower is not None:
+            self._lower.close()
+            self._lower = None
+
+
+class OverlaySymlink(Layered, MemorySymlink):
+    """A symlink of the folder below; its text cannot change."""
+
+    def __init__(self, below: Symlink, above: OverlayDirectory, name: bytes) -> None:
+        self.superblock = above.superblock
+        self._stand_for(below, above, name)
+        self._target = below.target
+
+    def copy_up(self) -> None:
+        if self.below is not None:
+            self.origin = origin_of(self.below)
+            self._take_status(self.below.stat())
+
+    def permits(self, creds: Credentials, mask: int) -> bool:
+        return True
+
+
+class OverlayDirectory(Layered, MemoryDirectory):
+    """A folder of the overlay. lower: the one below whose entries show through, None for a new one.
+
+    whiteouts: the names below that do not show through, with what they stood for.
+    """
+
+    stable = False
+
+    def __init__(
+        self,
+        superblock: Superblock,
+        lower: Directory | None,
+        above: OverlayDirectory | None,
+        name: bytes,
+        *,
+        mode: int = 0,
+        uid: int = 0,
+        gid: int = 0,
+    ) -> None:
+        if lower is None:
+            MemoryDirectory.__init__(self, superblock, mode, uid, gid)
+            self.below, self.above, self.called = None, above, name
+            self.charged, self.in_place = True, False
+            self.origin = None
+        else:
+            self.superblock = superblock
+            self._stand_for(lower, above, name)
+            self.origin = origin_of(lower)
+            self.children = {}
+            self.parent, self.name = above, name
+        self.lower = lower
+        self.whiteouts: dict[bytes, Origin | None] = {}
+        self._standing: WeakValueDictionary[bytes, Layered] = WeakValueDictionary()
+        self._gone = False
+
+    def stat(self) -> Stat:
+        shown = super().stat()
+        # 1 says that the subdirectories are not counted here.
+        return Stat(
+            shown.dev, shown.ino, shown.mode, 0 if self._gone else 1, shown.uid, shown.gid, 0, 4096,
+            8, shown.atime_ns, shown.mtime_ns, shown.ctime_ns,
+        )  # fmt: skip
+
+    def stat_bytes(self) -> bytes:
+        return pack_stat(self.stat())
+
+    def copy_up(self) -> None:
+        if self.below is None:
+            return
+        try:
+            shown = self.below.stat()
+        except OSError:  # gone on the host: what it shows from now on is ours to say
+            owner, now = self.superblock, self.superblock.now()
+            shown = Stat(owner.dev, owner.next_ino(), S_IFDIR | 0o755, 1, owner.uid, owner.gid, 0,
+                         4096, 8, now, now, now)  # fmt: skip
+        self._take_status(shown)
+
+    def changed(self) -> None:
+        self.copy_up()
+        super().changed()
+
+    def modified(self) -> None:
+        self.copy_up()
+        super().modified()
+
+    def is_removed(self) -> bool:
+        return self._gone
+
+    def removed(self) -> None:
+        self._gone = True
+        super().removed()
+
+    # --- entries ---
+
+    def find(self, name: bytes) -> Node | None:
+        node = self.children.get(name)
+        if node is not None:
+            return node
+        below = self._find_below(name)
+        if below is None:
+            return None
+        standing = self._standing.get(name)
+        if standing is not None and standing.kind == below.kind:
+            if standing.below is not None and not isinstance(standing, OverlayDirectory):
+                standing.below = below  # what was just looked at, with its fresh status
+            return standing
+        made = self._stand_in(name, below)
+        if made is not None:
+            self._standing[name] = made
+        return made
+
+    def _find_below(self, name: bytes) -> Node | None:
+        if self.lower is None or name in self.whiteouts:
+            return None
+        try:
+            return self.lower.lookup(name)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    def _stand_in(self, name: bytes, below: Node) -> Layered | None:
+        if isinstance(below, RegularFile):
+            return OverlayFile(below, self, name)
+        if isinstance(below, Directory):
+            return OverlayDirectory(self.superblock, below, self, name)
+        return OverlaySymlink(below, self, name) if isinstance(below, Symlink) else None
+
+    def entries(self) -> list[Entry]:
+        return sorted(self._listed())
+
+    def _listed(self) -> Iterator[Entry]:
+        for name, node in self.children.items():
+            yield name, node_ino(node), D_TYPES[node.kind]
+        if self.lower is not None:
+            for entry in self.lower.entries():
+                if entry[0] not in self.children and entry[0] not in self.whiteouts:
+                    yield entry
+
+    def is_empty(self) -> bool:
+        return next(self._listed(), None) is None
+
+    # --- changes ---
+
+    def _place(self, name: bytes, node: Node) -> None:
+        super()._place(name, node)
+        if isinstance(node, Layered):
+            node.above, node.called, node.in_place = self, name, False
+
+    def _displace(self, name: bytes) -> None:
+        node = self.find(name)
+        in_place = isinstance(node, Layered) and node.in_place
+        if in_place or self._find_below(name) is not None:
+            origin = None
+            if isinstance(node, Layered) and in_place:
+                origin = node.origin or (origin_of(node.below) if node.below else None)
+            self.whiteouts.setdefault(name, origin)
+        self.children.pop(name, None)
+        self._standing.pop(name, None)
+        if isinstance(node, Layered):
+            node.above, node.in_place = None, False
+
+    def _new_directory(self, mode: int, uid: int, gid: int) -> MemoryDirectory:
+        return OverlayDirectory(self.superblock, None, None, b"", mode=mode, uid=uid, gid=gid)
