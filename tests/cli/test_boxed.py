@@ -264,7 +264,8 @@ def is_alive(pid: int) -> bool:
 
 
 def test_changes_stay_in_the_box_unless_rw(script: Path) -> None:
-    script.write_text("open('out.txt', 'w').write('new'); print(open('out.txt').read())")
+    code = "from pathlib import Path; p = Path('out.txt'); p.write_text('new'); print(p.read_text())"
+    script.write_text(code)
     assert proxybox("run", script).stdout == "new\n"
     assert not (script.parent / "out.txt").exists()
     done = proxybox("run", "--rw", script)
