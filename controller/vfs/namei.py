@@ -134,7 +134,7 @@ def open_node(tree: Tree, node: Node, creds: Credentials, flags: int) -> OpenFil
     if flags & O_PATH:
         return PathOpenFile(node, flags)
     mask = _MASKS[flags & O_ACCMODE]
-    if flags & O_TRUNC and node.kind == S_IFREG:
+    if flags & O_TRUNC:
         mask |= W_OK
     if directory and mask & W_OK:
         raise OSError(errno.EISDIR, "a directory")
@@ -162,8 +162,10 @@ def _open_or_create(tree: Tree, path: bytes, start: Directory, creds: Credential
         raise OSError(errno.EINVAL, "O_CREAT makes no directories")
     for _ in range(MAX_SYMLINKS + 1):
         directory, name, trailing = tree.resolve_parent(path, start, creds)
-        if trailing or not name or name in _DOTS:
-            raise OSError(errno.EISDIR, "a directory")
+        if not name or name in _DOTS:
+            raise OSError(errno.EEXIST if flags & O_EXCL else errno.EISDIR, "a directory")
+        if trailing:
+            raise OSError(errno.EISDIR, "a slash after the name")
         node = _find(tree, directory, name)
         if node is None:
             _may_create(directory, creds)

@@ -106,7 +106,9 @@ class Tree:
     # --- steps ---
 
     def lookup(self, directory: Directory, name: bytes) -> Node:
-        """One step down: the entry of that name, or what is mounted on it. ENOENT."""
+        """One step down: the entry of that name, or what is mounted on it. ENOENT, ENAMETOOLONG."""
+        if len(name) > NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, "a name of more than 255 bytes")
         mounted = self._mounts.get(directory)
         if mounted is not None:
             node = mounted.get(name)
@@ -186,8 +188,6 @@ class Tree:
         if not stripped:
             return self.root, b"", True
         head, slash, name = stripped.rpartition(b"/")
-        if len(name) > NAME_MAX:
-            raise OSError(errno.ENAMETOOLONG, "a name of more than 255 bytes")
         directory: Node = start
         if slash:
             directory = self.resolve(head + b"/", start, creds)
