@@ -24,8 +24,8 @@ test: setup
 	@$(PY) -m pytest $(PYTEST_FLAGS)
 
 check: setup
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
+	$(PY) -m ruff check --output-format concise .
+	$(PY) -m ruff format --check --quiet --output-format concise .
 	$(PY) -m mypy
 	$(PY) proxybox/guest/build.py --check
 	@tools/tidy

@@ -144,6 +144,8 @@ class Box:
     def _serve(self, process: GuestProcess, world: World, builder: WorldBuilder, started: int) -> Run:
         sealed = time.monotonic_ns()
         world.clock.guest_pid = process.pid
+        if process.listener is None:
+            world.thread_limit = 1
         cpu = self.policy.limits.cpu_time
         process.watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
         dispatcher = Dispatcher(world, self.interceptors, self.audit)

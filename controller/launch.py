@@ -157,11 +157,12 @@ def _rows() -> bytes:
     return stub_table()
 
 
-def _config(spec: LaunchSpec) -> bytes:
+def _config(spec: LaunchSpec, with_threads: bool) -> bytes:
+    """What the stub reads first. Without a listener nobody could count, so the filter then lets no clone through."""
     rows = _rows()
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
-    flags = (_REAL_TIME if spec.real_time else 0) | (_THREADS if spec.threads > 1 else 0)
-    channels = min(max(spec.threads, 1), MAX_THREADS + 1)
+    flags = (_REAL_TIME if spec.real_time else 0) | (_THREADS if with_threads else 0)
+    channels = min(spec.threads, MAX_THREADS) if with_threads else 1
     head = _CONFIG.pack(
         _CONFIG_MAGIC, channels, flags, len(rows) // 52, len(hide), spec.pid, spec.uid, spec.gid, spec.memory or 0
     )
@@ -201,7 +202,6 @@ def launch(spec: LaunchSpec, deadline_ns: int | None) -> GuestProcess:
         with contextlib.ExitStack() as undo:
             undo.callback(channel.close)
             undo.callback(ours.close)
-            os.write(reply_write, _config(spec))
             moves = [(control, CONTROL_FD), (reply_read, FIRST_CHANNEL_FD), (request_write, FIRST_CHANNEL_FD + 1), (stub, STUB_FD)]
             try:
                 pid = keeper().spawn(
@@ -220,7 +220,8 @@ def launch(spec: LaunchSpec, deadline_ns: int | None) -> GuestProcess:
                 with ours:
                     keeper().watch(watch)
                     _receive_listener(process, ours, spec)
-                    _greet(process, ours, spec)
+                    os.write(channel.reply_fd, _config(spec, process.listener is not None))
+                    _greet(process, ours)
                 failed.pop_all()
             return process
 
@@ -240,7 +241,7 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
     process.layers["thread count"] = "by the kernel" if fds else "no listener: the box has no threads"
 
 
-def _greet(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
+def _greet(process: GuestProcess, control: socket.socket) -> None:
     """HELLO, the look from outside, the seal, and the first OS call."""
     if _frame(process, control) != HELLO:
         raise _start_error(process, control)

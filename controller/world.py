@@ -273,6 +273,9 @@ class World:
         default=attrs.Factory(lambda world: _anonymous(world), takes_self=True)
     )
     termios: bytes = abi.DEFAULT_TERMIOS
+    thread_limit: int | None = attrs.field(
+        default=attrs.Factory(lambda world: world.policy.limits.threads, takes_self=True)
+    )
     _next_tid: int = FIRST_PID + 1
 
     def __attrs_post_init__(self) -> None:
@@ -298,7 +301,7 @@ class World:
         """A new thread on a free channel, which starts with its maker's signal mask. Denied beyond
         Limits.threads.
         """
-        limit = self.policy.limits.threads
+        limit = self.thread_limit
         if limit is not None and len(self.threads) >= limit:
             raise Denied(errno.EAGAIN, "limits.threads")
         if channel is None:

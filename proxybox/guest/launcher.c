@@ -155,6 +155,7 @@ int main(int argc, char **argv)
     int flags = atoi(argv[7]);
     die_with_parent(parent);
     umask(077);
+    must(chdir("/"), "chdir");
     set_limits((rlim_t)atol(argv[6]));
     lower_priority(atoi(argv[4]), atoi(argv[5]), flags & FLAG_IDLE);
     if (flags & FLAG_SAME_ADDRESSES && personality(ADDR_NO_RANDOMIZE) < 0)

@@ -86,9 +86,7 @@ def test_an_installed_wheel_keeps_to_itself(archives: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(300)
-def test_without_the_cli_extra_the_command_says_what_to_install(
-    archives: Path, tmp_path: Path
-) -> None:
+def test_without_the_cli_extra_the_command_says_what_to_install(archives: Path, tmp_path: Path) -> None:
     python = installed(archives, tmp_path / "environment")
     done = run([python.with_name("proxybox"), "--version"], dependencies(tmp_path))
     assert done.returncode == 125
@@ -120,10 +118,6 @@ def dependencies(folder: Path) -> Path:
     return place
 
 
-def run(
-    command: list[Any], path: Path | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def run(command: list[Any], path: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({} if path is None else {"PYTHONPATH": str(path)})
-    return subprocess.run(
-        command, env=environment, cwd=cwd, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
