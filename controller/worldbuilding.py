@@ -86,8 +86,8 @@ class WorldBuilder:
             clock=self.clock, quota=self.quota, randomness=Randomness(policy.randomness),
             stdin=stdin, stdout=stdout, stderr=stderr,
         )  # fmt: skip
+        self._mount_own(tree)  # first: certificates and the loader's cache stand below /etc
         self._mount_system(tree)
-        self._mount_own(tree)
         self._mount_box(tree)
         for mount in policy.filesystem.mounts:
             tree.mount(os.fsencode(mount.target), self._policy_mount(mount))
@@ -159,7 +159,9 @@ class WorldBuilder:
                 tree.mount(os.fsencode(folder), library(folder, os.fsencode(folder)).root)
         if guest.prefix is None:
             self._link(tree, b"/usr/bin", b"pypy3", os.path.basename(guest.executable).encode())
-        self._system_files = [file for file in files if os.path.isfile(file)]
+        for file in files:
+            if os.path.isfile(file):
+                tree.mount(os.fsencode(file), library_file(file, os.fsencode(file)))
         for name, target in USR_LINKS.items():
             self._link(tree, b"/", name, target)
         for number, folder in enumerate(guest.packages):
@@ -201,8 +203,6 @@ class WorldBuilder:
         identity = Identity(user=who.user, uid=who.uid, gid=who.gid, group=who.user, home=who.home, hostname=who.hostname)
         etc = etc_directory(self._superblock(uid=0, gid=0), identity)
         tree.mount(b"/etc", etc)
-        for file in self._system_files:
-            tree.mount(os.fsencode(file), library_file(file, os.fsencode(file)))
         tree.mount(b"/tmp", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         tree.mount(os.fsencode(who.home), MemoryDirectory(self._superblock(), 0o755))
 
