@@ -121,6 +121,8 @@ class BlockingDriver:
                 reply = execute(thread, frame)
                 if world.ending is not None:
                     return
+                if outbox and reply.__class__ is not Blocked:
+                    self._send_signals()
                 if reply.__class__ is int:
                     write(reply_fd, pack(16, 0, reply))
                 elif reply.__class__ is tuple:
@@ -166,14 +168,20 @@ class BlockingDriver:
         if isinstance(reply, Blocked):
             channel.blocked = reply
         else:
+            self._send_signals()
             channel.send(reply)
         self._after()
+
+    def _send_signals(self) -> None:
+        """Before the answer of the call that has sent them: as with kill(2), their handlers run before it returns."""
+        outbox = self._world.signals.outbox
+        while outbox:
+            self._interrupt(outbox.pop(0))
 
     def _after(self) -> None:
         """What a call may have brought about besides its answer: signals to send, threads that came or went."""
         world = self._world
-        while world.signals.outbox:
-            self._interrupt(world.signals.outbox.pop(0))
+        self._send_signals()
         if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._channels) == 1:
             return
         live = set(map(id, world.threads))
