@@ -1,0 +1,74 @@
+"""python -m benchmarks [--json] [--only NAME]...: measures, and prints each figure beside its floor."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+from benchmarks import calls, computing, memory, start, transfers
+from benchmarks.bare import pypy
+from benchmarks.figures import Benchmark, table
+
+BENCHMARKS = (
+    Benchmark(name="calls", title="OS calls", run=calls.run),
+    Benchmark(name="start", title="Start", run=start.run),
+    Benchmark(name="cpu", title="Programs that compute", run=computing.run),
+    Benchmark(name="files", title="100 MB from one end to the other", run=transfers.run),
+    Benchmark(name="memory", title="Memory", run=memory.run),
+)
+#: Load average above which other work takes time from a box.
+BUSY = 0.7
+
+
+def main() -> int:
+    """Runs what was asked for; 0 whatever the figures are."""
+    names = [benchmark.name for benchmark in BENCHMARKS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--only", metavar="NAME", action="append", choices=names, help=f"one of {', '.join(names)}")
+    options = parser.parse_args()
+    report: dict[str, Any] = {"host": _host(), "benchmarks": {}}
+    if not options.json:
+        print("  ".join(f"{key} {value}" for key, value in report["host"].items()), flush=True)
+    if report["host"]["load"] > BUSY:
+        print("this machine is busy: boxes run at the lowest priority, so wall times are worse here than they are",
+              file=sys.stderr)  # fmt: skip
+    for benchmark in BENCHMARKS:
+        if options.only and benchmark.name not in options.only:
+            continue
+        began = time.monotonic()
+        figures = benchmark.run(lambda text, name=benchmark.name: _progress(f"{name}: {text}"))  # type: ignore[misc]
+        _progress("")
+        report["benchmarks"][benchmark.name] = {
+            "seconds": time.monotonic() - began,
+            "figures": [figure.to_dict() for figure in figures],
+        }
+        if not options.json:
+            print("\n" + table(benchmark.title, figures), flush=True)
+    if options.json:
+        print(json.dumps(report, indent=2))
+    return 0
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "kernel": platform.release(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "guest": os.path.basename(pypy()),
+    }
+
+
+def _progress(text: str) -> None:
+    """A line that replaces itself, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text[:78]}")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

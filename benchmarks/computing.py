@@ -1,0 +1,44 @@
+"""Programs that only compute: a box must not make them slower."""
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.bare import bare_json, boxed_json, pypy, python
+from benchmarks.figures import Figure, Target
+
+ROUNDS = 7
+#: Units of work of each program, for PyPy and for CPython: about a second for either.
+WORK = {"nbody.py": (60, 3), "fannkuch.py": (100, 25), "dicts.py": (50, 30), "strings.py": (40, 36)}
+
+
+def run(say: Callable[[str], None]) -> list[Figure]:
+    """Median speeds in units of work per second.
+
+    Guests run at the lowest priority, so other load on the machine slows a box and not its bare peer: by CPU time both
+    can be compared all the same.
+    """
+    figures = []
+    interpreter = pypy()
+    for program, (many, few) in WORK.items():
+        name = program.removesuffix(".py")
+        boxed, bare = [], []
+        for number in range(ROUNDS):
+            say(f"{name}, {number + 1} of {ROUNDS}")
+            bare.append(bare_json(interpreter, program, many))
+            boxed.append(boxed_json(program, many, timeout=60, limits={"cpu_time": 60}))
+        say(f"{name}, python3")
+        cpython = few / float(bare_json(python(), program, few)["seconds"])
+        wall = _speed(boxed, "seconds", many)
+        figures += [
+            Figure(name=name, value=wall, unit="/s", floor="bare pypy3", floor_value=_speed(bare, "seconds", many),
+                   target=Target(of="ratio", at_least=0.97)),
+            Figure(name=f"{name}, by CPU time", value=_speed(boxed, "cpu", many), unit="/s", floor="bare pypy3",
+                   floor_value=_speed(bare, "cpu", many)),
+            Figure(name=name, value=wall, unit="/s", floor="python3", floor_value=cpython),
+        ]  # fmt: skip
+    return figures
+
+
+def _speed(runs: list[dict[str, Any]], key: str, units: int) -> float:
+    return units / statistics.median([float(run[key]) for run in runs])

@@ -1,0 +1,123 @@
+"""Figures: what was measured, against what, and what was wanted. Nothing here is ever asserted."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """A bound from the project's plan, on a figure's ratio or on its value.
+
+    of: "ratio" or "value". at_most, at_least: one of the two.
+    """
+
+    of: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def met(self, figure: "Figure") -> bool | None:
+        """Whether the figure keeps the bound; None when it has no ratio to judge."""
+        measured = figure.ratio if self.of == "ratio" else figure.value
+        if measured is None:
+            return None
+        if self.at_most is not None:
+            return measured <= self.at_most
+        return measured >= (self.at_least or 0)
+
+    def text(self, unit: str) -> str:
+        """The bound in words."""
+        sign, bound = ("<=", self.at_most) if self.at_most is not None else (">=", self.at_least)
+        return f"{sign} {bound:g}{'x' if self.of == 'ratio' else ' ' + unit}"
+
+
+@attrs.frozen(kw_only=True)
+class Figure:
+    """One line of a benchmark.
+
+    value: in `unit`, of the box. floor: what it is held against, by name, with its own value in the same unit.
+    """
+
+    name: str
+    value: float
+    unit: str
+    floor: str = ""
+    floor_value: float | None = None
+    target: Target | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Value over floor."""
+        return self.value / self.floor_value if self.floor_value else None
+
+    @property
+    def verdict(self) -> str:
+        """ "meets", "misses", or nothing where no bound was set."""
+        met = None if self.target is None else self.target.met(self)
+        return "" if met is None else "meets" if met else "misses"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As --json prints it."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "floor": self.floor or None,
+            "floor_value": self.floor_value,
+            "ratio": self.ratio,
+            "target": self.target.text(self.unit) if self.target else None,
+            "verdict": self.verdict or None,
+        }
+
+
+@attrs.frozen(kw_only=True)
+class Benchmark:
+    """A named group of figures. run: takes a function that shows progress, a line at a time."""
+
+    name: str
+    title: str
+    run: Callable[[Callable[[str], None]], list[Figure]]
+
+
+def interleaved(
+    sides: Sequence[tuple[str, Callable[[], float]]], rounds: int, say: Callable[[str], None]
+) -> dict[str, list[float]]:
+    """Every side once per round, in turn: what disturbs the machine for a while disturbs all of them."""
+    taken: dict[str, list[float]] = {name: [] for name, _ in sides}
+    for number in range(rounds):
+        for name, measure in sides:
+            say(f"{name}, {number + 1} of {rounds}")
+            taken[name].append(measure())
+    return taken
+
+
+def medians(taken: dict[str, list[float]]) -> dict[str, float]:
+    """The middle of each side's values."""
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def table(title: str, figures: Sequence[Figure]) -> str:
+    """The figures for people."""
+    rows = [("", "in the box", "against", "", "ratio", "wanted", "")]
+    for figure in figures:
+        against = "" if figure.floor_value is None else f"{_number(figure.floor_value)} {figure.unit}"
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}x"
+        wanted = figure.target.text(figure.unit) if figure.target else ""
+        rows.append((figure.name, f"{_number(figure.value)} {figure.unit}", against, figure.floor, ratio, wanted,
+                     figure.verdict))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    right = (False, True, True, False, True, False, False)
+    lines = [
+        "  ".join(
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([title, *(f"  {line}" for line in lines)])
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

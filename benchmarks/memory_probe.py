@@ -1,0 +1,66 @@
+"""A controller of its own, so that nothing else has grown it: prints JSON, in MB of proportional set size.
+
+Guests are not dumpable, so only root may look into them; "guest" is null otherwise.
+"""
+
+import gc
+import json
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import proxybox
+
+BOXES = 20
+PROGRAM = "print('ready', flush=True); input()"
+
+
+def proportional(process: int | str) -> float | None:
+    """MB of a process (proc_pid_smaps_rollup(5)); None when it may not be seen."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean; None when nothing could be seen."""
+    seen = [value for value in values if value is not None]
+    return sum(seen) / len(seen) if seen else None
+
+
+def _children() -> list[str]:
+    return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+
+
+def main() -> None:
+    """Starts the boxes, looks, and lets them end."""
+    alone = proportional("self")
+    proxybox.run("import json, re, decimal", check=True)
+    gc.collect()
+    warm = proportional("self")
+    all_ready, may_end = threading.Semaphore(0), threading.Event()
+
+    def line(_: int) -> bytes:
+        may_end.wait()
+        return b"\n"
+
+    def box() -> None:
+        proxybox.run(PROGRAM, stdin=line, check=True, on_stdout=lambda _: all_ready.release(), timeout=120)
+
+    threads = [threading.Thread(target=box) for _ in range(BOXES)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        all_ready.acquire()
+    full, guests = proportional("self"), mean(proportional(pid) for pid in _children())
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    growth = ((full or 0) - (warm or 0)) / BOXES
+    print(json.dumps({"alone": alone, "warm": warm, "controller": growth, "guest": guests}))
+
+
+if __name__ == "__main__":
+    main()
