@@ -430,9 +430,7 @@ def pack_utsname(*fields: str) -> bytes:
 
 def pack_sysinfo(uptime: int, total_ram: int, free_ram: int, processes: int) -> bytes:
     """struct sysinfo of sysinfo(2), 112 bytes; sizes in bytes."""
-    return SYSINFO.pack(
-        uptime, 0, 0, 0, total_ram, free_ram, 0, 0, 0, 0, processes & 0xFFFF, 0, 0, 0, 0, 1, 0
-    )
+    return SYSINFO.pack(uptime, 0, 0, 0, total_ram, free_ram, 0, 0, 0, 0, processes & 0xFFFF, 0, 0, 0, 0, 1, 0)
 
 
 def pack_dirent(ino: int, offset: int, d_type: int, name: bytes) -> bytes:

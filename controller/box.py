@@ -20,9 +20,8 @@ from proxybox.controller.guests import Guest
 from proxybox.controller.launch import GuestProcess, LaunchSpec, launch
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Source, Stdin
-from proxybox.controller.vfs.overlay import Change
 from proxybox.controller.world import World
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.policies import Policy
 
 #: Layers that this version can put around the seal; a policy that requires another does not start.
@@ -37,7 +36,7 @@ class Run:
     """What is left of a box when its guest has ended.
 
     outcome: how it ended. exceeded: limits of the world that were met ("disk", "output"). out_of_memory: whether the
-    guest had come close to its memory limit. changes: of /box. usage: the fields of `proxybox.Usage`.
+    guest had come close to its memory limit. changes: for each overlay, /box first. usage: the fields of `proxybox.Usage`.
     """
 
     outcome: Outcome
@@ -47,7 +46,7 @@ class Run:
     truncated: bool
     exceeded: frozenset[str]
     out_of_memory: bool
-    changes: tuple[Change, ...]
+    changes: tuple[Changed, ...]
     denials: Mapping[Denial, int]
     unknown: Mapping[int, int]
     layers: Mapping[str, str]
@@ -240,4 +239,3 @@ class _Share:
 
 
 _cpus = _Cpus()
-

@@ -30,9 +30,7 @@ DEFAULT_START_NS: Final = 1_767_225_600 * abi.NS
 FOREVER_NS: Final = 1 << 62
 """Longer waits than this (146 years) are waits for ever."""
 
-_WALL: Final = frozenset(
-    {abi.CLOCK_REALTIME, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_REALTIME_ALARM, abi.CLOCK_TAI}
-)
+_WALL: Final = frozenset({abi.CLOCK_REALTIME, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_REALTIME_ALARM, abi.CLOCK_TAI})
 _UP: Final = frozenset(
     {
         abi.CLOCK_MONOTONIC,

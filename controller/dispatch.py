@@ -53,7 +53,7 @@ class Row:
     def arguments(self, frame: bytes) -> dict[str, Any]:
         """The decoded arguments by name, for audit and interceptors."""
         if self._decode is None:
-            self._decode = compile_invoke(lambda _, *values: values, self.parameters)  
+            self._decode = compile_invoke(lambda _, *values: values, self.parameters)
         values: Any = self._decode(None, frame)  # type: ignore[arg-type]
         named = zip((name for name, _ in self.parameters), values, strict=True)
         return {name: _shown(value) for name, value in named}

@@ -41,7 +41,11 @@ class Guest:
         """Where a release stands in the box: a path that is not longer than its own (stub_hide.c replaces in place)."""
         if self.prefix is None:
             return None
-        return next(path for path in ("/usr/lib/pypy", "/opt/pypy", "/pypy", "/p") if len(path) <= len(self.prefix) or path == "/p")
+        return next(
+            path
+            for path in ("/usr/lib/pypy", "/opt/pypy", "/pypy", "/p")
+            if len(path) <= len(self.prefix) or path == "/p"
+        )
 
     def visible(self, path: str) -> str:
         """The guest's view of a path of the interpreter's."""
@@ -86,13 +90,19 @@ def _pypy_version(found: str, executable: str) -> tuple[int, int]:
         raise SandboxStartError(
             f"{found}: not a PyPy (it does not need libpypy3.*-c.so); a box needs PyPy 3.9 to 3.11: {_INSTALL}"
         )
-    spoken = match[1] or re.search(rb"pypy(3\.\d+)", os.fsencode(executable)) and re.search(rb"pypy(3\.\d+)", os.fsencode(executable))[1]  # type: ignore[index]
+    spoken = (
+        match[1]
+        or re.search(rb"pypy(3\.\d+)", os.fsencode(executable))
+        and re.search(rb"pypy(3\.\d+)", os.fsencode(executable))[1]
+    )  # type: ignore[index]
     if not spoken:
         raise SandboxStartError(f"{found}: a PyPy of Python 2; a box needs PyPy 3.9 to 3.11: {_INSTALL}")
     major, minor = spoken.split(b".")
     version = (int(major), int(minor))
     if version not in VERSIONS:
-        raise SandboxStartError(f"{found}: a PyPy of Python {version[0]}.{version[1]}; a box needs 3.9 to 3.11: {_INSTALL}")
+        raise SandboxStartError(
+            f"{found}: a PyPy of Python {version[0]}.{version[1]}; a box needs 3.9 to 3.11: {_INSTALL}"
+        )
     return version
 
 

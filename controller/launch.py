@@ -202,7 +202,12 @@ def launch(spec: LaunchSpec, deadline_ns: int | None) -> GuestProcess:
         with contextlib.ExitStack() as undo:
             undo.callback(channel.close)
             undo.callback(ours.close)
-            moves = [(control, CONTROL_FD), (reply_read, FIRST_CHANNEL_FD), (request_write, FIRST_CHANNEL_FD + 1), (stub, STUB_FD)]
+            moves = [
+                (control, CONTROL_FD),
+                (reply_read, FIRST_CHANNEL_FD),
+                (request_write, FIRST_CHANNEL_FD + 1),
+                (stub, STUB_FD),
+            ]
             try:
                 pid = keeper().spawn(
                     launcher, _launcher_argv(spec), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
@@ -213,7 +218,9 @@ def launch(spec: LaunchSpec, deadline_ns: int | None) -> GuestProcess:
             pidfd = os.pidfd_open(pid)
             inherited.close()
             watch = Watch(pid, pidfd, deadline_ns)
-            process = GuestProcess(pid=pid, watch=watch, channel=channel, listener=None, first=b"", layers={}, cpu=spec.cpu)
+            process = GuestProcess(
+                pid=pid, watch=watch, channel=channel, listener=None, first=b"", layers={}, cpu=spec.cpu
+            )
             undo.pop_all()
             with contextlib.ExitStack() as failed:
                 failed.callback(process.close)
@@ -311,9 +318,9 @@ def _inspect_seal(process: GuestProcess) -> None:
         if key in status and (status[key].strip().lstrip("0") or "0") != wanted:
             raise SandboxStartError(f"the guest is not sealed: {key} is {status[key].strip()}, not {wanted}")
     if "Seccomp" not in status:
-        raise SandboxStartError("this kernel does not tell whether a process is sealed (no Seccomp in /proc/PID/status)")
+        raise SandboxStartError(
+            "this kernel does not tell whether a process is sealed (no Seccomp in /proc/PID/status)"
+        )
     if os.geteuid() == 0 and set(status["Uid"].split()) != {str(NOBODY)}:
         raise SandboxStartError(f"the guest kept a user id of the controller's: {status['Uid']}")
     process.layers["seal"] = "seccomp filter, no new privileges, no capabilities"
-
-

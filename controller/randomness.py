@@ -21,9 +21,7 @@ class Randomness:
 
     def __init__(self, policy: "str | int" = "system") -> None:
         seeded = not isinstance(policy, str)
-        self._key = (
-            hashlib.sha256(b"proxybox randomness %d" % int(policy)).digest() if seeded else b""
-        )
+        self._key = hashlib.sha256(b"proxybox randomness %d" % int(policy)).digest() if seeded else b""
         self._counter = 0
         self._buffer = b""
         self._offset = 0

@@ -137,9 +137,7 @@ class SignalState:
         action = self.actions.get(number)
         return abi.SIG_DFL if action is None else int.from_bytes(action[:8], "little")
 
-    def raise_signal(
-        self, number: int, thread: GuestThread | None = None, code: int = SI_USER, value: int = 0
-    ) -> None:
+    def raise_signal(self, number: int, thread: GuestThread | None = None, code: int = SI_USER, value: int = 0) -> None:
         """Sends a signal to the guest: kept while blocked, dropped where ignored, put on the outbox
         for a handler; one whose default is to end the process ends the box.
         """
@@ -246,9 +244,7 @@ class World:
     )
     stdin: Stdin = attrs.field(factory=Stdin)
     stdout: OutputSink = attrs.field(
-        default=attrs.Factory(
-            lambda world: OutputSink("stdout", world.policy.output), takes_self=True
-        )
+        default=attrs.Factory(lambda world: OutputSink("stdout", world.policy.output), takes_self=True)
     )
     stderr: OutputSink = attrs.field(
         default=attrs.Factory(
@@ -269,9 +265,7 @@ class World:
     signals: SignalState = attrs.field(default=attrs.Factory(SignalState, takes_self=True))
     mappings: dict[int, "OpenFile"] = attrs.field(factory=dict)
     flocks: dict[bytes, list[tuple["OpenFile", int]]] = attrs.field(factory=dict)
-    anonymous: "Superblock" = attrs.field(
-        default=attrs.Factory(lambda world: _anonymous(world), takes_self=True)
-    )
+    anonymous: "Superblock" = attrs.field(default=attrs.Factory(lambda world: _anonymous(world), takes_self=True))
     termios: bytes = abi.DEFAULT_TERMIOS
     thread_limit: int | None = attrs.field(
         default=attrs.Factory(lambda world: world.policy.limits.threads, takes_self=True)

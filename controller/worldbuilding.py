@@ -1,8 +1,8 @@
 """Builds the world of a box from a policy: which mounts stand where, who the guest is, what it inherits.
 
-    /usr/lib/pypy3.x, /usr/lib/x86_64-linux-gnu, /usr/share/zoneinfo ...   the host's own, read-only, shared, cached
-    /box        the program's folder      /tmp, /home/user   in memory
-    /dev /proc /etc                       made here           and the policy's own mounts
+/usr/lib/pypy3.x, /usr/lib/x86_64-linux-gnu, /usr/share/zoneinfo ...   the host's own, read-only, shared, cached
+/box        the program's folder      /tmp, /home/user   in memory
+/dev /proc /etc                       made here           and the policy's own mounts
 """
 
 import contextlib
@@ -56,6 +56,28 @@ class BoxFolder:
     files: Mapping[str, bytes] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class Changed:
+    """The changes in one overlay. source: the host folder below it, None for one that was given as data."""
+
+    source: str | None
+    hide_dotfiles: bool
+    changes: tuple[Change, ...]
+
+    def commit(self) -> list[Change]:
+        """Writes the changes to the host folder; those that the mount hides are left out and returned.
+
+        Raises CommitRefused, with nothing written, where the folder is not any more what the box was shown.
+        """
+        mount = HostMount(self.source or "", Superblock(), writable=True, hide_dotfiles=self.hide_dotfiles)
+        try:
+            if not isinstance(mount.root, Directory):
+                raise SandboxStartError(f"{self.source} is no folder any more")
+            return OverlayMount(mount.root, Superblock()).commit(self.changes)
+        finally:
+            mount.close()
+
+
 class WorldBuilder:
     """Builds one world, and takes it down again."""
 
@@ -64,7 +86,7 @@ class WorldBuilder:
         self._guest = guest
         self._box = box
         self._closing = contextlib.ExitStack()
-        self._overlays: list[tuple[str, OverlayMount]] = []
+        self._overlays: list[tuple[str, OverlayMount, str | None]] = []
         self._packages: list[str] = []
         self._device = 1
         self.quota = Quota(bytes=policy.limits.disk, inodes=policy.limits.files)
@@ -101,16 +123,18 @@ class WorldBuilder:
             self.world.descriptors.close_all()
         self._closing.close()
 
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> "tuple[Changed, ...]":
         """What the guest has changed at /box and in the policy's overlays."""
-        found: list[Change] = []
-        for target, overlay in self._overlays:
+        found: list[Changed] = []
+        for target, overlay, source in self._overlays:
             prefix = "" if target == BOX else target
-            for change in overlay.changes(prefix=prefix):
-                given = self._box.files.get(change.name) if target == BOX else None
-                if given is None or change.content != given:
-                    found.append(change)
+            kept = [change for change in overlay.changes(prefix=prefix) if not self._was_given(target, change)]
+            found.append(Changed(source, self._policy.filesystem.hide_dotfiles, tuple(kept)))
         return tuple(found)
+
+    def _was_given(self, target: str, change: Change) -> bool:
+        """Whether the change is a file that the caller has put there, as it was."""
+        return target == BOX and change.content is not None and self._box.files.get(change.name) == change.content
 
     def environment(self) -> dict[str, str]:
         """The guest's environment variables."""
@@ -152,7 +176,10 @@ class WorldBuilder:
             folders = [guest.library, *SYSTEM_FOLDERS]
             files = [guest.executable, *SYSTEM_FILES]
         else:
-            tree.mount(os.fsencode(guest.visible_prefix or ""), library(guest.prefix, os.fsencode(guest.visible_prefix or "")).root)
+            tree.mount(
+                os.fsencode(guest.visible_prefix or ""),
+                library(guest.prefix, os.fsencode(guest.visible_prefix or "")).root,
+            )
             folders, files = list(SYSTEM_FOLDERS), list(SYSTEM_FILES)
         for folder in folders:
             if os.path.isdir(folder) and not os.path.islink(folder):
@@ -200,7 +227,9 @@ class WorldBuilder:
     def _mount_own(self, tree: Tree) -> None:
         """/etc, /tmp and the user's home."""
         who = self._policy.environment
-        identity = Identity(user=who.user, uid=who.uid, gid=who.gid, group=who.user, home=who.home, hostname=who.hostname)
+        identity = Identity(
+            user=who.user, uid=who.uid, gid=who.gid, group=who.user, home=who.home, hostname=who.hostname
+        )
         etc = etc_directory(self._superblock(uid=0, gid=0), identity)
         tree.mount(b"/etc", etc)
         tree.mount(b"/tmp", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
@@ -249,7 +278,9 @@ class WorldBuilder:
                 path += b"/" + part
                 with contextlib.suppress(FileExistsError):
                     namei.mkdir(tree, path, tree.root, who, 0o755)
-            file = namei.open_file(tree, path + b"/" + last, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644)
+            file = namei.open_file(
+                tree, path + b"/" + last, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644
+            )
             file.write(data)
             file.close()
         except OSError as error:
@@ -257,21 +288,19 @@ class WorldBuilder:
 
     def _host(self, source: str, target: str, writable: bool) -> Node:
         hide = self._policy.filesystem.hide_dotfiles
-        mount = HostMount(
-            source, self._superblock(), writable=writable, hide_dotfiles=hide, target=os.fsencode(target)
-        )
+        mount = HostMount(source, self._superblock(), writable=writable, hide_dotfiles=hide, target=os.fsencode(target))
         self._closing.callback(mount.close)
         return mount.root
 
     def _host_mount(self, target: str, source: str, mode: str, quota: Quota | None = None) -> Node:
         root = self._host(source, target, mode == "rw")
-        return self._overlay(target, root, quota) if mode == "overlay" else root
+        return self._overlay(target, root, quota, source) if mode == "overlay" else root
 
-    def _overlay(self, target: str, lower: Node, quota: Quota | None = None) -> Node:
+    def _overlay(self, target: str, lower: Node, quota: Quota | None = None, source: str | None = None) -> Node:
         if not isinstance(lower, Directory):
             raise SandboxStartError(f"{target}: a single file cannot be mounted as an overlay: use ro, rw or memory")
         overlay = OverlayMount(lower, self._superblock(quota=quota))
-        self._overlays.append((target, overlay))
+        self._overlays.append((target, overlay, source))
         return overlay.root
 
     def _tree_mount(self, target: str, content: Any, mode: str, quota: Quota | None = None) -> Node:
@@ -321,5 +350,3 @@ def _read_tree(folder: str, hide_dotfiles: bool) -> dict[str, Any]:
             with open(entry.path, "rb") as file:
                 tree[entry.name] = file.read()
     return tree
-
-

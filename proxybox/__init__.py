@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import OSCall as OSCall
     from proxybox.errors import CallDenied as CallDenied
+    from proxybox.errors import CommitRefused as CommitRefused
     from proxybox.errors import DiskLimitExceeded as DiskLimitExceeded
     from proxybox.errors import ExecutionError as ExecutionError
     from proxybox.errors import GuestMisbehaved as GuestMisbehaved
@@ -53,7 +54,7 @@ _HOMES = {
     "proxybox.api": ("Diagnosis", "Layer", "Sandbox", "diagnose", "run", "run_file"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.errors": (
-        "CallDenied", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded",
+        "CallDenied", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded",
         "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError", "SandboxStartError",
         "TimeLimitExceeded",
     ),

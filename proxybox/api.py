@@ -1,8 +1,8 @@
 """The API: run a program in a box, and keep a policy for many of them.
 
-    result = proxybox.run("print(6 * 7)")
-    with proxybox.Sandbox(limits={"wall_time": 2}) as box:
-        result = box.run(Path("untrusted.py"), stdin="data")
+result = proxybox.run("print(6 * 7)")
+with proxybox.Sandbox(limits={"wall_time": 2}) as box:
+    result = box.run(Path("untrusted.py"), stdin="data")
 """
 
 import codecs

@@ -12,7 +12,11 @@ from proxybox.controller.guests import find_guest
 
 _MANDATORY = (
     ("seal", "a seccomp filter that leaves the guest its own memory and pipe ends", ""),
-    ("thread count", "threads are counted by the kernel, not by what the guest says", "needs Linux 5.9 with seccomp user notifications; without, boxes have one thread"),
+    (
+        "thread count",
+        "threads are counted by the kernel, not by what the guest says",
+        "needs Linux 5.9 with seccomp user notifications; without, boxes have one thread",
+    ),
 )
 _NOT_YET = {
     "namespaces": "an empty root and namespaces of the guest's own",
@@ -36,7 +40,9 @@ def examine(guest: str | os.PathLike[str] | None) -> Diagnosis:
         result = Sandbox(guest=guest, limits={"wall_time": 30}).run("print('ready')")
         told = dict(result.layers)
         if result.stdout != "ready\n":
-            problems.append(f"a box started, but a program in it did not do what it should: {result.summary()}\n{result.stderr}")
+            problems.append(
+                f"a box started, but a program in it did not do what it should: {result.summary()}\n{result.stderr}"
+            )
     except SandboxStartError as error:
         problems.append(str(error))
     return Diagnosis(guest=named, layers=tuple(_layers(told)), problems=tuple(problems))
@@ -45,6 +51,10 @@ def examine(guest: str | os.PathLike[str] | None) -> Diagnosis:
 def _layers(told: dict[str, str]) -> Iterator[Layer]:
     for name, detail, advice in _MANDATORY:
         available = name in told and not told[name].startswith("no ")
-        yield Layer(name=name, available=available, mandatory=name == "seal", detail=told.get(name, detail), advice=advice)
+        yield Layer(
+            name=name, available=available, mandatory=name == "seal", detail=told.get(name, detail), advice=advice
+        )
     for name, detail in _NOT_YET.items():
-        yield Layer(name=name, available=False, mandatory=False, detail=detail, advice="not in this version of proxybox")
+        yield Layer(
+            name=name, available=False, mandatory=False, detail=detail, advice="not in this version of proxybox"
+        )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
 from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
 from proxybox.controller.errors import SandboxStartError as SandboxStartError
+from proxybox.controller.vfs.committing import CommitRefused as CommitRefused
 from proxybox.policies.errors import PolicyError as PolicyError
 from proxybox.policies.errors import ProxyboxError as ProxyboxError
 

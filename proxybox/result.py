@@ -14,7 +14,8 @@ import attrs
 
 from proxybox import errors
 from proxybox.controller.audit import Denial as Denial
-from proxybox.controller.vfs.overlay import Change as Change
+from proxybox.controller.vfs.changes import Change as Change
+from proxybox.controller.worldbuilding import Changed
 
 
 class Status(enum.StrEnum):
@@ -75,9 +76,11 @@ class Files(Mapping[str, bytes]):
     `changes` lists everything, deletions, folders and links too, with kind and diff.
     """
 
-    def __init__(self, changes: tuple[Change, ...] = ()) -> None:
+    def __init__(self, overlays: tuple[Changed, ...] = ()) -> None:
+        self._overlays = overlays
+        changes = tuple(change for overlay in overlays for change in overlay.changes)
         self.changes = changes
-        self._content = {
+        self._content: dict[str, bytes] = {
             change.name: change.content for change in changes if change.content is not None and change.kind != "deleted"
         }
 
@@ -89,6 +92,14 @@ class Files(Mapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._content)
+
+    def commit(self) -> list[Change]:
+        """Writes the changes back to the host folders that they were made over; the caller's word is this call.
+
+        What a mount hides (dotfiles) is left out and returned. Raises CommitRefused, with nothing written to that
+        folder, when its files are not those that the box was shown any more, or a symbolic link would lead out.
+        """
+        return [left for overlay in self._overlays if overlay.source is not None for left in overlay.commit()]
 
     def __repr__(self) -> str:
         return f"<Files: {', '.join(f'{change.kind} {change.name}' for change in self.changes) or 'nothing changed'}>"

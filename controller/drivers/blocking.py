@@ -25,6 +25,7 @@ from proxybox.controller.listener import ThreadListener
 from proxybox.controller.protocol import REPLY
 from proxybox.controller.world import GuestThread, Signal, World
 
+
 @attrs.frozen
 class Outcome:
     """How a guest ended. exit_code, signal: as the kernel tells (wait(2)). status, why: set where the controller
