@@ -1,0 +1,224 @@
+"""Frames past the stub: hostile code writes to the box's own pipe whatever it likes.
+
+Each ends as an answer or as `misbehaved`; the controller never takes harm.
+"""
+
+import pytest
+
+LIES = {
+    "a size of zero": "struct.pack('<I', 0) + bytes(52)",
+    "a size below the header": "raw.frame(39, size=55)",
+    "a size of 4 GiB": "raw.frame(39, size=0xFFFFFFFF)",
+    "a size above the bound": "raw.frame(39, size=(1 << 20) + (1 << 16) + 1)",
+    "garbage": "bytes(range(256)) * 8",
+    "text": "b'GET / HTTP/1.1\\r\\n\\r\\n' * 4",
+    "a path that is not there": "raw.frame(2, (0, 0, 0))",
+    "a path longer than the frame": "raw.frame(2, (1, 0, 0)) [:0] + struct.pack('<II6QI', 64, 2, *[0] * 6, 5000) + b'abcd'",
+    "a path with a NUL inside": "raw.frame(2, (1, 0, 0), [b'/tmp\\0/x'])",
+    "a path of 5,000 bytes": "raw.frame(2, (1, 0, 0), [b'x' * 5000])",
+    "a path, and more": "raw.frame(2, (1, 0, 0), [b'/tmp', b'more'])",
+    "a buffer shorter than its count": "raw.frame(1, (1, 0, 100), [b'short'])",
+    "a buffer longer than its count": "raw.frame(1, (1, 0, 1), [b'longer'])",
+    "a structure of another size": "raw.frame(35, (1, 0), [b'abc'])",
+    "registers with a tail": "raw.frame(39, (), [b'tail'])",
+    "gathered bytes above the bound": "raw.frame(20, (1, 1, 1), [bytes((1 << 20) + 1)])",
+    "two frames in one piece": "raw.frame(39) * 2",
+    "a frame and a half": "raw.frame(39) + raw.frame(39)[:20]",
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+def test_a_lying_frame_ends_its_box(hostile, lie):
+    result = hostile.run(f"""
+import raw, struct
+raw.send({lie})
+while True:
+    raw.receive()
+""")
+    assert result.status == "misbehaved", result
+    assert result.why
+    assert result.stdout == result.stderr == ""
+
+
+@pytest.mark.parametrize("marker", ["0xFFFFFFFF", "0xFFFFFFFE", "0xFFFFFFFD", "0xFFFFFFFC", "0x80000000"])
+@pytest.mark.parametrize("number", [1, 2, 7, 20, 23, 35, 59, 72, 16, 257, 332])
+def test_markers_in_place_of_memory(hostile, number, marker):
+    """Absent, unreadable and endless memory where a program would never have it; other big lengths."""
+    result = hostile.run(f"""
+import raw
+for count in range(1, 7):
+    print(raw.ask({number}, (1, 1, 1, 1, 1, 1), [{marker}] * count))
+""")
+    assert result.status in ("ok", "misbehaved"), result
+
+
+def test_every_number_in_a_frame(hostile):
+    """Numbers that mean nothing are ENOSYS, the greeting of the stub too, and the box lives on."""
+    out = hostile.ok("""
+import raw
+numbers = [0x50420001, 0x50420002, 0xFFFFFFFF, 0x80000000, 1 << 30, 512, 100000, *range(470, 512)]
+print({raw.ask(number)[0] for number in numbers})
+""")
+    assert out == "{-38}\n"
+
+
+def test_a_frame_in_single_bytes(hostile):
+    out = hostile.ok("""
+import raw, os
+for byte in raw.frame(39):
+    raw.send(bytes([byte]))
+print(raw.receive()[8:] == os.getpid().to_bytes(8, "little"))
+""")
+    assert out == "True\n"
+
+
+def test_half_a_frame_and_silence(hostile):
+    result = hostile.run("import raw; raw.send(raw.frame(39)[:30])\nwhile True: pass", timeout=0.5)
+    assert result.status == "time_limit", result
+
+
+def test_half_a_frame_and_the_end(hostile):
+    result = hostile.run("import raw; raw.send(raw.frame(39)[:30]); raw.syscall(231, 0, raw.ROUTE)")
+    assert result.status == "misbehaved", result
+    assert "26 bytes short" in result.why
+
+
+def test_the_length_alone_and_the_end(hostile):
+    result = hostile.run("import raw; raw.send(raw.frame(39)[:3]); raw.syscall(231, 0, raw.ROUTE)")
+    assert result.status == "misbehaved", result
+
+
+def test_replies_that_nobody_reads(hostile):
+    """The pipe of replies fills up; the caller waits no longer than the policy says."""
+    result = hostile.run(
+        """
+import raw, os
+fd = os.open("/dev/zero", os.O_RDONLY)
+while True:
+    raw.send(raw.frame(0, (fd, raw.code(bytes(10)), 1 << 20)))
+""",
+        timeout=1,
+    )
+    assert result.status == "time_limit", result
+    assert result.usage.wall < 3
+
+
+def test_small_replies_that_nobody_reads(hostile):
+    result = hostile.run("import raw\nwhile True: raw.send(raw.frame(39))", timeout=1)
+    assert result.status in ("time_limit", "misbehaved"), result
+    assert result.usage.wall < 3
+
+
+def test_a_second_call_before_the_answer(hostile):
+    """While the first waits on an empty pipe."""
+    result = hostile.run("""
+import raw, os
+fd, _ = os.pipe()
+raw.send(raw.frame(0, (fd, raw.code(bytes(10)), 1)))
+raw.send(raw.frame(39))
+raw.receive()
+""")
+    assert result.status == "misbehaved", result
+
+
+def test_half_a_call_before_the_answer(hostile):
+    result = hostile.run("""
+import raw, os
+fd, _ = os.pipe()
+raw.send(raw.frame(0, (fd, raw.code(bytes(10)), 1)))
+raw.send(b"\\x38")
+raw.receive()
+""")
+    assert result.status == "misbehaved", result
+
+
+def test_a_forged_end(hostile):
+    """exit_group in a frame, and then the process goes on: its box has ended all the same, or its answer is the
+    kernel's own status."""
+    result = hostile.run("""
+import raw
+raw.send(raw.frame(231, (0,)))
+while True: pass
+""", timeout=2)
+    assert result.status in ("ok", "time_limit", "crashed"), result
+    assert result.usage.wall < 4
+
+
+def test_the_end_without_a_word(hostile):
+    """exit_group behind the controller's back: the status is the kernel's."""
+    result = hostile.run("import raw; print('x'); raw.syscall(231, 77, raw.ROUTE)")
+    assert (result.status, result.exit_code, result.stdout) == ("error", 77, "x\n")
+
+
+def test_the_end_of_the_main_thread_without_a_word(hostile):
+    result = hostile.run("import raw; raw.syscall(60, 7, raw.ROUTE)")
+    assert (result.status, result.exit_code) == ("error", 7)
+
+
+def test_channels_that_were_never_given(hostile):
+    """Descriptors in the range of the filter that do not exist."""
+    out = hostile.ok("""
+import raw
+page = raw.code(bytes(64))
+print({raw.syscall(number, fd, page, 8, raw.ROUTE) for number in (0, 1) for fd in range(5, 35)})
+""")
+    assert out == "{-9}\n"
+
+
+def test_the_wrong_ends_of_the_channel(hostile):
+    out = hostile.ok("""
+import raw
+page = raw.code(bytes(64))
+print(raw.syscall(0, 4, page, 8, raw.ROUTE), raw.syscall(1, 3, page, 8, raw.ROUTE))
+""")
+    assert out == "-9 -9\n"
+
+
+def test_an_answer_to_an_address_that_is_not_there(hostile):
+    """The stub stores answers; with frames of one's own nobody does, and the controller never writes memory."""
+    out = hostile.ok("""
+import raw
+value, rest = raw.ask(79, (0xdeadbeef000, 100))  # getcwd
+print(value, rest[12:].rstrip(b"\\0"))
+""")
+    assert out == "5 b'/box'\n" or "/box" in out
+
+
+@pytest.mark.parametrize("count", ["1 << 63", "(1 << 64) - 1", "1 << 40", "(1 << 31) - 1"])
+def test_huge_counts(hostile, count):
+    """read, getrandom, getdents64 and readlink with lengths that no memory has."""
+    before = hostile.resident()
+    hostile.ok(f"""
+import raw, os
+zero = os.open("/dev/zero", os.O_RDONLY); folder = os.open("/", os.O_RDONLY)
+page = raw.code(bytes(4096)); path = raw.code(b"/proc/self/exe\\0")
+import ctypes
+for call in ((0, zero, page, {count}), (17, zero, page, {count}, 0), (318, page, {count}, 0), (217, folder, page, {count}),
+             (89, path, page, {count}), (79, page, {count}), (40, 1, zero, 0, {count}), (7, page, {count}, 0),
+             (19, zero, page, {count}), (20, 1, page, {count}), (23, {count}, page, page, page, page)):
+    raw.send(raw.frame(call[0], call[1:])) if False else None
+    buffer = raw.syscall(call[0], *(0 if word == page and call[0] in (0, 17, 318) else word for word in call[1:]))
+print("done")
+""", output={"limit": "4M"})
+    assert hostile.resident() - before < 100 << 20
+
+
+def test_random_frames(hostile):
+    """Hundreds of boxes' worth of noise in one: frames of right shape and random content, until one is a breach."""
+    for seed in range(6):
+        result = hostile.run(f"""
+import raw, random, struct, sys
+draw = random.Random({seed})
+edges = [0, 1, 2, 3, 4, 7, 100, 4096, 1 << 20, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 100]
+skip = {{60, 231, 35, 230, 34, 7, 271, 23, 270, 232, 281, 61, 202, 128, 130, 37, 38}}
+answers = 0
+for _ in range(3000):
+    number = draw.randrange(470)
+    if number in skip:
+        continue
+    registers = [draw.choice(edges) if draw.random() < .7 else draw.getrandbits(64) for _ in range(6)]
+    raw.send(raw.frame(number, registers))
+    raw.receive(1 << 21)
+    answers += 1
+""", timeout=5)
+        assert result.status in ("misbehaved", "ok", "crashed", "error"), result

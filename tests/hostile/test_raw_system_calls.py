@@ -1,0 +1,220 @@
+"""System calls made by machine code: none but those of the seal's table reach the kernel.
+
+The guest overwrites the stub's SIGSYS handler, which is its right, so that whatever the filter stops
+has the result TRAPPED, and whatever it lets through the kernel's own.
+"""
+
+import pytest
+
+TRAPPED = -0x7EAD
+
+PROBE = """
+import sys, raw
+calls = {calls}
+results = raw.trapped_syscalls(calls, {on_sigsys})
+let_through = [(call, result) for call, result in zip(calls, results) if result != raw.TRAPPED]
+print(let_through)
+"""
+
+
+@pytest.fixture
+def let_through(hostile):
+    """The calls, given as source text, that came to the kernel, with what it answered."""
+
+    def probe(calls, **options):
+        text = PROBE.format(calls=calls, on_sigsys=hostile.symbol("on_sigsys"))
+        return eval(hostile.ok(text, **options))
+
+    return probe
+
+
+#: Numbers that the table lets through with some arguments.
+NATIVE = {0, 1, 9, 10, 11, 12, 15, 24, 28, 56, 60, 202, 231}
+#: uretprobe(2) and uprobe(2) pass every seccomp filter since Linux 6.11: they do nothing unless root
+#: has set a probe in the process.
+EXEMPT = {335, 336}
+
+ARGUMENTS = {
+    "zeros": "0, 0, 0, 0, 0, 0",
+    "ones": "-1, -1, -1, -1, -1, -1",
+    "route": "raw.ROUTE, raw.ROUTE, raw.ROUTE, raw.ROUTE, raw.ROUTE, raw.ROUTE",
+    "channel": "3, raw.stub(), 8, raw.ROUTE, raw.ROUTE, raw.ROUTE",
+    "high halves": "3 | 1 << 32, raw.stub(), 8, raw.ROUTE | 1 << 40, 0, raw.ROUTE",
+}
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS.keys())
+@pytest.mark.parametrize("kind", ["x86-64", "x32", "beyond", "garbage above"])
+def test_every_number_traps(let_through, kind, arguments):
+    numbers = {
+        "x86-64": f"number for number in range(1024) if number not in {NATIVE | EXEMPT}",
+        "x32": "0x40000000 | number for number in range(1024)",
+        "beyond": "number for base in (1024, 1 << 16, 1 << 29, 1 << 31, (1 << 32) - 600) "
+        "for number in range(base, base + 500)",
+        "garbage above": f"0xdead << 32 | number for number in range(1024) if number not in {NATIVE | EXEMPT}",
+    }[kind]
+    calls = f"[(number, {arguments}) for number in ({numbers})]"
+    assert let_through(calls) == []
+
+
+def test_the_probe_sees_what_is_let_through(let_through):
+    assert [call[0] for call, _ in let_through("[(24,), (39,), (12, 0)]")] == [24, 12]
+
+
+@pytest.mark.parametrize("number", sorted(EXEMPT))
+def test_the_calls_that_the_kernel_exempts_from_filters(hostile, number):
+    result = hostile.run(f"import raw; print(raw.syscall({number}, *[raw.ROUTE] * 6))")
+    assert result.signal == 4 or int(result.stdout) < 0, result
+
+
+DANGEROUS = """[
+    (59, P, 0, 0), (322, -100, P, 0, 0, 0), (322, 3, E, 0, 0, 0x1000),
+    (2, P, 0, 0), (257, -100, P, 0, 0), (437, -100, P, W, 24), (85, P, 0o777),
+    (41, 2, 1, 0), (41, 1, 1, 0), (41, 16, 3, 0), (53, 1, 1, 0, W), (42, 3, W, 16), (46, 3, W, 0), (47, 3, W, 0),
+    (101, 0, 0, 0, 0), (101, 16, 1, 0, 0), (310, 1, W, 1, W, 1, 0), (311, 1, W, 1, W, 1, 0),
+    (317, 0, 0, 0), (317, 1, 0, W), (157, 22, 2, W), (157, 38, 1), (157, 4, 1), (157, 26, 1, 0),
+    (157, 0x59616d61, -1), (157, 15, P), (158, 0x1002, W), (158, 0x1003, W),
+    (425, 8, W), (426, 3, 1, 1, 1, 0, 0), (427, 3, 0, W, 1),
+    (57,), (58,), (435, W, 88), (272, 0x10000000), (272, 0x20000), (308, 3, 0),
+    (62, 1, 9), (62, -1, 9), (62, 0, 0), (200, 1, 9), (234, 1, 1, 9), (129, 1, 9, W), (297, 1, 1, 9, W),
+    (424, 3, 9, 0, 0), (434, 1, 0), (438, 3, 0, 0),
+    (25, W, 4096, 8192, 1, 0), (216, W, 4096, 0, 0, 0), (30, 0, 0, 0), (29, 0, 4096, 0o1777),
+    (319, P, 0), (447, 0), (323, 1), (321, 5, W, 120), (298, W, 0, -1, -1, 0),
+    (165, P, P, P, 0, 0), (166, P, 0), (161, P), (155, P, P), (428, -100, P, 1), (430, P, 0), (442, 3, P, 0, W, 32),
+    (105, 0), (106, 0), (113, 0, 0), (117, 0, 0, 0), (126, W, W), (160, 4, W), (302, 0, 4, W, W),
+    (13, 31, W, 0, 8), (14, 0, W, 0, 8), (131, W, 0), (128, W, 0, 0, 8), (282, -1, W, 8, 0),
+    (16, 3, 0x5401, W), (16, 4, 0x541B, W), (72, 3, 0, 10), (72, 4, 4, 0o4000), (72, 4, 1031, 1 << 20), (32, 3), (33, 3, 4), (292, 3, 9, 0), (3, 3), (436, 0, -1, 0),
+    (22, W), (293, W, 0), (17, 3, W, 8, 0), (19, 3, W, 1), (20, 4, W, 1), (40, 4, 3, 0, 8), (275, 3, 0, 4, 0, 8, 0),
+    (276, 3, 4, 8, 0), (278, 4, W, 1, 0), (326, 3, 0, 4, 0, 8, 0),
+    (246, 0, 0, 0, 0), (320, 3, 3, 1, P, 0), (175, W, 1, P), (169, 0xfee1dead, 672274793, 0x4321fedc, 0),
+    (203, 0, 8, W), (144, 0, 0, W), (314, 0, W, 0), (141, 0, 0, -20), (251, 1, 0, 0),
+    (228, 0, W), (96, W, 0), (201, 0), (35, W, 0), (230, 1, 0, W, 0), (222, 0, 0, W), (283, 1, 0), (37, 1),
+    (218, W), (273, W, 24), (334, W, 32, 0, 0), (449, W, 1, 0, W, 0), (454, W, 1, 0), (455, W, 0, 2, W, 1), (456, W, W, 0, 1, 1),
+    (444, W, 24, 0), (445, 3, 1, W, 0), (446, 3, 0), (248, P, P, 0, 0, -1), (250, 0, -1, 1), (303, -100, P, W, W, 0), (304, 3, W, 0),
+    (462, W, 4096, 0), (453, 4096, 0, 1), (329, W, 4096, 1, 0), (330, 0, 0), (325, W, 4096, 1), (149, W, 4096), (151, 1), (237, W, 4096, 1, 0, 0, 0), (256, 0, 0, 0, 0), (279, 0, 1, W, 0, W, 0),
+]"""
+
+
+@pytest.mark.parametrize("time", [None, "2030-01-01"], ids=["real time", "frozen time"])
+def test_dangerous_calls_with_plausible_arguments(let_through, time):
+    import proxybox
+
+    fields = {} if time is None else {"time": proxybox.Time.frozen(time)}
+    calls = (
+        "(lambda W, P, E: " + DANGEROUS + ")(raw.code(bytes(8192)), raw.code(b'/etc/passwd\\0'), raw.code(b'\\0'))"
+    )
+    assert let_through(calls, **fields) == []
+
+
+def test_clone_with_any_flags_but_those_of_a_thread(let_through):
+    calls = """(lambda flags: [(56, word, 0, 0, 0, 0, route) for word in flags for route in (0, raw.ROUTE)])(
+        [0x3d0f00 ^ 1 << bit for bit in range(64)]
+        + [1 << bit for bit in range(64)] + [0x11 | 1 << bit for bit in range(8, 64)]
+        + [0, 17, 0x1200011, 0x4111, 0x10000000, 0x7e020000, 0x3d0f00 | 0x800000, 0x3d0f00 | 0x7e020000]
+    )"""
+    assert let_through(calls) == []
+
+
+def test_a_thread_without_leave(let_through):
+    """The flags of a thread, without ROUTE: told from a call that the stub has announced."""
+    assert let_through("[(56, 0x3d0f00, raw.code(bytes(4096)) + 4000, 0, 0, 0, 0)]") == []
+
+
+def test_mmap_of_anything_but_private_memory(let_through):
+    calls = """[(9, 0, 4096, 7, flags, fd, 0)
+        for fd in (-1, 3, 4)
+        for flags in (0, 1, 2, 3, 0x20, 0x21, 0x23, 0x2022, 0x8022, 0x122, 0x40022, 0x40021, 0x80022, 0x4022 | 1,
+                      0x22 | 1 << 26, 0x22 | 30 << 26, 0x62, 0x8000022, 0x22 | 1 << 32, 0x22 | 1 << 63)
+        if (flags, fd) not in ((0x62, -1), (0x62, 3), (0x62, 4))]"""
+    assert let_through(calls) == []
+
+
+def test_madvise_of_anything_but_giving_back(let_through):
+    calls = """(lambda page: [(28, page, 4096, advice) for advice in [*range(-2, 130)] if advice not in (4, 8)])(
+        raw.code(bytes(4096)))"""
+    assert let_through(calls) == []
+
+
+def test_futex_of_anything_but_private_waits(let_through):
+    calls = """(lambda word: [(202, word, operation, 1, 0, word, 0) for operation in [*range(0, 1024), 1 << 31]
+        if operation not in (0x80, 0x81, 0x89, 0x189)])(raw.code(bytes(4096)))"""
+    assert let_through(calls) == []
+
+
+def test_a_timed_wait_is_no_clock_where_time_is_frozen(let_through):
+    import proxybox
+
+    calls = """(lambda word: [(202, word, operation, 0, word, 0, -1) for operation in (0x80, 0x180, 0x89, 0x189)])(
+        raw.code(bytes(4096)))"""
+    assert let_through(calls, time=proxybox.Time.frozen("2030-01-01")) == []
+
+
+def test_other_descriptors_than_the_channel(let_through):
+    """read and write are native on the box's own pipe ends only, garbage above included."""
+    calls = """(lambda page: [(number, fd, page, 1, raw.ROUTE)
+        for number in (0, 1) for fd in (0, 1, 2, 35, 36, 255, 1 << 20, -1, -100, 1 << 31, (1 << 32) - 1)])(
+        raw.code(bytes(4096)))"""
+    assert let_through(calls) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("int 0x80: write", "b804000000bb01000000cd80c3"),
+        ("int 0x80: exit", "b801000000bb2a000000cd80c3"),
+        ("int 0x80: getpid", "b814000000cd80c3"),
+        ("sysenter", "b8140000000f34c3"),
+        ("far return to a 32-bit code segment", "6a23" "6800001000" "48cb"),
+    ],
+)
+def test_other_doors_into_the_kernel(hostile, name, text):
+    """The 32-bit ABI ends the process at once; what the processor lacks ends it, too."""
+    result = hostile.run(f"""
+import raw, ctypes
+low = raw.check(raw.syscall(9, 0x100000, 4096, 7, 0x32, -1, 0))
+ctypes.memmove(low, bytes.fromhex("b814000000cd80f4"), 8)
+print("before", flush=True)
+raw.function(bytes.fromhex("{text}"))()
+print("after", flush=True)
+""")
+    assert result.status == "crashed", result
+    assert result.signal in (31, 11, 4, 5), result
+    assert result.stdout == "before\n"
+
+
+def test_the_vsyscall_page(hostile):
+    """Its entries at fixed addresses are the oldest clock of all."""
+    import proxybox
+
+    result = hostile.run(
+        """
+import raw
+at = raw.code(bytes(16))
+moment = raw.function(bytes.fromhex("48c7c0000460ff" "31ff" "ffd0" "c3"))()  # time(NULL) at 0xffffffffff600400
+print(moment)
+""",
+        time=proxybox.Time.frozen("2030-01-01"),
+    )
+    assert result.status == "crashed" or int(result.stdout) == 1893456000, result
+
+
+def test_the_answers_of_the_controller_to_raw_calls(hostile):
+    """Past libc, through the stub: refused by policy, each one."""
+    out = hostile.ok("""
+import raw
+page = raw.code(bytes(8192)); path = raw.code(b"/etc/shadow\\0")
+calls = {
+    "execve": (59, path, 0, 0), "execveat": (322, -100, path, 0, 0, 0), "fork": (57,), "vfork": (58,),
+    "clone fork": (56, 17, 0, 0, 0, 0), "clone3": (435, page, 88), "unshare": (272, 0x10000000),
+    "socket": (41, 2, 1, 0), "unix socket": (41, 1, 1, 0), "ptrace": (101, 16, 1, 0, 0),
+    "process_vm_readv": (310, 1, page, 1, page, 1, 0), "seccomp": (317, 1, 0, page), "kill init": (62, 1, 9),
+    "tgkill": (234, 1, 1, 9), "pidfd_open": (434, 1, 0), "io_uring": (425, 8, page), "bpf": (321, 5, page, 120),
+    "mount": (165, path, path, path, 0, 0), "setuid": (105, 0), "shadow": (2, path, 0), "userfaultfd": (323, 1),
+    "perf": (298, page, 0, -1, -1, 0), "keyctl": (250, 0, -1, 1), "chroot": (161, path), "reboot": (169, 1, 2, 3),
+    "name_to_handle_at": (303, -100, path, page, page, 0), "setns": (308, 3, 0), "shmat": (30, 0, 0, 0),
+}
+for name, call in calls.items():
+    print(name, raw.syscall(*call))
+""")
+    results = dict(line.rsplit(" ", 1) for line in out.splitlines())
+    assert all(int(value) < 0 for value in results.values()), results
