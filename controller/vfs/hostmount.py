@@ -20,7 +20,7 @@ from proxybox.controller.vfs.nodes import Node, Stat, Superblock
 from proxybox.controller.vfs.quota import PAGE
 
 MAX_INODES = 1_000_000
-_SYSTEM = (b"usr", b"lib", b"lib32", b"lib64", b"bin", b"sbin", b"etc", b"dev", b"proc", b"tmp")
+_SYSTEM = (b"usr", b"lib", b"lib32", b"lib64", b"bin", b"sbin", b"etc")
 _HIDDEN_TARGET = b"/(outside)"
 
 
