@@ -90,14 +90,12 @@ def _pypy_version(found: str, executable: str) -> tuple[int, int]:
         raise SandboxStartError(
             f"{found}: not a PyPy (it does not need libpypy3.*-c.so); a box needs PyPy 3.9 to 3.11: {_INSTALL}"
         )
-    spoken = (
-        match[1]
-        or re.search(rb"pypy(3\.\d+)", os.fsencode(executable))
-        and re.search(rb"pypy(3\.\d+)", os.fsencode(executable))[1]
-    )  # type: ignore[index]
+    # A distribution's library may carry no version in its name; the program's name does then.
+    named = re.search(r"pypy(3\.\d+)", executable)
+    spoken = match[1].decode() if match[1] else named[1] if named else ""
     if not spoken:
         raise SandboxStartError(f"{found}: a PyPy of Python 2; a box needs PyPy 3.9 to 3.11: {_INSTALL}")
-    major, minor = spoken.split(b".")
+    major, minor = spoken.split(".")
     version = (int(major), int(minor))
     if version not in VERSIONS:
         raise SandboxStartError(
