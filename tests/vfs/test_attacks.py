@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -223,37 +224,70 @@ def test_names_with_nul_are_refused(host_folder, fails):
     mount.close()
 
 
-def test_a_folder_swapped_for_a_link_again_and_again_never_leads_out(host_folder, new_box, tmp_path):
-    """The race that openat2 is there for: a thread swaps `sub` and a link to a folder outside."""
-    secret = tmp_path / "secrets"
-    secret.mkdir()
-    (secret / "inner").write_bytes(b"secret\n")
-    (host_folder / "link").symlink_to(secret)
-    stop = threading.Event()
+SWAPPER = """
+import ctypes, os, sys
+rename, fd = ctypes.CDLL(None).renameat2, os.open(sys.argv[1], os.O_PATH)
+print("swapping", flush=True)
+while os.getppid() == int(sys.argv[2]):
+    rename(fd, b"sub", fd, b"link", 2)
+"""
 
-    def swap() -> None:
-        fd = os.open(host_folder, os.O_PATH)
-        while not stop.is_set():
-            host.rename(fd, b"sub", fd, b"link", 2)
-        os.close(fd)
 
-    thread = threading.Thread(target=swap)
-    thread.start()
+@pytest.fixture
+def secrets(host_folder, tmp_path):
+    """A folder outside, and a link to it beside `sub`."""
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "inner").write_bytes(b"secret\n")
+    (host_folder / "link").symlink_to(folder)
+    return folder
+
+
+def test_a_folder_swapped_for_a_link_again_and_again_never_leads_out(host_folder, new_box, secrets):
+    """The race that openat2 is there for: another process swaps `sub` and a link to outside."""
+    command = [sys.executable, "-c", SWAPPER, str(host_folder), str(os.getpid())]
     seen: set[bytes] = set()
-    try:
-        with new_box("rw", host_folder) as box:
-            for number in range(1500):
-                try:
-                    seen.add(box.read(b"sub/inner"))
-                    box.write(b"sub/made%d" % number, b"x")
-                    box.unlink(b"sub/made%d" % number)
-                except OSError as error:
-                    seen.add(errno.errorcode[error.errno or 0].encode())
-    finally:
-        stop.set()
-        thread.join()
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapper:
+        try:
+            assert swapper.stdout is not None
+            swapper.stdout.readline()
+            with new_box("rw", host_folder) as box:
+                for number in range(1000):
+                    try:
+                        seen.add(box.read(b"sub/inner"))
+                        box.write(b"sub/made%d" % number, b"x")
+                        box.unlink(b"sub/made%d" % number)
+                    except OSError as error:
+                        seen.add(errno.errorcode[error.errno or 0].encode())
+        finally:
+            swapper.kill()
     assert b"secret\n" not in seen
-    assert {path.name for path in secret.iterdir()} == {"inner"}
+    assert {path.name for path in secrets.iterdir()} == {"inner"}
+
+
+@pytest.mark.parametrize("kind", HOST_KINDS)
+def test_a_folder_swapped_for_a_link_at_the_worst_moment(
+    host_folder, new_box, secrets, monkeypatch, fails, kind
+):
+    """The swap happens after `sub` was seen to be a folder, before anything in it is opened."""
+    opens = host.HostRoot.open_path
+    swapped = []
+
+    def swap_first(root: host.HostRoot, relative: bytes) -> int:
+        if relative.startswith(b"sub/") and not swapped:
+            host.rename(root.fd, b"sub", root.fd, b"link", 2)
+            swapped.append(relative)
+        return opens(root, relative)
+
+    monkeypatch.setattr(host.HostRoot, "open_path", swap_first)
+    with new_box(kind, host_folder) as box:
+        with pytest.raises(OSError, match=r"out|folder|entry|directory"):
+            box.read(b"sub/inner")
+        assert swapped
+        if kind == "rw":
+            with pytest.raises(OSError, match=r"entry|out"):
+                box.write(b"sub/new", b"x")
+    assert {path.name for path in secrets.iterdir()} == {"inner"}
 
 
 def test_large_directories_are_capped(tmp_path, monkeypatch, new_box, fails):
