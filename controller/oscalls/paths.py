@@ -133,10 +133,14 @@ def statx(world: World, dirfd: Fd, path: Path, flags: Int, mask: UInt, statxbuf:
     return 0, (statxbuf, abi.stat_to_statx(status))
 
 
+#: Blocks of a read-only mount, all of them used: what the host's filesystem holds is not for a guest.
+_FULL = 1 << 20
+
+
 def _statfs(node: Node) -> bytes:
     quota = node.superblock.quota
     if node.superblock.read_only:
-        return abi.pack_statfs(read_only=True)
+        return abi.pack_statfs(blocks=_FULL, files=_FULL, read_only=True)
     inodes = quota.inodes or 0
     return abi.pack_statfs(
         blocks=quota.limit // abi.PAGE_SIZE,

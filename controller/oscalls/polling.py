@@ -208,6 +208,7 @@ class _Watch:
     events: int
     data: int
     reported: int = 0
+    edge: int | None = None
     disabled: bool = False
 
 
@@ -250,10 +251,12 @@ def _fresh(watch: _Watch, *, peek: bool = False) -> int:
         return 0
     events = ready(watch.file, watch.events & 0xFFFF)
     new = events
-    if watch.events & abi.EPOLLET:
-        new = events & ~(watch.reported & ~_IN)
+    edge = watch.file.edge()
+    if watch.events & abi.EPOLLET and edge == watch.edge:
+        # Where edges are not known, what can be read is told again rather than never.
+        new = events & ~(watch.reported if edge is not None else watch.reported & ~_IN)
     if not peek:
-        watch.reported = events
+        watch.reported, watch.edge = events, edge
         if new and watch.events & abi.EPOLLONESHOT:
             watch.disabled = True
     return new

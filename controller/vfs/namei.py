@@ -251,8 +251,8 @@ def unlink(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> Non
     directory, name, trailing = tree.resolve_parent(path, start, creds)
     if not name or name in _DOTS:
         raise OSError(errno.EISDIR, "a directory")
+    node = tree.lookup(directory, name)  # what is not there is ENOENT on a read-only mount too: as for a user of root's
     _need_writable(directory)
-    node = tree.lookup(directory, name)
     if trailing:
         code = errno.EISDIR if isinstance(node, Directory) else errno.ENOTDIR
         raise OSError(code, "a slash after the name")
@@ -271,8 +271,8 @@ def rmdir(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> None
         raise OSError(errno.EINVAL, "the last name is .")
     if name == b"..":
         raise OSError(errno.ENOTEMPTY, "the last name is ..")
-    _need_writable(directory)
     node = tree.lookup(directory, name)
+    _need_writable(directory)
     _may_delete(tree, directory, name, node, creds)
     if not isinstance(node, Directory):
         raise OSError(errno.ENOTDIR, "not a directory")

@@ -195,6 +195,10 @@ class OpenFile:
         """Whether the other end is gone (POLLHUP)."""
         return False
 
+    def edge(self) -> int | None:
+        """Grows whenever the other end does something that may make this one ready; None where that is not known."""
+        return None
+
     def failed(self) -> bool:
         """Whether a write would fail (POLLERR): the reader of a pipe is gone."""
         return False

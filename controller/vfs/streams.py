@@ -31,7 +31,7 @@ _U64 = struct.Struct("<Q")
 class Buffer:
     """Bytes on their way from one end to the other, and how many ends there are."""
 
-    __slots__ = ("capacity", "data", "readers", "start", "writers")
+    __slots__ = ("arrived", "capacity", "data", "readers", "start", "taken", "writers")
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.data = bytearray()
@@ -39,6 +39,8 @@ class Buffer:
         self.capacity = capacity
         self.readers = 0
         self.writers = 0
+        self.arrived = 0  # how often something was put in, and taken out: edges of epoll(7)
+        self.taken = 0
 
     def __len__(self) -> int:
         return len(self.data) - self.start
@@ -56,6 +58,7 @@ class Buffer:
             return None if self.writers else b""
         piece = bytes(self.data[self.start : self.start + size])
         if not peek:
+            self.taken += 1
             self.start += len(piece)
             if self.start == len(self.data) or self.start > CAPACITY:
                 del self.data[: self.start]
@@ -72,6 +75,7 @@ class Buffer:
         if room < (len(data) if len(data) <= atomic else 1):
             return None
         self.data += data[:room]
+        self.arrived += 1
         return min(room, len(data))
 
 
@@ -122,6 +126,9 @@ class PipeEnd(StreamOpenFile):
 
     def writable(self) -> bool:
         return self.may_write and self._buffer.room >= PIPE_BUF
+
+    def edge(self) -> int:
+        return self._buffer.arrived * self.may_read + self._buffer.taken * self.may_write
 
     def hangup(self) -> bool:
         return self.may_read and not self._buffer.writers
@@ -212,6 +219,9 @@ class PairEnd(StreamOpenFile):
     def writable(self) -> bool:
         return self._outgoing.room > 0 or not self._outgoing.readers
 
+    def edge(self) -> int:
+        return self._incoming.arrived + self._outgoing.taken
+
     def hangup(self) -> bool:
         return not self._incoming.writers and not self._outgoing.readers
 
@@ -238,12 +248,13 @@ class AnonymousNode(Inode):
 class EventFile(StreamOpenFile):
     """eventfd(2): a counter. semaphore: EFD_SEMAPHORE."""
 
-    __slots__ = ("_semaphore", "count")
+    __slots__ = ("_posted", "_semaphore", "count")
 
     def __init__(self, superblock: Superblock, count: int, flags: int, *, semaphore: bool = False) -> None:
         super().__init__(AnonymousNode(superblock), O_RDWR | flags & O_NONBLOCK)
         self.count = count
         self._semaphore = semaphore
+        self._posted = 0
 
     def take(self, size: int) -> bytes | None:
         if size < 8:
@@ -263,10 +274,14 @@ class EventFile(StreamOpenFile):
         if self.count + more > MAX_COUNT:
             return None
         self.count += more
+        self._posted += 1
         return 8
 
     def write(self, data: bytes) -> int | Blocked:
         return super().write(data[:8])  # a count is taken whole, and the rest ignored
+
+    def edge(self) -> int:
+        return self._posted
 
     def readable(self) -> bool:
         return self.count > 0
