@@ -26,6 +26,7 @@ from proxybox.controller.channel import Channel
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests import Guest
+from proxybox.controller.inspection import inspect_descriptors, inspect_seal
 from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.listener import ThreadListener
 from proxybox.controller.protocol import FAILED, HELLO, frame_size
@@ -253,11 +254,11 @@ def _greet(process: GuestProcess, control: socket.socket) -> None:
     if _frame(process, control) != HELLO:
         raise _start_error(process, control)
     process.space_limit = int.from_bytes(process.first[16:24], "little") or None
-    _inspect_descriptors(process)
+    process.layers["descriptors"] = inspect_descriptors(process.pid, [FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1])
     process.channel.send(0)
-    if _frame(process, control) in (HELLO, FAILED):
-        raise _start_error(process, control)
-    _inspect_seal(process)
+    if _frame(process, control) in (HELLO, FAILED):  # the last step is all that can have failed
+        raise _start_error(process, control, b"seccomp")
+    process.layers |= inspect_seal(process.pid, NOBODY if os.geteuid() == 0 else os.geteuid(), NICE)
 
 
 def _frame(process: GuestProcess, control: socket.socket) -> int:
@@ -289,38 +290,3 @@ def _start_error(process: GuestProcess, control: socket.socket, text: bytes = b"
     if said.startswith(("GLIBC", "symbol lookup")) or "error while loading" in said:
         reason = f"the interpreter cannot be loaded: {said}"
     return SandboxStartError(f"the box could not be started: {reason}")
-
-
-# --- the look from outside --------------------------------------------------------------------------------------------
-
-
-def _inspect_descriptors(process: GuestProcess) -> None:
-    """Before the seal: the guest holds the two ends of its channel, the control socket is closed, and nothing else."""
-    try:
-        held = sorted(map(int, os.listdir(f"/proc/{process.pid}/fd")))
-    except OSError as error:
-        raise SandboxStartError(f"the guest cannot be inspected: /proc/{process.pid}/fd: {error.strerror}") from error
-    if held != [FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1]:
-        raise SandboxStartError(f"the guest holds descriptors that are not its own: {held}")
-
-
-_SEALED = {"Seccomp": "2", "NoNewPrivs": "1", "CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapAmb": "0"}
-
-
-def _inspect_seal(process: GuestProcess) -> None:
-    """After the seal, before the first OS call is answered: what the kernel says of the process."""
-    try:
-        with open(f"/proc/{process.pid}/status", encoding="ascii", errors="replace") as file:
-            status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
-    except OSError as error:
-        raise SandboxStartError(f"the guest cannot be inspected: {error.strerror}") from error
-    for key, wanted in _SEALED.items():
-        if key in status and (status[key].strip().lstrip("0") or "0") != wanted:
-            raise SandboxStartError(f"the guest is not sealed: {key} is {status[key].strip()}, not {wanted}")
-    if "Seccomp" not in status:
-        raise SandboxStartError(
-            "this kernel does not tell whether a process is sealed (no Seccomp in /proc/PID/status)"
-        )
-    if os.geteuid() == 0 and set(status["Uid"].split()) != {str(NOBODY)}:
-        raise SandboxStartError(f"the guest kept a user id of the controller's: {status['Uid']}")
-    process.layers["seal"] = "seccomp filter, no new privileges, no capabilities"

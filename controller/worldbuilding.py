@@ -240,6 +240,7 @@ class WorldBuilder:
         world, who = self.world, self._policy.environment
         dev = dev_directory(self._superblock(), world.randomness.bytes, world.stdin, world.stdout, world.stderr)
         tree.mount(b"/dev", dev)
+        tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         for file in open_standard(dev):
             world.descriptors.install(file)
         facts = ProcFacts(

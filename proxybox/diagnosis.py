@@ -10,14 +10,13 @@ from proxybox.api import Diagnosis, Layer, Sandbox
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import find_guest
 
-_MANDATORY = (
-    ("seal", "a seccomp filter that leaves the guest its own memory and pipe ends", ""),
-    (
-        "thread count",
-        "threads are counted by the kernel, not by what the guest says",
-        "needs Linux 5.9 with seccomp user notifications; without, boxes have one thread",
-    ),
-)
+_MANDATORY = {
+    "seal": "a seccomp filter that leaves the guest its own memory and pipe ends",
+    "privileges": "no capabilities, no new privileges, a user id that is not root's, not dumpable",
+    "descriptors": "nothing open but the ends of its channel",
+    "priority": "lower than the controller's",
+}
+_THREADS = "needs Linux 5.9 with seccomp user notifications; without, boxes have one thread"
 _NOT_YET = {
     "namespaces": "an empty root and namespaces of the guest's own",
     "landlock": "a Landlock domain without any right",
@@ -49,11 +48,11 @@ def examine(guest: str | os.PathLike[str] | None) -> Diagnosis:
 
 
 def _layers(told: dict[str, str]) -> Iterator[Layer]:
-    for name, detail, advice in _MANDATORY:
-        available = name in told and not told[name].startswith("no ")
-        yield Layer(
-            name=name, available=available, mandatory=name == "seal", detail=told.get(name, detail), advice=advice
-        )
+    for name, detail in _MANDATORY.items():
+        yield Layer(name=name, available=name in told, mandatory=True, detail=told.get(name, detail))
+    threads = told.get("thread count", "")
+    counted = bool(threads) and not threads.startswith("no ")
+    yield Layer(name="thread count", available=counted, mandatory=False, detail=threads, advice=_THREADS)
     for name, detail in _NOT_YET.items():
         yield Layer(
             name=name, available=False, mandatory=False, detail=detail, advice="not in this version of proxybox"

@@ -24,7 +24,7 @@ from proxybox.policies.errors import ProxyboxError
 MAX_LINKS = 40
 
 
-class CommitRefused(ProxyboxError):  # noqa: N818 - a refusal, not a fault
+class CommitRefused(ProxyboxError):
     """Nothing was written. `reasons` says why, one line for each change that could not be made."""
 
     def __init__(self, reasons: list[str]) -> None:

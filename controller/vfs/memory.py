@@ -442,8 +442,8 @@ def _fill(directory: MemoryDirectory, source: TreeSource, file_mode: int, depth:
             raise ValueError(f"not a file name: {text!r}")
         owner = Credentials(directory.uid, directory.gid)
         if isinstance(content, Mapping):
-            child = directory.mkdir(name, directory.mode & 0o777, owner)
-            assert isinstance(child, MemoryDirectory)
+            child = MemoryDirectory(directory.superblock, directory.mode & 0o777, owner.uid, owner.gid)
+            directory.attach(name, child)
             _fill(child, content, file_mode, depth + 1)
         else:
             data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
@@ -452,8 +452,8 @@ def _fill(directory: MemoryDirectory, source: TreeSource, file_mode: int, depth:
 
 def write_file(directory: MemoryDirectory, name: bytes, data: bytes, mode: int = 0o644) -> MemoryFile:
     """A new file with contents; OSError(ENOSPC) when they do not fit."""
-    node = directory.create(name, mode, Credentials(directory.uid, directory.gid))
-    assert isinstance(node, MemoryFile)
+    node = MemoryFile(directory.superblock, mode, directory.uid, directory.gid)
+    directory.attach(name, node)
     if node.pwrite(data, 0) < len(data):
         directory.superblock.quota.refuse("no space left in the box's memory filesystems")
     return node

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from proxybox.controller.abi import NAME_MAX, PATH_MAX, S_IFLNK, X_OK
+from proxybox.controller.abi import NAME_MAX, PATH_MAX, X_OK
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock, Symlink
 
@@ -230,11 +230,10 @@ class Tree:
                     if error.errno == errno.ENOENT:
                         raise _Unfound(errno.ENOENT, "no such entry", stable) from None
                     raise
-            if node.kind == S_IFLNK and (follow or must_be_directory or any(names)):
+            if isinstance(node, Symlink) and (follow or must_be_directory or any(names)):
                 links += 1
                 if links > MAX_SYMLINKS:
                     raise OSError(errno.ELOOP, "too many symbolic links")
-                assert isinstance(node, Symlink)
                 jump = node.jump()
                 if jump is not None:
                     current, stable = jump, False

@@ -1,0 +1,66 @@
+"""The look from outside: what the kernel says of a guest, before and after its seal.
+
+Promise: a box whose guest is not as DESIGN calls mandatory does not start. Nothing here believes the guest or its
+stub; every fact is read from /proc/PID, and a fact that is missing is a failure.
+"""
+
+import os
+
+from proxybox.controller.errors import SandboxStartError
+
+#: /proc/PID/status (proc_pid_status(5)) of a sealed guest.
+_SEALED = {"Seccomp": "2", "NoNewPrivs": "1", "CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapAmb": "0"}
+
+
+def inspect_descriptors(pid: int, allowed: list[int]) -> str:
+    """Before the seal: the guest holds exactly the descriptors `allowed`. Raises SandboxStartError."""
+    try:
+        held = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
+    except OSError as error:
+        raise _unseen(f"/proc/{pid}/fd", error) from error
+    if held != allowed:
+        raise SandboxStartError(f"the guest holds descriptors that are not its own: {held}, not {allowed}")
+    return f"{len(held)}, the ends of its channel"
+
+
+def inspect_seal(pid: int, uid: int, niceness: int) -> dict[str, str]:
+    """After the seal, before the first OS call is answered. uid: what the guest shall run as on the host.
+
+    The layers by name, each with what was seen. Raises SandboxStartError.
+    """
+    status = _status(pid)
+    for key, wanted in _SEALED.items():
+        if key not in status:
+            raise SandboxStartError(
+                f"this kernel does not tell whether a process is sealed: no {key} in /proc/PID/status"
+            )
+        if (status[key].lstrip("0") or "0") != wanted:
+            raise SandboxStartError(f"the guest is not sealed: {key} is {status[key]}, not {wanted}")
+    if set(status.get("Uid", "").split()) != {str(uid)}:
+        raise SandboxStartError(f"the guest runs under the user ids {status.get('Uid')}, not {uid}")
+    try:
+        owner, seen = os.stat(f"/proc/{pid}/fd").st_uid, os.getpriority(os.PRIO_PROCESS, pid)
+    except OSError as error:
+        raise _unseen(f"/proc/{pid}", error) from error
+    if owner == uid:  # the files of a process that is not dumpable are root's
+        raise SandboxStartError("the guest is dumpable: others could trace it")
+    if seen < niceness:
+        raise SandboxStartError(f"the guest runs at niceness {seen}, not {niceness}")
+    return {
+        "seal": "a seccomp filter that leaves the guest its own memory and pipe ends",
+        "privileges": f"no capabilities and no new privileges, user id {uid}, not dumpable",
+        "priority": f"niceness {seen}",
+    }
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise _unseen(f"/proc/{pid}/status", error) from error
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _unseen(path: str, error: OSError) -> SandboxStartError:
+    return SandboxStartError(f"the guest cannot be inspected: {path}: {error.strerror}")
