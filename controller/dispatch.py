@@ -16,7 +16,7 @@ import attrs
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.protocol import ABSENT, FAULT, MEMORY, REGISTERS, TOO_LONG
+from proxybox.controller.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
 from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ class Keeper:
         def job() -> None:
             try:
                 outcome.append(os.posix_spawn(path, argv, env, **options))
-            except BaseException as error:  # noqa: BLE001 - handed to the caller
+            except BaseException as error:
                 outcome.append(error)
             done.release()
 
@@ -106,7 +106,7 @@ class Keeper:
                 job()
             for watch in tuple(self._watched):
                 if not watch.expired:
-                    watch._check()  # noqa: SLF001
+                    watch._check()
 
 
 _keeper: Keeper | None = None

@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import struct
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

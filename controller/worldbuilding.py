@@ -19,8 +19,8 @@ from proxybox.controller.guests import Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
-from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import dev_directory, open_standard
 from proxybox.controller.vfs.etc import Identity, etc_directory
 from proxybox.controller.vfs.generated import GeneratedFile
@@ -250,9 +250,13 @@ class WorldBuilder:
             memory=self._policy.limits.memory or 4 << 30, tids=lambda: [thread.tid for thread in world.threads],
             umask=lambda: world.umask, uptime_ns=lambda: self.clock.peek_ns(abi.CLOCK_BOOTTIME),
             cpu_ns=self.clock.cpu_ns,
-            boot_time=lambda: (self.clock.peek_ns(abi.CLOCK_REALTIME) - self.clock.peek_ns(abi.CLOCK_BOOTTIME)) // abi.NS,
+            boot_time=self._boot_time,
         )  # fmt: skip
         tree.mount(b"/proc", proc_directory(self._superblock(uid=0, gid=0), facts))
+
+    def _boot_time(self) -> int:
+        """When the box's machine was started, in seconds since the epoch."""
+        return (self.clock.peek_ns(abi.CLOCK_REALTIME) - self.clock.peek_ns(abi.CLOCK_BOOTTIME)) // abi.NS
 
     def _mount_box(self, tree: Tree) -> None:
         """The program's folder at /box, in the mode of the policy; files that come with it are laid over it."""

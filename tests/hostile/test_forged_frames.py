@@ -20,7 +20,6 @@ LIES = {
     "a buffer shorter than its count": "raw.frame(1, (1, 0, 100), [b'short'])",
     "a buffer longer than its count": "raw.frame(1, (1, 0, 1), [b'longer'])",
     "a structure of another size": "raw.frame(35, (1, 0), [b'abc'])",
-    "registers with a tail": "raw.frame(39, (), [b'tail'])",
     "gathered bytes above the bound": "raw.frame(20, (1, 1, 1), [bytes((1 << 20) + 1)])",
     "two frames in one piece": "raw.frame(39) * 2",
     "a frame and a half": "raw.frame(39) + raw.frame(39)[:20]",
@@ -31,9 +30,7 @@ LIES = {
 def test_a_lying_frame_ends_its_box(hostile, lie):
     result = hostile.run(f"""
 import raw, struct
-raw.send({lie})
-while True:
-    raw.receive()
+raw.exchange(raw.put({lie}), raw.SLEEP)
 """)
     assert result.status == "misbehaved", result
     assert result.why
@@ -65,88 +62,60 @@ print({raw.ask(number)[0] for number in numbers})
 def test_a_frame_in_single_bytes(hostile):
     out = hostile.ok("""
 import raw, os
-for byte in raw.frame(39):
-    raw.send(bytes([byte]))
-print(raw.receive()[8:] == os.getpid().to_bytes(8, "little"))
+*_, size = raw.syscalls([*(raw.put(bytes([byte])) for byte in raw.frame(39)), raw.TAKE])
+print(raw._inbox.raw[8:size] == os.getpid().to_bytes(8, "little"))
 """)
     assert out == "True\n"
 
 
 def test_half_a_frame_and_silence(hostile):
-    result = hostile.run("import raw; raw.send(raw.frame(39)[:30])\nwhile True: pass", timeout=0.5)
+    result = hostile.run("import raw; raw.exchange(raw.put(raw.frame(39)[:30]), raw.SLEEP)", timeout=0.5)
     assert result.status == "time_limit", result
 
 
-def test_half_a_frame_and_the_end(hostile):
-    result = hostile.run("import raw; raw.send(raw.frame(39)[:30]); raw.syscall(231, 0, raw.ROUTE)")
-    assert result.status == "misbehaved", result
-    assert "26 bytes short" in result.why
-
-
-def test_the_length_alone_and_the_end(hostile):
-    result = hostile.run("import raw; raw.send(raw.frame(39)[:3]); raw.syscall(231, 0, raw.ROUTE)")
+@pytest.mark.parametrize("size", [1, 3, 4, 30, 55])
+def test_a_part_of_a_frame_and_the_end(hostile, size):
+    result = hostile.run(f"import raw; raw.exchange(raw.put(raw.frame(39)[:{size}]), raw.LEAVE)")
     assert result.status == "misbehaved", result
 
 
-def test_replies_that_nobody_reads(hostile):
+@pytest.mark.parametrize("registers", ["(0, (fd, raw.SLEEP[1], 1 << 20))", "(39, ())"], ids=["large", "small"])
+def test_replies_that_nobody_reads(hostile, registers):
     """The pipe of replies fills up; the caller waits no longer than the policy says."""
     result = hostile.run(
-        """
+        f"""
 import raw, os
 fd = os.open("/dev/zero", os.O_RDONLY)
-while True:
-    raw.send(raw.frame(0, (fd, raw.code(bytes(10)), 1 << 20)))
+request = raw.put(raw.frame(*{registers}))
+raw.exchange(*[request] * 100000)
 """,
         timeout=1,
     )
-    assert result.status == "time_limit", result
-    assert result.usage.wall < 3
-
-
-def test_small_replies_that_nobody_reads(hostile):
-    result = hostile.run("import raw\nwhile True: raw.send(raw.frame(39))", timeout=1)
     assert result.status in ("time_limit", "misbehaved"), result
     assert result.usage.wall < 3
 
 
-def test_a_second_call_before_the_answer(hostile):
+@pytest.mark.parametrize("more", ["raw.frame(39)", "raw.frame(39)[:1]"], ids=["whole", "part"])
+def test_a_second_call_before_the_answer(hostile, more):
     """While the first waits on an empty pipe."""
-    result = hostile.run("""
+    result = hostile.run(f"""
 import raw, os
 fd, _ = os.pipe()
-raw.send(raw.frame(0, (fd, raw.code(bytes(10)), 1)))
-raw.send(raw.frame(39))
-raw.receive()
-""")
-    assert result.status == "misbehaved", result
-
-
-def test_half_a_call_before_the_answer(hostile):
-    result = hostile.run("""
-import raw, os
-fd, _ = os.pipe()
-raw.send(raw.frame(0, (fd, raw.code(bytes(10)), 1)))
-raw.send(b"\\x38")
-raw.receive()
+raw.exchange(raw.put(raw.frame(0, (fd, raw.SLEEP[1], 1))), *[(24,)] * 10000, raw.put({more}), raw.SLEEP)
 """)
     assert result.status == "misbehaved", result
 
 
 def test_a_forged_end(hostile):
-    """exit_group in a frame, and then the process goes on: its box has ended all the same, or its answer is the
-    kernel's own status."""
-    result = hostile.run("""
-import raw
-raw.send(raw.frame(231, (0,)))
-while True: pass
-""", timeout=2)
-    assert result.status in ("ok", "time_limit", "crashed"), result
-    assert result.usage.wall < 4
+    """exit_group in a frame, and then the process goes on: the caller waits no longer than the policy says."""
+    result = hostile.run("import raw; raw.exchange(raw.put(raw.frame(231, (0,))), raw.SLEEP)", timeout=1)
+    assert result.status == "time_limit", result
+    assert result.usage.wall < 3
 
 
 def test_the_end_without_a_word(hostile):
     """exit_group behind the controller's back: the status is the kernel's."""
-    result = hostile.run("import raw; print('x'); raw.syscall(231, 77, raw.ROUTE)")
+    result = hostile.run("import raw; print('x', flush=True); raw.syscall(231, 77, raw.ROUTE)")
     assert (result.status, result.exit_code, result.stdout) == ("error", 77, "x\n")
 
 
@@ -174,14 +143,13 @@ print(raw.syscall(0, 4, page, 8, raw.ROUTE), raw.syscall(1, 3, page, 8, raw.ROUT
     assert out == "-9 -9\n"
 
 
-def test_an_answer_to_an_address_that_is_not_there(hostile):
-    """The stub stores answers; with frames of one's own nobody does, and the controller never writes memory."""
+def test_answers_are_for_whoever_reads_them(hostile):
+    """The controller never writes the guest's memory: a forged call cannot make it."""
     out = hostile.ok("""
 import raw
-value, rest = raw.ask(79, (0xdeadbeef000, 100))  # getcwd
-print(value, rest[12:].rstrip(b"\\0"))
+print(raw.ask(79, (0xdeadbeef000, 100)))  # getcwd
 """)
-    assert out == "5 b'/box'\n" or "/box" in out
+    assert "/box" in out
 
 
 @pytest.mark.parametrize("count", ["1 << 63", "(1 << 64) - 1", "1 << 40", "(1 << 31) - 1"])
@@ -196,29 +164,26 @@ import ctypes
 for call in ((0, zero, page, {count}), (17, zero, page, {count}, 0), (318, page, {count}, 0), (217, folder, page, {count}),
              (89, path, page, {count}), (79, page, {count}), (40, 1, zero, 0, {count}), (7, page, {count}, 0),
              (19, zero, page, {count}), (20, 1, page, {count}), (23, {count}, page, page, page, page)):
-    raw.send(raw.frame(call[0], call[1:])) if False else None
-    buffer = raw.syscall(call[0], *(0 if word == page and call[0] in (0, 17, 318) else word for word in call[1:]))
+    raw.syscall(call[0], *(0 if word == page and call[0] in (0, 17, 318) else word for word in call[1:]))
 print("done")
 """, output={"limit": "4M"})
     assert hostile.resident() - before < 100 << 20
 
 
-def test_random_frames(hostile):
-    """Hundreds of boxes' worth of noise in one: frames of right shape and random content, until one is a breach."""
-    for seed in range(6):
-        result = hostile.run(f"""
-import raw, random, struct, sys
+@pytest.mark.parametrize("seed", range(6))
+def test_random_frames(hostile, seed):
+    """Frames of right shape and random content, until one is a breach."""
+    result = hostile.run(
+        f"""
+import raw, random
 draw = random.Random({seed})
 edges = [0, 1, 2, 3, 4, 7, 100, 4096, 1 << 20, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 100]
-skip = {{60, 231, 35, 230, 34, 7, 271, 23, 270, 232, 281, 61, 202, 128, 130, 37, 38}}
-answers = 0
-for _ in range(3000):
-    number = draw.randrange(470)
-    if number in skip:
-        continue
+frames = []
+for _ in range(500):
     registers = [draw.choice(edges) if draw.random() < .7 else draw.getrandbits(64) for _ in range(6)]
-    raw.send(raw.frame(number, registers))
-    raw.receive(1 << 21)
-    answers += 1
-""", timeout=5)
-        assert result.status in ("misbehaved", "ok", "crashed", "error"), result
+    frames.append(raw.put(raw.frame(draw.choice([*range(24), *range(25, 34), *range(63, 130), *range(250, 335)]), registers)))
+raw.exchange(*(call for each in frames for call in (each, raw.TAKE)))
+""",
+        timeout=1,
+    )
+    assert result.status in ("misbehaved", "ok", "crashed", "error", "time_limit"), result

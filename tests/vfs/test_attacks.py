@@ -64,7 +64,7 @@ def test_absolute_symlink_into_the_mount_is_shown_as_a_path_of_the_box(new_box, 
 def test_fifo_neither_shows_nor_blocks(mounted, fails):
     assert b"fifo" not in mounted.names(b".")
     for flags in (os.O_RDONLY, os.O_WRONLY, os.O_PATH):
-        with pytest.raises(OSError, match="EROFS|mode|FIFO|neither|no such|read-only"):
+        with pytest.raises(OSError, match=r"neither|read-only"):
             mounted.open(b"fifo", flags)
     with fails(errno.ENOENT):
         mounted.stat(b"fifo")
@@ -266,9 +266,7 @@ def test_a_folder_swapped_for_a_link_again_and_again_never_leads_out(host_folder
 
 
 @pytest.mark.parametrize("kind", HOST_KINDS)
-def test_a_folder_swapped_for_a_link_at_the_worst_moment(
-    host_folder, new_box, secrets, monkeypatch, fails, kind
-):
+def test_a_folder_swapped_for_a_link_at_the_worst_moment(host_folder, new_box, secrets, monkeypatch, fails, kind):
     """The swap happens after `sub` was seen to be a folder, before anything in it is opened."""
     opens = host.HostRoot.open_path
     swapped = []

@@ -34,9 +34,7 @@ FLAGS = some.builds(
     lambda access, extras: access | sum(set(extras)),
     some.sampled_from([os.O_RDONLY, os.O_WRONLY, os.O_RDWR]),
     some.lists(
-        some.sampled_from(
-            [os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_DIRECTORY, os.O_NOFOLLOW, os.O_PATH]
-        ),
+        some.sampled_from([os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_DIRECTORY, os.O_NOFOLLOW, os.O_PATH]),
         max_size=3,
     ),
 )
