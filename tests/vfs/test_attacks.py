@@ -64,7 +64,7 @@ def test_absolute_symlink_into_the_mount_is_shown_as_a_path_of_the_box(new_box, 
 def test_fifo_neither_shows_nor_blocks(mounted, fails):
     assert b"fifo" not in mounted.names(b".")
     for flags in (os.O_RDONLY, os.O_WRONLY, os.O_PATH):
-        with pytest.raises(OSError, match=r"neither|read-only"):
+        with fails(errno.ENOENT):
             mounted.open(b"fifo", flags)
     with fails(errno.ENOENT):
         mounted.stat(b"fifo")
