@@ -36,7 +36,8 @@ class Run:
     """What is left of a box when its guest has ended.
 
     outcome: how it ended. exceeded: limits of the world that were met ("disk", "output"). out_of_memory: whether the
-    guest had come close to its memory limit. changes: for each overlay, /box first. usage: the fields of `proxybox.Usage`.
+    guest had come close to its memory limit. changes: for each overlay, /box first. usage: the fields of
+    `proxybox.Usage`.
     """
 
     outcome: Outcome
@@ -113,7 +114,7 @@ class Box:
     def _sinks(
         self, capture: bool, on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None
     ) -> tuple[OutputSink, OutputSink]:
-        """Both streams; without `capture` they belong to the caller's own descriptors, and are terminals if those are."""
+        """Both streams; without `capture` they stand for the caller's own descriptors, and are terminals if those are."""
         policy = self.policy.output
         tty = [not capture and _is_terminal(fd) for fd in (1, 2)]
         stdout = OutputSink("stdout", policy, None, on_stdout, keep=capture, is_tty=tty[0], winsize=_window(1))

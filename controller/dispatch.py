@@ -119,7 +119,13 @@ def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Sc
     unpack = struct.Struct(codes).unpack_from
     memory = [(name, role) for name, role in parameters if isinstance(role, Memory)]
     if not memory:
-        return lambda world, frame: handler(world, *unpack(frame, REGISTERS))
+
+        def invoke(world: "World", frame: bytes) -> Reply:
+            if len(frame) != MEMORY:
+                _finish()
+            return handler(world, *unpack(frame, REGISTERS))
+
+        return invoke
     lines = ["def invoke(world, frame):", f"    at = {MEMORY}"]
     if registers:
         lines.append(f"    {', '.join(registers)}, = unpack(frame, {REGISTERS})")

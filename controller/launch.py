@@ -10,6 +10,7 @@ What DESIGN calls mandatory is either so, or the start fails with SandboxStartEr
 
 import array
 import contextlib
+import ctypes
 import fcntl
 import functools
 import os
@@ -46,14 +47,18 @@ NOBODY = 65534
 #: Inherited descriptors are moved above everything that the child uses.
 _ABOVE = 16
 
+#: siginfo_t: signo, errno, code; sender's pid and uid are zero.
+_SIGINFO = struct.Struct("=iii116x")
+_PIDFD_SEND_SIGNAL, _SI_QUEUE = 424, -1
+
 _GUEST_FOLDER = Path(__file__).resolve().parent.parent / "guest"
 if not _GUEST_FOLDER.is_dir():  # an uninstalled checkout: controller/ stands at the top of the tree
     _GUEST_FOLDER = Path(__file__).resolve().parent.parent / "proxybox" / "guest"
 
 _ADVICE = {
-    "seccomp": "this host refuses seccomp filters (seccomp(2), SECCOMP_SET_MODE_FILTER): without one no box can be sealed. "
-    "In a container, use a runtime profile that allows seccomp, as Docker's default does",
-    "clocks": "the clock pages of this kernel's vDSO cannot be covered, so the box's clock would leak: use a policy with real time",
+    "seccomp": "this host refuses seccomp filters (seccomp(2), SECCOMP_SET_MODE_FILTER): without one no box can be "
+    "sealed. In a container, use a runtime profile that allows seccomp, as Docker's default does",
+    "clocks": "the clock pages of this kernel's vDSO cannot be covered, so the host's clock would be seen in the box",
 }
 
 
@@ -99,9 +104,9 @@ class GuestProcess:
     cpu_ns: int = 0
 
     def send_signal(self, number: int) -> None:
-        """A real signal, by pidfd, so that no other process can be meant."""
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(self.watch.pidfd, number)
+        """A real signal, by pidfd, so that no other process can be meant. Its siginfo tells the guest nothing of us:
+        pidfd_send_signal(2) lets a sender write its own for SI_QUEUE."""
+        _libc().syscall(_PIDFD_SEND_SIGNAL, self.watch.pidfd, number, _SIGINFO.pack(number, 0, _SI_QUEUE), 0)
 
     def measure(self) -> None:
         """Keeps how much memory the living guest has used at the most (VmPeak, VmHWM of proc_pid_status(5))."""
@@ -136,6 +141,11 @@ class GuestProcess:
         if self.listener is not None:
             os.close(self.listener.fd)
         os.close(self.watch.pidfd)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 @functools.cache

@@ -41,7 +41,7 @@ class Memory:
     size: bytes of one element, or of the whole where no argument counts elements.
     length: the name of the argument that counts the elements.
     optional: NULL gives None; otherwise NULL is EFAULT.
-    with_address: the handler gets (address, bytes), for what it reads and writes; written as Annotated[tuple[...], role].
+    with_address: the handler gets (address, bytes), for what it reads and writes: Annotated[tuple[...], role].
     """
 
     fetch: Fetch

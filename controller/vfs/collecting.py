@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 
 import attrs
 
+from proxybox.controller.abi import PATH_MAX
 from proxybox.controller.vfs.changes import MAX_DIFF_BYTES, Change, Origin
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.overlay import Layered, OverlayDirectory, origin_of
 
-MAX_FILE_BYTES = 1 << 30
-"""Sparse files longer than this are cut in a Change: their zeros would fill the controller's memory."""
-MAX_DELETED = 100_000
+SPARE_BYTES = 256 << 20
+"""New contents are kept up to what the box was charged for, and so much more. A file beyond that has
+no content in its Change: the zeros of sparse files would fill the controller's memory."""
+MAX_CHANGES = 100_000
 
 
 def collect(root: OverlayDirectory, prefix: str) -> list[Change]:
     """All changes below `root`, sorted by path."""
-    collector = _Collector(prefix)
-    collector.directory(root, b"")
+    collector = _Collector(prefix, root.superblock.quota.used_bytes + SPARE_BYTES)
+    collector.later.append(lambda: collector.directory(root, b""))
+    while collector.later:  # a list, not recursion: a box may nest folders as deeply as it likes
+        collector.later.pop()()
     collector.found.sort(key=lambda change: (change.path, change.kind != "deleted"))
     return collector.found
 
 
 @attrs.define(slots=True)
 class _Collector:
+    """prefix: of names. budget: how many bytes of new contents may still be kept."""
+
     prefix: str
+    budget: int
     found: list[Change] = attrs.field(factory=list)
+    later: list[Callable[[], None]] = attrs.field(factory=list)
 
     def directory(self, directory: OverlayDirectory, path: bytes) -> None:
         for name in sorted({*directory.children, *directory.whiteouts}):
@@ -49,7 +59,7 @@ class _Collector:
         if isinstance(node, OverlayDirectory):
             if below is not None and node.below is None and _mode(node) != _mode(below):
                 self.add("modified", path, node, origin=node.origin)
-            self.directory(node, path)
+            self.later.append(lambda: self.directory(node, path))
         elif isinstance(node, RegularFile) and node.below is None:
             self.compared(path, node, below, node.origin)
 
@@ -78,36 +88,43 @@ class _Collector:
     def added(self, path: bytes, node: Node) -> None:
         self.add("added", path, node)
         if isinstance(node, Directory):
-            for name, _, _ in node.entries():
-                self.added(path + b"/" + name, node.lookup(name))
+            self.each(path, node, self.added)
 
     def deleted(self, path: bytes, below: Node, origin: Origin | None) -> None:
-        if len(self.found) >= MAX_DELETED:
-            return
         old = _read(below, MAX_DIFF_BYTES) if isinstance(below, RegularFile) else None
-        self.found.append(
-            Change(
-                name=self.prefix_name(path),
-                path=path,
-                kind="deleted",
-                type=_type(below),
-                mode=_mode(below),
-                old=old,
-                origin=origin,
-            )
-        )
+        self.keep("deleted", path, below, old=old, origin=origin)
         if isinstance(below, Directory):
-            for name, _, _ in below.entries():
-                inner = below.lookup(name)
-                self.deleted(path + b"/" + name, inner, origin_of(inner))
+            self.each(path, below, lambda where, inner: self.deleted(where, inner, origin_of(inner)))
+
+    def each(self, path: bytes, directory: Directory, visit: Callable[[bytes, Node], None]) -> None:
+        """Visit the entries of a folder later. What no path can name is left out."""
+        for name, _, _ in directory.entries():
+            where = path + b"/" + name
+            if len(where) < PATH_MAX:
+                self.later.append(partial(_visit, visit, where, directory, name))
 
     def add(
         self, kind: str, path: bytes, node: Node, *, old: bytes | None = None, origin: Origin | None = None
     ) -> None:
-        content = _read(node, MAX_FILE_BYTES, cut=True) if isinstance(node, RegularFile) else None
-        target = node.target if isinstance(node, Symlink) else None
-        self.found.append(
-            Change(
+        content = None
+        if isinstance(node, RegularFile):
+            content = _read(node, self.budget)
+            self.budget -= len(content or b"")
+        self.keep(kind, path, node, content=content, old=old, origin=origin)
+
+    def keep(
+        self,
+        kind: str,
+        path: bytes,
+        node: Node,
+        *,
+        content: bytes | None = None,
+        old: bytes | None = None,
+        origin: Origin | None = None,
+    ) -> None:
+        if len(self.found) < MAX_CHANGES:
+            target = node.target if isinstance(node, Symlink) and kind != "deleted" else None
+            change = Change(
                 name=self.prefix_name(path),
                 path=path,
                 kind=kind,
@@ -118,7 +135,7 @@ class _Collector:
                 old=old,
                 origin=origin,
             )
-        )
+            self.found.append(change)
 
     def prefix_name(self, path: bytes) -> str:
         name = os.fsdecode(path)
@@ -142,11 +159,13 @@ def _mode(node: Node) -> int:
     return node.stat().mode & 0o1777
 
 
-def _read(node: RegularFile, limit: int, cut: bool = False) -> bytes | None:
+def _visit(visit: Callable[[bytes, Node], None], path: bytes, directory: Directory, name: bytes) -> None:
+    visit(path, directory.lookup(name))
+
+
+def _read(node: RegularFile, limit: int) -> bytes | None:
     size = node.size()
-    if size > limit:
-        return node.pread(limit, 0) if cut else None
-    return b"".join(_pieces(node, size))
+    return None if size > limit else b"".join(_pieces(node, size))
 
 
 def _pieces(node: RegularFile, size: int) -> list[bytes]:

@@ -8,6 +8,7 @@ is not real, what is written gets the box's time, and times that the host keeps 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from proxybox.controller.vfs.hostnodes import HostFile, shown_mode
 from proxybox.controller.vfs.nodes import Node, Stat, Superblock
 from proxybox.controller.vfs.quota import PAGE
 
-MAX_INODES = 1_000_000
+MAX_INODES = 200_000
 _SYSTEM = (b"usr", b"lib", b"lib32", b"lib64", b"bin", b"sbin", b"etc")
 _HIDDEN_TARGET = b"/(outside)"
 
@@ -75,7 +76,7 @@ class HostMount:
         ino = self._inodes.get(key)
         if ino is None:
             if len(self._inodes) >= MAX_INODES:
-                return (1 << 40) + key[1] % (1 << 40)
+                return int.from_bytes(hashlib.blake2b(b"%d %d" % key, digest_size=6).digest(), "little") | 1 << 48
             ino = self._inodes[key] = self.superblock.next_ino()
         return ino
 

@@ -87,7 +87,8 @@ class Inode(Node):
         """Note one more name, and charge it as tmpfs does."""
         if self.nlink >= MAX_LINKS:
             raise OSError(errno.EMLINK, "too many links")
-        self.superblock.quota.charge_inode()
+        if self.nlink > 0:  # an unnamed file was charged when it was made
+            self.superblock.quota.charge_inode()
         self.nlink += 1
         self.changed()
 

@@ -173,10 +173,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="all warnings as errors, keep nothing")
     parser.add_argument("--force", action="store_true", help="compile what is up to date too")
+    parser.add_argument("--flags", action="store_true", help="print the common flags, for other tools")
     parser.add_argument("--into", type=Path, default=SOURCES, help="folder for the results")
     options = parser.parse_args(arguments)
     try:
-        if options.check:
+        if options.flags:
+            print(*COMMON_FLAGS)
+        elif options.check:
             print(f"guest C sources: no complaints from {check()} compiler(s)")
         else:
             for path in build(options.into, force=options.force):

@@ -185,3 +185,32 @@ def test_over_data_of_the_callers(new_box, tmp_path):
         assert box.read(b"data/y") == b"\xff"
     assert below.lookup(b"data").lookup(b"x").pread(9, 0) == b"1"
     assert kinds(overlay) == {("modified", "file", "data/x")}
+
+
+def test_deep_folders_and_huge_sparse_files_are_reported_within_bounds(layered):
+    box, overlay, _ = layered
+    for number in range(20):
+        box.open(b"sparse%d" % number, os.O_RDWR | os.O_CREAT).truncate(1 << 40)
+    box.write(b"small", b"x")
+    for _ in range(3000):
+        box.mkdir(b"d")
+        box.start = box.node(b"d")
+    changes = {change.name: change for change in overlay.changes()}
+    assert changes["sparse3"].content is None
+    assert changes["small"].content == b"x"
+    assert "d/d/d" in changes
+    with pytest.raises(CommitRefused, match="too large"):
+        overlay.commit()
+
+
+def test_an_unnamed_file_can_be_given_a_name(layered):
+    box, overlay, _ = layered
+    quota = overlay.superblock.quota
+    before = quota.used_inodes
+    file = box.open(b".", os.O_TMPFILE | os.O_RDWR)
+    file.write(b"x")
+    overlay.root.link(b"named", file.node)
+    assert box.read(b"named") == b"x"
+    box.unlink(b"named")
+    file.release()
+    assert quota.used_inodes == before
