@@ -114,7 +114,7 @@ class Box:
     def _sinks(
         self, capture: bool, on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None
     ) -> tuple[OutputSink, OutputSink]:
-        """Both streams; without `capture` they stand for the caller's own descriptors, and are terminals if those are."""
+        """Both streams; without `capture` they are terminals where the caller's own are."""
         policy = self.policy.output
         tty = [not capture and _is_terminal(fd) for fd in (1, 2)]
         stdout = OutputSink("stdout", policy, None, on_stdout, keep=capture, is_tty=tty[0], winsize=_window(1))

@@ -14,7 +14,6 @@ import ctypes
 import fcntl
 import functools
 import os
-import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
