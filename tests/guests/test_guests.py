@@ -63,10 +63,22 @@ def natively(program: Path, arguments: tuple[str, ...], folder: Path) -> Ended:
                 os.chown(os.path.join(top, name), 1000, 1000)
     env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [*words, *arguments], cwd=place, env=env, input=INPUT.encode(), capture_output=True, timeout=100, check=False, **user
+        [*words, *arguments],
+        cwd=place,
+        env=env,
+        input=INPUT.encode(),
+        capture_output=True,
+        timeout=100,
+        check=False,
+        **user,
     )  # type: ignore[call-overload]
     after = contents(place)
-    return Ended(done.stdout, done.stderr, done.returncode, {name: after[name] for name in after if after[name] != before.get(name)})
+    return Ended(
+        done.stdout,
+        done.stderr,
+        done.returncode,
+        {name: after[name] for name in after if after[name] != before.get(name)},
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -80,7 +92,9 @@ def boxed(program: Path, arguments: tuple[str, ...]) -> tuple[Ended, proxybox.Re
     return Ended(result.stdout_bytes, result.stderr_bytes, result.exit_code, dict(result.files)), result
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PROGRAMS.iterdir() if not path.name.startswith(("_", "."))))
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in PROGRAMS.iterdir() if not path.name.startswith(("_", ".")))
+)
 def test_a_program_does_the_same_natively_and_boxed(name: str, folder: Path) -> None:
     program = PROGRAMS / name if (PROGRAMS / name).is_dir() else PROGRAMS / f"{name}.py"
     arguments = ARGUMENTS.get(name, ())
@@ -166,7 +180,10 @@ REFUSED = {
     "popen": ("import os; os.popen('ls').read()", "PermissionError"),
     "multiprocessing": ("import multiprocessing as m; p = m.Process(target=print); p.start()", "PermissionError"),
     "multiprocessing pool": ("import multiprocessing as m; m.Pool(2)", "PermissionError"),
-    "shared memory": ("from multiprocessing.shared_memory import SharedMemory as S; S(create=True, size=9)", "PermissionError"),
+    "shared memory": (
+        "from multiprocessing.shared_memory import SharedMemory as S; S(create=True, size=9)",
+        "PermissionError",
+    ),
     "process pool": (
         "from concurrent.futures import ProcessPoolExecutor as P\nwith P(1) as p: p.submit(print).result()",
         "PermissionError",

@@ -23,7 +23,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import cattrs
@@ -46,6 +46,8 @@ LIMITS = {
 }  # fmt: skip
 #: A module that is killed is gone on with after the method that it hung in, so often.
 ATTEMPTS = 12
+WRITTEN = tomllib.loads((HERE / "reasons.toml").read_text())
+LEFT_OUT: list[str] = WRITTEN["left_out"]["tests"]
 USER = 1000
 
 
@@ -76,6 +78,9 @@ class Difference:
     kind: str
     reason: str
     text: str
+
+
+Rows: TypeAlias = Mapping[str, tuple[Results, Results, list[Difference]]]
 
 
 class Log:
@@ -117,7 +122,8 @@ def run_bare(module: str) -> Results:
         shutil.copy(HERE / "recorder.py", folder)
         (folder / "_testcapi.py").write_text(NO_TESTCAPI)
         (folder / "tmp").mkdir()
-        command = ["pypy3", "recorder.py", "log", module]
+        (folder / "ignore").write_text("\n".join(LEFT_OUT))
+        command = ["pypy3", "recorder.py", "log", module, "ignore"]
         if os.getuid() == 0:
             for path in (folder, folder / "tmp"):
                 os.chown(path, USER, USER)
@@ -159,7 +165,7 @@ def run_boxed(module: str, wall: float) -> Results:
             result = box.run(
                 (HERE / "recorder.py").read_text(),
                 ["log", module, "ignore"],
-                files={"_testcapi.py": NO_TESTCAPI, "ignore": "\n".join(results.methods) or "nothing at all"},
+                files={"_testcapi.py": NO_TESTCAPI, "ignore": "\n".join([*LEFT_OUT, *results.methods])},
             )
         log.killed(result.summary())
         results.methods.update(log.methods)
@@ -197,18 +203,18 @@ def _holder(test: str, boxed: Results) -> Outcome:
 
 def _explained(test: str, here: Outcome, reasons: Mapping[str, str]) -> Difference:
     text = here.text.strip()
+    if here.denied and here.outcome != "killed":
+        return Difference(test, here.outcome, "refused", "; ".join(here.denied), text)
     for pattern, reason in reasons.items():
         if fnmatch.fnmatchcase(test, pattern):
             return Difference(test, here.outcome, "explained", reason, text)
-    if here.denied and here.outcome != "killed":
-        return Difference(test, here.outcome, "refused", "; ".join(here.denied), text)
     return Difference(test, here.outcome, "unexplained", text.splitlines()[-1] if text else "", text)
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 
-def table(rows: Mapping[str, tuple[Results, Results, list[Difference]]]) -> str:
+def table(rows: Rows) -> str:
     """A line for each module, then each difference."""
     lines = [
         "| module | pass bare | of these pass boxed | refused by policy | other differences | seconds bare | boxed |",
@@ -226,7 +232,7 @@ def table(rows: Mapping[str, tuple[Results, Results, list[Difference]]]) -> str:
     return "\n".join([*lines, f"| all | {numbers} | | |", ""])
 
 
-def listing(rows: Mapping[str, tuple[Results, Results, list[Difference]]]) -> str:
+def listing(rows: Rows) -> str:
     """Every difference, methods of one class and one reason together."""
     lines = []
     for module, (_, _, found) in rows.items():
@@ -253,7 +259,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def write_docs(rows: Mapping[str, tuple[Results, Results, list[Difference]]]) -> None:
+def write_docs(rows: Rows) -> None:
     """Puts the table between its two markers in docs/compatibility.md."""
     text = DOCS.read_text()
     for name, content in (("table", table(rows)), ("differences", listing(rows))):
@@ -267,9 +273,9 @@ def write_docs(rows: Mapping[str, tuple[Results, Results, list[Difference]]]) ->
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int) -> dict[str, tuple[Results, Results, list[Difference]]]:
+def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int) -> Rows:
     """Runs the modules, `jobs` at a time."""
-    reasons = tomllib.loads((HERE / "reasons.toml").read_text())["reasons"]
+    reasons = WRITTEN["reasons"]
     known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.exists() else {}
 
     def one(module: str) -> tuple[Results, Results, list[Difference]]:
@@ -293,7 +299,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--bare", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true")
-    parser.add_argument("--wall", type=float, default=60, help="seconds of wall time for a module, at the least")
+    parser.add_argument("--wall", type=float, default=300, help="seconds of wall time for a module, at the least")
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     if not TESTS.is_dir():
