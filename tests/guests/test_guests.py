@@ -132,17 +132,31 @@ ENDINGS = {
     "exit text": "import sys; sys.exit('no more')",
     "exit now": "import os, atexit; atexit.register(print, 'never'); print('lost', end=''); os._exit(9)",
     "exit in a thread": "import sys, threading; t = threading.Thread(target=sys.exit, args=(5,)); t.start(); t.join()",
-    "exit now in a thread": "import os, threading, time; threading.Thread(target=os._exit, args=(6,)).start(); time.sleep(30)",
+    "exit now in a thread": """
+import os, threading, time
+threading.Thread(target=os._exit, args=(6,)).start()
+time.sleep(30)
+""",
     "exception": "1 / 0",
     "exception in atexit": "import atexit; atexit.register(lambda: 1 / 0); print('main')",
     "exit in atexit": "import atexit, sys; atexit.register(sys.exit, 4)",
-    "daemon": "import threading, time; threading.Thread(target=time.sleep, args=(99,), daemon=True).start(); print('end')",
+    "daemon": """
+import threading, time
+threading.Thread(target=time.sleep, args=(99,), daemon=True).start()
+print("end")
+""",
     "keyboard interrupt": "raise KeyboardInterrupt",
     "abort": "import os; os.abort()",
     "terminated": "import os, signal; os.kill(os.getpid(), signal.SIGTERM)",
     "killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
     "alarm": "import signal; signal.setitimer(signal.ITIMER_REAL, 0.01); signal.pause()",
-    "pipe": "import os, signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL); r, w = os.pipe(); os.close(r); os.write(w, b'x')",
+    "pipe": """
+import os, signal
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+r, w = os.pipe()
+os.close(r)
+os.write(w, b"x")
+""",
     "closed output": "import os; print('x'); os.close(1)",
     "closed streams": "import sys; sys.stdout.close(); sys.stderr.close()",
     "syntax error": "def f(:",
