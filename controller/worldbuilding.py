@@ -101,7 +101,7 @@ class WorldBuilder:
         policy = self._policy
         who = policy.environment
         credentials = Credentials(who.uid, who.gid)
-        tree = Tree(MemoryDirectory(self._superblock(uid=0, gid=0)))
+        tree = Tree(MemoryDirectory(self._system_superblock()))
         descriptors = DescriptorTable(policy.limits.open_files or 1 << 20)
         self.world = World(
             policy=policy, tree=tree, descriptors=descriptors, cwd=tree.root, credentials=credentials,
@@ -169,6 +169,10 @@ class WorldBuilder:
             quota=self.quota if quota is None else quota,
         )
 
+    def _system_superblock(self) -> Superblock:
+        """For what every box has: root's, and not charged to the policy's quota."""
+        return self._superblock(uid=0, gid=0, quota=Quota())
+
     def _mount_system(self, tree: Tree) -> None:
         """The interpreter's files, and the system's that it loads from."""
         guest = self._guest
@@ -230,7 +234,7 @@ class WorldBuilder:
         identity = Identity(
             user=who.user, uid=who.uid, gid=who.gid, group=who.user, home=who.home, hostname=who.hostname
         )
-        etc = etc_directory(self._superblock(uid=0, gid=0), identity)
+        etc = etc_directory(self._system_superblock(), identity)
         tree.mount(b"/etc", etc)
         tree.mount(b"/tmp", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         tree.mount(os.fsencode(who.home), MemoryDirectory(self._superblock(), 0o755))
@@ -238,8 +242,11 @@ class WorldBuilder:
     def _mount_kernel(self, tree: Tree) -> None:
         """/dev and /proc, last: nothing of a policy covers them."""
         world, who = self.world, self._policy.environment
-        dev = dev_directory(self._superblock(), world.randomness.bytes, world.stdin, world.stdout, world.stderr)
+        dev = dev_directory(
+            self._superblock(quota=Quota()), world.randomness.bytes, world.stdin, world.stdout, world.stderr
+        )
         tree.mount(b"/dev", dev)
+        tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))  # noqa: S108 - in the box
         tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         for file in open_standard(dev):
             world.descriptors.install(file)
@@ -252,7 +259,7 @@ class WorldBuilder:
             cpu_ns=self.clock.cpu_ns,
             boot_time=self._boot_time,
         )  # fmt: skip
-        tree.mount(b"/proc", proc_directory(self._superblock(uid=0, gid=0), facts))
+        tree.mount(b"/proc", proc_directory(self._system_superblock(), facts))
 
     def _boot_time(self) -> int:
         """When the box's machine was started, in seconds since the epoch."""
