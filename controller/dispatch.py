@@ -173,7 +173,7 @@ def _take_string(frame: bytes, at: int, role: Memory, _: int) -> tuple[bytes | N
 
 def _take_buffer(frame: bytes, at: int, role: Memory, count: int) -> tuple[bytes | None, int]:
     data, at = _blob(frame, at, role.optional)
-    if data is not None and len(data) != min(max(count, 0) * role.size, MAX_PAYLOAD):
+    if data is not None and len(data) != min(max(count, 0) * role.size, MAX_PAYLOAD) and not (count >> 63 and not data):
         raise GuestMisbehaved(f"a buffer of {len(data)} bytes where its length says {count}")
     return data, at
 

@@ -91,11 +91,22 @@ _ROLE = struct.Struct("<BBBBI")
 _ROW = struct.Struct("<HH")
 
 
+#: wire.h: enum length.
+_WIDTHS = {"i4x": 1, "I4x": 2}
+
+
+def _counter(parameters: list[tuple[str, Scalar | Memory]], name: str) -> tuple[int, int]:
+    """Which argument counts the elements, and how wide it is."""
+    for index, (other, role) in enumerate(parameters):
+        if name and other == name:
+            return index, _WIDTHS.get(role.code, 0) if isinstance(role, Scalar) else 0
+    return 0, 0
+
+
 def stub_row(number: int, parameters: list[tuple[str, Scalar | Memory]]) -> bytes:
     """The compact form of one call's memory roles; b"" for a call that reads no memory."""
-    names = [name for name, _ in parameters]
     roles = [
-        _ROLE.pack(index, role.fetch, names.index(role.length) if role.length else 0, 0, role.size)
+        _ROLE.pack(index, role.fetch, *_counter(parameters, role.length), role.size)
         for index, (_, role) in enumerate(parameters)
         if isinstance(role, Memory)
     ]

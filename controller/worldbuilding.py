@@ -89,7 +89,7 @@ class WorldBuilder:
         self._overlays: list[tuple[str, OverlayMount, str | None]] = []
         self._packages: list[str] = []
         self._device = 1
-        self.quota = Quota(bytes=policy.limits.disk, inodes=policy.limits.files)
+        self.quota = Quota()
         self.clock = Clock(policy.time)
         self.executable = guest.visible(guest.executable)
         self.world: World
@@ -115,6 +115,7 @@ class WorldBuilder:
             tree.mount(os.fsencode(mount.target), self._policy_mount(mount))
         self._mount_kernel(tree)
         self.world.cwd = self._directory(tree, who.cwd, credentials)
+        self.quota.allow(policy.limits.disk, policy.limits.files)
         return self.world
 
     def close(self) -> None:

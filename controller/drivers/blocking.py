@@ -26,6 +26,10 @@ from proxybox.controller.protocol import REPLY
 from proxybox.controller.world import GuestThread, Signal, World
 
 
+#: poll(2) takes a C int of milliseconds.
+_LONGEST_MS = 1_000_000_000
+
+
 @attrs.frozen
 class Outcome:
     """How a guest ended. exit_code, signal: as the kernel tells (wait(2)). status, why: set where the controller
@@ -248,8 +252,8 @@ class BlockingDriver:
         if self._process.listener is not None:
             poll.register(self._process.listener.fd, select.POLLIN)
         due = [deadline for deadline in deadlines if deadline is not None]
-        # Rounded up: a wait that ends too early would only be repeated.
-        timeout = None if not due else max(0, -(-(min(due) - time.monotonic_ns()) // 1_000_000))
+        # Rounded up: a wait that ends too early would only be repeated, as one that poll(2) cannot hold is.
+        timeout = None if not due else min(max(0, -(-(min(due) - time.monotonic_ns()) // 1_000_000)), _LONGEST_MS)
         with _uncharged(self._process.watch) if from_host else contextlib.nullcontext():
             return dict(poll.poll(timeout))
 

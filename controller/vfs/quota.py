@@ -39,6 +39,12 @@ class Quota:
     def __attrs_post_init__(self) -> None:
         self._limit = half_of_memory() if self.bytes is None else self.bytes
 
+    def allow(self, bytes: int | None, inodes: int | None) -> None:  # noqa: A002 - as in the fields
+        """Set the limits to so much more than is used already. None: half of memory; no limit."""
+        self.bytes = None if bytes is None else self.used_bytes + bytes
+        self.inodes = None if inodes is None else self.used_inodes + inodes
+        self._limit = self.used_bytes + (half_of_memory() if bytes is None else bytes)
+
     @property
     def limit(self) -> int:
         """The bytes that may be kept, a number even when no limit was asked for."""

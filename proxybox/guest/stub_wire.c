@@ -104,6 +104,8 @@ static uint32_t measure(struct channel *channel, const struct role *role, const 
 {
     const void *address = (const void *)args[role->arg];
     uint64_t count = args[role->length_arg];
+    if (role->length_is)
+        count = role->length_is == LENGTH_INT ? (uint64_t)(int32_t)count : (uint32_t)count;
     uint32_t size;
     if (role->fetch == FETCH_GATHER)
         return measure_gather(channel, address, count);

@@ -38,8 +38,11 @@ struct __attribute__((packed)) reply_write {
 
 enum fetch { FETCH_STRING = 1, FETCH_BUFFER, FETCH_STRUCT, FETCH_SOFT, FETCH_GATHER, FETCH_BITS };
 
+/* How wide the argument is that counts: a C int and an unsigned one are half a register. */
+enum length { LENGTH_LONG, LENGTH_INT, LENGTH_UNSIGNED };
+
 struct role {
-    uint8_t arg, fetch, length_arg, reserved;
+    uint8_t arg, fetch, length_arg, length_is;
     uint32_t size;
 };
 
