@@ -247,7 +247,7 @@ class WorldBuilder:
             self._superblock(quota=Quota()), world.randomness.bytes, world.stdin, world.stdout, world.stderr
         )
         tree.mount(b"/dev", dev)
-        tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))  # noqa: S108 - in the box
+        tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         for file in open_standard(dev):
             world.descriptors.install(file)

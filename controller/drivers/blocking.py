@@ -25,7 +25,6 @@ from proxybox.controller.listener import ThreadListener
 from proxybox.controller.protocol import REPLY
 from proxybox.controller.world import GuestThread, Signal, World
 
-
 #: poll(2) takes a C int of milliseconds.
 _LONGEST_MS = 1_000_000_000
 
