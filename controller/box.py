@@ -17,6 +17,7 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import Guest
+from proxybox.controller.keeper import Watch
 from proxybox.controller.launch import GuestProcess, LaunchSpec, launch
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Source, Stdin
@@ -54,7 +55,7 @@ class Run:
     usage: Mapping[str, Any]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Box:
     """A policy and an interpreter, ready to run one program after another, each in a world of its own."""
 
@@ -62,6 +63,12 @@ class Box:
     guest: Guest = attrs.field(kw_only=False)
     interceptors: Sequence[Interceptor] = ()
     audit: Audit | None = None
+    _running: set[Watch] = attrs.field(init=False, factory=set)
+
+    def cancel(self) -> None:
+        """Ends every program that runs now; from any thread. Their runs return, with the status "cancelled"."""
+        for watch in tuple(self._running):
+            watch.cancel()
 
     def run(
         self,
@@ -88,9 +95,11 @@ class Box:
             spec = self._spec(words, builder)
             with _cpus.share() as cpu:
                 process = launch(attrs.evolve(spec, cpu=cpu), self._deadline(started))
+                self._running.add(process.watch)
                 try:
                     return self._serve(process, world, builder, started)
                 finally:
+                    self._running.discard(process.watch)
                     process.close()
         finally:
             builder.close()

@@ -91,6 +91,7 @@ class Sandbox:
         self._packages = tuple(os.fspath(folder) for folder in packages)
         self._guest_path = guest
         self._closed = False
+        self._boxes: set[Box] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +100,11 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Ends the sandbox: later runs raise SandboxClosedError."""
+        """Ends the sandbox: programs that still run in other threads are cancelled, later runs raise
+        SandboxClosedError."""
         self._closed = True
+        for box in tuple(self._boxes):
+            box.cancel()
 
     def guest(self) -> Guest:
         """The interpreter that runs here. Raises SandboxStartError."""
@@ -145,10 +149,14 @@ class Sandbox:
         if timeout is not None:
             policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
         box = Box(policy, self.guest(), interceptors=self._interceptors, audit=self._audit)
-        finished = box.run(
-            program.words, folder=program.folder, single=program.single, files=program.files,
-            stdin=_as_source(stdin), on_stdout=on_stdout, on_stderr=on_stderr, capture=capture,
-        )  # fmt: skip
+        self._boxes.add(box)
+        try:
+            finished = box.run(
+                program.words, folder=program.folder, single=program.single, files=program.files,
+                stdin=_as_source(stdin), on_stdout=on_stdout, on_stderr=on_stderr, capture=capture,
+            )  # fmt: skip
+        finally:
+            self._boxes.discard(box)
         return _result(finished, policy)
 
 

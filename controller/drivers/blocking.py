@@ -19,7 +19,7 @@ from proxybox.controller.channel import READ, Channel
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
-from proxybox.controller.keeper import Watch
+from proxybox.controller.keeper import CANCELLED, Watch
 from proxybox.controller.launch import FIRST_CHANNEL_FD, GuestProcess
 from proxybox.controller.listener import ThreadListener
 from proxybox.controller.protocol import REPLY
@@ -89,6 +89,8 @@ class BlockingDriver:
     def _reaped(self) -> Outcome:
         exit_code, signal = self._process.reap()
         expired = self._process.watch.expired
+        if expired == CANCELLED:
+            return Outcome(exit_code, signal, "cancelled", "the caller ended it")
         if expired:
             return Outcome(exit_code, signal, "time_limit", f"limits.{expired}")
         if exit_code is None and signal is None:  # somebody else has waited for our child: the guest's word is left
