@@ -17,7 +17,6 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import Guest
-from proxybox.controller.keeper import Watch
 from proxybox.controller.launch import GuestProcess, LaunchSpec, launch
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Source, Stdin
@@ -63,12 +62,19 @@ class Box:
     guest: Guest = attrs.field(kw_only=False)
     interceptors: Sequence[Interceptor] = ()
     audit: Audit | None = None
-    _running: set[Watch] = attrs.field(init=False, factory=set)
+    _running: set[BlockingDriver] = attrs.field(init=False, factory=set)
 
     def cancel(self) -> None:
         """Ends every program that runs now; from any thread. Their runs return, with the status "cancelled"."""
-        for watch in tuple(self._running):
-            watch.cancel()
+        for driver in tuple(self._running):
+            driver.cancel()
+
+    def interrupt(self) -> bool:
+        """Sends SIGINT to every program that runs now, as a terminal does; from any thread. Whether there was one."""
+        running = tuple(self._running)
+        for driver in running:
+            driver.interrupt()
+        return bool(running)
 
     def run(
         self,
@@ -95,11 +101,9 @@ class Box:
             spec = self._spec(words, builder)
             with _cpus.share() as cpu:
                 process = launch(attrs.evolve(spec, cpu=cpu), self._deadline(started))
-                self._running.add(process.watch)
                 try:
                     return self._serve(process, world, builder, started)
                 finally:
-                    self._running.discard(process.watch)
                     process.close()
         finally:
             builder.close()
@@ -158,7 +162,12 @@ class Box:
         cpu = self.policy.limits.cpu_time
         process.watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
         dispatcher = Dispatcher(world, self.interceptors, self.audit)
-        outcome = BlockingDriver(process, world, dispatcher).run()
+        driver = BlockingDriver(process, world, dispatcher)
+        self._running.add(driver)
+        try:
+            outcome = driver.run()
+        finally:
+            self._running.discard(driver)
         ended = time.monotonic_ns()
         if outcome.signal in (signal.SIGXCPU, signal.SIGKILL) and cpu is not None and process.cpu_ns >= cpu * 1e9:
             outcome = attrs.evolve(outcome, status="time_limit", why="limits.cpu_time")

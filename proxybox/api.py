@@ -106,6 +106,11 @@ class Sandbox:
         for box in tuple(self._boxes):
             box.cancel()
 
+    def interrupt(self) -> bool:
+        """Sends SIGINT to the programs that run here now, as Ctrl-C at a terminal does; from any thread, and from
+        signal handlers. Whether there was one."""
+        return any([box.interrupt() for box in tuple(self._boxes)])
+
     def guest(self) -> Guest:
         """The interpreter that runs here. Raises SandboxStartError."""
         guest = find_guest(self._guest_path)
@@ -170,9 +175,13 @@ def run_program(
     guest: str | os.PathLike[str] | None = None,
     audit: Audit | None = None,
     capture: bool = True,
+    on_sandbox: Callable[[Sandbox], object] | None = None,
 ) -> Result:
-    """One `Program` in a box of its own: what the command line stands on."""
+    """One `Program` in a box of its own: what the command line stands on. on_sandbox: is given the sandbox before the
+    program runs in it, for `interrupt` and `close`."""
     with Sandbox(policy, guest=guest, audit=audit) as box:
+        if on_sandbox is not None:
+            on_sandbox(box)
         return box.run_program(program, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr, capture=capture)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
 from proxybox.controller.channel import READ, Channel
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
@@ -23,7 +24,7 @@ from proxybox.controller.keeper import CANCELLED, Watch
 from proxybox.controller.launch import FIRST_CHANNEL_FD, GuestProcess
 from proxybox.controller.listener import ThreadListener
 from proxybox.controller.protocol import REPLY
-from proxybox.controller.world import GuestThread, Signal, World
+from proxybox.controller.world import Ended, GuestThread, Signal, World
 
 #: poll(2) takes a C int of milliseconds.
 _LONGEST_MS = 1_000_000_000
@@ -52,6 +53,7 @@ class BlockingDriver:
         self._channels: dict[int, Channel] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
         self._gone = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         world.on_exit = process.measure
 
     def run(self) -> Outcome:
@@ -74,11 +76,29 @@ class BlockingDriver:
                 return self._reaped()
             return self._ended("misbehaved", str(breach))
         finally:
+            wake, self._wake = self._wake, -1
+            os.close(wake)
             for channel in self._channels.values():
                 if channel is not self._main:
                     channel.close()
         ending = self._world.ending
         return self._reaped() if ending is None else self._ended(ending.status, ending.reason, ending.signal)
+
+    def cancel(self) -> None:
+        """Ends the guest: `run` returns with the status "cancelled". From any thread, and from signal handlers."""
+        self._process.watch.cancel()
+
+    def interrupt(self) -> None:
+        """SIGINT for the guest, as from a terminal: its handler runs, and a call that waits is answered EINTR; where
+        it has none, the box ends. From any thread, and from signal handlers."""
+        disposition = self._world.signals.handler(SIGINT)
+        if disposition == SIG_DFL:
+            self._world.end(Ended("crashed", "interrupted", SIGINT))
+            self._process.watch.kill()
+        elif disposition != SIG_IGN:
+            self._process.send_signal(SIGINT)
+            with contextlib.suppress(OSError):  # the guest has ended meanwhile
+                os.eventfd_write(self._wake, 1)
 
     def _ended(self, status: str, why: str, signal: int | None = None) -> Outcome:
         self._process.measure()
@@ -148,6 +168,9 @@ class BlockingDriver:
     def _serve_all(self) -> None:
         """One round: wait for whatever comes first, answer what has come, look again at the calls that wait."""
         ready = self._wait()
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+            self._answer_interrupted(Signal(SIGINT))
         for channel in tuple(self._channels.values()):
             if channel.request_fd not in ready:
                 continue
@@ -203,6 +226,9 @@ class BlockingDriver:
         """Sends a real signal. A call that waits is answered EINTR behind it: the signal is blocked in the guest
         while its call is out, so the handler runs before the interrupted code goes on."""
         self._process.send_signal(signal.number)
+        self._answer_interrupted(signal)
+
+    def _answer_interrupted(self, signal: Signal) -> None:
         waiting = [channel for channel in self._channels.values() if channel.blocked is not None]
         for channel in waiting:
             thread = channel.thread
@@ -241,6 +267,7 @@ class BlockingDriver:
     def _wait(self) -> dict[int, int]:
         """Descriptors that are ready, with their events, or nothing when a deadline has come first."""
         poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
         deadlines = [self._world.next_alarm_ns()]
         from_host = False
         for channel in self._channels.values():

@@ -1,5 +1,6 @@
 """`proxybox run`: one program in one box, as python would run it."""
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
 from proxybox.cli.failures import CommandError, complain
 
 if TYPE_CHECKING:
+    from proxybox.api import Sandbox
     from proxybox.policies import Policy
     from proxybox.program import Program
     from proxybox.result import Result
@@ -40,7 +42,8 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
     from proxybox import api
 
     escapes = policy.output.escapes
-    return api.run_program(
+    ctrl_c = CtrlC()
+    result = api.run_program(
         program_of(parsed),
         stdin=streams.standard_input(),
         on_stdout=None if capture else streams.writer(1, escapes),
@@ -49,7 +52,43 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
         guest=parsed.text("guest"),
         audit=audit,
         capture=capture,
+        on_sandbox=ctrl_c.attach,
     )
+    if ctrl_c.ends(result):
+        raise KeyboardInterrupt
+    return result
+
+
+class CtrlC:
+    """Ctrl-C goes to the program, as python has it; a second one within two seconds ends the box.
+
+    `attach` makes it so from the moment that there is a sandbox; before, Ctrl-C ends the command.
+    """
+
+    def __init__(self) -> None:
+        self._pressed_at: float | None = None
+
+    def attach(self, box: "Sandbox") -> None:
+        """Hand every SIGINT from now on to the program in `box`."""
+        import signal
+        import time
+
+        def on_sigint(number: int, frame: object) -> None:
+            last, self._pressed_at = self._pressed_at, time.monotonic()
+            if last is not None and self._pressed_at - last < 2:
+                box.close()
+            elif not box.interrupt():
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(ValueError):  # not the main thread: in a test, or in somebody's program
+            signal.signal(signal.SIGINT, on_sigint)
+
+    def ends(self, result: "Result") -> bool:
+        """Whether the program has ended because of it."""
+        if self._pressed_at is None:
+            return False
+        by_exception = result.error is not None and result.error.type == "KeyboardInterrupt"
+        return by_exception or str(result.status) == "cancelled" or result.signal == 2
 
 
 def program_of(parsed: Parsed) -> "Program":
