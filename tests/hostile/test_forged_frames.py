@@ -163,11 +163,26 @@ page = raw.code(bytes(4096)); path = raw.code(b"/proc/self/exe\\0")
 import ctypes
 for call in ((0, zero, page, {count}), (17, zero, page, {count}, 0), (318, page, {count}, 0), (217, folder, page, {count}),
              (89, path, page, {count}), (79, page, {count}), (40, 1, zero, 0, {count}), (7, page, {count}, 0),
-             (19, zero, page, {count}), (20, 1, page, {count}), (23, {count}, page, page, page, page)):
+             (19, zero, page, {count}), (20, 1, page, {count}), (1, 1, page, {count}), (232, 9, page, {count}, 0)):
     raw.syscall(call[0], *(0 if word == page and call[0] in (0, 17, 318) else word for word in call[1:]))
 print("done")
 """, output={"limit": "4M"})
     assert hostile.resident() - before < 100 << 20
+
+
+@pytest.mark.parametrize("call", ["(271, page, 0, page, 0, 8)", "(23, 0, 0, 0, 0, page)", "(35, page, 0)", "(230, 1, 0, page, 0)"])
+@pytest.mark.parametrize("seconds", [1 << 40, 1 << 62])
+def test_waits_that_outlast_the_universe(hostile, call, seconds):
+    """ppoll, select, nanosleep and clock_nanosleep for more time than a host call can be given."""
+    result = hostile.run(
+        f"""
+import raw, struct
+page = raw.code(struct.pack("qq", {seconds}, 0))
+raw.syscall(*{call})
+""",
+        timeout=1,
+    )
+    assert result.status == "time_limit", result
 
 
 @pytest.mark.parametrize("seed", range(6))
