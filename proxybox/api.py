@@ -109,7 +109,8 @@ class Sandbox:
     def interrupt(self) -> bool:
         """Sends SIGINT to the programs that run here now, as Ctrl-C at a terminal does; from any thread, and from
         signal handlers. Whether there was one."""
-        return any([box.interrupt() for box in tuple(self._boxes)])
+        told = [box.interrupt() for box in tuple(self._boxes)]
+        return any(told)
 
     def guest(self) -> Guest:
         """The interpreter that runs here. Raises SandboxStartError."""

@@ -158,9 +158,7 @@ def utimes(world: World, path: Path, times: Annotated[bytes | None, Struct(32)])
 
 
 @oscall(261)
-def futimesat(
-    world: World, dirfd: Fd, path: Path, times: Annotated[bytes | None, Struct(32)]
-) -> Reply:
+def futimesat(world: World, dirfd: Fd, path: Path, times: Annotated[bytes | None, Struct(32)]) -> Reply:
     """futimesat(2): access and modification times in microseconds."""
     atime = mtime = world.clock.wall_ns()
     if times is not None:

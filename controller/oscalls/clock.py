@@ -112,9 +112,7 @@ def _sleep(world: World, clock_id: int, flags: int, ns: int, remain: int) -> Rep
     if world.clock.skips and len(world.threads) > 1:
         world.clock.finish(world.clock.wait(clock_id, ns, absolute=absolute))
         return 0
-    return world.wait(
-        lambda: None, ns, clock_id=clock_id, absolute=absolute, on_interrupt=interrupted
-    )
+    return world.wait(lambda: None, ns, clock_id=clock_id, absolute=absolute, on_interrupt=interrupted)
 
 
 @oscall(227)

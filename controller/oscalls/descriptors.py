@@ -95,9 +95,7 @@ def pread64(world: World, fd: Fd, buf: Addr, count: Size, offset: Long) -> Reply
 
 
 @oscall(18)
-def pwrite64(
-    world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size, offset: Long
-) -> Reply:
+def pwrite64(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size, offset: Long) -> Reply:
     """pwrite(2): bytes at an offset."""
     if offset < 0:
         raise OSError(errno.EINVAL, "a negative offset")

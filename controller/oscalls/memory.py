@@ -42,9 +42,7 @@ NEXT_SLICE: Final = 1
 
 
 @oscall(9)
-def mmap(
-    world: World, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
-) -> Reply:
+def mmap(world: World, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong) -> Reply:
     """mmap(2): a hidden descriptor for a file that may be mapped so; 0 for anonymous memory."""
     kind = flags & abi.MAP_TYPE
     if kind not in (abi.MAP_PRIVATE, abi.MAP_SHARED, abi.MAP_SHARED_VALIDATE):
@@ -87,9 +85,7 @@ def munmap(world: World, addr: Addr, length: Size) -> Reply:
 
 
 @oscall(25)
-def mremap(
-    world: World, addr: Addr, old_size: Size, new_size: Size, flags: UInt, new_addr: Addr
-) -> Reply:
+def mremap(world: World, addr: Addr, old_size: Size, new_size: Size, flags: UInt, new_addr: Addr) -> Reply:
     """mremap(2): the stub's work; here only what the kernel would refuse."""
     known = abi.MREMAP_MAYMOVE | abi.MREMAP_FIXED
     if flags & ~known or (flags & abi.MREMAP_FIXED and not flags & abi.MREMAP_MAYMOVE):

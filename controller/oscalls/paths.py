@@ -71,9 +71,7 @@ def creat(world: World, path: Path, mode: UInt) -> Reply:
 
 
 @oscall(437)
-def openat2(
-    world: World, dirfd: Fd, path: Path, how: Annotated[bytes | None, Struct(24)], size: Size
-) -> Reply:
+def openat2(world: World, dirfd: Fd, path: Path, how: Annotated[bytes | None, Struct(24)], size: Size) -> Reply:
     """openat2(2): openat that refuses unknown flags; of the RESOLVE flags only NO_MAGICLINKS is
     offered.
     """

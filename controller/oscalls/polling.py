@@ -98,10 +98,7 @@ def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
     files = [(table.get(fd), events & 0xFFFF) for fd, events, _ in entries if fd in table]
 
     def answer(revents: list[int]) -> Reply:
-        packed = (
-            abi.POLLFD.pack(fd, events, got)
-            for (fd, events, _), got in zip(entries, revents, strict=True)
-        )
+        packed = (abi.POLLFD.pack(fd, events, got) for (fd, events, _), got in zip(entries, revents, strict=True))
         count = sum(1 for got in revents if got)
         return (count, (address, b"".join(packed))) if entries else 0
 
@@ -109,9 +106,7 @@ def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
         revents = [_revents(world, fd, events & 0xFFFF) for fd, events, _ in entries]
         return answer(revents) if any(revents) else None
 
-    return world.wait(
-        attempt, timeout_ns, lambda: answer([0] * len(entries)), host_fd=_host_fd(files)
-    )
+    return world.wait(attempt, timeout_ns, lambda: answer([0] * len(entries)), host_fd=_host_fd(files))
 
 
 def _revents(world: World, fd: int, wanted: int) -> int:
@@ -169,9 +164,7 @@ def _members(data: bytes | None, nfds: int) -> list[int]:
     return found
 
 
-def _select(
-    world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns: int | None
-) -> Reply:
+def _select(world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns: int | None) -> Reply:
     if nfds < 0:
         raise OSError(errno.EINVAL, "a negative count")
     nfds = min(nfds, _FD_SETSIZE)
@@ -190,8 +183,7 @@ def _select(
 
     def attempt() -> Reply | None:
         found = [
-            [fd for fd, file in files if ready(file, mask) & mask]
-            for files, mask in zip(watched, masks, strict=True)
+            [fd for fd, file in files if ready(file, mask) & mask] for files, mask in zip(watched, masks, strict=True)
         ]
         return answer(found) if any(found) else None
 
@@ -286,9 +278,7 @@ def _epoll(world: World, fd: int) -> EpollFile:
 
 
 @oscall(233)
-def epoll_ctl(
-    world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | None, Struct(12)]
-) -> Reply:
+def epoll_ctl(world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | None, Struct(12)]) -> Reply:
     """epoll_ctl(2): what an epoll descriptor watches."""
     target = world.descriptors.get(fd)
     instance = _epoll(world, epfd)
@@ -319,9 +309,7 @@ def epoll_ctl(
     return 0
 
 
-def _epoll_wait(
-    world: World, epfd: int, events: int, maximum: int, timeout_ns: int | None
-) -> Reply:
+def _epoll_wait(world: World, epfd: int, events: int, maximum: int, timeout_ns: int | None) -> Reply:
     instance = _epoll(world, epfd)
     if maximum <= 0:
         raise OSError(errno.EINVAL, "no room for events")
@@ -362,9 +350,7 @@ def epoll_pwait(
 ) -> Reply:
     """epoll_pwait(2): epoll_wait under another signal mask."""
     ns = _milliseconds(timeout)
-    return _masked(
-        world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns)
-    )
+    return _masked(world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
 
 
 @oscall(441)
@@ -379,9 +365,7 @@ def epoll_pwait2(
 ) -> Reply:
     """epoll_pwait2(2): epoll_pwait with a timespec."""
     ns = time_of(timeout)
-    return _masked(
-        world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns)
-    )
+    return _masked(world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
 
 
 def _masked(world: World, mask: bytes | None, size: int, call: Callable[[], Reply]) -> Reply:

@@ -70,9 +70,7 @@ def _set_limit(world: World, resource: int, new: bytes) -> None:
 
 
 @oscall(302)
-def prlimit64(
-    world: World, pid: Int, resource: UInt, new: Annotated[bytes | None, Struct(16)], old: Addr
-) -> Reply:
+def prlimit64(world: World, pid: Int, resource: UInt, new: Annotated[bytes | None, Struct(16)], old: Addr) -> Reply:
     """prlimit(2): what the policy allows; the guest may lower it for itself."""
     check_own(world, pid)
     before = _limit(world, resource)
@@ -111,9 +109,7 @@ def sched_getaffinity(world: World, pid: Int, size: Size, mask: Addr) -> Reply:
 
 
 @oscall(203)
-def sched_setaffinity(
-    world: World, pid: Int, size: Size, mask: Annotated[bytes | None, Soft(8)]
-) -> Reply:
+def sched_setaffinity(world: World, pid: Int, size: Size, mask: Annotated[bytes | None, Soft(8)]) -> Reply:
     """sched_setaffinity(2): accepted where it names a cpu of the box; changes nothing."""
     check_own(world, pid)
     if mask is None:
@@ -138,9 +134,7 @@ def sched_getscheduler(world: World, pid: Int) -> Reply:
 
 
 @oscall(144)
-def sched_setscheduler(
-    world: World, pid: Int, policy: Int, param: Annotated[bytes | None, Struct(4)]
-) -> Reply:
+def sched_setscheduler(world: World, pid: Int, policy: Int, param: Annotated[bytes | None, Struct(4)]) -> Reply:
     """sched_setscheduler(2): SCHED_OTHER with priority 0, or refused."""
     check_own(world, pid)
     if param is None:
@@ -229,9 +223,7 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
 
 
 @oscall(56)
-def clone(
-    world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr
-) -> Reply:
+def clone(world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr) -> Reply:
     """clone(2): a thread exactly as pthread_create makes one, within Limits.threads.
 
     The stub is answered `thread id << 16 | channel`."""

@@ -60,9 +60,7 @@ def rt_sigaction(
     old = world.signals.actions.get(sig, _DEFAULT_ACTION)
     if act is not None:
         handler, flags, restorer, mask = abi.SIGACTION.unpack(act)
-        world.signals.actions[sig] = abi.SIGACTION.pack(
-            handler, flags, restorer, mask & ~UNTOUCHABLE_MASK
-        )
+        world.signals.actions[sig] = abi.SIGACTION.pack(handler, flags, restorer, mask & ~UNTOUCHABLE_MASK)
     return (0, (oldact, old)) if oldact else 0
 
 
@@ -96,9 +94,7 @@ def rt_sigpending(world: World, set_: Addr, sigsetsize: Size) -> Reply:
 
 
 @oscall(130)
-def rt_sigsuspend(
-    world: World, mask: Annotated[bytes | None, Struct(8)], sigsetsize: Size
-) -> Reply:
+def rt_sigsuspend(world: World, mask: Annotated[bytes | None, Struct(8)], sigsetsize: Size) -> Reply:
     """rt_sigsuspend(2): waits for a signal under another mask."""
     check_set_size(sigsetsize)
     if mask is None:
@@ -132,9 +128,7 @@ def rt_sigtimedwait(
             return None
         if info == 0:
             return signal.number
-        head = _SIGINFO.pack(
-            signal.number, 0, signal.code, world.process.pid, world.credentials.uid
-        )
+        head = _SIGINFO.pack(signal.number, 0, signal.code, world.process.pid, world.credentials.uid)
         return signal.number, (
             info,
             (head + abi.U64.pack(signal.value & abi.RLIM_INFINITY)).ljust(128, b"\0"),
@@ -156,9 +150,7 @@ def sigaltstack(world: World, stack: Annotated[bytes | None, Struct(24)], old: A
             address = size = 0
         elif size < abi.MINSIGSTKSZ:
             raise OSError(errno.ENOMEM, "too small a stack")
-        world.thread.altstack = abi.STACK_T.pack(
-            address, abi.SS_DISABLE if mode == abi.SS_DISABLE else 0, 0, size
-        )
+        world.thread.altstack = abi.STACK_T.pack(address, abi.SS_DISABLE if mode == abi.SS_DISABLE else 0, 0, size)
     return (0, (old, before)) if old else 0
 
 
@@ -260,9 +252,7 @@ def _queued(info: bytes | None) -> tuple[int, int]:
 
 
 @oscall(129)
-def rt_sigqueueinfo(
-    world: World, pid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]
-) -> Reply:
+def rt_sigqueueinfo(world: World, pid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]) -> Reply:
     """rt_sigqueueinfo(2): to oneself, with a value."""
     code, value = _queued(info)
     _check_number(sig)
@@ -271,9 +261,7 @@ def rt_sigqueueinfo(
 
 
 @oscall(297)
-def rt_tgsigqueueinfo(
-    world: World, tgid: Int, tid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]
-) -> Reply:
+def rt_tgsigqueueinfo(world: World, tgid: Int, tid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]) -> Reply:
     """rt_tgsigqueueinfo(2): to one of one's own threads, with a value."""
     code, value = _queued(info)
     _check_number(sig)
@@ -308,16 +296,12 @@ def getitimer(world: World, which: Int, value: Addr) -> Reply:
 
 
 @oscall(38)
-def setitimer(
-    world: World, which: Int, new: Annotated[bytes | None, Struct(32)], old: Addr
-) -> Reply:
+def setitimer(world: World, which: Int, new: Annotated[bytes | None, Struct(32)], old: Addr) -> Reply:
     """setitimer(2): ITIMER_REAL runs by the box's clock, the others by CPU time, roughly."""
     if not abi.ITIMER_REAL <= which <= abi.ITIMER_PROF:
         raise OSError(errno.EINVAL, "no such timer")
     before = _itimerval(world, which)
-    interval, value = (
-        (0, 0) if new is None else (abi.unpack_timeval(new[:16]), abi.unpack_timeval(new[16:]))
-    )
+    interval, value = (0, 0) if new is None else (abi.unpack_timeval(new[:16]), abi.unpack_timeval(new[16:]))
     if interval is None or value is None:
         raise OSError(errno.EINVAL, "not a time")
     world.set_timer(which, min(value, FOREVER_NS), min(interval, FOREVER_NS))

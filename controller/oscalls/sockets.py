@@ -19,9 +19,7 @@ _SHUT_RD, _SHUT_WR, _SHUT_RDWR = 0, 1, 2
 _SO_TYPE, _SO_ERROR, _SO_SNDBUF, _SO_RCVBUF = 3, 4, 7, 8
 _SO_PASSCRED, _SO_PEERCRED, _SO_ACCEPTCONN, _SO_PROTOCOL, _SO_DOMAIN = 16, 17, 30, 38, 39
 _SO_REUSEADDR, _SO_KEEPALIVE, _SO_LINGER, _SO_RCVTIMEO, _SO_SNDTIMEO = 2, 9, 13, 20, 21
-_SETTABLE: Final = frozenset(
-    {_SO_REUSEADDR, _SO_SNDBUF, _SO_RCVBUF, _SO_KEEPALIVE, _SO_LINGER, _SO_PASSCRED}
-)
+_SETTABLE: Final = frozenset({_SO_REUSEADDR, _SO_SNDBUF, _SO_RCVBUF, _SO_KEEPALIVE, _SO_LINGER, _SO_PASSCRED})
 _BUFFER_SIZE: Final = 65536
 _ADDRESS: Final = struct.pack("<H", abi.AF_UNIX)
 """The address of both ends: a family, and no name."""
@@ -163,9 +161,7 @@ def _sized(address: int, length: Pointer, data: bytes, *, option: bool = False) 
 
 
 @oscall(55)
-def getsockopt(
-    world: World, fd: Fd, level: Int, name: Int, value: Addr, length: Annotated[Pointer, Soft(4)]
-) -> Reply:
+def getsockopt(world: World, fd: Fd, level: Int, name: Int, value: Addr, length: Annotated[Pointer, Soft(4)]) -> Reply:
     """getsockopt(2): what a connected stream has to say."""
     _end(world, fd)
     if level != abi.SOL_SOCKET:

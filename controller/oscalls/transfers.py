@@ -31,9 +31,7 @@ def _offset(pointer: Pointer) -> int | None:
     return offset
 
 
-def _copy(
-    source: "OpenFile", start: int | None, target: "OpenFile", at: int | None, count: int
-) -> int:
+def _copy(source: "OpenFile", start: int | None, target: "OpenFile", at: int | None, count: int) -> int:
     """Copies at most 1 MiB and moves the offsets that were not given."""
     count = min(count, MAX_PAYLOAD)
     data = source.pread(count, source.offset if start is None else start)
@@ -61,9 +59,7 @@ def _check_regular(*files: "OpenFile") -> None:
 
 
 @oscall(40)
-def sendfile(
-    world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Soft(8)], count: Size
-) -> Reply:
+def sendfile(world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Soft(8)], count: Size) -> Reply:
     """sendfile(2): copies between regular files; EINVAL for others, so that callers fall back."""
     source, target = world.descriptors.get(in_fd), world.descriptors.get(out_fd)
     source.need_read()

@@ -96,7 +96,8 @@ static void emit_rule(const struct rule *rule)
         const struct condition *where = &rule->where[i];
         uint32_t count = where->compare == WITHIN && where->count == CHANNEL_FDS ? 2 * config.channels : where->count;
         rest -= instructions(where);
-        emit(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(offsetof(struct seccomp_data, args) + 8u * where->arg + 4u * where->half), 0, 0);
+        uint32_t half = (uint32_t)offsetof(struct seccomp_data, args) + 8u * where->arg + 4u * where->half;
+        emit(BPF_LD | BPF_W | BPF_ABS, half, 0, 0);
         if (where->compare == WITHIN)
             emit(BPF_ALU | BPF_SUB | BPF_K, where->value, 0, 0), emit(BPF_JMP | BPF_JGE | BPF_K, count, (uint8_t)rest, 0);
         else {

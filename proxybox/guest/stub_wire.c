@@ -134,13 +134,14 @@ static void send_request(struct channel *channel, long number, const uint64_t ar
     const struct call_roles *call = (unsigned long)number < MAX_ROWS ? &roles[number] : &none;
     struct request head = {.size = sizeof head, .number = (uint32_t)number};
     uint32_t sizes[6];
-    for (unsigned i = 0; i < call->count; i++) {
+    const unsigned count = call->count;
+    for (unsigned i = 0; i < count; i++) {
         sizes[i] = measure(channel, &call->role[i], args);
         head.size += 4 + (sizes[i] >= TOO_LONG ? 0 : sizes[i]);
     }
     memcpy(head.args, args, sizeof head.args);
     put(channel, &head, sizeof head);
-    for (unsigned i = 0; i < call->count; i++) {
+    for (unsigned i = 0; i < count; i++) {
         put_u32(channel, sizes[i]);
         if (sizes[i] >= TOO_LONG)
             continue;

@@ -1,5 +1,7 @@
 """The wire: what is accepted, what is a breach, and that there is no third outcome."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from proxybox.controller.protocol import (
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     """`data` in pieces, cut at the given places."""
     places = sorted({place % (len(data) + 1) for place in at} | {0, len(data)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 @given(st.integers(0, 2**32 - 1), st.binary(max_size=5000), st.lists(st.integers(0, 10_000)))
@@ -53,9 +55,11 @@ def test_a_lying_length_is_a_breach_before_anything_is_kept(size: int) -> None:
 
 def test_a_length_that_comes_in_single_bytes_is_checked_too() -> None:
     reader = RequestReader()
+    *first, last = (bytes([byte]) for byte in (3).to_bytes(4, "little"))
+    for byte in first:
+        assert reader.receive(byte) is None
     with pytest.raises(GuestMisbehaved):
-        for byte in (3).to_bytes(4, "little"):
-            reader.receive(bytes([byte]))
+        reader.receive(last)
 
 
 def test_bytes_behind_a_frame_are_a_breach() -> None:
@@ -76,7 +80,10 @@ def test_an_end_inside_a_frame_is_a_breach_and_one_between_frames_is_not() -> No
         reader.end()
 
 
-@given(st.integers(-(2**63), 2**63 - 1), st.lists(st.tuples(st.integers(0, 2**64 - 1), st.binary(max_size=300)), max_size=4))
+@given(
+    st.integers(-(2**63), 2**63 - 1),
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.binary(max_size=300)), max_size=4),
+)
 def test_a_reply_says_its_size_and_holds_its_writes(value: int, writes: list[tuple[int, bytes]]) -> None:
     data = encode_reply(value, tuple(writes))
     size, count, told = REPLY.unpack_from(data)
