@@ -100,7 +100,7 @@ class Box:
             world = builder.build(self._stdin(stdin), *self._sinks(capture, on_stdout, on_stderr))
             spec = self._spec(words, builder)
             with _cpus.share() as cpu:
-                process = launch(attrs.evolve(spec, cpu=cpu), self._deadline(started))
+                process = launch(attrs.evolve(spec, cpu=cpu))
                 try:
                     return self._serve(process, world, builder, started)
                 finally:
@@ -115,10 +115,6 @@ class Box:
                 f"the policy requires layers that are not there: {', '.join(missing)} (require_layers); "
                 "`proxybox doctor` tells what this host gives"
             )
-
-    def _deadline(self, started: int) -> int | None:
-        wall = self.policy.limits.wall_time
-        return None if wall is None else started + int(wall * 1e9)
 
     @staticmethod
     def _stdin(source: Source | None) -> Stdin:
@@ -159,7 +155,8 @@ class Box:
         world.clock.guest_pid = process.pid
         if process.listener is None:
             world.thread_limit = 1
-        cpu = self.policy.limits.cpu_time
+        cpu, wall = self.policy.limits.cpu_time, self.policy.limits.wall_time
+        process.watch.deadline_ns = None if wall is None else sealed + int(wall * 1e9)
         process.watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
         dispatcher = Dispatcher(world, self.interceptors, self.audit)
         driver = BlockingDriver(process, world, dispatcher)

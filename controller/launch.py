@@ -16,6 +16,7 @@ import functools
 import os
 import socket
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +42,8 @@ _FLAG_THREADS, _FLAG_SAME_ADDRESSES, _FLAG_IDLE = 1, 2, 4
 
 #: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.
 NICE = 19
+#: Seconds for a start: a program's own time begins when its interpreter is sealed.
+START_LIMIT = 60
 #: The ids that a box of root's runs under: nobody's and nogroup's (65534 on every distribution that we know).
 NOBODY = 65534
 #: Inherited descriptors are moved above everything that the child uses.
@@ -187,8 +190,8 @@ def _launcher_argv(spec: LaunchSpec) -> list[str]:
     return ["launcher", *numbers, spec.guest.executable, *spec.argv]
 
 
-def launch(spec: LaunchSpec, deadline_ns: int | None) -> GuestProcess:
-    """Starts and seals a guest. deadline_ns: host monotonic time at which the keeper ends it.
+def launch(spec: LaunchSpec) -> GuestProcess:
+    """Starts and seals a guest, within START_LIMIT seconds; the caller sets the limits in its `watch` then.
 
     Raises SandboxStartError with the step that failed.
     """
@@ -226,7 +229,7 @@ def launch(spec: LaunchSpec, deadline_ns: int | None) -> GuestProcess:
                 raise SandboxStartError(f"{launcher}: {error.strerror}") from error
             pidfd = os.pidfd_open(pid)
             inherited.close()
-            watch = Watch(pid, pidfd, deadline_ns)
+            watch = Watch(pid, pidfd, time.monotonic_ns() + START_LIMIT * 10**9)
             process = GuestProcess(
                 pid=pid, watch=watch, channel=channel, listener=None, first=b"", layers={}, cpu=spec.cpu
             )
@@ -293,7 +296,7 @@ def _start_error(process: GuestProcess, control: socket.socket, text: bytes = b"
             text += data
     said = text.decode("utf-8", "backslashreplace").strip()
     if process.watch.expired:
-        return SandboxStartError("the interpreter did not start within the wall time of the policy")
+        return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
     reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")
     if said.startswith(("GLIBC", "symbol lookup")) or "error while loading" in said:
         reason = f"the interpreter cannot be loaded: {said}"
