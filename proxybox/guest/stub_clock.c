@@ -1,6 +1,6 @@
 /* No clock but the box's: the vDSO's entry points become system calls, its data pages go, and rdtsc faults.
  *
- * What is left to a guest whose time is not real: counting in a loop, and RDPID. docs/limitations say so.
+ * What is left to a guest whose time is not real: counting in a loop, and RDPID. limitations.md says so.
  */
 #include <elf.h>
 #include <errno.h>
