@@ -1,0 +1,117 @@
+"""Which interpreter runs: PROXYBOX_GUEST, guest=, an unpacked release; and what is refused, with its reason."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import proxybox
+
+WHO = "import sys; print(sys.implementation.name, sys.prefix, sys.executable)"
+
+
+@pytest.fixture(scope="module")
+def release() -> Iterator[Path]:
+    """An unpacked release, as PyPy's own archives are: bin/pypy3 with lib/pypy3.x beside it."""
+    executable = Path(shutil.which("pypy3") or "").resolve()
+    library = Path("/usr/lib", executable.name)
+    if not (library / "os.py").is_file():
+        pytest.skip("there is no pypy3 of the distribution to make a release of")
+    # Not in pytest's own folder: that is closed to the user that a guest runs as when root starts it.
+    root = Path(tempfile.mkdtemp(prefix="unpacked-"), "pypy3-release")
+    (root / "bin").mkdir(parents=True)
+    root.parent.chmod(0o755)
+    shutil.copy(executable, root / "bin" / "pypy3")
+    shutil.copytree(
+        library,
+        root / "lib" / library.name,
+        ignore=shutil.ignore_patterns("test", "tests", "idlelib", "lib2to3", "ensurepip", "tkinter", "__pycache__"),
+    )
+    yield root
+    shutil.rmtree(root.parent)
+
+
+def test_a_release_by_its_program_and_by_its_folder(release: Path) -> None:
+    for guest in (release / "bin" / "pypy3", release):
+        with proxybox.Sandbox(guest=guest) as box:
+            result = box.run(WHO + "\nimport json, decimal, sqlite3, ssl, ctypes\nprint(json.__file__)")
+        assert result.ok, result.stderr
+        assert result.stdout.startswith("pypy ")
+        assert str(release) not in result.stdout
+        assert str(release.parent) not in result.stdout
+
+
+def test_a_release_by_the_environment(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXYBOX_GUEST", str(release / "bin" / "pypy3"))
+    named = proxybox.run(WHO)
+    assert named.ok, named.stderr
+    monkeypatch.delenv("PROXYBOX_GUEST")
+    assert proxybox.run(WHO).stdout != named.stdout
+
+
+def test_the_argument_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXYBOX_GUEST", "/nonexistent")
+    with pytest.raises(proxybox.SandboxStartError, match="/nonexistent"):
+        proxybox.run("pass")
+    with proxybox.Sandbox(guest=shutil.which("pypy3")) as box:
+        assert box.run("print(1)").stdout == "1\n"
+
+
+def test_an_environment_of_pypy(tmp_path: Path) -> None:
+    import subprocess
+
+    subprocess.run(["pypy3", "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=60)
+    (site,) = (tmp_path / "venv").glob("lib/pypy3.*/site-packages")
+    (site / "installed.py").write_text("name = 'installed'")
+    with proxybox.Sandbox(guest=tmp_path / "venv" / "bin" / "pypy3") as box:
+        assert box.run("import installed; print(installed.name)").stdout == "installed\n"
+
+
+def wrong(tmp_path: Path) -> dict[str, tuple[str, str]]:
+    """Paths that are no guest, with a part of what is said of them."""
+    (tmp_path / "text").write_text("#!/bin/sh\nexec pypy3\n")
+    (tmp_path / "text").chmod(0o755)
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "alone").mkdir()
+    pypy = shutil.which("pypy3")
+    if pypy:
+        shutil.copy(os.path.realpath(pypy), tmp_path / "alone" / "pypy3")
+    return {
+        "missing": ("/nonexistent/pypy3", "cannot be read"),
+        "a text": (str(tmp_path / "text"), "not an x86-64 program"),
+        "empty": (str(tmp_path / "empty"), "not an x86-64 program"),
+        "a folder": (str(tmp_path), "pypy3"),
+        "CPython": (os.path.realpath(sys.executable), "not a PyPy"),
+        "another program": ("/bin/true", "not a PyPy"),
+        "a lone copy": (str(tmp_path / "alone" / "pypy3"), "standard library"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["missing", "a text", "empty", "a folder", "CPython", "another program", "a lone copy"]
+)
+def test_what_is_no_guest(name: str, tmp_path: Path) -> None:
+    path, reason = wrong(tmp_path)[name]
+    with pytest.raises(proxybox.SandboxStartError, match=reason) as caught, proxybox.Sandbox(guest=path) as box:
+        box.run("pass")
+    assert path in str(caught.value)
+
+
+def test_no_pypy_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(proxybox.SandboxStartError, match="apt install pypy3"):
+        proxybox.run("pass")
+    diagnosis = proxybox.diagnose()
+    assert diagnosis.guest is None
+    assert diagnosis.problems
+
+
+def test_diagnosis() -> None:
+    diagnosis = proxybox.diagnose()
+    assert diagnosis.guest is not None
+    assert not diagnosis.problems
+    assert all(layer.available for layer in diagnosis.layers if layer.mandatory)
