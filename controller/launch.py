@@ -240,7 +240,7 @@ def launch(spec: LaunchSpec) -> GuestProcess:
                     keeper().watch(watch)
                     _receive_listener(process, ours, spec)
                     with contextlib.suppress(BrokenPipeError):  # it has died already: `_greet` tells why
-                    os.write(channel.reply_fd, _config(spec, process.listener is not None))
+                        os.write(channel.reply_fd, _config(spec, process.listener is not None))
                     _greet(process, ours)
                 failed.pop_all()
             return process
