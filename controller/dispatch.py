@@ -27,8 +27,6 @@ Invoke: TypeAlias = Callable[["World", bytes], Reply]
 
 _NUMBER = struct.Struct("<4xI")
 _U32 = struct.Struct("<I")
-#: Call numbers at and above this are unknown on x86-64.
-NUMBERS = 512
 
 
 class Row:

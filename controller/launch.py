@@ -127,12 +127,13 @@ class GuestProcess:
         keeper().release(self.watch)
         self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
         try:
-            status = os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED)
+            os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED | os.WNOWAIT)  # from here on the pid is its own
+            _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
             return None, None
-        if status is None:
-            return None, None
-        return (status.si_status, None) if status.si_code == os.CLD_EXITED else (None, status.si_status)
+        self.cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        code = os.waitstatus_to_exitcode(status)
+        return (code, None) if code >= 0 else (None, -code)
 
     def close(self) -> None:
         """Kills what still runs, reaps it, and closes everything that the controller held for it."""

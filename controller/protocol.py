@@ -33,8 +33,8 @@ MAX_FRAME = MAX_PAYLOAD + 64 * 1024
 #: In place of a length: the argument was NULL, its memory is not readable, its string has no end in bounds.
 ABSENT, FAULT, TOO_LONG = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
-#: Call numbers that are the stub's own: ready to be sealed; could not be sealed.
-HELLO, FAILED = 0x50420001, 0x50420002
+#: Call numbers that are the stub's own: ready to be sealed; could not be sealed; about to die of a fault.
+HELLO, FAILED, FAULTED = 0x50420001, 0x50420002, 0x50420003
 
 
 class RequestReader:

@@ -16,6 +16,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.oscalls.clock import timeout
+from proxybox.controller.protocol import FAULTED
 from proxybox.controller.roles import Addr, Int, Size, Struct, UInt
 from proxybox.controller.world import (
     SI_TKILL,
@@ -306,3 +307,13 @@ def setitimer(world: World, which: Int, new: Annotated[bytes | None, Struct(32)]
         raise OSError(errno.EINVAL, "not a time")
     world.set_timer(which, min(value, FOREVER_NS), min(interval, FOREVER_NS))
     return (0, (old, before)) if old else 0
+
+
+# --- the stub's own ---------------------------------------------------------------------------------------------------
+
+
+@oscall(FAULTED)
+def fault(world: World, signal: Int) -> Reply:
+    """No call of Linux's: the stub says that a fault without a handler is about to end the process."""
+    world.on_exit()
+    return 0

@@ -105,6 +105,7 @@ class HostDirectory(HostNode, Directory):
         _refuse_leading_out(target)
         with self._mount.creating() as made, self._own_fd() as fd:
             os.symlink(target, name, dir_fd=fd)
+            self._mount.stamp_link(fd, name)
             made.append(os.stat(name, dir_fd=fd, follow_symlinks=False))
             self._changed(fd)
         return HostSymlink(self._mount, self, name)

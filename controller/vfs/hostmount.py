@@ -164,6 +164,12 @@ class HostMount:
             now = self.superblock.now()
             host.change_times(fd, now, now)
 
+    def stamp_link(self, directory_fd: int, name: bytes) -> None:
+        """As `stamp`, for a symlink, which has no descriptor of its own to go by."""
+        if not self.superblock.clock_is_real:
+            now = self.superblock.now()
+            os.utime(name, ns=(now, now), dir_fd=directory_fd, follow_symlinks=False)
+
 
 def _pages(size: int) -> int:
     return (size + PAGE - 1) // PAGE

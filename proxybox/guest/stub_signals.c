@@ -33,6 +33,7 @@ static bool is_fault(int signal, const siginfo_t *info)
  * breakpoint (int3, trap 3) is reported when it lies behind, one byte long. */
 static void die_of(int signal, ucontext_t *context)
 {
+    ASK(CALL_FAULTED, signal); /* the controller may want to look at the process before it is gone */
     if (context->uc_mcontext.gregs[REG_TRAPNO] == 3)
         context->uc_mcontext.gregs[REG_RIP]--;
     *(uint64_t *)&context->uc_sigmask |= BIT(signal);

@@ -19,7 +19,7 @@ enum { MAX_CHANNELS = 257 };
 #define MAX_PATH 4096u
 
 enum { ABSENT = 0xFFFFFFFF, FAULT = 0xFFFFFFFE, TOO_LONG = 0xFFFFFFFD };
-enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002 };
+enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003 };
 
 struct request {
     uint32_t size, number;
