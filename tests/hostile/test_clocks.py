@@ -1,0 +1,233 @@
+"""In a box without real time there is no way to the host's: not by vDSO, counter, wait, file or process."""
+
+import datetime
+import time
+
+import pytest
+
+from proxybox import Mount, Time
+
+MOMENT = 1893456000  # 2030-01-01T00:00:00Z
+
+#: Each prints (what, seconds), where a host's clock would show itself.
+CLOCKS = """
+import ctypes, os, raw, resource, struct, select, sys, tempfile, threading, time, uuid, datetime
+libc = ctypes.CDLL(None)
+def show(what, value): print(repr((what, value)))
+for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time"):
+    show("time." + name, getattr(time, name)())
+for number in list(range(12)) + [-2, -6, ~os.getpid() << 3 | 2]:
+    try: show(f"clock_gettime {number}", time.clock_gettime(number))
+    except OSError: pass
+show("datetime", datetime.datetime.now(datetime.timezone.utc).timestamp())
+page = raw.code(bytes(4096))
+def stamp(*call, form="qq"):
+    if raw.syscall(*call) < 0: return None
+    whole, part = struct.unpack_from(form, ctypes.string_at(page, 16))
+    return whole
+show("raw clock_gettime", stamp(228, 0, page))
+show("raw clock_gettime, garbage above", stamp(228, 1 << 40, page))
+show("raw gettimeofday", stamp(96, page, 0))
+show("raw time", raw.syscall(201, 0))
+show("libc time", libc.time(None))
+spec = (ctypes.c_long * 2)()
+libc.clock_gettime(0, spec); show("libc clock_gettime", spec[0])
+libc.getauxval.restype = ctypes.c_ulong
+vdso = libc.getauxval(33)
+if vdso:
+    image = ctypes.string_at(vdso, 8192)
+    shoff = struct.unpack_from("<Q", image, 0x28)[0]; phoff, phnum = struct.unpack_from("<Q", image, 0x20)[0], struct.unpack_from("<H", image, 56)[0]
+    for i in range(phnum):
+        kind, _, _, vaddr, _, size = struct.unpack_from("<IIQQQQ", image, phoff + 56 * i)
+        if kind == 2:
+            tags = dict(struct.unpack_from("<qQ", image, at) for at in range(vaddr, vaddr + size, 16))
+    symbols, strings = tags[6], tags[5]
+    for at in range(symbols + 24, strings if strings > symbols else symbols + 24 * 20, 24):
+        name, info, _, shndx, value, _ = struct.unpack_from("<IBBHQQ", image, at)
+        text = image[strings + name : image.index(0, strings + name)].decode()
+        if info & 15 == 2 and value and ("gettime" in text):
+            function = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_void_p)(vdso + value)
+            if function(0, page) == 0: show("vdso " + text, struct.unpack_from("qq", ctypes.string_at(page, 16))[0])
+with open("/tmp/fresh", "w") as file: file.write("x")
+for path in ("/tmp/fresh", "/box", "/tmp", "/", "/proc", "/proc/self", "/dev/null", "/box/main.py", "/dev", "/etc/passwd"):
+    status = os.stat(path)
+    show("mtime " + path, status.st_mtime); show("ctime " + path, status.st_ctime); show("atime " + path, status.st_atime)
+os.utime("/tmp/fresh"); show("utime now", os.stat("/tmp/fresh").st_mtime)
+show("fstat of stdin", os.fstat(0).st_mtime)
+show("pipe", os.fstat(os.pipe()[0]).st_mtime)
+for path in ("/proc/uptime", "/proc/stat", "/proc/self/stat", "/proc/self/sched", "/proc/self/schedstat", "/proc/schedstat", "/proc/timer_list", "/proc/interrupts",
+             "/proc/self/status", "/proc/loadavg", "/proc/driver/rtc", "/proc/meminfo", "/sys/class/rtc/rtc0/since_epoch"):
+    try: show(path, open(path).read())
+    except OSError: pass
+usage = resource.getrusage(resource.RUSAGE_SELF); show("getrusage", usage.ru_utime + usage.ru_stime)
+show("times", os.times()[4])
+show("sysinfo", raw.syscall(99, page) or struct.unpack("q", ctypes.string_at(page, 8))[0])
+show("uuid1", (uuid.uuid1().time - 0x01b21dd213814000) / 1e7)
+counter = raw.function(bytes.fromhex("0f31 48c1e220 4809d0 c3"))
+show("rdtsc", counter() / 1e9)
+counter = raw.function(bytes.fromhex("51 0f01f9 48c1e220 4809d0 59 c3"))
+show("rdtscp", counter() / 1e9)
+"""
+
+
+def is_like_the_host(value, moment):
+    """Whether a number, or one in a text, is the host's wall, boot or monotonic time, to within an hour."""
+    clocks = [time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)]
+    if isinstance(value, str):
+        words = value.replace(":", " ").split()
+        return any(is_like_the_host(float(word), moment) for word in words if word.replace(".", "", 1).isdigit() and float(word) > 1e4)
+    return value is not None and any(abs(value - clock) < min(3600, clock / 2) for clock in clocks if clock > 1000)
+
+
+@pytest.mark.parametrize("kind", ["frozen", "virtual"])
+def test_no_clock_tells_the_hosts_time(hostile, kind):
+    fields = {"time": getattr(Time, kind)(datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC))}
+    out = hostile.ok(CLOCKS, **fields)
+    shown = dict(eval(line) for line in out.splitlines())
+    assert len(shown) > 40
+    leaks = {what: value for what, value in shown.items() if is_like_the_host(value, MOMENT)}
+    assert not leaks
+    walls = ("time.time", "clock_gettime 0", "clock_gettime 5", "datetime", "raw clock_gettime", "raw gettimeofday", "raw time", "libc time",
+             "libc clock_gettime", "mtime /tmp/fresh", "ctime /tmp/fresh", "utime now", "uuid1")
+    assert {what: shown[what] for what in walls if not MOMENT <= shown[what] < MOMENT + 60} == {}
+
+
+def test_frozen_time_stands_still(hostile):
+    """CPU clocks count clock reads there; all others show the same moment, however much is computed between."""
+    out = hostile.ok(
+        """
+import time, raw
+counter = raw.function(bytes.fromhex("0f31 48c1e220 4809d0 c3"))
+def all_clocks():
+    return time.time_ns(), time.monotonic_ns(), time.perf_counter_ns(), counter(), open("/proc/uptime").read(), open("/proc/self/stat").read().split()[21]
+first = all_clocks()
+for _ in range(10 ** 7): pass
+print([pair for pair in zip(first, all_clocks()) if pair[0] != pair[1]])
+""",
+        time=Time.frozen("2030-01-01"),
+    )
+    assert out == "[]\n"
+
+
+def test_computing_takes_no_time(hostile):
+    """CPU clocks tell the same whether much or little is computed: they do not measure the host."""
+    program = """
+import gc, os, resource, time
+gc.disable()
+before = time.process_time_ns(), time.thread_time_ns(), os.times()[:2], resource.getrusage(0)[:2]
+for _ in range({}): pass
+after = time.process_time_ns(), time.thread_time_ns(), os.times()[:2], resource.getrusage(0)[:2]
+print((after[0] - before[0]) // 1_000_000, (after[1] - before[1]) // 1_000_000, after[2] == before[2])
+"""
+    fields = {"time": Time.frozen("2030-01-01"), "limits": {"cpu_time": 20}}
+    assert {hostile.ok(program.format(turns), **fields) for turns in (10, 2 * 10**8)} == {"0 0 True\n"}
+
+
+@pytest.mark.parametrize("mode", ["rw", "overlay"])
+def test_files_in_host_mounts_have_the_boxs_time(hostile, tmp_path, mode):
+    tmp_path.chmod(0o777)
+    out = hostile.ok(
+        """
+import os
+def new(): open("/data/new", "w").close(); return "new"
+def folder(): os.mkdir("/data/folder"); return "folder"
+def link(): os.symlink("x", "/data/link"); return "link"
+def hard(): os.link("/data/new", "/data/hard"); return "hard"
+def moved(): os.rename("/data/hard", "/data/moved"); return "moved"
+def removed(): os.unlink("/data/moved"); return "new"
+def written(): open("/data/new", "a").write("x"); return "new"
+def cut(): os.truncate("/data/new", 0); return "new"
+def mode(): os.chmod("/data/new", 0o600); return "new"
+def touched(): os.utime("/data/new"); return "new"
+def inside(): open("/data/folder/x", "w").close(); return "folder"
+for change in (new, folder, link, hard, moved, removed, written, cut, mode, touched, inside):
+    status, above = os.lstat("/data/" + change()), os.stat("/data")
+    print((change.__name__, status.st_mtime, status.st_ctime, status.st_atime, above.st_mtime, above.st_ctime))
+""",
+        filesystem={"mounts": [Mount(target="/data", source=str(tmp_path), mode=mode)]},
+        time=Time.frozen("2030-01-01"),
+    )
+    times = {change: set(moments) for change, *moments in map(eval, out.splitlines())}
+    assert {change: moments for change, moments in times.items() if moments != {float(MOMENT)}} == {}
+
+
+def test_the_counter_by_other_instructions(hostile):
+    """rdpmc faults; tpause and umwait, which compare the counter with a deadline, fault or are unknown."""
+    for text in ("31c9 0f33 c3", "31c0 31d2 660faef1 c3", "31c0 31d2 f20faef1 c3"):
+        result = hostile.run(f"import raw; raw.function(bytes.fromhex('{text}'))(); print('ran')", time=Time.frozen("2030-01-01"), timeout=5)
+        assert result.status == "crashed" and result.signal in (4, 11), (text, result.summary(), result.stdout)
+
+
+def test_the_clock_pages_are_gone(hostile):
+    """[vvar] lay beside the vDSO: what can be read there now holds no time of the host's."""
+    import struct
+
+    out = hostile.ok(
+        """
+import ctypes, os, raw
+libc = ctypes.CDLL(None, use_errno=True)
+libc.getauxval.restype = ctypes.c_ulong
+vdso = libc.getauxval(33)
+reading, writing = os.pipe()
+for page in range(-32, 8):
+    if libc.write(writing, ctypes.c_void_p(vdso + page * 4096), 4096) == 4096:
+        print(page, os.read(reading, 4096).hex())
+""",
+        time=Time.frozen("2030-01-01"),
+    )
+    now = (time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME))
+    for line in out.splitlines():
+        page, text = line.split()
+        words = struct.unpack("512Q", bytes.fromhex(text))
+        assert not [word for word in words for clock in now if clock > 1000 and abs(word - clock) < 100], page
+
+
+def test_clocks_rewritten_by_the_guest_are_the_guests(hostile):
+    """The fault of rdtsc in a guest that has rewritten the handler tells it nothing but the fault."""
+    result = hostile.run(
+        f"""
+import raw, ctypes
+handler = raw.stub() + {hostile.symbol("on_segv")}
+raw.check(raw.syscall(10, handler & ~4095, 8192, 7))
+# skip the two bytes of rdtsc: add qword [rdx+0xa8], 2; ret
+ctypes.memmove(handler, bytes.fromhex("488382a800000002c3"), 9)
+print(raw.function(bytes.fromhex("b807000000 31d2 0f31 c3"))() & 0xffffffff)
+""",
+        time=Time.frozen("2030-01-01"),
+    )
+    assert result.stdout in ("7\n", ""), result
+
+
+def test_waits_do_not_measure_the_host(hostile):
+    """A timed wait of any kind, in frozen time with sleeps skipped, moves no clock that can be seen."""
+    out = hostile.ok(
+        """
+import time, threading, select
+before = time.time_ns(), time.monotonic_ns()
+time.sleep(0.01); select.select([], [], [], 0.01); select.poll().poll(10)
+lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=0.01); threading.Event().wait(0.01)
+print((time.time_ns() - before[0]) / 1e9, (time.monotonic_ns() - before[1]) / 1e9)
+""",
+        time=Time.frozen("2030-01-01", sleep="skip"),
+    )
+    assert all(0 <= float(word) < 0.2 for word in out.split()), out
+
+
+def test_two_threads_in_virtual_time_a_century_ahead(hostile):
+    """Timed waits by an absolute clock that is far from the host's neither hang nor spin."""
+    out = hostile.ok(
+        """
+import threading, time, queue
+q = queue.Queue()
+def work():
+    for _ in range(50): q.put(1); time.sleep(0.001)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for t in threads: t.start()
+for _ in range(150): q.get(timeout=30)
+for t in threads: t.join(timeout=30)
+print("done")
+""",
+        time=Time.virtual("2126-01-01"),
+        limits={"cpu_time": 10},
+    )
+    assert out == "done\n"
