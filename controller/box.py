@@ -3,6 +3,7 @@
 `Box.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
 """
 
+import gc
 import os
 import signal
 import threading
@@ -26,6 +27,9 @@ from proxybox.policies import Policy
 
 #: Layers that this version can put around the seal; a policy that requires another does not start.
 AVAILABLE_LAYERS: frozenset[str] = frozenset()
+
+#: The world of a box that has kept more in memory is collected at once when it has ended.
+COLLECT_BYTES = 4 << 20
 
 #: A guest that died of a failed allocation has used at least this part of what it may.
 _NEARLY_ALL = 0.75
@@ -76,7 +80,17 @@ class Box:
             driver.interrupt()
         return bool(running)
 
-    def run(
+    def run(self, words: Sequence[str], **options: Any) -> Run:
+        """Runs the interpreter with `words` as its arguments until it has ended. options: see `_run`.
+
+        Raises SandboxStartError; whatever a callback or an interceptor raises, with the guest ended before.
+        """
+        run, kept = self._run(words, **options)
+        if kept > COLLECT_BYTES:  # a world is full of cycles: waiting for the collector would keep several of them
+            gc.collect()
+        return run
+
+    def _run(
         self,
         words: Sequence[str],
         *,
@@ -87,11 +101,10 @@ class Box:
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
         capture: bool = True,
-    ) -> Run:
-        """Runs the interpreter with `words` as its arguments until it has ended.
+    ) -> tuple[Run, int]:
+        """The run, and how many bytes its world has kept.
 
         folder: on the host, to stand at /box; single: the one file of it that may be seen; files: further content.
-        Raises SandboxStartError; whatever a callback or an interceptor raises, with the guest ended before.
         """
         started = time.monotonic_ns()
         self._require_layers()
@@ -102,7 +115,7 @@ class Box:
             with _cpus.share() as cpu:
                 process = launch(attrs.evolve(spec, cpu=cpu))
                 try:
-                    return self._serve(process, world, builder, started)
+                    return self._serve(process, world, builder, started), builder.quota.used_bytes
                 finally:
                     process.close()
         finally:

@@ -7,10 +7,12 @@ computes, and needs somebody else to look at the clock.
 Rule: nothing here waits for a guest, and nothing here holds a reference to a box that has ended.
 """
 
-import contextlib
+import ctypes
+import functools
 import os
 import queue
 import signal
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,12 +27,23 @@ CANCELLED = "cancelled"
 TICK = 0.02
 
 
+#: siginfo_t: signo, errno, code; sender's pid and uid are zero.
+_SIGINFO = struct.Struct("=iii116x")
+_PIDFD_SEND_SIGNAL, _SI_QUEUE = 424, -1
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
 @attrs.define(slots=True, eq=False)
 class Watch:
     """The limits of one running guest.
 
-    pid, pidfd: the guest, not yet reaped. deadline_ns: host monotonic end of its wall time, None while it is not
-    charged. cpu_ns: its CPU time limit. expired: why the keeper has killed it.
+    pid: of the guest. pidfd: the same for signals, owned by this object; -1 once closed, so that a late `kill` from
+    another thread meets nobody. deadline_ns: host monotonic end of its wall time, None while it is not charged.
+    cpu_ns: its CPU time limit. expired: why the keeper has killed it.
     """
 
     pid: int
@@ -38,6 +51,7 @@ class Watch:
     deadline_ns: int | None = None
     cpu_ns: int | None = None
     expired: str = ""
+    lock: threading.RLock = attrs.field(factory=threading.RLock)  # re-entered by signal handlers
 
     def cpu_time_ns(self) -> int:
         """CPU time that the guest has used, in nanoseconds; 0 when it cannot be told."""
@@ -53,8 +67,21 @@ class Watch:
 
     def kill(self) -> None:
         """Ends the guest at once."""
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self.send(signal.SIGKILL)
+
+    def send(self, number: int) -> None:
+        """A real signal, by pidfd, so that no other process can be meant. Its siginfo tells the guest nothing of us:
+        pidfd_send_signal(2) lets a sender write its own for SI_QUEUE."""
+        with self.lock:
+            if self.pidfd >= 0:
+                _libc().syscall(_PIDFD_SEND_SIGNAL, self.pidfd, number, _SIGINFO.pack(number, 0, _SI_QUEUE), 0)
+
+    def close(self) -> None:
+        """Closes the pidfd."""
+        with self.lock:
+            fd, self.pidfd = self.pidfd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def _check(self) -> None:
         if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns:

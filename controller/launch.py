@@ -10,10 +10,10 @@ What DESIGN calls mandatory is either so, or the start fails with SandboxStartEr
 
 import array
 import contextlib
-import ctypes
 import fcntl
 import functools
 import os
+import signal
 import socket
 import struct
 import time
@@ -48,10 +48,6 @@ START_LIMIT = 60
 NOBODY = 65534
 #: Inherited descriptors are moved above everything that the child uses.
 _ABOVE = 16
-
-#: siginfo_t: signo, errno, code; sender's pid and uid are zero.
-_SIGINFO = struct.Struct("=iii116x")
-_PIDFD_SEND_SIGNAL, _SI_QUEUE = 424, -1
 
 _GUEST_FOLDER = Path(__file__).resolve().parent.parent / "guest"
 if not _GUEST_FOLDER.is_dir():  # an uninstalled checkout: controller/ stands at the top of the tree
@@ -105,11 +101,6 @@ class GuestProcess:
     peak_resident: int | None = None
     cpu_ns: int = 0
 
-    def send_signal(self, number: int) -> None:
-        """A real signal, by pidfd, so that no other process can be meant. Its siginfo tells the guest nothing of us:
-        pidfd_send_signal(2) lets a sender write its own for SI_QUEUE."""
-        _libc().syscall(_PIDFD_SEND_SIGNAL, self.watch.pidfd, number, _SIGINFO.pack(number, 0, _SI_QUEUE), 0)
-
     def measure(self) -> None:
         """Keeps how much memory the living guest has used at the most (VmPeak, VmHWM of proc_pid_status(5))."""
         try:
@@ -143,12 +134,7 @@ class GuestProcess:
         self.channel.close()
         if self.listener is not None:
             os.close(self.listener.fd)
-        os.close(self.watch.pidfd)
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+        self.watch.close()
 
 
 @functools.cache
@@ -194,64 +180,72 @@ def _launcher_argv(spec: LaunchSpec) -> list[str]:
 def launch(spec: LaunchSpec) -> GuestProcess:
     """Starts and seals a guest, within START_LIMIT seconds; the caller sets the limits in its `watch` then.
 
-    Raises SandboxStartError with the step that failed.
+    Raises SandboxStartError with the step that failed; nothing is left of the attempt.
     """
+    with contextlib.ExitStack() as undo:
+        try:
+            process, control = _spawn(spec, undo)
+            _receive_listener(process, control, spec)
+            with contextlib.suppress(BrokenPipeError):  # it has died already: `_greet` tells why
+                os.write(process.channel.reply_fd, _config(spec, process.listener is not None))
+            _greet(process, control)
+            control.close()
+        except OSError as error:
+            raise SandboxStartError(f"the box could not be started: {error.strerror}") from error
+        undo.pop_all()
+        return process
+
+
+def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[GuestProcess, socket.socket]:
+    """Starts the launcher. What the controller keeps is closed by `undo`, what the child inherits is closed here."""
+    launcher = guest_program("_launcher")
     with contextlib.ExitStack() as inherited:
-
-        def child(fd: int) -> int:
-            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
-            os.close(fd)
-            inherited.callback(os.close, moved)
-            return moved
-
-        launcher = guest_program("_launcher")
-        stub = child(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC))
-        request_read, request_write = os.pipe2(os.O_CLOEXEC)
-        reply_read, reply_write = os.pipe2(os.O_CLOEXEC)
-        channel = Channel(request_read, reply_write)
+        stub = _child_end(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC), inherited)
         ours, theirs = socket.socketpair()
-        control = child(theirs.detach())
-        request_write, reply_read = child(request_write), child(reply_read)
-        with contextlib.ExitStack() as undo:
-            undo.callback(channel.close)
-            undo.callback(ours.close)
-            moves = [
-                (control, CONTROL_FD),
-                (reply_read, FIRST_CHANNEL_FD),
-                (request_write, FIRST_CHANNEL_FD + 1),
-                (stub, STUB_FD),
-            ]
-            try:
-                pid = keeper().spawn(
-                    launcher, _launcher_argv(spec), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
-                    file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
-                )  # fmt: skip
-            except OSError as error:
-                raise SandboxStartError(f"{launcher}: {error.strerror}") from error
-            pidfd = os.pidfd_open(pid)
-            inherited.close()
-            watch = Watch(pid, pidfd, time.monotonic_ns() + START_LIMIT * 10**9)
-            process = GuestProcess(
-                pid=pid, watch=watch, channel=channel, listener=None, first=b"", layers={}, cpu=spec.cpu
-            )
-            undo.pop_all()
-            with contextlib.ExitStack() as failed:
-                failed.callback(process.close)
-                with ours:
-                    keeper().watch(watch)
-                    _receive_listener(process, ours, spec)
-                    with contextlib.suppress(BrokenPipeError):  # it has died already: `_greet` tells why
-                        os.write(channel.reply_fd, _config(spec, process.listener is not None))
-                    _greet(process, ours)
-                failed.pop_all()
-            return process
+        undo.callback(ours.close)
+        control = _child_end(theirs.detach(), inherited)
+        request_read, request_write = os.pipe2(os.O_CLOEXEC)
+        undo.callback(os.close, request_read)
+        request_write = _child_end(request_write, inherited)
+        reply_read, reply_write = os.pipe2(os.O_CLOEXEC)
+        undo.callback(os.close, reply_write)
+        reply_read = _child_end(reply_read, inherited)
+        ends = (control, reply_read, request_write, stub)
+        moves = zip(ends, (CONTROL_FD, FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1, STUB_FD), strict=True)
+        pid = keeper().spawn(
+            launcher, _launcher_argv(spec), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
+        )  # fmt: skip
+    try:
+        watch = Watch(pid, os.pidfd_open(pid), time.monotonic_ns() + START_LIMIT * 10**9)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)  # our own child, not yet waited for
+        os.waitpid(pid, 0)
+        raise
+    undo.pop_all()
+    channel = Channel(request_read, reply_write)
+    process = GuestProcess(pid=pid, watch=watch, channel=channel, listener=None, first=b"", layers={}, cpu=spec.cpu)
+    undo.callback(process.close)
+    undo.callback(ours.close)
+    keeper().watch(watch)
+    return process, ours
+
+
+def _child_end(fd: int, inherited: contextlib.ExitStack) -> int:
+    """Moves a descriptor above all numbers that it could be moved to in the child; `inherited` closes it."""
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+    finally:
+        os.close(fd)
+    inherited.callback(os.close, moved)
+    return moved
 
 
 def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
     if spec.threads <= 1:
         return
     fds = array.array("i")
-    text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize))
+    text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: fds.itemsize])

@@ -243,11 +243,11 @@ class WorldBuilder:
     def _mount_kernel(self, tree: Tree) -> None:
         """/dev and /proc, last: nothing of a policy covers them."""
         world, who = self.world, self._policy.environment
-        dev = dev_directory(
-            self._superblock(quota=Quota()), world.randomness.bytes, world.stdin, world.stdout, world.stderr
-        )
+        # The streams are the guest's, the folder is not: what is in it is charged to nobody.
+        nodes = self._superblock(quota=Quota())
+        dev = dev_directory(nodes, world.randomness.bytes, world.stdin, world.stdout, world.stderr)
+        dev.chown(0, 0)
         tree.mount(b"/dev", dev)
-        tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         for file in open_standard(dev):
             world.descriptors.install(file)

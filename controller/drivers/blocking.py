@@ -76,8 +76,9 @@ class BlockingDriver:
                 return self._reaped()
             return self._ended("misbehaved", str(breach))
         finally:
-            wake, self._wake = self._wake, -1
-            os.close(wake)
+            with self._process.watch.lock:
+                wake, self._wake = self._wake, -1
+                os.close(wake)
             for channel in self._channels.values():
                 if channel is not self._main:
                     channel.close()
@@ -96,9 +97,10 @@ class BlockingDriver:
             self._world.end(Ended("crashed", "interrupted", SIGINT))
             self._process.watch.kill()
         elif disposition != SIG_IGN:
-            self._process.send_signal(SIGINT)
-            with contextlib.suppress(OSError):  # the guest has ended meanwhile
-                os.eventfd_write(self._wake, 1)
+            self._process.watch.send(SIGINT)
+            with self._process.watch.lock:
+                if self._wake >= 0:
+                    os.eventfd_write(self._wake, 1)
 
     def _ended(self, status: str, why: str, signal: int | None = None) -> Outcome:
         self._process.measure()
@@ -225,7 +227,7 @@ class BlockingDriver:
     def _interrupt(self, signal: Signal) -> None:
         """Sends a real signal. A call that waits is answered EINTR behind it: the signal is blocked in the guest
         while its call is out, so the handler runs before the interrupted code goes on."""
-        self._process.send_signal(signal.number)
+        self._process.watch.send(signal.number)
         self._answer_interrupted(signal)
 
     def _answer_interrupted(self, signal: Signal) -> None:
@@ -269,21 +271,26 @@ class BlockingDriver:
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         deadlines = [self._world.next_alarm_ns()]
-        from_host = False
         for channel in self._channels.values():
             poll.register(channel.request_fd, select.POLLIN)
             if channel.blocked is not None:
                 deadlines.append(channel.blocked.deadline_ns)
                 if channel.blocked.host_fd is not None:
                     poll.register(channel.blocked.host_fd, select.POLLIN)
-                    from_host = True
         if self._process.listener is not None:
             poll.register(self._process.listener.fd, select.POLLIN)
         due = [deadline for deadline in deadlines if deadline is not None]
         # Rounded up: a wait that ends too early would only be repeated, as one that poll(2) cannot hold is.
         timeout = None if not due else min(max(0, -(-(min(due) - time.monotonic_ns()) // 1_000_000)), _LONGEST_MS)
-        with _uncharged(self._process.watch) if from_host else contextlib.nullcontext():
+        with _uncharged(self._process.watch) if self._waits_for_caller() else contextlib.nullcontext():
             return dict(poll.poll(timeout))
+
+    def _waits_for_caller(self) -> bool:
+        """Whether every thread waits for the caller's input, for as long as that takes, and for nothing else."""
+        waits = [channel.blocked for channel in self._channels.values() if channel.thread is not None]
+        return not self._newborn and all(
+            wait is not None and wait.host_fd is not None and wait.deadline_ns is None for wait in waits
+        )
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
@@ -308,17 +315,29 @@ class BlockingDriver:
         for thread in self._newborn:
             if thread.channel in self._channels:
                 continue
-            request_read, request_write = os.pipe2(os.O_CLOEXEC)
-            reply_read, reply_write = os.pipe2(os.O_CLOEXEC)
-            self._channels[thread.channel] = Channel(request_read, reply_write)
-            first = FIRST_CHANNEL_FD + 2 * thread.channel
-            given = listener.give_descriptors(identifier, {first: reply_read, first + 1: request_write})
-            os.close(reply_read)
-            os.close(request_write)
-            if not given:
-                self._channels.pop(thread.channel).close()
+            channel = self._open_channel(listener, identifier, FIRST_CHANNEL_FD + 2 * thread.channel)
+            if channel is None:
                 return False
+            self._channels[thread.channel] = channel
         return True
+
+    @staticmethod
+    def _open_channel(listener: ThreadListener, identifier: int, first: int) -> Channel | None:
+        """A pipe pair whose far ends the guest holds as `first` and the next; None where descriptors have run out."""
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            try:
+                request_read, request_write = os.pipe2(os.O_CLOEXEC)
+                ours.callback(os.close, request_read)
+                theirs.callback(os.close, request_write)
+                reply_read, reply_write = os.pipe2(os.O_CLOEXEC)
+                ours.callback(os.close, reply_write)
+                theirs.callback(os.close, reply_read)
+            except OSError:
+                return None
+            if not listener.give_descriptors(identifier, {first: reply_read, first + 1: request_write}):
+                return None
+            ours.pop_all()
+            return Channel(request_read, reply_write)
 
 
 @contextlib.contextmanager
