@@ -294,6 +294,8 @@ def _start_error(process: GuestProcess, control: socket.socket, text: bytes = b"
     if process.watch.expired:
         return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
     reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")
+    if "Permission denied" in said and os.geteuid() == 0:
+        reason = f"{said} (a box that root starts runs as user {NOBODY}: its interpreter must be readable to everybody)"
     if said.startswith(("GLIBC", "symbol lookup")) or "error while loading" in said:
         reason = f"the interpreter cannot be loaded: {said}"
     return SandboxStartError(f"the box could not be started: {reason}")
