@@ -229,7 +229,8 @@ def _anonymous(world: "World") -> "Superblock":
 @attrs.define(slots=True, eq=False)
 class World:
     """One box, as its guest sees it. The first seven must be given; the rest follows from the
-    policy.
+    policy. flocks: device and inode, and LOCK_SH or LOCK_EX, of each description that holds a lock.
+    epoll_watches: how many there are in all epoll instances.
     """
 
     policy: "Policy"
@@ -264,7 +265,8 @@ class World:
     )
     signals: SignalState = attrs.field(default=attrs.Factory(SignalState, takes_self=True))
     mappings: dict[int, "OpenFile"] = attrs.field(factory=dict)
-    flocks: dict[bytes, list[tuple["OpenFile", int]]] = attrs.field(factory=dict)
+    flocks: dict["OpenFile", tuple[bytes, int]] = attrs.field(factory=dict)
+    epoll_watches: int = 0
     anonymous: "Superblock" = attrs.field(default=attrs.Factory(lambda world: _anonymous(world), takes_self=True))
     termios: bytes = abi.DEFAULT_TERMIOS
     thread_limit: int | None = attrs.field(
@@ -288,6 +290,11 @@ class World:
     def _output_limit(self) -> None:
         self.exceeded.add("output")
         self.end(Ended("output_limit", "the guest printed more than the policy allows"))
+
+    def unlock(self, file: "OpenFile") -> None:
+        """An open description holds no flock(2) lock any more."""
+        self.flocks.pop(file, None)
+        file.on_close.discard(self.unlock)
 
     # --- threads ----------------------------------------------------------------------------------
 

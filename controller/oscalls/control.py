@@ -185,14 +185,17 @@ def flock(world: World, fd: Fd, operation: Int) -> Reply:
         raise OSError(errno.EBADF, "opened with O_PATH")
     key = file.stat_bytes()[:16]  # device and inode
     if kind == abi.LOCK_UN:
-        _holders(world, key, file)
+        world.unlock(file)
         return 0
 
     def attempt() -> Reply | None:
-        others = _holders(world, key, file)
-        if any(abi.LOCK_EX in (kind, held) for _, held in others):
+        world.unlock(file)
+        if file.references <= 0:
+            return 0  # closed while it waited: the lock would be gone at once
+        if any(key == locked and abi.LOCK_EX in (kind, held) for locked, held in world.flocks.values()):
             return None
-        world.flocks[key] = [*others, (file, kind)]
+        world.flocks[file] = key, kind
+        file.on_close.add(world.unlock)
         return 0
 
     if operation & abi.LOCK_NB:
@@ -200,15 +203,6 @@ def flock(world: World, fd: Fd, operation: Int) -> Reply:
             raise BlockingIOError(errno.EWOULDBLOCK, "locked by another description")
         return 0
     return world.wait(attempt)
-
-
-def _holders(world: World, key: bytes, file: "OpenFile") -> list[tuple["OpenFile", int]]:
-    """Who else holds a lock, after `file` and those that are closed have let go of theirs."""
-    holders = world.flocks.pop(key, [])
-    others = [(each, held) for each, held in holders if each is not file and each.references > 0]
-    if others:
-        world.flocks[key] = others
-    return others
 
 
 # --- ioctl ----------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from proxybox.controller.effects import Reply, Write
 from proxybox.controller.oscalls.clock import timeout as time_of
 from proxybox.controller.oscalls.signals import check_set_size, wait_masked
 from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Int, Size, Struct, UInt
-from proxybox.controller.vfs.nodes import Node
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.streams import AnonymousNode
 from proxybox.controller.world import World
@@ -29,6 +28,7 @@ _SELECT_READ: Final = _IN | abi.POLLHUP | abi.POLLERR
 _SELECT_WRITE: Final = _OUT | abi.POLLERR
 _FD_SETSIZE: Final = 1024
 _WATCHES_MAX: Final = 4096
+"""In all epoll instances of a box."""
 _EVENTS_MAX: Final = 4096
 _EPOLL_FLAGS: Final = abi.EPOLLET | abi.EPOLLONESHOT | abi.EPOLLWAKEUP | abi.EPOLLEXCLUSIVE
 
@@ -207,18 +207,41 @@ class _Watch:
 class EpollFile(OpenFile):
     """An epoll instance: what it watches, keyed by descriptor and description as in Linux."""
 
-    __slots__ = ("watches",)
+    __slots__ = ("_world", "watches")
 
-    def __init__(self, node: Node) -> None:
-        super().__init__(node, abi.O_RDWR)
+    def __init__(self, world: World) -> None:
+        super().__init__(AnonymousNode(world.anonymous), abi.O_RDWR)
+        self._world = world
         self.watches: dict[tuple[int, int], _Watch] = {}
 
-    def live(self) -> list[_Watch]:
-        """The watches whose description is still open; the others are forgotten."""
-        closed = [key for key, watch in self.watches.items() if watch.file.references <= 0]
-        for key in closed:
+    def watch(self, key: tuple[int, int], watch: _Watch) -> None:
+        """Watches a description until it is closed. ENOSPC."""
+        if key not in self.watches:
+            if self._world.epoll_watches >= _WATCHES_MAX:
+                raise OSError(errno.ENOSPC, "too many watches")
+            self._world.epoll_watches += 1
+            watch.file.on_close.add(self.forget)
+        self.watches[key] = watch
+
+    def unwatch(self, key: tuple[int, int]) -> None:
+        """Watches a description no more by one of its descriptors."""
+        file = self.watches.pop(key).file
+        self._world.epoll_watches -= 1
+        if all(watch.file is not file for watch in self.watches.values()):
+            file.on_close.discard(self.forget)
+
+    def forget(self, file: OpenFile) -> None:
+        """A description was closed."""
+        for key in [key for key, watch in self.watches.items() if watch.file is file]:
             del self.watches[key]
-        return list(self.watches.values())
+            self._world.epoll_watches -= 1
+
+    def close(self) -> None:
+        self._world.epoll_watches -= len(self.watches)
+        for watch in self.watches.values():
+            watch.file.on_close.discard(self.forget)
+        self.watches.clear()
+        super().close()
 
     def put_last(self, watches: list[_Watch]) -> None:
         """What did not fit comes first the next time, so that nothing starves."""
@@ -227,7 +250,7 @@ class EpollFile(OpenFile):
             self.watches[key] = self.watches.pop(key)
 
     def readable(self) -> bool:
-        return any(_fresh(watch, peek=True) for watch in self.live())
+        return any(_fresh(watch, peek=True) for watch in self.watches.values())
 
     def writable(self) -> bool:
         return False
@@ -267,7 +290,7 @@ def epoll_create1(world: World, flags: Int) -> Reply:
     """epoll_create1(2): an epoll descriptor."""
     if flags & ~abi.EPOLL_CLOEXEC:
         raise OSError(errno.EINVAL, "unknown flags")
-    return world.descriptors.install(EpollFile(AnonymousNode(world.anonymous)), bool(flags))
+    return world.descriptors.install(EpollFile(world), bool(flags))
 
 
 def _epoll(world: World, fd: int) -> EpollFile:
@@ -287,7 +310,6 @@ def epoll_ctl(world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | 
     if isinstance(target, EpollFile):
         raise OSError(errno.EINVAL, "no epoll inside epoll")
     key = (fd, id(target))
-    instance.live()
     known = key in instance.watches
     if op not in (abi.EPOLL_CTL_ADD, abi.EPOLL_CTL_DEL, abi.EPOLL_CTL_MOD):
         raise OSError(errno.EINVAL, "unknown operation")
@@ -296,16 +318,14 @@ def epoll_ctl(world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | 
     if op != abi.EPOLL_CTL_ADD and not known:
         raise OSError(errno.ENOENT, "not watched")
     if op == abi.EPOLL_CTL_DEL:
-        del instance.watches[key]
+        instance.unwatch(key)
         return 0
     if event is None:
         raise OSError(errno.EFAULT, "no event")
     events, data = abi.EPOLL_EVENT.unpack(event)
     if events & ~(0xFFFF | _EPOLL_FLAGS):
         raise OSError(errno.EINVAL, "unknown events")
-    if len(instance.watches) >= _WATCHES_MAX:
-        raise OSError(errno.ENOSPC, "too many watches")
-    instance.watches[key] = _Watch(fd, target, events, data)
+    instance.watch(key, _Watch(fd, target, events, data))
     return 0
 
 
@@ -317,7 +337,7 @@ def _epoll_wait(world: World, epfd: int, events: int, maximum: int, timeout_ns: 
 
     def attempt() -> Reply | None:
         found = []
-        for watch in instance.live():
+        for watch in instance.watches.values():
             new = _fresh(watch)
             if new:
                 found.append((watch, abi.EPOLL_EVENT.pack(new, watch.data)))
@@ -328,7 +348,7 @@ def _epoll_wait(world: World, epfd: int, events: int, maximum: int, timeout_ns: 
         data = b"".join(event for _, event in found)
         return (len(found), (events, data)) if found else None
 
-    files = [(watch.file, watch.events) for watch in instance.live()]
+    files = [(watch.file, watch.events) for watch in instance.watches.values()]
     return world.wait(attempt, timeout_ns, host_fd=_host_fd(files))
 
 

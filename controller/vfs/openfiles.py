@@ -8,6 +8,7 @@ No call moves more than MAX_TRANSFER bytes, whatever the guest asked for.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any
 
 from proxybox.controller.abi import (
@@ -39,7 +40,8 @@ class OpenFile:
     """An open file description. The base refuses everything, as O_PATH descriptors do.
 
     location: the directory and name it was opened by, for /proc/self/fd. references: how many
-    descriptors (and mappings) share it: use `hold` and `release`.
+    descriptors (and mappings) share it: use `hold` and `release`. on_close: who remembers it, and is
+    told when the last of them is gone: locks and epoll instances, which would keep it otherwise.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class OpenFile:
         "location",
         "node",
         "offset",
+        "on_close",
         "references",
     )
 
@@ -59,6 +62,7 @@ class OpenFile:
         self.offset = 0
         self.references = 0
         self.location: tuple[Directory, bytes] | None = None
+        self.on_close: set[Callable[[OpenFile], None]] = set()
         mode = flags & O_ACCMODE
         path_only = bool(flags & O_PATH)
         self._can_read = mode in READABLE and not path_only
@@ -76,6 +80,8 @@ class OpenFile:
         """One user less; the last one closes it."""
         self.references -= 1
         if self.references <= 0:
+            for forget in tuple(self.on_close):
+                forget(self)
             self.close()
 
     def close(self) -> None:

@@ -50,6 +50,11 @@ class Buffer:
         """How many bytes more fit."""
         return self.capacity - len(self)
 
+    def drop(self) -> None:
+        """Let go of what nobody will read: whoever still remembers an end must not keep it."""
+        self.data = bytearray()
+        self.start = 0
+
     def take(self, size: int, peek: bool = False) -> bytes | None:
         """Up to `size` bytes; b"" when there will be no more, None when there are none yet."""
         if size == 0:
@@ -110,6 +115,8 @@ class PipeEnd(StreamOpenFile):
     def close(self) -> None:
         self._buffer.readers -= self.may_read
         self._buffer.writers -= self.may_write
+        if not self._buffer.readers and not self._buffer.writers:
+            self._buffer.drop()
         super().close()
 
     def take(self, size: int) -> bytes | None:
@@ -193,6 +200,7 @@ class PairEnd(StreamOpenFile):
         """shutdown(2)."""
         if reading:
             self._incoming.readers = 0
+            self._incoming.drop()
         if writing:
             self._outgoing.writers = 0
 
@@ -203,6 +211,8 @@ class PairEnd(StreamOpenFile):
 
     def peek(self, size: int) -> bytes | None:
         """As `take`, leaving the bytes there (MSG_PEEK)."""
+        if not self._incoming.readers:
+            return b""
         return self._incoming.take(size, peek=True)
 
     def put(self, data: bytes) -> int | None:
