@@ -1,7 +1,13 @@
-"""Walks an overlay and says what differs from the folder below."""
+"""Walks an overlay and says what differs from the folder below.
+
+Rules: no recursion, a box may nest folders as deeply as it likes; what is kept, and what is read,
+stays within a budget, whatever the box and the host's folder hold. What has vanished from the host
+meanwhile is left out; what cannot be read has no contents.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -12,47 +18,79 @@ from proxybox.controller.abi import PATH_MAX
 from proxybox.controller.vfs.changes import MAX_DIFF_BYTES, Change, Origin
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.overlay import Layered, OverlayDirectory, origin_of
+from proxybox.controller.vfs.quota import Quota
 
 SPARE_BYTES = 256 << 20
-"""New contents are kept up to what the box was charged for, and so much more. A file beyond that has
-no content in its Change: the zeros of sparse files would fill the controller's memory."""
+"""Holes cost a box nothing, but their zeros would be kept in its changes: never more than this."""
+OLD_BYTES = 64 << 20
+PATH_BYTES = 64 << 20
 MAX_CHANGES = 100_000
 
 
-def collect(root: OverlayDirectory, prefix: str) -> list[Change]:
+@attrs.define(slots=True, kw_only=True)
+class Budget:
+    """What may still be kept of a box's changes, in bytes; several overlays may share one.
+
+    contents: of new contents; a file beyond that has none in its Change. old: of former contents.
+    compared: of files to be read for a comparison; a file beyond that counts as modified. paths: of
+    paths, and changes: how many; what is beyond them is not reported.
+    """
+
+    contents: int
+    old: int = OLD_BYTES
+    compared: int = SPARE_BYTES
+    paths: int = PATH_BYTES
+    changes: int = MAX_CHANGES
+
+    @classmethod
+    def of(cls, quota: Quota) -> Budget:
+        """For a box, or one mount of it, that may keep in memory what `quota` says."""
+        return cls(contents=min(quota.limit, quota.used_bytes + SPARE_BYTES))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing more is reported."""
+        return self.paths <= 0 or self.changes <= 0
+
+
+def collect(root: OverlayDirectory, prefix: str, budget: Budget) -> list[Change]:
     """All changes below `root`, sorted by path."""
-    collector = _Collector(prefix, root.superblock.quota.used_bytes + SPARE_BYTES)
-    collector.later.append(lambda: collector.directory(root, b""))
-    while collector.later:  # a list, not recursion: a box may nest folders as deeply as it likes
-        collector.later.pop()()
+    collector = _Collector(prefix, budget)
+    collector.directory(root, b"")
+    while collector.later and not budget.is_spent:
+        with contextlib.suppress(OSError):  # of the host: gone, or not to be looked at
+            collector.later.pop()()
     collector.found.sort(key=lambda change: (change.path, change.kind != "deleted"))
     return collector.found
 
 
 @attrs.define(slots=True)
 class _Collector:
-    """prefix: of names. budget: how many bytes of new contents may still be kept."""
+    """prefix: of names. later: what is still to be looked at."""
 
     prefix: str
-    budget: int
+    budget: Budget
     found: list[Change] = attrs.field(factory=list)
     later: list[Callable[[], None]] = attrs.field(factory=list)
 
     def directory(self, directory: OverlayDirectory, path: bytes) -> None:
-        for name in sorted({*directory.children, *directory.whiteouts}):
-            where = path + b"/" + name if path else name
-            node = directory.children.get(name)
-            hidden = name in directory.whiteouts
-            below = _below(directory, name) if hidden else None
-            if node is None:
-                if below is not None:
-                    self.deleted(where, below, directory.whiteouts[name])
-            elif hidden and below is not None:
-                self.replaced(where, node, below, directory.whiteouts[name])
-            elif isinstance(node, Layered) and node.in_place:
-                self.changed_in_place(where, node, directory)
-            else:
-                self.added(where, node)
+        for name in sorted({*directory.children, *directory.whiteouts}, reverse=True):
+            self.later.append(partial(self.entry, directory, path, name))
+
+    def entry(self, directory: OverlayDirectory, path: bytes, name: bytes) -> None:
+        where = path + b"/" + name if path else name
+        node = directory.children.get(name)
+        hidden = name in directory.whiteouts
+        below = _below(directory, name) if hidden else None
+        if node is None:
+            if below is not None:
+                self.deleted(where, below, directory.whiteouts[name])
+        elif hidden and below is not None:
+            self.replaced(where, node, below, directory.whiteouts[name])
+        elif isinstance(node, Layered) and node.in_place:
+            self.changed_in_place(where, node, directory)
+        else:
+            self.added(where, node)
 
     def changed_in_place(self, path: bytes, node: Layered, directory: OverlayDirectory) -> None:
         below = _below(directory, node.called)
@@ -75,15 +113,25 @@ class _Collector:
 
     def compared(self, path: bytes, node: RegularFile, below: Node | None, origin: Origin | None) -> None:
         """A file that stands where one stood: modified when its contents or its mode differ."""
-        old = _read(below, MAX_DIFF_BYTES) if isinstance(below, RegularFile) else None
-        if (
-            isinstance(below, RegularFile)
-            and _mode(below) == _mode(node)
-            and below.size() == node.size()
-            and (old == _read(node, MAX_DIFF_BYTES) if old is not None else _same(node, below))
-        ):
-            return
-        self.add("modified", path, node, old=old, origin=origin)
+        old = self.old(below)
+        if not (isinstance(below, RegularFile) and _mode(below) == _mode(node) and self.same(node, below, old)):
+            self.add("modified", path, node, old=old, origin=origin)
+
+    def same(self, node: RegularFile, below: RegularFile, old: bytes | None) -> bool:
+        """Whether the contents are those of the file below, as far as that may be found out."""
+        size = node.size()
+        if size != below.size():
+            return False
+        if old is not None:
+            return old == _read(node, MAX_DIFF_BYTES)
+        if size > self.budget.compared:
+            return False
+        self.budget.compared -= size
+        return _same(node, below)
+
+    def old(self, below: Node | None) -> bytes | None:
+        """Former contents, for a diff."""
+        return _read(below, min(MAX_DIFF_BYTES, self.budget.old)) if isinstance(below, RegularFile) else None
 
     def added(self, path: bytes, node: Node) -> None:
         self.add("added", path, node)
@@ -91,25 +139,22 @@ class _Collector:
             self.each(path, node, self.added)
 
     def deleted(self, path: bytes, below: Node, origin: Origin | None) -> None:
-        old = _read(below, MAX_DIFF_BYTES) if isinstance(below, RegularFile) else None
-        self.keep("deleted", path, below, old=old, origin=origin)
+        self.keep("deleted", path, below, old=self.old(below), origin=origin)
         if isinstance(below, Directory):
             self.each(path, below, lambda where, inner: self.deleted(where, inner, origin_of(inner)))
 
     def each(self, path: bytes, directory: Directory, visit: Callable[[bytes, Node], None]) -> None:
-        """Visit the entries of a folder later. What no path can name is left out."""
+        """Visit the entries of a folder later."""
         for name, _, _ in directory.entries():
-            where = path + b"/" + name
-            if len(where) < PATH_MAX:
-                self.later.append(partial(_visit, visit, where, directory, name))
+            self.later.append(partial(_visit, visit, path, directory, name))
 
     def add(
         self, kind: str, path: bytes, node: Node, *, old: bytes | None = None, origin: Origin | None = None
     ) -> None:
         content = None
         if isinstance(node, RegularFile):
-            content = _read(node, self.budget)
-            self.budget -= len(content or b"")
+            content = _read(node, self.budget.contents)
+            self.budget.contents -= len(content or b"")
         self.keep(kind, path, node, content=content, old=old, origin=origin)
 
     def keep(
@@ -122,20 +167,22 @@ class _Collector:
         old: bytes | None = None,
         origin: Origin | None = None,
     ) -> None:
-        if len(self.found) < MAX_CHANGES:
-            target = node.target if isinstance(node, Symlink) and kind != "deleted" else None
-            change = Change(
-                name=self.prefix_name(path),
-                path=path,
-                kind=kind,
-                type=_type(node),
-                mode=_mode(node),
-                content=content,
-                target=target,
-                old=old,
-                origin=origin,
-            )
-            self.found.append(change)
+        target = node.target if isinstance(node, Symlink) and kind != "deleted" else None
+        change = Change(
+            name=self.prefix_name(path),
+            path=path,
+            kind=kind,
+            type=_type(node),
+            mode=_mode(node),
+            content=content,
+            target=target,
+            old=old,
+            origin=origin,
+        )
+        self.found.append(change)
+        self.budget.old -= len(old or b"")
+        self.budget.paths -= len(change.name) + len(path) + len(target or b"")
+        self.budget.changes -= 1
 
     def prefix_name(self, path: bytes) -> str:
         name = os.fsdecode(path)
@@ -160,12 +207,18 @@ def _mode(node: Node) -> int:
 
 
 def _visit(visit: Callable[[bytes, Node], None], path: bytes, directory: Directory, name: bytes) -> None:
-    visit(path, directory.lookup(name))
+    """What no path can name is left out."""
+    where = path + b"/" + name
+    if len(where) < PATH_MAX:
+        visit(where, directory.lookup(name))
 
 
 def _read(node: RegularFile, limit: int) -> bytes | None:
-    size = node.size()
-    return None if size > limit else b"".join(_pieces(node, size))
+    try:
+        size = node.size()
+        return None if size > limit else b"".join(_pieces(node, size))
+    except OSError:  # not to be read by the controller's user, or gone
+        return None
 
 
 def _pieces(node: RegularFile, size: int) -> list[bytes]:
@@ -178,9 +231,12 @@ def _pieces(node: RegularFile, size: int) -> list[bytes]:
 
 def _same(one: RegularFile, other: RegularFile) -> bool:
     size, offset = one.size(), 0
-    while offset < size:
-        piece = one.pread(1 << 20, offset)
-        if piece != other.pread(1 << 20, offset):
-            return False
-        offset += max(1, len(piece))
+    try:
+        while offset < size:
+            piece = one.pread(1 << 20, offset)
+            if piece != other.pread(1 << 20, offset):
+                return False
+            offset += max(1, len(piece))
+    except OSError:  # as in `_read`: then nobody can tell
+        return False
     return True

@@ -66,7 +66,7 @@ def _refusal(root: host.HostRoot, change: Change, changes: Sequence[Change]) -> 
     if not change.path or any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
         return f"{change.name}: not a path inside the folder"
     if change.type == "file" and change.kind != "deleted" and change.content is None:
-        return f"{change.name}: too large to be kept"
+        return f"{change.name}: too large to be kept, or not to be read"
     found = _look(root, change.path)
     deleted = {other.path for other in changes if other.kind == "deleted"}
     if change.kind == "added":

@@ -31,9 +31,12 @@ from proxybox.controller.vfs.nodes import (
     Symlink,
 )
 from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
+from proxybox.controller.vfs.quota import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from proxybox.controller.vfs.collecting import Budget
 
 COPY_PIECE = 1 << 20
 FIRST_OWN_INO = 1 << 32
@@ -52,11 +55,14 @@ class OverlayMount:
         self.lower = lower
         self.root = OverlayDirectory(superblock, lower, None, b"")
 
-    def changes(self, prefix: str = "") -> list[Change]:
-        """What was added, modified and deleted, sorted by path; names begin with `prefix`."""
-        from proxybox.controller.vfs.collecting import collect
+    def changes(self, prefix: str = "", budget: Budget | None = None) -> list[Change]:
+        """What was added, modified and deleted, sorted by path; names begin with `prefix`.
 
-        return collect(self.root, prefix)
+        budget: how much may be kept of it, when several overlays are to share that.
+        """
+        from proxybox.controller.vfs.collecting import Budget, collect
+
+        return collect(self.root, prefix, budget or Budget.of(self.superblock.quota))
 
     def commit(self, changes: Sequence[Change] | None = None) -> list[Change]:
         """Write changes (by default all) to the host folder below; returns those left out.
@@ -113,9 +119,10 @@ class Layered(Inode):
 
     def pin(self) -> None:
         """Be kept by the directories above, now that there is something to keep."""
-        if self.above is not None and self.above.children.get(self.called) is not self:
-            self.above.children[self.called] = self
-            self.above.pin()
+        node: Layered = self
+        while node.above is not None and node.above.children.get(node.called) is not node:
+            node.above.children[node.called] = node
+            node = node.above
 
     def stat(self) -> Stat:
         if self.below is None:
@@ -197,11 +204,15 @@ class OverlayFile(Layered, MemoryFile):
         self._take_status(shown)
 
     def _copy_pages(self, source: OpenFile) -> None:
+        quota = self.superblock.quota
+        size = self.size()
+        if size > quota.free_pages() * PAGE:  # looked at before reading: it may be huge and all holes
+            quota.refuse("no space left to copy a file that is changed")
         offset = 0
-        while piece := source.pread(COPY_PIECE, offset):
+        while offset < size and (piece := source.pread(COPY_PIECE, offset)):
             holds_data = piece != bytes(len(piece))
             if holds_data and MemoryFile.pwrite(self, piece, offset) < len(piece):
-                self.superblock.quota.refuse("no space left to copy a file that is changed")
+                quota.refuse("no space left to copy a file that is changed")
             offset += len(piece)
             self._size = offset
 

@@ -1,0 +1,161 @@
+"""Boxes that would have the controller read, compare, or keep more than it should, or end it with an error."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+import pytest
+
+from proxybox.controller.vfs import collecting, host
+from proxybox.controller.vfs.changes import MAX_DIFF_BYTES
+from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs.nodes import Superblock
+from proxybox.controller.vfs.overlay import OverlayMount
+from proxybox.controller.vfs.quota import Quota
+
+LIMIT = 4 << 20
+
+
+@pytest.fixture
+def layered(tmp_path, new_box):
+    """A box of root's, its overlay of 4 MiB, and the host folder below."""
+    mount = HostMount(str(tmp_path), Superblock())
+    overlay = OverlayMount(mount.root, Superblock(quota=Quota(bytes=LIMIT)))
+    with new_box("memory", tmp_path) as box:
+        box.tree.mount(b"/o", overlay.root)
+        box.start = overlay.root
+        yield box, overlay, tmp_path
+    mount.close()
+
+
+def sparse(path, size):
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def found(changes):
+    return {change.name: change for change in changes}
+
+
+def test_a_huge_sparse_file_is_refused_before_it_is_read(layered, fails):
+    box, overlay, folder = layered
+    sparse(folder / "big", 1 << 42)
+    start = time.monotonic()
+    with fails(errno.ENOSPC):
+        box.open(b"big", os.O_WRONLY | os.O_APPEND)
+    with fails(errno.ENOSPC):
+        box.chmod(b"big", 0o600)
+    assert time.monotonic() - start < 1
+    assert overlay.superblock.quota.exceeded
+    assert overlay.superblock.quota.used_bytes == overlay.superblock.quota.used_inodes == 0
+
+
+def test_a_huge_sparse_file_in_place_of_another_is_not_compared(layered):
+    box, overlay, folder = layered
+    sparse(folder / "big", 1 << 42)
+    box.write(b"new", b"")
+    box.truncate(b"new", 1 << 42)
+    box.rename(b"new", b"big")
+    start = time.monotonic()
+    change = found(overlay.changes())["big"]
+    assert time.monotonic() - start < 1
+    assert (change.kind, change.content, change.old) == ("modified", None, None)
+
+
+def test_what_is_compared_is_bounded_in_all(layered, monkeypatch):
+    box, overlay, folder = layered
+    monkeypatch.setattr(collecting, "_same", lambda one, other: True)
+    for number in range(4):
+        sparse(folder / str(number), 100 << 20)
+        box.write(b"new", b"")
+        box.truncate(b"new", 100 << 20)
+        box.chmod(b"new", 0o644)
+        box.rename(b"new", b"%d" % number)
+    assert set(found(overlay.changes())) == {"2", "3"}
+
+
+def refuse(*_):
+    raise PermissionError(errno.EACCES, "not for the controller's user")
+
+
+def test_a_file_that_cannot_be_read_is_reported_without_its_contents(layered, monkeypatch):
+    box, overlay, folder = layered
+    for name in ("gone", "moved", "replaced"):
+        (folder / name).write_bytes(b"secret")
+    monkeypatch.setattr(host, "reopen", refuse)
+    box.unlink(b"gone")
+    box.rename(b"moved", b"here")
+    box.write(b"new", b"public")
+    box.rename(b"new", b"replaced")
+    changes = found(overlay.changes())
+    assert {name: (change.kind, change.old, change.content) for name, change in changes.items()} == {
+        "gone": ("deleted", None, None),
+        "moved": ("deleted", None, None),
+        "here": ("added", None, None),
+        "replaced": ("modified", None, b"public"),
+    }
+
+
+def test_a_folder_that_cannot_be_listed_is_reported_alone(layered, monkeypatch):
+    box, overlay, folder = layered
+    (folder / "locked").mkdir()
+    (folder / "locked" / "inner").touch()
+    box.rename(b"locked", b"moved")
+    box.write(b"z", b"")
+    monkeypatch.setattr(host.HostRoot, "list_directory", refuse)
+    assert set(found(overlay.changes())) == {"locked", "moved", "z"}
+
+
+def test_a_write_below_a_thousand_host_folders_does_not_recurse(layered):
+    box, overlay, folder = layered
+    here = os.open(folder, os.O_PATH)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_PATH, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    for _ in range(1500):
+        box.start = box.start.lookup(b"d")
+    box.write(b"new", b"x")
+    changes = overlay.changes()
+    assert [(change.kind, change.path) for change in changes] == [("added", b"d/" * 1500 + b"new")]
+
+
+def test_zeros_of_sparse_files_are_kept_no_more_than_the_disk_limit(layered):
+    box, overlay, _ = layered
+    for number in range(10):
+        box.write(b"%d" % number, b"")
+        box.truncate(b"%d" % number, 1 << 20)
+    kept = [change.content for change in overlay.changes() if change.content is not None]
+    assert sum(map(len, kept)) == LIMIT
+
+
+def test_two_overlays_share_a_budget(layered):
+    box, overlay, _ = layered
+    box.write(b"x", bytes(3 << 20))
+    budget = collecting.Budget.of(overlay.superblock.quota)
+    assert overlay.changes(budget=budget)[0].content is not None
+    assert overlay.changes(budget=budget)[0].content is None
+
+
+def test_links_to_one_file_are_not_kept_without_end(layered):
+    box, overlay, _ = layered
+    box.write(b"0", bytes(1 << 20))
+    for number in range(1, 100):
+        box.link(b"0", b"%d" % number)
+    kept = [change.content for change in overlay.changes() if change.content is not None]
+    assert sum(map(len, kept)) == LIMIT
+
+
+def test_former_contents_and_paths_are_kept_within_bounds(layered):
+    box, overlay, folder = layered
+    for number in range(6):
+        (folder / str(number)).write_bytes(bytes(MAX_DIFF_BYTES))
+        box.unlink(b"%d" % number)
+    budget = collecting.Budget(contents=0, old=3 * MAX_DIFF_BYTES, changes=5)
+    changes = overlay.changes(budget=budget)
+    assert [len(change.old or b"") for change in changes] == [MAX_DIFF_BYTES] * 3 + [0] * 2
+    assert len(overlay.changes(budget=collecting.Budget(contents=0, paths=6))) == 3
