@@ -3,6 +3,7 @@
 `Box.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
 """
 
+import ctypes
 import gc
 import os
 import signal
@@ -208,6 +209,14 @@ class Box:
         )
 
 
+try:
+    _current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+except (OSError, AttributeError):  # a C library without sched_getcpu(3)
+
+    def _current_cpu() -> int:
+        return -1
+
+
 def _is_nearly_all(used: int | None, limit: int | None) -> bool:
     return used is not None and limit is not None and used >= limit * _NEARLY_ALL
 
@@ -244,7 +253,10 @@ class _Cpus:
         except OSError:
             return None
         with self._lock:
-            cpu = min(allowed, key=lambda each: (self._boxes.get(each, 0), -each))
+            # Among equals the CPU that runs this thread: it has room for it. Several controllers that all began with
+            # the same CPU would starve each other's guests, which run at the lowest priority.
+            here = _current_cpu()
+            cpu = min(allowed, key=lambda each: (self._boxes.get(each, 0), each != here, each))
             self._boxes[cpu] = self._boxes.get(cpu, 0) + 1
         return cpu
 

@@ -200,7 +200,8 @@ class BlockingDriver:
             channel.blocked = reply
         else:
             self._send_signals()
-            channel.send(reply)
+            if not channel.thread.exited:  # an ended thread waits for no answer: its channel may soon be another's
+                channel.send(reply)
         self._after()
 
     def _send_signals(self) -> None:

@@ -39,6 +39,7 @@ long round_trip(long number, const uint64_t args[6]);
 #define ASK_(number, a, b, c, d, e, f, ...)                                                                       \
     round_trip(number, (const uint64_t[6]){(uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), \
                                            (uint64_t)(f)})
+void wire_farewell(const uint64_t args[6]);
 bool wire_read_exactly(int fd, void *buffer, size_t size);
 
 /* stub_guard.c: memory that may not be there. */

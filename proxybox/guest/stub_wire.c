@@ -244,6 +244,16 @@ long round_trip(long number, const uint64_t args[6])
     return receive_reply(channel);
 }
 
+/* The last word of a thread: no answer comes, and from here on the channel may be another thread's, so nothing of it
+ * but its descriptor is used. */
+void wire_farewell(const uint64_t args[6])
+{
+    struct request head = {.size = sizeof head, .number = SYS_exit};
+    memcpy(head.args, args, sizeof head.args);
+    while (KERNEL(SYS_write, reply_fd(own_channel()) + 1, &head, sizeof head, ROUTE) == ERROR(EINTR))
+        ;
+}
+
 bool wire_read_exactly(int fd, void *buffer, size_t size)
 {
     for (size_t done = 0; done < size;) {
