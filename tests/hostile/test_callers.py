@@ -1,0 +1,276 @@
+"""Trouble on the caller's side, or from outside, while a guest runs: it always ends, and nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+import proxybox
+
+SPIN = "print('ready', flush=True)\nwhile True: pass"
+SLEEP = "import time\nprint('ready', flush=True)\ntime.sleep(1e6)"
+
+
+@pytest.mark.parametrize("code", [SPIN, SLEEP])
+def test_a_callback_that_raises(hostile, code):
+    def refuse(text):
+        raise LookupError(text)
+
+    with pytest.raises(LookupError, match="ready"):
+        hostile.run(code, on_stdout=refuse)
+    with pytest.raises(LookupError, match="ready"):
+        hostile.run(code.replace("print(", "import sys; print(").replace("'ready'", "'ready', file=sys.stderr"), on_stderr=refuse)
+
+
+def test_standard_input_that_raises(hostile):
+    def refuse(size):
+        raise LookupError(size)
+
+    with pytest.raises(LookupError):
+        hostile.run("input()", stdin=refuse)
+
+
+@pytest.mark.parametrize("error", [LookupError, SystemExit, KeyboardInterrupt, MemoryError, OSError, RecursionError])
+def test_an_interceptor_that_raises(error):
+    def refuse(call):
+        if call.name == "mkdir":
+            raise error("from the interceptor")
+
+    with proxybox.Sandbox(interceptors=[refuse]) as box, pytest.raises(error, match="from the interceptor"):
+        box.run("import os; os.mkdir('x'); print('went on')")
+
+
+@pytest.mark.parametrize("verdict", ["nonsense", 7, object()])
+def test_an_interceptor_that_returns_nonsense(verdict):
+    with proxybox.Sandbox(interceptors=[lambda call: verdict]) as box, pytest.raises(TypeError, match="interceptor"):
+        box.run("1")
+
+
+def test_an_audit_that_raises():
+    def refuse(call):
+        raise LookupError(call.name)
+
+    with proxybox.Sandbox(audit=refuse) as box, pytest.raises(LookupError):
+        box.run("1")
+
+
+@pytest.mark.parametrize("code", [SPIN, SLEEP, "import os\nprint('ready', flush=True)\nwhile True: os.getppid()"])
+def test_ctrl_c_in_the_caller(hostile, code):
+    """SIGINT to the controller while the guest computes, waits, and calls."""
+
+    def interrupt(text):
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hostile.run(code, on_stdout=interrupt, timeout=15)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt in this thread at the nth line that runs of the files that start a box."""
+
+    def __init__(self, nth):
+        self.left, self.place = nth, None
+
+    def __call__(self, frame, event, arg):
+        name = os.path.basename(frame.f_code.co_filename)
+        if "/controller/" not in frame.f_code.co_filename or name not in ("launch.py", "keeper.py", "box.py"):
+            return None
+        if frame.f_code.co_name in ("take", "give_back"):  # nothing but a lock, whose `with` the interpreter guards
+            return None
+        if event == "line":
+            self.left -= 1
+            if not self.left:
+                self.place = f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+def test_ctrl_c_at_any_line_of_a_start(hostile):
+    """Wherever it comes, no descriptor and no process is left."""
+    leaks = []
+    for nth in range(1, 1000):
+        before = set(hostile.descriptors()), set(hostile.children())
+        interrupt = Interrupt(nth)
+        sys.settrace(interrupt)
+        try:
+            proxybox.run("1", timeout=5)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        if interrupt.place is None:
+            break
+        end = time.monotonic() + 0.1
+        left = True
+        while left and time.monotonic() < end:
+            left = set(hostile.descriptors()) - before[0] or set(hostile.children()) - before[1]
+        if left:
+            leaks.append(interrupt.place)
+    assert not leaks
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGSYS])
+def test_a_guest_killed_from_outside(hostile, number):
+    def kill(text):
+        os.kill(hostile.children()[0], number)
+
+    result = hostile.run(SPIN, on_stdout=kill, timeout=2)
+    if number == signal.SIGKILL:
+        assert (result.status, result.signal) == ("crashed", 9), result
+    else:  # the guest's own handlers see it, or it dies
+        assert result.status in ("crashed", "time_limit", "error"), result
+    assert result.stdout == "ready\n"
+
+
+def test_a_guest_stopped_from_outside(hostile):
+    """SIGSTOP: the wall clock runs on."""
+    result = hostile.run(SPIN, on_stdout=lambda _: os.kill(hostile.children()[0], signal.SIGSTOP), timeout=1)
+    assert result.status == "time_limit", result
+
+
+def test_the_thread_that_started_a_box_ends_early(hostile):
+    """A guest belongs to the process, not to the thread: another thread's box lives on when its maker's has gone."""
+    results = []
+
+    def short():
+        results.append(hostile.run("print('short')"))
+
+    def starts_and_ends():
+        thread = threading.Thread(target=lambda: results.append(hostile.run("import time; time.sleep(0.4); print('long')")))
+        thread.start()
+        short()
+        return thread
+
+    inner = []
+    outer = threading.Thread(target=lambda: inner.append(starts_and_ends()))
+    outer.start()
+    outer.join()
+    inner[0].join()
+    assert sorted(result.stdout for result in results) == ["long\n", "short\n"]
+
+
+def test_somebody_else_waits_for_all_children(hostile):
+    """A host program that reaps every child it finds: the Result is still a result."""
+    over = threading.Event()
+
+    def reap():
+        while not over.is_set():
+            try:
+                os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                pass
+
+    thread = threading.Thread(target=reap)
+    thread.start()
+    try:
+        results = [hostile.run("raise SystemExit(3)") for _ in range(5)]
+    finally:
+        over.set()
+        thread.join()
+    assert {result.exit_code for result in results} == {3}, results
+
+
+def test_a_forked_controller(hostile):
+    """A child of the host program has boxes of its own."""
+    pid = os.fork()
+    if not pid:
+        try:
+            good = proxybox.run("print('child')").stdout == "child\n"
+        finally:
+            os._exit(0 if good else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert hostile.ok("print('parent')") == "parent\n"
+
+
+CONTROLLER = """
+import os, sys, threading
+import proxybox
+
+def told(text):
+    children = [int(n) for n in os.listdir("/proc") if n.isdigit()
+                and open(f"/proc/{{n}}/stat").read().rpartition(")")[2].split()[1] == str(os.getpid())]
+    print(*children, flush=True)
+
+proxybox.run({code!r}, on_stdout=told, timeout=100, limits={{"cpu_time": 100, "threads": 8}})
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "code",
+    [
+        SPIN,
+        SLEEP,
+        "import threading\nfor _ in range(4): threading.Thread(target=threading.Event().wait).start()\nprint('ready', flush=True)\nwhile True: pass",
+        "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n    except (OSError, ValueError): pass\nprint('ready', flush=True)\nwhile True: pass",
+        "import raw\nprint('ready', flush=True)\nraw.exchange(raw.SLEEP)",
+    ],
+    ids=["spinning", "sleeping", "threads", "deaf", "in a native wait"],
+)
+def test_the_controller_is_killed(hostile, code, number, tmp_path):
+    """Its guest dies with it, whatever it does."""
+    code = "import sys; sys.path.insert(0, '/box')\n" + code
+    if "import raw" in code:
+        code = code.replace("import raw\n", f"exec({hostile.files['raw.py']!r}, globals())\nclass raw: exchange, SLEEP = staticmethod(exchange), SLEEP\n")
+    script = tmp_path / "controller.py"
+    script.write_text(textwrap.dedent(CONTROLLER).format(code=code))
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as controller:
+        guest = int(controller.stdout.readline())
+        handle = os.pidfd_open(guest)
+        try:
+            controller.send_signal(number)
+            controller.wait(10)
+            import select
+
+            assert select.select([handle], [], [], 10)[0], "the guest outlives its controller"
+        finally:
+            os.close(handle)
+
+
+def test_thirty_boxes_leave_nothing(hostile):
+    for code in ("print(1)", "raise ValueError", "import os; os.abort()", "import threading\nt = threading.Thread(target=print); t.start(); t.join()"):
+        hostile.run(code)
+    before = hostile.descriptors(), threading.active_count(), hostile.resident()
+    for turn in range(30):
+        hostile.run(
+            [
+                "print(1)",
+                "raise ValueError",
+                "import os; os.abort()",
+                "import threading\nt = threading.Thread(target=print); t.start(); t.join()",
+                "import raw; raw.exchange(raw.put(b'x' * 100), raw.SLEEP)",
+                "open('/tmp/x', 'wb').write(bytes(1 << 22))",
+            ][turn % 6]
+        )
+        assert hostile.children() == []
+    assert hostile.descriptors() == before[0]
+    assert threading.active_count() == before[1]
+    assert hostile.resident() - before[2] < 24 << 20
+
+
+def test_a_controller_without_descriptors_to_spare(hostile):
+    """EMFILE in the controller is an error of the start, and leaves nothing open."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    for more in range(0, 24, 2):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + more, hard))
+        try:
+            result = proxybox.run("print(1)")
+            assert result.stdout == "1\n"
+        except (OSError, proxybox.ProxyboxError):
+            pass
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert hostile.children() == []

@@ -1,0 +1,109 @@
+"""What a guest can find in its own memory: nothing that tells about the host or how it was started."""
+
+import getpass
+import os
+import pwd
+import socket
+from pathlib import Path
+
+import pytest
+
+import proxybox
+from proxybox.policies import Policy
+from proxybox.program import Program
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory):
+    """All readable memory of a guest whose script came from a host folder with a telling name."""
+    folder = tmp_path_factory.mktemp("telling-folder-name")
+    folder.chmod(0o755)
+    for path in (Path(__file__).parent / "guest").glob("*.py"):
+        (folder / path.name).write_text(path.read_text())
+    (folder / "main.py").write_text("import memory; memory.dump()")
+    pieces = []
+    mounts = [proxybox.Mount(target="/data", source=str(folder), mode="ro")]
+    policy = Policy(filesystem={"mounts": mounts}, output={"limit": None}, limits={"wall_time": 60, "cpu_time": 60, "calls": None})
+    os.environ["TELLING_VARIABLE"] = "telling-value"
+    try:
+        result = proxybox.api.run_program(Program.file(folder / "main.py"), policy=policy, on_stdout=pieces.append, capture=False)
+    finally:
+        del os.environ["TELLING_VARIABLE"]
+    assert result.ok, result
+    text = b"".join(pieces)
+    assert len(text) > 30 << 20, "most of what is mapped was seen"
+    assert b"import memory; memory.dump()" in text
+    return folder, text
+
+
+def seen(text, needle, around=60):
+    """The surroundings of a needle in the text, or None."""
+    at = text.find(needle)
+    return None if at < 0 else text[max(0, at - around) : at + around]
+
+
+def test_no_path_of_the_host(memory):
+    folder, text = memory
+    package = Path(proxybox.__file__).resolve().parent
+    for path in (folder, package, package.parent, Path(__file__).parent):
+        assert seen(text, os.fsencode(path)) is None
+    assert seen(text, b"telling") is None
+
+
+def test_no_name_of_the_host(memory):
+    _, text = memory
+    names = {socket.gethostname(), pwd.getpwuid(os.getuid()).pw_dir, os.environ.get("VIRTUAL_ENV", "")}
+    for name in names:
+        if len(name) > 5:
+            assert seen(text, name.encode()) is None, name
+    if getpass.getuser() not in ("root", "user"):
+        assert seen(text, getpass.getuser().encode() + b"\0") is None
+
+
+def test_no_word_of_the_launch(memory):
+    _, text = memory
+    assert seen(text, b"LD_PRELOAD=/") is None
+    assert seen(text, b"glibc.pthread.rseq=0") is None
+    assert seen(text, b"_stub.so") is None
+    assert seen(text, b"guest/_launcher") is None
+    assert seen(text, b"TELLING_VARIABLE") is None
+
+
+def test_the_auxiliary_vector(hostile):
+    out = hostile.ok("""
+import ctypes
+libc = ctypes.CDLL(None)
+libc.getauxval.restype = ctypes.c_ulong
+print([libc.getauxval(kind) for kind in (11, 12, 13, 14, 23)], ctypes.string_at(libc.getauxval(31)))
+""")
+    assert out.startswith("[1000, 1000, 1000, 1000, 0] b'/usr/bin/pypy3") or "PROXYBOX_GUEST" in os.environ, out
+
+
+def test_the_thread_id_is_virtual(hostile):
+    """glibc keeps it in memory; pthread_kill and recursive locks would tell."""
+    out = hostile.ok("""
+import threading, os, ctypes
+print(threading.get_native_id() == os.getpid(), ctypes.CDLL(None).gettid() == os.getpid())
+""")
+    assert out == "True True\n"
+
+
+def test_what_proc_says(hostile):
+    """Names, paths, addresses and counters of the host are not in the guest's /proc."""
+    out = hostile.ok("""
+import os
+for folder, names, files in os.walk("/proc"):
+    for name in files:
+        path = folder + "/" + name
+        try:
+            print(path, open(path, "rb").read(100000))
+        except OSError: pass
+        try: print(path, os.readlink(path))
+        except OSError: pass
+for name in ("exe", "cwd", "root"): print(os.readlink("/proc/self/" + name))
+""")
+    package = str(Path(proxybox.__file__).resolve().parent)
+    assert package not in out and str(Path(package).parent) + "/" not in out
+    assert socket.gethostname() not in out or len(socket.gethostname()) < 4
+    assert Path("/proc/sys/kernel/random/boot_id").read_text().strip() not in out
+    assert f"{os.getpid()}" not in out.split() or os.getpid() < 5000
