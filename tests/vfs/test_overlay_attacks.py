@@ -11,7 +11,8 @@ import pytest
 from proxybox.controller.vfs import collecting, host
 from proxybox.controller.vfs.changes import MAX_DIFF_BYTES
 from proxybox.controller.vfs.hostmount import HostMount
-from proxybox.controller.vfs.nodes import Superblock
+from proxybox.controller.vfs.memory import MemoryDirectory
+from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
 from proxybox.controller.vfs.overlay import OverlayMount
 from proxybox.controller.vfs.quota import Quota
 
@@ -108,20 +109,18 @@ def test_a_folder_that_cannot_be_listed_is_reported_alone(layered, monkeypatch):
     assert set(found(overlay.changes())) == {"locked", "moved", "z"}
 
 
-def test_a_write_below_a_thousand_host_folders_does_not_recurse(layered):
-    box, overlay, folder = layered
-    here = os.open(folder, os.O_PATH)
+def test_a_write_below_a_thousand_folders_does_not_recurse(tmp_path, new_box):
+    below = MemoryDirectory(Superblock())
+    here: Directory = below
     for _ in range(1500):
-        os.mkdir("d", dir_fd=here)
-        inner = os.open("d", os.O_PATH, dir_fd=here)
-        os.close(here)
-        here = inner
-    os.close(here)
-    for _ in range(1500):
-        box.start = box.start.lookup(b"d")
-    box.write(b"new", b"x")
-    changes = overlay.changes()
-    assert [(change.kind, change.path) for change in changes] == [("added", b"d/" * 1500 + b"new")]
+        here = here.mkdir(b"d", 0o755, Credentials())
+    overlay = OverlayMount(below, Superblock())
+    with new_box("memory", tmp_path) as box:
+        box.start = overlay.root
+        for _ in range(1500):
+            box.start = box.start.lookup(b"d")
+        box.write(b"new", b"x")
+    assert [(change.kind, change.path) for change in overlay.changes()] == [("added", b"d/" * 1500 + b"new")]
 
 
 def test_zeros_of_sparse_files_are_kept_no_more_than_the_disk_limit(layered):
