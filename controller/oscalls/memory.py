@@ -68,6 +68,8 @@ def mmap(world: World, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, 
         raise OSError(errno.ENODEV, "not a regular file")
     if len(world.mappings) >= MAPPINGS_MAX:
         raise OSError(errno.ENOMEM, "too many mappings")
+    if len(world.mappings) + len(world.descriptors) >= world.descriptors.open_files:
+        raise OSError(errno.ENFILE, "each mapping holds a file open, and too many are")
     number = HIDDEN
     while number in world.mappings:
         number += 1

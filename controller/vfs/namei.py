@@ -143,7 +143,7 @@ def open_node(tree: Tree, node: Node, creds: Credentials, flags: int) -> OpenFil
         raise OSError(errno.EPERM, "O_NOATIME is for the owner")
     file = node.open(flags)
     if isinstance(file, DirectoryOpenFile) and isinstance(node, Directory):
-        file.placed(tree.parent_of(node), tree.mounted_in(node))
+        file.placed(tree.parent_of(node), tree.mounted_in(node), tree.listings)
     return file
 
 

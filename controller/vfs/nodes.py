@@ -91,7 +91,8 @@ class Superblock:
     dev: the virtual device number. uid, gid: the owner shown for what has none of its own.
     now: the box's clock in nanoseconds. clock_is_real: when not, no time that the host keeps by
     itself (atime, ctime) is shown. forget: called when the namespace or a permission changes.
-    shared: by several boxes, so that no tree may hang anything on it.
+    shared: by several boxes, so that no tree may hang anything on it. pipe_bytes: what its pipes may
+    hold beyond the usual size, together.
     """
 
     dev: int = 1
@@ -104,6 +105,7 @@ class Superblock:
     shared: bool = False
     forget: Callable[[], None] = lambda: None
     last_ino: int = 1
+    pipe_bytes: int = 0
 
     def next_ino(self) -> int:
         """A number that no other inode of this filesystem has."""

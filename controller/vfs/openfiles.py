@@ -11,6 +11,8 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from proxybox.controller.abi import (
     DT_DIR,
     O_ACCMODE,
@@ -296,10 +298,17 @@ class RegularOpenFile(OpenFile):
         return min(max(0, self.size() - self.offset), 0x7FFFFFFF)
 
 
+@attrs.define(slots=True)
+class Listings:
+    """How many more entries the open directories of a box may remember together."""
+
+    room: int = 200_000
+
+
 class DirectoryOpenFile(OpenFile):
     """An open directory: a snapshot of its entries, taken at the first read and after a rewind."""
 
-    __slots__ = ("_above", "_directory", "_mounted", "_snapshot")
+    __slots__ = ("_above", "_directory", "_listings", "_mounted", "_snapshot")
 
     def __init__(self, node: Directory, flags: int) -> None:
         super().__init__(node, flags)
@@ -307,11 +316,23 @@ class DirectoryOpenFile(OpenFile):
         self._snapshot: list[Entry] | None = None
         self._above: Directory = node
         self._mounted: dict[bytes, Node] = {}
+        self._listings = Listings()
 
-    def placed(self, above: Directory, mounted: dict[bytes, Node]) -> None:
-        """What only the tree knows: the directory behind "..", and what is mounted on entries."""
+    def placed(self, above: Directory, mounted: dict[bytes, Node], listings: Listings) -> None:
+        """What only the tree knows: the directory behind "..", what is mounted on entries, and how
+        much of that may be remembered.
+        """
         self._above = above
         self._mounted = mounted
+        self._listings = listings
+
+    def close(self) -> None:
+        self._forget_entries()
+        super().close()
+
+    def _forget_entries(self) -> None:
+        self._listings.room += len(self._snapshot or ())
+        self._snapshot = None
 
     def read(self, size: int) -> bytes:
         self.need_read()
@@ -324,7 +345,7 @@ class DirectoryOpenFile(OpenFile):
         raise OSError(errno.EBADF, "not open for writing")
 
     def entries(self) -> list[Entry]:
-        """All entries, "." and ".." first, as they were when first read."""
+        """All entries, "." and ".." first, as they were when first read. ENOMEM."""
         if self._snapshot is None:
             if self._directory.is_removed():
                 raise OSError(errno.ENOENT, "the directory was removed")
@@ -335,6 +356,9 @@ class DirectoryOpenFile(OpenFile):
             listed = [(b".", node_ino(self.node), DT_DIR), (b"..", node_ino(self._above), DT_DIR)]
             listed += [entry for entry in own if entry[0] not in mounted] if mounted else own
             listed += [(name, node_ino(node), D_TYPES[node.kind]) for name, node in mounted.items()]
+            if len(listed) > self._listings.room:
+                raise OSError(errno.ENOMEM, "the open directories remember too many entries")
+            self._listings.room -= len(listed)
             self._snapshot = listed
         return self._snapshot
 
@@ -365,7 +389,7 @@ class DirectoryOpenFile(OpenFile):
         if not 0 <= offset <= MAX_FILE_SIZE:
             raise OSError(errno.EINVAL, "an offset out of range")
         if offset == 0:
-            self._snapshot = None
+            self._forget_entries()
         self.offset = offset
         return offset
 

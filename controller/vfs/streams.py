@@ -24,6 +24,9 @@ from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.vfs.openfiles import StreamOpenFile
 
 CAPACITY = 65536
+MAX_CAPACITY = 1 << 20
+ENLARGED_BYTES = 16 << 20
+"""What the pipes of a box may hold together beyond their usual size."""
 MAX_COUNT = (1 << 64) - 2
 _U64 = struct.Struct("<Q")
 
@@ -90,6 +93,15 @@ class PipeNode(Inode):
     __slots__ = ("buffer",)
     kind = S_IFIFO
 
+    def resize(self, capacity: int) -> None:
+        """Let the buffer hold so much. EPERM when the pipes of the box hold too much already."""
+        more = max(CAPACITY, capacity) - max(CAPACITY, self.buffer.capacity)
+        total = self.superblock.pipe_bytes + more
+        if total > ENLARGED_BYTES:
+            raise OSError(errno.EPERM, "more than /proc/sys/fs/pipe-user-pages-hard in all")
+        self.superblock.pipe_bytes = total
+        self.buffer.capacity = capacity
+
     def __init__(self, superblock: Superblock) -> None:
         super().__init__(superblock, 0o600, superblock.uid, superblock.gid)
         self.buffer = Buffer()
@@ -104,10 +116,11 @@ class PipeNode(Inode):
 class PipeEnd(StreamOpenFile):
     """One end of a pipe, by its access mode (or both, opened O_RDWR)."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_pipe")
 
     def __init__(self, node: PipeNode, flags: int) -> None:
         super().__init__(node, flags)
+        self._pipe = node
         self._buffer = node.buffer
         self._buffer.readers += self.may_read
         self._buffer.writers += self.may_write
@@ -117,6 +130,7 @@ class PipeEnd(StreamOpenFile):
         self._buffer.writers -= self.may_write
         if not self._buffer.readers and not self._buffer.writers:
             self._buffer.drop()
+            self._pipe.resize(CAPACITY)
         super().close()
 
     def take(self, size: int) -> bytes | None:
@@ -148,15 +162,17 @@ class PipeEnd(StreamOpenFile):
         return self._buffer.capacity
 
     def set_capacity(self, size: int) -> int:
-        """F_SETPIPE_SZ: rounded up to a power of two of pages. EINVAL, EBUSY, EPERM over 1 MiB."""
+        """F_SETPIPE_SZ: rounded up to a power of two of pages. EINVAL, EBUSY, EPERM over 1 MiB or over
+        what the pipes of the box may hold together.
+        """
         if size <= 0 or size > 0x7FFFFFFF:
             raise OSError(errno.EINVAL, "no such size")
-        if size > 1 << 20:
+        if size > MAX_CAPACITY:
             raise OSError(errno.EPERM, "larger than /proc/sys/fs/pipe-max-size")
         rounded = max(4096, 1 << (size - 1).bit_length())
         if rounded < len(self._buffer):
             raise OSError(errno.EBUSY, "it holds more than that")
-        self._buffer.capacity = rounded
+        self._pipe.resize(rounded)
         return rounded
 
 

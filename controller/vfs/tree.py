@@ -12,16 +12,22 @@ import errno
 from proxybox.controller.abi import NAME_MAX, PATH_MAX, X_OK
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock, Symlink
+from proxybox.controller.vfs.openfiles import Listings
 
 MAX_SYMLINKS = 40
 MAX_CACHED = 20_000
+MAX_CACHED_PATH = 256
+"""Longer paths are walked each time: a box could fill the controller's memory with them."""
 _SLASH = 0x2F
 
 
 class Tree:
-    """All that a box can see. root: the directory at "/"; without one, an empty one in memory."""
+    """All that a box can see. root: the directory at "/"; without one, an empty one in memory.
 
-    __slots__ = ("_above", "_failed", "_followed", "_kept_for", "_mounts", "_unfollowed", "root")
+    listings: what the open directories of the box remember of their entries.
+    """
+
+    __slots__ = ("_above", "_failed", "_followed", "_kept_for", "_mounts", "_unfollowed", "listings", "root")
 
     def __init__(self, root: Directory | None = None) -> None:
         self.root: Directory = root or MemoryDirectory(Superblock())
@@ -30,6 +36,7 @@ class Tree:
         self._followed: dict[bytes, Node | int] = {}
         self._unfollowed: dict[bytes, Node | int] = {}
         self._kept_for: Credentials | None = None
+        self.listings = Listings()
         if not self.root.superblock.shared:
             self.root.superblock.forget = self.forget
 
@@ -172,6 +179,8 @@ class Tree:
         return node
 
     def _keep(self, kept: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int) -> None:
+        if len(path) > MAX_CACHED_PATH:
+            return
         if creds is not self._kept_for or len(kept) >= MAX_CACHED:
             self.forget()
             self._kept_for = creds
