@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FIRST_PID: Final = 100
 PENDING_MAX: Final = 64
+TIMER_PAUSE_NS: Final = 1_000_000
+"""Interval timers fire no more often than this, whatever their interval: each time costs the controller."""
 HIDDEN: Final = 1 << 20
 """Numbers from here on are mappings, held by the stub and unknown to the guest's own calls."""
 _NO_ALTSTACK: Final = abi.STACK_T.pack(0, abi.SS_DISABLE, 0, 0)
@@ -80,7 +82,7 @@ class GuestThread:
 @attrs.define(slots=True)
 class Timer:
     """One interval timer of setitimer(2). Times are elapsed box time, or CPU time of the host's for
-    `cpu` ones.
+    `cpu` ones. not_before_ns: host time before which an interval timer does not fire again.
     """
 
     signal: int
@@ -88,6 +90,7 @@ class Timer:
     due_ns: int | None = None
     interval_ns: int = 0
     host_deadline_ns: int = 0
+    not_before_ns: int = 0
 
 
 def _timers() -> list[Timer]:
@@ -375,6 +378,7 @@ class World:
             return False
         self.clock.advance_to(timer.due_ns)
         timer.host_deadline_ns = self.clock.host_ns()
+        timer.not_before_ns = 0
         before = len(self.signals.outbox)
         self.fire_alarms()
         return self.ending is not None or len(self.signals.outbox) > before
@@ -397,7 +401,7 @@ class World:
     def next_alarm_ns(self) -> int | None:
         """Host time at which `fire_alarms` is to be called next, or None."""
         deadlines = [
-            timer.host_deadline_ns if timer.cpu or timer.due_ns > self.clock.elapsed_ns() else 0
+            timer.host_deadline_ns if timer.cpu or timer.due_ns > self.clock.elapsed_ns() else timer.not_before_ns
             for timer in self.process.timers
             if timer.due_ns is not None
         ]
@@ -409,7 +413,7 @@ class World:
         """
         host = self.clock.host_ns()
         for timer in self.process.timers:
-            if timer.due_ns is None:
+            if timer.due_ns is None or host < timer.not_before_ns:
                 continue
             if not timer.cpu and host >= timer.host_deadline_ns:
                 self.clock.advance_to(timer.due_ns)
@@ -421,6 +425,7 @@ class World:
             if timer.interval_ns:
                 skipped = max(0, now - timer.due_ns) // timer.interval_ns + 1
                 timer.due_ns += skipped * timer.interval_ns
+                timer.not_before_ns = host + TIMER_PAUSE_NS
                 self._rearm(timer)
             else:
                 timer.due_ns = None
@@ -436,4 +441,4 @@ class World:
             left = max(1_000_000, timer.due_ns - self.clock.host_cpu_ns())
             timer.host_deadline_ns = self.clock.host_ns() + left
         else:
-            timer.host_deadline_ns = self.clock.host_deadline_ns(timer.due_ns)
+            timer.host_deadline_ns = max(timer.not_before_ns, self.clock.host_deadline_ns(timer.due_ns))

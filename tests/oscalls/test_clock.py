@@ -153,6 +153,19 @@ def test_an_interval_timer_goes_on(box):
     assert box.value(signals.setitimer, 0, struct.pack("<qqqq", 0, 0, 0, -1), 0) == -errno.EINVAL
 
 
+@pytest.mark.parametrize("time", [Time.real(), Time.frozen(START), Time.scaled(1e6)])
+def test_an_ignored_alarm_each_microsecond_does_not_spin_the_controller(make_box, time):
+    box = make_box(time=time)
+    box.world.signals.actions[abi.SIGALRM] = abi.SIGACTION.pack(abi.SIG_IGN, 0, 0, 0)
+    microsecond = abi.pack_timeval(1_000)
+    assert box.value(signals.setitimer, abi.ITIMER_REAL, microsecond + microsecond, 0) == 0
+    start = box.host.ns
+    for _ in range(10):
+        box.host.ns = max(box.host.ns, box.world.next_alarm_ns())
+        box.world.fire_alarms()
+    assert box.host.ns - start >= 9_000_000
+
+
 def test_a_skipped_sleep_stops_at_the_alarm(make_box):
     box = make_box(time=Time.virtual(START, sleep="skip"))
     box.world.signals.actions[abi.SIGALRM] = abi.SIGACTION.pack(4096, 0, 0, 0)
