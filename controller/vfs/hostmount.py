@@ -109,27 +109,23 @@ class HostMount:
 
     # --- what is written ---
 
-    def charge_growth(self, seen: os.stat_result, size: int) -> int:
-        """Charge a file's growth to `size` bytes and return how long it may become; ENOSPC."""
-        old = _pages(seen.st_size)
-        more = _pages(size) - old
-        if more <= 0:
-            return size
-        quota = self.superblock.quota
-        free = quota.free_pages()
-        if free < more:
-            size, more = max(seen.st_size, (old + free) * PAGE), free
-            if size == seen.st_size:
-                quota.refuse("no space left for what the box may write")
-        quota.charge_pages(more)
-        key = (seen.st_dev, seen.st_ino)
-        self._charged[key] = self._charged.get(key, 0) + more
-        return size
+    def longest(self, seen: os.stat_result, size: int) -> int:
+        """How long a file may become when it is to have `size` bytes."""
+        old, free = _pages(seen.st_size), self.superblock.quota.free_pages()
+        return size if _pages(size) - old <= free else max(seen.st_size, (old + free) * PAGE)
 
-    def credit(self, seen: os.stat_result, size: int) -> None:
-        """Give back what a file was charged for beyond `size` bytes, as far as the box wrote it."""
+    def charge_growth(self, seen: os.stat_result, size: int) -> None:
+        """Charge a file's growth to `size` bytes. ENOSPC."""
+        more = _pages(size) - _pages(seen.st_size)
+        if more > 0:
+            self.superblock.quota.charge_pages(more)
+            key = (seen.st_dev, seen.st_ino)
+            self._charged[key] = self._charged.get(key, 0) + more
+
+    def credit(self, seen: os.stat_result, was: int, size: int) -> None:
+        """Give back what a file of `was` bytes was charged for beyond `size`, as far as the box wrote it."""
         key = (seen.st_dev, seen.st_ino)
-        less = min(self._charged.get(key, 0), _pages(seen.st_size) - _pages(size))
+        less = min(self._charged.get(key, 0), _pages(was) - _pages(size))
         if less > 0:
             self.superblock.quota.credit_pages(less)
             self._charged[key] -= less
@@ -138,7 +134,7 @@ class HostMount:
 
     def forget_inode(self, seen: os.stat_result) -> None:
         """Note that the last name of a file is gone."""
-        self.credit(seen, 0)
+        self.credit(seen, seen.st_size, 0)
         key = (seen.st_dev, seen.st_ino)
         self._inodes.pop(key, None)
         if key in self._created:

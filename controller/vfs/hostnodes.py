@@ -228,6 +228,8 @@ class HostFile(HostNode, RegularFile):
 
     def pwrite(self, data: bytes, offset: int) -> int:
         self.need_writable()
+        if not data:
+            return 0
         if offset + len(data) > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
         fd = self._opened(O_RDWR)
@@ -235,10 +237,16 @@ class HostFile(HostNode, RegularFile):
             seen = os.fstat(fd)
             end = offset + len(data)
             if end > seen.st_size:
-                data = data[: max(0, self._mount.charge_growth(seen, end) - offset)]
-                if not data and end > offset:
-                    raise OSError(errno.ENOSPC, "no space left for what the box may write")
-            done = os.pwrite(fd, data, offset)
+                data = data[: max(0, self._mount.longest(seen, end) - offset)]
+                if not data:
+                    self.superblock.quota.refuse("no space left for what the box may write")
+            grown = max(seen.st_size, offset + len(data))
+            self._mount.charge_growth(seen, grown)
+            done = 0
+            try:
+                done = os.pwrite(fd, data, offset)
+            finally:  # the host may have less space than the box
+                self._mount.credit(seen, grown, max(seen.st_size, offset + done if done else 0))
             self._seen = None
             self._mount.stamp(fd)
             return done
@@ -252,11 +260,14 @@ class HostFile(HostNode, RegularFile):
         fd = self._opened(O_RDWR)
         try:
             seen = os.fstat(fd)
-            if self._mount.charge_growth(seen, size) < size:
-                self.superblock.quota.refuse("no space left for what the box may write")
-            os.ftruncate(fd, size)
+            self._mount.charge_growth(seen, size)
+            try:
+                os.ftruncate(fd, size)
+            except OSError:
+                self._mount.credit(seen, size, seen.st_size)
+                raise
             self._seen = None
-            self._mount.credit(seen, size)
+            self._mount.credit(seen, seen.st_size, size)
             self._mount.stamp(fd)
         finally:
             self._done(fd)

@@ -337,3 +337,31 @@ def test_library_is_immutable_and_shared(host_folder, fails, new_box):
         first.root.create(b"new", 0o644, Credentials())
     with fails(errno.ENOENT):
         first.root.lookup(b"fifo")
+
+
+def test_a_write_that_fails_does_not_eat_the_quota(tmp_path, new_box, fails, monkeypatch):
+    with new_box("rw", tmp_path, bytes=1 << 20) as box:
+        quota = box.start.superblock.quota
+        file = box.open(b"a", os.O_RDWR | os.O_CREAT)
+        with fails(errno.ENOSPC):
+            file.truncate(1 << 40)
+        with fails(errno.ENOSPC):
+            file.pwrite(b"x", 1 << 40)
+        assert file.pwrite(b"", 1 << 19) == 0
+        assert quota.used_bytes == 0
+        with monkeypatch.context() as full:
+            full.setattr(os, "pwrite", full_host)
+            full.setattr(os, "ftruncate", full_host)
+            for attempt in (lambda: file.write(bytes(8192)), lambda: file.truncate(1 << 19)):
+                with fails(errno.EIO):
+                    attempt()
+        assert quota.used_bytes == 0
+        assert file.pwrite(bytes(2 << 20), 0) == 1 << 20
+        assert quota.used_bytes == 1 << 20
+        file.truncate(0)
+        assert quota.used_bytes == 0
+        file.release()
+
+
+def full_host(*_):
+    raise OSError(errno.EIO, "the host's disk is broken")
