@@ -44,7 +44,9 @@ def commit(overlay: OverlayMount, changes: Sequence[Change]) -> list[Change]:
         hidden = any(mount.hides(name) for name in change.path.split(b"/"))
         (left_out if hidden else wanted).append(change)
     root = mount.host
-    reasons = [why for change in wanted if (why := _refusal(root, change, wanted))]
+    deleted = {change.path for change in wanted if change.kind == "deleted"}
+    coming = {change.path: change for change in wanted if change.kind != "deleted"}
+    reasons = [why for change in wanted if (why := _refusal(root, change, deleted, coming))]
     if reasons:
         raise CommitRefused(reasons)
     by_depth = sorted(wanted, key=lambda change: change.path.count(b"/"))
@@ -61,14 +63,13 @@ def commit(overlay: OverlayMount, changes: Sequence[Change]) -> list[Change]:
 # --- checks ---
 
 
-def _refusal(root: host.HostRoot, change: Change, changes: Sequence[Change]) -> str | None:
+def _refusal(root: host.HostRoot, change: Change, deleted: set[bytes], coming: dict[bytes, Change]) -> str | None:
     parts = change.path.split(b"/")
     if not change.path or any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
         return f"{change.name}: not a path inside the folder"
     if change.type == "file" and change.kind != "deleted" and change.content is None:
         return f"{change.name}: too large to be kept, or not to be read"
     found = _look(root, change.path)
-    deleted = {other.path for other in changes if other.kind == "deleted"}
     if change.kind == "added":
         if found is not None and change.path not in deleted:
             return f"{change.name}: appeared on the host meanwhile"
@@ -76,7 +77,7 @@ def _refusal(root: host.HostRoot, change: Change, changes: Sequence[Change]) -> 
         return f"{change.name}: vanished from the host meanwhile"
     elif not _is_still(change, found):
         return f"{change.name}: changed on the host meanwhile"
-    if change.type == "symlink" and change.kind != "deleted" and _leads_out(root, change, changes):
+    if change.type == "symlink" and change.kind != "deleted" and _leads_out(root, change, coming):
         return f"{change.name}: a symbolic link that leads out of the folder"
     return None
 
@@ -96,9 +97,8 @@ def _is_still(change: Change, found: os.stat_result) -> bool:
     return change.origin is not None and Origin.of(found) == change.origin
 
 
-def _leads_out(root: host.HostRoot, change: Change, changes: Sequence[Change]) -> bool:
+def _leads_out(root: host.HostRoot, change: Change, coming: dict[bytes, Change]) -> bool:
     """Walk the link's text over what the folder will be; absolute, or above it, leads out."""
-    coming = {other.path: other for other in changes if other.kind != "deleted"}
     here = change.path.split(b"/")[:-1]
     left = (change.target or b"").split(b"/")[::-1]
     if (change.target or b"/")[:1] == b"/":
@@ -162,9 +162,10 @@ def _write_dir(root: host.HostRoot, change: Change) -> None:
     with root.directory_fd(folder) as fd:
         if change.kind == "added":
             os.mkdir(name, 0o700, dir_fd=fd)
-            _give_to_owner(fd, name)
-    with root.directory_fd(change.path) as fd:
-        host.change_mode(fd, change.mode)
+        with root.directory_fd(change.path) as made:
+            if change.kind == "added":
+                _give_to_owner(fd, made)
+            host.change_mode(made, change.mode)
 
 
 def _write_file(root: host.HostRoot, change: Change) -> None:
@@ -174,7 +175,7 @@ def _write_file(root: host.HostRoot, change: Change) -> None:
         file_fd = host.create_file(fd, temporary, 0o600)
         try:
             _write_all(file_fd, change.content or b"")
-            _give_to_owner(fd, temporary)
+            _give_to_owner(fd, file_fd)
             os.fchmod(file_fd, change.mode & 0o777)
             _put(fd, temporary, name, change)
         except BaseException:
@@ -208,14 +209,16 @@ def _write_symlink(root: host.HostRoot, change: Change) -> None:
         if change.kind == "modified":
             os.unlink(name, dir_fd=fd)
         os.symlink(change.target or b".", name, dir_fd=fd)
-        _give_to_owner(fd, name)
+        with root.path_fd(change.path) as made:
+            if st.S_ISLNK(os.fstat(made).st_mode):
+                _give_to_owner(fd, made)
 
 
-def _give_to_owner(directory_fd: int, name: bytes) -> None:
-    """What root writes into somebody's folder is theirs."""
+def _give_to_owner(directory_fd: int, made: int) -> None:
+    """What root writes into somebody's folder is theirs. By descriptor: by now the name may be another's."""
     if os.geteuid() == 0:
         owner = os.fstat(directory_fd)
-        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=directory_fd, follow_symlinks=False)
+        host.change_owner(made, owner.st_uid, owner.st_gid)
 
 
 def _write_all(fd: int, data: bytes) -> None:

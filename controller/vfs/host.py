@@ -218,6 +218,11 @@ def change_mode(fd: int, mode: int) -> None:
     os.chmod(_magic(fd), mode & 0o1777)
 
 
+def change_owner(fd: int, uid: int, gid: int) -> None:
+    """chown of whatever a descriptor of any kind refers to, a symlink itself included."""
+    os.chown(_magic(fd), uid, gid)
+
+
 def change_times(fd: int, atime_ns: int, mtime_ns: int) -> None:
     """utimensat of a regular file or directory by any descriptor."""
     os.utime(_magic(fd), ns=(atime_ns, mtime_ns))

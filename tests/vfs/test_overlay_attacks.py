@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 
 import pytest
 
 from proxybox.controller.vfs import collecting, host
-from proxybox.controller.vfs.changes import MAX_DIFF_BYTES
+from proxybox.controller.vfs.changes import MAX_DIFF_BYTES, Change
+from proxybox.controller.vfs.committing import CommitRefused
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
@@ -158,3 +160,39 @@ def test_former_contents_and_paths_are_kept_within_bounds(layered):
     changes = overlay.changes(budget=budget)
     assert [len(change.old or b"") for change in changes] == [MAX_DIFF_BYTES] * 3 + [0] * 2
     assert len(overlay.changes(budget=collecting.Budget(contents=0, paths=6))) == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_name_swapped_during_a_commit_is_not_given_away(layered, tmp_path_factory, monkeypatch):
+    box, overlay, folder = layered
+    os.chown(folder, 1000, 1000)
+    box.write(b"file", b"x")
+    box.mkdir(b"made")
+    box.symlink(b"file", b"link")
+    others = tmp_path_factory.mktemp("other") / "others"
+    others.write_bytes(b"root's")
+    change_owner = host.change_owner
+
+    def swap_first(fd, uid, gid):
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            temporary = next(path for path in folder.iterdir() if path.name.endswith(".proxybox"))
+            temporary.unlink()
+            os.link(others, temporary)
+        change_owner(fd, uid, gid)
+
+    monkeypatch.setattr(host, "change_owner", swap_first)
+    overlay.commit()
+    assert others.stat().st_uid == 0
+    assert (folder / "made").stat().st_uid == (folder / "link").lstat().st_uid == 1000
+
+
+def test_a_commit_of_many_changes_is_not_quadratic(layered):
+    _, overlay, _ = layered
+    changes = [
+        Change(name=f"{number}", path=b"%d" % number, kind="deleted", type="file", mode=0o644)
+        for number in range(20_000)
+    ]
+    start = time.monotonic()
+    with pytest.raises(CommitRefused):
+        overlay.commit(changes)
+    assert time.monotonic() - start < 10
