@@ -354,7 +354,8 @@ class WorldBuilder:
 def _read_tree(folder: str, hide_dotfiles: bool) -> dict[str, Any]:
     """A copy in memory of a host folder's regular files, for a box that shall not see the folder itself."""
     tree: dict[str, Any] = {}
-    for entry in os.scandir(folder):
+    entries = list(os.scandir(folder))  # exhausted, so closed
+    for entry in entries:
         if hide_dotfiles and entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):

@@ -101,7 +101,7 @@ here, there = socket.socketpair()
 there.settimeout(0.01)
 try:
     there.recv(1)
-except TimeoutError:
+except socket.timeout:  # TimeoutError since Python 3.10
     print("timed out")
 here.close()
 there.close()
