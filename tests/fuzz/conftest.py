@@ -1,0 +1,99 @@
+"""Guests that are no processes: threads that speak whatever bytes a test gives them."""
+
+import os
+import threading
+
+import attrs
+import pytest
+
+from proxybox.controller.channel import Channel
+from proxybox.controller.dispatch import Dispatcher
+from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
+from proxybox.controller.guests import find_guest
+from proxybox.controller.output import OutputSink
+from proxybox.controller.stdin import Stdin
+from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.policies import Policy
+
+
+@attrs.define(eq=False)
+class FakeWatch:
+    """Stands for the keeper's: nothing to kill but the pipe."""
+
+    pid: int = 0
+    deadline_ns: int | None = None
+    expired: str = ""
+    killed: bool = False
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def send(self, number: int) -> None:
+        """A signal that the controller would send."""
+        assert 1 <= number <= 64
+
+
+@attrs.define(eq=False)
+class FakeProcess:
+    channel: Channel
+    first: bytes
+    watch: FakeWatch = attrs.field(factory=FakeWatch)
+    listener: None = None
+    cpu: None = None
+    pid: int = 0
+
+    def measure(self) -> None:
+        """Nothing to be measured."""
+
+    def reap(self) -> tuple[int | None, int | None]:
+        """As of a child that somebody else has waited for."""
+        return None, None
+
+
+def drain(fd: int, kept: list[bytes]) -> None:
+    while data := os.read(fd, 65536):
+        kept.append(data)
+
+
+def speak(fd: int, pieces: list[bytes]) -> None:
+    try:
+        for piece in pieces:
+            while piece:
+                piece = piece[os.write(fd, piece) :]
+    except BrokenPipeError:
+        pass
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture(scope="session")
+def converse():
+    """Runs a driver against a guest that says `first` and then `pieces`: its Outcome, and all replies."""
+    guest = find_guest()
+    policy = Policy(limits={"calls": 100_000})
+
+    def run(first: bytes, pieces: list[bytes], **watching) -> tuple[Outcome, bytes]:
+        builder = WorldBuilder(policy, guest, BoxFolder(files={"main.py": b"print(1)"}))
+        world = builder.build(Stdin(b"input"), OutputSink("stdout", policy.output), OutputSink("stderr", policy.output))
+        world.thread_limit = 1
+        request_read, request_write = os.pipe()
+        reply_read, reply_write = os.pipe()
+        channel, replies = Channel(request_read, reply_write), []
+        threads = [
+            threading.Thread(target=speak, args=(request_write, pieces)),
+            threading.Thread(target=drain, args=(reply_read, replies)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            dispatcher = Dispatcher(world, **watching)
+            return BlockingDriver(FakeProcess(channel, first), world, dispatcher).run(), b"".join(replies)
+        finally:
+            channel.close()
+            for thread in threads:
+                thread.join()
+            os.close(reply_read)
+            builder.close()
+
+    return run
