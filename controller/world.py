@@ -340,10 +340,12 @@ class World:
         absolute: bool = False,
         on_interrupt: Callable[[], Reply] | None = None,
         host_fd: int | None = None,
+        only_time: bool = False,
     ) -> Reply:
         """The answer of `attempt`; where there is none yet, a wait for it by the box's clock.
 
-        Where sleeps are skipped and no other thread could end the wait, time jumps: to the next
+        Where sleeps are skipped and no other thread could end the wait (there is none, or it is
+        for `only_time`, as a sleep is), time jumps: to the next
         alarm if one comes first (the answer is then `on_interrupt`'s, or -EINTR), else to the end
         of the wait.
         """
@@ -356,7 +358,7 @@ class World:
             if alone and self.clock.skips and host_fd is None and self.jump_to_alarm(None):
                 return -errno.EINTR if on_interrupt is None else on_interrupt()
             return still
-        wait = self.clock.wait(clock_id, timeout_ns, absolute=absolute, skip=alone)
+        wait = self.clock.wait(clock_id, timeout_ns, absolute=absolute, skip=alone or only_time)
         if wait.deadline_ns is None:
             if self.jump_to_alarm(wait.ends_ns):
                 return -errno.EINTR if on_interrupt is None else on_interrupt()

@@ -108,11 +108,7 @@ def _sleep(world: World, clock_id: int, flags: int, ns: int, remain: int) -> Rep
         left = max(0, ends - world.clock.peek_ns(clock_id))
         return -errno.EINTR, (remain, abi.pack_timespec(left))
 
-    # A sleeper wants time to pass, so a skipped sleep does not wait for other threads.
-    if world.clock.skips and len(world.threads) > 1:
-        world.clock.finish(world.clock.wait(clock_id, ns, absolute=absolute))
-        return 0
-    return world.wait(lambda: None, ns, clock_id=clock_id, absolute=absolute, on_interrupt=interrupted)
+    return world.wait(lambda: None, ns, clock_id=clock_id, absolute=absolute, on_interrupt=interrupted, only_time=True)
 
 
 @oscall(227)

@@ -106,7 +106,9 @@ def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
         revents = [_revents(world, fd, events & 0xFFFF) for fd, events, _ in entries]
         return answer(revents) if any(revents) else None
 
-    return world.wait(attempt, timeout_ns, lambda: answer([0] * len(entries)), host_fd=_host_fd(files))
+    return world.wait(
+        attempt, timeout_ns, lambda: answer([0] * len(entries)), host_fd=_host_fd(files), only_time=not files
+    )
 
 
 def _revents(world: World, fd: int, wanted: int) -> int:
@@ -187,7 +189,7 @@ def _select(world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns
         ]
         return answer(found) if any(found) else None
 
-    return world.wait(attempt, timeout_ns, lambda: answer([[], [], []]), host_fd=_host_fd(files))
+    return world.wait(attempt, timeout_ns, lambda: answer([[], [], []]), host_fd=_host_fd(files), only_time=not files)
 
 
 # --- epoll ----------------------------------------------------------------------------------------
