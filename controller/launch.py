@@ -39,6 +39,8 @@ CONTROL_FD, FIRST_CHANNEL_FD, STUB_FD = 2, 3, 5
 MAX_THREADS = 256
 #: launcher.c
 _FLAG_THREADS, _FLAG_SAME_ADDRESSES, _FLAG_IDLE = 1, 2, 4
+#: What it says on the control socket where a filter refuses personality(2): the box runs, with other addresses each time.
+_RANDOM_ADDRESSES = b"r"
 
 #: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.
 NICE = 19
@@ -245,7 +247,9 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
     if spec.threads <= 1:
         return
     fds = array.array("i")
-    text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    text = _RANDOM_ADDRESSES
+    while text == _RANDOM_ADDRESSES:
+        text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: fds.itemsize])
@@ -290,7 +294,7 @@ def _start_error(process: GuestProcess, control: socket.socket, text: bytes = b"
     with contextlib.suppress(OSError):
         while data := control.recv(4096):
             text += data
-    said = text.decode("utf-8", "backslashreplace").strip()
+    said = text.removeprefix(_RANDOM_ADDRESSES).decode("utf-8", "backslashreplace").strip()
     if process.watch.expired:
         return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
     reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")

@@ -4,6 +4,7 @@ Prints each place at which something was left behind. Apart from the tests, beca
 """
 
 import os
+import signal
 import sys
 import time
 
@@ -11,7 +12,7 @@ import proxybox
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt in this thread at the nth line that runs of the files that start a box."""
+    """Sends SIGINT to this process at the nth line that runs of the files that start a box."""
 
     def __init__(self, nth):
         self.left, self.place = nth, None
@@ -27,7 +28,7 @@ class Interrupt:
             if not self.left:
                 self.place = f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
                 sys.settrace(None)
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return self
 
 
