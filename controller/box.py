@@ -22,6 +22,7 @@ from proxybox.controller.guests import Guest
 from proxybox.controller.launch import GuestProcess, LaunchSpec, launch
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Source, Stdin
+from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.world import World
 from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.policies import Policy
@@ -113,12 +114,11 @@ class Box:
         try:
             world = builder.build(self._stdin(stdin), *self._sinks(capture, on_stdout, on_stderr))
             spec = self._spec(words, builder)
-            with _cpus.share() as cpu:
+            with _cpus.share() as cpu, Undisturbed() as start:
                 process = launch(attrs.evolve(spec, cpu=cpu))
-                try:
+                with Closing(process.close):
+                    start.release()
                     return self._serve(process, world, builder, started), builder.quota.used_bytes
-                finally:
-                    process.close()
         finally:
             builder.close()
 

@@ -39,7 +39,7 @@ CONTROL_FD, FIRST_CHANNEL_FD, STUB_FD = 2, 3, 5
 MAX_THREADS = 256
 #: launcher.c
 _FLAG_THREADS, _FLAG_SAME_ADDRESSES, _FLAG_IDLE = 1, 2, 4
-#: What it says on the control socket where a filter refuses personality(2): the box runs, with other addresses each time.
+#: What it says on the control socket where a filter refuses personality(2): addresses differ from run to run.
 _RANDOM_ADDRESSES = b"r"
 
 #: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.

@@ -20,6 +20,7 @@ from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.collecting import Budget
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import dev_directory, open_standard
 from proxybox.controller.vfs.etc import Identity, etc_directory
@@ -127,9 +128,14 @@ class WorldBuilder:
     def changes(self) -> "tuple[Changed, ...]":
         """What the guest has changed at /box and in the policy's overlays."""
         found: list[Changed] = []
+        budget = Budget.of(self.quota)
         for target, overlay, source in self._overlays:
             prefix = "" if target == BOX else target
-            kept = [change for change in overlay.changes(prefix=prefix) if not self._was_given(target, change)]
+            kept = [
+                change
+                for change in overlay.changes(prefix=prefix, budget=budget)
+                if not self._was_given(target, change)
+            ]
             found.append(Changed(source, self._policy.filesystem.hide_dotfiles, tuple(kept)))
         return tuple(found)
 

@@ -53,13 +53,14 @@ class BlockingDriver:
         self._channels: dict[int, Channel] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
         self._gone = False
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake = -1
         world.on_exit = process.measure
 
     def run(self) -> Outcome:
         """Answers calls until the guest is gone. Whatever is no doing of the guest's is raised; `GuestProcess.close`,
         which is the caller's to call, ends the guest then."""
         try:
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             with _on_cpu_of(self._process):
                 self._answer(self._main, self._process.first)
                 while not self._gone and self._world.ending is None:
@@ -78,7 +79,8 @@ class BlockingDriver:
         finally:
             with self._process.watch.lock:
                 wake, self._wake = self._wake, -1
-                os.close(wake)
+                if wake >= 0:
+                    os.close(wake)
             for channel in self._channels.values():
                 if channel is not self._main:
                     channel.close()

@@ -25,11 +25,30 @@ EDGES = [0, 1, 2, 3, 4, 5, 7, 8, 64, 100, 255, 4095, 4096, 1 << 16, 1 << 20, (1 
          (1 << 32) - 1, 1 << 40, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 100, (1 << 64) - 1]  # fmt: skip
 registers = st.lists(st.sampled_from(EDGES) | st.integers(0, (1 << 64) - 1), max_size=6).map(tuple)
 markers = st.sampled_from([0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFC, 1 << 31, 0])
-texts = st.sampled_from([b"/tmp/x", b"/", b"", b"..", b"/proc/self/fd/1", b"/dev/zero", b"/box/main.py", b"/tmp/" + b"y" * 4090, b"\xff/\xfe"])
-memory = st.lists(texts | st.binary(max_size=300) | markers | st.sampled_from([bytes(8), bytes(16), bytes(60), bytes(1 << 16)]), max_size=4).map(tuple)
+texts = st.sampled_from(
+    [
+        b"/tmp/x",
+        b"/",
+        b"",
+        b"..",
+        b"/proc/self/fd/1",
+        b"/dev/zero",
+        b"/box/main.py",
+        b"/tmp/" + b"y" * 4090,
+        b"\xff/\xfe",
+    ]
+)
+memory = st.lists(
+    texts | st.binary(max_size=300) | markers | st.sampled_from([bytes(8), bytes(16), bytes(60), bytes(1 << 16)]),
+    max_size=4,
+).map(tuple)
 known = st.sampled_from(sorted(set(TABLE) - ENDS - SLEEPS))
-calls = st.builds(encode_request, known | st.integers(0, (1 << 32) - 1).filter(lambda n: n not in ENDS | SLEEPS), registers, memory)
-LASTING = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+calls = st.builds(
+    encode_request, known | st.integers(0, (1 << 32) - 1).filter(lambda n: n not in ENDS | SLEEPS), registers, memory
+)
+LASTING = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def fitting(draw, row):
@@ -45,7 +64,11 @@ def fitting(draw, row):
         elif role.length:
             at = names.index(role.length)
             values[at] = draw(st.integers(0, 40))
-            size = (values[at] + 63) // 64 * 8 if role.fetch is Fetch.BITS else values[at] * (1 if role.fetch is Fetch.GATHER else role.size)
+            size = (
+                (values[at] + 63) // 64 * 8
+                if role.fetch is Fetch.BITS
+                else values[at] * (1 if role.fetch is Fetch.GATHER else role.size)
+            )
             pieces.append(draw(st.binary(min_size=size, max_size=size)))
         else:
             pieces.append(draw(st.just(0xFFFFFFFF) | st.binary(min_size=role.size, max_size=role.size)))
@@ -65,7 +88,11 @@ def pieces_of(data, cuts):
 
 @pytest.fixture(params=["plain", "audited", "intercepted"])
 def watching(request):
-    return {"plain": {}, "audited": {"audit": lambda call: str(call)}, "intercepted": {"interceptors": [lambda call: str(call) and None]}}[request.param]
+    return {
+        "plain": {},
+        "audited": {"audit": lambda call: str(call)},
+        "intercepted": {"interceptors": [lambda call: str(call) and None]},
+    }[request.param]
 
 
 def check(outcome):
@@ -120,7 +147,12 @@ def talk(converse, frames, watching):
 
 
 @LASTING
-@given(frame=fitting_calls(), flips=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 255)), max_size=6), cut=st.integers(0, 1 << 20), tail=st.binary(max_size=20))
+@given(
+    frame=fitting_calls(),
+    flips=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 255)), max_size=6),
+    cut=st.integers(0, 1 << 20),
+    tail=st.binary(max_size=20),
+)
 def test_frames_with_flipped_bytes(converse, frame, flips, cut, tail):
     data = bytearray(frame)
     for at, mask in flips:

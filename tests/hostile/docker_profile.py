@@ -41,7 +41,13 @@ def program() -> list[tuple[int, int, int, int]]:
     text = [(_LOAD, 0, 0, 4), (_JUMP_EQUAL, 1, 0, _X86_64), (_RETURN, 0, 0, _ALLOW), (_LOAD, 0, 0, 0)]
     text += [(_JUMP_EQUAL, 0, 1, CLONE3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     text += [(_JUMP_ABOVE, 0, 1, NEWEST), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
-    text += [(_JUMP_EQUAL, 0, 4, CLONE), (_LOAD, 0, 0, 16), (_JUMP_SET, 0, 1, NAMESPACES), refuse, (_RETURN, 0, 0, _ALLOW)]
+    text += [
+        (_JUMP_EQUAL, 0, 4, CLONE),
+        (_LOAD, 0, 0, 16),
+        (_JUMP_SET, 0, 1, NAMESPACES),
+        refuse,
+        (_RETURN, 0, 0, _ALLOW),
+    ]
     text += [(_JUMP_EQUAL, 0, 4, SOCKET), (_LOAD, 0, 0, 16), (_JUMP_EQUAL, 0, 1, 40), refuse, (_RETURN, 0, 0, _ALLOW)]
     size = len(PERSONALITIES)
     text += [(_JUMP_EQUAL, 0, size + 3, PERSONALITY), (_LOAD, 0, 0, 16)]
@@ -55,7 +61,9 @@ def program() -> list[tuple[int, int, int, int]]:
 def install() -> None:
     """Puts the filter on this process and all that it starts, for good. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    code = b"".join(struct.pack("HBBI", operation, yes, no, operand & 0xFFFFFFFF) for operation, yes, no, operand in program())
+    code = b"".join(
+        struct.pack("HBBI", operation, yes, no, operand & 0xFFFFFFFF) for operation, yes, no, operand in program()
+    )
     buffer = ctypes.create_string_buffer(code, len(code))
     head = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.c_char_p(head), 0, 0):

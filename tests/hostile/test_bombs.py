@@ -52,10 +52,13 @@ finally:
 
 
 def test_a_memory_error_can_be_handled(hostile):
-    out = hostile.ok("""
+    out = hostile.ok(
+        """
 try: bytearray(1 << 33)
 except MemoryError: print("caught")
-""", limits={"memory": "128M"})
+""",
+        limits={"memory": "128M"},
+    )
     assert out == "caught\n"
 
 
@@ -99,7 +102,10 @@ CRASHES = {
     "abort": ("import os; os.abort()", {6}),
     "abort in C": ("import ctypes; ctypes.CDLL(None).abort()", {6}),
     "a free of nonsense": ("import ctypes; ctypes.CDLL(None).free(ctypes.c_void_p(0x1234))", {6, 11}),
-    "an overflow of the heap": ("import ctypes\nb = ctypes.create_string_buffer(16)\nctypes.memset(b, 0x41, 1 << 30)", {11}),
+    "an overflow of the heap": (
+        "import ctypes\nb = ctypes.create_string_buffer(16)\nctypes.memset(b, 0x41, 1 << 30)",
+        {11},
+    ),
     "format strings": ("import ctypes; ctypes.CDLL(None).printf(b'%n%n%n%n%s%s%s%s')", {6, 11}),
     "faulthandler": ("import ctypes, faulthandler; faulthandler.enable(); ctypes.string_at(8)", {11}),
     "kill": ("import os; os.kill(os.getpid(), 9)", {9}),
@@ -138,11 +144,14 @@ print(made)
 
 
 def test_descriptors_without_a_limit(hostile):
-    out = hostile.run("""
+    out = hostile.run(
+        """
 import os
 held = [os.open("/dev/null", os.O_RDONLY) for _ in range(10000)]
 print(max(held), os.read(held[-1], 1))
-""", limits={"open_files": 20000})
+""",
+        limits={"open_files": 20000},
+    )
     assert out.stdout == "10002 b''\n", out
 
 
@@ -182,7 +191,12 @@ def test_output(hostile, stream, excess, piece):
 
 def test_output_of_both_streams_by_turns(hostile):
     before = hostile.resident()
-    result = hostile.run("import os\nwhile True: os.write(1, b'a'); os.write(2, b'b')", timeout=2, output={"limit": "200K"}, limits={"calls": None})
+    result = hostile.run(
+        "import os\nwhile True: os.write(1, b'a'); os.write(2, b'b')",
+        timeout=2,
+        output={"limit": "200K"},
+        limits={"calls": None},
+    )
     assert result.status == "time_limit"
     assert hostile.resident() - before < 64 << 20
 
@@ -205,7 +219,11 @@ def test_the_disk(hostile):
     ):
         before = hostile.resident()
         result = hostile.run(code, limits={"disk": "8M", "files": 500, "cpu_time": 5, "memory": "512M"})
-        assert result.status in ("disk_limit", "error", "memory_limit", "ok"), (code, result.summary(), result.stderr[-500:])
+        assert result.status in ("disk_limit", "error", "memory_limit", "ok"), (
+            code,
+            result.summary(),
+            result.stderr[-500:],
+        )
         assert result.exit_code in (0, 1)
         assert hostile.resident() - before < 64 << 20, code
 
@@ -268,7 +286,11 @@ def test_standard_input_that_never_comes(hostile):
     reading, writing = os.pipe()
     try:
         with open(reading, "rb", buffering=0, closefd=False) as stdin:
-            result = hostile.run("import sys, signal\nsignal.setitimer(signal.ITIMER_REAL, 0.2)\nsys.stdin.read()", stdin=stdin, timeout=5)
+            result = hostile.run(
+                "import sys, signal\nsignal.setitimer(signal.ITIMER_REAL, 0.2)\nsys.stdin.read()",
+                stdin=stdin,
+                timeout=5,
+            )
     finally:
         os.close(reading)
         os.close(writing)
@@ -276,7 +298,8 @@ def test_standard_input_that_never_comes(hostile):
 
 
 def test_a_storm_of_alarms(hostile):
-    out = hostile.ok("""
+    out = hostile.ok(
+        """
 import signal, time
 count = 0
 def tick(*_):
@@ -288,12 +311,15 @@ end = time.monotonic() + 0.5
 while time.monotonic() < end: open("/dev/null").close()
 signal.setitimer(signal.ITIMER_REAL, 0)
 print(count > 0)
-""", limits={"cpu_time": 10})
+""",
+        limits={"cpu_time": 10},
+    )
     assert out == "True\n"
 
 
 def test_a_storm_of_signals_to_itself(hostile):
-    out = hostile.ok("""
+    out = hostile.ok(
+        """
 import signal, os
 count = 0
 def tick(*_):
@@ -304,7 +330,9 @@ for number in (1, 2, 10, 12, 15, 17, 18, 28, 34, 40, 64):
 for _ in range(200):
     for number in (1, 2, 10, 12, 15, 17, 18, 28, 34, 40, 64): os.kill(os.getpid(), number)
 print(count > 1000)
-""", limits={"cpu_time": 10})
+""",
+        limits={"cpu_time": 10},
+    )
     assert out == "True\n"
 
 
@@ -318,10 +346,18 @@ def test_many_bombs_at_once(hostile):
     """And a neighbour that does its work meanwhile."""
     import concurrent.futures as futures
 
-    bombs = ["while True: pass", "x = []\nwhile True: x.append(bytes(1 << 20))", "import os\nwhile True: os.write(1, b'x' * 65536)",
-             "import threading\nwhile True:\n    try: threading.Thread(target=threading.Event().wait, daemon=True).start()\n    except RuntimeError: pass"]
+    bombs = [
+        "while True: pass",
+        "x = []\nwhile True: x.append(bytes(1 << 20))",
+        "import os\nwhile True: os.write(1, b'x' * 65536)",
+        "import threading\nwhile True:\n    try: threading.Thread(target=threading.Event().wait, daemon=True).start()\n    except RuntimeError: pass",
+    ]
     with futures.ThreadPoolExecutor(len(bombs) + 1) as pool:
-        results = [pool.submit(proxybox.run, bomb, limits={"wall_time": 2, "memory": "128M", "cpu_time": 2}) for bomb in bombs]
-        neighbour = pool.submit(proxybox.run, "import os\nfor _ in range(2000): os.getppid()\nprint('done')", timeout=15)
+        results = [
+            pool.submit(proxybox.run, bomb, limits={"wall_time": 2, "memory": "128M", "cpu_time": 2}) for bomb in bombs
+        ]
+        neighbour = pool.submit(
+            proxybox.run, "import os\nfor _ in range(2000): os.getppid()\nprint('done')", timeout=15
+        )
         assert neighbour.result().stdout == "done\n", neighbour.result()
         assert {result.result().status.value for result in results} <= {"time_limit", "memory_limit", "denied"}, results

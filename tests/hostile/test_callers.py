@@ -24,7 +24,10 @@ def test_a_callback_that_raises(hostile, code):
     with pytest.raises(LookupError, match="ready"):
         hostile.run(code, on_stdout=refuse)
     with pytest.raises(LookupError, match="ready"):
-        hostile.run(code.replace("print(", "import sys; print(").replace("'ready'", "'ready', file=sys.stderr"), on_stderr=refuse)
+        hostile.run(
+            code.replace("print(", "import sys; print(").replace("'ready'", "'ready', file=sys.stderr"),
+            on_stderr=refuse,
+        )
 
 
 def test_standard_input_that_raises(hostile):
@@ -108,7 +111,9 @@ def test_the_thread_that_started_a_box_ends_early(hostile):
         results.append(hostile.run("print('short')"))
 
     def starts_and_ends():
-        thread = threading.Thread(target=lambda: results.append(hostile.run("import time; time.sleep(0.4); print('long')")))
+        thread = threading.Thread(
+            target=lambda: results.append(hostile.run("import time; time.sleep(0.4); print('long')"))
+        )
         thread.start()
         short()
         return thread
@@ -183,7 +188,10 @@ def test_the_controller_is_killed(hostile, code, number, tmp_path):
     """Its guest dies with it, whatever it does."""
     code = "import sys; sys.path.insert(0, '/box')\n" + code
     if "import raw" in code:
-        code = code.replace("import raw\n", f"exec({hostile.files['raw.py']!r}, globals())\nclass raw: exchange, SLEEP = staticmethod(exchange), SLEEP\n")
+        code = code.replace(
+            "import raw\n",
+            f"exec({hostile.files['raw.py']!r}, globals())\nclass raw: exchange, SLEEP = staticmethod(exchange), SLEEP\n",
+        )
     script = tmp_path / "controller.py"
     script.write_text(textwrap.dedent(CONTROLLER).format(code=code))
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as controller:
@@ -200,7 +208,12 @@ def test_the_controller_is_killed(hostile, code, number, tmp_path):
 
 
 def test_thirty_boxes_leave_nothing(hostile):
-    for code in ("print(1)", "raise ValueError", "import os; os.abort()", "import threading\nt = threading.Thread(target=print); t.start(); t.join()"):
+    for code in (
+        "print(1)",
+        "raise ValueError",
+        "import os; os.abort()",
+        "import threading\nt = threading.Thread(target=print); t.start(); t.join()",
+    ):
         hostile.run(code)
     before = hostile.descriptors(), threading.active_count(), hostile.resident()
     for turn in range(30):

@@ -75,7 +75,11 @@ def is_like_the_host(value, moment):
     clocks = [time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)]
     if isinstance(value, str):
         words = value.replace(":", " ").split()
-        return any(is_like_the_host(float(word), moment) for word in words if word.replace(".", "", 1).isdigit() and float(word) > 1e4)
+        return any(
+            is_like_the_host(float(word), moment)
+            for word in words
+            if word.replace(".", "", 1).isdigit() and float(word) > 1e4
+        )
     return value is not None and any(abs(value - clock) < min(3600, clock / 2) for clock in clocks if clock > 1000)
 
 
@@ -87,8 +91,21 @@ def test_no_clock_tells_the_hosts_time(hostile, kind):
     assert len(shown) > 40
     leaks = {what: value for what, value in shown.items() if is_like_the_host(value, MOMENT)}
     assert not leaks
-    walls = ("time.time", "clock_gettime 0", "clock_gettime 5", "datetime", "raw clock_gettime", "raw gettimeofday", "raw time", "libc time",
-             "libc clock_gettime", "mtime /tmp/fresh", "ctime /tmp/fresh", "utime now", "uuid1")
+    walls = (
+        "time.time",
+        "clock_gettime 0",
+        "clock_gettime 5",
+        "datetime",
+        "raw clock_gettime",
+        "raw gettimeofday",
+        "raw time",
+        "libc time",
+        "libc clock_gettime",
+        "mtime /tmp/fresh",
+        "ctime /tmp/fresh",
+        "utime now",
+        "uuid1",
+    )
     assert {what: shown[what] for what in walls if not MOMENT <= shown[what] < MOMENT + 60} == {}
 
 
@@ -154,7 +171,11 @@ for change in (new, folder, link, hard, moved, removed, written, cut, mode, touc
 def test_the_counter_by_other_instructions(hostile):
     """rdpmc faults; tpause and umwait, which compare the counter with a deadline, fault or are unknown."""
     for text in ("31c9 0f33 c3", "31c0 31d2 660faef1 c3", "31c0 31d2 f20faef1 c3"):
-        result = hostile.run(f"import raw; raw.function(bytes.fromhex('{text}'))(); print('ran')", time=Time.frozen("2030-01-01"), timeout=5)
+        result = hostile.run(
+            f"import raw; raw.function(bytes.fromhex('{text}'))(); print('ran')",
+            time=Time.frozen("2030-01-01"),
+            timeout=5,
+        )
         assert result.status == "crashed" and result.signal in (4, 11), (text, result.summary(), result.stdout)
 
 

@@ -99,7 +99,10 @@ def test_time_of_the_controller(hostile, code):
 
     with futures.ThreadPoolExecutor(2) as pool:
         bad = pool.submit(
-            hostile.run, FRAME.replace("PROGRAM", repr(code)), timeout=1.2, limits={"calls": None, "disk": "16M", "files": 2000}
+            hostile.run,
+            FRAME.replace("PROGRAM", repr(code)),
+            timeout=1.2,
+            limits={"calls": None, "disk": "16M", "files": 2000},
         )
         good = pool.submit(proxybox.run, "import os\nfor _ in range(300): os.stat('/')\nprint('served')", timeout=15)
         result, neighbour = bad.result(), good.result()

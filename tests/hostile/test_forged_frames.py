@@ -156,7 +156,8 @@ print(raw.ask(79, (0xdeadbeef000, 100)))  # getcwd
 def test_huge_counts(hostile, count):
     """read, getrandom, getdents64 and readlink with lengths that no memory has."""
     before = hostile.resident()
-    hostile.ok(f"""
+    hostile.ok(
+        f"""
 import raw, os
 zero = os.open("/dev/zero", os.O_RDONLY); folder = os.open("/", os.O_RDONLY)
 page = raw.code(bytes(4096)); path = raw.code(b"/proc/self/exe\\0")
@@ -166,11 +167,15 @@ for call in ((0, zero, page, {count}), (17, zero, page, {count}, 0), (318, page,
              (19, zero, page, {count}), (20, 1, page, {count}), (1, 1, page, {count}), (232, 9, page, {count}, 0)):
     raw.syscall(call[0], *(0 if word == page and call[0] in (0, 17, 318) else word for word in call[1:]))
 print("done")
-""", output={"limit": "4M"})
+""",
+        output={"limit": "4M"},
+    )
     assert hostile.resident() - before < 100 << 20
 
 
-@pytest.mark.parametrize("call", ["(271, page, 0, page, 0, 8)", "(23, 0, 0, 0, 0, page)", "(35, page, 0)", "(230, 1, 0, page, 0)"])
+@pytest.mark.parametrize(
+    "call", ["(271, page, 0, page, 0, 8)", "(23, 0, 0, 0, 0, page)", "(35, page, 0)", "(230, 1, 0, page, 0)"]
+)
 @pytest.mark.parametrize("seconds", [1 << 40, 1 << 62])
 def test_waits_that_outlast_the_universe(hostile, call, seconds):
     """ppoll, select, nanosleep and clock_nanosleep for more time than a host call can be given."""

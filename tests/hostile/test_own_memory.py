@@ -23,10 +23,14 @@ def memory(tmp_path_factory):
     (folder / "main.py").write_text("import memory; memory.dump()")
     pieces = []
     mounts = [proxybox.Mount(target="/data", source=str(folder), mode="ro")]
-    policy = Policy(filesystem={"mounts": mounts}, output={"limit": None}, limits={"wall_time": 60, "cpu_time": 60, "calls": None})
+    policy = Policy(
+        filesystem={"mounts": mounts}, output={"limit": None}, limits={"wall_time": 60, "cpu_time": 60, "calls": None}
+    )
     os.environ["TELLING_VARIABLE"] = "telling-value"
     try:
-        result = proxybox.api.run_program(Program.file(folder / "main.py"), policy=policy, on_stdout=pieces.append, capture=False)
+        result = proxybox.api.run_program(
+            Program.file(folder / "main.py"), policy=policy, on_stdout=pieces.append, capture=False
+        )
     finally:
         del os.environ["TELLING_VARIABLE"]
     assert result.ok, result

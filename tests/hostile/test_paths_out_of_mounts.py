@@ -160,13 +160,16 @@ for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
 def test_hard_links_from_the_host_are_files_like_others(hostile, host):
     """What the host links into a folder is in it. From a read-only mount no link or write reaches it."""
     os.link(host.parent / "secret.txt", host / "linked")
-    output = hostile.run("""
+    output = hostile.run(
+        """
 import os
 try: open("/data/linked", "a").write("x"); print("written")
 except OSError: print("refused")
 try: os.link("/data/linked", "/tmp/linked"); print("linked")
 except OSError: print("refused")
-""", filesystem={"mounts": [Mount(target="/data", source=str(host), mode="ro")]})
+""",
+        filesystem={"mounts": [Mount(target="/data", source=str(host), mode="ro")]},
+    )
     assert output.stdout == "refused\nrefused\n"
     assert (host.parent / "secret.txt").read_text() == SECRET
 

@@ -75,7 +75,12 @@ def test_as_an_ordinary_user(filtered):
     if os.getuid():
         options = {}
     else:
-        options = {"user": 1000, "group": 1000, "extra_groups": [], "env": {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}}
+        options = {
+            "user": 1000,
+            "group": 1000,
+            "extra_groups": [],
+            "env": {"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        }
         try:
             subprocess.run([sys.executable, "-c", "import proxybox"], check=True, cwd="/", **options)
         except (OSError, subprocess.CalledProcessError):

@@ -21,10 +21,13 @@ def test_the_stub_wiped(hostile, byte):
 
 
 def test_the_stub_unmapped(hostile):
-    result = hostile.run("""
+    result = hostile.run(
+        """
 import raw
 raw.exchange((11, raw.stub(), 0x100000), (39,), raw.SLEEP)
-""", timeout=1)
+""",
+        timeout=1,
+    )
     assert result.status == "crashed", result
 
 
@@ -47,11 +50,14 @@ raw.exchange(({number}, 0, 0, 0), raw.SLEEP)
 def test_the_table_of_roles_overwritten(hostile):
     """The stub fetches what it is told to: now nothing, or the wrong thing."""
     for byte in (0, 1, 2, 5, 255):
-        result = hostile.run(f"""
+        result = hostile.run(
+            f"""
 import raw, ctypes
 ctypes.memset(raw.stub() + {hostile.symbol("roles")}, {byte}, 512 * 52)
 print(open("/etc/passwd").read())
-""", timeout=2)
+""",
+            timeout=2,
+        )
         assert result.status in ("misbehaved", "crashed", "time_limit", "error"), result
 
 
@@ -59,28 +65,35 @@ def test_the_configuration_overwritten(hostile):
     """More channels, real time: the filter was made before."""
     import proxybox
 
-    result = hostile.run(f"""
+    result = hostile.run(
+        f"""
 import raw, ctypes, struct, time
 ctypes.memmove(raw.stub() + {hostile.symbol("config")} + 4, struct.pack("<II", 257, 3), 8)
 print(int(time.time()), raw.syscall(0, 35, 0, 1, raw.ROUTE))
-""", time=proxybox.Time.frozen("2030-01-01"))
+""",
+        time=proxybox.Time.frozen("2030-01-01"),
+    )
     assert result.stdout in ("1893456000 -9\n", ""), result
 
 
 def test_the_handlers_overwritten(hostile):
     """The guest's own signal table: a signal then runs whatever stands there, in the guest."""
-    result = hostile.run(f"""
+    result = hostile.run(
+        f"""
 import raw, ctypes, os
 ctypes.memset(raw.stub() + {hostile.symbol("actions")}, 0x41, 65 * 32)
 os.kill(os.getpid(), 10)
 print("after")
-""", timeout=2)
+""",
+        timeout=2,
+    )
     assert result.status in ("crashed", "ok", "time_limit"), result
 
 
 def test_a_forged_signal_frame(hostile):
     """rt_sigreturn with SIGSYS blocked: the next call that traps ends the process, by the kernel."""
-    result = hostile.run("""
+    result = hostile.run(
+        """
 import raw, ctypes, struct
 back = raw.code(bytes.fromhex("b827000000" "0f05" "ebfe"))  # getpid; jmp .
 stack = raw.code(bytes(65536)) + 32768
@@ -91,14 +104,17 @@ struct.pack_into("<HHHH", context, 40 + 8 * 18, 0x33, 0, 0, 0x2b)
 struct.pack_into("<Q", context, 296, (1 << 64) - 1)
 ctypes.memmove(stack, bytes(context), len(context))
 raw.function(bytes.fromhex("4889fc" "b80f000000" "0f05"), ctypes.c_void_p)(stack)
-""", timeout=2)
+""",
+        timeout=2,
+    )
     assert result.status == "crashed" and result.signal in (31, 11), result
 
 
 def test_a_forged_signal_frame_with_foreign_segments(hostile):
     """Code segments of the kernel or of 32 bits in a frame that rt_sigreturn loads."""
     for segment in (0x10, 0x18, 0x23, 0x08, 0xFFFF):
-        result = hostile.run(f"""
+        result = hostile.run(
+            f"""
 import raw, ctypes, struct
 stack = raw.code(bytes(65536)) + 32768
 context = bytearray(304)
@@ -107,7 +123,9 @@ struct.pack_into("<Q", context, 40 + 8 * 16, raw.code(b"\\xeb\\xfe"))
 struct.pack_into("<HHHH", context, 40 + 8 * 18, {segment}, 0, 0, 0x2b)
 ctypes.memmove(stack, bytes(context), len(context))
 raw.function(bytes.fromhex("4889fc" "b80f000000" "0f05"), ctypes.c_void_p)(stack)
-""", timeout=1)
+""",
+            timeout=1,
+        )
         assert result.status in ("crashed", "time_limit"), result
 
 

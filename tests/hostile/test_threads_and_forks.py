@@ -129,8 +129,16 @@ for _ in range(30):
     assert result.status in ("ok", "time_limit", "crashed", "misbehaved", "error"), result
 
 
-@pytest.mark.parametrize("number", ["(56, 0x11, 0, 0, 0, 0, raw.ROUTE)", "(56, 0x1200011, 0, 0, 0, 0, raw.ROUTE)",
-                                    "(57,)", "(58,)", "(435, raw.code(bytes(88)), 88)"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "(56, 0x11, 0, 0, 0, 0, raw.ROUTE)",
+        "(56, 0x1200011, 0, 0, 0, 0, raw.ROUTE)",
+        "(57,)",
+        "(58,)",
+        "(435, raw.code(bytes(88)), 88)",
+    ],
+)
 def test_a_fork_bomb(hostile, watched, number):
     out = hostile.ok(f"""
 import raw
@@ -157,27 +165,33 @@ for way in (os.fork, os.forkpty, lambda: subprocess.run(["true"]), lambda: os.sy
 
 def test_threads_that_come_and_go(hostile, watched):
     """Thousands in turn, never more than granted at once."""
-    out = hostile.ok("""
+    out = hostile.ok(
+        """
 import threading
 for _ in range(300):
     threads = [threading.Thread(target=int) for _ in range(3)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
 print("done")
-""", limits={"threads": 4, "cpu_time": 20})
+""",
+        limits={"threads": 4, "cpu_time": 20},
+    )
     assert out == "done\n"
     assert watched.most <= 4
 
 
 def test_threads_that_spin_are_charged(hostile):
     """CPU time is that of all threads."""
-    result = hostile.run("""
+    result = hostile.run(
+        """
 import threading
 def spin():
     while True: pass
 for _ in range(7): threading.Thread(target=spin, daemon=True).start()
 spin()
-""", limits={"cpu_time": 0.5})
+""",
+        limits={"cpu_time": 0.5},
+    )
     assert (result.status, result.why) == ("time_limit", "limits.cpu_time")
 
 

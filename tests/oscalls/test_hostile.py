@@ -45,9 +45,7 @@ def memory(role, draw, values):
         words = st.lists(scalars("q"), min_size=6, max_size=6).map(
             lambda each: b"".join(word.to_bytes(8, "little", signed=True) for word in each)
         )
-        data = st.binary(min_size=role.size, max_size=role.size) | words.map(
-            lambda long: (long * 4)[: role.size]
-        )
+        data = st.binary(min_size=role.size, max_size=role.size) | words.map(lambda long: (long * 4)[: role.size])
         return draw(st.none() | data)
     if role.fetch is Fetch.GATHER:
         return draw(st.binary(max_size=100))
@@ -61,9 +59,7 @@ def memory(role, draw, values):
 @st.composite
 def requests(draw):
     row = TABLE[draw(st.sampled_from(sorted(TABLE)))]
-    values = {
-        name: draw(scalars(role.code)) for name, role in row.parameters if isinstance(role, Scalar)
-    }
+    values = {name: draw(scalars(role.code)) for name, role in row.parameters if isinstance(role, Scalar)}
     arguments = []
     for name, role in row.parameters:
         if isinstance(role, Scalar):
@@ -82,9 +78,7 @@ def is_reply(reply):
     if isinstance(reply, int):
         return -4096 < reply < 1 << 64
     number, *writes = reply
-    return isinstance(number, int) and all(
-        isinstance(address, int) and type(data) is bytes for address, data in writes
-    )
+    return isinstance(number, int) and all(isinstance(address, int) and type(data) is bytes for address, data in writes)
 
 
 def furnish(box):

@@ -124,9 +124,7 @@ def test_modes_and_times(box):
     bad = struct.pack("<qqqq", 0, -1, 0, 0)
     assert box.value(attributes.utimensat, CWD, b"/data/hello", bad, 0) == -errno.EINVAL
     assert box.value(attributes.utimensat, CWD, None, None, 0) == -errno.EFAULT
-    assert (
-        box.value(attributes.utimes, b"/data/hello", struct.pack("<qqqq", -1, 0, 1 << 62, 0)) == 0
-    )
+    assert box.value(attributes.utimes, b"/data/hello", struct.pack("<qqqq", -1, 0, 1 << 62, 0)) == 0
     assert box.value(attributes.chown, b"/data/hello", 0xFFFFFFFF, 0xFFFFFFFF) == 0
     assert box.value(attributes.chown, b"/data/hello", 0, 0) == -errno.EPERM
 
@@ -144,9 +142,7 @@ def test_getdents_gives_every_entry_once(box):
     assert box.value(directories.getdents64, fd, 8, 1) == 0  # at the end
     box.value(descriptors.lseek, fd, 0, abi.SEEK_SET)
     assert box.value(directories.getdents64, fd, 8, 1) == -errno.EINVAL
-    assert (
-        box.value(directories.getdents64, open_file(box, b"/data/hello"), 8, 64) == -errno.ENOTDIR
-    )
+    assert box.value(directories.getdents64, open_file(box, b"/data/hello"), 8, 64) == -errno.ENOTDIR
 
 
 def test_statfs_tells_the_quota(make_box):

@@ -38,9 +38,7 @@ def test_limits_can_only_be_lowered(box):
     assert box.value(process.prlimit64, 0, abi.RLIMIT_NOFILE, lower, 0) == 0
     assert box.world.descriptors.open_files == 20
     assert box.value(process.setrlimit, abi.RLIMIT_NOFILE, old) == -errno.EPERM
-    assert (
-        box.value(process.setrlimit, abi.RLIMIT_NOFILE, struct.pack("<QQ", 9, 8)) == -errno.EINVAL
-    )
+    assert box.value(process.setrlimit, abi.RLIMIT_NOFILE, struct.pack("<QQ", 9, 8)) == -errno.EINVAL
     assert box.value(process.prlimit64, 0, 16, None, 8) == -errno.EINVAL
     assert box.value(process.prlimit64, 1, 7, None, 8) == -errno.ESRCH
 

@@ -48,9 +48,7 @@ def test_the_keys_of_mounts_and_of_the_top_level_are_there():
 def flat(name):
     data = to_dict(preset(name))
     pairs = {key: value for key, value in data.items() if key not in SECTIONS}
-    return pairs | {
-        f"{section}.{key}": value for section in SECTIONS for key, value in data[section].items()
-    }
+    return pairs | {f"{section}.{key}": value for section in SECTIONS for key, value in data[section].items()}
 
 
 def test_the_table_of_presets():

@@ -65,9 +65,7 @@ def test_the_table_above_has_every_key():
     assert keys == OTHER_VALUES.keys() | ALONE
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [(key, value) for key, values in OTHER_VALUES.items() for value in values]
-)
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in OTHER_VALUES.items() for value in values])
 def test_every_key_is_told_of(key, value):
     section, _, name = key.rpartition(".")
     policy = Policy(**({section: {name: value}} if section else {name: value}))

@@ -22,7 +22,5 @@ except AttributeError as error:
 
 
 def test_the_usual_way_loads_neither_toml_nor_cattrs():
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

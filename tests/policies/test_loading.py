@@ -186,9 +186,7 @@ def test_all_faults_are_told_with_file_key_and_suggestion(write):
 
 def test_conflicts_of_mounts_are_found_across_the_list():
     mounts = [{"target": "/a"}, {"target": "/a"}]
-    assert set(problems_of(lambda: from_dict({"filesystem": {"mounts": mounts}}))) == {
-        "filesystem.mounts[1].target"
-    }
+    assert set(problems_of(lambda: from_dict({"filesystem": {"mounts": mounts}}))) == {"filesystem.mounts[1].target"}
 
 
 @pytest.mark.parametrize(

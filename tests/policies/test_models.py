@@ -90,9 +90,7 @@ def test_a_policy_cannot_be_changed():
 
 
 def test_a_policy_is_hashed_copied_and_pickled():
-    policy = Policy(
-        filesystem=[Mount("/data", {"a": {"b": "x"}})], environment={"variables": {"A": "1"}}
-    )
+    policy = Policy(filesystem=[Mount("/data", {"a": {"b": "x"}})], environment={"variables": {"A": "1"}})
     for other in (pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy), copy.copy(policy)):
         assert other == policy
         assert hash(other) == hash(policy)
@@ -231,9 +229,7 @@ def test_variables_that_may_not_be_set(name, value, words):
 
 
 def test_all_faults_are_told_at_once_and_misspelt_names_explained():
-    found = problems_of(
-        lambda: Policy(limits={"wal_time": 3, "memory": "1K"}, on_denid="x", randomness=-1)
-    )
+    found = problems_of(lambda: Policy(limits={"wal_time": 3, "memory": "1K"}, on_denid="x", randomness=-1))
     assert set(found) == {"limits.wal_time", "limits.memory", "on_denid", "randomness"}
     assert found["limits.wal_time"].meant == "wall_time"
     assert found["on_denid"].meant == "on_denied"

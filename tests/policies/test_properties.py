@@ -32,9 +32,9 @@ FEW = settings(max_examples=150, deadline=None)
 # --- policies -------------------------------------------------------------------------------------
 
 unicode = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-name = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=8
-).filter(lambda text: text not in (".", ".."))
+name = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=8).filter(
+    lambda text: text not in (".", "..")
+)
 content = unicode.map(str.encode)
 tree = st.recursive(
     st.dictionaries(name, content, max_size=3),
@@ -57,9 +57,7 @@ moment = st.floats(0, LATEST)
 sleep = st.sampled_from(["real", "skip"])
 
 mounts = st.one_of(
-    st.builds(
-        Mount, target=target, source=tree, mode=st.just("memory"), size=count(), files=count()
-    ),
+    st.builds(Mount, target=target, source=tree, mode=st.just("memory"), size=count(), files=count()),
     st.builds(Mount, target=target, source=content),
     st.builds(Mount, target=target, source=name.filter(lambda text: text[0] != "~")),
     st.builds(Mount, target=target),
@@ -144,9 +142,7 @@ leaf = st.one_of(
     st.datetimes(),
     st.timedeltas(),
     st.dates(),
-    st.sampled_from(
-        ["none", "real", "frozen", "ro", "memory", "512M", "1m", "/a", "a:/b", "strict"]
-    ),
+    st.sampled_from(["none", "real", "frozen", "ro", "memory", "512M", "1m", "/a", "a:/b", "strict"]),
     st.just(print),
     st.just(object()),
 )
@@ -232,9 +228,7 @@ def test_any_text_is_a_policy_or_a_policy_error(text):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(
-                ["", "time", "limits", "x", "environment.variables", "filesystem.mounts"]
-            ),
+            st.sampled_from(["", "time", "limits", "x", "environment.variables", "filesystem.mounts"]),
             st.sampled_from(["", ".", ".kind", ".wall_time", ".A", ".A.B"]),
             st.sampled_from(["=", ""]),
             st.text(max_size=6) | st.sampled_from(["3", "real", "[]", "{}", "'x'", '"']),
