@@ -78,9 +78,7 @@ def model(section: str, form: Form | None = None) -> Callable[[type[T]], type[T]
 
         def construct(self: T, *args: Any, **given: Any) -> None:
             if args:
-                if len(args) > len(positional) or not given.keys().isdisjoint(
-                    positional[: len(args)]
-                ):
+                if len(args) > len(positional) or not given.keys().isdisjoint(positional[: len(args)]):
                     build(self, *args, **given)  # which says so, as Python does
                 given.update(zip(positional, args, strict=False))
             found: tuple[Problem, ...] = ()
@@ -110,9 +108,7 @@ def fields_of(cls: type[Any], value: Any) -> dict[str, Any]:
     if cls in _forms:
         value = _forms[cls](value)
     if not isinstance(value, Mapping):
-        raise refusal(
-            f"want a table of {', '.join(field.name for field in attrs.fields(cls))}", value
-        )
+        raise refusal(f"want a table of {', '.join(field.name for field in attrs.fields(cls))}", value)
     if not all(isinstance(key, str) for key in value):
         raise PolicyError(*check_keys(cls, value))
     return dict(value)

@@ -25,9 +25,7 @@ _ARGUMENT_MAX: Final = 128 * 1024
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOSTNAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
-LOCALE: Final = re.compile(
-    r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,20})?(?:@[a-z]{1,20})?", re.ASCII
-)
+LOCALE: Final = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,20})?(?:@[a-z]{1,20})?", re.ASCII)
 LOADER_VARIABLES: Final = (
     "LD_",
     "GLIBC_TUNABLES",
@@ -147,9 +145,7 @@ def to_host_path(value: str) -> str:
         try:
             path = os.path.join(os.getcwd(), path)
         except OSError as error:
-            raise refusal(
-                f"there is no current folder for it to start from ({error.strerror})", value
-            ) from None
+            raise refusal(f"there is no current folder for it to start from ({error.strerror})", value) from None
     # What `..` means depends on symbolic links, which are not looked at here.
     return path if ".." in path.split("/") else os.path.normpath(path)
 
@@ -188,9 +184,7 @@ def to_variables(value: Mapping[str, str]) -> FrozenDict[str]:
         try:
             _check_variable(name, text)
         except PolicyError as error:
-            problems += error.under(
-                name if isinstance(name, str) and name.isidentifier() else ""
-            ).problems
+            problems += error.under(name if isinstance(name, str) and name.isidentifier() else "").problems
     if problems:
         raise PolicyError(*problems)
     return FrozenDict(value)

@@ -67,17 +67,14 @@ class PolicyError(ProxyboxError, ValueError):
 
     def __init__(self, *problems: Problem | str) -> None:
         self.problems = tuple(
-            Problem(key="", message=problem) if isinstance(problem, str) else problem
-            for problem in problems
+            Problem(key="", message=problem) if isinstance(problem, str) else problem for problem in problems
         )
         super().__init__(*self.problems)
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
             return str(self.problems[0])
-        return f"{len(self.problems)} problems:\n" + "\n".join(
-            f"  {problem}" for problem in self.problems
-        )
+        return f"{len(self.problems)} problems:\n" + "\n".join(f"  {problem}" for problem in self.problems)
 
     def under(self, section: str, *, assumed: bool = False) -> PolicyError:
         """The same error, its keys seen from one level further up."""

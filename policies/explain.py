@@ -44,10 +44,7 @@ explain_policy = explain  # for the package, where `explain` is this module
 
 def explain_text(policy: Policy) -> str:
     """`explain` as plain text."""
-    parts = [
-        "\n".join([section.title, *(f"  - {line}" for line in section.lines)])
-        for section in explain(policy)
-    ]
+    parts = ["\n".join([section.title, *(f"  - {line}" for line in section.lines)]) for section in explain(policy)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -95,9 +95,7 @@ class Mount:
     target: str = attrs.field(converter=_to_target)
     source: Source = attrs.field(default=None, converter=_to_source)
     mode: Mode = attrs.field(
-        default=attrs.Factory(
-            lambda self: "memory" if self.source is None else "ro", takes_self=True
-        ),
+        default=attrs.Factory(lambda self: "memory" if self.source is None else "ro", takes_self=True),
         validator=one_of(*MODES),
         kw_only=True,
     )
@@ -118,14 +116,10 @@ class Mount:
         kind = _kind(self.source)
         if self.mode not in _MODES_OF[kind]:
             allowed = ", ".join(f'"{mode}"' for mode in _MODES_OF[kind])
-            raise refusal(
-                f"a mount of {kind} cannot have this mode", self.mode, key="mode", allowed=allowed
-            )
+            raise refusal(f"a mount of {kind} cannot have this mode", self.mode, key="mode", allowed=allowed)
         for name in ("size", "files"):
             if getattr(self, name) is not None and self.mode not in ("overlay", "memory"):
-                raise refusal(
-                    f'only for the modes "overlay" and "memory", not "{self.mode}"', key=name
-                )
+                raise refusal(f'only for the modes "overlay" and "memory", not "{self.mode}"', key=name)
 
 
 def parse_mount(text: str) -> Mount:

@@ -203,10 +203,7 @@ def _converter() -> cattrs.Converter:
 
 
 def _class_hook(converter: cattrs.Converter, cls: type[Any]) -> Callable[[Any, Any], Any]:
-    overrides = {
-        field.name: override(struct_hook=_field_hook(converter, cls, field))
-        for field in attrs.fields(cls)
-    }
+    overrides = {field.name: override(struct_hook=_field_hook(converter, cls, field)) for field in attrs.fields(cls)}
     structure = make_dict_structure_fn(
         cls,
         converter,
@@ -217,9 +214,7 @@ def _class_hook(converter: cattrs.Converter, cls: type[Any]) -> Callable[[Any, A
     return lambda value, _cls: structure(fields_of(cls, value), cls)
 
 
-def _field_hook(
-    converter: cattrs.Converter, cls: type[Any], field: attrs.Attribute[Any]
-) -> Callable[[Any, Any], Any]:
+def _field_hook(converter: cattrs.Converter, cls: type[Any], field: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
     if cls is Policy and field.name in SECTIONS:
         return lambda value, _type: converter.structure(value, SECTIONS[field.name])
 
@@ -249,19 +244,13 @@ def _structured(data: Mapping[str, Any]) -> Policy:
 def _problems(error: BaseException, path: str) -> list[Problem]:
     """The leaves of cattrs' tree of errors, each with the path that its notes add up to."""
     if isinstance(error, cattrs.BaseValidationError):
-        return [
-            problem
-            for below in error.exceptions
-            for problem in _problems(below, path + _step(below, path))
-        ]
+        return [problem for below in error.exceptions for problem in _problems(below, path + _step(below, path))]
     if isinstance(error, PolicyError):
         return list(error.under(path).problems)
     if isinstance(error, cattrs.ForbiddenExtraKeysError):
         problems = check_keys(error.cl, _with_needed(error))
         if not path:
-            problems = [
-                attrs.evolve(each, meant=find_key(each.key) or each.meant) for each in problems
-            ]
+            problems = [attrs.evolve(each, meant=find_key(each.key) or each.meant) for each in problems]
         return list(PolicyError(*problems).under(path).problems)
     if isinstance(error, KeyError):
         return [Problem(key=path, message="this key is needed")]

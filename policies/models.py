@@ -67,9 +67,7 @@ class Time:
         default="real", validator=one_of("real", "frozen", "virtual", "scaled")
     )
     start: float | None = attrs.field(
-        default=attrs.Factory(
-            lambda self: VIRTUAL_START if self.kind == "virtual" else None, takes_self=True
-        ),
+        default=attrs.Factory(lambda self: VIRTUAL_START if self.kind == "virtual" else None, takes_self=True),
         converter=to_moment,
     )
     rate: float = attrs.field(
@@ -83,15 +81,11 @@ class Time:
 
     def __attrs_post_init__(self) -> None:
         if self.kind == "frozen" and self.start is None:
-            raise refusal(
-                'frozen time needs the time it stands at, such as "2026-01-01T12:00:00Z"', key="at"
-            )
+            raise refusal('frozen time needs the time it stands at, such as "2026-01-01T12:00:00Z"', key="at")
         if self.kind == "virtual" and self.start is None:
             raise refusal("virtual time needs a time to start at", key="start")
         if self.kind == "real" and self.start is not None:
-            raise refusal(
-                'real time starts at the real time; want kind "virtual" or "scaled"', key="start"
-            )
+            raise refusal('real time starts at the real time; want kind "virtual" or "scaled"', key="start")
         if self.kind != "scaled" and self.rate != 1.0:
             raise refusal(f'only for kind "scaled", not "{self.kind}"', self.rate, key="rate")
 
@@ -106,16 +100,12 @@ class Time:
         return cls(kind="frozen", start=at, sleep=sleep)
 
     @classmethod
-    def virtual(
-        cls, start: Moment = VIRTUAL_START, *, sleep: Literal["real", "skip"] = "skip"
-    ) -> Time:
+    def virtual(cls, start: Moment = VIRTUAL_START, *, sleep: Literal["real", "skip"] = "skip") -> Time:
         """Clocks that begin at `start` and move by sleeps and by being read, never by real time."""
         return cls(kind="virtual", start=start, sleep=sleep)
 
     @classmethod
-    def scaled(
-        cls, rate: float, start: Moment | None = None, *, sleep: Literal["real", "skip"] = "real"
-    ) -> Time:
+    def scaled(cls, rate: float, start: Moment | None = None, *, sleep: Literal["real", "skip"] = "real") -> Time:
         """Clocks that run `rate` times as fast as real ones, from `start` or the real time on."""
         return cls(kind="scaled", rate=rate, start=start, sleep=sleep)
 
@@ -136,9 +126,7 @@ class Output:
         converter=checks.to_count,
         validator=between(0, _EVER, "0 lines or more, or none"),
     )
-    on_excess: Literal["truncate", "end"] = attrs.field(
-        default="truncate", validator=one_of("truncate", "end")
-    )
+    on_excess: Literal["truncate", "end"] = attrs.field(default="truncate", validator=one_of("truncate", "end"))
     escapes: Literal["auto", "neutralise", "raw"] = attrs.field(
         default="auto", validator=one_of("auto", "neutralise", "raw")
     )
@@ -163,9 +151,7 @@ class Limits:
     memory: int | None = attrs.field(
         default=512 * MIB,
         converter=to_size,
-        validator=between(
-            16 * MIB, _EVER, "a size of 16M or more, or none", "PyPy does not start in less"
-        ),
+        validator=between(16 * MIB, _EVER, "a size of 16M or more, or none", "PyPy does not start in less"),
     )
     disk: int | None = attrs.field(default=64 * MIB, converter=to_size, validator=_bytes)
     files: int | None = attrs.field(
@@ -197,9 +183,7 @@ class Limits:
 
 # --- environment, network -------------------------------------------------------------------------
 
-_id = between(
-    1, (1 << 31) - 1, "an id from 1 to 2,147,483,647", "0 is root, which programs treat specially"
-)
+_id = between(1, (1 << 31) - 1, "an id from 1 to 2,147,483,647", "0 is root, which programs treat specially")
 
 
 @model("environment")
@@ -215,9 +199,7 @@ class Environment:
     variables: FrozenDict[str] = attrs.field(factory=FrozenDict, converter=checks.to_variables)
     user: str = attrs.field(
         default="user",
-        validator=matches(
-            checks.USER, "a user name: a-z, 0-9, _ and -, no digit first, at most 32 characters", 32
-        ),
+        validator=matches(checks.USER, "a user name: a-z, 0-9, _ and -, no digit first, at most 32 characters", 32),
     )
     uid: int = attrs.field(default=1000, converter=checks.to_whole, validator=_id)
     gid: int = attrs.field(default=1000, converter=checks.to_whole, validator=_id)
@@ -316,9 +298,7 @@ class Policy:
     environment: Environment = attrs.field(factory=Environment, converter=_to_environment)
     network: Network = attrs.field(factory=Network, converter=_to_network)
     randomness: str | int = attrs.field(default="system", converter=_to_randomness)
-    on_denied: Literal["errno", "end"] = attrs.field(
-        default="errno", validator=one_of("errno", "end")
-    )
+    on_denied: Literal["errno", "end"] = attrs.field(default="errno", validator=one_of("errno", "end"))
     require_layers: tuple[str, ...] = attrs.field(default=(), converter=_to_layers)
 
 

@@ -35,9 +35,7 @@ def as_policy(value: Policy | str | os.PathLike[str] | Mapping[str, Any] | None)
     if isinstance(value, Mapping | str | os.PathLike):
         from proxybox.policies import loading  # files are the rarer case, and load more
 
-        return (
-            loading.from_dict(value) if isinstance(value, Mapping) else loading.load_policy(value)
-        )
+        return loading.from_dict(value) if isinstance(value, Mapping) else loading.load_policy(value)
     raise PolicyError(
         Problem(
             key="policy",
@@ -69,9 +67,7 @@ def evolve(policy: Policy, /, **policy_fields: Any) -> Policy:
             changes[name] = _merged(getattr(policy, name), value)
         except PolicyError as error:
             problems += error.under(name).problems
-    known = {
-        field.name: changes[field.name] for field in attrs.fields(Policy) if field.name in changes
-    }
+    known = {field.name: changes[field.name] for field in attrs.fields(Policy) if field.name in changes}
     try:
         evolved = attrs.evolve(policy, **known)
     except PolicyError as error:
@@ -92,9 +88,7 @@ def _merged(section: Any, value: Any) -> Any:
     if isinstance(variables, Mapping) and hasattr(section, "variables"):
         fields["variables"] = {**section.variables, **variables}
     # Not attrs.evolve: a misspelt name is to be told by the class.
-    return cls(
-        **{**{field.name: getattr(section, field.name) for field in attrs.fields(cls)}, **fields}
-    )
+    return cls(**{**{field.name: getattr(section, field.name) for field in attrs.fields(cls)}, **fields})
 
 
 def _unknown(problem: Problem) -> Problem:

@@ -20,9 +20,7 @@ DURATIONS: Final = 'a duration such as 2.5 (seconds), "500ms", "2s" or "1m30s", 
 _MAXIMUM: Final = 1 << 63
 _NO_LIMIT: Final = frozenset({"none", "unlimited"})
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_SIZE: Final = re.compile(
-    r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?) ?([kmgt]?)(i?)(b?)", re.ASCII | re.IGNORECASE
-)
+_SIZE: Final = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?) ?([kmgt]?)(i?)(b?)", re.ASCII | re.IGNORECASE)
 _PIECE: Final = r"([0-9]+(?:\.[0-9]+)?)"
 _DURATION: Final = re.compile(
     rf"(?:{_PIECE} ?d)? ?(?:{_PIECE} ?h)? ?(?:{_PIECE} ?(?:m|min))?"

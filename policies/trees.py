@@ -31,9 +31,7 @@ def to_tree(value: Mapping[str, Any]) -> Tree:
     return _frozen(root)
 
 
-def _fill(
-    into: dict[str, Any], value: Mapping[Any, Any], at: str, depth: int, problems: list[Problem]
-) -> None:
+def _fill(into: dict[str, Any], value: Mapping[Any, Any], at: str, depth: int, problems: list[Problem]) -> None:
     for key, content in value.items():
         where = f"{at}/{key}" if isinstance(key, str) else at
         try:
@@ -65,9 +63,7 @@ def _names(key: object) -> list[str]:
     names = key.split("/")
     for name in names:
         if name in ("", ".", ".."):
-            raise refusal(
-                'want a path below the mount, without "", "." or ".." between the slashes', key
-            )
+            raise refusal('want a path below the mount, without "", "." or ".." between the slashes', key)
         if len(to_content(name)) > NAME_MAX:
             raise refusal(f"want names of at most {NAME_MAX} bytes", key)
     return names
@@ -75,10 +71,7 @@ def _names(key: object) -> list[str]:
 
 def _frozen(tree: dict[str, Any]) -> Tree:
     return FrozenDict(
-        {
-            name: _frozen(content) if isinstance(content, dict) else content
-            for name, content in tree.items()
-        }
+        {name: _frozen(content) if isinstance(content, dict) else content for name, content in tree.items()}
     )
 
 
