@@ -89,7 +89,7 @@ fd = os.open("/dev/zero", os.O_RDONLY)
 request = raw.put(raw.frame(*{registers}))
 raw.exchange(*[request] * 100000)
 """,
-        timeout=1,
+        timeout=0.4,
     )
     assert result.status in ("time_limit", "misbehaved"), result
     assert result.usage.wall < 3
@@ -108,7 +108,7 @@ raw.exchange(raw.put(raw.frame(0, (fd, raw.SLEEP[1], 1))), *[(24,)] * 10000, raw
 
 def test_a_forged_end(hostile):
     """exit_group in a frame, and then the process goes on: the caller waits no longer than the policy says."""
-    result = hostile.run("import raw; raw.exchange(raw.put(raw.frame(231, (0,))), raw.SLEEP)", timeout=1)
+    result = hostile.run("import raw; raw.exchange(raw.put(raw.frame(231, (0,))), raw.SLEEP)", timeout=0.4)
     assert result.status == "time_limit", result
     assert result.usage.wall < 3
 
@@ -185,7 +185,7 @@ import raw, struct
 page = raw.code(struct.pack("qq", {seconds}, 0))
 raw.syscall(*{call})
 """,
-        timeout=1,
+        timeout=0.4,
     )
     assert result.status == "time_limit", result
 
@@ -204,6 +204,6 @@ for _ in range(500):
     frames.append(raw.put(raw.frame(draw.choice([*range(24), *range(25, 34), *range(63, 130), *range(250, 335)]), registers)))
 raw.exchange(*(call for each in frames for call in (each, raw.TAKE)))
 """,
-        timeout=1,
+        timeout=0.4,
     )
     assert result.status in ("misbehaved", "ok", "crashed", "error", "time_limit"), result

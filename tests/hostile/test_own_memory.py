@@ -1,8 +1,6 @@
 """What a guest can find in its own memory: nothing that tells about the host or how it was started."""
 
-import getpass
 import os
-import pwd
 import socket
 from pathlib import Path
 
@@ -56,12 +54,12 @@ def test_no_path_of_the_host(memory):
 
 def test_no_name_of_the_host(memory):
     _, text = memory
-    names = {socket.gethostname(), pwd.getpwuid(os.getuid()).pw_dir, os.environ.get("VIRTUAL_ENV", "")}
+    names = {socket.gethostname(), os.path.expanduser("~"), os.environ.get("VIRTUAL_ENV", "")}
     for name in names:
         if len(name) > 5:
             assert seen(text, name.encode()) is None, name
-    if getpass.getuser() not in ("root", "user"):
-        assert seen(text, getpass.getuser().encode() + b"\0") is None
+    user = os.environ.get("USER", "user")
+    assert user in ("root", "user") or seen(text, user.encode() + b"\0") is None
 
 
 def test_no_word_of_the_launch(memory):

@@ -16,7 +16,7 @@ print(open("/etc/passwd").read())
 def test_the_stub_wiped(hostile, byte):
     """The handler is no code any more; the next call ends the process, or nothing answers it."""
     start = hostile.symbol("on_sigsys") & ~0xFFF
-    result = hostile.run(WIPED.format(size=0x8000, start=start, length=0x1000, byte=byte), timeout=1)
+    result = hostile.run(WIPED.format(size=0x8000, start=start, length=0x1000, byte=byte), timeout=0.4)
     assert result.status in ("crashed", "time_limit", "misbehaved", "error"), result
 
 
@@ -26,7 +26,7 @@ def test_the_stub_unmapped(hostile):
 import raw
 raw.exchange((11, raw.stub(), 0x100000), (39,), raw.SLEEP)
 """,
-        timeout=1,
+        timeout=0.4,
     )
     assert result.status == "crashed", result
 
@@ -42,7 +42,7 @@ raw.check(raw.syscall(10, handler & ~4095, 8192, 7))
 ctypes.memmove(handler, bytes.fromhex("b8" + ({number}).to_bytes(4, "little").hex() + "0f05c3"), 8)
 raw.exchange(({number}, 0, 0, 0), raw.SLEEP)
 """,
-        timeout=1,
+        timeout=0.4,
     )
     assert result.status in ("crashed", "time_limit"), result
 
@@ -124,7 +124,7 @@ struct.pack_into("<HHHH", context, 40 + 8 * 18, {segment}, 0, 0, 0x2b)
 ctypes.memmove(stack, bytes(context), len(context))
 raw.function(bytes.fromhex("4889fc" "b80f000000" "0f05"), ctypes.c_void_p)(stack)
 """,
-            timeout=1,
+            timeout=0.4,
         )
         assert result.status in ("crashed", "time_limit"), result
 

@@ -85,7 +85,7 @@ time.sleep(0.2)
 
 def test_native_clones_that_nobody_was_told_of(hostile, watched):
     """With ROUTE in the register: they stand at the listener's door until the box has another thread, or its end."""
-    result = hostile.run(NATIVE_STORM.format(announce="pass"), limits={"threads": 4}, timeout=1)
+    result = hostile.run(NATIVE_STORM.format(announce="pass"), limits={"threads": 4}, timeout=0.4)
     assert result.status in ("time_limit", "ok"), result
     assert watched.most == 1
 
@@ -203,7 +203,7 @@ hang = raw.function(b"\\xeb\\xfe")
 threading.Thread(target=lambda: raw.exchange(raw.SLEEP)).start()
 raw.exchange((60, 0, raw.ROUTE))
 """,
-        timeout=1,
+        timeout=0.4,
     )
     assert result.status == "time_limit", result
 
@@ -223,6 +223,6 @@ for _ in range(5):
     raw.exchange(raw.put(raw.frame(39), fd=6))
 raw.exchange(raw.SLEEP)
 """,
-        timeout=1,
+        timeout=0.4,
     )
     assert result.status in ("misbehaved", "time_limit", "crashed"), result
