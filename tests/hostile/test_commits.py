@@ -71,13 +71,16 @@ def test_a_link_that_leads_out(folder, code):
 
 
 def test_modes_and_kinds(folder):
-    result = run(folder, """
+    result = run(
+        folder,
+        """
 import os
 for name in ("suid", "file", "sub"):
     if name == "suid": open(name, "w").close()
     try: os.chmod(name, 0o7777)
     except OSError: pass
-""")
+""",
+    )
     commit(result)
     for name in ("suid", "file", "sub"):
         if os.path.exists(folder / name):
@@ -86,8 +89,14 @@ for name in ("suid", "file", "sub"):
 
 
 SWAPS = {
-    "a folder becomes a link": lambda folder: (shutil.rmtree(folder / "sub"), (folder / "sub").symlink_to(folder.parent / "outside")),
-    "a file becomes a link": lambda folder: ((folder / "file").unlink(), (folder / "file").symlink_to(folder.parent / "outside" / "victim")),
+    "a folder becomes a link": lambda folder: (
+        shutil.rmtree(folder / "sub"),
+        (folder / "sub").symlink_to(folder.parent / "outside"),
+    ),
+    "a file becomes a link": lambda folder: (
+        (folder / "file").unlink(),
+        (folder / "file").symlink_to(folder.parent / "outside" / "victim"),
+    ),
     "a new name is taken by a link": lambda folder: (folder / "new").symlink_to(folder.parent / "outside" / "victim"),
     "a new folder is taken by a link": lambda folder: (folder / "made").symlink_to(folder.parent / "outside"),
     "a file is written meanwhile": lambda folder: (folder / "file").write_text("by the host"),
@@ -97,11 +106,14 @@ SWAPS = {
 
 @pytest.mark.parametrize("swap", SWAPS.values(), ids=SWAPS.keys())
 def test_the_host_changes_before_the_commit(folder, swap):
-    result = run(folder, """
+    result = run(
+        folder,
+        """
 import os
 for name in ("sub/file", "sub/victim", "file", "new"): open(name, "w").write("by the guest")
 os.mkdir("made"); open("made/victim", "w").write("by the guest")
-""")
+""",
+    )
     swap(folder)
     commit(result)
     untouched(folder)
@@ -137,9 +149,12 @@ def test_a_race_with_the_commit(folder):
 
 
 def test_names_of_any_bytes(folder):
-    result = run(folder, r"""
+    result = run(
+        folder,
+        r"""
 for name in (b"a\nb", b"\xff\xfe", b"\x1b]0;x\x07", b"-rf", b" ", b"~", b"$(touch x)", b"\xc0\xae\xc0\xae"): open(b"/box/" + name, "w").close()
-""")
+""",
+    )
     assert commit(result)
     assert b"\xc0\xae\xc0\xae" in os.listdir(os.fsencode(folder))
     untouched(folder)
