@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,30 @@ def test_a_controller_without_descriptors_to_spare(hostile):
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert hostile.children() == []
+
+
+def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
+    """The copy of this process holds ends of the box's pipes; the end of the guest is seen all the same."""
+    from proxybox.controller.keeper import Keeper
+
+    forked, spawn = [], Keeper.spawn
+
+    def spawn_and_fork(self, *arguments, **options):
+        pid = spawn(self, *arguments, **options)
+        child = os.fork()
+        if not child:
+            time.sleep(4)
+            os._exit(0)
+        forked.append(child)
+        return pid
+
+    monkeypatch.setattr(Keeper, "spawn", spawn_and_fork)
+    started = time.monotonic()
+    try:
+        result = hostile.run("import ctypes; ctypes.string_at(8)", timeout=1)
+        assert result.signal == 11, result
+        assert time.monotonic() - started < 3
+    finally:
+        for child in forked:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
