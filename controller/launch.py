@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -179,6 +180,12 @@ def _launcher_argv(spec: LaunchSpec) -> list[str]:
     return ["launcher", *numbers, spec.guest.executable, *spec.argv]
 
 
+#: Held while the guest's ends of the pipes are open here: in a copy of this process that another thread's fork(2) makes
+#: they would stay open, and the end of the guest would not be seen.
+_forking = threading.RLock()
+os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_forking.release)
+
+
 def launch(spec: LaunchSpec) -> GuestProcess:
     """Starts and seals a guest, within START_LIMIT seconds; the caller sets the limits in its `watch` then.
 
@@ -201,7 +208,7 @@ def launch(spec: LaunchSpec) -> GuestProcess:
 def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[GuestProcess, socket.socket]:
     """Starts the launcher. What the controller keeps is closed by `undo`, what the child inherits is closed here."""
     launcher = guest_program("_launcher")
-    with contextlib.ExitStack() as inherited:
+    with _forking, contextlib.ExitStack() as inherited:
         stub = _child_end(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC), inherited)
         ours, theirs = socket.socketpair()
         undo.callback(ours.close)
