@@ -62,6 +62,9 @@ static const struct rule rules[] = {
     {SYS_futex, 0, {MASKED(1, LOW, ANY_CLOCK, WAIT_BITSET_PRIVATE), IS(3, LOW, 0), IS(3, HIGH, 0)}},
     {SYS_futex, CONFIG_REAL_TIME, {IS(1, LOW, WAIT_PRIVATE)}},
     {SYS_futex, CONFIG_REAL_TIME, {MASKED(1, LOW, ANY_CLOCK, WAIT_BITSET_PRIVATE)}},
+    /* How the kernel goes on with a timed wait when another thread has taken the signal that woke this one; it only
+     * repeats a call that has passed here already. */
+    {SYS_restart_syscall, CONFIG_REAL_TIME, {{0}}},
     /* Threads: told to the controller, then counted by it through the listener (launcher.c). */
     {SYS_clone, CONFIG_THREADS, {IS(0, LOW, THREAD_FLAGS), IS(0, HIGH, 0), IS(5, LOW, ROUTE)}},
     {SYS_exit, 0, {IS(1, LOW, ROUTE)}},

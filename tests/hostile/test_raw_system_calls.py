@@ -29,7 +29,7 @@ def let_through(hostile):
 
 
 #: Numbers that the table lets through with some arguments.
-NATIVE = {0, 1, 9, 10, 11, 12, 15, 24, 28, 56, 60, 202, 231}
+NATIVE = {0, 1, 9, 10, 11, 12, 15, 24, 28, 56, 60, 202, 219, 231}
 #: uretprobe(2) and uprobe(2) pass every seccomp filter since Linux 6.11: they do nothing unless root
 #: has set a probe in the process.
 EXEMPT = {335, 336}
@@ -145,6 +145,14 @@ def test_a_timed_wait_is_no_clock_where_time_is_frozen(let_through):
     calls = """(lambda word: [(202, word, operation, 0, word, 0, -1) for operation in (0x80, 0x180, 0x89, 0x189)])(
         raw.code(bytes(4096)))"""
     assert let_through(calls, time=proxybox.Time.frozen("2030-01-01")) == []
+
+
+def test_no_wait_to_go_on_with_where_time_is_frozen(let_through):
+    """restart_syscall(2) repeats timed waits, which are native with real time only; then it has nothing to repeat."""
+    import proxybox
+
+    assert let_through("[(219,)]", time=proxybox.Time.frozen("2030-01-01")) == []
+    assert [result for _, result in let_through("[(219,)]")] == [-4]
 
 
 def test_other_descriptors_than_the_channel(let_through):

@@ -5,6 +5,8 @@ import threading
 
 import pytest
 
+import proxybox
+
 
 class Watcher(threading.Thread):
     """Keeps the highest number of tasks that any guest of this process had."""
@@ -226,3 +228,28 @@ raw.exchange(raw.SLEEP)
         timeout=0.4,
     )
     assert result.status in ("misbehaved", "time_limit", "crashed"), result
+
+
+@pytest.mark.parametrize("time", [proxybox.Time.real(), proxybox.Time.virtual("2030-01-01"), proxybox.Time.scaled(5)])
+def test_signals_while_many_threads_wait_for_a_time(hostile, time):
+    """A thread that wakes up for a signal which another has taken goes on with its wait."""
+    out = hostile.ok(
+        """
+import os, signal, threading
+signal.signal(signal.SIGUSR1, lambda *_: None)
+over = False
+def wait():
+    lock = threading.Lock()
+    lock.acquire()
+    while not over: lock.acquire(timeout=0.003)
+threads = [threading.Thread(target=wait) for _ in range(12)]
+for each in threads: each.start()
+for _ in range(1000): os.kill(os.getpid(), signal.SIGUSR1)
+over = True
+for each in threads: each.join()
+print("done")
+""",
+        limits={"threads": 16, "cpu_time": 15},
+        time=time,
+    )
+    assert out == "done\n"
