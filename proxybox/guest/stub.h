@@ -67,13 +67,21 @@ long emulate_sigprocmask(const uint64_t args[6], ucontext_t *context);
 long emulate_clone(const uint64_t args[6], const ucontext_t *context);
 long emulate_futex(const uint64_t args[6]);
 
+/* stub_maps.c: this process's mappings; true when `look` was so of all. name: what follows the addresses. */
+struct mapping {
+    uint64_t from, to;
+    bool is_plain_memory;
+    const char *name;
+};
+bool each_mapping(bool (*look)(const struct mapping *map, const void *context), const void *context);
+
 /* stub_clock.c: no clock but the box's. */
 bool clocks_cover(void);
 bool clock_instruction(ucontext_t *context);
 
 /* stub_hide.c: launch strings, host paths and ids leave the guest's memory. */
 void hide_launch(char **environment);
-void hide_paths(char *pairs, size_t size);
+void hide_paths(char *text, size_t size);
 
 /* stub_seal.c */
 long seal_filter(void);

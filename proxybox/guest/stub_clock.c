@@ -71,40 +71,17 @@ static bool patch_entry_points(char *image)
     return KERNEL(SYS_mprotect, image, size, PROT_READ | PROT_EXEC) == 0;
 }
 
-/* The pages that the kernel keeps the time in, by their names in /proc/self/maps. */
-static bool unmap_clock_pages(void)
+/* The pages that the kernel keeps the time in, by their names. */
+static bool unmap_clock_page(const struct mapping *map, const void *context)
 {
-    static char text[256 * 1024];
-    long fd = KERNEL(SYS_open, "/proc/self/maps", 0), size = 0, got;
-    if (fd < 0)
-        return false;
-    while (size < (long)sizeof text - 1 && (got = KERNEL(SYS_read, fd, text + size, sizeof text - 1 - (size_t)size)) > 0)
-        size += got;
-    KERNEL(SYS_close, fd);
-    text[size] = 0;
-    bool done = true;
-    for (char *line = text, *next; *line; line = next) {
-        char *end = strchr(line, '\n');
-        next = end ? end + 1 : line + strlen(line);
-        if (end)
-            *end = 0;
-        if (!strstr(line, "[vvar"))
-            continue;
-        uint64_t bound[2] = {0, 0};
-        char *at = line;
-        for (int i = 0; i < 2; i++, at++)
-            for (; *at && *at != '-' && *at != ' '; at++)
-                bound[i] = bound[i] << 4 | (uint64_t)(*at <= '9' ? *at - '0' : *at - 'a' + 10);
-        done &= KERNEL(SYS_munmap, bound[0], bound[1] - bound[0]) == 0;
-    }
-    memset(text, 0, sizeof text);
-    return done;
+    (void)context;
+    return !strstr(map->name, "[vvar") || KERNEL(SYS_munmap, map->from, map->to - map->from) == 0;
 }
 
 bool clocks_cover(void)
 {
     char *image = (char *)getauxval(AT_SYSINFO_EHDR);
-    bool covered = !image || (patch_entry_points(image) && unmap_clock_pages());
+    bool covered = !image || (patch_entry_points(image) && each_mapping(unmap_clock_page, NULL));
     if (!(config.flags & CONFIG_REAL_TIME))
         covered &= KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV) == 0;
     return covered;

@@ -71,41 +71,31 @@ static void replace_in(char *from, char *to, const char *host, const char *visib
     }
 }
 
-static uint64_t hexadecimal(char **at)
+struct pairs {
+    char *text;
+    size_t size;
+};
+
+static bool hide_in(const struct mapping *map, const void *context)
 {
-    uint64_t value = 0;
-    for (; (**at >= '0' && **at <= '9') || (**at >= 'a' && **at <= 'f'); ++*at)
-        value = value << 4 | (uint64_t)(**at <= '9' ? **at - '0' : **at - 'a' + 10);
-    return value;
+    const struct pairs *pairs = context;
+    const char *end = pairs->text + pairs->size;
+    for (char *host = pairs->text; map->is_plain_memory && host < end;) {
+        char *visible = host + strlen(host) + 1;
+        if (visible >= end)
+            break;
+        if (strlen(visible) <= strlen(host))
+            replace_in((char *)map->from, (char *)map->to, host, visible);
+        host = visible + strlen(visible) + 1;
+    }
+    return true;
 }
 
-void hide_paths(char *pairs, size_t size)
+void hide_paths(char *text, size_t size)
 {
-    static char text[128 * 1024];
-    if (size < 2 || pairs[size - 1])
+    const struct pairs pairs = {text, size};
+    if (size < 2 || text[size - 1])
         return;
-    long fd = KERNEL(SYS_open, "/proc/self/maps", 0), filled = 0, got;
-    while (filled < (long)sizeof text - 1 &&
-           (got = KERNEL(SYS_read, fd, text + filled, sizeof text - 1 - (size_t)filled)) > 0)
-        filled += got;
-    KERNEL(SYS_close, fd);
-    text[filled] = 0;
-    for (char *line = text; *line;) {
-        char *at = line, *end = strchr(line, '\n');
-        uint64_t from = hexadecimal(&at), to = (at++, hexadecimal(&at));
-        bool is_plain_memory = at[1] == 'r' && at[2] == 'w' && at[4] == 'p';
-        line = end ? end + 1 : line + strlen(line);
-        if (!is_plain_memory || ((uint64_t)text >= from && (uint64_t)text < to))
-            continue;
-        for (char *host = pairs; host < pairs + size;) {
-            char *visible = host + strlen(host) + 1;
-            if (visible >= pairs + size)
-                break;
-            if (strlen(visible) <= strlen(host))
-                replace_in((char *)from, (char *)to, host, visible);
-            host = visible + strlen(visible) + 1;
-        }
-    }
-    memset(text, 0, sizeof text);
-    memset(pairs, 0, size);
+    each_mapping(hide_in, &pairs);
+    memset(text, 0, size);
 }
