@@ -19,7 +19,7 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import Guest
-from proxybox.controller.launch import GuestProcess, LaunchSpec, launch
+from proxybox.controller.launch import MAX_THREADS, GuestProcess, LaunchSpec, launch
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Closing, Undisturbed
@@ -112,7 +112,7 @@ class Box:
         self._require_layers()
         builder = WorldBuilder(self.policy, self.guest, BoxFolder(folder=folder, single=single, files=files or {}))
         try:
-            world = builder.build(self._stdin(stdin), *self._sinks(capture, on_stdout, on_stderr))
+            world = builder.build(Stdin(stdin), *self._sinks(capture, on_stdout, on_stderr))
             spec = self._spec(words, builder)
             with _cpus.share() as cpu, Undisturbed() as start:
                 process = launch(attrs.evolve(spec, cpu=cpu))
@@ -129,10 +129,6 @@ class Box:
                 f"the policy requires layers that are not there: {', '.join(missing)} (require_layers); "
                 "`proxybox doctor` tells what this host gives"
             )
-
-    @staticmethod
-    def _stdin(source: Source | None) -> Stdin:
-        return Stdin(source)
 
     def _sinks(
         self, capture: bool, on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None
@@ -157,7 +153,7 @@ class Box:
             uid=policy.environment.uid,
             gid=policy.environment.gid,
             memory=limits.memory,
-            threads=256 if limits.threads is None else max(1, min(limits.threads, 256)),
+            threads=MAX_THREADS if limits.threads is None else max(1, min(limits.threads, MAX_THREADS)),
             real_time=policy.time.kind == "real" and policy.time.sleep == "real",
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,

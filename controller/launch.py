@@ -30,7 +30,8 @@ from proxybox.controller.guests import Guest
 from proxybox.controller.inspection import inspect_descriptors, inspect_seal
 from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.listener import ThreadListener
-from proxybox.controller.protocol import FAILED, HELLO, frame_size
+from proxybox.controller.protocol import FAILED, HELLO
+from proxybox.controller.roles import ROW_SIZE
 
 #: wire.h
 _CONFIG = struct.Struct("<IIIIIIIIQ")
@@ -39,7 +40,7 @@ _REAL_TIME, _THREADS = 1, 2
 CONTROL_FD, FIRST_CHANNEL_FD, STUB_FD = 2, 3, 5
 MAX_THREADS = 256
 #: launcher.c
-_FLAG_THREADS, _FLAG_SAME_ADDRESSES, _FLAG_IDLE = 1, 2, 4
+_FLAG_THREADS, _FLAG_SAME_ADDRESSES = 1, 2
 #: What it says on the control socket where a filter refuses personality(2): addresses differ from run to run.
 _RANDOM_ADDRESSES = b"r"
 
@@ -69,8 +70,8 @@ class LaunchSpec:
 
     argv: of the interpreter, with the program's name as the guest shall see it first. env: its variables.
     pid, uid, gid: what it is told about itself. memory: bytes on top of the interpreter, None for no limit.
-    threads: the most, the main thread included. cpu_seconds: a hard end by the kernel. hide: (host prefix, what the
-    guest sees instead). cpu: pinned to, None for any.
+    threads: the most, the main thread included, 1 to MAX_THREADS. cpu_seconds: a hard end by the kernel. hide: (host
+    prefix, what the guest sees instead). cpu: pinned to, None for any.
     """
 
     guest: Guest
@@ -164,17 +165,16 @@ def _config(spec: LaunchSpec, with_threads: bool) -> bytes:
     rows = _rows()
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
     flags = (_REAL_TIME if spec.real_time else 0) | (_THREADS if with_threads else 0)
-    channels = min(spec.threads, MAX_THREADS) if with_threads else 1
+    channels = spec.threads if with_threads else 1
     head = _CONFIG.pack(
-        _CONFIG_MAGIC, channels, flags, len(rows) // 52, len(hide), spec.pid, spec.uid, spec.gid, spec.memory or 0
+        _CONFIG_MAGIC, channels, flags, len(rows) // ROW_SIZE, len(hide), spec.pid, spec.uid, spec.gid, spec.memory or 0
     )
     return head + rows + hide
 
 
 def _launcher_argv(spec: LaunchSpec) -> list[str]:
-    as_root = os.geteuid() == 0
     flags = (_FLAG_THREADS if spec.threads > 1 else 0) | (_FLAG_SAME_ADDRESSES if spec.same_addresses else 0)
-    owner = str(NOBODY) if as_root else "-1"
+    owner = str(NOBODY) if os.geteuid() == 0 else "-1"
     cpu = "-1" if spec.cpu is None else str(spec.cpu)
     numbers = [str(os.getpid()), owner, owner, str(NICE), cpu, str(spec.cpu_seconds), str(flags)]
     return ["launcher", *numbers, spec.guest.executable, *spec.argv]
@@ -290,7 +290,6 @@ def _frame(process: GuestProcess, control: socket.socket) -> int:
     if not frame:
         raise _start_error(process, control)
     process.first = frame
-    frame_size(frame)
     return int.from_bytes(frame[4:8], "little")
 
 

@@ -89,6 +89,7 @@ OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, PATH_MAX, optional=T
 #: One row of the stub's table: call number, how many roles, six roles (wire.h: struct call_roles).
 _ROLE = struct.Struct("<BBBBI")
 _ROW = struct.Struct("<HH")
+ROW_SIZE = _ROW.size + 6 * _ROLE.size
 
 
 #: wire.h: enum length.
@@ -112,4 +113,4 @@ def stub_row(number: int, parameters: list[tuple[str, Scalar | Memory]]) -> byte
     ]
     if not roles:
         return b""
-    return _ROW.pack(number, len(roles)) + b"".join(roles).ljust(6 * _ROLE.size, b"\0")
+    return (_ROW.pack(number, len(roles)) + b"".join(roles)).ljust(ROW_SIZE, b"\0")

@@ -27,7 +27,7 @@
 
 #include "wire.h"
 
-enum { FLAG_THREADS = 1, FLAG_SAME_ADDRESSES = 2, FLAG_IDLE = 4 };
+enum { FLAG_THREADS = 1, FLAG_SAME_ADDRESSES = 2 };
 
 static _Noreturn void fail(const char *step)
 {
@@ -133,13 +133,10 @@ static void hand_over(int listener)
         close(listener);
 }
 
-static void lower_priority(int nice_value, int cpu, int idle)
+static void lower_priority(int nice_value, int cpu)
 {
-    struct sched_param none = {0};
     cpu_set_t one;
     must(setpriority(PRIO_PROCESS, 0, nice_value), "setpriority");
-    if (idle)
-        must(sched_setscheduler(0, SCHED_IDLE, &none), "sched_setscheduler");
     CPU_ZERO(&one);
     if (cpu >= 0) {
         CPU_SET(cpu, &one);
@@ -158,7 +155,7 @@ int main(int argc, char **argv)
     umask(077);
     must(chdir("/"), "chdir");
     set_limits((rlim_t)atol(argv[6]));
-    lower_priority(atoi(argv[4]), atoi(argv[5]), flags & FLAG_IDLE);
+    lower_priority(atoi(argv[4]), atoi(argv[5]));
     if (flags & FLAG_SAME_ADDRESSES && personality(ADDR_NO_RANDOMIZE) < 0)
         dprintf(CONTROL_FD, "r"); /* reported; the box runs with other addresses each time */
     drop_bounding_set();

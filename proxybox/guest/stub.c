@@ -25,7 +25,7 @@ static _Noreturn void fail(const char *step, long error)
 
 static char hide[MAX_HIDE];
 
-/* The configuration stands in the main channel before this process was started. */
+/* The configuration comes first on the main channel, once the controller knows whether it has a listener. */
 static void read_config(void)
 {
     struct call_roles row;
