@@ -157,7 +157,7 @@ class Box:
             real_time=policy.time.kind == "real" and policy.time.sleep == "real",
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,
-            hide=() if guest.prefix is None else ((guest.prefix, guest.visible_prefix or ""),),
+            hide=() if guest.prefix is None else ((guest.prefix, guest.visible(guest.prefix)),),
         )
 
     def _serve(self, process: GuestProcess, world: World, builder: WorldBuilder, started: int) -> Run:

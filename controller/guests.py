@@ -36,22 +36,14 @@ class Guest:
     prefix: str | None = None
     packages: tuple[str, ...] = ()
 
-    @property
-    def visible_prefix(self) -> str | None:
-        """Where a release stands in the box: a path that is not longer than its own (stub_hide.c replaces in place)."""
-        if self.prefix is None:
-            return None
-        return next(
-            path
-            for path in ("/usr/lib/pypy", "/opt/pypy", "/pypy", "/p")
-            if len(path) <= len(self.prefix) or path == "/p"
-        )
-
     def visible(self, path: str) -> str:
-        """The guest's view of a path of the interpreter's."""
-        if self.prefix is not None and self.visible_prefix is not None and path.startswith(self.prefix + "/"):
-            return self.visible_prefix + path[len(self.prefix) :]
-        return path
+        """The guest's view of a path of the interpreter's. A release stands at a path in the box that is not longer
+        than its own (stub_hide.c replaces in place)."""
+        prefix = self.prefix
+        if prefix is None or not f"{path}/".startswith(f"{prefix}/"):
+            return path
+        fits = (seen for seen in ("/usr/lib/pypy", "/opt/pypy", "/pypy") if len(seen) <= len(prefix))
+        return next(fits, "/p") + path[len(prefix) :]
 
 
 def find_guest(path: str | os.PathLike[str] | None = None) -> Guest:

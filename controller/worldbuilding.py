@@ -28,7 +28,7 @@ from proxybox.controller.vfs.generated import GeneratedFile
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.library import library, library_file
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
-from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
+from proxybox.controller.vfs.nodes import Credentials, Directory, Node, RegularFile, Superblock
 from proxybox.controller.vfs.overlay import Change, OverlayMount
 from proxybox.controller.vfs.proc import ProcFacts, proc_directory
 from proxybox.controller.vfs.quota import Quota
@@ -44,7 +44,7 @@ SYSTEM_FOLDERS = (
 )  # fmt: skip
 SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ssl/openssl.cnf", "/etc/mime.types")
 #: Old names of folders that stand in /usr now, as symbolic links.
-USR_LINKS = {b"lib": b"usr/lib", b"lib64": b"usr/lib64", b"bin": b"usr/bin"}
+USR_LINKS = {b"/lib": b"usr/lib", b"/lib64": b"usr/lib64", b"/bin": b"usr/bin"}
 PACKAGES = "/packages"
 
 
@@ -187,21 +187,19 @@ class WorldBuilder:
             folders = [guest.library, *SYSTEM_FOLDERS]
             files = [guest.executable, *SYSTEM_FILES]
         else:
-            tree.mount(
-                os.fsencode(guest.visible_prefix or ""),
-                library(guest.prefix, os.fsencode(guest.visible_prefix or "")).root,
-            )
+            visible = os.fsencode(guest.visible(guest.prefix))
+            tree.mount(visible, library(guest.prefix, visible).root)
             folders, files = list(SYSTEM_FOLDERS), list(SYSTEM_FILES)
         for folder in folders:
             if os.path.isdir(folder) and not os.path.islink(folder):
                 tree.mount(os.fsencode(folder), library(folder, os.fsencode(folder)).root)
         if guest.prefix is None:
-            self._link(tree, b"/usr/bin", b"pypy3", os.path.basename(guest.executable).encode())
+            self._link(tree, b"/usr/bin/pypy3", os.path.basename(guest.executable).encode())
         for file in files:
             if os.path.isfile(file):
                 tree.mount(os.fsencode(file), library_file(file, os.fsencode(file)))
         for name, target in USR_LINKS.items():
-            self._link(tree, b"/", name, target)
+            self._link(tree, name, target)
         for number, folder in enumerate(guest.packages):
             self._mount_packages(tree, number, folder)
 
@@ -211,29 +209,17 @@ class WorldBuilder:
         inside = os.path.join(folder, "lib", version, "site-packages")
         if os.path.isfile(os.path.join(folder, "pyvenv.cfg")) and os.path.isdir(inside):
             folder = inside
-        target = f"{PACKAGES}/{number}" if number else PACKAGES
-        if number:
-            target = f"{PACKAGES}{number}"
+        target = f"{PACKAGES}{number or ''}"
         tree.mount(os.fsencode(target), library(folder, os.fsencode(target)).root)
         self._packages.append(target)
 
     @staticmethod
-    def _link(tree: Tree, folder: bytes, name: bytes, target: bytes) -> None:
-        """A symbolic link of root's; folders on the way are made."""
+    def _link(tree: Tree, path: bytes, target: bytes) -> None:
+        """A symbolic link of root's."""
         root = Credentials(0, 0)
-        directory: Directory = tree.root
-        for part in folder.split(b"/"):
-            if not part:
-                continue
-            try:
-                found = directory.lookup(part)
-            except OSError:
-                found = directory.mkdir(part, 0o755, root)
-            if not isinstance(found, Directory):
-                return
-            directory = found
+        _make_folders(tree, path, root)
         with contextlib.suppress(FileExistsError):
-            directory.symlink(name, target, root)
+            namei.symlink(tree, target, path, tree.root, root)
 
     def _mount_own(self, tree: Tree) -> None:
         """/etc, /tmp and the user's home."""
@@ -283,27 +269,29 @@ class WorldBuilder:
         elif box.folder is not None and mode != "memory":
             tree.mount(BOX.encode(), self._host_mount(BOX, box.folder, mode))
         else:
-            content = _read_tree(box.folder, self._policy.filesystem.hide_dotfiles) if box.folder else {}
-            tree.mount(BOX.encode(), self._tree_mount(BOX, content, "ro" if mode == "ro" else "overlay"))
+            try:
+                content = {} if box.folder is None else self._copy_of(box.folder)
+                root = self._tree_mount(BOX, content, "ro" if mode == "ro" else "overlay")
+            except (OSError, ValueError) as error:
+                raise SandboxStartError(f"{box.folder} cannot be copied into the box: {error}") from error
+            tree.mount(BOX.encode(), root)
         for name, data in box.files.items():
             self._lay(tree, name, data)
 
     def _lay(self, tree: Tree, name: str, data: bytes) -> None:
         """Puts one given file into /box: into its overlay, or over a folder that cannot be written."""
-        who, path = self.world.credentials, BOX.encode()
-        *folders, last = os.fsencode(name).split(b"/")
+        who, path = self.world.credentials, os.fsencode(f"{BOX}/{name}")
         try:
-            for part in folders:
-                path += b"/" + part
-                with contextlib.suppress(FileExistsError):
-                    namei.mkdir(tree, path, tree.root, who, 0o755)
-            file = namei.open_file(
-                tree, path + b"/" + last, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644
-            )
+            _make_folders(tree, path, who)
+            file = namei.open_file(tree, path, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644)
             file.write(data)
             file.close()
         except OSError as error:
             raise SandboxStartError(f"files: {name}: {error.strerror}") from error
+
+    def _copy_of(self, folder: str) -> dict[str, Any]:
+        root = self._host(folder, BOX, False)
+        return _copied(root) if isinstance(root, Directory) else {}
 
     def _host(self, source: str, target: str, writable: bool) -> Node:
         hide = self._policy.filesystem.hide_dotfiles
@@ -357,16 +345,22 @@ class WorldBuilder:
         return node
 
 
-def _read_tree(folder: str, hide_dotfiles: bool) -> dict[str, Any]:
+def _make_folders(tree: Tree, path: bytes, who: Credentials) -> None:
+    """Makes the folders that `path` leads through, where they are missing."""
+    for end in (at for at, byte in enumerate(path) if byte == 0x2F and at):
+        with contextlib.suppress(FileExistsError):
+            namei.mkdir(tree, path[:end], tree.root, who, 0o755)
+
+
+def _copied(folder: Directory) -> dict[str, Any]:
     """A copy in memory of a host folder's regular files, for a box that shall not see the folder itself."""
     tree: dict[str, Any] = {}
-    entries = list(os.scandir(folder))  # exhausted, so closed
-    for entry in entries:
-        if hide_dotfiles and entry.name.startswith("."):
+    for name, _, kind in folder.entries():
+        if kind not in (abi.DT_DIR, abi.DT_REG):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            tree[entry.name] = _read_tree(entry.path, hide_dotfiles)
-        elif entry.is_file(follow_symlinks=False):
-            with open(entry.path, "rb") as file:
-                tree[entry.name] = file.read()
+        node = folder.lookup(name)
+        if isinstance(node, Directory):
+            tree[os.fsdecode(name)] = _copied(node)
+        elif isinstance(node, RegularFile):
+            tree[os.fsdecode(name)] = node.whole()
     return tree

@@ -215,18 +215,9 @@ def _visit(visit: Callable[[bytes, Node], None], path: bytes, directory: Directo
 
 def _read(node: RegularFile, limit: int) -> bytes | None:
     try:
-        size = node.size()
-        return None if size > limit else b"".join(_pieces(node, size))
+        return None if node.size() > limit else node.whole()
     except OSError:  # not to be read by the controller's user, or gone
         return None
-
-
-def _pieces(node: RegularFile, size: int) -> list[bytes]:
-    pieces, offset = [], 0
-    while offset < size and (piece := node.pread(1 << 20, offset)):
-        pieces.append(piece)
-        offset += len(piece)
-    return pieces
 
 
 def _same(one: RegularFile, other: RegularFile) -> bool:

@@ -285,3 +285,26 @@ print("\\n".join(texts))
     assert result.ok, result.stderr
     assert str(data.parent) not in result.stdout
     assert os.path.dirname(proxybox.__file__) not in result.stdout
+
+
+def test_a_box_in_memory_copies_regular_files_and_nothing_else(tmp_path: Path) -> None:
+    """By the one file that opens host paths: a FIFO does not hold the caller up, a link leads nowhere."""
+    (tmp_path / "script.py").write_text("import os; print(sorted(os.listdir('.')), os.stat('sub/large').st_size)")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "large").write_bytes(bytes(3_000_000))
+    (tmp_path / ".hidden").write_text("x")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "fifo")
+    result = proxybox.run(tmp_path / "script.py", filesystem={"box": "memory"})
+    assert told(result) == ["['script.py', 'sub'] 3000000"]
+    assert not result.files.changes
+
+
+def test_a_folder_that_cannot_be_copied_is_a_clear_error(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(70):
+        folder = folder / "d"
+    folder.mkdir(parents=True)
+    (tmp_path / "script.py").write_text("pass")
+    with pytest.raises(proxybox.SandboxStartError, match="cannot be copied"):
+        proxybox.run(tmp_path / "script.py", filesystem={"box": "memory"})
