@@ -54,7 +54,7 @@ def explain_text(policy: Policy) -> str:
 def _reads(filesystem: Filesystem) -> Iterator[str]:
     yield "The interpreter and its standard library, and minimal /etc, /dev and /proc of its own."
     if filesystem.box == "memory":
-        yield "The script itself, at /box; nothing else of its folder."
+        yield "A copy of the script's folder, at /box, made when the box starts."
     else:
         yield "The folder of the script, at /box."
     for mount in filesystem.mounts:

@@ -15,7 +15,7 @@ from proxybox.policies.models import MIB, Filesystem, Limits, Output, Policy, Ti
 
 PRESETS: Final[Mapping[str, str]] = {
     "default": "a program of your own, kept from doing harm by accident or design",
-    "strict": "code from anybody: no threads, no real time, nothing of the host, tight limits",
+    "strict": "code from anybody: no threads, no real time, a copy of its folder, tight limits",
     "classroom": "programs of beginners: time to think at input(), short output, clear ends",
     "repl": "a long session at a prompt: no limit on its duration, roomy otherwise",
 }
