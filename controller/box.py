@@ -38,12 +38,27 @@ _NEARLY_ALL = 0.75
 
 
 @attrs.frozen(kw_only=True)
+class Usage:
+    """What a run has cost. Times in seconds of the host's clock, sizes in bytes.
+
+    start: until the first OS call of the sealed guest. wall: the whole run. cpu: of the guest. calls: OS calls.
+    memory: the guest's resident memory at its end, None where it could not be seen. output: bytes printed.
+    """
+
+    start: float = 0.0
+    wall: float = 0.0
+    cpu: float = 0.0
+    calls: int = 0
+    memory: int | None = None
+    output: int = 0
+
+
+@attrs.frozen(kw_only=True)
 class Run:
     """What is left of a box when its guest has ended.
 
     outcome: how it ended. exceeded: limits of the world that were met ("disk", "output"). out_of_memory: whether the
-    guest had come close to its memory limit. changes: for each overlay, /box first. usage: the fields of
-    `proxybox.Usage`.
+    guest had come close to its memory limit. changes: for each overlay, /box first.
     """
 
     outcome: Outcome
@@ -57,7 +72,7 @@ class Run:
     denials: Mapping[Denial, int]
     unknown: Mapping[int, int]
     layers: Mapping[str, str]
-    usage: Mapping[str, Any]
+    usage: Usage
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -194,14 +209,14 @@ class Box:
             denials=dict(dispatcher.denials),
             unknown=dict(dispatcher.unknown),
             layers=dict(process.layers),
-            usage={
-                "start": (sealed - started) / 1e9,
-                "wall": (ended - started) / 1e9,
-                "cpu": process.cpu_ns / 1e9,
-                "calls": dispatcher.calls,
-                "memory": process.peak_resident,
-                "output": stdout.written + stderr.written,
-            },
+            usage=Usage(
+                start=(sealed - started) / 1e9,
+                wall=(ended - started) / 1e9,
+                cpu=process.cpu_ns / 1e9,
+                calls=dispatcher.calls,
+                memory=process.peak_resident,
+                output=stdout.written + stderr.written,
+            ),
         )
 
 

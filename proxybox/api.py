@@ -20,7 +20,7 @@ from proxybox.controller.guests import Guest, find_guest
 from proxybox.controller.output import neutralise
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.program import MAIN, Program
-from proxybox.result import Files, Result, Status, Usage, read_error
+from proxybox.result import Files, Result, Status, read_error
 
 Code: TypeAlias = str | os.PathLike[str]
 Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | None
@@ -253,7 +253,7 @@ def _result(finished: Run, policy: Policy) -> Result:
         stderr_bytes=stderr,
         output=tuple((stream, data.decode("utf-8", "backslashreplace")) for stream, data in chunks),
         error=error,
-        usage=Usage(**finished.usage),
+        usage=finished.usage,
         truncated=finished.truncated,
         files=Files(finished.changes),
         denials=finished.denials,

@@ -14,6 +14,7 @@ import attrs
 
 from proxybox import errors
 from proxybox.controller.audit import Denial as Denial
+from proxybox.controller.box import Usage as Usage
 from proxybox.controller.vfs.changes import Change as Change
 from proxybox.controller.worldbuilding import Changed
 
@@ -52,22 +53,6 @@ class GuestError:
     type: str
     message: str
     traceback: str
-
-
-@attrs.frozen(kw_only=True)
-class Usage:
-    """What a run has cost. Times in seconds of the host's clock, sizes in bytes.
-
-    start: until the first OS call of the sealed guest. wall: the whole run. cpu: of the guest. calls: OS calls.
-    memory: the guest's resident memory at its end, None where it could not be seen. output: bytes printed.
-    """
-
-    start: float = 0.0
-    wall: float = 0.0
-    cpu: float = 0.0
-    calls: int = 0
-    memory: int | None = None
-    output: int = 0
 
 
 class Files(Mapping[str, bytes]):
@@ -128,7 +113,7 @@ class Result:
     output: tuple[tuple[str, str], ...] = ()
     value: Any = None
     error: GuestError | None = None
-    usage: Usage = Usage()
+    usage: Usage = attrs.field(factory=Usage)
     truncated: bool = False
     files: Files = attrs.field(factory=Files)
     denials: Mapping[Denial, int] = attrs.field(factory=dict)

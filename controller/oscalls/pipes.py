@@ -2,14 +2,27 @@
 
 import errno
 import struct
+from collections.abc import Callable
 
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.roles import Addr, Int, UInt
+from proxybox.controller.vfs.nodes import Superblock
+from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.streams import EventFile
 from proxybox.controller.vfs.streams import pipe as make_pipe
 from proxybox.controller.world import World
+
+
+def install_pair(
+    world: World, address: int, flags: int, make: Callable[[Superblock, int], tuple[OpenFile, OpenFile]]
+) -> Reply:
+    """Two new descriptions under two new numbers, which are stored at `address`; both or, with EMFILE, none."""
+    world.descriptors.room_for(2)
+    ends = make(world.anonymous, flags & abi.O_NONBLOCK)
+    one, other = (world.descriptors.install(end, bool(flags & abi.O_CLOEXEC)) for end in ends)
+    return 0, (address, struct.pack("<ii", one, other))
 
 
 @oscall(22)
@@ -23,11 +36,7 @@ def pipe2(world: World, fds: Addr, flags: Int) -> Reply:
     """pipe2(2): with O_CLOEXEC, O_NONBLOCK; packet mode is not offered."""
     if flags & ~(abi.O_CLOEXEC | abi.O_NONBLOCK):
         raise OSError(errno.EINVAL, "unknown flags")
-    world.descriptors.room_for(2)
-    cloexec = bool(flags & abi.O_CLOEXEC)
-    ends = make_pipe(world.anonymous, flags & abi.O_NONBLOCK)
-    reader, writer = (world.descriptors.install(end, cloexec) for end in ends)
-    return 0, (fds, struct.pack("<ii", reader, writer))
+    return install_pair(world, fds, flags, make_pipe)
 
 
 @oscall(284)

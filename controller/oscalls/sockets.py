@@ -9,6 +9,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply, Write
 from proxybox.controller.oscalls.control import Pointer
 from proxybox.controller.oscalls.descriptors import later
+from proxybox.controller.oscalls.pipes import install_pair
 from proxybox.controller.roles import Addr, Buffer, Fd, Int, Size, Soft, UInt
 from proxybox.controller.vfs.openfiles import MAX_TRANSFER
 from proxybox.controller.vfs.streams import PairEnd, stream_pair
@@ -43,11 +44,7 @@ def socketpair(world: World, domain: Int, kind: Int, protocol: Int, sv: Addr) ->
         raise OSError(errno.EOPNOTSUPP, "only streams")
     if protocol not in (0, abi.AF_UNIX):
         raise OSError(errno.EPROTONOSUPPORT, "no such protocol")
-    world.descriptors.room_for(2)
-    cloexec = bool(kind & abi.O_CLOEXEC)
-    ends = stream_pair(world.anonymous, kind & abi.O_NONBLOCK)
-    one, other = (world.descriptors.install(end, cloexec) for end in ends)
-    return 0, (sv, struct.pack("<ii", one, other))
+    return install_pair(world, sv, kind, stream_pair)
 
 
 @oscall(48)
