@@ -355,9 +355,7 @@ def _make_folders(tree: Tree, path: bytes, who: Credentials) -> None:
 def _copied(folder: Directory) -> dict[str, Any]:
     """A copy in memory of a host folder's regular files, for a box that shall not see the folder itself."""
     tree: dict[str, Any] = {}
-    for name, _, kind in folder.entries():
-        if kind not in (abi.DT_DIR, abi.DT_REG):
-            continue
+    for name, _, _ in folder.entries():
         node = folder.lookup(name)
         if isinstance(node, Directory):
             tree[os.fsdecode(name)] = _copied(node)

@@ -3,8 +3,6 @@
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +10,6 @@ import pytest
 import proxybox
 
 WHO = "import sys; print(sys.implementation.name, sys.prefix, sys.executable)"
-
-
-@pytest.fixture(scope="module")
-def release() -> Iterator[Path]:
-    """An unpacked release, as PyPy's own archives are: bin/pypy3 with lib/pypy3.x beside it."""
-    executable = Path(shutil.which("pypy3") or "").resolve()
-    library = Path("/usr/lib", executable.name)
-    if not (library / "os.py").is_file():
-        pytest.skip("there is no pypy3 of the distribution to make a release of")
-    # Not in pytest's own folder: that is closed to the user that a guest runs as when root starts it.
-    root = Path(tempfile.mkdtemp(prefix="unpacked-"), "pypy3-release")
-    (root / "bin").mkdir(parents=True)
-    root.parent.chmod(0o755)
-    shutil.copy(executable, root / "bin" / "pypy3")
-    shutil.copytree(
-        library,
-        root / "lib" / library.name,
-        ignore=shutil.ignore_patterns("test", "tests", "idlelib", "lib2to3", "ensurepip", "tkinter", "__pycache__"),
-    )
-    yield root
-    shutil.rmtree(root.parent)
 
 
 def test_a_release_by_its_program_and_by_its_folder(release: Path) -> None:

@@ -13,8 +13,18 @@ from proxybox.program import Program
 
 @pytest.fixture(scope="module")
 def memory(tmp_path_factory):
-    """All readable memory of a guest whose script came from a host folder with a telling name."""
+    """A host folder with a telling name, and all readable memory of a guest whose script came from there."""
     folder = tmp_path_factory.mktemp("telling-folder-name")
+    return folder, dumped(folder)
+
+
+@pytest.fixture(scope="module")
+def memory_of_release(tmp_path_factory, release):
+    """The same of a guest that is an unpacked release. Its library stays open for later boxes."""
+    return dumped(tmp_path_factory.mktemp("script"), release)
+
+
+def dumped(folder, guest=None):
     folder.chmod(0o755)
     for path in (Path(__file__).parent / "guest").glob("*.py"):
         (folder / path.name).write_text(path.read_text())
@@ -27,7 +37,7 @@ def memory(tmp_path_factory):
     os.environ["TELLING_VARIABLE"] = "telling-value"
     try:
         result = proxybox.api.run_program(
-            Program.file(folder / "main.py"), policy=policy, on_stdout=pieces.append, capture=False
+            Program.file(folder / "main.py"), policy=policy, guest=guest, on_stdout=pieces.append, capture=False
         )
     finally:
         del os.environ["TELLING_VARIABLE"]
@@ -35,7 +45,7 @@ def memory(tmp_path_factory):
     text = b"".join(pieces)
     assert len(text) > 30 << 20, "most of what is mapped was seen"
     assert b"import memory; memory.dump()" in text
-    return folder, text
+    return text
 
 
 def seen(text, needle, around=60):
@@ -50,6 +60,12 @@ def test_no_path_of_the_host(memory):
     for path in (folder, package, package.parent, Path(__file__).parent):
         assert seen(text, os.fsencode(path)) is None
     assert seen(text, b"telling-") is None
+
+
+def test_no_path_of_an_unpacked_release(memory_of_release, release):
+    """Its own folder is on the stack, in the loader's list and in PyPy's data, until the stub has been there."""
+    assert b"/usr/lib/pypy/bin/pypy3" in memory_of_release
+    assert seen(memory_of_release, os.fsencode(release.parent)) is None
 
 
 def test_no_name_of_the_host(memory):

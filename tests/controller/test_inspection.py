@@ -1,0 +1,100 @@
+"""The look from outside: whatever is not as it must be, or cannot be seen, keeps a box from starting."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from proxybox.controller import inspection
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.inspection import inspect_descriptors, inspect_seal
+
+GUEST = 1234
+SEALED = {
+    "Seccomp": "2",
+    "NoNewPrivs": "1",
+    "CapInh": "0000000000000000",
+    "CapPrm": "0000000000000000",
+    "CapEff": "0000000000000000",
+    "CapAmb": "0000000000000000",
+    "Uid": "65534\t65534\t65534\t65534",
+}
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A process in the kernel's words, sealed as it should be, to be spoilt by a test."""
+    told = SimpleNamespace(status=dict(SEALED), owner=0, niceness=19)
+    monkeypatch.setattr(inspection, "_status", lambda pid: told.status)
+    monkeypatch.setattr(inspection.os, "stat", lambda path: SimpleNamespace(st_uid=told.owner))
+    monkeypatch.setattr(inspection.os, "getpriority", lambda which, pid: told.niceness)
+    return told
+
+
+def test_a_sealed_process_passes(process: SimpleNamespace) -> None:
+    assert {"seal", "privileges", "priority"} <= set(inspect_seal(GUEST, 65534, 19))
+
+
+@pytest.mark.parametrize("key", SEALED)
+def test_a_fact_that_the_kernel_does_not_tell_is_a_failure(process: SimpleNamespace, key: str) -> None:
+    del process.status[key]
+    with pytest.raises(SandboxStartError):
+        inspect_seal(GUEST, 65534, 19)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("Seccomp", "0"),
+        ("Seccomp", "1"),
+        ("NoNewPrivs", "0"),
+        ("CapInh", "0000000000000001"),
+        ("CapPrm", "000001ffffffffff"),
+        ("CapEff", "0000000000200000"),
+        ("CapAmb", "1000000000000000"),
+        ("Uid", "65534\t0\t65534\t65534"),
+        ("Uid", "65534\t65534\t0\t65534"),
+        ("Uid", "0\t0\t0\t0"),
+    ],
+)
+def test_one_privilege_that_is_left_is_a_failure(process: SimpleNamespace, key: str, value: str) -> None:
+    process.status[key] = value
+    with pytest.raises(SandboxStartError):
+        inspect_seal(GUEST, 65534, 19)
+
+
+def test_a_process_that_can_be_traced_is_a_failure(process: SimpleNamespace) -> None:
+    process.owner = 65534
+    with pytest.raises(SandboxStartError, match="dumpable"):
+        inspect_seal(GUEST, 65534, 19)
+
+
+def test_a_process_of_higher_priority_is_a_failure(process: SimpleNamespace) -> None:
+    process.niceness = 0
+    with pytest.raises(SandboxStartError, match="niceness"):
+        inspect_seal(GUEST, 65534, 19)
+
+
+def test_an_ordinary_process_fails_on_the_real_kernel() -> None:
+    with pytest.raises(SandboxStartError, match="not sealed"):
+        inspect_seal(os.getpid(), os.getuid(), 0)
+
+
+def test_descriptors_are_those_of_the_real_process() -> None:
+    reader, writer = os.pipe()
+    code = "import sys; print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[reader]
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert inspect_descriptors(child.pid, sorted([0, 1, 2, reader]))
+        for wrong in ([0, 1, 2], sorted([0, 1, reader]), sorted([0, 1, 2, reader, 99])):
+            with pytest.raises(SandboxStartError, match="not its own"):
+                inspect_descriptors(child.pid, wrong)
+    os.close(reader)
+    os.close(writer)
+    with pytest.raises(SandboxStartError, match="cannot be inspected"):
+        inspect_descriptors(child.pid, [])
