@@ -28,8 +28,12 @@ def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A process in the kernel's words, sealed as it should be, to be spoilt by a test."""
     told = SimpleNamespace(status=dict(SEALED), owner=0, niceness=19)
     monkeypatch.setattr(inspection, "_status", lambda pid: told.status)
-    monkeypatch.setattr(inspection.os, "stat", lambda path: SimpleNamespace(st_uid=told.owner))
-    monkeypatch.setattr(inspection.os, "getpriority", lambda which, pid: told.niceness)
+    kernel = SimpleNamespace(
+        stat=lambda path: SimpleNamespace(st_uid=told.owner),
+        getpriority=lambda which, pid: told.niceness,
+        PRIO_PROCESS=os.PRIO_PROCESS,
+    )
+    monkeypatch.setattr(inspection, "os", kernel)
     return told
 
 

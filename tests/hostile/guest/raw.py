@@ -33,14 +33,25 @@ _BATCH = bytes.fromhex(
 _batch = function(_BATCH, ctypes.c_void_p, ctypes.c_long)
 
 
-def syscalls(calls):
-    """Makes many system calls in a row, nothing between them; what each returned."""
-    words = (ctypes.c_uint64 * (8 * len(calls)))()
+def words(calls):
+    """Calls as `batch` wants them: eight words each, the last for what it returns."""
+    made = (ctypes.c_uint64 * (8 * len(calls)))()
     for index, call in enumerate(calls):
         for at, word in enumerate(call):
-            words[8 * index + at] = word & MASK
-    _batch(ctypes.addressof(words), len(calls))
-    return [signed(words[8 * index + 7]) for index in range(len(calls))]
+            made[8 * index + at] = word & MASK
+    return made
+
+
+def batch(made):
+    """Makes the system calls of `words` in a row, nothing between them."""
+    _batch(ctypes.addressof(made), len(made) // 8)
+
+
+def syscalls(calls):
+    """Makes many system calls in a row, nothing between them; what each returned."""
+    made = words(calls)
+    batch(made)
+    return [signed(made[8 * index + 7]) for index in range(len(calls))]
 
 
 def syscall(*call):
