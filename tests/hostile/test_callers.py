@@ -1,5 +1,7 @@
 """Trouble on the caller's side, or from outside, while a guest runs: it always ends, and nothing is left."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -282,3 +284,20 @@ def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
         forking[0].join()
         os.kill(forked[0], signal.SIGKILL)
         os.waitpid(forked[0], 0)
+
+
+def test_nothing_of_a_box_is_inherited_by_what_the_caller_starts(hostile):
+    """Pipes, listener, pidfd: whatever is opened for a box is closed by exec(2)."""
+    before = set(map(int, os.listdir("/proc/self/fd")))
+    open_for_it = {}
+
+    def look(_):
+        for fd in set(map(int, os.listdir("/proc/self/fd"))) - before:
+            with contextlib.suppress(OSError):  # that of the listing itself
+                open_for_it[fd] = fcntl.fcntl(fd, fcntl.F_GETFD)
+
+    hostile.run(
+        "import threading\nt = threading.Thread(target=print, args=('a thread',))\nt.start(); t.join()", on_stdout=look
+    )
+    assert len(open_for_it) >= 6, "two channels, a listener and a pidfd"
+    assert all(flags & fcntl.FD_CLOEXEC for flags in open_for_it.values())
