@@ -17,7 +17,6 @@ import attrs
 from proxybox.controller.audit import Audit, Denial, Interceptor
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
-from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import Guest
 from proxybox.controller.launch import MAX_THREADS, GuestProcess, LaunchSpec, launch
 from proxybox.controller.output import OutputSink
@@ -26,9 +25,6 @@ from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.world import World
 from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.policies import Policy
-
-#: Layers that this version can put around the seal; a policy that requires another does not start.
-AVAILABLE_LAYERS: frozenset[str] = frozenset()
 
 #: The world of a box that has kept more in memory is collected at once when it has ended.
 COLLECT_BYTES = 4 << 20
@@ -124,7 +120,6 @@ class Box:
         folder: on the host, to stand at /box; single: the one file of it that may be seen; files: further content.
         """
         started = time.monotonic_ns()
-        self._require_layers()
         builder = WorldBuilder(self.policy, self.guest, BoxFolder(folder=folder, single=single, files=files or {}))
         try:
             world = builder.build(Stdin(stdin), *self._sinks(capture, on_stdout, on_stderr))
@@ -136,14 +131,6 @@ class Box:
                     return self._serve(process, world, builder, started), builder.quota.used_bytes
         finally:
             builder.close()
-
-    def _require_layers(self) -> None:
-        missing = [layer for layer in self.policy.require_layers if layer not in AVAILABLE_LAYERS]
-        if missing:
-            raise SandboxStartError(
-                f"the policy requires layers that are not there: {', '.join(missing)} (require_layers); "
-                "`proxybox doctor` tells what this host gives"
-            )
 
     def _sinks(
         self, capture: bool, on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None
@@ -173,6 +160,7 @@ class Box:
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,
             hide=() if guest.prefix is None else ((guest.prefix, guest.visible(guest.prefix)),),
+            required=policy.require_layers,
         )
 
     def _serve(self, process: GuestProcess, world: World, builder: WorldBuilder, started: int) -> Run:
@@ -204,7 +192,7 @@ class Box:
             output=list(stdout.transcript.chunks()),
             truncated=stdout.truncated or stderr.truncated,
             exceeded=frozenset(exceeded),
-            out_of_memory=_is_nearly_all(process.peak_space, process.space_limit),
+            out_of_memory=process.ran_out_of_memory or _is_nearly_all(process.peak_space, process.space_limit),
             changes=builder.changes(),
             denials=dict(dispatcher.denials),
             unknown=dict(dispatcher.unknown),

@@ -1,7 +1,7 @@
 """Starts a guest, has it sealed, and checks from outside that it is.
 
-    controller --posix_spawn--> launcher --exec--> pypy3 with the stub: HELLO
-    controller: looks at the process in /proc, answers 0
+    controller --posix_spawn--> launcher: reports --exec--> pypy3 with the stub: HELLO
+    controller: looks at the process in /proc, answers with the filter
     stub: seals itself; the first OS call of `main` comes through the channel
     controller: looks again (seccomp, no_new_privs, capabilities, uid), and only then answers
 
@@ -23,26 +23,26 @@ from pathlib import Path
 
 import attrs
 
+from proxybox.controller import cgroups, layers
+from proxybox.controller.cgroups import Cgroup
 from proxybox.controller.channel import Channel
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests import Guest
 from proxybox.controller.inspection import inspect_descriptors, inspect_seal
 from proxybox.controller.keeper import Watch, keeper
+from proxybox.controller.layers import LaunchReport
 from proxybox.controller.listener import ThreadListener
-from proxybox.controller.protocol import FAILED, HELLO
+from proxybox.controller.protocol import FAILED, HELLO, REQUEST
 from proxybox.controller.roles import ROW_SIZE
+from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION, seal_filter, thread_filter
 
 #: wire.h
 _CONFIG = struct.Struct("<IIIIIIIIQ")
-_CONFIG_MAGIC = 0x31584250
-_REAL_TIME, _THREADS = 1, 2
-CONTROL_FD, FIRST_CHANNEL_FD, STUB_FD = 2, 3, 5
+_CONFIG_MAGIC = 0x32584250
+_REAL_TIME, _EMPTY_ROOT, _LANDLOCK = 1, 2, 4
+CONTROL_FD, STUB_FD = 2, 5
 MAX_THREADS = 256
-#: launcher.c
-_FLAG_THREADS, _FLAG_SAME_ADDRESSES = 1, 2
-#: What it says on the control socket where a filter refuses personality(2): addresses differ from run to run.
-_RANDOM_ADDRESSES = b"r"
 
 #: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.
 NICE = 19
@@ -71,7 +71,8 @@ class LaunchSpec:
     argv: of the interpreter, with the program's name as the guest shall see it first. env: its variables.
     pid, uid, gid: what it is told about itself. memory: bytes on top of the interpreter, None for no limit.
     threads: the most, the main thread included, 1 to MAX_THREADS. cpu_seconds: a hard end by the kernel. hide: (host
-    prefix, what the guest sees instead). cpu: pinned to, None for any.
+    prefix, what the guest sees instead). cpu: pinned to, None for any. required: layers without which it does
+    not start.
     """
 
     guest: Guest
@@ -87,18 +88,27 @@ class LaunchSpec:
     same_addresses: bool = False
     hide: Sequence[tuple[str, str]] = ()
     cpu: int | None = None
+    required: Sequence[str] = ()
 
 
 @attrs.define(kw_only=True, eq=False)
 class GuestProcess:
-    """A guest that is sealed and waits for the answer to its first OS call, `first`."""
+    """A guest that is sealed and waits for the answer to its first OS call, `first`.
+
+    launcher, init: other children of this process that belong to the guest; `init` is the first process of its pid
+    namespace. layers: what stands around it, see layers.py.
+    """
 
     pid: int
     watch: Watch
     channel: Channel
-    listener: ThreadListener | None
-    first: bytes
-    layers: dict[str, str]
+    listener: ThreadListener | None = None
+    first: bytes = b""
+    layers: dict[str, str] = attrs.field(factory=dict)
+    launcher: int | None = None
+    init: Watch | None = None
+    cgroup: Cgroup | None = None
+    ran_out_of_memory: bool = False
     cpu: int | None = None
     space_limit: int | None = None
     peak_space: int | None = None
@@ -127,14 +137,30 @@ class GuestProcess:
         except ChildProcessError:
             return None, None
         self.cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
         code = os.waitstatus_to_exitcode(status)
         return (code, None) if code >= 0 else (None, -code)
+
+    def reap_launcher(self) -> None:
+        """Waits for the launcher, which ends when it has made the guest."""
+        if self.launcher is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.launcher, 0)
+            self.launcher = None
 
     def close(self) -> None:
         """Kills what still runs, reaps it, and closes everything that the controller held for it."""
         self.watch.kill()
         with contextlib.suppress(OSError):
             self.reap()
+        self.reap_launcher()
+        if self.init is not None:
+            self.init.kill()  # and with it all that may be left in its namespace
+            with contextlib.suppress(OSError):
+                os.waitid(os.P_PIDFD, self.init.pidfd, os.WEXITED)
+            self.init.close()
+        if self.cgroup is not None:
+            self.cgroup.close()
         self.channel.close()
         if self.listener is not None:
             os.close(self.listener.fd)
@@ -160,20 +186,23 @@ def _rows() -> bytes:
     return stub_table()
 
 
-def _config(spec: LaunchSpec, with_threads: bool) -> bytes:
-    """What the stub reads first. Without a listener nobody could count, so the filter then lets no clone through."""
+def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
+    """What the stub reads first."""
     rows = _rows()
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
-    flags = (_REAL_TIME if spec.real_time else 0) | (_THREADS if with_threads else 0)
-    channels = spec.threads if with_threads else 1
-    head = _CONFIG.pack(
-        _CONFIG_MAGIC, channels, flags, len(rows) // ROW_SIZE, len(hide), spec.pid, spec.uid, spec.gid, spec.memory or 0
+    listener = thread_filter() if spec.threads > 1 else b""
+    flags = (
+        (_REAL_TIME if spec.real_time else 0)
+        | (_EMPTY_ROOT if report.namespaces == 0 else 0)
+        | (_LANDLOCK if "landlock" in layers.USED else 0)
     )
-    return head + rows + hide
+    sizes = len(rows) // ROW_SIZE, len(hide), len(listener) // INSTRUCTION.size
+    head = _CONFIG.pack(_CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0)
+    return head + rows + hide + listener
 
 
 def _launcher_argv(spec: LaunchSpec) -> list[str]:
-    flags = (_FLAG_THREADS if spec.threads > 1 else 0) | (_FLAG_SAME_ADDRESSES if spec.same_addresses else 0)
+    flags = layers.launch_flags(layers.USED) | (layers.SAME_ADDRESSES if spec.same_addresses else 0)
     owner = str(NOBODY) if os.geteuid() == 0 else "-1"
     cpu = "-1" if spec.cpu is None else str(spec.cpu)
     numbers = [str(os.getpid()), owner, owner, str(NICE), cpu, str(spec.cpu_seconds), str(flags)]
@@ -194,10 +223,11 @@ def launch(spec: LaunchSpec) -> GuestProcess:
     with contextlib.ExitStack() as undo:
         try:
             process, control = _spawn(spec, undo)
-            _receive_listener(process, control, spec)
+            report = _receive_report(process, control)
             with contextlib.suppress(BrokenPipeError):  # it has died already: `_greet` tells why
-                os.write(process.channel.reply_fd, _config(spec, process.listener is not None))
-            _greet(process, control)
+                os.write(process.channel.reply_fd, _config(spec, report))
+            _receive_listener(process, control, spec)
+            _greet(process, control, report, spec)
             control.close()
         except OSError as error:
             raise SandboxStartError(f"the box could not be started: {error.strerror}") from error
@@ -233,7 +263,7 @@ def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[GuestProcess, 
         raise
     undo.pop_all()
     channel = Channel(request_read, reply_write)
-    process = GuestProcess(pid=pid, watch=watch, channel=channel, listener=None, first=b"", layers={}, cpu=spec.cpu)
+    process = GuestProcess(pid=pid, watch=watch, channel=channel, cpu=spec.cpu)
     undo.callback(process.close)
     undo.callback(ours.close)
     keeper().watch(watch)
@@ -250,13 +280,42 @@ def _child_end(fd: int, inherited: contextlib.ExitStack) -> int:
     return moved
 
 
+def _receive_report(process: GuestProcess, control: socket.socket) -> LaunchReport:
+    """The launcher's word about the guest's process; `process` is that one then.
+
+    The pids are those of children of ours which nobody has waited for, so they mean no others.
+    """
+    data = control.recv(layers.REPORT.size)
+    report = LaunchReport.unpack(data)
+    if report is None:
+        raise _start_error(process, control, data)
+    if report.init:
+        _adopt(process, report.init, report.guest)
+    return report
+
+
+def _adopt(process: GuestProcess, init: int, guest: int) -> None:
+    """`process` becomes the guest that the launcher has made, and its init. guest: 0 where it could not make one."""
+    process.launcher, process.pid = process.pid, guest
+    keeper().release(process.watch)
+    process.watch.close()
+    try:
+        process.init = Watch(init, os.pidfd_open(init))
+        process.watch = Watch(guest, os.pidfd_open(guest), process.watch.deadline_ns)
+    except OSError:
+        for pid in (guest, init):  # an init ends when all others of its namespace have been waited for
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        raise
+    keeper().watch(process.watch)
+
+
 def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
     if spec.threads <= 1:
         return
     fds = array.array("i")
-    text = _RANDOM_ADDRESSES
-    while text == _RANDOM_ADDRESSES:
-        text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: fds.itemsize])
@@ -264,19 +323,41 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
         process.listener = ThreadListener(fds[0], process.pid, spec.threads)
     elif text != b"n":
         raise _start_error(process, control, text)
-    process.layers["thread count"] = "by the kernel" if fds else "no listener: the box has no threads"
+    none = layers.missing("threads", "no seccomp listener is to be had here, so the box has one thread")
+    process.layers["thread count"] = "by the kernel" if fds else none
 
 
-def _greet(process: GuestProcess, control: socket.socket) -> None:
-    """HELLO, the look from outside, the seal, and the first OS call."""
+def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
+    """HELLO, the look from outside, the layers, the seal, and the first OS call."""
     if _frame(process, control) != HELLO:
         raise _start_error(process, control)
-    process.space_limit = int.from_bytes(process.first[16:24], "little") or None
+    space_limit, address, room, root_errno, landlock_errno, _ = REQUEST.unpack_from(process.first)[2:]
+    process.space_limit = space_limit or None
     process.layers["descriptors"] = inspect_descriptors(process.pid, [FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1])
-    process.channel.send(0)
+    landlock = landlock_errno if "landlock" in layers.USED else None
+    process.layers |= layers.look_from_outside(process.pid, report, root_errno, landlock)
+    if "cgroup" in layers.USED:
+        process.layers["cgroup"] = _enter_cgroup(process, spec)
+    layers.require(spec.required, process.layers)
+    threads = process.listener is not None
+    program = seal_filter(spec.threads if threads else 1, real_time=spec.real_time, threads=threads)
+    length = len(program) // INSTRUCTION.size
+    process.channel.send((length, (address, program)) if length <= room else 0)
     if _frame(process, control) in (HELLO, FAILED):  # the last step is all that can have failed
         raise _start_error(process, control, b"seccomp")
     process.layers |= inspect_seal(process.pid, NOBODY if os.geteuid() == 0 else os.geteuid(), NICE)
+    process.reap_launcher()
+
+
+def _enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
+    try:
+        process.cgroup = Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
+        process.cgroup.add(process.pid)
+    except cgroups.Unavailable as error:
+        return layers.missing("cgroup", str(error))
+    except OSError as error:
+        return layers.missing("cgroup", f"the delegated cgroup cannot be used ({error.strerror})")
+    return "limits of memory and tasks"
 
 
 def _frame(process: GuestProcess, control: socket.socket) -> int:
@@ -296,11 +377,13 @@ def _frame(process: GuestProcess, control: socket.socket) -> int:
 def _start_error(process: GuestProcess, control: socket.socket, text: bytes = b"") -> SandboxStartError:
     """What the launcher, the loader or the stub said, with advice."""
     process.watch.kill()
+    if process.init is not None:
+        process.init.kill()
     control.settimeout(1)
     with contextlib.suppress(OSError):
         while data := control.recv(4096):
             text += data
-    said = text.removeprefix(_RANDOM_ADDRESSES).decode("utf-8", "backslashreplace").strip()
+    said = text.decode("utf-8", "backslashreplace").strip()
     if process.watch.expired:
         return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
     reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from proxybox.api import Diagnosis, Layer, Sandbox
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import find_guest
+from proxybox.controller.layers import MISSING, is_missing
 
 _MANDATORY = {
     "seal": "a seccomp filter that leaves the guest its own memory and pipe ends",
@@ -16,13 +17,15 @@ _MANDATORY = {
     "descriptors": "nothing open but the ends of its channel",
     "priority": "lower than the controller's",
 }
-_THREADS = "needs Linux 5.9 with seccomp user notifications; without, boxes have one thread"
-_NOT_YET = {
-    "namespaces": "an empty root and namespaces of the guest's own",
-    "landlock": "a Landlock domain without any right",
-    "cgroup": "a cgroup with limits of memory and tasks",
-    "speculation": "speculation controls",
-    "core-scheduling": "no CPU core shared with others",
+#: What could be done where a layer is missing.
+_ADVICE = {
+    "thread count": "needs Linux 5.9 with seccomp user notifications; without, boxes have one thread",
+    "namespaces": "needs user namespaces for ordinary users (user.max_user_namespaces; on Ubuntu also "
+    "kernel.apparmor_restrict_unprivileged_userns=0; in a container, a profile that allows unshare)",
+    "landlock": "needs Linux 5.13 with `landlock` among the LSMs (CONFIG_LSM, or lsm= at boot)",
+    "cgroup": "needs a delegated cgroup v2: systemd-run --user --scope -p Delegate=yes, or so in a service",
+    "speculation": "is a matter of the kernel's spectre_v2_user= setting: prctl lets each process choose",
+    "core-scheduling": "needs Linux 5.14 with CONFIG_SCHED_CORE on a machine with hyperthreads",
 }
 
 
@@ -50,10 +53,7 @@ def examine(guest: str | os.PathLike[str] | None) -> Diagnosis:
 def _layers(told: dict[str, str]) -> Iterator[Layer]:
     for name, detail in _MANDATORY.items():
         yield Layer(name=name, available=name in told, mandatory=True, detail=told.get(name, detail))
-    threads = told.get("thread count", "")
-    counted = bool(threads) and not threads.startswith("no ")
-    yield Layer(name="thread count", available=counted, mandatory=False, detail=threads, advice=_THREADS)
-    for name, detail in _NOT_YET.items():
-        yield Layer(
-            name=name, available=False, mandatory=False, detail=detail, advice="not in this version of proxybox"
-        )
+    for name, advice in _ADVICE.items():
+        seen = told.get(name, "")
+        available = bool(seen) and not is_missing(seen)
+        yield Layer(name=name, available=available, mandatory=False, detail=seen.removeprefix(MISSING), advice=advice)

@@ -101,7 +101,7 @@ class Result:
     exit_code: its exit status, None when it was killed. signal: what killed it. why: for a box that its controller
     ended. output: (stream, text) in the order of writing. truncated: whether output was cut. value: of a session's
     expression; None for a program. denials: refused calls with reasons, each once, with counts. layers: the
-    defences that stood around this box, by name.
+    defences that stood around this box, by name; a text that begins with "missing: " tells why one did not.
     """
 
     status: Status

@@ -21,9 +21,10 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.keeper import CANCELLED, Watch
-from proxybox.controller.launch import FIRST_CHANNEL_FD, GuestProcess
+from proxybox.controller.launch import GuestProcess
 from proxybox.controller.listener import ThreadListener
 from proxybox.controller.protocol import REPLY
+from proxybox.controller.seal import FIRST_CHANNEL_FD
 from proxybox.controller.world import Ended, GuestThread, Signal, World
 
 #: poll(2) takes a C int of milliseconds.

@@ -2,15 +2,20 @@
  * by itself. It runs before any untrusted code exists and says on the control socket what it could not do.
  *
  * usage: launcher PARENT UID GID NICE CPU CPU_SECONDS FLAGS PROGRAM ARGV0 [ARG...]
- * UID, GID: -1 keeps them. CPU: -1 leaves the affinity. CPU_SECONDS: 0 for none. Descriptors: see wire.h.
+ * UID, GID: -1 keeps them. CPU: -1 leaves the affinity. CPU_SECONDS: 0 for none. FLAGS, descriptors: see wire.h.
+ *
+ *     controller ── launcher ── unshares namespaces, reports, ends
+ *              ├── init        first process of the pid namespace: waits, and takes all with it when it is killed
+ *              └── guest       its sibling: executes the interpreter
+ *
+ * Where namespaces are not to be had, the launcher itself becomes the guest.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
+#include <linux/close_range.h>
+#include <linux/prctl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -27,8 +32,6 @@
 
 #include "wire.h"
 
-enum { FLAG_THREADS = 1, FLAG_SAME_ADDRESSES = 2 };
-
 static _Noreturn void fail(const char *step)
 {
     dprintf(CONTROL_FD, "%s: %s\n", step, strerror(errno));
@@ -41,13 +44,13 @@ static void must(long result, const char *step)
         fail(step);
 }
 
-static void die_with_parent(pid_t parent)
+/* The control socket tells whether it still lives: a parent outside of the pid namespace has no number in it. */
+static void die_with_controller(void)
 {
+    char byte;
     must(prctl(PR_SET_PDEATHSIG, SIGKILL), "parent death signal");
-    if (getppid() != parent) {
-        errno = ESRCH;
-        fail("the controller has ended");
-    }
+    if (recv(CONTROL_FD, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        _exit(125);
 }
 
 static void drop_identity(long uid, long gid)
@@ -66,12 +69,28 @@ static void drop_bounding_set(void)
         prctl(PR_CAPBSET_DROP, capability);
 }
 
-static void drop_capabilities(void)
+static void set_capabilities(uint32_t permitted, uint32_t inheritable)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
+    struct __user_cap_data_struct sets[2] = {{permitted, permitted, inheritable}, {0, 0, 0}};
+    must(syscall(SYS_capset, &header, sets), "capset");
+}
+
+static void drop_capabilities(void)
+{
+    drop_bounding_set();
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    must(syscall(SYS_capset, &header, none), "capset");
+    set_capabilities(0, 0);
+}
+
+/* One capability outlasts the exec (capabilities(7), ambient). What is not in the bounding set cannot be made
+ * inheritable, and emptying that set takes CAP_SETPCAP. */
+static void keep_capability(int kept)
+{
+    set_capabilities(1u << kept | 1u << CAP_SETPCAP, 1u << kept);
+    drop_bounding_set();
+    set_capabilities(1u << kept, 1u << kept);
+    must(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept, 0, 0), "ambient capability");
 }
 
 static void limit(int resource, rlim_t value)
@@ -94,45 +113,6 @@ static void set_limits(rlim_t cpu_seconds)
         limit(RLIMIT_CPU, cpu_seconds);
 }
 
-
-/* Threads are counted by the controller: each clone of the one known kind asks it through this listener. */
-static int listen_for_threads(void)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 7),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 5),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THREAD_FLAGS, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ROUTE, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
-}
-
-static void hand_over(int listener)
-{
-    char byte = listener < 0 ? 'n' : 'l', space[CMSG_SPACE(sizeof listener)] = {0};
-    struct iovec piece = {&byte, 1};
-    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-    if (listener >= 0) {
-        message.msg_control = space;
-        message.msg_controllen = sizeof space;
-        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(sizeof listener);
-        memcpy(CMSG_DATA(head), &listener, sizeof listener);
-    }
-    must(sendmsg(CONTROL_FD, &message, 0), "sendmsg");
-    if (listener >= 0)
-        close(listener);
-}
-
 static void lower_priority(int nice_value, int cpu)
 {
     cpu_set_t one;
@@ -144,30 +124,133 @@ static void lower_priority(int nice_value, int cpu)
     }
 }
 
+static int write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    ssize_t written = fd < 0 ? -1 : write(fd, text, strlen(text));
+    int error = written < 0 ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return error;
+}
+
+static int map_own_id(const char *path, unsigned id)
+{
+    char line[40];
+    snprintf(line, sizeof line, "%u %u 1", id, id);
+    return write_text(path, line);
+}
+
+/* All or none, as a user without privileges: 0 or an errno. The ids stay what they are, and no others exist. */
+static int enter_namespaces(void)
+{
+    int error;
+    unsigned uid = geteuid(), gid = getegid();
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
+        return errno;
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* a change of ids has made these files root's */
+    (void)((error = map_own_id("/proc/self/uid_map", uid)) || (error = write_text("/proc/self/setgroups", "deny")) ||
+           (error = map_own_id("/proc/self/gid_map", gid)));
+    return error;
+}
+
+static int error_of(long result) { return result < 0 ? errno : 0; }
+
+/* Of the several speculation controls, the one that protects others from the guest: what the guest could read of its
+ * own memory holds no secret. */
+static int control_speculation(void)
+{
+    return error_of(prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_INDIRECT_BRANCH, PR_SPEC_FORCE_DISABLE, 0, 0));
+}
+
+/* core-scheduling.rst: a cookie of its own, so that no other process runs on the sibling of its core meanwhile. */
+static int schedule_alone(void) { return error_of(prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, 1, 0)); }
+
+/* The first process of the pid namespace. Whoever kills it kills all that is in there. */
+static _Noreturn void be_init(void)
+{
+    die_with_controller();
+    drop_capabilities();
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+    must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
+    signal(SIGCHLD, SIG_IGN);
+    must(syscall(SYS_close_range, 0u, ~0u, 0u), "close_range");
+    for (;;)
+        pause();
+}
+
+struct start {
+    char **program; /* and its arguments */
+    struct launch_report report;
+};
+
+/* The report goes first: behind it the controller knows all processes that there are, whatever fails. */
+static int be_guest(void *argument)
+{
+    const struct start *start = argument;
+    must(write(CONTROL_FD, &start->report, sizeof start->report), "report");
+    die_with_controller();
+    if (start->report.namespaces == 0)
+        keep_capability(CAP_SYS_ADMIN); /* over the new user namespace, until the stub has emptied the root */
+    else
+        drop_capabilities();
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+    execv(start->program[0], start->program + 1);
+    fail(start->program[0]);
+}
+
+/* Two siblings, both the controller's own children. The guest borrows this memory until it executes. */
+static _Noreturn void become_two(struct start *start)
+{
+    static char stack[64 * 1024] __attribute__((aligned(16)));
+    pid_t init = (pid_t)syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0);
+    must(init, "the init process");
+    if (init == 0)
+        be_init();
+    start->report.init = init;
+    if (clone(be_guest, stack + sizeof stack, CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_VM | CLONE_VFORK, start,
+              &start->report.guest) < 0) {
+        int error = errno;
+        write(CONTROL_FD, &start->report, sizeof start->report);
+        errno = error;
+        fail("the guest's process");
+    }
+    _exit(0);
+}
+
 int main(int argc, char **argv)
 {
+    struct start start = {.report = {REPORT_MAGIC, 0, 0, NOT_ASKED, NOT_ASKED, NOT_ASKED, NOT_ASKED}};
     if (argc < 10)
         return 2;
     pid_t parent = atoi(argv[1]);
     long uid = atol(argv[2]), gid = atol(argv[3]);
     int flags = atoi(argv[7]);
-    die_with_parent(parent);
+    start.program = argv + 8;
+    die_with_controller();
+    if (getppid() != parent) {
+        errno = ESRCH;
+        fail("the controller has ended");
+    }
     umask(077);
     must(chdir("/"), "chdir");
     set_limits((rlim_t)atol(argv[6]));
     lower_priority(atoi(argv[4]), atoi(argv[5]));
-    if (flags & FLAG_SAME_ADDRESSES && personality(ADDR_NO_RANDOMIZE) < 0)
-        dprintf(CONTROL_FD, "r"); /* reported; the box runs with other addresses each time */
+    if (flags & LAUNCH_SAME_ADDRESSES)
+        start.report.same_addresses = error_of(personality(ADDR_NO_RANDOMIZE));
+    if (flags & LAUNCH_SPECULATION)
+        start.report.speculation = control_speculation();
+    if (flags & LAUNCH_CORE_SCHEDULING)
+        start.report.core_scheduling = schedule_alone();
     drop_bounding_set();
     drop_identity(uid, gid);
-    drop_capabilities();
-    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
-    die_with_parent(parent); /* a change of ids has cleared it */
-    if (flags & FLAG_THREADS)
-        hand_over(listen_for_threads());
+    die_with_controller(); /* a change of ids has cleared it */
     setenv("LD_PRELOAD", "/proc/self/fd/5", 1);
     setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
     setenv("MALLOC_ARENA_MAX", "1", 1);
-    execv(argv[8], argv + 9);
-    fail(argv[8]);
+    if (flags & LAUNCH_NAMESPACES)
+        start.report.namespaces = enter_namespaces();
+    if (start.report.namespaces == 0)
+        become_two(&start);
+    return be_guest(&start);
 }

@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "stub.h"
@@ -24,21 +27,53 @@ static _Noreturn void fail(const char *step, long error)
 }
 
 static char hide[MAX_HIDE];
+static struct sock_filter filter[MAX_FILTER];
 
-/* The configuration comes first on the main channel, once the controller knows whether it has a listener. */
+/* The configuration comes first on the main channel. */
 static void read_config(void)
 {
     struct call_roles row;
     if (!wire_read_exactly(FIRST_CHANNEL_FD, &config, sizeof config) || config.magic != CONFIG_MAGIC ||
-        config.channels < 1 || config.channels > MAX_CHANNELS || config.hide > MAX_HIDE || config.rows > MAX_ROWS)
+        config.hide > MAX_HIDE || config.rows > MAX_ROWS || config.listener > MAX_FILTER)
         fail("configuration", ERROR(EPROTO));
     for (uint32_t i = 0; i < config.rows; i++) {
         if (!wire_read_exactly(FIRST_CHANNEL_FD, &row, sizeof row))
             fail("configuration", ERROR(EPROTO));
         wire_learn(&row);
     }
-    if (!wire_read_exactly(FIRST_CHANNEL_FD, hide, config.hide))
+    if (!wire_read_exactly(FIRST_CHANNEL_FD, hide, config.hide) ||
+        !wire_read_exactly(FIRST_CHANNEL_FD, filter, config.listener * sizeof *filter))
         fail("configuration", ERROR(EPROTO));
+}
+
+static long install_filter(long length, unsigned flags)
+{
+    struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
+    return KERNEL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
+/* Threads are counted by the controller: each clone of the one known kind asks it through this listener. Without
+ * one (before Linux 5.9, or where an outer sandbox has taken it) the controller gives a filter without clone. */
+static void give_listener(void)
+{
+    if (!config.listener)
+        return;
+    int listener = (int)install_filter(config.listener, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    char byte = listener < 0 ? 'n' : 'l', space[CMSG_SPACE(sizeof listener)] = {0};
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (listener >= 0) {
+        message.msg_control = space;
+        message.msg_controllen = sizeof space;
+        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(sizeof listener);
+        memcpy(CMSG_DATA(head), &listener, sizeof listener);
+    }
+    long sent = KERNEL(SYS_sendmsg, CONTROL_FD, &message, 0);
+    if (sent < 0)
+        fail("listener", sent);
 }
 
 /* Bytes of address space in use, the first number in /proc/self/statm. */
@@ -76,19 +111,24 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     (void)argc;
     (void)argv;
     read_config();
+    give_listener();
     if (!clocks_cover())
         fail("clocks", ERROR(ENOTSUP));
     hide_launch(environment);
     hide_paths(hide, config.hide);
     uint64_t limit = limit_memory();
     signals_install();
+    int root = config.flags & CONFIG_EMPTY_ROOT ? enter_empty_root() : 0;
+    int landlock = config.flags & CONFIG_LANDLOCK ? enter_landlock() : 0;
+    drop_capabilities();
     close_descriptors();
-    /* The controller looks at this process from outside and lets it go on, or ends it. */
-    if (ASK(CALL_HELLO, config.channels, limit) != 0)
+    /* The controller looks at this process from outside and gives it its filter, or ends it. */
+    long length = ASK(CALL_HELLO, limit, filter, MAX_FILTER, root, landlock);
+    if (length <= 0 || length > MAX_FILTER)
         fail("inspection", ERROR(EPERM));
     if (KERNEL(SYS_prctl, PR_SET_DUMPABLE, 0) < 0)
         fail("dumpable", ERROR(EPERM));
-    long sealed = seal_filter();
+    long sealed = install_filter(length, 0);
     if (sealed < 0)
         fail("seccomp", sealed);
 }

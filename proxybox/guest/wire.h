@@ -51,16 +51,30 @@ struct call_roles {
     struct role role[6];
 };
 
-/* The first bytes on the main channel, from the controller; `rows` call_roles follow, then `hide` bytes of
- * NUL-terminated pairs (host path prefix, the path that the guest may see in its place). */
+/* What the launcher writes on CONTROL_FD when the guest's process exists. guest, init: host process ids, 0 where the
+ * launcher itself becomes the guest. The others are 0 for done, else an errno; NOT_ASKED. */
+struct launch_report {
+    uint32_t magic;
+    int32_t guest, init, same_addresses, namespaces, speculation, core_scheduling;
+};
+
+enum { REPORT_MAGIC = 0x4c584250, NOT_ASKED = -1 };
+enum { LAUNCH_SAME_ADDRESSES = 1, LAUNCH_NAMESPACES = 2, LAUNCH_SPECULATION = 4, LAUNCH_CORE_SCHEDULING = 8 };
+
+/* The first bytes on the main channel, from the controller; these follow: `rows` call_roles, `hide` bytes of
+ * NUL-terminated pairs (host path prefix, the path that the guest may see in its place), and `listener` instructions
+ * of a filter whose listener the controller wants, 0 for none. The stub answers that on CONTROL_FD. */
 struct config {
-    uint32_t magic, channels, flags, rows, hide;
+    uint32_t magic, flags, rows, hide, listener;
     uint32_t pid, uid, gid;
     uint64_t memory;
 };
 
-enum { CONFIG_MAGIC = 0x31584250, MAX_ROWS = 512, MAX_HIDE = 16384 };
-enum { CONFIG_REAL_TIME = 1, CONFIG_THREADS = 2 };
+enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER = 1024 };
+enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4 };
+
+/* HELLO says: RLIMIT_AS or 0; where the filter's instructions shall be stored, and for how many there is room; the
+ * errno of the empty root and of Landlock. The answer stores the filter and is its length. */
 
 /* In a register that the kernel ignores, this says that the stub has told the controller already. It routes calls to
  * the right place and protects nothing: the controller counts threads by the listener, whoever sets it. */

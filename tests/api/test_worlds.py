@@ -8,6 +8,8 @@ import pytest
 
 import proxybox
 from proxybox import OSCall, Policy, Status, Time
+from proxybox.controller import layers
+from proxybox.policies.models import LAYERS
 
 # --- time -------------------------------------------------------------------------------------------------------------
 
@@ -237,10 +239,21 @@ def test_a_refusal_may_end_the_box(code: str) -> None:
 
 
 def test_layers_that_are_required_and_not_there() -> None:
-    with pytest.raises(proxybox.SandboxStartError, match="require_layers"):
+    told = proxybox.run("pass").layers
+    assert "seal" in told
+    for layer in LAYERS:
+        if layers.is_missing(told[layer]):
+            with pytest.raises(proxybox.SandboxStartError, match=f"require_layers.*{layer}"):
+                proxybox.run("pass", require_layers=[layer])
+        else:
+            assert proxybox.run("print('ran')", require_layers=[layer]).stdout == "ran\n"
+
+
+def test_a_required_layer_that_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "USED", set())
+    assert not set(LAYERS) & set(proxybox.run("pass").layers)
+    with pytest.raises(proxybox.SandboxStartError, match="landlock: turned off"):
         proxybox.run("pass", require_layers=["landlock"])
-    layers = proxybox.run("pass").layers
-    assert "seal" in layers
 
 
 @pytest.mark.parametrize("preset", ["strict", "default", "classroom", "repl"])

@@ -1,0 +1,178 @@
+"""The seal: the one filter that stands between hostile machine code and the kernel, as data.
+
+Promise: once the kernel has taken `seal_filter`, no code in the guest, whatever it does to the stub, reaches the
+kernel except by `ROWS`. Every other call number, x32's among them, traps to the guest's SIGSYS handler (which may be
+hostile by then and gains nothing by it); another ABI, as by `int 0x80`, ends the process. Rows may only touch the
+guest's own memory, its own scheduling and its own pipe ends.
+
+The guest's stub is handed the compiled program and installs it (stub.c); the controller sees from outside that a filter
+is in force before it answers anything. seccomp(2) says what a filter sees: `struct seccomp_data`, each argument in two
+halves of 32 bits.
+"""
+
+import functools
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+import attrs
+
+# --- what is particular to x86-64 -------------------------------------------------------------------------------------
+
+AUDIT_ARCH = 0xC000003E  # linux/audit.h
+NUMBERS = {
+    "read": 0, "write": 1, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigreturn": 15, "sched_yield": 24,
+    "madvise": 28, "clone": 56, "exit": 60, "futex": 202, "restart_syscall": 219, "exit_group": 231,
+}  # fmt: skip
+#: Where the low half of an argument stands in its eight bytes, and the high one.
+_LOW, _HIGH = 0, 4
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+#: wire.h. In a register that the kernel ignores, it says that the stub has told the controller already. It routes calls
+#: and protects nothing: hostile code can set it as well.
+ROUTE = 0x70626F78
+#: wire.h: what pthread_create(3) passes to clone(2), the one kind of clone that there is.
+THREAD_FLAGS = 0x3D0F00
+#: wire.h: the first channel's descriptor; shared mappings of virtual files lie where an address has this high half.
+FIRST_CHANNEL_FD, SHARED_HIGH = 3, 0x1000
+
+_PRIVATE, _FIXED, _ANONYMOUS, _NORESERVE, _STACK, _FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x4000, 0x20000, 0x100000
+_DONTNEED, _FREE = 4, 8
+_WAIT, _WAKE, _WAIT_BITSET, _FUTEX_PRIVATE, _CLOCK_REALTIME = 0, 1, 9, 0x80, 0x100
+_FULL = 0xFFFFFFFF
+
+
+@attrs.frozen
+class Condition:
+    """Of one half of argument `arg`: half & mask == value; with `differs`, not so; with `count`, a range from value."""
+
+    arg: int
+    value: int = attrs.field(kw_only=True)
+    high: bool = attrs.field(default=False, kw_only=True)
+    mask: int = attrs.field(default=_FULL, kw_only=True)
+    differs: bool = attrs.field(default=False, kw_only=True)
+    count: int = attrs.field(default=1, kw_only=True)
+
+
+@attrs.frozen
+class Row:
+    """The call `name` is let through when all conditions hold. only: in boxes with "threads", or with "real_time"."""
+
+    name: str
+    where: Sequence[Condition] = ()
+    only: str = ""
+
+
+def low(arg: int, value: int, mask: int = _FULL) -> Condition:
+    """The low half of an argument, masked, is `value`."""
+    return Condition(arg, value=value, mask=mask)
+
+
+def high(arg: int, value: int) -> Condition:
+    """The high half of an argument is `value`."""
+    return Condition(arg, value=value, high=True)
+
+
+#: Stands for the box's own pipe ends: two descriptors for each channel.
+_CHANNELS = Condition(0, value=FIRST_CHANNEL_FD, count=0)
+_MAP_MUST = _PRIVATE | _ANONYMOUS
+_MAP_MAY = _MAP_MUST | _FIXED | _FIXED_NOREPLACE | _NORESERVE | _STACK
+_NO_TIMEOUT = (low(3, 0), high(3, 0))
+
+ROWS = (
+    # The box's own pipe ends; ROUTE tells them from the guest's descriptors of the same numbers, which trap.
+    Row("read", (_CHANNELS, low(3, ROUTE))),
+    Row("write", (_CHANNELS, low(3, ROUTE))),
+    # Private anonymous memory; the JIT needs PROT_EXEC.
+    Row("mmap", (low(3, 0, mask=_FULL & ~_MAP_MAY), low(3, _MAP_MUST, mask=_MAP_MUST), high(3, 0))),
+    Row("mprotect"),
+    # Where shared mappings of virtual files live, munmap writes back first.
+    Row("munmap", (Condition(0, value=SHARED_HIGH, high=True, differs=True),)),
+    Row("munmap", (low(2, ROUTE),)),
+    Row("brk"),
+    Row("madvise", (low(2, _DONTNEED),)),
+    Row("madvise", (low(2, _FREE),)),
+    # Private futexes. A timed wait is a clock: native only where the guest may know the time.
+    Row("futex", (low(1, _WAKE | _FUTEX_PRIVATE),)),
+    Row("futex", (low(1, _WAIT | _FUTEX_PRIVATE), *_NO_TIMEOUT)),
+    Row("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME), *_NO_TIMEOUT)),
+    Row("futex", (low(1, _WAIT | _FUTEX_PRIVATE),), only="real_time"),
+    Row("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME),), only="real_time"),
+    # How the kernel goes on with a timed wait when another thread has taken the signal that woke this one; it only
+    # repeats a call that has passed here already.
+    Row("restart_syscall", only="real_time"),
+    # Threads: told to the controller, then counted by it through the listener (listener.py).
+    Row("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads"),
+    Row("exit", (low(1, ROUTE),)),
+    Row("exit_group", (low(1, ROUTE),)),
+    Row("rt_sigreturn"),
+    Row("sched_yield"),
+)  # fmt: skip
+
+
+# --- from the table to the kernel's instructions ----------------------------------------------------------------------
+
+#: seccomp(2): what a filter returns. linux/filter.h: struct sock_filter and the instructions that we use.
+ALLOW, TRAP, KILL_PROCESS, USER_NOTIF = 0x7FFF0000, 0x00030000, 0x80000000, 0x7FC00000
+INSTRUCTION = struct.Struct("=HBBI")
+LOAD, AND, SUBTRACT, IF_EQUAL, IF_AT_LEAST, RETURN = 0x20, 0x54, 0x14, 0x15, 0x35, 0x06
+NR_AT, ARCH_AT, ARGS_AT = 0, 4, 16  # struct seccomp_data
+
+_Line = tuple[int, int, int, int]
+
+
+@functools.lru_cache(maxsize=16)
+def seal_filter(channels: int, *, real_time: bool, threads: bool) -> bytes:
+    """The program for a guest with so many channels: an array of struct sock_filter (8 bytes each)."""
+    there = {"": True, "real_time": real_time, "threads": threads}
+    rows = [_with_channels(row, channels) for row in ROWS if there[row.only]]
+    return _program(rows, hit=ALLOW, otherwise=TRAP, foreign=KILL_PROCESS)
+
+
+@functools.cache
+def thread_filter() -> bytes:
+    """The program of the listener: each clone that the seal would let through asks the controller (seccomp_unotify(2)).
+    It says nothing about other calls: of two filters, the stricter answer counts."""
+    rows = [row for row in ROWS if row.only == "threads"]
+    return _program(rows, hit=USER_NOTIF, otherwise=ALLOW, foreign=ALLOW)
+
+
+def _with_channels(row: Row, channels: int) -> Row:
+    where = [attrs.evolve(each, count=2 * channels) if each is _CHANNELS else each for each in row.where]
+    return attrs.evolve(row, where=where)
+
+
+def _program(rows: Iterable[Row], *, hit: int, otherwise: int, foreign: int) -> bytes:
+    lines: list[_Line] = [(LOAD, 0, 0, ARCH_AT), (IF_EQUAL, 1, 0, AUDIT_ARCH), (RETURN, 0, 0, foreign)]
+    lines.append((LOAD, 0, 0, NR_AT))
+    for name, group in groupby(rows, key=lambda row: row.name):
+        same = list(group)
+        block = [line for row in same for line in _row(row, hit)]
+        if same[-1].where:
+            block.append((RETURN, 0, 0, otherwise))
+        lines += [(IF_EQUAL, 0, len(block), NUMBERS[name]), *block]
+    lines.append((RETURN, 0, 0, otherwise))
+    return b"".join(INSTRUCTION.pack(*line) for line in lines)
+
+
+def _row(row: Row, hit: int) -> Iterator[_Line]:
+    """The instructions of one row; a condition that fails goes on behind the row."""
+    pieces = [_condition(each) for each in row.where]
+    rest = sum(len(piece) for piece in pieces) + 1
+    for piece, each in zip(pieces, row.where, strict=True):
+        rest -= len(piece)
+        code, _, _, value = piece.pop()
+        leave_if = (rest, 0) if each.differs or code == IF_AT_LEAST else (0, rest)
+        yield from piece
+        yield code, *leave_if, value
+    yield RETURN, 0, 0, hit
+
+
+def _condition(each: Condition) -> list[_Line]:
+    lines = [(LOAD, 0, 0, ARGS_AT + 8 * each.arg + (_HIGH if each.high else _LOW))]
+    if each.count != 1:
+        return [*lines, (SUBTRACT, 0, 0, each.value), (IF_AT_LEAST, 0, 0, each.count)]
+    if each.mask != _FULL:
+        lines.append((AND, 0, 0, each.mask))
+    return [*lines, (IF_EQUAL, 0, 0, each.value)]

@@ -1,0 +1,73 @@
+/* Layers that a process puts around itself when its loader has done its work: it needs no file any more.
+ *
+ * They are for the day on which the seal or the kernel has a hole. None of them is a condition of the seal.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+
+#include "stub.h"
+
+/* From newer headers than some systems have: linux/mount.h, linux/landlock.h. */
+enum { FSCONFIG_CREATE = 6, FSOPEN_CLOSE_ON_EXEC = 1, FSMOUNT_CLOSE_ON_EXEC = 1, MOVE_MOUNT_EMPTY_FROM = 4 };
+enum { ATTR_RDONLY = 1, ATTR_NOSUID = 2, ATTR_NODEV = 4, ATTR_NOEXEC = 8 };
+
+static long detached_tmpfs(void)
+{
+    long context = KERNEL(SYS_fsopen, "tmpfs", FSOPEN_CLOSE_ON_EXEC);
+    if (context < 0)
+        return context;
+    long mount = KERNEL(SYS_fsconfig, context, FSCONFIG_CREATE);
+    if (mount == 0)
+        mount = KERNEL(SYS_fsmount, context, FSMOUNT_CLOSE_ON_EXEC, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC);
+    KERNEL(SYS_close, context);
+    return mount;
+}
+
+/* An empty, read-only filesystem becomes the root, and the whole old tree is let go: mount_namespaces(7),
+ * pivot_root(2). In a mount namespace of this box's own only. */
+int enter_empty_root(void)
+{
+    long root = detached_tmpfs(), result = root;
+    if (root < 0)
+        return (int)-root;
+    (void)((result = KERNEL(SYS_mount, 0, "/", 0, MS_REC | MS_PRIVATE)) < 0 ||
+           (result = KERNEL(SYS_move_mount, root, "", AT_FDCWD, "/", MOVE_MOUNT_EMPTY_FROM)) < 0 ||
+           (result = KERNEL(SYS_fchdir, root)) < 0 || (result = KERNEL(SYS_pivot_root, ".", ".")) < 0 ||
+           (result = KERNEL(SYS_umount2, ".", MNT_DETACH)) < 0 || (result = KERNEL(SYS_chdir, "/")) < 0);
+    KERNEL(SYS_close, root);
+    return (int)-result;
+}
+
+/* landlock(7): a domain that handles all access that the kernel knows of, and allows none. */
+int enter_landlock(void)
+{
+    struct {
+        uint64_t files, network, scopes;
+    } handled;
+    long version = KERNEL(SYS_landlock_create_ruleset, 0, 0, 1);
+    if (version <= 0)
+        return version ? (int)-version : ENOSYS;
+    static const uint8_t file_rights[] = {13, 14, 15, 15, 16}; /* by version; the last for all newer ones */
+    handled.files = (1u << file_rights[version < 5 ? version - 1 : 4]) - 1;
+    handled.network = version < 4 ? 0 : 3; /* bind and connect by TCP */
+    handled.scopes = version < 6 ? 0 : 3;  /* abstract sockets and signals */
+    long rules = KERNEL(SYS_landlock_create_ruleset, &handled, version < 4 ? 8 : version < 6 ? 16 : 24);
+    if (rules < 0)
+        return (int)-rules;
+    long result = KERNEL(SYS_landlock_restrict_self, rules);
+    KERNEL(SYS_close, rules);
+    return (int)-result;
+}
+
+/* The launcher leaves CAP_SYS_ADMIN over the box's own user namespace, for the empty root. The controller checks
+ * from outside that nothing is left. */
+void drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
+    KERNEL(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL);
+    KERNEL(SYS_capset, &header, none);
+}
