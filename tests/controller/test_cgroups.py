@@ -1,0 +1,157 @@
+"""Cgroups: on a tree of plain files (few hosts delegate one), and, where the host has cgroup v2, on the real thing."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import proxybox
+from proxybox import Status
+from proxybox.controller import cgroups
+from proxybox.controller.cgroups import Cgroup, Unavailable, parent_for_boxes
+from proxybox.controller.layers import is_missing
+
+
+class Host:
+    """A cgroup v2 hierarchy of plain files: what is written can be read again; nothing is enforced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "cgroup"
+        self.own = self.root / "user.slice" / "shell.scope"
+        self.own.mkdir(parents=True)
+        self.enable(self.root, "")
+        self.enable(self.own.parent, "cpu memory pids")
+        self.enable(self.own, "")
+        self.membership = folder / "self"
+        self.membership.write_text("12:pids:/x\n0::/user.slice/shell.scope\n")
+        self.mounts = folder / "mountinfo"
+        self.mounts.write_text(
+            f"20 1 0:20 / /proc rw - proc proc rw\n30 1 0:30 / {self.root} rw,nosuid - cgroup2 cgroup2 rw\n"
+        )
+
+    @staticmethod
+    def enable(cgroup: Path, controllers: str) -> None:
+        (cgroup / "cgroup.subtree_control").write_text(controllers + "\n")
+        (cgroup / "cgroup.procs").touch()
+
+    def boxes(self) -> list[Path]:
+        return sorted(self.root.glob("**/proxybox-*"))
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Host]:
+    fake = Host(tmp_path)
+    monkeypatch.setattr(cgroups, "_SELF", fake.membership)
+    monkeypatch.setattr(cgroups, "_MOUNTS", fake.mounts)
+    cgroups._find.cache_clear()
+    yield fake
+    cgroups._find.cache_clear()
+
+
+def test_boxes_stand_beside_the_callers_own_cgroup(host: Host) -> None:
+    assert parent_for_boxes() == host.own.parent
+
+
+def test_boxes_stand_below_a_cgroup_that_is_prepared(host: Host) -> None:
+    host.enable(host.own, "memory pids io")
+    assert parent_for_boxes() == host.own
+
+
+@pytest.mark.parametrize("controllers", ["", "memory", "pids cpu"])
+def test_without_both_controllers_there_is_none(host: Host, controllers: str) -> None:
+    host.enable(host.own.parent, controllers)
+    with pytest.raises(Unavailable, match="delegated"):
+        parent_for_boxes()
+
+
+def test_without_cgroup_v2_there_is_none(host: Host) -> None:
+    host.mounts.write_text("20 1 0:20 / /proc rw - proc proc rw\n")
+    with pytest.raises(Unavailable, match="not mounted"):
+        parent_for_boxes()
+
+
+def test_without_proc_there_is_none(host: Host) -> None:
+    host.membership.unlink()
+    with pytest.raises(Unavailable, match="No such file"):
+        parent_for_boxes()
+
+
+def test_a_box_is_moved_in_before_it_runs(host: Host) -> None:
+    result = proxybox.run("print(1)", limits={"memory": "100M", "threads": 5}, check=True)
+    assert not is_missing(result.layers["cgroup"])
+    (box,) = host.boxes()
+    assert int((box / "memory.max").read_text()) == (100 << 20) + cgroups._MEMORY_OF_THE_KERNEL
+    assert (box / "memory.swap.max").read_text() == "0"
+    assert (box / "memory.oom.group").read_text() == "1"
+    assert int((box / "pids.max").read_text()) == 5 + cgroups._TASKS
+    assert (box / "cgroup.procs").read_text().isdigit()
+    assert (box / "cgroup.kill").read_text() == "1"  # at the end
+
+
+def test_without_a_limit_of_memory_there_is_none_in_the_cgroup(host: Host) -> None:
+    proxybox.run("print(1)", limits={"memory": None}, check=True)
+    (box,) = host.boxes()
+    assert not (box / "memory.max").exists()
+
+
+def test_killed_by_the_kernel_for_its_memory(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = Cgroup.create
+
+    def create_and_tell(parent: Path, memory: int | None, threads: int) -> Cgroup:
+        cgroup = create(parent, memory, threads)
+        (cgroup.path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 1\n")
+        return cgroup
+
+    monkeypatch.setattr(Cgroup, "create", create_and_tell)
+    result = proxybox.run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert result.status == Status.MEMORY_LIMIT
+
+
+def test_a_cgroup_that_cannot_be_used_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Cgroup, pid: int) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Cgroup, "add", refuse)
+    assert "Permission denied" in proxybox.run("print(1)", check=True).layers["cgroup"]
+    with pytest.raises(proxybox.SandboxStartError, match="cgroup: the delegated cgroup cannot be used"):
+        proxybox.run("print(1)", require_layers=["cgroup"])
+
+
+def test_what_a_killed_controller_left_is_removed(host: Host) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    stale, alive = (host.own.parent / f"proxybox-{pid}-0" for pid in (ended.pid, os.getpid()))
+    stale.mkdir()
+    alive.mkdir()
+    parent_for_boxes()
+    assert host.boxes() == [alive]
+
+
+def test_the_real_filesystem_takes_a_process_and_is_left_empty() -> None:
+    root = cgroups._root()
+    if root is None or not os.access(root / "cgroup.procs", os.W_OK):
+        pytest.skip("no cgroup v2 hierarchy that this user may write to")
+    path = root / f"proxybox-{os.getpid()}-real"
+    path.mkdir()
+    cgroup = Cgroup(path)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        cgroup.add(child.pid)
+        assert str(child.pid) in (path / "cgroup.procs").read_text().split()
+        assert not cgroup.ran_out_of_memory()
+        cgroup._write("cgroup.kill", 1)
+        assert child.wait() == -9
+    cgroup.close()
+    assert not path.exists()
+
+
+def test_the_real_filesystem_without_controllers_leaves_nothing() -> None:
+    root = cgroups._root()
+    if root is None or not os.access(root / "cgroup.procs", os.W_OK):
+        pytest.skip("no cgroup v2 hierarchy that this user may write to")
+    if {"memory", "pids"} <= set((root / "cgroup.subtree_control").read_text().split()):
+        pytest.skip("this host has the controllers")
+    with pytest.raises(OSError):
+        Cgroup.create(root, 1 << 20, 1)
+    assert not list(root.glob("proxybox-*"))

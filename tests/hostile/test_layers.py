@@ -1,0 +1,216 @@
+"""What each layer stops alone, on the day on which the seal has a hole.
+
+These boxes have a filter with a hole: whatever call the guest makes with HOLE in its last register reaches the kernel.
+Without any layer every attack of the list comes through (else this file would show nothing), and with a layer exactly
+those that the layer is said to stop do not.
+"""
+
+import ctypes
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from proxybox.controller import layers, seal
+
+HOLE = 0x686F6C65
+
+#: attack -> the layers that stop it. SECURITY.md's table says the same.
+STOPPED_BY = {
+    "read a file": {"namespaces", "landlock"},
+    "make a folder": {"namespaces", "landlock"},
+    "read a process's environment": {"namespaces", "landlock"},
+    "connect to an abstract socket": {"namespaces", "landlock"},
+    "connect by TCP": {"namespaces", "landlock"},
+    "send a datagram": {"namespaces"},
+    "attach to shared memory": {"namespaces"},
+    "trace a process": {"namespaces", "landlock"},
+    "make a user namespace": {"namespaces"},
+    "kill a process": {"namespaces", "landlock"},
+}
+
+ATTACKS = """
+import ctypes, os, raw, struct
+
+def call(number, *registers):
+    return raw.syscall(number, *registers, *[0] * (5 - len(registers)), HOLE)
+
+def at(data):
+    raw._pages.append(ctypes.create_string_buffer(data, len(data) + 1))
+    return ctypes.addressof(raw._pages[-1])
+
+def read(path):
+    fd = call(2, at(path), 0)
+    return fd if fd < 0 else call(0, fd, at(bytes(100)), 100)
+
+def connect(family, kind, address):
+    fd = call(41, family, kind, 0)
+    return (fd, fd) if fd < 0 else (fd, call(42, fd, at(address), len(address)))
+
+inet = struct.pack("<H", 2) + struct.pack(">H4s8x", PORT, bytes([127, 0, 0, 1]))
+
+def datagram():
+    fd, result = connect(2, 2, inet)
+    return result if result < 0 else call(1, fd, at(b"x"), 1)
+
+results = {
+    "read a file": read(FOLDER + b"/secret"),
+    "make a folder": call(83, at(FOLDER + b"/new"), 0o700),
+    "read a process's environment": read(b"/proc/%d/environ" % VICTIM),
+    "connect to an abstract socket": connect(1, 1, struct.pack("<H", 1) + ABSTRACT)[1],
+    "connect by TCP": connect(2, 1, inet)[1],
+    "send a datagram": datagram(),
+    "attach to shared memory": call(29, KEY, 0, 0),
+    "trace a process": call(101, 0x4206, VICTIM, 0, 0),
+    "make a user namespace": call(272, 0x10000000),
+    "kill a process": call(62, VICTIM, 9),
+}
+print(results)
+"""
+
+
+@attrs.frozen
+class Victims:
+    """What hostile code would find on the host."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    abstract: bytes
+    port: int
+    key: int
+
+    def names(self) -> str:
+        """The same as the first lines of a program."""
+        return (
+            f"HOLE, FOLDER, VICTIM, ABSTRACT, PORT, KEY = {HOLE}, {os.fsencode(self.folder)!r}, {self.process.pid}, "
+            f"{self.abstract!r}, {self.port}, {self.key}\n"
+        )
+
+
+@pytest.fixture
+def victims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victims]:
+    folder = tmp_path_factory.mktemp("host")
+    for parent in [folder, *folder.parents[:3]]:
+        if parent.owner() and parent.stat().st_uid == os.getuid() and parent != Path("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    folder.chmod(0o777)
+    (folder / "secret").write_text("of the host")
+    user: dict[str, Any] = {} if os.getuid() else {"user": 65534, "group": 65534, "extra_groups": []}
+    libc = ctypes.CDLL(None, use_errno=True)
+    key = 0x70620000 | os.getpid() & 0xFFFF
+    segment = libc.shmget(key, 4096, 0o1666)
+    assert segment >= 0, os.strerror(ctypes.get_errno())
+    abstract = b"\0proxybox-test-%d" % os.getpid()
+    with (
+        socket.socket(socket.AF_UNIX) as unix,
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", **user) as process,
+    ):
+        unix.bind(abstract)
+        unix.listen()
+        # It answers, so it has been executed and is whose it shall be.
+        assert process.stdin and process.stdout
+        process.stdin.write(b"ready\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"ready\n"
+        yield Victims(folder, process, abstract, tcp.getsockname()[1], key)
+        process.kill()
+    libc.shmctl(segment, 0, None)
+
+
+@pytest.fixture
+def hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The filter of this test's boxes lets every call through that has HOLE in its last register."""
+    numbers = {
+        "open": 2,
+        "shmget": 29,
+        "socket": 41,
+        "connect": 42,
+        "kill": 62,
+        "mkdir": 83,
+        "ptrace": 101,
+        "unshare": 272,
+    }
+    monkeypatch.setattr(seal, "NUMBERS", seal.NUMBERS | numbers)
+    holes = [seal.Row(name, (seal.low(5, HOLE),)) for name in ("read", "write", *numbers)]
+    monkeypatch.setattr(seal, "ROWS", tuple(sorted((*seal.ROWS, *holes), key=lambda row: seal.NUMBERS[row.name])))
+    seal.seal_filter.cache_clear()
+    yield
+    seal.seal_filter.cache_clear()
+
+
+def attacks_that_came_through(hostile: Any, victims: Victims, used: set[str]) -> set[str]:
+    """The names of those that the kernel carried out."""
+    result = hostile.run(victims.names() + ATTACKS)
+    assert result.ok, f"{result.summary()}\n{result.stderr}"
+    for layer in used:
+        if layers.is_missing(result.layers[layer]):
+            pytest.skip(f"this host has no {layer}: {result.layers[layer]}")
+    results = eval(result.stdout)
+    assert results.keys() == STOPPED_BY.keys()
+    through = {attack for attack, answer in results.items() if answer >= 0}
+    assert ("make a folder" in through) == (victims.folder / "new").exists()
+    assert ("kill a process" in through) == (victims.process.poll() is not None or _dies(victims.process))
+    return through
+
+
+def _dies(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a signal is on its way to a process that would otherwise answer."""
+    try:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"alive\n")
+        process.stdin.flush()
+        return process.stdout.readline() != b"alive\n"
+    except BrokenPipeError:
+        return True
+
+
+@pytest.mark.parametrize(
+    "used",
+    [set(), {"namespaces"}, {"landlock"}, {"namespaces", "landlock"}],
+    ids=lambda used: "+".join(sorted(used)) or "no layer",
+)
+def test_what_layers_stop_when_the_seal_has_a_hole(
+    hostile: Any, hole: None, victims: Victims, monkeypatch: pytest.MonkeyPatch, used: set[str]
+) -> None:
+    monkeypatch.setattr(layers, "USED", used)
+    through = attacks_that_came_through(hostile, victims, used)
+    expected = {attack for attack, by in STOPPED_BY.items() if not by & used}
+    if _yama():
+        through, expected = through - {"trace a process"}, expected - {"trace a process"}
+    assert through == expected
+
+
+def test_the_init_of_a_box_holds_nothing(hostile: Any) -> None:
+    """It runs none of the guest's code; were it taken over all the same, it has no descriptor and no capability."""
+    seen: dict[str, dict[str, str]] = {}
+
+    def look(text: str) -> None:
+        for pid in hostile.children():
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+            status["fds"] = " ".join(os.listdir(f"/proc/{pid}/fd"))
+            seen[status["NSpid"].split()[-1]] = status
+
+    result = hostile.run("print('now', flush=True)", on_stdout=look)
+    if layers.is_missing(result.layers["namespaces"]):
+        pytest.skip(f"this host has no namespaces: {result.layers['namespaces']}")
+    assert seen.keys() == {"1", "2"}
+    init = seen["1"]
+    assert init["fds"] == ""
+    assert {init[key].strip("0") for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {""}
+    assert init["NoNewPrivs"] == "1"
+    assert init["Uid"].split() == [str(os.getuid() or 65534)] * 4
+
+
+def _yama() -> bool:
+    """Whether this host forbids tracing anyway (ptrace(2), Yama)."""
+    try:
+        return Path("/proc/sys/kernel/yama/ptrace_scope").read_text() != "0\n"
+    except OSError:
+        return False
