@@ -303,8 +303,8 @@ def _adopt(process: GuestProcess, init: int, guest: int) -> None:
         process.init = Watch(init, os.pidfd_open(init))
         process.watch = Watch(guest, os.pidfd_open(guest), process.watch.deadline_ns)
     except OSError:
-        for pid in (guest, init):  # an init ends when all others of its namespace have been waited for
-            if pid:
+        for pid in filter(None, (guest, init)):  # an init ends when all others of its namespace have been waited for
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
         raise

@@ -1,4 +1,4 @@
-"""What is told of each layer, from what the kernel and the launcher say. What layers stop: tests/hostile/test_layers.py."""
+"""What is told of each layer, by what kernel and launcher say. What layers stop: tests/hostile/test_layers.py."""
 
 import errno
 import os
