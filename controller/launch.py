@@ -222,8 +222,13 @@ def launch(spec: LaunchSpec) -> GuestProcess:
     """
     with contextlib.ExitStack() as undo:
         try:
-            process, control = _spawn(spec, undo)
-            report = _receive_report(process, control)
+            launcher, channel, control = _spawn(spec, undo)
+            process, report = _adopt(launcher, channel, control)
+            undo.pop_all()
+            undo.callback(process.close)
+            undo.callback(control.close)
+            process.cpu = spec.cpu
+            keeper().watch(process.watch)
             with contextlib.suppress(BrokenPipeError):  # it has died already: `_greet` tells why
                 os.write(process.channel.reply_fd, _config(spec, report))
             _receive_listener(process, control, spec)
@@ -235,8 +240,9 @@ def launch(spec: LaunchSpec) -> GuestProcess:
         return process
 
 
-def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[GuestProcess, socket.socket]:
-    """Starts the launcher. What the controller keeps is closed by `undo`, what the child inherits is closed here."""
+def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, socket.socket]:
+    """Starts the launcher: its pid, the channel and the control socket, which `undo` closes. What the child inherits is
+    closed here."""
     launcher = guest_program("_launcher")
     with _forking, contextlib.ExitStack() as inherited:
         stub = _child_end(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC), inherited)
@@ -255,19 +261,7 @@ def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[GuestProcess, 
             launcher, _launcher_argv(spec), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
         )  # fmt: skip
-    try:
-        watch = Watch(pid, os.pidfd_open(pid), time.monotonic_ns() + START_LIMIT * 10**9)
-    except OSError:
-        os.kill(pid, signal.SIGKILL)  # our own child, not yet waited for
-        os.waitpid(pid, 0)
-        raise
-    undo.pop_all()
-    channel = Channel(request_read, reply_write)
-    process = GuestProcess(pid=pid, watch=watch, channel=channel, cpu=spec.cpu)
-    undo.callback(process.close)
-    undo.callback(ours.close)
-    keeper().watch(watch)
-    return process, ours
+    return pid, Channel(request_read, reply_write), ours
 
 
 def _child_end(fd: int, inherited: contextlib.ExitStack) -> int:
@@ -280,35 +274,41 @@ def _child_end(fd: int, inherited: contextlib.ExitStack) -> int:
     return moved
 
 
-def _receive_report(process: GuestProcess, control: socket.socket) -> LaunchReport:
-    """The launcher's word about the guest's process; `process` is that one then.
+def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[GuestProcess, LaunchReport]:
+    """The processes that there are, by the launcher's report: the guest, and its init where it has one.
 
-    The pids are those of children of ours which nobody has waited for, so they mean no others.
+    Their numbers mean no others: they are children of ours that nobody has waited for. What is not adopted is ended.
     """
-    data = control.recv(layers.REPORT.size)
+    deadline = time.monotonic_ns() + START_LIMIT * 10**9
+    control.settimeout(START_LIMIT)
+    data = b""
+    with contextlib.suppress(TimeoutError):
+        data = control.recv(layers.REPORT.size)
     report = LaunchReport.unpack(data)
-    if report is None:
-        raise _start_error(process, control, data)
-    if report.init:
-        _adopt(process, report.init, report.guest)
-    return report
-
-
-def _adopt(process: GuestProcess, init: int, guest: int) -> None:
-    """`process` becomes the guest that the launcher has made, and its init. guest: 0 where it could not make one."""
-    process.launcher, process.pid = process.pid, guest
-    keeper().release(process.watch)
-    process.watch.close()
+    guest, init = (report.guest, report.init) if report and report.init else (launcher, 0)
+    init_watch = None
     try:
-        process.init = Watch(init, os.pidfd_open(init))
-        process.watch = Watch(guest, os.pidfd_open(guest), process.watch.deadline_ns)
-    except OSError:
-        for pid in filter(None, (guest, init)):  # an init ends when all others of its namespace have been waited for
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+        if report is None or not guest:
+            raise _start_error(control, data if report is None else b"")
+        if init:
+            init_watch = Watch(init, os.pidfd_open(init))
+        watch = Watch(guest, os.pidfd_open(guest), deadline)
+    except BaseException:
+        if init_watch is not None:
+            init_watch.close()
+        _end((guest, init, launcher))
         raise
-    keeper().watch(process.watch)
+    return GuestProcess(
+        pid=guest, watch=watch, channel=channel, init=init_watch, launcher=launcher if init else None
+    ), report
+
+
+def _end(pids: Sequence[int]) -> None:
+    """Kills children and waits for them; a guest before its init, which ends when nobody else is in its namespace."""
+    for act in (lambda pid: os.kill(pid, signal.SIGKILL), lambda pid: os.waitpid(pid, 0)):
+        for pid in filter(None, pids):
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                act(pid)
 
 
 def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
@@ -322,7 +322,7 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
     if fds:
         process.listener = ThreadListener(fds[0], process.pid, spec.threads)
     elif text != b"n":
-        raise _start_error(process, control, text)
+        raise _start_error(control, text, process)
     none = layers.missing("threads", "no seccomp listener is to be had here, so the box has one thread")
     process.layers["thread count"] = "by the kernel" if fds else none
 
@@ -330,7 +330,7 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
     """HELLO, the look from outside, the layers, the seal, and the first OS call."""
     if _frame(process, control) != HELLO:
-        raise _start_error(process, control)
+        raise _start_error(control, process=process)
     space_limit, address, room, root_errno, landlock_errno, _ = REQUEST.unpack_from(process.first)[2:]
     process.space_limit = space_limit or None
     process.layers["descriptors"] = inspect_descriptors(process.pid, [FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1])
@@ -344,7 +344,7 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     length = len(program) // INSTRUCTION.size
     process.channel.send((length, (address, program)) if length <= room else 0)
     if _frame(process, control) in (HELLO, FAILED):  # the last step is all that can have failed
-        raise _start_error(process, control, b"seccomp")
+        raise _start_error(control, b"seccomp", process)
     process.layers |= inspect_seal(process.pid, NOBODY if os.geteuid() == 0 else os.geteuid(), NICE)
     process.reap_launcher()
 
@@ -367,24 +367,25 @@ def _frame(process: GuestProcess, control: socket.socket) -> int:
         while frame is None:
             frame = process.channel.receive()
     except GuestMisbehaved as error:
-        raise _start_error(process, control) from error
+        raise _start_error(control, process=process) from error
     if not frame:
-        raise _start_error(process, control)
+        raise _start_error(control, process=process)
     process.first = frame
     return int.from_bytes(frame[4:8], "little")
 
 
-def _start_error(process: GuestProcess, control: socket.socket, text: bytes = b"") -> SandboxStartError:
+def _start_error(control: socket.socket, text: bytes = b"", process: GuestProcess | None = None) -> SandboxStartError:
     """What the launcher, the loader or the stub said, with advice."""
-    process.watch.kill()
-    if process.init is not None:
-        process.init.kill()
+    if process is not None:
+        process.watch.kill()
+        if process.init is not None:
+            process.init.kill()
     control.settimeout(1)
     with contextlib.suppress(OSError):
         while data := control.recv(4096):
             text += data
     said = text.decode("utf-8", "backslashreplace").strip()
-    if process.watch.expired:
+    if process is not None and process.watch.expired:
         return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
     reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")
     if "Permission denied" in said and os.geteuid() == 0:
