@@ -10,6 +10,7 @@ from pathlib import Path
 import proxybox
 from benchmarks.bare import pypy
 from benchmarks.figures import Figure, Target, interleaved, medians
+from proxybox.controller import layers
 
 ROUNDS = 21
 PROGRAM = "print(1)"
@@ -26,8 +27,10 @@ def run(say: Callable[[str], None]) -> list[Figure]:
             [
                 ("bare pypy3", lambda: _first_byte([interpreter, str(script)])),
                 ("API", _api),
+                ("API, without layers", lambda: _without_layers(_api)),
                 ("command line", lambda: _first_byte([*_command(), "run", "-c", PROGRAM])),
                 ("API, to the Result", _whole),
+                ("API, to the Result, without layers", lambda: _without_layers(_whole)),
                 ("bare pypy3, to its end", lambda: _to_the_end([interpreter, str(script)])),
             ],
             ROUNDS,
@@ -40,6 +43,10 @@ def run(say: Callable[[str], None]) -> list[Figure]:
                target=Target(of="ratio", at_most=1.8)),
         Figure(name="API, to the Result", value=middle["API, to the Result"], unit="ms",
                floor="bare pypy3, to its end", floor_value=bare_end),
+        Figure(name="all layers, to the first print", value=middle["API"], unit="ms", floor="without layers",
+               floor_value=middle["API, without layers"], target=Target(of="ratio", at_most=1.05)),
+        Figure(name="all layers, to the Result", value=middle["API, to the Result"], unit="ms", floor="without layers",
+               floor_value=middle["API, to the Result, without layers"], target=Target(of="ratio", at_most=1.05)),
         Figure(name="command line, to the first print", value=middle["command line"], unit="ms", floor="bare pypy3",
                floor_value=bare),
     ]  # fmt: skip
@@ -50,6 +57,15 @@ def _api() -> float:
     began = time.perf_counter()
     proxybox.run(PROGRAM, check=True, on_stdout=lambda _: seen.append(time.perf_counter()))
     return (seen[0] - began) * 1e3
+
+
+def _without_layers(measure: Callable[[], float]) -> float:
+    used = set(layers.USED)
+    layers.USED.clear()
+    try:
+        return measure()
+    finally:
+        layers.USED.update(used)
 
 
 def _whole() -> float:
