@@ -217,3 +217,24 @@ def _yama() -> bool:
         return Path("/proc/sys/kernel/yama/ptrace_scope").read_text() != "0\n"
     except OSError:
         return False
+
+
+def test_the_table_that_people_read_is_this_one() -> None:
+    """docs/seal.md: a row for each attack, in the order of STOPPED_BY, with the columns namespaces and Landlock."""
+    page = (Path(__file__).parents[2] / "docs" / "seal.md").read_text()
+    rows = page.partition("| attack, through a hole")[2].partition("\n\n")[0].splitlines()[2:]
+    columns = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    told = [
+        {layer for layer, cell in zip(("namespaces", "landlock"), row[1:], strict=True) if cell != "-"}
+        for row in columns
+    ]
+    assert told == list(STOPPED_BY.values())
+    for row, attack in zip(columns, STOPPED_BY, strict=True):
+        assert row[0].split()[0] == attack.split()[0]
+
+
+def test_the_table_of_calls_that_people_read_is_the_filter() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "seal.md").read_text()
+    rows = page.partition("| call | only so |")[2].partition("\n\n")[0].splitlines()[2:]
+    told = {name.strip().strip("`") for row in rows for name in row.strip("|").split("|")[0].split(",")}
+    assert told == {row.name for row in seal.ROWS}
