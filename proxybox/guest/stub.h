@@ -9,21 +9,9 @@
 #include <ucontext.h>
 
 #include "wire.h"
+#include "x86_64.h"
 
 #define ERROR(number) (-(long)(number))
-
-static inline long kernel_call(long number, long a, long b, long c, long d, long e, long f)
-{
-    long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    register long r9 __asm__("r9") = f;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return result;
-}
 
 #define KERNEL(number, ...) KERNEL_(number, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 #define KERNEL_(number, a, b, c, d, e, f, ...) \
@@ -42,11 +30,16 @@ long round_trip(long number, const uint64_t args[6]);
 void wire_farewell(const uint64_t args[6]);
 bool wire_read_exactly(int fd, void *buffer, size_t size);
 
-/* stub_guard.c: memory that may not be there. */
+/* stub_x86_64.c: what knows instructions. Guarded: memory that may not be there. */
 bool guarded_copy(void *to, const void *from, size_t size);
 long guarded_length(const char *text, size_t max); /* -1: unreadable; max: no end within max bytes */
-bool guarded_range(const void *from, size_t size);
 bool guard_repair(ucontext_t *context);
+bool clock_instruction(ucontext_t *context);
+void code_for_call(uint8_t *code, int number);
+long clone_into(const uint64_t args[6], void *frame);
+
+/* stub_guard.c */
+bool guarded_range(const void *from, size_t size);
 
 /* stub_trap.c: SIGSYS, and what is more than a round trip. */
 void on_sigsys(int number, siginfo_t *info, void *context);
@@ -77,7 +70,6 @@ bool each_mapping(bool (*look)(const struct mapping *map, const void *context), 
 
 /* stub_clock.c: no clock but the box's. */
 bool clocks_cover(void);
-bool clock_instruction(ucontext_t *context);
 
 /* stub_hide.c: launch strings, host paths and ids leave the guest's memory. */
 void hide_launch(char **environment);

@@ -8,7 +8,6 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 #include "stub.h"
 
@@ -18,10 +17,6 @@ static const struct {
 } entry_points[] = {
     {"clock_gettime", SYS_clock_gettime}, {"gettimeofday", SYS_gettimeofday}, {"time", SYS_time},
     {"clock_getres", SYS_clock_getres},   {"getcpu", SYS_getcpu},             {"getrandom", SYS_getrandom},
-};
-
-struct code {
-    uint8_t move, number[4], syscall[2], ret;
 };
 
 static int number_of(const char *name)
@@ -35,7 +30,7 @@ static int number_of(const char *name)
     return 0xfff; /* an entry point that came after this was written: unknown to the controller, so ENOSYS */
 }
 
-/* `mov $number, %eax; syscall; ret` over every function that the vDSO exports. */
+/* A system call over every function that the vDSO exports. */
 static bool patch_entry_points(char *image)
 {
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)image;
@@ -64,9 +59,7 @@ static bool patch_entry_points(char *image)
     for (uint64_t i = 0; i < count; i++) {
         if (ELF64_ST_TYPE(symbols[i].st_info) != STT_FUNC || !symbols[i].st_value)
             continue;
-        int number = number_of(names + symbols[i].st_name);
-        struct code code = {0xb8, {(uint8_t)number, (uint8_t)(number >> 8), 0, 0}, {0x0f, 0x05}, 0xc3};
-        memcpy(image + symbols[i].st_value, &code, sizeof code);
+        code_for_call((uint8_t *)image + symbols[i].st_value, number_of(names + symbols[i].st_name));
     }
     return KERNEL(SYS_mprotect, image, size, PROT_READ | PROT_EXEC) == 0;
 }
@@ -85,26 +78,4 @@ bool clocks_cover(void)
     if (!(config.flags & CONFIG_REAL_TIME))
         covered &= KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV) == 0;
     return covered;
-}
-
-/* rdtsc and rdtscp fault where time is not real: the box's monotonic nanoseconds stand in for the counter. */
-bool clock_instruction(ucontext_t *context)
-{
-    static const uint8_t rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 0x01, 0xf9};
-    greg_t *gregs = context->uc_mcontext.gregs;
-    uint8_t code[3] = {0};
-    if ((config.flags & CONFIG_REAL_TIME) || !guarded_copy(code, (const void *)gregs[REG_RIP], sizeof code))
-        return false;
-    bool with_cpu = !memcmp(code, rdtscp, sizeof rdtscp);
-    if (!with_cpu && memcmp(code, rdtsc, sizeof rdtsc))
-        return false;
-    struct timespec now = {0, 0};
-    ASK(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
-    uint64_t ticks = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    gregs[REG_RAX] = (greg_t)(ticks & 0xffffffff);
-    gregs[REG_RDX] = (greg_t)(ticks >> 32);
-    if (with_cpu)
-        gregs[REG_RCX] = 0;
-    gregs[REG_RIP] += with_cpu ? 3 : 2;
-    return true;
 }

@@ -27,11 +27,9 @@ static void hide_auxiliary(Elf64_auxv_t *entry)
 /* glibc keeps the main thread's id in its thread descriptor; the box has an id of its own. */
 static void hide_thread_id(void)
 {
-    enum { DESCRIPTOR = 2304 };
     int32_t real = (int32_t)KERNEL(SYS_gettid);
-    char *descriptor;
-    __asm__("mov %%fs:0, %0" : "=r"(descriptor));
-    for (size_t at = 704; at < DESCRIPTOR; at += sizeof real)
+    char *descriptor = thread_pointer();
+    for (size_t at = DESCRIPTOR_IDS; at < DESCRIPTOR_SIZE; at += sizeof real)
         if (!memcmp(descriptor + at, &real, sizeof real)) {
             memcpy(descriptor + at, &config.pid, sizeof config.pid);
             return;

@@ -29,13 +29,11 @@ static bool is_fault(int signal, const siginfo_t *info)
     return info->si_code > 0 && (signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE || signal == SIGILL || signal == SIGTRAP);
 }
 
-/* The faulting instruction runs again with its signal blocked, and the kernel ends the process by that signal. A
- * breakpoint (int3, trap 3) is reported when it lies behind, one byte long. */
+/* The faulting instruction runs again with its signal blocked, and the kernel ends the process by that signal. */
 static void die_of(int signal, ucontext_t *context)
 {
     ASK(CALL_FAULTED, signal); /* the controller may want to look at the process before it is gone */
-    if (context->uc_mcontext.gregs[REG_TRAPNO] == 3)
-        context->uc_mcontext.gregs[REG_RIP]--;
+    context_repeats(context);
     *(uint64_t *)&context->uc_sigmask |= BIT(signal);
 }
 

@@ -7,39 +7,11 @@
 
 #include "stub.h"
 
-/* The kernel's view of ucontext (glibc's is longer), as rt_sigreturn reads it from the stack. */
-enum { KERNEL_UCONTEXT = 304, RED_ZONE = 128 };
-
 /* Below the new thread's stack pointer: what it needs before its first instruction. */
 struct birth {
     uint64_t tid_address, tid;
     ucontext_t context;
 };
-
-/* The child finds itself at `birth->context`, stores its thread id and returns, as from a signal, to where its
- * parent had called clone, with its own stack pointer and 0 as the result. */
-static long clone_into(const uint64_t args[6], struct birth *birth)
-{
-    long result;
-    register uint64_t r10 __asm__("r10") = args[3];
-    register uint64_t r8 __asm__("r8") = args[4];
-    register uint64_t r9 __asm__("r9") = ROUTE;
-    __asm__ volatile("syscall\n"
-                     "test %%rax, %%rax\n"
-                     "jnz 1f\n"
-                     "mov -16(%%rsp), %%rdx\n"
-                     "mov -8(%%rsp), %%ecx\n"
-                     "mov %%ecx, (%%rdx)\n"
-                     "mov %[sigreturn], %%eax\n"
-                     "syscall\n"
-                     "hlt\n"
-                     "1:"
-                     : "=a"(result)
-                     : "a"((long)SYS_clone), "D"(args[0]), "S"(&birth->context), "d"(args[2]), "r"(r10), "r"(r8),
-                       "r"(r9), [sigreturn] "i"(SYS_rt_sigreturn)
-                     : "rcx", "r11", "memory");
-    return result;
-}
 
 /* The controller answers `thread id << 16 | channel`. */
 long emulate_clone(const uint64_t args[6], const ucontext_t *context)
@@ -51,18 +23,15 @@ long emulate_clone(const uint64_t args[6], const ucontext_t *context)
         return ERROR(EPERM);
     struct birth birth = {.tid_address = args[2], .tid = (uint64_t)granted >> 16};
     memcpy(&birth.context, context, KERNEL_UCONTEXT);
-    birth.context.uc_mcontext.gregs[REG_RSP] = (greg_t)args[1];
-    birth.context.uc_mcontext.gregs[REG_RAX] = 0;
-    birth.context.uc_mcontext.fpregs = NULL;
+    context_of_child(&birth.context, args[1]);
     birth.context.uc_stack = (stack_t){.ss_flags = SS_DISABLE};
     struct birth *place = (struct birth *)((args[1] - RED_ZONE - sizeof birth) & ~15ul);
     int child_channel = granted & 0xffff;
-    uint64_t thread_pointer;
-    __asm__("mov %%fs:0, %0" : "=r"(thread_pointer));
+    ptrdiff_t channel_offset = (char *)&channel_index - thread_pointer();
     if (!guarded_copy(place, &birth, sizeof birth) ||
-        !guarded_copy((char *)&channel_index - thread_pointer + args[4], &child_channel, sizeof child_channel))
+        !guarded_copy((char *)args[4] + channel_offset, &child_channel, sizeof child_channel))
         return ERROR(EFAULT);
-    long result = clone_into(args, place);
+    long result = clone_into(args, &place->context);
     return result < 0 ? result : granted >> 16;
 }
 

@@ -45,11 +45,10 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
 void on_sigsys(int number, siginfo_t *info, void *opaque)
 {
     ucontext_t *context = opaque;
-    greg_t *gregs = context->uc_mcontext.gregs;
+    uint64_t args[6];
     (void)number;
     if (info->si_code != SYS_SECCOMP)
         return;
-    const uint64_t args[6] = {(uint64_t)gregs[REG_RDI], (uint64_t)gregs[REG_RSI], (uint64_t)gregs[REG_RDX],
-                              (uint64_t)gregs[REG_R10], (uint64_t)gregs[REG_R8],  (uint64_t)gregs[REG_R9]};
-    gregs[REG_RAX] = answer(info->si_syscall, args, context);
+    context_arguments(context, args);
+    context_returns(context, answer(info->si_syscall, args, context));
 }

@@ -1,0 +1,109 @@
+/* What knows the instructions of x86-64. */
+#include <string.h>
+#include <time.h>
+
+#include "stub.h"
+
+/* Reading and writing memory that may not be there: a fault inside one of these loops is a result, not a crash. Each is
+ * one instruction range with a repair address; the SIGSEGV handler asks `guard_repair` first. */
+extern const char guard_copy_start[], guard_copy_end[], guard_copy_fault[];
+extern const char guard_scan_start[], guard_scan_end[], guard_scan_fault[];
+
+__attribute__((noinline)) bool guarded_copy(void *to, const void *from, size_t size)
+{
+    bool fault;
+    __asm__ volatile("guard_copy_start: rep movsb\n"
+                     "guard_copy_end: xor %%eax, %%eax\n"
+                     "jmp 1f\n"
+                     "guard_copy_fault: mov $1, %%eax\n"
+                     "1:"
+                     : "+D"(to), "+S"(from), "+c"(size), "=a"(fault)
+                     :
+                     : "memory", "cc");
+    return !fault;
+}
+
+__attribute__((noinline)) long guarded_length(const char *text, size_t max)
+{
+    long result;
+    __asm__ volatile("xor %%eax, %%eax\n"
+                     "guard_scan_start: cmp %2, %%rax\n"
+                     "jae 1f\n"
+                     "cmpb $0, (%1,%%rax)\n"
+                     "guard_scan_end: je 1f\n"
+                     "inc %%rax\n"
+                     "jmp guard_scan_start\n"
+                     "guard_scan_fault: mov $-1, %%rax\n"
+                     "1:"
+                     : "=&a"(result)
+                     : "r"(text), "r"(max)
+                     : "memory", "cc");
+    return result;
+}
+
+bool guard_repair(ucontext_t *context)
+{
+    greg_t *rip = &context->uc_mcontext.gregs[REG_RIP];
+    const char *at = (const char *)*rip;
+    if (at >= guard_copy_start && at < guard_copy_end)
+        *rip = (greg_t)guard_copy_fault;
+    else if (at >= guard_scan_start && at < guard_scan_end)
+        *rip = (greg_t)guard_scan_fault;
+    else
+        return false;
+    return true;
+}
+
+/* rdtsc and rdtscp fault where time is not real: the box's monotonic nanoseconds stand in for the counter. */
+bool clock_instruction(ucontext_t *context)
+{
+    static const uint8_t rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 0x01, 0xf9};
+    greg_t *gregs = context->uc_mcontext.gregs;
+    uint8_t code[3] = {0};
+    if ((config.flags & CONFIG_REAL_TIME) || !guarded_copy(code, (const void *)gregs[REG_RIP], sizeof code))
+        return false;
+    bool with_cpu = !memcmp(code, rdtscp, sizeof rdtscp);
+    if (!with_cpu && memcmp(code, rdtsc, sizeof rdtsc))
+        return false;
+    struct timespec now = {0, 0};
+    ASK(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    uint64_t ticks = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    gregs[REG_RAX] = (greg_t)(ticks & 0xffffffff);
+    gregs[REG_RDX] = (greg_t)(ticks >> 32);
+    if (with_cpu)
+        gregs[REG_RCX] = 0;
+    gregs[REG_RIP] += with_cpu ? 3 : 2;
+    return true;
+}
+
+/* `mov $number, %eax; syscall; ret` */
+void code_for_call(uint8_t *code, int number)
+{
+    const uint8_t text[] = {0xb8, (uint8_t)number, (uint8_t)(number >> 8), 0, 0, 0x0f, 0x05, 0xc3};
+    memcpy(code, text, sizeof text);
+}
+
+/* The child finds itself with its stack at a signal frame, below which the address of its thread id and the id stand. It
+ * stores the id and returns, as from a signal, to where its parent had called clone. */
+long clone_into(const uint64_t args[6], void *frame)
+{
+    long result;
+    register uint64_t r10 __asm__("r10") = args[3];
+    register uint64_t r8 __asm__("r8") = args[4];
+    register uint64_t r9 __asm__("r9") = ROUTE;
+    __asm__ volatile("syscall\n"
+                     "test %%rax, %%rax\n"
+                     "jnz 1f\n"
+                     "mov -16(%%rsp), %%rdx\n"
+                     "mov -8(%%rsp), %%ecx\n"
+                     "mov %%ecx, (%%rdx)\n"
+                     "mov %[sigreturn], %%eax\n"
+                     "syscall\n"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(result)
+                     : "a"((long)SYS_clone), "D"(args[0]), "S"(frame), "d"(args[2]), "r"(r10), "r"(r8),
+                       "r"(r9), [sigreturn] "i"(SYS_rt_sigreturn)
+                     : "rcx", "r11", "memory");
+    return result;
+}
