@@ -30,7 +30,7 @@ static long detached_tmpfs(void)
  * pivot_root(2). In a mount namespace of this box's own only. */
 int enter_empty_root(void)
 {
-    long root = detached_tmpfs(), result = root;
+    long root = detached_tmpfs(), result;
     if (root < 0)
         return (int)-root;
     (void)((result = KERNEL(SYS_mount, 0, "/", 0, MS_REC | MS_PRIVATE)) < 0 ||
