@@ -1,8 +1,9 @@
-"""Runs a command, pytest by default, under a filter like Docker's default seccomp profile for a container without
-capabilities: `python tests/hostile/docker_profile.py [-c COMMAND... | PYTEST ARGUMENTS...]`.
+"""Runs a command, pytest by default, under Docker's default seccomp profile, as a container without capabilities gets it:
+`python tests/hostile/docker_profile.py [-c COMMAND... | PYTEST ARGUMENTS...]`.
 
-An allow-list, as there: what is not on it is EPERM, newer calls than it knows are ENOSYS, and so is clone3, whose
-flags no filter can see. No namespaces, mounts, keys, modules, bpf, perf, io_uring, ptrace; personality for a few values.
+The allow-list is that of moby/profiles, seccomp/default.json, of November 2026, for x86-64. What is not on it is EPERM; calls newer
+than its newest are ENOSYS, which runc adds; so is clone3, whose flags no filter can see. As there, clone may make no namespace,
+socket(2) has a list of families (no AF_ALG, no AF_VSOCK), and personality(2) one of values.
 """
 
 import ctypes
@@ -10,60 +11,102 @@ import errno
 import os
 import struct
 import sys
+from collections.abc import Iterator
 
-NEWEST = 451
-#: x86-64 numbers that the profile refuses when there are no capabilities.
-REFUSED = {
-    "ptrace": 101, "syslog": 103, "uselib": 134, "ustat": 136, "sysfs": 139, "vhangup": 153, "pivot_root": 155, "_sysctl": 156,
-    "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169,
-    "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "create_module": 174, "init_module": 175,
-    "delete_module": 176, "get_kernel_syms": 177, "query_module": 178, "quotactl": 179, "nfsservctl": 180,
-    "lookup_dcookie": 212, "clock_settime": 227, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239, "kexec_load": 246,
-    "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272, "move_pages": 279, "perf_event_open": 298,
-    "fanotify_init": 300, "open_by_handle_at": 304, "clock_adjtime": 305, "setns": 308, "process_vm_readv": 310,
-    "process_vm_writev": 311, "kcmp": 312, "finit_module": 313, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
-    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428, "move_mount": 429, "fsopen": 430,
-    "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438, "mount_setattr": 442, "quotactl_fd": 443,
-    "set_mempolicy_home_node": 450,
+ALLOWED = {
+    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10,
+    "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16, "pread64": 17, "pwrite64": 18,
+    "readv": 19, "writev": 20, "access": 21, "pipe": 22, "select": 23, "sched_yield": 24, "mremap": 25, "msync": 26, "mincore": 27,
+    "madvise": 28, "shmget": 29, "shmat": 30, "shmctl": 31, "dup": 32, "dup2": 33, "pause": 34, "nanosleep": 35, "getitimer": 36,
+    "alarm": 37, "setitimer": 38, "getpid": 39, "sendfile": 40, "connect": 42, "accept": 43, "sendto": 44, "recvfrom": 45, "sendmsg": 46,
+    "recvmsg": 47, "shutdown": 48, "bind": 49, "listen": 50, "getsockname": 51, "getpeername": 52, "socketpair": 53, "setsockopt": 54,
+    "getsockopt": 55, "fork": 57, "vfork": 58, "execve": 59, "exit": 60, "wait4": 61, "kill": 62, "uname": 63, "semget": 64, "semop": 65,
+    "semctl": 66, "shmdt": 67, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "fcntl": 72, "flock": 73, "fsync": 74,
+    "fdatasync": 75, "truncate": 76, "ftruncate": 77, "getdents": 78, "getcwd": 79, "chdir": 80, "fchdir": 81, "rename": 82, "mkdir": 83,
+    "rmdir": 84, "creat": 85, "link": 86, "unlink": 87, "symlink": 88, "readlink": 89, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93,
+    "lchown": 94, "umask": 95, "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "times": 100, "ptrace": 101,
+    "getuid": 102, "getgid": 104, "setuid": 105, "setgid": 106, "geteuid": 107, "getegid": 108, "setpgid": 109, "getppid": 110,
+    "getpgrp": 111, "setsid": 112, "setreuid": 113, "setregid": 114, "getgroups": 115, "setgroups": 116, "setresuid": 117, "getresuid": 118,
+    "setresgid": 119, "getresgid": 120, "getpgid": 121, "setfsuid": 122, "setfsgid": 123, "getsid": 124, "capget": 125, "capset": 126,
+    "rt_sigpending": 127, "rt_sigtimedwait": 128, "rt_sigqueueinfo": 129, "rt_sigsuspend": 130, "sigaltstack": 131, "utime": 132,
+    "mknod": 133, "statfs": 137, "fstatfs": 138, "getpriority": 140, "setpriority": 141, "sched_setparam": 142, "sched_getparam": 143,
+    "sched_setscheduler": 144, "sched_getscheduler": 145, "sched_get_priority_max": 146, "sched_get_priority_min": 147,
+    "sched_rr_get_interval": 148, "mlock": 149, "munlock": 150, "mlockall": 151, "munlockall": 152, "modify_ldt": 154, "prctl": 157,
+    "arch_prctl": 158, "adjtimex": 159, "setrlimit": 160, "sync": 162, "gettid": 186, "readahead": 187, "setxattr": 188, "lsetxattr": 189,
+    "fsetxattr": 190, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193, "listxattr": 194, "llistxattr": 195, "flistxattr": 196,
+    "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "tkill": 200, "time": 201, "futex": 202, "sched_setaffinity": 203,
+    "sched_getaffinity": 204, "set_thread_area": 205, "io_setup": 206, "io_destroy": 207, "io_getevents": 208, "io_submit": 209,
+    "io_cancel": 210, "get_thread_area": 211, "epoll_create": 213, "epoll_ctl_old": 214, "epoll_wait_old": 215, "remap_file_pages": 216,
+    "getdents64": 217, "set_tid_address": 218, "restart_syscall": 219, "semtimedop": 220, "fadvise64": 221, "timer_create": 222,
+    "timer_settime": 223, "timer_gettime": 224, "timer_getoverrun": 225, "timer_delete": 226, "clock_gettime": 228, "clock_getres": 229,
+    "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232, "epoll_ctl": 233, "tgkill": 234, "utimes": 235, "mq_open": 240,
+    "mq_unlink": 241, "mq_timedsend": 242, "mq_timedreceive": 243, "mq_notify": 244, "mq_getsetattr": 245, "waitid": 247, "ioprio_set": 251,
+    "ioprio_get": 252, "inotify_init": 253, "inotify_add_watch": 254, "inotify_rm_watch": 255, "openat": 257, "mkdirat": 258,
+    "mknodat": 259, "fchownat": 260, "futimesat": 261, "newfstatat": 262, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
+    "readlinkat": 267, "fchmodat": 268, "faccessat": 269, "pselect6": 270, "ppoll": 271, "set_robust_list": 273, "get_robust_list": 274,
+    "splice": 275, "tee": 276, "sync_file_range": 277, "vmsplice": 278, "utimensat": 280, "epoll_pwait": 281, "signalfd": 282,
+    "timerfd_create": 283, "eventfd": 284, "fallocate": 285, "timerfd_settime": 286, "timerfd_gettime": 287, "accept4": 288,
+    "signalfd4": 289, "eventfd2": 290, "epoll_create1": 291, "dup3": 292, "pipe2": 293, "inotify_init1": 294, "preadv": 295, "pwritev": 296,
+    "rt_tgsigqueueinfo": 297, "recvmmsg": 299, "fanotify_mark": 301, "prlimit64": 302, "name_to_handle_at": 303, "clock_adjtime": 305,
+    "syncfs": 306, "sendmmsg": 307, "getcpu": 309, "process_vm_readv": 310, "process_vm_writev": 311, "sched_setattr": 314,
+    "sched_getattr": 315, "renameat2": 316, "seccomp": 317, "getrandom": 318, "memfd_create": 319, "execveat": 322, "membarrier": 324,
+    "mlock2": 325, "copy_file_range": 326, "preadv2": 327, "pwritev2": 328, "pkey_mprotect": 329, "pkey_alloc": 330, "pkey_free": 331,
+    "statx": 332, "io_pgetevents": 333, "rseq": 334, "uretprobe": 335, "pidfd_send_signal": 424, "pidfd_open": 434, "close_range": 436,
+    "openat2": 437, "faccessat2": 439, "epoll_pwait2": 441, "landlock_create_ruleset": 444, "landlock_add_rule": 445,
+    "landlock_restrict_self": 446, "memfd_secret": 447, "process_mrelease": 448, "futex_waitv": 449, "cachestat": 451, "fchmodat2": 452,
+    "map_shadow_stack": 453, "futex_wake": 454, "futex_wait": 455, "futex_requeue": 456, "statmount": 457, "listmount": 458, "mseal": 462,
+    "setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466,
 }  # fmt: skip
+#: Allowed by their arguments only.
 CLONE, CLONE3, PERSONALITY, SOCKET = 56, 435, 135, 41
+#: CLONE_NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWCGROUP.
 NAMESPACES = 0x7E020000
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+FAMILIES = (*range(12), 13, 14, 15, 16, 17, 18, 21, 22, 24, *range(26, 34), 35, 36, 39, 41, 42, 43, 44, 45)
+NEWEST = max(ALLOWED.values())
 
-_LOAD, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+_LOAD, _EQUAL, _ABOVE, _AT_LEAST, _ANY_OF, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x45, 0x06
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _X86_64 = 0xC000003E
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+
+Instruction = tuple[int, int, int, int]
+_LET: Instruction = (_RETURN, 0, 0, _ALLOW)
+_REFUSE: Instruction = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
+_UNKNOWN: Instruction = (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)
 
 
-def program() -> list[tuple[int, int, int, int]]:
-    """The filter: (code, jump if true, jump if false, operand)."""
-    refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
-    text = [(_LOAD, 0, 0, 4), (_JUMP_EQUAL, 1, 0, _X86_64), (_RETURN, 0, 0, _ALLOW), (_LOAD, 0, 0, 0)]
-    text += [(_JUMP_EQUAL, 0, 1, CLONE3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
-    text += [(_JUMP_ABOVE, 0, 1, NEWEST), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
-    text += [
-        (_JUMP_EQUAL, 0, 4, CLONE),
-        (_LOAD, 0, 0, 16),
-        (_JUMP_SET, 0, 1, NAMESPACES),
-        refuse,
-        (_RETURN, 0, 0, _ALLOW),
-    ]
-    text += [(_JUMP_EQUAL, 0, 4, SOCKET), (_LOAD, 0, 0, 16), (_JUMP_EQUAL, 0, 1, 40), refuse, (_RETURN, 0, 0, _ALLOW)]
-    size = len(PERSONALITIES)
-    text += [(_JUMP_EQUAL, 0, size + 3, PERSONALITY), (_LOAD, 0, 0, 16)]
-    text += [(_JUMP_EQUAL, size - index, 0, value) for index, value in enumerate(PERSONALITIES)]
-    text += [refuse, (_RETURN, 0, 0, _ALLOW)]
-    for number in sorted(REFUSED.values()):
-        text += [(_JUMP_EQUAL, 0, 1, number), refuse]
-    return [*text, (_RETURN, 0, 0, _ALLOW)]
+def program() -> list[Instruction]:
+    """The filter: (code, jump if true, jump if false, operand). Calls of i386 are let through: the profile has a list
+    for them too, of the same names."""
+    text = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, _X86_64), _LET, (_LOAD, 0, 0, _NUMBER)]
+    text += [(_EQUAL, 0, 1, CLONE3), _UNKNOWN, (_ABOVE, 0, 1, NEWEST), _UNKNOWN]
+    text += [(_EQUAL, 0, 4, CLONE), (_LOAD, 0, 0, _FIRST_ARGUMENT), (_ANY_OF, 0, 1, NAMESPACES), _REFUSE, _LET]
+    for number, values in ((SOCKET, FAMILIES), (PERSONALITY, PERSONALITIES)):
+        size = len(values)
+        text += [(_EQUAL, 0, size + 3, number), (_LOAD, 0, 0, _FIRST_ARGUMENT)]
+        text += [(_EQUAL, size - index, 0, value) for index, value in enumerate(values)]
+        text += [_REFUSE, _LET]
+    for first, last in ranges(sorted(ALLOWED.values())):
+        text += [(_AT_LEAST, 0, 2, first), (_ABOVE, 1, 0, last), _LET]
+    return [*text, _REFUSE]
+
+
+def ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring numbers as (first, last)."""
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last
 
 
 def install() -> None:
     """Puts the filter on this process and all that it starts, for good. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    code = b"".join(
-        struct.pack("HBBI", operation, yes, no, operand & 0xFFFFFFFF) for operation, yes, no, operand in program()
-    )
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program())
     buffer = ctypes.create_string_buffer(code, len(code))
     head = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.c_char_p(head), 0, 0):

@@ -1,6 +1,7 @@
-"""Boxes where the caller may do little: as an ordinary user, and under a container's default filter."""
+"""Boxes where the caller may do little: as an ordinary user, under a container's default filter, and in a container."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -9,17 +10,37 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-PROFILE = HERE / "docker_profile.py"
+CHECKOUT = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+from container import CANNOT  # noqa: E402
+from docker_profile import ALLOWED, ranges  # noqa: E402
 
 PROGRAM = """
 import ctypes, os, sys
 import proxybox
 
 libc = ctypes.CDLL(None, use_errno=True)
+def error_of(*call):
+    return 0 if libc.syscall(*call) >= 0 else ctypes.get_errno()
+
 if {filtered}:
-    assert libc.unshare(0x10000000) == -1 and ctypes.get_errno() == 1
-    assert libc.syscall(435, 0, 0) == -1 and ctypes.get_errno() == 38
-    assert libc.personality(0x40000) == -1
+    NEWUSER, NEWNS, SIGCHLD = 0x10000000, 0x20000, 17
+    assert [error_of(272, flag) for flag in (NEWUSER, NEWNS)] == [1, 1], "unshare"
+    assert error_of(56, NEWUSER | SIGCHLD, 0, 0, 0, 0) == 1, "clone"
+    assert error_of(435, 0, 0) == 38, "clone3"
+    assert [error_of(135, value) for value in (0x40000, 0xFFFFFFFF)] == [1, 0], "personality: ADDR_NO_RANDOMIZE"
+    assert [error_of(41, family, 2, 0) for family in (38, 40)] == [1, 1], "socket: AF_ALG, AF_VSOCK"
+    socket = libc.socket(2, 2, 0)
+    assert socket >= 0 and not libc.close(socket)
+    assert error_of(438, 0, 0, 0) == 1, "pidfd_getfd"
+    assert [error_of(425, 1, 0), error_of(165, 0, 0, 0, 0, 0), error_of(321, 0, 0, 0)] == [1, 1, 1], "io_uring, mount, bpf"
+    assert error_of(999) == 38, "newer than the profile"
+if {contained}:
+    assert os.getuid() == 1000
+    status = dict(line.split(":\t") for line in open("/proc/self/status").read().splitlines())
+    assert all(int(status[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+    for folder in ["/", "/usr", "/etc", "/dev"] + ([] if {writable} else ["/tmp", "/dev/shm"]):
+        assert not os.access(folder, os.W_OK), folder
 threads = '''
 import threading
 t = [threading.Thread(target=print, args=(n,)) for n in range(3)]
@@ -27,7 +48,7 @@ for each in t: each.start()
 for each in t: each.join()
 '''
 assert sorted(proxybox.run(threads, check=True).stdout.split()) == ["0", "1", "2"]
-assert proxybox.run("import os; os.fork()").error.type == "PermissionError" or True
+assert proxybox.run("import os; os.fork()").error.type == "PermissionError"
 assert proxybox.run("import time; print(int(time.time()))", time=proxybox.Time.frozen("2030-01-01"), check=True).stdout == "1893456000\\n"
 same = [proxybox.run("import random, os; print(random.random(), os.urandom(4), hash('x'))", randomness=7, check=True).stdout for _ in range(2)]
 assert same[0] == same[1]
@@ -45,7 +66,8 @@ release.set()
 '''
 assert proxybox.run(bomb, limits=dict(threads=4), check=True).stdout == "3\\n"
 import tempfile
-with tempfile.TemporaryDirectory() as folder:
+if {writable}:
+  with tempfile.TemporaryDirectory() as folder:
     open(folder + "/data", "w").write("host")
     mounts = [proxybox.Mount(target="/data", source=folder, mode=mode) for mode in ("ro",)]
     assert proxybox.run("print(open('/data/data').read())", filesystem=dict(mounts=mounts), check=True).stdout == "host\\n"
@@ -57,36 +79,76 @@ print("as user", os.getuid(), "all well")
 """
 
 
-def run(filtered, **options):
-    """The program in a process of its own."""
-    command = [sys.executable, "-c", PROGRAM.format(filtered=filtered)]
-    if filtered:
-        command = [sys.executable, str(PROFILE), "-c", *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tempfile.gettempdir(), **options)
+def run(command, **options):
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=100, cwd=tempfile.gettempdir(), **options
+    )
+
+
+def in_container(options, command, timeout=100):
+    """The end of a command in a container; skips where nobody may make one."""
+    ended = subprocess.run(
+        [sys.executable, HERE / "container.py", *options, *command], capture_output=True, text=True, timeout=timeout
+    )
+    if ended.returncode == CANNOT:
+        pytest.skip(f"this host gives neither root nor user namespaces, of which a container is made: {ended.stderr}")
+    return ended
+
+
+def test_the_profile_names_its_calls_rightly():
+    """Against the numbers of this system's own headers; calls that are newer than those are left out."""
+    header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    if not header.exists():
+        pytest.skip("the C library's headers are not where Debian has them")
+    numbers = {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", header.read_text())}
+    known = {
+        name: number for name, number in ALLOWED.items() if number <= max(numbers.values()) and name != "uretprobe"
+    }
+    assert known == {name: numbers[name] for name in known}
+    assert len(known) > 290
+    covered = [number for first, last in ranges(sorted(ALLOWED.values())) for number in range(first, last + 1)]
+    assert covered == sorted(ALLOWED.values())
 
 
 def test_under_a_containers_filter():
-    ended = run(filtered=True)
+    program = PROGRAM.format(filtered=True, contained=False, writable=True)
+    ended = run([HERE / "docker_profile.py", "-c", sys.executable, "-c", program])
     assert ended.returncode == 0 and "all well" in ended.stdout, ended.stderr
 
 
-@pytest.mark.parametrize("filtered", [False, True])
-def test_as_an_ordinary_user(filtered):
-    if os.getuid():
-        options = {}
-    else:
-        options = {
-            "user": 1000,
-            "group": 1000,
-            "extra_groups": [],
-            "env": {"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
-        }
-        try:
-            subprocess.run([sys.executable, "-c", "import proxybox"], check=True, cwd="/", **options)
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("this interpreter or checkout cannot be read by another user")
-    ended = run(filtered, **options)
+def test_as_an_ordinary_user():
+    """For root: one that sees only what can be read by everybody, and may make namespaces."""
+    program = PROGRAM.format(filtered=False, contained=not os.getuid(), writable=True)
+    command = ["-c", program]
+    ended = run(command) if os.getuid() else in_container(["--no-filter"], [sys.executable, *command])
     assert ended.returncode == 0 and "all well" in ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize("writable", [True, False], ids=["/tmp is writable", "nothing is writable"])
+def test_in_an_ordinary_container(writable):
+    """Docker's profile, no capabilities, no user namespaces, a read-only root, uid 1000."""
+    options = [] if writable else ["--nothing-writable"]
+    program = PROGRAM.format(filtered=True, contained=True, writable=writable)
+    ended = in_container(options, [sys.executable, "-c", program])
+    assert ended.returncode == 0 and "as user 1000 all well" in ended.stdout, ended.stderr
+
+
+def test_the_demo_in_an_ordinary_container():
+    ended = in_container([], [sys.executable, str(CHECKOUT / "examples" / "demo.py")])
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no file on this machine was changed" in ended.stdout
+    assert "NOT AS EXPECTED" not in ended.stdout
+
+
+@pytest.mark.timeout(600)
+def test_hostile_code_in_an_ordinary_container():
+    """Those hostile tests that rest on what the kernel gives. All of them: python tests/hostile/container.py --init
+    $PWD/.venv/bin/python -m pytest -c $PWD/pyproject.toml --rootdir $PWD -p no:cacheprovider $PWD/tests/hostile"""
+    names = ("raw_system_calls", "stub_overwritten", "threads_and_forks", "own_memory", "paths_out_of_mounts")
+    files = [str(HERE / f"test_{name}.py") for name in names]
+    options = ["-q", "-p", "no:cacheprovider", "-c", str(CHECKOUT / "pyproject.toml"), f"--rootdir={CHECKOUT}"]
+    ended = in_container(["--init"], [sys.executable, "-m", "pytest", *options, *files], timeout=500)
+    assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]
 
 
 def test_a_host_that_refuses_filters():
