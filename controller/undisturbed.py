@@ -24,11 +24,15 @@ class Undisturbed:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in HELD_BACK:
-                handler = signal.getsignal(number)
-                if callable(handler):
-                    self._handlers[number] = handler
-                    signal.signal(number, self._note)
+            try:
+                for number in HELD_BACK:
+                    handler = signal.getsignal(number)
+                    if callable(handler):
+                        self._handlers[number] = handler
+                        signal.signal(number, self._note)
+            except BaseException:  # by a handler whose turn had not come
+                self.release()
+                raise
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -36,12 +40,21 @@ class Undisturbed:
 
     def release(self) -> None:
         """Puts the handlers back and runs those whose signals have come. Whatever they raise is raised here."""
+        raised: BaseException | None = None
         while self._handlers:
-            signal.signal(*self._handlers.popitem())
-        if self._came:
-            came, self._came = self._came, []
+            try:
+                for number, handler in self._handlers.items():
+                    signal.signal(number, handler)
+                self._handlers = {}
+            except BaseException as error:  # one that is back has run already: the others are put back none the less
+                raised = error
+        came, self._came = self._came, []
+        try:
             for number in dict.fromkeys(came):
                 signal.raise_signal(number)
+        finally:
+            if raised is not None:
+                raise raised
 
     def __exit__(self, *_: object) -> None:
         self.release()
@@ -51,11 +64,16 @@ class Closing:
     """A context whose end calls `close`, undisturbed."""
 
     def __init__(self, close: Callable[[], object]) -> None:
-        self._close = close
+        self._close: Callable[[], object] | None = close
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *_: object) -> None:
         with Undisturbed():
-            self._close()
+            self.__del__()
+
+    def __del__(self) -> None:  # also where a handler has raised at the very door of __exit__
+        close, self._close = self._close, None
+        if close is not None:
+            close()

@@ -25,6 +25,7 @@ from proxybox.controller.launch import GuestProcess
 from proxybox.controller.listener import ThreadListener
 from proxybox.controller.protocol import REPLY
 from proxybox.controller.seal import FIRST_CHANNEL_FD
+from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.world import Ended, GuestThread, Signal, World
 
 #: poll(2) takes a C int of milliseconds.
@@ -61,7 +62,8 @@ class BlockingDriver:
         """Answers calls until the guest is gone. Whatever is no doing of the guest's is raised; `GuestProcess.close`,
         which is the caller's to call, ends the guest then."""
         try:
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            with Undisturbed():
+                self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             with _on_cpu_of(self._process):
                 self._answer(self._main, self._process.first)
                 while not self._gone and self._world.ending is None:
@@ -141,31 +143,31 @@ class BlockingDriver:
         request_fd, reply_fd, thread = main.request_fd, main.reply_fd, world.threads[0]
         read, write = os.read, os.write
         threads, outbox, timers = world.threads, world.signals.outbox, world.process.timers
-        try:
-            while True:
-                data = read(request_fd, READ)
-                frame = receive(data)
-                if frame is None:
-                    if not data:
-                        break
-                    continue
-                reply = execute(thread, frame)
-                if world.ending is not None:
-                    return
-                if outbox and reply.__class__ is not Blocked:
-                    self._send_signals()
-                if reply.__class__ is int:
+        while True:
+            data = read(request_fd, READ)
+            frame = receive(data)
+            if frame is None:
+                if not data:
+                    break
+                continue
+            reply = execute(thread, frame)
+            if world.ending is not None:
+                return
+            if outbox and reply.__class__ is not Blocked:
+                self._send_signals()
+            if reply.__class__ is int:
+                try:
                     write(reply_fd, pack(16, 0, reply))
-                elif reply.__class__ is tuple:
-                    main.send(reply)
-                else:
-                    main.blocked = reply  # type: ignore[assignment]
-                    return
-                if outbox or len(threads) != 1 or timers[0].due_ns or timers[1].due_ns or timers[2].due_ns:
-                    self._after()
-                    return
-        except BrokenPipeError:
-            pass
+                except BrokenPipeError:  # here alone: an interceptor may raise one too
+                    break
+            elif reply.__class__ is tuple:
+                main.send(reply)
+            else:
+                main.blocked = reply  # type: ignore[assignment]
+                return
+            if outbox or len(threads) != 1 or timers[0].due_ns or timers[1].due_ns or timers[2].due_ns:
+                self._after()
+                return
         self._gone = True
 
     # --- several threads, waits, alarms -------------------------------------------------------------------------------
@@ -319,10 +321,11 @@ class BlockingDriver:
         for thread in self._newborn:
             if thread.channel in self._channels:
                 continue
-            channel = self._open_channel(listener, identifier, FIRST_CHANNEL_FD + 2 * thread.channel)
-            if channel is None:
-                return False
-            self._channels[thread.channel] = channel
+            with Undisturbed():  # until `run`, which closes it, knows the channel
+                channel = self._open_channel(listener, identifier, FIRST_CHANNEL_FD + 2 * thread.channel)
+                if channel is None:
+                    return False
+                self._channels[thread.channel] = channel
         return True
 
     @staticmethod
