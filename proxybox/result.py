@@ -82,7 +82,8 @@ class Files(Mapping[str, bytes]):
         """Writes the changes back to the host folders that they were made over; the caller's word is this call.
 
         What a mount hides (dotfiles) is left out and returned. Raises CommitRefused, with nothing written to that
-        folder, when its files are not those that the box was shown any more, or a symbolic link would lead out.
+        folder, when its files are not those that the box was shown any more, or a symbolic link would lead out; OSError
+        when the host refuses: where the contents do not fit on its disk, nothing was changed.
         """
         return [left for overlay in self._overlays if overlay.source is not None for left in overlay.commit()]
 

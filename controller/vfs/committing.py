@@ -1,8 +1,9 @@
 """Writes the reviewed changes of an overlay to the host folder below.
 
-Rules: everything is checked before anything is written. Files are written beside their place and
-put there by rename, by directory descriptors that host.py opened; what they replace must still be
-what the box was shown. Set-id bits are never written, and no symlink that leads out of the folder.
+Rules: everything is checked before anything is written, and every file is written before anything is deleted or
+replaced, so that a full disk changes nothing. Files are written under temporary names and put in their places by
+rename, by directory descriptors that host.py opened; what they replace must still be what the box was shown. Set-id
+bits are never written, and no symlink that leads out of the folder.
 """
 
 from __future__ import annotations
@@ -50,13 +51,17 @@ def commit(overlay: OverlayMount, changes: Sequence[Change]) -> list[Change]:
     if reasons:
         raise CommitRefused(reasons)
     by_depth = sorted(wanted, key=lambda change: change.path.count(b"/"))
-    for change in reversed(by_depth):
-        if change.kind == "deleted":
-            _delete(root, change)
-    for type_of in ("dir", "file", "symlink"):
+    with _Staged(root, deleted) as staged:
         for change in by_depth:
-            if change.kind != "deleted" and change.type == type_of:
-                _WRITERS[type_of](root, change)
+            if change.kind != "deleted" and change.type == "file":
+                staged.write(change)
+        for change in reversed(by_depth):
+            if change.kind == "deleted":
+                _delete(root, change)
+        for type_of, write in (("dir", _write_dir), ("file", staged.put), ("symlink", _write_symlink)):
+            for change in by_depth:
+                if change.kind != "deleted" and change.type == type_of:
+                    write(root, change)
     return left_out
 
 
@@ -168,35 +173,68 @@ def _write_dir(root: host.HostRoot, change: Change) -> None:
             host.change_mode(made, change.mode)
 
 
-def _write_file(root: host.HostRoot, change: Change) -> None:
-    folder, name = _split(change.path)
-    with root.directory_fd(folder) as fd:
-        temporary = b".%s.proxybox" % secrets.token_hex(8).encode()
-        file_fd = host.create_file(fd, temporary, 0o600)
-        try:
-            _write_all(file_fd, change.content or b"")
-            _give_to_owner(fd, file_fd)
-            os.fchmod(file_fd, change.mode & 0o777)
-            _put(fd, temporary, name, change)
-        except BaseException:
-            with contextlib.suppress(OSError):
+class _Staged:
+    """Files under temporary names, each in the last folder of its path that is there and stays. At the end of the with
+    block those are removed that were not put in their places."""
+
+    def __init__(self, root: host.HostRoot, deleted: set[bytes]) -> None:
+        self._root = root
+        self._deleted = deleted
+        self._lasts: dict[bytes, bool] = {b"": True}
+        self._names: dict[bytes, tuple[bytes, bytes]] = {}  # of what is written: (folder, temporary name)
+
+    def __enter__(self) -> _Staged:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for folder, temporary in self._names.values():
+            with contextlib.suppress(OSError), self._root.directory_fd(folder) as fd:
                 os.unlink(temporary, dir_fd=fd)
-            raise
-        finally:
-            os.close(file_fd)
+
+    def write(self, change: Change) -> None:
+        folder = self._lasting_folder(_split(change.path)[0])
+        temporary = b".%s.proxybox" % secrets.token_hex(8).encode()
+        with self._root.directory_fd(folder) as fd:
+            file_fd = host.create_file(fd, temporary, 0o600)
+            self._names[change.path] = folder, temporary
+            try:
+                _write_all(file_fd, change.content or b"")
+                _give_to_owner(fd, file_fd)
+                os.fchmod(file_fd, change.mode & 0o777)
+            finally:
+                os.close(file_fd)
+
+    def put(self, root: host.HostRoot, change: Change) -> None:
+        folder, name = _split(change.path)
+        staged_in, temporary = self._names[change.path]
+        with root.directory_fd(folder) as fd, root.directory_fd(staged_in) as staged_fd:
+            _put(staged_fd, temporary, fd, name, change)
+        del self._names[change.path]
+
+    def _lasting_folder(self, folder: bytes) -> bytes:
+        lasting, parts = b"", folder.split(b"/")
+        for count in range(1, len(parts) + 1):
+            prefix = b"/".join(parts[:count])
+            if prefix not in self._lasts:
+                found = None if prefix in self._deleted else _look(self._root, prefix)
+                self._lasts[prefix] = found is not None and st.S_ISDIR(found.st_mode)
+            if not self._lasts[prefix]:
+                break
+            lasting = prefix
+        return lasting
 
 
-def _put(fd: int, temporary: bytes, name: bytes, change: Change) -> None:
+def _put(staged_fd: int, temporary: bytes, fd: int, name: bytes, change: Change) -> None:
     """Into its place, if that is still free, or still holds what the box was shown."""
     if change.kind == "added":
-        host.rename(fd, temporary, fd, name, RENAME_NOREPLACE)
+        host.rename(staged_fd, temporary, fd, name, RENAME_NOREPLACE)
         return
-    host.rename(fd, temporary, fd, name, RENAME_EXCHANGE)
-    displaced = os.stat(temporary, dir_fd=fd, follow_symlinks=False)
+    host.rename(staged_fd, temporary, fd, name, RENAME_EXCHANGE)
+    displaced = os.stat(temporary, dir_fd=staged_fd, follow_symlinks=False)
     if change.origin is None or not _same_file(displaced, change.origin):
-        host.rename(fd, temporary, fd, name, RENAME_EXCHANGE)
+        host.rename(staged_fd, temporary, fd, name, RENAME_EXCHANGE)
         raise OSError(errno.EBUSY, f"{change.name}: changed on the host while it was written")
-    os.unlink(temporary, dir_fd=fd)
+    os.unlink(temporary, dir_fd=staged_fd)
 
 
 def _same_file(found: os.stat_result, origin: Origin) -> bool:
@@ -225,6 +263,3 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-_WRITERS = {"dir": _write_dir, "file": _write_file, "symlink": _write_symlink}

@@ -69,7 +69,8 @@ class OverlayMount:
 
         Left out is what the mount hides (dotfiles). Nothing is written, and CommitRefused raised
         with all reasons, when the host's files are not those that were read any more, or when a
-        symlink would lead out of the folder. A host error in the middle is raised as OSError.
+        symlink would lead out of the folder. A host error is raised as OSError: with nothing changed when the
+        contents do not fit on the disk, and what was done before it otherwise.
         """
         from proxybox.controller.vfs.committing import commit
 
