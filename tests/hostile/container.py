@@ -162,6 +162,7 @@ def main(words: list[str]) -> int:
         return reap_until(pid)
     os.environ.update(HOME="/nonexistent", PATH="/usr/local/bin:/usr/bin:/bin")
     os.execv(command[0], command)
+    return 1  # never: it is another program now
 
 
 if __name__ == "__main__":

@@ -1,22 +1,43 @@
-"""A program of its own for test_callers: KeyboardInterrupt at every line that starts a box, one after another.
+"""A program of its own for test_callers and test_ends: something happens at every line that starts a box, one line after another, or at
+random moments. Prints each place or moment at which something was left behind, or the end was no right one.
 
-Prints each place at which something was left behind. Apart from the tests, because what is left would be theirs.
+usage: interrupted.py start | killed | random SEED COUNT
+
+start: KeyboardInterrupt at every line. killed: kill -9 of all that the controller has started so far. random: KeyboardInterrupt from a
+timer, anywhere in a box with threads, files and output. Apart from the tests, because what is left would be theirs.
 """
 
+import contextlib
 import linecache
 import os
+import random
 import signal
 import sys
 import time
+from pathlib import Path
 
 import proxybox
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "soak"))
+from counts import Counts, descendants
 
-class Interrupt:
-    """Sends SIGINT to this process at the nth line that runs of the files that start a box."""
+BUSY = """
+import os, threading
+def work(n):
+    for turn in range(20):
+        with open(f"/tmp/{n}", "a") as file: file.write("x" * 5000)
+        print(n, turn, os.path.getsize(f"/tmp/{n}"))
+threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+for each in threads: each.start()
+for each in threads: each.join()
+"""
 
-    def __init__(self, nth):
-        self.left, self.place = nth, None
+
+class AtLine:
+    """Acts at the nth line that runs of the files that start a box."""
+
+    def __init__(self, nth, act):
+        self.left, self.act, self.place = nth, act, None
 
     def __call__(self, frame, event, arg):
         name = os.path.basename(frame.f_code.co_filename)
@@ -31,42 +52,95 @@ class Interrupt:
             if not self.left:
                 self.place = f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
                 sys.settrace(None)
-                signal.raise_signal(signal.SIGINT)
+                self.act()
         return self
 
 
-def held():
-    """Descriptors and children of this process."""
-    found = {fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}") or fd in "012"}
-    for name in os.listdir("/proc"):
-        try:
-            with open(f"/proc/{name}/stat") as file:
-                if name.isdigit() and file.read().rpartition(")")[2].split()[1] == str(os.getpid()):
-                    found.add(f"process {name}")
-        except OSError:
-            continue
-    return found
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
 
 
-def main():
-    proxybox.run("1", check=True)
+def kill():
+    for pid in descendants():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def report(place, before, seconds=0.1):
+    end = time.monotonic() + seconds
+    while (left := Counts.take().grown(before)) and time.monotonic() < end:
+        pass
+    if left:
+        print(
+            place,
+            left,
+            [
+                os.readlink(f"/proc/self/fd/{fd}")
+                for fd in os.listdir("/proc/self/fd")
+                if os.path.exists(f"/proc/self/fd/{fd}")
+            ],
+            flush=True,
+        )
+
+
+def at_every_line(act, check):
     for nth in range(1, 2000):
-        before = set(held())
-        interrupt = Interrupt(nth)
-        sys.settrace(interrupt)
+        before = Counts.take()
+        at_line = AtLine(nth, act)
+        sys.settrace(at_line)
         try:
-            proxybox.run("1", timeout=5)
-        except KeyboardInterrupt:
-            pass
+            result = proxybox.run("1", timeout=5)
+        except (KeyboardInterrupt, proxybox.SandboxStartError) as error:
+            result = type(error)  # its traceback would keep what it passes through
         finally:
             sys.settrace(None)
-        if interrupt.place is None:
+        if at_line.place is None:
+            assert nth > 100, nth
             return
-        end = time.monotonic() + 0.1
-        while (left := len(held()) - len(before)) > 0 and time.monotonic() < end:
-            pass
-        if left > 0:
-            print(interrupt.place, flush=True)
+        if not check(result):
+            print(at_line.place, repr(result), flush=True)
+        report(at_line.place, before)
 
 
-main()
+def is_right_for_killed(result):
+    """It had not begun, it was killed, or it had ended before."""
+    if result is proxybox.SandboxStartError:
+        return True
+    return isinstance(result, proxybox.Result) and (result.signal == signal.SIGKILL or result.ok)
+
+
+def at_random_moments(seed, count):
+    def interrupt_here(*_):
+        raise KeyboardInterrupt
+
+    moments = random.Random(seed)
+    signal.signal(signal.SIGALRM, interrupt_here)
+    started = time.monotonic()
+    proxybox.run(BUSY, check=True)
+    usual, came = time.monotonic() - started, 0
+    for _ in range(count):
+        before, moment = Counts.take(), moments.uniform(1e-5, usual)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, moment)
+            result = proxybox.run(BUSY, timeout=20)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if not result.ok:
+                print(moment, result, flush=True)
+        except KeyboardInterrupt:
+            came += 1
+        report(moment, before)
+    assert came > count / 4, came
+
+
+def main(mode="start", *numbers):
+    proxybox.run("1", check=True)
+    proxybox.run(BUSY, check=True)
+    if mode == "random":
+        at_random_moments(*map(int, numbers))
+    elif mode == "killed":
+        at_every_line(kill, is_right_for_killed)
+    else:
+        at_every_line(interrupt, lambda result: result is KeyboardInterrupt)
+
+
+main(*sys.argv[1:])
