@@ -20,6 +20,8 @@ from typing import Any
 
 import attrs
 
+from proxybox.controller.errors import SandboxStartError
+
 #: In `Watch.expired`: ended on the caller's word.
 CANCELLED = "cancelled"
 
@@ -149,12 +151,15 @@ _making = threading.Lock()
 
 
 def keeper() -> Keeper:
-    """The keeper of this process."""
+    """The keeper of this process. Raises SandboxStartError where no thread can be had for it."""
     global _keeper
     if _keeper is None:
         with _making:
             if _keeper is None:
-                _keeper = Keeper()
+                try:
+                    _keeper = Keeper()
+                except RuntimeError as error:  # threading's word for EAGAIN
+                    raise SandboxStartError(f"the box could not be started: {error} (RLIMIT_NPROC)") from error
     return _keeper
 
 
