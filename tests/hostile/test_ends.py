@@ -4,7 +4,9 @@ that raise, a host that has run out of something.
 Every test passes through `_flat`: children, descriptors, threads, mounts, control groups, temporary files, namespaces are as before.
 """
 
+import contextlib
 import ctypes
+import errno
 import os
 import random
 import signal
@@ -76,6 +78,14 @@ def test_killed_at_any_line_of_a_start():
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 
+def kill_who_comes(over):
+    """Again and again until it is over: what is there first may only be the launcher, which has done its work."""
+    while not over.is_set():
+        for pid in guests_and_inits()[0]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def calls_of(code):
     seen = []
     with proxybox.Sandbox(audit=lambda call: seen.append(call.name)) as box:
@@ -106,15 +116,17 @@ def test_killed_at_random_moments(code):
     moments = random.Random(code)
     for _ in range(8):
         moment = moments.uniform(0.0, 0.2)
-        timer = threading.Timer(moment, lambda: kill(guests_and_inits()[0]))
+        over = threading.Event()
+        timer = threading.Timer(moment, kill_who_comes, [over])
         timer.start()
         try:
             result = proxybox.run(code, timeout=2, output={"limit": "100M"})
         except proxybox.SandboxStartError:
             continue  # it was killed before it was sealed
         finally:
+            over.set()
             timer.join()
-        assert result.ok or (result.status, result.signal) == ("crashed", signal.SIGKILL), (moment, result)
+        assert result.ok or (result.status, result.signal) == ("crashed", signal.SIGKILL), (moment, result.summary())
 
 
 def test_the_first_process_of_its_namespaces_is_killed():
@@ -472,8 +484,8 @@ def test_a_callback_raises_an_error_of_the_system(options, error):
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_callback_that_nobody_reads(stream):
     """BrokenPipeError is the guest's own EPIPE, as with `| head`."""
-    code = f"import sys\ntry: print('x', file=sys.{stream}, flush=True)\nexcept BrokenPipeError: sys.exit(7)"
-    result = proxybox.run(code, **{f"on_{stream}": raising(BrokenPipeError)})
+    code = f"import os, sys\ntry: print('x', file=sys.{stream}, flush=True)\nexcept BrokenPipeError: os._exit(7)"
+    result = proxybox.run(code, **{f"on_{stream}": raising(lambda text: BrokenPipeError(errno.EPIPE, text))})
     assert result.exit_code == 7, result
 
 
@@ -524,7 +536,7 @@ def test_ctrl_c_at_the_door_of_the_end():
 @pytest.mark.parametrize("phase", ["enter", "release"])
 def test_a_signal_while_handlers_change_hands(monkeypatch, raising_one, phase):
     """One that comes when some are put back and some are not: all are put back, and what it raised is raised."""
-    came = []
+    came, struck = [], []
 
     def handler(number, frame):
         came.append(number)
@@ -535,16 +547,17 @@ def test_a_signal_while_handlers_change_hands(monkeypatch, raising_one, phase):
 
     def change_and_strike(number, what):
         was = change(number, what)
-        if (what is handler) == (phase == "release") and not came:
+        if (what is handler) == (phase == "release") and not struck:
+            struck.append(number)
             signal.raise_signal(raising_one)
         return was
 
     try:
         undisturbed = Undisturbed()
-        monkeypatch.setattr(signal, "signal", change_and_strike)
-        with pytest.raises(LookupError), undisturbed:
-            pass
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "signal", change_and_strike)
+            with pytest.raises(LookupError), undisturbed:
+                pass
         assert came == [raising_one]
         assert all(signal.getsignal(number) is handler for number in HELD_BACK)
     finally:
@@ -611,11 +624,12 @@ for spare in [*range(0, 1 << 21, 1 << 17), *range(1 << 21, 1 << 26, 1 << 22), *r
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     ends.append(end)
     assert held() == before, (spare, held(), before)
-print(*sorted(set(ends) - {"ok", "error", "memory_limit", "crashed", "MemoryError"}), attempt())
+assert "MemoryError" in ends and "ok" in ends, ends
+print(*sorted(set(ends) - {"ok", "error", "memory_limit", "crashed", "MemoryError", "SandboxStartError"}), attempt())
 """
 
 
 def test_no_memory_left_for_the_controller():
     """RLIMIT_AS of the controller, which its guests inherit."""
     ended = program("-c", SHORT_OF + MEMORY)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "SandboxStartError ok\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ok\n", "")

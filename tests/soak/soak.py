@@ -1,0 +1,230 @@
+"""`make soak`: many boxes of every kind in one controller, and a look at what it holds of the host before, meanwhile and after.
+
+Programs, policies, ends and callers are mixed by a seed. Exit status 1 when a count has grown, when the controller's memory has
+grown by more than ALLOWED_GROWTH after the first look, or when an end was not the one expected.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from counts import Counts, guests_and_inits, resident
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import proxybox
+
+#: Boxes between two looks.
+EVERY = 250
+#: Bytes by which the controller may grow after the first look. Its caches are full by then; what is left is how the
+#: allocator happens to lay things out.
+ALLOWED_GROWTH = 16 << 20
+#: Seconds for the kernel to take away what has ended.
+PATIENCE = 5
+MIB = 1 << 20
+
+Ends = set[str]
+
+
+class Kind(NamedTuple):
+    """One kind of box: how it is run, and how it may end (words of Status, or names of exceptions)."""
+
+    name: str
+    run: Callable[[Path], object]
+    ends: Ends
+    weight: int = 1
+
+
+def box(code: str, **options: object) -> Callable[[Path], object]:
+    options.setdefault("timeout", 20)
+    return lambda folder: proxybox.run(code, **options)  # type: ignore[arg-type]
+
+
+def overlay_and_commit(folder: Path) -> object:
+    (folder / "main.py").write_text("open('result', 'w').write('x' * 5000); open('data').read()")
+    (folder / "data").write_text("data")
+    result = proxybox.run(folder / "main.py", timeout=20)
+    result.files.commit()
+    assert (folder / "result").stat().st_size == 5000
+    return result
+
+
+def read_and_write(folder: Path) -> object:
+    mount = proxybox.Mount(target="/data", source=str(folder), mode="rw")
+    code = "import os\nfor n in range(5): open(f'/data/{n}', 'w').write('x')\nos.unlink('/data/3'); print(os.listdir('/data'))"
+    return proxybox.run(code, filesystem={"mounts": [mount]}, timeout=20)
+
+
+def killed(folder: Path) -> object:
+    """By -9, when it has begun; beside others' boxes nobody can tell whose guest it is."""
+    struck: list[int] = []
+
+    def strike(call: object) -> None:
+        struck.append(0)
+        if len(struck) == 300:
+            for pid in guests_and_inits()[0]:
+                os.kill(pid, 9)
+
+    with proxybox.Sandbox(interceptors=[strike]) as sandbox:
+        return sandbox.run("while True: open('/tmp/x', 'w').close()", timeout=20)
+
+
+def raises(text: str) -> None:
+    raise LookupError(text)
+
+
+def at_once(folder: Path) -> object:
+    """Four caller threads, one sandbox."""
+    with proxybox.Sandbox() as sandbox, concurrent.futures.ThreadPoolExecutor(4) as callers:
+        results = list(callers.map(lambda n: sandbox.run(f"print({n})", timeout=60), range(4)))
+    assert [result.stdout for result in results] == ["0\n", "1\n", "2\n", "3\n"], results
+    return results[0]
+
+
+def cancelled(folder: Path) -> object:
+    with proxybox.Sandbox() as sandbox:
+        return sandbox.run(
+            "print('ready', flush=True)\nwhile True: pass", timeout=20, on_stdout=lambda _: sandbox.close()
+        )
+
+
+THREADS = (
+    "import threading\nt = [threading.Thread(target=print, args=(n,)) for n in range(5)]\n"
+    "for each in t: each.start()\nfor each in t: each.join()"
+)
+KINDS = (
+    Kind("plain", box("print(6 * 7)"), {"ok"}, 6),
+    Kind("strict", box("import random; print(random.random())", policy="strict", randomness=7), {"ok"}, 2),
+    Kind("frozen clock", box("import time; print(time.time())", time=proxybox.Time.frozen("2030-01-01")), {"ok"}),
+    Kind("threads", box(THREADS), {"ok"}, 3),
+    Kind("files in memory", box("open('/tmp/x', 'wb').write(bytes(1 << 21))"), {"ok"}, 2),
+    Kind("fails", box("raise ValueError"), {"error"}, 2),
+    Kind("does not compile", box("1 +"), {"syntax_error"}),
+    Kind(
+        "flood", box("while True: print('x' * 1000)", output={"limit": "200K", "on_excess": "end"}), {"output_limit"}, 2
+    ),
+    Kind("crash", box("import ctypes; ctypes.string_at(8)"), {"crashed"}, 2),
+    Kind("no memory", box("x = bytearray(1 << 30)", limits={"memory": "64M"}), {"memory_limit"}, 2),
+    Kind("no time", box("while True: pass", timeout=0.1), {"time_limit"}),
+    Kind("no time, threads", box(THREADS + "\nthreading.Event().wait()", timeout=0.3), {"time_limit"}),
+    Kind("breaks the protocol", box("import os; os.write(4, b'x' * 100)"), {"error"}),
+    Kind("overlay, commit", overlay_and_commit, {"ok"}, 2),
+    Kind("rw mount", read_and_write, {"ok"}, 2),
+    Kind("killed", killed, {"crashed"}, 2),
+    Kind("callback raises", box("print('x', flush=True)\nwhile True: pass", on_stdout=raises), {"LookupError"}, 2),
+    Kind("stdin raises", box("input()", stdin=lambda size: raises("stdin")), {"LookupError"}),
+    Kind("four at once", at_once, {"ok"}),
+    Kind("cancelled", cancelled, {"cancelled"}),
+    Kind("cannot start", box("1", guest="/bin/true"), {"TypeError", "SandboxStartError"}),
+)
+
+
+def end_of(kind: Kind) -> str:
+    """A box of this kind, and one word for its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return str(kind.run(Path(folder)).status)  # type: ignore[attr-defined]
+        except (LookupError, proxybox.ProxyboxError) as error:
+            return type(error).__name__
+
+
+def settled(before: Counts | None) -> Counts:
+    """The counts, when nothing is more than before, or patience has an end."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        counts = Counts.take()
+        if before is None or not counts.grown(before) or time.monotonic() > until:
+            return counts
+
+
+class Soak:
+    """The run: looks, ends, and what was wrong."""
+
+    def __init__(self, boxes: int, seed: int) -> None:
+        self.boxes = boxes
+        self.random = random.Random(seed)
+        self.looks: list[tuple[int, Counts, int]] = []
+        self.ends: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.wrong: list[str] = []
+
+    def look(self, done: int) -> None:
+        before = self.looks[0][1] if self.looks else None
+        self.looks.append((done, settled(before), resident()))
+
+    def run(self) -> Iterator[int]:
+        """Gives how many boxes have ended, after each."""
+        for kind in KINDS:  # what is made once in a process's life: the keeper's thread, caches, the collector's room
+            end_of(kind)
+        self.look(0)
+        for done in range(1, self.boxes + 1):
+            (kind,) = self.random.choices(KINDS, [kind.weight for kind in KINDS])
+            end = end_of(kind)
+            self.ends[kind.name, end] += 1
+            if end not in kind.ends:
+                self.wrong.append(f"box {done} ({kind.name}) ended as {end}, not {' or '.join(sorted(kind.ends))}")
+            if done % EVERY == 0 or done == self.boxes:
+                self.look(done)
+            yield done
+
+    def judge(self) -> list[str]:
+        """What is not as it should be."""
+        wrong = list(self.wrong)
+        for done, counts, _ in self.looks[1:]:
+            wrong += [
+                f"after {done} boxes: {was} {name} have become {now}"
+                for name, (was, now) in counts.grown(self.looks[0][1]).items()
+            ]
+        first = self.looks[1][2]
+        if max(size for _, _, size in self.looks[1:]) > first + ALLOWED_GROWTH:
+            wrong.append(f"the controller has grown from {first / MIB:.1f} MiB by more than {ALLOWED_GROWTH / MIB:.0f}")
+        return wrong
+
+    def tables(self) -> Iterator[Table]:
+        names = ("children", "zombies", "descriptors", "threads", "mounts", "cgroups", "temp_files", "namespaces")
+        table = Table("boxes", *(name.replace("_", " ") for name in names), "RSS MiB", title="held by the controller")
+        for column in table.columns:
+            column.justify = "right"
+        for done, counts, size in self.looks:
+            table.add_row(f"{done:,}", *(str(getattr(counts, name)) for name in names), f"{size / MIB:.1f}")
+        yield table
+        table = Table("kind", "end", "boxes", title="ends")
+        for (kind, end), count in sorted(self.ends.items()):
+            table.add_row(kind, end, f"{count:,}")
+        yield table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--boxes", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        tempfile.tempdir = folder
+        soak = Soak(options.boxes, options.seed)
+        columns = TextColumn("soak"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("soak", total=options.boxes)
+            for done in soak.run():
+                progress.update(task, completed=done)
+        tempfile.tempdir = None
+    for table in soak.tables():
+        console.print(table)
+    wrong = soak.judge()
+    for line in wrong:
+        console.print(line, style="red")
+    console.print("something was left" if wrong else f"{options.boxes:,} boxes, and every count is flat")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
