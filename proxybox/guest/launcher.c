@@ -150,8 +150,9 @@ static int enter_namespaces(void)
         return errno;
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* a change of ids has made these files root's */
     (void)((error = map_own_id("/proc/self/uid_map", uid)) || (error = write_text("/proc/self/setgroups", "deny")) ||
-           (error = map_own_id("/proc/self/gid_map", gid)) ||
-           (error = write_text("/proc/sys/user/max_user_namespaces", "0"))); /* and none below this one */
+           (error = map_own_id("/proc/self/gid_map", gid)));
+    write_text("/proc/sys/user/max_user_namespaces", "0"); /* and none below this one, where that can be said: in a
+                                                              container /proc/sys may be read-only */
     return error;
 }
 
