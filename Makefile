@@ -2,8 +2,9 @@
 
 PY := .venv/bin/python
 PYTEST_FLAGS ?=
+SOAK_FLAGS ?=
 
-.PHONY: help setup demo test check format bench dist clean
+.PHONY: help setup demo test check format bench soak dist clean
 
 help:
 	@echo 'make demo    set up, then run untrusted programs in boxes and show what happens'
@@ -11,6 +12,7 @@ help:
 	@echo 'make check   linters, types and compiler warnings'
 	@echo 'make format  format the Python sources'
 	@echo 'make bench   measure'
+	@echo 'make soak    2,000 boxes in one controller, and what it holds of the host'
 	@echo 'make dist    source distribution and wheel, in dist/'
 	@echo 'make clean   remove what was built (.venv stays)'
 
@@ -36,6 +38,9 @@ format: setup
 
 bench: setup
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m benchmarks  # starts are measured as users meet them
+
+soak: setup
+	@nice $(PY) tests/soak/soak.py $(SOAK_FLAGS)
 
 dist: setup
 	$(PY) -m build

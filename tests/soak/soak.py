@@ -1,7 +1,7 @@
-"""`make soak`: many boxes of every kind in one controller, and a look at what it holds of the host before, meanwhile and after.
+"""`make soak`: many boxes of every kind in one controller, and a look at what it holds before, meanwhile and after.
 
-Programs, policies, ends and callers are mixed by a seed. Exit status 1 when a count has grown, when the controller's memory has
-grown by more than ALLOWED_GROWTH after the first look, or when an end was not the one expected.
+Programs, policies, ends and callers are mixed by a seed. Exit status 1 when a count has grown, when the controller's
+memory has grown by more than ALLOWED_GROWTH after the first EVERY boxes, or when an end was not the one expected.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def overlay_and_commit(folder: Path) -> object:
 
 def read_and_write(folder: Path) -> object:
     mount = proxybox.Mount(target="/data", source=str(folder), mode="rw")
-    code = "import os\nfor n in range(5): open(f'/data/{n}', 'w').write('x')\nos.unlink('/data/3'); print(os.listdir('/data'))"
+    code = "import os\nfor n in range(5): open(f'/data/{n}', 'w').write('x')\nos.unlink('/data/3')"
     return proxybox.run(code, filesystem={"mounts": [mount]}, timeout=20)
 
 
@@ -101,6 +101,9 @@ THREADS = (
     "import threading\nt = [threading.Thread(target=print, args=(n,)) for n in range(5)]\n"
     "for each in t: each.start()\nfor each in t: each.join()"
 )
+FLOODED = {"limit": "200K", "on_excess": "end"}
+FORGERY = "import raw; raw.exchange(raw.put(b'x' * 100), raw.SLEEP)"
+RAW = Path(__file__).parents[1].joinpath("hostile", "guest", "raw.py").read_text()
 KINDS = (
     Kind("plain", box("print(6 * 7)"), {"ok"}, 6),
     Kind("strict", box("import random; print(random.random())", policy="strict", randomness=7), {"ok"}, 2),
@@ -109,14 +112,12 @@ KINDS = (
     Kind("files in memory", box("open('/tmp/x', 'wb').write(bytes(1 << 21))"), {"ok"}, 2),
     Kind("fails", box("raise ValueError"), {"error"}, 2),
     Kind("does not compile", box("1 +"), {"syntax_error"}),
-    Kind(
-        "flood", box("while True: print('x' * 1000)", output={"limit": "200K", "on_excess": "end"}), {"output_limit"}, 2
-    ),
+    Kind("flood", box("while True: print('x' * 1000)", output=FLOODED), {"output_limit"}, 2),
     Kind("crash", box("import ctypes; ctypes.string_at(8)"), {"crashed"}, 2),
     Kind("no memory", box("x = bytearray(1 << 30)", limits={"memory": "64M"}), {"memory_limit"}, 2),
     Kind("no time", box("while True: pass", timeout=0.1), {"time_limit"}),
     Kind("no time, threads", box(THREADS + "\nthreading.Event().wait()", timeout=0.3), {"time_limit"}),
-    Kind("breaks the protocol", box("import os; os.write(4, b'x' * 100)"), {"error"}),
+    Kind("breaks the protocol", box(FORGERY, files={"raw.py": RAW}), {"misbehaved"}),
     Kind("overlay, commit", overlay_and_commit, {"ok"}, 2),
     Kind("rw mount", read_and_write, {"ok"}, 2),
     Kind("killed", killed, {"crashed"}, 2),
@@ -124,7 +125,7 @@ KINDS = (
     Kind("stdin raises", box("input()", stdin=lambda size: raises("stdin")), {"LookupError"}),
     Kind("four at once", at_once, {"ok"}),
     Kind("cancelled", cancelled, {"cancelled"}),
-    Kind("cannot start", box("1", guest="/bin/true"), {"TypeError", "SandboxStartError"}),
+    Kind("cannot start", box("1", guest="/bin/true"), {"SandboxStartError"}),
 )
 
 
@@ -183,7 +184,7 @@ class Soak:
                 f"after {done} boxes: {was} {name} have become {now}"
                 for name, (was, now) in counts.grown(self.looks[0][1]).items()
             ]
-        first = self.looks[1][2]
+        first = self.looks[1][2]  # by then its caches are full
         if max(size for _, _, size in self.looks[1:]) > first + ALLOWED_GROWTH:
             wrong.append(f"the controller has grown from {first / MIB:.1f} MiB by more than {ALLOWED_GROWTH / MIB:.0f}")
         return wrong
@@ -207,7 +208,7 @@ def main() -> int:
     parser.add_argument("--boxes", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=max(Console().width, 120))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         tempfile.tempdir = folder
         soak = Soak(options.boxes, options.seed)
