@@ -296,19 +296,20 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
     except BaseException:
         if init_watch is not None:
             init_watch.close()
-        _end((guest, init, launcher))
+        _end_group(launcher)
         raise
     return GuestProcess(
         pid=guest, watch=watch, channel=channel, init=init_watch, launcher=launcher if init else None
     ), report
 
 
-def _end(pids: Sequence[int]) -> None:
-    """Kills children and waits for them; a guest before its init, which ends when nobody else is in its namespace."""
-    for act in (lambda pid: os.kill(pid, signal.SIGKILL), lambda pid: os.waitpid(pid, 0)):
-        for pid in filter(None, pids):
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                act(pid)
+def _end_group(launcher: int) -> None:
+    """Kills a launcher and all that it has made, reported or not, and waits for it: they are one process group."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PGID, launcher, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # none of ours: it may be another's by now
+        os.killpg(launcher, signal.SIGKILL)
+        while True:
+            os.waitid(os.P_PGID, launcher, os.WEXITED)
 
 
 def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
