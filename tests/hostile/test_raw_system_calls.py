@@ -1,12 +1,17 @@
 """System calls made by machine code: none but those of the seal's table reach the kernel.
 
 The guest overwrites the stub's SIGSYS handler, which is its right, so that whatever the filter stops
-has the result TRAPPED, and whatever it lets through the kernel's own.
+has the result TRAPPED, and whatever it lets through the kernel's own. `python -m tests.seal` prints the sweep's counts.
 """
+
+import struct
+import sys
+from pathlib import Path
 
 import pytest
 
-TRAPPED = -0x7EAD
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for a pytest that was not started as `python -m pytest`
+from tests.seal import sweep
 
 PROBE = """
 import sys, raw
@@ -28,40 +33,51 @@ def let_through(hostile):
     return probe
 
 
-#: Numbers that the table lets through with some arguments.
-NATIVE = {0, 1, 9, 10, 11, 12, 15, 24, 28, 56, 60, 202, 219, 231}
-#: uretprobe(2) and uprobe(2) pass every seccomp filter since Linux 6.11: they do nothing unless root
-#: has set a probe in the process.
-EXEMPT = {335, 336}
+@pytest.mark.parametrize("thread", [False, True], ids=["main thread", "another thread"])
+@pytest.mark.parametrize("box", sweep.BOXES)
+def test_every_number_of_x86_64_and_x32(hostile, box, thread):
+    """Allowed are the numbers of the table, and of them the calls that the simulation lets through; nothing else is."""
+    kind, options = sweep.BOXES[box]
+    if thread and not kind.threads:
+        kind, options = kind._replace(channels=2, threads=True), {**options, "limits": {"threads": 2}}
+    counts = [*sweep.in_a_box(hostile, kind, options, thread=thread), sweep.apart(hostile, kind, options)]
+    total = sweep.sum_of("all", counts)
+    assert total.surprises == []
+    assert total.allowed == sweep.listed(kind)
+    assert total.numbers == len(TABLE) - len(sweep.EXEMPT) + len(BEYOND) + len(TABLE)  # x32's
 
-ARGUMENTS = {
-    "zeros": "0, 0, 0, 0, 0, 0",
-    "ones": "-1, -1, -1, -1, -1, -1",
-    "route": "raw.ROUTE, raw.ROUTE, raw.ROUTE, raw.ROUTE, raw.ROUTE, raw.ROUTE",
-    "channel": "3, raw.stub(), 8, raw.ROUTE, raw.ROUTE, raw.ROUTE",
-    "high halves": "3 | 1 << 32, raw.stub(), 8, raw.ROUTE | 1 << 40, 0, raw.ROUTE",
-}
+
+@pytest.mark.parametrize("box", sweep.BOXES)
+def test_every_number_of_i386(box):
+    """A process each, under the filters of a box: killed before the kernel has looked at the number."""
+    kind, _ = sweep.BOXES[box]
+    count = sweep.by_int_80(kind, range(512), sweep.machine_code(), each=1)
+    assert count.surprises == []
+    assert len(count.killed) == 512
 
 
-@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS.keys())
-@pytest.mark.parametrize("kind", ["x86-64", "x32", "beyond", "garbage above"])
-def test_every_number_traps(let_through, kind, arguments):
-    numbers = {
-        "x86-64": f"number for number in range(1024) if number not in {NATIVE | EXEMPT}",
-        "x32": "0x40000000 | number for number in range(1024)",
-        "beyond": "number for base in (1024, 1 << 16, 1 << 29, 1 << 31, (1 << 32) - 600) "
-        "for number in range(base, base + 500)",
-        "garbage above": f"0xdead << 32 | number for number in range(1024) if number not in {NATIVE | EXEMPT}",
-    }[kind]
-    calls = f"[(number, {arguments}) for number in ({numbers})]"
-    assert let_through(calls) == []
+def test_numbers_of_i386_in_boxes(hostile):
+    count = sweep.by_int_80_in_boxes(hostile, sweep.DANGEROUS_I386.values())
+    assert count.surprises == []
+    assert count.killed == set(sweep.DANGEROUS_I386.values())
+
+
+def test_what_the_sweep_of_i386_sees_without_a_filter(monkeypatch):
+    """It is the filter that kills: without one, getpid comes back, and under one that traps it is TRAPPED."""
+    every = [(0x06, 0, 0, 0x7FFF0000)]
+    for value, wanted in ((0x7FFF0000, "allowed"), (0x00030000, "trapped")):
+        first = [(0x20, 0, 0, 4), (0x15, 1, 0, 0x40000003), *every, (0x06, 0, 0, value)]
+        text = b"".join(struct.pack("<HBBI", *line) for line in first)
+        monkeypatch.setattr(sweep, "seal_filter", lambda channels, text=text, **kind: text)
+        count = sweep.by_int_80(sweep.BOXES["real time, 16 threads"][0], [20], sweep.machine_code())
+        assert getattr(count, wanted) == {20}
 
 
 def test_the_probe_sees_what_is_let_through(let_through):
     assert [call[0] for call, _ in let_through("[(24,), (39,), (12, 0)]")] == [24, 12]
 
 
-@pytest.mark.parametrize("number", sorted(EXEMPT))
+@pytest.mark.parametrize("number", sweep.EXEMPT)
 def test_the_calls_that_the_kernel_exempts_from_filters(hostile, number):
     result = hostile.run(f"import raw; print(raw.syscall({number}, *[raw.ROUTE] * 6))")
     assert result.signal == 4 or int(result.stdout) < 0, result

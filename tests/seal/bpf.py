@@ -1,0 +1,311 @@
+"""Classic BPF as seccomp takes it, written from the kernel's documentation and man pages alone: nothing is imported
+from what it shall judge.
+
+A program is bytes, an array of struct sock_filter (linux/filter.h). `check` refuses what the kernel would refuse,
+`run` says what a program returns for a call, `paths` all that it can return for any call, `disassemble` and `assemble`
+are inverse to each other.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+# seccomp(2): what filters return, the strictest first.
+ACTIONS = {
+    0x80000000: "KILL_PROCESS",
+    0x00000000: "KILL_THREAD",
+    0x00030000: "TRAP",
+    0x00050000: "ERRNO",
+    0x7FC00000: "USER_NOTIF",
+    0x7FF00000: "TRACE",
+    0x7FFC0000: "LOG",
+    0x7FFF0000: "ALLOW",
+}
+#: struct seccomp_data: int nr; __u32 arch; __u64 instruction_pointer; __u64 args[6]; in the byte order of x86-64.
+FIELDS = {0: "nr", 4: "arch", 8: "ip.low", 12: "ip.high"} | {
+    16 + 8 * index + 4 * half: f"args[{index}].{('low', 'high')[half]}" for index in range(6) for half in range(2)
+}
+_SIZE = 64
+_MAX_LENGTH = 4096  # BPF_MAXINSNS
+_SCRATCH = 16  # BPF_MEMWORDS
+_WORD = 0xFFFFFFFF
+
+_OPERATIONS = {0x00: "add", 0x10: "sub", 0x20: "mul", 0x30: "div", 0x40: "or", 0x50: "and", 0x60: "lsh", 0x70: "rsh"}
+_OPERATIONS |= {0xA0: "xor"}  # no mod: seccomp_check_filter has it not
+_COMPARISONS = {0x10: "jeq", 0x20: "jgt", 0x30: "jge", 0x40: "jset"}
+#: The instructions that seccomp_check_filter in the kernel lets pass, and no others.
+MNEMONICS = (
+    {
+        0x20: "ld", 0x80: "ld len", 0x81: "ldx len", 0x06: "ret", 0x16: "ret a", 0x84: "neg", 0x00: "ld #",
+        0x01: "ldx #", 0x07: "tax", 0x87: "txa", 0x60: "ld M", 0x61: "ldx M", 0x02: "st M", 0x03: "stx M", 0x05: "ja",
+    }
+    | {0x04 | code | 0x08 * x: name + " x" * x for code, name in _OPERATIONS.items() for x in (0, 1)}
+    | {0x05 | code | 0x08 * x: name + " x" * x for code, name in _COMPARISONS.items() for x in (0, 1)}
+)  # fmt: skip
+_CODES = {name: code for code, name in MNEMONICS.items()}
+
+
+class Invalid(ValueError):
+    """The kernel would not take this program (EINVAL)."""
+
+
+class Instruction(NamedTuple):
+    """struct sock_filter."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+class Call(NamedTuple):
+    """struct seccomp_data, the instruction pointer left out: a filter that looks at it is none of ours."""
+
+    number: int
+    args: Sequence[int] = ()
+    arch: int = 0xC000003E
+
+    def words(self) -> list[int]:
+        """As the kernel shows it to a filter, 32 bits at a time in the byte order of x86-64."""
+        made = [self.number & _WORD, self.arch & _WORD, 0x12345678, 0x7F00]
+        for arg in self.args:
+            made += (arg & _WORD, arg >> 32 & _WORD)
+        return made + [0] * (16 - len(made))
+
+
+def parse(program: bytes) -> list[Instruction]:
+    """The instructions, checked."""
+    if len(program) % 8:
+        raise Invalid("not a whole number of instructions")
+    instructions = [Instruction(*fields) for fields in struct.iter_unpack("<HBBI", program)]
+    check(instructions)
+    return instructions
+
+
+def check(program: Sequence[Instruction]) -> None:
+    """bpf_check_classic and seccomp_check_filter. Raises Invalid."""
+    if not 0 < len(program) <= _MAX_LENGTH:
+        raise Invalid(f"{len(program)} instructions")
+    for at, line in enumerate(program):
+        name = MNEMONICS.get(line.code)
+        if name is None:
+            raise Invalid(f"{at}: instruction {line.code:#x}")
+        if name == "ld" and (line.k >= _SIZE or line.k % 4):
+            raise Invalid(f"{at}: ld {line.k}")
+        if (name == "div" and line.k == 0) or (name in ("lsh", "rsh") and line.k >= 32):
+            raise Invalid(f"{at}: {name} {line.k}")
+        if name.endswith(" M") and line.k >= _SCRATCH:
+            raise Invalid(f"{at}: {name} {line.k}")
+        if name.startswith("j") and max(_targets(program, at)) >= len(program):
+            raise Invalid(f"{at}: a jump out of the program")
+    if not MNEMONICS[program[-1].code].startswith("ret"):
+        raise Invalid("the end is no return")
+    _check_scratch(program)
+
+
+def _targets(program: Sequence[Instruction], at: int) -> list[int]:
+    """Where an instruction may go on."""
+    line = program[at]
+    name = MNEMONICS[line.code]
+    if name.startswith("ret"):
+        return []
+    if name == "ja":
+        return [at + 1 + line.k]
+    return [at + 1 + line.jt, at + 1 + line.jf] if name.startswith("j") else [at + 1]
+
+
+def _check_scratch(program: Sequence[Instruction]) -> None:
+    """No word of the scratch memory is read that might not have been written on some way to it."""
+    written: list[int | None] = [None] * len(program)
+    written[0] = 0
+    for at, line in enumerate(program):
+        here = written[at]
+        if here is None:  # nothing leads here
+            continue
+        name = MNEMONICS[line.code]
+        if name in ("ld M", "ldx M") and not here >> line.k & 1:
+            raise Invalid(f"{at}: M[{line.k}] may be unwritten")
+        if name in ("st M", "stx M"):
+            here |= 1 << line.k
+        for to in _targets(program, at):
+            before = written[to]
+            written[to] = here if before is None else before & here
+
+
+def run(program: Sequence[Instruction], call: Call) -> int:
+    """What a program that `check` has passed returns."""
+    data = call.words()
+    a = x = at = 0
+    scratch = [0] * _SCRATCH
+    while True:
+        code, jt, jf, k = program[at]
+        at += 1
+        if code == 0x20:
+            a = data[k >> 2]
+        elif code & 7 == 5:
+            other = x if code & 8 else k
+            if code == 0x05:
+                at += k
+            elif code & 0xF0 == 0x10:
+                at += jt if a == other else jf
+            elif code & 0xF0 == 0x20:
+                at += jt if a > other else jf
+            elif code & 0xF0 == 0x30:
+                at += jt if a >= other else jf
+            else:
+                at += jt if a & other else jf
+        elif code & 7 == 6:
+            return a if code == 0x16 else k
+        elif code == 0x84:
+            a = -a & _WORD
+        elif code & 7 == 4:
+            other = x if code & 8 else k
+            if code & 0xF0 == 0x30 and not other:
+                return 0  # division by zero ends a program: KILL_THREAD
+            a = _calculate(code & 0xF0, a, other)
+        elif code in (0x80, 0x00, 0x60, 0x87):
+            a = {0x80: _SIZE, 0x00: k, 0x60: scratch[k % _SCRATCH], 0x87: x}[code]
+        elif code in (0x81, 0x01, 0x61, 0x07):
+            x = {0x81: _SIZE, 0x01: k, 0x61: scratch[k % _SCRATCH], 0x07: a}[code]
+        elif code in (0x02, 0x03):
+            scratch[k] = a if code == 0x02 else x
+        else:
+            raise Invalid(f"{at - 1}: instruction {code:#x}")
+
+
+def _calculate(operation: int, a: int, other: int) -> int:
+    match _OPERATIONS[operation]:
+        case "add":
+            return a + other & _WORD
+        case "sub":
+            return a - other & _WORD
+        case "mul":
+            return a * other & _WORD
+        case "div":
+            return a // other
+        case "or":
+            return a | other
+        case "and":
+            return a & other
+        case "lsh":
+            return a << (other & 31) & _WORD
+        case "rsh":
+            return a >> (other & 31)
+        case _:
+            return a ^ other
+
+
+def strictest(*results: int) -> int:
+    """What counts when several filters have answered: the least as signed numbers, data left aside."""
+    return min(results, key=lambda result: ((result & 0xFFFF0000) ^ 0x80000000) - 0x80000000)
+
+
+def action(result: int) -> str:
+    """The name of what a filter has returned; unknown ones are KILL_PROCESS (seccomp(2))."""
+    return ACTIONS.get(result & 0xFFFF0000, "KILL_PROCESS")
+
+
+# --- every way through a program --------------------------------------------------------------------------------------
+
+
+class Fact(NamedTuple):
+    """What must hold of a call to take a way: `value` compared with k, or not so when `holds` is false.
+    value: a field's name with the operations on it, as "args[3].low & 0x22"."""
+
+    value: str
+    comparison: str
+    k: int
+    holds: bool
+
+
+def paths(program: Sequence[Instruction]) -> Iterator[tuple[list[Fact], int]]:
+    """Every way through a program of loads, constant operations and comparisons: the facts, and what it returns.
+
+    Ways that contradict themselves are left out. Together the rest are all that the program does, for every number,
+    architecture and argument that there can be. Raises Invalid for instructions that it cannot follow.
+    """
+    todo: list[tuple[int, str, list[Fact]]] = [(0, "0", [])]
+    while todo:
+        at, value, facts = todo.pop()
+        line = program[at]
+        name = MNEMONICS[line.code]
+        if name == "ret":
+            yield facts, line.k
+        elif name == "ld":
+            todo.append((at + 1, FIELDS[line.k], facts))
+        elif name in ("and", "sub"):
+            todo.append((at + 1, f"{value} {'&-'[name == 'sub']} {line.k:#x}", facts))
+        elif name in ("jeq", "jge"):
+            for holds, by in ((True, line.jt), (False, line.jf)):
+                fact = Fact(value, name, line.k, holds)
+                if not any(_contradict(fact, other) for other in facts):
+                    todo.append((at + 1 + by, value, [*facts, fact]))
+        else:
+            raise Invalid(f"{at}: {name} is not followed")
+
+
+def _contradict(one: Fact, other: Fact) -> bool:
+    if one.value != other.value or one.comparison != other.comparison:
+        return False
+    if one.k == other.k:
+        return one.holds != other.holds
+    return one.comparison == "jeq" and one.holds and other.holds
+
+
+# --- text and back ----------------------------------------------------------------------------------------------------
+
+
+def disassemble(program: bytes, names: Mapping[tuple[str, int], str]) -> str:
+    """One line for each instruction; jumps name the lines to go to, first when true, then when false.
+
+    names: what a number means when it is compared with a field, as {("nr", 0): "read"}; it stands in a comment.
+    """
+    lines = []
+    instructions = parse(program)
+    for (at, line), field in zip(enumerate(instructions), _loaded(instructions), strict=True):
+        name = MNEMONICS[line.code]
+        operand, comment = f"{line.k:#x}", ""
+        if name == "ld":
+            operand = FIELDS[line.k]
+        elif name == "ja":
+            operand = str(at + 1 + line.k)
+        elif name.startswith("j"):
+            operand += f", {at + 1 + line.jt}, {at + 1 + line.jf}"
+            comment = names.get((field, line.k), "")
+        elif name == "ret":
+            operand = ACTIONS.get(line.k, operand)
+        elif not line.k and (name in ("ld len", "ldx len", "ret a", "neg", "tax", "txa") or name.endswith(" x")):
+            operand = ""
+        lines.append(f"{at:4}  {name:8}{operand:28}{comment and '; ' + comment}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _loaded(program: Sequence[Instruction]) -> list[str]:
+    """The field that was loaded last before each instruction; empty where that depends on the way to it."""
+    loaded: list[str | None] = [""] + [None] * (len(program) - 1)
+    for at, line in enumerate(program):
+        here = FIELDS[line.k] if MNEMONICS[line.code] == "ld" else loaded[at] or ""
+        for to in _targets(program, at):
+            loaded[to] = here if loaded[to] in (None, here) else ""
+    return [field or "" for field in loaded]
+
+
+def assemble(text: str) -> bytes:
+    """The program that `disassemble` has made the text of; comments and empty lines count for nothing."""
+    offsets = {name: offset for offset, name in FIELDS.items()}
+    returns = {name: value for value, name in ACTIONS.items()}
+    made = bytearray()
+    for at, line in enumerate(filter(None, (line.partition(";")[0].rstrip() for line in text.splitlines()))):
+        number, name, operand = line[:4], line[6:14].strip(), line[14:].strip()
+        if int(number) != at:
+            raise Invalid(f"line {number} at {at}")
+        jt = jf = k = 0
+        if name == "ja":
+            k = int(operand) - at - 1
+        elif name.startswith("j"):
+            first, to, otherwise = operand.split(", ")
+            k, jt, jf = int(first, 16), int(to) - at - 1, int(otherwise) - at - 1
+        elif operand:
+            k = offsets[operand] if name == "ld" else returns[operand] if operand in returns else int(operand, 16)
+        made += struct.pack("<HBBI", _CODES[name], jt, jf, k)
+    return bytes(made)

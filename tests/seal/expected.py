@@ -1,0 +1,124 @@
+"""What the seal shall let through: said by hand, from the design's table and the man pages, and not from the filter's.
+
+Each predicate takes the box's kind and six whole registers. A comment says what the kernel makes of the registers, so
+that a reader can see that a condition looks at all that counts.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+ROUTE = 0x70626F78
+ARCH_X86_64, ARCH_I386 = 0xC000003E, 0x40000003
+X32 = 0x40000000
+#: Other AUDIT_ARCH_* of linux/audit.h: aarch64, arm, riscv64, ppc64le, s390x, mips64, sparc64, and nonsense.
+OTHER_ARCHES = (0xC00000B7, 0x40000028, 0xC00000F3, 0xC0000015, 0x80000016, 0x80000008, 0x8000002B, 0, 0xFFFFFFFF, 0x3E)
+
+
+class Kind(NamedTuple):
+    """What a box's filter depends on."""
+
+    channels: int
+    real_time: bool
+    threads: bool
+
+    def __str__(self) -> str:
+        time = "real time" if self.real_time else "other time"
+        return (
+            f"{self.channels} channel{'s' * (self.channels > 1)}, {time}, {'threads' if self.threads else 'one thread'}"
+        )
+
+
+KINDS = [
+    Kind(channels, real_time, threads)
+    for channels in (1, 17)
+    for real_time in (False, True)
+    for threads in (False, True)
+]
+
+Predicate = Callable[[Kind, int, int, int, int, int, int], bool]
+
+
+def low(register: int) -> int:
+    """What the kernel sees of an int or an unsigned int."""
+    return register & 0xFFFFFFFF
+
+
+def _own_pipes(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # read(unsigned int fd, char *buf, size_t count): the upper half of fd is nothing to the kernel.
+    return 3 <= low(a) < 3 + 2 * kind.channels and low(d) == ROUTE
+
+
+def _mmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # mmap(addr, len, prot, unsigned long flags, fd, off): all 64 bits of flags count. fd is ignored without a file.
+    private, fixed, anonymous, noreserve, stack, fixed_noreplace = 0x2, 0x10, 0x20, 0x4000, 0x20000, 0x100000
+    may = private | fixed | anonymous | noreserve | stack | fixed_noreplace
+    return d | may == may and bool(d & private) and bool(d & anonymous)
+
+
+def _munmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # munmap(unsigned long addr, size_t len). Only the guest's own memory, whatever it passes.
+    return not 0x1000_0000_0000 <= a < 0x1001_0000_0000 or low(c) == ROUTE
+
+
+def _madvise(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # madvise(unsigned long start, size_t len, int advice): MADV_DONTNEED, MADV_FREE.
+    return low(c) in (4, 8)
+
+
+def _futex(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # futex(u32 *uaddr, int op, u32 val, timespec *timeout, u32 *uaddr2, u32 val3): a pointer of 64 bits is no timeout
+    # only when all of it is 0; for FUTEX_WAKE it is not looked at.
+    private, clock_realtime = 128, 256
+    if low(b) == 1 | private:  # FUTEX_WAKE
+        return True
+    waits = (0 | private, 9 | private, 9 | private | clock_realtime)  # FUTEX_WAIT, FUTEX_WAIT_BITSET
+    return low(b) in waits and (kind.real_time or d == 0)
+
+
+def _clone(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # clone(unsigned long flags, newsp, parent_tid, child_tid, tls): five registers, the sixth is free for ROUTE.
+    vm, fs, files, sighand, thread, sysvsem = 0x100, 0x200, 0x400, 0x800, 0x10000, 0x40000
+    settls, parent_settid, child_cleartid = 0x80000, 0x100000, 0x200000
+    pthread = vm | fs | files | sighand | thread | sysvsem | settls | parent_settid | child_cleartid
+    return kind.threads and a == pthread and low(f) == ROUTE
+
+
+def _exit(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # exit(int status), exit_group(int status).
+    return low(b) == ROUTE
+
+
+def _always(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    return True
+
+
+def _real_time(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # restart_syscall(void) repeats a wait with a timeout.
+    return kind.real_time
+
+
+#: number -> name, and when it is let through. Everything else is not.
+EXPECTED: dict[int, tuple[str, Predicate]] = {
+    0: ("read", _own_pipes),
+    1: ("write", _own_pipes),
+    9: ("mmap", _mmap),
+    10: ("mprotect", _always),
+    11: ("munmap", _munmap),
+    12: ("brk", _always),
+    15: ("rt_sigreturn", _always),
+    24: ("sched_yield", _always),
+    28: ("madvise", _madvise),
+    56: ("clone", _clone),
+    60: ("exit", _exit),
+    202: ("futex", _futex),
+    219: ("restart_syscall", _real_time),
+    231: ("exit_group", _exit),
+}
+
+
+def expected(kind: Kind, arch: int, number: int, args: tuple[int, int, int, int, int, int]) -> str:
+    """What shall become of a call in a box: ALLOW, TRAP or KILL_PROCESS."""
+    if arch != ARCH_X86_64:
+        return "KILL_PROCESS"
+    _, predicate = EXPECTED.get(number & 0xFFFFFFFF, ("", None))
+    return "ALLOW" if predicate and predicate(kind, *args) else "TRAP"

@@ -1,0 +1,55 @@
+"""The filters as text, kept in golden/: what a change of controller/seal.py changes is seen there by its reviewers."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxybox.controller.seal import seal_filter, thread_filter
+from tests.seal.bpf import disassemble
+from tests.seal.expected import ARCH_X86_64, EXPECTED, KINDS, ROUTE, Kind
+
+FOLDER = Path(__file__).parent / "golden"
+
+_NAMES = {("nr", number): name for number, (name, _) in EXPECTED.items()}
+_NAMES |= {(f"args[{index}].low", ROUTE): "ROUTE" for index in range(6)}
+_NAMES |= {("arch", ARCH_X86_64): "x86-64", ("args[2].low", 4): "MADV_DONTNEED", ("args[2].low", 8): "MADV_FREE"}
+_NAMES |= {("args[0].low", 0x3D0F00): "the flags of pthread_create", ("args[0].high", 0x1000): "SHARED_BASE"}
+_NAMES |= {("args[1].low", 0x80): "FUTEX_WAIT | PRIVATE", ("args[1].low", 0x81): "FUTEX_WAKE | PRIVATE"}
+_NAMES |= {("args[1].low", 0x89): "FUTEX_WAIT_BITSET | PRIVATE"}
+
+
+def compiled(kind: Kind | None) -> bytes:
+    """The seal of a box of this kind; None: the listener's program."""
+    if kind is None:
+        return thread_filter()
+    return seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads)
+
+
+def programs() -> Iterator[tuple[str, Kind | None]]:
+    """The names of the files, and what each is the program of."""
+    for kind in KINDS:
+        time, threads = ("other-time", "real-time")[kind.real_time], ("one-thread", "threads")[kind.threads]
+        yield f"seal-{kind.channels:02}-{time}-{threads}.txt", kind
+    yield "listener.txt", None
+
+
+def text(kind: Kind | None) -> str:
+    """What the file shall hold."""
+    what = f"The seal of a box: {kind}." if kind else "The listener: the clones that ask the controller."
+    return f"; {what}\n; Made by `python -m tests.seal golden --write`.\n\n{disassemble(compiled(kind), _NAMES)}"
+
+
+def difference(name: str, kind: Kind | None) -> str:
+    """What the file says otherwise, as a unified diff; empty when nothing."""
+    kept = (FOLDER / name).read_text() if (FOLDER / name).exists() else ""
+    lines = difflib.unified_diff(
+        kept.splitlines(True), text(kind).splitlines(True), f"golden/{name}", "controller/seal.py"
+    )
+    return "".join(lines)
+
+
+def write() -> None:
+    """Makes the files what the filters are now."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, kind in programs():
+        (FOLDER / name).write_text(text(kind))

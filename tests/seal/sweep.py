@@ -1,0 +1,369 @@
+"""The sweep for real: calls by machine code under the seal, and what the kernel made of each.
+
+Hostile code in a box puts its own instructions in the place of the stub's SIGSYS handler, so that a call that the
+filter stops has the result TRAPPED, and any other result is the kernel's. Calls are chosen so that they do no harm when
+they get through. The 32-bit ABI ends the process that uses it: each of its numbers is tried in a process of its own,
+forked here under a box's two filters, and some of them in boxes.
+"""
+
+import ctypes
+import errno
+import itertools
+import mmap
+import os
+import resource
+import signal
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+
+import proxybox
+from proxybox.controller.seal import NUMBERS, ROWS, seal_filter, thread_filter
+from tests.seal.bpf import Call, action, parse, run, strictest
+from tests.seal.cases import BEYOND, FULL, GARBAGE, TABLE, Registers, argument_sets, around
+from tests.seal.expected import EXPECTED, ROUTE, X32, Kind
+
+TRAPPED = -0x7EAD  # as in guest/raw.py
+SCRATCH = 0x2000_0000  # as there
+#: uretprobe(2) and uprobe(2) pass by every filter where the kernel has them, and are an error in a process in which
+#: root has set no probe.
+EXEMPT = {335: "uretprobe", 336: "uprobe"}
+#: The boxes of the sweep: a filter's kind and the policy that leads to it.
+BOXES: dict[str, tuple[Kind, dict[str, Any]]] = {
+    "real time, 16 threads": (Kind(16, real_time=True, threads=True), {}),
+    "frozen time, one thread": (
+        Kind(1, real_time=False, threads=False),
+        {"time": proxybox.Time.frozen("2030-01-01"), "limits": {"threads": 1}},
+    ),
+}
+
+#: Calls that the table lets through and that do nothing: no length, no memory, a value that is not there.
+HARMLESS: dict[int, list[Registers]] = {
+    0: [(3, SCRATCH, 0, ROUTE, 0, 0), (GARBAGE | 3, SCRATCH, 0, GARBAGE | ROUTE, FULL, FULL)],
+    1: [(4, SCRATCH, 0, ROUTE, 0, 0), (GARBAGE | 4, SCRATCH, 0, GARBAGE | ROUTE, FULL, FULL)],
+    9: [(0, 0, 0, 0x22, FULL, 0), (0, 0, 7, 0x124032, 3, 0), (0, 0, GARBAGE | 3, 0x22, GARBAGE, 0)],
+    10: [(SCRATCH, 0, 3, 0, 0, 0), (SCRATCH, 0, 3, ROUTE, FULL, FULL)],
+    11: [(SCRATCH, 0, 0, 0, 0, 0), (0x1000_0000_0000, 0, ROUTE, 0, 0, 0)],
+    12: [(0, 0, 0, 0, 0, 0), (0, FULL, FULL, FULL, FULL, FULL)],
+    24: [(0, 0, 0, 0, 0, 0), (FULL, FULL, FULL, FULL, FULL, FULL)],
+    28: [(SCRATCH, 0, advice, 0, 0, 0) for advice in (4, 8, GARBAGE | 4, GARBAGE | 8)],
+    202: [
+        (SCRATCH, operation, 1, timeout, 0, 1)
+        for operation in (0x81, 0x80, 0x89, 0x189, GARBAGE | 0x81, GARBAGE | 0x80)
+        for timeout in (0, SCRATCH + 64)
+    ],
+    219: [(0, 0, 0, 0, 0, 0)],
+}
+#: Those that do not come back. rt_sigreturn: nothing at the stack pointer is a signal frame, so SIGSEGV.
+ENDING: dict[int, Registers] = {
+    15: (0, 0, 0, 0, 0, 0),
+    60: (42, ROUTE, 0, 0, 0, 0),
+    231: (42, GARBAGE | ROUTE, 0, 0, 0, 0),
+}
+#: Threads that the controller has not been told of.
+CLONES: list[Registers] = [
+    (0x3D0F00, SCRATCH, 0, 0, 0, ROUTE),
+    (0x3D0F00, SCRATCH, FULL, FULL, FULL, GARBAGE | ROUTE),
+    (0x3D0F00, SCRATCH, 0, 0, 0, 0),
+    (GARBAGE | 0x3D0F00, SCRATCH, 0, 0, 0, ROUTE),
+]
+
+
+class Boxes(Protocol):
+    """Hostile of tests/hostile/conftest.py."""
+
+    def run(self, code: str, *, files: dict[str, Any] | None = None, **options: Any) -> proxybox.Result: ...
+
+    def symbol(self, name: str) -> int: ...
+
+
+@attrs.define
+class Count:
+    """Calls of one sort, and what became of their numbers."""
+
+    name: str
+    calls: int = 0
+    trapped: set[int] = attrs.field(factory=set)
+    killed: set[int] = attrs.field(factory=set)
+    allowed: set[int] = attrs.field(factory=set)
+    #: Where the kernel did otherwise than the simulation: number, registers, what it did, what it should.
+    surprises: list[tuple[int, Registers, str, str]] = attrs.field(factory=list)
+
+    def take(self, number: int, registers: Registers, became: str, wanted: str) -> None:
+        self.calls += 1
+        {"TRAP": self.trapped, "KILL_PROCESS": self.killed, "ALLOW": self.allowed}[became].add(number)
+        if became != wanted:
+            self.surprises.append((number, registers, became, wanted))
+
+    @property
+    def numbers(self) -> int:
+        return len(self.trapped | self.killed | self.allowed)
+
+    def line(self) -> str:
+        """One row of the table; a number that some call has come through by counts as allowed."""
+        trapped = self.trapped - self.allowed
+        columns = (self.numbers, self.calls, len(trapped), len(self.killed), len(self.allowed))
+        return f"{self.name:52}" + "".join(f"{column:>9,}" for column in columns)
+
+
+HEAD = f"{'':52}" + "".join(f"{column:>9}" for column in ("numbers", "calls", "trapped", "killed", "allowed"))
+
+
+def simulated(kind: Kind) -> Callable[[int, Sequence[int]], str]:
+    """What shall become of a call of x86-64: one that asks the controller has come to the kernel, too."""
+    seal = parse(seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads))
+    listener = parse(thread_filter())
+
+    def ask(number: int, registers: Sequence[int]) -> str:
+        call = Call(number, registers)
+        result = run(seal, call)
+        result = strictest(result, run(listener, call)) if kind.threads else result
+        return {"USER_NOTIF": "ALLOW"}.get(action(result), action(result))
+
+    return ask
+
+
+def calls_of(kind: Kind) -> dict[str, list[tuple[int, Registers]]]:
+    """By sort: numbers as the register holds them, garbage above included, and registers.
+
+    The listed numbers are there with calls that shall trap, and with those of HARMLESS.
+    """
+    ask, sets = simulated(kind), argument_sets(kind)
+    unlisted = [number for number in TABLE if number not in EXPECTED and number not in EXEMPT]
+
+    def with_sets(numbers: Iterable[int]) -> list[tuple[int, Registers]]:
+        return list(itertools.product(numbers, sets.values()))
+
+    edges = [
+        (number, registers)
+        for number in EXPECTED
+        for registers in dict.fromkeys([*sets.values(), *around(number, kind)])
+        if ask(number, registers) == "TRAP"
+    ]
+    harmless = [(number, registers) for number, several in HARMLESS.items() for registers in several]
+    above = [(GARBAGE | number, registers) for number, registers in harmless]
+    return {
+        "x86-64, 0 to 1023, not listed": with_sets(unlisted),
+        "the same, garbage above the number": with_sets(GARBAGE | number for number in unlisted),
+        "x86-64, samples from 1024 to 2^32 - 1": with_sets(BEYOND),
+        "x32, 0 to 1023": with_sets(X32 | number for number in TABLE),
+        "x32, garbage above the number": with_sets(GARBAGE | X32 | number for number in TABLE),
+        "listed, calls on the wrong side of an edge": edges,
+        "listed, harmless calls": harmless + above,
+    }
+
+
+def in_a_box(boxes: Boxes, kind: Kind, options: dict[str, Any], *, thread: bool = False) -> list[Count]:
+    """All calls of `calls_of`, made in one box. thread: by one that was made behind the seal."""
+    sorts = calls_of(kind)
+    calls = [call for several in sorts.values() for call in several]
+    text = b"".join(struct.pack("<8Q", number, *(each & FULL for each in registers), 0) for number, registers in calls)
+    code = _SWEEP_OF_A_THREAD if thread else "import raw; raw.sweep({on_sigsys})"
+    code = code.format(on_sigsys=boxes.symbol("on_sigsys"))
+    result = boxes.run(code, files={"calls.bin": text}, **options)
+    assert result.ok, f"{result.summary()}\n{result.stderr[-2000:]}"
+    results = iter(struct.unpack(f"<{len(calls)}q", result.files["results.bin"]))
+    ask, counts = simulated(kind), []
+    for name, several in sorts.items():
+        counts.append(count := Count(name))
+        for number, registers in several:
+            became = "TRAP" if next(results) == TRAPPED else "ALLOW"
+            count.take(number & 0xFFFFFFFF, registers, became, ask(number, registers))
+    return counts
+
+
+_SWEEP_OF_A_THREAD = """
+import raw, threading
+thread = threading.Thread(target=raw.sweep, args=[{on_sigsys}])
+thread.start()
+thread.join()
+"""
+
+
+def apart(boxes: Boxes, kind: Kind, options: dict[str, Any]) -> Count:
+    """The calls of the list that end the process or need a second thread in it: a box each."""
+    count = Count("listed, that end the process or make a thread")
+    for number, registers in ENDING.items():
+        result = boxes.run(_ALONE.format(calls=[(number, *registers)], on_sigsys=boxes.symbol("on_sigsys")), **options)
+        came_through = not result.stdout and result.signal != signal.SIGSYS
+        count.take(number, registers, "ALLOW" if came_through else "TRAP", "ALLOW")
+    if kind.threads:
+        calls = [(56, *registers) for registers in CLONES]
+        code = _WITH_A_THREAD.format(calls=calls, on_sigsys=boxes.symbol("on_sigsys"))
+        result = boxes.run(code, **options)
+        assert result.ok, f"{result.summary()}\n{result.stderr[-2000:]}"
+        for (number, *registers), answer in zip(calls, result.stdout.split(), strict=True):
+            # The controller has not been told of such a thread, and says so.
+            became = {str(TRAPPED): "TRAP", str(-errno.EAGAIN): "ALLOW"}[answer]
+            count.take(number, tuple(registers), became, simulated(kind)(number, registers))
+    return count
+
+
+_ALONE = "import raw; print(raw.trapped_syscalls({calls}, {on_sigsys}))"
+#: While a box has one thread, nobody looks at the listener: a clone past the stub stands at its door.
+_WITH_A_THREAD = """
+import raw, threading
+lock = threading.Lock()
+lock.acquire()
+thread = threading.Thread(target=lock.acquire)
+thread.start()
+print(*raw.trapped_syscalls({calls}, {on_sigsys}))
+lock.release()
+thread.join()
+"""
+
+
+def exempt(boxes: Boxes, options: dict[str, Any]) -> Count:
+    """The calls that no filter sees: an error or SIGILL is the kernel's own answer to them."""
+    count = Count("uretprobe, uprobe: the kernel asks no filter")
+    for number in EXEMPT:
+        registers = (ROUTE,) * 6
+        code = _ALONE.format(calls=[(number, *registers)], on_sigsys=boxes.symbol("on_sigsys"))
+        result = boxes.run(code, **options)
+        became = "TRAP" if result.stdout == f"[{TRAPPED}]\n" else "ALLOW"
+        assert result.signal == signal.SIGILL or result.stdout.startswith("[-"), result
+        count.take(number, registers, became, became)
+    return count
+
+
+# --- the 32-bit ABI ---------------------------------------------------------------------------------------------------
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+class _Action(ctypes.Structure):
+    """struct sigaction of the C library."""
+
+    _fields_ = [
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ulong * 16),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    ]
+
+
+_HANDLER = bytes.fromhex("48c78290000000") + struct.pack("<i", TRAPPED) + b"\xc3"  # as in guest/raw.py
+# After the call: mov edi, 0; mov esi, ROUTE; mov eax, 231 (exit_group); syscall
+_LEAVE = b"\xbf\0\0\0\0\xbe" + struct.pack("<I", ROUTE) + b"\xb8\xe7\0\0\0\x0f\x05"
+_UNTOUCHED = 0x5A5A5A5A5A5A5A5A
+
+
+def i386_registers() -> list[Registers]:
+    """ebx, ecx, edx, esi, edi, ebp: harmless ones, as far as there are such; garbage above."""
+    return [(0,) * 6, (FULL,) * 6, (GARBAGE | ROUTE,) * 6, (GARBAGE | 3, SCRATCH, 0, ROUTE, GARBAGE, ROUTE)]
+
+
+def by_int_80(kind: Kind, numbers: Iterable[int], machine_code: bytes, each: int = 4) -> Count:
+    """Each number in forked processes of their own, under the filters of a box. machine_code: raw.INT_80. each: with so
+    many of the four sets of registers, which take turns."""
+    count = Count("i386 by int 0x80, a process each")
+    # push rbx ... ret: without the ret, the process leaves by exit_group.
+    with mmap.mmap(-1, 4096, prot=7) as page:
+        page[0 : len(_HANDLER)] = _HANDLER
+        page[64 : 64 + len(machine_code) - 1] = machine_code[:-1]
+        page[64 + len(machine_code) - 1 : 64 + len(machine_code) - 1 + len(_LEAVE)] = _LEAVE
+        first = ctypes.c_char.from_buffer(page)
+        address = ctypes.addressof(first)
+        sets = i386_registers()
+        for number, turn in itertools.product(numbers, range(each)):
+            registers = sets[(number + turn) % len(sets)]
+            struct.pack_into("<8Q", page, 2048, GARBAGE | number, *registers, _UNTOUCHED)
+            status = _one_process(kind, address)
+            (result,) = struct.unpack_from("<q", page, 2048 + 56)
+            killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS and result == _UNTOUCHED
+            became = "KILL_PROCESS" if killed else "TRAP" if result == TRAPPED else "ALLOW"
+            count.take(number, registers, became, "KILL_PROCESS")
+        del first
+    return count
+
+
+def _one_process(kind: Kind, page: int) -> int:
+    """Forks a process that seals itself and makes the call of the page, which both share; its wait status."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(page + 64)
+    listener, seal = thread_filter(), seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads)
+    programs = [_Program(len(text) // 8, text) for text in (listener, seal)]
+    handler = _Action(handler=page, flags=4)  # SA_SIGINFO
+    child = os.fork()
+    if not child:
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            done = libc.sigaction(signal.SIGSYS, ctypes.byref(handler), None) | libc.prctl(38, 1, 0, 0, 0)
+            for program in programs:
+                done |= libc.syscall(317, 1, 0, ctypes.byref(program))
+            if not done:
+                function(page + 2048)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+#: i386's numbers of what hostile code would like most (asm/unistd_32.h).
+DANGEROUS_I386 = {
+    "exit": 1, "fork": 2, "read": 3, "write": 4, "open": 5, "execve": 11, "mount": 21, "setuid": 23, "ptrace": 26,
+    "kill": 37, "getpid": 20, "brk": 45, "ioctl": 54, "mmap": 90, "socketcall": 102, "ipc": 117, "clone": 120,
+    "mprotect": 125, "init_module": 128, "prctl": 172, "vfork": 190, "mmap2": 192, "futex": 240, "set_thread_area": 243,
+    "exit_group": 252, "openat": 295, "unshare": 310, "perf_event_open": 336, "process_vm_writev": 348, "seccomp": 354,
+    "bpf": 357, "execveat": 358, "socket": 359, "clock_gettime64": 403, "io_uring_setup": 425, "clone3": 435,
+}  # fmt: skip
+
+
+def by_int_80_in_boxes(boxes: Boxes, numbers: Iterable[int]) -> Count:
+    """The same from inside boxes, one for each number."""
+    count = Count("i386 by int 0x80, a box each")
+    code = """
+import raw
+print("before", flush=True)
+print("after", raw.call_of_i386(({number}, {registers})), flush=True)
+"""
+    registers = i386_registers()[-1]
+    for number in numbers:
+        asked = code.format(number=GARBAGE | number, registers=", ".join(map(str, registers)))
+        result = boxes.run(asked)
+        killed = result.stdout == "before\n" and result.signal == signal.SIGSYS
+        count.take(number, registers, "KILL_PROCESS" if killed else "ALLOW", "KILL_PROCESS")
+    return count
+
+
+def sum_of(name: str, counts: Iterable[Count]) -> Count:
+    """All of them as one. Numbers of i386 are told from the same of x86-64 by a bit that neither has."""
+    total = Count(name)
+    for count in counts:
+        total.calls += count.calls
+        total.trapped |= count.trapped
+        total.killed |= {number | _I386 for number in count.killed}
+        total.allowed |= count.allowed
+        total.surprises += count.surprises
+    return total
+
+
+_I386 = 1 << 32
+
+
+def listed(kind: Kind) -> set[int]:
+    """What the table lets through, read from the table itself."""
+    there = {"": True, "real_time": kind.real_time, "threads": kind.threads}
+    return {NUMBERS[row.name] for row in ROWS if there[row.only]}
+
+
+def table(counts: Iterable[Count]) -> Iterator[str]:
+    """The lines to print."""
+    yield HEAD
+    for count in counts:
+        yield count.line()
+
+
+def machine_code() -> bytes:
+    """INT_80 of guest/raw.py, which maps memory when it is imported: so it is read, not imported."""
+    scope: dict[str, Any] = {}
+    text = (Path(__file__).parents[1] / "hostile/guest/raw.py").read_text()
+    start = text.index("INT_80 = ")
+    exec(text[start : text.index("\n)\n", start) + 3], scope)
+    return scope["INT_80"]

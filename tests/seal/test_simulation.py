@@ -1,0 +1,245 @@
+"""What each filter lets through, simulated instruction by instruction, is what expected.py says by hand.
+
+`test_no_other_way_in` is the proof for all 2^32 numbers, all architectures and all arguments: it looks at every way
+through a program. The others compare answers, number by number and edge by edge.
+"""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.seal import golden
+from tests.seal.bpf import Call, Fact, Instruction, action, parse, paths, run, strictest
+from tests.seal.cases import BEYOND, FULL, GARBAGE, LET_THROUGH, TABLE, Registers, argument_sets, around, edges, same
+from tests.seal.expected import ARCH_I386, ARCH_X86_64, EXPECTED, KINDS, OTHER_ARCHES, ROUTE, X32, Kind, expected
+
+SEALS = {kind: parse(golden.compiled(kind)) for kind in KINDS}
+LISTENER = parse(golden.compiled(None))
+EVERYTHING = Kind(17, real_time=True, threads=True)
+
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
+
+
+def answer(program: list[Instruction], number: int, registers: Registers, arch: int = ARCH_X86_64) -> str:
+    return action(run(program, Call(number, registers, arch)))
+
+
+def answers(kind: Kind, arch: int, numbers: Iterable[int]) -> dict[str, set[int]]:
+    """Which numbers have met which action, under whatever argument set."""
+    found: dict[str, set[int]] = {}
+    sets = list(argument_sets(kind).values())
+    for number in numbers:
+        for registers in sets:
+            found.setdefault(answer(SEALS[kind], number, registers, arch), set()).add(number)
+    return found
+
+
+def listed(kind: Kind) -> set[int]:
+    """The numbers that a box of this kind lets through at all."""
+    return set(EXPECTED) - ({56} if not kind.threads else set()) - ({219} if not kind.real_time else set())
+
+
+# --- every number -----------------------------------------------------------------------------------------------------
+
+
+@each_kind
+def test_every_number_of_x86_64(kind: Kind) -> None:
+    """Allowed with one argument set or another: the list, and nothing else."""
+    allowed = set()
+    for number in TABLE:
+        for name, registers in argument_sets(kind).items():
+            became = answer(SEALS[kind], number, registers)
+            assert became == expected(kind, ARCH_X86_64, number, registers), (number, name)
+            if became == "ALLOW":
+                allowed.add(number)
+    assert allowed == listed(kind)
+
+
+@each_kind
+def test_every_number_of_x32(kind: Kind) -> None:
+    """x32 is the architecture x86-64 with bit 30 in the number; its own calls begin at 512."""
+    assert answers(kind, ARCH_X86_64, (X32 | number for number in TABLE)) == {
+        "TRAP": {X32 | number for number in TABLE}
+    }
+
+
+@each_kind
+def test_every_number_of_i386(kind: Kind) -> None:
+    assert answers(kind, ARCH_I386, TABLE) == {"KILL_PROCESS": set(TABLE)}
+
+
+@each_kind
+def test_numbers_beyond_the_table(kind: Kind) -> None:
+    assert answers(kind, ARCH_X86_64, BEYOND) == {"TRAP": set(BEYOND)}
+    assert answers(kind, ARCH_I386, BEYOND[::20]) == {"KILL_PROCESS": set(BEYOND[::20])}
+
+
+@pytest.mark.parametrize("arch", [*OTHER_ARCHES, *(ARCH_X86_64 ^ 1 << bit for bit in range(32))], ids=hex)
+def test_other_architectures(arch: int) -> None:
+    numbers = [*EXPECTED, 2, 39, 59, *(X32 | number for number in EXPECTED)]
+    for kind in KINDS:
+        assert answers(kind, arch, numbers) == {"KILL_PROCESS": set(numbers)}
+
+
+def facts_of(program: list[Instruction], wanted: str) -> list[list[Fact]]:
+    return [facts for facts, result in paths(program) if action(result) == wanted]
+
+
+@each_kind
+def test_no_other_way_in(kind: Kind) -> None:
+    """Each way to ALLOW asks for this architecture and for one listed number; the one way to KILL_PROCESS is that of
+    other architectures; all others end in TRAP."""
+    program, allowed = SEALS[kind], set()
+    results = {action(result) for _, result in paths(program)}
+    assert results == {"ALLOW", "TRAP", "KILL_PROCESS"}
+    for facts in facts_of(program, "ALLOW"):
+        assert Fact("arch", "jeq", ARCH_X86_64, holds=True) in facts
+        allowed |= {(fact.comparison, fact.k) for fact in facts if fact.value == "nr" and fact.holds}
+        assert sum(fact.value == "nr" and fact.holds for fact in facts) == 1
+    assert allowed == {("jeq", number) for number in listed(kind)}
+    assert facts_of(program, "KILL_PROCESS") == [[Fact("arch", "jeq", ARCH_X86_64, holds=False)]]
+
+
+# --- every condition --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", EXPECTED, ids=lambda number: EXPECTED[number][0])
+def test_what_is_let_through_where_there_is_all(number: int) -> None:
+    """LET_THROUGH speaks of the same calls as expected.py."""
+    assert set(LET_THROUGH) == set(EXPECTED)
+    for registers in LET_THROUGH[number]:
+        assert answer(SEALS[EVERYTHING], number, registers) == "ALLOW", registers
+
+
+@pytest.mark.parametrize("number", EXPECTED, ids=lambda number: EXPECTED[number][0])
+@each_kind
+def test_the_edges_of_every_condition(kind: Kind, number: int) -> None:
+    for registers in around(number, kind):
+        assert answer(SEALS[kind], number, registers) == expected(kind, ARCH_X86_64, number, registers), registers
+
+
+#: What a condition asks for -> registers that break it and no other one. Each alone must trap. The boxes have one
+#: channel and no real time, so that all conditions are there, but for clone, with threads.
+BROKEN: dict[str, list[tuple[int, Registers]]] = {
+    "read, write: a descriptor of the channel": [
+        (number, (fd, 0, 0, ROUTE, 0, 0))
+        for number in (0, 1)
+        for fd in (0, 1, 2, 5, 6, 255, 1 << 31, 0xFFFFFFFF, GARBAGE)
+    ],
+    "read, write: ROUTE": [
+        (number, (fd, 0, 0, route, 0, 0))
+        for number in (0, 1)
+        for fd in (3, 4)
+        for route in (0, ROUTE ^ 1, ROUTE << 32, ROUTE ^ 1 << 31, FULL)
+    ],
+    "mmap: private": [(9, (0, 4096, 7, flags, FULL, 0)) for flags in (0x20, 0x21, 0x30)],
+    "mmap: anonymous": [(9, (0, 4096, 7, flags, 3, 0)) for flags in (0x2, 0x12, 0x4002)],
+    "mmap: no other flag": [
+        (9, (0, 4096, 7, 0x22 | 1 << bit, FULL, 0)) for bit in range(64) if not 0x124032 >> bit & 1
+    ],
+    "madvise: giving back": [
+        (28, (0, 4096, advice, 0, 0, 0)) for advice in [*range(200), 1 << 31, FULL, GARBAGE] if advice not in (4, 8)
+    ],
+    "munmap: not of shared mappings": [
+        (11, (address, 4096, route, 0, 0, 0))
+        for address in (0x1000_0000_0000, 0x1000_0000_1000, 0x1000_FFFF_FFFF)
+        for route in (0, ROUTE ^ 1, ROUTE << 32)
+    ],
+    "futex: these operations": [
+        (202, (0, operation, 0, 0, 0, 0)) for operation in [*range(1024), 0x80 | 1 << 31, 0x89 | 1 << 9, 0x181, FULL]
+        if operation not in (0x80, 0x81, 0x89, 0x189)
+    ],
+    "futex: no timeout": [
+        (202, (0, operation, 0, timeout, 0, 0))
+        for operation in (0x80, 0x89, 0x189, GARBAGE | 0x80)
+        for timeout in (1, 1 << 31, 1 << 32, 1 << 63, 0x7FFF_0000_0000, GARBAGE, FULL)
+    ],
+    "clone: these flags": [(56, (0x3D0F00 ^ 1 << bit, 0, 0, 0, 0, ROUTE)) for bit in range(64)],
+    "clone: ROUTE": [(56, (0x3D0F00, 0, 0, 0, 0, route)) for route in (0, ROUTE ^ 1, ROUTE << 32)],
+    "exit, exit_group: ROUTE": [
+        (number, (0, route, ROUTE, ROUTE, ROUTE, ROUTE))
+        for number in (60, 231)
+        for route in (0, ROUTE ^ 1, ROUTE << 32)
+    ],
+    "restart_syscall: real time": [(219, same(0)), (219, same(ROUTE))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("condition", BROKEN)
+def test_each_condition_broken_alone(condition: str) -> None:
+    program = SEALS[Kind(1, real_time=False, threads=True)]
+    for number, registers in BROKEN[condition]:
+        assert answer(program, number, registers) == "TRAP", (number, registers)
+
+
+def test_no_clone_without_threads() -> None:
+    assert answer(SEALS[Kind(1, real_time=True, threads=False)], 56, (0x3D0F00, 0, 0, 0, 0, ROUTE)) == "TRAP"
+
+
+#: Registers that look as little as possible like noise.
+register = st.one_of(
+    st.integers(0, FULL),
+    st.sampled_from([0, 1, 2, 3, 4, 8, 36, 37, 0x22, 0x80, 0x81, 0x89, 0x189, 0x3D0F00, ROUTE, FULL, 0x1000_0000_0000]),
+).flatmap(lambda value: st.sampled_from(sorted(set(edges(value)))))
+registers = st.tuples(*[register] * 6)
+
+
+@settings(max_examples=1000, derandomize=True, deadline=None)
+@given(st.sampled_from(KINDS), st.one_of(st.sampled_from(list(EXPECTED)), st.integers(0, FULL)), registers)
+def test_any_call(kind: Kind, number: int, chosen: Registers) -> None:
+    assert answer(SEALS[kind], number, chosen) == expected(kind, ARCH_X86_64, number, chosen)
+
+
+@settings(max_examples=1000, derandomize=True, deadline=None)
+@given(st.sampled_from(KINDS), st.sampled_from(sorted(LET_THROUGH)), st.data())
+def test_any_call_near_one_that_is_let_through(kind: Kind, number: int, data: st.DataObject) -> None:
+    base = data.draw(st.sampled_from(LET_THROUGH[number]))
+    chosen = tuple(data.draw(st.sampled_from([value, *edges(value)])) for value in base)
+    assert answer(SEALS[kind], number, chosen) == expected(kind, ARCH_X86_64, number, chosen)
+
+
+def test_a_descriptor_is_half_a_register() -> None:
+    """read(2) and write(2) take an unsigned int: the kernel drops what stands above it, and so may the filter."""
+    for fd, wanted in ((3, "ALLOW"), (36, "ALLOW"), (2, "TRAP"), (37, "TRAP")):
+        for above in (0, 1 << 32, 1 << 63, GARBAGE):
+            assert answer(SEALS[EVERYTHING], 0, (fd | above, 0, 0, ROUTE, 0, 0)) == wanted
+
+
+# --- the listener -----------------------------------------------------------------------------------------------------
+
+
+def both(kind: Kind, number: int, registers: Registers, arch: int = ARCH_X86_64) -> str:
+    """What becomes of a call where the listener's filter and the seal are in force, as in every box with threads."""
+    call = Call(number, registers, arch)
+    return action(strictest(run(LISTENER, call), run(SEALS[kind], call)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.threads], ids=str)
+def test_the_clone_of_a_thread_asks_the_controller(kind: Kind) -> None:
+    """Each clone that the seal lets through, and nothing else."""
+    for chosen in around(56, kind):
+        allowed = expected(kind, ARCH_X86_64, 56, chosen) == "ALLOW"
+        assert both(kind, 56, chosen) == ("USER_NOTIF" if allowed else "TRAP"), chosen
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.threads], ids=str)
+def test_the_listener_weakens_nothing_else(kind: Kind) -> None:
+    for number in [*(number for number in TABLE if number != 56), *(X32 | number for number in TABLE), *BEYOND[::10]]:
+        for chosen in argument_sets(kind).values():
+            assert both(kind, number, chosen) == expected(kind, ARCH_X86_64, number, chosen), (number, chosen)
+    for number in TABLE:
+        assert both(kind, number, (0x3D0F00, 0, 0, 0, 0, ROUTE), ARCH_I386) == "KILL_PROCESS"
+
+
+def test_the_listener_asks_of_clone_alone() -> None:
+    (facts,) = facts_of(LISTENER, "USER_NOTIF")
+    assert set(facts) == {
+        Fact("arch", "jeq", ARCH_X86_64, holds=True),
+        Fact("nr", "jeq", 56, holds=True),
+        Fact("args[0].low", "jeq", 0x3D0F00, holds=True),
+        Fact("args[0].high", "jeq", 0, holds=True),
+        Fact("args[5].low", "jeq", ROUTE, holds=True),
+    }
+    assert {action(result) for _, result in paths(LISTENER)} == {"USER_NOTIF", "ALLOW"}

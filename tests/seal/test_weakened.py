@@ -1,0 +1,74 @@
+"""What the other tests would say of a weaker table: the simulation sees every weakening of a row or a condition."""
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import pytest
+
+from proxybox.controller import seal
+from tests.seal.bpf import Call, Instruction, action, parse, run
+from tests.seal.cases import LET_THROUGH, TABLE, argument_sets, around
+from tests.seal.expected import ARCH_I386, ARCH_X86_64, EXPECTED, KINDS, Kind, expected
+
+
+def compiled_anew(kind: Kind) -> list[Instruction]:
+    made = seal.seal_filter.__wrapped__(kind.channels, real_time=kind.real_time, threads=kind.threads)
+    return parse(made)
+
+
+def differences(numbers: Sequence[int]) -> Iterator[tuple[Kind, int, int]]:
+    """Where the filters as the table is now are other than expected.py says."""
+    for kind in KINDS:
+        program = compiled_anew(kind)
+        for arch in (ARCH_X86_64, ARCH_I386):
+            for number in numbers:
+                edges = around(number, kind) if number in LET_THROUGH and arch == ARCH_X86_64 else ()
+                calls = [*argument_sets(kind).values(), *edges]
+                for registers in calls:
+                    if action(run(program, Call(number, registers, arch))) != expected(kind, arch, number, registers):
+                        yield kind, arch, number
+                        break
+
+
+def dropped() -> Iterator[tuple[str, int]]:
+    for row_at, row in enumerate(seal.ROWS):
+        for at in range(len(row.where)):
+            yield f"{row.name}, row {row_at}, condition {at}", row_at * 100 + at
+
+
+@pytest.mark.parametrize("where", [where for _, where in dropped()], ids=[name for name, _ in dropped()])
+def test_a_condition_is_dropped(monkeypatch: pytest.MonkeyPatch, where: int) -> None:
+    row_at, at = divmod(where, 100)
+    row = seal.ROWS[row_at]
+    weaker = attrs.evolve(row, where=(*row.where[:at], *row.where[at + 1 :]))
+    monkeypatch.setattr(seal, "ROWS", (*seal.ROWS[:row_at], weaker, *seal.ROWS[row_at + 1 :]))
+    assert next(differences([seal.NUMBERS[row.name]]))[2] == seal.NUMBERS[row.name]
+
+
+@pytest.mark.parametrize("row_at", [at for at, row in enumerate(seal.ROWS) if row.only])
+def test_a_row_is_there_for_every_box(monkeypatch: pytest.MonkeyPatch, row_at: int) -> None:
+    row = attrs.evolve(seal.ROWS[row_at], only="")
+    monkeypatch.setattr(seal, "ROWS", (*seal.ROWS[:row_at], row, *seal.ROWS[row_at + 1 :]))
+    assert next(differences([seal.NUMBERS[row.name]]))[2] == seal.NUMBERS[row.name]
+
+
+@pytest.mark.parametrize("number", [number for number in range(460) if number not in EXPECTED][::50])
+def test_a_row_more(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setitem(seal.NUMBERS, "one more", number)
+    monkeypatch.setattr(seal, "ROWS", (*seal.ROWS, seal.Row("one more")))
+    assert next(differences(TABLE))[2] == number
+
+
+@pytest.mark.parametrize("name", ["KILL_PROCESS", "TRAP"])
+def test_a_milder_action(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(seal, name, {"KILL_PROCESS": seal.TRAP, "TRAP": seal.ALLOW}[name])
+    assert next(differences([39]), None)
+
+
+def test_the_architecture_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seal, "KILL_PROCESS", seal.ALLOW)
+    assert next(differences([39]))[1] == ARCH_I386
+
+
+def test_the_table_as_it_is() -> None:
+    assert list(differences([*EXPECTED, 2, 39, 59, 1023])) == []
