@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for a pytest that was not started as `python -m pytest`
-from tests.seal import sweep
+from tests.seal import sweep  # noqa: E402
+from tests.seal.cases import BEYOND, TABLE  # noqa: E402
 
 PROBE = """
 import sys, raw

@@ -71,4 +71,4 @@ def test_the_architecture_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_table_as_it_is() -> None:
-    assert list(differences([*EXPECTED, 2, 39, 59, 1023])) == []
+    assert list(differences([0, 28, 39, 56, 219])) == []
