@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for a pytest that was not started as `python -m pytest`
-from tests.seal import sweep  # noqa: E402
-from tests.seal.cases import BEYOND, TABLE  # noqa: E402
+from tests.seal import sweep
+from tests.seal.cases import BEYOND, TABLE
 
 PROBE = """
 import sys, raw
@@ -37,7 +37,7 @@ def let_through(hostile):
 @pytest.mark.parametrize("thread", [False, True], ids=["main thread", "another thread"])
 @pytest.mark.parametrize("box", sweep.BOXES)
 def test_every_number_of_x86_64_and_x32(hostile, box, thread):
-    """Allowed are the numbers of the table, and of them the calls that the simulation lets through; nothing else is."""
+    """Allowed are the numbers of the table, and of them the calls that expected.py allows; nothing else is."""
     kind, options = sweep.BOXES[box]
     if thread and not kind.threads:
         kind, options = kind._replace(channels=2, threads=True), {**options, "limits": {"threads": 2}}

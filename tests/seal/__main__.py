@@ -7,13 +7,13 @@ import argparse
 import sys
 
 from tests.hostile.conftest import Hostile
-from tests.seal import golden, sweep
+from tests.seal import dumps, sweep
 from tests.seal.cases import TABLE
 from tests.seal.expected import EXPECTED
 
 
 def show_sweep() -> int:
-    """Prints the table; 0 when everything is as the simulation says and what is allowed is the list."""
+    """Prints the table; 0 when all became what expected.py says and what is allowed is the list."""
     boxes, good, foreign = Hostile(), True, []
     for name, (kind, options) in sweep.BOXES.items():
         counts = [*sweep.in_a_box(boxes, kind, options), sweep.apart(boxes, kind, options)]
@@ -26,7 +26,7 @@ def show_sweep() -> int:
         print(f"that is the list of the table: {'yes' if allowed == wanted else f'NO, it has {sorted(wanted)}'}\n")
         good &= allowed == wanted and not total.surprises
         for surprise in total.surprises[:20]:
-            print("NOT AS SIMULATED:", surprise)
+            print("NOT AS IT SHALL BE:", surprise)
     in_boxes = sweep.by_int_80_in_boxes(boxes, sweep.DANGEROUS_I386.values())
     print(*sweep.table([in_boxes]), sep="\n")
     return 0 if good and not in_boxes.surprises else 1
@@ -34,10 +34,10 @@ def show_sweep() -> int:
 
 def show_golden(write: bool) -> int:
     """Prints the differences; 1 when there are some and they stay."""
-    differences = [text for name, kind in golden.programs() if (text := golden.difference(name, kind))]
+    differences = [text for name, kind in dumps.programs() if (text := dumps.difference(name, kind))]
     print(*differences, sep="\n", end="" if differences else "golden/ is as controller/seal.py is\n")
     if write:
-        golden.write()
+        dumps.write()
     return 1 if differences and not write else 0
 
 

@@ -3,38 +3,38 @@
 import pytest
 
 from proxybox.controller.seal import ROWS
-from tests.seal import golden
+from tests.seal import dumps
 from tests.seal.bpf import assemble, parse
 from tests.seal.expected import KINDS, Kind
 
-PROGRAMS = list(golden.programs())
+PROGRAMS = list(dumps.programs())
 
 
 @pytest.mark.parametrize(("name", "kind"), PROGRAMS, ids=[name for name, _ in PROGRAMS])
 def test_the_text_is_the_filters(name: str, kind: Kind | None) -> None:
-    difference = golden.difference(name, kind)
+    difference = dumps.difference(name, kind)
     assert not difference, f"python -m tests.seal golden --write makes the file anew\n{difference}"
 
 
 @pytest.mark.parametrize(("name", "kind"), PROGRAMS, ids=[name for name, _ in PROGRAMS])
 def test_the_text_decodes_to_the_filter(name: str, kind: Kind | None) -> None:
     """The file alone, comments dropped, is the program to the byte."""
-    assert assemble((golden.FOLDER / name).read_text()) == golden.compiled(kind)
+    assert assemble((dumps.FOLDER / name).read_text()) == dumps.compiled(kind)
 
 
 def test_no_file_is_left_over() -> None:
-    assert sorted(path.name for path in golden.FOLDER.iterdir()) == sorted(name for name, _ in PROGRAMS)
+    assert sorted(path.name for path in dumps.FOLDER.iterdir()) == sorted(name for name, _ in PROGRAMS)
 
 
 def test_every_row_stands_in_a_golden_file() -> None:
     """The kinds differ in all that the table can ask for."""
     assert {row.only for row in ROWS} == {"", "real_time", "threads"}
-    assert len({golden.compiled(kind) for kind in KINDS}) == len(KINDS)
+    assert len({dumps.compiled(kind) for kind in KINDS}) == len(KINDS)
 
 
 def test_more_channels_change_two_numbers_and_no_more() -> None:
     """So 1 and 17 channels stand for all numbers of them."""
-    few, many = (parse(golden.compiled(Kind(channels, real_time=True, threads=True))) for channels in (1, 257))
+    few, many = (parse(dumps.compiled(Kind(channels, real_time=True, threads=True))) for channels in (1, 257))
     changed = [(one, other) for one, other in zip(few, many, strict=True) if one != other]
     assert changed == [(one, one._replace(k=2 * 257)) for one, _ in changed]
     assert [one.k for one, _ in changed] == [2, 2]
