@@ -256,27 +256,27 @@ def _contradict(one: Fact, other: Fact) -> bool:
 
 
 def disassemble(program: bytes, names: Mapping[tuple[str, int], str]) -> str:
-    """One line for each instruction; jumps name the lines to go to, first when true, then when false.
+    """One line for each instruction; jumps say how many lines to leave out, first when true, then when false.
 
     names: what a number means when it is compared with a field, as {("nr", 0): "read"}; it stands in a comment.
     """
     lines = []
     instructions = parse(program)
-    for (at, line), field in zip(enumerate(instructions), _loaded(instructions), strict=True):
+    for line, field in zip(instructions, _loaded(instructions), strict=True):
         name = MNEMONICS[line.code]
         operand, comment = f"{line.k:#x}", ""
         if name == "ld":
             operand = FIELDS[line.k]
         elif name == "ja":
-            operand = str(at + 1 + line.k)
+            operand = f"+{line.k}"
         elif name.startswith("j"):
-            operand += f", {at + 1 + line.jt}, {at + 1 + line.jf}"
+            operand += f", +{line.jt}, +{line.jf}"
             comment = names.get((field, line.k), "")
         elif name == "ret":
             operand = ACTIONS.get(line.k, operand)
         elif not line.k and (name in ("ld len", "ldx len", "ret a", "neg", "tax", "txa") or name.endswith(" x")):
             operand = ""
-        lines.append(f"{at:4}  {name:8}{operand:28}{comment and '; ' + comment}".rstrip())
+        lines.append(f"{name:8}{operand:28}{comment and '; ' + comment}".rstrip())
     return "\n".join(lines) + "\n"
 
 
@@ -295,16 +295,14 @@ def assemble(text: str) -> bytes:
     offsets = {name: offset for offset, name in FIELDS.items()}
     returns = {name: value for value, name in ACTIONS.items()}
     made = bytearray()
-    for at, line in enumerate(filter(None, (line.partition(";")[0].rstrip() for line in text.splitlines()))):
-        number, name, operand = line[:4], line[6:14].strip(), line[14:].strip()
-        if int(number) != at:
-            raise Invalid(f"line {number} at {at}")
+    for line in filter(None, (line.partition(";")[0].rstrip() for line in text.splitlines())):
+        name, operand = line[:8].strip(), line[8:].strip()
         jt = jf = k = 0
         if name == "ja":
-            k = int(operand) - at - 1
+            k = int(operand)
         elif name.startswith("j"):
             first, to, otherwise = operand.split(", ")
-            k, jt, jf = int(first, 16), int(to) - at - 1, int(otherwise) - at - 1
+            k, jt, jf = int(first, 16), int(to), int(otherwise)
         elif operand:
             k = offsets[operand] if name == "ld" else returns[operand] if operand in returns else int(operand, 16)
         made += struct.pack("<HBBI", _CODES[name], jt, jf, k)

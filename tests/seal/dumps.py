@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent / "golden"
 _NAMES = {("nr", number): name for number, (name, _) in EXPECTED.items()}
 _NAMES |= {(f"args[{index}].low", ROUTE): "ROUTE" for index in range(6)}
 _NAMES |= {("arch", ARCH_X86_64): "x86-64", ("args[2].low", 4): "MADV_DONTNEED", ("args[2].low", 8): "MADV_FREE"}
-_NAMES |= {("args[0].low", 0x3D0F00): "the flags of pthread_create", ("args[0].high", 0x1000): "SHARED_BASE"}
+_NAMES |= {("args[0].low", 0x3D0F00): "the flags of pthread_create", ("args[0].high", 0x1000): "shared mappings"}
 _NAMES |= {("args[1].low", 0x80): "FUTEX_WAIT | PRIVATE", ("args[1].low", 0x81): "FUTEX_WAKE | PRIVATE"}
 _NAMES |= {("args[1].low", 0x89): "FUTEX_WAIT_BITSET | PRIVATE"}
 

@@ -279,7 +279,7 @@ def _one_process(kind: Kind, page: int) -> int:
     child = os.fork()
     if not child:
         try:
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            _give_up_privileges()
             done = libc.sigaction(signal.SIGSYS, ctypes.byref(handler), None) | libc.prctl(38, 1, 0, 0, 0)
             for program in programs:
                 done |= libc.syscall(317, 1, 0, ctypes.byref(program))
@@ -288,6 +288,20 @@ def _one_process(kind: Kind, page: int) -> int:
         finally:
             os._exit(1)
     return os.waitpid(child, 0)[1]
+
+
+def _give_up_privileges() -> None:
+    """A filter that lets a call through shall do no harm here, nor hang: the tests say that it does."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.chdir("/")
+    os.closerange(0, 1 << 16)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(5)
+    os.setpgid(0, 0)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
 
 
 #: i386's numbers of what hostile code would like most (asm/unistd_32.h).
