@@ -34,8 +34,9 @@ _LOW, _HIGH = 0, 4
 ROUTE = 0x70626F78
 #: wire.h: what pthread_create(3) passes to clone(2), the one kind of clone that there is.
 THREAD_FLAGS = 0x3D0F00
-#: wire.h: the first channel's descriptor; shared mappings of virtual files lie where an address has this high half.
-FIRST_CHANNEL_FD, SHARED_HIGH = 3, 0x1000
+#: wire.h: the first channel's descriptor; shared mappings of virtual files lie where an address has this high half,
+#: masked: 16 TiB, so that a box never comes to their end, though its stub uses no address twice.
+FIRST_CHANNEL_FD, SHARED_HIGH, _SHARED_MASK = 3, 0x1000, 0xFFFFF000
 
 _PRIVATE, _FIXED, _ANONYMOUS, _NORESERVE, _STACK, _FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x4000, 0x20000, 0x100000
 _DONTNEED, _FREE = 4, 8
@@ -88,7 +89,7 @@ ROWS = (
     Row("mmap", (low(3, 0, mask=_FULL & ~_MAP_MAY), low(3, _MAP_MUST, mask=_MAP_MUST), high(3, 0))),
     Row("mprotect"),
     # Where shared mappings of virtual files live, munmap writes back first.
-    Row("munmap", (Condition(0, value=SHARED_HIGH, high=True, differs=True),)),
+    Row("munmap", (Condition(0, value=SHARED_HIGH, mask=_SHARED_MASK, high=True, differs=True),)),
     Row("munmap", (low(2, ROUTE),)),
     Row("brk"),
     Row("madvise", (low(2, _DONTNEED),)),

@@ -83,8 +83,8 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4 };
 /* The flags of glibc's pthread_create, the one kind of clone that exists in a box. */
 #define THREAD_FLAGS 0x3d0f00u
 
-/* Shared mappings of virtual files live here, so that the filter can tell their munmap, which writes them back. */
+/* Shared mappings of virtual files live in the 16 TiB from here, so that the filter can tell their munmap, which writes
+ * them back. */
 #define SHARED_BASE 0x100000000000ul
-#define SHARED_HIGH 0x1000u
 
 #endif

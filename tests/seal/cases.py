@@ -91,7 +91,8 @@ LET_THROUGH: dict[int, list[Registers]] = {
 def around(number: int, kind: Kind) -> Iterator[Registers]:
     """The calls of LET_THROUGH, with each register alone, and each two of them, taken over their edges."""
     for base in LET_THROUGH[number]:
-        own = [value for fd in (2, 3, 2 + 2 * kind.channels, 3 + 2 * kind.channels) for value in (fd, fd | GARBAGE)]
+        own = [0x0FFF_FFFF_FFFF, 0x1001_0000_0000, 0x1FFF_FFFF_FFFF, 0x2000_0000_0000]
+        own += [value for fd in (2, 3, 2 + 2 * kind.channels, 3 + 2 * kind.channels) for value in (fd, fd | GARBAGE)]
         values = [[*edges(base[at]), *(own if at == 0 else ())] for at in range(6)]
         yield base
         for at in range(6):

@@ -57,7 +57,7 @@ def _mmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
 
 def _munmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     # munmap(unsigned long addr, size_t len). Only the guest's own memory, whatever it passes.
-    return not 0x1000_0000_0000 <= a < 0x1001_0000_0000 or low(c) == ROUTE
+    return not 0x1000_0000_0000 <= a < 0x2000_0000_0000 or low(c) == ROUTE
 
 
 def _madvise(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:

@@ -144,7 +144,7 @@ BROKEN: dict[str, list[tuple[int, Registers]]] = {
     ],
     "munmap: not of shared mappings": [
         (11, (address, 4096, route, 0, 0, 0))
-        for address in (0x1000_0000_0000, 0x1000_0000_1000, 0x1000_FFFF_FFFF)
+        for address in (0x1000_0000_0000, 0x1000_0000_1000, 0x1000_FFFF_FFFF, 0x1001_0000_0000, 0x1FFF_FFFF_FFFF)
         for route in (0, ROUTE ^ 1, ROUTE << 32)
     ],
     "futex: these operations": [
