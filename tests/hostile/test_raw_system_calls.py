@@ -221,6 +221,32 @@ print(moment)
     assert result.status == "crashed" or int(result.stdout) == 1893456000, result
 
 
+@pytest.mark.parametrize(("length", "signal", "said"), [(0, None, "before\n1893456000\n"), (8192, 11, "before\n")])
+def test_the_vdso_as_the_kernel_made_it(hostile, length, signal, said):
+    """MADV_DONTNEED is native, and drops the stub's code over the vDSO: the kernel's own is back, its clock is not."""
+    import proxybox
+
+    result = hostile.run(
+        f"LENGTH = {length}"
+        """
+import ctypes, raw
+vdso = raw.module(b"linux-vdso.so.1")
+patched = b"\\xb8" + (228).to_bytes(4, "little") + b"\\x0f\\x05\\xc3"  # mov eax, clock_gettime; syscall; ret
+at = vdso + ctypes.string_at(vdso, 8192).index(patched)
+moment = (ctypes.c_long * 2)()
+# push rbx; mov rbx, rsi; madvise(rdi, LENGTH, MADV_DONTNEED); xor edi, edi; mov rsi, moment; call rbx; pop rbx; ret
+text = "53" "4889f3" "be" + LENGTH.to_bytes(4, "little").hex() + "ba04000000" "b81c000000" "0f05" "31ff" "48be" + (
+    ctypes.addressof(moment).to_bytes(8, "little").hex()) + "ffd3" "5b" "c3"
+dropped = raw.function(bytes.fromhex(text), ctypes.c_void_p, ctypes.c_void_p)
+print("before", flush=True)
+dropped(vdso, at)
+print(moment[0], flush=True)
+""",
+        time=proxybox.Time.frozen("2030-01-01"),
+    )
+    assert (result.stdout, result.signal) == (said, signal), result
+
+
 def test_the_answers_of_the_controller_to_raw_calls(hostile):
     """Past libc, through the stub: refused by policy, each one."""
     out = hostile.ok("""

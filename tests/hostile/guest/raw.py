@@ -132,6 +132,20 @@ def stub():
     return found[0]
 
 
+def module(name):
+    """Where the loader has put a library, or the kernel its own."""
+    found = []
+
+    def visit(module, size, data):
+        if module.contents.name == name:
+            found.append(module.contents.address)
+        return 0
+
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Module), ctypes.c_size_t, ctypes.c_void_p)
+    ctypes.CDLL(None).dl_iterate_phdr(kind(visit), None)
+    return found[0]
+
+
 #: What a patched handler puts in place of a result: the call has reached no kernel function.
 TRAPPED = -0x7EAD
 _PATCH = bytes.fromhex("48c78290000000") + struct.pack("<i", TRAPPED) + b"\xc3"  # movq $TRAPPED, 0x90(%rdx); ret
