@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CWD = abi.AT_FDCWD
 _NO_ID = 0xFFFFFFFF
+_NOW, _OMIT = abi.U64.pack(abi.UTIME_NOW), abi.U64.pack(abi.UTIME_OMIT)
 
 
 def _own_node(file: "OpenFile") -> Node:
@@ -96,17 +97,15 @@ def utimensat(
     flags: Int,
 ) -> Reply:
     """utimensat(2): access and modification times; no path means the open file dirfd (futimens)."""
+    if times is not None and times[8:16] == times[24:] == _OMIT:
+        return 0
     check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH)
+    node = _utime_node(world, dirfd, path, flags)
     now = world.clock.wall_ns()
-    wanted = [now, now]
-    touch = times is None
-    if times is not None:
-        parsed = [_utime(times[:16], now), _utime(times[16:], now)]
-        if parsed == [None, None]:
-            return 0
-        touch = times[8:16] == times[24:] == abi.U64.pack(abi.UTIME_NOW)
-        return _utimens(world, _utime_node(world, dirfd, path, flags), parsed[0], parsed[1], touch)
-    return _utimens(world, _utime_node(world, dirfd, path, flags), wanted[0], wanted[1], touch)
+    if times is None:
+        return _utimens(world, node, now, now, True)
+    touch = times[8:16] == times[24:] == _NOW
+    return _utimens(world, node, _utime(times[:16], now), _utime(times[16:], now), touch)
 
 
 def _utime_node(world: World, dirfd: int, path: bytes | None, flags: int) -> Node:
