@@ -270,7 +270,13 @@ def renameat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path) -> 
 @oscall(316)
 def renameat2(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags: UInt) -> Reply:
     """renameat2(2): with RENAME_NOREPLACE or RENAME_EXCHANGE."""
-    old_start, new_start = start_of(world, olddirfd, old), start_of(world, newdirfd, new)
+    namei.check_rename_flags(flags)
+    old_start = start_of(world, olddirfd, old)
+    try:
+        new_start = start_of(world, newdirfd, new)
+    except OSError:
+        world.tree.resolve_parent(old, old_start, world.credentials)  # what is wrong with the old path comes first
+        raise
     namei.rename(world.tree, old, old_start, new, new_start, world.credentials, flags)
     return 0
 

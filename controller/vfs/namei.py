@@ -281,6 +281,12 @@ def rmdir(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> None
     directory.rmdir(name)
 
 
+def check_rename_flags(flags: int) -> None:
+    """EINVAL unless it is none, RENAME_NOREPLACE or RENAME_EXCHANGE."""
+    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
+        raise OSError(errno.EINVAL, "unknown flags, or flags that exclude each other")
+
+
 def rename(
     tree: Tree,
     old: bytes,
@@ -291,8 +297,7 @@ def rename(
     flags: int = 0,
 ) -> None:
     """renameat2(2); flags RENAME_NOREPLACE and RENAME_EXCHANGE, which exclude each other."""
-    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
-        raise OSError(errno.EINVAL, "unknown flags, or flags that exclude each other")
+    check_rename_flags(flags)
     olddir, oldname, old_trailing = tree.resolve_parent(old, old_start, creds)
     newdir, newname, new_trailing = tree.resolve_parent(new, new_start, creds)
     if olddir.superblock is not newdir.superblock:
