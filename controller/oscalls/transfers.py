@@ -34,7 +34,8 @@ def _offset(pointer: Pointer) -> int | None:
 def _copy(source: "OpenFile", start: int | None, target: "OpenFile", at: int | None, count: int) -> int:
     """Copies at most 1 MiB and moves the offsets that were not given."""
     count = min(count, MAX_PAYLOAD)
-    data = source.pread(count, source.offset if start is None else start)
+    first = source.offset if start is None else start
+    data = source.pread(count, first)
     if not data:
         return 0
     if at is None:
@@ -44,7 +45,7 @@ def _copy(source: "OpenFile", start: int | None, target: "OpenFile", at: int | N
     else:
         done = target.pwrite(data, at)
     if start is None:
-        source.offset += done
+        source.offset = first + done  # not += : both may be one description
     return done
 
 
