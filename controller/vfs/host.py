@@ -228,6 +228,11 @@ def change_times(fd: int, atime_ns: int, mtime_ns: int) -> None:
     os.utime(_magic(fd), ns=(atime_ns, mtime_ns))
 
 
+def change_link_times(directory_fd: int, name: bytes, atime_ns: int, mtime_ns: int) -> None:
+    """As `change_times`, for a symlink, which has no descriptor of its own to go by."""
+    os.utime(name, ns=(atime_ns, mtime_ns), dir_fd=directory_fd, follow_symlinks=False)
+
+
 def rename(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:
     """renameat2(2) between two directories given by descriptor."""
     if b"\0" in old or b"\0" in new:

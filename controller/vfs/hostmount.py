@@ -161,10 +161,10 @@ class HostMount:
             host.change_times(fd, now, now)
 
     def stamp_link(self, directory_fd: int, name: bytes) -> None:
-        """As `stamp`, for a symlink, which has no descriptor of its own to go by."""
+        """As `stamp`, for a symlink."""
         if not self.superblock.clock_is_real:
             now = self.superblock.now()
-            os.utime(name, ns=(now, now), dir_fd=directory_fd, follow_symlinks=False)
+            host.change_link_times(directory_fd, name, now, now)
 
 
 def _pages(size: int) -> int:

@@ -6,6 +6,8 @@ import errno
 import os
 import stat as st
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_RDWR, O_TRUNC
@@ -116,15 +118,13 @@ class HostNode(Node):
     def _change_times(self, fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
         seen = os.fstat(fd)
         if st.S_IFMT(seen.st_mode) not in (st.S_IFREG, st.S_IFDIR):
-            raise OSError(errno.EOPNOTSUPP, "times of host links cannot be changed")
-        try:
+            raise OSError(errno.EOPNOTSUPP, "neither a file nor a folder")
+        with _representable():
             host.change_times(
                 fd,
                 seen.st_atime_ns if atime_ns is None else atime_ns,
                 seen.st_mtime_ns if mtime_ns is None else mtime_ns,
             )
-        except OverflowError:
-            raise OSError(errno.EINVAL, "no such time on the host") from None
         self._seen = None
 
 
@@ -312,6 +312,17 @@ class HostSymlink(HostNode, Symlink):
     def permits(self, creds: Credentials, mask: int) -> bool:
         return True
 
+    def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        self.need_writable()
+        above, seen = self._above, self.look()
+        if above is None:
+            raise OSError(errno.ENOENT, "a link without a folder")
+        atime_ns = seen.st_atime_ns if atime_ns is None else atime_ns
+        mtime_ns = seen.st_mtime_ns if mtime_ns is None else mtime_ns
+        with _representable(), self._mount.host.directory_fd(above.relative()) as fd:
+            host.change_link_times(fd, self._name, atime_ns, mtime_ns)
+        self._seen = None
+
     def stat(self) -> Stat:
         seen = self.look()
         shown = self._mount.show(seen)
@@ -321,6 +332,15 @@ class HostSymlink(HostNode, Symlink):
 def shown_mode(seen: os.stat_result) -> int:
     """The mode that a box sees: no set-id bits."""
     return seen.st_mode & (st.S_IFMT(seen.st_mode) | 0o1777)
+
+
+@contextmanager
+def _representable() -> Iterator[None]:
+    """EINVAL for a time that the host cannot keep."""
+    try:
+        yield
+    except OverflowError:
+        raise OSError(errno.EINVAL, "no such time on the host") from None
 
 
 def _with_size(shown: Stat, size: int) -> Stat:
