@@ -206,7 +206,7 @@ def create_file(directory_fd: int, name: bytes, mode: int) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o600, dir_fd=directory_fd)
     try:
-        os.fchmod(fd, mode & 0o777)
+        os.fchmod(fd, mode & 0o1777)
     except OSError:
         os.close(fd)
         raise
