@@ -223,6 +223,12 @@ class PathOpenFile(OpenFile):
     __slots__ = ()
 
 
+def _check_range(offset: int, size: int) -> None:
+    """EINVAL for a range that ends where no offset can be, before anything else is looked at, as in Linux."""
+    if offset < 0 or offset + min(size, MAX_TRANSFER) > MAX_FILE_SIZE:
+        raise OSError(errno.EINVAL, "a range outside of all files")
+
+
 class RegularOpenFile(OpenFile):
     """A regular file opened for reading or writing at an offset."""
 
@@ -235,6 +241,7 @@ class RegularOpenFile(OpenFile):
     def read(self, size: int) -> bytes:
         if not self._can_read:
             self.need_read()
+        _check_range(self.offset, size)
         data = self._file.pread(size if size < MAX_TRANSFER else MAX_TRANSFER, self.offset)
         self.offset += len(data)
         return data
@@ -242,6 +249,7 @@ class RegularOpenFile(OpenFile):
     def write(self, data: bytes) -> int:
         if not self._can_write:
             self.need_write()
+        _check_range(self.offset, len(data))
         if self.flags & O_APPEND:
             self.offset = self._file.size()
         done = self._file.pwrite(data, self.offset)
@@ -250,14 +258,12 @@ class RegularOpenFile(OpenFile):
 
     def pread(self, size: int, offset: int) -> bytes:
         self.need_read()
-        if offset < 0:
-            raise OSError(errno.EINVAL, "a negative offset")
+        _check_range(offset, size)
         return self._file.pread(min(size, MAX_TRANSFER), offset)
 
     def pwrite(self, data: bytes, offset: int) -> int:
         self.need_write()
-        if offset < 0:
-            raise OSError(errno.EINVAL, "a negative offset")
+        _check_range(offset, len(data))
         # As Linux does, against POSIX: O_APPEND wins over the offset.
         return self._file.pwrite(data, self._file.size() if self.flags & O_APPEND else offset)
 
@@ -335,11 +341,12 @@ class DirectoryOpenFile(OpenFile):
         self._snapshot = None
 
     def read(self, size: int) -> bytes:
-        self.need_read()
-        raise OSError(errno.EISDIR, "a directory")
+        return self.pread(size, self.offset)
 
     def pread(self, size: int, offset: int) -> bytes:
-        return self.read(size)
+        self.need_read()
+        _check_range(offset, size)
+        raise OSError(errno.EISDIR, "a directory")
 
     def pwrite(self, data: bytes, offset: int) -> int:
         raise OSError(errno.EBADF, "not open for writing")
