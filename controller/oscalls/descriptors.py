@@ -282,6 +282,8 @@ def ftruncate(world: World, fd: Fd, length: Long) -> Reply:
 def fallocate(world: World, fd: Fd, mode: Int, offset: Long, length: Long) -> Reply:
     """fallocate(2): sets space aside; no holes are punched and no ranges moved."""
     file = world.descriptors.get(fd)
+    if file.is_path_only:
+        raise OSError(errno.EBADF, "opened with O_PATH")
     if offset < 0 or length <= 0:
         raise OSError(errno.EINVAL, "a negative offset or no length")
     if mode & ~abi.FALLOC_FL_KEEP_SIZE:
