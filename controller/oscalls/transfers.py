@@ -65,9 +65,11 @@ def sendfile(world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Sof
     source, target = world.descriptors.get(in_fd), world.descriptors.get(out_fd)
     source.need_read()
     target.need_write()
-    _check_regular(source, target)
     if target.flags & abi.O_APPEND:
         raise OSError(errno.EINVAL, "the target appends")
+    if count == 0:
+        return 0
+    _check_regular(source, target)
     start = _offset(offset)
     done = _copy(source, start, target, None, count)
     return done, *_moved(offset, start, done)
