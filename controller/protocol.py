@@ -40,57 +40,46 @@ HELLO, FAILED, FAULTED = 0x50420001, 0x50420002, 0x50420003
 class RequestReader:
     """Puts the requests of one channel together from whatever pieces arrive."""
 
-    __slots__ = ("_parts", "_size", "_wanted")
+    __slots__ = ("_begun", "_wanted")
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._begun = bytearray()  # one piece of memory, however small the pieces are that arrive
         self._wanted = 0
 
     @property
     def missing(self) -> int:
-        """Bytes that the frame begun still lacks; 0 between frames."""
-        return self._wanted - self._size if self._parts else 0
+        """Bytes that the frame begun still lacks; 0 between frames, and while its size is not known."""
+        return self._wanted - len(self._begun) if self._wanted else 0
 
     def receive(self, data: bytes) -> bytes | None:
         """The frame that `data` completes, or None. Raises GuestMisbehaved."""
         if not data:
             return None
-        if self._parts:
-            self._parts.append(data)
-            self._size += len(data)
-            if self._size < 4:
-                return None
-            if not self._wanted or len(self._parts[0]) < 4:
-                data = b"".join(self._parts)
-                self._parts = [data]
-                self._wanted = frame_size(data)
-            if self._size < self._wanted:
-                return None
-            data = b"".join(self._parts)
-            self._parts = []
-            self._wanted = 0
-            if self._size != frame_size(data):
-                raise GuestMisbehaved("bytes follow a request")
-            return data
-        if len(data) >= 4:
+        begun = self._begun
+        if not begun and len(data) >= 4:
             wanted = frame_size(data)
             if wanted == len(data):
                 return data
-            if len(data) > wanted:
+        else:
+            wanted = self._wanted
+        begun += data
+        if not wanted and len(begun) >= 4:
+            wanted = frame_size(begun)
+        if wanted and len(begun) >= wanted:
+            if len(begun) > wanted:
                 raise GuestMisbehaved("bytes follow a request")
-            self._wanted = wanted
-        self._parts = [data]
-        self._size = len(data)
+            self._begun, self._wanted = bytearray(), 0
+            return bytes(begun)
+        self._wanted = wanted
         return None
 
     def end(self) -> None:
         """The channel has ended. Raises GuestMisbehaved when it ended inside a frame."""
-        if self._parts:
+        if self._begun:
             raise GuestMisbehaved(f"the channel ended {self.missing} bytes short of a whole request")
 
 
-def frame_size(data: bytes) -> int:
+def frame_size(data: bytes | bytearray) -> int:
     """The size that a frame of at least four bytes claims, checked."""
     (size,) = _U32.unpack_from(data)
     if not MEMORY <= size <= MAX_FRAME:

@@ -6,6 +6,7 @@ The promise is for drivers and decoders alike, with an audit and interceptors as
 import errno
 import resource
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -218,6 +219,20 @@ def test_the_largest_frame_in_pieces(piece):
     reader = RequestReader()
     got = [found for at in range(0, len(frame), piece) if (found := reader.receive(frame[at : at + piece])) is not None]
     assert got == [frame]
+
+
+@pytest.mark.parametrize("piece", [1, 2, 100])
+def test_small_pieces_take_no_more_memory(piece):
+    """A guest that sends a frame byte by byte makes the controller keep the frame, not an object for each byte."""
+    frame = struct.pack("<II", MAX_FRAME, 1) + bytes(MAX_FRAME - 8)
+    reader = RequestReader()
+    tracemalloc.start()
+    try:
+        for at in range(0, len(frame), piece):
+            reader.receive(frame[at : at + piece])
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_FRAME
+    finally:
+        tracemalloc.stop()
 
 
 def test_memory_stays_bounded(converse):
