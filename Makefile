@@ -3,8 +3,9 @@
 PY := .venv/bin/python
 PYTEST_FLAGS ?=
 SOAK_FLAGS ?=
+FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test check format bench soak dist clean
+.PHONY: help setup demo test check format bench soak fuzz dist clean
 
 help:
 	@echo 'make demo    set up, then run untrusted programs in boxes and show what happens'
@@ -13,6 +14,7 @@ help:
 	@echo 'make format  format the Python sources'
 	@echo 'make bench   measure'
 	@echo 'make soak    2,000 boxes in one controller, and what it holds of the host'
+	@echo 'make fuzz    fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
 	@echo 'make dist    source distribution and wheel, in dist/'
 	@echo 'make clean   remove what was built (.venv stays)'
 
@@ -41,6 +43,10 @@ bench: setup
 
 soak: setup
 	@nice $(PY) tests/soak/soak.py $(SOAK_FLAGS)
+
+fuzz: setup
+	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@$(PY) tests/fuzz/run.py $(FUZZ_FLAGS)
 
 dist: setup
 	$(PY) -m build
