@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ SHARES = {"framing": 0.05, "decoders": 0.1, "calls": 0.6, "machine": 0.25}
 LONGEST_INPUT = 4096
 ADDRESS_SPACE = 6 << 30
 FINDINGS_MAX = 5
+#: Runs of the machine, of each kind, in one process.
+BATCH = 100
 
 
 def main() -> int:
@@ -85,10 +88,12 @@ def _last(pattern: str, text: str) -> str | None:
 def _child(name: str, seconds: int, runs: int, seed: int) -> str:
     for folder in (WORK / name, HERE / "findings" / name, HERE / "corpus" / name):
         folder.mkdir(parents=True, exist_ok=True)
+    for kept in (HERE / "corpus" / name).glob("*"):
+        shutil.copy(kept, WORK / name)  # libFuzzer writes where it reads
     arguments = [
         f"-max_total_time={seconds}", f"-runs={runs}", f"-seed={seed}", f"-max_len={LONGEST_INPUT}", "-timeout=20",
         "-rss_limit_mb=1500", "-print_final_stats=1", "-len_control=20", "-reload=0", "-verbosity=1",
-        f"-artifact_prefix={HERE / 'findings' / name}/", str(WORK / name), str(HERE / "corpus" / name),
+        f"-artifact_prefix={HERE / 'findings' / name}/", str(WORK / name),
     ]  # fmt: skip
     command = [sys.executable, str(HERE / "run.py"), "--child", name, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -149,7 +154,7 @@ def machine(seconds: float, seed: int) -> int:
     """Runs the filesystem machine until the time is over: batches of runs, each with a seed of its own."""
     started, failures, batches = time.monotonic(), 0, 0
     while time.monotonic() - started < seconds and failures < FINDINGS_MAX:
-        environment = {**os.environ, "PROXYBOX_FUZZ_SEED": str(seed + batches)}
+        environment = {**os.environ, "PROXYBOX_FUZZ_SEED": str(seed + batches), "PROXYBOX_EXAMPLES": str(BATCH)}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-rN", "--timeout=0", "-p", "no:cacheprovider",
                    str(HERE / "test_filesystem_machine.py")]  # fmt: skip
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -157,7 +162,8 @@ def machine(seconds: float, seed: int) -> int:
         if done.returncode != 0:
             failures += 1
             print(done.stdout.decode(errors="replace")[-6000:])
-    print(f"machine: {batches} batches in {time.monotonic() - started:.0f} s, {failures} findings", flush=True)
+    took = time.monotonic() - started
+    print(f"machine: {batches * BATCH} runs of each kind in {took:.0f} s, {failures} findings", flush=True)
     return failures
 
 

@@ -229,9 +229,9 @@ class Scene:
             lambda: os.link(old, new, follow_symlinks=False),
             lambda: os.symlink(b"../" * (size % 50) + first.replace(b"\0", b""), old),
             lambda: shutil.rmtree(old),
-            lambda: os.path.islink(old) or Path(os.fsdecode(old)).write_bytes(second),
+            lambda: _special(old) or Path(os.fsdecode(old)).write_bytes(second),
             lambda: os.path.islink(old) or os.chmod(old, 0o700 if size % 2 else 0),
-            lambda: os.path.islink(old) or os.truncate(old, size * 1000),
+            lambda: _special(old) or os.truncate(old, size * 1000),
         )
         with contextlib.suppress(OSError):
             actions[what % len(actions)]()
@@ -259,3 +259,8 @@ class Scene:
         assert len(world.stdout.getvalue()) + len(world.stderr.getvalue()) <= 2 * OUTPUT
         assert self._stage.canary.read_bytes() == CANARY
         assert sorted(os.listdir(self._stage.folder)) == ["canary", "mounted", "pypy"]
+
+
+def _special(path: bytes) -> bool:
+    """Whether it is neither a regular file nor free: writing to a FIFO would wait, to a link go elsewhere."""
+    return os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path))
