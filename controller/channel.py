@@ -38,7 +38,10 @@ class Channel:
 
     def send(self, reply: "Reply") -> None:
         """Answers the outstanding call. A guest that has gone is not an error: its end is seen by `receive`."""
-        data = REPLY.pack(16, 0, reply) if reply.__class__ is int else encode_reply(reply[0], reply[1:])  # type: ignore[index]
+        self.write(REPLY.pack(16, 0, reply) if reply.__class__ is int else encode_reply(reply[0], reply[1:]))  # type: ignore[index]
+
+    def write(self, data: bytes) -> None:
+        """All of the bytes, to whoever still reads."""
         with contextlib.suppress(BrokenPipeError):
             written = os.write(self.reply_fd, data)
             while written < len(data):

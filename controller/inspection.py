@@ -8,8 +8,16 @@ import os
 
 from proxybox.controller.errors import SandboxStartError
 
-#: /proc/PID/status (proc_pid_status(5)) of a sealed guest.
-_SEALED = {"Seccomp": "2", "NoNewPrivs": "1", "CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapAmb": "0"}
+#: /proc/PID/status (proc_pid_status(5)) of a sealed guest. A filter is each thread's own, so there is one thread.
+_SEALED = {
+    "Seccomp": "2",
+    "NoNewPrivs": "1",
+    "CapInh": "0",
+    "CapPrm": "0",
+    "CapEff": "0",
+    "CapAmb": "0",
+    "Threads": "1",
+}
 
 
 def inspect_descriptors(pid: int, allowed: list[int]) -> str:
@@ -23,12 +31,23 @@ def inspect_descriptors(pid: int, allowed: list[int]) -> str:
     return f"{len(held)}, the ends of its channel"
 
 
-def inspect_seal(pid: int, uid: int, niceness: int) -> dict[str, str]:
-    """After the seal, before the first OS call is answered. uid: what the guest shall run as on the host.
+def count_filters(pid: int) -> int | None:
+    """How many seccomp filters a process has; None before Linux 5.9, which does not tell. Raises SandboxStartError."""
+    count = _status(pid).get("Seccomp_filters", "")
+    return int(count) if count.isdigit() else None
+
+
+def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> dict[str, str]:
+    """After the seal, before its trap is answered, so before `main`. uid: what the guest shall run as on the host.
+    filters: how many it shall have, the seal's among them; None where the kernel does not tell.
 
     The layers by name, each with what was seen. Raises SandboxStartError.
     """
     status = _status(pid)
+    if filters is not None and status.get("Seccomp_filters") != str(filters):
+        raise SandboxStartError(
+            f"the guest is not sealed: it has {status.get('Seccomp_filters')} seccomp filters, not {filters}"
+        )
     for key, wanted in _SEALED.items():
         if key not in status:
             raise SandboxStartError(
@@ -40,12 +59,13 @@ def inspect_seal(pid: int, uid: int, niceness: int) -> dict[str, str]:
         raise SandboxStartError(f"the guest runs under the user ids {status.get('Uid')}, not {uid}")
     try:
         owner, seen = os.stat(f"/proc/{pid}/fd").st_uid, os.getpriority(os.PRIO_PROCESS, pid)
+        scheduler = os.sched_getscheduler(pid)
     except OSError as error:
         raise _unseen(f"/proc/{pid}", error) from error
     if owner == uid:  # the files of a process that is not dumpable are root's
         raise SandboxStartError("the guest is dumpable: others could trace it")
-    if seen < niceness:
-        raise SandboxStartError(f"the guest runs at niceness {seen}, not {niceness}")
+    if seen < niceness or scheduler not in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
+        raise SandboxStartError(f"the guest runs at niceness {seen}, not {niceness}, by sched(7) policy {scheduler}")
     return {
         "seal": "a seccomp filter that leaves the guest its own memory and pipe ends",
         "privileges": f"no capabilities and no new privileges, user id {uid}, not dumpable",
@@ -63,4 +83,6 @@ def _status(pid: int) -> dict[str, str]:
 
 
 def _unseen(path: str, error: OSError) -> SandboxStartError:
-    return SandboxStartError(f"the guest cannot be inspected: {path}: {error.strerror}")
+    return SandboxStartError(
+        f"the guest cannot be inspected: {path}: {error.strerror} (is /proc mounted with hidepid?)"
+    )

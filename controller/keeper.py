@@ -8,6 +8,7 @@ Rule: nothing here waits for a guest, and nothing here holds a reference to a bo
 """
 
 import ctypes
+import errno
 import functools
 import os
 import queue
@@ -36,7 +37,7 @@ _PIDFD_SEND_SIGNAL, _SI_QUEUE = 424, -1
 
 @functools.cache
 def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+    return ctypes.CDLL(None, use_errno=True)
 
 
 @attrs.define(slots=True, eq=False)
@@ -45,7 +46,8 @@ class Watch:
 
     pid: of the guest. pidfd: the same for signals, owned by this object; -1 once closed, so that a late `kill` from
     another thread meets nobody. deadline_ns: host monotonic end of its wall time, None while it is not charged.
-    cpu_ns: its CPU time limit. expired: why the keeper has killed it.
+    cpu_ns: its CPU time limit. expired: why the keeper has killed it. unreachable: the kernel does not let
+    this process send it signals, so that nobody may wait for the end that one would have brought.
     """
 
     pid: int
@@ -53,6 +55,7 @@ class Watch:
     deadline_ns: int | None = None
     cpu_ns: int | None = None
     expired: str = ""
+    unreachable: bool = False
     lock: threading.RLock = attrs.field(factory=threading.RLock)  # re-entered by signal handlers
 
     def cpu_time_ns(self) -> int:
@@ -75,8 +78,14 @@ class Watch:
         """A real signal, by pidfd, so that no other process can be meant. Its siginfo tells the guest nothing of us:
         pidfd_send_signal(2) lets a sender write its own for SI_QUEUE."""
         with self.lock:
-            if self.pidfd >= 0:
-                _libc().syscall(_PIDFD_SEND_SIGNAL, self.pidfd, number, _SIGINFO.pack(number, 0, _SI_QUEUE), 0)
+            if self.pidfd < 0:
+                return
+            told = _SIGINFO.pack(number, 0, _SI_QUEUE)
+            if (
+                _libc().syscall(_PIDFD_SEND_SIGNAL, self.pidfd, number, told, 0) < 0
+                and ctypes.get_errno() == errno.EPERM
+            ):
+                self.unreachable = True
 
     def close(self) -> None:
         """Closes the pidfd."""

@@ -2,8 +2,8 @@
 
     controller --posix_spawn--> launcher: reports --exec--> pypy3 with the stub: HELLO
     controller: looks at the process in /proc, answers with the filter
-    stub: seals itself; the first OS call of `main` comes through the channel
-    controller: looks again (seccomp, no_new_privs, capabilities, uid), and only then answers
+    stub: seals itself, and makes a system call that only comes here if it traps: SEALED
+    controller: looks again (seccomp, no_new_privs, capabilities, uid), and only then answers; `main` begins
 
 What DESIGN calls mandatory is either so, or the start fails with SandboxStartError. Nothing untrusted has run by then.
 """
@@ -29,11 +29,11 @@ from proxybox.controller.channel import Channel
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests import Guest
-from proxybox.controller.inspection import inspect_descriptors, inspect_seal
+from proxybox.controller.inspection import count_filters, inspect_descriptors, inspect_seal
 from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.layers import LaunchReport
 from proxybox.controller.listener import ThreadListener
-from proxybox.controller.protocol import FAILED, HELLO, REQUEST
+from proxybox.controller.protocol import HELLO, REQUEST, SEALED, SEALED_ANSWER
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION, seal_filter, thread_filter
 
@@ -48,8 +48,11 @@ MAX_THREADS = 256
 NICE = 19
 #: Seconds for a start: a program's own time begins when its interpreter is sealed.
 START_LIMIT = 60
-#: The ids that a box of root's runs under: nobody's and nogroup's (65534 on every distribution that we know).
-NOBODY = 65534
+#: The user and group that a box of root's runs under: the last that Debian reserves and gives to nobody. Not 65534:
+#: daemons run as that one, and /proc shows it for whoever has no name in a user namespace.
+BOX_UID = 65533
+#: Capabilities (capabilities(7)) that a controller of root's needs to start its boxes as another user and to end them.
+_ROOTS_NEEDS = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 #: Inherited descriptors are moved above everything that the child uses.
 _ABOVE = 16
 
@@ -60,6 +63,9 @@ if not _GUEST_FOLDER.is_dir():  # an uninstalled checkout: controller/ stands at
 _ADVICE = {
     "seccomp": "this host refuses seccomp filters (seccomp(2), SECCOMP_SET_MODE_FILTER): without one no box can be "
     "sealed. In a container, use a runtime profile that allows seccomp, as Docker's default does",
+    "setgroups": "this process is root and may not become another user, as its boxes must: run it as an ordinary user, or "
+    "leave it the capabilities CAP_SETGID and CAP_SETUID",
+    "setresgid": f"there is no group {BOX_UID} in this user namespace for boxes of root's: run it as an ordinary user",
     "clocks": "the clock pages of this kernel's vDSO cannot be covered, so the host's clock would be seen in the box",
 }
 
@@ -93,7 +99,7 @@ class LaunchSpec:
 
 @attrs.define(kw_only=True, eq=False)
 class GuestProcess:
-    """A guest that is sealed and waits for the answer to its first OS call, `first`.
+    """A guest that is sealed and waits to begin: see `begin`.
 
     launcher, init: other children of this process that belong to the guest; `init` is the first process of its pid
     namespace. layers: what stands around it, see layers.py.
@@ -103,7 +109,6 @@ class GuestProcess:
     watch: Watch
     channel: Channel
     listener: ThreadListener | None = None
-    first: bytes = b""
     layers: dict[str, str] = attrs.field(factory=dict)
     launcher: int | None = None
     init: Watch | None = None
@@ -130,6 +135,8 @@ class GuestProcess:
     def reap(self) -> tuple[int | None, int | None]:
         """(exit code, signal) of the ended guest; both None where somebody else has waited for it."""
         keeper().release(self.watch)
+        if self.watch.unreachable:
+            return None, None
         self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
         try:
             os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED | os.WNOWAIT)  # from here on the pid is its own
@@ -141,8 +148,12 @@ class GuestProcess:
         code = os.waitstatus_to_exitcode(status)
         return (code, None) if code >= 0 else (None, -code)
 
+    def begin(self) -> None:
+        """Lets the interpreter's `main` run."""
+        self.channel.send(SEALED_ANSWER)
+
     def reap_launcher(self) -> None:
-        """Waits for the launcher, which ends when it has made the guest."""
+        """Waits for the launcher, which ends when the guest runs and the init has nothing any more."""
         if self.launcher is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.launcher, 0)
@@ -150,6 +161,7 @@ class GuestProcess:
 
     def close(self) -> None:
         """Kills what still runs, reaps it, and closes everything that the controller held for it."""
+        self.channel.close()
         self.watch.kill()
         with contextlib.suppress(OSError):
             self.reap()
@@ -157,11 +169,11 @@ class GuestProcess:
         if self.init is not None:
             self.init.kill()  # and with it all that may be left in its namespace
             with contextlib.suppress(OSError):
-                os.waitid(os.P_PIDFD, self.init.pidfd, os.WEXITED)
+                if not self.init.unreachable:
+                    os.waitid(os.P_PIDFD, self.init.pidfd, os.WEXITED)
             self.init.close()
         if self.cgroup is not None:
             self.cgroup.close()
-        self.channel.close()
         if self.listener is not None:
             os.close(self.listener.fd)
         self.watch.close()
@@ -203,7 +215,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
 
 def _launcher_argv(spec: LaunchSpec) -> list[str]:
     flags = layers.launch_flags(layers.USED) | (layers.SAME_ADDRESSES if spec.same_addresses else 0)
-    owner = str(NOBODY) if os.geteuid() == 0 else "-1"
+    owner = str(BOX_UID) if os.geteuid() == 0 else "-1"
     cpu = "-1" if spec.cpu is None else str(spec.cpu)
     numbers = [str(os.getpid()), owner, owner, str(NICE), cpu, str(spec.cpu_seconds), str(flags)]
     return ["launcher", *numbers, spec.guest.executable, *spec.argv]
@@ -220,6 +232,7 @@ def launch(spec: LaunchSpec) -> GuestProcess:
 
     Raises SandboxStartError with the step that failed; nothing is left of the attempt.
     """
+    _require_capabilities()
     with contextlib.ExitStack() as undo:
         try:
             launcher, channel, control = _spawn(spec, undo)
@@ -229,15 +242,28 @@ def launch(spec: LaunchSpec) -> GuestProcess:
             undo.callback(control.close)
             process.cpu = spec.cpu
             keeper().watch(process.watch)
-            with contextlib.suppress(BrokenPipeError):  # it has died already: `_greet` tells why
-                os.write(process.channel.reply_fd, _config(spec, report))
+            process.channel.write(_config(spec, report))
             _receive_listener(process, control, spec)
             _greet(process, control, report, spec)
             control.close()
         except OSError as error:
-            raise SandboxStartError(f"the box could not be started: {error.strerror}") from error
+            raise SandboxStartError(f"the box could not be started: {error.strerror or error}") from error
         undo.pop_all()
         return process
+
+
+def _require_capabilities() -> None:
+    """A root that may not signal other users could never end what it starts: neither at a limit, nor with itself."""
+    if os.geteuid() != 0:
+        return
+    with open("/proc/self/status", "rb", buffering=0) as file:
+        held = int(file.read(8192).partition(b"CapEff:")[2].split(None, 1)[0], 16)
+    lacking = [name for name, number in _ROOTS_NEEDS.items() if not held >> number & 1]
+    if lacking:
+        raise SandboxStartError(
+            f"this process is root without {', '.join(lacking)}: it could not end its boxes (user {BOX_UID}); "
+            "run it as an ordinary user, or leave it these capabilities"
+        )
 
 
 def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, socket.socket]:
@@ -280,14 +306,14 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
     Their numbers mean no others: they are children of ours that nobody has waited for. What is not adopted is ended.
     """
     deadline = time.monotonic_ns() + START_LIMIT * 10**9
-    control.settimeout(START_LIMIT)
-    data = b""
-    with contextlib.suppress(TimeoutError):
-        data = control.recv(layers.REPORT.size)
-    report = LaunchReport.unpack(data)
-    guest, init = (report.guest, report.init) if report and report.init else (launcher, 0)
     init_watch = None
     try:
+        control.settimeout(START_LIMIT)
+        data = b""
+        with contextlib.suppress(TimeoutError):
+            data = control.recv(layers.REPORT.size)
+        report = LaunchReport.unpack(data)
+        guest, init = (report.guest, report.init) if report and report.init else (launcher, 0)
         if report is None or not guest:
             raise _start_error(control, data if report is None else b"")
         if init:
@@ -329,10 +355,10 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
 
 
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
-    """HELLO, the look from outside, the layers, the seal, and the first OS call."""
-    if _frame(process, control) != HELLO:
+    """HELLO, the look from outside, the layers, the seal, its proof, and the second look."""
+    number, space_limit, address, room, root_errno, landlock_errno, _ = _frame(process, control)
+    if number != HELLO:
         raise _start_error(control, process=process)
-    space_limit, address, room, root_errno, landlock_errno, _ = REQUEST.unpack_from(process.first)[2:]
     process.space_limit = space_limit or None
     process.layers["descriptors"] = inspect_descriptors(process.pid, [FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1])
     landlock = landlock_errno if "landlock" in layers.USED else None
@@ -340,14 +366,16 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     if "cgroup" in layers.USED:
         process.layers["cgroup"] = _enter_cgroup(process, spec)
     layers.require(spec.required, process.layers)
+    filters = count_filters(process.pid)
+    process.reap_launcher()
     threads = process.listener is not None
     program = seal_filter(spec.threads if threads else 1, real_time=spec.real_time, threads=threads)
     length = len(program) // INSTRUCTION.size
     process.channel.send((length, (address, program)) if length <= room else 0)
-    if _frame(process, control) in (HELLO, FAILED):  # the last step is all that can have failed
+    if _frame(process, control)[0] != SEALED:  # the last step is all that can have failed
         raise _start_error(control, b"seccomp", process)
-    process.layers |= inspect_seal(process.pid, NOBODY if os.geteuid() == 0 else os.geteuid(), NICE)
-    process.reap_launcher()
+    uid = BOX_UID if os.geteuid() == 0 else os.geteuid()
+    process.layers |= inspect_seal(process.pid, uid, NICE, None if filters is None else filters + 1)
 
 
 def _enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
@@ -361,8 +389,8 @@ def _enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
     return "limits of memory and tasks"
 
 
-def _frame(process: GuestProcess, control: socket.socket) -> int:
-    """Receives one request and keeps it in `process.first`; its number. Raises SandboxStartError at an early end."""
+def _frame(process: GuestProcess, control: socket.socket) -> tuple[int, ...]:
+    """Receives one request: its number and registers. Raises SandboxStartError at an early end."""
     frame: bytes | None = None
     try:
         while frame is None:
@@ -371,8 +399,7 @@ def _frame(process: GuestProcess, control: socket.socket) -> int:
         raise _start_error(control, process=process) from error
     if not frame:
         raise _start_error(control, process=process)
-    process.first = frame
-    return int.from_bytes(frame[4:8], "little")
+    return REQUEST.unpack_from(frame)[1:]
 
 
 def _start_error(control: socket.socket, text: bytes = b"", process: GuestProcess | None = None) -> SandboxStartError:
@@ -390,7 +417,9 @@ def _start_error(control: socket.socket, text: bytes = b"", process: GuestProces
         return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
     reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")
     if "Permission denied" in said and os.geteuid() == 0:
-        reason = f"{said} (a box that root starts runs as user {NOBODY}: its interpreter must be readable to everybody)"
+        reason = (
+            f"{said} (a box that root starts runs as user {BOX_UID}: its interpreter must be readable to everybody)"
+        )
     if said.startswith(("GLIBC", "symbol lookup")) or "error while loading" in said:
         reason = f"the interpreter cannot be loaded: {said}"
     return SandboxStartError(f"the box could not be started: {reason}")

@@ -65,7 +65,7 @@ class BlockingDriver:
             with Undisturbed():
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             with _on_cpu_of(self._process):
-                self._answer(self._main, self._process.first)
+                self._process.begin()
                 while not self._gone and self._world.ending is None:
                     if self._is_alone():
                         self._serve_alone()

@@ -113,17 +113,6 @@ static void set_limits(rlim_t cpu_seconds)
         limit(RLIMIT_CPU, cpu_seconds);
 }
 
-static void lower_priority(int nice_value, int cpu)
-{
-    cpu_set_t one;
-    must(setpriority(PRIO_PROCESS, 0, nice_value), "setpriority");
-    CPU_ZERO(&one);
-    if (cpu >= 0) {
-        CPU_SET(cpu, &one);
-        sched_setaffinity(0, sizeof one, &one); /* for speed alone: a host that refuses is served too */
-    }
-}
-
 static int write_text(const char *path, const char *text)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -134,6 +123,21 @@ static int write_text(const char *path, const char *text)
     return error;
 }
 
+/* Guests of a controller with real-time priority, or one that the kernel spares when memory runs out, are ordinary. */
+static void lower_priority(int nice_value, int cpu)
+{
+    cpu_set_t one;
+    struct sched_param ordinary = {0};
+    write_text("/proc/self/oom_score_adj", "1000");
+    must(sched_setscheduler(0, SCHED_OTHER, &ordinary), "sched_setscheduler");
+    must(setpriority(PRIO_PROCESS, 0, nice_value), "setpriority");
+    CPU_ZERO(&one);
+    if (cpu >= 0) {
+        CPU_SET(cpu, &one);
+        sched_setaffinity(0, sizeof one, &one); /* for speed alone: a host that refuses is served too */
+    }
+}
+
 static int map_own_id(const char *path, unsigned id)
 {
     char line[40];
@@ -141,19 +145,23 @@ static int map_own_id(const char *path, unsigned id)
     return write_text(path, line);
 }
 
-/* All or none, as a user without privileges: 0 or an errno. The ids stay what they are, and no others exist. */
+/* All or none, as a user without privileges: 0 or an errno. The ids stay what they are, and no others exist. A host that
+ * lets a user namespace be made and nothing be done in it is met before a pid namespace waits for children. */
 static int enter_namespaces(void)
 {
     int error;
     unsigned uid = geteuid(), gid = getegid();
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
+    if (unshare(CLONE_NEWUSER) < 0)
         return errno;
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* a change of ids has made these files root's */
-    (void)((error = map_own_id("/proc/self/uid_map", uid)) || (error = write_text("/proc/self/setgroups", "deny")) ||
-           (error = map_own_id("/proc/self/gid_map", gid)));
+    if ((error = map_own_id("/proc/self/uid_map", uid)) || (error = write_text("/proc/self/setgroups", "deny")) ||
+        (error = map_own_id("/proc/self/gid_map", gid)))
+        return error;
+    if (unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
+        return errno;
     write_text("/proc/sys/user/max_user_namespaces", "0"); /* and none below this one, where that can be said: in a
                                                               container /proc/sys may be read-only */
-    return error;
+    return 0;
 }
 
 static int error_of(long result) { return result < 0 ? errno : 0; }
@@ -168,6 +176,14 @@ static int control_speculation(void)
 /* core-scheduling.rst: a cookie of its own, so that no other process runs on the sibling of its core meanwhile. */
 static int schedule_alone(void) { return error_of(prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, 1, 0)); }
 
+/* close_range(2) is of Linux 5.9, and some containers' filters refuse it. */
+static void close_all(void)
+{
+    if (syscall(SYS_close_range, 0u, ~0u, 0u) < 0)
+        for (int fd = 0; fd < MANY_DESCRIPTORS; fd++)
+            close(fd);
+}
+
 /* The first process of the pid namespace. Whoever kills it kills all that is in there. */
 static _Noreturn void be_init(void)
 {
@@ -176,7 +192,7 @@ static _Noreturn void be_init(void)
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
     signal(SIGCHLD, SIG_IGN);
-    must(syscall(SYS_close_range, 0u, ~0u, 0u), "close_range");
+    close_all(); /* the launcher sees that its pipe has ended, and so that all this is done */
     for (;;)
         pause();
 }
@@ -201,10 +217,14 @@ static int be_guest(void *argument)
     fail(start->program[0]);
 }
 
-/* Two siblings, both the controller's own children. The guest borrows this memory until it executes. */
+/* Two siblings, both the controller's own children. The guest borrows this memory until it executes. This process ends
+ * when the init has given up all that it had, and the controller waits for that end. */
 static _Noreturn void become_two(struct start *start)
 {
     static char stack[64 * 1024] __attribute__((aligned(16)));
+    char byte;
+    int ready[2];
+    must(pipe2(ready, O_CLOEXEC), "pipe2");
     pid_t init = (pid_t)syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0);
     must(init, "the init process");
     if (init == 0)
@@ -217,6 +237,9 @@ static _Noreturn void become_two(struct start *start)
         errno = error;
         fail("the guest's process");
     }
+    close(ready[1]);
+    while (read(ready[0], &byte, 1) < 0 && errno == EINTR)
+        ;
     _exit(0);
 }
 

@@ -50,11 +50,16 @@ int enter_landlock(void)
     long version = KERNEL(SYS_landlock_create_ruleset, 0, 0, 1);
     if (version <= 0)
         return version ? (int)-version : ENOSYS;
-    static const uint8_t file_rights[] = {13, 14, 15, 15, 16}; /* by version; the last for all newer ones */
-    handled.files = (1u << file_rights[version < 5 ? version - 1 : 4]) - 1;
+    static const uint8_t file_rights[] = {13, 14, 15, 15, 16, 16, 16, 16}; /* by version */
     handled.network = version < 4 ? 0 : 3; /* bind and connect by TCP */
     handled.scopes = version < 6 ? 0 : 3;  /* abstract sockets and signals */
-    long rules = KERNEL(SYS_landlock_create_ruleset, &handled, version < 4 ? 8 : version < 6 ? 16 : 24);
+    /* Newer kernels know more rights than this file: as many as this one takes. */
+    int count = version <= 8 ? file_rights[version - 1] : 32;
+    long rules = ERROR(EINVAL);
+    for (; rules == ERROR(EINVAL) && count >= 13; count--) {
+        handled.files = (1ul << count) - 1;
+        rules = KERNEL(SYS_landlock_create_ruleset, &handled, version < 4 ? 8 : version < 6 ? 16 : 24);
+    }
     if (rules < 0)
         return (int)-rules;
     long result = KERNEL(SYS_landlock_restrict_self, rules);

@@ -19,7 +19,13 @@ enum { MAX_CHANNELS = 257 };
 #define MAX_PATH 4096u
 
 enum { ABSENT = 0xFFFFFFFF, FAULT = 0xFFFFFFFE, TOO_LONG = 0xFFFFFFFD };
-enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003 };
+enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003, CALL_SEALED = 0x50420004 };
+
+/* The answer to CALL_SEALED, which the stub makes as a system call: no kernel gives it. */
+enum { SEALED_ANSWER = 0x5ea1 };
+
+/* More than a controller is likely to have open, where descriptors must be closed one by one. */
+enum { MANY_DESCRIPTORS = 65536 };
 
 struct request {
     uint32_t size, number;

@@ -19,6 +19,8 @@ SEALED = {
     "CapPrm": "0000000000000000",
     "CapEff": "0000000000000000",
     "CapAmb": "0000000000000000",
+    "Threads": "1",
+    "Seccomp_filters": "3",
     "Uid": "65534\t65534\t65534\t65534",
 }
 
@@ -26,26 +28,30 @@ SEALED = {
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A process in the kernel's words, sealed as it should be, to be spoilt by a test."""
-    told = SimpleNamespace(status=dict(SEALED), owner=0, niceness=19)
+    told = SimpleNamespace(status=dict(SEALED), owner=0, niceness=19, scheduler=os.SCHED_OTHER)
     monkeypatch.setattr(inspection, "_status", lambda pid: told.status)
     kernel = SimpleNamespace(
         stat=lambda path: SimpleNamespace(st_uid=told.owner),
         getpriority=lambda which, pid: told.niceness,
         PRIO_PROCESS=os.PRIO_PROCESS,
+        sched_getscheduler=lambda pid: told.scheduler,
+        SCHED_OTHER=os.SCHED_OTHER,
+        SCHED_BATCH=os.SCHED_BATCH,
+        SCHED_IDLE=os.SCHED_IDLE,
     )
     monkeypatch.setattr(inspection, "os", kernel)
     return told
 
 
 def test_a_sealed_process_passes(process: SimpleNamespace) -> None:
-    assert {"seal", "privileges", "priority"} <= set(inspect_seal(GUEST, 65534, 19))
+    assert {"seal", "privileges", "priority"} <= set(inspect_seal(GUEST, 65534, 19, 3))
 
 
 @pytest.mark.parametrize("key", SEALED)
 def test_a_fact_that_the_kernel_does_not_tell_is_a_failure(process: SimpleNamespace, key: str) -> None:
     del process.status[key]
     with pytest.raises(SandboxStartError):
-        inspect_seal(GUEST, 65534, 19)
+        inspect_seal(GUEST, 65534, 19, 3)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +59,9 @@ def test_a_fact_that_the_kernel_does_not_tell_is_a_failure(process: SimpleNamesp
     [
         ("Seccomp", "0"),
         ("Seccomp", "1"),
+        ("Seccomp_filters", "2"),  # as where an outer filter answers for seccomp(2) and does nothing
+        ("Seccomp_filters", "4"),
+        ("Threads", "2"),
         ("NoNewPrivs", "0"),
         ("CapInh", "0000000000000001"),
         ("CapPrm", "000001ffffffffff"),
@@ -66,24 +75,36 @@ def test_a_fact_that_the_kernel_does_not_tell_is_a_failure(process: SimpleNamesp
 def test_one_privilege_that_is_left_is_a_failure(process: SimpleNamespace, key: str, value: str) -> None:
     process.status[key] = value
     with pytest.raises(SandboxStartError):
-        inspect_seal(GUEST, 65534, 19)
+        inspect_seal(GUEST, 65534, 19, 3)
 
 
 def test_a_process_that_can_be_traced_is_a_failure(process: SimpleNamespace) -> None:
     process.owner = 65534
     with pytest.raises(SandboxStartError, match="dumpable"):
-        inspect_seal(GUEST, 65534, 19)
+        inspect_seal(GUEST, 65534, 19, 3)
 
 
 def test_a_process_of_higher_priority_is_a_failure(process: SimpleNamespace) -> None:
     process.niceness = 0
     with pytest.raises(SandboxStartError, match="niceness"):
-        inspect_seal(GUEST, 65534, 19)
+        inspect_seal(GUEST, 65534, 19, 3)
+
+
+@pytest.mark.parametrize("scheduler", [os.SCHED_FIFO, os.SCHED_RR])
+def test_a_process_of_real_time_is_a_failure(process: SimpleNamespace, scheduler: int) -> None:
+    process.scheduler = scheduler
+    with pytest.raises(SandboxStartError, match="sched"):
+        inspect_seal(GUEST, 65534, 19, 3)
+
+
+def test_a_kernel_that_does_not_count_filters(process: SimpleNamespace) -> None:
+    del process.status["Seccomp_filters"]
+    assert "seal" in inspect_seal(GUEST, 65534, 19, None)
 
 
 def test_an_ordinary_process_fails_on_the_real_kernel() -> None:
     with pytest.raises(SandboxStartError, match="not sealed"):
-        inspect_seal(os.getpid(), os.getuid(), 0)
+        inspect_seal(os.getpid(), os.getuid(), 0, None)
 
 
 def test_descriptors_are_those_of_the_real_process() -> None:

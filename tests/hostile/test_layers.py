@@ -17,6 +17,7 @@ import attrs
 import pytest
 
 from proxybox.controller import layers, seal
+from proxybox.controller.launch import BOX_UID
 
 HOLE = 0x686F6C65
 
@@ -99,7 +100,7 @@ def victims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victims]:
         parent.chmod(parent.stat().st_mode | 0o011)
     folder.chmod(0o777)
     (folder / "secret").write_text("of the host")
-    user: dict[str, Any] = {} if os.getuid() else {"user": 65534, "group": 65534, "extra_groups": []}
+    user: dict[str, Any] = {} if os.getuid() else {"user": BOX_UID, "group": BOX_UID, "extra_groups": []}
     libc = ctypes.CDLL(None, use_errno=True)
     key = 0x70620000 | os.getpid() & 0xFFFF
     segment = libc.shmget(key, 4096, 0o1666)
@@ -208,7 +209,7 @@ def test_the_init_of_a_box_holds_nothing(hostile: Any) -> None:
     assert init["fds"] == ""
     assert {init[key].strip("0") for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {""}
     assert init["NoNewPrivs"] == "1"
-    assert init["Uid"].split() == [str(os.getuid() or 65534)] * 4
+    assert init["Uid"].split() == [str(os.getuid() or BOX_UID)] * 4
 
 
 def _yama() -> bool:
