@@ -63,8 +63,8 @@ if not _GUEST_FOLDER.is_dir():  # an uninstalled checkout: controller/ stands at
 _ADVICE = {
     "seccomp": "this host refuses seccomp filters (seccomp(2), SECCOMP_SET_MODE_FILTER): without one no box can be "
     "sealed. In a container, use a runtime profile that allows seccomp, as Docker's default does",
-    "setgroups": "this process is root and may not become another user, as its boxes must: run it as an ordinary user, or "
-    "leave it the capabilities CAP_SETGID and CAP_SETUID",
+    "setgroups": "this process is root and may not become another user, as its boxes must: run it as an ordinary user, "
+    "or leave it the capabilities CAP_SETGID and CAP_SETUID",
     "setresgid": f"there is no group {BOX_UID} in this user namespace for boxes of root's: run it as an ordinary user",
     "clocks": "the clock pages of this kernel's vDSO cannot be covered, so the host's clock would be seen in the box",
 }
