@@ -37,11 +37,13 @@ class FakeWatch:
 @attrs.define(eq=False)
 class FakeProcess:
     channel: Channel
-    first: bytes
     watch: FakeWatch = attrs.field(factory=FakeWatch)
     listener: None = None
     cpu: None = None
     pid: int = 0
+
+    def begin(self) -> None:
+        """It speaks by itself."""
 
     def measure(self) -> None:
         """Nothing to be measured."""
@@ -51,16 +53,20 @@ class FakeProcess:
         return None, None
 
 
-def drain(fd: int, kept: list[bytes]) -> None:
+def drain(fd: int, kept: list[bytes], answered: threading.Event) -> None:
     while data := os.read(fd, 65536):
         kept.append(data)
+        answered.set()
+    answered.set()
 
 
-def speak(fd: int, pieces: list[bytes]) -> None:
+def speak(fd: int, pieces: list[bytes], answered: threading.Event) -> None:
+    """The first piece, and the others behind its answer."""
     try:
         for piece in pieces:
             while piece:
                 piece = piece[os.write(fd, piece) :]
+            answered.wait()
     except BrokenPipeError:
         pass
     finally:
@@ -79,16 +85,16 @@ def converse():
         world.thread_limit = 1
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
-        channel, replies = Channel(request_read, reply_write), []
+        channel, replies, answered = Channel(request_read, reply_write), [], threading.Event()
         threads = [
-            threading.Thread(target=speak, args=(request_write, pieces)),
-            threading.Thread(target=drain, args=(reply_read, replies)),
+            threading.Thread(target=speak, args=(request_write, [first, *pieces], answered)),
+            threading.Thread(target=drain, args=(reply_read, replies, answered)),
         ]
         for thread in threads:
             thread.start()
         try:
             dispatcher = Dispatcher(world, **watching)
-            return BlockingDriver(FakeProcess(channel, first), world, dispatcher).run(), b"".join(replies)
+            return BlockingDriver(FakeProcess(channel), world, dispatcher).run(), b"".join(replies)
         finally:
             channel.close()
             for thread in threads:
