@@ -1,11 +1,18 @@
 """Real boxes with hostile code in them, and a look at the controller before and after.
 
 Every test here passes through `_unharmed`: when it ends, this process has no child, descriptor or
-thread that it did not have before, and a new box works.
+thread that it did not have before, and a new box works. Those that ask for `outside` also have a
+folder, a port and a socket of the host's that nobody may have touched.
+
+    pytest tests/hostile --layers=off    with the seal alone: none of the outer layers
+    pytest tests/hostile --heavy         the longest forms of some attacks, too
 """
 
 import contextlib
 import os
+import shutil
+import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +22,41 @@ from typing import Any
 import pytest
 
 import proxybox
+from proxybox.controller import layers
 from proxybox.controller.launch import guest_program
 
-GUEST = Path(__file__).parent / "guest"
+HERE = Path(__file__).parent
+GUEST = HERE / "guest"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--layers", choices=("on", "off"), default="on", help="the defences around the seal")
+    parser.addoption("--heavy", action="store_true", help="attacks of full size, which take long")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "heavy: takes long, and has a smaller twin; runs with --heavy")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # The options are unknown where tests are collected from further above: layers are on then.
+    if not config.getoption("--heavy", False):
+        items[:] = [item for item in items if item.get_closest_marker("heavy") is None]
+
+
+@pytest.fixture(scope="session")
+def without_layers(request: pytest.FixtureRequest) -> bool:
+    """Whether this session runs with the seal alone."""
+    return bool(request.config.getoption("--layers", "on") == "off")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _layers(without_layers: bool) -> None:
+    """With --layers=off no box of this process, or of a Python that it starts, has an outer layer."""
+    if without_layers:
+        layers.USED.clear()
+        path = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "without_layers"), *([path] if path else [])])
 
 
 def descriptors() -> dict[int, str]:
@@ -41,13 +80,23 @@ def children() -> list[int]:
     return found
 
 
+def guests() -> list[int]:
+    """Those children that are interpreters: a box may have an init beside it."""
+    found = []
+    for pid in children():
+        with contextlib.suppress(OSError):
+            if "_launcher" not in Path("/proc", str(pid), "comm").read_text():
+                found.append(pid)
+    return found
+
+
 def resident() -> int:
     """Bytes of memory that this process has."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def symbol(name: str) -> int:
-    """The offset of a function in the compiled stub, from its ELF symbol table."""
+def symbols() -> dict[str, int]:
+    """The offsets of what is named in the compiled stub, from its ELF symbol table."""
     image = Path(guest_program("_stub.so")).read_bytes()
 
     def number(at: int, size: int) -> int:
@@ -65,11 +114,16 @@ def symbol(name: str) -> int:
     ]
     table = next(section for section in sections if section["type"] == 2)
     names = sections[table["link"]]["offset"]
+    found = {}
     for at in range(table["offset"], table["offset"] + table["size"], 24):
         text = names + number(at, 4)
-        if image[text : image.index(b"\0", text)] == name.encode():
-            return number(at + 8, 8)
-    raise LookupError(name)
+        found[image[text : image.index(0, text)].decode()] = number(at + 8, 8)
+    return found
+
+
+def symbol(name: str) -> int:
+    """The offset of a function or an object in the compiled stub."""
+    return symbols()[name]
 
 
 class Hostile:
@@ -77,8 +131,10 @@ class Hostile:
 
     children = staticmethod(children)
     descriptors = staticmethod(descriptors)
+    guests = staticmethod(guests)
     resident = staticmethod(resident)
     symbol = staticmethod(symbol)
+    symbols = staticmethod(symbols)
 
     def __init__(self) -> None:
         self.files = {path.name: path.read_text() for path in GUEST.glob("*.py")}
@@ -100,8 +156,47 @@ def hostile() -> Hostile:
     return Hostile()
 
 
+class Outside:
+    """What hostile code would touch if it came out: see guest/outside.py. It can be reached by any user of the host."""
+
+    def __init__(self, folder: Path, listener: socket.socket) -> None:
+        self.folder = folder
+        self.listener = listener
+        (folder / "file").write_text("untouched")
+        (folder / "file").chmod(0o666)
+        self._before = self._state()
+        #: A statement for the guest: the call numbers of which the kernel said yes.
+        self.reach = f"__import__('outside').reach({str(folder)!r}, {listener.getsockname()[1]})"
+        #: The same by Python's own functions: what they were refused with.
+        self.python = f"__import__('outside').python({str(folder)!r}, {listener.getsockname()[1]})"
+
+    def _state(self) -> list[object]:
+        status = [(path, os.lstat(path)) for path in (self.folder, *sorted(self.folder.iterdir()))]
+        return [(path.name, each.st_mode, each.st_uid, each.st_nlink, each.st_mtime_ns) for path, each in status]
+
+    def is_untouched(self) -> bool:
+        """Whether files and names are as they were, and nobody has called."""
+        with contextlib.suppress(BlockingIOError):
+            self.listener.accept()[0].close()
+            return False
+        return self._state() == self._before and (self.folder / "file").read_text() == "untouched"
+
+
+@pytest.fixture
+def outside() -> Iterator[Outside]:
+    # Not in pytest's own folder, which is closed to the user that a guest runs as when root starts it.
+    folder = Path(tempfile.mkdtemp(prefix="outside-"))
+    folder.chmod(0o777)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        made = Outside(folder, listener)
+        yield made
+        assert made.is_untouched(), f"came out: {sorted(os.listdir(folder))}"
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _warm() -> None:
+def _warm(_layers: None) -> None:
     """The first box of a process fills caches and starts the keeper's thread."""
     proxybox.run("print('warm')", check=True)
 

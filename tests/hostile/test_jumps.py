@@ -1,0 +1,121 @@
+"""Code that jumps anywhere, by ctypes and by cffi: into the stub, libc, the loader and the interpreter, on instructions and
+between them, with registers of its own choice.
+
+The registers are those of system calls that would change `outside`; a jump that reached the kernel with them would be
+seen there. What a jump does to its own box is its own affair.
+"""
+
+import pytest
+
+#: The ways from Python to an address.
+TOOLS = {
+    "ctypes": "import ctypes\njump = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p)(raw.code(TRAMPOLINE))",
+    "cffi": "import cffi\njump = cffi.FFI().cast('long (*)(unsigned long)', raw.code(TRAMPOLINE))",
+}
+
+#: push rbx; mov rbx, rdi; rax, rdi, rsi, rdx, r10, r8, r9 from (rbx); call (rbx+56); pop rbx; ret
+JUMPING = """
+import raw, outside, random, ctypes
+TRAMPOLINE = bytes.fromhex("53 4889fb 488b03 488b7b08 488b7310 488b5318 4c8b5320 4c8b4328 4c8b4b30 ff5338 5b c3")
+{tool}
+draw = random.Random({seed})
+calls = outside.calls({folder!r})
+def words(call, target):
+    made = raw.words([call]); made[7] = target & raw.MASK
+    return made
+{code}
+"""
+
+#: Addresses worth a jump, by the code that finds them.
+PLACES = {
+    "functions of the stub": "targets = [raw.stub() + at + draw.choice((0, 0, 1, 2, 3, 5, 8, 13)) for at in {symbols}]",
+    "anywhere in the stub": "targets = [raw.stub() + {lowest} + draw.randrange(0x4000) for _ in range(40)]",
+    "anywhere in libc": """
+start = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
+targets = [start + draw.randrange(-0x40000, 0x40000) for _ in range(40)]""",
+    "the interpreter": """
+start = ctypes.cast(ctypes.CDLL(None).PyArg_ValidateKeywordArguments, ctypes.c_void_p).value
+targets = [start + draw.randrange(-0x40000, 0x40000) for _ in range(40)]""",
+    "the vDSO": """
+libc = ctypes.CDLL(None); libc.getauxval.restype = ctypes.c_ulong
+targets = [libc.getauxval(33) + draw.randrange(0x400, 0x1000) for _ in range(40)]""",
+    "data, and nothing": """
+targets = [draw.choice((id(object()), raw.code(bytes(draw.randbytes(64))), draw.getrandbits(47), draw.getrandbits(64), 8))
+           for _ in range(40)]""",
+}
+
+
+def jumping(hostile, outside, tool, code, seed=1, **options):
+    symbols = [
+        hostile.symbol(name)
+        for name in ("on_sigsys", "on_segv", "round_trip", "emulate_clone", "emulate_mmap", "wire_farewell", "seal_filter")
+        if name in hostile.symbols()
+    ]
+    code = code.replace("{symbols}", repr(symbols)).replace("{lowest}", str(min(symbols) & ~4095))
+    text = JUMPING.format(tool=TOOLS[tool], seed=seed, folder=str(outside.folder), code=code)
+    return hostile.run(text, **options)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_jump(hostile, outside, tool, place, seed):
+    """The first that returns goes on to the next one; most end by a signal."""
+    code = place + "\nprint('jumping', flush=True)\nfor target in targets: jump(ctypes.addressof(words(draw.choice(calls), target)))"
+    result = jumping(hostile, outside, tool, code, seed, timeout=0.4, output={"limit": "1M"})
+    assert result.status in ("crashed", "time_limit", "misbehaved", "error", "memory_limit", "ok"), result
+    assert result.stdout.startswith("jumping\n"), result
+    assert outside.is_untouched()
+
+
+SYSCALLS = """
+import re
+def instructions(start, size):
+    image = ctypes.string_at(start, size)
+    return [start + found.start() for found in re.finditer(b"\\x0f\\x05", image)]
+libc = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
+places = instructions(raw.stub() + {lowest}, 0x3000)
+assert len(places) > 20
+places += draw.sample(instructions(libc & ~4095, 0x8000), 4)
+"""
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_jumps_to_system_call_instructions(hostile, outside, tool):
+    """In libc's syscall(), which returns: each call is refused."""
+    code = """
+code = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
+at = code + ctypes.string_at(code, 64).index(b"\\x0f\\x05")
+print([jump(ctypes.addressof(words(call, at))) for call in calls])
+"""
+    result = jumping(hostile, outside, tool, code)
+    assert result.ok, result
+    # libc's function has turned each error into -1.
+    assert eval(result.stdout) == [-1] * 11
+
+
+@pytest.mark.parametrize("index", range(0, 30, 3))
+def test_jumps_to_system_call_instructions_of_the_stub(hostile, outside, index):
+    """Where the stub itself calls the kernel, with the registers of another call: the filter asks nobody where it came from."""
+    code = SYSCALLS + f"print('jumping', flush=True)\njump(ctypes.addressof(words(calls[{index} % len(calls)], places[{index} % len(places)])))"
+    result = jumping(hostile, outside, "ctypes", code, timeout=0.4)
+    assert result.status in ("crashed", "time_limit", "misbehaved", "error", "ok"), result
+    assert result.stdout.startswith("jumping\n"), result
+    assert outside.is_untouched()
+
+
+def test_a_handler_that_makes_the_call_itself(hostile, outside):
+    """What traps in the handler comes back to the handler, until the stack has ended or the kernel ends the process."""
+    for index in range(11):
+        code = f"""
+handler = raw.stub() + {hostile.symbol("on_sigsys")}
+raw.check(raw.syscall(10, handler & ~4095, 8192, 7))
+call = calls[{index}]
+text = b"".join(move + (word & 0xffffffffffffffff).to_bytes(8, "little") for move, word in zip(
+    (b"\\x48\\xb8", b"\\x48\\xbf", b"\\x48\\xbe", b"\\x48\\xba", b"\\x49\\xba"), call)) + b"\\x0f\\x05\\xc3"
+ctypes.memmove(handler, text, len(text))
+raw.exchange((39,), raw.SLEEP)
+"""
+        result = jumping(hostile, outside, "ctypes", code, timeout=2)
+        assert result.status == "crashed" and result.signal in (11, 31), result
+        assert outside.is_untouched()
