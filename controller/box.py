@@ -29,6 +29,9 @@ from proxybox.policies import Policy
 #: The world of a box that has kept more in memory is collected at once when it has ended.
 COLLECT_BYTES = 4 << 20
 
+#: Of standard error so much is kept for a caller that wants no output.
+ERROR_TAIL = 1 << 16
+
 #: A guest that died of a failed allocation has used at least this part of what it may.
 _NEARLY_ALL = 0.75
 
@@ -140,7 +143,9 @@ class Box:
         tty = [not capture and _is_terminal(fd) for fd in (1, 2)]
         stdout = OutputSink("stdout", policy, None, on_stdout, keep=capture, is_tty=tty[0], winsize=_window(1))
         # The end of standard error tells how a program failed, so it is always kept.
-        stderr = OutputSink("stderr", policy, stdout.transcript, on_stderr, is_tty=tty[1], winsize=_window(2))
+        stderr = OutputSink(
+            "stderr", policy, stdout.transcript, on_stderr, keep=capture, tail=ERROR_TAIL, is_tty=tty[1], winsize=_window(2)
+        )  # fmt: skip
         return stdout, stderr
 
     def _spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:

@@ -43,6 +43,15 @@ class Transcript:
         self._runs.append(len(data))
         self._last = stream
 
+    def append_tail(self, stream: str, data: bytes, size: int) -> None:
+        """Keeps the last bytes of a stream, `size` at least and twice as many at the most; they have no place in
+        `chunks`.
+        """
+        kept = self.data[stream]
+        kept += data[-size:]
+        if len(kept) > 2 * size:
+            del kept[:-size]
+
     def chunks(self) -> Iterator[tuple[str, bytes]]:
         """What was written, in order, as (stream, bytes); neighbours of one stream are joined."""
         offsets = [0, 0]
@@ -58,12 +67,12 @@ class OutputSink:
     """One stream's way out of the box, with its limits.
 
     policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that
-    is within them. on_limit: called once when the box is to end for it. `truncated` and `over` can
-    be read at any time.
+    is within them. keep: all of it for the Result; tail: else so many bytes of its end. on_limit:
+    called once when the box is to end for it. `truncated` and `over` can be read at any time.
     """
 
     __slots__ = (
-        "_bytes_left", "_callback", "_ends", "_keep", "_lines_left", "is_tty", "name", "on_limit",
+        "_bytes_left", "_callback", "_ends", "_keep", "_lines_left", "_tail", "is_tty", "name", "on_limit",
         "over", "transcript", "truncated", "winsize", "written",
     )  # fmt: skip
 
@@ -75,6 +84,7 @@ class OutputSink:
         callback: Callable[[bytes], object] | None = None,
         *,
         keep: bool = True,
+        tail: int = 0,
         is_tty: bool = False,
         winsize: tuple[int, int] = (24, 80),
     ) -> None:
@@ -88,12 +98,13 @@ class OutputSink:
         self.on_limit: Callable[[], None] | None = None
         self._callback = callback
         self._keep = keep
+        self._tail = tail
         self._bytes_left: int | None = None if policy is None else policy.limit
         self._lines_left: int | None = None if policy is None else policy.lines
         self._ends = policy is not None and policy.on_excess == "end"
 
     def getvalue(self) -> bytes:
-        """Everything kept of this stream."""
+        """Everything kept of this stream: all of it, its tail, or nothing."""
         return bytes(self.transcript.data[self.name])
 
     def write(self, data: bytes) -> int:
@@ -109,6 +120,8 @@ class OutputSink:
         if kept:
             if self._keep:
                 self.transcript.append(self.name, kept)
+            elif self._tail:
+                self.transcript.append_tail(self.name, kept, self._tail)
             if self._callback is not None:
                 self._hand_on(kept)
         if len(kept) < size:
