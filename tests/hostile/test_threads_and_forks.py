@@ -13,11 +13,11 @@ class Watcher(threading.Thread):
 
     def __init__(self, hostile):
         super().__init__()
-        self.most, self.processes, self._children, self._over = 0, 0, hostile.children, threading.Event()
+        self.most, self.processes, self._guests, self._over = 0, 0, hostile.guests, threading.Event()
 
     def run(self):
         while not self._over.is_set():
-            guests = self._children()
+            guests = self._guests()
             self.processes = max(self.processes, len(guests))
             for pid in guests:
                 try:
