@@ -15,6 +15,7 @@ import attrs
 from proxybox import errors
 from proxybox.controller.audit import Denial as Denial
 from proxybox.controller.box import Usage as Usage
+from proxybox.controller.output import neutralise
 from proxybox.controller.vfs.changes import Change as Change
 from proxybox.controller.worldbuilding import Changed
 
@@ -88,7 +89,14 @@ class Files(Mapping[str, bytes]):
         return [left for overlay in self._overlays if overlay.source is not None for left in overlay.commit()]
 
     def __repr__(self) -> str:
-        return f"<Files: {', '.join(f'{change.kind} {change.name}' for change in self.changes) or 'nothing changed'}>"
+        told = ", ".join(f"{change.kind} {on_one_line(change.name)}" for change in self.changes)
+        return f"<Files: {told or 'nothing changed'}>"
+
+
+def on_one_line(text: str) -> str:
+    """What a guest has named or said, for a line of ours: controls, line ends and what reorders text as escapes."""
+    shown = neutralise(text.encode("utf-8", "surrogateescape")).decode()
+    return shown.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
 def _text(data: bytes) -> str:
@@ -150,7 +158,8 @@ class Result:
         elif self.signal is not None:
             parts.append(f"(signal {self.signal})")
         elif self.error is not None:
-            parts.append(f"({self.error.type}: {self.error.message})" if self.error.message else f"({self.error.type})")
+            told = f"{self.error.type}: {self.error.message}" if self.error.message else self.error.type
+            parts.append(f"({on_one_line(told)})")
         elif self.exit_code:
             parts.append(f"(exit status {self.exit_code})")
         return " ".join(parts)

@@ -162,6 +162,8 @@ def tell(result: "Result", *, verbose: bool) -> None:
 
 def summary(result: "Result") -> list[str]:
     """What a curious user wants to know of a run, line by line."""
+    from proxybox.result import on_one_line
+
     lines = [f"proxybox: {result.status}, exit status {exit_status(result)}"]
     lines += [
         f"proxybox: refused {denial.call}: {denial.errno}: {denial.reason}{often(count)}"
@@ -172,7 +174,7 @@ def summary(result: "Result") -> list[str]:
     ]
     if result.truncated:
         lines.append("proxybox: output beyond the limit was dropped")
-    lines += [f"proxybox: {change.kind} {change.name}" for change in result.files.changes]
+    lines += [f"proxybox: {change.kind} {on_one_line(change.name)}" for change in result.files.changes]
     return lines
 
 
