@@ -1,0 +1,186 @@
+"""The host's time sought by waiting: timed futexes, a thread that counts, the clock pages, under clocks 20 years off and 100
+years ahead.
+
+A wait until a moment that is past ends at once; one until a moment to come does not. Were a wait native, it would be the
+host's clock that decides which is which, and the guest could find it by halving.
+"""
+
+import datetime
+import struct
+import time
+
+import pytest
+
+from proxybox import Time
+
+YEAR = 365 * 86400
+
+
+def moments():
+    """Box clocks, in seconds since 1970: 20 years off either way, 100 years ahead."""
+    now = int(time.time())
+    return {"20 years behind": now - 20 * YEAR, "20 years ahead": now + 20 * YEAR, "100 years ahead": now + 100 * YEAR}
+
+
+CLOCKS = moments()
+
+
+def of_kind(kind, seconds):
+    at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return Time.scaled(10, start=at) if kind == "scaled" else getattr(Time, kind)(at)
+
+
+#: A thread waits until a moment by the wall clock; the main thread wakes it as soon as it waits. What the wait returned.
+WAIT = """
+import raw, struct, threading, ctypes
+def wait(seconds, operation=0x189, nanoseconds=0):
+    word, spec, result = raw.code(bytes(8)), raw.code(struct.pack("qq", seconds, nanoseconds)), []
+    thread = threading.Thread(target=lambda: result.append(raw.syscall(202, word, operation, 0, spec, 0, 0xffffffff)))
+    thread.start()
+    while not result:
+        ctypes.memset(word, 1, 1); raw.syscall(202, word, 0x81, 1)
+    thread.join()
+    return result[0]
+"""
+WOKEN = {0, -11}
+
+
+@pytest.mark.parametrize("kind", ["frozen", "virtual", "scaled"])
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_wait_until_a_moment_is_by_the_boxs_clock(hostile, clock, kind):
+    """Moments that are to come in the box, near the host's time and between the two: whatever the host's clock says, the wait
+    begins. Those that are past are the next test's."""
+    box, host = CLOCKS[clock], int(time.time())
+    between = [box + (host - box) * part // 4 for part in (1, 2, 3)]
+    probes = [seconds for seconds in (*between, host - 3600, host + 3600, box + 40 * YEAR) if seconds > box + YEAR]
+    out = hostile.ok(
+        f"{WAIT}\nfor seconds in {probes}: print(wait(seconds))", time=of_kind(kind, box), limits={"cpu_time": 15}
+    )
+    for seconds, result in zip(probes, map(int, out.split()), strict=True):
+        assert result in WOKEN, f"{(seconds - host) / YEAR:+.1f} years from the host's now: timed out"
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_past_moment_is_past(hostile, clock):
+    """With nobody to wake it, a wait until before the box's now ends, though the host's clock has long to go to it, or none."""
+    box = CLOCKS[clock]
+    out = hostile.ok(
+        f"""
+import raw, struct
+word = raw.code(bytes(8))
+for operation in (0x189, 0x89):
+    print(raw.syscall(202, word, operation, 0, raw.code(struct.pack("qq", {box - 5} if operation == 0x189 else 0, 1)), 0, 0xffffffff))
+""",
+        time=of_kind("frozen", box),
+        timeout=5,
+    )
+    assert out == "-110\n-110\n"
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_halving_finds_the_boxs_clock(hostile, clock):
+    """The attack itself, by poll-like waits that are woken at once: what it finds is the moment that the policy says."""
+    box = CLOCKS[clock]
+    out = hostile.ok(
+        f"""{WAIT}
+low, high = {box - 30 * YEAR}, {box + 130 * YEAR}
+def is_past(seconds):
+    # Twenty waits, each woken as early as can be: one that is past is over before, sooner or later.
+    return any(wait(seconds) == -110 for _ in range(20))
+while high - low > 86400:
+    middle = (low + high) // 2
+    if is_past(middle): low = middle
+    else: high = middle
+print(low)
+""",
+        time=of_kind("frozen", box),
+        limits={"cpu_time": 20, "calls": None},
+        timeout=30,
+    )
+    found = int(out)
+    # Where the waker was faster in all twenty turns the search goes astray, but never to the host's time.
+    assert abs(found - time.time()) > 10 * 86400
+
+
+@pytest.mark.parametrize("kind", ["frozen", "virtual"])
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_every_clock_says_the_boxs_time(hostile, clock, kind):
+    out = hostile.ok(
+        """
+import ctypes, os, raw, struct, time
+libc, page = ctypes.CDLL(None), raw.code(bytes(64))
+walls = [time.time(), raw.syscall(201, 0), libc.time(None), os.stat("/tmp").st_mtime, os.stat("/box/main.py").st_mtime]
+for number in (0, 5, 11): walls.append(time.clock_gettime(number)) if number != 11 else None
+raw.syscall(96, page, 0); walls.append(struct.unpack("q", ctypes.string_at(page, 8))[0])
+open("/tmp/new", "w").close(); walls.append(os.stat("/tmp/new").st_mtime)
+print(walls)
+print([time.clock_gettime(number) for number in (1, 4, 6, 7)], raw.function(bytes.fromhex("0f31 48c1e220 4809d0 c3"))() / 1e9, open("/proc/uptime").read().split()[0])
+""",
+        time=of_kind(kind, CLOCKS[clock]),
+    )
+    walls, others = out.splitlines()
+    # 2^32 seconds end in 2106: what has a C int for its seconds is cut, as on Linux.
+    assert not [wall for wall in eval(walls) if not 0 <= (wall + 1 - CLOCKS[clock]) % (1 << 32) < 120], walls
+    host = [time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time()]
+    words = others.replace("[", " ").replace("]", " ").replace(",", " ").split()
+    assert not [word for word in words if any(abs(float(word) - clock) < clock / 10 for clock in host)], others
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_no_page_holds_the_hosts_clock(hostile, clock):
+    """All that can be read around the vDSO and the stub's clocks, twice: no word is near the host's seconds or nanoseconds."""
+    result = hostile.run(
+        """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True); libc.getauxval.restype = ctypes.c_ulong
+vdso = libc.getauxval(33)
+for page in range(-64, 16): libc.write(1, ctypes.c_void_p(vdso + page * 4096), 4096)
+""",
+        time=of_kind("frozen", CLOCKS[clock]),
+        output={"limit": "4M", "escapes": "raw"},
+    )
+    data, now = result.stdout_bytes, time.time()
+    assert result.ok and len(data) >= 4096 and not len(data) % 4096, "the vDSO itself at least"
+    for at in range(0, len(data) - 8, 8):
+        (word,) = struct.unpack_from("<Q", data, at)
+        assert abs(word - now) > 1000 and abs(word / 1e9 - now) > 1000
+
+
+def test_a_thread_that_counts_is_not_to_be_had_without_threads(hostile):
+    """A counting loop beside the first thread is a timer, as limitations.md says; a policy of one thread has none: neither
+    Python's nor one that machine code makes."""
+    out = hostile.ok(
+        """
+import raw, threading
+try: threading.Thread(target=print).start(); print("a thread")
+except RuntimeError: print("none")
+stack = raw.code(bytes(1 << 16))
+# clone with THREAD_FLAGS and ROUTE; a child would write to the page, and stay
+child = raw.function(bytes.fromhex("53 4889fb b838000000 bf000f3d00 4889de 4889da 4989da 4d31c0 41b9") + raw.ROUTE.to_bytes(4, "little") + bytes.fromhex("0f05 85c0 7507 c6430801 ebfe 90 5b c3"), raw.ctypes.c_void_p)
+print(child(stack + 32768) < 0)
+""",
+        time=Time.frozen("2030-01-01"),
+        limits={"threads": 1},
+    )
+    assert out == "none\nTrue\n"
+
+
+def test_a_thread_that_counts_learns_durations_and_no_moment(hostile):
+    """What it measures of the other thread's calls is a number without a date: the same program under two clocks that are
+    120 years apart prints nothing that tells which is the host's."""
+    program = """
+import raw, threading, ctypes, time
+page = raw.code(bytes(64))
+# lea: count up at (rdi) until 8(rdi) is set
+count = raw.function(bytes.fromhex("48ff07 80 7f 08 00 74f7 c3".replace(" ", "")), ctypes.c_void_p)
+thread = threading.Thread(target=count, args=(page,)); thread.start()
+while not ctypes.c_uint64.from_address(page).value: pass
+before = time.time_ns()
+for _ in range(1000): time.time_ns()
+after = time.time_ns()
+ctypes.memset(page + 8, 1, 1); thread.join()
+print(ctypes.c_uint64.from_address(page).value > 0, after - before)
+"""
+    for clock in ("20 years behind", "100 years ahead"):
+        out = hostile.ok(program, time=of_kind("frozen", CLOCKS[clock]))
+        assert out == "True 0\n"
