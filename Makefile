@@ -1,15 +1,17 @@
-# One command each: demo, test, check, bench. Each sets up what it needs first (see tools/setup).
+# One command each: demo, test, hostile, check, bench. Each sets up what it needs first (see tools/setup).
 
 PY := .venv/bin/python
 PYTEST_FLAGS ?=
+HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test check format bench soak fuzz dist clean
+.PHONY: help setup demo test hostile check format bench soak fuzz dist clean
 
 help:
 	@echo 'make demo    set up, then run untrusted programs in boxes and show what happens'
 	@echo 'make test    set up, then run the tests (PYTEST_FLAGS="-k word" for some of them)'
+	@echo 'make hostile every attack with the layers on and off, as root and as another user; one table'
 	@echo 'make check   linters, types and compiler warnings'
 	@echo 'make format  format the Python sources'
 	@echo 'make bench   measure'
@@ -26,6 +28,9 @@ demo: setup
 
 test: setup
 	@$(PY) -m pytest $(PYTEST_FLAGS)
+
+hostile: setup
+	@$(PY) tests/hostile/table.py $(HOSTILE_FLAGS)
 
 check: setup
 	$(PY) -m ruff check --output-format concise .

@@ -4,7 +4,6 @@ Were one passed on as it is, a terminal would set its title, answer, or hide wha
 is looked at byte for byte. JSON must stay one object, and a trace one line for each call.
 """
 
-import gc
 import json
 import os
 import re
@@ -201,11 +200,10 @@ def libraries():
     """Folders of packages stay open for later boxes: those of the test are let go."""
     from proxybox.controller.vfs import library
 
-    before = dict(library._libraries)
+    before = set(library._libraries)
     yield
-    library._libraries.clear()
-    library._libraries.update(before)
-    gc.collect()
+    for key in set(library._libraries) - before:
+        library._libraries.pop(key).host.close()
 
 
 @pytest.mark.usefixtures("libraries")
