@@ -143,9 +143,10 @@ class Box:
         tty = [not capture and _is_terminal(fd) for fd in (1, 2)]
         stdout = OutputSink("stdout", policy, None, on_stdout, keep=capture, is_tty=tty[0], winsize=_window(1))
         # The end of standard error tells how a program failed, so it is always kept.
+        window = _window(2)
         stderr = OutputSink(
-            "stderr", policy, stdout.transcript, on_stderr, keep=capture, tail=ERROR_TAIL, is_tty=tty[1], winsize=_window(2)
-        )  # fmt: skip
+            "stderr", policy, stdout.transcript, on_stderr, keep=capture, tail=ERROR_TAIL, is_tty=tty[1], winsize=window
+        )
         return stdout, stderr
 
     def _spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:

@@ -1,11 +1,11 @@
-"""Runs tests/hostile four times (layers on and off, as root and as another user) and prints one table: attack by attack, what
-came of it. `make hostile` calls this.
+"""Runs tests/hostile four times (layers on and off, as root and as another user) and prints one table: attack by
+attack, what came of it. `make hostile` calls this.
 
     python tests/hostile/table.py [--json] [-k WORDS] [--no-heavy]
 
-Started by another user than root there are two runs, as that user. For the other user root copies the tree into a folder
-that everybody can read and gives it a .venv of its own by tools/setup. Exit status: 0 when every attack was held or skipped
-for a reason that the host causes, 1 otherwise, also when a run could not be made.
+Started by another user than root there are two runs, as that user. For the other user root copies the tree into a
+folder that everybody can read and gives it a .venv of its own by tools/setup. Exit status: 0 when every attack was held
+or skipped for a reason that the host causes, 1 otherwise, also when a run could not be made.
 """
 
 import argparse
@@ -32,7 +32,8 @@ LONGEST = 3600
 
 
 class Outcomes:
-    """A pytest plugin. One line for each test: its id, "passed", "failed" or "skipped", why, and the seconds it took."""
+    """A pytest plugin. One line for each test: its id, "passed", "failed" or "skipped", why, and the seconds it
+    took."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -43,7 +44,9 @@ class Outcomes:
         self._file.flush()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        record = self._seen.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "why": "", "seconds": 0})
+        record = self._seen.setdefault(
+            report.nodeid, {"test": report.nodeid, "outcome": "passed", "why": "", "seconds": 0}
+        )
         record["seconds"] += report.duration
         if report.outcome != "passed" and record["outcome"] != "failed":
             record["outcome"] = report.outcome
@@ -69,7 +72,9 @@ def run_here(path: str, arguments: list[str]) -> int:
 
     sys.path.pop(0)  # this folder: its modules are tests' own
     with open(path, "w", encoding="utf-8") as file:
-        return int(pytest.main(["tests/hostile", "-q", "--tb=short", "--no-header", *arguments], plugins=[Outcomes(file)]))
+        return int(
+            pytest.main(["tests/hostile", "-q", "--tb=short", "--no-header", *arguments], plugins=[Outcomes(file)])
+        )
 
 
 # --- four runs --------------------------------------------------------------------------------------------------------
@@ -101,7 +106,14 @@ def one_run(tree: Path, who: str, layers: str, arguments: list[str], **options: 
     if options:
         os.chown(path.parent, options["user"], options["group"])
     path.unlink(missing_ok=True)
-    command = [str(tree / ".venv/bin/python"), "tests/hostile/table.py", "--here", str(path), f"--layers={layers}", *arguments]
+    command = [
+        str(tree / ".venv/bin/python"),
+        "tests/hostile/table.py",
+        "--here",
+        str(path),
+        f"--layers={layers}",
+        *arguments,
+    ]
     failed = watched(command, cwd=tree, **options)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     records = [json.loads(line) for line in lines]
@@ -140,7 +152,17 @@ def files_of_the_tree() -> Iterator[str]:
     if listed.returncode == 0 and listed.stdout:
         yield from filter(None, os.fsdecode(listed.stdout).split("\0"))
         return
-    built = {".venv", "build", "dist", ".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+    built = {
+        ".venv",
+        "build",
+        "dist",
+        ".git",
+        "__pycache__",
+        ".pytest_cache",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".hypothesis",
+    }
     for folder, folders, names in os.walk(ROOT):
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         folders[:] = [name for name in folders if name not in built and name not in links]
@@ -159,7 +181,9 @@ def copy_for(uid: int, into: Path) -> tuple[Path, dict[str, Any]]:
         os.chown(path, uid, uid, follow_symlinks=False)
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
-    kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
+    }
     environment = {**kept, "HOME": str(into), "PYTHON": python_for_all(), "PYTEST_DEBUG_TEMPROOT": str(into)}
     options = {"user": uid, "group": uid, "extra_groups": [], "env": environment, "umask": 0o022}
     say(f"\n== a copy for user {uid}: {tree}")
@@ -239,11 +263,15 @@ def print_table(runs: list[dict[str, Any]]) -> None:
     for why, number in reasons.numbers.items():
         print(f"[{number}] {' '.join(why.split())[:300]}")
     for run in runs:
-        counts = [sum(each["outcome"] == word for each in run["outcomes"].values()) for word in ("passed", "failed", "skipped")]
+        counts = [
+            sum(each["outcome"] == word for each in run["outcomes"].values())
+            for word in ("passed", "failed", "skipped")
+        ]
         layers = sorted(name for name in run["stood"] if not str(run["stood"][name]).startswith("missing"))
         print(
             f"{run['user']} (uid {run['uid']}), layers {run['layers']}: {counts[0]} held, {counts[1]} escaped, {counts[2]} skipped, "
-            f"{run['seconds']} s; around a box stood: {', '.join(layers)}" + (f"; RUN FAILED: {run['failed']}" if run["failed"] else "")
+            f"{run['seconds']} s; around a box stood: {', '.join(layers)}"
+            + (f"; RUN FAILED: {run['failed']}" if run["failed"] else "")
         )
     for run in runs:
         for record in run["outcomes"].values():
@@ -274,7 +302,9 @@ def is_good(runs: list[dict[str, Any]]) -> bool:
 def main() -> int:
     if sys.argv[1:2] == ["--here"]:
         return run_here(sys.argv[2], sys.argv[3:])
-    parser = argparse.ArgumentParser(description="every hostile test with layers on and off, as root and as another user")
+    parser = argparse.ArgumentParser(
+        description="every hostile test with layers on and off, as root and as another user"
+    )
     parser.add_argument("--json", action="store_true", help="JSON on standard output in place of the table")
     parser.add_argument("-k", metavar="WORDS", help="as for pytest: some of the tests")
     parser.add_argument("--no-heavy", action="store_true", help="without the forms that take minutes")

@@ -1,8 +1,8 @@
-"""The host's time sought by waiting: timed futexes, a thread that counts, the clock pages, under clocks 20 years off and 100
-years ahead.
+"""The host's time sought by waiting: timed futexes, a thread that counts, the clock pages, under clocks 20 years off
+and 100 years ahead.
 
-A wait until a moment that is past ends at once; one until a moment to come does not. Were a wait native, it would be the
-host's clock that decides which is which, and the guest could find it by halving.
+A wait until a moment that is past ends at once; one until a moment to come does not. Were a wait native, it would be
+the host's clock that decides which is which, and the guest could find it by halving.
 """
 
 import datetime
@@ -48,8 +48,8 @@ WOKEN = {0, -11}
 @pytest.mark.parametrize("kind", ["frozen", "virtual", "scaled"])
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_wait_until_a_moment_is_by_the_boxs_clock(hostile, clock, kind):
-    """Moments that are to come in the box, near the host's time and between the two: whatever the host's clock says, the wait
-    begins. Those that are past are the next test's."""
+    """Moments that are to come in the box, near the host's time and between the two: whatever the host's clock says,
+    the wait begins. Those that are past are the next test's."""
     box, host = CLOCKS[clock], int(time.time())
     between = [box + (host - box) * part // 4 for part in (1, 2, 3)]
     probes = [seconds for seconds in (*between, host - 3600, host + 3600, box + 40 * YEAR) if seconds > box + YEAR]
@@ -62,7 +62,8 @@ def test_a_wait_until_a_moment_is_by_the_boxs_clock(hostile, clock, kind):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_past_moment_is_past(hostile, clock):
-    """With nobody to wake it, a wait until before the box's now ends, though the host's clock has long to go to it, or none."""
+    """With nobody to wake it, a wait until before the box's now ends, though the host's clock has long to go to it,
+    or none."""
     box = CLOCKS[clock]
     out = hostile.ok(
         f"""
@@ -79,7 +80,8 @@ for operation in (0x189, 0x89):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_halving_finds_the_boxs_clock(hostile, clock):
-    """The attack itself, by poll-like waits that are woken at once: what it finds is the moment that the policy says."""
+    """The attack itself, by poll-like waits that are woken at once: what it finds is the moment that the policy
+    says."""
     box = CLOCKS[clock]
     out = hostile.ok(
         f"""{WAIT}
@@ -128,7 +130,8 @@ print([time.clock_gettime(number) for number in (1, 4, 6, 7)], raw.function(byte
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_no_page_holds_the_hosts_clock(hostile, clock):
-    """All that can be read around the vDSO and the stub's clocks, twice: no word is near the host's seconds or nanoseconds."""
+    """All that can be read around the vDSO and the stub's clocks, twice: no word is near the host's seconds or
+    nanoseconds."""
     result = hostile.run(
         """
 import ctypes, os, sys
@@ -147,8 +150,8 @@ for page in range(-64, 16): libc.write(1, ctypes.c_void_p(vdso + page * 4096), 4
 
 
 def test_a_thread_that_counts_is_not_to_be_had_without_threads(hostile):
-    """A counting loop beside the first thread is a timer, as limitations.md says; a policy of one thread has none: neither
-    Python's nor one that machine code makes."""
+    """A counting loop beside the first thread is a timer, as limitations.md says; a policy of one thread has none:
+    neither Python's nor one that machine code makes."""
     out = hostile.ok(
         """
 import raw, threading
@@ -166,8 +169,8 @@ print(child(stack + 32768) < 0)
 
 
 def test_a_thread_that_counts_learns_durations_and_no_moment(hostile):
-    """What it measures of the other thread's calls is a number without a date: the same program under two clocks that are
-    120 years apart prints nothing that tells which is the host's."""
+    """What it measures of the other thread's calls is a number without a date: the same program under two clocks
+    that are 120 years apart prints nothing that tells which is the host's."""
     program = """
 import raw, threading, ctypes, time
 page = raw.code(bytes(64))

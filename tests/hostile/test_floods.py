@@ -1,8 +1,8 @@
-"""Lines of a gigabyte, folders of a million entries, streams without end, packed bombs: bounded in the guest by its limits and
-in the controller by the policy's.
+"""Lines of a gigabyte, folders of a million entries, streams without end, packed bombs: bounded in the guest by its
+limits and in the controller by the policy's.
 
-Were one of them not bounded, this process would grow by what was asked for, the run would not end in time, or the guest would
-be seen with more memory than it may have.
+Were one of them not bounded, this process would grow by what was asked for, the run would not end in time, or the guest
+would be seen with more memory than it may have.
 """
 
 import contextlib
@@ -87,7 +87,8 @@ def test_a_line_of_a_gigabyte_as_input(hostile, tmp_path):
 
 
 def test_an_exception_of_a_gigabyte(hostile):
-    """Its text goes to standard error, and is looked at from behind. Making it takes the guest more time than it has."""
+    """Its text goes to standard error, and is looked at from behind. Making it takes the guest more time than it
+    has."""
     before = hostile.resident()
     result = hostile.run(
         "class E(Exception):\n    def __str__(self): return 'x' * (1 << 30)\nraise E",
@@ -281,9 +282,7 @@ PACKED = {
 @pytest.mark.parametrize("code", PACKED.values(), ids=PACKED.keys())
 def test_a_packed_bomb(hostile, peak, code):
     before = hostile.resident()
-    result = hostile.run(
-        code, limits={"memory": "128M", "disk": "32M", "cpu_time": 2, "wall_time": 20}, timeout=None
-    )
+    result = hostile.run(code, limits={"memory": "128M", "disk": "32M", "cpu_time": 2, "wall_time": 20}, timeout=None)
     assert result.status in ("memory_limit", "disk_limit", "time_limit", "error"), result
     if result.status == "error":
         assert result.error.type in ("OSError", "OverflowError", "RecursionError", "error", "re.error"), result.stderr
@@ -328,7 +327,9 @@ AROUND = {
 def test_a_way_around_the_limit_of_memory(hostile, peak, code):
     """The interpreter's own 60 to 80 MiB are not counted; 96 MiB come on top of them, and no more."""
     before = hostile.resident()
-    result = hostile.run(FILLED + code, limits={"memory": "96M", "cpu_time": 8, "wall_time": 20, "disk": "32M"}, timeout=None)
+    result = hostile.run(
+        FILLED + code, limits={"memory": "96M", "cpu_time": 8, "wall_time": 20, "disk": "32M"}, timeout=None
+    )
     assert result.status in ("memory_limit", "disk_limit", "error", "crashed"), result
     if result.status == "error":  # refused, with an errno that a raw call has returned
         assert result.error.type in ("OSError", "BlockingIOError"), result.stderr

@@ -1,5 +1,5 @@
-"""Code that jumps anywhere, by ctypes and by cffi: into the stub, libc, the loader and the interpreter, on instructions and
-between them, with registers of its own choice.
+"""Code that jumps anywhere, by ctypes and by cffi: into the stub, libc, the loader and the interpreter, on instructions
+and between them, with registers of its own choice.
 
 The registers are those of system calls that would change `outside`; a jump that reached the kernel with them would be
 seen there. What a jump does to its own box is its own affair.
@@ -48,7 +48,15 @@ targets = [draw.choice((id(object()), raw.code(bytes(draw.randbytes(64))), draw.
 def jumping(hostile, outside, tool, code, seed=1, **options):
     symbols = [
         hostile.symbol(name)
-        for name in ("on_sigsys", "on_segv", "round_trip", "emulate_clone", "emulate_mmap", "wire_farewell", "seal_filter")
+        for name in (
+            "on_sigsys",
+            "on_segv",
+            "round_trip",
+            "emulate_clone",
+            "emulate_mmap",
+            "wire_farewell",
+            "seal_filter",
+        )
         if name in hostile.symbols()
     ]
     code = code.replace("{symbols}", repr(symbols)).replace("{lowest}", str(min(symbols) & ~4095))
@@ -61,7 +69,10 @@ def jumping(hostile, outside, tool, code, seed=1, **options):
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_jump(hostile, outside, tool, place, seed):
     """The first that returns goes on to the next one; most end by a signal."""
-    code = place + "\nprint('jumping', flush=True)\nfor target in targets: jump(ctypes.addressof(words(draw.choice(calls), target)))"
+    code = (
+        place
+        + "\nprint('jumping', flush=True)\nfor target in targets: jump(ctypes.addressof(words(draw.choice(calls), target)))"
+    )
     result = jumping(hostile, outside, tool, code, seed, timeout=0.4, output={"limit": "1M"})
     assert result.status in ("crashed", "time_limit", "misbehaved", "error", "memory_limit", "ok"), result
     assert result.stdout.startswith("jumping\n"), result
@@ -96,8 +107,12 @@ print([jump(ctypes.addressof(words(call, at))) for call in calls])
 
 @pytest.mark.parametrize("index", range(0, 30, 3))
 def test_jumps_to_system_call_instructions_of_the_stub(hostile, outside, index):
-    """Where the stub itself calls the kernel, with the registers of another call: the filter asks nobody where it came from."""
-    code = SYSCALLS + f"print('jumping', flush=True)\njump(ctypes.addressof(words(calls[{index} % len(calls)], places[{index} % len(places)])))"
+    """Where the stub itself calls the kernel, with the registers of another call: the filter asks nobody where it
+    came from."""
+    code = (
+        SYSCALLS
+        + f"print('jumping', flush=True)\njump(ctypes.addressof(words(calls[{index} % len(calls)], places[{index} % len(places)])))"
+    )
     result = jumping(hostile, outside, "ctypes", code, timeout=0.4)
     assert result.status in ("crashed", "time_limit", "misbehaved", "error", "ok"), result
     assert result.stdout.startswith("jumping\n"), result
@@ -119,3 +134,27 @@ raw.exchange((39,), raw.SLEEP)
         result = jumping(hostile, outside, "ctypes", code, timeout=2)
         assert result.status == "crashed" and result.signal in (11, 31), result
         assert outside.is_untouched()
+
+
+@pytest.mark.parametrize("way", ["mmap", "mprotect", "munmap and mmap"])
+def test_memory_laid_over_the_stub(hostile, outside, way):
+    """Code of the guest's own stands at the very addresses from which the stub calls the kernel, and calls from
+    there: the filter lets no address through that it stops elsewhere."""
+    code = f"""
+place = raw.stub() + ({hostile.symbol("on_sigsys")} & ~4095)
+text = bytes.fromhex("53 5541544889fb4889f5488b03488b7b08488b7310488b53184c8b53204c8b43284c8b4b300f05488943384883c34048ffcd75d6415c5d5bc3")
+made = raw.words(calls)
+batch = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_long)(place)
+{{
+    "mmap": lambda: raw.check(raw.syscall(9, place, 4096, 7, 0x32, -1, 0)),
+    "mprotect": lambda: raw.check(raw.syscall(10, place, 4096, 7)),
+    "munmap and mmap": lambda: raw.syscalls([(11, place, 4096), (9, place, 4096, 7, 0x32, -1, 0)]),
+}}[{way!r}]()
+ctypes.memmove(place, text.ljust(4096, b"\\x90"), 4096)
+batch(ctypes.addressof(made), len(calls))
+print("returned")
+"""
+    result = jumping(hostile, outside, "ctypes", code, timeout=2)
+    assert result.status in ("crashed", "time_limit", "misbehaved"), result
+    assert "returned" not in result.stdout, "the handler is gone: the first call that traps is the last"
+    assert outside.is_untouched()

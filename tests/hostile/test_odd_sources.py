@@ -1,8 +1,8 @@
-"""Mounts of folders that hold more than files: devices, FIFOs, bind mounts, hard links, the whole host; and a process of the
-host's that changes them meanwhile.
+"""Mounts of folders that hold more than files: devices, FIFOs, bind mounts, hard links, the whole host; and a process
+of the host's that changes them meanwhile.
 
-Whatever leads out of the folder would show its content, which the tests look for; a device or FIFO that was opened would hang
-the box, or answer.
+Whatever leads out of the folder would show its content, which the tests look for; a device or FIFO that was opened
+would hang the box, or answer.
 """
 
 import contextlib
@@ -68,7 +68,11 @@ def test_devices_and_fifos_in_a_folder(hostile, host, mode):
     os.chmod(host / "fifo", 0o666)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.fspath(host / "socket"))
-        for name, kind, major, minor in (("zero", stat.S_IFCHR, 1, 5), ("kmsg", stat.S_IFCHR, 1, 11), ("disk", stat.S_IFBLK, 254, 0)):
+        for name, kind, major, minor in (
+            ("zero", stat.S_IFCHR, 1, 5),
+            ("kmsg", stat.S_IFCHR, 1, 11),
+            ("disk", stat.S_IFBLK, 254, 0),
+        ):
             with contextlib.suppress(PermissionError):
                 os.mknod(host / name, kind | 0o666, os.makedev(major, minor))
         out = hostile.ok(TOUCH, timeout=10, **mounted(host, mode))
@@ -86,7 +90,11 @@ def test_filesystems_of_the_kernels(mode):
     """Refused before a box starts, wherever this host has mounted them."""
     with open("/proc/self/mounts", encoding="ascii") as file:
         mounts = {line.split()[1]: line.split()[2] for line in file}
-    refused = [where for where, kind in mounts.items() if kind in MADE_UP and os.path.isdir(where) and os.access(where, os.X_OK)]
+    refused = [
+        where
+        for where, kind in mounts.items()
+        if kind in MADE_UP and os.path.isdir(where) and os.access(where, os.X_OK)
+    ]
     assert "/proc" in refused
     for source in [*refused, "/dev", "/proc/self/task"]:
         with pytest.raises(proxybox.ProxyboxError):
@@ -94,8 +102,8 @@ def test_filesystems_of_the_kernels(mode):
 
 
 def test_the_whole_host(hostile, mode):
-    """The files of / are what was asked for; what the kernel makes up below it, and devices, are not among them. Nothing is
-    written: the program only looks."""
+    """The files of / are what was asked for; what the kernel makes up below it, and devices, are not among them.
+    Nothing is written: the program only looks."""
     out = hostile.ok(
         f"""
 import os
@@ -118,8 +126,8 @@ print(sorted(set(os.listdir("/data")) & {{"etc", "usr"}}))
 
 
 def test_a_hard_link_to_a_secret_through_an_overlay(hostile, host):
-    """It is in the folder, and so it is read; what the box writes there stays in the box, and a commit replaces the name and
-    not the file that other names have."""
+    """It is in the folder, and so it is read; what the box writes there stays in the box, and a commit replaces the
+    name and not the file that other names have."""
     os.link(host.parent / "outside" / "file", host / "linked")
     result = hostile.run(
         "with open('/data/linked', 'w') as file: file.write('changed')\nimport os; os.chmod('/data/linked', 0o6777); print(open('/data/linked').read())",
@@ -194,8 +202,8 @@ print(found)
 
 @pytest.mark.parametrize("walk", ["openat2", "walk"])
 def test_bind_mounts_in_a_folder(host, mode, walk):
-    """Another filesystem is never entered. A bind mount of the same filesystem is not entered either where the kernel has
-    openat2; the component walk in its place takes it for a folder, as it says."""
+    """Another filesystem is never entered. A bind mount of the same filesystem is not entered either where the
+    kernel has openat2; the component walk in its place takes it for a folder, as it says."""
     for each in (host.parent, host, host.parent / "outside"):
         each.chmod(0o777)
     script = textwrap.dedent(BOUND).format(code=LOOK_AT_BOUND)

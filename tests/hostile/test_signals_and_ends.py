@@ -1,8 +1,8 @@
-"""Signals in storms and with full masks, threads that end natively, clones forged beyond the limit, last words at the end of a
-box, and refusals that end it.
+"""Signals in storms and with full masks, threads that end natively, clones forged beyond the limit, last words at the
+end of a box, and refusals that end it.
 
-A call lost or made twice would be missing from what the box has left or stand there twice; a task, process or namespace too
-many is counted from outside by the kernel.
+A call lost or made twice would be missing from what the box has left or stand there twice; a task, process or namespace
+too many is counted from outside by the kernel.
 """
 
 import contextlib
@@ -63,8 +63,8 @@ for number in (10, 12, 34, 64): raw.check(raw.syscall(13, number, action, 0, 8))
 
 @pytest.mark.parametrize("flags", ["0", "0x10000000", "0x40000000"], ids=["plain", "SA_RESTART", "SA_NODEFER"])
 def test_a_handler_with_a_full_mask_in_a_storm(hostile, flags):
-    """A second thread sends signals all the while; every call of the first happens once: each folder can be made, and then
-    not again."""
+    """A second thread sends signals all the while; every call of the first happens once: each folder can be made,
+    and then not again."""
     result = hostile.run(
         FULL_MASK.format(flags=flags)
         + """
@@ -93,7 +93,8 @@ print(failed, ctypes.c_uint64.from_address(counter).value > 0)
 
 
 def test_signals_in_the_middle_of_large_calls(hostile):
-    """Payloads that take many reads and writes of the pipe, under alarms that never cease: not a byte is lost or comes twice."""
+    """Payloads that take many reads and writes of the pipe, under alarms that never cease: not a byte is lost or
+    comes twice."""
     result = hostile.run(
         """
 import os, signal
@@ -120,8 +121,8 @@ print(wrong, count > 5)
 
 @pytest.mark.parametrize("mask", ["(1 << 64) - 1", "1 << 30"], ids=["all", "SIGSYS alone"])
 def test_everything_blocked_by_every_way(hostile, outside, mask):
-    """sigprocmask, sigaction's mask, sigsuspend, ppoll: none keeps the next call from being answered, or the kernel ends the
-    process; none lets it through."""
+    """sigprocmask, sigaction's mask, sigsuspend, ppoll: none keeps the next call from being answered, or the kernel
+    ends the process; none lets it through."""
     result = hostile.run(
         f"""
 import raw, struct, os
@@ -160,8 +161,8 @@ raw.exchange((231, 0, raw.ROUTE))
 @pytest.mark.parametrize("announced", [False, True], ids=["unannounced", "announced"])
 @pytest.mark.parametrize("limit", [1, 3])
 def test_clones_forged_at_the_limit_plus_one(hostile, tasks, limit, announced):
-    """Every thread that is granted is there; then clone by machine code, with the flags of a thread, each namespace among
-    them, as a process, and by both registers' halves."""
+    """Every thread that is granted is there; then clone by machine code, with the flags of a thread, each namespace
+    among them, as a process, and by both registers' halves."""
     flags = [0x3D0F00, *(0x3D0F00 | 1 << bit for bit in range(64) if NAMESPACES >> bit & 1), 0x3D0F00 | NAMESPACES,
              *(1 << bit | 17 for bit in range(64) if NAMESPACES >> bit & 1), 0x3D0F00 | 1 << 32, 0x3D0F00 | 1 << 63]  # fmt: skip
     out = hostile.run(
@@ -177,10 +178,16 @@ def test_clones_forged_at_the_limit_plus_one(hostile, tasks, limit, announced):
 @pytest.mark.parametrize(
     "call",
     [f"(272, {1 << bit})" for bit in range(32) if NAMESPACES >> bit & 1]
-    + ["(272, 0x7e020080)", "(308, 3, 0)", "(435, raw.code(struct.pack('11Q', 0x7e020000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0)), 88)"],
+    + [
+        "(272, 0x7e020080)",
+        "(308, 3, 0)",
+        "(435, raw.code(struct.pack('11Q', 0x7e020000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0)), 88)",
+    ],
 )
 def test_namespaces_by_raw_calls(hostile, call):
-    out = hostile.ok(f"import raw, struct, os\nbefore = os.getuid()\nprint(raw.syscall(*{call}) < 0, os.getuid() == before)")
+    out = hostile.ok(
+        f"import raw, struct, os\nbefore = os.getuid()\nprint(raw.syscall(*{call}) < 0, os.getuid() == before)"
+    )
     assert out == "True True\n"
 
 
@@ -209,8 +216,8 @@ print("spinning", flush=True)
 
 
 def test_the_very_thread_that_spawned_a_guest_ends(hostile, monkeypatch):
-    """The box is handed to another thread while the first one ends: parent-death signals follow the thread that started a
-    child, so that is a lasting one."""
+    """The box is handed to another thread while the first one ends: parent-death signals follow the thread that
+    started a child, so that is a lasting one."""
     from proxybox.controller import box as boxes
 
     served, launch = [], boxes.launch
@@ -246,7 +253,8 @@ LAST_WORDS = {
 
 @pytest.mark.parametrize("code", LAST_WORDS.values(), ids=LAST_WORDS.keys())
 def test_last_words_are_in_the_same_box(hostile, outside, code):
-    """Code that runs after the program reaches no more than before; what it leaves is in the Result, which is complete."""
+    """Code that runs after the program reaches no more than before; what it leaves is in the Result, which is
+    complete."""
     last = f"__import__('os').write(1, repr({outside.reach}).encode()) and __import__('os').mkdir('/box/left')"
     result = hostile.run("import outside, os, raw\n" + code.format(last=last), timeout=10)
     assert result.status in ("ok", "error"), result
@@ -285,7 +293,8 @@ DENIED = {
 
 @pytest.mark.parametrize("code", DENIED.values(), ids=DENIED.keys())
 def test_a_refusal_that_ends_the_box_ends_it_at_once(hostile, code, tmp_path):
-    """Nothing that comes after it is done: not by this thread, nor by another, not even by machine code that waits for it."""
+    """Nothing that comes after it is done: not by this thread, nor by another, not even by machine code that waits
+    for it."""
     writable = tmp_path / "writable"
     writable.mkdir()
     readable = tmp_path / "readable"
@@ -293,7 +302,10 @@ def test_a_refusal_that_ends_the_box_ends_it_at_once(hostile, code, tmp_path):
     (readable / "file").write_text("x")
     for each in (tmp_path, writable):
         each.chmod(0o777)
-    mounts = [Mount(target="/out", source=str(writable), mode="rw"), Mount(target="/data", source=str(readable), mode="ro")]
+    mounts = [
+        Mount(target="/out", source=str(writable), mode="rw"),
+        Mount(target="/data", source=str(readable), mode="ro"),
+    ]
     result = hostile.run(
         f"import socket, os\nos.mkdir('/out/before')\n{code}\nos.mkdir('/out/after')\nprint('after')",
         on_denied="end",

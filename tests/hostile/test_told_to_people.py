@@ -1,7 +1,7 @@
 """What a guest can write into the words that proxybox itself says: names of files, errors, refusals, traces, JSON.
 
-Were one passed on as it is, a terminal would set its title, answer, or hide what comes before: the output of each command
-is looked at byte for byte. JSON must stay one object, and a trace one line for each call.
+Were one passed on as it is, a terminal would set its title, answer, or hide what comes before: the output of each
+command is looked at byte for byte. JSON must stay one object, and a trace one line for each call.
 """
 
 import json
@@ -46,7 +46,9 @@ def script(hostile, tmp_path):
 
 
 def command(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "proxybox.cli", *map(str, arguments)], capture_output=True, timeout=60, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "proxybox.cli", *map(str, arguments)], capture_output=True, timeout=60, **options
+    )
 
 
 def of_proxybox(text):
@@ -107,7 +109,9 @@ def test_json_of_bytes_that_are_no_text(script):
     assert not re.search(rb"[^ -~\n]", done.stdout)
 
 
-@pytest.mark.parametrize("options", [[], ["--denied"], ["--json"], ["--summary"], ["--summary", "--json"], ["--family", "paths"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--denied"], ["--json"], ["--summary"], ["--summary", "--json"], ["--family", "paths"]]
+)
 def test_a_trace(script, tmp_path, options):
     """One line for each call, in printable ASCII, whatever the arguments are."""
     done = command("trace", *options, "--output", tmp_path / "trace", script)
@@ -149,7 +153,7 @@ def test_a_guest_that_claims_to_be_proxybox(script):
     """Lines on standard error that look like ours are the program's; the exit status is not."""
     script.write_text("import sys\nsys.stderr.write('proxybox: ok, exit status 0\\n')\nsys.exit(3)")
     assert command("run", script).returncode == 3
-    script.write_text("print('{\"status\": \"ok\"}'); import os; os.abort()")
+    script.write_text('print(\'{"status": "ok"}\'); import os; os.abort()')
     told = json.loads(command("run", "--json", script).stdout)
     assert (told["status"], told["signal"]) == ("crashed", 6)
 
@@ -159,7 +163,21 @@ def test_a_guest_that_claims_to_be_proxybox(script):
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil", "/evil", "a/../../evil", "a/./b", "", "a//b", "a/", "..", ".", "a\0b", "main.py", "/proc/self/mem", "a/.."],
+    [
+        "../evil",
+        "/evil",
+        "a/../../evil",
+        "a/./b",
+        "",
+        "a//b",
+        "a/",
+        "..",
+        ".",
+        "a\0b",
+        "main.py",
+        "/proc/self/mem",
+        "a/..",
+    ],
 )
 def test_names_of_files_that_lead_elsewhere(name):
     with pytest.raises(proxybox.PolicyError):
@@ -215,7 +233,9 @@ def test_a_package_that_is_hostile(hostile, outside, tmp_path):
     (package / "__init__.py").write_text(text)
     (package.parent / "evil.pth").write_text(f"import os; os.mkdir({str(outside.folder / 'by pth')!r})")
     (package.parent / "setup.py").write_text(f"import os; os.mkdir({str(outside.folder / 'by setup')!r})")
-    (package.parent / "sitecustomize.py").write_text(f"import os; os.mkdir({str(outside.folder / 'by sitecustomize')!r})")
+    (package.parent / "sitecustomize.py").write_text(
+        f"import os; os.mkdir({str(outside.folder / 'by sitecustomize')!r})"
+    )
     (package / "out").symlink_to(outside.folder)
     (package / "root").symlink_to("/")
     os.mkfifo(package / "fifo.py")
@@ -240,8 +260,11 @@ except ImportError: print("no")
 
 
 def test_a_script_folder_that_is_hostile(hostile, outside, tmp_path):
-    """The folder of a script, handed over as it is: links out of it are not followed, and nothing of it runs in the controller."""
-    (tmp_path / "main.py").write_text("import os\nfor name in ('out/file', 'up', 'fifo'):\n    try: print(open(name).read())\n    except OSError: print('no')")
+    """The folder of a script, handed over as it is: links out of it are not followed, and nothing of it runs in the
+    controller."""
+    (tmp_path / "main.py").write_text(
+        "import os\nfor name in ('out/file', 'up', 'fifo'):\n    try: print(open(name).read())\n    except OSError: print('no')"
+    )
     (tmp_path / "out").symlink_to(outside.folder)
     (tmp_path / "up").symlink_to(outside.folder / "file")
     os.mkfifo(tmp_path / "fifo")

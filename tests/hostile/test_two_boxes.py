@@ -31,7 +31,8 @@ def both(hostile, one, other, **options):
     """The results of two boxes that run at the same time; each can wait for the other by `callbacks`."""
     with futures.ThreadPoolExecutor(2) as pool:
         return [
-            each.result() for each in (pool.submit(hostile.run, one, **options), pool.submit(hostile.run, other, **options))
+            each.result()
+            for each in (pool.submit(hostile.run, one, **options), pool.submit(hostile.run, other, **options))
         ]
 
 
@@ -61,7 +62,8 @@ print(woken)
 
 
 def test_words_written_to_common_pages(hostile):
-    """What one box writes to pages that both have mapped is its own copy; the other, started meanwhile, sees what was."""
+    """What one box writes to pages that both have mapped is its own copy; the other, started meanwhile, sees what
+    was."""
     seen = []
     look = f"""{PLACES}
 print({{name: ctypes.string_at(place, 8).hex() for name, place in places.items()}})
@@ -187,7 +189,11 @@ def test_a_neighbour_is_served_meanwhile(hostile, bad, capsys):
     started = threading.Event()
     with proxybox.Sandbox(limits={"cpu_time": 60, "calls": None}) as box, futures.ThreadPoolExecutor(1) as pool:
         attack = pool.submit(
-            box.run, "print('started', flush=True)\n" + bad, files=hostile.files, timeout=30, on_stdout=lambda _: started.set()
+            box.run,
+            "print('started', flush=True)\n" + bad,
+            files=hostile.files,
+            timeout=30,
+            on_stdout=lambda _: started.set(),
         )
         assert started.wait(10)
         try:

@@ -40,7 +40,8 @@ def calls(folder):
 def reach(folder, port):
     """The numbers of the calls that were not refused, made by machine code."""
     made = calls(folder)
-    reached = [call[0] for call, result in zip(made, raw.syscalls(made)) if result >= 0]
+    results = raw.syscalls(made)
+    reached = [call[0] for index, call in enumerate(made) if results[index] >= 0]
     fd = raw.syscall(SOCKET, 2, 1, 0)
     address = raw.code(struct.pack("<H", 2) + struct.pack(">H", port) + bytes([127, 0, 0, 1]) + bytes(8))
     if raw.syscall(CONNECT, fd, address, 16) >= 0:
