@@ -60,8 +60,11 @@ class Outcomes:
 
     def pytest_sessionfinish(self) -> None:
         import proxybox
+        from proxybox.controller.layers import is_missing
+        from proxybox.policies import LAYERS
 
-        self._write({"layers": dict(proxybox.run("1").layers)})
+        stood = {name: told for name, told in proxybox.run("1").layers.items() if not is_missing(told)}
+        self._write({"stood": stood, "outer": sorted(stood.keys() & set(LAYERS))})
         for record in self._seen.values():  # begun, and not ended
             self._write({**record, "outcome": "failed"})
 
@@ -118,13 +121,15 @@ def one_run(tree: Path, who: str, layers: str, arguments: list[str], **options: 
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     records = [json.loads(line) for line in lines]
     outcomes = {record["test"]: record for record in records if "test" in record}
-    stood = next((record["layers"] for record in records if "layers" in record), None)
-    if stood is None or not outcomes:  # a status of 1 alone is what failed tests have
+    around = next((record for record in records if "stood" in record), None)
+    if around is None or not outcomes:  # a status of 1 alone is what failed tests have
         failed = failed or "no outcomes"
     elif failed == "exit status 1":
         failed = ""
+    if around is not None and layers == "off" and around["outer"]:
+        failed = f"there were layers: {', '.join(around['outer'])}"
     return {
-        "user": who, "uid": options.get("user", os.geteuid()), "layers": layers, "stood": stood or {}, "failed": failed,
+        "user": who, "uid": options.get("user", os.geteuid()), "layers": layers, "stood": around["stood"] if around else {}, "failed": failed,
         "seconds": round(time.monotonic() - started), "outcomes": outcomes,
     }  # fmt: skip
 
@@ -267,10 +272,9 @@ def print_table(runs: list[dict[str, Any]]) -> None:
             sum(each["outcome"] == word for each in run["outcomes"].values())
             for word in ("passed", "failed", "skipped")
         ]
-        layers = sorted(name for name in run["stood"] if not str(run["stood"][name]).startswith("missing"))
         print(
             f"{run['user']} (uid {run['uid']}), layers {run['layers']}: {counts[0]} held, {counts[1]} escaped, {counts[2]} skipped, "
-            f"{run['seconds']} s; around a box stood: {', '.join(layers)}"
+            f"{run['seconds']} s; around a box stood: {', '.join(run['stood'])}"
             + (f"; RUN FAILED: {run['failed']}" if run["failed"] else "")
         )
     for run in runs:
