@@ -1,7 +1,7 @@
 """Real boxes with hostile code in them, and a look at the controller before and after.
 
 Every test here passes through `_unharmed`: when it ends, this process has no child, descriptor or
-thread that it did not have before, and a new box works. Those that ask for `outside` also have a
+thread that it did not have before; at the end of each file a new box works. Those that ask for `outside` also have a
 folder, a port and a socket of the host's that nobody may have touched.
 
     pytest tests/hostile --layers=off    with the seal alone: none of the outer layers
@@ -213,6 +213,12 @@ def _unharmed(_warm: None) -> Iterator[None]:
     )
     assert eventually(lambda: set(threading.enumerate()) <= threads), threading.enumerate()
     assert os.sched_getaffinity(0) == affinity
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _usable(_warm: None) -> Iterator[None]:
+    """Whatever a file of attacks has done, the next box works: within it, each test's own box shows that."""
+    yield
     assert proxybox.run("print(6 * 7)", check=True).stdout == "42\n"
 
 
