@@ -154,7 +154,7 @@ ctypes.memmove(place, text.ljust(4096, b"\\x90"), 4096)
 batch(ctypes.addressof(made), len(calls))
 print("returned")
 """
-    result = jumping(hostile, outside, "ctypes", code, timeout=2)
+    result = jumping(hostile, outside, "ctypes", code, timeout=0.5)
     assert result.status in ("crashed", "time_limit", "misbehaved"), result
     assert "returned" not in result.stdout, "the handler is gone: the first call that traps is the last"
     assert outside.is_untouched()
