@@ -158,6 +158,7 @@ class MemoryFile(Inode, RegularFile):
         self._pages.update(dict.fromkeys(missing, _ZEROS))
         if not keep_size and offset + size > self._size:
             self._size = offset + size
+        self._lose_privileges()
         self.modified()
 
     def seek_data(self, offset: int, hole: bool) -> int:

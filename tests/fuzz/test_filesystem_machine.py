@@ -33,6 +33,9 @@ FOUND = {
     ],
     "a sticky bit for a new file": [("mknod", 9, b"d/a", 0o1777), ("stat", 9, b"d/a", 0)],
     "fallocate of a path's descriptor": [("open", 9, b"a", os.O_PATH, 0), ("fallocate", 0, 0, 0, 0)],
+    "set-id bits of a file that space is set aside for": [
+        ("open", 9, b"c/a/a", os.O_CREAT | os.O_WRONLY, 0o2755), ("fallocate", 0, 0, 0, 1), ("stat", 9, b"c/a/a", 0),
+    ],
 }  # fmt: skip
 
 

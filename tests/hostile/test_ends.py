@@ -456,7 +456,10 @@ os.execv("/bin/sh", ["sh", "-c", "echo another; read word"])
 
 def is_ending(pid):
     """Whether it only waits to be waited for: a zombie, or the first process of a pid namespace that has some in it."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return True
     return words[0] == "Z" or int(words[6]) & 4  # PF_EXITING
 
 
