@@ -84,7 +84,9 @@ def test_ctrl_c_at_any_line_of_a_start(tmp_path):
     """Wherever it comes, no descriptor, process or temporary file is left."""
     program = Path(__file__).with_name("interrupted.py")
     alone = {**os.environ, "TMPDIR": str(tmp_path)}
-    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, check=True, env=alone)
+    ended = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=100, check=True, env=alone
+    )
     assert ended.stdout == "", "left behind at these lines"
 
 
