@@ -25,7 +25,7 @@ from proxybox.controller.launch import GuestProcess
 from proxybox.controller.listener import ThreadListener
 from proxybox.controller.protocol import REPLY
 from proxybox.controller.seal import FIRST_CHANNEL_FD
-from proxybox.controller.undisturbed import Undisturbed
+from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.world import Ended, GuestThread, Signal, World
 
 #: poll(2) takes a C int of milliseconds.
@@ -61,34 +61,36 @@ class BlockingDriver:
     def run(self) -> Outcome:
         """Answers calls until the guest is gone. Whatever is no doing of the guest's is raised; `GuestProcess.close`,
         which is the caller's to call, ends the guest then."""
-        try:
-            with Undisturbed():
-                self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            with _on_cpu_of(self._process):
-                self._process.begin()
-                while not self._gone and self._world.ending is None:
-                    if self._is_alone():
-                        self._serve_alone()
-                    else:
-                        self._serve_all()
-            if self._world.ending is None:
-                self._main.reader.end()
-        except EndBox as end:
-            return self._ended(end.status, end.why)
-        except GuestMisbehaved as breach:
-            if self._process.watch.expired:  # killed in the middle of a frame
-                return self._reaped()
-            return self._ended("misbehaved", str(breach))
-        finally:
-            with self._process.watch.lock:
-                wake, self._wake = self._wake, -1
-                if wake >= 0:
-                    os.close(wake)
-            for channel in self._channels.values():
-                if channel is not self._main:
-                    channel.close()
+        with Closing(self._close):
+            try:
+                with Undisturbed():
+                    self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                with _on_cpu_of(self._process):
+                    self._process.begin()
+                    while not self._gone and self._world.ending is None:
+                        if self._is_alone():
+                            self._serve_alone()
+                        else:
+                            self._serve_all()
+                if self._world.ending is None:
+                    self._main.reader.end()
+            except EndBox as end:
+                return self._ended(end.status, end.why)
+            except GuestMisbehaved as breach:
+                if self._process.watch.expired:  # killed in the middle of a frame
+                    return self._reaped()
+                return self._ended("misbehaved", str(breach))
         ending = self._world.ending
         return self._reaped() if ending is None else self._ended(ending.status, ending.reason, ending.signal)
+
+    def _close(self) -> None:
+        with self._process.watch.lock:
+            wake, self._wake = self._wake, -1
+            if wake >= 0:
+                os.close(wake)
+        for channel in self._channels.values():
+            if channel is not self._main:
+                channel.close()
 
     def cancel(self) -> None:
         """Ends the guest: `run` returns with the status "cancelled". From any thread, and from signal handlers."""

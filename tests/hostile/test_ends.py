@@ -221,8 +221,8 @@ if libc.unshare(0x20000 | (0 if root else 0x10000000)):
     sys.exit(77)
 if not root:
     open("/proc/self/setgroups", "w").write("deny")
-    open("/proc/self/uid_map", "w").write(f"0 {ids[0]} 1")
-    open("/proc/self/gid_map", "w").write(f"0 {ids[1]} 1")
+    open("/proc/self/uid_map", "w").write(f"{ids[0]} {ids[0]} 1")
+    open("/proc/self/gid_map", "w").write(f"{ids[1]} {ids[1]} 1")
 assert libc.mount(b"", b"/", None, ctypes.c_ulong(16384 | 1 << 18), None) == 0
 disk = Path(sys.argv[1])
 assert libc.mount(b"small", bytes(disk), b"tmpfs", ctypes.c_ulong(0), b"size=64k,mode=777") == 0
