@@ -18,8 +18,9 @@ from proxybox.controller.audit import Audit, Denial, Interceptor
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests import Guest
-from proxybox.controller.launch import MAX_THREADS, GuestProcess, LaunchSpec, launch
+from proxybox.controller.launch import MAX_THREADS, LaunchSpec, launch
 from proxybox.controller.output import OutputSink
+from proxybox.controller.process import GuestProcess
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.world import World
@@ -172,7 +173,7 @@ class Box:
     def _serve(self, process: GuestProcess, world: World, builder: WorldBuilder, started: int) -> Run:
         sealed = time.monotonic_ns()
         world.clock.guest_pid = process.pid
-        if process.listener is None:
+        if process.door is None:
             world.thread_limit = 1
         cpu, wall = self.policy.limits.cpu_time, self.policy.limits.wall_time
         process.watch.deadline_ns = None if wall is None else sealed + int(wall * 1e9)

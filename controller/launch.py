@@ -32,10 +32,11 @@ from proxybox.controller.guests import Guest
 from proxybox.controller.inspection import count_filters, inspect_descriptors, inspect_seal
 from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.layers import LaunchReport
-from proxybox.controller.listener import ThreadListener
-from proxybox.controller.protocol import HELLO, REQUEST, SEALED, SEALED_ANSWER
+from proxybox.controller.listener import Door, Listener
+from proxybox.controller.process import Family, GuestProcess
+from proxybox.controller.protocol import HELLO, REQUEST, SEALED
 from proxybox.controller.roles import ROW_SIZE
-from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION, seal_filter, thread_filter
+from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION, listener_filter, seal_filter
 
 #: wire.h
 _CONFIG = struct.Struct("<IIIIIIIIQ")
@@ -95,88 +96,20 @@ class LaunchSpec:
     hide: Sequence[tuple[str, str]] = ()
     cpu: int | None = None
     required: Sequence[str] = ()
+    forks: bool = False
+    zygote: bool = False
 
+    @property
+    def wants_listener(self) -> bool:
+        """Whether something of it stops at the kernel's door."""
+        return self.threads > 1 or self.forks or self.zygote
 
-@attrs.define(kw_only=True, eq=False)
-class GuestProcess:
-    """A guest that is sealed and waits to begin: see `begin`.
-
-    launcher, init: other children of this process that belong to the guest; `init` is the first process of its pid
-    namespace. layers: what stands around it, see layers.py.
-    """
-
-    pid: int
-    watch: Watch
-    channel: Channel
-    listener: ThreadListener | None = None
-    layers: dict[str, str] = attrs.field(factory=dict)
-    launcher: int | None = None
-    init: Watch | None = None
-    cgroup: Cgroup | None = None
-    ran_out_of_memory: bool = False
-    cpu: int | None = None
-    space_limit: int | None = None
-    peak_space: int | None = None
-    peak_resident: int | None = None
-    cpu_ns: int = 0
-
-    def measure(self) -> None:
-        """Keeps how much memory the living guest has used at the most (VmPeak, VmHWM of proc_pid_status(5))."""
-        try:
-            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
-                status = file.read(8192)
-        except OSError:
-            return
-        for name, line in ((b"VmPeak:", "peak_space"), (b"VmHWM:", "peak_resident")):
-            words = status.partition(name)[2].split(None, 1)
-            if words and words[0].isdigit():
-                setattr(self, line, int(words[0]) * 1024)
-
-    def reap(self) -> tuple[int | None, int | None]:
-        """(exit code, signal) of the ended guest; both None where somebody else has waited for it."""
-        keeper().release(self.watch)
-        if self.watch.unreachable:
-            return None, None
-        self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
-        try:
-            os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED | os.WNOWAIT)  # from here on the pid is its own
-            _, status, usage = os.wait4(self.pid, 0)
-        except ChildProcessError:
-            return None, None
-        self.cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
-        self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
-        code = os.waitstatus_to_exitcode(status)
-        return (code, None) if code >= 0 else (None, -code)
-
-    def begin(self) -> None:
-        """Lets the interpreter's `main` run."""
-        self.channel.send(SEALED_ANSWER)
-
-    def reap_launcher(self) -> None:
-        """Waits for the launcher, which ends when the guest runs and the init has nothing any more."""
-        if self.launcher is not None:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.launcher, 0)
-            self.launcher = None
-
-    def close(self) -> None:
-        """Kills what still runs, reaps it, and closes everything that the controller held for it."""
-        self.channel.close()
-        self.watch.kill()
-        with contextlib.suppress(OSError):
-            self.reap()
-        self.reap_launcher()
-        if self.init is not None:
-            self.init.kill()  # and with it all that may be left in its namespace
-            with contextlib.suppress(OSError):
-                if not self.init.unreachable:
-                    os.waitid(os.P_PIDFD, self.init.pidfd, os.WEXITED)
-            self.init.close()
-        if self.cgroup is not None:
-            self.cgroup.close()
-        if self.listener is not None:
-            os.close(self.listener.fd)
-        self.watch.close()
+    def filter(self, has_listener: bool) -> bytes:
+        """The program that seals it."""
+        return seal_filter(
+            self.threads if has_listener else 1, real_time=self.real_time,
+            threads=has_listener and self.threads > 1, forks=has_listener and self.forks, zygote=self.zygote,
+        )  # fmt: skip
 
 
 @functools.cache
@@ -202,7 +135,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     """What the stub reads first."""
     rows = _rows()
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
-    listener = thread_filter() if spec.threads > 1 else b""
+    listener = listener_filter() if spec.wants_listener else b""
     flags = (
         (_REAL_TIME if spec.real_time else 0)
         | (_EMPTY_ROOT if report.namespaces == 0 else 0)
@@ -324,8 +257,9 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
             init_watch.close()
         _end_group(launcher)
         raise
+    family = Family(init=init_watch)
     return GuestProcess(
-        pid=guest, watch=watch, channel=channel, init=init_watch, launcher=launcher if init else None
+        pid=guest, watch=watch, channel=channel, family=family, launcher=launcher if init else None
     ), report
 
 
@@ -339,7 +273,7 @@ def _end_group(launcher: int) -> None:
 
 
 def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
-    if spec.threads <= 1:
+    if not spec.wants_listener:
         return
     fds = array.array("i")
     text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
@@ -347,9 +281,12 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: fds.itemsize])
     if fds:
-        process.listener = ThreadListener(fds[0], process.pid, spec.threads)
+        process.family.listener = Listener(fds[0])
+        process.door = Door(process.family.listener, process.pid, spec.threads)
     elif text != b"n":
         raise _start_error(control, text, process)
+    elif spec.zygote or spec.forks:
+        raise SandboxStartError("no seccomp listener is to be had here, so no guest can be copied")
     none = layers.missing("threads", "no seccomp listener is to be had here, so the box has one thread")
     process.layers["thread count"] = "by the kernel" if fds else none
 
@@ -364,21 +301,26 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     landlock = landlock_errno if "landlock" in layers.USED else None
     process.layers |= layers.look_from_outside(process.pid, report, root_errno, landlock)
     if "cgroup" in layers.USED:
-        process.layers["cgroup"] = _enter_cgroup(process, spec)
+        process.layers["cgroup"] = enter_cgroup(process, spec)
     layers.require(spec.required, process.layers)
     filters = count_filters(process.pid)
     process.reap_launcher()
-    threads = process.listener is not None
-    program = seal_filter(spec.threads if threads else 1, real_time=spec.real_time, threads=threads)
+    program = spec.filter(process.door is not None)
     length = len(program) // INSTRUCTION.size
     process.channel.send((length, (address, program)) if length <= room else 0)
     if _frame(process, control)[0] != SEALED:  # the last step is all that can have failed
         raise _start_error(control, b"seccomp", process)
-    uid = BOX_UID if os.geteuid() == 0 else os.geteuid()
-    process.layers |= inspect_seal(process.pid, uid, NICE, None if filters is None else filters + 1)
+    process.filters = None if filters is None else filters + 1
+    process.layers |= inspect_seal(process.pid, uid_of_guests(), NICE, process.filters)
 
 
-def _enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
+def uid_of_guests() -> int:
+    """The user on the host that guests of this process run as."""
+    return BOX_UID if os.geteuid() == 0 else os.geteuid()
+
+
+def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
+    """Puts a guest into a cgroup of its own with the limits of its policy; what is to be told of that layer."""
     try:
         process.cgroup = Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
         process.cgroup.add(process.pid)
@@ -406,8 +348,8 @@ def _start_error(control: socket.socket, text: bytes = b"", process: GuestProces
     """What the launcher, the loader or the stub said, with advice."""
     if process is not None:
         process.watch.kill()
-        if process.init is not None:
-            process.init.kill()
+        if process.family.init is not None:
+            process.family.init.kill()
     control.settimeout(1)
     with contextlib.suppress(OSError):
         while data := control.recv(4096):

@@ -1,55 +1,181 @@
-"""Counts the threads of a guest where the guest cannot lie: at the kernel's own door.
+"""Counts threads and copies of guests where a guest cannot lie: at the kernel's own door.
 
-clone with the one flag word of pthread_create reaches the controller as a seccomp user notification
-(seccomp_unotify(2)). The answer is CONTINUE or EAGAIN; register arguments cannot change in between. What the guest
-says about its threads is believed for routing only; the number is the kernel's.
+Each clone, and the first call of each copied process, reaches the controller as a seccomp user notification
+(seccomp_unotify(2)). The answer is CONTINUE or EAGAIN; register arguments cannot change in between. What a guest says
+about its threads is believed for routing only; the numbers are the kernel's.
+
+A chain of filters has one listener. Guests that were forked from one another share it, so whoever looks at it takes
+what has come to the door of the guest that it is from.
 """
 
 import contextlib
 import errno
 import fcntl
 import os
+import select
 import struct
+import threading
 import time
+from collections import deque
+
+import attrs
+
+from proxybox.controller.seal import NUMBERS
 
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
 _ADDFD = struct.Struct("=QIIII")
-_RECV, _SEND, _ADD = 0xC0502100, 0xC0182101, 0x40182103
+_RECV, _SEND, _ID_VALID, _ADD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
 _CONTINUE = 1
 _SETFD = 1
+
+#: So many are taken at once: a guest that knocks without end holds nobody up.
+_AT_ONCE = 16
 
 #: A clone that was let through counts as a thread of its own until its maker asks again or this time is over.
 IN_FLIGHT_NS = 50_000_000
 
 
-class ThreadListener:
-    """The listener of one guest. `limit` counts the main thread too."""
+@attrs.frozen
+class Knock:
+    """A call that stands at the door. tid: the host's id of the thread that makes it, by the kernel's word."""
 
-    def __init__(self, fd: int, pid: int, limit: int) -> None:
+    identifier: int
+    tid: int
+    is_birth: bool
+
+
+class Listener:
+    """The one listener of a family of guests. Owns `fd`."""
+
+    def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._pid = pid
-        self._limit = limit
-        self._in_flight: dict[int, int] = {}
+        self.births: deque[Knock] = deque()
+        self.on_birth = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._doors: dict[int, Door] = {}
+        self._lock = threading.RLock()
 
-    def threads(self) -> int:
-        """How many threads the kernel counts, from /proc/PID/stat (proc_pid_stat(5)). Where that cannot be
-        read it is as many as there may be: nobody is let in unseen."""
-        try:
-            with open(f"/proc/{self._pid}/stat", "rb", buffering=0) as file:
-                return int(file.read(1024).rpartition(b")")[2].split()[17])
-        except (OSError, IndexError, ValueError):
-            return self._limit
+    def add(self, door: "Door") -> None:
+        """Begins to sort what comes from the guest of that door."""
+        with self._lock:
+            self._doors[door.pid] = door
 
-    def receive(self) -> tuple[int, int] | None:
-        """The next request to make a thread: (notification id, host id of the thread that asks)."""
+    def discard(self, door: "Door") -> None:
+        """Forgets an ended guest."""
+        with self._lock:
+            if self._doors.get(door.pid) is door:
+                del self._doors[door.pid]
+
+    def close(self) -> None:
+        """Closes the listener: all that stands at a door gets ENOSYS."""
+        with self._lock:
+            for fd in (self.fd, self.on_birth):
+                if fd >= 0:
+                    os.close(fd)
+            self.fd = self.on_birth = -1
+
+    def sort(self) -> None:
+        """Takes what has come, if anything has, to the guest that it is from. From any thread."""
+        with self._lock:
+            for _ in range(_AT_ONCE):
+                if not self._has_come():
+                    return
+                knock = self._receive()
+                if knock is None:
+                    continue
+                door = self._doors.get(knock.tid) or self._doors.get(_process_of(knock.tid))
+                if door is not None and not knock.is_birth:
+                    door.knock(knock)
+                elif door is None and knock.is_birth and len(self.births) < _AT_ONCE:
+                    self.births.append(knock)
+                    os.eventfd_write(self.on_birth, 1)
+                # Whoever claims to be born again stands there until its box ends: an answer would let it ask once more.
+
+    def _has_come(self) -> bool:
+        if self.fd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return any(events & select.POLLIN for _, events in poll.poll(0))
+
+    def _receive(self) -> Knock | None:
         buffer = bytearray(_NOTIF.size)
         try:
             fcntl.ioctl(self.fd, _RECV, buffer)
         except OSError:  # the thread that asked has gone meanwhile
             return None
-        identifier, tid, *_ = _NOTIF.unpack(buffer)
-        return identifier, tid
+        identifier, tid, _, number, *_ = _NOTIF.unpack(buffer)
+        return Knock(identifier, tid, number == NUMBERS["prctl"])
+
+    def is_there(self, knock: Knock) -> bool:
+        """Whether the thread still stands at the door, so that its number means no other."""
+        try:
+            fcntl.ioctl(self.fd, _ID_VALID, struct.pack("=Q", knock.identifier))
+        except OSError:
+            return False
+        return True
+
+    def give_descriptors(self, knock: Knock, descriptors: dict[int, int]) -> bool:
+        """Opens the controller's descriptors in the guest under the numbers that are the keys."""
+        try:
+            for number, fd in descriptors.items():
+                fcntl.ioctl(self.fd, _ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
+        except OSError:
+            return False
+        return True
+
+    def allow(self, knock: Knock) -> None:
+        """Lets the call go on."""
+        self._respond(knock, 0, _CONTINUE)
+
+    def refuse(self, knock: Knock) -> None:
+        """The call fails with EAGAIN, as pthread_create(3) and fork(2) expect of a limit."""
+        self._respond(knock, -errno.EAGAIN, 0)
+
+    def _respond(self, knock: Knock, error: int, flags: int) -> None:
+        with contextlib.suppress(OSError):  # ENOENT: the thread is gone
+            fcntl.ioctl(self.fd, _SEND, bytearray(_RESPONSE.pack(knock.identifier, 0, error, flags)))
+
+
+def _process_of(tid: int) -> int:
+    """The process that a thread is of (proc_pid_status(5)); 0 when it has gone."""
+    try:
+        with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
+            return int(file.read(4096).partition(b"\nTgid:")[2].split(None, 1)[0])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+class Door:
+    """One guest's part of a listener. `limit` counts the main thread too."""
+
+    def __init__(self, listener: Listener, pid: int, limit: int) -> None:
+        self.listener = listener
+        self.pid = pid
+        self.wake = -1
+        self._limit = limit
+        self._knocks: deque[Knock] = deque()
+        self._in_flight: dict[int, int] = {}
+        listener.add(self)
+
+    def knock(self, knock: Knock) -> None:
+        """Something has come for this guest; by `Listener.sort`, in any thread."""
+        self._knocks.append(knock)
+        if self.wake >= 0:
+            os.eventfd_write(self.wake, 1)
+
+    def next_knock(self) -> Knock | None:
+        """The next call that stands here."""
+        return self._knocks.popleft() if self._knocks else None
+
+    def threads(self) -> int:
+        """How many threads the kernel counts, from /proc/PID/stat (proc_pid_stat(5)). Where that cannot be
+        read it is as many as there may be: nobody is let in unseen."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb", buffering=0) as file:
+                return int(file.read(1024).rpartition(b")")[2].split()[17])
+        except (OSError, IndexError, ValueError):
+            return self._limit
 
     def admits(self, tid: int) -> bool:
         """Whether one more thread is within the limit, counting those that are about to appear."""
@@ -59,24 +185,7 @@ class ThreadListener:
         }
         return self.threads() + len(self._in_flight) + 1 <= self._limit
 
-    def give_descriptors(self, identifier: int, descriptors: dict[int, int]) -> bool:
-        """Opens the controller's descriptors in the guest under the numbers that are the keys."""
-        try:
-            for number, fd in descriptors.items():
-                fcntl.ioctl(self.fd, _ADD, _ADDFD.pack(identifier, _SETFD, fd, number, os.O_CLOEXEC))
-        except OSError:
-            return False
-        return True
-
-    def allow(self, identifier: int, tid: int) -> None:
-        """Lets the clone go on."""
-        self._in_flight[tid] = time.monotonic_ns()
-        self._respond(identifier, 0, _CONTINUE)
-
-    def refuse(self, identifier: int) -> None:
-        """The clone fails with EAGAIN, as pthread_create(3) expects of a limit."""
-        self._respond(identifier, -errno.EAGAIN, 0)
-
-    def _respond(self, identifier: int, error: int, flags: int) -> None:
-        with contextlib.suppress(OSError):  # ENOENT: the thread is gone
-            fcntl.ioctl(self.fd, _SEND, bytearray(_RESPONSE.pack(identifier, 0, error, flags)))
+    def allow_thread(self, knock: Knock) -> None:
+        """Lets a clone go on."""
+        self._in_flight[knock.tid] = time.monotonic_ns()
+        self.listener.allow(knock)

@@ -33,8 +33,9 @@ MAX_FRAME = MAX_PAYLOAD + 64 * 1024
 #: In place of a length: the argument was NULL, its memory is not readable, its string has no end in bounds.
 ABSENT, FAULT, TOO_LONG = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
-#: Call numbers that are the stub's own: ready to be sealed; could not be sealed; about to die of a fault; sealed.
-HELLO, FAILED, FAULTED, SEALED = 0x50420001, 0x50420002, 0x50420003, 0x50420004
+#: Call numbers that are the stub's own: ready to be sealed; could not be sealed; about to die of a fault; sealed;
+#: copied.
+HELLO, FAILED, FAULTED, SEALED, BORN = 0x50420001, 0x50420002, 0x50420003, 0x50420004, 0x50420005
 #: The answer to SEALED.
 SEALED_ANSWER = 0x5EA1
 

@@ -22,7 +22,8 @@ import attrs
 AUDIT_ARCH = 0xC000003E  # linux/audit.h
 NUMBERS = {
     "read": 0, "write": 1, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigreturn": 15, "sched_yield": 24,
-    "madvise": 28, "clone": 56, "exit": 60, "futex": 202, "restart_syscall": 219, "exit_group": 231,
+    "madvise": 28, "clone": 56, "exit": 60, "setpgid": 109, "prctl": 157, "setrlimit": 160, "futex": 202,
+    "sched_setaffinity": 203, "restart_syscall": 219, "exit_group": 231, "seccomp": 317,
 }  # fmt: skip
 #: Where the low half of an argument stands in its eight bytes, and the high one.
 _LOW, _HIGH = 0, 4
@@ -34,6 +35,8 @@ _LOW, _HIGH = 0, 4
 ROUTE = 0x70626F78
 #: wire.h: what pthread_create(3) passes to clone(2), the one kind of clone that there is.
 THREAD_FLAGS = 0x3D0F00
+#: wire.h: what a fork becomes, a child of the controller's.
+FORK_FLAGS = 0x8000
 #: wire.h: the first channel's descriptor; shared mappings of virtual files lie where an address has this high half,
 #: masked: 16 TiB, so that a box never comes to their end, though its stub uses no address twice.
 FIRST_CHANNEL_FD, SHARED_HIGH, _SHARED_MASK = 3, 0x1000, 0xFFFFF000
@@ -41,6 +44,8 @@ FIRST_CHANNEL_FD, SHARED_HIGH, _SHARED_MASK = 3, 0x1000, 0xFFFFF000
 _PRIVATE, _FIXED, _ANONYMOUS, _NORESERVE, _STACK, _FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x4000, 0x20000, 0x100000
 _DONTNEED, _FREE = 4, 8
 _WAIT, _WAKE, _WAIT_BITSET, _FUTEX_PRIVATE, _CLOCK_REALTIME = 0, 1, 9, 0x80, 0x100
+_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+_RLIMIT_CPU, _RLIMIT_AS, _SECCOMP_SET_MODE_FILTER = 0, 9, 1
 _FULL = 0xFFFFFFFF
 
 
@@ -58,11 +63,14 @@ class Condition:
 
 @attrs.frozen
 class Row:
-    """The call `name` is let through when all conditions hold. only: in boxes with "threads", or with "real_time"."""
+    """The call `name` is let through when all conditions hold. only: in boxes with "threads", with "real_time", that
+    make "forks" (zygotes, and sessions that may be copied), or in a "zygote", which nothing untrusted has run in.
+    asks: the controller each time, through the listener (listener.py)."""
 
     name: str
     where: Sequence[Condition] = ()
     only: str = ""
+    asks: bool = False
 
 
 def low(arg: int, value: int, mask: int = _FULL) -> Condition:
@@ -104,7 +112,17 @@ ROWS = (
     # repeats a call that has passed here already.
     Row("restart_syscall", only="real_time"),
     # Threads: told to the controller, then counted by it through the listener (listener.py).
-    Row("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads"),
+    Row("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads", asks=True),
+    # Copies of the process: told, and counted in the same way. A copy is adopted at its first call, by which the kernel
+    # ends it when the controller ends; a copy that does not make it is ended (family.py).
+    Row("clone", (low(0, FORK_FLAGS), high(0, 0), low(5, ROUTE)), only="forks", asks=True),
+    Row("prctl", (low(0, _PR_SET_PDEATHSIG), low(1, _SIGKILL), high(1, 0), low(5, ROUTE)), only="forks", asks=True),
+    # What a zygote's child still gives up before it takes its own, final filter. All of it is about itself.
+    Row("setpgid", (low(0, 0), low(1, 0)), only="zygote"),
+    Row("setrlimit", (low(0, _RLIMIT_CPU),), only="zygote"),
+    Row("setrlimit", (low(0, _RLIMIT_AS),), only="zygote"),
+    Row("sched_setaffinity", (low(0, 0),), only="zygote"),
+    Row("seccomp", (low(0, _SECCOMP_SET_MODE_FILTER), low(1, 0)), only="zygote"),
     Row("exit", (low(1, ROUTE),)),
     Row("exit_group", (low(1, ROUTE),)),
     Row("rt_sigreturn"),
@@ -123,19 +141,19 @@ NR_AT, ARCH_AT, ARGS_AT = 0, 4, 16  # struct seccomp_data
 _Line = tuple[int, int, int, int]
 
 
-@functools.lru_cache(maxsize=16)
-def seal_filter(channels: int, *, real_time: bool, threads: bool) -> bytes:
+@functools.lru_cache(maxsize=32)
+def seal_filter(channels: int, *, real_time: bool, threads: bool, forks: bool = False, zygote: bool = False) -> bytes:
     """The program for a guest with so many channels: an array of struct sock_filter (8 bytes each)."""
-    there = {"": True, "real_time": real_time, "threads": threads}
+    there = {"": True, "real_time": real_time, "threads": threads, "forks": forks or zygote, "zygote": zygote}
     rows = [_with_channels(row, channels) for row in ROWS if there[row.only]]
     return _program(rows, hit=ALLOW, otherwise=TRAP, foreign=KILL_PROCESS)
 
 
 @functools.cache
-def thread_filter() -> bytes:
-    """The program of the listener: each clone that the seal would let through asks the controller (seccomp_unotify(2)).
-    It says nothing about other calls: of two filters, the stricter answer counts."""
-    rows = [row for row in ROWS if row.only == "threads"]
+def listener_filter() -> bytes:
+    """The program of the listener: each call of the rows that ask stops at the controller (seccomp_unotify(2)), where
+    the seal would let it through. It says nothing about other calls: of two filters, the stricter answer counts."""
+    rows = [row for row in ROWS if row.asks]
     return _program(rows, hit=USER_NOTIF, otherwise=ALLOW, foreign=ALLOW)
 
 

@@ -1,4 +1,4 @@
-"""The blocking driver: the calling thread serves one box until its guest has ended.
+"""The blocking driver: the calling thread serves one box, until its guest has ended or waits for its caller.
 
 Two modes. `_serve_alone` is for a guest of one thread with nothing pending: read, execute, write, and nothing else.
 `_serve_all` polls: several threads, calls that wait, alarms. What ends a guest that does neither is the keeper.
@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -21,8 +21,8 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.keeper import CANCELLED, Watch
-from proxybox.controller.launch import GuestProcess
-from proxybox.controller.listener import ThreadListener
+from proxybox.controller.listener import Door, Knock, Listener
+from proxybox.controller.process import GuestProcess, open_channel
 from proxybox.controller.protocol import REPLY
 from proxybox.controller.seal import FIRST_CHANNEL_FD
 from proxybox.controller.undisturbed import Closing, Undisturbed
@@ -44,7 +44,7 @@ class Outcome:
 
 
 class BlockingDriver:
-    """Serves one guest. `run` once."""
+    """Serves one guest: `run` until it has ended, or `serve` again and again, and `close`."""
 
     def __init__(self, process: GuestProcess, world: World, dispatcher: Dispatcher) -> None:
         self._process = process
@@ -55,37 +55,68 @@ class BlockingDriver:
         self._channels: dict[int, Channel] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
         self._gone = False
+        self._begun = False
+        self._interrupted = False
         self._wake = -1
         world.on_exit = process.measure
 
     def run(self) -> Outcome:
         """Answers calls until the guest is gone. Whatever is no doing of the guest's is raised; `GuestProcess.close`,
         which is the caller's to call, ends the guest then."""
-        with Closing(self._close):
-            try:
-                with Undisturbed():
-                    self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                with _on_cpu_of(self._process):
+        with Closing(self.close):
+            outcome = None
+            while outcome is None:
+                outcome = self.serve(_never)
+            return outcome
+
+    def serve(self, until: Callable[[], bool]) -> Outcome | None:
+        """Answers calls until `until` holds, which is looked at when the guest's main thread waits for something: None
+        then, and how the guest has ended else. Whatever is no doing of the guest's is raised."""
+        if self._wake < 0:
+            self._open()
+        world = self._world
+        try:
+            with _on_cpu_of(self._process):
+                if not self._begun:
+                    self._begun = True
                     self._process.begin()
-                    while not self._gone and self._world.ending is None:
-                        if self._is_alone():
-                            self._serve_alone()
-                        else:
-                            self._serve_all()
-                if self._world.ending is None:
-                    self._main.reader.end()
-            except EndBox as end:
-                return self._ended(end.status, end.why)
-            except GuestMisbehaved as breach:
-                if self._process.watch.expired:  # killed in the middle of a frame
-                    return self._reaped()
-                return self._ended("misbehaved", str(breach))
-        ending = self._world.ending
+                while not self._gone and world.ending is None:
+                    if until():
+                        return None
+                    if self._is_alone():
+                        self._serve_alone()
+                    else:
+                        self._serve_all()
+            if world.ending is None:
+                self._main.reader.end()
+        except EndBox as end:
+            return self._ended(end.status, end.why)
+        except GuestMisbehaved as breach:
+            if self._process.watch.expired:  # killed in the middle of a frame
+                return self._reaped()
+            return self._ended("misbehaved", str(breach))
+        ending = world.ending
         return self._reaped() if ending is None else self._ended(ending.status, ending.reason, ending.signal)
 
-    def _close(self) -> None:
+    def resume(self) -> None:
+        """Tries the call again that the main thread waits in; behind something that the caller has brought about."""
+        blocked = self._main.blocked
+        if blocked is not None:
+            self._world.thread = self._world.threads[0]
+            self._release(self._main, self._dispatcher.settle(blocked.attempt))
+
+    def _open(self) -> None:
+        with Undisturbed():
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            if self._process.door is not None:
+                self._process.door.wake = self._wake
+
+    def close(self) -> None:
+        """Gives back what serving took; the guest is the caller's to end."""
         with self._process.watch.lock:
             wake, self._wake = self._wake, -1
+            if self._process.door is not None:
+                self._process.door.wake = -1
             if wake >= 0:
                 os.close(wake)
         for channel in self._channels.values():
@@ -104,6 +135,7 @@ class BlockingDriver:
             self._world.end(Ended("crashed", "interrupted", SIGINT))
             self._process.watch.kill()
         elif disposition != SIG_IGN:
+            self._interrupted = True
             self._process.watch.send(SIGINT)
             with self._process.watch.lock:
                 if self._wake >= 0:
@@ -179,7 +211,9 @@ class BlockingDriver:
         ready = self._wait()
         if self._wake in ready:
             os.eventfd_read(self._wake)
-            self._answer_interrupted(Signal(SIGINT))
+            if self._interrupted:
+                self._interrupted = False
+                self._answer_interrupted(Signal(SIGINT))
         for channel in tuple(self._channels.values()):
             if channel.request_fd not in ready:
                 continue
@@ -193,8 +227,9 @@ class BlockingDriver:
                 self._answer(channel, frame)
             if self._world.ending is not None:
                 return
-        if self._process.listener is not None and self._process.listener.fd in ready:
-            self._admit_thread(self._process.listener)
+        door = self._process.door
+        if door is not None and (door.listener.fd in ready or self._wake in ready):
+            self._admit_threads(door)
         self._settle()
 
     def _answer(self, channel: Channel, frame: bytes) -> None:
@@ -285,8 +320,8 @@ class BlockingDriver:
                 deadlines.append(channel.blocked.deadline_ns)
                 if channel.blocked.host_fd is not None:
                     poll.register(channel.blocked.host_fd, select.POLLIN)
-        if self._process.listener is not None:
-            poll.register(self._process.listener.fd, select.POLLIN)
+        if self._process.door is not None:
+            poll.register(self._process.door.listener.fd, select.POLLIN)
         due = [deadline for deadline in deadlines if deadline is not None]
         # Rounded up: a wait that ends too early would only be repeated, as one that poll(2) cannot hold is.
         timeout = None if not due else min(max(0, -(-(min(due) - time.monotonic_ns()) // 1_000_000)), _LONGEST_MS)
@@ -302,51 +337,38 @@ class BlockingDriver:
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
-    def _admit_thread(self, listener: ThreadListener) -> None:
+    def _admit_threads(self, door: Door) -> None:
+        door.listener.sort()
+        while (knock := door.next_knock()) is not None:
+            self._admit_thread(door, knock)
+
+    def _admit_thread(self, door: Door, knock: Knock) -> None:
         """A clone stands at the kernel's door: it goes on when the handler has granted it, the kernel's own count is
         within the limit, and the guest has been given the channels that it lacks."""
-        asked = listener.receive()
-        if asked is None:
-            return
-        identifier, tid = asked
-        if not self._newborn or not listener.admits(tid) or not self._open_channels(listener, identifier):
-            listener.refuse(identifier)
+        if not self._newborn or not door.admits(knock.tid) or not self._open_channels(door.listener, knock):
+            door.listener.refuse(knock)
             for thread in self._newborn:
                 self._world.end_thread(thread)
             self._newborn.clear()
             return
         thread = self._newborn.pop(0)
         self._channels[thread.channel].thread = thread
-        listener.allow(identifier, tid)
+        door.allow_thread(knock)
 
-    def _open_channels(self, listener: ThreadListener, identifier: int) -> bool:
+    def _open_channels(self, listener: Listener, knock: Knock) -> bool:
         for thread in self._newborn:
             if thread.channel in self._channels:
                 continue
-            with Undisturbed():  # until `run`, which closes it, knows the channel
-                channel = self._open_channel(listener, identifier, FIRST_CHANNEL_FD + 2 * thread.channel)
+            with Undisturbed():  # until `close`, which closes it, knows the channel
+                channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * thread.channel)
                 if channel is None:
                     return False
                 self._channels[thread.channel] = channel
         return True
 
-    @staticmethod
-    def _open_channel(listener: ThreadListener, identifier: int, first: int) -> Channel | None:
-        """A pipe pair whose far ends the guest holds as `first` and the next; None where descriptors have run out."""
-        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            try:
-                request_read, request_write = os.pipe2(os.O_CLOEXEC)
-                ours.callback(os.close, request_read)
-                theirs.callback(os.close, request_write)
-                reply_read, reply_write = os.pipe2(os.O_CLOEXEC)
-                ours.callback(os.close, reply_write)
-                theirs.callback(os.close, reply_read)
-            except OSError:
-                return None
-            if not listener.give_descriptors(identifier, {first: reply_read, first + 1: request_write}):
-                return None
-            ours.pop_all()
-            return Channel(request_read, reply_write)
+
+def _never() -> bool:
+    return False
 
 
 @contextlib.contextmanager

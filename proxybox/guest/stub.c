@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -27,7 +26,7 @@ static _Noreturn void fail(const char *step, long error)
 }
 
 static char hide[MAX_HIDE];
-static struct sock_filter filter[MAX_FILTER];
+struct sock_filter filter[MAX_FILTER];
 
 /* The configuration comes first on the main channel. */
 static void read_config(void)
@@ -46,7 +45,7 @@ static void read_config(void)
         fail("configuration", ERROR(EPROTO));
 }
 
-static long install_filter(long length, unsigned flags)
+long install_filter(long length, unsigned flags)
 {
     struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
     return KERNEL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);

@@ -3,6 +3,7 @@
 #ifndef PROXYBOX_STUB_H
 #define PROXYBOX_STUB_H
 
+#include <linux/filter.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/syscall.h>
@@ -55,6 +56,13 @@ void write_back_all(void);
 void signals_install(void);
 long emulate_sigaction(const uint64_t args[6]);
 long emulate_sigprocmask(const uint64_t args[6], ucontext_t *context);
+
+/* stub_fork.c */
+long emulate_fork(const uint64_t args[6]);
+
+/* stub.c: the filter as the controller has given it; 0 or -errno. */
+extern struct sock_filter filter[MAX_FILTER];
+long install_filter(long length, unsigned flags);
 
 /* stub_threads.c */
 long emulate_clone(const uint64_t args[6], const ucontext_t *context);

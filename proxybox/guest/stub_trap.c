@@ -23,7 +23,7 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
     case SYS_msync:
         return emulate_msync(args);
     case SYS_clone:
-        return emulate_clone(args, context);
+        return args[0] == FORK_ASKED ? emulate_fork(args) : emulate_clone(args, context);
     case SYS_futex:
         return emulate_futex(args);
     case SYS_rt_sigaction:

@@ -19,7 +19,8 @@ enum { MAX_CHANNELS = 257 };
 #define MAX_PATH 4096u
 
 enum { ABSENT = 0xFFFFFFFF, FAULT = 0xFFFFFFFE, TOO_LONG = 0xFFFFFFFD };
-enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003, CALL_SEALED = 0x50420004 };
+enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003, CALL_SEALED = 0x50420004,
+       CALL_BORN = 0x50420005 };
 
 /* The answer to CALL_SEALED, which the stub makes as a system call: no kernel gives it. */
 enum { SEALED_ANSWER = 0x5ea1 };
@@ -88,6 +89,22 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4 };
 
 /* The flags of glibc's pthread_create, the one kind of clone that exists in a box. */
 #define THREAD_FLAGS 0x3d0f00u
+
+/* What fork(3) of glibc asks for, and the one kind of clone that becomes of it: a child of the controller's own. */
+#define FORK_ASKED 0x1200011u
+#define FORK_FLAGS 0x8000u
+
+/* The answer to a fork that is granted: the child's process id in the box << 16, and whether the parent asks for the
+ * next child at once (a zygote, which never goes on). The parent's next request says in its sixth register what became
+ * of the clone. */
+enum { FORK_AGAIN = 1 };
+
+/* BORN says: where the filter's instructions shall be stored, for how many there is room, and where this shall be. The
+ * answer is the filter's length, 0 for a child that has its own already. cpu: -1 for any. */
+struct newborn {
+    uint64_t space, cpu_seconds;
+    int64_t cpu;
+};
 
 /* Shared mappings of virtual files live in the 16 TiB from here, so that the filter can tell their munmap, which writes
  * them back. */

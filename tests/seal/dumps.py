@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from proxybox.controller.seal import seal_filter, thread_filter
+from proxybox.controller.seal import listener_filter, seal_filter
 from tests.seal.bpf import disassemble
 from tests.seal.expected import ARCH_X86_64, EXPECTED, KINDS, ROUTE, Kind
 
@@ -21,7 +21,7 @@ _NAMES |= {("args[1].low", 0x89): "FUTEX_WAIT_BITSET | PRIVATE"}
 def compiled(kind: Kind | None) -> bytes:
     """The seal of a box of this kind; None: the listener's program."""
     if kind is None:
-        return thread_filter()
+        return listener_filter()
     return seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads)
 
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import attrs
 
 import proxybox
-from proxybox.controller.seal import NUMBERS, ROWS, seal_filter, thread_filter
+from proxybox.controller.seal import NUMBERS, ROWS, listener_filter, seal_filter
 from tests.seal.cases import BEYOND, FULL, GARBAGE, TABLE, Registers, argument_sets, around
 from tests.seal.expected import ARCH_X86_64, EXPECTED, ROUTE, X32, Kind, expected
 
@@ -273,7 +273,7 @@ def _one_process(kind: Kind, page: int) -> int:
     """Forks a process that seals itself and makes the call of the page, which both share; its wait status."""
     libc = ctypes.CDLL(None, use_errno=True)
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(page + 64)
-    listener, seal = thread_filter(), seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads)
+    listener, seal = listener_filter(), seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads)
     programs = [_Program(len(text) // 8, text) for text in (listener, seal)]
     handler = _Action(handler=page, flags=4)  # SA_SIGINFO
     child = os.fork()

@@ -1,0 +1,156 @@
+"""A guest's process as its controller holds it: how it is ended, measured and reaped, and what it shares with others.
+
+Guests that come from one start, a zygote's children or the copies of a session, are a `Family`: they share the listener
+of their filters and the pid namespace, and each is a child of the controller's own.
+"""
+
+import contextlib
+import os
+import threading
+
+import attrs
+
+from proxybox.controller.cgroups import Cgroup
+from proxybox.controller.channel import Channel
+from proxybox.controller.keeper import Watch, keeper
+from proxybox.controller.listener import Door, Knock, Listener
+from proxybox.controller.protocol import SEALED_ANSWER
+
+
+class Family:
+    """What is given back when the last guest of a start has ended.
+
+    listener: None where none is to be had. init: the first process of the pid namespace, where there is one.
+    births: held while a copy is made, so that a newborn is the one that was asked for.
+    """
+
+    def __init__(self, listener: Listener | None = None, init: Watch | None = None) -> None:
+        self.listener = listener
+        self.init = init
+        self.births = threading.Lock()
+        self._members: set[int] = set()
+        self._lock = threading.Lock()
+
+    def join(self, pid: int) -> None:
+        """One more guest; so it is known that this process is no stray."""
+        with self._lock:
+            self._members.add(pid)
+
+    def knows(self, pid: int) -> bool:
+        """Whether this is one of its guests."""
+        return pid in self._members
+
+    def leave(self, pid: int) -> None:
+        """That guest has ended and has been reaped; with the last one all ends."""
+        with self._lock:
+            self._members.discard(pid)
+            if self._members:
+                return
+        if self.init is not None:
+            self.init.kill()  # and with it all that may be left in its namespace
+            with contextlib.suppress(OSError):
+                if not self.init.unreachable:
+                    os.waitid(os.P_PIDFD, self.init.pidfd, os.WEXITED)
+            self.init.close()
+        if self.listener is not None:
+            self.listener.close()
+
+
+@attrs.define(kw_only=True, eq=False)
+class GuestProcess:
+    """A guest that is sealed and waits to begin: see `begin`.
+
+    launcher: another child of this process, that has started the guest. door: where its clones stand, None where no
+    listener is to be had. layers: what stands around it, see layers.py. filters: how many seccomp filters it has.
+    """
+
+    pid: int
+    watch: Watch
+    channel: Channel
+    family: Family = attrs.field(factory=Family)
+    door: Door | None = None
+    layers: dict[str, str] = attrs.field(factory=dict)
+    launcher: int | None = None
+    cgroup: Cgroup | None = None
+    filters: int | None = None
+    ran_out_of_memory: bool = False
+    cpu: int | None = None
+    space_limit: int | None = None
+    peak_space: int | None = None
+    peak_resident: int | None = None
+    cpu_ns: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.family.join(self.pid)
+
+    def measure(self) -> None:
+        """Keeps how much memory the living guest has used at the most (VmPeak, VmHWM of proc_pid_status(5))."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
+                status = file.read(8192)
+        except OSError:
+            return
+        for name, line in ((b"VmPeak:", "peak_space"), (b"VmHWM:", "peak_resident")):
+            words = status.partition(name)[2].split(None, 1)
+            if words and words[0].isdigit():
+                setattr(self, line, int(words[0]) * 1024)
+
+    def reap(self) -> tuple[int | None, int | None]:
+        """(exit code, signal) of the ended guest; both None where somebody else has waited for it."""
+        keeper().release(self.watch)
+        if self.watch.unreachable:
+            return None, None
+        self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
+        try:
+            os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED | os.WNOWAIT)  # from here on the pid is its own
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:
+            return None, None
+        self.cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
+        code = os.waitstatus_to_exitcode(status)
+        return (code, None) if code >= 0 else (None, -code)
+
+    def begin(self) -> None:
+        """Lets the interpreter's `main` run, or a copy go on."""
+        self.channel.send(SEALED_ANSWER)
+
+    def reap_launcher(self) -> None:
+        """Waits for the launcher, which ends when the guest runs and the init has nothing any more."""
+        if self.launcher is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.launcher, 0)
+            self.launcher = None
+
+    def close(self) -> None:
+        """Kills what still runs, reaps it, and closes everything that the controller held for it."""
+        self.channel.close()
+        self.watch.kill()
+        with contextlib.suppress(OSError):
+            self.reap()
+        self.reap_launcher()
+        if self.door is not None:
+            self.door.listener.discard(self.door)
+        self.family.leave(self.pid)
+        if self.cgroup is not None:
+            self.cgroup.close()
+        self.watch.close()
+
+
+def open_channel(listener: Listener, knock: Knock, first: int) -> Channel | None:
+    """A pipe pair whose far ends the guest at the door holds as `first` and the next, in the place of what they were;
+    None where descriptors have run out or the guest has gone."""
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+        try:
+            request_read, request_write = os.pipe2(os.O_CLOEXEC)
+            ours.callback(os.close, request_read)
+            theirs.callback(os.close, request_write)
+            reply_read, reply_write = os.pipe2(os.O_CLOEXEC)
+            ours.callback(os.close, reply_write)
+            theirs.callback(os.close, reply_read)
+        except OSError:
+            return None
+        if not listener.give_descriptors(knock, {first: reply_read, first + 1: request_write}):
+            return None
+        ours.pop_all()
+        return Channel(request_read, reply_write)

@@ -1,0 +1,77 @@
+/* fork: a copy of this process that becomes a box of its own.
+ *
+ * Two kinds of guest do it. A zygote has run nothing untrusted yet, waits in here for good under a first filter, and each
+ * of its children takes its own, final one. A session that may be copied has its final filter already.
+ *
+ * The child is the controller's (CLONE_PARENT), and is adopted at its first call, which ties its life to the
+ * controller's: that prctl stops at the kernel's door, and whoever answers there has put the pipe ends of a new channel in
+ * the place of its parent's.
+ */
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "stub.h"
+
+static _Noreturn void fail(void)
+{
+    for (;;)
+        KERNEL(SYS_exit_group, 125, ROUTE);
+}
+
+static void limit(int resource, uint64_t value)
+{
+    struct rlimit both = {value, value};
+    if (value && KERNEL(SYS_setrlimit, resource, &both) < 0)
+        fail();
+}
+
+/* What the launcher and the stub do at a start, as far as a fork does not inherit it. */
+static void seal(long length, const struct newborn *birth)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    if (birth->cpu >= 0) {
+        CPU_SET((size_t)birth->cpu, &one);
+        KERNEL(SYS_sched_setaffinity, 0, sizeof one, &one); /* for speed alone */
+    }
+    if (KERNEL(SYS_setpgid, 0, 0) < 0)
+        fail();
+    limit(RLIMIT_CPU, birth->cpu_seconds);
+    limit(RLIMIT_AS, birth->space);
+    if (length > MAX_FILTER || install_filter(length, 0) < 0 || KERNEL(CALL_SEALED) != SEALED_ANSWER)
+        fail();
+}
+
+static void be_born(const uint64_t args[6], long pid)
+{
+    struct newborn birth = {0, 0, -1};
+    int32_t id = (int32_t)pid;
+    if (KERNEL(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, ROUTE) < 0)
+        fail();
+    long length = ASK(CALL_BORN, filter, MAX_FILTER, &birth);
+    if (length < 0)
+        fail();
+    config.pid = (uint32_t)pid;
+    guarded_copy((void *)args[3], &id, sizeof id); /* CLONE_CHILD_SETTID: glibc's copy of the thread id */
+    if (length > 0)
+        seal(length, &birth);
+}
+
+long emulate_fork(const uint64_t args[6])
+{
+    uint64_t asked[6] = {args[0], args[1], args[2], args[3], args[4], 0};
+    for (;;) {
+        long granted = round_trip(SYS_clone, asked);
+        if (granted < 0)
+            return granted;
+        long child = KERNEL(SYS_clone, FORK_FLAGS, 0, 0, 0, 0, ROUTE);
+        if (child == 0) {
+            be_born(args, granted >> 16);
+            return 0;
+        }
+        if (!(granted & FORK_AGAIN))
+            return child < 0 ? child : granted >> 16;
+        asked[5] = (uint64_t)child;
+    }
+}
