@@ -1,7 +1,8 @@
 """Nodes kept in memory: what tmpfs(5) is, with its errors.
 
 Rules: a page or an inode is charged to the quota before it exists. Files are sparse: a page that
-was never written takes nothing. What is unlinked lives on until the last description is closed.
+was never written takes nothing. What is unlinked lives on until the last description is closed. Files
+of copied worlds share their pages until one of them is written (`MemoryFile.share_pages`).
 """
 
 from __future__ import annotations
@@ -41,15 +42,35 @@ TreeSource = Mapping[str, Union[str, bytes, "TreeSource"]]
 
 
 class MemoryFile(Inode, RegularFile):
-    """A sparse regular file: a dict of the pages that were written."""
+    """A sparse regular file: a dict of the pages that were written.
 
-    __slots__ = ("_pages", "_size")
+    _shared: whether the dict belongs to another file too, and must be copied before it changes. _own: the pages that
+    are this file's alone since then, and may be changed in place; None where all are.
+    """
+
+    __slots__ = ("_own", "_pages", "_shared", "_size")
 
     def __init__(self, superblock: Superblock, mode: int, uid: int, gid: int) -> None:
         superblock.quota.charge_inode()
         super().__init__(superblock, mode, uid, gid)
-        self._pages: dict[int, bytes | bytearray] = {}
+        self._no_pages()
         self._size = 0
+
+    def _no_pages(self) -> None:
+        self._pages: dict[int, bytes | bytearray] = {}
+        self._shared = False
+        self._own: set[int] | None = None
+
+    def share_pages(self, other: MemoryFile) -> None:
+        """Let `other` have the same contents; neither will see what is written to the other."""
+        other._pages, other._size, other._own = self._pages, self._size, None
+        self._shared = other._shared = True
+
+    def _own_pages(self) -> dict[int, bytes | bytearray]:
+        """The pages as a dict that is this file's alone."""
+        if self._shared:
+            self._pages, self._own, self._shared = dict(self._pages), set(), False
+        return self._pages
 
     def size(self) -> int:
         return self._size
@@ -95,7 +116,8 @@ class MemoryFile(Inode, RegularFile):
         if offset >= MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
         data = self._fit(data[: MAX_FILE_SIZE - offset], offset)
-        pages, length = self._pages, len(data)
+        pages, length = self._own_pages() if self._shared else self._pages, len(data)
+        own = self._own
         index, start = divmod(offset, PAGE)
         done = 0
         while done < length:
@@ -104,8 +126,10 @@ class MemoryFile(Inode, RegularFile):
                 pages[index] = piece
             else:
                 page = pages.get(index, _ZEROS)
-                if page.__class__ is bytes:
+                if page.__class__ is bytes or (own is not None and index not in own):
                     page = pages[index] = bytearray(page)
+                    if own is not None:
+                        own.add(index)
                 page[start : start + len(piece)] = piece  # type: ignore[index]
             done += len(piece)
             index, start = index + 1, 0
@@ -140,7 +164,7 @@ class MemoryFile(Inode, RegularFile):
             self._drop_pages(keep + 1 if rest else keep)
             page = self._pages.get(keep) if rest else None
             if page is not None:
-                self._pages[keep] = bytearray(page[:rest] + _ZEROS[rest:])
+                self._own_pages()[keep] = page[:rest] + _ZEROS[rest:]
         self._size = size
         self._lose_privileges()
         self.modified()
@@ -155,7 +179,7 @@ class MemoryFile(Inode, RegularFile):
             quota.refuse("no space left in the box's memory filesystems")
         missing = [index for index in range(first, last + 1) if index not in self._pages]
         quota.charge_pages(len(missing))
-        self._pages.update(dict.fromkeys(missing, _ZEROS))
+        self._own_pages().update(dict.fromkeys(missing, _ZEROS))
         if not keep_size and offset + size > self._size:
             self._size = offset + size
         self._lose_privileges()
@@ -178,13 +202,17 @@ class MemoryFile(Inode, RegularFile):
 
     def _drop_pages(self, first: int) -> None:
         pages = self._pages
+        if first == 0:
+            self._no_pages()
+            self.superblock.quota.credit_pages(len(pages))
+            return
         last = self._size // PAGE
         if last - first < len(pages):
             gone = [index for index in range(first, last + 1) if index in pages]
         else:
             gone = [index for index in pages if index >= first]
-        if first == 0:
-            gone = list(pages)
+        if gone:
+            pages = self._own_pages()
         for index in gone:
             del pages[index]
         self.superblock.quota.credit_pages(len(gone))

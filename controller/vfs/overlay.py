@@ -170,7 +170,7 @@ class OverlayFile(Layered, MemoryFile):
     def __init__(self, below: RegularFile, above: OverlayDirectory, name: bytes) -> None:
         self.superblock = above.superblock
         self._stand_for(below, above, name)
-        self._pages: dict[int, bytes | bytearray] = {}
+        self._no_pages()
         self._size = 0
 
     @property

@@ -1,20 +1,21 @@
 """/proc: what programs read about themselves and the machine, with the values of the box.
 
 Rules: nothing here comes from the host. The world gives the facts as `ProcFacts`; this file only
-knows the formats of proc(5).
+knows the formats of proc(5). No node holds a fact: all ask the facts of their world, so that a copy's
+nodes tell of the copy.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from proxybox.controller.abi import DT_LNK
 from proxybox.controller.vfs import namei
-from proxybox.controller.vfs.generated import ComputedSymlink, GeneratedFile, Producer
+from proxybox.controller.vfs.generated import ComputedSymlink, GeneratedFile
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Entry, Node, Superblock, Symlink
@@ -62,6 +63,23 @@ class ProcFacts:
     def name(self) -> bytes:
         """The comm of the process: 15 bytes of its program's name."""
         return self.exe.rpartition(b"/")[2][:15]
+
+
+Tell = Callable[[ProcFacts], Any]
+"""What a node of /proc says of a world: text or bytes, and bytes for a link."""
+
+
+class Told:
+    """What `tell` says of the facts, when it is asked."""
+
+    __slots__ = ("facts", "tell")
+
+    def __init__(self, facts: ProcFacts, tell: Tell) -> None:
+        self.facts = facts
+        self.tell = tell
+
+    def __call__(self) -> Any:
+        return self.tell(self.facts)
 
 
 class FdDirectory(Inode, Directory):
@@ -119,67 +137,75 @@ def proc_directory(superblock: Superblock, facts: ProcFacts) -> MemoryDirectory:
     """What is mounted at /proc. The superblock is one of its own, and becomes read-only."""
     superblock.read_only = True
     root = MemoryDirectory(superblock, 0o555)
-
-    def file(directory: MemoryDirectory, name: bytes, produce: Producer) -> None:
-        directory.attach(name, GeneratedFile(superblock, produce, sized=False))
-
-    def folder(directory: MemoryDirectory, name: bytes) -> MemoryDirectory:
-        made = MemoryDirectory(superblock, 0o555)
-        directory.attach(name, made)
-        return made
-
-    pid = b"%d" % facts.pid
-    root.attach(b"self", ComputedSymlink(superblock, lambda: pid))
-    root.attach(b"thread-self", ComputedSymlink(superblock, lambda: pid + b"/task/" + pid))
-    _fill_process(folder(root, pid), facts, file, folder)
-    for name, produce in _MACHINE.items():
-        file(root, name, lambda produce=produce: produce(facts))  # type: ignore[misc]
-    root.attach(b"mounts", ComputedSymlink(superblock, lambda: b"self/mounts"))
-    _fill_sys(folder(root, b"sys"), facts, file, folder)
+    _link(root, b"self", facts, _pid)
+    _link(root, b"thread-self", facts, lambda facts: _pid(facts) + b"/task/" + _pid(facts))
+    _fill_process(_folder(root, _pid(facts)), facts)
+    for name, tell in _MACHINE.items():
+        _file(root, name, facts, tell)
+    _link(root, b"mounts", facts, lambda facts: b"self/mounts")
+    _fill_sys(_folder(root, b"sys"), facts)
     return root
 
 
-_AddFile = Callable[[MemoryDirectory, bytes, Producer], None]
-_AddFolder = Callable[[MemoryDirectory, bytes], MemoryDirectory]
+def renumber(root: MemoryDirectory, old: int, new: int) -> None:
+    """Let the process of a copied /proc have another number."""
+    for directory in (root, _folder_of(root.children[b"%d" % old], b"task")):
+        moved = _folder_of(directory, b"%d" % old)
+        moved.name = b"%d" % new
+        # In the same place of the order. No guest changes anything here, so nothing else is to be told.
+        directory.children = {moved.name if node is moved else name: node for name, node in directory.children.items()}
 
 
-def _fill_process(directory: MemoryDirectory, facts: ProcFacts, file: _AddFile, folder: _AddFolder) -> None:
-    superblock = directory.superblock
-    file(directory, b"cmdline", lambda: b"".join(arg + b"\0" for arg in facts.cmdline))
-    file(directory, b"environ", lambda: facts.environ)
-    file(directory, b"comm", lambda: facts.name + b"\n")
-    file(directory, b"status", lambda: _status(facts))
-    file(directory, b"stat", lambda: _stat(facts))
-    file(directory, b"statm", lambda: _statm(facts))
-    file(directory, b"maps", lambda: _maps(facts))
-    file(directory, b"mounts", lambda: _mounts(facts))
-    file(directory, b"mountinfo", lambda: _mountinfo(facts))
-    file(directory, b"cgroup", lambda: "0::/\n")
-    file(directory, b"oom_score_adj", lambda: "0\n")
-    file(directory, b"limits", lambda: "Limit                     Soft Limit           Hard Limit\n")
-    directory.attach(b"exe", ComputedSymlink(superblock, lambda: facts.exe))
-    directory.attach(b"cwd", ComputedSymlink(superblock, lambda: facts.tree.path_of(facts.cwd())))
-    directory.attach(b"root", ComputedSymlink(superblock, lambda: b"/"))
-    fds = FdDirectory(superblock, facts)
+def _folder_of(directory: Node, name: bytes) -> MemoryDirectory:
+    node = directory.children[name] if isinstance(directory, MemoryDirectory) else None
+    if not isinstance(node, MemoryDirectory):
+        raise TypeError(f"no folder of /proc: {name!r}")
+    return node
+
+
+def _pid(facts: ProcFacts) -> bytes:
+    return b"%d" % facts.pid
+
+
+def _file(directory: MemoryDirectory, name: bytes, facts: ProcFacts, tell: Tell) -> None:
+    directory.attach(name, GeneratedFile(directory.superblock, Told(facts, tell), sized=False))
+
+
+def _link(directory: MemoryDirectory, name: bytes, facts: ProcFacts, tell: Tell) -> None:
+    directory.attach(name, ComputedSymlink(directory.superblock, Told(facts, tell)))
+
+
+def _folder(directory: MemoryDirectory, name: bytes) -> MemoryDirectory:
+    made = MemoryDirectory(directory.superblock, 0o555)
+    directory.attach(name, made)
+    return made
+
+
+def _fill_process(directory: MemoryDirectory, facts: ProcFacts) -> None:
+    for name, tell in _PROCESS.items():
+        _file(directory, name, facts, tell)
+    _link(directory, b"exe", facts, lambda facts: facts.exe)
+    _link(directory, b"cwd", facts, lambda facts: facts.tree.path_of(facts.cwd()))
+    _link(directory, b"root", facts, lambda facts: b"/")
+    fds = FdDirectory(directory.superblock, facts)
     fds.parent, fds.name = directory, b"fd"
     directory.attach(b"fd", fds)
-    task = folder(folder(directory, b"task"), b"%d" % facts.pid)
-    file(task, b"comm", lambda: facts.name + b"\n")
-    file(task, b"stat", lambda: _stat(facts))
-    file(task, b"status", lambda: _status(facts))
+    task = _folder(_folder(directory, b"task"), _pid(facts))
+    for name in (b"comm", b"stat", b"status"):
+        _file(task, name, facts, _PROCESS[name])
 
 
-def _fill_sys(directory: MemoryDirectory, facts: ProcFacts, file: _AddFile, folder: _AddFolder) -> None:
-    kernel = folder(directory, b"kernel")
-    file(kernel, b"ostype", lambda: "Linux\n")
-    file(kernel, b"osrelease", lambda: facts.kernel + "\n")
-    file(kernel, b"hostname", lambda: facts.hostname + "\n")
-    file(kernel, b"pid_max", lambda: "32768\n")
-    file(kernel, b"cap_last_cap", lambda: "40\n")
-    memory = folder(directory, b"vm")
-    file(memory, b"overcommit_memory", lambda: "0\n")
-    file(memory, b"max_map_count", lambda: "65530\n")
-    file(folder(directory, b"fs"), b"pipe-max-size", lambda: "1048576\n")
+def _fill_sys(directory: MemoryDirectory, facts: ProcFacts) -> None:
+    kernel = _folder(directory, b"kernel")
+    _file(kernel, b"ostype", facts, lambda facts: "Linux\n")
+    _file(kernel, b"osrelease", facts, lambda facts: facts.kernel + "\n")
+    _file(kernel, b"hostname", facts, lambda facts: facts.hostname + "\n")
+    _file(kernel, b"pid_max", facts, lambda facts: "32768\n")
+    _file(kernel, b"cap_last_cap", facts, lambda facts: "40\n")
+    memory = _folder(directory, b"vm")
+    _file(memory, b"overcommit_memory", facts, lambda facts: "0\n")
+    _file(memory, b"max_map_count", facts, lambda facts: "65530\n")
+    _file(_folder(directory, b"fs"), b"pipe-max-size", facts, lambda facts: "1048576\n")
 
 
 # --- one process ---
@@ -251,6 +277,21 @@ def _mountinfo(facts: ProcFacts) -> bytes:
     return b"".join(rows)
 
 
+_PROCESS: dict[bytes, Tell] = {
+    b"cmdline": lambda facts: b"".join(arg + b"\0" for arg in facts.cmdline),
+    b"environ": lambda facts: facts.environ,
+    b"comm": lambda facts: facts.name + b"\n",
+    b"status": _status,
+    b"stat": _stat,
+    b"statm": _statm,
+    b"maps": _maps,
+    b"mounts": _mounts,
+    b"mountinfo": _mountinfo,
+    b"cgroup": lambda facts: "0::/\n",
+    b"oom_score_adj": lambda facts: "0\n",
+    b"limits": lambda facts: "Limit                     Soft Limit           Hard Limit\n",
+}
+
 # --- the machine ---
 
 
@@ -293,7 +334,7 @@ def _machine_stat(facts: ProcFacts) -> str:
     return "\n".join(rows) + "\nprocs_running 1\nprocs_blocked 0\n"
 
 
-_MACHINE: dict[bytes, Callable[[ProcFacts], str]] = {
+_MACHINE: dict[bytes, Tell] = {
     b"cpuinfo": _cpuinfo,
     b"meminfo": _meminfo,
     b"uptime": _uptime,
