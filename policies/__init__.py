@@ -17,6 +17,7 @@ from proxybox.policies.models import Mount as Mount
 from proxybox.policies.models import Network as Network
 from proxybox.policies.models import Output as Output
 from proxybox.policies.models import Policy as Policy
+from proxybox.policies.models import SessionLimits as SessionLimits
 from proxybox.policies.models import Time as Time
 from proxybox.policies.models import parse_mount as parse_mount
 from proxybox.policies.named import PRESETS as PRESETS

@@ -7,6 +7,7 @@ from files and from requests.
 
 from __future__ import annotations
 
+import keyword
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -103,6 +104,17 @@ def to_count(value: int | str | None) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise refusal('want a whole number, or "none"', value)
+
+
+def limited(convert: Callable[[Any], T | None], value: Any, words: str) -> T:
+    """`value` converted, where no limit is none of the forms. words: what is wanted."""
+    try:
+        converted = convert(value)
+    except PolicyError:
+        converted = None
+    if converted is None:
+        raise refusal(f"want {words}", value)
+    return converted
 
 
 def to_whole(value: int) -> int:
@@ -203,3 +215,40 @@ def _check_variable(name: object, text: object) -> None:
     _encodable(name + text, errors="surrogateescape")
     if "\0" in text or len(name) + len(text) >= _ARGUMENT_MAX:
         raise refusal("want a text without NUL, name and text shorter than 128 KiB", text)
+
+
+_HINT_MAX: Final = 100
+_MODULES: Final = 'want a list of module names, such as ["json", "xml.dom"]'
+_MODULE: Final = 'want the dotted name of a module, such as "xml.dom": identifiers that are no keywords'
+
+
+def to_modules(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """Dotted names of modules, each once, in the order in which they are to be imported."""
+    if isinstance(value, str):
+        names = value[:_HINT_MAX].replace(",", " ").split()
+        quoted = ", ".join(f'"{name}"' for name in names)
+        likely = names and len(value) <= _HINT_MAX and all(map(_is_module, names))
+        raise refusal(_MODULES, value, meant=f"[{quoted}]" if likely else "")
+    if not isinstance(value, list | tuple):  # of a set, the order would be another in each run
+        raise refusal(_MODULES, value)
+    problems: list[Problem] = []
+    for at, name in enumerate(value):
+        if not _is_module(name):
+            problems += refusal(_MODULE, name, key=f"[{at}]", meant=_module_meant(name)).problems
+    if problems:
+        raise PolicyError(*problems)
+    return tuple(dict.fromkeys(value))
+
+
+def _is_module(name: object) -> bool:
+    return isinstance(name, str) and all(
+        part.isidentifier() and not keyword.iskeyword(part) for part in name.split(".")
+    )
+
+
+def _module_meant(name: object) -> str:
+    """The module whose file or distribution was named in its place; empty when there is none."""
+    if not isinstance(name, str) or len(name) > _HINT_MAX:
+        return ""
+    likely = name.strip().removesuffix(".py").replace("/", ".").replace("-", "_")
+    return likely if _is_module(likely) else ""

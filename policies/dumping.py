@@ -15,7 +15,7 @@ from proxybox.policies.moments import format_moment
 from proxybox.policies.sizes import format_size
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_SIZES: Final = frozenset({"limits.memory", "limits.disk", "output.limit"})
+_SIZES: Final = frozenset({"limits.memory", "limits.disk", "output.limit", "session.value_size"})
 _OPTIONAL: Final = frozenset({"time.start"})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from proxybox.policies.models import Filesystem, Limits, Mount, Output, Policy, Time
+from proxybox.policies.models import Filesystem, Limits, Mount, Output, Policy, SessionLimits, Time
 from proxybox.policies.moments import spoken_moment
 from proxybox.policies.sizes import spoken_duration, spoken_size
 
@@ -25,13 +25,14 @@ class Section:
 def explain(policy: Policy) -> tuple[Section, ...]:
     """What a box under `policy` can read, write, see and use up, and how denials go."""
     return (
-        Section("What it can read", tuple(_reads(policy.filesystem))),
+        Section("What it can read", tuple(_reads(policy))),
         Section("What it can write", tuple(_writes(policy.filesystem, policy.limits))),
         Section("What it sees of time", tuple(_time(policy.time))),
         Section("Randomness", (_randomness(policy.randomness),)),
         Section("How long it may run", tuple(_durations(policy.limits, policy.time))),
         Section("How much it may use", tuple(_amounts(policy.limits))),
         Section("What it may print", tuple(_output(policy.output))),
+        Section("What holds for a session", tuple(_session(policy.session, policy.limits))),
         Section("Who it believes it is", tuple(_environment(policy))),
         Section("What it can reach", ("No network, no other process, no program to start.",)),
         Section("When a call is denied", (_denied(policy.on_denied),)),
@@ -51,8 +52,11 @@ def explain_text(policy: Policy) -> str:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def _reads(filesystem: Filesystem) -> Iterator[str]:
+def _reads(policy: Policy) -> Iterator[str]:
+    filesystem = policy.filesystem
     yield "The interpreter and its standard library, and minimal /etc, /dev and /proc of its own."
+    if policy.preload:
+        yield f"Where it starts warm, imported before any untrusted code runs: {', '.join(policy.preload)}."
     if filesystem.box == "memory":
         yield "A copy of the script's folder, at /box, made when the box starts."
     else:
@@ -198,6 +202,37 @@ def _output(output: Output) -> Iterator[str]:
         "neutralise": "Terminal escape sequences are made visible text.",
         "raw": "Terminal escape sequences are passed on as they are: it can control the terminal.",
     }[output.escapes]
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+def _session(session: SessionLimits, limits: Limits) -> Iterator[str]:
+    yield "How long it may run, its OS calls and what it may print: for each call anew; the rest for all together."
+    parts = []
+    if session.wall_time is not None:
+        parts.append(f"{spoken_duration(session.wall_time)} from its start")
+    if session.cpu_time is not None:
+        parts.append(f"{spoken_duration(session.cpu_time)} of processor time")
+    if session.calls is not None:
+        parts.append(_count(session.calls, "OS call"))
+    if parts:
+        yield f"All its calls together: {', '.join(parts)}; then it is ended."
+    else:
+        yield "It lasts until it is closed, whatever its calls use together."
+    if {limits.wall_time, limits.cpu_time, session.wall_time, session.cpu_time} == {None}:
+        pass  # nothing interrupts a call
+    elif session.grace:
+        left = spoken_duration(session.grace)
+        yield f"A call that meets a limit of time is interrupted; if it goes on for {left}, the session is ended."
+    else:
+        yield "A call that meets a limit of time ends the session at once."
+    if session.branches:
+        copies = "copy" if session.branches == 1 else "copies"
+        yield f"{session.branches:,} {copies} of it may live at once besides it."
+    else:
+        yield "It cannot be copied."
+    yield f"A value that goes in or comes out takes at most {spoken_size(session.value_size)}, encoded."
 
 
 # --- the rest -------------------------------------------------------------------------------------

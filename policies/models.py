@@ -7,6 +7,7 @@ bytes and durations are seconds once converted; None is no limit.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
@@ -24,6 +25,7 @@ from proxybox.policies.filesystem import parse_mount as parse_mount
 from proxybox.policies.moments import Moment, to_moment
 from proxybox.policies.sizes import to_duration, to_size
 
+KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 _EVER: Final = float(1 << 62)
 _YEAR: Final = 366 * 86_400.0
@@ -35,7 +37,7 @@ LAYERS: Final = ("namespaces", "landlock", "cgroup", "speculation", "core-schedu
 _bytes = between(0, _EVER, "a size of 0 bytes or more, or none")
 
 
-# --- time, output, limits -------------------------------------------------------------------------
+# --- time, output ---------------------------------------------------------------------------------
 
 
 def _to_rate(value: float | str) -> float:
@@ -132,7 +134,10 @@ class Output:
     )
 
 
+# --- limits ---------------------------------------------------------------------------------------
+
 _duration = between(0, _YEAR, "a duration above 0 and of at most 366 days, or none", above=True)
+_calls = between(1, _EVER, "1 call or more, or none")
 
 
 @model("limits")
@@ -144,6 +149,9 @@ class Limits:
     which gets a MemoryError first. disk, files: bytes and files that it may add in memory and
     overlays. open_files: descriptors. threads: at once, the main thread counted: with 0 or 1 no
     thread can be started. calls: OS calls in all.
+
+    In a session wall_time, cpu_time and calls count for each call anew, and the others for the
+    session as a whole; `SessionLimits` has what all its calls may use together.
     """
 
     wall_time: float | None = attrs.field(default=10.0, converter=to_duration, validator=_duration)
@@ -174,11 +182,41 @@ class Limits:
         converter=checks.to_count,
         validator=between(0, 1 << 15, "0 to 32,768 threads, or none"),
     )
-    calls: int | None = attrs.field(
-        default=1_000_000,
-        converter=checks.to_count,
-        validator=between(1, _EVER, "1 call or more, or none"),
+    calls: int | None = attrs.field(default=1_000_000, converter=checks.to_count, validator=_calls)
+
+
+_VALUE_SIZE: Final = 'a size from 1K to 64M, such as "1M"'
+_GRACE: Final = 'a duration from 0 to 60 seconds, such as "500ms"'
+
+
+def _to_value_size(value: int | str) -> int:
+    return checks.limited(to_size, value, _VALUE_SIZE)
+
+
+def _to_grace(value: float | str | datetime.timedelta) -> float:
+    return checks.limited(to_duration, value, _GRACE)
+
+
+@model("session")
+@attrs.frozen(kw_only=True)
+class SessionLimits:
+    """What a session may use in all its calls together, besides what `Limits` says of each.
+
+    wall_time, cpu_time, calls: seconds from its start, and OS calls; None is no limit. branches:
+    copies of it that may live at once besides it; with 0 it cannot be copied. value_size: bytes of
+    one encoded value that crosses the boundary, as an argument or a result. grace: seconds that a
+    call gets to react to the interrupt of a time limit, before the session is ended; with 0 it is
+    ended at once.
+    """
+
+    wall_time: float | None = attrs.field(default=None, converter=to_duration, validator=_duration)
+    cpu_time: float | None = attrs.field(default=None, converter=to_duration, validator=_duration)
+    calls: int | None = attrs.field(default=None, converter=checks.to_count, validator=_calls)
+    branches: int = attrs.field(
+        default=0, converter=checks.to_whole, validator=between(0, 1_000, "0 to 1,000 copies at once")
     )
+    value_size: int = attrs.field(default=MIB, converter=_to_value_size, validator=between(KIB, 64 * MIB, _VALUE_SIZE))
+    grace: float = attrs.field(default=0.5, converter=_to_grace, validator=between(0, 60, _GRACE))
 
 
 # --- environment, network -------------------------------------------------------------------------
@@ -253,6 +291,10 @@ def _to_limits(value: Limits | Mapping[str, Any]) -> Limits:
     return build(Limits, value)
 
 
+def _to_session(value: SessionLimits | Mapping[str, Any]) -> SessionLimits:
+    return build(SessionLimits, value)
+
+
 def _to_environment(value: Environment | Mapping[str, Any]) -> Environment:
     return build(Environment, value)
 
@@ -288,6 +330,7 @@ class Policy:
     randomness: "system", or a seed (0 to 2**64 - 1) that makes the box repeatable.
     on_denied: what a call does that the policy refuses: "errno" fails it as Linux would, "end" ends
     the box. require_layers: defences (`LAYERS`) without which the box does not start.
+    preload: names of modules that warm guests import, in this order, before untrusted code runs.
     Raises PolicyError, which tells all faults at once.
     """
 
@@ -295,11 +338,13 @@ class Policy:
     time: Time = attrs.field(factory=Time, converter=_to_time)
     output: Output = attrs.field(factory=Output, converter=_to_output)
     limits: Limits = attrs.field(factory=Limits, converter=_to_limits)
+    session: SessionLimits = attrs.field(factory=SessionLimits, converter=_to_session)
     environment: Environment = attrs.field(factory=Environment, converter=_to_environment)
     network: Network = attrs.field(factory=Network, converter=_to_network)
     randomness: str | int = attrs.field(default="system", converter=_to_randomness)
     on_denied: Literal["errno", "end"] = attrs.field(default="errno", validator=one_of("errno", "end"))
     require_layers: tuple[str, ...] = attrs.field(default=(), converter=_to_layers)
+    preload: tuple[str, ...] = attrs.field(default=(), converter=checks.to_modules)
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {
@@ -307,6 +352,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "time": Time,
     "output": Output,
     "limits": Limits,
+    "session": SessionLimits,
     "environment": Environment,
     "network": Network,
 }

@@ -98,13 +98,16 @@ def _unknown(problem: Problem) -> Problem:
 
 
 def find_key(name: str) -> str:
-    """The dotted path of the only key of that name in any section; empty when there is none."""
-    paths = [
+    """The dotted path of the key of that name in any section; empty when there is none.
+
+    What both `limits` and `session` have is meant to be that of `limits`, which comes first.
+    """
+    paths = (
         f"{section}.{name}"
         for section, cls in SECTIONS.items()
         if any(field.name == name for field in attrs.fields(cls))
-    ]
-    return paths[0] if len(paths) == 1 else ""
+    )
+    return next(paths, "")
 
 
 # --- --set ----------------------------------------------------------------------------------------

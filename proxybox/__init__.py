@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from proxybox.policies import Network as Network
     from proxybox.policies import Output as Output
     from proxybox.policies import Policy as Policy
+    from proxybox.policies import SessionLimits as SessionLimits
     from proxybox.policies import Time as Time
     from proxybox.program import Program as Program
     from proxybox.result import Files as Files
@@ -58,7 +59,9 @@ _HOMES = {
         "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError", "SandboxStartError",
         "TimeLimitExceeded",
     ),
-    "proxybox.policies": ("Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "Time"),
+    "proxybox.policies": (
+        "Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "SessionLimits", "Time",
+    ),
     "proxybox.program": ("Program",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
 }  # fmt: skip

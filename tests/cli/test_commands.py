@@ -70,6 +70,21 @@ def test_settings_are_shown(proxybox: Proxybox) -> None:
     assert shown["limits"]["threads"] == 3
 
 
+def test_sessions_and_preloads_are_shown_checked_and_explained(proxybox: Proxybox, tmp_path: Path) -> None:
+    settings = ("-s", "session.branches=3", "-s", 'preload=["json"]')
+    shown = json.loads(proxybox("policy", "show", "--json", *settings, "classroom").out)
+    assert (shown["session"]["branches"], shown["preload"]) == (3, ["json"])
+    explained = proxybox("policy", "explain", *settings, "classroom").out
+    assert "3 copies of it may live at once" in explained
+    assert "before any untrusted code runs: json." in explained
+    bad = tmp_path / "bad.toml"
+    bad.write_text('preload = "json"\n[session]\nbranch = 1\n')
+    outcome = proxybox("policy", "check", str(bad))
+    assert outcome.status == 125
+    assert 'did you mean ["json"]?' in outcome.out
+    assert "session.branch: there is no such key; did you mean branches?" in outcome.out
+
+
 def test_check_tells_every_fault(proxybox: Proxybox, tmp_path: Path) -> None:
     bad, good = tmp_path / "bad.toml", tmp_path / "good.toml"
     bad.write_text("colour = 1\n[limits]\nwall_time = -1\nmemori = 5\n")

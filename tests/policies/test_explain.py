@@ -42,6 +42,12 @@ OTHER_VALUES = {
     "limits.open_files": [None, 9],
     "limits.threads": [None, 0, 7],
     "limits.calls": [None, 7],
+    "session.wall_time": [3600],
+    "session.cpu_time": [7],
+    "session.calls": [7],
+    "session.branches": [1, 7],
+    "session.value_size": ["2M"],
+    "session.grace": [0, 7],
     "environment.variables": [{"A": "1"}],
     "environment.user": ["ann"],
     "environment.uid": [7],
@@ -54,6 +60,7 @@ OTHER_VALUES = {
     "randomness": [1],
     "on_denied": ["end"],
     "require_layers": [["landlock"]],
+    "preload": [["json"]],
 }
 ALONE = {"time.start", "time.rate", "network.access"}  # these have no other value on their own
 
@@ -75,7 +82,7 @@ def test_every_key_is_told_of(key, value):
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_told_in_sections_and_written_out(name):
     policy = preset(name)
-    assert len(explain_policy(policy)) == 11
+    assert len(explain_policy(policy)) == 12
     assert from_toml(to_toml(policy)) == policy
     assert from_dict(json.loads(json.dumps(to_dict(policy)))) == policy
     assert tomllib.loads(to_toml(policy)) == to_dict(policy) or not policy.filesystem.mounts
@@ -85,6 +92,63 @@ def test_a_seed_and_frozen_time_are_told():
     text = explain_text(Policy(time={"kind": "frozen", "at": "2026-01-01"}, randomness=42))
     assert "stand still at 2026-01-01 00:00:00 UTC" in text
     assert "seed 42" in text
+
+
+def session_lines(**sections):
+    (found,) = (
+        section for section in explain_policy(Policy(**sections)) if section.title == "What holds for a session"
+    )
+    return list(found.lines)
+
+
+def test_a_session_is_told_of():
+    per_call, *rest = session_lines()
+    assert "for each call anew" in per_call
+    assert rest == [
+        "It lasts until it is closed, whatever its calls use together.",
+        "A call that meets a limit of time is interrupted; if it goes on for 500 ms, the session is ended.",
+        "It cannot be copied.",
+        "A value that goes in or comes out takes at most 1 MiB, encoded.",
+    ]
+    session = {"wall_time": "1h", "cpu_time": 90, "calls": 1, "branches": 1_000, "value_size": "1K", "grace": 0}
+    assert session_lines(session=session) == [
+        per_call,
+        "All its calls together: 1 h from its start, 1 min 30 s of processor time, 1 OS call; then it is ended.",
+        "A call that meets a limit of time ends the session at once.",
+        "1,000 copies of it may live at once besides it.",
+        "A value that goes in or comes out takes at most 1 KiB, encoded.",
+    ]
+    assert "1 copy of it may live at once besides it." in session_lines(session={"branches": 1})
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [({}, False), ({"limits.cpu_time": 1}, True), ({"session.wall_time": 1}, True), ({"session.cpu_time": 1}, True)],
+)
+def test_grace_is_told_of_where_a_limit_of_time_can_interrupt(limit, told):
+    sections = {"limits": {"wall_time": None, "cpu_time": None}, "session": {}}
+    for key, value in limit.items():
+        section, _, name = key.partition(".")
+        sections[section][name] = value
+    assert any("limit of time" in line for line in session_lines(**sections)) is told
+
+
+def test_preloaded_modules_are_told_of_where_there_are_some():
+    text = explain_text(Policy(preload=["xml.dom", "json"]))
+    assert "imported before any untrusted code runs: xml.dom, json." in text
+    assert "warm" not in explain_text(Policy())
+
+
+def test_sessions_and_preloads_are_written_out():
+    session = {"wall_time": 1.5, "calls": 9, "branches": 3, "value_size": "64M", "grace": 0}
+    policy = Policy(preload=("json", "xml.dom"), session=session)
+    assert to_dict(policy)["preload"] == ["json", "xml.dom"]
+    assert to_dict(policy)["session"] == {**session, "cpu_time": "none"}
+    assert 'preload = ["json", "xml.dom"]\n' in to_toml(policy)
+    assert (
+        '[session]\nwall_time = 1.5\ncpu_time = "none"\ncalls = 9\nbranches = 3\nvalue_size = "64M"\ngrace = 0\n'
+    ) in to_toml(policy)
+    assert from_toml(to_toml(policy)) == policy
 
 
 def test_what_no_file_can_hold_is_told():

@@ -10,6 +10,7 @@ from proxybox.policies import (
     Mount,
     Policy,
     PolicyError,
+    SessionLimits,
     Time,
     as_policy,
     from_dict,
@@ -64,6 +65,11 @@ def test_strict_is_nowhere_wider_than_default():
         assert getattr(strict, field.name) < getattr(default, field.name), field.name
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_leave_sessions_as_they_are_and_preload_nothing(name):
+    assert (preset(name).session, preset(name).preload) == (SessionLimits(), ())
+
+
 def test_an_unknown_preset_is_explained():
     with pytest.raises(PolicyError, match=r"did you mean strict.*classroom"):
         preset("stirct")
@@ -93,6 +99,8 @@ def test_a_file_with_everything(write, tmp_path):
         randomness = 7
         on_denied = "end"
         require_layers = ["landlock"]
+        preload = ["json", "xml.dom", "json"]
+        session = { wall_time = "1h", branches = 8, value_size = "4M", grace = "250ms" }
         network = "none"
         time = { kind = "frozen", at = 2026-01-01T12:00:00Z }
         limits = { wall_time = "1m30s", memory = "none" }
@@ -122,6 +130,8 @@ def test_a_file_with_everything(write, tmp_path):
         randomness=7,
         on_denied="end",
         require_layers=("landlock",),
+        preload=("json", "xml.dom"),
+        session=SessionLimits(wall_time=3600, branches=8, value_size=4 << 20, grace=0.25),
         time=Time.frozen("2026-01-01T12:00:00Z"),
         limits=Limits(wall_time=90, memory=None),
         environment={"variables": {"GREETING": "hello"}},
@@ -148,10 +158,14 @@ def test_all_faults_are_told_with_file_key_and_suggestion(write):
         """
         on_denid = "x"
         wall_time = 3
+        preload = ["json", "my-lib"]
         output = 3
         [limits]
         wall_time = -1
         memry = "1G"
+        [session]
+        brances = 3
+        value_size = "none"
         [[filesystem.mounts]]
         source = "data"
         [[filesystem.mounts]]
@@ -171,6 +185,9 @@ def test_all_faults_are_told_with_file_key_and_suggestion(write):
         "output",
         "limits.wall_time",
         "limits.memry",
+        "session.brances",
+        "session.value_size",
+        "preload[1]",
         "filesystem.mounts[0].target",
         "filesystem.mounts[1].tagret",
         "filesystem.mounts[1].mode",
@@ -180,6 +197,8 @@ def test_all_faults_are_told_with_file_key_and_suggestion(write):
     assert {problem.file for problem in found.values()} == {str(path)}
     assert found["wall_time"].meant == "limits.wall_time"
     assert found["limits.memry"].meant == "memory"
+    assert found["session.brances"].meant == "branches"
+    assert found["preload[1]"].meant == "my_lib"
     assert found["filesystem.mounts[1].tagret"].meant == "target"
     assert "limits.memry: there is no such key; did you mean memory?" in str(found["limits.memry"])
 
@@ -223,14 +242,20 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_tables_are_merged_and_the_rest_is_replaced(write):
-    write("base/base.toml", 'extends = "strict"\nlimits.calls = 5\nfilesystem.mounts = ["x:/x"]\n')
+    write(
+        "base/base.toml",
+        'extends = "strict"\nlimits.calls = 5\nsession.branches = 5\npreload = ["re"]\nfilesystem.mounts = ["x:/x"]\n',
+    )
     path = write(
         "mine.toml",
         """
         extends = "base/base.toml"
         time = "real"
+        preload = ["json"]
         [limits]
         wall_time = 1
+        [session]
+        grace = 1
         [environment.variables]
         A = "1"
         """,
@@ -238,6 +263,8 @@ def test_tables_are_merged_and_the_rest_is_replaced(write):
     policy = load_policy(path)
     assert policy.time == Time.real()
     assert (policy.limits.wall_time, policy.limits.calls, policy.limits.threads) == (1.0, 5, 0)
+    assert policy.session == SessionLimits(branches=5, grace=1)
+    assert policy.preload == ("json",)
     assert policy.filesystem.box == "memory"
     assert policy.filesystem.mounts[0].source == str(path.parent / "base" / "x")
     again = write("again.toml", 'extends = "./mine.toml"\nfilesystem.mounts = []\n')

@@ -18,9 +18,11 @@ from proxybox.policies import (
     Policy,
     PolicyError,
     ProxyboxError,
+    SessionLimits,
     Time,
     parse_mount,
 )
+from proxybox.policies.models import SECTIONS
 
 
 def problems_of(build):
@@ -48,7 +50,11 @@ def test_the_default_policy():
     assert policy.time == Time.real()
     assert policy.filesystem == Filesystem(box="overlay", hide_dotfiles=True)
     assert policy.network == Network(access="none")
+    assert policy.session == SessionLimits(
+        wall_time=None, cpu_time=None, calls=None, branches=0, value_size="1M", grace="500ms"
+    )
     assert (policy.randomness, policy.on_denied, policy.require_layers) == ("system", "errno", ())
+    assert policy.preload == ()
 
 
 def test_sections_as_dicts_and_short_forms():
@@ -56,13 +62,17 @@ def test_sections_as_dicts_and_short_forms():
         filesystem=[Mount("/data", {"a": "x"}), {"target": "/b"}],
         time="virtual",
         limits={"wall_time": 3},
+        session={"wall_time": "1h"},
         network="none",
         environment={"variables": {"A": "1"}},
         require_layers=["landlock"],
+        preload=["json"],
     )
     assert [mount.target for mount in policy.filesystem.mounts] == ["/data", "/b"]
     assert policy.time == Time.virtual()
     assert policy.limits == Limits(wall_time=3)
+    assert policy.session == SessionLimits(wall_time=3600)
+    assert policy.preload == ("json",)
     assert policy.environment.variables == {"A": "1"}
     assert policy.require_layers == ("landlock",)
 
@@ -70,6 +80,30 @@ def test_sections_as_dicts_and_short_forms():
 def test_none_is_no_limit():
     limits = Limits(wall_time=None, memory="none", calls="unlimited")
     assert (limits.wall_time, limits.memory, limits.calls) == (None, None, None)
+    session = SessionLimits(wall_time="none", cpu_time="unlimited", calls="none")
+    assert session == SessionLimits()
+
+
+def test_what_a_session_may_use_at_the_most():
+    most = SessionLimits(branches=1_000, value_size="64M", grace=60)
+    assert (most.branches, most.value_size, most.grace) == (1_000, 64 << 20, 60.0)
+    least = SessionLimits(branches=0, value_size=1024, grace=datetime.timedelta(0))
+    assert (least.branches, least.value_size, least.grace) == (0, 1024, 0.0)
+
+
+def test_preloaded_modules_keep_their_order_and_come_once():
+    assert Policy(preload=("xml.dom", "json", "xml.dom", "match", "_é1")).preload == ("xml.dom", "json", "match", "_é1")
+
+
+def test_every_module_that_cannot_be_one_is_told_with_its_place():
+    found = problems_of(lambda: Policy(preload=["json", "a b", "xml", "my-lib"]))
+    assert {key: problem.meant for key, problem in found.items()} == {"preload[1]": "", "preload[3]": "my_lib"}
+    assert found["preload[1]"].given == "'a b'"
+
+
+@pytest.mark.parametrize("preload", ["a" * 101, ["a" * 101 + "-b"]])
+def test_a_module_s_hint_stays_short(preload):
+    assert [problem.meant for problem in problems_of(lambda: Policy(preload=preload)).values()] == [""]
 
 
 def test_cpu_time_may_exceed_wall_time():
@@ -90,7 +124,12 @@ def test_a_policy_cannot_be_changed():
 
 
 def test_a_policy_is_hashed_copied_and_pickled():
-    policy = Policy(filesystem=[Mount("/data", {"a": {"b": "x"}})], environment={"variables": {"A": "1"}})
+    policy = Policy(
+        filesystem=[Mount("/data", {"a": {"b": "x"}})],
+        session={"branches": 3},
+        environment={"variables": {"A": "1"}},
+        preload=["json"],
+    )
     for other in (pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy), copy.copy(policy)):
         assert other == policy
         assert hash(other) == hash(policy)
@@ -157,6 +196,27 @@ REFUSED = [
     (Limits, "threads", -1, "0 to"),
     (Limits, "threads", 1.0, "want a whole number"),
     (Limits, "calls", 0, "1 call or more"),
+    (SessionLimits, "wall_time", 0, "above 0"),
+    (SessionLimits, "wall_time", 1e12, "366 days"),
+    (SessionLimits, "cpu_time", 0, "above 0"),
+    (SessionLimits, "cpu_time", "soon", "want a duration"),
+    (SessionLimits, "calls", 0, "1 call or more"),
+    (SessionLimits, "calls", "12", "want a whole number"),
+    (SessionLimits, "branches", -1, "want 0 to 1,000 copies"),
+    (SessionLimits, "branches", 1_001, "want 0 to 1,000 copies"),
+    (SessionLimits, "branches", True, "want a whole number, got True"),
+    (SessionLimits, "branches", None, "want a whole number, got None"),
+    (SessionLimits, "branches", "none", "want a whole number, got 'none'"),
+    (SessionLimits, "value_size", 1023, "want a size from 1K to 64M"),
+    (SessionLimits, "value_size", "65M", "want a size from 1K to 64M, such as \"1M\", got '65M'"),
+    (SessionLimits, "value_size", "none", "want a size from 1K to 64M"),
+    (SessionLimits, "value_size", None, "want a size from 1K to 64M"),
+    (SessionLimits, "value_size", 2048.0, "want a size from 1K to 64M"),
+    (SessionLimits, "grace", -0.1, "want a duration from 0 to 60 seconds"),
+    (SessionLimits, "grace", "61s", "want a duration from 0 to 60 seconds, such as \"500ms\", got '61s'"),
+    (SessionLimits, "grace", "none", "want a duration from 0 to 60 seconds"),
+    (SessionLimits, "grace", None, "want a duration from 0 to 60 seconds"),
+    (SessionLimits, "grace", float("nan"), "want a duration from 0 to 60 seconds"),
     (Output, "limit", "x", "want a size"),
     (Output, "lines", -1, "0 lines or more"),
     (Output, "on_excess", "stop", '"truncate", "end"'),
@@ -195,13 +255,45 @@ REFUSED = [
     (Policy, "require_layers", "landlock", "want a list"),
     (Policy, "require_layers", ["landlok"], "did you mean landlock"),
     (Policy, "require_layers", [3], "no such layer"),
+    (Policy, "preload", "json", 'did you mean ["json"]?'),
+    (Policy, "preload", "json, xml.dom", 'did you mean ["json", "xml.dom"]?'),
+    (Policy, "preload", "a" * 101, "want a list of module names"),
+    (Policy, "preload", "", "want a list of module names"),
+    (Policy, "preload", b"json", "want a list of module names"),
+    (Policy, "preload", {"json"}, "want a list of module names"),
+    (Policy, "preload", {"json": 1}, "want a list of module names"),
+    (Policy, "preload", None, "want a list of module names"),
+    (Policy, "session", 3, "want a table of wall_time, cpu_time, calls, branches, value_size, grace"),
 ]
+MODULES_REFUSED = [
+    (3, "identifiers that are no keywords"),
+    ("", "want the dotted name of a module"),
+    (".", "want the dotted name of a module"),
+    (".json", "want the dotted name of a module"),
+    ("json.", "want the dotted name of a module"),
+    ("xml..dom", "want the dotted name of a module"),
+    ("1st", "want the dotted name of a module"),
+    ("class", "no keywords"),
+    ("xml.None", "no keywords"),
+    ("a" * 101 + "-", "want the dotted name of a module"),
+    ("json\0", "want the dotted name of a module"),
+    (" json", "did you mean json?"),
+    ("my-lib", "did you mean my_lib?"),
+    ("xml/dom.py", "did you mean xml.dom?"),
+]
+
+
+@pytest.mark.parametrize(("name", "words"), MODULES_REFUSED)
+def test_modules_that_cannot_be_imported(name, words):
+    found = problems_of(lambda: Policy(preload=[name]))
+    assert list(found) == ["preload[0]"]
+    assert words in str(found["preload[0]"])
 
 
 @pytest.mark.parametrize(("cls", "field", "value", "words"), REFUSED)
 def test_values_that_make_no_sense(cls, field, value, words):
     found = problems_of(lambda: cls(**{field: value}))
-    section = "" if cls is Policy else f"{cls.__name__.lower()}."
+    section = "" if cls is Policy else next(f"{name}." for name in SECTIONS if SECTIONS[name] is cls)
     assert list(found) == [section + field]
     assert words in str(found[section + field])
 
@@ -229,9 +321,15 @@ def test_variables_that_may_not_be_set(name, value, words):
 
 
 def test_all_faults_are_told_at_once_and_misspelt_names_explained():
-    found = problems_of(lambda: Policy(limits={"wal_time": 3, "memory": "1K"}, on_denid="x", randomness=-1))
-    assert set(found) == {"limits.wal_time", "limits.memory", "on_denid", "randomness"}
+    found = problems_of(
+        lambda: Policy(
+            limits={"wal_time": 3, "memory": "1K"}, session={"branch": 3}, on_denid="x", randomness=-1, preloads=[]
+        )
+    )
+    assert set(found) == {"limits.wal_time", "limits.memory", "session.branch", "on_denid", "randomness", "preloads"}
     assert found["limits.wal_time"].meant == "wall_time"
+    assert found["session.branch"].meant == "branches"
+    assert found["preloads"].meant == "preload"
     assert found["on_denid"].meant == "on_denied"
     assert found["limits.memory"].given == "'1K'"
 

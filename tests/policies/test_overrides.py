@@ -7,6 +7,7 @@ from proxybox.policies import (
     Mount,
     Policy,
     PolicyError,
+    SessionLimits,
     Time,
     evolve,
     preset,
@@ -23,6 +24,14 @@ def test_a_dict_changes_the_keys_it_names():
 
 def test_a_section_s_class_replaces_it():
     assert evolve(preset("strict"), limits=Limits(wall_time=3)).limits == Limits(wall_time=3)
+
+
+def test_a_session_is_changed_key_by_key_and_preloads_are_replaced():
+    base = Policy(session={"branches": 3, "grace": 1}, preload=["json"])
+    assert evolve(base, session={"branches": 4}).session == SessionLimits(branches=4, grace=1)
+    assert evolve(base, session=SessionLimits(branches=4)).session == SessionLimits(branches=4)
+    assert evolve(base, preload=["re"]).preload == ("re",)
+    assert evolve(base, limits={"calls": 5}).session == base.session
 
 
 def test_variables_are_merged_and_mounts_are_replaced():
@@ -81,6 +90,10 @@ def test_evolve_tells_all_faults():
         (["environment.variables.A.B=a=b"], Policy(environment={"variables": {"A.B": "a=b"}})),
         (["environment.hostname=123"], Policy(environment={"hostname": "123"})),
         (['require_layers=["landlock"]'], Policy(require_layers=["landlock"])),
+        (['preload=["json", "xml.dom"]'], Policy(preload=("json", "xml.dom"))),
+        (["session.branches=3", "session.grace=0"], Policy(session=SessionLimits(branches=3, grace=0))),
+        (["session.wall_time=1h", "session.value_size=4M"], Policy(session={"wall_time": 3600, "value_size": "4M"})),
+        (["session.calls=none"], Policy()),
         (["network=none"], Policy()),
     ],
 )
@@ -94,6 +107,16 @@ def test_settings(settings, policy):
         ("wall_time=3", "did you mean limits.wall_time"),
         ("limits.wal_time=3", "did you mean wall_time"),
         ("limit.wall_time=3", "did you mean limits"),
+        ("cpu_time=3", "did you mean limits.cpu_time"),
+        ("calls=3", "did you mean limits.calls"),
+        ("branches=3", "did you mean session.branches"),
+        ("sesion.branches=3", "did you mean session"),
+        ("session.brances=3", "session.brances: there is no such key; did you mean branches?"),
+        ("session.value_size=none", "session.value_size: want a size from 1K to 64M"),
+        ("session=3", "want a table"),
+        ("preload=json", 'did you mean ["json"]?'),
+        ('preload=["my-lib"]', "preload[0]: want the dotted name of a module"),
+        ("preload.json=3", "did you mean preload?"),
         ("limits.wall_time", "want KEY=VALUE"),
         ("=3", "want KEY=VALUE"),
         ("", "want KEY=VALUE"),

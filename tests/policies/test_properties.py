@@ -15,6 +15,7 @@ from proxybox.policies import (
     Output,
     Policy,
     PolicyError,
+    SessionLimits,
     Time,
     evolve,
     explain_text,
@@ -94,6 +95,15 @@ policies = st.builds(
         threads=count(0, 1 << 15),
         calls=count(1),
     ),
+    session=st.builds(
+        SessionLimits,
+        wall_time=seconds,
+        cpu_time=seconds,
+        calls=count(1),
+        branches=st.integers(0, 1_000),
+        value_size=st.integers(1 << 10, 64 << 20),
+        grace=st.floats(0, 60),
+    ),
     environment=st.builds(
         Environment,
         variables=st.dictionaries(
@@ -108,6 +118,7 @@ policies = st.builds(
     randomness=st.just("system") | st.integers(0, (1 << 64) - 1),
     on_denied=st.sampled_from(["errno", "end"]),
     require_layers=st.lists(st.sampled_from(LAYERS)),
+    preload=st.lists(st.sampled_from(["json", "xml.dom", "é", "_a.b1.c"])),
 )
 
 
@@ -178,6 +189,7 @@ near = st.fixed_dictionaries(
         "randomness": garbage,
         "on_denied": garbage,
         "require_layers": garbage,
+        "preload": st.lists(st.sampled_from(["json", "a-b", "class", "a..b"]) | garbage, max_size=3) | garbage,
         "extends": garbage,
         "nonsense": garbage,
     },
@@ -228,7 +240,9 @@ def test_any_text_is_a_policy_or_a_policy_error(text):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["", "time", "limits", "x", "environment.variables", "filesystem.mounts"]),
+            st.sampled_from(
+                ["", "time", "limits", "session", "preload", "x", "environment.variables", "filesystem.mounts"]
+            ),
             st.sampled_from(["", ".", ".kind", ".wall_time", ".A", ".A.B"]),
             st.sampled_from(["=", ""]),
             st.text(max_size=6) | st.sampled_from(["3", "real", "[]", "{}", "'x'", '"']),
