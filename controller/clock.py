@@ -60,6 +60,7 @@ class Clock:
     """
 
     __slots__ = (
+        "_cpu_before_ns",
         "_host_ns",
         "_jumped_ns",
         "_rate",
@@ -87,6 +88,7 @@ class Clock:
         self._started = host_ns()
         self._jumped_ns = 0
         self._reads = 0
+        self._cpu_before_ns: int | None = None  # what the processes used that this one's was copied from
         if policy.start is not None:
             self._start_ns = round(policy.start * abi.NS)
         elif self.kind in ("real", "scaled"):
@@ -139,7 +141,7 @@ class Clock:
 
     def cpu_ns(self) -> int:
         """CPU time of the guest: its process's where time is real, else a count of clock reads."""
-        if self.kind != "real" or self.guest_pid is None:
+        if self.kind != "real" or (self.guest_pid is None and self._cpu_before_ns is None):
             return self._reads * TICK_NS
         return self.host_cpu_ns()
 
@@ -147,12 +149,13 @@ class Clock:
         """CPU time of the guest's process on the host; for limits and CPU timers, never for the
         guest's eyes.
         """
+        before = self._cpu_before_ns
         if self.guest_pid is None:
-            return self._host_ns() - self._started
+            return self._host_ns() - self._started if before is None else before
         try:
-            return time.clock_gettime_ns((~self.guest_pid << 3) | 2)
+            return time.clock_gettime_ns((~self.guest_pid << 3) | 2) + (before or 0)
         except OSError:
-            return 0
+            return before or 0
 
     def resolution_ns(self, clock_id: int) -> int:
         """The answer of clock_getres(2). EINVAL for a clock that does not exist."""

@@ -14,6 +14,10 @@ class SandboxClosedError(ProxyboxError):
     """The box was used after it had been closed."""
 
 
+class CannotCopy(ProxyboxError):
+    """A running program cannot be copied as it is now; it goes on undisturbed."""
+
+
 class GuestMisbehaved(ProxyboxError):
     """The guest broke the protocol of the wire. Its box ends; nothing else does."""
 

@@ -22,6 +22,7 @@ from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
 
 if TYPE_CHECKING:
+    from proxybox.controller.port import Port
     from proxybox.controller.vfs.descriptors import DescriptorTable
     from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
     from proxybox.controller.vfs.openfiles import OpenFile
@@ -233,7 +234,8 @@ def _anonymous(world: "World") -> "Superblock":
 class World:
     """One box, as its guest sees it. The first seven must be given; the rest follows from the
     policy. flocks: device and inode, and LOCK_SH or LOCK_EX, of each description that holds a lock.
-    epoll_watches: how many there are in all epoll instances.
+    epoll_watches: how many there are in all epoll instances. port: where a warm guest meets its caller. on_fork: what a
+    fork comes to, where copies are made; refused without.
     """
 
     policy: "Policy"
@@ -275,7 +277,9 @@ class World:
     thread_limit: int | None = attrs.field(
         default=attrs.Factory(lambda world: world.policy.limits.threads, takes_self=True)
     )
-    _next_tid: int = FIRST_PID + 1
+    port: "Port | None" = None
+    on_fork: Callable[[], Reply] | None = None
+    _next_tid: int = FIRST_PID + 1  # beyond the pid
 
     def __attrs_post_init__(self) -> None:
         if not self.threads:

@@ -14,13 +14,15 @@ import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.clock import Clock
-from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.copying import check_copyable, copy_world
+from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests import Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.collecting import Budget
+from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import dev_directory, open_standard
 from proxybox.controller.vfs.etc import Identity, etc_directory
@@ -30,7 +32,7 @@ from proxybox.controller.vfs.library import library, library_file
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, RegularFile, Superblock
 from proxybox.controller.vfs.overlay import Change, OverlayMount
-from proxybox.controller.vfs.proc import ProcFacts, proc_directory
+from proxybox.controller.vfs.proc import ProcFacts, proc_directory, renumber
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
 from proxybox.controller.world import World
@@ -90,6 +92,8 @@ class WorldBuilder:
         self._overlays: list[tuple[str, OverlayMount, str | None]] = []
         self._packages: list[str] = []
         self._device = 1
+        self._facts: ProcFacts
+        self._proc: MemoryDirectory
         self.quota = Quota()
         self.clock = Clock(policy.time)
         self.executable = guest.visible(guest.executable)
@@ -118,6 +122,35 @@ class WorldBuilder:
         self.world.cwd = self._directory(tree, who.cwd, credentials)
         self.quota.allow(policy.limits.disk, policy.limits.files)
         return self.world
+
+    def copy(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, pid: int) -> "WorldBuilder":
+        """A builder whose world goes on by itself from the state of this one's, with streams and a process id of its
+        own; it is to be closed, too. The guest of this world must be at rest meanwhile.
+
+        Raises CannotCopy, with nothing changed or kept.
+        """
+        check_copyable(self.world)
+        made = WorldBuilder(self._policy, self._guest, self._box)
+        copier = Copier(made._closing)
+        try:
+            made._copy(self, copier, copy_world(copier, self.world, stdin, stdout, stderr, pid))
+        except OSError as error:
+            made._closing.close()
+            raise CannotCopy(f"what the program has open on the host cannot be: {error.strerror}") from error
+        except BaseException:
+            made._closing.close()
+            raise
+        return made
+
+    def _copy(self, old: "WorldBuilder", copier: Copier, world: World) -> None:
+        self.quota, self.clock = world.quota, world.clock
+        self._device, self._packages = old._device, list(old._packages)
+        self._facts = copier.stand_for(old._facts, self._proc_facts(world))
+        self._proc = copier.of(old._proc)
+        self._overlays = [(target, copier.of(overlay), source) for target, overlay, source in old._overlays]
+        copier.finish()
+        renumber(self._proc, old.world.process.pid, world.process.pid)
+        self.world = world
 
     def close(self) -> None:
         """Closes everything that the world holds of the host."""
@@ -234,7 +267,7 @@ class WorldBuilder:
 
     def _mount_kernel(self, tree: Tree) -> None:
         """/dev and /proc, last: nothing of a policy covers them."""
-        world, who = self.world, self._policy.environment
+        world = self.world
         # The streams are the guest's, the folder is not: what is in it is charged to nobody.
         nodes = self._superblock(quota=Quota())
         dev = dev_directory(nodes, world.randomness.bytes, world.stdin, world.stdout, world.stderr)
@@ -243,8 +276,14 @@ class WorldBuilder:
         tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
         for file in open_standard(dev):
             world.descriptors.install(file)
-        facts = ProcFacts(
-            tree=tree, descriptors=world.descriptors, credentials=world.credentials, cwd=lambda: world.cwd,
+        self._facts = self._proc_facts(world)
+        self._proc = proc_directory(self._system_superblock(), self._facts)
+        tree.mount(b"/proc", self._proc)
+
+    def _proc_facts(self, world: World) -> ProcFacts:
+        who = self._policy.environment
+        return ProcFacts(
+            tree=world.tree, descriptors=world.descriptors, credentials=world.credentials, cwd=lambda: world.cwd,
             cmdline=(os.fsencode(self.executable),), exe=os.fsencode(self.executable), pid=world.process.pid,
             ppid=world.process.ppid, hostname=who.hostname, cpu_count=who.cpu_count,
             memory=self._policy.limits.memory or 4 << 30, tids=lambda: [thread.tid for thread in world.threads],
@@ -252,7 +291,6 @@ class WorldBuilder:
             cpu_ns=self.clock.cpu_ns,
             boot_time=self._boot_time,
         )  # fmt: skip
-        tree.mount(b"/proc", proc_directory(self._system_superblock(), facts))
 
     def _boot_time(self) -> int:
         """When the box's machine was started, in seconds since the epoch."""

@@ -196,7 +196,9 @@ def _select(world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns
 
 
 @attrs.define(slots=True, eq=False)
-class _Watch:
+class Watch:
+    """What epoll_ctl(2) was told of one descriptor, and what was reported of it."""
+
     fd: int
     file: OpenFile
     events: int
@@ -214,9 +216,9 @@ class EpollFile(OpenFile):
     def __init__(self, world: World) -> None:
         super().__init__(AnonymousNode(world.anonymous), abi.O_RDWR)
         self._world = world
-        self.watches: dict[tuple[int, int], _Watch] = {}
+        self.watches: dict[tuple[int, int], Watch] = {}
 
-    def watch(self, key: tuple[int, int], watch: _Watch) -> None:
+    def watch(self, key: tuple[int, int], watch: Watch) -> None:
         """Watches a description until it is closed. ENOSPC."""
         if key not in self.watches:
             if self._world.epoll_watches >= _WATCHES_MAX:
@@ -245,7 +247,7 @@ class EpollFile(OpenFile):
         self.watches.clear()
         super().close()
 
-    def put_last(self, watches: list[_Watch]) -> None:
+    def put_last(self, watches: list[Watch]) -> None:
         """What did not fit comes first the next time, so that nothing starves."""
         for watch in watches:
             key = (watch.fd, id(watch.file))
@@ -262,7 +264,7 @@ class EpollFile(OpenFile):
         return True
 
 
-def _fresh(watch: _Watch, *, peek: bool = False) -> int:
+def _fresh(watch: Watch, *, peek: bool = False) -> int:
     """The events to report now. Notes what was reported, unless it only looks."""
     if watch.disabled:
         return 0
@@ -327,7 +329,7 @@ def epoll_ctl(world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | 
     events, data = abi.EPOLL_EVENT.unpack(event)
     if events & ~(0xFFFF | _EPOLL_FLAGS):
         raise OSError(errno.EINVAL, "unknown events")
-    instance.watch(key, _Watch(fd, target, events, data))
+    instance.watch(key, Watch(fd, target, events, data))
     return 0
 
 

@@ -85,6 +85,13 @@ class HostRoot:
             self.close()
             raise
 
+    def again(self) -> HostRoot:
+        """The same directory by a descriptor of its own, for a copy of the mount."""
+        other = object.__new__(HostRoot)
+        other.fd = -1
+        other.path, other.device, other.fd = self.path, self.device, os.dup(self.fd)
+        return other
+
     def close(self) -> None:
         """Let go of the directory; everything fails with EBADF afterwards."""
         fd, self.fd = self.fd, -1

@@ -1,0 +1,133 @@
+"""Copies worlds: `copy_world` gives a world that goes on by itself from the state of another.
+
+What a branch of a session sees is what its trunk saw at the branching: files, descriptors, offsets, locks, signals
+that wait, alarms, the time, and the position in the stream of random bytes where the policy seeds it: from there on
+both draw the same numbers. A process that fork(2) makes loses its alarms and its pending signals; a branch, being the
+whole session again, keeps them. vfs/copying.py has the rules, and copies what is in the tree and open.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from proxybox.controller.clock import Clock, Wait
+from proxybox.controller.errors import CannotCopy
+from proxybox.controller.oscalls.memory import Slice
+from proxybox.controller.oscalls.polling import EpollFile, Watch
+from proxybox.controller.output import OutputSink
+from proxybox.controller.randomness import Randomness
+from proxybox.controller.stdin import Stdin
+from proxybox.controller.vfs.copying import Copier, copies, description, shares
+from proxybox.controller.world import GuestThread, ProcessState, Signal, SignalState, World
+
+shares(Wait)
+
+
+def check_copyable(world: World) -> None:
+    """Raises CannotCopy unless the world is one that can be copied now."""
+    if len(world.threads) != 1:
+        raise CannotCopy(
+            f"the program has {len(world.threads)} threads: a copy has only the one that asks for it, so the others "
+            "must have ended (join them, shut executors down)"
+        )
+    if world.ending is not None or world.exit_code is not None:
+        raise CannotCopy("the program has ended: there is nothing that could go on")
+
+
+def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, pid: int) -> World:
+    """The copy, with streams and a process id of its own; what holds the world's facts must be known to the copier,
+    and `copier.finish` called, before it is whole.
+    """
+    of = copier.of
+    copier.stand_for(old.stdin, stdin)
+    copier.stand_for(old.stdout, stdout)
+    copier.stand_for(old.stderr, stderr)
+    stdout.winsize, stderr.winsize = old.stdout.winsize, old.stderr.winsize
+    thread = _thread(copier, old.threads[0], pid)
+    tree = of(old.tree)
+    new = World(
+        policy=old.policy, tree=tree, descriptors=of(old.descriptors), cwd=old.cwd, credentials=old.credentials,
+        clock=of(old.clock), quota=of(old.quota), randomness=of(old.randomness),
+        stdin=stdin, stdout=stdout, stderr=stderr, umask=old.umask, process=_process(old.process, pid),
+        exceeded=set(old.exceeded), threads=[thread], thread=thread, epoll_watches=old.epoll_watches,
+        anonymous=of(old.anonymous), termios=old.termios, thread_limit=old.thread_limit,
+        next_tid=max(old._next_tid, pid + 1),
+    )  # fmt: skip
+    copier.stand_for(old, new)
+    _copy_signals(old.signals, new.signals, thread)
+    copier.later(_fill_world, old, new)
+    return new
+
+
+def _fill_world(copier: Copier, old: World, new: World) -> None:
+    of = copier.of
+    new.cwd = of(old.cwd)
+    new.mappings = {number: of(file) for number, file in old.mappings.items()}
+    new.flocks = {of(file): lock for file, lock in old.flocks.items()}
+
+
+def _process(old: ProcessState, pid: int) -> ProcessState:
+    """The process under its new number, by which its group and session are called where it leads them."""
+    return attrs.evolve(
+        old,
+        pid=pid,
+        pgid=pid if old.pgid == old.pid else old.pgid,
+        sid=pid if old.sid == old.pid else old.sid,
+        rlimits=dict(old.rlimits),
+        timers=[attrs.evolve(timer) for timer in old.timers],
+    )
+
+
+def _thread(copier: Copier, old: GuestThread, pid: int) -> GuestThread:
+    """The only thread, which has the number of its process."""
+    return copier.stand_for(old, attrs.evolve(old, tid=pid, slice=copier.of(old.slice)))
+
+
+def _copy_signals(old: SignalState, new: SignalState, thread: GuestThread) -> None:
+    def own(signals: list[Signal]) -> list[Signal]:
+        """Those to the process, and to the thread that goes on."""
+        return [signal if signal.thread is None else attrs.evolve(signal, thread=thread) for signal in signals
+                if signal.thread is None or not signal.thread.exited]  # fmt: skip
+
+    new.actions = dict(old.actions)
+    new.pending, new.outbox = own(old.pending), own(old.outbox)
+
+
+# --- what only worlds hold --------------------------------------------------------------------------------------------
+
+
+@copies(Clock)
+def _clock(copier: Copier, old: Clock) -> Clock:
+    """Real time has the same start, virtual time the same jumps, and CPU time goes on from what was used."""
+    return copier.plain(
+        old, guest_pid=None, _host_ns=old._host_ns, _wall_ns=old._wall_ns, _cpu_before_ns=old.host_cpu_ns()
+    )
+
+
+@copies(Randomness)
+def _randomness(copier: Copier, old: Randomness) -> Randomness:
+    """Of a seeded stream the same position, so that a copy is repeatable, too."""
+    return copier.plain(old)
+
+
+@copies(Slice)
+def _slice(copier: Copier, old: Slice) -> Slice:
+    return attrs.evolve(old)
+
+
+@copies(EpollFile)
+def _epoll_file(copier: Copier, old: EpollFile) -> EpollFile:
+    watches: dict[tuple[int, int], Watch] = {}
+    copier.later(_fill_watches, old.watches, watches)
+    new: EpollFile = description(copier, old, "_world", watches=watches)
+    return new
+
+
+def _fill_watches(copier: Copier, old: dict[tuple[int, int], Watch], new: dict[tuple[int, int], Any]) -> None:
+    for watch in old.values():
+        file = copier.of(watch.file)
+        new[watch.fd, id(file)] = Watch(
+            watch.fd, file, watch.events, watch.data, watch.reported, watch.edge, watch.disabled
+        )
