@@ -3,6 +3,7 @@
 `Box.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
 """
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -97,44 +98,72 @@ class Box:
             driver.interrupt()
         return bool(running)
 
-    def run(self, words: Sequence[str], **options: Any) -> Run:
-        """Runs the interpreter with `words` as its arguments until it has ended. options: see `_run`.
-
-        Raises SandboxStartError; whatever a callback or an interceptor raises, with the guest ended before.
-        """
-        run, kept = self._run(words, **options)
-        if kept > COLLECT_BYTES:  # a world is full of cycles: waiting for the collector would keep several of them
-            gc.collect()
-        return run
-
-    def _run(
+    def run(
         self,
         words: Sequence[str],
         *,
-        folder: str | None = None,
-        single: str | None = None,
-        files: Mapping[str, bytes] | None = None,
+        folder: BoxFolder | None = None,
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
         capture: bool = True,
-    ) -> tuple[Run, int]:
-        """The run, and how many bytes its world has kept.
+    ) -> Run:
+        """Runs the interpreter with `words` as its arguments until it has ended. folder: what stands at /box.
 
-        folder: on the host, to stand at /box; single: the one file of it that may be seen; files: further content.
+        Raises SandboxStartError; whatever a callback or an interceptor raises, with the guest ended before.
         """
         started = time.monotonic_ns()
-        builder = WorldBuilder(self.policy, self.guest, BoxFolder(folder=folder, single=single, files=files or {}))
-        try:
-            world = builder.build(Stdin(stdin), *self._sinks(capture, on_stdout, on_stderr))
-            spec = self._spec(words, builder)
-            with _cpus.share() as cpu, Undisturbed() as start:
-                process = launch(attrs.evolve(spec, cpu=cpu))
-                with Closing(process.close):
+        sinks = self._sinks(capture, on_stdout, on_stderr)
+        builder = WorldBuilder(self.policy, self.guest, folder or BoxFolder())
+        with Closing(builder.close):
+            builder.build(Stdin(stdin), *sinks)
+            with Undisturbed() as start:
+                live = self.start(words, builder, started)
+                with Closing(live.close):
                     start.release()
-                    return self._serve(process, world, builder, started), builder.quota.used_bytes
+                    run = self.finish(live)
+        if builder.quota.used_bytes > COLLECT_BYTES:  # a world is full of cycles: waiting for the collector would keep
+            gc.collect()  # several of them
+        return run
+
+    def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> "LiveBox":
+        """A guest that is sealed and waits to begin, in the world that was built. changes: of its LaunchSpec. The
+        caller holds signal handlers back, and closes it. Raises SandboxStartError."""
+        with contextlib.ExitStack() as undo:
+            cpu = undo.enter_context(self.cpu())
+            process = launch(attrs.evolve(self.spec(words, builder), cpu=cpu, **changes))
+            undo.callback(process.close)
+            return self.serve(process, builder, started, undo)
+
+    def serve(
+        self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack
+    ) -> "LiveBox":
+        """The box of a guest and its world. undo: how it is all given back, taken over by the box."""
+        world = builder.world
+        world.clock.guest_pid = process.pid
+        if process.door is None:
+            world.thread_limit = 1
+        dispatcher = Dispatcher(world, self.interceptors, self.audit)
+        driver = BlockingDriver(process, world, dispatcher)
+        undo.callback(driver.close)
+        return LiveBox(
+            policy=self.policy, builder=builder, process=process, dispatcher=dispatcher, driver=driver,
+            started_ns=started, ready_ns=time.monotonic_ns(), undo=undo.pop_all(),
+        )  # fmt: skip
+
+    @staticmethod
+    def cpu() -> "_Share":
+        """A CPU for one guest, while the context lasts; None where affinity is not to be had."""
+        return _cpus.share()
+
+    def finish(self, live: "LiveBox") -> Run:
+        """Serves a guest until it has ended, within the limits of its policy."""
+        self._running.add(live.driver)
+        try:
+            live.charge()
+            return live.report(live.driver.run())
         finally:
-            builder.close()
+            self._running.discard(live.driver)
 
     def _sinks(
         self, capture: bool, on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None
@@ -150,7 +179,8 @@ class Box:
         )
         return stdout, stderr
 
-    def _spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
+    def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
+        """What a guest of this box is started with."""
         policy, guest = self.policy, self.guest
         limits, cpu = policy.limits, policy.limits.cpu_time
         seeded = policy.randomness != "system"
@@ -170,26 +200,43 @@ class Box:
             required=policy.require_layers,
         )
 
-    def _serve(self, process: GuestProcess, world: World, builder: WorldBuilder, started: int) -> Run:
-        sealed = time.monotonic_ns()
-        world.clock.guest_pid = process.pid
-        if process.door is None:
-            world.thread_limit = 1
-        cpu, wall = self.policy.limits.cpu_time, self.policy.limits.wall_time
-        process.watch.deadline_ns = None if wall is None else sealed + int(wall * 1e9)
-        process.watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
-        dispatcher = Dispatcher(world, self.interceptors, self.audit)
-        driver = BlockingDriver(process, world, dispatcher)
-        self._running.add(driver)
-        try:
-            outcome = driver.run()
-        finally:
-            self._running.discard(driver)
+
+@attrs.define(kw_only=True, eq=False)
+class LiveBox:
+    """A guest that runs in its world, and what serves it. started_ns, ready_ns: host time."""
+
+    policy: Policy
+    builder: WorldBuilder
+    process: GuestProcess
+    dispatcher: Dispatcher
+    driver: BlockingDriver
+    started_ns: int
+    ready_ns: int
+    undo: contextlib.ExitStack
+
+    @property
+    def world(self) -> World:
+        """What the guest sees."""
+        return self.builder.world
+
+    def close(self) -> None:
+        """Ends the guest, and gives back everything that was held for it."""
+        self.undo.close()
+
+    def charge(self) -> None:
+        """From now on time counts against the limits of the policy."""
+        cpu, wall, watch = self.policy.limits.cpu_time, self.policy.limits.wall_time, self.process.watch
+        watch.deadline_ns = None if wall is None else time.monotonic_ns() + int(wall * 1e9)
+        watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
+
+    def report(self, outcome: Outcome) -> Run:
+        """What is left, when the guest has ended."""
         ended = time.monotonic_ns()
+        world, process, cpu = self.world, self.process, self.policy.limits.cpu_time
         if outcome.signal in (signal.SIGXCPU, signal.SIGKILL) and cpu is not None and process.cpu_ns >= cpu * 1e9:
             outcome = attrs.evolve(outcome, status="time_limit", why="limits.cpu_time")
         exceeded = set(world.exceeded)
-        if builder.quota.exceeded:
+        if self.builder.quota.exceeded:
             exceeded.add("disk")
         stdout, stderr = world.stdout, world.stderr
         return Run(
@@ -200,15 +247,15 @@ class Box:
             truncated=stdout.truncated or stderr.truncated,
             exceeded=frozenset(exceeded),
             out_of_memory=process.ran_out_of_memory or _is_nearly_all(process.peak_space, process.space_limit),
-            changes=builder.changes(),
-            denials=dict(dispatcher.denials),
-            unknown=dict(dispatcher.unknown),
+            changes=self.builder.changes(),
+            denials=dict(self.dispatcher.denials),
+            unknown=dict(self.dispatcher.unknown),
             layers=dict(process.layers),
             usage=Usage(
-                start=(sealed - started) / 1e9,
-                wall=(ended - started) / 1e9,
+                start=(self.ready_ns - self.started_ns) / 1e9,
+                wall=(ended - self.started_ns) / 1e9,
                 cpu=process.cpu_ns / 1e9,
-                calls=dispatcher.calls,
+                calls=self.dispatcher.calls,
                 memory=process.peak_resident,
                 output=stdout.written + stderr.written,
             ),

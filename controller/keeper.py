@@ -12,6 +12,7 @@ import errno
 import functools
 import os
 import queue
+import select
 import signal
 import struct
 import threading
@@ -64,6 +65,13 @@ class Watch:
             return time.clock_gettime_ns(~self.pid << 3 | 2)  # clock_getcpuclockid(3)
         except OSError:
             return 0
+
+    def is_running(self) -> bool:
+        """Whether it has not ended: a pidfd is readable when its process has (pidfd_open(2))."""
+        with self.lock:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            return self.pidfd >= 0 and not poll.poll(0)
 
     def cancel(self) -> None:
         """Ends the guest on the caller's word; from any thread."""

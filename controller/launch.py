@@ -57,9 +57,6 @@ _ROOTS_NEEDS = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 #: Inherited descriptors are moved above everything that the child uses.
 _ABOVE = 16
 
-_GUEST_FOLDER = Path(__file__).resolve().parent.parent / "guest"
-if not _GUEST_FOLDER.is_dir():  # an uninstalled checkout: controller/ stands at the top of the tree
-    _GUEST_FOLDER = Path(__file__).resolve().parent.parent / "proxybox" / "guest"
 
 _ADVICE = {
     "seccomp": "this host refuses seccomp filters (seccomp(2), SECCOMP_SET_MODE_FILTER): without one no box can be "
@@ -113,9 +110,17 @@ class LaunchSpec:
 
 
 @functools.cache
+def guest_folder() -> Path:
+    """What runs on the untrusted side, and its sources."""
+    above = Path(__file__).resolve().parent.parent
+    installed = above / "guest"  # in an uninstalled checkout controller/ stands at the top of the tree
+    return installed if installed.is_dir() else above / "proxybox" / "guest"
+
+
+@functools.cache
 def guest_program(name: str) -> str:
     """The compiled launcher or stub. Raises SandboxStartError when it was never compiled."""
-    path = _GUEST_FOLDER / name
+    path = guest_folder() / name
     if not path.is_file():
         raise SandboxStartError(
             f"{path} is missing: the guest's C programs have not been compiled. Run `python -m proxybox.guest.build` "

@@ -89,19 +89,25 @@ class OutputSink:
         winsize: tuple[int, int] = (24, 80),
     ) -> None:
         self.name = name
-        self.transcript = Transcript() if transcript is None else transcript
         self.is_tty = is_tty
         self.winsize = winsize
+        self.on_limit: Callable[[], None] | None = None
+        self._keep = keep
+        self._tail = tail
+        self._ends = policy is not None and policy.on_excess == "end"
+        self.begin(policy, Transcript() if transcript is None else transcript, callback)
+
+    def begin(
+        self, policy: "Output | None", transcript: Transcript, callback: Callable[[bytes], object] | None = None
+    ) -> None:
+        """From here on all is counted, and kept, anew: for the next call of a session, or the owner of a warm box."""
+        self.transcript = transcript
         self.truncated = False
         self.over = False
         self.written = 0
-        self.on_limit: Callable[[], None] | None = None
         self._callback = callback
-        self._keep = keep
-        self._tail = tail
         self._bytes_left: int | None = None if policy is None else policy.limit
         self._lines_left: int | None = None if policy is None else policy.lines
-        self._ends = policy is not None and policy.on_excess == "end"
 
     def getvalue(self) -> bytes:
         """Everything kept of this stream: all of it, its tail, or nothing."""

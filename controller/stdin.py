@@ -23,6 +23,10 @@ class Stdin:
     __slots__ = ("_buffer", "_ended", "_function", "_offset", "host_fd")
 
     def __init__(self, source: Source | None = None) -> None:
+        self.feed(source)
+
+    def feed(self, source: Source | None) -> None:
+        """Reads come from another source from here on."""
         self.host_fd: int | None = None
         self._function: Callable[[int], bytes | str] | None = None
         self._buffer = b""

@@ -18,6 +18,7 @@ from proxybox.controller.box import Box, Run
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests import Guest, find_guest
 from proxybox.controller.output import neutralise
+from proxybox.controller.worldbuilding import BoxFolder
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.program import MAIN, Program
 from proxybox.result import Files, Result, Status, read_error
@@ -158,7 +159,7 @@ class Sandbox:
         self._boxes.add(box)
         try:
             finished = box.run(
-                program.words, folder=program.folder, single=program.single, files=program.files,
+                program.words, folder=BoxFolder(folder=program.folder, single=program.single, files=program.files),
                 stdin=_as_source(stdin), on_stdout=on_stdout, on_stderr=on_stderr, capture=capture,
             )  # fmt: skip
         finally:

@@ -119,7 +119,8 @@ class BlockingDriver:
                 self._process.door.wake = -1
             if wake >= 0:
                 os.close(wake)
-        for channel in self._channels.values():
+        others, self._channels = self._channels, {0: self._main}
+        for channel in others.values():
             if channel is not self._main:
                 channel.close()
 

@@ -224,9 +224,12 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
 
 @oscall(56)
 def clone(world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr) -> Reply:
-    """clone(2): a thread exactly as pthread_create makes one, within Limits.threads.
+    """clone(2): a thread exactly as pthread_create makes one, within Limits.threads; and a copy of the process, where
+    the caller has asked for one.
 
-    The stub is answered `thread id << 16 | channel`."""
+    The stub is answered `thread id << 16 | channel`, or as wire.h says of forks."""
+    if flags == abi.FORK_FLAGS and world.on_fork is not None:
+        return world.on_fork()
     if flags != abi.CLONE_THREAD_FLAGS:
         raise Denied(errno.EPERM, "fork is refused")
     thread = world.allocate_thread()

@@ -1,0 +1,143 @@
+"""How a copied guest becomes a box of its own.
+
+    parent: waits in fork(2) ── the controller grants it ── clone, at the kernel's door: allowed
+    child:  prctl(PR_SET_PDEATHSIG), at the kernel's door: known by the kernel's word, given its own pipe ends, allowed
+    child:  BORN. One of a zygote's takes limits and its final filter now, and is looked at from outside as at any start
+
+Promise: there is no copy that the controller does not know. A parent that was granted one, and whose child does not
+come to the door, is ended with all that it has made.
+"""
+
+import contextlib
+import os
+import select
+import struct
+import time
+
+from proxybox.controller import layers
+from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
+from proxybox.controller.inspection import inspect_seal
+from proxybox.controller.keeper import Watch, keeper
+from proxybox.controller.launch import NICE, LaunchSpec, enter_cgroup, uid_of_guests
+from proxybox.controller.listener import Door, Knock, Listener
+from proxybox.controller.process import GuestProcess, open_channel
+from proxybox.controller.protocol import BORN, REQUEST, SEALED
+from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION
+
+#: wire.h: struct newborn; what a grant says besides the process id.
+_NEWBORN = struct.Struct("<QQq")
+FORK_AGAIN = 1
+
+#: Seconds that a copy has to come to the door, and to be sealed.
+BIRTH_LIMIT = 10
+
+
+def adopt(
+    parent: GuestProcess, pid: int, threads: int, *, again: bool = False
+) -> tuple[GuestProcess, tuple[int, int, int]]:
+    """Grants a parent its fork and takes the child in, as process `pid` of its box. again: see wire.h.
+
+    The child, and what its BORN said: where its filter is stored, how many instructions, where its limits are. Raises
+    SandboxStartError; what the parent made is ended then.
+    """
+    listener = parent.family.listener
+    if listener is None or parent.door is None:
+        raise SandboxStartError("this guest cannot be copied")
+    deadline = time.monotonic_ns() + BIRTH_LIMIT * 10**9
+    with parent.family.births:
+        parent.channel.send(pid << 16 | (FORK_AGAIN if again else 0))
+        try:
+            knock = _at_the_door(parent, listener, deadline)
+            watch = Watch(knock.tid, os.pidfd_open(knock.tid), deadline)
+        except (OSError, SandboxStartError) as error:
+            end_strays(parent)
+            raise SandboxStartError(f"the guest could not be copied: {error}") from error
+        channel = open_channel(listener, knock, FIRST_CHANNEL_FD) if listener.is_there(knock) else None
+        if channel is None:
+            watch.kill()
+            watch.close()
+            end_strays(parent)
+            raise SandboxStartError("the guest could not be copied: it ended, or descriptors have run out")
+        child = GuestProcess(pid=knock.tid, watch=watch, channel=channel, family=parent.family, filters=parent.filters)
+    child.door = Door(listener, child.pid, threads)
+    listener.allow(knock)
+    keeper().watch(watch)
+    try:
+        number, address, room, limits, *_ = _frame(child)
+        if number != BORN:
+            raise SandboxStartError("the copy did not say what it shall")
+    except BaseException:
+        child.close()
+        raise
+    return child, (address, room, limits)
+
+
+def _at_the_door(parent: GuestProcess, listener: Listener, deadline: int) -> Knock:
+    """Lets the parent's one clone go on, and waits for its child."""
+    poll = select.poll()
+    for fd in (listener.fd, listener.on_birth, parent.watch.pidfd):
+        poll.register(fd, select.POLLIN)
+    let_through = False
+    while True:
+        left = deadline - time.monotonic_ns()
+        ready = dict(poll.poll(max(0, left // 1_000_000)))
+        listener.sort()
+        if not let_through and parent.door is not None and (knock := parent.door.next_knock()) is not None:
+            let_through = True
+            listener.allow(knock)
+        if listener.births:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(listener.on_birth)
+            return listener.births.popleft()
+        if parent.watch.pidfd in ready:
+            raise SandboxStartError("it has ended")
+        if left <= 0:
+            raise SandboxStartError(f"its copy did not come within {BIRTH_LIMIT} seconds")
+
+
+def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], space: int) -> None:
+    """Gives a zygote's child its limits and its final filter, and looks at it from outside. space: bytes of address
+    space that the zygote has. Raises SandboxStartError."""
+    address, room, limits = born
+    program = spec.filter(True)
+    length = len(program) // INSTRUCTION.size
+    child.space_limit = None if spec.memory is None else space + spec.memory
+    child.cpu = spec.cpu
+    newborn = _NEWBORN.pack(child.space_limit or 0, spec.cpu_seconds, -1 if spec.cpu is None else spec.cpu)
+    child.channel.send((length, (address, program), (limits, newborn)) if length <= room else -1)
+    if _frame(child)[0] != SEALED:
+        raise SandboxStartError("the copy could not be sealed")
+    child.filters = None if child.filters is None else child.filters + 1
+    child.layers |= inspect_seal(child.pid, uid_of_guests(), NICE, child.filters)
+    if "cgroup" in layers.USED:
+        child.layers["cgroup"] = enter_cgroup(child, spec)
+    layers.require(spec.required, child.layers)
+
+
+def _frame(child: GuestProcess) -> tuple[int, ...]:
+    """The next request of a child: its number and registers. Raises SandboxStartError."""
+    frame: bytes | None = None
+    with contextlib.suppress(GuestMisbehaved):
+        while frame is None:
+            frame = child.channel.receive()
+    if not frame:
+        raise SandboxStartError("the copy ended before it was ready")
+    return REQUEST.unpack_from(frame)[1:]
+
+
+def end_strays(parent: GuestProcess) -> None:
+    """Ends a parent and whatever it has made that nobody knows: children of ours in its process group."""
+    parent.watch.kill()
+    try:
+        group = os.getpgid(parent.pid)
+    except OSError:
+        return
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or parent.family.knows(int(name)):
+            continue
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+                ppid, pgrp = map(int, file.read(1024).rpartition(b")")[2].split()[1:3])
+            if ppid == os.getpid() and pgrp == group:
+                os.kill(int(name), 9)
+                os.waitpid(int(name), 0)

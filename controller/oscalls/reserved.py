@@ -1,0 +1,18 @@
+"""The one call that no kernel has: between a warm guest's own Python and its caller (port.py)."""
+
+import errno
+from typing import Annotated
+
+from proxybox.controller.dispatch import oscall
+from proxybox.controller.effects import Reply
+from proxybox.controller.roles import Addr, Buffer, Size
+from proxybox.controller.world import World
+
+
+@oscall(511)
+def exchange(world: World, message: Annotated[bytes, Buffer("size")], size: Size, answer: Addr, room: Size) -> Reply:
+    """Says a message to the caller; its answer is stored at `answer`, as far as there is room. ENOSYS in boxes that
+    have no such caller."""
+    if world.port is None:
+        raise OSError(errno.ENOSYS, "there is nobody to talk to")
+    return world.port.exchange(world.thread.tid, message, answer, room)

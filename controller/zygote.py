@@ -1,0 +1,147 @@
+"""Zygotes: guests that have started, have imported what the policy names, and wait to be copied.
+
+A zygote never runs anything untrusted, and is never served but while it starts. Its copies are boxes: each with a world
+and limits of its own and the final filter (birth.py). What they have in common with one another is what the zygote had in
+memory: addresses, the hash seed, imported modules.
+"""
+
+import contextlib
+import threading
+import time
+
+import attrs
+
+from proxybox.controller.birth import adopt, seal
+from proxybox.controller.bootstrapping import bootstrap_words, mount_bootstrap
+from proxybox.controller.box import Box, LiveBox
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.output import OutputSink
+from proxybox.controller.port import Port
+from proxybox.controller.process import GuestProcess
+from proxybox.controller.stdin import Stdin
+from proxybox.controller.undisturbed import Undisturbed
+from proxybox.controller.world import World
+from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.policies import Limits, Output, Policy, SessionLimits
+
+#: A zygote's process id in its boxes' eyes: nobody's. OpenSSL and others notice a fork by another number.
+ZYGOTE_PID = 50
+
+
+def essence(policy: Policy) -> Policy:
+    """What of a policy a zygote is started with: two policies with the same can share one."""
+    threads = policy.limits.threads
+    return attrs.evolve(
+        policy,
+        limits=Limits(
+            wall_time=None, cpu_time=None, memory=None, disk=None, files=None, calls=None,
+            threads=None if threads is None or threads > 1 else 1,
+        ),
+        output=Output(),
+        session=SessionLimits(),
+        on_denied="errno",
+    )  # fmt: skip
+
+
+class Zygote:
+    """One warm guest. `fork` from any thread. What a fork raises says whether it is worth to try again: `is_alive`."""
+
+    def __init__(self, policy: Policy, box: Box) -> None:
+        """Starts it. Raises SandboxStartError, with what a module that could not be imported said."""
+        self._policy = essence(policy)
+        self._box = attrs.evolve(box, policy=self._policy, interceptors=(), audit=None)
+        self._lock = threading.Lock()
+        self._asked = False  # whether its request for the next copy has been read
+        self.forks = 0
+        self.started = time.monotonic()
+        with Undisturbed():
+            self._live = self._start()
+        self._space = _address_space(self._live.process)
+
+    def _start(self) -> LiveBox:
+        policy = self._policy
+        builder = WorldBuilder(policy, self._box.guest, BoxFolder())
+        with contextlib.ExitStack() as undo:
+            undo.callback(builder.close)
+            stderr = OutputSink("stderr", policy.output)
+            world = builder.build(Stdin(), OutputSink("stdout", policy.output), stderr)
+            world.process.pid = world.process.pgid = world.thread.tid = ZYGOTE_PID
+            mount_bootstrap(world)
+            parked: list[Blocked] = []
+
+            def park() -> Reply:
+                parked.append(Blocked(lambda: None))
+                return parked[0]
+
+            world.on_fork = park
+            live = self._box.start(
+                bootstrap_words("zygote", policy.preload), builder, time.monotonic_ns(), memory=None, zygote=True
+            )
+            undo.callback(live.close)
+            outcome = live.driver.serve(lambda: bool(parked))
+            if outcome is not None:
+                said = stderr.getvalue().decode("utf-8", "backslashreplace").strip()
+                raise SandboxStartError(f"a warm guest could not be started: {said or outcome}")
+            if len(world.descriptors) != 3 or len(world.threads) != 1:
+                raise SandboxStartError("a warm guest could not be started: a module of `preload` leaves open files or threads")
+            live.undo.push(undo.pop_all())
+            self._asked = True
+            return live
+
+    @property
+    def process(self) -> GuestProcess:
+        """The zygote's own process."""
+        return self._live.process
+
+    def is_alive(self) -> bool:
+        """Whether it can still be copied."""
+        return self._live.process.watch.pidfd >= 0 and self._live.process.watch.is_running()
+
+    def close(self) -> None:
+        """Ends it; its copies go on."""
+        with self._lock:
+            self._live.close()
+
+    def fork(self, box: Box, builder: WorldBuilder, started: int, port: Port) -> LiveBox:
+        """A copy in a world that was built for it, up to where it asks what to do. Raises SandboxStartError."""
+        world = builder.world
+        self._prepare(world)
+        world.port = port
+        with contextlib.ExitStack() as undo:
+            spec = attrs.evolve(box.spec((), builder), cpu=undo.enter_context(box.cpu()))
+            with self._lock:
+                self._await_request()
+                self._asked = False
+                child, born = adopt(self._live.process, world.process.pid, spec.threads, again=True)
+                self.forks += 1
+            undo.callback(child.close)
+            child.layers = {**self._live.process.layers, **child.layers}
+            seal(child, spec, born, self._space)
+            live = box.serve(child, builder, started, undo)
+        return live
+
+    def _prepare(self, world: World) -> None:
+        """What the zygote's interpreter has set up in its own world holds in the copy's."""
+        mine = self._live.world
+        world.signals.actions.update(mine.signals.actions)
+        world.thread.sigmask, world.thread.name = mine.thread.sigmask, mine.thread.name
+        world.thread.altstack = mine.thread.altstack
+
+    def _await_request(self) -> None:
+        """Reads the zygote's request for its next copy, in which it also says what became of the last."""
+        if self._asked:
+            return
+        frame = None
+        while frame is None:
+            frame = self._live.process.channel.receive()
+        if not frame:
+            raise SandboxStartError("the warm guest has ended")
+        self._asked = True
+
+
+def _address_space(process: GuestProcess) -> int:
+    """Bytes in use, the first number of proc_pid_statm(5)."""
+    with open(f"/proc/{process.pid}/statm", "rb", buffering=0) as file:
+        return int(file.read(64).split()[0]) * 4096
+
