@@ -1,0 +1,487 @@
+"""Plain values as bytes, and back: what crosses between host and guest.
+
+    None, bool      a tag
+    int             a tag and an i64, or a tag, u32 size and the bytes in two's complement: never text, which has a
+                    limit of digits and costs the square of them
+    float           a tag and a double
+    str, bytes      a tag, u32 size, UTF-8 (lone surrogates too) or the bytes
+    list, tuple, set, dict      a tag, u32 count, then the elements; for a dict a key and a value in turn
+    datetime        a tag, a structure, and for an aware one its offset from UTC in microseconds
+
+Everything is little-endian. Nothing is ever looked up by name, called or constructed but these types: `decode` takes
+any bytes from anybody, and gives a value or raises ValueError, in time and memory linear in their number.
+
+The same file is imported in the guest, by PyPy 3.9 to 3.11 and before the program: it imports what is there already,
+uses the syntax of 3.9, and loads datetime only for a datetime.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+
+TYPE_CHECKING = False  # importing typing would cost more than the rest of this file
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from datetime import datetime
+    from typing import Any
+
+    Encoder = Callable[[Any, bytearray, int, int], None]
+    Decoder = Callable[[bytes, int, int], tuple[Any, int]]
+
+#: Containers within containers. The recursion of both directions ends here.
+MAX_DEPTH = 64
+#: Bytes of one encoding, unless the caller says otherwise; 4 GiB is the most that the format can say.
+LIMIT = 1 << 20
+#: Keys of one dict or set that may have the same hash. Each is compared with all before it, so hashes that were
+#: chosen to be equal would make building a dict quadratic.
+SHARED_HASH = 64
+#: In a dict or set of more keys, how the hashes spread in its table is looked at as well; with fewer, the worst that
+#: they can do is a small multiple of the time for decoding them.
+FEW_KEYS = 4096
+#: Steps through the tables, while these grow, that each key may take: random keys take 3, multiples of 1 << 44 take 36.
+STEPS_PER_KEY = 64
+#: Neighbouring places that CPython looks at before it jumps (perturbed, as Objects/dictobject.c describes).
+IN_DICT, IN_SET = 1, 10
+
+NONE, TRUE, FALSE, INT, BIG, FLOAT, STR, BYTES, LIST, TUPLE, SET, DICT, NAIVE, AWARE = b"NTFiIdsbltSDnz"
+
+_NONE, _TRUE, _FALSE = bytes([NONE]), bytes([TRUE]), bytes([FALSE])
+_pack_int = struct.Struct("<Bq").pack
+_pack_float = struct.Struct("<Bd").pack
+_pack_head = struct.Struct("<BI").pack  # a tag with a size or a count
+_read_i64 = struct.Struct("<q").unpack_from
+_read_f64 = struct.Struct("<d").unpack_from
+_read_u32 = struct.Struct("<I").unpack_from
+_MOMENT = struct.Struct("<HBBBBBIB")  # year to second, microsecond, fold
+_OFFSET = struct.Struct("<q")  # microseconds
+
+_CAN = "None, bool, int, float, str, bytes, list, tuple, dict, set and datetime can"
+
+
+class _Stranger(Exception):
+    """What cannot cross, and why, for `encode` to say where it stands."""
+
+    def __init__(self, found: object, why: str) -> None:
+        super().__init__(found, why)
+        self.found = found
+        self.why = why
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+def encode(value: object, limit: int = LIMIT) -> bytes:
+    """The bytes of a value.
+
+    A subclass goes as the type it is derived from, a frozenset as a set, a bytearray or memoryview as bytes, an aware
+    datetime with its offset alone. Raises TypeError for what cannot cross, and says where it stands; ValueError for
+    more than `limit` bytes and for more than MAX_DEPTH containers within each other.
+    """
+    out = bytearray()
+    try:
+        _ENCODERS.get(type(value), _encode_other)(value, out, MAX_DEPTH, limit)
+    except _Stranger as stranger:
+        place = _place(value, stranger.found, "value") or "value"
+        raise TypeError(f"{place}: {stranger.why}") from None
+    if len(out) > limit:
+        raise _too_large(limit)
+    return bytes(out)
+
+
+def _too_large(limit: int) -> ValueError:
+    return ValueError(f"the value takes more than {limit:,} bytes")
+
+
+def _encode_none(value: None, out: bytearray, room: int, limit: int) -> None:
+    out += _NONE
+
+
+def _encode_bool(value: bool, out: bytearray, room: int, limit: int) -> None:
+    out += _TRUE if value else _FALSE
+
+
+def _encode_int(value: int, out: bytearray, room: int, limit: int) -> None:
+    if -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        out += _pack_int(INT, value)
+    else:
+        size = value.bit_length() // 8 + 1
+        _put(BIG, value.to_bytes(size, "little", signed=True) if size <= limit else b"", size, out, limit)
+
+
+def _encode_float(value: float, out: bytearray, room: int, limit: int) -> None:
+    out += _pack_float(FLOAT, value)
+
+
+def _encode_str(value: str, out: bytearray, room: int, limit: int) -> None:
+    if len(value) > limit:
+        raise _too_large(limit)
+    data = value.encode("utf-8", "surrogatepass")
+    _put(STR, data, len(data), out, limit)
+
+
+def _encode_bytes(value: bytes, out: bytearray, room: int, limit: int) -> None:
+    _put(BYTES, value, len(value), out, limit)
+
+
+def _put(tag: int, data: bytes, size: int, out: bytearray, limit: int) -> None:
+    """Adds bytes of a known size; what is too large never gets as far as being copied."""
+    if len(out) + size > limit:
+        raise _too_large(limit)
+    out += _pack_head(tag, size)
+    out += data
+
+
+def _begin(tag: int, count: int, out: bytearray, room: int, limit: int) -> None:
+    """Adds the head of a container.
+
+    Each container looks at the size so far: one list that many hold, each of them held by many, ends here.
+    """
+    if not room:
+        raise ValueError(f"the value is nested deeper than {MAX_DEPTH}, or contains itself")
+    if len(out) + count > limit:
+        raise _too_large(limit)
+    out += _pack_head(tag, count)
+
+
+def _encode_list(value: list[Any], out: bytearray, room: int, limit: int) -> None:
+    _begin(LIST, len(value), out, room, limit)
+    for item in value:
+        _ENCODERS.get(type(item), _encode_other)(item, out, room - 1, limit)
+
+
+def _encode_tuple(value: tuple[Any, ...], out: bytearray, room: int, limit: int) -> None:
+    _begin(TUPLE, len(value), out, room, limit)
+    for item in value:
+        _ENCODERS.get(type(item), _encode_other)(item, out, room - 1, limit)
+
+
+def _encode_set(value: Collection[Any], out: bytearray, room: int, limit: int) -> None:
+    _begin(SET, len(value), out, room, limit)
+    for item in value:
+        _ENCODERS.get(type(item), _encode_other)(item, out, room - 1, limit)
+    if not _SAME_WHEN_ARRIVED.issuperset(map(type, value)):
+        _check_keys(value, room, limit)
+
+
+def _encode_dict(value: dict[Any, Any], out: bytearray, room: int, limit: int) -> None:
+    _begin(DICT, len(value), out, room, limit)
+    for key, item in value.items():
+        _ENCODERS.get(type(key), _encode_other)(key, out, room - 1, limit)
+        _ENCODERS.get(type(item), _encode_other)(item, out, room - 1, limit)
+    if not _SAME_WHEN_ARRIVED.issuperset(map(type, value)):
+        _check_keys(value, room, limit)
+
+
+def _check_keys(keys: Collection[Any], room: int, limit: int) -> None:
+    """Refuses keys that change on their way so that they are no keys any more, or the same one twice."""
+    arrived = set()
+    for key in keys:
+        out = bytearray()
+        _ENCODERS.get(type(key), _encode_other)(key, out, room - 1, limit)
+        try:
+            arrived.add(decode(bytes(out), limit))
+        except TypeError:
+            raise _Stranger(key, "a frozenset in a key arrives as a set, which cannot be one") from None
+    if len(arrived) != len(keys):
+        raise ValueError("two keys, or two elements of a set, would be the same one when they arrive")
+
+
+def _encode_other(value: object, out: bytearray, room: int, limit: int) -> None:
+    """Encodes what is not exactly of one of the types as the one it is derived from."""
+    # The types' own methods: an enum's str() is its name, not its value.
+    if isinstance(value, int):
+        _encode_int(int.__index__(value), out, room, limit)
+    elif isinstance(value, float):
+        _encode_float(float.__float__(value), out, room, limit)
+    elif isinstance(value, str):
+        _encode_str(str.__str__(value), out, room, limit)
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        _encode_bytes(memoryview(value).tobytes(), out, room, limit)
+    elif isinstance(value, list):
+        _encode_list(list(value), out, room, limit)
+    elif isinstance(value, tuple):
+        _encode_tuple(tuple(value), out, room, limit)
+    elif isinstance(value, (set, frozenset)):
+        _encode_set(frozenset(value), out, room, limit)
+    elif isinstance(value, dict):
+        _encode_dict(dict(value.items()), out, room, limit)
+    elif "datetime" in sys.modules and isinstance(value, sys.modules["datetime"].datetime):
+        _encode_datetime(value, out)
+    else:
+        raise _Stranger(value, f"a {type(value).__name__!r} object cannot cross the boundary; {_CAN}")
+
+
+def _encode_datetime(value: datetime, out: bytearray) -> None:
+    offset = value.utcoffset()
+    out.append(NAIVE if offset is None else AWARE)
+    out += _MOMENT.pack(
+        value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond, value.fold
+    )
+    if offset is not None:
+        out += _OFFSET.pack((offset.days * 86_400 + offset.seconds) * 1_000_000 + offset.microseconds)
+
+
+def _place(value: object, wanted: object, here: str) -> str:
+    """Where an object stands in a value that contains it, or "": the way of encoding once more, for its message."""
+    if value is wanted:
+        return here
+    for inner, place in _inside(value, here):
+        found = _place(inner, wanted, place)
+        if found:
+            return found
+    return ""
+
+
+def _inside(value: object, here: str) -> Iterator[tuple[object, str]]:
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield item, f"{here}[{index}]"
+    elif isinstance(value, (set, frozenset)):
+        for item in value:
+            yield item, f"an element of {here}"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key, f"a key of {here}"
+            yield item, f"{here}[{_short(key)}]"
+
+
+def _short(key: object) -> str:
+    """A key as a message shows it: an int of many digits has no repr, and a str may be a book."""
+    if isinstance(key, str):
+        return ascii(key[:40])
+    if key is None or isinstance(key, float) or (isinstance(key, int) and key.bit_length() < 256):
+        return repr(key)
+    return "..."
+
+
+# --- in ---------------------------------------------------------------------------------------------------------------
+
+
+def decode(data: bytes, limit: int = LIMIT) -> Any:
+    """The value that `data` is the encoding of.
+
+    Raises ValueError, and nothing else, for whatever is not exactly one well-formed encoding of at most `limit` bytes.
+    """
+    if len(data) > limit:
+        raise _too_large(limit)
+    try:
+        value, end = _DECODERS[data[0]](data, 1, MAX_DEPTH)
+    except (IndexError, struct.error):
+        raise ValueError("not a value: it ends too early") from None
+    except KeyError as error:
+        raise ValueError(f"not a value: unknown tag {error}") from None
+    except UnicodeDecodeError:
+        raise ValueError("not a value: a str that is no UTF-8") from None
+    except TypeError:
+        raise ValueError("not a value: a key that cannot be one") from None
+    except OverflowError:
+        raise ValueError("not a value: a moment that never is") from None
+    if end != len(data):
+        raise ValueError("not a value: bytes follow it")
+    return value
+
+
+def _decode_none(data: bytes, at: int, room: int) -> tuple[None, int]:
+    return None, at
+
+
+def _decode_true(data: bytes, at: int, room: int) -> tuple[bool, int]:
+    return True, at
+
+
+def _decode_false(data: bytes, at: int, room: int) -> tuple[bool, int]:
+    return False, at
+
+
+def _decode_int(data: bytes, at: int, room: int) -> tuple[int, int]:
+    return _read_i64(data, at)[0], at + 8
+
+
+def _decode_big(data: bytes, at: int, room: int) -> tuple[int, int]:
+    begin, end = _extent(data, at)
+    value = int.from_bytes(data[begin:end], "little", signed=True)
+    # One encoding for each number: an int of a million zero bytes is a zero that is expensive.
+    if end - begin != value.bit_length() // 8 + 1 or -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        raise ValueError("not a value: an int is longer than it must be")
+    return value, end
+
+
+def _decode_float(data: bytes, at: int, room: int) -> tuple[float, int]:
+    return _read_f64(data, at)[0], at + 8
+
+
+def _decode_str(data: bytes, at: int, room: int) -> tuple[str, int]:
+    begin, end = _extent(data, at)
+    return data[begin:end].decode("utf-8", "surrogatepass"), end
+
+
+def _decode_bytes(data: bytes, at: int, room: int) -> tuple[bytes, int]:
+    begin, end = _extent(data, at)
+    return data[begin:end], end
+
+
+def _extent(data: bytes, at: int) -> tuple[int, int]:
+    """Where the bytes begin and end whose size stands at `at`."""
+    (size,) = _read_u32(data, at)
+    at += 4
+    if size > len(data) - at:
+        raise ValueError("not a value: a size reaches beyond the end")
+    return at, at + size
+
+
+def _decode_list(data: bytes, at: int, room: int, each: int = 1) -> tuple[list[Any], int]:
+    """The elements of any container: `each` of what is counted are so many values."""
+    if not room:
+        raise ValueError(f"not a value: nested deeper than {MAX_DEPTH}")
+    count = _read_u32(data, at)[0] * each
+    at += 4
+    if count > len(data) - at:
+        raise ValueError("not a value: a count of more elements than there are bytes for")
+    items = []
+    for _ in range(count):
+        item, at = _DECODERS[data[at]](data, at + 1, room - 1)
+        items.append(item)
+    return items, at
+
+
+def _decode_tuple(data: bytes, at: int, room: int) -> tuple[tuple[Any, ...], int]:
+    items, at = _decode_list(data, at, room)
+    return tuple(items), at
+
+
+def _decode_set(data: bytes, at: int, room: int) -> tuple[set[Any], int]:
+    items, at = _decode_list(data, at, room)
+    if len(items) > SHARED_HASH:
+        _refuse_collisions(items, IN_SET)
+    value = set(items)
+    if len(value) != len(items):
+        raise ValueError("not a value: an element of a set comes twice")
+    return value, at
+
+
+def _decode_dict(data: bytes, at: int, room: int) -> tuple[dict[Any, Any], int]:
+    items, at = _decode_list(data, at, room, 2)
+    if not items:
+        return {}, at
+    keys = items[::2]
+    if len(keys) > SHARED_HASH:
+        _refuse_collisions(keys, IN_DICT)
+    value = dict(zip(keys, items[1::2]))  # noqa: B905 - strict= is not in 3.9
+    if len(value) != len(keys):
+        raise ValueError("not a value: a key of a dict comes twice")
+    return value, at
+
+
+def _refuse_collisions(keys: list[Any], span: int) -> None:
+    """Refuses keys that were chosen to make their dict or set slow: with one hash, or with hashes that get in each
+    other's way. The hashes of str and bytes depend on a secret; those of numbers, tuples and moments do not."""
+    if _TEXT.issuperset(map(type, keys)):
+        return
+    hashes = [*map(hash, keys)]
+    if len(hashes) > FEW_KEYS:
+        _refuse_crowds(hashes, span)
+    elif len(hashes) - len(set(hashes)) >= SHARED_HASH:
+        seen: dict[int, int] = {}
+        for one in hashes:
+            seen[one] = seen.get(one, 0) + 1
+        # One by one: honest keys can share hashes, powers of two have 61 different ones.
+        if max(seen.values()) > SHARED_HASH:
+            raise ValueError(f"not a value: more than {SHARED_HASH} keys with the same hash")
+
+
+def _refuse_crowds(hashes: list[int], span: int) -> None:
+    """Counts the steps that CPython takes to put the hashes into a table that grows, in a table of our own.
+
+    Different hashes can be found that all walk through the same taken places: the square of their number in steps.
+    Besides, whoever copies such a dict walks again, so it may not even exist.
+    """
+    left = STEPS_PER_KEY * len(hashes)
+    table = _Table(8, span)
+    for count, one in enumerate(hashes):
+        if span == IN_DICT and count >= table.size * 2 // 3:
+            table = _Table(2 * table.size, span)
+            left -= sum(map(table.put, hashes[:count]))
+        elif span == IN_SET and count * 5 >= (table.size - 1) * 3:
+            again = [table.hashes[place] for place in sorted(table.hashes)]  # they move in the order of their places
+            table = _Table(table.size * (4 if count <= 50_000 else 2), span)
+            left -= sum(map(table.put, again))
+        left -= table.put(one)
+        if left < 0:
+            raise ValueError("not a value: the hashes of its keys are chosen to collide")
+
+
+class _Table:
+    """Where CPython would put hashes in a table of a size."""
+
+    def __init__(self, size: int, span: int) -> None:
+        self.size = size
+        self._span = span
+        self._taken = bytearray(size)
+        self.hashes: dict[int, int] = {}  # by place: our own keys, which collide with nothing
+
+    def put(self, one: int) -> int:
+        """Puts a hash into the first free place of its way, and returns its steps."""
+        size, span, find = self.size, self._span, self._taken.find
+        place, perturb, steps = one & (size - 1), one & 0xFFFFFFFFFFFFFFFF, 0
+        while True:
+            steps += 1 if span == IN_DICT else 3
+            free = find(0, place, place + (span if place + span <= size else 1))
+            if free >= 0:
+                self._taken[free] = 1
+                if span == IN_SET:
+                    self.hashes[free] = one
+                return steps
+            perturb >>= 5
+            place = (place * 5 + perturb + 1) & (size - 1)
+
+
+def _decode_naive(data: bytes, at: int, room: int) -> tuple[datetime, int]:
+    from datetime import datetime
+
+    year, month, day, hour, minute, second, microsecond, fold = _MOMENT.unpack_from(data, at)
+    return datetime(year, month, day, hour, minute, second, microsecond, fold=fold), at + _MOMENT.size
+
+
+def _decode_aware(data: bytes, at: int, room: int) -> tuple[datetime, int]:
+    from datetime import timedelta, timezone
+
+    value, at = _decode_naive(data, at, room)
+    (offset,) = _OFFSET.unpack_from(data, at)
+    return value.replace(tzinfo=timezone(timedelta(microseconds=offset))), at + 8
+
+
+_TEXT = frozenset({str, bytes})
+
+#: Types whose objects are equal after the crossing exactly when they were before, and can still be keys.
+_SAME_WHEN_ARRIVED = frozenset({type(None), bool, int, float, str, bytes})
+
+_ENCODERS: dict[type, Encoder] = {
+    type(None): _encode_none,
+    bool: _encode_bool,
+    int: _encode_int,
+    float: _encode_float,
+    str: _encode_str,
+    bytes: _encode_bytes,
+    list: _encode_list,
+    tuple: _encode_tuple,
+    set: _encode_set,
+    dict: _encode_dict,
+}
+
+_DECODERS: dict[int, Decoder] = {
+    NONE: _decode_none,
+    TRUE: _decode_true,
+    FALSE: _decode_false,
+    INT: _decode_int,
+    BIG: _decode_big,
+    FLOAT: _decode_float,
+    STR: _decode_str,
+    BYTES: _decode_bytes,
+    LIST: _decode_list,
+    TUPLE: _decode_tuple,
+    SET: _decode_set,
+    DICT: _decode_dict,
+    NAIVE: _decode_naive,
+    AWARE: _decode_aware,
+}

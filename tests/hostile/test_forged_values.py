@@ -1,0 +1,397 @@
+"""Bytes in place of a value: whatever a guest sends is a value or a ValueError, and costs no more than it is long.
+
+There is no box here: `decode` is handed the bytes that a guest could have sent. Costs are counted: calls, steps and
+memory, never seconds.
+"""
+
+import struct
+import sys
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxybox.controller import values
+from proxybox.controller.values import FEW_KEYS, MAX_DEPTH, SHARED_HASH, decode, encode
+
+MERSENNE = 2**61 - 1  # hash() of an int is its remainder by this
+A_BIT_OF_ALL = [
+    None, True, 1, 1 << 100, 1.5, "text \ud800", b"bytes", (1, "a"), {"k": [1], 2: (None,)}, {1, "x"},
+    datetime(2020, 1, 1), datetime(2020, 1, 1, tzinfo=UTC), -(1 << 64),
+]  # fmt: skip
+
+
+def head(tag: int, count: int) -> bytes:
+    return struct.pack("<BI", tag, count)
+
+
+def whole(number: int) -> bytes:
+    return struct.pack("<Bq", values.INT, number)
+
+
+def dict_of(keys: list[bytes]) -> bytes:
+    return head(values.DICT, len(keys)) + b"".join(key + b"N" for key in keys)
+
+
+def set_of(keys: list[bytes]) -> bytes:
+    return head(values.SET, len(keys)) + b"".join(keys)
+
+
+def refused(data: bytes, limit: int = 1 << 20) -> str:
+    with pytest.raises(ValueError) as told:
+        decode(data, limit)
+    assert type(told.value) is ValueError
+    return str(told.value)
+
+
+def test_truncation_at_every_byte() -> None:
+    data = encode(A_BIT_OF_ALL)
+    for size in range(len(data)):
+        refused(data[:size])
+
+
+def test_trailing_bytes() -> None:
+    for value in A_BIT_OF_ALL:
+        assert "bytes follow" in refused(encode(value) + b"N")
+
+
+def test_every_unknown_tag() -> None:
+    known = set(values._DECODERS)
+    for tag in set(range(256)) - known:
+        assert "unknown tag" in refused(bytes([tag]) + bytes(100))
+
+
+def test_every_byte_changed_to_every_byte() -> None:
+    data = bytearray(encode(A_BIT_OF_ALL))
+    for at in range(len(data)):
+        before = data[at]
+        for byte in range(256):
+            data[at] = byte
+            settles(bytes(data))
+        data[at] = before
+
+
+@pytest.mark.parametrize(
+    "tag", [values.LIST, values.TUPLE, values.SET, values.DICT, values.STR, values.BYTES, values.BIG]
+)
+@pytest.mark.parametrize("count", [101, 1 << 20, 2**31, 2**32 - 1])
+def test_count_bomb(tag: int, count: int) -> None:
+    assert peak(lambda: refused(head(tag, count) + b"N" * 100)) < 50_000
+
+
+def test_count_bomb_within_count_bomb() -> None:
+    """Each list claims all that is left, so that every claim alone is possible."""
+    size, data = 2000, b""
+    for _ in range(MAX_DEPTH):
+        data = head(values.LIST, size) + data
+    assert peak(lambda: refused(data + b"N" * size)) < 500_000
+
+
+@pytest.mark.parametrize("tag", [values.LIST, values.TUPLE, values.SET, values.DICT])
+def test_depth_bomb(tag: int) -> None:
+    one = head(tag, 1) + (b"N" if tag == values.DICT else b"")
+    assert "deeper than 64" in refused(one * 50_000 + b"N")
+
+
+def test_depth_bomb_of_keys() -> None:
+    assert "deeper than 64" in refused((head(values.DICT, 1) + head(values.TUPLE, 1)) * 50_000 + b"N")
+
+
+@pytest.mark.parametrize("empty", [b"", b"\0", b"\xff"])
+def test_empty_bytes_and_single_ones(empty: bytes) -> None:
+    refused(empty)
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, 2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("size", [0, 1, 8, 9, 100_000])
+def test_an_int_longer_than_it_must_be(number: int, size: int) -> None:
+    raw = number.to_bytes(max(size, 9), "little", signed=True)[:size]
+    assert "longer than it must be" in refused(head(values.BIG, size) + raw)
+
+
+def test_huge_int() -> None:
+    number = (1 << 8_000_000) - 1
+    assert decode(encode(number)) == number  # more digits than int() reads: it never was text
+    assert "longer" in refused(head(values.BIG, 1_000_000) + encode(number)[5:-3] + b"\0\0")
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xff", b"\xc0\x80", b"\xe2\x82", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80", b"\x80"]
+)
+def test_text_that_is_no_utf8(text: bytes) -> None:
+    assert "UTF-8" in refused(head(values.STR, len(text)) + text)
+
+
+def test_surrogate_text_stays_as_it_is() -> None:
+    """Two halves are two characters, not one that could be smuggled past a check of its parts."""
+    text = decode(head(values.STR, 6) + b"\xed\xa0\xbd\xed\xb8\x80")
+    assert [*map(ord, text)] == [0xD83D, 0xDE00]
+
+
+@pytest.mark.parametrize(
+    "key", [head(values.LIST, 0), head(values.DICT, 0), head(values.SET, 0)], ids=["list", "dict", "set"]
+)
+def test_keys_that_cannot_be_keys(key: bytes) -> None:
+    for one in (key, head(values.TUPLE, 1) + key):
+        assert "a key that cannot be one" in refused(dict_of([one]))
+        assert "a key that cannot be one" in refused(set_of([one]))
+
+
+@pytest.mark.parametrize(
+    "twice", [(1, 1), (1, True), (0.0, -0.0), ("a", "a"), (None, None), (2**80, 2.0**80), ((1,), (1.0,))]
+)
+def test_a_key_twice(twice: tuple[Any, Any]) -> None:
+    keys = [encode(key) for key in twice]
+    assert "comes twice" in refused(dict_of(keys))
+    assert "comes twice" in refused(set_of(keys))
+
+
+def test_nan_keys() -> None:
+    """They equal nothing, not even themselves, so they are different keys; and they may all have one hash."""
+    nans = [struct.pack("<BQ", values.FLOAT, 0x7FF8000000000000 + n) for n in range(1000)]
+    settles(dict_of(nans))
+    settles(set_of(nans))
+
+
+MOMENT = [2020, 1, 1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("field", "lie"), [(0, 0), (0, 10_000), (1, 0), (1, 13), (2, 0), (2, 32), (3, 24), (4, 60), (5, 60), (6, 1_000_000), (6, 2**32 - 1), (7, 2), (7, 255)])  # fmt: skip
+def test_moments_that_never_are(field: int, lie: int) -> None:
+    moment = [*MOMENT]
+    moment[field] = lie
+    raw = struct.pack("<HBBBBBIB", *moment)
+    refused(bytes([values.NAIVE]) + raw)
+    refused(bytes([values.AWARE]) + raw + bytes(8))
+
+
+@pytest.mark.parametrize("offset", [86_400_000_000, -86_400_000_000, 2**63 - 1, -(2**63)])
+def test_offsets_of_a_day_and_more(offset: int) -> None:
+    refused(bytes([values.AWARE]) + struct.pack("<HBBBBBIBq", *MOMENT, offset))
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_moments_at_the_ends_of_time_are_keys(year: int) -> None:
+    """Their hashes and comparisons reach beyond the first and the last year."""
+    keys = [
+        bytes([values.AWARE]) + struct.pack("<HBBBBBIBq", year, month, day, 0, 0, 0, 0, 0, offset)
+        for month, day in ((1, 1), (12, 31))
+        for offset in (86_399_999_999, -86_399_999_999)
+    ]
+    assert len(decode(set_of(keys))) == len(decode(dict_of(keys))) == 4
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def chosen(count: int) -> dict[str, list[bytes]]:
+    """Different keys whose hashes are all the same."""
+    ints = [n * MERSENNE + 5 for n in range(1, count + 1)]
+    return {
+        "ints": [encode(n) for n in ints],
+        "negative ints": [encode(-n) for n in ints],
+        "tuples": [encode(("a", n)) for n in ints],
+        "deep tuples": [encode(((((n,),),),)) for n in ints],
+        "floats and ints": [encode(5.0), *(encode(n) for n in ints[1:])],
+    }
+
+
+@pytest.mark.parametrize("kind", chosen(1))
+@pytest.mark.parametrize("form", [dict_of, set_of])
+@pytest.mark.parametrize("count", [SHARED_HASH + 1, 1000, 2 * FEW_KEYS])
+def test_collision_bomb(kind: str, form: Callable[[list[bytes]], bytes], count: int) -> None:
+    keys = chosen(count)[kind]
+    message = refused(form(keys))
+    assert "same hash" in message or "chosen to collide" in message
+    assert len(decode(form(keys[:SHARED_HASH]))) == SHARED_HASH, "a few are no attack"
+
+
+def test_collision_bomb_among_honest_keys() -> None:
+    keys = chosen(SHARED_HASH + 1)["ints"] + [whole(n) for n in range(10, 2000)]
+    assert "same hash" in refused(dict_of(keys))
+
+
+def chain(bits: int) -> list[int]:
+    """Small ints that all have another hash, and all walk the same way through a dict's table of 1 << bits places.
+
+    The first take the places of that way; each of the rest begins somewhere on it.
+    """
+    size = 1 << bits
+    way, place = [], 1
+    for _ in range(size // 2):
+        way.append(place)
+        place = (5 * place + 1) % size
+    position = {place: index for index, place in enumerate(way)}
+    late = []
+    for number in range(size, size << 10):
+        place, perturb = number % size, number
+        while place in position and perturb:
+            perturb >>= 5
+            place = (place * 5 + perturb + 1) % size
+        if position.get(place, size) < len(way) // 2:
+            late.append(number)
+            if len(way) + len(late) == size * 2 // 3 - 2:
+                return way + late
+    raise AssertionError("too few")
+
+
+def test_collision_bomb_of_different_hashes() -> None:
+    """A message of 870 KB of them, 17 bits, kept a controller for five seconds that only looked for equal hashes."""
+    numbers = chain(13)
+    assert len(set(map(hash, numbers))) == len(numbers) > FEW_KEYS
+    assert "chosen to collide" in refused(dict_of([whole(n) for n in numbers]))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 8, 12, 20, 32, 44, 56])
+@pytest.mark.parametrize("form", [dict_of, set_of])
+def test_honest_keys_are_no_bomb(shift: int, form: Callable[[list[bytes]], bytes]) -> None:
+    """Addresses, pages, nanoseconds: keys whose low bits are all alike."""
+    keys = [n << shift for n in range(3 * FEW_KEYS)]
+    assert set(decode(form([encode(key) for key in keys]))) == set(keys)
+
+
+def test_honest_keys_of_other_types_are_no_bomb() -> None:
+    grid = {(x, y): None for x in range(100) for y in range(100)}
+    halves = {n / 8: None for n in range(10_000)}
+    texts = {str(n): None for n in range(40_000)}
+    for value in (grid, halves, texts, set(grid), set(halves), set(texts)):
+        assert decode(encode(value)) == value
+
+
+def test_the_table_that_steps_are_counted_in_is_cpythons() -> None:
+    """A set tells where its elements are by their order, so this notices another CPython that does it differently."""
+    for numbers in ([*range(0, 50_000, 7)], [n << 20 for n in range(5000)], [n * 0x9E3779B97F4A7C15 % MERSENNE for n in range(9000)]):  # fmt: skip
+        table, built = values._Table(8, values.IN_SET), set()
+        for count, number in enumerate(numbers):
+            if count * 5 >= (table.size - 1) * 3:
+                again = [table.hashes[place] for place in sorted(table.hashes)]
+                table = values._Table(table.size * (4 if count <= 50_000 else 2), values.IN_SET)
+                for one in again:
+                    table.put(one)
+            table.put(number)
+            built.add(number)
+        assert [table.hashes[place] for place in sorted(table.hashes)] == list(built)
+
+
+def peak(call: Callable[[], object]) -> int:
+    """Bytes of memory that a call takes at its height."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        call()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+SWOLLEN = {
+    "None": b"N",
+    "empty lists": head(values.LIST, 0),
+    "empty dicts": head(values.DICT, 0),
+    "empty sets": head(values.SET, 0),
+    "tuples of one": head(values.TUPLE, 1) + b"N",
+    "lists of one": head(values.LIST, 1) + b"N",
+    "dicts of one": head(values.DICT, 1) + b"NN",
+    "sets of one": head(values.SET, 1) + b"N",
+    "dicts of six": dict_of([b"N", b"T", b"F", b"s\0\0\0\0", b"b\0\0\0\0", b"t\0\0\0\0"]),
+    "short texts": head(values.STR, 3) + "€".encode(),
+    "moments": bytes([values.AWARE]) + struct.pack("<HBBBBBIBq", *MOMENT, 1),
+}
+#: Bytes of memory for each byte of a message, at the most: a set, the largest of empty things, takes 5 bytes.
+WORST_FACTOR = 64
+
+
+@pytest.mark.parametrize("kind", SWOLLEN)
+def test_swollen_memory(kind: str) -> None:
+    count = (200_000 - 5) // len(SWOLLEN[kind])
+    data = head(values.LIST, count) + SWOLLEN[kind] * count
+    assert peak(lambda: decode(data)) < WORST_FACTOR * len(data)
+
+
+@pytest.mark.parametrize("form", [dict_of, set_of])
+@pytest.mark.parametrize("count", [2731, 2800, 10_924])
+def test_swollen_memory_of_keys(form: Callable[[list[bytes]], bytes], count: int) -> None:
+    """Just behind the counts at which tables grow."""
+    for keys in (
+        [whole(n) for n in range(count)],
+        [head(values.STR, 3) + n.to_bytes(3, "big") for n in range(count) if not n & 0x808080],
+    ):
+        data = form(keys)
+        assert peak(partial(decode, data)) < WORST_FACTOR * len(data)
+
+
+def test_swollen_text() -> None:
+    """One character beyond the rest makes all take four bytes."""
+    text = encode("a" * 200_000 + "\U0001f600")
+    assert peak(lambda: decode(text)) < 10 * len(text)
+
+
+def calls_of(data: bytes) -> int:
+    """How many calls of functions decoding takes."""
+    count = 0
+
+    def counted(_frame: object, event: str, _arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(counted)
+    try:
+        decode(data)
+    except ValueError:
+        pass
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@given(st.binary(max_size=2000) | st.lists(st.sampled_from([*SWOLLEN.values(), head(values.LIST, 9), head(values.DICT, 3)])).map(b"".join))  # fmt: skip
+def test_calls_are_no_more_than_bytes(data: bytes) -> None:
+    assert calls_of(data) < 4 * len(data) + 20
+
+
+# --- any bytes --------------------------------------------------------------------------------------------------------
+
+
+def settles(data: bytes) -> None:
+    """The bytes are no value, or one that survives going out and coming back."""
+    try:
+        value = decode(data)
+    except ValueError:
+        return
+    again = encode(value)
+    assert len(again) == len(data)
+    assert same(decode(again), value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, a NaN being equal to a NaN."""
+    return one == other or encode(one) == encode(other) or "nan" in repr(one) == repr(other)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(data: bytes) -> None:
+    settles(data)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(values._DECODERS)), st.integers(0, 4), st.binary(max_size=6)), max_size=30
+    )
+)
+def test_any_bytes_that_look_like_values(pieces: list[tuple[int, int, bytes]]) -> None:
+    """Tags and small counts where they could stand, so that most get far."""
+    settles(
+        b"".join(
+            bytes([tag]) + (head(0, count)[1:] + more if tag in b"sbltSDI" else more) for tag, count, more in pieces
+        )
+    )
+    settles(
+        head(values.LIST, len(pieces))
+        + b"".join(bytes([tag]) + bytes([count, 0, 0, 0]) + more for tag, count, more in pieces)
+    )
