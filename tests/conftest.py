@@ -1,11 +1,96 @@
 """What tests of several kinds need."""
 
+import contextlib
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from proxybox.controller.dispatch import TABLE
+from proxybox.controller.guests import find_guest
+from proxybox.controller.output import OutputSink
+from proxybox.controller.stdin import Stdin
+from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.policies import Policy
+
+_BUFFER = 0x1000  # where the guest's memory would be
+
+
+class Side:
+    """A world as a builder makes it from a policy, without a guest, and calls that are made to it by name.
+
+    A call that fails gives -errno, as to a guest, and one that stores something gives that.
+    """
+
+    def __init__(self, builder: WorldBuilder, closing: contextlib.ExitStack) -> None:
+        closing.callback(builder.close)
+        self._closing = closing
+        self.builder = builder
+        self.world = builder.world
+
+    def copy(self, pid: int = 200, stdin: bytes = b"") -> "Side":
+        """Another side, on which everything is as it is here."""
+        streams = Stdin(stdin), OutputSink("stdout"), OutputSink("stderr")
+        return Side(self.builder.copy(*streams, pid=pid), self._closing)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        handler = next(row.handler for row in TABLE.values() if row.name == name)
+        try:
+            reply = handler(self.world, *arguments)
+        except OSError as error:
+            return -(error.errno or 0)
+        return reply[1][1] if isinstance(reply, tuple) and len(reply) == 2 else reply
+
+    def open(self, path: bytes, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
+        fd: int = self.call("open", path, flags, mode)
+        assert fd >= 0, (path, os.strerror(-fd))
+        return fd
+
+    def put(self, path: bytes, data: bytes, flags: int = os.O_CREAT | os.O_TRUNC) -> None:
+        fd = self.open(path, os.O_WRONLY | flags)
+        assert self.write(fd, data) == len(data)
+        self.call("close", fd)
+
+    def get(self, path: bytes) -> bytes:
+        fd, pieces = self.open(path), []
+        while piece := self.read(fd, 1 << 20):
+            pieces.append(piece)
+        self.call("close", fd)
+        return b"".join(pieces)
+
+    def write(self, fd: int, data: bytes) -> Any:
+        return self.call("write", fd, data, len(data))
+
+    def read(self, fd: int, size: int) -> Any:
+        return self.call("read", fd, _BUFFER, size)
+
+    def names(self, path: bytes) -> list[bytes]:
+        fd = self.open(path, os.O_DIRECTORY)
+        found = [name for name, _, _ in self.world.descriptors.get(fd).entries()]  # type: ignore[attr-defined]
+        self.call("close", fd)
+        return sorted(found)[2:]
+
+
+@pytest.fixture
+def make_side() -> Iterator[Callable[..., Side]]:
+    """Makes sides from the fields of a policy; `files` and `folder` stand at /box."""
+    with contextlib.ExitStack() as closing:
+
+        def make(files: dict[str, bytes] | None = None, folder: str | None = None, **fields: Any) -> Side:
+            builder = WorldBuilder(Policy(**fields), find_guest(), BoxFolder(folder=folder, files=files or {}))
+            builder.build(Stdin(), OutputSink("stdout"), OutputSink("stderr"))
+            return Side(builder, closing)
+
+        yield make
+
+
+@pytest.fixture
+def side(make_side: Callable[..., Side]) -> Side:
+    return make_side()
 
 
 @pytest.fixture(scope="session")
