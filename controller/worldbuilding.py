@@ -101,8 +101,9 @@ class WorldBuilder:
 
     # --- the world ----------------------------------------------------------------------------------------------------
 
-    def build(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> World:
-        """The world, with everything mounted and descriptors 0, 1 and 2 open. Raises SandboxStartError."""
+    def build(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, with_box: bool = True) -> World:
+        """The world, with everything mounted and descriptors 0, 1 and 2 open; without the box, `enter` is to follow.
+        Raises SandboxStartError."""
         policy = self._policy
         who = policy.environment
         credentials = Credentials(who.uid, who.gid)
@@ -115,13 +116,24 @@ class WorldBuilder:
         )  # fmt: skip
         self._mount_own(tree)  # first: certificates and the loader's cache stand below /etc
         self._mount_system(tree)
+        for mount in policy.filesystem.mounts:
+            if not _is_in_box(mount.target):
+                tree.mount(os.fsencode(mount.target), self._policy_mount(mount))
+        self._mount_kernel(tree)
+        if with_box:
+            self.enter(self._box)
+        return self.world
+
+    def enter(self, box: BoxFolder) -> None:
+        """Mounts what stands at /box, and makes the policy's folder the working one. From here on the quota counts."""
+        self._box = box
+        tree, policy = self.world.tree, self._policy
         self._mount_box(tree)
         for mount in policy.filesystem.mounts:
-            tree.mount(os.fsencode(mount.target), self._policy_mount(mount))
-        self._mount_kernel(tree)
-        self.world.cwd = self._directory(tree, who.cwd, credentials)
+            if _is_in_box(mount.target):
+                tree.mount(os.fsencode(mount.target), self._policy_mount(mount))
+        self.world.cwd = self._directory(tree, policy.environment.cwd, self.world.credentials)
         self.quota.allow(policy.limits.disk, policy.limits.files)
-        return self.world
 
     def copy(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, pid: int) -> "WorldBuilder":
         """A builder whose world goes on by itself from the state of this one's, with streams and a process id of its
@@ -144,7 +156,7 @@ class WorldBuilder:
 
     def _copy(self, old: "WorldBuilder", copier: Copier, world: World) -> None:
         self.quota, self.clock = world.quota, world.clock
-        self._device, self._packages = old._device, list(old._packages)
+        self._packages = list(old._packages)
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
         self._proc = copier.of(old._proc)
         self._overlays = [(target, copier.of(overlay), source) for target, overlay, source in old._overlays]
@@ -266,7 +278,7 @@ class WorldBuilder:
         tree.mount(os.fsencode(who.home), MemoryDirectory(self._superblock(), 0o755))
 
     def _mount_kernel(self, tree: Tree) -> None:
-        """/dev and /proc, last: nothing of a policy covers them."""
+        """/dev and /proc: nothing that is mounted later covers them, it is all below /box."""
         world = self.world
         # The streams are the guest's, the folder is not: what is in it is charged to nobody.
         nodes = self._superblock(quota=Quota())
@@ -381,6 +393,10 @@ class WorldBuilder:
         if not isinstance(node, Directory):
             raise SandboxStartError(f"environment.cwd: {path} is not a folder")
         return node
+
+
+def _is_in_box(target: str) -> bool:
+    return f"{target}/".startswith(f"{BOX}/")
 
 
 def _make_folders(tree: Tree, path: bytes, who: Credentials) -> None:

@@ -43,7 +43,9 @@ class Side:
             reply = handler(self.world, *arguments)
         except OSError as error:
             return -(error.errno or 0)
-        return reply[1][1] if isinstance(reply, tuple) and len(reply) == 2 else reply
+        if isinstance(reply, tuple):
+            return reply[1][1] if len(reply) == 2 else reply[0]
+        return reply
 
     def open(self, path: bytes, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
         fd: int = self.call("open", path, flags, mode)
