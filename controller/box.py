@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -23,6 +23,7 @@ from proxybox.controller.launch import MAX_THREADS, LaunchSpec, launch
 from proxybox.controller.output import OutputSink
 from proxybox.controller.process import GuestProcess
 from proxybox.controller.stdin import Source, Stdin
+from proxybox.controller.undertaker import undertaker
 from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.world import World
 from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
@@ -76,6 +77,10 @@ class Run:
     usage: Usage
 
 
+#: Words, the world that was built, and when: a box that is ready to be served (`Box.start`, warm.py).
+Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Box:
     """A policy and an interpreter, ready to run one program after another, each in a world of its own."""
@@ -85,6 +90,12 @@ class Box:
     interceptors: Sequence[Interceptor] = ()
     audit: Audit | None = None
     _running: set[BlockingDriver] = attrs.field(init=False, factory=set)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether somebody wants to see every call, those of the interpreter's start among them, or a seed asks for
+        the same start each time."""
+        return bool(self.interceptors) or self.audit is not None or self.policy.randomness != "system"
 
     def cancel(self) -> None:
         """Ends every program that runs now; from any thread. Their runs return, with the status "cancelled"."""
@@ -107,8 +118,10 @@ class Box:
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
         capture: bool = True,
+        start: "Start | None" = None,
     ) -> Run:
-        """Runs the interpreter with `words` as its arguments until it has ended. folder: what stands at /box.
+        """Runs the interpreter with `words` as its arguments until it has ended. folder: what stands at /box. start:
+        another way to have a guest than to start one.
 
         Raises SandboxStartError; whatever a callback or an interceptor raises, with the guest ended before.
         """
@@ -117,10 +130,10 @@ class Box:
         builder = WorldBuilder(self.policy, self.guest, folder or BoxFolder())
         with Closing(builder.close):
             builder.build(Stdin(stdin), *sinks)
-            with Undisturbed() as start:
-                live = self.start(words, builder, started)
+            with Undisturbed() as undisturbed:
+                live = (start or self.start)(words, builder, started)
                 with Closing(live.close):
-                    start.release()
+                    undisturbed.release()
                     run = self.finish(live)
         if builder.quota.used_bytes > COLLECT_BYTES:  # a world is full of cycles: waiting for the collector would keep
             gc.collect()  # several of them
@@ -146,6 +159,8 @@ class Box:
         dispatcher = Dispatcher(world, self.interceptors, self.audit)
         driver = BlockingDriver(process, world, dispatcher)
         undo.callback(driver.close)
+        if world.port is not None:
+            world.port.notify = driver.wake
         return LiveBox(
             policy=self.policy, builder=builder, process=process, dispatcher=dispatcher, driver=driver,
             started_ns=started, ready_ns=time.monotonic_ns(), undo=undo.pop_all(),
@@ -221,7 +236,12 @@ class LiveBox:
 
     def close(self) -> None:
         """Ends the guest, and gives back everything that was held for it."""
-        self.undo.close()
+        undo = self.undo.pop_all()
+        if self.world.port is None:
+            undo.close()
+        else:
+            self.process.watch.kill()
+            undertaker().bury(undo.close)
 
     def charge(self) -> None:
         """From now on time counts against the limits of the policy."""

@@ -216,13 +216,13 @@ MAX_DENIALS = 256
 class Dispatcher:
     """Answers the requests of one box."""
 
-    __slots__ = ("_audit", "_interceptors", "_limit", "_world", "calls", "denials", "unknown")
+    __slots__ = ("_audit", "_interceptors", "_world", "calls", "denials", "limit", "unknown")
 
     def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
         self._world = world
         self._interceptors = tuple(interceptors)
         self._audit = audit
-        self._limit = world.policy.limits.calls or float("inf")
+        self.limit = world.policy.limits.calls or float("inf")
         self.calls = 0
         self.denials: dict[Denial, int] = {}
         self.unknown: dict[int, int] = {}
@@ -236,8 +236,8 @@ class Dispatcher:
         world.thread = thread
         thread.calls += 1
         self.calls += 1
-        if self.calls > self._limit:
-            raise EndBox("denied", f"more than {self._limit} OS calls (limits.calls)")
+        if self.calls > self.limit:
+            raise EndBox("denied", f"more than {self.limit} OS calls (limits.calls)")
         (number,) = _NUMBER.unpack_from(frame)
         row = TABLE.get(number)
         if row is None:

@@ -47,7 +47,8 @@ class Watch:
 
     pid: of the guest. pidfd: the same for signals, owned by this object; -1 once closed, so that a late `kill` from
     another thread meets nobody. deadline_ns: host monotonic end of its wall time, None while it is not charged.
-    cpu_ns: its CPU time limit. expired: why the keeper has killed it. unreachable: the kernel does not let
+    cpu_ns: its CPU time limit. interrupt: a first word to a guest that has reached a limit, which then has grace_ns to heed
+    it. interrupted: the limit for which it got that. expired: why the keeper has killed it. unreachable: the kernel does not let
     this process send it signals, so that nobody may wait for the end that one would have brought.
     """
 
@@ -55,6 +56,9 @@ class Watch:
     pidfd: int
     deadline_ns: int | None = None
     cpu_ns: int | None = None
+    interrupt: Callable[[], None] | None = None
+    grace_ns: int = 0
+    interrupted: str = ""
     expired: str = ""
     unreachable: bool = False
     lock: threading.RLock = attrs.field(factory=threading.RLock)  # re-entered by signal handlers
@@ -103,12 +107,21 @@ class Watch:
                 os.close(fd)
 
     def _check(self) -> None:
+        reason = ""
         if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns:
-            self.expired = "wall_time"
+            reason = "wall_time"
         elif self.cpu_ns is not None and self.cpu_time_ns() >= self.cpu_ns:
-            self.expired = "cpu_time"
-        if self.expired:
-            self.kill()
+            reason = "cpu_time"
+        if not reason:
+            return
+        if self.interrupt is not None and self.grace_ns and not self.interrupted:
+            self.interrupted = reason
+            self.cpu_ns = None
+            self.deadline_ns = time.monotonic_ns() + self.grace_ns
+            self.interrupt()
+            return
+        self.expired = self.interrupted or reason
+        self.kill()
 
 
 class Keeper:

@@ -18,25 +18,25 @@ from collections.abc import Callable
 
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
+from proxybox.controller.hostfunctions import HostFunctions, Pending
 from proxybox.controller.roles import MAX_PAYLOAD
 
 #: What stands around a value in a message: names, a traceback.
 ENVELOPE = 1 << 18
 
-#: A function of the caller's, as the port knows it: an encoded call in, an encoded answer or a wait for one out.
-OnCall = Callable[[bytes], "bytes | Callable[[], bytes | None]"]
-
 
 class Port:
-    """The controller's side. value_size: of one value, at the most, in bytes."""
+    """The controller's side. value_size: of one value, at the most, in bytes. notify: called, from any thread, when the
+    wait for a function of the caller's may be over."""
 
-    __slots__ = ("_command", "_partial", "_rest", "on_call", "result", "value_size", "waits")
+    __slots__ = ("_command", "_partial", "_rest", "_waits", "functions", "notify", "result", "value_size")
 
-    def __init__(self, value_size: int = 1 << 20, on_call: OnCall | None = None) -> None:
+    def __init__(self, value_size: int = 1 << 20, functions: HostFunctions | None = None) -> None:
         self.value_size = value_size
-        self.on_call = on_call
-        self.waits = False
+        self.notify: Callable[[], None] = lambda: None
         self.result: bytes | None = None
+        self.functions = functions
+        self._waits = False
         self._command: bytes | None = None
         self._partial: dict[int, bytearray] = {}  # by thread, as the next
         self._rest: dict[int, bytes] = {}
@@ -45,11 +45,10 @@ class Port:
         """What the guest shall do next. It is told when the call that it waits in is tried again."""
         self._command = command
         self.result = None
-        self.waits = False
 
     def is_idle(self) -> bool:
-        """Whether the guest waits for a command."""
-        return self.waits
+        """Whether the guest waits for a command, and there is none."""
+        return self._waits and self._command is None
 
     def exchange(self, tid: int, message: bytes, address: int, room: int) -> Reply:
         """The answer to a message of a thread, or a wait. EINVAL, EMSGSIZE."""
@@ -70,10 +69,10 @@ class Port:
         if kind in (b"r", b"w"):
             if kind == b"r":
                 self.result = data
-            self.waits = True
-            return self._wait(self._next, tid, address, room)
-        if kind == b"h" and self.on_call is not None:
-            answer = self.on_call(data)
+            self._waits = True
+            return self._wait(Pending(self._next), tid, address, room)
+        if kind == b"h" and self.functions is not None:
+            answer = self.functions.call(data, lambda: self.notify())
             if isinstance(answer, bytes):
                 return self._give(answer, tid, address, room)
             return self._wait(answer, tid, address, room)
@@ -81,15 +80,20 @@ class Port:
 
     def _next(self) -> bytes | None:
         command, self._command = self._command, None
+        if command is not None:
+            self._waits = False
         return command
 
-    def _wait(self, take: Callable[[], bytes | None], tid: int, address: int, room: int) -> Reply:
+    def _wait(self, pending: Pending, tid: int, address: int, room: int) -> Reply:
         def attempt() -> Reply | None:
-            answer = take()
+            answer = pending.take()
             return None if answer is None else self._give(answer, tid, address, room)
 
+        def expire() -> Reply:
+            return self._give(pending.expired, tid, address, room)
+
         reply = attempt()
-        return Blocked(attempt) if reply is None else reply
+        return Blocked(attempt, pending.deadline_ns, expire) if reply is None else reply
 
     def _give(self, answer: bytes, tid: int, address: int, room: int) -> Reply:
         if len(answer) > room:

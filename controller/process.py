@@ -79,6 +79,7 @@ class GuestProcess:
     peak_space: int | None = None
     peak_resident: int | None = None
     cpu_ns: int = 0
+    first_answer: int = SEALED_ANSWER
 
     def __attrs_post_init__(self) -> None:
         self.family.join(self.pid)
@@ -113,7 +114,7 @@ class GuestProcess:
 
     def begin(self) -> None:
         """Lets the interpreter's `main` run, or a copy go on."""
-        self.channel.send(SEALED_ANSWER)
+        self.channel.send(self.first_answer)
 
     def reap_launcher(self) -> None:
         """Waits for the launcher, which ends when the guest runs and the init has nothing any more."""

@@ -396,41 +396,51 @@ def _refuse_crowds(hashes: list[int], span: int) -> None:
     Different hashes can be found that all walk through the same taken places: the square of their number in steps.
     Besides, whoever copies such a dict walks again, so it may not even exist.
     """
-    left = STEPS_PER_KEY * len(hashes)
-    table = _Table(8, span)
-    for count, one in enumerate(hashes):
-        if span == IN_DICT and count >= table.size * 2 // 3:
-            table = _Table(2 * table.size, span)
-            left -= sum(map(table.put, hashes[:count]))
-        elif span == IN_SET and count * 5 >= (table.size - 1) * 3:
-            again = [table.hashes[place] for place in sorted(table.hashes)]  # they move in the order of their places
-            table = _Table(table.size * (4 if count <= 50_000 else 2), span)
-            left -= sum(map(table.put, again))
-        left -= table.put(one)
+    left = STEPS_PER_KEY * FEW_KEYS  # in hand, so that the first keys need not be like the average
+    table = _Table(span)
+    for one in hashes:
+        left += STEPS_PER_KEY - table.add(one)
         if left < 0:
             raise ValueError("not a value: the hashes of its keys are chosen to collide")
 
 
 class _Table:
-    """Where CPython would put hashes in a table of a size."""
+    """Where CPython puts hashes in the table of a dict or a set."""
 
-    def __init__(self, size: int, span: int) -> None:
-        self.size = size
+    def __init__(self, span: int) -> None:
         self._span = span
-        self._taken = bytearray(size)
-        self.hashes: dict[int, int] = {}  # by place: our own keys, which collide with nothing
+        self._empty(8)
 
-    def put(self, one: int) -> int:
-        """Puts a hash into the first free place of its way, and returns its steps."""
-        size, span, find = self.size, self._span, self._taken.find
+    def _empty(self, size: int) -> None:
+        self._size = size
+        self._taken = bytearray(size)
+        self._hashes: dict[int, int] = {}  # by place: these keys of our own collide with nothing
+
+    def in_order(self) -> list[int]:
+        """The hashes as a dict or a set gives its keys: a dict in the order of coming, a set in that of places."""
+        if self._span == IN_DICT:
+            return [*self._hashes.values()]
+        return [self._hashes[place] for place in sorted(self._hashes)]
+
+    def add(self, one: int) -> int:
+        """Adds a hash, and returns how many steps that took, growth included."""
+        count, size, steps = len(self._hashes), self._size, 0
+        if count >= size * 2 // 3 if self._span == IN_DICT else count * 5 >= (size - 1) * 3:
+            again = self.in_order()
+            self._empty(size * (2 if self._span == IN_DICT or count > 50_000 else 4))
+            steps = sum(map(self._put, again))
+        return steps + self._put(one)
+
+    def _put(self, one: int) -> int:
+        """Puts a hash into the first free place of its way; a set's row of ten places counts as three steps."""
+        size, span, find = self._size, self._span, self._taken.find
         place, perturb, steps = one & (size - 1), one & 0xFFFFFFFFFFFFFFFF, 0
         while True:
             steps += 1 if span == IN_DICT else 3
             free = find(0, place, place + (span if place + span <= size else 1))
             if free >= 0:
                 self._taken[free] = 1
-                if span == IN_SET:
-                    self.hashes[free] = one
+                self._hashes[free] = one
                 return steps
             perturb >>= 5
             place = (place * 5 + perturb + 1) & (size - 1)

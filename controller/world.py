@@ -49,9 +49,13 @@ _IGNORED_BY_DEFAULT: Final = frozenset({abi.SIGCHLD, abi.SIGCONT, abi.SIGURG, ab
 _STOP_BY_DEFAULT: Final = frozenset({abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU})
 
 
+EXITED: Final = "exited"
+"""In `Ended.status`: the guest has said that it exits, and World.exit_code is its word."""
+
+
 @attrs.frozen(slots=True)
 class Ended:
-    """Why the controller ends the box: a word of Status, and the signal where one is the reason."""
+    """Why the controller ends the box: a word of Status or EXITED, and the signal where one is the reason."""
 
     status: str
     reason: str

@@ -84,7 +84,9 @@ class Zygote:
                 said = stderr.getvalue().decode("utf-8", "backslashreplace").strip()
                 raise SandboxStartError(f"a warm guest could not be started: {said or outcome}")
             if len(world.descriptors) != 3 or len(world.threads) != 1:
-                raise SandboxStartError("a warm guest could not be started: a module of `preload` leaves open files or threads")
+                raise SandboxStartError(
+                    "a warm guest could not be started: a module of `preload` leaves open files or threads"
+                )
             live.undo.push(undo.pop_all())
             self._asked = True
             return live
@@ -103,13 +105,14 @@ class Zygote:
         with self._lock:
             self._live.close()
 
-    def fork(self, box: Box, builder: WorldBuilder, started: int, port: Port) -> LiveBox:
-        """A copy in a world that was built for it, up to where it asks what to do. Raises SandboxStartError."""
+    def fork(self, box: Box, builder: WorldBuilder, started: int, port: Port, *, forks: bool) -> LiveBox:
+        """A copy in a world that was built for it, sealed, about to go on. forks: it may be copied itself. Raises
+        SandboxStartError."""
         world = builder.world
         self._prepare(world)
         world.port = port
         with contextlib.ExitStack() as undo:
-            spec = attrs.evolve(box.spec((), builder), cpu=undo.enter_context(box.cpu()))
+            spec = attrs.evolve(box.spec((), builder), cpu=undo.enter_context(box.cpu()), forks=forks)
             with self._lock:
                 self._await_request()
                 self._asked = False
@@ -118,8 +121,7 @@ class Zygote:
             undo.callback(child.close)
             child.layers = {**self._live.process.layers, **child.layers}
             seal(child, spec, born, self._space)
-            live = box.serve(child, builder, started, undo)
-        return live
+            return box.serve(child, builder, started, undo)
 
     def _prepare(self, world: World) -> None:
         """What the zygote's interpreter has set up in its own world holds in the copy's."""
@@ -144,4 +146,3 @@ def _address_space(process: GuestProcess) -> int:
     """Bytes in use, the first number of proc_pid_statm(5)."""
     with open(f"/proc/{process.pid}/statm", "rb", buffering=0) as file:
         return int(file.read(64).split()[0]) * 4096
-

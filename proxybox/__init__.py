@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Denial as Denial
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import OSCall as OSCall
+    from proxybox.controller.hostfunctions import HostFunction as HostFunction
     from proxybox.errors import CallDenied as CallDenied
+    from proxybox.errors import CannotCopy as CannotCopy
     from proxybox.errors import CommitRefused as CommitRefused
     from proxybox.errors import DiskLimitExceeded as DiskLimitExceeded
     from proxybox.errors import ExecutionError as ExecutionError
@@ -48,14 +50,22 @@ if TYPE_CHECKING:
     from proxybox.result import Result as Result
     from proxybox.result import Status as Status
     from proxybox.result import Usage as Usage
+    from proxybox.session import Completeness as Completeness
+    from proxybox.session import Completion as Completion
+    from proxybox.session import Finished as Finished
+    from proxybox.session import Inspection as Inspection
+    from proxybox.session import Printed as Printed
+    from proxybox.session import Session as Session
+    from proxybox.session import Snapshot as Snapshot
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "proxybox.api": ("Diagnosis", "Layer", "Sandbox", "diagnose", "run", "run_file"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
+    "proxybox.controller.hostfunctions": ("HostFunction",),
     "proxybox.errors": (
-        "CallDenied", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded",
+        "CallDenied", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded",
         "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError", "SandboxStartError",
         "TimeLimitExceeded",
     ),
@@ -64,6 +74,9 @@ _HOMES = {
     ),
     "proxybox.program": ("Program",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
+    "proxybox.session": (
+        "Completeness", "Completion", "Finished", "Inspection", "Printed", "Session", "Snapshot",
+    ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -8,25 +8,34 @@ with proxybox.Sandbox(limits={"wall_time": 2}) as box:
 import codecs
 import io
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Self, TypeAlias
 
 import attrs
 
 from proxybox.controller.audit import Audit, Interceptor
-from proxybox.controller.box import Box, Run
+from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests import Guest, find_guest
+from proxybox.controller.hostfunctions import HostFunction, HostFunctions
+from proxybox.controller.nursery import nursery
 from proxybox.controller.output import neutralise
+from proxybox.controller.session import LiveSession
+from proxybox.controller.undertaker import settle
+from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import BoxFolder
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
+from proxybox.policies.sizes import to_duration
 from proxybox.program import MAIN, Program
-from proxybox.result import Files, Result, Status, read_error
+from proxybox.result import Files, Result, Status, read_error, status_of_end, text_chunks
+from proxybox.session import Session
 
 Code: TypeAlias = str | os.PathLike[str]
 Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | None
 Callback: TypeAlias = Callable[[str], object] | None
 Content: TypeAlias = Mapping[str, str | bytes]
+Functions: TypeAlias = Mapping[str, Callable[..., Any] | HostFunction]
 
 
 def run(
@@ -71,15 +80,22 @@ class _Path(os.PathLike[str]):
 class Sandbox:
     """A policy, an interpreter and the caller's own rules, for any number of runs: each in a fresh box.
 
-    policy, policy_fields: as for `run`. interceptors: see `proxybox.controller`. audit: called with each OSCall.
-    packages: host folders of importable packages, or virtual environments, mounted read-only and put on sys.path.
-    guest: the path of the interpreter. May be used from several threads at once.
+    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the
+    caller's that take and return plain data, or HostFunction. interceptors: see `proxybox.controller`. audit:
+    called with each OSCall. packages: host folders of importable packages, or virtual environments, mounted read-only
+    and put on sys.path. guest: the path of the interpreter.
+
+    warm: from its second run on, boxes are copies of a guest that has started already, which all sandboxes of this
+    process with such a policy share; False starts each by itself, as interceptors, an audit and a seed do; the
+    environment variable PROXYBOX_WARM=0 says so for all. May be used from several threads at once.
     """
 
     def __init__(
         self,
         policy: Policy | str | os.PathLike[str] | None = None,
         *,
+        functions: Functions | None = None,
+        warm: bool | None = None,
         interceptors: Sequence[Interceptor] = (),
         audit: Audit | None = None,
         packages: Sequence[str | os.PathLike[str]] = (),
@@ -91,8 +107,11 @@ class Sandbox:
         self._audit = audit
         self._packages = tuple(os.fspath(folder) for folder in packages)
         self._guest_path = guest
+        self._warm = warm_is_wanted() if warm is None else warm
+        self._functions = HostFunctions(functions, self.policy.session.value_size) if functions else None
         self._closed = False
         self._boxes: set[Box] = set()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
     def __enter__(self) -> Self:
         return self
@@ -101,11 +120,14 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Ends the sandbox: programs that still run in other threads are cancelled, later runs raise
+        """Ends the sandbox and its sessions: programs that still run in other threads are cancelled, later runs raise
         SandboxClosedError."""
         self._closed = True
         for box in tuple(self._boxes):
             box.cancel()
+        for session in tuple(self._sessions):
+            session.close()
+        settle()
 
     def interrupt(self) -> bool:
         """Sends SIGINT to the programs that run here now, as Ctrl-C at a terminal does; from any thread, and from
@@ -135,7 +157,11 @@ class Sandbox:
         if files:
             program = _with_files(program, files)
         result = self.run_program(
-            program, stdin=stdin, timeout=timeout, on_stdout=_as_text(on_stdout), on_stderr=_as_text(on_stderr)
+            program,
+            stdin=stdin,
+            timeout=timeout,
+            on_stdout=as_text_callback(on_stdout),
+            on_stderr=as_text_callback(on_stderr),
         )
         return result.check() if check else result
 
@@ -150,21 +176,56 @@ class Sandbox:
         capture: bool = True,
     ) -> Result:
         """Runs a `Program`. The callbacks get bytes; without `capture` the Result keeps no output."""
+        box = self._box(timeout)
+        start = self._start(box, capture)
+        self._boxes.add(box)
+        try:
+            finished = box.run(
+                program.words, folder=folder_of(program), stdin=as_source(stdin),
+                on_stdout=on_stdout, on_stderr=on_stderr, capture=capture, start=start,
+            )  # fmt: skip
+        finally:
+            self._boxes.discard(box)
+        return result_of(finished, box.policy)
+
+    def session(
+        self,
+        *,
+        files: Content | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        stdin: Input = None,
+        timeout: float | str | None = None,
+    ) -> Session:
+        """A session: one guest that stays for many calls. files: names below /box with their content. folder: a host
+        folder that stands at /box, as the policy's filesystem.box says. timeout: seconds of wall time for each call, in
+        place of the policy's. Raises SandboxStartError."""
+        box = self._box(None)
+        program = Program(words=(), folder=None if folder is None else os.path.realpath(folder))
+        if files:
+            program = _with_files(program, files)
+        zygote = nursery().find(box) if self._warm and not box.is_observed else None
+        start = WarmStart(box=box, zygote=zygote, functions=self._functions)
+        live = LiveSession.start(start, folder_of(program), as_source(stdin))
+        session = Session(live, self.policy, to_duration(timeout))
+        self._sessions.add(session)
+        return session
+
+    def _box(self, timeout: float | str | None) -> Box:
         if self._closed:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
         policy = self.policy
         if timeout is not None:
             policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
-        box = Box(policy, self.guest(), interceptors=self._interceptors, audit=self._audit)
-        self._boxes.add(box)
-        try:
-            finished = box.run(
-                program.words, folder=BoxFolder(folder=program.folder, single=program.single, files=program.files),
-                stdin=_as_source(stdin), on_stdout=on_stdout, on_stderr=on_stderr, capture=capture,
-            )  # fmt: skip
-        finally:
-            self._boxes.discard(box)
-        return _result(finished, policy)
+        return Box(policy, self.guest(), interceptors=self._interceptors, audit=self._audit)
+
+    def _start(self, box: Box, capture: bool) -> Start | None:
+        """Another way than to start an interpreter for the program, where there is one that shows no difference."""
+        zygote = None
+        if self._warm and capture and not box.is_observed:
+            zygote = nursery().find(box)
+        if zygote is None and self._functions is None:
+            return None
+        return WarmStart(box=box, zygote=zygote, functions=self._functions).program
 
 
 def run_program(
@@ -187,6 +248,16 @@ def run_program(
         return box.run_program(program, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr, capture=capture)
 
 
+def folder_of(program: Program) -> BoxFolder:
+    """What stands at /box for a program."""
+    return BoxFolder(folder=program.folder, single=program.single, files=program.files)
+
+
+def warm_is_wanted() -> bool:
+    """What the environment says of warm guests."""
+    return os.environ.get("PROXYBOX_WARM", "1").lower() not in ("0", "no", "off", "false")
+
+
 # --- what callers give ------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +272,7 @@ def _with_files(program: Program, files: Content) -> Program:
     return attrs.evolve(program, files={**program.files, **added})
 
 
-def _as_source(stdin: Input) -> bytes | int | Callable[[int], bytes | str] | None:
+def as_source(stdin: Input) -> bytes | int | Callable[[int], bytes | str] | None:
     """What the controller can read from. A file object without a descriptor is read whole."""
     if stdin is None or isinstance(stdin, bytes):
         return stdin
@@ -218,7 +289,7 @@ def _as_source(stdin: Input) -> bytes | int | Callable[[int], bytes | str] | Non
     raise TypeError(f"stdin: want text, bytes, a file object, a function or None, not {type(stdin).__name__}")
 
 
-def _as_text(callback: Callback) -> Callable[[bytes], object] | None:
+def as_text_callback(callback: Callback) -> Callable[[bytes], object] | None:
     """A callback for text gets whole characters, wherever the guest's writes are cut."""
     if callback is None:
         return None
@@ -235,15 +306,15 @@ def _as_text(callback: Callback) -> Callable[[bytes], object] | None:
 # --- what they get ----------------------------------------------------------------------------------------------------
 
 
-def _result(finished: Run, policy: Policy) -> Result:
+def result_of(finished: Run, policy: Policy) -> Result:
+    """The Result of a program that has ended."""
     stdout, stderr = finished.stdout, finished.stderr
     error, is_syntax = (None, False)
     if finished.outcome.exit_code:
         error, is_syntax = read_error(stderr[-(1 << 16) :].decode("utf-8", "backslashreplace"))
-    chunks = finished.output
-    if policy.output.escapes == "neutralise":
+    safe = policy.output.escapes == "neutralise"
+    if safe:
         stdout, stderr = neutralise(stdout), neutralise(stderr)
-        chunks = [(stream, neutralise(data)) for stream, data in chunks]
     status, why = _status(finished, error.type if error else "", is_syntax)
     return Result(
         status=status,
@@ -252,7 +323,7 @@ def _result(finished: Run, policy: Policy) -> Result:
         why=why,
         stdout_bytes=stdout,
         stderr_bytes=stderr,
-        output=tuple((stream, data.decode("utf-8", "backslashreplace")) for stream, data in chunks),
+        output=text_chunks(finished.output, safe),
         error=error,
         usage=finished.usage,
         truncated=finished.truncated,
@@ -266,12 +337,11 @@ def _result(finished: Run, policy: Policy) -> Result:
 def _status(finished: Run, error: str, is_syntax: bool) -> tuple[Status, str]:
     """The word for an end. Limits come before what the guest says of itself."""
     outcome = finished.outcome
-    if outcome.status is not None and outcome.status != "crashed":
-        return Status(outcome.status), outcome.why
-    if outcome.signal is not None:
-        return (Status.MEMORY_LIMIT, "limits.memory") if finished.out_of_memory else (Status.CRASHED, outcome.why)
-    if outcome.exit_code == 0:
-        return Status.OK, ""
+    status, why = status_of_end(outcome)
+    if status is Status.CRASHED and finished.out_of_memory:
+        return Status.MEMORY_LIMIT, "limits.memory"
+    if status is not Status.ERROR:
+        return status, why
     if error == "MemoryError":
         return Status.MEMORY_LIMIT, "limits.memory"
     if "disk" in finished.exceeded and error == "OSError":

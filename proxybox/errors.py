@@ -5,6 +5,7 @@ What a program in a box does wrong is data (`Result`), unless `check=True` asks 
 
 from typing import TYPE_CHECKING
 
+from proxybox.controller.errors import CannotCopy as CannotCopy
 from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
 from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
 from proxybox.controller.errors import SandboxStartError as SandboxStartError

@@ -7,7 +7,7 @@ knowledge. `error` is read from what the guest printed: a claim of untrusted cod
 
 import enum
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -15,6 +15,7 @@ import attrs
 from proxybox import errors
 from proxybox.controller.audit import Denial as Denial
 from proxybox.controller.box import Usage as Usage
+from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.output import neutralise
 from proxybox.controller.vfs.changes import Change as Change
 from proxybox.controller.worldbuilding import Changed
@@ -192,6 +193,21 @@ def _change_to_dict(change: Change) -> dict[str, Any]:
         except UnicodeDecodeError:
             item["text"] = None
     return item
+
+
+def status_of_end(outcome: Outcome) -> tuple[Status, str]:
+    """The word for how a guest ended, as far as its controller and the kernel know: ERROR for any other exit status
+    than 0."""
+    if outcome.status is not None and outcome.status != "crashed":
+        return Status(outcome.status), outcome.why
+    if outcome.signal is not None:
+        return Status.CRASHED, outcome.why
+    return (Status.OK if outcome.exit_code == 0 else Status.ERROR), ""
+
+
+def text_chunks(chunks: Iterable[tuple[str, bytes]], safe: bool) -> tuple[tuple[str, str], ...]:
+    """Output in its order, as text; made harmless for terminals where that is asked for."""
+    return tuple((stream, _text(neutralise(data) if safe else data)) for stream, data in chunks)
 
 
 _HEADER = "Traceback (most recent call last):\n"

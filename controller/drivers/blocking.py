@@ -26,7 +26,7 @@ from proxybox.controller.process import GuestProcess, open_channel
 from proxybox.controller.protocol import REPLY
 from proxybox.controller.seal import FIRST_CHANNEL_FD
 from proxybox.controller.undisturbed import Closing, Undisturbed
-from proxybox.controller.world import Ended, GuestThread, Signal, World
+from proxybox.controller.world import EXITED, Ended, GuestThread, Signal, World
 
 #: poll(2) takes a C int of milliseconds.
 _LONGEST_MS = 1_000_000_000
@@ -96,7 +96,9 @@ class BlockingDriver:
                 return self._reaped()
             return self._ended("misbehaved", str(breach))
         ending = world.ending
-        return self._reaped() if ending is None else self._ended(ending.status, ending.reason, ending.signal)
+        if ending is None:
+            return self._reaped()
+        return self._exited() if ending.status == EXITED else self._ended(ending.status, ending.reason, ending.signal)
 
     def resume(self) -> None:
         """Tries the call again that the main thread waits in; behind something that the caller has brought about."""
@@ -104,6 +106,18 @@ class BlockingDriver:
         if blocked is not None:
             self._world.thread = self._world.threads[0]
             self._release(self._main, self._dispatcher.settle(blocked.attempt))
+
+    def release(self, answer: int | None) -> None:
+        """Ends the wait of the main thread; None where it has been answered already."""
+        self._main.blocked = None
+        if answer is not None:
+            self._main.send(answer)
+
+    def wake(self) -> None:
+        """Looks again at the calls that wait; from any thread."""
+        with self._process.watch.lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def _open(self) -> None:
         with Undisturbed():
@@ -138,15 +152,18 @@ class BlockingDriver:
         elif disposition != SIG_IGN:
             self._interrupted = True
             self._process.watch.send(SIGINT)
-            with self._process.watch.lock:
-                if self._wake >= 0:
-                    os.eventfd_write(self._wake, 1)
+            self.wake()
 
     def _ended(self, status: str, why: str, signal: int | None = None) -> Outcome:
         self._process.measure()
         self._process.watch.kill()
         exit_code, _ = self._process.reap()
         return Outcome(exit_code, signal, status, why)
+
+    def _exited(self) -> Outcome:
+        """By its own word; what is left of the process is for `GuestProcess.close`."""
+        self._process.cpu_ns = self._process.watch.cpu_time_ns()
+        return Outcome(self._world.exit_code, None)
 
     def _reaped(self) -> Outcome:
         exit_code, signal = self._process.reap()

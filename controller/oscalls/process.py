@@ -11,7 +11,7 @@ from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
-from proxybox.controller.world import HIDDEN, World
+from proxybox.controller.world import EXITED, HIDDEN, Ended, World
 
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
 _RSS_KIB = 50 * 1024
@@ -259,9 +259,11 @@ def exit_(world: World, status: Int) -> Reply:
 
 @oscall(231)
 def exit_group(world: World, status: Int) -> Reply:
-    """exit_group(2): what the guest claims as its exit status."""
+    """exit_group(2): what the guest claims as its exit status. A warm guest ends here: nobody waits for its process."""
     world.exit_code = status & 0xFF
     world.on_exit()
+    if world.port is not None:
+        world.end(Ended(EXITED, ""))
     return 0
 
 

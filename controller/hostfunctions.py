@@ -1,0 +1,153 @@
+"""Functions of the caller's that a program may call: the one way by which abilities are passed into a box.
+
+Rules: arguments and results are plain values of bounded size (values.py), never objects. What a function raises goes
+to the program as an exception; nothing that a program sends can raise here. A function runs in the trusted process: what
+it does with its arguments is its author's responsibility.
+"""
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import attrs
+
+from proxybox.controller import values
+from proxybox.policies.errors import PolicyError
+from proxybox.policies.sizes import to_duration, to_size
+
+#: Of what an exception says, so much goes to the program.
+_LONGEST_MESSAGE = 4096
+
+
+@attrs.frozen
+class HostFunction:
+    """A function with bounds of its own.
+
+    function: takes and returns plain values. timeout: seconds after which the program gets a TimeoutError; the function
+    runs in a thread of its own then, and goes on there. None: it runs in the thread that serves the box, which
+    is faster, as long as it takes. size: bytes of its encoded arguments, and of its result; None for the policy's
+    session.value_size.
+    """
+
+    function: Callable[..., Any]
+    timeout: float | None = attrs.field(default=None, converter=to_duration)
+    size: int | None = attrs.field(default=None, converter=to_size)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it wants an event loop."""
+        return inspect.iscoroutinefunction(self.function)
+
+
+@attrs.frozen
+class Pending:
+    """An answer that is not there yet. take: gives it, or None; expired: the answer when the deadline comes first."""
+
+    take: Callable[[], bytes | None]
+    deadline_ns: int | None = None
+    expired: bytes = b""
+
+
+class Spawn(Protocol):
+    """Begins a call somewhere else, and hands its end to `done`."""
+
+    def __call__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+        done: Callable[[Any, BaseException | None], None],
+    ) -> None: ...  # fmt: skip
+
+
+def in_thread(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+    done: Callable[[Any, BaseException | None], None],
+) -> None:  # fmt: skip
+    """The way of functions with a timeout."""
+
+    def call() -> None:
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            done(None, error)
+        else:
+            done(result, None)
+
+    threading.Thread(target=call, name="proxybox-function", daemon=True).start()
+
+
+class HostFunctions:
+    """What one sandbox lets its programs call. spawn: how coroutine functions are begun, None where there is no loop."""
+
+    def __init__(
+        self, functions: Mapping[str, Callable[..., Any] | HostFunction], value_size: int, spawn: Spawn | None = None
+    ) -> None:
+        self._functions = {name: _checked(name, function, spawn) for name, function in functions.items()}
+        self._value_size = value_size
+        self._spawn = spawn
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the module `host` has."""
+        return tuple(self._functions)
+
+    def call(self, data: bytes, notify: Callable[[], None]) -> bytes | Pending:
+        """The answer to an encoded call. notify: to be called when what is pending has come."""
+        try:
+            name, args, kwargs = values.decode(data, self._value_size)
+            known = self._functions[name]
+            if type(args) is not tuple or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+                raise ValueError("a call is a name, a tuple and a dict with names")
+        except (KeyError, TypeError, ValueError) as error:
+            return _failed(ValueError(f"no such call of a host function: {error}"))
+        size = known.size or self._value_size
+        if len(data) > size:
+            return _failed(ValueError(f"the arguments of host.{name} take {len(data)} bytes, more than {size}"))
+        if known.timeout is None and not known.is_async:
+            try:
+                return _answer(known.function(*args, **kwargs), size)
+            except Exception as error:
+                return _failed(error)
+        return self._begin(name, known, args, kwargs, size, notify)
+
+    def _begin(
+        self, name: str, known: HostFunction, args: tuple[Any, ...], kwargs: dict[str, Any], size: int,
+        notify: Callable[[], None],
+    ) -> Pending:  # fmt: skip
+        came: list[bytes] = []
+
+        def done(result: Any, error: BaseException | None) -> None:
+            came.append(_answer(result, size) if error is None else _failed(error))
+            notify()
+
+        spawn = self._spawn if known.is_async and self._spawn is not None else in_thread
+        spawn(known.function, args, kwargs, done)
+        expired = _failed(TimeoutError(f"host.{name} took longer than {known.timeout} seconds"))
+        deadline = None if known.timeout is None else time.monotonic_ns() + int(known.timeout * 1e9)
+        return Pending(lambda: came[0] if came else None, deadline, expired)
+
+
+def _checked(name: str, function: Callable[..., Any] | HostFunction, spawn: Spawn | None) -> HostFunction:
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("__"):
+        raise PolicyError(f"functions: {name!r} is no name that a program could call: want an identifier")
+    known = function if isinstance(function, HostFunction) else HostFunction(function)
+    if not callable(known.function):
+        raise PolicyError(f"functions: {name}: want a function, not {type(known.function).__name__}")
+    if known.is_async and spawn is None:
+        raise PolicyError(f"functions: {name} is a coroutine function: it needs an AsyncSandbox")
+    return known
+
+
+def _answer(result: Any, size: int) -> bytes:
+    try:
+        return values.encode(("ok", result), size)
+    except (TypeError, ValueError) as error:
+        return _failed(TypeError(f"what the host function returned cannot cross: {error}"))
+
+
+def _failed(error: BaseException) -> bytes:
+    try:
+        words = str(error)
+    except Exception:
+        words = "(its message could not be made)"
+    return values.encode(("error", type(error).__name__, words[:_LONGEST_MESSAGE]))

@@ -1,0 +1,142 @@
+"""The zygotes of this process: found by what a policy needs of one, made when it is needed twice, renewed in time.
+
+A single run does not pay for a zygote: the first asks for none, the second starts one. A zygote that has been copied often,
+is old, has died, or whose interpreter has changed on disk, is replaced; its copies go on.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+
+import attrs
+
+from proxybox.controller.box import Box
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import Guest
+from proxybox.controller.undertaker import undertaker
+from proxybox.controller.zygote import Zygote, essence
+
+#: A zygote is renewed after so many copies, and seconds: what it shares with them shall not last.
+MOST_FORKS, OLDEST = 1000, 600.0
+#: So many live at once; those that were not used for longest go first.
+MOST_ZYGOTES = 4
+
+
+@attrs.define
+class _Place:
+    """What is known of one kind of guest. refused: why there is no zygote of it."""
+
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    wanted: int = 0
+    zygote: Zygote | None = None
+    refused: str = ""
+
+
+class Nursery:
+    """Keeps zygotes; from any thread."""
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[Hashable, _Place] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, box: Box, *, now: bool = False) -> Zygote | None:
+        """A zygote for such boxes; None where there is none yet, or can be none. now: also for the first."""
+        key = _key(box)
+        if key is None:
+            return None
+        with self._lock:
+            place = self._places.setdefault(key, _Place())
+            self._places.move_to_end(key)
+        with place.lock:
+            place.wanted += 1
+            if place.refused or (place.wanted < 2 and not now):
+                return None
+            if place.zygote is not None and is_worn(place.zygote):
+                _retire(place)
+            if place.zygote is None:
+                try:
+                    place.zygote = Zygote(box.policy, box)
+                except SandboxStartError as error:
+                    place.refused = str(error)
+                    return None
+                self._shrink(key)
+            return place.zygote
+
+    def _shrink(self, kept: Hashable) -> None:
+        with self._lock:
+            living = [key for key, place in self._places.items() if place.zygote is not None and key != kept]
+            for key in living[: max(0, len(living) + 1 - MOST_ZYGOTES)]:
+                _retire(self._places.pop(key))
+            while len(self._places) > 256:
+                _retire(self._places.popitem(last=False)[1])
+
+    def close(self) -> None:
+        """Ends all zygotes."""
+        with self._lock:
+            places, self._places = self._places, OrderedDict()
+        for place in places.values():
+            _retire(place)
+
+
+def is_worn(zygote: Zygote) -> bool:
+    """Whether a zygote is to be replaced."""
+    return not zygote.is_alive() or zygote.forks >= MOST_FORKS or time.monotonic() - zygote.started > OLDEST
+
+
+def _retire(place: _Place) -> None:
+    zygote, place.zygote = place.zygote, None
+    if zygote is not None:
+        undertaker().bury(zygote.close)
+
+
+def _key(box: Box) -> Hashable | None:
+    """What two boxes have the same of when one zygote serves both; None where that cannot be told."""
+    key = (essence(box.policy), box.guest, _fingerprint(box.guest))
+    try:
+        hash(key)
+    except TypeError:  # a policy with a mount of data or a function
+        return None
+    return key
+
+
+def _fingerprint(guest: Guest) -> tuple[int, ...]:
+    """Changes when the interpreter or its library is installed anew."""
+    found: list[int] = []
+    for path in (guest.executable, guest.library, *guest.packages):
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            found += status.st_ino, status.st_mtime_ns
+    return tuple(found)
+
+
+_nursery: Nursery | None = None
+_making = threading.Lock()
+
+
+def nursery() -> Nursery:
+    """The nursery of this process."""
+    global _nursery
+    if _nursery is None:
+        with _making:
+            if _nursery is None:
+                _nursery = Nursery()
+    return _nursery
+
+
+def close() -> None:
+    """Ends the zygotes of this process; new ones are started when they are needed again."""
+    if _nursery is not None:
+        _nursery.close()
+
+
+def _forget() -> None:
+    """A forked child has none: its parent's are not its own."""
+    global _nursery, _making
+    _nursery = None
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

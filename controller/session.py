@@ -1,0 +1,371 @@
+"""A live session: commands to a guest that stays, one at a time, each within limits of its own.
+
+What comes back is a claim of untrusted code, checked for its form only. That a call was interrupted or the guest ended,
+and all numbers, are the controller's own knowledge.
+"""
+
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from proxybox.controller import values
+from proxybox.controller.audit import Denial
+from proxybox.controller.birth import adopt
+from proxybox.controller.box import Box, LiveBox, Usage
+from proxybox.controller.drivers.blocking import Outcome
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError
+from proxybox.controller.inspection import inspect_seal
+from proxybox.controller.launch import NICE, uid_of_guests
+from proxybox.controller.output import OutputSink, Transcript
+from proxybox.controller.port import ENVELOPE, Port
+from proxybox.controller.stdin import Source, Stdin
+from proxybox.controller.undisturbed import Undisturbed
+from proxybox.controller.warm import WarmStart, post
+from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
+from proxybox.policies import SessionLimits
+
+#: What a result may be, and of which types its parts are.
+_FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What came of one command.
+
+    claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), by the
+    guest's word; None where it ended. outcome: how it ended, None while it lives. interrupted: the limit (a key of
+    policy.limits) for which the call was interrupted.
+    """
+
+    claim: tuple[Any, ...] | None
+    outcome: Outcome | None
+    interrupted: str
+    stdout: bytes
+    stderr: bytes
+    output: list[tuple[str, bytes]]
+    truncated: bool
+    denials: Mapping[Denial, int]
+    unknown: Mapping[int, int]
+    usage: Usage
+
+
+class Copies:
+    """How many copies of a session there are, counted over all of them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.next_pid = 1000
+        self._live = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> int:
+        """One more: its process id in the box. Raises CannotCopy."""
+        with self._lock:
+            if self._live >= self.limit:
+                raise CannotCopy(
+                    f"{self._live} copies of this session live, and the policy allows {self.limit} "
+                    "(session.branches): close some, or allow more"
+                )
+            self._live += 1
+            self.next_pid += 1
+            return self.next_pid
+
+    def give_back(self) -> None:
+        """One has ended."""
+        with self._lock:
+            self._live -= 1
+
+
+class LiveSession:
+    """One session, or a copy of one. For one thread at a time, but for `interrupt` and `cancel`."""
+
+    def __init__(self, box: Box, live: LiveBox, copies: Copies, *, is_copy: bool = False) -> None:
+        self._box = box
+        self._live = live
+        self._copies = copies
+        self._is_copy = is_copy
+        self._lock = threading.Lock()
+        self._cpu_end_ns: int | None = None
+        self._wall_end_ns: int | None = None
+        self._calls_end: float = float("inf")
+        self._closed = False
+        self._begun: _Begun
+        self.outcome: Outcome | None = None
+
+    @classmethod
+    def start(cls, start: WarmStart, folder: BoxFolder, stdin: Source | None) -> "LiveSession":
+        """A new one. Raises SandboxStartError."""
+        box, started = start.box, time.monotonic_ns()
+        policy = box.policy
+        stdout = OutputSink("stdout", policy.output)
+        builder = WorldBuilder(policy, box.guest, folder)
+        with contextlib.ExitStack() as undo, Undisturbed():
+            undo.callback(builder.close)
+            builder.build(Stdin(stdin), stdout, OutputSink("stderr", policy.output, stdout.transcript))
+            live = start.session(builder, started)
+            undo.callback(live.close)
+            session = cls(box, live, Copies(policy.session.branches))
+            session._begin(policy.session)
+            undo.pop_all()
+            live.undo.callback(builder.close)
+            return session
+
+    def _begin(self, limits: SessionLimits) -> None:
+        """All in all, from now on."""
+        watch = self._live.process.watch
+        if limits.wall_time is not None:
+            self._wall_end_ns = time.monotonic_ns() + int(limits.wall_time * 1e9)
+        if limits.cpu_time is not None:
+            self._cpu_end_ns = watch.cpu_time_ns() + int(limits.cpu_time * 1e9)
+        if limits.calls is not None:
+            self._calls_end = self._live.dispatcher.calls + limits.calls
+        watch.interrupt = self._live.driver.interrupt
+        watch.grace_ns = int(limits.grace * 1e9)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Between calls only what holds for the whole session counts, and the CPU time that threads may still use."""
+        watch, cpu = self._live.process.watch, self._box.policy.limits.cpu_time
+        watch.deadline_ns = self._wall_end_ns
+        watch.cpu_ns = self._within(self._cpu_end_ns, None if cpu is None else watch.cpu_time_ns() + int(cpu * 1e9))
+
+    @staticmethod
+    def _within(end: int | None, own: int | None) -> int | None:
+        return own if end is None else end if own is None else min(end, own)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes commands."""
+        return self.outcome is None and not self._closed
+
+    def call(
+        self,
+        command: tuple[Any, ...],
+        *,
+        timeout: float | None = None,
+        stdin: Source | None = None,
+        on_stdout: Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[bytes], object] | None = None,
+    ) -> Answer:
+        """Carries out one command. timeout: seconds of wall time, None for the policy's. stdin: None leaves it as it is.
+
+        Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot cross.
+        """
+        begun = self.begin(command, timeout=timeout, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr)
+        try:
+            outcome = self._live.driver.serve(_port(self._live).is_idle)
+        except BaseException:
+            self.close()
+            raise
+        return self.end(begun, outcome)
+
+    def begin(
+        self,
+        command: tuple[Any, ...],
+        *,
+        timeout: float | None = None,
+        stdin: Source | None = None,
+        on_stdout: Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[bytes], object] | None = None,
+    ) -> "_Begun":
+        """Posts a command, whose guest is then to be served until it is idle, and `end`."""
+        if not self.is_alive:
+            raise SandboxClosedError("the session has ended")
+        encoded = values.encode(command, _port(self._live).value_size + ENVELOPE)
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("the session is in a call already: one thread at a time")
+        world, watch, dispatcher = self._live.world, self._live.process.watch, self._live.dispatcher
+        policy = self._box.policy
+        if stdin is not None:
+            world.stdin.feed(stdin)
+        transcript = Transcript()
+        world.stdout.begin(policy.output, transcript, on_stdout)
+        world.stderr.begin(policy.output, transcript, on_stderr)
+        dispatcher.denials, dispatcher.unknown = {}, {}
+        if policy.limits.calls is not None or self._calls_end != float("inf"):
+            dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
+        now, cpu = time.monotonic_ns(), watch.cpu_time_ns()
+        wall = policy.limits.wall_time if timeout is None else timeout
+        watch.interrupted = ""
+        watch.deadline_ns = self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9))
+        if policy.limits.cpu_time is not None:
+            watch.cpu_ns = self._within(self._cpu_end_ns, cpu + int(policy.limits.cpu_time * 1e9))
+        begun = _Begun(now, cpu, dispatcher.calls, transcript)
+        post(self._live, encoded)
+        return begun
+
+    def end(self, begun: "_Begun", outcome: Outcome | None) -> Answer:
+        """What came of the command that was begun."""
+        world, process, dispatcher = self._live.world, self._live.process, self._live.dispatcher
+        interrupted, claim = process.watch.interrupted, None
+        if outcome is None:
+            try:
+                claim = _claim(_port(self._live).take_result(), _port(self._live).value_size)
+            except GuestMisbehaved as breach:
+                outcome = Outcome(None, None, "misbehaved", str(breach))
+        if outcome is None:
+            self._rest()
+            cpu = process.watch.cpu_time_ns()
+        else:
+            self.outcome, cpu = outcome, process.cpu_ns
+        transcript = begun.transcript
+        answer = Answer(
+            claim=claim,
+            outcome=outcome,
+            interrupted=interrupted,
+            stdout=bytes(transcript.data["stdout"]),
+            stderr=bytes(transcript.data["stderr"]),
+            output=list(transcript.chunks()),
+            truncated=world.stdout.truncated or world.stderr.truncated,
+            denials=dispatcher.denials,
+            unknown=dispatcher.unknown,
+            usage=Usage(
+                wall=(time.monotonic_ns() - begun.now) / 1e9,
+                cpu=max(0, cpu - begun.cpu) / 1e9,
+                calls=dispatcher.calls - begun.calls,
+                memory=process.peak_resident,
+                output=world.stdout.written + world.stderr.written,
+            ),
+        )
+        self._lock.release()
+        if outcome is not None:
+            self.close()
+        return answer
+
+    def interrupt(self) -> None:
+        """SIGINT for what runs; from any thread."""
+        self._live.driver.interrupt()
+
+    def cancel(self) -> None:
+        """Ends the guest; from any thread. A call that runs returns."""
+        self._live.driver.cancel()
+
+    def changes(self) -> tuple[Changed, ...]:
+        """What it has changed so far."""
+        return self._live.builder.changes()
+
+    @property
+    def layers(self) -> Mapping[str, str]:
+        """What stands around it."""
+        return self._live.process.layers
+
+    def copy(self) -> "LiveSession":
+        """A session that goes on from the same state by itself. Raises CannotCopy, SandboxStartError."""
+        if not self.is_alive:
+            raise SandboxClosedError("the session has ended")
+        pid = self._copies.take()
+        try:
+            with Undisturbed():
+                return self._copy(pid)
+        except BaseException:
+            self._copies.give_back()
+            raise
+
+    def _copy(self, pid: int) -> "LiveSession":
+        live = self._live
+        with contextlib.ExitStack() as undo:
+            self._reach_fork()
+            try:
+                builder = self._copy_world(pid)
+                undo.callback(builder.close)
+                child, _ = adopt(live.process, pid, self._box.spec((), builder).threads)
+                undo.callback(child.close)
+            except BaseException:
+                self._leave_fork(-errno.EAGAIN)
+                raise
+            child.cpu, child.space_limit, child.layers = live.process.cpu, live.process.space_limit, live.process.layers
+            child.first_answer = 0  # its filter is in force already
+            inspect_seal(child.pid, uid_of_guests(), NICE, child.filters)
+            copied = self._box.serve(child, builder, time.monotonic_ns(), undo)
+            with contextlib.ExitStack() as unused:
+                unused.callback(copied.close)
+                self._leave_fork(None)
+                if copied.driver.serve(_port(copied).is_idle) is not None:
+                    raise CannotCopy("the copy ended before it was ready")
+                unused.pop_all()
+            session = LiveSession(self._box, copied, self._copies, is_copy=True)
+            session._inherit(self)
+            return session
+
+    def _copy_world(self, pid: int) -> WorldBuilder:
+        policy, own = self._box.policy, _port(self._live)
+        stdout = OutputSink("stdout", policy.output)
+        stderr = OutputSink("stderr", policy.output, stdout.transcript)
+        builder = self._live.builder.copy(Stdin(), stdout, stderr, pid=pid)
+        builder.world.port = Port(own.value_size, own.functions)
+        return builder
+
+    def _reach_fork(self) -> None:
+        """The guest stands in fork(2) then, and its world is at rest."""
+        live = self._live
+        parked: list[Blocked] = []
+
+        def park() -> Reply:
+            parked.append(Blocked(lambda: None))
+            return parked[0]
+
+        live.world.on_fork = park
+        begun = self.begin(("fork",))
+        outcome = live.driver.serve(lambda: bool(parked) or _port(live).is_idle())
+        live.world.on_fork = None
+        if outcome is not None or not parked:
+            self.end(begun, outcome)
+            raise CannotCopy("the program has ended, or does not let itself be copied")
+        self._begun = begun
+
+    def _leave_fork(self, answer: int | None) -> None:
+        """The guest goes on, back to where it takes commands. answer: None where it has one already."""
+        self._live.driver.release(answer)
+        self.end(self._begun, self._live.driver.serve(_port(self._live).is_idle))
+
+    def _inherit(self, parent: "LiveSession") -> None:
+        """What is left of the parent's limits for the whole session is the copy's to use, too."""
+        watch, now = self._live.process.watch, parent._live
+        self._wall_end_ns = parent._wall_end_ns
+        if parent._cpu_end_ns is not None:
+            self._cpu_end_ns = watch.cpu_time_ns() + max(0, parent._cpu_end_ns - now.process.watch.cpu_time_ns())
+        self._calls_end = self._live.dispatcher.calls + max(0, parent._calls_end - now.dispatcher.calls)
+        watch.interrupt, watch.grace_ns = self._live.driver.interrupt, now.process.watch.grace_ns
+        self._rest()
+
+    def close(self) -> None:
+        """Ends it; its copies go on."""
+        closed, self._closed = self._closed, True
+        if not closed:
+            self._live.close()
+            if self._is_copy:
+                self._copies.give_back()
+
+
+@attrs.frozen
+class _Begun:
+    """Where the counts stood when a command was begun."""
+
+    now: int
+    cpu: int
+    calls: int
+    transcript: Transcript
+
+
+def _port(live: LiveBox) -> Port:
+    if live.world.port is None:
+        raise SandboxClosedError("this guest takes no commands")
+    return live.world.port
+
+
+def _claim(data: bytes, value_size: int) -> tuple[Any, ...]:
+    """The result that a guest has given. Raises GuestMisbehaved for what is none."""
+    try:
+        claim = values.decode(data, value_size + ENVELOPE)
+        form = _FORMS[claim[0]]
+        if len(claim) != len(form) + 1 or not all(map(isinstance, claim[1:], form)):
+            raise ValueError("a result of another form")
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise GuestMisbehaved(f"a session's result is none: {error}") from error
+    return tuple(claim)

@@ -1,0 +1,315 @@
+"""Sessions: one guest that stays, and takes one command after another.
+
+    with proxybox.Sandbox() as box, box.session() as session:
+        session.exec("def double(x): return 2 * x")
+        session.call("double", 21).value  # 42
+
+What a program does wrong is data here, too: every call gives a Result. `value` and `error` in it are what the guest
+says; that a call met a limit is what the controller knows.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TypeAlias
+
+import attrs
+
+from proxybox.controller.output import neutralise
+from proxybox.controller.session import Answer, LiveSession
+from proxybox.policies import Policy
+from proxybox.policies.sizes import to_duration
+from proxybox.result import Files, GuestError, Result, Status, status_of_end, text_chunks
+
+Callback: TypeAlias = Callable[[str], object] | None
+
+#: Seconds for a look at the live objects of a session: they run the program's code.
+LOOK_LIMIT = 1.0
+#: Events that wait for who reads `stream`; then the program waits.
+_BACKLOG = 64
+_SYNTAX = ("SyntaxError", "IndentationError", "TabError")
+
+
+@attrs.frozen
+class Printed:
+    """An event of `Session.stream`: text that was printed. stream: "stdout" or "stderr"."""
+
+    stream: str
+    text: str
+
+
+@attrs.frozen
+class Finished:
+    """The last event of `Session.stream`."""
+
+    result: Result
+
+
+@attrs.frozen
+class Completion:
+    """What may stand at the cursor. start: where the word begins, in characters. By the guest's word."""
+
+    start: int
+    matches: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Inspection:
+    """What is known of an object; texts are None where there are none. By the guest's word."""
+
+    name: str
+    type: str
+    signature: str | None = None
+    doc: str | None = None
+    source: str | None = None
+    text: str | None = None
+
+
+@attrs.frozen
+class Completeness:
+    """status: "complete", "incomplete" or "invalid"; indent: of the next line."""
+
+    status: str
+    indent: str = ""
+
+
+class Session:
+    """A live session: see `Sandbox.session`. One thread at a time; `interrupt` and `close` from any."""
+
+    def __init__(self, live: LiveSession, policy: Policy, timeout: float | None = None) -> None:
+        self._live = live
+        self._policy = policy
+        self._timeout = timeout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def exec(self, code: str, *, name: str = "", **options: Any) -> Result:
+        """Runs statements. name: of the source, in tracebacks.
+
+        options, here and below: timeout (seconds, for the policy's limits.wall_time), stdin (from here on), on_stdout,
+        on_stderr, check, as for `run`. Raises SandboxClosedError when the session has ended.
+        """
+        return self._call(("exec", code, name), **options)
+
+    def eval(self, code: str, **options: Any) -> Result:
+        """Evaluates an expression, whose value the Result has, as far as it is plain data."""
+        return self._call(("eval", code), **options)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+        """Calls what the session has under a name (with dots); arguments and result are plain data."""
+        return self._call(("call", name, args, kwargs))
+
+    def set(self, name: str, value: Any) -> None:
+        """Gives a name a value of plain data. TypeError, ValueError for one that cannot cross."""
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no name of a variable")
+        self._call(("set", {name: value})).check()
+
+    def get(self, name: str) -> Any:
+        """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
+        return self._call(("get", name)).check().value
+
+    def stream(self, code: str, **options: Any) -> Iterator[Printed | Finished]:
+        """Runs statements and tells what is printed as it comes; the last event has the Result. A reader that does not
+        read lets the program wait; one that stops reading interrupts it."""
+        events: queue.Queue[Printed | Finished | BaseException] = queue.Queue(_BACKLOG)
+        left = threading.Event()
+
+        def tell(stream: str) -> Callable[[str], object]:
+            def told(text: str) -> None:
+                if not left.is_set():
+                    events.put(Printed(stream, text))
+
+            return told
+
+        def work() -> None:
+            try:
+                events.put(Finished(self.exec(code, on_stdout=tell("stdout"), on_stderr=tell("stderr"), **options)))
+            except BaseException as error:
+                events.put(error)
+
+        worker = threading.Thread(target=work, name="proxybox-stream", daemon=True)
+        worker.start()
+        try:
+            while True:
+                event = events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            left.set()
+            if worker.is_alive():
+                self.interrupt()
+            while worker.is_alive():
+                try:
+                    events.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+
+    def complete(self, code: str, cursor: int | None = None) -> Completion:
+        """Names that may stand at the cursor (a count of characters; the end without)."""
+        value = self._look(("complete", code, len(code) if cursor is None else cursor))
+        if not isinstance(value, tuple) or len(value) != 2 or type(value[0]) is not int or type(value[1]) is not list:
+            return Completion(len(code), ())
+        return Completion(value[0], tuple(match for match in value[1] if isinstance(match, str)))
+
+    def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
+        """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
+        value = self._look(("inspect", code, len(code) if cursor is None else cursor, detail))
+        if not isinstance(value, dict):
+            return None
+        texts = {key: text for key, text in value.items() if isinstance(text, str)}
+        optional = {key: texts.get(key) for key in ("signature", "doc", "source", "text")}
+        return Inspection(name=texts.get("name", ""), type=texts.get("type", ""), **optional)
+
+    def is_complete(self, code: str) -> Completeness:
+        """Whether statements are whole, as the guest's own compiler sees it."""
+        value = self._look(("is_complete", code))
+        if isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
+            return Completeness(*value)
+        return Completeness("unknown")
+
+    def reset(self) -> None:
+        """An empty namespace; modules and files stay."""
+        self._call(("reset",)).check()
+
+    def _look(self, command: tuple[Any, ...]) -> Any:
+        result = self._call(command, timeout=LOOK_LIMIT)
+        return result.value if result.ok else None
+
+    # --- the whole ----------------------------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt for the call that runs, as Ctrl-C gives; from any thread."""
+        self._live.interrupt()
+
+    def fork(self) -> "Session":
+        """A session that goes on by itself from the same state: variables, modules, files, all of it.
+
+        Raises CannotCopy: the policy does not allow it (session.branches), threads live, or it has ended.
+        """
+        return Session(self._live.copy(), self._policy, self._timeout)
+
+    def snapshot(self) -> "Snapshot":
+        """The state of now, for `restore`. It counts as a copy of the session. Raises CannotCopy."""
+        return Snapshot(self._live.copy())
+
+    def restore(self, snapshot: "Snapshot") -> None:
+        """Goes back to the state of a snapshot, which stays and can be used again. Raises CannotCopy."""
+        new = snapshot._live.copy()
+        old, self._live = self._live, new
+        old.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes further calls."""
+        return self._live.is_alive
+
+    @property
+    def files(self) -> Files:
+        """What it has changed in /box and other overlays since it began."""
+        return Files(self._live.changes())
+
+    @property
+    def layers(self) -> Mapping[str, str]:
+        """What stands around it, as in `Result.layers`."""
+        return self._live.layers
+
+    def close(self) -> None:
+        """Ends it; its copies go on."""
+        self._live.close()
+
+    def _call(
+        self,
+        command: tuple[Any, ...],
+        *,
+        timeout: float | str | None = None,
+        stdin: Any = None,
+        check: bool = False,
+        on_stdout: Callback = None,
+        on_stderr: Callback = None,
+    ) -> Result:
+        from proxybox.api import as_source, as_text_callback
+
+        answer = self._live.call(
+            command,
+            timeout=self._timeout if timeout is None else to_duration(timeout),
+            stdin=None if stdin is None else as_source(stdin),
+            on_stdout=None if on_stdout is None else as_text_callback(on_stdout),
+            on_stderr=None if on_stderr is None else as_text_callback(on_stderr),
+        )
+        result = session_result(answer, self._policy, self._live.layers)
+        return result.check() if check else result
+
+
+class Snapshot:
+    """The state of a session at one moment: see `Session.snapshot`."""
+
+    def __init__(self, live: LiveSession) -> None:
+        self._live = live
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives it up."""
+        self._live.close()
+
+
+def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) -> Result:
+    """The Result of one call."""
+    status, why, exit_code, value, error = Status.OK, "", None, None, None
+    signal = None
+    claim = answer.claim
+    if answer.outcome is not None:
+        exit_code, signal = answer.outcome.exit_code, answer.outcome.signal
+        status, why = status_of_end(answer.outcome)
+        why = f"{why}; the session has ended" if why else "the session has ended"
+    elif claim is not None and claim[0] == "ok":
+        value, exit_code = claim[1], 0
+    elif claim is not None and claim[0] == "exit":
+        exit_code = claim[1] & 0xFF
+        status = Status.ERROR if exit_code else Status.OK
+    elif claim is not None and claim[0] == "value":
+        status, error = Status.ERROR, GuestError("TypeError", claim[1], "")
+    elif claim is not None:
+        error = GuestError(claim[1], claim[2], claim[3])
+        status = _status_of_error(error)
+    if answer.interrupted and answer.outcome is None:
+        status, why = Status.TIME_LIMIT, f"limits.{answer.interrupted}; the call was interrupted, the session goes on"
+    safe = policy.output.escapes == "neutralise"
+    return Result(
+        status=status,
+        exit_code=exit_code,
+        signal=signal,
+        why=why,
+        stdout_bytes=neutralise(answer.stdout) if safe else answer.stdout,
+        stderr_bytes=neutralise(answer.stderr) if safe else answer.stderr,
+        output=text_chunks(answer.output, safe),
+        value=value,
+        error=error,
+        usage=answer.usage,
+        truncated=answer.truncated,
+        denials=answer.denials,
+        unknown_calls=answer.unknown,
+        layers=layers,
+    )
+
+
+def _status_of_error(error: GuestError) -> Status:
+    if error.type == "MemoryError":
+        return Status.MEMORY_LIMIT
+    if error.type in _SYNTAX and ", in " not in error.traceback:
+        return Status.SYNTAX_ERROR
+    return Status.ERROR
