@@ -40,7 +40,7 @@ SHARED_HASH = 64
 #: they can do is a small multiple of the time for decoding them.
 FEW_KEYS = 4096
 #: Steps through the tables, while these grow, that each key may take: random keys take 3, multiples of 1 << 44 take 36.
-STEPS_PER_KEY = 64
+STEPS_PER_KEY = 48
 #: Neighbouring places that CPython looks at before it jumps (perturbed, as Objects/dictobject.c describes).
 IN_DICT, IN_SET = 1, 10
 
@@ -433,17 +433,21 @@ class _Table:
 
     def _put(self, one: int) -> int:
         """Puts a hash into the first free place of its way; a set's row of ten places counts as three steps."""
-        size, span, find = self._size, self._span, self._taken.find
-        place, perturb, steps = one & (size - 1), one & 0xFFFFFFFFFFFFFFFF, 0
-        while True:
-            steps += 1 if span == IN_DICT else 3
-            free = find(0, place, place + (span if place + span <= size else 1))
-            if free >= 0:
-                self._taken[free] = 1
-                self._hashes[free] = one
-                return steps
+        size, span, taken = self._size, self._span, self._taken
+        place, perturb, steps = one & (size - 1), one & 0xFFFFFFFFFFFFFFFF, 1
+        while taken[place]:
+            if span == IN_SET:
+                steps += 2
+                free = taken.find(0, place, place + (span if place + span <= size else 1))
+                if free >= 0:
+                    place = free
+                    break
+            steps += 1
             perturb >>= 5
             place = (place * 5 + perturb + 1) & (size - 1)
+        taken[place] = 1
+        self._hashes[place] = one
+        return steps
 
 
 def _decode_naive(data: bytes, at: int, room: int) -> tuple[datetime, int]:
