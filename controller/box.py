@@ -43,15 +43,19 @@ _NEARLY_ALL = 0.75
 class Usage:
     """What a run has cost. Times in seconds of the host's clock, sizes in bytes.
 
-    start: until the first OS call of the sealed guest. wall: the whole run. cpu: of the guest. calls: OS calls.
-    memory: the guest's resident memory at its end, None where it could not be seen. output: bytes printed.
+    queue: until a pool had room for it. start: until the first OS call of the sealed guest; of a box that stood ready,
+    none of that. wall: from start to end. cpu: of the guest. calls: OS calls. memory: the guest's resident memory at
+    its peak, None where it could not be seen (in sessions). input: bytes taken from standard input. output: bytes
+    printed.
     """
 
+    queue: float = 0.0
     start: float = 0.0
     wall: float = 0.0
     cpu: float = 0.0
     calls: int = 0
     memory: int | None = None
+    input: int = 0
     output: int = 0
 
 
@@ -277,6 +281,7 @@ class LiveBox:
                 cpu=process.cpu_ns / 1e9,
                 calls=self.dispatcher.calls,
                 memory=process.peak_resident,
+                input=world.stdin.taken,
                 output=stdout.written + stderr.written,
             ),
         )

@@ -1,8 +1,8 @@
 """Functions of the caller's that a program may call: the one way by which abilities are passed into a box.
 
 Rules: arguments and results are plain values of bounded size (values.py), never objects. What a function raises goes
-to the program as an exception; nothing that a program sends can raise here. A function runs in the trusted process: what
-it does with its arguments is its author's responsibility.
+to the program as an exception; nothing that a program sends can raise here. A function runs in the trusted process:
+what it does with its arguments is its author's responsibility.
 """
 
 import inspect
@@ -77,7 +77,8 @@ def in_thread(
 
 
 class HostFunctions:
-    """What one sandbox lets its programs call. spawn: how coroutine functions are begun, None where there is no loop."""
+    """What one sandbox lets its programs call. spawn: how coroutine functions are begun, None where there is no
+    loop."""
 
     def __init__(
         self, functions: Mapping[str, Callable[..., Any] | HostFunction], value_size: int, spawn: Spawn | None = None

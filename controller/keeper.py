@@ -47,9 +47,9 @@ class Watch:
 
     pid: of the guest. pidfd: the same for signals, owned by this object; -1 once closed, so that a late `kill` from
     another thread meets nobody. deadline_ns: host monotonic end of its wall time, None while it is not charged.
-    cpu_ns: its CPU time limit. interrupt: a first word to a guest that has reached a limit, which then has grace_ns to heed
-    it. interrupted: the limit for which it got that. expired: why the keeper has killed it. unreachable: the kernel does not let
-    this process send it signals, so that nobody may wait for the end that one would have brought.
+    cpu_ns: its CPU time limit. interrupt: a first word to a guest that has reached a limit, which then has grace_ns to
+    heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. unreachable: the
+    kernel does not let this process send it signals, so that nobody may wait for the end that one would have brought.
     """
 
     pid: int

@@ -27,7 +27,7 @@ from proxybox.controller import cgroups, layers
 from proxybox.controller.cgroups import Cgroup
 from proxybox.controller.channel import Channel
 from proxybox.controller.dispatch import stub_table
-from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
+from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests import Guest
 from proxybox.controller.inspection import count_filters, inspect_descriptors, inspect_seal
 from proxybox.controller.keeper import Watch, keeper
@@ -291,7 +291,7 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
     elif text != b"n":
         raise _start_error(control, text, process)
     elif spec.zygote or spec.forks:
-        raise SandboxStartError("no seccomp listener is to be had here, so no guest can be copied")
+        raise CannotCopy("no seccomp listener is to be had here, so no guest can be copied")
     none = layers.missing("threads", "no seccomp listener is to be had here, so the box has one thread")
     process.layers["thread count"] = "by the kernel" if fds else none
 

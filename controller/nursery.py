@@ -1,7 +1,7 @@
 """The zygotes of this process: found by what a policy needs of one, made when it is needed twice, renewed in time.
 
-A single run does not pay for a zygote: the first asks for none, the second starts one. A zygote that has been copied often,
-is old, has died, or whose interpreter has changed on disk, is replaced; its copies go on.
+A single run does not pay for a zygote: the first asks for none, the second starts one. A zygote that has been copied
+often, is old, has died, or whose interpreter has changed on disk, is replaced; its copies go on.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from collections.abc import Hashable
 import attrs
 
 from proxybox.controller.box import Box
-from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests import Guest
 from proxybox.controller.undertaker import undertaker
 from proxybox.controller.zygote import Zygote, essence
@@ -59,7 +59,7 @@ class Nursery:
             if place.zygote is None:
                 try:
                     place.zygote = Zygote(box.policy, box)
-                except SandboxStartError as error:
+                except (CannotCopy, SandboxStartError) as error:
                     place.refused = str(error)
                     return None
                 self._shrink(key)

@@ -95,6 +95,7 @@ class LiveSession:
         self._wall_end_ns: int | None = None
         self._calls_end: float = float("inf")
         self._closed = False
+        self.on_close: Callable[[], object] = lambda: None
         self._begun: _Begun
         self.outcome: Outcome | None = None
 
@@ -110,11 +111,17 @@ class LiveSession:
             builder.build(Stdin(stdin), stdout, OutputSink("stderr", policy.output, stdout.transcript))
             live = start.session(builder, started)
             undo.callback(live.close)
-            session = cls(box, live, Copies(policy.session.branches))
-            session._begin(policy.session)
+            session = cls.of(box, live)
             undo.pop_all()
             live.undo.callback(builder.close)
             return session
+
+    @classmethod
+    def of(cls, box: Box, live: LiveBox) -> "LiveSession":
+        """The session that a guest has been told to become."""
+        session = cls(box, live, Copies(box.policy.session.branches))
+        session._begin(box.policy.session)
+        return session
 
     def _begin(self, limits: SessionLimits) -> None:
         """All in all, from now on."""
@@ -153,9 +160,11 @@ class LiveSession:
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
     ) -> Answer:
-        """Carries out one command. timeout: seconds of wall time, None for the policy's. stdin: None leaves it as it is.
+        """Carries out one command. timeout: seconds of wall time, None for the policy's. stdin: None leaves it as it
+        is.
 
-        Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot cross.
+        Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
+        cross.
         """
         begun = self.begin(command, timeout=timeout, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr)
         try:
@@ -341,6 +350,7 @@ class LiveSession:
             self._live.close()
             if self._is_copy:
                 self._copies.give_back()
+            self.on_close()
 
 
 @attrs.frozen

@@ -20,9 +20,10 @@ Source = bytes | int | Callable[[int], bytes | str]
 class Stdin:
     """Standard input of one box."""
 
-    __slots__ = ("_buffer", "_ended", "_function", "_offset", "host_fd")
+    __slots__ = ("_buffer", "_ended", "_function", "_offset", "host_fd", "taken")
 
     def __init__(self, source: Source | None = None) -> None:
+        self.taken = 0
         self.feed(source)
 
     def feed(self, source: Source | None) -> None:
@@ -67,11 +68,14 @@ class Stdin:
             return b""
         if self._offset == len(self._buffer):
             if self.host_fd is not None:
-                return self._take_host(self.host_fd, size)
+                taken = self._take_host(self.host_fd, size)
+                self.taken += len(taken or b"")
+                return taken
             if self._function is not None:
                 self._call(size)
         data = self._buffer[self._offset : self._offset + size]
         self._offset += len(data)
+        self.taken += len(data)
         if self._offset == len(self._buffer) and self._function is not None:
             self._buffer, self._offset = b"", 0
         return data

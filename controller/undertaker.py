@@ -1,7 +1,7 @@
 """The one lasting thread that closes ended boxes, so that nobody waits for a process to be taken apart.
 
-The kernel needs about a millisecond to give back a guest's memory; a Result is complete before. `settle` waits until all is
-done: sandboxes and pools do so when they are closed.
+The kernel needs about a millisecond to give back a guest's memory; a Result is complete before. `settle` waits until
+all is done: sandboxes and pools do so when they are closed.
 """
 
 import os

@@ -6,20 +6,17 @@ or becomes a session.
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 
 from proxybox.controller import values
 from proxybox.controller.bootstrapping import bootstrap_words, mount_bootstrap
-from proxybox.controller.box import Box, LiveBox, Run
+from proxybox.controller.box import Box, LiveBox
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.hostfunctions import HostFunctions
-from proxybox.controller.output import OutputSink, Transcript
 from proxybox.controller.port import Port
-from proxybox.controller.stdin import Source, Stdin
-from proxybox.controller.undisturbed import Closing, Undisturbed
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.controller.worldbuilding import WorldBuilder
 from proxybox.controller.zygote import Zygote
 
 
@@ -34,13 +31,13 @@ class WarmStart:
     def program(self, words: Sequence[str], builder: WorldBuilder, started: int) -> LiveBox:
         """A `box.Start`: a guest that is about to run a program."""
         live = self.idle(builder, started)
-        self._post(live, "run", tuple(words))
+        self.post(live, "run", tuple(words))
         return live
 
     def session(self, builder: WorldBuilder, started: int) -> LiveBox:
         """A guest that is about to become a session."""
         live = self.idle(builder, started, forks=self.box.policy.session.branches > 0)
-        self._post(live, "session", ())
+        self.post(live, "session", ())
         return live
 
     def idle(self, builder: WorldBuilder, started: int, *, forks: bool = False) -> LiveBox:
@@ -65,7 +62,7 @@ class WarmStart:
         mount_bootstrap(builder.world)
         return self.box.start(bootstrap_words("now", self.box.policy.preload), builder, started, forks=forks)
 
-    def _post(self, live: LiveBox, what: str, words: tuple[str, ...]) -> None:
+    def post(self, live: LiveBox, what: str, words: tuple[str, ...]) -> None:
         names = () if self.functions is None else self.functions.names
         post(live, values.encode((what, names, self.box.policy.session.value_size, words), 1 << 26))
 
@@ -77,53 +74,3 @@ def post(live: LiveBox, command: bytes) -> None:
         raise ValueError("this guest takes no commands")
     port.post(command)
     live.driver.resume()
-
-
-class ReadyBox:
-    """A warm guest in a world without a program yet, for whoever comes next."""
-
-    def __init__(self, start: WarmStart) -> None:
-        """Raises SandboxStartError."""
-        self._start = start
-        policy = start.box.policy
-        self._builder = WorldBuilder(policy, start.box.guest, BoxFolder())
-        stdout = OutputSink("stdout", policy.output)
-        self._builder.build(Stdin(), stdout, OutputSink("stderr", policy.output, stdout.transcript), with_box=False)
-        try:
-            with Undisturbed():
-                self._live = start.idle(self._builder, time.monotonic_ns())
-        except BaseException:
-            self._builder.close()
-            raise
-        self.made = time.monotonic()
-
-    def is_alive(self) -> bool:
-        """Whether its guest still lives."""
-        return self._live.process.watch.is_running()
-
-    def run(
-        self,
-        words: Sequence[str],
-        box: Box,
-        *,
-        folder: BoxFolder | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
-    ) -> Run:
-        """As `Box.run`, and then it is gone. box: whose policy may have other limits of time and calls."""
-        with Closing(self.close):
-            self._live.started_ns = time.monotonic_ns()
-            self._builder.enter(folder or BoxFolder())
-            world, output, transcript = self._live.world, box.policy.output, Transcript()
-            world.stdin.feed(stdin)
-            world.stdout.begin(output, transcript, on_stdout)
-            world.stderr.begin(output, transcript, on_stderr)
-            self._start._post(self._live, "run", tuple(words))
-            self._live.policy = box.policy
-            return box.finish(self._live)
-
-    def close(self) -> None:
-        """Ends it."""
-        self._builder.close()
-        self._live.close()

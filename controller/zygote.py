@@ -1,8 +1,8 @@
 """Zygotes: guests that have started, have imported what the policy names, and wait to be copied.
 
 A zygote never runs anything untrusted, and is never served but while it starts. Its copies are boxes: each with a world
-and limits of its own and the final filter (birth.py). What they have in common with one another is what the zygote had in
-memory: addresses, the hash seed, imported modules.
+and limits of its own and the final filter (birth.py). What they have in common with one another is what the zygote had
+in memory: addresses, the hash seed, imported modules.
 """
 
 import contextlib

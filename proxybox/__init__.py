@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from proxybox.policies import Policy as Policy
     from proxybox.policies import SessionLimits as SessionLimits
     from proxybox.policies import Time as Time
+    from proxybox.pool import Pool as Pool
     from proxybox.program import Program as Program
     from proxybox.result import Files as Files
     from proxybox.result import GuestError as GuestError
@@ -65,13 +66,14 @@ _HOMES = {
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.controller.hostfunctions": ("HostFunction",),
     "proxybox.errors": (
-        "CallDenied", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded",
-        "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError", "SandboxStartError",
+        "CallDenied", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved",
+        "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError", "SandboxStartError",
         "TimeLimitExceeded",
     ),
     "proxybox.policies": (
         "Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "SessionLimits", "Time",
     ),
+    "proxybox.pool": ("Pool",),
     "proxybox.program": ("Program",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
     "proxybox.session": (

@@ -261,6 +261,12 @@ def warm_is_wanted() -> bool:
 # --- what callers give ------------------------------------------------------------------------------------------------
 
 
+def program_of(code: Code, args: Sequence[str] = (), files: Content | None = None) -> Program:
+    """Source text or the path of a script, as a program. Raises PolicyError, OSError."""
+    program = Program.source(code, args) if isinstance(code, str) else Program.file(code, args)
+    return _with_files(program, files) if files else program
+
+
 def _with_files(program: Program, files: Content) -> Program:
     added = {name: content.encode() if isinstance(content, str) else bytes(content) for name, content in files.items()}
     for name in added:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -96,7 +95,8 @@ def side(make_side: Callable[..., Side]) -> Side:
     return make_side()
 
 
-#: Each box is started by itself: tests look at what is left of one when it has ended. Those of warm guests ask for them.
+#: Each box is started by itself: tests look at what is left of one when it has ended. Those of warm guests ask for
+#: them.
 os.environ.setdefault("PROXYBOX_WARM", "0")
 
 

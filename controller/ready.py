@@ -1,0 +1,74 @@
+"""Boxes that stand ready: warm guests in worlds that lack only what stands at /box, for whoever comes next."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+from proxybox.controller.box import Box, Run
+from proxybox.controller.output import OutputSink, Transcript
+from proxybox.controller.session import LiveSession
+from proxybox.controller.stdin import Source, Stdin
+from proxybox.controller.undisturbed import Closing, Undisturbed
+from proxybox.controller.warm import WarmStart
+from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
+
+
+class ReadyBox:
+    """A warm guest in a world without a program yet, for whoever comes next."""
+
+    def __init__(self, start: WarmStart) -> None:
+        """Raises SandboxStartError."""
+        self._start = start
+        policy = start.box.policy
+        self._builder = WorldBuilder(policy, start.box.guest, BoxFolder())
+        stdout = OutputSink("stdout", policy.output)
+        self._builder.build(Stdin(), stdout, OutputSink("stderr", policy.output, stdout.transcript), with_box=False)
+        try:
+            with Undisturbed():
+                self._live = start.idle(self._builder, time.monotonic_ns())
+        except BaseException:
+            self._builder.close()
+            raise
+        self.made = time.monotonic()
+
+    def is_alive(self) -> bool:
+        """Whether its guest still lives."""
+        return self._live.process.watch.is_running()
+
+    def run(
+        self,
+        words: Sequence[str],
+        box: Box,
+        *,
+        folder: BoxFolder | None = None,
+        stdin: Source | None = None,
+        on_stdout: Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[bytes], object] | None = None,
+    ) -> Run:
+        """As `Box.run`, and then it is gone. box: whose policy may have other limits of time and calls."""
+        with Closing(self.close):
+            self._live.started_ns = time.monotonic_ns()
+            self._builder.enter(folder or BoxFolder())
+            world, output, transcript = self._live.world, box.policy.output, Transcript()
+            world.stdin.feed(stdin)
+            world.stdout.begin(output, transcript, on_stdout)
+            world.stderr.begin(output, transcript, on_stderr)
+            self._start.post(self._live, "run", tuple(words))
+            self._live.policy = box.policy
+            return box.finish(self._live)
+
+    def session(self) -> LiveSession:
+        """A session in it, whose it is then."""
+        with Undisturbed(), contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            self._live.started_ns = time.monotonic_ns()
+            self._builder.enter(BoxFolder())
+            self._start.post(self._live, "session", ())
+            session = LiveSession.of(self._start.box, self._live)
+            undo.pop_all()
+            return session
+
+    def close(self) -> None:
+        """Ends it."""
+        self._builder.close()
+        self._live.close()

@@ -1,0 +1,352 @@
+"""A pool: boxes that stand ready, for callers who cannot wait for a start.
+
+    with proxybox.Pool(size=4, preload=["json"]) as pool:
+        pool.run("print(1)").stdout
+        list(pool.map(double, range(10)))  # a function, shipped as its source
+
+Each box serves one program and is gone; a thread makes the next from a zygote of the pool's own. With `processes=`
+the controllers themselves are spread over processes (workers.py).
+"""
+
+import inspect
+import os
+import textwrap
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from types import FunctionType
+from typing import Any, Self
+
+import attrs
+
+from proxybox.api import (
+    Callback,
+    Code,
+    Content,
+    Functions,
+    Input,
+    as_source,
+    as_text_callback,
+    folder_of,
+    program_of,
+    result_of,
+)
+from proxybox.controller.box import Box
+from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
+from proxybox.controller.guests import Guest, find_guest
+from proxybox.controller.hostfunctions import HostFunctions
+from proxybox.controller.nursery import is_worn
+from proxybox.controller.ready import ReadyBox
+from proxybox.controller.session import LiveSession
+from proxybox.controller.undertaker import settle, undertaker
+from proxybox.controller.warm import WarmStart
+from proxybox.controller.zygote import Zygote
+from proxybox.policies import Policy, as_policy, evolve
+from proxybox.policies.sizes import to_duration
+from proxybox.program import Program
+from proxybox.result import Result
+from proxybox.session import Session
+from proxybox.workers import Workers
+
+#: A start that fails is tried again so often, behind pauses of so many seconds.
+_TRIES, _PAUSE = 3, 0.1
+
+
+class Pool(Executor):
+    """Warm boxes, ready to be used.
+
+    policy, policy_fields, functions, packages, guest: as for `Sandbox`. size: how many boxes stand ready, and how many
+    programs run at once; further callers wait. processes: how many processes of controllers, among which the boxes are
+    divided; 0 for none but this one. preload: modules that are imported before, besides the policy's.
+
+    Also a concurrent.futures.Executor: `submit` takes source, which gives a Result, or a function, which is shipped as
+    its source and gives its value. From any thread.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        *,
+        size: int = 4,
+        processes: int = 0,
+        preload: Iterable[str] = (),
+        functions: Functions | None = None,
+        packages: Sequence[str | os.PathLike[str]] = (),
+        guest: str | os.PathLike[str] | None = None,
+        **policy_fields: Any,
+    ) -> None:
+        if size < 1 or processes < 0:
+            raise ValueError(f"size={size}, processes={processes}: want at least one box, and no negative number")
+        self.policy = with_preload(policy, preload, policy_fields)
+        self.size = size
+        self._closed = False
+        self._threads: ThreadPoolExecutor | None = None
+        self._making = threading.Lock()
+        folders = tuple(os.fspath(folder) for folder in packages)
+        self._boxes: Workers | Boxes
+        if processes:
+            options = {"functions": dict(functions or {}), "packages": folders, "guest": guest}
+            self._boxes = Workers(self.policy, options, size, processes)
+        else:
+            found = guest_with(find_guest(guest), folders)
+            host = HostFunctions(functions, self.policy.session.value_size) if functions else None
+            self._boxes = Boxes(Box(self.policy, found), host, size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(
+        self,
+        code: Code,
+        args: Sequence[str] = (),
+        stdin: Input = None,
+        files: Content | None = None,
+        *,
+        timeout: float | str | None = None,
+        check: bool = False,
+        on_stdout: Callback = None,
+        on_stderr: Callback = None,
+    ) -> Result:
+        """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run."""
+        self._check_open()
+        program = program_of(code, args, files)
+        result = self._boxes.run(
+            program, to_duration(timeout), as_source(stdin),
+            as_text_callback(on_stdout), as_text_callback(on_stderr),
+        )  # fmt: skip
+        return result.check() if check else result
+
+    def session(self, *, timeout: float | str | None = None) -> Session:
+        """A session in a box that stands ready; it counts as a program that runs until it is closed. Not with
+        `processes`."""
+        self._check_open()
+        if isinstance(self._boxes, Workers):
+            raise ValueError("a pool with processes= has no sessions: they live in this process")
+        return self._boxes.session(to_duration(timeout))
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Source with the arguments of `run`: a Future of its Result. A function with arguments of plain data: a Future
+        of its value, or of the ExecutionError that tells why there is none. Raises TypeError for what has no source."""
+        self._check_open()
+        work: Callable[..., Any] = self.run
+        if isinstance(fn, str | os.PathLike):
+            args = (fn, *args)
+        else:
+            work, args, kwargs = self._call, (fn.__name__, source_of(fn), args, kwargs), {}
+        with self._making:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="proxybox-pool")
+        return self._threads.submit(work, *args, **kwargs)
+
+    def _call(self, name: str, source: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return self._boxes.call(name, source, args, dict(kwargs)).check().value
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As Executor.shutdown; without `wait` programs that run are cancelled."""
+        self._closed = True
+        if not wait:
+            self._boxes.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=cancel_futures or not wait)
+        self._boxes.close()
+        settle()
+
+    def close(self) -> None:
+        """Cancels programs that run, and ends all boxes."""
+        self.shutdown(wait=False)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SandboxClosedError("the pool is closed: make another one for further runs")
+
+
+def guest_with(guest: Guest, packages: tuple[str, ...]) -> Guest:
+    """An interpreter with further folders of packages."""
+    return attrs.evolve(guest, packages=(*guest.packages, *packages)) if packages else guest
+
+
+def with_preload(policy: Policy | str | os.PathLike[str] | None, preload: Iterable[str], fields: Any) -> Policy:
+    """The policy of a pool."""
+    made = evolve(as_policy(policy), **fields) if fields else as_policy(policy)
+    names = (preload,) if isinstance(preload, str) else tuple(preload)
+    return evolve(made, preload=(*made.preload, *names)) if names else made
+
+
+def source_of(fn: Any) -> str:
+    """What a function is shipped as. Raises TypeError for one that does not stand for itself."""
+    if not isinstance(fn, FunctionType) or fn.__name__ == "<lambda>":
+        raise TypeError(f"{fn!r} cannot be shipped to a box: want source text, or a function that was made with def")
+    if fn.__closure__:
+        free = ", ".join(fn.__code__.co_freevars)
+        raise TypeError(f"{fn.__name__} uses names of the function around it ({free}): give them as arguments")
+    try:
+        return textwrap.dedent(inspect.getsource(fn))
+    except OSError as error:
+        raise TypeError(f"the source of {fn.__name__} cannot be found: {error}") from error
+
+
+class Boxes:
+    """The boxes of a pool in this process."""
+
+    def __init__(self, box: Box, functions: HostFunctions | None, size: int) -> None:
+        self._box = box
+        self._functions = functions
+        self._size = size
+        self._slots = threading.BoundedSemaphore(size)
+        self._ready: deque[ReadyBox] = deque()
+        self._change = threading.Condition()
+        self._failure: SandboxStartError | None = None
+        self._zygote: Zygote | None = None
+        self._renewing = threading.Lock()
+        self._is_single = False
+        self._closed = False
+        self._running: set[Box] = set()
+        self._sessions: set[LiveSession] = set()
+        self._filler = threading.Thread(target=self._fill, name="proxybox-pool-filler", daemon=True)
+        self._filler.start()
+
+    # --- use ----------------------------------------------------------------------------------------------------------
+
+    def run(
+        self, program: Program, timeout: float | None, stdin: Any, on_stdout: Any, on_stderr: Any,
+        on_begin: Callable[[Callable[[], None]], object] | None = None,
+    ) -> Result:  # fmt: skip
+        """One program in one box. on_begin: is given what cancels it."""
+        policy = self._box.policy
+        if timeout is not None:
+            policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
+        box = attrs.evolve(self._box, policy=policy)
+        asked = time.monotonic_ns()
+        with self._slots:
+            queued = time.monotonic_ns() - asked
+            self._running.add(box)
+            if on_begin is not None:
+                on_begin(box.cancel)
+            try:
+                finished = self._take().run(
+                    program.words, box, folder=folder_of(program), stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr
+                )
+            finally:
+                self._running.discard(box)
+        finished = attrs.evolve(finished, usage=attrs.evolve(finished.usage, queue=queued / 1e9))
+        return result_of(finished, policy)
+
+    def call(
+        self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any],
+        on_begin: Callable[[Callable[[], None]], object] | None = None,
+    ) -> Result:  # fmt: skip
+        """One function in one box."""
+        with self.session(None) as session:
+            if on_begin is not None:
+                on_begin(session.close)
+            defined = session.exec(source)
+            return session.call(name, *args, **kwargs) if defined.ok else defined
+
+    def session(self, timeout: float | None) -> Session:
+        """A session in the next box; its slot is free again when it has ended."""
+        self._slots.acquire()
+        try:
+            live = self._take().session()
+        except BaseException:
+            self._slots.release()
+            raise
+
+        def ended() -> None:
+            self._sessions.discard(live)
+            self._slots.release()
+
+        live.on_close = ended
+        self._sessions.add(live)
+        return Session(live, self._box.policy, timeout)
+
+    def _take(self) -> ReadyBox:
+        """The next box: one that stands ready, else one that is made now."""
+        while True:
+            with self._change:
+                ready = self._ready.popleft() if self._ready else None
+                self._change.notify()
+                if ready is None and self._failure is not None:
+                    raise self._failure
+            if ready is None:
+                return self._make()
+            if ready.is_alive():
+                return ready
+            ready.close()
+
+    # --- supply -------------------------------------------------------------------------------------------------------
+
+    def _make(self) -> ReadyBox:
+        """A box from the zygote, or from a new one where that has died. Raises SandboxStartError."""
+        for attempt in range(_TRIES):
+            if self._closed:
+                raise SandboxClosedError("the pool is closed: make another one for further runs")
+            zygote = self._living_zygote(attempt)
+            try:
+                return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions))
+            except SandboxStartError:
+                if attempt == _TRIES - 1:
+                    raise
+        raise AssertionError
+
+    def _living_zygote(self, attempt: int) -> Zygote | None:
+        with self._renewing:
+            old = self._zygote
+            if self._is_single:
+                return None
+            if old is None or is_worn(old) or attempt:
+                try:
+                    self._zygote = Zygote(self._box.policy, self._box)
+                except CannotCopy:  # this host gives no listener: each box is started by itself
+                    self._is_single, self._zygote = True, None
+                if old is not None:
+                    undertaker().bury(old.close)
+            return self._zygote
+
+    def _fill(self) -> None:
+        """The thread that keeps `size` boxes ready."""
+        while not self._closed:
+            with self._change:
+                while len(self._ready) >= self._size and not self._closed:
+                    self._change.wait()
+            if self._closed:
+                return
+            try:
+                made = self._make()
+            except SandboxClosedError:
+                return
+            except SandboxStartError as error:
+                with self._change:
+                    self._failure = error
+                    self._change.wait(_PAUSE)
+                continue
+            with self._change:
+                self._failure = None
+                self._ready.append(made)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Ends what runs."""
+        for box in tuple(self._running):
+            box.cancel()
+        for session in tuple(self._sessions):
+            session.cancel()
+
+    def close(self) -> None:
+        """Ends all boxes."""
+        self._closed = True
+        with self._change:
+            self._change.notify_all()
+        self._filler.join()
+        for session in tuple(self._sessions):
+            session.cancel()
+            session.close()
+        while self._ready:
+            self._ready.popleft().close()
+        if self._zygote is not None:
+            self._zygote.close()

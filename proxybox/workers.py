@@ -1,0 +1,203 @@
+"""The processes of a pool: each a controller with boxes of its own, spoken to over sockets.
+
+    pool ── one socket for each program that may run at once ── worker process: a Pool of its own, a thread per socket
+
+Both ends are trusted, so what crosses is pickled. A worker that dies is replaced; who waited for it gets a Result that
+says so. A worker ends with its pool: its sockets end.
+"""
+
+import contextlib
+import os
+import pickle
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import attrs
+
+from proxybox.controller.errors import SandboxClosedError
+from proxybox.policies import Policy, PolicyError
+from proxybox.program import Program
+from proxybox.result import Result, Status
+
+_WAY = "proxybox.worker"
+
+
+@attrs.define(eq=False)
+class _Slot:
+    """One program at a time, in one worker."""
+
+    worker: "_Worker"
+    connection: Connection
+
+
+class _Worker:
+    """One process. slots: how many programs at once."""
+
+    def __init__(self, setup: bytes, slots: int) -> None:
+        ours, theirs = zip(*(socket.socketpair() for _ in range(slots)), strict=True)
+        fds = [end.fileno() for end in theirs]
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", _WAY, *map(str, fds)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            )  # fmt: skip
+        finally:
+            for end in theirs:
+                end.close()
+        self.slots = [_Slot(self, Connection(end.detach())) for end in ours]
+        with contextlib.suppress(OSError):
+            self.slots[0].connection.send_bytes(setup)
+
+    def close(self) -> None:
+        """Its sockets end, and so it does."""
+        for slot in self.slots:
+            slot.connection.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Workers:
+    """What a Pool with `processes` stands on."""
+
+    def __init__(self, policy: Policy, options: dict[str, Any], size: int, processes: int) -> None:
+        try:
+            self._setup = pickle.dumps((policy, options))
+        except Exception as error:  # pickle raises what the object's own methods raise
+            raise PolicyError(
+                f"a pool with processes= gives its policy and functions to other processes, and this cannot go: {error}"
+                ". Functions must stand in a module that can be imported; mounts of functions cannot go at all"
+            ) from error
+        self._sizes = [size // processes + (number < size % processes) for number in range(processes)]
+        self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        self._workers: list[_Worker] = []
+        self._lock = threading.Lock()
+        self._busy: set[_Slot] = set()
+        self._closed = False
+        for slots in filter(None, self._sizes):
+            self._start(slots)
+
+    def _start(self, slots: int) -> None:
+        worker = _Worker(pickle.dumps((self._setup, slots)), slots)
+        self._workers.append(worker)
+        for slot in worker.slots:
+            self._free.put(slot)
+
+    # --- use ----------------------------------------------------------------------------------------------------------
+
+    def run(self, program: Program, timeout: float | None, stdin: Any, on_stdout: Any, on_stderr: Any) -> Result:
+        """One program in one of the workers."""
+        if not (stdin is None or isinstance(stdin, bytes)):
+            stdin = _read_all(stdin)
+        wanted = on_stdout is not None, on_stderr is not None
+        return self._ask(("run", program, timeout, stdin, wanted), {"stdout": on_stdout, "stderr": on_stderr})
+
+    def call(self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
+        """One function in one of the workers."""
+        return self._ask(("call", name, source, args, kwargs), {})
+
+    def _ask(self, job: tuple[Any, ...], callbacks: dict[str, Callable[[bytes], object] | None]) -> Result:
+        data = pickle.dumps(job)
+        asked = time.monotonic()
+        slot = self._take()
+        queued = time.monotonic() - asked
+        whole = False
+        try:
+            slot.connection.send_bytes(data)
+            while True:
+                kind, told = pickle.loads(slot.connection.recv_bytes())  # noqa: S301 - from our own worker
+                if kind in callbacks:
+                    callback = callbacks[kind]
+                    if callback is not None:
+                        callback(told)
+                    continue
+                whole = True
+                if kind == "error":
+                    raise told
+                result: Result = told
+                return attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued))
+        except (EOFError, OSError) as error:
+            if whole:
+                raise
+            return self._lost(error)
+        finally:
+            self._give_back(slot, whole)
+
+    def _lost(self, error: BaseException) -> Result:
+        if self._closed:
+            return Result(status=Status.CANCELLED, why="the pool was closed")
+        return Result(status=Status.INTERNAL_ERROR, why=f"the controller's process has ended ({type(error).__name__})")
+
+    def _take(self) -> _Slot:
+        while True:
+            slot = self._free.get()
+            if slot is None or self._closed:
+                self._free.put(None)
+                raise SandboxClosedError("the pool is closed: make another one for further runs")
+            if slot.worker.process.poll() is None:
+                self._busy.add(slot)
+                return slot
+            self._replace(slot.worker)
+
+    def _give_back(self, slot: _Slot, whole: bool) -> None:
+        """A slot whose job was not carried through is of no use any more: its worker sees its end, and cancels."""
+        self._busy.discard(slot)
+        if whole:
+            self._free.put(slot)
+            return
+        slot.connection.close()
+        worker = slot.worker
+        if all(each.connection.closed for each in worker.slots) or worker.process.poll() is not None:
+            self._replace(worker)
+
+    def _replace(self, worker: _Worker) -> None:
+        """A new process in the place of one that has ended, or has no slots left."""
+        with self._lock:
+            if worker not in self._workers or self._closed:
+                return
+            self._workers.remove(worker)
+            worker.process.kill()
+            worker.close()
+            self._start(len(worker.slots))
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Ends what runs."""
+        self._closed = True
+        for slot in tuple(self._busy):
+            with contextlib.suppress(OSError):
+                socket.socket(fileno=os.dup(slot.connection.fileno())).shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Ends all processes."""
+        self._closed = True
+        self._free.put(None)
+        with self._lock:
+            workers, self._workers = self._workers, []
+        for worker in workers:
+            for slot in worker.slots:
+                slot.connection.close()
+        for worker in workers:
+            worker.close()
+
+
+def _read_all(source: Any) -> bytes:
+    """Standard input for another process is sent whole."""
+    if isinstance(source, int):
+        with open(source, "rb", closefd=False) as file:
+            return file.read()
+    pieces = []
+    while piece := source(1 << 16):
+        pieces.append(piece.encode() if isinstance(piece, str) else bytes(piece))
+    return b"".join(pieces)
