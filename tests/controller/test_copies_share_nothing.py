@@ -2,7 +2,9 @@
 
 import functools
 import gc
+import inspect
 import os
+import re
 import select
 import signal
 import struct
@@ -16,6 +18,7 @@ import attrs
 import pytest
 
 from proxybox.controller import abi
+from proxybox.controller import copying as world_copying
 from proxybox.controller.guests import Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
@@ -23,7 +26,7 @@ from proxybox.controller.vfs import copying, library
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.vfs.openfiles import OpenFile
-from proxybox.controller.world import World
+from proxybox.controller.world import SignalState, World
 from proxybox.controller.worldbuilding import BoxFolder
 from proxybox.policies import Policy
 
@@ -205,6 +208,15 @@ def test_every_field_is_copied(make_side: Any, tmp_path: Path, monkeypatch: pyte
                 assert now[name] is copies[id(value)], (kind, name)
             elif isinstance(value, dict | list | set):
                 assert len(now[name]) == len(value), (kind, name)
+
+
+@pytest.mark.parametrize("kind", [World, SignalState])
+def test_somebody_has_thought_of_every_field_of_a_world(kind: type) -> None:
+    """Worlds are made by their constructors, where a field that is forgotten gets its default."""
+    text = inspect.getsource(world_copying)
+    drivers = {"on_exit", "on_fork", "port", "_world"}
+    fields = {field.name for field in attrs.fields(kind)} if attrs.has(kind) else set(kind.__slots__)  # type: ignore[attr-defined]
+    assert {name for name in fields - drivers if not re.search(rf"\b{name}\b", text)} == set()
 
 
 def test_worlds_are_collected_one_by_one(side: Any) -> None:
