@@ -38,7 +38,7 @@ def check_copyable(world: World) -> None:
 
 def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, pid: int) -> World:
     """The copy, with streams and a process id of its own; what holds the world's facts must be known to the copier,
-    and `copier.finish` called, before it is whole. What a driver or a session puts into a world (on_exit, on_fork, port)
+    and `copier.finish` called, before it is whole. What drivers and sessions put into a world (on_exit, on_fork, port)
     is left as in a new one: the copy's own put theirs there.
     """
     of = copier.of
