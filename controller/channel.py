@@ -20,7 +20,7 @@ READ = 65536
 class Channel:
     """The controller's ends of one guest thread's channel."""
 
-    __slots__ = ("blocked", "reader", "reply_fd", "request_fd", "thread")
+    __slots__ = ("blocked", "reader", "reply_fd", "request_fd", "thread", "unsent")
 
     def __init__(self, request_fd: int, reply_fd: int) -> None:
         self.request_fd = request_fd
@@ -28,10 +28,22 @@ class Channel:
         self.reader = RequestReader()
         self.thread: GuestThread | None = None
         self.blocked: Blocked | None = None
+        self.unsent = b""  # what is left of the one answer that the guest has not read, where writing does not wait
+
+    def set_blocking(self, blocking: bool) -> None:
+        """Whether `receive` and `write` wait, as they do at first."""
+        os.set_blocking(self.request_fd, blocking)
+        os.set_blocking(self.reply_fd, blocking)
+        if blocking:
+            self.flush()
 
     def receive(self) -> bytes | None:
-        """The next frame, b"" at the end of the channel, None when only a part of a frame came. Waits for bytes."""
-        data = os.read(self.request_fd, READ)
+        """The next frame, b"" at the end of the channel, None when only a part of a frame came, or nothing. Waits for
+        bytes, where it is blocking."""
+        try:
+            data = os.read(self.request_fd, READ)
+        except BlockingIOError:
+            return None
         if not data:
             return data
         return self.reader.receive(data)
@@ -41,12 +53,21 @@ class Channel:
         self.write(REPLY.pack(16, 0, reply) if reply.__class__ is int else encode_reply(reply[0], reply[1:]))  # type: ignore[index]
 
     def write(self, data: bytes) -> None:
-        """All of the bytes, to whoever still reads."""
+        """All of the bytes, to whoever still reads; or what the pipe takes, and the rest by `flush`."""
         with contextlib.suppress(BrokenPipeError):
-            written = os.write(self.reply_fd, data)
-            while written < len(data):
-                data = data[written:]
+            try:
                 written = os.write(self.reply_fd, data)
+                while written < len(data):
+                    data = data[written:]
+                    written = os.write(self.reply_fd, data)
+            except BlockingIOError:
+                self.unsent = data
+
+    def flush(self) -> None:
+        """Goes on with what is unsent."""
+        if self.unsent:
+            data, self.unsent = self.unsent, b""
+            self.write(data)
 
     def close(self) -> None:
         """Closes both ends."""

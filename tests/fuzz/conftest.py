@@ -38,7 +38,7 @@ class FakeWatch:
 class FakeProcess:
     channel: Channel
     watch: FakeWatch = attrs.field(factory=FakeWatch)
-    listener: None = None
+    door: None = None
     cpu: None = None
     pid: int = 0
 

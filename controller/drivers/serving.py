@@ -1,0 +1,466 @@
+"""How one guest is served, but for the waiting: what drivers have in common.
+
+A driver asks for what is to be waited for (`waits`), waits in its own way, and says what is ready (`step`). Nothing
+here waits for a guest; where the controller's ends are non-blocking (`set_blocking`), nothing here can.
+"""
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Mapping
+from select import POLLIN, POLLOUT
+
+import attrs
+
+from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
+from proxybox.controller.channel import READ, Channel
+from proxybox.controller.dispatch import Dispatcher
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import EndBox, GuestMisbehaved
+from proxybox.controller.keeper import CANCELLED
+from proxybox.controller.listener import Door, Knock, Listener
+from proxybox.controller.process import GuestProcess, open_channel
+from proxybox.controller.protocol import REPLY
+from proxybox.controller.seal import FIRST_CHANNEL_FD
+from proxybox.controller.undisturbed import Undisturbed
+from proxybox.controller.world import EXITED, Ended, GuestThread, Signal, World
+
+
+@attrs.frozen
+class Outcome:
+    """How a guest ended. exit_code, signal: as the kernel tells (wait(2)). status, why: set where the controller
+    ended it (a word of Status)."""
+
+    exit_code: int | None
+    signal: int | None
+    status: str | None = None
+    why: str = ""
+
+
+class Serving:
+    """One guest and what it waits for. `resume`, `release` and what follows them is for one thread at a time; `wake`,
+    `cancel`, `interrupt`, `let_go` are for any."""
+
+    def __init__(self, process: GuestProcess, world: World, dispatcher: Dispatcher) -> None:
+        self._process = process
+        self._world = world
+        self._dispatcher = dispatcher
+        self._main = process.channel
+        self._main.thread = world.threads[0]
+        self._channels: dict[int, Channel] = {0: self._main}
+        self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
+        self._gone = False
+        self._begun = False
+        self._interrupted = False
+        self._blocking = True
+        self._holding = False
+        self._free = False
+        self._uncharged: tuple[int, int] | None = None  # the deadline that stands still, and since when
+        self._verdict: Outcome | None = None
+        self._wake = -1
+        world.on_exit = process.measure
+
+    # --- before and after ---------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Serving begins, or goes on after a while."""
+        self._holding = self._free = False
+        if self._wake < 0:
+            with Undisturbed():
+                self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                if self._process.door is not None:
+                    self._process.door.wake = self._wake
+        if not self._begun:
+            self._begun = True
+            self._process.begin()
+
+    def set_blocking(self, blocking: bool) -> None:
+        """Whether reading and writing wait. What the guest has not read yet is written when they do."""
+        if blocking != self._blocking:
+            self._blocking = blocking
+            for channel in self._channels.values():
+                channel.set_blocking(blocking)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the guest has ended, or is to be ended: `conclude` comes next."""
+        return self._gone or self._world.ending is not None
+
+    def conclude(self, end: EndBox | GuestMisbehaved | None = None) -> Outcome | None:
+        """No call is answered any more. end: what was raised. The outcome where it is known; None where the process has
+        to end first, as it does now: then `reap`."""
+        world, watch = self._world, self._process.watch
+        if end is None and world.ending is None:
+            try:
+                self._main.reader.end()
+            except GuestMisbehaved as breach:
+                end = breach
+        if isinstance(end, EndBox):
+            self._verdict = Outcome(None, None, end.status, end.why)
+        elif end is not None:
+            if not watch.expired:  # else it was killed in the middle of a frame
+                self._verdict = Outcome(None, None, "misbehaved", str(end))
+        elif world.ending is not None:
+            if world.ending.status == EXITED:  # by its own word; what is left of the process is for its owner to close
+                self._process.cpu_ns = watch.cpu_time_ns()
+                return Outcome(world.exit_code, None)
+            self._verdict = Outcome(None, world.ending.signal, world.ending.status, world.ending.reason)
+        if self._verdict is not None:
+            self._process.measure()
+            watch.kill()
+        return None
+
+    def reap(self) -> Outcome:
+        """How the guest has ended. Waits for the end of its process."""
+        exit_code, signal = self._process.reap()
+        if self._verdict is not None:
+            return attrs.evolve(self._verdict, exit_code=exit_code)
+        expired = self._process.watch.expired
+        if expired == CANCELLED:
+            return Outcome(exit_code, signal, "cancelled", "the caller ended it")
+        if expired:
+            return Outcome(exit_code, signal, "time_limit", f"limits.{expired}")
+        if exit_code is None and signal is None:  # somebody else has waited for our child: the guest's word is left
+            exit_code = self._world.exit_code
+        return Outcome(exit_code, signal)
+
+    def close(self) -> None:
+        """Gives back what serving took; the guest is the caller's to end."""
+        with self._process.watch.lock:
+            wake, self._wake = self._wake, -1
+            if self._process.door is not None:
+                self._process.door.wake = -1
+            if wake >= 0:
+                os.close(wake)
+        others, self._channels = self._channels, {0: self._main}
+        for channel in others.values():
+            if channel is not self._main:
+                channel.close()
+
+    # --- the caller's word --------------------------------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Tries the call again that the main thread waits in; behind something that the caller has brought about."""
+        blocked = self._main.blocked
+        if blocked is not None:
+            self._world.thread = self._world.threads[0]
+            self._release(self._main, self._dispatcher.settle(blocked.attempt))
+
+    def release(self, answer: int | None) -> None:
+        """Ends the wait of the main thread; None where it has been answered already."""
+        self._main.blocked = None
+        if answer is not None:
+            self._main.send(answer)
+
+    def wake(self) -> None:
+        """Looks again at the calls that wait."""
+        with self._process.watch.lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def cancel(self) -> None:
+        """Ends the guest; its outcome is "cancelled". Also from signal handlers."""
+        self._process.watch.cancel()
+
+    def interrupt(self) -> None:
+        """SIGINT for the guest, as from a terminal: its handler runs, and a call that waits is answered EINTR; where
+        it has none, the box ends. A guest that is held goes on. Also from signal handlers."""
+        disposition = self._world.signals.handler(SIGINT)
+        if disposition == SIG_DFL:
+            self._world.end(Ended("crashed", "interrupted", SIGINT))
+            self._process.watch.kill()
+        elif disposition != SIG_IGN:
+            self._interrupted = self._free = True
+            self._process.watch.send(SIGINT)
+            self.wake()
+
+    def hold(self) -> None:
+        """The guest's next calls wait, for readers of its output, until `let_go`. By the thread that serves."""
+        self._holding = True
+
+    def let_go(self, *, for_good: bool = False) -> None:
+        """Goes on with a guest that is held. for_good: and does not hold it again before the next `begin`."""
+        self._holding = False
+        self._free = self._free or for_good
+        self.wake()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its calls are not answered now. Only its end, and an interrupt, are looked at."""
+        return self._holding and not self._free
+
+    # --- what to wait for ---------------------------------------------------------------------------------------------
+
+    @property
+    def main_fd(self) -> int:
+        """From which the main thread's requests come."""
+        return self._main.request_fd
+
+    @property
+    def end_fd(self) -> int | None:
+        """Readable when the process has ended (pidfd_open(2)); None where there is nothing to wait for."""
+        watch = self._process.watch
+        return None if watch.unreachable or watch.pidfd < 0 else watch.pidfd
+
+    @property
+    def listener(self) -> Listener | None:
+        """Where the guest's clones come to; with others of its family. What `sort` finds there wakes this one."""
+        return None if self._process.door is None else self._process.door.listener
+
+    @property
+    def cpu(self) -> int | None:
+        """Where the guest runs."""
+        return self._process.cpu
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether a guest of one thread computes, with nothing pending: its next request is all that can come, but for
+        what comes by `wake`."""
+        world, main = self._world, self._main
+        return (
+            len(world.threads) == 1
+            and world.threads[0] is main.thread
+            and main.blocked is None
+            and not main.unsent
+            and not self._newborn
+            and not self.is_held
+            and world.next_alarm_ns() is None
+        )
+
+    def waits(self) -> tuple[dict[int, int], list[int], int | None]:
+        """Descriptors of the controller's with events of poll(2); the caller's, that may become readable; and host time
+        in nanoseconds at which to look again, whatever comes. `listener` is always to be looked at, too."""
+        fds, callers = {self._wake: POLLIN}, []
+        if self.is_held:
+            return {**fds, self._process.watch.pidfd: POLLIN}, [], None
+        deadlines = [self._world.next_alarm_ns()]
+        for channel in self._channels.values():
+            if channel.unsent:  # no further request before the answer is gone
+                fds[channel.reply_fd] = POLLOUT
+                continue
+            fds[channel.request_fd] = POLLIN
+            if channel.blocked is not None:
+                deadlines.append(channel.blocked.deadline_ns)
+                if channel.blocked.host_fd is not None:
+                    callers.append(channel.blocked.host_fd)
+        return fds, callers, min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def begin_waiting(self) -> None:
+        """The driver waits now. While the guest waits for the caller's input, its wall time stands still."""
+        watch = self._process.watch
+        if self._uncharged is None and watch.deadline_ns is not None and self._waits_for_caller():
+            self._uncharged = watch.deadline_ns, time.monotonic_ns()
+            watch.deadline_ns = None
+
+    def end_waiting(self) -> None:
+        """The driver goes on; behind `begin_waiting`."""
+        if self._uncharged is not None:
+            (deadline, since), self._uncharged = self._uncharged, None
+            if self._process.watch.deadline_ns is None:
+                self._process.watch.deadline_ns = deadline + time.monotonic_ns() - since
+
+    def _waits_for_caller(self) -> bool:
+        """Whether every thread waits for the caller's input, for as long as that takes, and for nothing else."""
+        waits = [channel.blocked for channel in self._channels.values() if channel.thread is not None]
+        return not self._newborn and all(
+            wait is not None and wait.host_fd is not None and wait.deadline_ns is None for wait in waits
+        )
+
+    # --- one thread ---------------------------------------------------------------------------------------------------
+
+    def serve_alone(self, *, once: bool = False) -> bool:
+        """Until something other than a plain call comes up; once: or until one has been answered, or there is none.
+        Whether the guest still `is_alone`. This is the path of nearly every OS call."""
+        main, world, execute = self._main, self._world, self._dispatcher.execute
+        receive, pack = main.reader.receive, REPLY.pack
+        request_fd, reply_fd, thread = main.request_fd, main.reply_fd, world.threads[0]
+        read, write = os.read, os.write
+        threads, outbox, timers = world.threads, world.signals.outbox, world.process.timers
+        while True:
+            try:
+                data = read(request_fd, READ)
+            except BlockingIOError:
+                return True
+            frame = receive(data)
+            if frame is None:
+                if not data:
+                    break
+                continue
+            reply = execute(thread, frame)
+            if world.ending is not None:
+                return False
+            if outbox and reply.__class__ is not Blocked:
+                self._send_signals()
+            if reply.__class__ is int:
+                try:
+                    write(reply_fd, pack(16, 0, reply))
+                except BrokenPipeError:  # here alone: an interceptor may raise one too
+                    break
+                except BlockingIOError:  # a guest that does not read its answers
+                    main.send(reply)
+            elif reply.__class__ is tuple:
+                main.send(reply)
+            else:
+                main.blocked = reply  # type: ignore[assignment]
+                return False
+            if outbox or len(threads) != 1 or timers[0].due_ns or timers[1].due_ns or timers[2].due_ns:
+                self._after()
+                return False
+            if once:
+                return not main.unsent and not self._holding
+        self._gone = True
+        return False
+
+    # --- several threads, waits, alarms -------------------------------------------------------------------------------
+
+    def step(self, ready: Mapping[int, int]) -> None:
+        """Answers what has come, and looks again at the calls that wait. ready: descriptors with their events."""
+        self.end_waiting()
+        woken = self._wake in ready
+        if woken:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+            if self._interrupted:
+                self._interrupted = False
+                self._answer_interrupted(Signal(SIGINT))
+        if self.is_held:
+            if self._process.watch.pidfd not in ready:
+                return
+            self._free = True  # it has ended: what it has said before is still to be heard
+        self._answer_all(ready)
+        if self.is_over:
+            return
+        door = self._process.door
+        if door is not None and (woken or door.listener.fd in ready):
+            self._admit_threads(door)
+        self._settle()
+
+    def _answer_all(self, ready: Mapping[int, int]) -> None:
+        for channel in tuple(self._channels.values()):
+            if channel.unsent:
+                if channel.reply_fd in ready:
+                    channel.flush()
+                continue
+            if channel.request_fd not in ready:
+                continue
+            if channel.blocked is not None and ready[channel.request_fd] & POLLIN:
+                raise GuestMisbehaved("a second call on a channel before the first was answered")
+            frame = channel.receive()
+            if frame == b"":
+                self._gone = True
+                return
+            if frame is not None:
+                self._answer(channel, frame)
+            if self._world.ending is not None:
+                return
+
+    def _answer(self, channel: Channel, frame: bytes) -> None:
+        if channel.thread is None:
+            raise GuestMisbehaved("a call on a channel that no thread has")
+        reply = self._dispatcher.execute(channel.thread, frame)
+        if self._world.ending is not None:
+            return
+        if isinstance(reply, Blocked):
+            channel.blocked = reply
+        else:
+            self._send_signals()
+            if not channel.thread.exited:  # an ended thread waits for no answer: its channel may soon be another's
+                channel.send(reply)
+        self._after()
+
+    def _send_signals(self) -> None:
+        """Before the answer of the call that has sent them: as with kill(2), their handlers run before it returns."""
+        outbox = self._world.signals.outbox
+        while outbox:
+            self._interrupt(outbox.pop(0))
+
+    def _after(self) -> None:
+        """What a call may have brought about besides its answer: signals to send, threads that came or went."""
+        world = self._world
+        self._send_signals()
+        if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._channels) == 1:
+            return
+        live = set(map(id, world.threads))
+        for channel in self._channels.values():
+            if channel.thread is not None and id(channel.thread) not in live:
+                channel.thread = None
+        for thread in world.threads:
+            known = self._channels.get(thread.channel)
+            if (known is None or known.thread is None) and thread not in self._newborn:
+                self._newborn.append(thread)
+
+    def _interrupt(self, signal: Signal) -> None:
+        """Sends a real signal. A call that waits is answered EINTR behind it: the signal is blocked in the guest
+        while its call is out, so the handler runs before the interrupted code goes on."""
+        self._process.watch.send(signal.number)
+        self._answer_interrupted(signal)
+
+    def _answer_interrupted(self, signal: Signal) -> None:
+        waiting = [channel for channel in self._channels.values() if channel.blocked is not None]
+        for channel in waiting:
+            thread = channel.thread
+            if thread is None or thread.blocks(signal.number) or signal.thread not in (None, thread):
+                continue
+            on_interrupt = channel.blocked.on_interrupt  # type: ignore[union-attr]
+            self._release(channel, -errno.EINTR if on_interrupt is None else self._dispatcher.settle(on_interrupt))
+            return
+
+    def _release(self, channel: Channel, reply: Reply | None) -> None:
+        """Answers a call that has waited; it may turn out to wait for something else."""
+        if isinstance(reply, Blocked):
+            channel.blocked = reply
+        elif reply is not None:
+            channel.blocked = None
+            channel.send(reply)
+
+    def _settle(self) -> None:
+        """Tries the calls that wait, and ends the waits whose time has come."""
+        world = self._world
+        alarm = world.next_alarm_ns()
+        if alarm is not None and alarm <= time.monotonic_ns():
+            world.fire_alarms()
+        for channel in tuple(self._channels.values()):
+            blocked = channel.blocked
+            if blocked is None or channel.thread is None:
+                continue
+            world.thread = channel.thread
+            reply = self._dispatcher.settle(blocked.attempt)
+            due = blocked.deadline_ns is not None and blocked.deadline_ns <= time.monotonic_ns()
+            if reply is None and due and blocked.on_timeout is not None:
+                reply = self._dispatcher.settle(blocked.on_timeout)
+            self._release(channel, reply)
+        self._after()
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def _admit_threads(self, door: Door) -> None:
+        door.listener.sort()
+        while (knock := door.next_knock()) is not None:
+            self._admit_thread(door, knock)
+
+    def _admit_thread(self, door: Door, knock: Knock) -> None:
+        """A clone stands at the kernel's door: it goes on when the handler has granted it, the kernel's own count is
+        within the limit, and the guest has been given the channels that it lacks."""
+        if not self._newborn or not door.admits(knock.tid) or not self._open_channels(door.listener, knock):
+            door.listener.refuse(knock)
+            for thread in self._newborn:
+                self._world.end_thread(thread)
+            self._newborn.clear()
+            return
+        thread = self._newborn.pop(0)
+        self._channels[thread.channel].thread = thread
+        door.allow_thread(knock)
+
+    def _open_channels(self, listener: Listener, knock: Knock) -> bool:
+        for thread in self._newborn:
+            if thread.channel in self._channels:
+                continue
+            with Undisturbed():  # until `close`, which closes it, knows the channel
+                channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * thread.channel)
+                if channel is None:
+                    return False
+                self._channels[thread.channel] = channel
+            if not self._blocking:
+                channel.set_blocking(False)
+        return True
