@@ -44,6 +44,7 @@ format: setup
 	$(PY) -m ruff format .
 
 bench: setup
+	@tools/peers
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m benchmarks  # starts are measured as users meet them
 
 soak: setup

@@ -37,7 +37,7 @@ def _children() -> list[str]:
 def main() -> None:
     """Starts the boxes, looks, and lets them end."""
     alone = proportional("self")
-    proxybox.run("import json, re, decimal", check=True)
+    proxybox.run("import json, re, decimal", check=True, warm=False)
     gc.collect()
     warm = proportional("self")
     all_ready, may_end = threading.Semaphore(0), threading.Event()
@@ -47,7 +47,7 @@ def main() -> None:
         return b"\n"
 
     def box() -> None:
-        proxybox.run(PROGRAM, stdin=line, check=True, on_stdout=lambda _: all_ready.release(), timeout=120)
+        proxybox.run(PROGRAM, stdin=line, check=True, on_stdout=lambda _: all_ready.release(), timeout=120, warm=False)
 
     threads = [threading.Thread(target=box) for _ in range(BOXES)]
     for thread in threads:

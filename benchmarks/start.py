@@ -18,7 +18,7 @@ PROGRAM = "print(1)"
 
 def run(say: Callable[[str], None]) -> list[Figure]:
     """Medians, in milliseconds. The first box of a process is not counted: it fills the caches of the library."""
-    proxybox.run(PROGRAM, check=True)
+    proxybox.run(PROGRAM, check=True, warm=False)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "main.py")
         script.write_text(PROGRAM)
@@ -55,7 +55,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 def _api() -> float:
     seen: list[float] = []
     began = time.perf_counter()
-    proxybox.run(PROGRAM, check=True, on_stdout=lambda _: seen.append(time.perf_counter()))
+    proxybox.run(PROGRAM, check=True, warm=False, on_stdout=lambda _: seen.append(time.perf_counter()))
     return (seen[0] - began) * 1e3
 
 
@@ -70,7 +70,7 @@ def _without_layers(measure: Callable[[], float]) -> float:
 
 def _whole() -> float:
     began = time.perf_counter()
-    proxybox.run(PROGRAM, check=True)
+    proxybox.run(PROGRAM, check=True, warm=False)
     return (time.perf_counter() - began) * 1e3
 
 

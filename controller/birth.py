@@ -9,8 +9,10 @@ come to the door, is ended with all that it has made.
 """
 
 import contextlib
+import functools
 import os
 import select
+import signal
 import struct
 import time
 
@@ -23,6 +25,7 @@ from proxybox.controller.listener import Door, Knock, Listener
 from proxybox.controller.process import GuestProcess, open_channel
 from proxybox.controller.protocol import BORN, REQUEST, SEALED
 from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION
+from proxybox.controller.undertaker import undertaker
 
 #: wire.h: struct newborn; what a grant says besides the process id.
 _NEWBORN = struct.Struct("<QQq")
@@ -132,12 +135,12 @@ def end_strays(parent: GuestProcess) -> None:
         group = os.getpgid(parent.pid)
     except OSError:
         return
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or parent.family.knows(int(name)):
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        if parent.family.knows(pid):
             continue
         with contextlib.suppress(OSError, IndexError, ValueError):
-            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
                 ppid, pgrp = map(int, file.read(1024).rpartition(b")")[2].split()[1:3])
             if ppid == os.getpid() and pgrp == group:
-                os.kill(int(name), 9)
-                os.waitpid(int(name), 0)
+                os.kill(pid, signal.SIGKILL)
+                undertaker().bury(functools.partial(os.waitpid, pid, 0))

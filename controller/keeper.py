@@ -73,9 +73,11 @@ class Watch:
     def is_running(self) -> bool:
         """Whether it has not ended: a pidfd is readable when its process has (pidfd_open(2))."""
         with self.lock:
+            if self.pidfd < 0:
+                return False
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
-            return self.pidfd >= 0 and not poll.poll(0)
+            return not poll.poll(0)
 
     def cancel(self) -> None:
         """Ends the guest on the caller's word; from any thread."""

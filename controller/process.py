@@ -37,8 +37,8 @@ class Family:
             self._members.add(pid)
 
     def knows(self, pid: int) -> bool:
-        """Whether this is one of its guests."""
-        return pid in self._members
+        """Whether this is one of its processes."""
+        return pid in self._members or (self.init is not None and self.init.pid == pid)
 
     def leave(self, pid: int) -> None:
         """That guest has ended and has been reaped; with the last one all ends."""

@@ -1,6 +1,7 @@
 """Boxes that stand ready: warm guests in worlds that lack only what stands at /box, for whoever comes next."""
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -44,8 +45,9 @@ class ReadyBox:
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
-    ) -> Run:
-        """As `Box.run`, and then it is gone. box: whose policy may have other limits of time and calls."""
+    ) -> Run | None:
+        """As `Box.run`, and then it is gone; None where its guest had been killed before it could do anything. box: whose
+        policy may have other limits of time and calls."""
         with Closing(self.close):
             self._live.started_ns = time.monotonic_ns()
             self._builder.enter(folder or BoxFolder())
@@ -55,7 +57,10 @@ class ReadyBox:
             world.stderr.begin(output, transcript, on_stderr)
             self._start.post(self._live, "run", tuple(words))
             self._live.policy = box.policy
-            return box.finish(self._live)
+            calls = self._live.dispatcher.calls
+            run = box.finish(self._live)
+            by_others = run.outcome.status is None and run.outcome.signal == signal.SIGKILL
+            return None if by_others and self._live.dispatcher.calls == calls else run
 
     def session(self) -> LiveSession:
         """A session in it, whose it is then."""

@@ -53,6 +53,7 @@ class Zygote:
         self._box = attrs.evolve(box, policy=self._policy, interceptors=(), audit=None)
         self._lock = threading.Lock()
         self._asked = False  # whether its request for the next copy has been read
+        self._closed = False
         self.forks = 0
         self.started = time.monotonic()
         with Undisturbed():
@@ -98,11 +99,12 @@ class Zygote:
 
     def is_alive(self) -> bool:
         """Whether it can still be copied."""
-        return self._live.process.watch.pidfd >= 0 and self._live.process.watch.is_running()
+        return not self._closed and self._live.process.watch.is_running()
 
     def close(self) -> None:
         """Ends it; its copies go on."""
         with self._lock:
+            self._closed = True
             self._live.close()
 
     def fork(self, box: Box, builder: WorldBuilder, started: int, port: Port, *, forks: bool) -> LiveBox:
@@ -132,6 +134,8 @@ class Zygote:
 
     def _await_request(self) -> None:
         """Reads the zygote's request for its next copy, in which it also says what became of the last."""
+        if self._closed:
+            raise SandboxStartError("the warm guest is closed")
         if self._asked:
             return
         frame = None

@@ -67,7 +67,8 @@ _HOMES = {
     "proxybox.controller.hostfunctions": ("HostFunction",),
     "proxybox.errors": (
         "CallDenied", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved",
-        "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError", "SandboxStartError",
+        "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError",
+        "SandboxStartError",
         "TimeLimitExceeded",
     ),
     "proxybox.policies": (

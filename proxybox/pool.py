@@ -10,6 +10,7 @@ the controllers themselves are spread over processes (workers.py).
 
 import inspect
 import os
+import resource
 import textwrap
 import threading
 import time
@@ -51,7 +52,7 @@ from proxybox.session import Session
 from proxybox.workers import Workers
 
 #: A start that fails is tried again so often, behind pauses of so many seconds.
-_TRIES, _PAUSE = 3, 0.1
+_TRIES, _PAUSE = 5, 0.1
 
 
 class Pool(Executor):
@@ -120,6 +121,11 @@ class Pool(Executor):
             as_text_callback(on_stdout), as_text_callback(on_stderr),
         )  # fmt: skip
         return result.check() if check else result
+
+    @property
+    def ready(self) -> int:
+        """How many boxes stand ready now; of this process's."""
+        return 0 if isinstance(self._boxes, Workers) else self._boxes.ready
 
     def session(self, *, timeout: float | str | None = None) -> Session:
         """A session in a box that stands ready; it counts as a program that runs until it is closed. Not with
@@ -190,17 +196,35 @@ def source_of(fn: Any) -> str:
         raise TypeError(f"the source of {fn.__name__} cannot be found: {error}") from error
 
 
+#: Descriptors that a controller holds for a box of a few threads.
+_DESCRIPTORS = 8
+
+
+def make_room(size: int) -> None:
+    """Lets this process open what so many boxes need: the soft limit is raised where the hard one allows it
+    (RLIMIT_NOFILE). Raises ValueError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 256 + _DESCRIPTORS * size
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(
+            f"size={size}: this process may open {hard} descriptors, and so many boxes take {needed} (ulimit -Hn)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 class Boxes:
     """The boxes of a pool in this process."""
 
     def __init__(self, box: Box, functions: HostFunctions | None, size: int) -> None:
+        make_room(size)
         self._box = box
         self._functions = functions
         self._size = size
         self._slots = threading.BoundedSemaphore(size)
         self._ready: deque[ReadyBox] = deque()
         self._change = threading.Condition()
-        self._failure: SandboxStartError | None = None
         self._zygote: Zygote | None = None
         self._renewing = threading.Lock()
         self._is_single = False
@@ -209,6 +233,11 @@ class Boxes:
         self._sessions: set[LiveSession] = set()
         self._filler = threading.Thread(target=self._fill, name="proxybox-pool-filler", daemon=True)
         self._filler.start()
+
+    @property
+    def ready(self) -> int:
+        """How many boxes stand ready."""
+        return len(self._ready)
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
@@ -228,9 +257,12 @@ class Boxes:
             if on_begin is not None:
                 on_begin(box.cancel)
             try:
-                finished = self._take().run(
-                    program.words, box, folder=folder_of(program), stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr
-                )
+                finished = None
+                while finished is None:
+                    finished = self._take().run(
+                        program.words, box, folder=folder_of(program), stdin=stdin,
+                        on_stdout=on_stdout, on_stderr=on_stderr,
+                    )  # fmt: skip
             finally:
                 self._running.discard(box)
         finished = attrs.evolve(finished, usage=attrs.evolve(finished.usage, queue=queued / 1e9))
@@ -270,8 +302,6 @@ class Boxes:
             with self._change:
                 ready = self._ready.popleft() if self._ready else None
                 self._change.notify()
-                if ready is None and self._failure is not None:
-                    raise self._failure
             if ready is None:
                 return self._make()
             if ready.is_alive():
@@ -282,23 +312,26 @@ class Boxes:
 
     def _make(self) -> ReadyBox:
         """A box from the zygote, or from a new one where that has died. Raises SandboxStartError."""
-        for attempt in range(_TRIES):
+        failed = zygote = None
+        for left in reversed(range(_TRIES)):
             if self._closed:
                 raise SandboxClosedError("the pool is closed: make another one for further runs")
-            zygote = self._living_zygote(attempt)
             try:
+                zygote = self._living_zygote(failed)
                 return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions))
-            except SandboxStartError:
-                if attempt == _TRIES - 1:
+            except (OSError, SandboxStartError):
+                if not left:
                     raise
+                failed = zygote
         raise AssertionError
 
-    def _living_zygote(self, attempt: int) -> Zygote | None:
+    def _living_zygote(self, failed: Zygote | None) -> Zygote | None:
+        """A zygote, and not the one that has failed."""
         with self._renewing:
             old = self._zygote
             if self._is_single:
                 return None
-            if old is None or is_worn(old) or attempt:
+            if old is None or is_worn(old) or old is failed:
                 try:
                     self._zygote = Zygote(self._box.policy, self._box)
                 except CannotCopy:  # this host gives no listener: each box is started by itself
@@ -319,13 +352,11 @@ class Boxes:
                 made = self._make()
             except SandboxClosedError:
                 return
-            except SandboxStartError as error:
+            except SandboxStartError:  # whoever runs something meets it, too
                 with self._change:
-                    self._failure = error
                     self._change.wait(_PAUSE)
                 continue
             with self._change:
-                self._failure = None
                 self._ready.append(made)
 
     # --- the end ------------------------------------------------------------------------------------------------------

@@ -176,8 +176,8 @@ class Workers:
         """Ends what runs."""
         self._closed = True
         for slot in tuple(self._busy):
-            with contextlib.suppress(OSError):
-                socket.socket(fileno=os.dup(slot.connection.fileno())).shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(slot.connection.fileno())) as twin:
+                twin.shutdown(socket.SHUT_RDWR)  # who reads from it sees its end
 
     def close(self) -> None:
         """Ends all processes."""

@@ -1,0 +1,68 @@
+"""What other sandboxes need for the same things: run by a Python that has them (tools/peers), as a JSON object of
+milliseconds. A peer that is not there, or fails, is left out.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+ROUNDS = 200
+
+
+def median(measure: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Milliseconds of one call, behind ten that do not count."""
+    for _ in range(10):
+        measure()
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        measure()
+        taken.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(taken)
+
+
+def monty() -> dict[str, float]:
+    """pydantic-monty: a Rust interpreter of a part of Python, in subprocesses."""
+    import pydantic_monty
+
+    with pydantic_monty.Monty() as pool:
+
+        def fresh() -> None:
+            with pool.checkout() as session:
+                session.feed_run("print(1)", print_callback=lambda stream, text: None)
+
+        found = {"fresh": median(fresh)}
+        with pool.checkout() as session:
+            found["session"] = median(lambda: session.feed_run("1+1"))
+            one = {"add": lambda a, b: a + b}
+            none = median(lambda: session.feed_run("0", external_lookup=one))
+            many = "\n".join(["add(1, 2)"] * 20)  # a session allows 1,000 calls in all
+            found["function"] = (median(lambda: session.feed_run(many, external_lookup=one), 20) - none) / 20
+        return found
+
+
+def eryx() -> dict[str, float]:
+    """pyeryx: CPython in WebAssembly."""
+    import eryx
+
+    sandbox, session = eryx.Sandbox(), eryx.Session()
+    return {
+        "fresh": median(lambda: sandbox.execute("print(1)"), 100),
+        "session": median(lambda: session.execute("1+1")),
+    }
+
+
+def main() -> None:
+    """Prints what could be measured."""
+    found = {}
+    for peer in (monty, eryx):
+        try:
+            found[peer.__name__] = peer()
+        except Exception as error:  # not installed, or another version: no figure
+            found[peer.__name__] = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

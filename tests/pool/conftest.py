@@ -1,0 +1,40 @@
+"""Pools and warm boxes leave nothing behind."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import proxybox
+from proxybox.controller import nursery, undertaker
+
+
+def children() -> set[str]:
+    """Processes whose parent this one is."""
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def descriptors() -> set[int]:
+    """What this process has open, but for the folder that it looks into."""
+    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lasting() -> None:
+    """What the first box of a process leaves for all others: open folders of the library, threads."""
+    with proxybox.Sandbox(warm=True) as box:
+        for _ in range(3):
+            box.run("import decimal, ssl")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(_lasting: None) -> Iterator[None]:
+    nursery.close()
+    undertaker.settle()
+    before, open_before = children(), descriptors()
+    yield
+    nursery.close()
+    undertaker.settle()
+    assert children() == before
+    assert descriptors() - open_before == set()

@@ -1,0 +1,114 @@
+"""Processes are killed while a pool works: every caller gets its right answer or the right error, and nothing is left.
+
+Which process and when is drawn from a seed; what the kernel makes of it differs from run to run, what callers may see
+does not.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+import proxybox
+from proxybox import Pool, Status
+from tests.pool.conftest import children
+
+#: Runs in all, callers at once, and runs between two kills.
+RUNS, CALLERS, BETWEEN = 5000, 8, 25
+
+
+def below(pid: str) -> list[str]:
+    """A process's children, of all its threads."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        for task in Path("/proc", pid, "task").iterdir():
+            found += (task / "children").read_text().split()
+    return found
+
+
+class Killer:
+    """Kills one process of the pool's at every BETWEENth run."""
+
+    def __init__(self, before: set[str], seed: int) -> None:
+        self._before = before
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+        self._runs = 0
+        self.killed = {"guest": 0, "worker": 0}
+
+    def ran(self) -> None:
+        """One more run has come to its end."""
+        with self._lock:
+            self._runs += 1
+            if self._runs % BETWEEN == 0:
+                self._kill()
+
+    def _kill(self) -> None:
+        direct = sorted(children() - self._before)
+        workers = [pid for pid in direct if self._is_python(pid)]
+        guests = [pid for pid in direct if pid not in workers] + [pid for worker in workers for pid in below(worker)]
+        # Zygotes and inits are among the guests; a worker takes all of its own with it, so it is the rarer victim.
+        kind, victims = ("worker", workers) if workers and self._random.random() < 0.1 else ("guest", guests)
+        if victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(self._random.choice(victims)), signal.SIGKILL)
+                self.killed[kind] += 1
+
+    @staticmethod
+    def _is_python(pid: str) -> bool:
+        try:
+            return b"proxybox.worker" in Path("/proc", pid, "cmdline").read_bytes()
+        except OSError:
+            return False
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("processes", [0, 2], ids=["here", "processes"])
+def test_processes_are_killed_at_random(processes: int) -> None:
+    before = children()
+    killer = Killer(before, seed=processes)
+    wrong: list[proxybox.Result | BaseException] = []
+    ended = {"ok": 0, "killed": 0, "lost": 0}
+    numbers = iter(range(RUNS if processes else RUNS // 5))
+    lock = threading.Lock()
+
+    def caller(pool: Pool) -> None:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            try:
+                result = pool.run(f"print({number}, input())", stdin=f"line {number}\n")
+            except BaseException as error:
+                wrong.append(error)
+                continue
+            killer.ran()
+            if result.status is Status.OK and result.stdout == f"{number} line {number}\n":
+                kind = "ok"
+            elif result.status is Status.CRASHED and result.signal == signal.SIGKILL:
+                kind = "killed"
+            elif result.status is Status.INTERNAL_ERROR and processes:
+                kind = "lost"
+            else:
+                wrong.append(result)
+                continue
+            with lock:
+                ended[kind] += 1
+
+    with Pool(size=4, processes=processes) as pool:
+        threads = [threading.Thread(target=caller, args=(pool,)) for _ in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert pool.run("print('well')").stdout == "well\n"
+    assert sum(ended.values()) == (RUNS if processes else RUNS // 5)
+    assert ended["ok"] > 0.9 * sum(ended.values())
+    assert killer.killed["guest"] > 20
+    assert killer.killed["worker"] > (3 if processes else -1)

@@ -1,0 +1,245 @@
+"""Pools: as a place to run programs, as an Executor, with processes, and when something of theirs is killed."""
+
+import concurrent.futures
+import os
+import signal
+import threading
+
+import pytest
+
+import proxybox
+from proxybox import Pool, Status
+from proxybox.controller.undertaker import settle
+from proxybox.pool import make_room, source_of
+from tests.pool.conftest import children
+from tests.pool.functions import add, double, fails, loops
+
+EACH = pytest.mark.parametrize("processes", [0, 2], ids=["here", "processes"])
+
+
+@EACH
+def test_programs_run_with_all_that_run_takes(processes: int) -> None:
+    told: list[str] = []
+    with Pool(size=2, processes=processes) as pool:
+        result = pool.run(
+            "import sys; print(sys.argv[1:], input()); print('e', file=sys.stderr)\n"
+            "open('out', 'w').write(open('in').read())",
+            ["a", "b"], "line\n", {"in": "content"}, on_stdout=told.append,
+        )  # fmt: skip
+        assert result.ok, result
+        assert (result.stdout, result.stderr) == ("['a', 'b'] line\n", "e\n")
+        assert "".join(told) == result.stdout
+        assert dict(result.files) == {"out": b"content"}
+        assert result.usage.input == 5
+        assert result.usage.output == len(result.stdout) + len(result.stderr)
+        assert result.usage.calls > 0
+        assert result.usage.cpu > 0
+        assert "seal" in result.layers
+
+
+@EACH
+def test_each_program_has_a_box_of_its_own(processes: int) -> None:
+    code = "import os, builtins; print(os.path.exists('x'), hasattr(builtins, 'x')); builtins.x = 1; open('x', 'w')"
+    with Pool(size=2, processes=processes) as pool:
+        assert {pool.run(code).stdout for _ in range(6)} == {"False False\n"}
+
+
+@EACH
+def test_what_programs_do_wrong_is_data(processes: int) -> None:
+    with Pool(size=2, processes=processes, limits={"wall_time": 20}) as pool:
+        assert pool.run("1/0").error.type == "ZeroDivisionError"  # type: ignore[union-attr]
+        assert pool.run("x =").status is Status.SYNTAX_ERROR
+        assert pool.run("import os; os._exit(7)").exit_code == 7
+        assert pool.run("while True: pass", timeout=0.2).status is Status.TIME_LIMIT
+        assert pool.run("import ctypes; ctypes.memset(8, 0, 1)").status is Status.CRASHED
+        with pytest.raises(proxybox.TimeLimitExceeded):
+            pool.run("while True: pass", timeout=0.2, check=True)
+
+
+@EACH
+def test_it_is_an_executor(processes: int) -> None:
+    with Pool(size=2, processes=processes) as pool:
+        assert isinstance(pool, concurrent.futures.Executor)
+        assert list(pool.map(double, range(5))) == [0, 2, 4, 6, 8]
+        assert pool.submit(double, 2, times=3).result() == 6
+        assert pool.submit("print(input())", stdin="hello\n").result().stdout == "hello\n"
+        with pytest.raises(proxybox.ExecutionError) as caught:
+            pool.submit(fails, 5).result()
+        assert caught.value.result.error is not None
+        assert caught.value.result.error.type == "IndexError"
+
+
+@EACH
+def test_host_functions(processes: int) -> None:
+    with Pool(size=2, processes=processes, functions={"add": add}) as pool:
+        assert pool.run("import host; print(host.add(1, 2))").stdout == "3\n"
+
+
+@EACH
+def test_preload(processes: int) -> None:
+    with Pool(size=1, processes=processes, preload=["decimal"]) as pool:
+        assert pool.run("import sys; print('decimal' in sys.modules)").stdout == "True\n"
+
+
+def test_a_module_that_cannot_be_preloaded_is_told() -> None:
+    with Pool(size=1, preload=["no_such_module"]) as pool, pytest.raises(proxybox.SandboxStartError) as caught:
+        pool.run("1")
+    assert "no_such_module" in str(caught.value)
+
+
+def test_what_cannot_be_shipped_is_told() -> None:
+    y = 1
+    with pytest.raises(TypeError, match="def"):
+        source_of(lambda x: x)
+    with pytest.raises(TypeError, match="def"):
+        source_of(print)
+
+    def closure() -> int:
+        return y
+
+    with pytest.raises(TypeError, match=r"\(y\)"):
+        source_of(closure)
+
+
+def test_functions_of_processes_must_be_importable() -> None:
+    with pytest.raises(proxybox.PolicyError, match="imported"):
+        Pool(size=1, processes=1, functions={"f": lambda: 1})
+
+
+@pytest.mark.parametrize("options", [{"size": 0}, {"processes": -1}])
+def test_sizes_that_make_no_sense(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="want"):
+        Pool(**options)  # type: ignore[arg-type]
+
+
+def test_more_boxes_than_descriptors() -> None:
+    with pytest.raises(ValueError, match="ulimit"):
+        make_room(1 << 40)
+
+
+@EACH
+def test_a_closed_pool_takes_nothing(processes: int) -> None:
+    pool = Pool(size=1, processes=processes)
+    pool.close()
+    with pytest.raises(proxybox.SandboxClosedError):
+        pool.run("1")
+    with pytest.raises(proxybox.SandboxClosedError):
+        pool.submit("1")
+    pool.close()
+
+
+@EACH
+def test_close_cancels_what_runs(processes: int) -> None:
+    pool = Pool(size=2, processes=processes, limits={"wall_time": None, "cpu_time": None})
+    begun = threading.Event()
+    results: list[proxybox.Result] = []
+
+    def work() -> None:
+        code = "print('begun', flush=True)\nwhile True: pass"
+        results.append(pool.run(code, on_stdout=lambda _: begun.set()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(60)
+    pool.close()
+    thread.join(60)
+    assert results[0].status is Status.CANCELLED
+
+
+@EACH
+def test_shutdown_waits_for_what_was_submitted(processes: int) -> None:
+    pool = Pool(size=2, processes=processes)
+    futures = [pool.submit(double, number) for number in range(6)]
+    pool.shutdown()
+    assert [future.result() for future in futures] == [0, 2, 4, 6, 8, 10]
+
+
+def test_concurrency_is_bounded() -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def enter() -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+
+    def leave() -> None:
+        with lock:
+            now[0] -= 1
+
+    with Pool(size=2, functions={"enter": enter, "leave": leave}) as pool:
+        futures = [pool.submit("import host; host.enter(); sum(range(10**6)); host.leave()") for _ in range(8)]
+        assert all(future.result().ok for future in futures)
+    assert most[0] <= 2
+
+
+def test_sessions_from_a_pool() -> None:
+    with Pool(size=1) as pool:
+        with pool.session() as session:
+            session.exec("x = 20")
+            assert session.eval("x + 1").value == 21
+        with pool.session() as session:
+            assert session.eval("'x' in globals()").value is False
+
+
+# --- what is killed ---------------------------------------------------------------------------------------------------
+
+
+def kill_children(which: str) -> None:
+    """Kills this process's children whose name is so."""
+    for pid in children():
+        try:
+            with open(f"/proc/{pid}/comm") as file:
+                if which in file.read():
+                    os.kill(int(pid), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def test_a_pool_whose_guests_are_killed_makes_new_ones() -> None:
+    with Pool(size=2) as pool:
+        for _ in range(3):
+            assert pool.run("print(1)").ok
+            kill_children("pypy3")
+            settle()
+            assert pool.run("print(2)").stdout == "2\n"
+
+
+def test_a_guest_that_is_killed_is_a_result() -> None:
+    begun = threading.Event()
+    results: list[proxybox.Result] = []
+    with Pool(size=1) as pool:
+        thread = threading.Thread(
+            target=lambda: results.append(
+                pool.run("print('begun', flush=True)\nwhile True: pass", on_stdout=lambda _: begun.set())
+            )
+        )
+        thread.start()
+        assert begun.wait(60)
+        kill_children("pypy3")
+        thread.join(60)
+        assert (results[0].status, results[0].signal) == (Status.CRASHED, signal.SIGKILL)
+        assert pool.run("print(1)").ok
+
+
+def test_a_worker_that_is_killed_is_a_result_and_replaced() -> None:
+    begun = threading.Event()
+    results: list[proxybox.Result] = []
+    with Pool(size=1, processes=1) as pool:
+        thread = threading.Thread(
+            target=lambda: results.append(
+                pool.run("print('begun', flush=True)\nwhile True: pass", on_stdout=lambda _: begun.set())
+            )
+        )
+        thread.start()
+        assert begun.wait(60)
+        for pid in children():
+            os.kill(int(pid), signal.SIGKILL)
+        thread.join(60)
+        assert results[0].status is Status.INTERNAL_ERROR
+        assert "ended" in results[0].why
+        assert pool.run("print(1)").ok
+
+
+def test_an_endless_function_is_an_error() -> None:
+    with Pool(size=1, limits={"wall_time": 0.3}) as pool, pytest.raises(proxybox.TimeLimitExceeded):
+        pool.submit(loops).result()
