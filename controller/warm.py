@@ -43,9 +43,11 @@ class WarmStart:
     def idle(self, builder: WorldBuilder, started: int, *, forks: bool = False) -> LiveBox:
         """A guest that asks what to do. forks: it may be copied. The caller closes it. Raises SandboxStartError."""
         port = Port(self.box.policy.session.value_size, self.functions)
-        if self.zygote is not None:
-            live = self.zygote.fork(self.box, builder, started, port, forks=forks)
-        else:
+        try:
+            live = None if self.zygote is None else self.zygote.fork(self.box, builder, started, port, forks=forks)
+        except SandboxStartError:  # it has died; who keeps it makes another for the next
+            live = None
+        if live is None:
             live = self._start(builder, started, port, forks)
         with contextlib.ExitStack() as undo:
             undo.callback(live.close)

@@ -1,0 +1,166 @@
+"""Sandboxes whose runs are copies of a zygote of this process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import proxybox
+from proxybox import Sandbox, Status
+from proxybox.controller import nursery, undertaker
+from proxybox.controller.zygote import Zygote
+
+
+@pytest.fixture(autouse=True)
+def _no_zygotes() -> Iterator[None]:
+    nursery.close()
+    yield
+    nursery.close()
+    undertaker.settle()
+
+
+@pytest.fixture
+def zygotes(monkeypatch: pytest.MonkeyPatch) -> list[Zygote]:
+    """Every zygote that is made."""
+    made: list[Zygote] = []
+    begin = Zygote.__init__
+
+    def init(self: Zygote, *args: object) -> None:
+        begin(self, *args)  # type: ignore[arg-type]
+        made.append(self)
+
+    monkeypatch.setattr(Zygote, "__init__", init)
+    return made
+
+
+def test_the_second_run_is_warm(zygotes: list[Zygote]) -> None:
+    with Sandbox(warm=True) as box:
+        assert [box.run(f"print({number})").stdout for number in range(4)] == ["0\n", "1\n", "2\n", "3\n"]
+    assert [zygote.forks for zygote in zygotes] == [3]
+
+
+def test_sandboxes_of_one_kind_share_a_zygote(zygotes: list[Zygote]) -> None:
+    for limit in ("10", "20", "30"):
+        with Sandbox(warm=True, limits={"wall_time": limit, "memory": f"{limit}0M"}, on_denied="end") as box:
+            assert box.run("print(1)").ok
+    assert [zygote.forks for zygote in zygotes] == [2]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"environment": {"user": "other"}},
+        {"preload": ["json"]},
+        {"time": "virtual"},
+        {"limits": {"threads": 1}},
+        {"filesystem": [proxybox.Mount("/data", "/usr/share")]},
+    ],
+)
+def test_sandboxes_of_other_kinds_do_not(fields: dict[str, object], zygotes: list[Zygote]) -> None:
+    with Sandbox(warm=True) as one, Sandbox(warm=True, **fields) as other:
+        for box in (one, one, other, other):
+            assert box.run("print(1)").ok
+    assert [zygote.forks for zygote in zygotes] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"warm": False},
+        {"warm": True, "randomness": 7},
+        {"warm": True, "interceptors": [lambda call: None]},
+        {"warm": True, "audit": lambda call: None},
+    ],
+    ids=["off", "seed", "interceptors", "audit"],
+)
+def test_some_runs_start_by_themselves(options: dict[str, object], zygotes: list[Zygote]) -> None:
+    with Sandbox(**options) as box:  # type: ignore[arg-type]
+        assert [box.run("print(1)").ok for _ in range(3)] == [True] * 3
+    assert zygotes == []
+
+
+def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]) -> None:
+    monkeypatch.setenv("PROXYBOX_WARM", "0")
+    with Sandbox() as box:
+        assert [box.run("print(1)").ok for _ in range(3)] == [True] * 3
+    assert zygotes == []
+    monkeypatch.setenv("PROXYBOX_WARM", "1")
+    with Sandbox() as box:
+        assert [box.run("print(1)").ok for _ in range(2)] == [True] * 2
+    assert len(zygotes) == 1
+
+
+def test_a_zygote_that_has_died_is_replaced(zygotes: list[Zygote]) -> None:
+    with Sandbox(warm=True) as box:
+        assert [box.run("print(1)").ok for _ in range(2)] == [True] * 2
+        zygotes[0].process.watch.kill()
+        assert [box.run("print(2)").stdout for _ in range(2)] == ["2\n"] * 2
+
+
+def test_a_zygote_is_renewed(monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]) -> None:
+    monkeypatch.setattr(nursery, "MOST_FORKS", 2)
+    with Sandbox(warm=True) as box:
+        hashes = [box.run("print(hash('text'))").stdout for _ in range(6)]
+    assert [zygote.forks for zygote in zygotes] == [2, 2, 1]
+    assert hashes[1] == hashes[2], "copies of one zygote share its hash seed"
+    assert len(set(hashes[1:])) == 3
+
+
+def test_few_zygotes_live_at_once(monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]) -> None:
+    monkeypatch.setattr(nursery, "MOST_ZYGOTES", 2)
+    for user in ("one", "two", "three"):
+        with Sandbox(warm=True, environment={"user": user}) as box:
+            assert [box.run("print(1)").ok for _ in range(2)] == [True] * 2
+    undertaker.settle()
+    assert [zygote.is_alive() for zygote in zygotes] == [False, True, True]
+
+
+def test_a_host_without_a_listener_starts_each_by_itself(
+    monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]
+) -> None:
+    def refused(self: Zygote, *args: object) -> None:
+        raise proxybox.CannotCopy("no seccomp listener is to be had here")
+
+    monkeypatch.setattr(Zygote, "__init__", refused)
+    with Sandbox(warm=True) as box:
+        assert [box.run("print(1)").ok for _ in range(3)] == [True] * 3
+        with box.session() as session:
+            assert session.eval("1 + 1").value == 2
+
+
+def test_scripts_their_folders_and_changes(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("VALUE = 7")
+    (tmp_path / "main.py").write_text("import helper, sys; print(helper.VALUE, sys.argv); open('new', 'w').write('x')")
+    tmp_path.chmod(0o755)
+    with Sandbox(warm=True) as box:
+        for _ in range(3):
+            result = box.run(tmp_path / "main.py", ["a"])
+            assert result.stdout == "7 ['/box/main.py', 'a']\n"
+            assert dict(result.files) == {"new": b"x"}
+    assert not (tmp_path / "new").exists()
+
+
+def test_limits_hold_in_warm_boxes() -> None:
+    limits = {"wall_time": 20, "memory": "64M", "disk": "1M", "calls": 20_000, "threads": 2}
+    with Sandbox(warm=True, limits=limits, output={"limit": "1K"}) as box:
+        box.run("pass")
+        assert box.run("x = bytearray(10**9)").status is Status.MEMORY_LIMIT
+        assert box.run("open('f', 'w').write('x' * 2**21)").status is Status.DISK_LIMIT
+        assert box.run("import os\nwhile True: os.getuid()").status is Status.DENIED
+        assert box.run("while True: pass", timeout=0.3).status is Status.TIME_LIMIT
+        assert len(box.run("print('x' * 5000)").stdout) == 1024
+        threads = "import threading as t\nfor _ in range(3): t.Thread(target=t.Event().wait, daemon=True).start()"
+        assert box.run(threads).error.type == "RuntimeError"  # type: ignore[union-attr]
+
+
+def test_usage_is_told() -> None:
+    with Sandbox(warm=True) as box:
+        box.run("pass")
+        usage = box.run("print(input())", stdin="line\n").usage
+    assert usage.start > 0
+    assert usage.wall >= usage.start
+    assert usage.cpu > 0
+    assert usage.calls > 0
+    assert usage.memory is not None
+    assert usage.memory > 10**6
+    assert (usage.input, usage.output) == (5, 5)
