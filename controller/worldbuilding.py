@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -228,21 +229,10 @@ class WorldBuilder:
     def _mount_system(self, tree: Tree) -> None:
         """The interpreter's files, and the system's that it loads from."""
         guest = self._guest
-        if guest.prefix is None:
-            folders = [guest.library, *SYSTEM_FOLDERS]
-            files = [guest.executable, *SYSTEM_FILES]
-        else:
-            visible = os.fsencode(guest.visible(guest.prefix))
-            tree.mount(visible, library(guest.prefix, visible).root)
-            folders, files = list(SYSTEM_FOLDERS), list(SYSTEM_FILES)
-        for folder in folders:
-            if os.path.isdir(folder) and not os.path.islink(folder):
-                tree.mount(os.fsencode(folder), library(folder, os.fsencode(folder)).root)
+        for target, node in _system_mounts(attrs.evolve(guest, packages=())):
+            tree.mount(target, node)
         if guest.prefix is None:
             self._link(tree, b"/usr/bin/pypy3", os.path.basename(guest.executable).encode())
-        for file in files:
-            if os.path.isfile(file):
-                tree.mount(os.fsencode(file), library_file(file, os.fsencode(file)))
         for name, target in USR_LINKS.items():
             self._link(tree, name, target)
         for number, folder in enumerate(guest.packages):
@@ -393,6 +383,25 @@ class WorldBuilder:
         if not isinstance(node, Directory):
             raise SandboxStartError(f"environment.cwd: {path} is not a folder")
         return node
+
+
+@functools.lru_cache(maxsize=16)
+def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
+    """What every box with this interpreter sees of the host: looked up once, since libraries do not change meanwhile."""
+    found: list[tuple[bytes, Node]] = []
+    folders, files = list(SYSTEM_FOLDERS), list(SYSTEM_FILES)
+    if guest.prefix is None:
+        folders, files = [guest.library, *folders], [guest.executable, *files]
+    else:
+        visible = os.fsencode(guest.visible(guest.prefix))
+        found.append((visible, library(guest.prefix, visible).root))
+    for folder in folders:
+        if os.path.isdir(folder) and not os.path.islink(folder):
+            found.append((os.fsencode(folder), library(folder, os.fsencode(folder)).root))
+    for file in files:
+        if os.path.isfile(file):
+            found.append((os.fsencode(file), library_file(file, os.fsencode(file))))
+    return tuple(found)
 
 
 def _is_in_box(target: str) -> bool:
