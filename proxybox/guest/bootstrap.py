@@ -3,24 +3,52 @@
     pypy3 bootstrap.py zygote|now [MODULE...]
 
 Nothing here is trusted once a program has run in the same process, and nothing here defends anything. What it says to
-the controller goes through one reserved OS call, `exchange` (controller/port.py says what). Python 3.9 to 3.11; only
-what PyPy has in memory anyway, or what programs are likely to want, is imported.
+the controller goes through one reserved OS call, `exchange` (controller/port.py says what). Python 3.9 to 3.11.
+
+A program shall find what it finds under a bare `pypy3 WORDS`. So frames here are hidden, as PyPy hides those of its own
+start (app_main.py, to which a program's exceptions and its exit are left), and what is imported here is not to be seen
+in sys.modules: a program's own `types.py` is its own.
 """
 
 import sys
 
 import __pypy__
-import _cffi_backend
 
 HERE = "/usr/lib/proxybox"
-sys.path[0] = HERE  # which leaves it again, below
-import session  # noqa: E402
-import values  # noqa: E402
 
 hidden = __pypy__.hidden_applevel  # such frames are in no traceback, and not seen by sys._getframe
 
+sys.path.remove(HERE)
+sys.path_importer_cache.pop(HERE, None)
+LIBRARY = sys.path[:]
+FROZEN = ("_frozen_importlib", "_frozen_importlib_external")  # which `importlib` gives other names
+OWN = {}
+
+
+@hidden
+def own(name):
+    """Imports a module, of ours or of the library, for us alone: nobody finds it, or what it needs, afterwards."""
+    changed = [sys.modules, sys.path_importer_cache, *(vars(sys.modules[frozen]) for frozen in FROZEN)]
+    before = [dict(each) for each in changed]
+    path, sys.path = sys.path, [HERE, *LIBRARY]
+    sys.modules.update(OWN)
+    try:
+        return __import__(name)
+    finally:
+        sys.path = path
+        OWN.update({new: sys.modules[new] for new in sys.modules.keys() - before[0].keys()})
+        for each, known in zip(changed, before):  # noqa: B905 - strict= is not in 3.9
+            for new in each.keys() - known.keys():
+                del each[new]
+            each.update(known)
+
+
+values = own("values")
+_cffi_backend = own("_cffi_backend")
+
 EXCHANGE, EINTR = 511, 4
 ROOM, PIECE = 1 << 16, 1 << 19
+TASK = 1 << 26  # bytes of what there is to do, at the most
 
 
 class Link:
@@ -78,22 +106,22 @@ class Link:
 # --- functions of the caller's ----------------------------------------------------------------------------------------
 
 
-def host_module(link, names):
+def host_module(link, names, limit):
     """The module `host`: what the caller lets the program call."""
     import builtins
-    import types
 
-    module = types.ModuleType("host", "Functions of whoever runs this program.")
+    module = type(sys)("host", "Functions of whoever runs this program.")
 
     class HostError(Exception):
         """A function of the host's failed with an exception that is not known here."""
 
     HostError.__module__ = "host"
+    HostError.__qualname__ = "HostError"
 
     def function(name):
         @hidden
         def call(*args, **kwargs):
-            answer = values.decode(link.exchange(b"h" + values.encode((name, args, kwargs), LIMIT)), LIMIT)
+            answer = values.decode(link.exchange(b"h" + values.encode((name, args, kwargs), limit)), limit)
             if answer[0] == "ok":
                 return answer[1]
             kind = getattr(builtins, answer[1], None)
@@ -112,17 +140,13 @@ def host_module(link, names):
     sys.modules["host"] = module
 
 
-LIMIT = 1 << 20
-
-
 # --- one program, as `pypy3 WORDS` would run it -----------------------------------------------------------------------
 
 
-def new_main():
+def new_main(kind=None):
     """An empty module __main__."""
-    import types
-
-    module = types.ModuleType("__main__")
+    module = (kind or type(sys))("__main__")
+    module.__loader__ = sys.__loader__
     module.__builtins__ = sys.modules["builtins"]
     module.__annotations__ = {}
     sys.modules["__main__"] = module
@@ -130,94 +154,95 @@ def new_main():
 
 
 @hidden
-def run_program(words):
-    """Runs it to its end: -c TEXT, -m MODULE, -, or a path; and arguments."""
+def prepare(words):
+    """A function, and its arguments, that runs -c TEXT, -m MODULE, -, or a path, with arguments. app_main.py is what
+    this follows."""
     kind, main = words[0], new_main()
+    sys.argv[:] = [kind, *words[2:]] if kind in ("-c", "-m") else words
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv[1:] = words
     if kind == "-c":
-        sys.argv = ["-c", *words[2:]]
         sys.path.insert(0, "")
-        run_text(words[1], "<string>", main)
-    elif kind == "-m":
-        sys.argv = ["-m", *words[2:]]
-        sys.path.insert(0, cwd())
-        run_module(words[1], True)
-    elif kind == "-":
-        sys.argv = list(words)
+        return exec, (as_source(words[1]), main.__dict__)
+    if kind == "-m":
+        sys.path.insert(0, sys.modules["os.path"].abspath("."))
+        import runpy
+
+        return runpy._run_module_as_main, (words[1],)
+    if kind == "-":
         sys.path.insert(0, "")
-        run_text(sys.stdin.read(), "<stdin>", main)
-    else:
-        sys.argv = list(words)
-        run_path(kind, main)
+        main.__file__, main.__cached__ = "<stdin>", None
+        return exec, (compile(sys.stdin.read(), "<stdin>", "exec", 0, True), main.__dict__)
+    main.__file__, main.__cached__ = kind, None
+    source, has_path = read(kind)
+    if has_path:
+        import runpy
 
-
-def cwd():
-    import os
-
-    return os.getcwd()
+        sys.path.insert(0, kind)
+        return runpy._run_module_as_main, ("__main__", False)
+    sys.path.insert(0, sys.pypy_resolvedirof(kind))
+    loaders = sys.modules["_frozen_importlib_external"]
+    if kind.endswith(".pyc"):
+        main.__loader__ = loaders.SourcelessFileLoader("__main__", kind)
+        return exec, (compiled(source), main.__dict__)
+    main.__loader__ = loaders.SourceFileLoader("__main__", kind)
+    return exec, (compile(source, kind, "exec", 0, True), main.__dict__)
 
 
 @hidden
-def run_path(path, main):
-    import os
-
-    if os.path.isdir(path) or path.endswith((".zip", ".pyz")):
-        sys.path.insert(0, path)
-        run_module("__main__", False)
-        return
-    sys.path.insert(0, os.path.dirname(path))
+def as_source(text):
     try:
-        with open(path, "rb") as file:
-            source = file.read()
-    except OSError as error:
-        print(f"{sys.executable}: can't open file {path!r}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    from importlib.machinery import SourceFileLoader
-
-    main.__file__ = path
-    main.__cached__ = None
-    main.__loader__ = SourceFileLoader("__main__", path)
-    run_text(source, path, main)
-
-
-@hidden
-def run_text(source, name, main):
-    run(lambda: exec(compile(source, name, "exec", 0, True), main.__dict__))
-
-
-@hidden
-def run_module(name, alter_argv):
-    import runpy
-
-    run(lambda: runpy._run_module_as_main(name, alter_argv))
-
-
-@hidden
-def run(program):
-    """An uncaught exception is told as PyPy tells it; SystemExit is PyPy's own to carry out."""
-    try:
-        hidden(program)()
-    except SystemExit:
+        return text.encode()
+    except UnicodeError:
+        print("Unable to decode the command from the command line:", file=sys.stderr)
         raise
-    except BaseException:
-        kind, error, trace = sys.exc_info()
-        sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
-        flush()
-        try:
-            sys.excepthook(kind, error, trace)
-        except SystemExit:
-            raise
-        except BaseException:
-            sys.__excepthook__(kind, error, trace)
-        raise SystemExit(1) from None
 
 
-def flush():
-    """Standard output, if it still can be."""
-    for stream in (sys.stdout, sys.stderr):
+@hidden
+def read(path):
+    """The content of a file, and whether it is rather something to import from: a folder, an archive."""
+    posix = sys.modules["posix"]
+    content = b""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            stream.flush()
-        except Exception:
-            pass
+            piece = posix.read(fd, PIECE)
+            while piece:
+                content += piece
+                piece = posix.read(fd, PIECE)
+        finally:
+            posix.close(fd)
+    except IsADirectoryError:
+        return content, True
+    except OSError as error:
+        print(f"{sys.executable}: can't open file {path}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)
+        raise SystemExit(error.errno) from None
+    return content, b"PK\5\6" in content[-(22 + 65535) :] and is_archive(path)
+
+
+def is_archive(path):
+    zipimport = sys.modules["zipimport"]
+    try:
+        zipimport.zipimporter(path)
+    except zipimport.ZipImportError:
+        return False
+    return True
+
+
+@hidden
+def compiled(content):
+    """The code in a .pyc file."""
+    import marshal
+    from importlib._bootstrap_external import MAGIC_NUMBER
+
+    if content[:4] != MAGIC_NUMBER:
+        raise RuntimeError("Bad magic number in .pyc file")
+    if len(content) < 16:
+        raise RuntimeError("Truncated .pyc file")
+    code = marshal.loads(content[16:])  # noqa: S302 - what runs it may do anything in here
+    if type(code) is not type(read.__code__):
+        raise RuntimeError("Bad code object in .pyc file")
+    return code
 
 
 # --- the start --------------------------------------------------------------------------------------------------------
@@ -227,26 +252,30 @@ def preload(names):
     """Imports what the policy names. What fails is told by the interpreter, and the start fails."""
     for name in names:
         __import__(name)
+    for path in list(sys.path_importer_cache):  # other folders may have other files in a copy's world
+        if not path.startswith(sys.prefix + "/lib/"):
+            del sys.path_importer_cache[path]
 
 
-def warm(link):
+def warm(session):
     """What every session does is compiled once, by the JIT, for all copies."""
     sample = ("eval", ("name", [1, 2.5, None, True], {"key": b"data"}))
     for _ in range(300):
         values.decode(values.encode(sample))
-    session.warm()
+    session.warm(new_main)
 
 
 def rehearse():
     """Goes the way of a program once, so that nothing on it is done for the first time when a program comes."""
     import io
 
-    mine = sys.modules["__main__"], sys.stdout, sys.argv, list(sys.path)
+    mine = sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:]
     sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    task = values.decode(values.encode(("run", (), LIMIT, ("-c", "def f():\n    print(1, 'a')\nf()\n"))))
-    run_program(task[3])
-    flush()
-    sys.modules["__main__"], sys.stdout, sys.argv, sys.path[:] = mine
+    task = values.decode(values.encode(("run", (), 1, ("-c", "def f():\n    print(1, 'a')\nf()\n"))))
+    function, arguments = prepare(task[3])
+    function(*arguments)
+    sys.stdout.flush()
+    sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:] = mine
 
 
 def freshen():
@@ -258,38 +287,33 @@ def freshen():
 
 @hidden
 def main():
-    """Waits for what to do; a session is led here, a program is returned."""
-    global LIMIT
+    """Waits for what to do; a session is led here, a program is returned, as `prepare` does."""
     mode, names = sys.argv[1], sys.argv[2:]
     link = Link()
-    sys.path.remove(HERE)
     preload(names)
-    for name in ("completion", "session", "values"):
-        del sys.modules[name]
+    session = None
     if mode == "zygote":
         import gc
         import os
 
-        warm(link)
+        session = own("session")
+        warm(session)
         rehearse()
         gc.collect()
         os.fork()  # the zygote itself never comes back from here
         freshen()
         rehearse()
-    task = values.decode(link.exchange(b"r"))
-    LIMIT = task[2]
-    if task[1]:
-        host_module(link, task[1])
-    if task[0] == "session":
-        session.lead(link, new_main, task[2])
-        return None
-    return task[3]
+    what, functions, limit, words = values.decode(link.exchange(b"r"), TASK)
+    if functions:
+        host_module(link, functions, limit)
+    if what != "session":
+        return prepare(words)
+    (session or own("session")).lead(link, new_main, own, limit)
+    return None
 
 
 if __name__ == "__main__":
-    import types
-
-    hidden(types.FunctionType(sys._getframe().f_code, {}))  # this very frame
-    words = main()
-    if words is not None:
-        run_program(words)
+    hidden(type(main)(sys._getframe().f_code, {}))  # this very frame
+    todo = main()
+    if todo is not None:
+        todo[0](*todo[1])

@@ -3,45 +3,105 @@
 """
 
 import builtins
+import codeop
 import keyword
 import re
+import sys
+import warnings
 
 LONGEST, MOST = 1 << 15, 1000
-_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\.?$|[^\W\d]\w*$")
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\.?$")
 _CALL = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*\(?\s*$")
+_IMPORT = re.compile(
+    r"\s*(?:from\s+([\w.]+)\s+import\s+(?:[\w\s,(]*[,(\s])?|(?:import|from)\s+(?:[\w\s,.]*,\s*)?)[\w.]*$"
+)
+
+
+class Lent:
+    """A module of our own, where the library looks for it while it works for us. (bootstrap.own says why.)"""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __enter__(self):
+        self.theirs = sys.modules.get(self.module.__name__)
+        sys.modules[self.module.__name__] = self.module
+
+    def __exit__(self, *_):
+        if self.theirs is None:
+            sys.modules.pop(self.module.__name__, None)
+        else:
+            sys.modules[self.module.__name__] = self.theirs
 
 
 def complete(names, text, cursor):
     """Names that may stand at the cursor: (where the word begins, matches)."""
-    before = text[:cursor]
-    found = _DOTTED.search(before)
+    line = re.split(r"[\n;]", text[:cursor])[-1]
+    found = _DOTTED.search(line)
     word = found.group() if found else ""
     holder, dot, start = word.rpartition(".")
-    if dot:
-        known = dir(look_up(names, holder))
-    elif word:
+    importing = _IMPORT.match(line)
+    if importing and importing.group(1):
+        known = attributes(sys.modules.get(importing.group(1)))
+    elif importing:
+        known = modules(holder)
+    elif dot:
+        try:
+            known = attributes(look_up(names, holder))
+        except Exception:
+            known = []
+    elif word and not line[: -len(word)].rstrip().endswith("."):  # of a value that only running it would tell
         known = [*names, *dir(builtins), *keyword.kwlist]
     else:
-        return cursor, []
+        known = []
     matches = {name for name in known if isinstance(name, str) and name.startswith(start)}
     if not start.startswith("_"):
         matches = {name for name in matches if not name.startswith("_")}
     return cursor - len(start), sorted(matches)[:MOST]
 
 
+def attributes(thing):
+    """What follows a dot."""
+    return [] if thing is None else [name for name in dir(thing) if isinstance(name, str)]
+
+
+def modules(package):
+    """Names of modules in a package, or at the top: of those that are loaded, built in, or stand in a folder."""
+    depth = package.count(".") + 1 if package else 0
+    known = {name.split(".")[depth] for name in sys.modules if not package or name.startswith(package + ".")}
+    folders = list(sys.path)
+    if package:
+        folders = getattr(sys.modules.get(package), "__path__", [])
+    else:
+        known.update(sys.builtin_module_names)
+    posix = sys.modules["posix"]
+    for folder in folders:
+        try:
+            entries = posix.listdir(folder or ".")
+        except OSError:
+            continue
+        known.update(entry.partition(".")[0] for entry in entries if "." not in entry or entry.endswith((".py", ".so")))
+    return [name for name in known if name.isidentifier()]
+
+
 def look_up(names, dotted):
     """The object of a dotted name; NameError, AttributeError."""
     first, *rest = dotted.split(".")
-    found = names[first] if first in names else getattr(builtins, first)
+    if first in names:
+        found = names[first]
+    elif first in vars(builtins):
+        found = vars(builtins)[first]
+    else:
+        raise NameError(f"name {first!r} is not defined")
     for part in rest:
         found = getattr(found, part)
     return found
 
 
-def inspect(names, text, cursor, detail):
-    """What stands at the cursor: None, or name, type, signature, documentation, and with detail 1 the source."""
-    import inspect as look
-
+def inspect(look, names, text, cursor, detail):
+    """What stands at the cursor: None, or name, type, signature, documentation, and with detail 1 the source. look: the
+    library's module for it."""
+    look.functools = sys.modules.get("functools", look.functools)  # whose partial() a program may have used
     after = re.match(r"\w*", text[cursor:]).group()
     found = _CALL.search(text[:cursor] + after)
     if not found:
@@ -49,11 +109,11 @@ def inspect(names, text, cursor, detail):
     name = found.group(1)
     try:
         thing = look_up(names, name)
-    except (AttributeError, KeyError):
+    except (AttributeError, NameError):
         return None
     told = {"name": name, "type": type(thing).__name__, "signature": None, "doc": None, "source": None, "text": None}
     try:
-        told["signature"] = str(look.signature(thing)) if callable(thing) else None
+        told["signature"] = cut(str(look.signature(thing))) if callable(thing) else None
     except (TypeError, ValueError):
         pass
     told["doc"] = cut(look.getdoc(thing))
@@ -71,22 +131,69 @@ def cut(text):
     return text[:LONGEST] if isinstance(text, str) else None
 
 
+# --- whether statements are whole -------------------------------------------------------------------------------------
+
+
 def is_complete(text):
     """(complete | incomplete | invalid, what the next line is to be indented by)."""
-    import codeop
-    import warnings
-
     try:
-        with warnings.catch_warnings():
+        with Lent(warnings), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            code = codeop.compile_command(text, "<input>", "exec")
-    except (SyntaxError, OverflowError, ValueError):
+            if codeop.compile_command(text, "<input>", "exec") is None:
+                return unfinished(text)
+            block = open_block(text)
+    except (SyntaxError, OverflowError, ValueError, MemoryError, RecursionError):
         return "invalid", ""
-    lines = text.splitlines() or [""]
-    last = lines[-1]
-    indent = last[: len(last) - len(last.lstrip())]
-    if code is None:
-        return "incomplete", indent + "    " if last.rstrip().endswith(":") else indent
-    if len(lines) > 1 and last.strip() and indent:
-        return "incomplete", indent  # a block goes on until an empty line
-    return "complete", ""
+    return ("complete", "") if block is None else ("incomplete", block)
+
+
+def unfinished(text):
+    """What codeop takes for the beginning of something: whether more can save it."""
+    indent = indent_of(text.split("\n")[-1])
+    if text.rstrip(" \t").endswith(("\\", "\\\n", "\\\r\n")):
+        return "incomplete", indent
+    try:
+        compile(text + "\n\n", "<input>", "exec", 0, True)
+    except SyntaxError as error:
+        message = str(error.msg)
+        if message.startswith("expected an indented block"):
+            found = re.search(r"on line (\d+)", message)
+            lines = [line for line in text.split("\n") if line.strip()]
+            header = text.split("\n")[int(found.group(1)) - 1] if found else lines[-1]
+            return "incomplete", indent_of(header) + "    "
+        if message.startswith(("unterminated string literal", "unterminated f-string literal", "EOL while scanning")):
+            return "invalid", ""
+        if message == "invalid syntax" and not compiles(text.rstrip() + "\n" + indent + "def _(): pass\n"):
+            return "invalid", ""  # what follows a decorator, or a backslash, could save it, and that does not
+    return "incomplete", indent
+
+
+def compiles(text):
+    try:
+        compile(text, "<input>", "exec", 0, True)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def open_block(text):
+    """How far the block is indented that the text ends in; it goes on until an empty line. None: there is none."""
+    if not text.split("\n")[-1].strip():
+        return None
+    tree = compile(text, "<input>", "exec", 0x400, True)  # a syntax tree only: ast.PyCF_ONLY_AST
+    last = tree.body[-1] if tree.body else None
+    if last is None or last.end_lineno == last.lineno or not hasattr(last, "body"):
+        return None
+    while getattr(last, "body", None):
+        for part in ("finalbody", "orelse", "handlers", "cases", "body"):
+            inner = getattr(last, part, None)
+            if isinstance(inner, list) and inner:
+                last = inner[-1]
+                break
+        else:
+            break
+    return indent_of(text.split("\n")[last.lineno - 1])
+
+
+def indent_of(line):
+    return line[: len(line) - len(line.lstrip())]

@@ -3,7 +3,13 @@
 Nothing here is trusted: the program shares this process. The controller takes whatever comes for a claim.
 """
 
+import __future__
+
+import _signal
+import ast
+import linecache
 import sys
+import traceback
 
 import __pypy__
 import completion
@@ -11,35 +17,79 @@ import values
 
 hidden = __pypy__.hidden_applevel
 
-#: Sources are kept for tracebacks under such names.
-NAME = "<session-%d>"
+#: Sources have such names, for tracebacks; so many are remembered. All of them are the "file" of __main__.
+NAME, MOST, FILE = "<session-%d>", 1000, "<session>"
+TASK = 1 << 26
+FUTURES = 0
+for feature in __future__.all_feature_names:
+    FUTURES |= getattr(__future__, feature).compiler_flag
+
+
+class Main(type(sys)):
+    """The module __main__. `inspect.getsource` finds classes by the file of their module; no name is defined for it."""
+
+    __file__ = FILE
+
+
+class Sources:
+    """Lets tracebacks, warnings and `inspect` show lines of what has no file."""
+
+    def __init__(self):
+        self.count = 0
+        self.names = []  # and how many lines, the oldest first
+        self.lines = []  # of all, the newest first: that is the one that holds, of two classes with the same name
+
+    def name(self):
+        self.count += 1
+        return NAME % self.count
+
+    def remember(self, source, name):
+        lines = source.splitlines(True)
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"
+        self.names.append((name, len(lines)))
+        self.lines[:0] = lines
+        if len(self.names) > MOST:
+            old, count = self.names.pop(0)
+            del self.lines[-count or len(self.lines) :]
+            self.forget(old)
+        for cache in self.caches():
+            cache[name] = len(source), None, lines, name
+            cache[FILE] = len(self.lines), None, self.lines, FILE
+
+    def forget(self, name):
+        if not any(name == kept for kept, _ in self.names):
+            for cache in self.caches():
+                cache.pop(name, None)
+
+    def caches(self):
+        """Our own, and the program's where it is another."""
+        yield linecache.cache
+        theirs = getattr(sys.modules.get("linecache"), "cache", None)
+        if theirs is not linecache.cache and isinstance(theirs, dict):
+            yield theirs
 
 
 class Session:
     """The namespace, and what can be done with it."""
 
-    def __init__(self, link, new_main):
-        self.link = link
-        self.new_main = new_main
-        self.main = new_main()
-        self.running = False
-        self.count = 0
-        sys.argv = [""]
-        sys.path.insert(0, "")
-
-    @property
-    def names(self):
-        return self.main.__dict__
+    def __init__(self, new_main, own, limit):
+        self.new_main, self.own, self.limit = new_main, own, limit
+        self.sources = Sources()
+        self.flags = 0  # of `from __future__` so far
+        self.running = self.told = False
+        self.frame = self.theirs = None
+        self.do_reset()
 
     # --- commands: each gives a value ---------------------------------------------------------------------------------
 
     @hidden
     def do_exec(self, source, name):
-        exec(compile(source, self.remember(source, name), "exec", 0, True), self.names)
+        exec(self.compiled(source, name, "exec"), self.names)
 
     @hidden
     def do_eval(self, source):
-        return eval(compile(source.lstrip(" \t"), "<eval>", "eval", 0, True), self.names)
+        return eval(self.compiled(source.lstrip(" \t"), "", "eval"), self.names)
 
     @hidden
     def do_call(self, name, args, kwargs):
@@ -49,146 +99,183 @@ class Session:
     def do_get(self, name):
         return self.find(name)
 
+    @hidden
     def do_set(self, new):
         self.names.update(new)
 
+    @hidden
     def do_reset(self):
-        self.main = self.new_main()
+        self.names = self.new_main(Main).__dict__
+        self.flags = 0
 
+    @hidden
     def do_fork(self):
-        import os
+        return sys.modules["posix"].fork()
 
-        return os.fork()
-
+    @hidden
     def do_complete(self, text, cursor):
         return completion.complete(self.names, text, cursor)
 
+    @hidden
     def do_inspect(self, text, cursor, detail):
-        return completion.inspect(self.names, text, cursor, detail)
+        return completion.inspect(self.own("inspect"), self.names, text, cursor, detail)
 
+    @hidden
     def do_is_complete(self, text):
         return completion.is_complete(text)
 
     # --- around them --------------------------------------------------------------------------------------------------
 
+    @hidden
+    def compiled(self, source, name, mode):
+        name = name or self.sources.name()
+        code = compile(source, name, mode, self.flags, True)
+        self.flags |= code.co_flags & FUTURES
+        self.sources.remember(source, name)
+        return code
+
+    @hidden
     def find(self, name):
         """A name of the namespace, with dots."""
-        first, *rest = name.split(".")
-        if first in self.names:
-            found = self.names[first]
-        else:
-            import builtins
-
-            if not hasattr(builtins, first):
-                raise NameError(f"name {first!r} is not defined")
-            found = getattr(builtins, first)
-        for part in rest:
-            found = getattr(found, part)
-        return found
-
-    def remember(self, source, name):
-        """Lets tracebacks show lines of what has no file."""
-        self.count += 1
-        name = name or NAME % self.count
-        cache = sys.modules.get("linecache")
-        if cache is not None:
-            cache.cache[name] = (len(source), None, source.splitlines(True), name)
-        return name
+        return completion.look_up(self.names, name)
 
     @hidden
     def answer(self, command):
-        """What came of a command, encoded."""
-        self.running = True
+        """What came of a command, encoded. All that the program's code has a part in can be interrupted."""
+        if self.theirs is not None:
+            _signal.signal(_signal.SIGINT, self.theirs)
+        self.told, self.running = False, True
         try:
-            value = getattr(self, "do_" + command[0])(*command[1:])
+            try:
+                try:
+                    value = getattr(self, "do_" + command[0])(*command[1:])
+                finally:
+                    flush()
+                return self.encode(value)
+            except SystemExit as error:
+                return values.encode(("exit", exit_code(error.code)))
+            except BaseException as error:
+                if command[0] in ("exec", "eval", "call"):
+                    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+                return tell(error)
+        except BaseException as error:  # while it was told
+            return values.encode(("error", name_of(type(error)), "", ""))
+        finally:
             self.running = False
-            return self.encode(value)
-        except SystemExit as error:
-            self.running = False
-            return values.encode(("exit", exit_code(error.code)))
-        except BaseException as error:
-            self.running = False
-            return self.tell(error)
+            self.shield()
 
+    @hidden
     def encode(self, value):
         try:
             return values.encode(("ok", value), self.limit)
         except (TypeError, ValueError) as error:
             return values.encode(("value", str(error)[:4096]))
 
-    def tell(self, error):
-        """An exception: its type, words and traceback, each of bounded size."""
-        import traceback
+    @hidden
+    def shield(self):
+        """Between commands SIGINT is ours. A handler of the program's waits for the next one."""
+        handler = _signal.getsignal(_signal.SIGINT)
+        self.theirs = None if handler is _signal.default_int_handler else handler
+        if self.theirs is not None:
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
-        kind = type(error).__name__
-        try:
-            message = str(error)
-        except BaseException:
-            message = "<str() of this exception failed>"
-        try:
-            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        except BaseException:
-            text = f"{kind}: {message}"
-        return values.encode(("error", kind[:256], message[:16384], text[-65536:]), 1 << 20)
+    def take_interrupts(self):
+        """SIGINT interrupts the program, and nothing else here: once in a command, and wherever its own code runs."""
 
-    def interrupted(self, number, frame):
-        """SIGINT interrupts the program, and nothing else here."""
-        if self.running:
-            raise KeyboardInterrupt
+        @hidden
+        def default_int_handler(number, frame):
+            """Raises KeyboardInterrupt, while a command runs."""
+            if self.running and not (self.told and frame is self.frame):
+                self.told = True
+                raise KeyboardInterrupt
 
-
-def exit_code(code):
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code & 0xFF
-    print(code, file=sys.stderr)
-    return 1
-
-
-def flush():
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BaseException:
-            pass
+        default_int_handler.__module__ = "_signal"
+        for module in (_signal, sys.modules.get("signal")):
+            if module is not None:
+                module.default_int_handler = default_int_handler
+        _signal.signal(_signal.SIGINT, default_int_handler)
 
 
 @hidden
-def lead(link, new_main, limit):
-    """Until the box ends."""
-    import signal
+def tell(error):
+    """An exception: its type, words and traceback, each of bounded size."""
+    kind = name_of(type(error))
+    try:
+        message = str.__getitem__(str(error), slice(8192))
+    except Exception:
+        message = "<exception str() failed>"
+    try:
+        with completion.Lent(ast):  # which it imports late
+            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:
+        text = f"{kind}: {message}\n"
+    return values.encode(("error", kind, message, text[-49152:]), 1 << 20)
 
-    session = Session(link, new_main)
-    session.limit = limit
-    signal.signal(signal.SIGINT, session.interrupted)
+
+@hidden
+def name_of(kind):
+    """What a class is called, whatever its own class makes of that."""
+    return type.__dict__["__name__"].__get__(kind)[:256]
+
+
+@hidden
+def exit_code(code):
+    """As PyPy has it: whatever `int` takes, and else the text is told."""
+    if code is None:
+        return 0
+    try:
+        return int(code) & 0xFF
+    except Exception:
+        print(code, file=sys.stderr)
+        flush()
+        return 1
+
+
+@hidden
+def flush():
+    """What the program prints through now, and through what it has replaced."""
+    for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
+        try:
+            getattr(sys, name).flush()
+        except Exception:
+            pass
+
+
+def lead(link, new_main, own, limit):
+    """Until the box ends. The only frame below the program's: a signal's handler must be given one."""
+    sys.argv[:] = [""]
+    if hasattr(sys, "orig_argv"):
+        del sys.orig_argv[1:]
+    sys.path.insert(0, "")
+    sys.modules.setdefault("linecache", linecache)
+    session = Session(new_main, own, limit)
+    session.frame = sys._getframe()
+    session.take_interrupts()
     result = b""
     while True:
-        command = values.decode(link.exchange(b"r" + result), 1 << 26)
         try:
-            result = session.answer(command)
-            flush()
-        except KeyboardInterrupt as error:  # it came a moment too late
-            session.running = False
-            result = session.tell(error)
+            while True:
+                command = values.decode(link.exchange(b"r" + result), TASK)
+                result = session.answer(command)
+        except BaseException as error:  # a handler of another signal raised it, between commands
+            try:
+                result = tell(error)
+            except BaseException:
+                result = values.encode(("error", "KeyboardInterrupt", "", ""))
 
 
-def warm():
+def warm(new_main):
     """See bootstrap.warm."""
-    import signal
-    import traceback
 
     def fail():
         raise ValueError
 
-    session = Session(None, dict)
-    session.limit = 1 << 20
-    session.main = type(sys)("warm")
+    session = Session(new_main, None, 1 << 20)
     for _ in range(200):
         session.answer(values.decode(values.encode(("eval", "1+1"))))
+    session.answer(("exec", "x = 1", ""))
     try:
         fail()
-    except ValueError:
-        traceback.format_exc()
-    sys.path.remove("")
-    signal.getsignal(signal.SIGINT)
+    except ValueError as error:
+        tell(error)
+    linecache.cache.clear()
