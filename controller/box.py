@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -139,9 +139,29 @@ class Box:
                 with Closing(live.close):
                     undisturbed.release()
                     run = self.finish(live)
-        if builder.quota.used_bytes > COLLECT_BYTES:  # a world is full of cycles: waiting for the collector would keep
-            gc.collect()  # several of them
+        collect_behind(builder)
         return run
+
+    def open(
+        self,
+        words: Sequence[str],
+        *,
+        folder: BoxFolder | None = None,
+        stdin: Source | None = None,
+        on_stdout: Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[bytes], object] | None = None,
+        start: "Start | None" = None,
+    ) -> "LiveBox":
+        """As `run`, but for the running: a box for another driver than the calling thread. The caller closes it."""
+        started = time.monotonic_ns()
+        builder = WorldBuilder(self.policy, self.guest, folder or BoxFolder())
+        with contextlib.ExitStack() as undo, Undisturbed():
+            undo.callback(builder.close)
+            builder.build(Stdin(stdin), *self._sinks(True, on_stdout, on_stderr))
+            live = (start or self.start)(words, builder, started)
+            undo.pop_all()
+            live.undo.callback(builder.close)
+            return live
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> "LiveBox":
         """A guest that is sealed and waits to begin, in the world that was built. changes: of its LaunchSpec. The
@@ -177,10 +197,16 @@ class Box:
 
     def finish(self, live: "LiveBox") -> Run:
         """Serves a guest until it has ended, within the limits of its policy."""
+        with self.running(live):
+            return live.report(live.driver.run())
+
+    @contextlib.contextmanager
+    def running(self, live: "LiveBox") -> Iterator[None]:
+        """A context in which a guest runs, within the limits of its policy, until it ends or `cancel` ends it."""
         self._running.add(live.driver)
         try:
             live.charge()
-            return live.report(live.driver.run())
+            yield
         finally:
             self._running.discard(live.driver)
 
@@ -240,12 +266,15 @@ class LiveBox:
 
     def close(self) -> None:
         """Ends the guest, and gives back everything that was held for it."""
-        undo = self.undo.pop_all()
         if self.world.port is None:
-            undo.close()
+            self.undo.pop_all().close()
         else:
-            self.process.watch.kill()
-            undertaker().bury(undo.close)
+            self.bury()
+
+    def bury(self) -> None:
+        """As `close`, without waiting for anything: the undertaker gives it back."""
+        self.process.watch.kill()
+        undertaker().bury(self.undo.pop_all().close)
 
     def charge(self) -> None:
         """From now on time counts against the limits of the policy."""
@@ -293,6 +322,12 @@ except (OSError, AttributeError):  # a C library without sched_getcpu(3)
 
     def _current_cpu() -> int:
         return -1
+
+
+def collect_behind(builder: WorldBuilder) -> None:
+    """For the end of a run: a world is full of cycles, and waiting for the collector would keep several large ones."""
+    if builder.quota.used_bytes > COLLECT_BYTES:
+        gc.collect()
 
 
 def _is_nearly_all(used: int | None, limit: int | None) -> bool:

@@ -27,8 +27,8 @@ class HostFunction:
 
     function: takes and returns plain values. timeout: seconds after which the program gets a TimeoutError; the function
     runs in a thread of its own then, and goes on there. None: it runs in the thread that serves the box, which
-    is faster, as long as it takes. size: bytes of its encoded arguments, and of its result; None for the policy's
-    session.value_size.
+    is faster, as long as it takes. A coroutine function (of an AsyncSandbox) is cancelled when its time is over. size:
+    bytes of its encoded arguments, and of its result; None for the policy's session.value_size.
     """
 
     function: Callable[..., Any]
@@ -51,17 +51,17 @@ class Pending:
 
 
 class Spawn(Protocol):
-    """Begins a call somewhere else, and hands its end to `done`."""
+    """Begins a call somewhere else, and hands its end to `done`. timeout: seconds after which nobody waits for it."""
 
     def __call__(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
-        done: Callable[[Any, BaseException | None], None],
+        done: Callable[[Any, BaseException | None], None], timeout: float | None,
     ) -> None: ...  # fmt: skip
 
 
 def in_thread(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
-    done: Callable[[Any, BaseException | None], None],
+    done: Callable[[Any, BaseException | None], None], timeout: float | None,
 ) -> None:  # fmt: skip
     """The way of functions with a timeout."""
 
@@ -91,6 +91,11 @@ class HostFunctions:
     def names(self) -> tuple[str, ...]:
         """What the module `host` has."""
         return tuple(self._functions)
+
+    @property
+    def has_async(self) -> bool:
+        """Whether one of them wants an event loop."""
+        return any(function.is_async for function in self._functions.values())
 
     def call(self, data: bytes, notify: Callable[[], None]) -> bytes | Pending:
         """The answer to an encoded call. notify: to be called when what is pending has come."""
@@ -122,7 +127,7 @@ class HostFunctions:
             notify()
 
         spawn = self._spawn if known.is_async and self._spawn is not None else in_thread
-        spawn(known.function, args, kwargs, done)
+        spawn(known.function, args, kwargs, done, known.timeout)
         expired = _failed(TimeoutError(f"host.{name} took longer than {known.timeout} seconds"))
         deadline = None if known.timeout is None else time.monotonic_ns() + int(known.timeout * 1e9)
         return Pending(lambda: came[0] if came else None, deadline, expired)

@@ -17,10 +17,11 @@ from proxybox.controller import values
 from proxybox.controller.audit import Denial
 from proxybox.controller.birth import adopt
 from proxybox.controller.box import Box, LiveBox, Usage
-from proxybox.controller.drivers.blocking import Outcome
+from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError
 from proxybox.controller.inspection import inspect_seal
+from proxybox.controller.keeper import CANCELLED
 from proxybox.controller.launch import NICE, uid_of_guests
 from proxybox.controller.output import OutputSink, Transcript
 from proxybox.controller.port import ENVELOPE, Port
@@ -151,6 +152,20 @@ class LiveSession:
         """Whether it takes commands."""
         return self.outcome is None and not self._closed
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a command is carried out, or it is copied."""
+        return self._lock.locked()
+
+    @property
+    def driver(self) -> BlockingDriver:
+        """What serves its guest."""
+        return self._live.driver
+
+    def is_idle(self) -> bool:
+        """Whether the guest waits for a command, and there is none."""
+        return _port(self._live).is_idle()
+
     def call(
         self,
         command: tuple[Any, ...],
@@ -182,13 +197,16 @@ class LiveSession:
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
+        blocking: bool = True,
     ) -> "_Begun":
-        """Posts a command, whose guest is then to be served until it is idle, and `end`."""
+        """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
+        wait for a guest that does not read."""
         if not self.is_alive:
             raise SandboxClosedError("the session has ended")
         encoded = values.encode(command, _port(self._live).value_size + ENVELOPE)
         if not self._lock.acquire(blocking=False):
-            raise RuntimeError("the session is in a call already: one thread at a time")
+            raise RuntimeError("the session is in a call already: one at a time")
+        self._live.driver.set_blocking(blocking)
         world, watch, dispatcher = self._live.world, self._live.process.watch, self._live.dispatcher
         policy = self._box.policy
         if stdin is not None:
@@ -250,6 +268,14 @@ class LiveSession:
     def interrupt(self) -> None:
         """SIGINT for what runs; from any thread."""
         self._live.driver.interrupt()
+
+    def stop(self) -> None:
+        """Interrupts the call that runs. A guest that does not heed it within the session's grace is ended. From any
+        thread."""
+        watch = self._live.process.watch
+        watch.deadline_ns = time.monotonic_ns() + watch.grace_ns
+        watch.interrupted = watch.interrupted or CANCELLED
+        self.interrupt()
 
     def cancel(self) -> None:
         """Ends the guest; from any thread. A call that runs returns."""

@@ -18,7 +18,7 @@ from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests import Guest, find_guest
-from proxybox.controller.hostfunctions import HostFunction, HostFunctions
+from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.nursery import nursery
 from proxybox.controller.output import neutralise
 from proxybox.controller.session import LiveSession
@@ -77,18 +77,8 @@ class _Path(os.PathLike[str]):
         return self._path
 
 
-class Sandbox:
-    """A policy, an interpreter and the caller's own rules, for any number of runs: each in a fresh box.
-
-    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the
-    caller's that take and return plain data, or HostFunction. interceptors: see `proxybox.controller`. audit:
-    called with each OSCall. packages: host folders of importable packages, or virtual environments, mounted read-only
-    and put on sys.path. guest: the path of the interpreter.
-
-    warm: from its second run on, boxes are copies of a guest that has started already, which all sandboxes of this
-    process with such a policy share; False starts each by itself, as interceptors, an audit and a seed do; the
-    environment variable PROXYBOX_WARM=0 says so for all. May be used from several threads at once.
-    """
+class SandboxBase:
+    """What `Sandbox` and `AsyncSandbox` have in common: what they are made from, and how boxes are."""
 
     def __init__(
         self,
@@ -108,10 +98,73 @@ class Sandbox:
         self._packages = tuple(os.fspath(folder) for folder in packages)
         self._guest_path = guest
         self._warm = warm_is_wanted() if warm is None else warm
-        self._functions = HostFunctions(functions, self.policy.session.value_size) if functions else None
+        size = self.policy.session.value_size
+        self._functions = HostFunctions(functions, size, self._spawn()) if functions else None
         self._closed = False
         self._boxes: set[Box] = set()
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._setup()
+
+    def _setup(self) -> None:
+        """What one kind has besides."""
+
+    def _spawn(self) -> Spawn | None:
+        """How coroutine functions are begun, where there is a loop."""
+        return None
+
+    def interrupt(self) -> bool:
+        """Sends SIGINT to the programs that run here now, as Ctrl-C at a terminal does; from any thread, and from
+        signal handlers. Whether there was one."""
+        told = [box.interrupt() for box in tuple(self._boxes)]
+        return any(told)
+
+    def guest(self) -> Guest:
+        """The interpreter that runs here. Raises SandboxStartError."""
+        guest = find_guest(self._guest_path)
+        return attrs.evolve(guest, packages=(*guest.packages, *self._packages)) if self._packages else guest
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SandboxClosedError("the sandbox is closed: make another one for further runs")
+
+    def _box(self, timeout: float | str | None) -> Box:
+        self._check_open()
+        policy = self.policy
+        if timeout is not None:
+            policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
+        return Box(policy, self.guest(), interceptors=self._interceptors, audit=self._audit)
+
+    def _start(self, box: Box, capture: bool = True) -> Start | None:
+        """Another way than to start an interpreter for the program, where there is one that shows no difference."""
+        zygote = None
+        if self._warm and capture and not box.is_observed:
+            zygote = nursery().find(box)
+        if zygote is None and self._functions is None:
+            return None
+        return WarmStart(box=box, zygote=zygote, functions=self._functions).program
+
+    def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
+        box = self._box(None)
+        program = Program(words=(), folder=None if folder is None else os.path.realpath(folder))
+        if files:
+            program = _with_files(program, files)
+        zygote = nursery().find(box) if self._warm and not box.is_observed else None
+        start = WarmStart(box=box, zygote=zygote, functions=self._functions)
+        return LiveSession.start(start, folder_of(program), as_source(stdin))
+
+
+class Sandbox(SandboxBase):
+    """A policy, an interpreter and the caller's own rules, for any number of runs: each in a fresh box.
+
+    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the
+    caller's that take and return plain data, or HostFunction. interceptors: see `proxybox.controller`. audit:
+    called with each OSCall. packages: host folders of importable packages, or virtual environments, mounted read-only
+    and put on sys.path. guest: the path of the interpreter.
+
+    warm: from its second run on, boxes are copies of a guest that has started already, which all sandboxes of this
+    process with such a policy share; False starts each by itself, as interceptors, an audit and a seed do; the
+    environment variable PROXYBOX_WARM=0 says so for all. May be used from several threads at once.
+    """
 
     def __enter__(self) -> Self:
         return self
@@ -128,17 +181,6 @@ class Sandbox:
         for session in tuple(self._sessions):
             session.close()
         settle()
-
-    def interrupt(self) -> bool:
-        """Sends SIGINT to the programs that run here now, as Ctrl-C at a terminal does; from any thread, and from
-        signal handlers. Whether there was one."""
-        told = [box.interrupt() for box in tuple(self._boxes)]
-        return any(told)
-
-    def guest(self) -> Guest:
-        """The interpreter that runs here. Raises SandboxStartError."""
-        guest = find_guest(self._guest_path)
-        return attrs.evolve(guest, packages=(*guest.packages, *self._packages)) if self._packages else guest
 
     def run(
         self,
@@ -199,33 +241,9 @@ class Sandbox:
         """A session: one guest that stays for many calls. files: names below /box with their content. folder: a host
         folder that stands at /box, as the policy's filesystem.box says. timeout: seconds of wall time for each call, in
         place of the policy's. Raises SandboxStartError."""
-        box = self._box(None)
-        program = Program(words=(), folder=None if folder is None else os.path.realpath(folder))
-        if files:
-            program = _with_files(program, files)
-        zygote = nursery().find(box) if self._warm and not box.is_observed else None
-        start = WarmStart(box=box, zygote=zygote, functions=self._functions)
-        live = LiveSession.start(start, folder_of(program), as_source(stdin))
-        session = Session(live, self.policy, to_duration(timeout))
+        session = Session(self._open_session(files, folder, stdin), self.policy, to_duration(timeout))
         self._sessions.add(session)
         return session
-
-    def _box(self, timeout: float | str | None) -> Box:
-        if self._closed:
-            raise SandboxClosedError("the sandbox is closed: make another one for further runs")
-        policy = self.policy
-        if timeout is not None:
-            policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
-        return Box(policy, self.guest(), interceptors=self._interceptors, audit=self._audit)
-
-    def _start(self, box: Box, capture: bool) -> Start | None:
-        """Another way than to start an interpreter for the program, where there is one that shows no difference."""
-        zygote = None
-        if self._warm and capture and not box.is_observed:
-            zygote = nursery().find(box)
-        if zygote is None and self._functions is None:
-            return None
-        return WarmStart(box=box, zygote=zygote, functions=self._functions).program
 
 
 def run_program(

@@ -107,9 +107,7 @@ class Session:
 
     def set(self, name: str, value: Any) -> None:
         """Gives a name a value of plain data. TypeError, ValueError for one that cannot cross."""
-        if not name.isidentifier():
-            raise ValueError(f"{name!r} is no name of a variable")
-        self._call(("set", {name: value})).check()
+        self._call(set_command(name, value)).check()
 
     def get(self, name: str) -> Any:
         """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
@@ -156,26 +154,15 @@ class Session:
 
     def complete(self, code: str, cursor: int | None = None) -> Completion:
         """Names that may stand at the cursor (a count of characters; the end without)."""
-        value = self._look(("complete", code, len(code) if cursor is None else cursor))
-        if not isinstance(value, tuple) or len(value) != 2 or type(value[0]) is not int or type(value[1]) is not list:
-            return Completion(len(code), ())
-        return Completion(value[0], tuple(match for match in value[1] if isinstance(match, str)))
+        return completion_of(self._look(("complete", code, len(code) if cursor is None else cursor)), code)
 
     def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
         """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
-        value = self._look(("inspect", code, len(code) if cursor is None else cursor, detail))
-        if not isinstance(value, dict):
-            return None
-        texts = {key: text for key, text in value.items() if isinstance(text, str)}
-        optional = {key: texts.get(key) for key in ("signature", "doc", "source", "text")}
-        return Inspection(name=texts.get("name", ""), type=texts.get("type", ""), **optional)
+        return inspection_of(self._look(("inspect", code, len(code) if cursor is None else cursor, detail)))
 
     def is_complete(self, code: str) -> Completeness:
         """Whether statements are whole, as the guest's own compiler sees it."""
-        value = self._look(("is_complete", code))
-        if isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
-            return Completeness(*value)
-        return Completeness("unknown")
+        return completeness_of(self._look(("is_complete", code)))
 
     def reset(self) -> None:
         """An empty namespace; modules and files stay."""
@@ -265,6 +252,39 @@ class Snapshot:
     def close(self) -> None:
         """Gives it up."""
         self._live.close()
+
+
+# --- what a command is, and what comes of it; for AsyncSession, too ---------------------------------------------------
+
+
+def set_command(name: str, value: Any) -> tuple[Any, ...]:
+    """Raises ValueError for what is no name."""
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} is no name of a variable")
+    return ("set", {name: value})
+
+
+def completion_of(value: Any, code: str) -> Completion:
+    """By the guest's word, as the next two."""
+    if not isinstance(value, tuple) or len(value) != 2 or type(value[0]) is not int or type(value[1]) is not list:
+        return Completion(len(code), ())
+    return Completion(value[0], tuple(match for match in value[1] if isinstance(match, str)))
+
+
+def inspection_of(value: Any) -> Inspection | None:
+    """What is known of an object."""
+    if not isinstance(value, dict):
+        return None
+    texts = {key: text for key, text in value.items() if isinstance(text, str)}
+    optional = {key: texts.get(key) for key in ("signature", "doc", "source", "text")}
+    return Inspection(name=texts.get("name", ""), type=texts.get("type", ""), **optional)
+
+
+def completeness_of(value: Any) -> Completeness:
+    """Whether statements are whole."""
+    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
+        return Completeness(*value)
+    return Completeness("unknown")
 
 
 def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) -> Result:

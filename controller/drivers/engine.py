@@ -1,0 +1,295 @@
+"""The engine: one lasting thread for each CPU serves all live boxes there, for callers that must not wait.
+
+    engine_of(cpu).serve(driver, until, done)
+
+An OS call of a guest is answered here and nowhere else; the caller is only told when `until` has come to hold or the
+guest has ended. The thread runs on its guests' CPU where the host allows it: a round trip is a hand-over.
+
+Rule: nothing in this thread waits for a guest. What a caller's own function does in it (an interceptor, a `stdin`
+function, a host function without a timeout) holds up the other boxes of that CPU.
+"""
+
+import contextlib
+import heapq
+import itertools
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+
+from proxybox.controller.drivers.serving import Outcome, Serving
+from proxybox.controller.errors import EndBox, GuestMisbehaved
+from proxybox.controller.listener import Listener
+
+#: Told in the engine's thread: how the guest has ended, None where `until` holds; or what was raised.
+Done = Callable[[Outcome | None, BaseException | None], object]
+
+#: So many deadlines that nobody waits for any more may be kept, besides one for each guest.
+_STALE = 256
+
+
+@attrs.define(eq=False)
+class _Job:
+    """One guest that is being served. callers: descriptors of the caller's, each with a copy of it that is watched.
+    is_alone: as its driver said last. is_ending: only the end of its process is waited for."""
+
+    driver: Serving
+    until: Callable[[], bool]
+    done: Done
+    fds: dict[int, int] = attrs.field(factory=dict)
+    callers: dict[int, int] = attrs.field(factory=dict)
+    due_ns: int | None = None
+    is_alone: bool = False
+    is_ending: bool = False
+    is_over: bool = False
+
+
+class Engine:
+    """Use `engine_of`; there is one per CPU and process, and new ones after a fork."""
+
+    def __init__(self, cpu: int | None) -> None:
+        self._cpu = cpu
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._new: deque[_Job] = deque()
+        self._jobs: set[_Job] = set()
+        self._owners: dict[int, _Job] = {}
+        self._listeners: dict[int, tuple[Listener, set[_Job]]] = {}
+        self._deadlines: list[tuple[int, int, _Job]] = []
+        self._numbers = itertools.count()
+        name = "proxybox-engine" if cpu is None else f"proxybox-engine-{cpu}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def serve(self, driver: Serving, until: Callable[[], bool], done: Done) -> None:
+        """Answers a guest's calls until `until` holds, as `BlockingDriver.serve` does; from any thread. `done` is
+        called once, when the guest is not looked at any more: it may be closed then, and not before."""
+        self._new.append(_Job(driver, until, done))
+        os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        if self._cpu is not None:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, {self._cpu})
+        while True:
+            for fd, events in self._epoll.poll(self._timeout()):
+                job = self._owners.get(fd)
+                if job is None:
+                    if fd in self._listeners:
+                        self._listeners[fd][0].sort()
+                elif not job.is_alone or fd != job.driver.main_fd:
+                    self._step(job, {fd: events})
+                else:  # nearly every OS call
+                    self._step(job, None)
+            self._look_at_the_clock()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Takes in what was handed over; behind the events of a round, none of which can be for it."""
+        if self._new:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+        while self._new:
+            job = self._new.popleft()
+            self._jobs.add(job)
+            self._guarded(job, lambda job=job: self._take_in(job))  # type: ignore[misc]
+
+    def _take_in(self, job: _Job) -> None:
+        job.driver.set_blocking(False)
+        job.driver.begin()
+        listener = job.driver.listener
+        if listener is not None:
+            if listener.fd not in self._listeners:
+                self._epoll.register(listener.fd, select.EPOLLIN)
+                self._listeners[listener.fd] = listener, set()
+            self._listeners[listener.fd][1].add(job)
+
+    # --- one guest's turn ---------------------------------------------------------------------------------------------
+
+    def _step(self, job: _Job, ready: dict[int, int] | None) -> None:
+        """What has come for a guest is answered. ready: None for a plain call."""
+        _here.job = job
+        try:
+            if ready is None:
+                if job.driver.serve_alone(once=True):
+                    return
+                self._guarded(job, _nothing)
+            elif job.is_ending:
+                self._drop(job, job.driver.reap(), None)
+            else:
+                self._guarded(job, lambda: job.driver.step(ready))
+        except BaseException as error:
+            self._fail(job, error)
+        finally:
+            _here.job = None
+
+    def _guarded(self, job: _Job, action: Callable[[], None]) -> None:
+        """Carries out a part of a guest's turn, and looks at what it is to wait for next."""
+        driver = job.driver
+        try:
+            action()
+            if driver.is_over:
+                self._conclude(job, None)
+            elif job.until():
+                self._drop(job, None, None)
+            else:
+                self._watch(job)
+        except BaseException as error:
+            self._fail(job, error)
+
+    def _fail(self, job: _Job, error: BaseException) -> None:
+        try:
+            if isinstance(error, EndBox | GuestMisbehaved):
+                self._conclude(job, error)
+                return
+        except BaseException as another:
+            error = another
+        self._drop(job, None, error)
+
+    def _conclude(self, job: _Job, end: EndBox | GuestMisbehaved | None) -> None:
+        """The guest has ended or is to end: its process is waited for here, with all others."""
+        outcome = job.driver.conclude(end)
+        end_fd = job.driver.end_fd
+        if outcome is None and end_fd is not None:
+            job.is_ending, job.is_alone, job.due_ns = True, False, None
+            self._forget(job)
+            self._register(job, {end_fd: select.EPOLLIN})
+        else:
+            self._drop(job, outcome or job.driver.reap(), None)
+
+    def _drop(self, job: _Job, outcome: Outcome | None, error: BaseException | None) -> None:
+        if not job.is_over:
+            job.is_over, job.due_ns = True, None
+            self._forget(job)
+            self._jobs.discard(job)
+            job.done(outcome, error)
+
+    # --- what is waited for -------------------------------------------------------------------------------------------
+
+    def _watch(self, job: _Job) -> None:
+        fds, callers, due = job.driver.waits()
+        if fds != job.fds:
+            self._register(job, fds)
+        if callers or job.callers:
+            self._watch_callers(job, callers)
+        if due != job.due_ns:
+            job.due_ns = due
+            if due is not None:
+                heapq.heappush(self._deadlines, (due, next(self._numbers), job))
+        job.is_alone = job.driver.is_alone
+        job.driver.begin_waiting()
+
+    def _register(self, job: _Job, fds: dict[int, int]) -> None:
+        for fd in job.fds.keys() - fds.keys():
+            self._unregister(fd)
+        for fd, events in fds.items():
+            if fd not in job.fds:
+                self._owners[fd] = job
+                self._epoll.register(fd, events)
+            elif job.fds[fd] != events:
+                self._epoll.modify(fd, events)
+        job.fds = fds
+
+    def _watch_callers(self, job: _Job, callers: list[int]) -> None:
+        """Copies are watched: the caller may give one descriptor to several boxes, and close it at any time."""
+        for fd in job.callers.keys() - set(callers):
+            self._close_copy(job, fd)
+        for fd in callers:
+            if fd not in job.callers:
+                copy = job.callers[fd] = os.dup(fd)
+                self._owners[copy] = job
+                self._epoll.register(copy, select.EPOLLIN)
+
+    def _close_copy(self, job: _Job, fd: int) -> None:
+        copy = job.callers.pop(fd)
+        self._unregister(copy)
+        os.close(copy)
+
+    def _unregister(self, fd: int) -> None:
+        self._owners.pop(fd, None)
+        with contextlib.suppress(OSError):  # one whose registration has failed
+            self._epoll.unregister(fd)
+
+    def _forget(self, job: _Job) -> None:
+        """Nothing of a guest's is watched any more."""
+        job.driver.end_waiting()
+        self._register(job, {})
+        for fd in tuple(job.callers):
+            self._close_copy(job, fd)
+        listener = job.driver.listener
+        if listener is not None and listener.fd in self._listeners:
+            jobs = self._listeners[listener.fd][1]
+            jobs.discard(job)
+            if not jobs:
+                del self._listeners[listener.fd]
+                self._unregister(listener.fd)
+
+    # --- deadlines ----------------------------------------------------------------------------------------------------
+
+    def _timeout(self) -> float:
+        deadlines = self._deadlines
+        if len(deadlines) > len(self._jobs) + _STALE:
+            deadlines[:] = [entry for entry in deadlines if entry[2].due_ns == entry[0]]
+            heapq.heapify(deadlines)
+        while deadlines and deadlines[0][2].due_ns != deadlines[0][0]:
+            heapq.heappop(deadlines)
+        return max(0.0, (deadlines[0][0] - time.monotonic_ns()) / 1e9) if deadlines else -1
+
+    def _look_at_the_clock(self) -> None:
+        now, due = time.monotonic_ns(), []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline, _, job = heapq.heappop(self._deadlines)
+            if job.due_ns == deadline:
+                job.due_ns = None
+                due.append(job)
+        for job in due:
+            if not job.is_over and not job.is_ending:
+                self._step(job, {})
+
+
+def _nothing() -> None:
+    """The turn was taken already."""
+
+
+class _Here(threading.local):
+    job: _Job | None = None
+
+
+_here = _Here()
+
+
+def served_here() -> Serving | None:
+    """Whose call this thread answers at the moment, where it is an engine's."""
+    return None if _here.job is None else _here.job.driver
+
+
+_engines: dict[int | None, Engine] = {}
+_making = threading.Lock()
+
+
+def engine_of(cpu: int | None) -> Engine:
+    """The engine of a CPU; None stands for any. Raises OSError and RuntimeError where none can be started."""
+    engine = _engines.get(cpu)
+    if engine is None:
+        with _making:
+            engine = _engines.get(cpu)
+            if engine is None:
+                engine = _engines[cpu] = Engine(cpu)
+    return engine
+
+
+def _forget() -> None:
+    """A forked child has no such threads; its parent's guests are not its own."""
+    global _making
+    _making = threading.Lock()
+    for engine in _engines.values():
+        engine._epoll.close()
+        os.close(engine._wake)
+    _engines.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
