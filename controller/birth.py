@@ -84,13 +84,13 @@ def _at_the_door(parent: GuestProcess, listener: Listener, deadline: int) -> Kno
     while True:
         left = deadline - time.monotonic_ns()
         ready = dict(poll.poll(max(0, left // 1_000_000)))
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(listener.on_birth)  # behind it stands what another thread has sorted
         listener.sort()
         if not let_through and parent.door is not None and (knock := parent.door.next_knock()) is not None:
             let_through = True
             listener.allow(knock)
         if listener.births:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(listener.on_birth)
             return listener.births.popleft()
         if parent.watch.pidfd in ready:
             raise SandboxStartError("it has ended")

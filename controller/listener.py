@@ -86,6 +86,7 @@ class Listener:
                 door = self._doors.get(knock.tid) or self._doors.get(_process_of(knock.tid))
                 if door is not None and not knock.is_birth:
                     door.knock(knock)
+                    os.eventfd_write(self.on_birth, 1)  # it may be the clone that somebody waits for who makes a copy
                 elif door is None and knock.is_birth and len(self.births) < _AT_ONCE:
                     self.births.append(knock)
                     os.eventfd_write(self.on_birth, 1)
