@@ -8,6 +8,7 @@ import contextlib
 import errno
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -57,10 +58,11 @@ class Answer:
 
 
 class Copies:
-    """How many copies of a session there are, counted over all of them."""
+    """How many copies of a session there are, counted over all of them. living: the session and its copies."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.living: weakref.WeakSet[LiveSession] = weakref.WeakSet()
         self.next_pid = 1000
         self._live = 0
         self._lock = threading.Lock()
@@ -84,21 +86,26 @@ class Copies:
 
 
 class LiveSession:
-    """One session, or a copy of one. For one thread at a time, but for `interrupt` and `cancel`."""
+    """One session, or a copy of one. For one thread at a time, but for `interrupt` and `cancel`.
+
+    at_end: called when it is closed. A session that nobody holds any more is closed.
+    """
 
     def __init__(self, box: Box, live: LiveBox, copies: Copies, *, is_copy: bool = False) -> None:
         self._box = box
         self._live = live
-        self._copies = copies
-        self._is_copy = is_copy
+        self.copies = copies
+        self.at_end: list[Callable[[], object]] = [copies.give_back] if is_copy else []
         self._lock = threading.Lock()
         self._cpu_end_ns: int | None = None
         self._wall_end_ns: int | None = None
         self._calls_end: float = float("inf")
-        self._closed = False
-        self.on_close: Callable[[], object] = lambda: None
+        self._closing = False
         self._begun: _Begun
         self.outcome: Outcome | None = None
+        self._end = weakref.finalize(self, _end, live, self.at_end)
+        self._end.atexit = False  # the kernel ends guests with their controller
+        copies.living.add(self)
 
     @classmethod
     def start(cls, start: WarmStart, folder: BoxFolder, stdin: Source | None) -> "LiveSession":
@@ -150,7 +157,7 @@ class LiveSession:
     @property
     def is_alive(self) -> bool:
         """Whether it takes commands."""
-        return self.outcome is None and not self._closed
+        return self.outcome is None and self._end.alive
 
     @property
     def is_busy(self) -> bool:
@@ -185,7 +192,7 @@ class LiveSession:
         try:
             outcome = self._live.driver.serve(_port(self._live).is_idle)
         except BaseException:
-            self.close()
+            self.abandon()
             raise
         return self.end(begun, outcome)
 
@@ -201,16 +208,32 @@ class LiveSession:
     ) -> "_Begun":
         """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
         wait for a guest that does not read."""
-        if not self.is_alive:
-            raise SandboxClosedError("the session has ended")
         encoded = values.encode(command, _port(self._live).value_size + ENVELOPE)
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("the session is in a call already: one at a time")
-        self._live.driver.set_blocking(blocking)
+        if not self.is_alive:
+            self._lock.release()
+            raise SandboxClosedError("the session has ended")
+        try:
+            self._live.driver.set_blocking(blocking)
+            if stdin is not None:
+                self._live.world.stdin.feed(stdin)
+            begun = self._count_anew(timeout, on_stdout, on_stderr)
+            post(self._live, encoded)
+        except BaseException:
+            self.abandon()
+            raise
+        return begun
+
+    def _count_anew(
+        self,
+        timeout: float | None,
+        on_stdout: Callable[[bytes], object] | None,
+        on_stderr: Callable[[bytes], object] | None,
+    ) -> "_Begun":
+        """Output, refusals, calls and time count from now on for one call."""
         world, watch, dispatcher = self._live.world, self._live.process.watch, self._live.dispatcher
         policy = self._box.policy
-        if stdin is not None:
-            world.stdin.feed(stdin)
         transcript = Transcript()
         world.stdout.begin(policy.output, transcript, on_stdout)
         world.stderr.begin(policy.output, transcript, on_stderr)
@@ -223,9 +246,7 @@ class LiveSession:
         watch.deadline_ns = self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9))
         if policy.limits.cpu_time is not None:
             watch.cpu_ns = self._within(self._cpu_end_ns, cpu + int(policy.limits.cpu_time * 1e9))
-        begun = _Begun(now, cpu, dispatcher.calls, transcript)
-        post(self._live, encoded)
-        return begun
+        return _Begun(now, cpu, dispatcher.calls, transcript)
 
     def end(self, begun: "_Begun", outcome: Outcome | None) -> Answer:
         """What came of the command that was begun."""
@@ -261,9 +282,14 @@ class LiveSession:
             ),
         )
         self._lock.release()
-        if outcome is not None:
+        if outcome is not None or self._closing:
             self.close()
         return answer
+
+    def abandon(self) -> None:
+        """In the place of `end`, where serving the guest has failed: it is ended."""
+        self._lock.release()
+        self.close()
 
     def interrupt(self) -> None:
         """SIGINT for what runs; from any thread."""
@@ -294,12 +320,12 @@ class LiveSession:
         """A session that goes on from the same state by itself. Raises CannotCopy, SandboxStartError."""
         if not self.is_alive:
             raise SandboxClosedError("the session has ended")
-        pid = self._copies.take()
+        pid = self.copies.take()
         try:
             with Undisturbed():
                 return self._copy(pid)
         except BaseException:
-            self._copies.give_back()
+            self.copies.give_back()
             raise
 
     def _copy(self, pid: int) -> "LiveSession":
@@ -324,7 +350,7 @@ class LiveSession:
                 if copied.driver.serve(_port(copied).is_idle) is not None:
                     raise CannotCopy("the copy ended before it was ready")
                 unused.pop_all()
-            session = LiveSession(self._box, copied, self._copies, is_copy=True)
+            session = LiveSession(self._box, copied, self.copies, is_copy=True)
             session._inherit(self)
             return session
 
@@ -370,13 +396,21 @@ class LiveSession:
         self._rest()
 
     def close(self) -> None:
-        """Ends it; its copies go on."""
-        closed, self._closed = self._closed, True
-        if not closed:
-            self._live.close()
-            if self._is_copy:
-                self._copies.give_back()
-            self.on_close()
+        """Ends it; its copies go on. From any thread: a call that runs is cancelled, and closes it when it returns."""
+        self._closing = True
+        if not self._lock.acquire(blocking=False):
+            self.cancel()
+            return
+        try:
+            self._end()
+        finally:
+            self._lock.release()
+
+
+def _end(live: LiveBox, at_end: list[Callable[[], object]]) -> None:
+    live.close()
+    for call in at_end:
+        call()
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from proxybox.controller.guests import Guest, find_guest
 from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.nursery import nursery
 from proxybox.controller.output import neutralise
-from proxybox.controller.session import LiveSession
+from proxybox.controller.session import Copies, LiveSession
 from proxybox.controller.undertaker import settle
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import BoxFolder
@@ -103,6 +103,7 @@ class SandboxBase:
         self._closed = False
         self._boxes: set[Box] = set()
         self._sessions: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._setup()
 
     def _setup(self) -> None:
@@ -150,7 +151,9 @@ class SandboxBase:
             program = _with_files(program, files)
         zygote = nursery().find(box) if self._warm and not box.is_observed else None
         start = WarmStart(box=box, zygote=zygote, functions=self._functions)
-        return LiveSession.start(start, folder_of(program), as_source(stdin))
+        live = LiveSession.start(start, folder_of(program), as_source(stdin))
+        self._copies.add(live.copies)
+        return live
 
 
 class Sandbox(SandboxBase):
@@ -178,8 +181,10 @@ class Sandbox(SandboxBase):
         self._closed = True
         for box in tuple(self._boxes):
             box.cancel()
-        for session in tuple(self._sessions):
-            session.close()
+        for copies in tuple(self._copies):
+            for live in tuple(copies.living):
+                live.cancel()
+                live.close()
         settle()
 
     def run(

@@ -14,6 +14,7 @@ import resource
 import textwrap
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -230,7 +231,7 @@ class Boxes:
         self._is_single = False
         self._closed = False
         self._running: set[Box] = set()
-        self._sessions: set[LiveSession] = set()
+        self._sessions: weakref.WeakSet[LiveSession] = weakref.WeakSet()
         self._filler = threading.Thread(target=self._fill, name="proxybox-pool-filler", daemon=True)
         self._filler.start()
 
@@ -287,12 +288,7 @@ class Boxes:
         except BaseException:
             self._slots.release()
             raise
-
-        def ended() -> None:
-            self._sessions.discard(live)
-            self._slots.release()
-
-        live.on_close = ended
+        live.at_end.append(self._slots.release)
         self._sessions.add(live)
         return Session(live, self._box.policy, timeout)
 

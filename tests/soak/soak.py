@@ -23,6 +23,9 @@ from rich.table import Table
 
 import proxybox
 
+#: Those kinds that are not warm start by themselves.
+os.environ["PROXYBOX_WARM"] = "0"
+
 #: Boxes between two looks.
 EVERY = 250
 #: Bytes by which the controller may grow after the first look. Its caches are full by then; what is left is how the
@@ -97,6 +100,46 @@ def cancelled(folder: Path) -> object:
         )
 
 
+def warm(code: str, **options: object) -> Callable[[Path], object]:
+    """A copy of the process's zygote, which is there from the second on."""
+
+    def run(folder: Path) -> object:
+        with proxybox.Sandbox(warm=True, **options) as sandbox:  # type: ignore[arg-type]
+            return sandbox.run(code, timeout=20)
+
+    return run
+
+
+def session(folder: Path) -> object:
+    with proxybox.Sandbox(warm=True, functions={"add": lambda a, b: a + b}) as sandbox, sandbox.session() as live:
+        live.exec("import host; x = host.add(1, 2)", check=True)
+        assert live.exec("while True: pass", timeout=0.1).status == "time_limit"
+        return live.eval("x")
+
+
+def copies(folder: Path) -> object:
+    with proxybox.Sandbox(warm=True, session={"branches": 3}) as sandbox, sandbox.session() as live:
+        live.exec("x = 1; open('file', 'w').write('x' * 100_000)", check=True)
+        snapshot, other = live.snapshot(), live.fork()
+        other.exec("x = 2", check=True)
+        live.restore(snapshot)
+        assert (live.eval("x").value, other.eval("x").value) == (1, 2)
+        return other.exec("import os; os._exit(0)")
+
+
+def deaf_session(folder: Path) -> object:
+    with proxybox.Sandbox(warm=True, session={"grace": 0.1}) as sandbox, sandbox.session() as live:
+        code = "import signal; signal.signal(signal.SIGINT, lambda *_: None)\nwhile True: pass"
+        return live.exec(code, timeout=0.1)
+
+
+def pool(folder: Path) -> object:
+    with proxybox.Pool(size=2) as boxes:
+        results = [boxes.run(f"print({number})") for number in range(5)]
+    assert [result.stdout for result in results] == ["0\n", "1\n", "2\n", "3\n", "4\n"], results
+    return results[0]
+
+
 THREADS = (
     "import threading\nt = [threading.Thread(target=print, args=(n,)) for n in range(5)]\n"
     "for each in t: each.start()\nfor each in t: each.join()"
@@ -125,6 +168,14 @@ KINDS = (
     Kind("stdin raises", box("input()", stdin=lambda size: raises("stdin")), {"LookupError"}),
     Kind("four at once", at_once, {"ok"}),
     Kind("cancelled", cancelled, {"cancelled"}),
+    Kind("warm", warm("print(6 * 7)"), {"ok"}, 6),
+    Kind("warm, threads", warm(THREADS), {"ok"}, 2),
+    Kind("warm, crash", warm("import ctypes; ctypes.memset(8, 0, 1)"), {"crashed"}, 2),
+    Kind("warm, no time", warm("while True: pass", limits={"wall_time": 0.1}), {"time_limit"}),
+    Kind("session", session, {"ok"}, 3),
+    Kind("session, copies", copies, {"ok"}, 3),
+    Kind("session, deaf", deaf_session, {"time_limit"}),
+    Kind("pool", pool, {"ok"}, 1),
     Kind("cannot start", box("1", guest="/bin/true"), {"SandboxStartError"}),
 )
 
