@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from proxybox.controller.box import Box, Run
+from proxybox.controller.box import Box, LiveBox, Run
 from proxybox.controller.output import OutputSink, Transcript
 from proxybox.controller.session import LiveSession
 from proxybox.controller.stdin import Source, Stdin
@@ -46,21 +46,46 @@ class ReadyBox:
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
     ) -> Run | None:
-        """As `Box.run`, and then it is gone; None where its guest had been killed before it could do anything. box: whose
-        policy may have other limits of time and calls."""
+        """As `Box.run`, and then it is gone; None where its guest had been killed before it could do anything. box:
+        whose policy may have other limits of time and calls."""
         with Closing(self.close):
-            self._live.started_ns = time.monotonic_ns()
-            self._builder.enter(folder or BoxFolder())
-            world, output, transcript = self._live.world, box.policy.output, Transcript()
-            world.stdin.feed(stdin)
-            world.stdout.begin(output, transcript, on_stdout)
-            world.stderr.begin(output, transcript, on_stderr)
-            self._start.post(self._live, "run", tuple(words))
-            self._live.policy = box.policy
+            self._begin(words, box, folder, stdin, on_stdout, on_stderr)
             calls = self._live.dispatcher.calls
             run = box.finish(self._live)
             by_others = run.outcome.status is None and run.outcome.signal == signal.SIGKILL
             return None if by_others and self._live.dispatcher.calls == calls else run
+
+    def open(
+        self,
+        words: Sequence[str],
+        box: Box,
+        *,
+        folder: BoxFolder | None = None,
+        stdin: Source | None = None,
+        on_stdout: Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[bytes], object] | None = None,
+    ) -> LiveBox:
+        """As `Box.open`: whose it is then."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            self._begin(words, box, folder, stdin, on_stdout, on_stderr)
+            self._live.undo.callback(self._builder.close)
+            undo.pop_all()
+            return self._live
+
+    def _begin(
+        self, words: Sequence[str], box: Box, folder: BoxFolder | None, stdin: Source | None,
+        on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None,
+    ) -> None:  # fmt: skip
+        """Gives it its program."""
+        self._live.started_ns = time.monotonic_ns()
+        self._builder.enter(folder or BoxFolder())
+        world, output, transcript = self._live.world, box.policy.output, Transcript()
+        world.stdin.feed(stdin)
+        world.stdout.begin(output, transcript, on_stdout)
+        world.stderr.begin(output, transcript, on_stderr)
+        self._start.post(self._live, "run", tuple(words))
+        self._live.policy = box.policy
 
     def session(self) -> LiveSession:
         """A session in it, whose it is then."""

@@ -11,6 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from proxybox.aio import AsyncPool as AsyncPool
+    from proxybox.aio import AsyncSandbox as AsyncSandbox
+    from proxybox.aio import AsyncSession as AsyncSession
     from proxybox.api import Diagnosis as Diagnosis
     from proxybox.api import Layer as Layer
     from proxybox.api import Sandbox as Sandbox
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "proxybox.aio": ("AsyncPool", "AsyncSandbox", "AsyncSession"),
     "proxybox.api": ("Diagnosis", "Layer", "Sandbox", "diagnose", "run", "run_file"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.controller.hostfunctions": ("HostFunction",),

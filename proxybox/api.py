@@ -19,7 +19,7 @@ from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests import Guest, find_guest
 from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
-from proxybox.controller.nursery import nursery
+from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.output import neutralise
 from proxybox.controller.session import Copies, LiveSession
 from proxybox.controller.undertaker import settle
@@ -102,7 +102,6 @@ class SandboxBase:
         self._functions = HostFunctions(functions, size, self._spawn()) if functions else None
         self._closed = False
         self._boxes: set[Box] = set()
-        self._sessions: weakref.WeakSet[Any] = weakref.WeakSet()
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._setup()
 
@@ -123,6 +122,16 @@ class SandboxBase:
         """The interpreter that runs here. Raises SandboxStartError."""
         guest = find_guest(self._guest_path)
         return attrs.evolve(guest, packages=(*guest.packages, *self._packages)) if self._packages else guest
+
+    def _end(self) -> None:
+        """Nothing begins any more; what runs is cancelled."""
+        self._closed = True
+        for box in tuple(self._boxes):
+            box.cancel()
+        for copies in tuple(self._copies):
+            for live in tuple(copies.living):
+                live.cancel()
+                live.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -178,13 +187,7 @@ class Sandbox(SandboxBase):
     def close(self) -> None:
         """Ends the sandbox and its sessions: programs that still run in other threads are cancelled, later runs raise
         SandboxClosedError."""
-        self._closed = True
-        for box in tuple(self._boxes):
-            box.cancel()
-        for copies in tuple(self._copies):
-            for live in tuple(copies.living):
-                live.cancel()
-                live.close()
+        self._end()
         settle()
 
     def run(
@@ -246,9 +249,7 @@ class Sandbox(SandboxBase):
         """A session: one guest that stays for many calls. files: names below /box with their content. folder: a host
         folder that stands at /box, as the policy's filesystem.box says. timeout: seconds of wall time for each call, in
         place of the policy's. Raises SandboxStartError."""
-        session = Session(self._open_session(files, folder, stdin), self.policy, to_duration(timeout))
-        self._sessions.add(session)
-        return session
+        return Session(self._open_session(files, folder, stdin), self.policy, to_duration(timeout))
 
 
 def run_program(

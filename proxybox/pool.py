@@ -260,7 +260,7 @@ class Boxes:
             try:
                 finished = None
                 while finished is None:
-                    finished = self._take().run(
+                    finished = self.take().run(
                         program.words, box, folder=folder_of(program), stdin=stdin,
                         on_stdout=on_stdout, on_stderr=on_stderr,
                     )  # fmt: skip
@@ -284,7 +284,7 @@ class Boxes:
         """A session in the next box; its slot is free again when it has ended."""
         self._slots.acquire()
         try:
-            live = self._take().session()
+            live = self.take().session()
         except BaseException:
             self._slots.release()
             raise
@@ -292,7 +292,7 @@ class Boxes:
         self._sessions.add(live)
         return Session(live, self._box.policy, timeout)
 
-    def _take(self) -> ReadyBox:
+    def take(self) -> ReadyBox:
         """The next box: one that stands ready, else one that is made now."""
         while True:
             with self._change:

@@ -1,0 +1,523 @@
+"""Sandboxes for event loops, asyncio's and trio's (extra `async`): many boxes at once, and no thread for any of them.
+
+    async with proxybox.AsyncSandbox() as box:
+        result = await box.run("print(6 * 7)")
+
+What is slow and short, starting a box, happens in a few worker threads; the guests' OS calls are answered by one
+lasting thread for each CPU (controller/drivers/engine.py), and the loop hears of results and output only.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Self, TypeAlias, TypeVar
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import anyio.to_thread
+
+from proxybox.api import (
+    Code,
+    Content,
+    Input,
+    SandboxBase,
+    as_source,
+    as_text_callback,
+    folder_of,
+    program_of,
+    result_of,
+)
+from proxybox.controller.box import Box, LiveBox, collect_behind
+from proxybox.controller.drivers.blocking import never
+from proxybox.controller.hostfunctions import Spawn
+from proxybox.controller.session import LiveSession
+from proxybox.controller.undertaker import settle
+from proxybox.feed import Feed, Over, Reader, loop_door, spawn
+from proxybox.policies import Policy
+from proxybox.policies.sizes import to_duration
+from proxybox.pool import Boxes, with_preload
+from proxybox.program import Program
+from proxybox.result import Files, Result
+from proxybox.session import (
+    LOOK_LIMIT,
+    Completeness,
+    Completion,
+    Finished,
+    Inspection,
+    Printed,
+    Snapshot,
+    completeness_of,
+    completion_of,
+    inspection_of,
+    session_result,
+    set_command,
+)
+
+T = TypeVar("T")
+_Begun: TypeAlias = tuple[LiveSession, Any, Feed]
+
+#: So many boxes are started at once: starting keeps a CPU busy.
+STARTS = 2 * (os.cpu_count() or 1)
+#: A result that is made of more than so many bytes and files is made in a worker thread.
+_SMALL_BYTES, _SMALL_FILES = 1 << 18, 256
+
+_limiters: "anyio.lowlevel.RunVar[anyio.CapacityLimiter]" = anyio.lowlevel.RunVar("proxybox-starts")
+
+
+class AsyncSandbox(SandboxBase):
+    """`Sandbox` for an event loop, with the same arguments.
+
+    functions may be coroutine functions: they run in the caller's loop, in the context of the call whose program calls
+    them, and are cancelled when that ends; the sandbox is to be entered with `async with` for them. Other functions,
+    interceptors, an audit and a `stdin` function run in a thread that serves all boxes of one CPU: one that takes its
+    time holds up others, unless it is a HostFunction with a timeout, which gets a thread.
+    """
+
+    def _setup(self) -> None:
+        self._group: anyio.abc.TaskGroup | None = None
+        self._pending: set[threading.Event] = set()  # what `close` waits for
+
+    def _spawn(self) -> Spawn:
+        return spawn
+
+    async def __aenter__(self) -> Self:
+        if self._functions is not None and self._functions.has_async:
+            group = anyio.create_task_group()
+            self._group = await group.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self.close()
+        finally:
+            group, self._group = self._group, None
+            if group is not None:
+                group.cancel_scope.cancel()
+                await group.__aexit__(None, None, None)
+
+    async def close(self) -> None:
+        """Ends the sandbox and its sessions: programs that still run in other tasks are cancelled, later runs raise
+        SandboxClosedError."""
+        self._end()
+        pending = tuple(self._pending)
+
+        def wait() -> None:
+            for event in pending:
+                event.wait()
+            self._settle()
+
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(wait)
+
+    def _settle(self) -> None:
+        """In a worker: waits until all is given back."""
+        settle()
+
+    async def run(
+        self,
+        code: Code,
+        args: Sequence[str] = (),
+        stdin: Input = None,
+        files: Content | None = None,
+        *,
+        timeout: float | str | None = None,
+        check: bool = False,
+        on_stdout: Reader = None,
+        on_stderr: Reader = None,
+    ) -> Result:
+        """As `Sandbox.run`. on_stdout, on_stderr: functions or coroutine functions, called in this task; while they
+        have not taken what was printed, the program waits, and its wall time runs on.
+
+        Cancelled, it ends the program. So does an exception of a callback's, which is raised here.
+        """
+        self._check_open()
+        feed = Feed(self._group)
+
+        def start() -> tuple[Box, LiveBox]:
+            box = self._box(timeout)
+            return box, self._open(
+                box, program_of(code, args, files), as_source(stdin),
+                as_text_callback(feed.tell("stdout") if on_stdout else None),
+                as_text_callback(feed.tell("stderr") if on_stderr else None),
+            )  # fmt: skip
+
+        box, live = await self._in_worker(start, lambda made: made[1].bury())
+        result = await self._run_live(box, live, feed, on_stdout, on_stderr)
+        return result.check() if check else result
+
+    def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
+        """In a worker."""
+        return box.open(
+            program.words, folder=folder_of(program), stdin=stdin, start=self._start(box),
+            on_stdout=on_stdout, on_stderr=on_stderr,
+        )  # fmt: skip
+
+    async def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
+        """`run` for the script at `path`, which may be given as a str."""
+        return await self.run(anyio.Path(path), *args, **options)
+
+    async def session(
+        self,
+        *,
+        files: Content | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        stdin: Input = None,
+        timeout: float | str | None = None,
+    ) -> "AsyncSession":
+        """As `Sandbox.session`: `async with await box.session() as session`."""
+        self._check_open()
+        seconds = to_duration(timeout)
+        live = await self._in_worker(lambda: self._open_session(files, folder, stdin), LiveSession.close)
+        if self._closed:
+            live.close()
+            self._check_open()
+        return AsyncSession(self, live, seconds)
+
+    async def _run_live(self, box: Box, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader) -> Result:
+        """Serves a box that was started until it has ended."""
+        with contextlib.ExitStack() as held:
+            held.callback(live.bury)
+            if self._closed:
+                self._check_open()
+            self._boxes.add(box)
+            held.callback(self._boxes.discard, box)
+            held.enter_context(box.running(live))
+            self._serve(feed, live.driver, never)
+            try:
+                over = await feed.read(on_stdout, on_stderr)
+            except BaseException:
+                close = held.pop_all().close
+                feed.leave(live.driver.cancel, lambda _: close())
+                await feed.ended()
+                raise
+            outcome = over.get()
+            assert outcome is not None  # noqa: S101 - it was served until its end
+
+            def report() -> Result:
+                collect_behind(live.builder)
+                return result_of(live.report(outcome), box.policy)
+
+            quota, output = live.builder.quota, live.world.stdout.written + live.world.stderr.written
+            if quota.used_bytes + output < _SMALL_BYTES and quota.used_inodes < _SMALL_FILES:
+                return report()
+            errand = _Errand(report)
+            try:
+                return await self._send(errand)
+            except BaseException:
+                errand.behind(held.pop_all().close)
+                raise
+
+    def _serve(self, feed: Feed, driver: Any, until: Callable[[], bool]) -> None:
+        feed.serve(driver, until)
+        self._wait_for(feed.is_over)
+
+    async def _in_worker(self, make: Callable[[], T], unmake: Callable[[T], object]) -> T:
+        """What a worker thread makes. Where nobody waits for it any more, it is unmade."""
+        errand = _Errand(make)
+        try:
+            return await self._send(errand)
+        except BaseException:
+            errand.behind(lambda: [unmake(made) for made in errand.made])
+            raise
+
+    async def _send(self, errand: "_Errand[T]") -> T:
+        try:
+            limiter = _limiters.get()
+        except LookupError:
+            limiter = anyio.CapacityLimiter(STARTS)
+            _limiters.set(limiter)
+        self._wait_for(errand.done)
+        await anyio.to_thread.run_sync(errand.work, limiter=limiter)
+        return errand.made[0]
+
+    def _wait_for(self, event: threading.Event) -> None:
+        self._pending = {other for other in self._pending if not other.is_set()} | {event}
+
+
+class AsyncPool(AsyncSandbox):
+    """`Pool` for an event loop: boxes that stand ready, as many as `size`, of which so many are used at once; further
+    callers wait. preload: modules that are imported before, besides the policy's. Further arguments as of AsyncSandbox.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        *,
+        size: int = 4,
+        preload: Iterable[str] = (),
+        **options: Any,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"size={size}: want at least one box")
+        super().__init__(policy, **options)
+        self.policy = with_preload(self.policy, preload, {})
+        self.size = size
+        self._slots: anyio.Semaphore | None = None
+        self._ready = Boxes(self._box(None), self._functions, size)
+
+    async def run(self, code: Code, *args: Any, **options: Any) -> Result:
+        """As `AsyncSandbox.run`, in a box that stands ready. Waits while `size` programs run."""
+        async with self._slot():
+            return await super().run(code, *args, **options)
+
+    async def session(self, *, timeout: float | str | None = None, **options: Any) -> "AsyncSession":
+        """A session in a box that stands ready; it counts as a program that runs until it is closed."""
+        if options:
+            raise TypeError(f"sessions of a pool have no {', '.join(options)}")
+        slots, door = self._slot(), loop_door()
+        await slots.acquire()
+
+        def release() -> None:
+            with contextlib.suppress(RuntimeError):  # a loop that has ended
+                door(slots.release)
+
+        try:
+            session = await super().session(timeout=timeout)
+        except BaseException:
+            slots.release()
+            raise
+        session._live.at_end.append(release)
+        return session
+
+    def _slot(self) -> anyio.Semaphore:
+        self._check_open()
+        if self._slots is None:
+            self._slots = anyio.Semaphore(self.size)
+        return self._slots
+
+    def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
+        return self._ready.take().open(
+            program.words, box, folder=folder_of(program), stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr
+        )
+
+    def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
+        live = self._ready.take().session()
+        self._copies.add(live.copies)
+        return live
+
+    def _settle(self) -> None:
+        self._ready.close()
+        super()._settle()
+
+
+class _Errand(Generic[T]):
+    """Something that takes a while, in a worker thread. asyncio's own cancellation does not wait for threads: whoever
+    leaves says what is to be done `behind` it. done: set when nothing more comes of it."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self.made: list[T] = []
+        self.done = threading.Event()
+        self._make = make
+        self._lock = threading.Lock()
+        self._is_running = self._is_left = False
+        self._behind: Callable[[], object] | None = None
+
+    def work(self) -> None:
+        """By the worker."""
+        with self._lock:
+            if self._is_left:
+                return
+            self._is_running = True
+        try:
+            self.made.append(self._make())
+        finally:
+            with self._lock:
+                self._is_running = False
+                behind = self._behind
+            if behind is not None:
+                behind()
+            self.done.set()
+
+    def behind(self, action: Callable[[], object]) -> None:
+        """Calls `action` when the worker is done with it: now, or in the worker. It is not begun any more."""
+        with self._lock:
+            self._is_left = True
+            if self._is_running:
+                self._behind = action
+                return
+        action()
+        self.done.set()
+
+
+class AsyncSession:
+    """`Session` for an event loop: see `AsyncSandbox.session`. One call at a time; `interrupt` from anywhere.
+
+    A call that is cancelled, or whose callback raises, is interrupted as by Ctrl-C; where the program does not heed
+    that within the grace of its policy (session.grace), the session ends.
+    """
+
+    def __init__(self, sandbox: AsyncSandbox, live: LiveSession, timeout: float | None) -> None:
+        self._sandbox = sandbox
+        self._live = live
+        self._timeout = timeout
+        self._feed: Feed | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    async def exec(self, code: str, *, name: str = "", **options: Any) -> Result:
+        """Runs statements. name: of the source, in tracebacks. options, here and below: as for `Session.exec`;
+        on_stdout and on_stderr may be coroutine functions."""
+        return await self._call(("exec", code, name), **options)
+
+    async def eval(self, code: str, **options: Any) -> Result:
+        """Evaluates an expression, whose value the Result has, as far as it is plain data."""
+        return await self._call(("eval", code), **options)
+
+    async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+        """Calls what the session has under a name (with dots); arguments and result are plain data."""
+        return await self._call(("call", name, args, kwargs))
+
+    async def set(self, name: str, value: Any) -> None:
+        """Gives a name a value of plain data. TypeError, ValueError for one that cannot cross."""
+        (await self._call(set_command(name, value))).check()
+
+    async def get(self, name: str) -> Any:
+        """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
+        return (await self._call(("get", name))).check().value
+
+    async def stream(self, code: str, *, check: bool = False, **options: Any) -> AsyncGenerator[Printed | Finished]:
+        """Runs statements and tells what is printed as it comes; the last event has the Result. A reader that does not
+        read lets the program wait, whose wall time runs on; one that leaves interrupts it, when the generator is closed
+        (`contextlib.aclosing`)."""
+        begun = self._begin(("exec", code, ""), True, True, **options)
+        try:
+            while isinstance(event := await begun[2].next(), Printed):
+                yield event
+                begun[2].taken(event)
+        except BaseException:
+            await self._leave(begun)
+            raise
+        result = self._finish(begun, event)
+        yield Finished(result.check() if check else result)
+
+    async def complete(self, code: str, cursor: int | None = None) -> Completion:
+        """Names that may stand at the cursor (a count of characters; the end without)."""
+        return completion_of(await self._look(("complete", code, len(code) if cursor is None else cursor)), code)
+
+    async def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
+        """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
+        return inspection_of(await self._look(("inspect", code, len(code) if cursor is None else cursor, detail)))
+
+    async def is_complete(self, code: str) -> Completeness:
+        """Whether statements are whole, as the guest's own compiler sees it."""
+        return completeness_of(await self._look(("is_complete", code)))
+
+    async def reset(self) -> None:
+        """An empty namespace; modules and files stay."""
+        (await self._call(("reset",))).check()
+
+    async def _look(self, command: tuple[Any, ...]) -> Any:
+        result = await self._call(command, timeout=LOOK_LIMIT)
+        return result.value if result.ok else None
+
+    # --- the whole ----------------------------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt for the call that runs, as Ctrl-C gives; from any task or thread."""
+        self._live.interrupt()
+
+    async def fork(self) -> "AsyncSession":
+        """As `Session.fork`."""
+        return AsyncSession(self._sandbox, await self._copy(self._live), self._timeout)
+
+    async def snapshot(self) -> Snapshot:
+        """As `Session.snapshot`."""
+        return Snapshot(await self._copy(self._live))
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """As `Session.restore`."""
+        new = await self._copy(snapshot._live)
+        old, self._live = self._live, new
+        old.close()
+
+    async def _copy(self, live: LiveSession) -> LiveSession:
+        """In a worker: a copy is made at the kernel's door, within milliseconds."""
+        return await self._sandbox._in_worker(live.copy, LiveSession.close)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes further calls."""
+        return self._live.is_alive
+
+    @property
+    def files(self) -> Files:
+        """What it has changed in /box and other overlays since it began."""
+        return Files(self._live.changes())
+
+    @property
+    def layers(self) -> Mapping[str, str]:
+        """What stands around it, as in `Result.layers`."""
+        return self._live.layers
+
+    async def close(self) -> None:
+        """Ends it, with the call that runs; its copies go on."""
+        self._live.close()
+        if self._feed is not None:
+            await self._feed.ended()
+
+    # --- one call -----------------------------------------------------------------------------------------------------
+
+    async def _call(
+        self, command: tuple[Any, ...], *, check: bool = False, on_stdout: Reader = None, on_stderr: Reader = None,
+        **options: Any,
+    ) -> Result:  # fmt: skip
+        begun = self._begin(command, on_stdout is not None, on_stderr is not None, **options)
+        try:
+            over = await begun[2].read(on_stdout, on_stderr)
+        except BaseException:
+            await self._leave(begun)
+            raise
+        result = self._finish(begun, over)
+        return result.check() if check else result
+
+    def _begin(
+        self, command: tuple[Any, ...], stdout: bool, stderr: bool, *, timeout: float | str | None = None,
+        stdin: Any = None,
+    ) -> _Begun:  # fmt: skip
+        live, feed = self._live, Feed(self._sandbox._group)
+        begun = live.begin(
+            command,
+            timeout=self._timeout if timeout is None else to_duration(timeout),
+            stdin=None if stdin is None else as_source(stdin),
+            on_stdout=as_text_callback(feed.tell("stdout") if stdout else None),
+            on_stderr=as_text_callback(feed.tell("stderr") if stderr else None),
+            blocking=False,
+        )
+        try:
+            self._sandbox._serve(feed, live.driver, live.is_idle)
+        except BaseException:
+            live.abandon()
+            raise
+        self._feed = feed
+        return live, begun, feed
+
+    async def _leave(self, begun: _Begun) -> None:
+        live, at, feed = begun
+
+        def end(over: Over) -> None:
+            if over.error is None:
+                live.end(at, over.outcome)
+            else:
+                live.abandon()
+
+        feed.leave(live.stop, end)
+        await feed.ended()
+
+    def _finish(self, begun: _Begun, over: Over) -> Result:
+        live, at, _ = begun
+        if over.error is not None:
+            live.abandon()
+            raise over.error
+        return session_result(live.end(at, over.outcome), self._policy, live.layers)
+
+    @property
+    def _policy(self) -> Policy:
+        return self._sandbox.policy
