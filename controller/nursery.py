@@ -73,6 +73,18 @@ class Nursery:
             while len(self._places) > 256:
                 _retire(self._places.popitem(last=False)[1])
 
+    def sweep(self) -> None:
+        """Gives up those that have died, so that nothing is left of them."""
+        with self._lock:
+            places = tuple(self._places.values())
+        for place in places:
+            if place.zygote is not None and place.lock.acquire(blocking=False):
+                try:
+                    if place.zygote is not None and not place.zygote.is_alive():
+                        _retire(place)
+                finally:
+                    place.lock.release()
+
     def close(self) -> None:
         """Ends all zygotes."""
         with self._lock:
@@ -124,6 +136,12 @@ def nursery() -> Nursery:
             if _nursery is None:
                 _nursery = Nursery()
     return _nursery
+
+
+def sweep() -> None:
+    """See Nursery.sweep."""
+    if _nursery is not None:
+        _nursery.sweep()
 
 
 def close() -> None:
