@@ -89,6 +89,7 @@ class Zygote:
                     "a warm guest could not be started: a module of `preload` leaves open files or threads"
                 )
             live.undo.push(undo.pop_all())
+            live.process.watch.deadline_ns = None  # from here on it lives as long as it is wanted
             self._asked = True
             return live
 
