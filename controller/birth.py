@@ -21,7 +21,7 @@ from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.inspection import inspect_seal
 from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.launch import NICE, LaunchSpec, enter_cgroup, uid_of_guests
-from proxybox.controller.listener import Door, Knock, Listener
+from proxybox.controller.listener import Door, Knock, Nest
 from proxybox.controller.process import GuestProcess, open_channel
 from proxybox.controller.protocol import BORN, REQUEST, SEALED
 from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION
@@ -47,24 +47,21 @@ def adopt(
     if listener is None or parent.door is None:
         raise SandboxStartError("this guest cannot be copied")
     deadline = time.monotonic_ns() + BIRTH_LIMIT * 10**9
-    with parent.family.births:
-        parent.channel.send(pid << 16 | (FORK_AGAIN if again else 0))
+    with parent.births:
         try:
-            knock = _at_the_door(parent, listener, deadline)
-            watch = Watch(knock.tid, os.pidfd_open(knock.tid), deadline)
+            with listener.expect(os.getpgid(parent.pid)) as nest:
+                parent.door.may_fork = True
+                parent.channel.send(pid << 16 | (FORK_AGAIN if again else 0))
+                child, knock = _take_in(parent, parent.door, nest, deadline)
         except (OSError, SandboxStartError) as error:
             end_strays(parent)
             raise SandboxStartError(f"the guest could not be copied: {error}") from error
-        channel = open_channel(listener, knock, FIRST_CHANNEL_FD) if listener.is_there(knock) else None
-        if channel is None:
-            watch.kill()
-            watch.close()
-            end_strays(parent)
-            raise SandboxStartError("the guest could not be copied: it ended, or descriptors have run out")
-        child = GuestProcess(pid=knock.tid, watch=watch, channel=channel, family=parent.family, filters=parent.filters)
+    if not again:
+        child.births = parent.births
     child.door = Door(listener, child.pid, threads)
+    child.door.given.update(parent.door.given)
     listener.allow(knock)
-    keeper().watch(watch)
+    keeper().watch(child.watch)
     try:
         number, address, room, limits, *_ = _frame(child)
         if number != BORN:
@@ -75,23 +72,31 @@ def adopt(
     return child, (address, room, limits)
 
 
-def _at_the_door(parent: GuestProcess, listener: Listener, deadline: int) -> Knock:
-    """Lets the parent's one clone go on, and waits for its child."""
+def _take_in(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> tuple[GuestProcess, Knock]:
+    """The newborn, which still stands at the door. It holds no end of a pipe of its parent's any more."""
+    knock = _at_the_door(parent, door, nest, deadline)
+    watch = Watch(knock.tid, os.pidfd_open(knock.tid), deadline)
+    channel = None
+    if door.listener.is_there(knock):  # so that the number means no other
+        channel = open_channel(door.listener, knock, FIRST_CHANNEL_FD, door.given)
+    if channel is None:
+        watch.close()
+        raise SandboxStartError("its copy has ended, or descriptors have run out")
+    child = GuestProcess(pid=knock.tid, watch=watch, channel=channel, family=parent.family, filters=parent.filters)
+    return child, knock
+
+
+def _at_the_door(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> Knock:
+    """Waits for the child of the parent's one clone, which `Listener.sort` lets through."""
     poll = select.poll()
-    for fd in (listener.fd, listener.on_birth, parent.watch.pidfd):
+    for fd in (door.listener.fd, nest.wake, parent.watch.pidfd):
         poll.register(fd, select.POLLIN)
-    let_through = False
     while True:
         left = deadline - time.monotonic_ns()
         ready = dict(poll.poll(max(0, left // 1_000_000)))
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(listener.on_birth)  # behind it stands what another thread has sorted
-        listener.sort()
-        if not let_through and parent.door is not None and (knock := parent.door.next_knock()) is not None:
-            let_through = True
-            listener.allow(knock)
-        if listener.births:
-            return listener.births.popleft()
+        door.listener.sort()
+        if nest.newborn is not None:
+            return nest.newborn
         if parent.watch.pidfd in ready:
             raise SandboxStartError("it has ended")
         if left <= 0:
@@ -143,4 +148,9 @@ def end_strays(parent: GuestProcess) -> None:
                 ppid, pgrp = map(int, file.read(1024).rpartition(b")")[2].split()[1:3])
             if ppid == os.getpid() and pgrp == group:
                 os.kill(pid, signal.SIGKILL)
-                undertaker().bury(functools.partial(os.waitpid, pid, 0))
+                undertaker().bury(functools.partial(_wait_for, pid))
+
+
+def _wait_for(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):  # found twice
+        os.waitpid(pid, 0)

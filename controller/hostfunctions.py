@@ -105,30 +105,33 @@ class HostFunctions:
             if type(args) is not tuple or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
                 raise ValueError("a call is a name, a tuple and a dict with names")
         except (KeyError, TypeError, ValueError) as error:
-            return _failed(ValueError(f"no such call of a host function: {error}"))
+            return failed(ValueError(f"no such call of a host function: {error}"))
         size = known.size or self._value_size
         if len(data) > size:
-            return _failed(ValueError(f"the arguments of host.{name} take {len(data)} bytes, more than {size}"))
+            return failed(ValueError(f"the arguments of host.{name} take {len(data)} bytes, more than {size}"))
         if known.timeout is None and not known.is_async:
             try:
                 return _answer(known.function(*args, **kwargs), size)
             except Exception as error:
-                return _failed(error)
+                return failed(error)
         return self._begin(name, known, args, kwargs, size, notify)
 
     def _begin(
         self, name: str, known: HostFunction, args: tuple[Any, ...], kwargs: dict[str, Any], size: int,
         notify: Callable[[], None],
-    ) -> Pending:  # fmt: skip
+    ) -> bytes | Pending:  # fmt: skip
         came: list[bytes] = []
 
         def done(result: Any, error: BaseException | None) -> None:
-            came.append(_answer(result, size) if error is None else _failed(error))
+            came.append(_answer(result, size) if error is None else failed(error))
             notify()
 
         spawn = self._spawn if known.is_async and self._spawn is not None else in_thread
-        spawn(known.function, args, kwargs, done, known.timeout)
-        expired = _failed(TimeoutError(f"host.{name} took longer than {known.timeout} seconds"))
+        try:
+            spawn(known.function, args, kwargs, done, known.timeout)
+        except RuntimeError as error:  # no thread is to be had
+            return failed(error)
+        expired = failed(TimeoutError(f"host.{name} took longer than {known.timeout} seconds"))
         deadline = None if known.timeout is None else time.monotonic_ns() + int(known.timeout * 1e9)
         return Pending(lambda: came[0] if came else None, deadline, expired)
 
@@ -148,10 +151,11 @@ def _answer(result: Any, size: int) -> bytes:
     try:
         return values.encode(("ok", result), size)
     except (TypeError, ValueError) as error:
-        return _failed(TypeError(f"what the host function returned cannot cross: {error}"))
+        return failed(TypeError(f"what the host function returned cannot cross: {error}"))
 
 
-def _failed(error: BaseException) -> bytes:
+def failed(error: BaseException) -> bytes:
+    """The answer that raises in the program."""
     try:
         words = str(error)
     except Exception:

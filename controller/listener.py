@@ -2,7 +2,8 @@
 
 Each clone, and the first call of each copied process, reaches the controller as a seccomp user notification
 (seccomp_unotify(2)). The answer is CONTINUE or EAGAIN; register arguments cannot change in between. What a guest says
-about its threads is believed for routing only; the numbers are the kernel's.
+about its threads is believed for routing only; the numbers are the kernel's. A thread and a copy are told apart by the
+registers, since a grant of one is none of the other.
 
 A chain of filters has one listener. Guests that were forked from one another share it, so whoever looks at it takes
 what has come to the door of the guest that it is from.
@@ -17,10 +18,11 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 
 import attrs
 
-from proxybox.controller.seal import NUMBERS
+from proxybox.controller.seal import FORK_FLAGS, NUMBERS
 
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
@@ -38,10 +40,12 @@ IN_FLIGHT_NS = 50_000_000
 
 @attrs.frozen
 class Knock:
-    """A call that stands at the door. tid: the host's id of the thread that makes it, by the kernel's word."""
+    """A call that stands at the door: the clone of a thread, or that of a copy, or what a copy does first. tid: the
+    host's id of the thread that makes it, by the kernel's word."""
 
     identifier: int
     tid: int
+    is_fork: bool
     is_birth: bool
 
 
@@ -50,9 +54,8 @@ class Listener:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.births: deque[Knock] = deque()
-        self.on_birth = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._doors: dict[int, Door] = {}
+        self._nests: dict[int, Nest] = {}
         self._lock = threading.RLock()
 
     def add(self, door: "Door") -> None:
@@ -66,13 +69,26 @@ class Listener:
             if self._doors.get(door.pid) is door:
                 del self._doors[door.pid]
 
+    @contextlib.contextmanager
+    def expect(self, group: int) -> Iterator["Nest"]:
+        """Where a newborn of that process group will be, until the end of the with block. Nothing that a guest can do
+        takes it into another group, and the guests of one ask for one copy at a time."""
+        nest = Nest()
+        with self._lock:
+            self._nests[group] = nest
+        try:
+            yield nest
+        finally:
+            with self._lock:
+                del self._nests[group]
+            os.close(nest.wake)
+
     def close(self) -> None:
         """Closes the listener: all that stands at a door gets ENOSYS."""
         with self._lock:
-            for fd in (self.fd, self.on_birth):
-                if fd >= 0:
-                    os.close(fd)
-            self.fd = self.on_birth = -1
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def sort(self) -> None:
         """Takes what has come, if anything has, to the guest that it is from. From any thread."""
@@ -83,14 +99,25 @@ class Listener:
                 knock = self._receive()
                 if knock is None:
                     continue
-                door = self._doors.get(knock.tid) or self._doors.get(_process_of(knock.tid))
-                if door is not None and not knock.is_birth:
+                door = self._door_of(knock)
+                if door is not None and knock.is_fork:
+                    self._answer_fork(door, knock)
+                elif door is not None and not knock.is_birth:
                     door.knock(knock)
-                    os.eventfd_write(self.on_birth, 1)  # it may be the clone that somebody waits for who makes a copy
-                elif door is None and knock.is_birth and len(self.births) < _AT_ONCE:
-                    self.births.append(knock)
-                    os.eventfd_write(self.on_birth, 1)
+                elif door is None and knock.is_birth and (nest := self._nests.get(_group_of(knock.tid))) is not None:
+                    nest.put(knock)
                 # Whoever claims to be born again stands there until its box ends: an answer would let it ask once more.
+
+    def _door_of(self, knock: Knock) -> "Door | None":
+        return self._doors.get(knock.tid) or self._doors.get(_process_of(knock.tid))
+
+    def _answer_fork(self, door: "Door", knock: Knock) -> None:
+        """One for each grant, and at once: a copy waits for nobody's turn."""
+        if door.may_fork:
+            door.may_fork = False
+            self.allow(knock)
+        else:
+            self.refuse(knock)
 
     def _has_come(self) -> bool:
         if self.fd < 0:
@@ -105,8 +132,9 @@ class Listener:
             fcntl.ioctl(self.fd, _RECV, buffer)
         except OSError:  # the thread that asked has gone meanwhile
             return None
-        identifier, tid, _, number, *_ = _NOTIF.unpack(buffer)
-        return Knock(identifier, tid, number == NUMBERS["prctl"])
+        identifier, tid, _, number, _, _, first, *_ = _NOTIF.unpack(buffer)
+        is_birth = number == NUMBERS["prctl"]
+        return Knock(identifier, tid, not is_birth and first == FORK_FLAGS, is_birth)
 
     def is_there(self, knock: Knock) -> bool:
         """Whether the thread still stands at the door, so that its number means no other."""
@@ -118,6 +146,9 @@ class Listener:
 
     def give_descriptors(self, knock: Knock, descriptors: dict[int, int]) -> bool:
         """Opens the controller's descriptors in the guest under the numbers that are the keys."""
+        door = self._door_of(knock)
+        if door is not None:
+            door.given.update(descriptors)
         try:
             for number, fd in descriptors.items():
                 fcntl.ioctl(self.fd, _ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
@@ -138,6 +169,14 @@ class Listener:
             fcntl.ioctl(self.fd, _SEND, bytearray(_RESPONSE.pack(knock.identifier, 0, error, flags)))
 
 
+def _group_of(pid: int) -> int:
+    """The process group of a newborn, which is its parent's; 0 when it has gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
 def _process_of(tid: int) -> int:
     """The process that a thread is of (proc_pid_status(5)); 0 when it has gone."""
     try:
@@ -147,26 +186,55 @@ def _process_of(tid: int) -> int:
         return 0
 
 
+class Nest:
+    """Where one newborn is expected: `wake` is readable when it is there."""
+
+    def __init__(self) -> None:
+        self.newborn: Knock | None = None
+        self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def put(self, knock: Knock) -> None:
+        """By `Listener.sort`, in any thread."""
+        self.newborn = knock
+        os.eventfd_write(self.wake, 1)
+
+
 class Door:
-    """One guest's part of a listener. `limit` counts the main thread too."""
+    """One guest's part of a listener. `limit` counts the main thread too.
+
+    may_fork: whether the next clone of a copy is let through. given: descriptors that the guest holds besides its first
+    channel's; its copies would hold them, too.
+    """
 
     def __init__(self, listener: Listener, pid: int, limit: int) -> None:
         self.listener = listener
         self.pid = pid
-        self.wake = -1
+        self.may_fork = False
+        self.given: set[int] = set()
+        self._wake = -1
         self._limit = limit
         self._knocks: deque[Knock] = deque()
         self._in_flight: dict[int, int] = {}
         listener.add(self)
 
+    @property
+    def wake(self) -> int:
+        """An eventfd that is told of what comes; -1 for none. Who has set it to -1 may close it: nobody writes then."""
+        return self._wake
+
+    @wake.setter
+    def wake(self, fd: int) -> None:
+        with self.listener._lock:
+            self._wake = fd
+
     def knock(self, knock: Knock) -> None:
-        """Something has come for this guest; by `Listener.sort`, in any thread."""
+        """A thread's clone has come from this guest; by `Listener.sort`, in any thread."""
         self._knocks.append(knock)
-        if self.wake >= 0:
-            os.eventfd_write(self.wake, 1)
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def next_knock(self) -> Knock | None:
-        """The next call that stands here."""
+        """The next clone of a thread that stands here."""
         return self._knocks.popleft() if self._knocks else None
 
     def threads(self) -> int:

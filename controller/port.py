@@ -5,9 +5,11 @@
 The first byte of a message says what it is:
 
     r  the result of the last command (nothing at first): the next command is the answer, when there is one
-    w  the same, for a result that was given already: the wait had been interrupted
     h  a call of one of the caller's functions: what it returned is the answer
-    +  a piece of a longer message, whose end comes with one of the others
+    w  the wait of the last message goes on: a signal had interrupted it
+    *  the first piece of a longer message, its letter and all; what was begun before is forgotten
+    +  a further piece
+    .  the last one: the answer is that of the message
     -  the next piece of an answer that was longer than its room
 
 Whatever comes is a claim of untrusted code, of bounded size.
@@ -16,30 +18,46 @@ Whatever comes is a claim of untrusted code, of bounded size.
 import errno
 from collections.abc import Callable
 
+import attrs
+
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.hostfunctions import HostFunctions, Pending
+from proxybox.controller.hostfunctions import HostFunctions, Pending, failed
 from proxybox.controller.roles import MAX_PAYLOAD
 
 #: What stands around a value in a message: names, a traceback.
 ENVELOPE = 1 << 18
+#: So many functions may run for one box that its threads wait for no longer, or still.
+MOST_RUNNING = 64
+
+
+@attrs.define
+class _Line:
+    """One thread's part: the pieces of a message, what is left of an answer, and what it waits for."""
+
+    pieces: bytearray = attrs.field(factory=bytearray)
+    rest: bytes = b""
+    wait: Pending | None = None
 
 
 class Port:
     """The controller's side. value_size: of one value, at the most, in bytes. notify: called, from any thread, when the
-    wait for a function of the caller's may be over."""
+    wait for a function of the caller's may be over.
 
-    __slots__ = ("_command", "_partial", "_rest", "_waits", "functions", "notify", "result", "value_size")
+    What a guest can leave here is one message and one answer for each channel that its threads may have.
+    """
+
+    __slots__ = ("_command", "_idle", "_lines", "_running", "functions", "notify", "result", "value_size")
 
     def __init__(self, value_size: int = 1 << 20, functions: HostFunctions | None = None) -> None:
         self.value_size = value_size
         self.notify: Callable[[], None] = lambda: None
         self.result: bytes | None = None
         self.functions = functions
-        self._waits = False
         self._command: bytes | None = None
-        self._partial: dict[int, bytearray] = {}  # by thread, as the next
-        self._rest: dict[int, bytes] = {}
+        self._idle: int | None = None  # the channel that waits for a command
+        self._lines: dict[int, _Line] = {}  # by channel
+        self._running: list[Pending] = []
 
     def post(self, command: bytes) -> None:
         """What the guest shall do next. It is told when the call that it waits in is tried again."""
@@ -48,57 +66,71 @@ class Port:
 
     def is_idle(self) -> bool:
         """Whether the guest waits for a command, and there is none."""
-        return self._waits and self._command is None
+        return self._idle is not None and self._command is None
 
-    def exchange(self, tid: int, message: bytes, address: int, room: int) -> Reply:
-        """The answer to a message of a thread, or a wait. EINVAL, EMSGSIZE."""
+    def exchange(self, channel: int, message: bytes, address: int, room: int) -> Reply:
+        """The answer to a message of the thread on that channel, or a wait. EINVAL, EMSGSIZE."""
+        line = self._lines.setdefault(channel, _Line())
         kind, data, room = message[:1], message[1:], min(room, MAX_PAYLOAD)
-        if kind == b"+":
-            partial = self._partial.setdefault(tid, bytearray())
-            if len(partial) + len(data) > self.value_size + ENVELOPE:
-                raise OSError(errno.EMSGSIZE, "a message that is larger than session.value_size allows")
-            partial += data
-            return 0
         if kind == b"-":
-            rest = self._rest.pop(tid, b"")
-            if len(rest) > room:
-                self._rest[tid] = rest[room:]
-            return len(rest[:room]), (address, rest[:room])
-        if tid in self._partial:
-            data = bytes(self._partial.pop(tid)) + data
-        if kind in (b"r", b"w"):
-            if kind == b"r":
-                self.result = data
-            self._waits = True
-            return self._wait(Pending(self._next), tid, address, room)
+            piece, line.rest = line.rest[:room], line.rest[room:]
+            return len(piece), (address, piece)
+        if kind in (b"*", b"+", b"."):
+            if kind == b"*":
+                line.pieces = bytearray()
+            if len(line.pieces) + len(data) > self.value_size + ENVELOPE:
+                raise OSError(errno.EMSGSIZE, "a message that is larger than session.value_size allows")
+            line.pieces += data
+            if kind != b".":
+                return 0
+            message = bytes(line.pieces)
+            kind, data = message[:1], message[1:]
+        line.pieces, line.rest = bytearray(), b""
+        if kind != b"w":
+            line.wait = self._begin(channel, kind, data)
+        if line.wait is None:
+            raise OSError(errno.EINVAL, "no such message")
+        return self._wait(line, line.wait, address, room)
+
+    def _begin(self, channel: int, kind: bytes, data: bytes) -> Pending | None:
+        """What a whole message waits for. None: there is no such message."""
+        if self._idle == channel:
+            self._idle = None
+        if kind == b"r":
+            self.result, self._idle = data, channel
+            return Pending(self._next)
         if kind == b"h" and self.functions is not None:
-            answer = self.functions.call(data, lambda: self.notify())
-            if isinstance(answer, bytes):
-                return self._give(answer, tid, address, room)
-            return self._wait(answer, tid, address, room)
-        raise OSError(errno.EINVAL, "no such message")
+            return self._call(self.functions, data)
+        return None
+
+    def _call(self, functions: HostFunctions, data: bytes) -> Pending:
+        self._running = [pending for pending in self._running if pending.take() is None]
+        if len(self._running) < MOST_RUNNING:
+            answer = functions.call(data, lambda: self.notify())
+        else:
+            answer = failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
+        if isinstance(answer, bytes):
+            return Pending(lambda: answer)
+        self._running.append(answer)
+        return answer
 
     def _next(self) -> bytes | None:
         command, self._command = self._command, None
         if command is not None:
-            self._waits = False
+            self._idle = None
         return command
 
-    def _wait(self, pending: Pending, tid: int, address: int, room: int) -> Reply:
+    def _wait(self, line: _Line, pending: Pending, address: int, room: int) -> Reply:
+        def give(answer: bytes) -> Reply:
+            line.wait, line.rest = None, answer[room:]
+            return len(answer), (address, answer[:room])
+
         def attempt() -> Reply | None:
             answer = pending.take()
-            return None if answer is None else self._give(answer, tid, address, room)
-
-        def expire() -> Reply:
-            return self._give(pending.expired, tid, address, room)
+            return None if answer is None else give(answer)
 
         reply = attempt()
-        return Blocked(attempt, pending.deadline_ns, expire) if reply is None else reply
-
-    def _give(self, answer: bytes, tid: int, address: int, room: int) -> Reply:
-        if len(answer) > room:
-            self._rest[tid] = answer[room:]
-        return len(answer), (address, answer[:room])
+        return Blocked(attempt, pending.deadline_ns, lambda: give(pending.expired)) if reply is None else reply
 
     def take_result(self) -> bytes:
         """What the guest gave last. Raises GuestMisbehaved where it gave nothing."""

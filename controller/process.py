@@ -7,6 +7,7 @@ of their filters and the pid namespace, and each is a child of the controller's 
 import contextlib
 import os
 import threading
+from collections.abc import Iterable
 
 import attrs
 
@@ -21,13 +22,11 @@ class Family:
     """What is given back when the last guest of a start has ended.
 
     listener: None where none is to be had. init: the first process of the pid namespace, where there is one.
-    births: held while a copy is made, so that a newborn is the one that was asked for.
     """
 
     def __init__(self, listener: Listener | None = None, init: Watch | None = None) -> None:
         self.listener = listener
         self.init = init
-        self.births = threading.Lock()
         self._members: set[int] = set()
         self._lock = threading.Lock()
 
@@ -61,7 +60,8 @@ class GuestProcess:
     """A guest that is sealed and waits to begin: see `begin`.
 
     launcher: another child of this process, that has started the guest. door: where its clones stand, None where no
-    listener is to be had. layers: what stands around it, see layers.py. filters: how many seccomp filters it has.
+    listener is to be had. births: held while a copy of one of its process group is made. layers: what stands around it,
+    see layers.py. filters: how many seccomp filters it has.
     """
 
     pid: int
@@ -69,6 +69,7 @@ class GuestProcess:
     channel: Channel
     family: Family = attrs.field(factory=Family)
     door: Door | None = None
+    births: threading.Lock = attrs.field(factory=threading.Lock)
     layers: dict[str, str] = attrs.field(factory=dict)
     launcher: int | None = None
     cgroup: Cgroup | None = None
@@ -102,6 +103,7 @@ class GuestProcess:
         if self.watch.unreachable:
             return None, None
         self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
+        self._leave_door()
         try:
             os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED | os.WNOWAIT)  # from here on the pid is its own
             _, status, usage = os.wait4(self.pid, 0)
@@ -123,6 +125,11 @@ class GuestProcess:
                 os.waitpid(self.launcher, 0)
             self.launcher = None
 
+    def _leave_door(self) -> None:
+        """Before it is reaped: a newborn may have its number next."""
+        if self.door is not None:
+            self.door.listener.discard(self.door)
+
     def close(self) -> None:
         """Kills what still runs, reaps it, and closes everything that the controller held for it."""
         self.channel.close()
@@ -130,17 +137,17 @@ class GuestProcess:
         with contextlib.suppress(OSError):
             self.reap()
         self.reap_launcher()
-        if self.door is not None:
-            self.door.listener.discard(self.door)
+        self._leave_door()
         self.family.leave(self.pid)
         if self.cgroup is not None:
             self.cgroup.close()
         self.watch.close()
 
 
-def open_channel(listener: Listener, knock: Knock, first: int) -> Channel | None:
-    """A pipe pair whose far ends the guest at the door holds as `first` and the next, in the place of what they were;
-    None where descriptors have run out or the guest has gone."""
+def open_channel(listener: Listener, knock: Knock, first: int, others: Iterable[int] = ()) -> Channel | None:
+    """A pipe pair whose far ends the guest at the door holds as `first` and the next, in the place of what they were,
+    and under the numbers of `others`, so that nothing is left there; None where descriptors have run out or the guest
+    has gone."""
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         try:
             request_read, request_write = os.pipe2(os.O_CLOEXEC)
@@ -151,7 +158,9 @@ def open_channel(listener: Listener, knock: Knock, first: int) -> Channel | None
             theirs.callback(os.close, reply_read)
         except OSError:
             return None
-        if not listener.give_descriptors(knock, {first: reply_read, first + 1: request_write}):
+        numbers = {first, first + 1, *others}
+        ends = {number: reply_read if (number - first) % 2 == 0 else request_write for number in numbers}
+        if not listener.give_descriptors(knock, ends):
             return None
         ours.pop_all()
         return Channel(request_read, reply_write)

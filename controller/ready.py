@@ -26,7 +26,7 @@ class ReadyBox:
         self._builder.build(Stdin(), stdout, OutputSink("stderr", policy.output, stdout.transcript), with_box=False)
         try:
             with Undisturbed():
-                self._live = start.idle(self._builder, time.monotonic_ns())
+                self._live = start.idle(self._builder, time.monotonic_ns(), cpu_seconds=start.session_cpu())
         except BaseException:
             self._builder.close()
             raise

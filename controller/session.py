@@ -189,12 +189,15 @@ class LiveSession:
         cross.
         """
         begun = self.begin(command, timeout=timeout, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr)
+        return self.end(begun, self._serve(self.is_idle))
+
+    def _serve(self, until: Callable[[], bool]) -> Outcome | None:
+        """Between `begin` and `end`. Raises what is no doing of the guest's, with the session ended."""
         try:
-            outcome = self._live.driver.serve(_port(self._live).is_idle)
+            return self._live.driver.serve(until)
         except BaseException:
             self.abandon()
             raise
-        return self.end(begun, outcome)
 
     def begin(
         self,
@@ -332,18 +335,21 @@ class LiveSession:
         live = self._live
         with contextlib.ExitStack() as undo:
             self._reach_fork()
+            answer: int | None = -errno.EAGAIN
             try:
                 builder = self._copy_world(pid)
                 undo.callback(builder.close)
+                answer = None  # adopt gives it
                 child, _ = adopt(live.process, pid, self._box.spec((), builder).threads)
                 undo.callback(child.close)
+                child.cpu, child.space_limit = live.process.cpu, live.process.space_limit
+                child.layers = dict(live.process.layers)
+                child.first_answer = 0  # its filter is in force already
+                inspect_seal(child.pid, uid_of_guests(), NICE, child.filters)
+                copied = self._box.serve(child, builder, time.monotonic_ns(), undo)
             except BaseException:
-                self._leave_fork(-errno.EAGAIN)
+                self._leave_fork(answer)
                 raise
-            child.cpu, child.space_limit, child.layers = live.process.cpu, live.process.space_limit, live.process.layers
-            child.first_answer = 0  # its filter is in force already
-            inspect_seal(child.pid, uid_of_guests(), NICE, child.filters)
-            copied = self._box.serve(child, builder, time.monotonic_ns(), undo)
             with contextlib.ExitStack() as unused:
                 unused.callback(copied.close)
                 self._leave_fork(None)
@@ -373,7 +379,7 @@ class LiveSession:
 
         live.world.on_fork = park
         begun = self.begin(("fork",))
-        outcome = live.driver.serve(lambda: bool(parked) or _port(live).is_idle())
+        outcome = self._serve(lambda: bool(parked) or self.is_idle())
         live.world.on_fork = None
         if outcome is not None or not parked:
             self.end(begun, outcome)
@@ -383,7 +389,7 @@ class LiveSession:
     def _leave_fork(self, answer: int | None) -> None:
         """The guest goes on, back to where it takes commands. answer: None where it has one already."""
         self._live.driver.release(answer)
-        self.end(self._begun, self._live.driver.serve(_port(self._live).is_idle))
+        self.end(self._begun, self._serve(self.is_idle))
 
     def _inherit(self, parent: "LiveSession") -> None:
         """What is left of the parent's limits for the whole session is the copy's to use, too."""

@@ -7,6 +7,7 @@ or becomes a session.
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -36,19 +37,24 @@ class WarmStart:
 
     def session(self, builder: WorldBuilder, started: int) -> LiveBox:
         """A guest that is about to become a session."""
-        live = self.idle(builder, started, forks=self.box.policy.session.branches > 0)
+        live = self.idle(builder, started, forks=self.box.policy.session.branches > 0, cpu_seconds=self.session_cpu())
         self.post(live, "session", ())
         return live
 
-    def idle(self, builder: WorldBuilder, started: int, *, forks: bool = False) -> LiveBox:
-        """A guest that asks what to do. forks: it may be copied. The caller closes it. Raises SandboxStartError."""
+    def session_cpu(self) -> int:
+        """The kernel's hard end of a session, in seconds of CPU time: limits.cpu_time is that of each call."""
+        seconds = self.box.policy.session.cpu_time
+        return 0 if seconds is None else int(seconds) + 2
+
+    def idle(self, builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
+        """A guest that asks what to do. changes: of its LaunchSpec. The caller closes it. Raises SandboxStartError."""
         port = Port(self.box.policy.session.value_size, self.functions)
         try:
-            live = None if self.zygote is None else self.zygote.fork(self.box, builder, started, port, forks=forks)
+            live = None if self.zygote is None else self.zygote.fork(self.box, builder, started, port, **changes)
         except SandboxStartError:  # it has died; who keeps it makes another for the next
             live = None
         if live is None:
-            live = self._start(builder, started, port, forks)
+            live = self._start(builder, started, port, **changes)
         with contextlib.ExitStack() as undo:
             undo.callback(live.close)
             outcome = live.driver.serve(port.is_idle)
@@ -56,13 +62,14 @@ class WarmStart:
                 said = builder.world.stderr.getvalue().decode("utf-8", "backslashreplace").strip()
                 raise SandboxStartError(f"a warm guest could not be started: {said or outcome}")
             undo.pop_all()
+        live.process.watch.deadline_ns = None  # that was for its start
         live.ready_ns = time.monotonic_ns()
         return live
 
-    def _start(self, builder: WorldBuilder, started: int, port: Port, forks: bool) -> LiveBox:
+    def _start(self, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
         builder.world.port = port
         mount_bootstrap(builder.world)
-        return self.box.start(bootstrap_words("now", self.box.policy.preload), builder, started, forks=forks)
+        return self.box.start(bootstrap_words("now", self.box.policy.preload), builder, started, **changes)
 
     def post(self, live: LiveBox, what: str, words: tuple[str, ...]) -> None:
         names = () if self.functions is None else self.functions.names

@@ -8,6 +8,7 @@ in memory: addresses, the hash seed, imported modules.
 import contextlib
 import threading
 import time
+from typing import Any
 
 import attrs
 
@@ -108,14 +109,14 @@ class Zygote:
             self._closed = True
             self._live.close()
 
-    def fork(self, box: Box, builder: WorldBuilder, started: int, port: Port, *, forks: bool) -> LiveBox:
-        """A copy in a world that was built for it, sealed, about to go on. forks: it may be copied itself. Raises
+    def fork(self, box: Box, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
+        """A copy in a world that was built for it, sealed, about to go on. changes: of its LaunchSpec. Raises
         SandboxStartError."""
         world = builder.world
         self._prepare(world)
         world.port = port
         with contextlib.ExitStack() as undo:
-            spec = attrs.evolve(box.spec((), builder), cpu=undo.enter_context(box.cpu()), forks=forks)
+            spec = attrs.evolve(box.spec((), builder), cpu=undo.enter_context(box.cpu()), **changes)
             with self._lock:
                 self._await_request()
                 self._asked = False

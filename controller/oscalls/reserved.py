@@ -15,4 +15,4 @@ def exchange(world: World, message: Annotated[bytes, Buffer("size")], size: Size
     have no such caller."""
     if world.port is None:
         raise OSError(errno.ENOSYS, "there is nobody to talk to")
-    return world.port.exchange(world.thread.tid, message, answer, room)
+    return world.port.exchange(world.thread.channel, message, answer, room)

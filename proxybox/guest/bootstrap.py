@@ -70,9 +70,11 @@ class Link:
     @hidden
     def exchange(self, message):
         """Says a message of one letter and data; the answer."""
-        while len(message) > PIECE:
-            piece, message = message[1 : PIECE + 1], message[:1] + message[PIECE + 1 :]
-            self.ask(b"+" + piece, None, 0)
+        if len(message) > PIECE:
+            self.ask(b"*" + message[:PIECE], None, 0)
+            for at in range(PIECE, len(message), PIECE):
+                self.ask(b"+" + message[at : at + PIECE], None, 0)
+            message = b"."
         buffer = self.buffers.pop() if self.buffers else self.buffer(ROOM)
         try:
             size = self.ask(message, buffer, ROOM)
@@ -98,7 +100,7 @@ class Link:
         while size < 0:
             if _cffi_backend.get_errno() != EINTR:
                 raise OSError(_cffi_backend.get_errno(), "the caller cannot be reached")
-            again = b"w"  # for what was said already
+            again = b"w"  # what was said is known
             size = self.call(EXCHANGE, _cffi_backend.from_buffer(self.chars, again), 1, null, room)
         return size
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import proxybox
-from proxybox.controller import layers
+from proxybox.controller import layers, nursery, undertaker
 from proxybox.controller.launch import guest_program
 
 HERE = Path(__file__).parent
@@ -156,6 +156,32 @@ def hostile() -> Hostile:
     return Hostile()
 
 
+@pytest.fixture
+def sandbox() -> Iterator[Callable[..., proxybox.Sandbox]]:
+    """Makes sandboxes; what has come of them is gone at the end: boxes, sessions, their copies, zygotes."""
+    with contextlib.ExitStack() as closing:
+        closing.callback(undertaker.settle)
+        closing.callback(nursery.close)
+
+        def make(**options: Any) -> proxybox.Sandbox:
+            return closing.enter_context(proxybox.Sandbox(**options))
+
+        yield make
+
+
+@pytest.fixture
+def warm(sandbox: Callable[..., proxybox.Sandbox]) -> Callable[..., proxybox.Sandbox]:
+    """Makes sandboxes whose boxes and sessions all come from zygotes."""
+
+    def make(**options: Any) -> proxybox.Sandbox:
+        made = sandbox(warm=True, **options)
+        box = made._box(None)
+        assert nursery.nursery().find(box, now=True) is not None, "no zygote"
+        return made
+
+    return make
+
+
 class Outside:
     """What hostile code would touch if it came out: see guest/outside.py. It can be reached by any user of the host."""
 
@@ -197,8 +223,9 @@ def outside() -> Iterator[Outside]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm(_layers: None) -> None:
-    """The first box of a process fills caches and starts the keeper's thread."""
+    """The first box of a process fills caches and starts the keeper's thread, and that which closes warm boxes."""
     proxybox.run("print('warm')", check=True)
+    undertaker.undertaker()
 
 
 @pytest.fixture(autouse=True)
