@@ -31,12 +31,14 @@ def own(name):
     changed = [sys.modules, sys.path_importer_cache, *(vars(sys.modules[frozen]) for frozen in FROZEN)]
     before = [dict(each) for each in changed]
     path, sys.path = sys.path, [HERE, *LIBRARY]
+    for ours in ("session", "completion", "values"):
+        sys.modules.pop(ours, None)
     sys.modules.update(OWN)
     try:
         return __import__(name)
     finally:
         sys.path = path
-        OWN.update({new: sys.modules[new] for new in sys.modules.keys() - before[0].keys()})
+        OWN.update({new: module for new, module in sys.modules.items() if before[0].get(new) is not module})
         for each, known in zip(changed, before):  # noqa: B905 - strict= is not in 3.9
             for new in each.keys() - known.keys():
                 del each[new]
@@ -48,6 +50,7 @@ _cffi_backend = own("_cffi_backend")
 
 EXCHANGE, EINTR = 511, 4
 ROOM, PIECE = 1 << 16, 1 << 19
+NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)  # the compiler tells where they stand
 TASK = 1 << 26  # bytes of what there is to do, at the most
 
 
@@ -165,7 +168,8 @@ def prepare(words):
         sys.orig_argv[1:] = words
     if kind == "-c":
         sys.path.insert(0, "")
-        return exec, (as_source(words[1]), main.__dict__)
+        check_text(words[1])
+        return exec, (words[1], main.__dict__)
     if kind == "-m":
         sys.path.insert(0, sys.modules["os.path"].abspath("."))
         import runpy
@@ -174,27 +178,28 @@ def prepare(words):
     if kind == "-":
         sys.path.insert(0, "")
         main.__file__, main.__cached__ = "<stdin>", None
-        return exec, (compile(sys.stdin.read(), "<stdin>", "exec", 0, True), main.__dict__)
-    main.__file__, main.__cached__ = kind, None
-    source, has_path = read(kind)
+        return exec, (compile(sys.stdin.read(), "<stdin>", "exec", NULLS, True), main.__dict__)
+    path = kind if kind.startswith("/") else sys.modules["posix"].getcwd() + "/" + kind
+    main.__file__, main.__cached__ = path, None
+    source, has_path = read(path)
     if has_path:
         import runpy
 
-        sys.path.insert(0, kind)
+        sys.path.insert(0, path)
         return runpy._run_module_as_main, ("__main__", False)
-    sys.path.insert(0, sys.pypy_resolvedirof(kind))
+    sys.path.insert(0, sys.pypy_resolvedirof(path))
     loaders = sys.modules["_frozen_importlib_external"]
-    if kind.endswith(".pyc"):
-        main.__loader__ = loaders.SourcelessFileLoader("__main__", kind)
+    if path.endswith(".pyc"):
+        main.__loader__ = loaders.SourcelessFileLoader("__main__", path)
         return exec, (compiled(source), main.__dict__)
     main.__loader__ = loaders.SourceFileLoader("__main__", kind)
-    return exec, (compile(source, kind, "exec", 0, True), main.__dict__)
+    return exec, (compile(source, path, "exec", NULLS, True), main.__dict__)
 
 
 @hidden
-def as_source(text):
+def check_text(text):
     try:
-        return text.encode()
+        text.encode()
     except UnicodeError:
         print("Unable to decode the command from the command line:", file=sys.stderr)
         raise

@@ -1,4 +1,4 @@
-"""Programs that run natively and in the box, with the same expectation: what bare pypy3 does.
+"""Programs that run natively and in boxes, cold and warm, with the same expectation: what bare pypy3 does.
 
 A program is a file or a folder in programs/; it prints nothing that differs between two runs of bare pypy3 itself.
 """
@@ -6,8 +6,6 @@ A program is a file or a folder in programs/; it prints nothing that differs bet
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -31,16 +29,6 @@ class Ended:
     stderr: bytes
     exit_code: int | None
     files: dict[str, bytes]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """An empty folder that the ordinary user may write, whoever runs the tests."""
-    path = Path(tempfile.mkdtemp(prefix="guest-"))
-    if os.getuid() == 0:
-        os.chown(path, 1000, 1000)
-    yield path
-    shutil.rmtree(path)
 
 
 def natively(program: Path, arguments: tuple[str, ...], folder: Path) -> Ended:
@@ -86,10 +74,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def boxed(program: Path, arguments: tuple[str, ...]) -> tuple[Ended, proxybox.Result]:
+def boxed(
+    program: Path, arguments: tuple[str, ...], box: proxybox.Sandbox | None = None
+) -> tuple[Ended, proxybox.Result]:
     """Runs the program in a box."""
     script = program / "main.py" if program.is_dir() else program
-    result = proxybox.run(script, arguments, stdin=INPUT, limits=LIMITS)
+    result = (box or proxybox.Sandbox(limits=LIMITS)).run(script, arguments, stdin=INPUT)
     return Ended(result.stdout_bytes, result.stderr_bytes, result.exit_code, dict(result.files)), result
 
 
@@ -100,7 +90,9 @@ NEWER = {"aio": (3, 11), "libraries": (3, 11)}
 @pytest.mark.parametrize(
     "name", sorted(path.stem for path in PROGRAMS.iterdir() if not path.name.startswith(("_", ".")))
 )
-def test_a_program_does_the_same_natively_and_boxed(name: str, folder: Path) -> None:
+def test_a_program_does_the_same_natively_and_boxed(
+    name: str, folder: Path, cold: proxybox.Sandbox, warm: proxybox.Sandbox
+) -> None:
     spoken = find_guest().version
     if name in NEWER and spoken < NEWER[name]:
         pytest.skip(f"the program is for Python {NEWER[name]}, and this PyPy's is {spoken}")
@@ -109,11 +101,12 @@ def test_a_program_does_the_same_natively_and_boxed(name: str, folder: Path) -> 
     program = PROGRAMS / name if (PROGRAMS / name).is_dir() else PROGRAMS / f"{name}.py"
     arguments = ARGUMENTS.get(name, ())
     bare = natively(program, arguments, folder)
-    here, result = boxed(program, arguments)
-    assert here.stderr == bare.stderr
-    assert here.stdout.splitlines() == bare.stdout.splitlines()
-    assert here == bare
-    assert not result.unknown_calls
+    for box in (cold, warm):
+        here, result = boxed(program, arguments, box)
+        assert here.stderr == bare.stderr
+        assert here.stdout.splitlines() == bare.stdout.splitlines()
+        assert here == bare
+        assert not result.unknown_calls
     assert bare.stdout  # a program that says nothing shows nothing
 
 
@@ -175,16 +168,17 @@ os.write(w, b"x")
 
 
 @pytest.mark.parametrize("code", ENDINGS.values(), ids=ENDINGS.keys())
-def test_programs_end_alike(code: str, folder: Path) -> None:
+def test_programs_end_alike(code: str, folder: Path, cold: proxybox.Sandbox, warm: proxybox.Sandbox) -> None:
     (folder / "main.py").write_text(code)
     (folder / "main.py").chmod(0o644)
     bare = natively(folder / "main.py", (), folder)
-    result = proxybox.run(folder / "main.py", limits=LIMITS)
     assert bare.exit_code is not None
     ending = (bare.exit_code, None) if bare.exit_code >= 0 else (None, -bare.exit_code)
-    assert (result.exit_code, result.signal) == ending
-    assert result.stdout_bytes == bare.stdout
-    assert without_places(result.stderr) == without_places(bare.stderr.decode())
+    for box in (cold, warm):
+        result = box.run(folder / "main.py")
+        assert (result.exit_code, result.signal) == ending
+        assert result.stdout_bytes == bare.stdout
+        assert without_places(result.stderr) == without_places(bare.stderr.decode())
 
 
 def without_places(text: str) -> list[str]:
@@ -223,13 +217,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("code", "error"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_refused_is_an_exception_and_no_hang(code: str, error: str) -> None:
-    result = proxybox.run(code, limits={"wall_time": 20})
-    if error:
-        assert result.error is not None, result
-        assert result.error.type.rpartition(".")[2] == error, result.stderr
-    assert result.status == ("error" if error else "ok"), result.stderr
-    assert not result.unknown_calls
+def test_what_is_refused_is_an_exception_and_no_hang(
+    code: str, error: str, cold: proxybox.Sandbox, warm: proxybox.Sandbox
+) -> None:
+    for box in (cold, warm):
+        result = box.run(code, timeout=20)
+        if error:
+            assert result.error is not None, result
+            assert result.error.type.rpartition(".")[2] == error, result.stderr
+        assert result.status == ("error" if error else "ok"), result.stderr
+        assert not result.unknown_calls
 
 
 def test_the_program_goes_on_after_a_refusal() -> None:

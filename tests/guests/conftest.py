@@ -1,0 +1,140 @@
+"""Programs under bare pypy3, in cold boxes, and in warm ones."""
+
+import difflib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import proxybox
+from proxybox.controller import find_guest, nursery, undertaker
+from proxybox.program import Program
+
+#: As a box has it.
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/home/user",
+    "USER": "user",
+    "LOGNAME": "user",
+    "LANG": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+LIMITS = {"wall_time": 60, "cpu_time": 60, "memory": "1G"}
+#: Addresses, and numbers that differ by a frame or two.
+NUMBERS = re.compile(r"(0x)[0-9a-f]{8,}|(Previous line repeated )\d+")
+
+Words = tuple[str, ...]
+Contents = dict[str, bytes]
+MakeSandbox = Callable[..., proxybox.Sandbox]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder that the ordinary user may write, whoever runs the tests."""
+    path = Path(tempfile.mkdtemp(prefix="guest-"))
+    path.chmod(0o755)
+    if os.getuid() == 0:
+        os.chown(path, 1000, 1000)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def warm_sandbox() -> Iterator[MakeSandbox]:
+    """Makes sandboxes whose next box is a copy of a zygote."""
+    made: list[proxybox.Sandbox] = []
+
+    def make(**fields: Any) -> proxybox.Sandbox:
+        box = proxybox.Sandbox(warm=True, **fields)
+        made.append(box)
+        seen = [box.run("print(hash('text'))").stdout for _ in range(3)]
+        assert seen[1] == seen[2]  # which copies of one zygote share
+        return box
+
+    yield make
+    for box in made:
+        box.close()
+    nursery.close()
+    undertaker.settle()
+
+
+@pytest.fixture(scope="module")
+def cold() -> proxybox.Sandbox:
+    return proxybox.Sandbox(warm=False, limits=LIMITS)
+
+
+@pytest.fixture(scope="module")
+def warm(warm_sandbox: MakeSandbox) -> proxybox.Sandbox:
+    return warm_sandbox(limits=LIMITS)
+
+
+@attrs.frozen
+class Shown:
+    """What came of a program. exit: its status, or -signal."""
+
+    stdout: list[str]
+    stderr: list[str]
+    exit: int | None
+
+    def differences(self, other: "Shown", names: str) -> str:
+        """Those alone: the whole is long."""
+        mine, theirs = ([*each.stdout, "-" * 9, *each.stderr, f"exit {each.exit}"] for each in (self, other))
+        one, other_one = names.split()
+        return "\n".join(difflib.unified_diff(mine, theirs, one, other_one, n=0, lineterm=""))
+
+
+@attrs.frozen
+class Ways:
+    """The three ways to run a program. folder: stands for /box under bare pypy3."""
+
+    folder: Path
+    cold: proxybox.Sandbox
+    warm: proxybox.Sandbox
+
+    def bare(self, words: Words, files: Contents, stdin: str = "", **variables: str) -> Shown:
+        for name, content in files.items():
+            place = self.folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        here = str(self.folder)
+        done = subprocess.run(
+            [find_guest().executable, *(word.replace("/box", here) for word in words)],
+            cwd=here,
+            env={**ENVIRONMENT, **{name: value.replace("/box", here) for name, value in variables.items()}},
+            input=stdin.encode(),
+            capture_output=True,
+            timeout=100,
+            check=False,
+        )
+        stdout, stderr = (_lines(data.replace(here.encode(), b"/box")) for data in (done.stdout, done.stderr))
+        return Shown(stdout, stderr, done.returncode)
+
+    def boxed(self, box: proxybox.Sandbox, words: Words, files: Contents, stdin: str = "") -> Shown:
+        result = box.run_program(Program(words=words, files=files), stdin=stdin)
+        status = result.exit_code if result.signal is None else -result.signal
+        return Shown(_lines(result.stdout_bytes), _lines(result.stderr_bytes), status)
+
+    def compare(self, words: Words, files: Contents, stdin: str = "", **variables: str) -> Shown:
+        """What came of a program, which is the same in all ways."""
+        bare = self.bare(words, files, stdin, **variables)
+        for name, box in (("cold", self.cold), ("warm", self.warm)):
+            differences = bare.differences(self.boxed(box, words, files, stdin), f"bare {name}")
+            assert not differences, differences
+        return bare
+
+
+def _lines(data: bytes) -> list[str]:
+    text = data.decode("utf-8", "backslashreplace")
+    return NUMBERS.sub(lambda found: (found[1] or found[2]) + "...", text).splitlines()
+
+
+@pytest.fixture
+def ways(folder: Path, cold: proxybox.Sandbox, warm: proxybox.Sandbox) -> Ways:
+    return Ways(folder, cold, warm)
