@@ -22,6 +22,7 @@ sys.path.remove(HERE)
 sys.path_importer_cache.pop(HERE, None)
 LIBRARY = sys.path[:]
 FROZEN = ("_frozen_importlib", "_frozen_importlib_external")  # which `importlib` gives other names
+KNOWN = set(sys.modules)  # to whoever comes: ours to use as they are
 OWN = {}
 
 
@@ -31,8 +32,8 @@ def own(name):
     changed = [sys.modules, sys.path_importer_cache, *(vars(sys.modules[frozen]) for frozen in FROZEN)]
     before = [dict(each) for each in changed]
     path, sys.path = sys.path, [HERE, *LIBRARY]
-    for ours in ("session", "completion", "values"):
-        sys.modules.pop(ours, None)
+    for theirs in sys.modules.keys() - KNOWN:
+        del sys.modules[theirs]
     sys.modules.update(OWN)
     try:
         return __import__(name)
@@ -259,6 +260,7 @@ def preload(names):
     """Imports what the policy names. What fails is told by the interpreter, and the start fails."""
     for name in names:
         __import__(name)
+    KNOWN.update(sys.modules.keys() - {"session", "completion", "values"})
     for path in list(sys.path_importer_cache):  # other folders may have other files in a copy's world
         if not path.startswith(sys.prefix + "/lib/"):
             del sys.path_importer_cache[path]

@@ -9,6 +9,8 @@ import re
 import sys
 import warnings
 
+import __pypy__
+
 LONGEST, MOST = 1 << 15, 1000
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\.?$")
 _CALL = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*\(?\s*$")
@@ -84,6 +86,7 @@ def modules(package):
     return [name for name in known if name.isidentifier()]
 
 
+@__pypy__.hidden_applevel
 def look_up(names, dotted):
     """The object of a dotted name; NameError, AttributeError."""
     first, *rest = dotted.split(".")

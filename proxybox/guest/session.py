@@ -20,6 +20,7 @@ hidden = __pypy__.hidden_applevel
 #: Sources have such names, for tracebacks; so many are remembered. All of them are the "file" of __main__.
 NAME, MOST, FILE = "<session-%d>", 1000, "<session>"
 TASK = 1 << 26
+NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)
 FUTURES = 0
 for feature in __future__.all_feature_names:
     FUTURES |= getattr(__future__, feature).compiler_flag
@@ -129,7 +130,7 @@ class Session:
     @hidden
     def compiled(self, source, name, mode):
         name = name or self.sources.name()
-        code = compile(source, name, mode, self.flags, True)
+        code = compile(source, name, mode, self.flags | NULLS, True)
         self.flags |= code.co_flags & FUTURES
         self.sources.remember(source, name)
         return code
@@ -257,11 +258,9 @@ def lead(link, new_main, own, limit):
             while True:
                 command = values.decode(link.exchange(b"r" + result), TASK)
                 result = session.answer(command)
-        except BaseException as error:  # a handler of another signal raised it, between commands
-            try:
-                result = tell(error)
-            except BaseException:
-                result = values.encode(("error", "KeyboardInterrupt", "", ""))
+        except BaseException as error:  # an interrupt at the end of a command, or another handler's between two
+            session.running = False
+            result = tell(error)
 
 
 def warm(new_main):
