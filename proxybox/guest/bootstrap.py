@@ -267,20 +267,20 @@ def preload(names):
 
 
 def warm(session):
-    """What every session does is compiled once, by the JIT, for all copies."""
+    """Does what every session does. Letting the JIT compile it costs copies more in pages than it saves them."""
     sample = ("eval", ("name", [1, 2.5, None, True], {"key": b"data"}))
-    for _ in range(300):
+    for _ in range(20):
         values.decode(values.encode(sample))
     session.warm(new_main)
 
 
-def rehearse():
+def rehearse(text):
     """Goes the way of a program once, so that nothing on it is done for the first time when a program comes."""
     import io
 
     mine = sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:]
     sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    task = values.decode(values.encode(("run", (), 1, ("-c", "def f():\n    print(1, 'a')\nf()\n"))))
+    task = values.decode(values.encode(("run", (), 1, ("-c", text))))
     function, arguments = prepare(task[3])
     function(*arguments)
     sys.stdout.flush()
@@ -307,11 +307,11 @@ def main():
 
         session = own("session")
         warm(session)
-        rehearse()
+        rehearse("def f():\n    print(1, 'a')\nf()\n")
         gc.collect()
         os.fork()  # the zygote itself never comes back from here
         freshen()
-        rehearse()
+        rehearse("pass")  # touches pages that the next program will need
     what, functions, limit, words = values.decode(link.exchange(b"r"), TASK)
     if functions:
         host_module(link, functions, limit)
