@@ -170,7 +170,7 @@ class Session:
         try:
             return values.encode(("ok", value), self.limit)
         except (TypeError, ValueError) as error:
-            return values.encode(("value", str(error)[:4096]))
+            return values.encode(("value", str(error)[:4096].replace("value[1]", "value", 1)))  # it is told of the pair
 
     @hidden
     def shield(self):

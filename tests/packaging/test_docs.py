@@ -1,4 +1,4 @@
-"""The documents: links that lead somewhere, options that exist."""
+"""The documents: links that lead somewhere, options that exist, examples that run."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from proxybox.cli.arguments import PROGRAM, RUN, TRACE
 from proxybox.cli.exits import BY_STATUS
+from proxybox.controller import nursery, undertaker
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -38,3 +39,19 @@ def test_every_exit_status_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     for status in {*BY_STATUS.values(), 2}:
         assert f"\n| {status} |" in text, status
+
+
+def test_the_examples_of_sessions_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROXYBOX_WARM", raising=False)
+    path = ROOT / "docs" / "sessions.md"
+    text = path.read_text()
+    names: dict[str, object] = {}
+    found = list(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    assert found
+    try:
+        for example in found:
+            lines_before = "\n" * (text.count("\n", 0, example.start()) + 1)
+            exec(compile(lines_before + example[1], str(path), "exec"), names)
+    finally:
+        nursery.close()
+        undertaker.settle()
