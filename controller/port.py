@@ -60,7 +60,11 @@ class Port:
         self._running: list[Pending] = []
 
     def post(self, command: bytes) -> None:
-        """What the guest shall do next. It is told when the call that it waits in is tried again."""
+        """What the guest shall do next. It is told when the call that it waits in is tried again.
+
+        Raises RuntimeError while it has not been told the last."""
+        if self._command is not None:
+            raise RuntimeError("a command was posted before the last was taken")
         self._command = command
         self.result = None
 

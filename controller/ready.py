@@ -93,7 +93,7 @@ class ReadyBox:
             undo.callback(self.close)
             self._live.started_ns = time.monotonic_ns()
             self._builder.enter(BoxFolder())
-            self._start.post(self._live, "session", ())
+            self._start.lead(self._live)
             session = LiveSession.of(self._start.box, self._live)
             undo.pop_all()
             return session

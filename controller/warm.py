@@ -36,10 +36,15 @@ class WarmStart:
         return live
 
     def session(self, builder: WorldBuilder, started: int) -> LiveBox:
-        """A guest that is about to become a session."""
+        """A guest that leads a session."""
         live = self.idle(builder, started, forks=self.box.policy.session.branches > 0, cpu_seconds=self.session_cpu())
-        self.post(live, "session", ())
+        self.lead(live)
         return live
+
+    def lead(self, live: LiveBox) -> None:
+        """Makes a session of an idle guest. Raises SandboxStartError, with the guest closed."""
+        self.post(live, "session", ())
+        _serve_until_idle(live)
 
     def session_cpu(self) -> int:
         """The kernel's hard end of a session, in seconds of CPU time: limits.cpu_time is that of each call."""
@@ -55,13 +60,7 @@ class WarmStart:
             live = None
         if live is None:
             live = self._start(builder, started, port, **changes)
-        with contextlib.ExitStack() as undo:
-            undo.callback(live.close)
-            outcome = live.driver.serve(port.is_idle)
-            if outcome is not None:
-                said = builder.world.stderr.getvalue().decode("utf-8", "backslashreplace").strip()
-                raise SandboxStartError(f"a warm guest could not be started: {said or outcome}")
-            undo.pop_all()
+        _serve_until_idle(live)
         live.process.watch.deadline_ns = None  # that was for its start
         live.ready_ns = time.monotonic_ns()
         return live
@@ -76,10 +75,19 @@ class WarmStart:
         post(live, values.encode((what, names, self.box.policy.session.value_size, words), 1 << 26))
 
 
+def _serve_until_idle(live: LiveBox) -> None:
+    with contextlib.ExitStack() as undo:
+        undo.callback(live.close)
+        outcome = live.driver.serve(lambda: live.world.port is None or live.world.port.is_idle())
+        if outcome is not None:
+            said = live.world.stderr.getvalue().decode("utf-8", "backslashreplace").strip()
+            raise SandboxStartError(f"a warm guest could not be started: {said or outcome}")
+        undo.pop_all()
+
+
 def post(live: LiveBox, command: bytes) -> None:
-    """Gives a guest that is idle, or about to be, its next command."""
+    """Gives a guest that is idle its next command, which it gets when it is served."""
     port = live.world.port
     if port is None:
         raise ValueError("this guest takes no commands")
     port.post(command)
-    live.driver.resume()

@@ -54,6 +54,8 @@ from proxybox.workers import Workers
 
 #: A start that fails is tried again so often, behind pauses of so many seconds.
 _TRIES, _PAUSE = 5, 0.1
+#: Seconds without a new program, after which boxes are made beside those that run.
+_QUIET = 0.05
 
 
 class Pool(Executor):
@@ -226,6 +228,7 @@ class Boxes:
         self._slots = threading.BoundedSemaphore(size)
         self._ready: deque[ReadyBox] = deque()
         self._change = threading.Condition()
+        self._taken = 0.0
         self._zygote: Zygote | None = None
         self._renewing = threading.Lock()
         self._is_single = False
@@ -266,6 +269,8 @@ class Boxes:
                     )  # fmt: skip
             finally:
                 self._running.discard(box)
+                with self._change:
+                    self._change.notify()
         finished = attrs.evolve(finished, usage=attrs.evolve(finished.usage, queue=queued / 1e9))
         return result_of(finished, policy)
 
@@ -297,7 +302,7 @@ class Boxes:
         while True:
             with self._change:
                 ready = self._ready.popleft() if self._ready else None
-                self._change.notify()
+                self._taken = time.monotonic()
             if ready is None:
                 return self._make()
             if ready.is_alive():
@@ -336,12 +341,19 @@ class Boxes:
                     undertaker().bury(old.close)
             return self._zygote
 
+    def _pause(self) -> float:
+        """Seconds until a box is to be made. Making one takes time from the programs that run in this process, so it is
+        done between them, or when nobody has asked for a box in a while."""
+        if len(self._ready) >= self._size:
+            return float("inf")
+        return max(0.0, self._taken + _QUIET - time.monotonic()) if self._running else 0.0
+
     def _fill(self) -> None:
         """The thread that keeps `size` boxes ready."""
         while not self._closed:
             with self._change:
-                while len(self._ready) >= self._size and not self._closed:
-                    self._change.wait()
+                while not self._closed and (pause := self._pause()):
+                    self._change.wait(None if pause == float("inf") else pause)
             if self._closed:
                 return
             try:

@@ -64,14 +64,16 @@ class Serving:
     # --- before and after ---------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Serving begins, or goes on after a while."""
+        """Serving begins, or goes on after a while: what the main thread waits for may have come."""
         self._holding = self._free = False
         if self._wake < 0:
             with Undisturbed():
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
                 if self._process.door is not None:
                     self._process.door.wake = self._wake
-        if not self._begun:
+        if self._begun:
+            self.resume()
+        else:
             self._begun = True
             self._process.begin()
 
@@ -321,7 +323,7 @@ class Serving:
         if woken:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
-            if self._interrupted:
+            if self._interrupted and self._waits():
                 self._interrupted = False
                 self._answer_interrupted(Signal(SIGINT))
         if self.is_held:
@@ -331,10 +333,22 @@ class Serving:
         self._answer_all(ready)
         if self.is_over:
             return
+        if self._interrupted:
+            self.heed_interrupt()
         door = self._process.door
         if door is not None and (woken or door.listener.fd in ready):
             self._admit_threads(door)
         self._settle()
+
+    def heed_interrupt(self) -> None:
+        """Behind `interrupt`: EINTR for a call whose request was on its way when the signal came."""
+        if self._interrupted and self._waits():
+            self._interrupted = False
+            if self._process.has_pending(SIGINT):
+                self._answer_interrupted(Signal(SIGINT))
+
+    def _waits(self) -> bool:
+        return any(channel.blocked is not None for channel in self._channels.values())
 
     def _answer_all(self, ready: Mapping[int, int]) -> None:
         for channel in tuple(self._channels.values()):
