@@ -97,6 +97,15 @@ class GuestProcess:
             if words and words[0].isdigit():
                 setattr(self, line, int(words[0]) * 1024)
 
+    def has_pending(self, number: int) -> bool:
+        """Whether a signal that was sent to it waits for the end of a call (proc_pid_status(5))."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
+                pending = file.read(8192).partition(b"ShdPnd:")[2].split(None, 1)[0]
+        except (OSError, IndexError):
+            return False
+        return bool(int(pending, 16) >> number - 1 & 1)
+
     def reap(self) -> tuple[int | None, int | None]:
         """(exit code, signal) of the ended guest; both None where somebody else has waited for it."""
         keeper().release(self.watch)

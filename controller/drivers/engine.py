@@ -117,7 +117,7 @@ class Engine:
             if ready is None:
                 if job.driver.serve_alone(once=True):
                     return
-                self._guarded(job, _nothing)
+                self._guarded(job, job.driver.heed_interrupt)
             elif job.is_ending:
                 self._drop(job, job.driver.reap(), None)
             else:
@@ -249,10 +249,6 @@ class Engine:
         for job in due:
             if not job.is_over and not job.is_ending:
                 self._step(job, {})
-
-
-def _nothing() -> None:
-    """The turn was taken already."""
 
 
 class _Here(threading.local):

@@ -1,0 +1,63 @@
+"""Boxes in event loops, asyncio's and trio's; and a look at what is left of them."""
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from proxybox.aio import AsyncSandbox
+from proxybox.controller import nursery, undertaker
+from tests.soak.counts import descendants
+
+#: Threads that last as long as the process, or as its event loop.
+LASTING = ("MainThread", "proxybox-keeper", "proxybox-undertaker", "proxybox-engine", "AnyIO worker", "Trio thread")
+
+
+def descriptors() -> dict[str, int]:
+    """Open descriptors by kind; a number that is another file's by now is no leak."""
+    kinds: dict[str, int] = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            kind = os.readlink(f"/proc/self/fd/{name}").partition(":")[0]
+        except OSError:
+            continue
+        if kind in ("pipe", "anon_inode", "socket"):
+            kinds[kind] = kinds.get(kind, 0) + 1
+    return kinds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lasting_ones() -> None:
+    """What lasts is there before the first look."""
+    import anyio
+
+    from proxybox.controller.drivers.engine import engine_of
+
+    async def run() -> None:
+        async with AsyncSandbox() as box:
+            assert (await box.run("pass")).ok
+
+    anyio.run(run)
+    for cpu in (*os.sched_getaffinity(0), None):
+        engine_of(cpu)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(lasting_ones: None) -> Iterator[None]:
+    before = descriptors()
+    yield
+    nursery.close()
+    gc.collect()
+    undertaker.settle()
+    assert not descendants()
+    threads = [each.name for each in threading.enumerate() if not each.name.startswith(LASTING)]
+    assert not threads
+    after = descriptors()
+    assert {kind: after.get(kind, 0) for kind in before} == before, after
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
