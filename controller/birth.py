@@ -136,6 +136,9 @@ def _frame(child: GuestProcess) -> tuple[int, ...]:
 def end_strays(parent: GuestProcess) -> None:
     """Ends a parent and whatever it has made that nobody knows: children of ours in its process group."""
     parent.watch.kill()
+    ended = select.poll()
+    ended.register(parent.watch.pidfd, select.POLLIN)
+    ended.poll(1000)
     try:
         group = os.getpgid(parent.pid)
     except OSError:

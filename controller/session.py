@@ -389,7 +389,10 @@ class LiveSession:
     def _leave_fork(self, answer: int | None) -> None:
         """The guest goes on, back to where it takes commands. answer: None where it has one already."""
         self._live.driver.release(answer)
-        self.end(self._begun, self._serve(self.is_idle))
+        outcome = self._serve(self.is_idle)
+        if outcome is None and not self._live.process.watch.is_running():  # with its copy: what it said last is read
+            outcome = self._serve(lambda: False)
+        self.end(self._begun, outcome)
 
     def _inherit(self, parent: "LiveSession") -> None:
         """What is left of the parent's limits for the whole session is the copy's to use, too."""

@@ -47,6 +47,9 @@ def argument_sets(kind: Kind) -> dict[str, Registers]:
             GARBAGE | ROUTE,
         ),
         "a thread": (0x3D0F00, ROUTE, 4, 0, 0, ROUTE),
+        "a copy": (0x8000, 0, 0, 0, 0, ROUTE),
+        "a death signal": (1, 9, 0, 0, 0, ROUTE),
+        "a filter": (1, 0, 0x2000_0000, 0, 0, 0),
         "memory": (0, 4096, 7, 0x22, FULL, 0),
         "a wait": (0x7F00_0000_0000, 0x80, 0, 0, 0, 0),
         "giving back": (0x1000_0000_0000, 4096, 8, 0x32, 0, ROUTE),
@@ -80,11 +83,16 @@ LET_THROUGH: dict[int, list[Registers]] = {
     15: [same(0)],
     24: [same(0)],
     28: [(0, 0, 4, 0, 0, 0), (0, 0, 8, 0, 0, 0)],
-    56: [(0x3D0F00, 0, 0, 0, 0, ROUTE)],
+    56: [(0x3D0F00, 0, 0, 0, 0, ROUTE), (0x8000, 0, 0, 0, 0, ROUTE)],
     60: [(0, ROUTE, 0, 0, 0, 0)],
+    109: [same(0)],
+    157: [(1, 9, 0, 0, 0, ROUTE)],
+    160: [same(0), (9, 0, 0, 0, 0, 0)],
     202: [(0, operation, 0, 0, 0, 0) for operation in (0x80, 0x81, 0x89, 0x189)],
+    203: [same(0)],
     219: [same(0)],
     231: [(0, ROUTE, 0, 0, 0, 0)],
+    317: [(1, 0, 0, 0, 0, 0)],
 }
 
 

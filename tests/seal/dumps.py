@@ -14,6 +14,7 @@ _NAMES = {("nr", number): name for number, (name, _) in EXPECTED.items()}
 _NAMES |= {(f"args[{index}].low", ROUTE): "ROUTE" for index in range(6)}
 _NAMES |= {("arch", ARCH_X86_64): "x86-64", ("args[2].low", 4): "MADV_DONTNEED", ("args[2].low", 8): "MADV_FREE"}
 _NAMES |= {("args[0].low", 0x3D0F00): "the flags of pthread_create", ("args[0].high", 0x1000): "shared mappings"}
+_NAMES |= {("args[0].low", 0x8000): "CLONE_PARENT"}
 _NAMES |= {("args[1].low", 0x80): "FUTEX_WAIT | PRIVATE", ("args[1].low", 0x81): "FUTEX_WAKE | PRIVATE"}
 _NAMES |= {("args[1].low", 0x89): "FUTEX_WAIT_BITSET | PRIVATE"}
 
@@ -22,20 +23,27 @@ def compiled(kind: Kind | None) -> bytes:
     """The seal of a box of this kind; None: the listener's program."""
     if kind is None:
         return listener_filter()
-    return seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads)
+    return seal_filter(
+        kind.channels, real_time=kind.real_time, threads=kind.threads, forks=kind.forks, zygote=kind.zygote
+    )
 
 
 def programs() -> Iterator[tuple[str, Kind | None]]:
     """The names of the files, and what each is the program of."""
     for kind in KINDS:
         time, threads = ("other-time", "real-time")[kind.real_time], ("one-thread", "threads")[kind.threads]
-        yield f"seal-{kind.channels:02}-{time}-{threads}.txt", kind
+        copies = "-zygote" if kind.zygote else "-copies" if kind.forks else ""
+        yield f"seal-{kind.channels:02}-{time}-{threads}{copies}.txt", kind
     yield "listener.txt", None
 
 
 def text(kind: Kind | None) -> str:
     """What the file shall hold."""
-    what = f"The seal of a box: {kind}." if kind else "The listener: the clones that ask the controller."
+    what = (
+        f"The seal of a box: {kind}."
+        if kind
+        else "The listener: the clones, and the first calls of copies, that ask the controller."
+    )
     return f"; {what}\n; Made by `python -m tests.seal golden --write`.\n\n{disassemble(compiled(kind), _NAMES)}"
 
 

@@ -15,24 +15,26 @@ OTHER_ARCHES = (0xC00000B7, 0x40000028, 0xC00000F3, 0xC0000015, 0x80000016, 0x80
 
 
 class Kind(NamedTuple):
-    """What a box's filter depends on."""
+    """What a box's filter depends on. forks: it may be copied. zygote: that is all it is for."""
 
     channels: int
     real_time: bool
     threads: bool
+    forks: bool = False
+    zygote: bool = False
 
     def __str__(self) -> str:
         time = "real time" if self.real_time else "other time"
-        return (
-            f"{self.channels} channel{'s' * (self.channels > 1)}, {time}, {'threads' if self.threads else 'one thread'}"
-        )
+        threads = "threads" if self.threads else "one thread"
+        copies = ", a zygote" if self.zygote else ", copies" if self.forks else ""
+        return f"{self.channels} channel{'s' * (self.channels > 1)}, {time}, {threads}{copies}"
 
 
+_TIMES_AND_THREADS = [(real_time, threads) for real_time in (False, True) for threads in (False, True)]
 KINDS = [
-    Kind(channels, real_time, threads)
-    for channels in (1, 17)
-    for real_time in (False, True)
-    for threads in (False, True)
+    *(Kind(channels, *both) for channels in (1, 17) for both in _TIMES_AND_THREADS),
+    *(Kind(1, *both, forks=True) for both in _TIMES_AND_THREADS),
+    *(Kind(17, *both, forks=True, zygote=True) for both in _TIMES_AND_THREADS),
 ]
 
 Predicate = Callable[[Kind, int, int, int, int, int, int], bool]
@@ -80,7 +82,36 @@ def _clone(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     vm, fs, files, sighand, thread, sysvsem = 0x100, 0x200, 0x400, 0x800, 0x10000, 0x40000
     settls, parent_settid, child_cleartid = 0x80000, 0x100000, 0x200000
     pthread = vm | fs | files | sighand | thread | sysvsem | settls | parent_settid | child_cleartid
-    return kind.threads and a == pthread and low(f) == ROUTE
+    # The signal at the end is in the lowest eight bits; with CLONE_PARENT it is the parent's own.
+    parent = 0x8000
+    return low(f) == ROUTE and ((kind.threads and a == pthread) or (kind.forks and a == parent))
+
+
+def _prctl(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # prctl(int option, unsigned long, unsigned long, unsigned long, unsigned long): five registers.
+    # PR_SET_PDEATHSIG looks at the second, all of it: SIGKILL.
+    return kind.forks and low(a) == 1 and b == 9 and low(f) == ROUTE
+
+
+def _setpgid(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # setpgid(pid_t pid, pid_t pgid), both int: this process, into a group of its own number.
+    return kind.zygote and low(a) == 0 and low(b) == 0
+
+
+def _setrlimit(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # setrlimit(unsigned int resource, const struct rlimit *): RLIMIT_CPU, RLIMIT_AS, of this process.
+    return kind.zygote and low(a) in (0, 9)
+
+
+def _sched_setaffinity(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # sched_setaffinity(pid_t pid, unsigned int len, unsigned long *mask): this thread.
+    return kind.zygote and low(a) == 0
+
+
+def _seccomp(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # seccomp(unsigned int operation, unsigned int flags, void *args): SECCOMP_SET_MODE_FILTER without a flag, so no
+    # listener. A filter more only takes away.
+    return kind.zygote and low(a) == 1 and low(b) == 0
 
 
 def _exit(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
@@ -110,10 +141,27 @@ EXPECTED: dict[int, tuple[str, Predicate]] = {
     28: ("madvise", _madvise),
     56: ("clone", _clone),
     60: ("exit", _exit),
+    109: ("setpgid", _setpgid),
+    157: ("prctl", _prctl),
+    160: ("setrlimit", _setrlimit),
     202: ("futex", _futex),
+    203: ("sched_setaffinity", _sched_setaffinity),
     219: ("restart_syscall", _real_time),
     231: ("exit_group", _exit),
+    317: ("seccomp", _seccomp),
 }
+#: Those that only some boxes have.
+ONLY: dict[int, Callable[[Kind], bool]] = {
+    56: lambda kind: kind.threads or kind.forks,
+    157: lambda kind: kind.forks,
+    219: lambda kind: kind.real_time,
+    **dict.fromkeys((109, 160, 203, 317), lambda kind: kind.zygote),
+}
+
+
+def listed(kind: Kind) -> set[int]:
+    """The numbers that a box of this kind lets through at all."""
+    return {number for number in EXPECTED if number not in ONLY or ONLY[number](kind)}
 
 
 def expected(kind: Kind, arch: int, number: int, args: tuple[int, int, int, int, int, int]) -> str:

@@ -37,6 +37,7 @@ BOXES: dict[str, tuple[Kind, dict[str, Any]]] = {
         Kind(1, real_time=False, threads=False),
         {"time": proxybox.Time.frozen("2030-01-01"), "limits": {"threads": 1}},
     ),
+    "a session that may be copied": (Kind(16, real_time=True, threads=True, forks=True), {"session": {"branches": 1}}),
 }
 
 #: Calls that the table lets through and that do nothing: no length, no memory, a value that is not there.
@@ -71,12 +72,56 @@ CLONES: list[Registers] = [
 ]
 
 
+#: Copies that nobody has asked for, and first calls of copies that are none.
+COPIES: list[Registers] = [
+    (0x8000, 0, 0, 0, 0, ROUTE),
+    (0x8000, SCRATCH, FULL, FULL, FULL, GARBAGE | ROUTE),
+    (0x8000, 0, 0, 0, 0, 0),
+    (0x8011, 0, 0, 0, 0, ROUTE),
+    (0x8100, SCRATCH, 0, 0, 0, ROUTE),
+    (GARBAGE | 0x8000, 0, 0, 0, 0, ROUTE),
+]
+BIRTHS: list[Registers] = [
+    (1, 9, 0, 0, 0, ROUTE),
+    (GARBAGE | 1, 9, FULL, FULL, FULL, GARBAGE | ROUTE),
+]
+
+
 class Boxes(Protocol):
     """Hostile of tests/hostile/conftest.py."""
+
+    files: dict[str, Any]
 
     def run(self, code: str, *, files: dict[str, Any] | None = None, **options: Any) -> proxybox.Result: ...
 
     def symbol(self, name: str) -> int: ...
+
+
+@attrs.frozen
+class Sessions:
+    """The same, each run the one call of a session."""
+
+    boxes: Boxes
+
+    @property
+    def files(self) -> dict[str, Any]:
+        return self.boxes.files
+
+    def symbol(self, name: str) -> int:
+        return self.boxes.symbol(name)
+
+    def run(
+        self, code: str, *, files: dict[str, Any] | None = None, timeout: float = 20, **options: Any
+    ) -> proxybox.Result:
+        with proxybox.Sandbox(**options) as box:
+            session = box.session(files={**self.files, **(files or {})}, timeout=timeout)
+            result = session.exec(code)
+            return attrs.evolve(result, files=session.files)
+
+
+def kind_of_boxes(boxes: Boxes, kind: Kind) -> Boxes:
+    """Where such a filter is in force."""
+    return Sessions(boxes) if kind.forks else boxes
 
 
 @attrs.define
@@ -148,7 +193,7 @@ def in_a_box(boxes: Boxes, kind: Kind, options: dict[str, Any], *, thread: bool 
     text = b"".join(struct.pack("<8Q", number, *(each & FULL for each in registers), 0) for number, registers in calls)
     code = _SWEEP_OF_A_THREAD if thread else "import raw; raw.sweep({on_sigsys})"
     code = code.format(on_sigsys=boxes.symbol("on_sigsys"))
-    result = boxes.run(code, files={"calls.bin": text}, **options)
+    result = kind_of_boxes(boxes, kind).run(code, files={"calls.bin": text}, **options)
     assert result.ok, f"{result.summary()}\n{result.stderr[-2000:]}"
     results = iter(struct.unpack(f"<{len(calls)}q", result.files["results.bin"]))
     counts = []
@@ -170,18 +215,26 @@ thread.join()
 
 def apart(boxes: Boxes, kind: Kind, options: dict[str, Any]) -> Count:
     """The calls of the list that end the process or need a second thread in it: a box each."""
-    count = Count("listed, that end the process or make a thread")
+    count = Count("listed, that end the process or make a task")
+    boxes = kind_of_boxes(boxes, kind)
     for number, registers in ENDING.items():
         result = boxes.run(_ALONE.format(calls=[(number, *registers)], on_sigsys=boxes.symbol("on_sigsys")), **options)
         came_through = not result.stdout and result.signal != signal.SIGSYS
         count.take(number, registers, "ALLOW" if came_through else "TRAP", "ALLOW")
+    for registers in BIRTHS if kind.forks else ():
+        code = _ALONE.format(calls=[(157, *registers)], on_sigsys=boxes.symbol("on_sigsys"))
+        result = boxes.run(code, **options, timeout=0.4)
+        # A guest that is known is no newborn: it stands at the door until its time is over.
+        became = "ALLOW" if (result.status, result.stdout) == ("time_limit", "") else "TRAP"
+        count.take(157, registers, became, expected(kind, ARCH_X86_64, 157, registers))
     if kind.threads:
-        calls = [(56, *registers) for registers in CLONES]
+        clones = [*CLONES, *(COPIES if kind.forks else ())]
+        calls = [(56, *registers) for registers in clones]
         code = _WITH_A_THREAD.format(calls=calls, on_sigsys=boxes.symbol("on_sigsys"))
         result = boxes.run(code, **options)
         assert result.ok, f"{result.summary()}\n{result.stderr[-2000:]}"
-        for registers, answer in zip(CLONES, result.stdout.split(), strict=True):
-            # The controller has not been told of such a thread, and says so.
+        for registers, answer in zip(clones, result.stdout.split(), strict=True):
+            # The controller has not been told of such a task, and says so.
             became = {str(TRAPPED): "TRAP", str(-errno.EAGAIN): "ALLOW"}[answer]
             count.take(56, registers, became, expected(kind, ARCH_X86_64, 56, registers))
     return count
@@ -273,7 +326,8 @@ def _one_process(kind: Kind, page: int) -> int:
     """Forks a process that seals itself and makes the call of the page, which both share; its wait status."""
     libc = ctypes.CDLL(None, use_errno=True)
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(page + 64)
-    listener, seal = listener_filter(), seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads)
+    listener = listener_filter()
+    seal = seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads, forks=kind.forks)
     programs = [_Program(len(text) // 8, text) for text in (listener, seal)]
     handler = _Action(handler=page, flags=4)  # SA_SIGINFO
     child = os.fork()
@@ -348,7 +402,7 @@ _I386 = 1 << 32
 
 def listed(kind: Kind) -> set[int]:
     """What the table lets through, read from the table itself."""
-    there = {"": True, "real_time": kind.real_time, "threads": kind.threads}
+    there = {"": True, "real_time": kind.real_time, "threads": kind.threads, "forks": kind.forks, "zygote": kind.zygote}
     return {NUMBERS[row.name] for row in ROWS if there[row.only]}
 
 

@@ -28,13 +28,15 @@ def test_no_file_is_left_over() -> None:
 
 def test_every_row_stands_in_a_golden_file() -> None:
     """The kinds differ in all that the table can ask for."""
-    assert {row.only for row in ROWS} == {"", "real_time", "threads"}
+    assert {row.only for row in ROWS} == {"", "real_time", "threads", "forks", "zygote"}
     assert len({dumps.compiled(kind) for kind in KINDS}) == len(KINDS)
 
 
 def test_more_channels_change_two_numbers_and_no_more() -> None:
     """So 1 and 17 channels stand for all numbers of them."""
-    few, many = (parse(dumps.compiled(Kind(channels, real_time=True, threads=True))) for channels in (1, 257))
-    changed = [(one, other) for one, other in zip(few, many, strict=True) if one != other]
-    assert changed == [(one, one._replace(k=2 * 257)) for one, _ in changed]
-    assert [one.k for one, _ in changed] == [2, 2]
+    for zygote in (False, True):
+        kind = Kind(1, real_time=True, threads=True, forks=True, zygote=zygote)
+        few, many = (parse(dumps.compiled(kind._replace(channels=channels))) for channels in (1, 257))
+        changed = [(one, other) for one, other in zip(few, many, strict=True) if one != other]
+        assert changed == [(one, one._replace(k=2 * 257)) for one, _ in changed]
+        assert [one.k for one, _ in changed] == [2, 2]

@@ -13,11 +13,22 @@ from hypothesis import strategies as st
 from tests.seal import dumps
 from tests.seal.bpf import Call, Fact, Instruction, action, parse, paths, run, strictest
 from tests.seal.cases import BEYOND, FULL, GARBAGE, LET_THROUGH, TABLE, Registers, argument_sets, around, edges, same
-from tests.seal.expected import ARCH_I386, ARCH_X86_64, EXPECTED, KINDS, OTHER_ARCHES, ROUTE, X32, Kind, expected
+from tests.seal.expected import (
+    ARCH_I386,
+    ARCH_X86_64,
+    EXPECTED,
+    KINDS,
+    OTHER_ARCHES,
+    ROUTE,
+    X32,
+    Kind,
+    expected,
+    listed,
+)
 
 SEALS = {kind: parse(dumps.compiled(kind)) for kind in KINDS}
 LISTENER = parse(dumps.compiled(None))
-EVERYTHING = Kind(17, real_time=True, threads=True)
+EVERYTHING = Kind(17, real_time=True, threads=True, forks=True, zygote=True)
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 
@@ -34,11 +45,6 @@ def answers(kind: Kind, arch: int, numbers: Iterable[int]) -> dict[str, set[int]
         for registers in sets:
             found.setdefault(answer(SEALS[kind], number, registers, arch), set()).add(number)
     return found
-
-
-def listed(kind: Kind) -> set[int]:
-    """The numbers that a box of this kind lets through at all."""
-    return set(EXPECTED) - ({56} if not kind.threads else set()) - ({219} if not kind.real_time else set())
 
 
 # --- every number -----------------------------------------------------------------------------------------------------
@@ -120,8 +126,8 @@ def test_the_edges_of_every_condition(kind: Kind, number: int) -> None:
         assert answer(SEALS[kind], number, registers) == expected(kind, ARCH_X86_64, number, registers), registers
 
 
-#: What a condition asks for -> registers that break it and no other one. Each alone must trap. The boxes have one
-#: channel and no real time, so that all conditions are there, but for clone, with threads.
+#: What a condition asks for -> registers that break it and no other one. Each alone must trap. There are one channel
+#: and no real time, so that all conditions are there, and threads, copies and what a zygote has.
 BROKEN: dict[str, list[tuple[int, Registers]]] = {
     "read, write: a descriptor of the channel": [
         (number, (fd, 0, 0, ROUTE, 0, 0))
@@ -156,8 +162,30 @@ BROKEN: dict[str, list[tuple[int, Registers]]] = {
         for operation in (0x80, 0x89, 0x189, GARBAGE | 0x80)
         for timeout in (1, 1 << 31, 1 << 32, 1 << 63, 0x7FFF_0000_0000, GARBAGE, FULL)
     ],
-    "clone: these flags": [(56, (0x3D0F00 ^ 1 << bit, 0, 0, 0, 0, ROUTE)) for bit in range(64)],
-    "clone: ROUTE": [(56, (0x3D0F00, 0, 0, 0, 0, route)) for route in (0, ROUTE ^ 1, ROUTE << 32)],
+    "clone: these flags": [
+        (56, (flags ^ 1 << bit, 0, 0, 0, 0, ROUTE)) for flags in (0x3D0F00, 0x8000) for bit in range(64)
+    ],
+    "clone: ROUTE": [
+        (56, (flags, 0, 0, 0, 0, route)) for flags in (0x3D0F00, 0x8000) for route in (0, ROUTE ^ 1, ROUTE << 32)
+    ],
+    "prctl: the death signal alone": [
+        (157, (option, 9, 0, 0, 0, ROUTE)) for option in [*range(100), 0x59616D61, 0x53564D41, 1 << 31, FULL]
+        if option != 1
+    ],
+    "prctl: SIGKILL": [
+        (157, (1, signal, 0, 0, 0, ROUTE)) for signal in [*range(66), GARBAGE | 9, 1 << 32 | 9, 1 << 63 | 9, FULL]
+        if signal != 9
+    ],
+    "prctl: ROUTE": [(157, (1, 9, ROUTE, ROUTE, ROUTE, route)) for route in (0, ROUTE ^ 1, ROUTE << 32)],
+    "setpgid: of itself, to a group of its own": [
+        (109, (pid, group, 0, 0, 0, 0)) for pid, group in ((1, 0), (0, 1), (FULL, 0), (0, FULL), (0, 1 << 31))
+    ],
+    "setrlimit: CPU time and address space": [
+        (160, (resource, 0, 0, 0, 0, 0)) for resource in [*range(20), 1 << 31, FULL] if resource not in (0, 9)
+    ],
+    "sched_setaffinity: of itself": [(203, (pid, 8, 0, 0, 0, 0)) for pid in (1, 2, 1 << 31, FULL)],
+    "seccomp: a filter": [(317, (operation, 0, 0, 0, 0, 0)) for operation in (0, 2, 3, 4, 1 << 31 | 1, FULL)],
+    "seccomp: no flag": [(317, (1, 1 << bit, 0, 0, 0, 0)) for bit in range(32)],
     "exit, exit_group: ROUTE": [
         (number, (0, route, ROUTE, ROUTE, ROUTE, ROUTE))
         for number in (60, 231)
@@ -169,13 +197,36 @@ BROKEN: dict[str, list[tuple[int, Registers]]] = {
 
 @pytest.mark.parametrize("condition", BROKEN)
 def test_each_condition_broken_alone(condition: str) -> None:
-    program = SEALS[Kind(1, real_time=False, threads=True)]
+    program = parse(dumps.compiled(Kind(1, real_time=False, threads=True, forks=True, zygote=True)))
     for number, registers in BROKEN[condition]:
         assert answer(program, number, registers) == "TRAP", (number, registers)
 
 
 def test_no_clone_without_threads() -> None:
     assert answer(SEALS[Kind(1, real_time=True, threads=False)], 56, (0x3D0F00, 0, 0, 0, 0, ROUTE)) == "TRAP"
+
+
+def test_no_copy_without_copies() -> None:
+    for kind in KINDS:
+        for number, registers in ((56, (0x8000, 0, 0, 0, 0, ROUTE)), (157, (1, 9, 0, 0, 0, ROUTE))):
+            assert answer(SEALS[kind], number, registers) == ("ALLOW" if kind.forks else "TRAP")
+
+
+def test_what_a_session_has_more_than_other_boxes() -> None:
+    """Two rows, for copies; and of what a zygote has besides, nothing."""
+    assert listed(Kind(1, True, True, forks=True)) - listed(Kind(1, True, True)) == {157}
+    assert listed(EVERYTHING) - listed(EVERYTHING._replace(zygote=False)) == {109, 160, 203, 317}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.zygote], ids=str)
+def test_a_zygote_takes_nothing_from_its_boxes(kind: Kind) -> None:
+    """Both filters are in force in a box that is a zygote's copy: it is as sealed as one that was started by itself."""
+    zygote = parse(dumps.compiled(Kind(257, kind.real_time, kind.threads, forks=True, zygote=True)))
+    for number in (*EXPECTED, 2, 39, 59, X32 | 1):
+        for registers in [*argument_sets(kind).values(), *(around(number, kind) if number in LET_THROUGH else ())][::7]:
+            call = Call(number, registers, ARCH_X86_64)
+            became = action(strictest(run(zygote, call), run(SEALS[kind], call)))
+            assert became == expected(kind, ARCH_X86_64, number, registers), (number, registers)
 
 
 #: Registers that look as little as possible like noise.
@@ -212,35 +263,47 @@ def test_a_descriptor_is_half_a_register() -> None:
 
 
 def both(kind: Kind, number: int, registers: Registers, arch: int = ARCH_X86_64) -> str:
-    """What becomes of a call where the listener's filter and the seal are in force, as in every box with threads."""
+    """What becomes of a call where the listener's filter and the seal are in force, as in every box with threads, and
+    in those that may be copied."""
     call = Call(number, registers, arch)
     return action(strictest(run(LISTENER, call), run(SEALS[kind], call)))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.threads], ids=str)
-def test_the_clone_of_a_thread_asks_the_controller(kind: Kind) -> None:
-    """Each clone that the seal lets through, and nothing else."""
-    for chosen in around(56, kind):
-        allowed = expected(kind, ARCH_X86_64, 56, chosen) == "ALLOW"
-        assert both(kind, 56, chosen) == ("USER_NOTIF" if allowed else "TRAP"), chosen
+WITH_A_LISTENER = [kind for kind in KINDS if kind.threads or kind.forks]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.threads], ids=str)
+@pytest.mark.parametrize("number", [56, 157])
+@pytest.mark.parametrize("kind", WITH_A_LISTENER, ids=str)
+def test_clones_and_the_first_calls_of_copies_ask_the_controller(kind: Kind, number: int) -> None:
+    """Each that the seal lets through, and nothing else."""
+    for chosen in around(number, kind):
+        allowed = expected(kind, ARCH_X86_64, number, chosen) == "ALLOW"
+        assert both(kind, number, chosen) == ("USER_NOTIF" if allowed else "TRAP"), chosen
+
+
+@pytest.mark.parametrize("kind", WITH_A_LISTENER, ids=str)
 def test_the_listener_weakens_nothing_else(kind: Kind) -> None:
-    for number in [*(number for number in TABLE if number != 56), *(X32 | number for number in TABLE), *BEYOND[::10]]:
+    for number in [
+        *(number for number in TABLE if number not in (56, 157)),
+        *(X32 | number for number in TABLE),
+        *BEYOND[::10],
+    ]:
         for chosen in argument_sets(kind).values():
             assert both(kind, number, chosen) == expected(kind, ARCH_X86_64, number, chosen), (number, chosen)
     for number in TABLE:
         assert both(kind, number, (0x3D0F00, 0, 0, 0, 0, ROUTE), ARCH_I386) == "KILL_PROCESS"
 
 
-def test_the_listener_asks_of_clone_alone() -> None:
-    (facts,) = facts_of(LISTENER, "USER_NOTIF")
-    assert set(facts) == {
-        Fact("arch", "jeq", ARCH_X86_64, holds=True),
-        Fact("nr", "jeq", 56, holds=True),
-        Fact("args[0].low", "jeq", 0x3D0F00, holds=True),
-        Fact("args[0].high", "jeq", 0, holds=True),
-        Fact("args[5].low", "jeq", ROUTE, holds=True),
+def test_the_listener_asks_of_these_alone() -> None:
+    asked = {frozenset(fact for fact in facts if fact.holds) for facts in facts_of(LISTENER, "USER_NOTIF")}
+    around_all = [Fact("arch", "jeq", ARCH_X86_64, holds=True), Fact("args[5].low", "jeq", ROUTE, holds=True)]
+
+    def equal(*conditions: tuple[str, int]) -> frozenset[Fact]:
+        return frozenset({*around_all, *(Fact(value, "jeq", wanted, holds=True) for value, wanted in conditions)})
+
+    assert asked == {
+        equal(("nr", 56), ("args[0].low", 0x3D0F00), ("args[0].high", 0)),
+        equal(("nr", 56), ("args[0].low", 0x8000), ("args[0].high", 0)),
+        equal(("nr", 157), ("args[0].low", 1), ("args[1].low", 9), ("args[1].high", 0)),
     }
     assert {action(result) for _, result in paths(LISTENER)} == {"USER_NOTIF", "ALLOW"}

@@ -1,6 +1,6 @@
 """Copies of a session made by hand: what the stub does at a fork, step by step, so that each can be left out."""
 
-import os
+import posix
 
 import raw
 
@@ -43,4 +43,4 @@ def instead(child, parent=lambda pid: None):
             return 0
         return pid
 
-    os.fork = fork
+    posix.fork = fork
