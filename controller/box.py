@@ -4,11 +4,9 @@
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -16,6 +14,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial, Interceptor
+from proxybox.controller.cpus import Share, cpus
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests import Guest
@@ -191,9 +190,9 @@ class Box:
         )  # fmt: skip
 
     @staticmethod
-    def cpu() -> "_Share":
+    def cpu() -> Share:
         """A CPU for one guest, while the context lasts; None where affinity is not to be had."""
-        return _cpus.share()
+        return cpus.share()
 
     def finish(self, live: "LiveBox") -> Run:
         """Serves a guest until it has ended, within the limits of its policy."""
@@ -316,14 +315,6 @@ class LiveBox:
         )
 
 
-try:
-    _current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
-except (OSError, AttributeError):  # a C library without sched_getcpu(3)
-
-    def _current_cpu() -> int:
-        return -1
-
-
 def collect_behind(builder: WorldBuilder) -> None:
     """For the end of a run: a world is full of cycles, and waiting for the collector would keep several large ones."""
     if builder.quota.used_bytes > COLLECT_BYTES:
@@ -347,49 +338,3 @@ def _window(fd: int) -> tuple[int, int]:
     except OSError:
         return (24, 80)
     return (size.lines, size.columns)
-
-
-class _Cpus:
-    """Spreads the boxes of this process over the CPUs that it may use."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._boxes: dict[int, int] = {}
-
-    def share(self) -> "_Share":
-        """A CPU for one box, until the end of the with block; None where affinity is not to be had."""
-        return _Share(self)
-
-    def take(self) -> int | None:
-        try:
-            allowed = os.sched_getaffinity(0)
-        except OSError:
-            return None
-        with self._lock:
-            # Among equals the CPU that runs this thread: it has room for it. Several controllers that all began with
-            # the same CPU would starve each other's guests, which run at the lowest priority.
-            here = _current_cpu()
-            cpu = min(allowed, key=lambda each: (self._boxes.get(each, 0), each != here, each))
-            self._boxes[cpu] = self._boxes.get(cpu, 0) + 1
-        return cpu
-
-    def give_back(self, cpu: int | None) -> None:
-        if cpu is not None:
-            with self._lock:
-                self._boxes[cpu] -= 1
-
-
-class _Share:
-    def __init__(self, cpus: _Cpus) -> None:
-        self._cpus = cpus
-        self._cpu: int | None = None
-
-    def __enter__(self) -> int | None:
-        self._cpu = self._cpus.take()
-        return self._cpu
-
-    def __exit__(self, *_: object) -> None:
-        self._cpus.give_back(self._cpu)
-
-
-_cpus = _Cpus()

@@ -387,7 +387,7 @@ class WorldBuilder:
 
 @functools.lru_cache(maxsize=16)
 def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
-    """What every box with this interpreter sees of the host: looked up once, since libraries do not change meanwhile."""
+    """What every box with this interpreter sees of the host, looked up once: libraries do not change meanwhile."""
     found: list[tuple[bytes, Node]] = []
     folders, files = list(SYSTEM_FOLDERS), list(SYSTEM_FILES)
     if guest.prefix is None:

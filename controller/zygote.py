@@ -15,6 +15,7 @@ import attrs
 from proxybox.controller.birth import adopt, seal
 from proxybox.controller.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.box import Box, LiveBox
+from proxybox.controller.cpus import on_cpu
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.output import OutputSink
@@ -117,7 +118,7 @@ class Zygote:
         world.port = port
         with contextlib.ExitStack() as undo:
             spec = attrs.evolve(box.spec((), builder), cpu=undo.enter_context(box.cpu()), **changes)
-            with self._lock:
+            with self._lock, on_cpu(self._live.process.cpu):
                 self._await_request()
                 self._asked = False
                 child, born = adopt(self._live.process, world.process.pid, spec.threads, again=True)

@@ -6,12 +6,11 @@ Else it polls: several threads, calls that wait, alarms. What ends a guest that 
 Both processes run on one CPU where the host allows it: a round trip is a hand-over then, and not a wake-up.
 """
 
-import contextlib
-import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
+from proxybox.controller.cpus import on_cpu
 from proxybox.controller.drivers.serving import Outcome as Outcome
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.errors import EndBox, GuestMisbehaved
@@ -39,7 +38,7 @@ class BlockingDriver(Serving):
         self.set_blocking(True)
         end = None
         try:
-            with _on_cpu(self.cpu):
+            with on_cpu(self.cpu):
                 self.begin()
                 while not self.is_over:
                     if until():
@@ -74,22 +73,3 @@ class BlockingDriver(Serving):
 def never() -> bool:
     """`until` the guest has ended."""
     return False
-
-
-@contextlib.contextmanager
-def _on_cpu(cpu: int | None) -> Iterator[None]:
-    """The calling thread runs where its guest runs; its own affinity is restored at the end."""
-    if cpu is None:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {cpu})
-    except OSError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, before)
