@@ -13,6 +13,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
+from proxybox.feed import Feed, Over, Reader, loop_door, spawn  # isort: skip - says what to install
+
 import anyio
 import anyio.abc
 import anyio.lowlevel
@@ -33,8 +35,6 @@ from proxybox.controller.box import Box, LiveBox, collect_behind
 from proxybox.controller.drivers.blocking import never
 from proxybox.controller.hostfunctions import Spawn
 from proxybox.controller.session import LiveSession
-from proxybox.controller.undertaker import settle
-from proxybox.feed import Feed, Over, Reader, loop_door, spawn
 from proxybox.policies import Policy
 from proxybox.policies.sizes import to_duration
 from proxybox.pool import Boxes, with_preload
@@ -110,10 +110,6 @@ class AsyncSandbox(SandboxBase):
 
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(wait)
-
-    def _settle(self) -> None:
-        """In a worker: waits until all is given back."""
-        settle()
 
     async def run(
         self,

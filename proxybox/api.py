@@ -19,12 +19,12 @@ from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests import Guest, find_guest
 from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
-from proxybox.controller.nursery import nursery, sweep
+from proxybox.controller.nursery import nursery
 from proxybox.controller.output import neutralise
 from proxybox.controller.session import Copies, LiveSession
 from proxybox.controller.undertaker import settle
 from proxybox.controller.warm import WarmStart
-from proxybox.controller.worldbuilding import BoxFolder
+from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.policies.sizes import to_duration
 from proxybox.program import MAIN, Program
@@ -102,6 +102,7 @@ class SandboxBase:
         self._functions = HostFunctions(functions, size, self._spawn()) if functions else None
         self._closed = False
         self._boxes: set[Box] = set()
+        self._template: WorldTemplate | None = None
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._setup()
 
@@ -133,6 +134,11 @@ class SandboxBase:
                 live.cancel()
                 live.close()
 
+    def _settle(self) -> None:
+        """Returns when all is given back."""
+        sweep()
+        settle()
+
     def _check_open(self) -> None:
         if self._closed:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
@@ -142,7 +148,10 @@ class SandboxBase:
         policy = self.policy
         if timeout is not None:
             policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
-        return Box(policy, self.guest(), interceptors=self._interceptors, audit=self._audit)
+        guest = self.guest()
+        if self._template is None or self._template.guest != guest:
+            self._template = WorldTemplate(self.policy, guest)
+        return Box(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
 
     def _start(self, box: Box, capture: bool = True) -> Start | None:
         """Another way than to start an interpreter for the program, where there is one that shows no difference."""
@@ -188,7 +197,7 @@ class Sandbox(SandboxBase):
         """Ends the sandbox and its sessions: programs that still run in other threads are cancelled, later runs raise
         SandboxClosedError."""
         self._end()
-        settle()
+        self._settle()
 
     def run(
         self,

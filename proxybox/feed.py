@@ -14,9 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import anyio
-import anyio.abc
-import anyio.lowlevel
+try:
+    import anyio
+    import anyio.abc
+    import anyio.lowlevel
+except ModuleNotFoundError as error:
+    raise ImportError("AsyncSandbox and its like need anyio: pip install 'proxybox[async]'") from error
 import attrs
 
 from proxybox.controller.drivers.engine import engine_of, served_here

@@ -41,9 +41,10 @@ def test_every_exit_status_is_documented() -> None:
         assert f"\n| {status} |" in text, status
 
 
-def test_the_examples_of_sessions_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["sessions.md", "async.md"])
+def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROXYBOX_WARM", raising=False)
-    path = ROOT / "docs" / "sessions.md"
+    path = ROOT / "docs" / name
     text = path.read_text()
     names: dict[str, object] = {}
     found = list(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
