@@ -19,7 +19,7 @@ from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests import Guest, find_guest
 from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
-from proxybox.controller.nursery import nursery
+from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.output import neutralise
 from proxybox.controller.session import Copies, LiveSession
 from proxybox.controller.undertaker import settle
