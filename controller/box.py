@@ -25,7 +25,7 @@ from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undertaker import undertaker
 from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.world import World
-from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
+from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder, WorldTemplate
 from proxybox.policies import Policy
 
 #: The world of a box that has kept more in memory is collected at once when it has ended.
@@ -86,12 +86,14 @@ Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 
 @attrs.frozen(kw_only=True, eq=False)
 class Box:
-    """A policy and an interpreter, ready to run one program after another, each in a world of its own."""
+    """A policy and an interpreter, ready to run one program after another, each in a world of its own. template: for
+    worlds of warm guests."""
 
     policy: Policy = attrs.field(kw_only=False)
     guest: Guest = attrs.field(kw_only=False)
     interceptors: Sequence[Interceptor] = ()
     audit: Audit | None = None
+    template: WorldTemplate | None = None
     _running: set[BlockingDriver] = attrs.field(init=False, factory=set)
 
     @property
@@ -130,9 +132,9 @@ class Box:
         """
         started = time.monotonic_ns()
         sinks = self._sinks(capture, on_stdout, on_stderr)
-        builder = WorldBuilder(self.policy, self.guest, folder or BoxFolder())
+        builder = self.world(start is not None, Stdin(stdin), *sinks)
         with Closing(builder.close):
-            builder.build(Stdin(stdin), *sinks)
+            builder.enter(folder or BoxFolder())
             with Undisturbed() as undisturbed:
                 live = (start or self.start)(words, builder, started)
                 with Closing(live.close):
@@ -153,14 +155,26 @@ class Box:
     ) -> "LiveBox":
         """As `run`, but for the running: a box for another driver than the calling thread. The caller closes it."""
         started = time.monotonic_ns()
-        builder = WorldBuilder(self.policy, self.guest, folder or BoxFolder())
         with contextlib.ExitStack() as undo, Undisturbed():
+            builder = self.world(start is not None, Stdin(stdin), *self._sinks(True, on_stdout, on_stderr))
             undo.callback(builder.close)
-            builder.build(Stdin(stdin), *self._sinks(True, on_stdout, on_stderr))
+            builder.enter(folder or BoxFolder())
             live = (start or self.start)(words, builder, started)
             undo.pop_all()
             live.undo.callback(builder.close)
             return live
+
+    def world(self, is_warm: bool, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> WorldBuilder:
+        """A world that lacks only what stands at /box. The caller closes it. Raises SandboxStartError."""
+        if is_warm and self.template is not None:
+            return self.template.make(stdin, stdout, stderr)
+        builder = WorldBuilder(self.policy, self.guest, BoxFolder())
+        try:
+            builder.build(stdin, stdout, stderr, with_box=False)
+        except BaseException:
+            builder.close()
+            raise
+        return builder
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> "LiveBox":
         """A guest that is sealed and waits to begin, in the world that was built. changes: of its LaunchSpec. The

@@ -4,6 +4,7 @@ A guest is a PyPy of Python 3.9 to 3.11: the distribution's, or an unpacked rele
 without running it.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -69,7 +70,17 @@ def find_guest(path: str | os.PathLike[str] | None = None) -> Guest:
 
 
 def _pypy_version(found: str, executable: str) -> tuple[int, int]:
-    """Which Python the executable speaks, from the library that it needs."""
+    """Which Python the executable speaks."""
+    try:
+        status = os.stat(executable)
+    except OSError as error:
+        raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {_INSTALL}") from error
+    return _version_of(found, executable, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _version_of(found: str, executable: str, *_: int) -> tuple[int, int]:
+    """From the library that it needs, by its name; looked for again when the file is another."""
     try:
         with open(executable, "rb") as file:
             head = file.read(1 << 20)

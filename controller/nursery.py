@@ -21,18 +21,23 @@ from proxybox.controller.zygote import Zygote, essence
 
 #: A zygote is renewed after so many copies, and seconds: what it shares with them shall not last.
 MOST_FORKS, OLDEST = 1000, 600.0
+#: Seconds between two looks at the interpreter's files.
+LOOK_EVERY = 1.0
 #: So many live at once; those that were not used for longest go first.
 MOST_ZYGOTES = 4
 
 
 @attrs.define
 class _Place:
-    """What is known of one kind of guest. refused: why there is no zygote of it."""
+    """What is known of one kind of guest. refused: why there is no zygote of it. interpreter: what its files looked
+    like, and when that was seen."""
 
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     wanted: int = 0
     zygote: Zygote | None = None
     refused: str = ""
+    interpreter: tuple[int, ...] = ()
+    seen: float = 0.0
 
 
 class Nursery:
@@ -52,6 +57,7 @@ class Nursery:
             self._places.move_to_end(key)
         with place.lock:
             place.wanted += 1
+            self._look_at_interpreter(place, box.guest)
             if place.refused or (place.wanted < 2 and not now):
                 return None
             if place.zygote is not None and is_worn(place.zygote):
@@ -64,6 +70,17 @@ class Nursery:
                     return None
                 self._shrink(key)
             return place.zygote
+
+    @staticmethod
+    def _look_at_interpreter(place: _Place, guest: Guest) -> None:
+        """A zygote of an interpreter that was installed anew meanwhile is none any more."""
+        now = time.monotonic()
+        if now - place.seen < LOOK_EVERY:
+            return
+        before, place.interpreter, place.seen = place.interpreter, _fingerprint(guest), now
+        if before != place.interpreter:
+            place.refused = ""
+            _retire(place)
 
     def _shrink(self, kept: Hashable) -> None:
         with self._lock:
@@ -106,7 +123,7 @@ def _retire(place: _Place) -> None:
 
 def _key(box: Box) -> Hashable | None:
     """What two boxes have the same of when one zygote serves both; None where that cannot be told."""
-    key = (essence(box.policy), box.guest, _fingerprint(box.guest))
+    key = (essence(box.policy), box.guest)
     try:
         hash(key)
     except TypeError:  # a policy with a mount of data or a function

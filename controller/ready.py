@@ -11,7 +11,7 @@ from proxybox.controller.session import LiveSession
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.warm import WarmStart
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.controller.worldbuilding import BoxFolder
 
 
 class ReadyBox:
@@ -21,12 +21,12 @@ class ReadyBox:
         """Raises SandboxStartError."""
         self._start = start
         policy = start.box.policy
-        self._builder = WorldBuilder(policy, start.box.guest, BoxFolder())
         stdout = OutputSink("stdout", policy.output)
-        self._builder.build(Stdin(), stdout, OutputSink("stderr", policy.output, stdout.transcript), with_box=False)
+        self._builder = start.box.world(True, Stdin(), stdout, OutputSink("stderr", policy.output, stdout.transcript))
         try:
             with Undisturbed():
                 self._live = start.idle(self._builder, time.monotonic_ns(), cpu_seconds=start.session_cpu())
+                start.rehearse(self._live)
         except BaseException:
             self._builder.close()
             raise

@@ -15,6 +15,11 @@ from typing import Any, Self
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
+# Without the enumerations around them, which cost ten times as much; there are several of these contexts in a run.
+_signal: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
+_getsignal: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+
+
 class Undisturbed:
     """A context in which no handler of HELD_BACK runs. In other threads than the main one there is nothing to do."""
 
@@ -26,10 +31,10 @@ class Undisturbed:
         if threading.current_thread() is threading.main_thread():
             try:
                 for number in HELD_BACK:
-                    handler = signal.getsignal(number)
+                    handler = _getsignal(number)
                     if callable(handler):
                         self._handlers[number] = handler
-                        signal.signal(number, self._note)
+                        _signal(number, self._note)
             except BaseException:  # by a handler whose turn had not come
                 self.release()
                 raise
@@ -44,7 +49,7 @@ class Undisturbed:
         while self._handlers:
             try:
                 for number, handler in self._handlers.items():
-                    signal.signal(number, handler)
+                    _signal(number, handler)
                 self._handlers = {}
             except BaseException as error:  # one that is back has run already: the others are put back none the less
                 raised = error

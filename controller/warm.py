@@ -20,6 +20,9 @@ from proxybox.controller.port import Port
 from proxybox.controller.worldbuilding import WorldBuilder
 from proxybox.controller.zygote import Zygote
 
+#: Bytes of a task: a program that the caller gives may be large.
+_LARGEST = 1 << 26
+
 
 @attrs.frozen(kw_only=True)
 class WarmStart:
@@ -32,7 +35,7 @@ class WarmStart:
     def program(self, words: Sequence[str], builder: WorldBuilder, started: int) -> LiveBox:
         """A `box.Start`: a guest that is about to run a program."""
         live = self.idle(builder, started)
-        self.post(live, "run", tuple(words))
+        self.post(live, "run", words)
         return live
 
     def session(self, builder: WorldBuilder, started: int) -> LiveBox:
@@ -41,9 +44,15 @@ class WarmStart:
         self.lead(live)
         return live
 
+    def rehearse(self, live: LiveBox) -> None:
+        """Lets an idle guest go the way of a program once: the real one finds all on it in its place. Raises
+        SandboxStartError, with the guest closed."""
+        self.post(live, "rehearse")
+        _serve_until_idle(live)
+
     def lead(self, live: LiveBox) -> None:
         """Makes a session of an idle guest. Raises SandboxStartError, with the guest closed."""
-        self.post(live, "session", ())
+        self.post(live, "session")
         _serve_until_idle(live)
 
     def session_cpu(self) -> int:
@@ -70,9 +79,12 @@ class WarmStart:
         mount_bootstrap(builder.world)
         return self.box.start(bootstrap_words("now", self.box.policy.preload), builder, started, **changes)
 
-    def post(self, live: LiveBox, what: str, words: tuple[str, ...]) -> None:
+    def post(self, live: LiveBox, what: str, words: Sequence[str] = ()) -> None:
+        """Tells an idle guest what it is to be. A program that the caller has given goes with the word."""
+        given = live.builder.given(words[0]) if words else None
         names = () if self.functions is None else self.functions.names
-        post(live, values.encode((what, names, self.box.policy.session.value_size, words), 1 << 26))
+        task = what, names, self.box.policy.session.value_size, tuple(words), given
+        post(live, values.encode(task, _LARGEST))
 
 
 def _serve_until_idle(live: LiveBox) -> None:

@@ -8,6 +8,7 @@
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -136,15 +137,26 @@ class WorldBuilder:
         self.world.cwd = self._directory(tree, policy.environment.cwd, self.world.credentials)
         self.quota.allow(policy.limits.disk, policy.limits.files)
 
-    def copy(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, pid: int) -> "WorldBuilder":
+    def given(self, path: str) -> bytes | None:
+        """What the caller has given as the file of this path in /box; None where it has not, or could be covered."""
+        if not path.startswith(f"{BOX}/") or any(_is_in_box(mount.target) for mount in self._policy.filesystem.mounts):
+            return None
+        return self._box.files.get(path[len(BOX) + 1 :])
+
+    def copy(
+        self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, pid: int, clock: Clock | None = None
+    ) -> "WorldBuilder":
         """A builder whose world goes on by itself from the state of this one's, with streams and a process id of its
-        own; it is to be closed, too. The guest of this world must be at rest meanwhile.
+        own; it is to be closed, too. clock: in the place of a copy of this one's. The guest of this world must be at
+        rest meanwhile.
 
         Raises CannotCopy, with nothing changed or kept.
         """
         check_copyable(self.world)
         made = WorldBuilder(self._policy, self._guest, self._box)
         copier = Copier(made._closing)
+        if clock is not None:
+            copier.stand_for(self.clock, clock)
         try:
             made._copy(self, copier, copy_world(copier, self.world, stdin, stdout, stderr, pid))
         except OSError as error:
@@ -406,6 +418,34 @@ def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
 
 def _is_in_box(target: str) -> bool:
     return f"{target}/".startswith(f"{BOX}/")
+
+
+class WorldTemplate:
+    """A world without a program, as every box of a policy begins with it: it is copied in half the time that building
+    one takes. From any thread."""
+
+    def __init__(self, policy: Policy, guest: Guest) -> None:
+        self.guest = guest
+        self._policy = policy
+        self._builder: WorldBuilder | None = None
+        self._lock = threading.Lock()
+
+    def make(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> WorldBuilder:
+        """A builder with such a world; `enter` is to follow. Raises SandboxStartError."""
+        with self._lock:
+            if self._builder is None:
+                self._builder = WorldBuilder(self._policy, self.guest, BoxFolder())
+                output = OutputSink("stdout"), OutputSink("stderr")
+                self._builder.build(Stdin(), *output, with_box=False)
+            pid = self._builder.world.process.pid
+            return self._builder.copy(stdin, stdout, stderr, pid=pid, clock=Clock(self._policy.time))
+
+    def close(self) -> None:
+        """Closes what it holds of the host."""
+        with self._lock:
+            builder, self._builder = self._builder, None
+        if builder is not None:
+            builder.close()
 
 
 def _make_folders(tree: Tree, path: bytes, who: Credentials) -> None:

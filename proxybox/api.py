@@ -24,7 +24,7 @@ from proxybox.controller.output import neutralise
 from proxybox.controller.session import Copies, LiveSession
 from proxybox.controller.undertaker import settle
 from proxybox.controller.warm import WarmStart
-from proxybox.controller.worldbuilding import BoxFolder
+from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.policies.sizes import to_duration
 from proxybox.program import MAIN, Program
@@ -102,6 +102,7 @@ class SandboxBase:
         self._functions = HostFunctions(functions, size, self._spawn()) if functions else None
         self._closed = False
         self._boxes: set[Box] = set()
+        self._template: WorldTemplate | None = None
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._setup()
 
@@ -147,7 +148,10 @@ class SandboxBase:
         policy = self.policy
         if timeout is not None:
             policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
-        return Box(policy, self.guest(), interceptors=self._interceptors, audit=self._audit)
+        if self._template is None:  # looked for once: PATH and the files on it are the same for all its runs
+            self._template = WorldTemplate(self.policy, self.guest())
+        guest = self._template.guest
+        return Box(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
 
     def _start(self, box: Box, capture: bool = True) -> Start | None:
         """Another way than to start an interpreter for the program, where there is one that shows no difference."""

@@ -44,6 +44,7 @@ from proxybox.controller.ready import ReadyBox
 from proxybox.controller.session import LiveSession
 from proxybox.controller.undertaker import settle, undertaker
 from proxybox.controller.warm import WarmStart
+from proxybox.controller.worldbuilding import WorldTemplate
 from proxybox.controller.zygote import Zygote
 from proxybox.policies import Policy, as_policy, evolve
 from proxybox.policies.sizes import to_duration
@@ -222,7 +223,8 @@ class Boxes:
 
     def __init__(self, box: Box, functions: HostFunctions | None, size: int) -> None:
         make_room(size)
-        self._box = box
+        self._template = WorldTemplate(box.policy, box.guest)
+        self._box = attrs.evolve(box, template=self._template)
         self._functions = functions
         self._size = size
         self._slots = threading.BoundedSemaphore(size)
@@ -389,3 +391,4 @@ class Boxes:
             self._ready.popleft().close()
         if self._zygote is not None:
             self._zygote.close()
+        self._template.close()

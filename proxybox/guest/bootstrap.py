@@ -160,9 +160,9 @@ def new_main(kind=None):
 
 
 @hidden
-def prepare(words):
-    """A function, and its arguments, that runs -c TEXT, -m MODULE, -, or a path, with arguments. app_main.py is what
-    this follows."""
+def prepare(words, given=None):
+    """A function, and its arguments, that runs -c TEXT, -m MODULE, -, or a path, with arguments. given: what the file
+    of that path holds, where it is known. app_main.py is what this follows."""
     kind, main = words[0], new_main()
     sys.argv[:] = [kind, *words[2:]] if kind in ("-c", "-m") else words
     if hasattr(sys, "orig_argv"):
@@ -182,7 +182,7 @@ def prepare(words):
         return exec, (compile(sys.stdin.read(), "<stdin>", "exec", NULLS, True), main.__dict__)
     path = kind if kind.startswith("/") else sys.modules["posix"].getcwd() + "/" + kind
     main.__file__, main.__cached__ = path, None
-    source, has_path = read(path)
+    source, has_path = read(path) if given is None else (given, False)
     if has_path:
         import runpy
 
@@ -311,12 +311,14 @@ def main():
         gc.collect()
         os.fork()  # the zygote itself never comes back from here
         freshen()
+    what, functions, limit, words, given = values.decode(link.exchange(b"r"), TASK)
+    if what == "rehearse":
         rehearse("pass")  # touches pages that the next program will need
-    what, functions, limit, words = values.decode(link.exchange(b"r"), TASK)
+        what, functions, limit, words, given = values.decode(link.exchange(b"r"), TASK)
     if functions:
         host_module(link, functions, limit)
     if what != "session":
-        return prepare(words)
+        return prepare(words, given)
     (session or own("session")).lead(link, new_main, own, limit)
     return None
 
