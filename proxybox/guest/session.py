@@ -16,6 +16,15 @@ import completion
 import values
 
 hidden = __pypy__.hidden_applevel
+try:
+    # The JIT shall not follow from the loop below into code that is new each time: it would compile without end.
+    from pypyjit import residual_call as apart
+except ImportError:  # a PyPy without it
+
+    @hidden
+    def apart(function, *args, **kwargs):
+        return function(*args, **kwargs)
+
 
 #: Sources have such names, for tracebacks; so many are remembered. All of them are the "file" of __main__.
 NAME, MOST, FILE = "<session-%d>", 1000, "<session>"
@@ -86,15 +95,15 @@ class Session:
 
     @hidden
     def do_exec(self, source, name):
-        exec(self.compiled(source, name, "exec"), self.names)
+        apart(exec, self.compiled(source, name, "exec"), self.names)
 
     @hidden
     def do_eval(self, source):
-        return eval(self.compiled(source.lstrip(" \t"), "", "eval"), self.names)
+        return apart(eval, self.compiled(source.lstrip(" \t"), "", "eval"), self.names)
 
     @hidden
     def do_call(self, name, args, kwargs):
-        return self.find(name)(*args, **kwargs)
+        return apart(self.find(name), *args, **kwargs)
 
     @hidden
     def do_get(self, name):
