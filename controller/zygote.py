@@ -8,6 +8,7 @@ in memory: addresses, the hash seed, imported modules.
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -71,29 +72,42 @@ class Zygote:
             world = builder.build(Stdin(), OutputSink("stdout", policy.output), stderr)
             world.process.pid = world.process.pgid = world.thread.tid = ZYGOTE_PID
             mount_bootstrap(world)
-            parked: list[Blocked] = []
-
-            def park() -> Reply:
-                parked.append(Blocked(lambda: None))
-                return parked[0]
-
-            world.on_fork = park
+            world.port = port = Port()
             live = self._box.start(
                 bootstrap_words("zygote", policy.preload), builder, time.monotonic_ns(), memory=None, zygote=True
             )
             undo.callback(live.close)
-            outcome = live.driver.serve(lambda: bool(parked))
-            if outcome is not None:
-                said = stderr.getvalue().decode("utf-8", "backslashreplace").strip()
-                raise SandboxStartError(f"a warm guest could not be started: {said or outcome}")
+            self._serve(live, port.is_idle, stderr)
+            self._reach_fork(live, port, stderr)
             if len(world.descriptors) != 3 or len(world.threads) != 1:
                 raise SandboxStartError(
                     "a warm guest could not be started: a module of `preload` leaves open files or threads"
                 )
+            world.port = None
             live.undo.push(undo.pop_all())
             live.process.watch.deadline_ns = None  # from here on it lives as long as it is wanted
             self._asked = True
             return live
+
+    def _reach_fork(self, live: LiveBox, port: Port, stderr: OutputSink) -> None:
+        """It has imported everything, and asks for its first copy then. A module that forks at its import is refused."""
+        parked: list[Blocked] = []
+
+        def park() -> Reply:
+            parked.append(Blocked(lambda: None))
+            return parked[0]
+
+        live.world.on_fork = park
+        port.post(b"")
+        live.driver.resume()
+        self._serve(live, lambda: bool(parked), stderr)
+
+    @staticmethod
+    def _serve(live: LiveBox, until: Callable[[], bool], stderr: OutputSink) -> None:
+        outcome = live.driver.serve(until)
+        if outcome is not None:
+            said = stderr.getvalue().decode("utf-8", "backslashreplace").strip()
+            raise SandboxStartError(f"a warm guest could not be started: {said or outcome}")
 
     @property
     def process(self) -> GuestProcess:

@@ -1,0 +1,465 @@
+"""The one call between a warm guest and its caller: forged results, half messages, floods, and functions of the caller's.
+
+Whatever comes is a claim of untrusted code. It costs the controller a bounded amount of memory, and no more than its box
+goes wrong by it.
+"""
+
+import threading
+
+import pytest
+
+import proxybox
+from proxybox.controller import port, values
+
+ENOSYS, EINVAL, EFAULT, EMSGSIZE = -38, -22, -14, -90
+LETTERS = [b"r", b"w", b"h", b"*", b"+", b".", b"-", b"x", b"\0", b""]
+
+
+@pytest.fixture
+def run(hostile, warm):
+    """Runs code in a warm box, with functions of the caller's."""
+
+    def run(code, functions=None, timeout=20, **options):
+        box = warm(functions=functions, **options)
+        return box.run(f"import raw, said\nfrom said import say\n{code}", files=hostile.files, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture
+def make(hostile, warm):
+    """Makes warm sessions."""
+
+    def session(functions=None, **options):
+        made = warm(functions=functions, **options).session(files=hostile.files, timeout=20)
+        made.exec("import raw, said, threading\nfrom said import say", check=True)
+        return made
+
+    return session
+
+
+# --- boxes that have nothing to say -----------------------------------------------------------------------------------
+
+
+def test_in_a_cold_box(hostile):
+    """There is nobody to talk to, whatever is said."""
+    out = hostile.ok(f"import said; print({{said.say(letter + b'data')[0] for letter in {LETTERS}}})")
+    assert out == f"{{{ENOSYS}}}\n"
+
+
+def test_a_result_of_a_plain_program(run):
+    """Nobody asks for one: it waits until its time is over."""
+    result = run("print('x', flush=True); say(b'r' + bytes(100)); print('y')", timeout=0.4)
+    assert (result.status, result.stdout) == ("time_limit", "x\n")
+
+
+def test_a_result_of_another_thread_of_a_plain_program(run):
+    """The program is not ended by it, nor does its own end wait for it."""
+    result = run("""
+import threading
+for _ in range(5): threading.Thread(target=say, args=(b"r" + bytes(1000),), daemon=True).start()
+print("still here")
+""")
+    assert (result.status, result.stdout) == ("ok", "still here\n")
+
+
+def test_functions_in_a_box_that_has_none(run):
+    result = run("print(say(b'h')[0], say(b'h' + bytes(100))[0])")
+    assert result.stdout == f"{EINVAL} {EINVAL}\n", result
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_message(run):
+    result = run(
+        "print({say(bytes([letter]) + b'data')[0] for letter in range(256) if letter not in b'r*+-'}, say(b'')[0])"
+    )
+    assert result.stdout == f"{{{EINVAL}}} {EINVAL}\n", result
+
+
+def test_the_rest_of_no_answer(run):
+    result = run("print(say(b'-'), say(b'-', 0), say(b'-', 1 << 40))")
+    assert result.stdout == "(0, b'') (0, b'') (0, b'')\n", result
+
+
+def test_the_wait_of_no_message(run):
+    result = run("print(say(b'w')[0], say(b'*h')[0], say(b'w')[0])")
+    assert result.stdout == f"{EINVAL} 0 {EINVAL}\n", result
+
+
+@pytest.mark.parametrize("address", [0, 8, 1 << 46, (1 << 64) - 8])
+def test_answers_that_cannot_be_stored(run, address):
+    result = run(f"""
+call = {values.encode(("echo", ("a" * 100,), {}))!r}
+print(say(b"h" + call, 1 << 16, {address})[0], say(b"h" + call)[0] > 100)
+""", {"echo": lambda text: text})  # fmt: skip
+    assert result.stdout == f"{EFAULT} True\n", result
+
+
+@pytest.mark.parametrize("room", [0, 1, 7, 64])
+def test_answers_in_small_pieces(run, room):
+    result = run(f"""
+call = {values.encode(("echo", ("a" * 200,), {}))!r}
+size, begun = say(b"h" + call, {room})
+while len(begun) < size: begun += say(b"-", max({room}, 1))[1]
+print(size == len(begun), begun.count(b"a"), say(b"-"))
+""", {"echo": lambda text: text})  # fmt: skip
+    assert result.stdout == "True 200 (0, b'')\n", result
+
+
+def test_a_message_without_end(run, hostile):
+    """So much of it is kept as one value may have."""
+    before = hostile.resident()
+    result = run("""
+piece, sizes = b"+" + bytes(1 << 18), []
+say(b"*")
+for _ in range(400): sizes.append(say(piece)[0])
+print(sizes.count(0), set(sizes))
+""")
+    pieces = ((1 << 20) + port.ENVELOPE) >> 18
+    assert result.stdout == f"{pieces} {{0, {EMSGSIZE}}}\n", result
+    assert hostile.resident() - before < 32 << 20
+
+
+def test_messages_without_end_of_many_threads(run, hostile):
+    """One after the other, each with an id of its own: what they leave is as much as those that live at once can."""
+    before = hostile.resident()
+    result = run("""
+import threading
+def leave():
+    assert say(b"*" + bytes(1000000))[0] == 0
+for _ in range(300):
+    thread = threading.Thread(target=leave)
+    thread.start()
+    thread.join()
+print("done")
+""", limits={"threads": 4})  # fmt: skip
+    assert result.stdout == "done\n", result
+    assert hostile.resident() - before < 64 << 20
+
+
+def test_answers_that_many_threads_leave(run, hostile):
+    before = hostile.resident()
+    result = run(f"""
+import threading
+call = {values.encode(("big", (), {}))!r}
+def leave():
+    assert say(b"h" + call, 0)[0] > 1000000
+for _ in range(300):
+    thread = threading.Thread(target=leave)
+    thread.start()
+    thread.join()
+print("done")
+""", {"big": lambda: b"x" * 1_000_000}, limits={"threads": 4})  # fmt: skip
+    assert result.stdout == "done\n", result
+    assert hostile.resident() - before < 64 << 20
+
+
+def test_a_message_that_was_begun_and_left(make):
+    """What was begun before is forgotten by the next whole message: the session's own."""
+    session = make()
+    assert session.exec("print(say(b'*' + bytes(1000))[0], say(b'+' + bytes(1000))[0])").stdout == "0 0\n"
+    assert session.eval("'a' * 1000").value == "a" * 1000
+    assert session.eval("'a' * 900_000").value == "a" * 900_000
+
+
+@pytest.mark.parametrize("threads", [2, 8])
+def test_messages_of_several_threads_at_once(run, threads):
+    """Each has its own pieces and its own answer."""
+    result = run(f"""
+import threading
+call = {values.encode(("echo", ("@" * 3000,), {}))!r}
+good = []
+def talk(letter):
+    for _ in range(20):
+        message = b"h" + call.replace(b"@", letter)
+        say(b"*" + message[:1000])
+        say(b"+" + message[1000:2000])
+        size, answer = say(b"." + message[2000:], 100)
+        while len(answer) < size: answer += say(b"-", 1000)[1]
+        good.append(answer.count(letter) >= 3000)
+threads = [threading.Thread(target=talk, args=(bytes([65 + index]),)) for index in range({threads})]
+for each in threads: each.start()
+for each in threads: each.join()
+print(len(good), all(good))
+""", {"echo": lambda text: text})  # fmt: skip
+    assert result.stdout == f"{20 * threads} True\n", result
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+NO_RESULTS = {
+    "nothing": b"",
+    "garbage": bytes(range(256)),
+    "a number": values.encode(7),
+    "a text": values.encode("ok"),
+    "another word": values.encode(("fine", 1)),
+    "a word too few": values.encode(("ok",)),
+    "a word too many": values.encode(("ok", 1, 2)),
+    "numbers for texts": values.encode(("error", 1, 2, 3)),
+    "a text for a number": values.encode(("exit", "0")),
+    "a list as its word": values.encode((["ok"], 1)),
+    "a dict": values.encode({0: "ok", 1: 1}),
+    "half a result": values.encode(("ok", "a" * 100))[:50],
+    "and more": values.encode(("ok", 1)) + b"more",
+}
+
+
+@pytest.mark.parametrize("said", NO_RESULTS.values(), ids=NO_RESULTS.keys())
+def test_what_is_no_result(make, said):
+    session = make()
+    result = session.exec(f"say(b'r' + {said!r})")
+    assert (result.status, session.alive) == ("misbehaved", False), result
+    with pytest.raises(proxybox.SandboxClosedError):
+        session.exec("1")
+
+
+FORGED = {
+    "a value": (("ok", 42), "ok"),
+    "an error": (("error", "E" * 1000, "\x1b[2J" * 100, "t" * 100_000), "error"),
+    "an end": (("exit", 1 << 70), "ok"),
+    "an end with a status": (("exit", -1), "error"),
+    "no memory": (("error", "MemoryError", "", ""), "memory_limit"),
+}
+
+
+@pytest.mark.parametrize(("claim", "status"), FORGED.values(), ids=FORGED.keys())
+def test_a_forged_result_is_a_result(make, claim, status):
+    """The same as if the program had done that; what it got for it is the next command, which it may keep."""
+    session = make()
+    result = session.exec(f"kept = say(b'r' + {values.encode(claim)!r})")
+    assert result.status == status, result
+    session.exec("x = 1")  # its answer is that of the first, which is over now
+    assert session.eval("kept[0] > 0").value in (True, None)
+    assert session.alive
+
+
+def test_a_forged_result_of_another_thread(make):
+    """While the main thread still computes: that goes on with the next call."""
+    session = make()
+    result = session.exec(f"""
+threading.Thread(target=say, args=(b"r" + {values.encode(("ok", "forged"))!r},), daemon=True).start()
+while True: pass
+""")
+    assert result.value == "forged"
+    result = session.exec("print(1)", timeout=0.4)
+    assert result.status in ("time_limit", "ok", "misbehaved"), result
+
+
+def test_commands_that_another_thread_takes(make):
+    """It gets what was meant for the main thread, and answers nothing: the call ends by its limit."""
+    session = make()
+    session.exec(f"""
+def take():
+    while True: say(b"r" + {values.encode(("ok", "mine"))!r})
+threading.Thread(target=take, daemon=True).start()
+""")
+    for _ in range(3):
+        if session.alive:
+            result = session.eval("6 * 7", timeout=0.4)
+            assert result.status in ("ok", "time_limit", "misbehaved"), result
+            assert result.value in (42, "mine", None)
+
+
+def test_a_wait_that_gives_no_result(make):
+    session = make()
+    result = session.exec("print(say(b'w')[0])")
+    assert result.stdout == f"{EINVAL}\n"
+
+
+def test_a_storm_of_results(make):
+    """Each is a wait; none of them makes the controller wait."""
+    session = make(limits={"threads": 8})
+    result = session.exec(f"""
+for _ in range(6): threading.Thread(target=say, args=(b"r" + {values.encode(("ok", 1))!r},), daemon=True).start()
+print("done")
+""")
+    assert result.status == "ok"
+    assert session.eval("6 * 7", timeout=2).status in ("ok", "time_limit", "misbehaved")
+
+
+# --- functions of the caller's ----------------------------------------------------------------------------------------
+
+CALLS = {
+    "nothing": b"",
+    "garbage": bytes(range(256)),
+    "another name": values.encode(("other", (), {})),
+    "a name of the kind's own": values.encode(("__class__", (), {})),
+    "no name": values.encode((1, (), {})),
+    "a list as name": values.encode((["echo"], (), {})),
+    "a list of arguments": values.encode(("echo", [1], {})),
+    "no names of arguments": values.encode(("echo", (), {1: 2})),
+    "names of bytes": values.encode(("echo", (), {b"text": 2})),
+    "one word": values.encode(("echo",)),
+    "a number": values.encode(7),
+    "too many arguments": values.encode(("echo", (1, 2, 3), {})),
+    "unknown arguments": values.encode(("echo", (), {"other": 1})),
+    "a text that is none": values.encode(("fail", ("\ud800",), {})),
+    "an odd name": values.encode(("\ud800", (), {})),
+    "a long name": values.encode(("e" * 100_000, (), {})),
+}
+
+
+@pytest.mark.parametrize("said", CALLS.values(), ids=CALLS.keys())
+def test_calls_of_functions_that_are_none(run, said):
+    """Each is an error in the program, and nothing else."""
+    called = []
+
+    def echo(text):
+        called.append(text)
+
+    def fail(text):
+        raise ValueError(f"not {text}")
+
+    result = run(f"size, answer = say(b'h' + {said!r}); print(b'error' in answer)", {"echo": echo, "fail": fail})
+    assert result.stdout == "True\n", result
+    assert not called
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def raises(error):
+    raise error
+
+
+ODD = {
+    "an object": lambda: object(),
+    "a function": lambda: print,
+    "too much": lambda: b"x" * (2 << 20),
+    "itself": lambda: (lambda found: found.append(found) or found)([]),
+    "very deep": lambda: __import__("functools").reduce(lambda inner, _: [inner], range(5000), 0),
+    "an error without words": lambda: raises(Unspeakable()),
+    "an error of words without end": lambda: raises(ValueError("x" * (8 << 20))),
+    "no text": lambda: raises(ValueError("\ud800")),
+    "too deep a recursion": lambda: (lambda f: f(f))(lambda f: f(f)),
+}
+
+
+@pytest.mark.parametrize("function", ODD.values(), ids=ODD.keys())
+def test_what_functions_return_that_cannot_cross(run, function):
+    result = run("""
+import host
+try: print("came", host.odd())
+except Exception as error: print(type(error).__name__, len(str(error)) < 10000)
+""", {"odd": function})  # fmt: skip
+    assert result.ok, result
+    assert result.stdout.endswith(" True\n"), result.stdout[:100]
+
+
+def test_arguments_that_are_too_large(run):
+    """By the function's own bound, and by that of the policy."""
+    functions = {"small": proxybox.HostFunction(len, size="1K"), "large": len}
+    result = run("""
+import host
+for call in (lambda: host.small("a" * 5000), lambda: host.large("a" * (2 << 20)), lambda: host.large("a" * 500000)):
+    try: print(call())
+    except (OSError, TypeError, ValueError) as error: print("refused")
+""", functions)  # fmt: skip
+    assert result.stdout == "refused\nrefused\n500000\n", result
+
+
+@pytest.mark.parametrize("threads", [1, 6])
+def test_a_flood_of_functions_that_go_on(run, threads):
+    """The program is told that time is over, and calls again: what still runs is counted."""
+    release, begun = threading.Event(), []
+
+    def slow():
+        begun.append(1)
+        release.wait()
+
+    try:
+        result = run(f"""
+import host, threading
+found = []
+def flood():
+    for _ in range(200 // {threads}):
+        try: host.slow()
+        except Exception as error: found.append(type(error).__name__)
+threads = [threading.Thread(target=flood) for _ in range({threads})]
+for each in threads: each.start()
+for each in threads: each.join()
+print(sorted(set(found)), found.count("TimeoutError"))
+""", {"slow": proxybox.HostFunction(slow, timeout=0.001)})  # fmt: skip
+        assert result.stdout == f"['RuntimeError', 'TimeoutError'] {port.MOST_RUNNING}\n", result
+        assert len(begun) == port.MOST_RUNNING
+    finally:
+        release.set()
+
+
+def test_a_flood_of_quick_functions(run):
+    result = run("import host\nfor _ in range(3000): host.f(1)\nprint('done')", {"f": lambda number: number})
+    assert result.stdout == "done\n", result
+
+
+def test_a_function_that_its_box_does_not_wait_for(run):
+    """It ends when nobody is there any more."""
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        release.wait()
+        ended.set()
+
+    try:
+        result = run("""
+import host, os, threading
+threading.Thread(target=host.slow, daemon=True).start()
+host.begun()
+os._exit(3)
+""", {"slow": proxybox.HostFunction(slow, timeout=60), "begun": lambda: begun.wait(10)})  # fmt: skip
+        assert (result.status, result.exit_code) == ("error", 3)
+    finally:
+        release.set()
+    assert ended.wait(10)
+
+
+def test_a_function_that_calls_its_own_session(make):
+    """The session is in a call: that is an error in the function, and reaches the program as one."""
+    sessions = []
+    session = make({"again": lambda: sessions[0].eval("1").value})
+    sessions.append(session)
+    result = session.exec("import host; host.again()")
+    assert (result.status, result.error.type) == ("error", "RuntimeError")
+    assert session.eval("6 * 7").value == 42
+
+
+def test_a_signal_while_a_function_runs(make):
+    """The program's handler runs, and the call still has its answer."""
+    begun, release = threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        release.wait()
+        return "answer"
+
+    session = make({"slow": proxybox.HostFunction(slow, timeout=60)})
+    session.exec(
+        "import host, signal; signal.signal(signal.SIGINT, lambda *_: print('signal', flush=True))", check=True
+    )
+    threading.Thread(target=lambda: (begun.wait(10), session.interrupt())).start()
+    result = session.exec("print(host.slow())", on_stdout=lambda _: release.set())
+    assert result.stdout == "signal\nanswer\n", result
+    assert session.eval("6 * 7").value == 42
+
+
+def test_a_function_whose_answer_nobody_takes(make):
+    """Ctrl-C ends the wait; what comes later is for nobody, and the next call has its own answer."""
+    begun, release = threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        release.wait()
+        return "late"
+
+    session = make({"slow": proxybox.HostFunction(slow, timeout=60), "quick": lambda: "quick"})
+    threading.Thread(target=lambda: (begun.wait(10), session.interrupt())).start()
+    try:
+        assert session.exec("import host; host.slow()").error.type == "KeyboardInterrupt"
+        assert session.exec("print(host.quick())").stdout == "quick\n"
+    finally:
+        release.set()
+    assert session.exec("print(host.quick())").stdout == "quick\n"
