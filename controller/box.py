@@ -286,7 +286,8 @@ class LiveBox:
 
     def bury(self) -> None:
         """As `close`, without waiting for anything: the undertaker gives it back."""
-        self.process.watch.kill()
+        if self.world.exit_code is None:  # else it waits for an answer that never comes
+            self.process.watch.kill()
         undertaker().bury(self.undo.pop_all().close)
 
     def charge(self) -> None:

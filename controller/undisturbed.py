@@ -5,6 +5,7 @@ the start of a guest and the `try` that ends it, that would leave a process behi
 `release`.
 """
 
+import _signal  # type: ignore[import-not-found]  # without signal's enumerations, which cost ten times as much
 import signal
 import threading
 from collections.abc import Callable
@@ -13,11 +14,6 @@ from typing import Any, Self
 
 #: Those that people and supervisors send; a handler of another signal is the caller's own business.
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-
-
-# Without the enumerations around them, which cost ten times as much; there are several of these contexts in a run.
-_signal: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
-_getsignal: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 
 
 class Undisturbed:
@@ -31,10 +27,10 @@ class Undisturbed:
         if threading.current_thread() is threading.main_thread():
             try:
                 for number in HELD_BACK:
-                    handler = _getsignal(number)
+                    handler = _signal.getsignal(number)
                     if callable(handler):
                         self._handlers[number] = handler
-                        _signal(number, self._note)
+                        _signal.signal(number, self._note)
             except BaseException:  # by a handler whose turn had not come
                 self.release()
                 raise
@@ -49,7 +45,7 @@ class Undisturbed:
         while self._handlers:
             try:
                 for number, handler in self._handlers.items():
-                    _signal(number, handler)
+                    _signal.signal(number, handler)
                 self._handlers = {}
             except BaseException as error:  # one that is back has run already: the others are put back none the less
                 raised = error
