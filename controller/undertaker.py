@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 
-
 #: Seconds in which whoever has brought something gets its work done: a dying process takes the CPU that it is on.
 PAUSE = 0.001
 

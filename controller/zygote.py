@@ -90,7 +90,8 @@ class Zygote:
             return live
 
     def _reach_fork(self, live: LiveBox, port: Port, stderr: OutputSink) -> None:
-        """It has imported everything, and asks for its first copy then. A module that forks at its import is refused."""
+        """It has imported everything, and asks for its first copy then. A module that forks at its import is
+        refused."""
         parked: list[Blocked] = []
 
         def park() -> Reply:

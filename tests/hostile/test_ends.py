@@ -4,6 +4,7 @@ that raise, a host that has run out of something.
 Every test passes through `_flat`: children, descriptors, threads, mounts, control groups, temporary files, namespaces are as before.
 """
 
+import _signal
 import contextlib
 import ctypes
 import errno
@@ -562,7 +563,7 @@ def test_a_signal_while_handlers_change_hands(monkeypatch, raising_one, phase):
         raise LookupError(number)
 
     before = {number: signal.signal(number, handler) for number in HELD_BACK}
-    change = signal.signal
+    change = _signal.signal
 
     def change_and_strike(number, what):
         was = change(number, what)
@@ -574,7 +575,7 @@ def test_a_signal_while_handlers_change_hands(monkeypatch, raising_one, phase):
     try:
         undisturbed = Undisturbed()
         with monkeypatch.context() as patch:
-            patch.setattr(signal, "signal", change_and_strike)
+            patch.setattr(_signal, "signal", change_and_strike)
             with pytest.raises(LookupError), undisturbed:
                 pass
         assert came == [raising_one]
