@@ -295,8 +295,9 @@ class LiveSession:
         self.close()
 
     def interrupt(self) -> None:
-        """SIGINT for what runs; from any thread."""
-        self._live.driver.interrupt()
+        """SIGINT for the call that runs, if one does; from any thread. Between calls there is nothing to interrupt."""
+        if self.is_busy:
+            self._live.driver.interrupt()
 
     def stop(self) -> None:
         """Interrupts the call that runs. A guest that does not heed it within the session's grace is ended. From any

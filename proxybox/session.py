@@ -224,15 +224,16 @@ class Session:
         on_stdout: Callback = None,
         on_stderr: Callback = None,
     ) -> Result:
-        from proxybox.api import as_source, as_text_callback
+        seconds = self._timeout if timeout is None else to_duration(timeout)
+        if stdin is None and on_stdout is None and on_stderr is None:
+            answer = self._live.call(command, timeout=seconds)
+        else:
+            from proxybox.api import as_source, as_text_callback
 
-        answer = self._live.call(
-            command,
-            timeout=self._timeout if timeout is None else to_duration(timeout),
-            stdin=None if stdin is None else as_source(stdin),
-            on_stdout=None if on_stdout is None else as_text_callback(on_stdout),
-            on_stderr=None if on_stderr is None else as_text_callback(on_stderr),
-        )
+            answer = self._live.call(
+                command, timeout=seconds, stdin=None if stdin is None else as_source(stdin),
+                on_stdout=as_text_callback(on_stdout), on_stderr=as_text_callback(on_stderr),
+            )  # fmt: skip
         result = session_result(answer, self._policy, self._live.layers)
         return result.check() if check else result
 
