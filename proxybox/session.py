@@ -303,9 +303,9 @@ def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) ->
         exit_code = claim[1] & 0xFF
         status = Status.ERROR if exit_code else Status.OK
     elif claim is not None and claim[0] == "value":
-        status, error = Status.ERROR, GuestError("TypeError", claim[1], "")
+        status, error = Status.ERROR, GuestError("TypeError", _words(claim[1]), "")
     elif claim is not None:
-        error = GuestError(claim[1], claim[2], claim[3])
+        error = GuestError(*map(_words, claim[1:]))
         status = _status_of_error(error)
     if answer.interrupted and answer.outcome is None:
         status, why = Status.TIME_LIMIT, f"limits.{answer.interrupted}; the call was interrupted, the session goes on"
@@ -326,6 +326,11 @@ def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) ->
         unknown_calls=answer.unknown,
         layers=layers,
     )
+
+
+def _words(text: str) -> str:
+    """A guest's, as can be printed."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _status_of_error(error: GuestError) -> Status:

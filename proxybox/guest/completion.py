@@ -12,6 +12,8 @@ import warnings
 import __pypy__
 
 LONGEST, MOST = 1 << 15, 1000
+#: Characters before the cursor that are looked at for a name: the expressions take time by the square of them.
+NEAR = 1000
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\.?$")
 _CALL = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*\(?\s*$")
 _IMPORT = re.compile(
@@ -38,7 +40,7 @@ class Lent:
 
 def complete(names, text, cursor):
     """Names that may stand at the cursor: (where the word begins, matches)."""
-    line = re.split(r"[\n;]", text[:cursor])[-1]
+    line = re.split(r"[\n;]", text[:cursor])[-1][-NEAR:]
     found = _DOTTED.search(line)
     word = found.group() if found else ""
     holder, dot, start = word.rpartition(".")
@@ -106,7 +108,7 @@ def inspect(look, names, text, cursor, detail):
     library's module for it."""
     look.functools = sys.modules.get("functools", look.functools)  # whose partial() a program may have used
     after = re.match(r"\w*", text[cursor:]).group()
-    found = _CALL.search(text[:cursor] + after)
+    found = _CALL.search(text[:cursor][-NEAR:] + after)
     if not found:
         return None
     name = found.group(1)
