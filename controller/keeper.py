@@ -109,6 +109,10 @@ class Watch:
                 os.close(fd)
 
     def _check(self) -> None:
+        with self.lock:  # whoever sets other limits meanwhile has the last word
+            self._enforce()
+
+    def _enforce(self) -> None:
         reason = ""
         if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns:
             reason = "wall_time"

@@ -147,8 +147,9 @@ class LiveSession:
     def _rest(self) -> None:
         """Between calls only what holds for the whole session counts, and the CPU time that threads may still use."""
         watch, cpu = self._live.process.watch, self._box.policy.limits.cpu_time
-        watch.deadline_ns = self._wall_end_ns
-        watch.cpu_ns = self._within(self._cpu_end_ns, None if cpu is None else watch.cpu_time_ns() + int(cpu * 1e9))
+        with watch.lock:
+            watch.deadline_ns = self._wall_end_ns
+            watch.cpu_ns = self._within(self._cpu_end_ns, None if cpu is None else watch.cpu_time_ns() + int(cpu * 1e9))
 
     @staticmethod
     def _within(end: int | None, own: int | None) -> int | None:

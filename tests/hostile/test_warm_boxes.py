@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import birth, nursery, undertaker
+from proxybox.controller import birth, nursery, seal, undertaker
 from proxybox.controller.errors import CannotCopy
 
 
@@ -248,6 +248,34 @@ print(len(calls), {{call[0] for call, result in zip(calls, raw.trapped_syscalls(
 """)
     assert out.endswith(" set()\n"), out
     assert run.zygote().is_alive()
+
+
+def test_neighbours_behind_a_hole_in_the_filter(run, hostile, monkeypatch):
+    """They live in the same namespaces and Landlock domain, so a signal comes through; tracing does not: nobody is
+    dumpable."""
+    hole, numbers = 0x686F6C65, {"kill": 62, "ptrace": 101}
+    monkeypatch.setattr(seal, "NUMBERS", seal.NUMBERS | numbers)
+    rows = (*seal.ROWS, *(seal.Row(name, (seal.low(5, hole),)) for name in numbers))
+    monkeypatch.setattr(seal, "ROWS", tuple(sorted(rows, key=lambda row: seal.NUMBERS[row.name])))
+    seal.seal_filter.cache_clear()
+    found = []
+
+    def attack(_):
+        (pid,) = set(hostile.guests()) - before
+        inside = int(Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].split("\n")[0].split()[-1])
+        code = f"import raw; print([raw.syscall(*call, {hole}) for call in CALLS])".replace(
+            "CALLS", f"[(62, {inside}, 0, 0, 0, 0), (101, 0x4206, {inside}, 0, 0, 0), (101, 16, {inside}, 0, 0, 0)]"
+        )
+        found.append(run.ok(code))
+
+    run("1")
+    undertaker.settle()
+    before = set(hostile.guests())
+    try:
+        run("print('x', flush=True)", on_stdout=attack)
+    finally:
+        seal.seal_filter.cache_clear()
+    assert found == ["[0, -1, -1]\n"]
 
 
 def test_processes_that_a_box_can_see(run):
