@@ -114,7 +114,7 @@ ROWS = (
     # Threads: told to the controller, then counted by it through the listener (listener.py).
     Row("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads", asks=True),
     # Copies of the process: told, and counted in the same way. A copy is adopted at its first call, by which the kernel
-    # ends it when the controller ends; a copy that does not make it is ended (family.py).
+    # ends it when the controller ends; a copy that does not make it is ended (birth.py).
     Row("clone", (low(0, FORK_FLAGS), high(0, 0), low(5, ROUTE)), only="forks", asks=True),
     Row("prctl", (low(0, _PR_SET_PDEATHSIG), low(1, _SIGKILL), high(1, 0), low(5, ROUTE)), only="forks", asks=True),
     # What a zygote's child still gives up before it takes its own, final filter. All of it is about itself.
