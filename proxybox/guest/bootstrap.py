@@ -182,7 +182,7 @@ def prepare(words, given=None):
         return exec, (compile(sys.stdin.read(), "<stdin>", "exec", NULLS, True), main.__dict__)
     path = kind if kind.startswith("/") else sys.modules["posix"].getcwd() + "/" + kind
     main.__file__, main.__cached__ = path, None
-    source, has_path = read(path) if given is None else (given, False)
+    source, has_path = (given, False) if given is not None and b"PK\5\6" not in given else read(path)
     if has_path:
         import runpy
 

@@ -34,7 +34,7 @@ from proxybox.controller import Decision, OSCall
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs" / "compatibility.md"
-TESTS = Path("/usr/lib/pypy3.11/test")
+TESTS = Path("/usr/lib/pypy3.11/test/libregrtest")  # pypy3-lib has the folder above it, without tests
 MODULES = (
     "test_json", "test_io", "test_fileio", "test_os", "test_posix", "test_tempfile", "test_shutil", "test_pathlib",
     "test_glob", "test_zipfile", "test_datetime", "test_decimal", "test_random", "test_time", "test_threading",
