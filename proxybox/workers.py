@@ -56,10 +56,9 @@ class _Worker:
         with contextlib.suppress(OSError):
             self.slots[0].connection.send_bytes(setup)
 
-    def close(self) -> None:
-        """Its sockets end, and so it does."""
-        for slot in self.slots:
-            slot.connection.close()
+    def end(self) -> None:
+        """Waits for its end, which that of its sockets brings. Whoever holds a slot closes its socket: another's number
+        could be any other descriptor's by then."""
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -142,17 +141,20 @@ class Workers:
         while True:
             slot = self._free.get()
             if slot is None or self._closed:
+                if slot is not None:
+                    slot.connection.close()
                 self._free.put(None)
                 raise SandboxClosedError("the pool is closed: make another one for further runs")
             if slot.worker.process.poll() is None:
                 self._busy.add(slot)
                 return slot
+            slot.connection.close()
             self._replace(slot.worker)
 
     def _give_back(self, slot: _Slot, whole: bool) -> None:
         """A slot whose job was not carried through is of no use any more: its worker sees its end, and cancels."""
         self._busy.discard(slot)
-        if whole:
+        if whole and not self._closed:
             self._free.put(slot)
             return
         slot.connection.close()
@@ -167,7 +169,7 @@ class Workers:
                 return
             self._workers.remove(worker)
             worker.process.kill()
-            worker.close()
+            worker.end()
             self._start(len(worker.slots))
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -181,15 +183,17 @@ class Workers:
 
     def close(self) -> None:
         """Ends all processes."""
-        self._closed = True
-        self._free.put(None)
+        self.cancel()
         with self._lock:
             workers, self._workers = self._workers, []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                slot = self._free.get_nowait()
+                if slot is not None:
+                    slot.connection.close()
+        self._free.put(None)
         for worker in workers:
-            for slot in worker.slots:
-                slot.connection.close()
-        for worker in workers:
-            worker.close()
+            worker.end()
 
 
 def _read_all(source: Any) -> bytes:
