@@ -30,7 +30,6 @@ class ReadyBox:
         except BaseException:
             self._builder.close()
             raise
-        self.made = time.monotonic()
 
     def is_alive(self) -> bool:
         """Whether its guest still lives."""

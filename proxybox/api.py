@@ -212,11 +212,8 @@ class Sandbox(SandboxBase):
         on_stderr: Callback = None,
     ) -> Result:
         """As `proxybox.run`, in this sandbox."""
-        program = Program.source(code, args) if isinstance(code, str) else Program.file(code, args)
-        if files:
-            program = _with_files(program, files)
         result = self.run_program(
-            program,
+            program_of(code, args, files),
             stdin=stdin,
             timeout=timeout,
             on_stdout=as_text_callback(on_stdout),
