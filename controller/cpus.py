@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 try:
     _current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
@@ -60,20 +60,24 @@ class Share:
 cpus = _Cpus()
 
 
-@contextlib.contextmanager
-def on_cpu(cpu: int | None) -> Iterator[None]:
-    """The calling thread runs where its guest runs; its own affinity is restored at the end."""
-    if cpu is None:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {cpu})
-    except OSError:
-        yield
-        return
-    try:
-        yield
-    finally:
+class on_cpu:  # noqa: N801 - used as a function is
+    """The calling thread runs where its guest runs; its own affinity is restored at the end. cpu: None does nothing."""
+
+    __slots__ = ("_before", "_cpu")
+
+    def __init__(self, cpu: int | None) -> None:
+        self._cpu = cpu
+        self._before: set[int] | None = None
+
+    def __enter__(self) -> None:
+        if self._cpu is None:
+            return
+        before = os.sched_getaffinity(0)
         with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, before)
+            os.sched_setaffinity(0, (self._cpu,))
+            self._before = before
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, self._before)

@@ -206,4 +206,6 @@ class TerminalFilter:
 
 def neutralise(data: bytes) -> bytes:
     """`TerminalFilter` for a whole text."""
+    if _PLAIN(data):
+        return data
     return TerminalFilter().feed(data, final=True)

@@ -28,7 +28,7 @@ from proxybox.controller.output import OutputSink, Transcript
 from proxybox.controller.port import ENVELOPE, Port
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Undisturbed
-from proxybox.controller.warm import WarmStart, post
+from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.policies import SessionLimits
 
@@ -36,7 +36,7 @@ from proxybox.policies import SessionLimits
 _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Answer:
     """What came of one command.
 
@@ -94,6 +94,7 @@ class LiveSession:
     def __init__(self, box: Box, live: LiveBox, copies: Copies, *, is_copy: bool = False) -> None:
         self._box = box
         self._live = live
+        self._port = _port(live)
         self.copies = copies
         self.at_end: list[Callable[[], object]] = [copies.give_back] if is_copy else []
         self._lock = threading.Lock()
@@ -144,12 +145,15 @@ class LiveSession:
         watch.grace_ns = int(limits.grace * 1e9)
         self._rest()
 
-    def _rest(self) -> None:
-        """Between calls only what holds for the whole session counts, and the CPU time that threads may still use."""
+    def _rest(self) -> int:
+        """Between calls only what holds for the whole session counts, and the CPU time that threads may still use. CPU
+        time so far, in nanoseconds."""
         watch, cpu = self._live.process.watch, self._box.policy.limits.cpu_time
         with watch.lock:
+            used = watch.cpu_time_ns()
             watch.deadline_ns = self._wall_end_ns
-            watch.cpu_ns = self._within(self._cpu_end_ns, None if cpu is None else watch.cpu_time_ns() + int(cpu * 1e9))
+            watch.cpu_ns = self._within(self._cpu_end_ns, None if cpu is None else used + int(cpu * 1e9))
+        return used
 
     @staticmethod
     def _within(end: int | None, own: int | None) -> int | None:
@@ -172,7 +176,7 @@ class LiveSession:
 
     def is_idle(self) -> bool:
         """Whether the guest waits for a command, and there is none."""
-        return _port(self._live).is_idle()
+        return self._port.is_idle()
 
     def call(
         self,
@@ -212,7 +216,7 @@ class LiveSession:
     ) -> "_Begun":
         """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
         wait for a guest that does not read."""
-        encoded = values.encode(command, _port(self._live).value_size + ENVELOPE)
+        encoded = values.encode(command, self._port.value_size + ENVELOPE)
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("the session is in a call already: one at a time")
         if not self.is_alive:
@@ -223,7 +227,7 @@ class LiveSession:
             if stdin is not None:
                 self._live.world.stdin.feed(stdin)
             begun = self._count_anew(timeout, on_stdout, on_stderr)
-            post(self._live, encoded)
+            self._port.post(encoded)
         except BaseException:
             self.abandon()
             raise
@@ -258,12 +262,11 @@ class LiveSession:
         interrupted, claim = process.watch.interrupted, None
         if outcome is None:
             try:
-                claim = _claim(_port(self._live).take_result(), _port(self._live).value_size)
+                claim = _claim(self._port.take_result(), self._port.value_size)
             except GuestMisbehaved as breach:
                 outcome = Outcome(None, None, "misbehaved", str(breach))
         if outcome is None:
-            self._rest()
-            cpu = process.watch.cpu_time_ns()
+            cpu = self._rest()
         else:
             self.outcome, cpu = outcome, process.cpu_ns
         transcript = begun.transcript
@@ -363,7 +366,7 @@ class LiveSession:
             return session
 
     def _copy_world(self, pid: int) -> WorldBuilder:
-        policy, own = self._box.policy, _port(self._live)
+        policy, own = self._box.policy, self._port
         stdout = OutputSink("stdout", policy.output)
         stderr = OutputSink("stderr", policy.output, stdout.transcript)
         builder = self._live.builder.copy(Stdin(), stdout, stderr, pid=pid)
@@ -424,7 +427,7 @@ def _end(live: LiveBox, at_end: list[Callable[[], object]]) -> None:
         call()
 
 
-@attrs.frozen
+@attrs.define
 class _Begun:
     """Where the counts stood when a command was begun."""
 

@@ -207,7 +207,7 @@ def status_of_end(outcome: Outcome) -> tuple[Status, str]:
 
 def text_chunks(chunks: Iterable[tuple[str, bytes]], safe: bool) -> tuple[tuple[str, str], ...]:
     """Output in its order, as text; made harmless for terminals where that is asked for."""
-    return tuple((stream, _text(neutralise(data) if safe else data)) for stream, data in chunks)
+    return tuple([(stream, _text(neutralise(data) if safe else data)) for stream, data in chunks])
 
 
 _HEADER = "Traceback (most recent call last):\n"

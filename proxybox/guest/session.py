@@ -5,6 +5,7 @@ Nothing here is trusted: the program shares this process. The controller takes w
 
 import __future__
 
+import _collections
 import _signal
 import ast
 import linecache
@@ -46,8 +47,9 @@ class Sources:
 
     def __init__(self):
         self.count = 0
-        self.names = []  # and how many lines, the oldest first
-        self.lines = []  # of all, the newest first: that is the one that holds, of two classes with the same name
+        self.kept = _collections.deque()  # names, the oldest first, and how many of `lines` are theirs
+        self.uses = {}  # how often each of them is in there
+        self.lines = []  # where classes may stand, the newest first: that is the one that holds, of two with one name
 
     def name(self):
         self.count += 1
@@ -57,18 +59,23 @@ class Sources:
         lines = source.splitlines(True)
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
-        self.names.append((name, len(lines)))
-        self.lines[:0] = lines
-        if len(self.names) > MOST:
-            old, count = self.names.pop(0)
-            del self.lines[-count or len(self.lines) :]
-            self.forget(old)
+        has_class = "class" in source
+        if has_class:
+            self.lines[:0] = lines
+        self.kept.append((name, len(lines) if has_class else 0))
+        self.uses[name] = self.uses.get(name, 0) + 1
+        if len(self.kept) > MOST:
+            self.forget(*self.kept.popleft())
         for cache in self.caches():
             cache[name] = len(source), None, lines, name
             cache[FILE] = len(self.lines), None, self.lines, FILE
 
-    def forget(self, name):
-        if not any(name == kept for kept, _ in self.names):
+    def forget(self, name, count):
+        if count:
+            del self.lines[-count:]
+        self.uses[name] -= 1
+        if not self.uses[name]:
+            del self.uses[name]
             for cache in self.caches():
                 cache.pop(name, None)
 
