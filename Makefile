@@ -27,7 +27,7 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@$(PY) -m pytest $(PYTEST_FLAGS)
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
 
 hostile: setup
 	@$(PY) tests/hostile/table.py $(HOSTILE_FLAGS)

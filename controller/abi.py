@@ -442,6 +442,9 @@ def pack_dirent(ino: int, offset: int, d_type: int, name: bytes) -> bytes:
     return (head + name).ljust(size, b"\0")
 
 
+ECHO: Final = 0o10
+"""In c_lflag of termios(3)."""
+
 DEFAULT_TERMIOS: Final = TERMIOS.pack(
     0x500, 0x5, 0xBF, 0x8A3B, 0, bytes.fromhex("031c7f150400010011131a00120f1716000000")
 )

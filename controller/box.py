@@ -45,7 +45,7 @@ class Usage:
     queue: until a pool had room for it. start: until the first OS call of the sealed guest; of a box that stood ready,
     none of that. wall: from start to end. cpu: of the guest. calls: OS calls. memory: the guest's resident memory at
     its peak, None where it could not be seen (in sessions). input: bytes taken from standard input. output: bytes
-    printed.
+    printed. disk: bytes of files that it has added.
     """
 
     queue: float = 0.0
@@ -56,6 +56,7 @@ class Usage:
     memory: int | None = None
     input: int = 0
     output: int = 0
+    disk: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -326,6 +327,7 @@ class LiveBox:
                 memory=process.peak_resident,
                 input=world.stdin.taken,
                 output=stdout.written + stderr.written,
+                disk=self.builder.quota.used_bytes,
             ),
         )
 

@@ -216,13 +216,14 @@ MAX_DENIALS = 256
 class Dispatcher:
     """Answers the requests of one box."""
 
-    __slots__ = ("_audit", "_interceptors", "_world", "calls", "denials", "limit", "unknown")
+    __slots__ = ("_interceptors", "_world", "audit", "calls", "denials", "limit", "on_limit", "unknown")
 
     def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
         self._world = world
         self._interceptors = tuple(interceptors)
-        self._audit = audit
+        self.audit = audit
         self.limit = world.policy.limits.calls or float("inf")
+        self.on_limit: Callable[[], None] | None = None  # what comes of it first, instead of the end of the box
         self.calls = 0
         self.denials: dict[Denial, int] = {}
         self.unknown: dict[int, int] = {}
@@ -237,12 +238,12 @@ class Dispatcher:
         thread.calls += 1
         self.calls += 1
         if self.calls > self.limit:
-            raise EndBox("denied", f"more than {self.limit} OS calls (limits.calls)")
+            self._over_limit()
         (number,) = _NUMBER.unpack_from(frame)
         row = TABLE.get(number)
         if row is None:
             return self._unknown(thread, number)
-        if self._audit is not None or self._interceptors:
+        if self.audit is not None or self._interceptors:
             return self._observed(row, thread, frame)
         try:
             return row.invoke(world, frame)
@@ -250,6 +251,12 @@ class Dispatcher:
             return self._denied(row.name, denied)
         except OSError as error:
             return -(error.errno or errno.EIO)
+
+    def _over_limit(self) -> None:
+        if self.on_limit is None:
+            raise EndBox("denied", f"more than {self.limit} OS calls (limits.calls)")
+        on_limit, self.on_limit = self.on_limit, None
+        on_limit()
 
     def settle(self, attempt: Callable[[], Reply | None]) -> Reply | None:
         """What a wait has come to: `attempt`, with errors turned into their numbers as for any call."""
@@ -273,9 +280,9 @@ class Dispatcher:
         """An unknown number is ENOSYS, and told once: its name is not known here, its number is."""
         if number in self.unknown or len(self.unknown) < MAX_DENIALS:
             self.unknown[number] = self.unknown.get(number, 0) + 1
-        if self._audit is not None:
+        if self.audit is not None:
             reason = f"no handler for call {number}: add one with @oscall({number}), or answer it with an interceptor"
-            self._audit(OSCall(f"call_{number}", number, "unknown", {}, thread.tid, Decision.UNKNOWN,
+            self.audit(OSCall(f"call_{number}", number, "unknown", {}, thread.tid, Decision.UNKNOWN,
                                -errno.ENOSYS, "ENOSYS", reason))  # fmt: skip
         return -errno.ENOSYS
 
@@ -338,5 +345,5 @@ class Dispatcher:
         call.result = value
         call.errno = errno.errorcode.get(-value) if -4095 <= value < 0 else None
         call.duration_ns = time.perf_counter_ns() - started
-        if self._audit is not None:
-            self._audit(call)
+        if self.audit is not None:
+            self.audit(call)

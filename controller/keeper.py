@@ -7,6 +7,7 @@ computes, and needs somebody else to look at the clock.
 Rule: nothing here waits for a guest, and nothing here holds a reference to a box that has ended.
 """
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -17,7 +18,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -100,6 +101,27 @@ class Watch:
                 and ctypes.get_errno() == errno.EPERM
             ):
                 self.unreachable = True
+
+    @contextlib.contextmanager
+    def uncharged(self) -> Iterator[None]:
+        """Wall time stands still meanwhile, unless somebody sets another end of it."""
+        since = self.suspend()
+        try:
+            yield
+        finally:
+            self.resume(since)
+
+    def suspend(self) -> tuple[int, int] | None:
+        """Wall time stands still: what `resume` wants to know, None where there is no limit."""
+        with self.lock:
+            deadline, self.deadline_ns = self.deadline_ns, None
+        return None if deadline is None else (deadline, time.monotonic_ns())
+
+    def resume(self, suspended: tuple[int, int] | None) -> None:
+        """Wall time goes on."""
+        with self.lock:
+            if suspended is not None and self.deadline_ns is None:
+                self.deadline_ns = suspended[0] + time.monotonic_ns() - suspended[1]
 
     def close(self) -> None:
         """Closes the pidfd."""

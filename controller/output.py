@@ -131,10 +131,15 @@ class OutputSink:
             if self._callback is not None:
                 self._hand_on(kept)
         if len(kept) < size:
-            self.truncated = self.over = True
-            if self._ends and self.on_limit is not None:
-                self.on_limit()
+            self.over = True
+            self.cut()
         return size
+
+    def cut(self) -> None:
+        """Something was left out; a policy may end the box for it."""
+        self.truncated = True
+        if self._ends and self.on_limit is not None:
+            self.on_limit()
 
     def _within(self, data: bytes) -> bytes:
         if self._bytes_left is not None:

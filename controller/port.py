@@ -6,6 +6,7 @@ The first byte of a message says what it is:
 
     r  the result of the last command (nothing at first): the next command is the answer, when there is one
     h  a call of one of the caller's functions: what it returned is the answer
+    d  something to be shown: the answer is empty, and comes when it has been taken
     w  the wait of the last message goes on: a signal had interrupted it
     *  the first piece of a longer message, its letter and all; what was begun before is forgotten
     +  a further piece
@@ -42,16 +43,17 @@ class _Line:
 
 class Port:
     """The controller's side. value_size: of one value, at the most, in bytes. notify: called, from any thread, when the
-    wait for a function of the caller's may be over.
+    wait for a function of the caller's may be over. show: is given what is to be shown, encoded.
 
     What a guest can leave here is one message and one answer for each channel that its threads may have.
     """
 
-    __slots__ = ("_command", "_idle", "_lines", "_running", "functions", "notify", "result", "value_size")
+    __slots__ = ("_command", "_idle", "_lines", "_running", "functions", "notify", "result", "show", "value_size")
 
     def __init__(self, value_size: int = 1 << 20, functions: HostFunctions | None = None) -> None:
         self.value_size = value_size
         self.notify: Callable[[], None] = lambda: None
+        self.show: Callable[[bytes], object] | None = None
         self.result: bytes | None = None
         self.functions = functions
         self._command: bytes | None = None
@@ -103,6 +105,10 @@ class Port:
         if kind == b"r":
             self.result, self._idle = data, channel
             return Pending(self._next)
+        if kind == b"d":
+            if self.show is not None:
+                self.show(data)
+            return Pending(lambda: b"")
         if kind == b"h" and self.functions is not None:
             return self._call(self.functions, data)
         return None

@@ -6,6 +6,7 @@ of their filters and the pid namespace, and each is a child of the controller's 
 
 import contextlib
 import os
+import resource
 import threading
 from collections.abc import Iterable
 
@@ -96,6 +97,14 @@ class GuestProcess:
             words = status.partition(name)[2].split(None, 1)
             if words and words[0].isdigit():
                 setattr(self, line, int(words[0]) * 1024)
+
+    def resident(self) -> int | None:
+        """Bytes that are in memory now (proc_pid_statm(5)); None when it cannot be told."""
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb", buffering=0) as file:
+                return int(file.read(256).split()[1]) * resource.getpagesize()
+        except (OSError, IndexError, ValueError):
+            return None
 
     def has_pending(self, number: int) -> bool:
         """Whether a signal that was sent to it waits for the end of a call (proc_pid_status(5))."""

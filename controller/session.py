@@ -9,31 +9,35 @@ import errno
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from proxybox.controller import values
-from proxybox.controller.audit import Denial
+from proxybox.controller.audit import Audit, Denial
 from proxybox.controller.birth import adopt
 from proxybox.controller.box import Box, LiveBox, Usage
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError
 from proxybox.controller.inspection import inspect_seal
-from proxybox.controller.keeper import CANCELLED
+from proxybox.controller.keeper import CANCELLED, Watch
 from proxybox.controller.launch import NICE, uid_of_guests
 from proxybox.controller.output import OutputSink, Transcript
 from proxybox.controller.port import ENVELOPE, Port
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.warm import WarmStart
+from proxybox.controller.world import World
 from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.policies import SessionLimits
 
 #: What a result may be, and of which types its parts are.
 _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
+#: What a guest shows besides what it prints: an expression's value, what it wants displayed, nothing any more. By MIME
+#: type; and what is to be known of that.
+_SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
 
 
 @attrs.define(kw_only=True)
@@ -183,17 +187,23 @@ class LiveSession:
         command: tuple[Any, ...],
         *,
         timeout: float | None = None,
+        calls: int | None = None,
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
+        on_shown: Callable[[tuple[Any, ...]], object] | None = None,
     ) -> Answer:
-        """Carries out one command. timeout: seconds of wall time, None for the policy's. stdin: None leaves it as it
-        is.
+        """Carries out one command. timeout: seconds of wall time, None for the policy's. calls: OS calls after which it
+        is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the guest shows, as `Shown`
+        has it.
 
         Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
         cross.
         """
-        begun = self.begin(command, timeout=timeout, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr)
+        begun = self.begin(
+            command, timeout=timeout, calls=calls, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr,
+            on_shown=on_shown,
+        )  # fmt: skip
         return self.end(begun, self._serve(self.is_idle))
 
     def _serve(self, until: Callable[[], bool]) -> Outcome | None:
@@ -209,9 +219,11 @@ class LiveSession:
         command: tuple[Any, ...],
         *,
         timeout: float | None = None,
+        calls: int | None = None,
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
+        on_shown: Callable[[tuple[Any, ...]], object] | None = None,
         blocking: bool = True,
     ) -> "_Begun":
         """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
@@ -226,7 +238,8 @@ class LiveSession:
             self._live.driver.set_blocking(blocking)
             if stdin is not None:
                 self._live.world.stdin.feed(stdin)
-            begun = self._count_anew(timeout, on_stdout, on_stderr)
+            begun = self._count_anew(timeout, calls, on_stdout, on_stderr)
+            self._port.show = None if on_shown is None else self._taker(on_shown)
             self._port.post(encoded)
         except BaseException:
             self.abandon()
@@ -236,6 +249,7 @@ class LiveSession:
     def _count_anew(
         self,
         timeout: float | None,
+        calls: int | None,
         on_stdout: Callable[[bytes], object] | None,
         on_stderr: Callable[[bytes], object] | None,
     ) -> "_Begun":
@@ -246,8 +260,10 @@ class LiveSession:
         world.stdout.begin(policy.output, transcript, on_stdout)
         world.stderr.begin(policy.output, transcript, on_stderr)
         dispatcher.denials, dispatcher.unknown = {}, {}
-        if policy.limits.calls is not None or self._calls_end != float("inf"):
-            dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
+        dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
+        dispatcher.on_limit = None
+        if calls is not None and dispatcher.calls + calls < dispatcher.limit:
+            dispatcher.limit, dispatcher.on_limit = dispatcher.calls + calls, self._stop_for_calls
         now, cpu = time.monotonic_ns(), watch.cpu_time_ns()
         wall = policy.limits.wall_time if timeout is None else timeout
         watch.interrupted = ""
@@ -256,13 +272,40 @@ class LiveSession:
             watch.cpu_ns = self._within(self._cpu_end_ns, cpu + int(policy.limits.cpu_time * 1e9))
         return _Begun(now, cpu, dispatcher.calls, transcript)
 
+    def _stop_for_calls(self) -> None:
+        """By the dispatcher: the call has used what it was given. What it needs to heed that is not counted."""
+        watch, dispatcher = self._live.process.watch, self._live.dispatcher
+        dispatcher.limit = self._calls_end
+        self._heed(watch, "calls")
+        self._live.driver.interrupt()
+
+    @staticmethod
+    def _heed(watch: Watch, why: str) -> None:
+        with watch.lock:
+            watch.deadline_ns = time.monotonic_ns() + watch.grace_ns
+            watch.interrupted = watch.interrupted or why
+
+    def _taker(self, on_shown: Callable[[tuple[Any, ...]], object]) -> Callable[[bytes], object]:
+        """What the guest shows is a claim, as a result is, and counts as output does."""
+        sink, left = self._live.world.stdout, self._box.policy.output.limit
+
+        def take(data: bytes) -> None:
+            nonlocal left
+            if left is not None and len(data) > left:
+                sink.cut()
+                return
+            left = None if left is None else left - len(data)
+            on_shown(_form_of(data, self._port.value_size, _SHOWN))
+
+        return take
+
     def end(self, begun: "_Begun", outcome: Outcome | None) -> Answer:
         """What came of the command that was begun."""
         world, process, dispatcher = self._live.world, self._live.process, self._live.dispatcher
         interrupted, claim = process.watch.interrupted, None
         if outcome is None:
             try:
-                claim = _claim(self._port.take_result(), self._port.value_size)
+                claim = _form_of(self._port.take_result(), self._port.value_size, _FORMS)
             except GuestMisbehaved as breach:
                 outcome = Outcome(None, None, "misbehaved", str(breach))
         if outcome is None:
@@ -306,9 +349,7 @@ class LiveSession:
     def stop(self) -> None:
         """Interrupts the call that runs. A guest that does not heed it within the session's grace is ended. From any
         thread."""
-        watch = self._live.process.watch
-        watch.deadline_ns = time.monotonic_ns() + watch.grace_ns
-        watch.interrupted = watch.interrupted or CANCELLED
+        self._heed(self._live.process.watch, CANCELLED)
         self.interrupt()
 
     def cancel(self) -> None:
@@ -318,6 +359,34 @@ class LiveSession:
     def changes(self) -> tuple[Changed, ...]:
         """What it has changed so far."""
         return self._live.builder.changes()
+
+    def usage(self) -> Usage:
+        """What it has used since it began; memory is what it has resident now."""
+        live = self._live
+        return Usage(
+            start=(live.ready_ns - live.started_ns) / 1e9,
+            wall=(time.monotonic_ns() - live.ready_ns) / 1e9,
+            cpu=live.process.watch.cpu_time_ns() / 1e9,
+            calls=live.dispatcher.calls,
+            memory=live.process.resident(),
+            disk=live.builder.quota.used_bytes,
+        )
+
+    @contextlib.contextmanager
+    def world(self) -> Iterator[World]:
+        """Its world, at rest. Raises RuntimeError while a call runs."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("the session is in a call: its files can be reached between calls")
+        try:
+            if not self.is_alive:
+                raise SandboxClosedError("the session has ended")
+            yield self._live.world
+        finally:
+            self._lock.release()
+
+    def audit(self, audit: Audit | None) -> None:
+        """Who is told of every OS call from now on; None for nobody."""
+        self._live.dispatcher.audit = audit
 
     @property
     def layers(self) -> Mapping[str, str]:
@@ -369,7 +438,7 @@ class LiveSession:
         policy, own = self._box.policy, self._port
         stdout = OutputSink("stdout", policy.output)
         stderr = OutputSink("stderr", policy.output, stdout.transcript)
-        builder = self._live.builder.copy(Stdin(), stdout, stderr, pid=pid)
+        builder = self._live.builder.copy(self._live.world.stdin.for_copy(), stdout, stderr, pid=pid)
         builder.world.port = Port(own.value_size, own.functions)
         return builder
 
@@ -443,13 +512,13 @@ def _port(live: LiveBox) -> Port:
     return live.world.port
 
 
-def _claim(data: bytes, value_size: int) -> tuple[Any, ...]:
-    """The result that a guest has given. Raises GuestMisbehaved for what is none."""
+def _form_of(data: bytes, value_size: int, forms: Mapping[str, tuple[type, ...]]) -> tuple[Any, ...]:
+    """What a guest has given, in one of these forms. Raises GuestMisbehaved for what is none."""
     try:
         claim = values.decode(data, value_size + ENVELOPE)
-        form = _FORMS[claim[0]]
+        form = forms[claim[0]]
         if len(claim) != len(form) + 1 or not all(map(isinstance, claim[1:], form)):
-            raise ValueError("a result of another form")
+            raise ValueError("another form")
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise GuestMisbehaved(f"a session's result is none: {error}") from error
+        raise GuestMisbehaved(f"what a session gives is nothing that it may be: {error}") from error
     return tuple(claim)

@@ -5,36 +5,59 @@ with the host descriptor to watch. The descriptor is read only after poll(2) has
 readable, and is never closed.
 """
 
+import contextlib
 import errno
 import os
 import select
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
+
+import attrs
 
 from proxybox.controller.effects import Blocked
 
+
+@attrs.frozen
+class Terminal:
+    """A source that the program sees as a terminal, which somebody sits at.
+
+    read: is given the most bytes wanted, and whether what is typed shall be seen (ECHO of termios(3): not where a
+    program asks for a password); gives some, usually a line with its end. b"" is the end of the file, as Ctrl-D gives
+    it, and not the last word. InterruptedError: the program's read fails with EINTR, which is what Ctrl-C does.
+    """
+
+    read: Callable[[int, bool], bytes | str]
+
+
 #: What a source can be. A function is given the most bytes wanted and gives some; b"" is the end.
-Source = bytes | int | Callable[[int], bytes | str]
+Source = bytes | int | Callable[[int], bytes | str] | Terminal
 
 
 class Stdin:
-    """Standard input of one box."""
+    """Standard input of one box. echoes: whether its terminal shows what is typed. uncharged: stands around what a
+    function of the caller's takes: the time is not the program's."""
 
-    __slots__ = ("_buffer", "_ended", "_function", "_offset", "host_fd", "taken")
+    __slots__ = ("_buffer", "_ended", "_function", "_offset", "_terminal", "echoes", "host_fd", "taken", "uncharged")
 
     def __init__(self, source: Source | None = None) -> None:
         self.taken = 0
+        self.echoes: Callable[[], bool] = lambda: True
+        self.uncharged: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.feed(source)
 
     def feed(self, source: Source | None) -> None:
         """Reads come from another source from here on."""
         self.host_fd: int | None = None
         self._function: Callable[[int], bytes | str] | None = None
+        self._terminal = source if isinstance(source, Terminal) else None
         self._buffer = b""
         self._offset = 0
         self._ended = False
         if isinstance(source, int):
             self.host_fd = source
+        elif isinstance(source, Terminal):
+            self._function = lambda size: source.read(size, self.echoes())
         elif callable(source):
             self._function = source
         else:
@@ -42,8 +65,13 @@ class Stdin:
 
     @property
     def is_tty(self) -> bool:
-        """Whether the source is a terminal of the host's."""
-        return self.host_fd is not None and os.isatty(self.host_fd)
+        """Whether the source is a terminal, of the host's or the caller's."""
+        return self._terminal is not None or (self.host_fd is not None and os.isatty(self.host_fd))
+
+    def for_copy(self) -> "Stdin":
+        """What a copy of the box reads from: the same terminal, or nothing where there is none: who was to read the
+        rest of a source would be left to chance."""
+        return Stdin(self._terminal)
 
     def readable(self) -> bool:
         """Whether a read would not wait: there is data, or the end is reached. A function always
@@ -102,9 +130,12 @@ class Stdin:
         if self._ended or self._function is None:
             return
         try:
-            data = self._function(size)
+            with self.uncharged():
+                data = self._function(size)
+        except InterruptedError:
+            raise
         except OSError as error:
             raise RuntimeError("the stdin function failed") from error
         self._buffer = data.encode() if isinstance(data, str) else bytes(data)
         self._offset = 0
-        self._ended = not self._buffer
+        self._ended = not self._buffer and self._terminal is None

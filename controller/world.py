@@ -292,6 +292,7 @@ class World:
             self.process.rlimits = _rlimits(self.policy)
         for sink in (self.stdout, self.stderr):
             sink.on_limit = self._output_limit
+        self.stdin.echoes = lambda: bool(abi.TERMIOS.unpack(self.termios)[3] & abi.ECHO)
 
     def end(self, ended: Ended) -> None:
         """Asks the driver to end the box; the first reason stays."""

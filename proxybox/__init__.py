@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import OSCall as OSCall
     from proxybox.controller.hostfunctions import HostFunction as HostFunction
+    from proxybox.controller.stdin import Terminal as Terminal
     from proxybox.errors import CallDenied as CallDenied
     from proxybox.errors import CannotCopy as CannotCopy
     from proxybox.errors import CommitRefused as CommitRefused
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from proxybox.result import Usage as Usage
     from proxybox.session import Completeness as Completeness
     from proxybox.session import Completion as Completion
+    from proxybox.session import Displayed as Displayed
+    from proxybox.session import FileEntry as FileEntry
     from proxybox.session import Finished as Finished
     from proxybox.session import Inspection as Inspection
     from proxybox.session import Printed as Printed
@@ -69,6 +72,7 @@ _HOMES = {
     "proxybox.api": ("Diagnosis", "Layer", "Sandbox", "diagnose", "run", "run_file"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.controller.hostfunctions": ("HostFunction",),
+    "proxybox.controller.stdin": ("Terminal",),
     "proxybox.errors": (
         "CallDenied", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved",
         "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError",
@@ -82,7 +86,8 @@ _HOMES = {
     "proxybox.program": ("Program",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
     "proxybox.session": (
-        "Completeness", "Completion", "Finished", "Inspection", "Printed", "Session", "Snapshot",
+        "Completeness", "Completion", "Displayed", "FileEntry", "Finished", "Inspection", "Printed", "Session",
+        "Snapshot",
     ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -361,7 +361,7 @@ class AsyncSession:
     async def exec(self, code: str, *, name: str = "", **options: Any) -> Result:
         """Runs statements. name: of the source, in tracebacks. options, here and below: as for `Session.exec`;
         on_stdout and on_stderr may be coroutine functions."""
-        return await self._call(("exec", code, name), **options)
+        return await self._call(("exec", code, name, False), **options)
 
     async def eval(self, code: str, **options: Any) -> Result:
         """Evaluates an expression, whose value the Result has, as far as it is plain data."""
@@ -383,7 +383,7 @@ class AsyncSession:
         """Runs statements and tells what is printed as it comes; the last event has the Result. A reader that does not
         read lets the program wait, whose wall time runs on; one that leaves interrupts it, when the generator is closed
         (`contextlib.aclosing`)."""
-        begun = self._begin(("exec", code, ""), True, True, **options)
+        begun = self._begin(("exec", code, "", False), True, True, **options)
         try:
             while isinstance(event := await begun[2].next(), Printed):
                 yield event

@@ -22,6 +22,7 @@ from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.output import neutralise
 from proxybox.controller.session import Copies, LiveSession
+from proxybox.controller.stdin import Source, Terminal
 from proxybox.controller.undertaker import settle
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate
@@ -32,7 +33,7 @@ from proxybox.result import Files, Result, Status, read_error, status_of_end, te
 from proxybox.session import Session
 
 Code: TypeAlias = str | os.PathLike[str]
-Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | None
+Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | Terminal | None
 Callback: TypeAlias = Callable[[str], object] | None
 Content: TypeAlias = Mapping[str, str | bytes]
 Functions: TypeAlias = Mapping[str, Callable[..., Any] | HostFunction]
@@ -52,11 +53,11 @@ def run(
 ) -> Result:
     """Runs a program in a box of its own and returns how it ended.
 
-    code: source text, or the path of a script. args: its arguments. stdin: text, bytes, a file object, or a function
-    that is asked for at most n bytes. files: names below /box with their content. policy: a Policy, the name of a
-    preset or the path of a TOML file; `policy_fields` replace its sections (limits={"memory": "1G"}). timeout:
-    seconds of wall time. check: raise ExecutionError unless the program ends well. on_stdout, on_stderr: called with
-    text as it is printed.
+    code: source text, or the path of a script. args: its arguments. stdin: text, bytes, a file object, a function
+    that is asked for at most n bytes, or a Terminal. files: names below /box with their content. policy: a Policy, the
+    name of a preset or the path of a TOML file; `policy_fields` replace its sections (limits={"memory": "1G"}).
+    timeout: seconds of wall time. check: raise ExecutionError unless the program ends well. on_stdout, on_stderr:
+    called with text as it is printed.
 
     Raises PolicyError, SandboxStartError, OSError for a script that cannot be read.
     """
@@ -308,9 +309,9 @@ def _with_files(program: Program, files: Content) -> Program:
     return attrs.evolve(program, files={**program.files, **added})
 
 
-def as_source(stdin: Input) -> bytes | int | Callable[[int], bytes | str] | None:
+def as_source(stdin: Input) -> Source | None:
     """What the controller can read from. A file object without a descriptor is read whole."""
-    if stdin is None or isinstance(stdin, bytes):
+    if stdin is None or isinstance(stdin, bytes | Terminal):
         return stdin
     if isinstance(stdin, str):
         return stdin.encode()

@@ -15,16 +15,20 @@ from typing import Any, Self, TypeAlias
 
 import attrs
 
+from proxybox.controller import boxfiles
+from proxybox.controller.audit import Audit
+from proxybox.controller.box import Usage
+from proxybox.controller.boxfiles import FileEntry as FileEntry
 from proxybox.controller.output import neutralise
 from proxybox.controller.session import Answer, LiveSession
 from proxybox.policies import Policy
-from proxybox.policies.sizes import to_duration
+from proxybox.policies.sizes import to_duration, to_size
 from proxybox.result import Files, GuestError, Result, Status, status_of_end, text_chunks
 
 Callback: TypeAlias = Callable[[str], object] | None
 
-#: Seconds for a look at the live objects of a session: they run the program's code.
-LOOK_LIMIT = 1.0
+#: Seconds, and OS calls, for a look at the live objects of a session: it runs the program's code.
+LOOK_LIMIT, LOOK_CALLS = 1.0, 5000
 #: Events that wait for who reads `stream`; then the program waits.
 _BACKLOG = 64
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
@@ -36,6 +40,21 @@ class Printed:
 
     stream: str
     text: str
+
+
+@attrs.frozen
+class Displayed:
+    """Something that was shown: an event of `Session.stream`, and what `on_display` gets. By the guest's word.
+
+    kind: "value" is that of the expression which the statements end in, "display" what the program has displayed;
+    "clear" takes away what was shown before (`wait`: as soon as there is something new). data: by MIME type, text as
+    str, pictures as bytes or in base64. metadata: what is to be known of it.
+    """
+
+    kind: str
+    data: Mapping[str, Any] = attrs.field(factory=dict)
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    wait: bool = False
 
 
 @attrs.frozen
@@ -89,13 +108,16 @@ class Session:
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
-    def exec(self, code: str, *, name: str = "", **options: Any) -> Result:
-        """Runs statements. name: of the source, in tracebacks.
+    def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Any) -> Result:
+        """Runs statements. name: of the source, in tracebacks. echo: as a prompt does: the value of the expression that
+        they end in is shown (`on_display`) and kept as `_`, output comes line by line, and `display` and `clear_output`
+        are there.
 
         options, here and below: timeout (seconds, for the policy's limits.wall_time), stdin (from here on), on_stdout,
-        on_stderr, check, as for `run`. Raises SandboxClosedError when the session has ended.
+        on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises SandboxClosedError when the
+        session has ended.
         """
-        return self._call(("exec", code, name), **options)
+        return self._call(("exec", code, name, echo), **options)
 
     def eval(self, code: str, **options: Any) -> Result:
         """Evaluates an expression, whose value the Result has, as far as it is plain data."""
@@ -113,22 +135,26 @@ class Session:
         """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
         return self._call(("get", name)).check().value
 
-    def stream(self, code: str, **options: Any) -> Iterator[Printed | Finished]:
-        """Runs statements and tells what is printed as it comes; the last event has the Result. A reader that does not
-        read lets the program wait; one that stops reading interrupts it."""
-        events: queue.Queue[Printed | Finished | BaseException] = queue.Queue(_BACKLOG)
+    def stream(self, code: str, **options: Any) -> Iterator[Printed | Displayed | Finished]:
+        """Runs statements and tells what is printed and shown as it comes; the last event has the Result. A reader that
+        does not read lets the program wait; one that stops reading interrupts it."""
+        events: queue.Queue[Printed | Displayed | Finished | BaseException] = queue.Queue(_BACKLOG)
         left = threading.Event()
 
-        def tell(stream: str) -> Callable[[str], object]:
-            def told(text: str) -> None:
-                if not left.is_set():
-                    events.put(Printed(stream, text))
+        def put(event: Printed | Displayed) -> None:
+            if not left.is_set():
+                events.put(event)
 
-            return told
+        def tell(stream: str) -> Callable[[str], object]:
+            return lambda text: put(Printed(stream, text))
 
         def work() -> None:
             try:
-                events.put(Finished(self.exec(code, on_stdout=tell("stdout"), on_stderr=tell("stderr"), **options)))
+                events.put(
+                    Finished(
+                        self.exec(code, on_stdout=tell("stdout"), on_stderr=tell("stderr"), on_display=put, **options)
+                    )
+                )
             except BaseException as error:
                 events.put(error)
 
@@ -169,8 +195,26 @@ class Session:
         self._call(("reset",)).check()
 
     def _look(self, command: tuple[Any, ...]) -> Any:
-        result = self._call(command, timeout=LOOK_LIMIT)
+        result = self._call(command, timeout=LOOK_LIMIT, calls=LOOK_CALLS)
         return result.value if result.ok else None
+
+    # --- files, from outside ------------------------------------------------------------------------------------------
+
+    def read_file(self, path: str, limit: int | str | None = None) -> bytes:
+        """The content of a file as the program would find it, between two calls; none of its code runs for it. path:
+        from its working directory. limit: bytes; EFBIG for a larger one. Raises OSError."""
+        with self._live.world() as world:
+            return boxfiles.read(world, path, to_size(limit))
+
+    def write_file(self, path: str, data: bytes | str) -> None:
+        """Gives a file another content, or makes it, with the rights and the limits of the program. Raises OSError."""
+        with self._live.world() as world:
+            boxfiles.write(world, path, data.encode() if isinstance(data, str) else bytes(data))
+
+    def list_files(self, path: str = ".") -> list[FileEntry]:
+        """What stands in a folder, by name. Raises OSError."""
+        with self._live.world() as world:
+            return boxfiles.listing(world, path)
 
     # --- the whole ----------------------------------------------------------------------------------------------------
 
@@ -210,6 +254,20 @@ class Session:
         """What stands around it, as in `Result.layers`."""
         return self._live.layers
 
+    @property
+    def policy(self) -> Policy:
+        """What it may do."""
+        return self._policy
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used since it began: `memory` is resident now, `disk` what files hold."""
+        return self._live.usage()
+
+    def audit(self, audit: Audit | None) -> None:
+        """From now on `audit` is called with every OSCall; None: nobody is."""
+        self._live.audit(audit)
+
     def close(self) -> None:
         """Ends it; its copies go on."""
         self._live.close()
@@ -219,20 +277,23 @@ class Session:
         command: tuple[Any, ...],
         *,
         timeout: float | str | None = None,
+        calls: int | None = None,
         stdin: Any = None,
         check: bool = False,
         on_stdout: Callback = None,
         on_stderr: Callback = None,
+        on_display: Callable[[Displayed], object] | None = None,
     ) -> Result:
         seconds = self._timeout if timeout is None else to_duration(timeout)
-        if stdin is None and on_stdout is None and on_stderr is None:
-            answer = self._live.call(command, timeout=seconds)
+        if stdin is None and on_stdout is None and on_stderr is None and on_display is None:
+            answer = self._live.call(command, timeout=seconds, calls=calls)
         else:
             from proxybox.api import as_source, as_text_callback
 
             answer = self._live.call(
                 command, timeout=seconds, stdin=None if stdin is None else as_source(stdin),
                 on_stdout=as_text_callback(on_stdout), on_stderr=as_text_callback(on_stderr),
+                on_shown=None if on_display is None else lambda shown: on_display(displayed_of(shown)),
             )  # fmt: skip
         result = session_result(answer, self._policy, self._live.layers)
         return result.check() if check else result
@@ -286,6 +347,15 @@ def completeness_of(value: Any) -> Completeness:
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
         return Completeness(*value)
     return Completeness("unknown")
+
+
+def displayed_of(shown: tuple[Any, ...]) -> Displayed:
+    """What the guest shows."""
+    kind, *rest = shown
+    if kind == "clear":
+        return Displayed(kind, wait=rest[0])
+    data, metadata = ({key: value for key, value in part.items() if isinstance(key, str)} for part in rest)
+    return Displayed(kind, data, metadata)
 
 
 def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) -> Result:

@@ -60,6 +60,7 @@ class Serving:
         self._verdict: Outcome | None = None
         self._wake = -1
         world.on_exit = process.measure
+        world.stdin.uncharged = process.watch.uncharged
 
     # --- before and after ---------------------------------------------------------------------------------------------
 
@@ -250,17 +251,14 @@ class Serving:
 
     def begin_waiting(self) -> None:
         """The driver waits now. While the guest waits for the caller's input, its wall time stands still."""
-        watch = self._process.watch
-        if self._uncharged is None and watch.deadline_ns is not None and self._waits_for_caller():
-            self._uncharged = watch.deadline_ns, time.monotonic_ns()
-            watch.deadline_ns = None
+        if self._uncharged is None and self._waits_for_caller():
+            self._uncharged = self._process.watch.suspend()
 
     def end_waiting(self) -> None:
         """The driver goes on; behind `begin_waiting`."""
         if self._uncharged is not None:
-            (deadline, since), self._uncharged = self._uncharged, None
-            if self._process.watch.deadline_ns is None:
-                self._process.watch.deadline_ns = deadline + time.monotonic_ns() - since
+            suspended, self._uncharged = self._uncharged, None
+            self._process.watch.resume(suspended)
 
     def _waits_for_caller(self) -> bool:
         """Whether every thread waits for the caller's input, for as long as that takes, and for nothing else."""

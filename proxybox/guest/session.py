@@ -14,6 +14,7 @@ import traceback
 
 import __pypy__
 import completion
+import showing
 import values
 
 hidden = __pypy__.hidden_applevel
@@ -90,8 +91,8 @@ class Sources:
 class Session:
     """The namespace, and what can be done with it."""
 
-    def __init__(self, new_main, own, limit):
-        self.new_main, self.own, self.limit = new_main, own, limit
+    def __init__(self, new_main, own, limit, screen):
+        self.new_main, self.own, self.limit, self.screen = new_main, own, limit, screen
         self.sources = Sources()
         self.flags = 0  # of `from __future__` so far
         self.running = self.told = False
@@ -101,8 +102,13 @@ class Session:
     # --- commands: each gives a value ---------------------------------------------------------------------------------
 
     @hidden
-    def do_exec(self, source, name):
-        apart(exec, self.compiled(source, name, "exec"), self.names)
+    def do_exec(self, source, name, echo):
+        if not echo:
+            apart(exec, self.compiled(source, name, "exec"), self.names)
+            return
+        self.screen.install()
+        for code in self.parts(source, name or self.sources.name()):
+            apart(exec, code, self.names)
 
     @hidden
     def do_eval(self, source):
@@ -150,6 +156,18 @@ class Session:
         self.flags |= code.co_flags & FUTURES
         self.sources.remember(source, name)
         return code
+
+    @hidden
+    def parts(self, source, name):
+        """Statements, and the expression that they end in for itself, whose value is shown."""
+        tree = compile(source, name, "exec", self.flags | NULLS | ast.PyCF_ONLY_AST, True)
+        self.sources.remember(source, name)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        for part, mode in ((tree, "exec"), (last and ast.Interactive([last]), "single")):
+            if part is not None:
+                code = compile(part, name, mode, self.flags, True)
+                self.flags |= code.co_flags & FUTURES
+                yield code
 
     @hidden
     def find(self, name):
@@ -265,7 +283,7 @@ def lead(link, new_main, own, limit):
         del sys.orig_argv[1:]
     sys.path.insert(0, "")
     sys.modules.setdefault("linecache", linecache)
-    session = Session(new_main, own, limit)
+    session = Session(new_main, own, limit, showing.Screen(link, limit, flush))
     session.frame = sys._getframe()
     session.take_interrupts()
     result = b""
@@ -285,10 +303,10 @@ def warm(new_main):
     def fail():
         raise ValueError
 
-    session = Session(new_main, None, 1 << 20)
+    session = Session(new_main, None, 1 << 20, None)
     for _ in range(20):
         session.answer(values.decode(values.encode(("eval", "1+1"))))
-    session.answer(("exec", "x = 1", ""))
+    session.answer(("exec", "x = 1", "", False))
     try:
         fail()
     except ValueError as error:

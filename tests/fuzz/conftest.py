@@ -1,5 +1,6 @@
 """Guests that are no processes: threads that speak whatever bytes a test gives them."""
 
+import contextlib
 import os
 import threading
 
@@ -28,6 +29,14 @@ class FakeWatch:
 
     def kill(self) -> None:
         self.killed = True
+
+    uncharged = staticmethod(contextlib.nullcontext)
+
+    def suspend(self) -> None:
+        """Wall time is not counted here."""
+
+    def resume(self, suspended: None) -> None:
+        """Wall time is not counted here."""
 
     def send(self, number: int) -> None:
         """A signal that the controller would send."""

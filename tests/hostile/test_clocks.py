@@ -71,7 +71,8 @@ show("rdtscp", counter() / 1e9)
 
 
 def is_like_the_host(value, moment):
-    """Whether a number, or one in a text, is the host's wall, boot or monotonic time, to within an hour."""
+    """Whether a number, or one in a text, is the host's wall, boot or monotonic time, to within an hour; to within half
+    a second on a host that has run for about as long as a box says it has, which is 1000 seconds."""
     clocks = [time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)]
     if isinstance(value, str):
         words = value.replace(":", " ").split()
@@ -80,7 +81,7 @@ def is_like_the_host(value, moment):
             for word in words
             if word.replace(".", "", 1).isdigit() and float(word) > 1e4
         )
-    return value is not None and any(abs(value - clock) < min(3600, clock / 2) for clock in clocks if clock > 1000)
+    return value is not None and any(abs(value - clock) < (0.5 if clock < 9000 else 3600) for clock in clocks)
 
 
 @pytest.mark.parametrize("kind", ["frozen", "virtual"])

@@ -73,7 +73,7 @@ def test_functions_in_a_box_that_has_none(run):
 
 def test_what_is_no_message(run):
     result = run(
-        "print({say(bytes([letter]) + b'data')[0] for letter in range(256) if letter not in b'r*+-'}, say(b'')[0])"
+        "print({say(bytes([letter]) + b'data')[0] for letter in range(256) if letter not in b'rd*+-'}, say(b'')[0])"
     )
     assert result.stdout == f"{{{EINVAL}}} {EINVAL}\n", result
 
@@ -277,6 +277,47 @@ print("done")
 """)
     assert result.status == "ok"
     assert session.eval("6 * 7", timeout=2).status in ("ok", "time_limit", "misbehaved")
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"\xff", b"x" * 100, values.encode(None), values.encode(("value",)), values.encode(("value", {}, [])),
+     values.encode(("value", {}, {}, {})), values.encode(("clear", 1)), values.encode(("other", {}, {}))],
+)  # fmt: skip
+def test_what_cannot_be_shown(make, said):
+    """It ends its session, and no more; where nobody looks it is not even read."""
+    with make() as session:
+        assert session.exec(f"say(b'd' + {said!r})").ok
+        result = session.exec(f"say(b'd' + {said!r})", on_display=lambda event: None)
+        assert (result.status, session.alive) == ("misbehaved", False), result
+
+
+def test_names_and_data_of_any_kind_that_are_shown(make):
+    """Names that are none are left out; who shows the rest to a person looks at it."""
+    shown = []
+    with make() as session:
+        claim = values.encode(("display", {1: 2, "a": None, "": [b"x"]}, {b"k": 1}))
+        assert session.exec(f"say(b'd' + {claim!r})", on_display=shown.append).ok
+    assert [(event.data, event.metadata) for event in shown] == [({"a": None, "": [b"x"]}, {})]
+
+
+def test_a_storm_of_what_is_shown(make):
+    """By many threads at once: each is answered, and what they show together is within the limit of output."""
+    sizes = []
+    with make(output={"limit": "64K"}) as session:
+        claim = values.encode(("display", {"text/plain": "a" * 1000}, {}))
+        result = session.exec(
+            f"def storm():\n    for _ in range(100): say(b'd' + {claim!r})\n"
+            "threads = [threading.Thread(target=storm) for _ in range(4)]\n"
+            "for thread in threads: thread.start()\nfor thread in threads: thread.join()",
+            on_display=lambda event: sizes.append(len(event.data["text/plain"])),
+        )
+    assert result.ok
+    assert result.truncated
+    assert 50 < len(sizes) <= 64
 
 
 # --- functions of the caller's ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import ctypes
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,9 @@ class Victims:
 
 
 @pytest.fixture
-def victims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victims]:
+def victims(tmp_path_factory: pytest.TempPathFactory, open_the_way: Callable[[Path], None]) -> Iterator[Victims]:
     folder = tmp_path_factory.mktemp("host")
-    for parent in folder.parents[:2]:  # pytest's own, closed to the user that a guest of root's runs as
-        parent.chmod(parent.stat().st_mode | 0o011)
+    open_the_way(folder)
     folder.chmod(0o777)
     (folder / "secret").write_text("of the host")
     user: dict[str, Any] = {} if os.getuid() else {"user": BOX_UID, "group": BOX_UID, "extra_groups": []}

@@ -6,7 +6,7 @@ Each test puts a filter or a loss of its own around a controller in a process of
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -45,11 +45,12 @@ def controller(program: str, command: Sequence[str] = (sys.executable,)) -> str:
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("layers", ["on", "off"])
-def test_a_filter_that_is_said_to_be_taken_and_is_not(tmp_path: Path, threads: int, layers: str) -> None:
+def test_a_filter_that_is_said_to_be_taken_and_is_not(
+    tmp_path: Path, open_the_way: Callable[[Path], None], threads: int, layers: str
+) -> None:
     """An outer filter answers 0 for seccomp(2). The program would write to the host if it ran."""
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(parent.stat().st_mode | 0o011)
+    open_the_way(tmp_path)
     program = f"""
 from proxybox.controller import layers
 if {layers!r} == "off":

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,14 @@ UNPRIVILEGED = 65534
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path, open_the_way: Callable[[Path], None]) -> Path:
     """A copy of what tools/setup looks at, without a .venv, that everybody can read."""
     folder = tmp_path / "checkout"
     for name in ("tools/setup", "pyproject.toml", "setup.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
+    tmp_path.chmod(0o755)
+    open_the_way(tmp_path)
     return folder
 
 

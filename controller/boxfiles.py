@@ -1,0 +1,96 @@
+"""A live box's files, as its caller looks at them and changes them: with the rights of the program, in its tree.
+
+Rules: no code of the program's runs for it. Only regular files are read and written: a device or a pipe may wait, and
+nobody would answer. Sizes are bounded by the caller.
+"""
+
+import errno
+import os
+import stat
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
+from proxybox.controller.vfs.openfiles import RegularOpenFile
+from proxybox.controller.world import World
+
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+
+
+@attrs.frozen
+class FileEntry:
+    """One name in a folder. type: "file", "directory", "link" or "other". size: in bytes. mtime: seconds since 1970."""
+
+    name: str
+    type: str
+    size: int
+    mode: int
+    mtime: float
+
+
+def read(world: World, path: str, limit: int | None = None) -> bytes:
+    """The content of a regular file. OSError: as open(2), EFBIG for more than `limit` bytes."""
+    node = _resolve(world, path)
+    namei.need(node, world.credentials, abi.R_OK)
+    if isinstance(node, Directory):
+        raise _error(errno.EISDIR, path)
+    if not isinstance(node, RegularFile):
+        raise _error(errno.EINVAL, path)
+    if limit is not None and node.size() > limit:
+        raise _error(errno.EFBIG, path)
+    return node.whole()
+
+
+def write(world: World, path: str, data: bytes) -> None:
+    """Makes a regular file, or gives it another content. OSError: as open(2) and write(2), with limits.disk."""
+    try:
+        if not isinstance(_resolve(world, path), RegularFile):
+            raise _error(errno.EINVAL, path)
+    except FileNotFoundError:
+        pass
+    flags = abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC
+    file = namei.open_file(world.tree, os.fsencode(path), world.cwd, world.credentials, flags, 0o666 & ~world.umask)
+    try:
+        if not isinstance(file, RegularOpenFile):
+            raise _error(errno.EINVAL, path)
+        while data:
+            data = data[file.write(data) :]
+    finally:
+        file.close()
+
+
+def listing(world: World, path: str) -> list[FileEntry]:
+    """What stands in a folder, by name; of a file, itself. OSError: as opendir(3)."""
+    node = _resolve(world, path)
+    if not isinstance(node, Directory):
+        return [_entry(os.path.basename(path), node)]
+    namei.need(node, world.credentials, abi.R_OK | abi.X_OK)
+    names = {name for name, *_ in node.entries()} | set(world.tree.mounted_in(node))
+    found = []
+    for name in sorted(names - {b".", b".."}):
+        try:
+            found.append(_entry(os.fsdecode(name), world.tree.lookup(node, name)))
+        except OSError:  # removed on the host meanwhile
+            continue
+    return found
+
+
+def _resolve(world: World, path: str) -> Node:
+    try:
+        return world.tree.resolve(os.fsencode(path), world.cwd, world.credentials)
+    except OSError as error:
+        raise _error(error.errno or errno.EIO, path) from None
+
+
+def _entry(name: str, node: Node) -> FileEntry:
+    status = node.stat()
+    size = len(node.target) if isinstance(node, Symlink) else status.size
+    return FileEntry(
+        name, _KINDS.get(status.mode & 0o170000, "other"), size, status.mode & 0o7777, status.mtime_ns / 1e9
+    )
+
+
+def _error(number: int, path: str) -> OSError:
+    return OSError(number, os.strerror(number), path)
