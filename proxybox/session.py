@@ -371,7 +371,7 @@ def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) ->
         value, exit_code = claim[1], 0
     elif claim is not None and claim[0] == "exit":
         exit_code = claim[1] & 0xFF
-        status = Status.ERROR if exit_code else Status.OK
+        status, error = Status.ERROR if exit_code else Status.OK, GuestError("SystemExit", str(exit_code), "")
     elif claim is not None and claim[0] == "value":
         status, error = Status.ERROR, GuestError("TypeError", _words(claim[1]), "")
     elif claim is not None:
