@@ -51,6 +51,19 @@ Examples:
   proxybox trace --json --output calls.jsonl script.py"""
 
 
+REPL_HELP = """Type Python at a prompt; every line runs in a box.
+
+Tab completes from live objects, NAME? tells about one, Ctrl-C interrupts, and commands that begin
+with % show what the box may do and did, move files in and out, and go back to earlier states:
+%help lists them. Standard input that is no terminal is run as a script.
+
+\b
+Examples:
+  proxybox repl
+  proxybox repl --policy strict --set limits.wall_time=none
+  proxybox repl --folder . --mount ./data:/data"""
+
+
 class ProgramCommand(click.Command):
     """A command that takes a program as python does: what follows it is the program's own."""
 
@@ -73,6 +86,7 @@ def main_group() -> click.Group:
     group.add_command(
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
+    group.add_command(repl_command())
     for command in (policy_group, doctor, completion):
         group.add_command(command)
     return group
@@ -117,9 +131,26 @@ def program_command(
     return command
 
 
+def repl_command() -> click.Command:
+    """The prompt."""
+
+    def callback(**values: Any) -> int:
+        from proxybox.cli.repl import repl
+
+        given = {key: value for key, value in values.items() if value not in (None, False, ())}
+        return repl(Parsed(given, "", "", ()))
+
+    options = [click_option(option) for option in arguments.REPL]
+    return click.Command(
+        "repl", callback=callback, help=REPL_HELP, short_help="A Python prompt in a box.", params=[*options]
+    )
+
+
 def click_option(option: Option) -> click.Option:
     """click's form of one option."""
-    completers = {"policy": complete_policy, "guest": complete_file, "output": complete_file}
+    completers = {
+        "policy": complete_policy, "guest": complete_file, "output": complete_file, "folder": complete_file,
+    }  # fmt: skip
     return click.Option(
         [*option.flags, option.name],
         metavar=option.metavar,

@@ -83,6 +83,14 @@ TRACE: Final = (
 )
 
 
+REPL: Final = (
+    *BOX,
+    Option(("--folder",), "DIR", "Show a folder of yours at /box; changes stay in the box unless --rw is given."),
+    Option(("--vi",), None, "Keys as in vi, not as in Emacs."),
+    Option(("--no-history",), None, "Keep nothing of what is typed."),
+)
+
+
 def parse(words: Sequence[str], table: Sequence[Option]) -> Parsed | None:
     """Read a command line that is well-formed; None for one that click should look at.
 

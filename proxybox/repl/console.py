@@ -1,0 +1,155 @@
+"""What the prompt works on: a session, copies of it to go back to, and what was run. No terminal here."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+import proxybox
+from proxybox import CannotCopy, Denial, Displayed, Policy, Result, Sandbox, Session, Snapshot, Status
+
+MAIN = "main"
+#: States that can be gone back to, at the most.
+MOST_UNDO = 5
+
+
+@attrs.define
+class Branch:
+    """One line of work: a session, and its earlier states, the latest last. None: that could not be kept."""
+
+    session: Session
+    states: list[Snapshot | None] = attrs.field(factory=list)
+
+    def close(self) -> None:
+        """Ends it."""
+        self.forget()
+        self.session.close()
+
+    def forget(self) -> None:
+        """Gives its states up."""
+        for state in self.states:
+            if state is not None:
+                state.close()
+        self.states = []
+
+
+@attrs.define
+class Told:
+    """Where what happens is told: by whoever shows it."""
+
+    on_stdout: Callable[[str], object]
+    on_stderr: Callable[[str], object]
+    on_display: Callable[[Displayed], object]
+
+
+class Console:
+    """Runs blocks of code in the current branch.
+
+    start: makes the first session; another after one has ended. undo: how many states are kept.
+    """
+
+    def __init__(self, policy: Policy, start: Callable[[], Session]) -> None:
+        self.policy = policy
+        self._start = start
+        self.undo = min(MOST_UNDO, policy.session.branches // 2)
+        self.branches = {MAIN: Branch(start())}
+        self.current = MAIN
+        self.blocks: list[str] = []
+        self.last: Result | None = None
+        self.denials: dict[Denial, int] = {}
+        self.no_undo = "" if policy.session.branches else "the policy allows no copies (session.branches)"
+        self.keep()
+
+    @property
+    def branch(self) -> Branch:
+        """The current one."""
+        return self.branches[self.current]
+
+    @property
+    def session(self) -> Session:
+        """The current branch's."""
+        return self.branch.session
+
+    def run(self, code: str, told: Told, *, name: str = "", echo: bool = True) -> Result:
+        """Runs a block. The Result is kept as `last`."""
+        self.blocks.append(code)
+        self.last = self.session.exec(
+            code, name=name, echo=echo,
+            on_stdout=told.on_stdout, on_stderr=told.on_stderr, on_display=told.on_display,
+        )  # fmt: skip
+        for denial, count in self.last.denials.items():
+            self.denials[denial] = self.denials.get(denial, 0) + count
+        return self.last
+
+    def renew(self) -> None:
+        """A new box in the place of the current branch's."""
+        self.branch.close()
+        self.branches[self.current] = Branch(self._start())
+        self.keep()
+
+    # --- copies -------------------------------------------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Keeps the state of now, to come back to it."""
+        if not self.undo or not self.session.alive:
+            return
+        states = self.branch.states
+        if len(states) > self.undo:
+            oldest = states.pop(0)
+            if oldest is not None:
+                oldest.close()
+        try:
+            states.append(self.session.snapshot())
+            self.no_undo = ""
+        except CannotCopy as error:
+            states.append(None)
+            self.no_undo = str(error)
+
+    def go_back(self) -> None:
+        """To the state before the last block. Raises CannotCopy."""
+        states = self.branch.states
+        if len(states) < 2:
+            raise CannotCopy(self.no_undo or "there is no earlier state")
+        earlier = states[-2]
+        if earlier is None:
+            raise CannotCopy("the earlier state could not be kept: threads lived")
+        latest = states.pop()
+        if latest is not None:
+            latest.close()
+        self.session.restore(earlier)
+
+    def branch_to(self, name: str) -> bool:
+        """Goes on in another branch; a new one begins with the state of now. Whether it is new. Raises CannotCopy."""
+        if name in self.branches:
+            self.current = name
+            return False
+        self.branches[name] = Branch(self.session.fork())
+        self.current = name
+        self.keep()
+        return True
+
+    def drop(self, name: str) -> None:
+        """Ends another branch than the current one."""
+        self.branches.pop(name).close()
+
+    def close(self) -> None:
+        """Ends all of it."""
+        for branch in self.branches.values():
+            with contextlib.suppress(proxybox.ProxyboxError):
+                branch.close()
+
+
+def how_it_ended(result: Result) -> str:
+    """What a person should know of a block's end, besides its output and error; empty for nothing."""
+    status = str(result.status).replace("_", " ")
+    if result.status in (Status.OK, Status.ERROR, Status.SYNTAX_ERROR) and not result.why:
+        return ""
+    if result.status is Status.MEMORY_LIMIT and not result.why:
+        return ""  # a MemoryError, which is shown
+    return f"{status} ({result.why})" if result.why else status
+
+
+def opener(sandbox: Sandbox, **options: Any) -> Callable[[], Session]:
+    """Makes sessions."""
+    return lambda: sandbox.session(**options)

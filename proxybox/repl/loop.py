@@ -1,0 +1,182 @@
+"""Reads, runs, shows; and what Ctrl-C does."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session
+from proxybox.repl import commands
+from proxybox.repl.console import Console, Told, how_it_ended
+from proxybox.repl.screen import Screen, one_line
+
+#: What leaves, as a bare word.
+_LEAVING = ("exit", "quit")
+_STILL_RUNNING = "\nproxybox: it has been interrupted, and still runs. Ctrl-C once more ends the box.\n"
+MARK = "[input] "
+
+
+class Prompter(Protocol):
+    """Who reads what a person types. Both raise EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
+
+    def read(self) -> str:
+        """A block of code, or a command."""
+
+    def ask(self, message: str, *, echo: bool) -> str:
+        """A line for the program. message: what it asks with, which is harmless already."""
+
+
+class Shell:
+    """One sitting at the prompt."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.tracing = "off"  # "on": OS calls are shown; "denied": those that are refused
+        self.console: Console
+        self.prompter: Prompter
+        self._told = Told(screen.writer("stdout"), screen.writer("stderr"), self._show)
+
+    def work(self) -> int:
+        """Until the person leaves; the exit status."""
+        while True:
+            try:
+                text = self.prompter.read()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return 0
+            if text.strip() in _LEAVING:
+                return 0
+            status = self.take(text)
+            if status is not None:
+                return status
+
+    def take(self, text: str) -> int | None:
+        """Carries out what was typed. The exit status, where that ended the sitting."""
+        line = text.strip()
+        if not line:
+            return None
+        if line.startswith("%"):
+            commands.dispatch(self, line)
+        elif line.endswith("?") and "\n" not in line and not line.startswith("#"):
+            self.inspect(line.rstrip("?").strip(), source=line.endswith("??"))
+        else:
+            result = self.run(text)
+            if result is not None and result.error is not None and result.error.type == "SystemExit":
+                return result.exit_code or 0
+        return None
+
+    # --- one block ----------------------------------------------------------------------------------------------------
+
+    def run(self, code: str, *, name: str = "", echo: bool = True) -> Result | None:
+        """Runs a block and shows what comes of it. None where there was no box to run it in."""
+        session = self.console.session
+        try:
+            with self._ctrl_c(session.interrupt, session.close), self._tracing(session):
+                result = self.console.run(code, self._told, name=name, echo=echo)
+        except SandboxClosedError:
+            self.screen.fail("the box has ended")
+            self.renew()
+            return None
+        self.screen.finish_line()
+        if result.error is not None and result.error.traceback:
+            self.screen.error(result.error.traceback)
+        if result.truncated:
+            self.screen.note("the output was cut (output.limit)")
+        if ended := how_it_ended(result):
+            self.screen.note(one_line(ended))
+        if not session.alive:
+            self.renew()
+        self.console.keep()
+        return result
+
+    def renew(self) -> None:
+        """Another box, where one has ended."""
+        self.console.renew()
+        self.screen.note("a new box was started: its names and files are those of the beginning")
+
+    @contextlib.contextmanager
+    def _ctrl_c(self, interrupt: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
+        """The first interrupts the program, the second says so and offers to end the box, the third ends it."""
+        pressed = 0
+
+        def on_sigint(number: int, frame: Any) -> None:
+            nonlocal pressed
+            pressed += 1
+            if pressed == 2:
+                with contextlib.suppress(OSError, ValueError):
+                    os.write(self.screen.file.fileno(), _STILL_RUNNING.encode())
+            if pressed > 2:
+                end()
+            else:
+                interrupt()
+
+        try:
+            before = signal.signal(signal.SIGINT, on_sigint)
+        except ValueError:  # not the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    # --- what the program wants ---------------------------------------------------------------------------------------
+
+    def ask(self, size: int, echo: bool) -> str:
+        """A line of input for the program (`proxybox.Terminal`)."""
+        message = self.screen.take_unfinished()
+        try:
+            return self.prompter.ask(message, echo=echo)[: size - 1] + "\n"
+        except EOFError:
+            return ""
+        except KeyboardInterrupt:
+            self.console.session.interrupt()
+            raise InterruptedError from None
+
+    def _show(self, shown: Displayed) -> None:
+        """A value, or something displayed: a terminal shows its text."""
+        if shown.kind == "clear":
+            return
+        text = shown.data.get("text/plain")
+        if isinstance(text, str):
+            self.screen.value(text)
+        others = [one_line(kind, 60) for kind in shown.data if kind != "text/plain"]
+        if others:
+            self.screen.say(f"({', '.join(others[:10])}: a notebook would show it)", "dim")
+
+    # --- looks --------------------------------------------------------------------------------------------------------
+
+    def inspect(self, name: str, *, source: bool = False) -> None:
+        """Tells what is known of an object."""
+        try:
+            found = self.console.session.inspect(name, detail=int(source))
+        except SandboxClosedError:
+            found = None
+        if found is None:
+            self.screen.fail(f"nothing is known of {one_line(name)}")
+            return
+        head = one_line(found.name + (found.signature or ""), 400)
+        self.screen.say(f"{head}  ({one_line(found.type)})", "bold")
+        for text in (found.text, found.source if source else None, None if source and found.source else found.doc):
+            if text:
+                self.screen.value(text)
+
+    @contextlib.contextmanager
+    def _tracing(self, session: Session) -> Iterator[None]:
+        """Shows the OS calls of a block, where that is wanted."""
+        session.audit(None if self.tracing == "off" else self._traced)
+        try:
+            yield
+        finally:
+            session.audit(None)
+
+    def _traced(self, call: OSCall) -> None:
+        from proxybox.cli.strace import call_line
+
+        if call.name == "exchange":  # between the session and us: the program has not asked for it
+            return
+        if self.tracing == "on" or call.decision != "allowed":
+            refused = call.decision in ("denied", "unknown")
+            self.screen.say(f"  {call_line(call)}", "red" if refused else "dim")

@@ -1,0 +1,152 @@
+"""The only way to the terminal.
+
+Promise: of what comes from a box (output, values, errors, names) nothing reaches the terminal but printable text, line
+ends and tabs. Whatever else a terminal might act on, escape sequences in C0 and C1 form and characters that reorder or
+hide text, becomes visible, such as \\x1b. Colours are added afterwards, and only here. A carriage return is shown as a
+new line: nothing that stands on the screen is overwritten. The place where a program reads input is marked, so that
+it cannot pass for the prompt.
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
+from proxybox.cli.text import Paint
+from proxybox.controller.output import TerminalFilter
+from proxybox.result import on_one_line
+
+if TYPE_CHECKING:
+    from pygments.lexer import Lexer
+
+#: A value of more lines or characters is cut.
+MOST_LINES, MOST_CHARACTERS = 200, 20_000
+#: Longer texts are not coloured: it takes time.
+_LONGEST_COLOURED = 50_000
+_RETURNS = re.compile("\r\n?")
+
+
+def harmless(text: str) -> str:
+    """A box's text, as it may be shown."""
+    data = _RETURNS.sub("\n", text).encode("utf-8", "backslashreplace")
+    return TerminalFilter().feed(data, final=True).decode()
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """A box's text on one line, such as a name: of a long one the beginning."""
+    shown = on_one_line(text)
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
+
+
+class Screen:
+    """Shows what a box and its controller say. Where the cursor stands is known: nothing else writes."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = sys.stdout if file is None else file
+        self.paint = Paint(self.file)
+        self.unfinished = ""  # what stands on the last line, of a box
+        self.last = ""  # the last long text, whole
+        self._returned = False
+
+    # --- what a box says ----------------------------------------------------------------------------------------------
+
+    def writer(self, stream: str) -> Callable[[str], None]:
+        """A callback for what is printed to "stdout" or "stderr"."""
+        colour = "red" if stream == "stderr" else ""
+
+        def write(text: str) -> None:
+            if self._returned and text.startswith("\n"):  # \r\n that came in two pieces
+                text = text[1:]
+            self._returned = text.endswith("\r")
+            shown = harmless(text)
+            self._put(self.paint(colour, shown) if colour else shown)
+            self.unfinished = (self.unfinished + shown).rpartition("\n")[2]
+
+        return write
+
+    def value(self, text: str) -> None:
+        """A value's repr."""
+        self._text(text, self._python)
+
+    def error(self, text: str) -> None:
+        """A traceback."""
+        self._text(text, self._traceback)
+
+    def _text(self, text: str, colour: Callable[[str], str]) -> None:
+        self.finish_line()
+        shown = harmless(text).rstrip("\n")
+        cut = "\n".join(shown.split("\n", MOST_LINES)[:MOST_LINES])[:MOST_CHARACTERS]
+        self._put(colour(cut) + "\n")
+        if len(cut) < len(shown):
+            self.last = shown
+            self.note(f"{len(shown) - len(cut):,} characters more: %page shows all of it")
+
+    # --- what is ours -------------------------------------------------------------------------------------------------
+
+    def say(self, text: str, colour: str = "") -> None:
+        """A line of our own. Whatever a box has named in it has passed `one_line`."""
+        self.finish_line()
+        self._put((self.paint(colour, text) if colour else text) + "\n")
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+        self.say(f"proxybox: {text}", "yellow")
+
+    def fail(self, text: str) -> None:
+        """Why something could not be done."""
+        self.say(f"proxybox: {text}", "red")
+
+    def finish_line(self) -> None:
+        """What comes next begins at the start of a line."""
+        if self.unfinished:
+            self._put("\n")
+            self.unfinished = ""
+
+    def take_unfinished(self) -> str:
+        """Takes the unfinished line back, as what a program asks with; what comes next stands in its place."""
+        text, self.unfinished = self.unfinished, ""
+        if not text:
+            return ""
+        if self.paint.wanted and len(text) < shutil.get_terminal_size().columns:
+            self._put("\r\x1b[K")
+            return text
+        self._put("\n")
+        return ""
+
+    def page(self, text: str) -> None:
+        """A long text, in a pager where there is one."""
+        import click
+
+        click.echo_via_pager(text if text.endswith("\n") else text + "\n")
+
+    def _put(self, text: str) -> None:
+        try:
+            self.file.write(text)
+        except UnicodeEncodeError:
+            encoding = self.file.encoding or "ascii"
+            self.file.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        self.file.flush()
+
+    # --- colours, of text that is harmless already --------------------------------------------------------------------
+
+    def _python(self, text: str) -> str:
+        if not self.paint.wanted or len(text) > _LONGEST_COLOURED:
+            return text
+        from pygments.lexers.python import PythonLexer
+
+        return _coloured(text, PythonLexer(stripnl=False, ensurenl=False))
+
+    def _traceback(self, text: str) -> str:
+        if not self.paint.wanted or len(text) > _LONGEST_COLOURED:
+            return text
+        from pygments.lexers.python import PythonTracebackLexer
+
+        return _coloured(text, PythonTracebackLexer(stripnl=False, ensurenl=False))
+
+
+def _coloured(text: str, lexer: "Lexer") -> str:
+    from pygments import highlight
+    from pygments.formatters.terminal import TerminalFormatter
+
+    return highlight(text, lexer, TerminalFormatter()).removesuffix("\n") if text else ""
