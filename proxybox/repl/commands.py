@@ -269,7 +269,7 @@ def branch(shell: "Shell", text: str) -> None:
         if len(words) != 1 or not words[0].isidentifier():
             raise CommandFailed("usage: %branch NAME, of letters, digits and _")
         new = console.branch_to(words[0])
-            shell.screen.say(f"{'A new branch' if new else 'In the branch'}: {words[0]}.")
+        shell.screen.say(f"{'A new branch' if new else 'In the branch'}: {words[0]}.")
 
 
 # --- code -------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pygments.lexer import Lexer
 
 #: A value of more lines or characters is cut.
-MOST_LINES, MOST_CHARACTERS = 200, 20_000
+MOST_LINES, MOST_CHARACTERS = 200, 8_000
 #: Longer texts are not coloured: it takes time.
 _LONGEST_COLOURED = 50_000
 _RETURNS = re.compile("\r\n?")
