@@ -2,17 +2,20 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import attrs
 
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy
+from proxybox.cli.exits import EXIT_CANCELLED
 from proxybox.cli.failures import CommandError
 from proxybox.cli.run import run, tell_failure
 
 if TYPE_CHECKING:
     from proxybox.policies import Policy
+    from proxybox.session import Session
 
 #: Copies for %undo and %branch, where the policy is the one that is taken without asking.
 _BRANCHES = 24
@@ -25,7 +28,7 @@ def repl(parsed: Parsed) -> int:
     try:
         return sit(parsed, policy_of(parsed))
     except KeyboardInterrupt:
-        return 130
+        return EXIT_CANCELLED
     except Exception as error:
         return tell_failure(error)
 
@@ -39,11 +42,8 @@ def policy_of(parsed: Parsed) -> "Policy":
 
 
 def sit(parsed: Parsed, policy: "Policy") -> int:
-    """The sitting itself. Its box starts while the prompt is loaded."""
-    import threading
-
+    """The sitting itself. Its box starts while what the prompt is made of is loaded."""
     from proxybox import Sandbox, Terminal
-    from proxybox.repl.console import Console
     from proxybox.repl.loop import Shell
     from proxybox.repl.screen import Screen
 
@@ -51,47 +51,34 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
     if folder is not None and not os.path.isdir(folder):
         raise CommandError(f"--folder: {folder!r} is no folder")
     shell = Shell(Screen())
-    with Sandbox(policy, guest=parsed.text("guest")) as sandbox:
+    with Sandbox(policy, guest=parsed.text("guest")) as sandbox, ThreadPoolExecutor(1) as starter:
 
-        def start():  # type: ignore[no-untyped-def]
+        def start() -> "Session":
             session = sandbox.session(folder=folder, stdin=Terminal(shell.ask))
             session.exec("", echo=True)
             return session
 
-        failed: list[BaseException] = []
-
-        def begin() -> None:
-            try:
-                shell.console = Console(policy, start)
-            except BaseException as error:
-                failed.append(error)
-
-        beginning = threading.Thread(target=begin, name="proxybox-start")
-        beginning.start()
+        console = starter.submit(shell.begin, policy, start)
         try:
-            from proxybox.repl.prompt import Prompt, history_file
-
-            shell.prompter = prompt = Prompt(
-                shell, vi=parsed.flag("vi"), history=None if parsed.flag("no_history") else history_file()
-            )
+            from proxybox.repl.prompt import Prompt, history_file, plain_output
         except ModuleNotFoundError as error:
-            failed.append(
-                CommandError(f"the prompt needs {error.name}, which is not installed: pip install 'proxybox[repl]'")
-            )
-        finally:
-            beginning.join()
-        if failed:
-            raise failed[0]
-        if prompt.warning:
-            shell.screen.note(prompt.warning)
-        shell.screen.say(banner(parsed, shell.console), "dim")
-        try:
-            return shell.work()
-        finally:
-            shell.console.close()
+            raise CommandError(
+                f"the prompt needs {error.name}, which is not installed: pip install 'proxybox[repl]'"
+            ) from None
+        with plain_output(shell.screen.file):
+            history = None if parsed.flag("no_history") else history_file()
+            shell.prompter = prompt = Prompt(shell, vi=parsed.flag("vi"), history=history)
+            console.result()
+            try:
+                shell.screen.say(banner(parsed), "dim")
+                if prompt.warning:
+                    shell.screen.note(prompt.warning)
+                return shell.work()
+            finally:
+                shell.console.close()
 
 
-def banner(parsed: Parsed, console: object) -> str:
+def banner(parsed: Parsed) -> str:
     """What stands above the first prompt."""
     from proxybox import __version__
 

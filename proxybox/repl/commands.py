@@ -336,7 +336,7 @@ def page(shell: "Shell", _: str) -> None:
 
 _KEYS = (
     ("NAME? NAME??", "What is known of an object, and its source; F1 shows it beside the cursor."),
-    ("Alt-Enter", "Runs a block, whatever it looks like; Ctrl-J begins a new line."),
+    ("Alt-Enter", "Runs a block, whatever it looks like; Ctrl-O begins a new line."),
     ("exit", "Leaves, as Ctrl-D does. Ctrl-C interrupts what runs."),
 )
 

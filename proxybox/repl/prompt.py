@@ -1,11 +1,13 @@
 """The prompt itself: keys, completion, history and the bar at the bottom, by prompt_toolkit."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
@@ -17,7 +19,9 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import ConditionalContainer, Float, FloatContainer, FormattedTextControl, Window, walk
 from prompt_toolkit.lexers import PygmentsLexer
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import is_dumb_terminal
 from prompt_toolkit.widgets import Frame
 from pygments.lexers.python import PythonLexer
 
@@ -61,6 +65,16 @@ def open_history(path: Path | None) -> tuple[History, str]:
     except OSError as error:
         return InMemoryHistory(), f"the history is not kept: {path}: {error.strerror}"
     return FileHistory(str(path)), ""
+
+
+@contextlib.contextmanager
+def plain_output(file: TextIO) -> Iterator[None]:
+    """On a terminal that knows no escape sequences none is written."""
+    if not is_dumb_terminal():
+        yield
+        return
+    with create_app_session(output=PlainTextOutput(file)):
+        yield
 
 
 class Names(Completer):
@@ -159,7 +173,7 @@ class Prompt:
             """Runs it, whatever it looks like."""
             event.current_buffer.validate_and_handle()
 
-        @add("c-j")
+        @add("c-o")
         def _(event: KeyPressEvent) -> None:
             """A new line."""
             event.current_buffer.newline(copy_margin=True)

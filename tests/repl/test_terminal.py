@@ -1,0 +1,271 @@
+"""The prompt in a real terminal, screens compared as text."""
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CTRL_C, CTRL_D, CTRL_R, CTRL_U, TAB, F1, UP = "\x03", "\x04", "\x12", "\x15", "\t", "\x1bOP", "\x1b[A"
+Make = Callable[..., Any]
+
+
+def body(term: Any) -> list[str]:
+    """All lines but the banner and the bar."""
+    return [line for line in term.lines if not line.startswith(("proxybox 0", " time "))]
+
+
+def test_values_errors_and_blocks(terminal: Make) -> None:
+    term = terminal()
+    term.type("1 + 1\r")
+    term.see("\n2\n")
+    term.type("def f(a, b=2):\rreturn a + b\r\rf(3)\r")
+    term.see("\n5\n")
+    term.type("1/0\r")
+    term.see("ZeroDivisionError: division by zero")
+    term.until(term.at_prompt)
+    assert body(term) == [
+        ">>> 1 + 1", "2", ">>> def f(a, b=2):", "...     return a + b", "...", ">>> f(3)", "5", ">>> 1/0",
+        "Traceback (most recent call last):", '  File "<session-5>", line 1, in <module>', "    1/0", "    ~^~",
+        "ZeroDivisionError: division by zero", ">>>",
+    ]  # fmt: skip
+
+
+def test_the_bar_tells_what_is_used(terminal: Make) -> None:
+    term = terminal()
+    term.run("print('a' * 100)")
+    term.until(lambda: all(text in term.lines[-1] for text in ("of 10.00 s", "of 512M", "calls")))
+
+
+def test_completion(terminal: Make) -> None:
+    term = terminal()
+    term.run("import os")
+    term.type("os.path.jo" + TAB)
+    term.see(">>> os.path.join")
+    term.type("('a', 'b')\r")
+    term.see("'a/b'")
+    term.type("os.path.is" + TAB)
+    term.see("isabs", "isfile")
+    term.type(CTRL_U + "%bra" + TAB)
+    term.see(">>> %branch")
+
+
+def test_tab_indents_where_there_is_nothing_to_complete(terminal: Make) -> None:
+    term = terminal()
+    term.type("if 1:\r")
+    term.see("\n...")
+    term.type(CTRL_U + TAB + "print('in')\r\r")
+    term.see("\nin\n")
+
+
+def test_f1_shows_what_is_known(terminal: Make) -> None:
+    term = terminal()
+    term.run("def area(width, height=1): 'The area.'")
+    term.type("area" + F1)
+    term.see("area(width, height=1)", "The area.", "┌")
+    term.type("(2)")
+    term.until(lambda: "┌" not in term.text)
+    assert ">>> area(2)" in term.text
+    term.type(CTRL_U + "area?\r")
+    term.see("area(width, height=1)  (function)")
+
+
+def test_history_is_kept_and_found(terminal: Make, tmp_path: Path) -> None:
+    term = terminal()
+    term.run("first = 'block'")
+    term.type("for i in range(2):\rprint(i)\r\r")
+    term.see("\n1\n")
+    term.until(term.at_prompt)
+    term.type(CTRL_D)
+    assert term.end() == 0
+    file = tmp_path / "state" / "proxybox" / "repl_history"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    again = terminal()
+    again.type(UP)
+    again.see(">>> for i in range(2):", "...     print(i)")
+    again.type(CTRL_C)
+    again.until(again.at_prompt)
+    again.type("fir" + UP)
+    again.see(">>> first = 'block'")
+    again.type(CTRL_C)
+    again.until(again.at_prompt)
+    again.type(CTRL_R + "bloc")
+    again.see("first = 'block'")
+
+
+def test_no_history(terminal: Make, tmp_path: Path) -> None:
+    term = terminal("--no-history")
+    term.run("1")
+    term.type(CTRL_D)
+    assert term.end() == 0
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_history_that_cannot_be_kept_is_said(terminal: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    term = terminal(XDG_STATE_HOME=str(tmp_path / "file"))
+    term.see("the history is not kept")
+
+
+def test_the_box_does_not_see_the_history(terminal: Make, tmp_path: Path) -> None:
+    term = terminal()
+    path = tmp_path / "state" / "proxybox" / "repl_history"
+    assert "FileNotFoundError" in term.run(f"open({str(path)!r})")
+
+
+def test_ctrl_c(terminal: Make) -> None:
+    term = terminal()
+    term.run("import time")
+    term.type("half a line")
+    term.see("half a line")
+    term.type(CTRL_C)
+    term.until(term.at_prompt)
+    for block in ("print('begun'); time.sleep(1000)", "print('begun')\nwhile True: pass"):
+        term.type(f"exec({block!r})\r")
+        term.until(lambda: "\nbegun" in term.text)
+        term.type(CTRL_C)
+        term.see("KeyboardInterrupt")
+        term.until(term.at_prompt)
+        term.screen.reset()
+        term.type("\x0c")
+        term.until(term.at_prompt)
+    term.type("input('question ')\r")
+    term.see("[input] question")
+    term.type("half" + CTRL_C)
+    term.see("KeyboardInterrupt")
+    assert "'kept'" in term.run("'ke' + 'pt'")
+
+
+def test_ctrl_c_again_and_again_ends_the_box(terminal: Make) -> None:
+    term = terminal("--set", "limits.wall_time=none", "--set", "limits.cpu_time=none")
+    term.run("x = 1")
+    code = "n = 0\nwhile True:\n try:\n  while True: pass\n except KeyboardInterrupt: n += 1; print('no', n)"
+    term.type(f"exec({code!r})\r")
+    term.until(lambda: "exec(" in term.text and not term.at_prompt())
+    while "no 1" not in term.text:
+        term.type(CTRL_C)
+        term.until(lambda: "no " in term.text)
+    term.type(CTRL_C)
+    term.see("Ctrl-C once more ends the box")
+    term.type(CTRL_C)
+    term.see("a new box was started")
+    term.until(term.at_prompt)
+    assert "NameError" in term.run("x")
+
+
+def test_input_and_passwords(terminal: Make) -> None:
+    term = terminal()
+    term.type("name = input('name? ')\r")
+    term.see("[input] name?")
+    term.type("Ada\r")
+    term.until(term.at_prompt)
+    term.type("import getpass; word = getpass.getpass('word: ')\r")
+    term.see("[input] word:")
+    term.type("secret\r")
+    term.until(term.at_prompt)
+    assert "secret" not in term.text
+    assert "('Ada', 'secret')" in term.run("name, word")
+    term.type("try: input()\rexcept EOFError: print('the end')\r\r")
+    term.see("[input]")
+    term.type(CTRL_D)
+    term.see("\nthe end")
+
+
+@pytest.mark.parametrize(("typed", "status"), [("exit", 0), ("quit", 0), ("exit(3)", 3), ("raise SystemExit(4)", 4)])
+def test_leaving(terminal: Make, typed: str, status: int) -> None:
+    term = terminal()
+    term.type(typed + "\r")
+    assert term.end() == status
+
+
+def test_a_box_that_ends(terminal: Make) -> None:
+    term = terminal()
+    term.run("x = 1")
+    term.type("import os; os.kill(os.getpid(), 9)\r")
+    term.see("crashed (signal 9; the session has ended)", "a new box was started")
+    term.until(term.at_prompt)
+    assert "NameError" in term.run("x")
+
+
+def test_limits_that_are_met(terminal: Make) -> None:
+    term = terminal("--timeout", "0.3", "--set", "output.limit=1K")
+    assert "time limit (limits.wall_time; the call was interrupted, the session goes on)" in term.run("while 1: pass\r")
+    assert "the output was cut (output.limit)" in term.run("print('a' * 5000)")
+
+
+def test_a_pasted_block_is_one_block(terminal: Make) -> None:
+    term = terminal()
+    term.type("\x1b[200~total = 0\nfor i in range(4):\n    total += i\n\ntotal * 10\x1b[201~")
+    term.see("total * 10")
+    term.type("\r")
+    term.see("\n60\n")
+    assert "File" not in term.text
+
+
+def test_no_colours(terminal: Make) -> None:
+    term = terminal(NO_COLOR="1")
+    term.run("1 / 0")
+    colours = {char.fg for line in term.screen.buffer.values() for char in line.values()}
+    assert colours == {"default"}
+
+
+def test_colours(terminal: Make) -> None:
+    term = terminal()
+    term.run("1 / 0")
+    assert len({char.fg for line in term.screen.buffer.values() for char in line.values()}) > 2
+
+
+def test_a_dumb_terminal(terminal: Make) -> None:
+    term = terminal(TERM="dumb")
+    term.type("1 + 1\r")
+    term.see("\n2")
+    term.type("x = input('name? ')\r")
+    term.see("[input]")
+    term.type("Ada\r")
+    term.type("x\r")
+    term.see("'Ada'")
+    assert b"\x1b" not in term.raw
+
+
+def test_keys_as_in_vi(terminal: Make) -> None:
+    term = terminal("--vi")
+    term.type("abc")
+    term.see(">>> abc")
+    term.type("\x1b")
+    term.type("0x")
+    term.see(">>> bc")
+    term.until(lambda: term.screen.display[term.screen.cursor.y].rstrip() == ">>> bc")
+
+
+def test_the_editor(terminal: Make, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf \'print("edited", 6 * 7)\' > "$1"\n')
+    editor.chmod(0o755)
+    term = terminal(VISUAL=str(editor))
+    term.type("%edit\r")
+    term.see("edited 42")
+
+
+def test_a_long_value_is_cut_and_paged(terminal: Make) -> None:
+    term = terminal(PAGER="tail -c 20")
+    term.type("list(range(20_000))\r")
+    term.see("characters more: %page shows all of it")
+    term.until(term.at_prompt)
+    term.type("%page\r")
+    term.see("19998, 19999]")
+
+
+def test_undo_and_branches(terminal: Make) -> None:
+    term = terminal()
+    term.run("x = 1")
+    term.type("x = 2\r%undo\r")
+    term.see("Back to before the last block.")
+    assert "1, 'now'" in term.run("x, 'no' 'w'")
+    term.type("%branch other\r")
+    term.see("A new branch: other.")
+    term.run("x = 3")
+    term.type("%branch main\r")
+    term.see("In the branch: main.")
+    assert "1, 'then'" in term.run("x, 'th' 'en'")
+    term.until(lambda: term.lines[-1].startswith(" main "))
