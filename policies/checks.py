@@ -217,6 +217,27 @@ def _check_variable(name: object, text: object) -> None:
         raise refusal("want a text without NUL, name and text shorter than 128 KiB", text)
 
 
+_MIME_TYPES: Final = 'want a list of MIME types, such as ["text/plain", "image/png"]'
+_MIME_TYPE: Final = re.compile(r"[a-z]{1,32}/[a-z0-9][a-z0-9.+_-]{0,126}", re.ASCII)
+
+
+def to_mime_types(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """MIME types, each once, in the order given."""
+    if isinstance(value, str):
+        likely = _MIME_TYPE.fullmatch(value)
+        raise refusal(_MIME_TYPES, value, meant=f'["{value}"]' if likely else "")
+    if not isinstance(value, list | tuple):
+        raise refusal(_MIME_TYPES, value)
+    problems: list[Problem] = []
+    for at, name in enumerate(value):
+        if not isinstance(name, str) or not _MIME_TYPE.fullmatch(name):
+            words = 'want a MIME type in lower case without parameters, such as "text/html"'
+            problems += refusal(words, name, key=f"[{at}]").problems
+    if problems:
+        raise PolicyError(*problems)
+    return tuple(dict.fromkeys(value))
+
+
 _HINT_MAX: Final = 100
 _MODULES: Final = 'want a list of module names, such as ["json", "xml.dom"]'
 _MODULE: Final = 'want the dotted name of a module, such as "xml.dom": identifiers that are no keywords'

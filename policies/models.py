@@ -34,6 +34,11 @@ VIRTUAL_START: Final = 1_767_225_600.0
 LAYERS: Final = ("namespaces", "landlock", "cgroup", "speculation", "core-scheduling")
 """What `require_layers` may name: defences that not every host gives."""
 
+DISPLAY: Final = (
+    "text/plain", "image/png", "image/jpeg", "image/gif", "image/svg+xml", "application/json",
+)  # fmt: skip
+"""What `Output.display` is by default: MIME types that can be shown on a page without trust in who made them."""
+
 _bytes = between(0, _EVER, "a size of 0 bytes or more, or none")
 
 
@@ -119,7 +124,9 @@ class Output:
 
     on_excess: "truncate" drops the rest, "end" ends the box. escapes: whether terminal escape
     sequences reach the caller: "neutralise" makes them visible text, "raw" lets them through,
-    "auto" neutralises them for terminals alone.
+    "auto" neutralises them for terminals alone. display: MIME types that a notebook may show of what
+    the program displays, besides plain text; of HTML and JavaScript, which are obeyed by the page
+    that shows them, none unless they are named.
     """
 
     limit: int | None = attrs.field(default=MIB, converter=to_size, validator=_bytes)
@@ -132,6 +139,7 @@ class Output:
     escapes: Literal["auto", "neutralise", "raw"] = attrs.field(
         default="auto", validator=one_of("auto", "neutralise", "raw")
     )
+    display: tuple[str, ...] = attrs.field(default=DISPLAY, converter=checks.to_mime_types)
 
 
 # --- limits ---------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ OTHER_VALUES = {
     "output.lines": [10],
     "output.on_excess": ["end"],
     "output.escapes": ["raw", "neutralise"],
+    "output.display": [["text/plain"], ["text/html"], ["image/png", "application/javascript"]],
     "limits.wall_time": [None, 7],
     "limits.cpu_time": [None, 7],
     "limits.memory": [None, "99M"],

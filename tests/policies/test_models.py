@@ -221,6 +221,10 @@ REFUSED = [
     (Output, "lines", -1, "0 lines or more"),
     (Output, "on_excess", "stop", '"truncate", "end"'),
     (Output, "escapes", "neutralize", 'did you mean "neutralise"'),
+    (Output, "display", "text/html", 'want a list of MIME types, such as ["text/plain", "image/png"]'),
+    (Output, "display", "text/html", 'did you mean ["text/html"]'),
+    (Output, "display", {"text/html"}, "want a list of MIME types"),
+    (Output, "display", None, "want a list of MIME types"),
     (Filesystem, "box", "overly", 'did you mean "overlay"'),
     (Filesystem, "box", None, "not one of the choices"),
     (Filesystem, "hide_dotfiles", 1, "true or false"),
@@ -288,6 +292,13 @@ def test_modules_that_cannot_be_imported(name, words):
     found = problems_of(lambda: Policy(preload=[name]))
     assert list(found) == ["preload[0]"]
     assert words in str(found["preload[0]"])
+
+
+def test_what_is_no_mime_type_is_told_by_its_place():
+    found = problems_of(lambda: Output(display=["text/plain", "html", "text/html; charset=utf-8", "TEXT/HTML", 3]))
+    assert list(found) == [f"output.display[{place}]" for place in (1, 2, 3, 4)]
+    assert all("want a MIME type in lower case without parameters" in problem.message for problem in found.values())
+    assert Output(display=["text/html", "text/html"]).display == ("text/html",)
 
 
 @pytest.mark.parametrize(("cls", "field", "value", "words"), REFUSED)

@@ -83,6 +83,7 @@ policies = st.builds(
         lines=count(),
         on_excess=st.sampled_from(["truncate", "end"]),
         escapes=st.sampled_from(["auto", "neutralise", "raw"]),
+        display=st.lists(st.sampled_from(["text/plain", "text/html", "image/png", "application/x.y+json"])),
     ),
     limits=st.builds(
         Limits,
