@@ -45,7 +45,7 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
     """The sitting itself. Its box starts while what the prompt is made of is loaded."""
     from proxybox import Sandbox, Terminal
     from proxybox.repl.loop import Shell
-    from proxybox.repl.screen import Screen
+    from proxybox.repl.screen import Screen, quiet_keys
 
     folder = parsed.text("folder")
     if folder is not None and not os.path.isdir(folder):
@@ -73,7 +73,8 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
                 shell.screen.say(banner(parsed), "dim")
                 if prompt.warning:
                     shell.screen.note(prompt.warning)
-                return shell.work()
+                with quiet_keys():
+                    return shell.work()
             finally:
                 shell.console.close()
 

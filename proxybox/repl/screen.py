@@ -7,10 +7,12 @@ new line: nothing that stands on the screen is overwritten. The place where a pr
 it cannot pass for the prompt.
 """
 
+import contextlib
 import re
 import shutil
 import sys
-from collections.abc import Callable
+import termios
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from proxybox.cli.text import Paint
@@ -37,6 +39,24 @@ def one_line(text: str, most: int = 200) -> str:
     """A box's text on one line, such as a name: of a long one the beginning."""
     shown = on_one_line(text)
     return shown if len(shown) <= most else shown[: most - 3] + "..."
+
+
+@contextlib.contextmanager
+def quiet_keys() -> Iterator[None]:
+    """What is typed while a program runs is not shown then (ECHO of termios(3)): the prompt shows it, in its place."""
+    try:
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+    except (termios.error, OSError, ValueError):
+        yield
+        return
+    now = [*before]
+    now[3] &= ~termios.ECHO
+    termios.tcsetattr(fd, termios.TCSANOW, now)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
 class Screen:
