@@ -51,7 +51,7 @@ def write(world: World, path: str, data: bytes) -> None:
     except FileNotFoundError:
         pass
     flags = abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC
-    file = namei.open_file(world.tree, os.fsencode(path), world.cwd, world.credentials, flags, 0o666 & ~world.umask)
+    file = namei.open_file(world.tree, _encoded(path), world.cwd, world.credentials, flags, 0o666 & ~world.umask)
     try:
         if not isinstance(file, RegularOpenFile):
             raise _error(errno.EINVAL, path)
@@ -79,9 +79,16 @@ def listing(world: World, path: str) -> list[FileEntry]:
 
 def _resolve(world: World, path: str) -> Node:
     try:
-        return world.tree.resolve(os.fsencode(path), world.cwd, world.credentials)
+        return world.tree.resolve(_encoded(path), world.cwd, world.credentials)
     except OSError as error:
         raise _error(error.errno or errno.EIO, path) from None
+
+
+def _encoded(path: str) -> bytes:
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        raise _error(errno.EILSEQ, path) from None
 
 
 def _entry(name: str, node: Node) -> FileEntry:

@@ -96,7 +96,11 @@ class Files(Mapping[str, bytes]):
 
 def on_one_line(text: str) -> str:
     """What a guest has named or said, for a line of ours: controls, line ends and what reorders text as escapes."""
-    shown = neutralise(text.encode("utf-8", "surrogateescape")).decode()
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        data = text.encode("utf-8", "backslashreplace")
+    shown = neutralise(data).decode()
     return shown.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
