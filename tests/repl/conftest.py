@@ -1,15 +1,22 @@
 """A real terminal for the prompt: what a person types goes in, and screens come out."""
 
+import contextlib
+import io
 import os
 import select
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pyte
 import pytest
+
+import proxybox
+from proxybox.repl.loop import Shell
+from proxybox.repl.screen import Screen
 
 PROXYBOX = (sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())")
 CTRL_C, CTRL_D, CTRL_R, CTRL_U, TAB, F1, UP, ESCAPE = "\x03", "\x04", "\x12", "\x15", "\t", "\x1bOP", "\x1b[A", "\x1b"
@@ -69,8 +76,8 @@ class Terminal:
         os.write(self.child.child_fd, text.encode())
 
     def run(self, block: str) -> str:
-        """Types a block and Enter, waits for the next prompt, and gives what stands between."""
-        self.type(CTRL_U + block + "\r")
+        """Pastes a block, types Enter, waits for the next prompt, and gives what stands between."""
+        self.type(f"{CTRL_U}\x1b[200~{block}\x1b[201~\r")
         mark = f"done{len(self.raw)}"
         self.type(f"'{mark[:2]}' '{mark[2:]}'\r")
         self.until(lambda: f"'{mark}'" in self.text and self.at_prompt())
@@ -103,3 +110,60 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     yield make
     for each in made:
         each.child.close(force=True)
+
+
+class Recorder(io.StringIO):
+    """Stands for a terminal where what is written is all that matters."""
+
+    encoding = "utf-8"  # type: ignore[assignment]
+
+
+class Typist:
+    """A `Prompter` that types what it was given."""
+
+    def __init__(self) -> None:
+        self.blocks: list[str] = []
+        self.answers: list[str] = []
+        self.asked: list[tuple[str, bool]] = []
+
+    def read(self) -> str:
+        if not self.blocks:
+            raise EOFError
+        return self.blocks.pop(0)
+
+    def ask(self, message: str, *, echo: bool) -> str:
+        self.asked.append((message, echo))
+        if not self.answers:
+            raise EOFError
+        return self.answers.pop(0)
+
+
+class Sitting:
+    """A shell without a terminal: `do` gives what a line brought to the screen."""
+
+    def __init__(self, sandbox: proxybox.Sandbox) -> None:
+        self.terminal = Recorder()
+        self.shell = Shell(Screen(self.terminal))
+        self.typist = self.shell.prompter = Typist()
+        self.shell.begin(sandbox.policy, lambda: sandbox.session(stdin=proxybox.Terminal(self.shell.ask)))
+
+    def do(self, *lines: str) -> str:
+        start = len(self.terminal.getvalue())
+        for line in lines:
+            self.shell.take(line)
+        return self.terminal.getvalue()[start:]
+
+
+@pytest.fixture
+def sitting() -> Iterator[Callable[..., Sitting]]:
+    """Makes sittings; options: of the policy."""
+    with contextlib.ExitStack() as closing:
+
+        def make(**options: Any) -> Sitting:
+            options.setdefault("session", {"branches": 12})
+            sandbox = closing.enter_context(proxybox.Sandbox(warm=False, **options))
+            made = Sitting(sandbox)
+            closing.callback(made.shell.console.close)
+            return made
+
+        yield make
