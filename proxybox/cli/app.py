@@ -87,7 +87,7 @@ def main_group() -> click.Group:
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
     group.add_command(repl_command())
-    for command in (policy_group, doctor, completion):
+    for command in (policy_group, doctor, kernel_group, completion):
         group.add_command(command)
     return group
 
@@ -261,6 +261,70 @@ def doctor(guest: str | None, as_json: bool) -> int:
     from proxybox.cli.doctor import report
 
     return report(guest, as_json=as_json)
+
+
+@click.group("kernel")
+def kernel_group() -> None:
+    """Jupyter notebooks, every cell of which runs in a box.
+
+    \b
+    Examples:
+      proxybox kernel install
+      proxybox kernel install --name strict --policy strict --display-name 'Python, strict'
+      jupyter lab
+    """
+
+
+folder_option = click.option(
+    "--folder", metavar="PATH", help="A folder to show at /box; . is the notebook's own. Without it /box is empty."
+)
+policy_option = click.option(
+    "--policy", "-p", metavar="NAME|FILE", help="What cells may do.", shell_complete=complete_policy
+)
+
+
+@kernel_group.command("install", short_help="Let Jupyter find the kernel.")
+@click.option("--user", is_flag=True, help="For you alone (the default).")
+@click.option("--prefix", metavar="PATH", help="Below PATH/share/jupyter.")
+@click.option("--sys-prefix", is_flag=True, help="In the environment that proxybox is installed in.")
+@click.option("--name", default="proxybox", metavar="NAME", help="The kernel's name: --kernel_name=NAME.")
+@click.option("--display-name", metavar="TEXT", help="What menus show.")
+@policy_option
+@folder_option
+def kernel_install(user: bool, prefix: str | None, sys_prefix: bool, **options: Any) -> int:
+    """Let Jupyter find the kernel.
+
+    The policy and the folder are the kernel's from then on; install it under several names to have
+    several to choose from.
+    """
+    from proxybox.cli import kernel
+    from proxybox.cli.failures import UsageError
+
+    try:
+        for_user, where = kernel.prefix_of(user, prefix, sys_prefix)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    return kernel.install(user=for_user, prefix=where, **options)
+
+
+@kernel_group.command("uninstall", short_help="Remove what install has written.")
+@click.option("--name", default="proxybox", metavar="NAME", help="The kernel's name.")
+def kernel_uninstall(name: str) -> int:
+    """Remove what install has written."""
+    from proxybox.cli import kernel
+
+    return kernel.uninstall(name=name)
+
+
+@kernel_group.command("run", short_help="Serve a front end; Jupyter starts this.")
+@click.option("-f", "connection_file", required=True, metavar="FILE", help="The front end's connection file.")
+@policy_option
+@folder_option
+def kernel_run(connection_file: str, policy: str | None, folder: str | None) -> int:
+    """Serve a front end: what Jupyter starts."""
+    from proxybox.cli import kernel
+
+    return kernel.run(connection_file, policy=policy, folder=folder)
 
 
 @click.command("completion")

@@ -1,0 +1,124 @@
+"""`proxybox kernel`: Jupyter's kernel whose cells run in a box: install it, run it, remove it."""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from proxybox.cli.choosing import named_policy
+from proxybox.cli.failures import CommandError, UsageError
+from proxybox.cli.run import tell_failure
+from proxybox.policies import PRESETS
+
+if TYPE_CHECKING:
+    from proxybox.kernel.spec import Choice
+    from proxybox.policies import Policy
+
+_NEEDED = ("ipykernel", "jupyter_client", "IPython", "zmq", "tornado", "traitlets", "pygments", "jupyter_core")
+
+
+def install(
+    *, name: str, display_name: str | None, policy: str | None, folder: str | None, user: bool, prefix: str | None
+) -> int:
+    """Write the kernel's specification where front ends look for it."""
+    try:
+        _check_needed()
+        from proxybox.kernel import spec
+
+        choice = spec.Choice(policy=_lasting(policy), folder=_lasting_folder(folder))
+        try:
+            where = spec.install(
+                name=name, display_name=display_name or spec.DISPLAY_NAME, choice=choice, user=user, prefix=prefix
+            )
+        except (OSError, ValueError) as error:
+            raise CommandError(f"can't install the kernel: {error}") from None
+    except Exception as error:
+        return tell_failure(error)
+    print(f"{name}: installed in {where}")
+    return 0
+
+
+def uninstall(*, name: str) -> int:
+    """Remove a specification that `install` has written."""
+    try:
+        _check_needed()
+        from jupyter_client.kernelspec import NoSuchKernel
+
+        from proxybox.kernel import spec
+
+        try:
+            where = spec.uninstall(name)
+        except NoSuchKernel:
+            raise CommandError(f"there is no kernel {name!r} (jupyter kernelspec list)") from None
+        except (OSError, ValueError) as error:
+            raise CommandError(f"can't uninstall the kernel: {error}") from None
+    except Exception as error:
+        return tell_failure(error)
+    print(f"{name}: removed from {where}")
+    return 0
+
+
+def run(connection_file: str, *, policy: str | None, folder: str | None) -> int:
+    """Serve the front ends of a connection file; what they start as a kernel."""
+    try:
+        _check_needed()
+        if not os.path.isfile(connection_file):
+            raise CommandError(f"can't open the connection file {connection_file!r}")
+        from proxybox.kernel import spec
+        from proxybox.kernel.running import run_kernel
+
+        try:
+            chosen = spec.choice_for(connection_file)
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        run_kernel(connection_file, _policy(policy, chosen), _existing(folder or chosen.folder))
+    except Exception as error:
+        return tell_failure(error)
+    return 0
+
+
+def _policy(policy: str | None, chosen: "Choice") -> "Policy":
+    from proxybox.kernel.box import default_policy
+
+    name = policy or chosen.policy
+    return named_policy(name) if name else default_policy()
+
+
+def _check_needed() -> None:
+    try:
+        import ipykernel  # noqa: F401
+        import pygments  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        raise CommandError(
+            f"the kernel needs {error.name}, which is not installed: pip install 'proxybox[jupyter]'"
+        ) from None
+
+
+def _lasting(policy: str | None) -> str:
+    """A policy as the kernel will find it from whatever folder; it has to make sense today."""
+    if policy is None:
+        return ""
+    named_policy(policy)
+    return policy if policy in PRESETS else os.path.abspath(policy)
+
+
+def _lasting_folder(folder: str | None) -> str:
+    if not folder or folder == ".":
+        return folder or ""
+    return os.path.abspath(_existing(folder) or "")
+
+
+def _existing(folder: str) -> str | None:
+    if folder and not os.path.isdir(folder):
+        raise UsageError(f"--folder: {folder!r} is no folder")
+    return folder or None
+
+
+def prefix_of(user: bool, prefix: str | None, sys_prefix: bool) -> tuple[bool, str | None]:
+    """Where to install: for the user, which is the default, or below a prefix. Raises UsageError for two of them."""
+    if user + bool(prefix) + sys_prefix > 1:
+        raise UsageError("want one of --user, --prefix and --sys-prefix")
+    if sys_prefix:
+        return False, sys.prefix
+    return (False, prefix) if prefix else (True, None)

@@ -1,0 +1,100 @@
+"""The box of a kernel: its session, another one when that has ended, and what interrupts it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from proxybox import Policy, Sandbox, SandboxClosedError, Session, Terminal
+
+#: Without a policy of somebody's choice. A cell may compute for as long as somebody may look at it: who does not want
+#: to wait interrupts it, and one that is forgotten ends. Calls are bounded by that time, too.
+_WALL_TIME, _CPU_TIME = 600.0, 300.0
+#: Seconds that a cell gets to heed a second interrupt.
+GRACE = 2.0
+
+
+def default_policy() -> Policy:
+    """The policy of a kernel for which none was chosen: the preset `default` with time for a cell."""
+    policy = Policy()
+    return attrs.evolve(
+        policy, limits=attrs.evolve(policy.limits, wall_time=_WALL_TIME, cpu_time=_CPU_TIME, calls=None)
+    )
+
+
+class KernelBox:
+    """One session at a time. For the thread that runs cells, but for `interrupt` and `close`.
+
+    read: answers the program's reads, as `Terminal` has it. folder: a host folder at /box.
+    """
+
+    def __init__(self, policy: Policy, read: Callable[[int, bool], str], folder: str | None = None) -> None:
+        self.policy = policy
+        self._sandbox = Sandbox(policy, warm=False)  # one session, seldom another: nothing to copy
+        self._read = read
+        self._folder = folder
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+        self._cell = 0
+        self._running = False
+        self._interrupts = 0
+        self._closed = False
+
+    @property
+    def session(self) -> Session:
+        """A session that takes calls. Raises SandboxStartError, SandboxClosedError."""
+        if self._closed:
+            raise SandboxClosedError("the kernel ends")
+        if self._session is None or not self._session.alive:
+            if self._session is not None:
+                self._session.close()
+            self._session = self._sandbox.session(folder=self._folder, stdin=Terminal(self._read))
+        return self._session
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the session of the last call goes on."""
+        return self._session is not None and self._session.alive
+
+    def run(self, call: Callable[[Session], Any]) -> Any:
+        """A call to the session that can be interrupted."""
+        session = self.session
+        with self._lock:
+            self._cell += 1
+            self._interrupts, self._running = 0, True
+        try:
+            return call(session)
+        finally:
+            with self._lock:
+                self._running = False
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt for the cell that runs; the second time, a cell that goes on for GRACE seconds is ended
+        with its box. From any thread, and from signal handlers."""
+        session = self._session
+        if session is None or not self._running:
+            return
+        self._interrupts += 1
+        session.interrupt()
+        if self._interrupts == 2:
+            timer = threading.Timer(GRACE, self._end, (self._cell, session))
+            timer.daemon = True
+            timer.start()
+
+    def _end(self, cell: int, session: Session) -> None:
+        with self._lock:
+            if self._running and self._cell == cell:
+                session.close()
+
+    def close(self) -> None:
+        """Ends the session; a cell that runs returns. From any thread."""
+        self._closed = True
+        session = self._session
+        if session is not None:
+            session.close()
+
+    def settle(self) -> None:
+        """Gives everything back, when no cell runs any more."""
+        self.close()
+        self._sandbox.close()

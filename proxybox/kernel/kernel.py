@@ -1,0 +1,296 @@
+"""The kernel: messages of Jupyter to calls of a session, and what it prints and shows to messages.
+
+The main thread runs cells, and waits with them. Interrupts and the end come through ipykernel's control thread.
+https://jupyter-client.readthedocs.io/en/stable/messaging.html
+"""
+
+import re
+import signal
+import threading
+import time
+from typing import Any
+
+from ipykernel.kernelbase import Kernel
+from IPython.core.error import StdinNotImplementedError
+
+import proxybox
+from proxybox import Displayed, Inspection, Policy, Result
+from proxybox.kernel.box import KernelBox
+from proxybox.kernel.history import History
+from proxybox.kernel.sanitising import Sanitiser, harmless
+from proxybox.kernel.streams import Streams
+from proxybox.kernel.telling import Trouble, cut_off, trouble_of
+from proxybox.result import on_one_line
+
+#: `name?`, `?name`, and with two marks for the source.
+_QUESTION = re.compile(r"\s*(\?{0,2})\s*([^\W\d][\w.]*)\s*(\?{0,2})\s*")
+#: Seconds after an interrupt in which a program is not asked for input: it may be on its way to ask.
+_FRESH = 0.1
+
+
+class ProxyboxKernel(Kernel):
+    """A kernel whose cells run in a box. `policy` and `folder` are set before there is one."""
+
+    implementation = "proxybox"
+    implementation_version = proxybox.__version__
+    banner = f"proxybox {proxybox.__version__}: Python in a box"
+    language_info = {  # noqa: RUF012 - as ipykernel has it
+        "name": "python",
+        "version": "3.11",
+        "mimetype": "text/x-python",
+        "file_extension": ".py",
+        "pygments_lexer": "ipython3",
+        "codemirror_mode": {"name": "python", "version": 3},
+        "nbconvert_exporter": "python",
+    }
+    policy: Policy
+    folder: str | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._box = KernelBox(self.policy, self._read, self.folder)
+        output = self.policy.output
+        self._sanitiser = Sanitiser(output.display, raw=output.escapes == "raw")
+        self._streams = Streams(self._send_stream)
+        self._history = History()
+        self._parent: dict[str, Any] = {}
+        self._silent = self._in_cell = self._no_input = False
+        self._asking = self._freeing = False
+        self._interrupted_at = float("-inf")
+
+    @property
+    def _supports_kernel_subshells(self) -> bool:
+        return False  # a session takes one call at a time
+
+    @property
+    def kernel_info(self) -> dict[str, Any]:
+        """What a front end asks first."""
+        return {**super().kernel_info, "supported_features": []}
+
+    # --- cells --------------------------------------------------------------------------------------------------------
+
+    async def do_execute(
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: dict[str, str] | None = None,
+        allow_stdin: bool = False,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Runs a cell."""
+        self._parent, self._silent, self._allow_stdin = self.get_parent("shell"), silent, allow_stdin
+        self._no_input = False
+        if store_history and not silent:
+            self._history.add(self.execution_count, code)
+        reply: dict[str, Any] = {"execution_count": self.execution_count, "payload": [], "user_expressions": {}}
+        try:
+            trouble = self._answer_question(code, reply) if _is_question(code) else self._run(code)
+        except proxybox.ProxyboxError as error:
+            trouble = Trouble.of(type(error).__name__, on_one_line(str(error)))
+        if trouble is not None:
+            self._send("error", trouble.content())
+            return {**reply, "status": "error", **trouble.content()}
+        for name, expression in (user_expressions or {}).items():
+            reply["user_expressions"][name] = self._value_of(expression)
+        return {**reply, "status": "ok"}
+
+    def _run(self, code: str) -> Trouble | None:
+        self._in_cell = True
+        try:
+            result: Result = self._box.run(
+                lambda session: session.exec(
+                    code, echo=True, on_display=self._show,
+                    on_stdout=lambda text: self._streams.write("stdout", text),
+                    on_stderr=lambda text: self._streams.write("stderr", text),
+                )
+            )  # fmt: skip
+        finally:
+            self._in_cell = False
+            self._streams.flush()
+        if result.truncated:
+            self._send("display_data", {"data": {"text/plain": cut_off(self.policy)}, "metadata": {}})
+        return trouble_of(result, self.policy, self._box.is_alive, self._no_input)
+
+    def _show(self, shown: Displayed) -> None:
+        self._streams.flush()
+        if shown.kind == "clear":
+            self._send("clear_output", {"wait": shown.wait})
+            return
+        data, metadata = self._sanitiser.bundle(shown.data, shown.metadata)
+        content = {"data": data, "metadata": metadata}
+        if shown.kind == "value":
+            self._history.add_output(data["text/plain"])
+            self._send("execute_result", {**content, "execution_count": self.execution_count})
+        else:
+            self._send("display_data", content)
+
+    def _send_stream(self, stream: str, text: str) -> None:
+        self._send("stream", {"name": stream, "text": self._sanitiser.text(text)})
+
+    def _send(self, kind: str, content: dict[str, Any]) -> None:
+        """To all front ends, as part of the current cell's output; from any thread."""
+        if self.session is not None and not self._silent:
+            self.session.send(self.iopub_socket, kind, content, parent=self._parent, ident=self._topic(kind))
+
+    def _answer_question(self, code: str, reply: dict[str, Any]) -> Trouble | None:
+        found = _QUESTION.fullmatch(code)
+        if found is None:
+            return None
+        detail = 1 if "??" in (found[1], found[3]) else 0
+        known = self._box.session.inspect(found[2], detail=detail)
+        if known is None:
+            self._send_stream("stdout", f"Object `{on_one_line(found[2])}` not found.\n")
+        else:
+            reply["payload"] = [{"source": "page", "data": {"text/plain": _described(known)}, "start": 0}]
+        return None
+
+    def _value_of(self, expression: str) -> dict[str, Any]:
+        try:
+            result: Result = self._box.run(
+                lambda session: session.eval(f"__import__('builtins').repr((\n{expression}\n))")
+            )
+        except proxybox.ProxyboxError as error:
+            trouble: Trouble | None = Trouble.of(type(error).__name__, on_one_line(str(error)))
+        else:
+            trouble = trouble_of(result, self.policy, self._box.is_alive, no_input=True)
+            if trouble is None and isinstance(result.value, str):
+                return {"status": "ok", "data": {"text/plain": self._sanitiser.text(result.value)}, "metadata": {}}
+        return {"status": "error", **(trouble or Trouble.of("TypeError", "no value")).content()}
+
+    # --- input --------------------------------------------------------------------------------------------------------
+
+    def _read(self, size: int, echo: bool) -> str:
+        """What the program reads from its terminal. By the main thread, which serves it."""
+        if time.monotonic() - self._interrupted_at < _FRESH:
+            raise InterruptedError
+        if not self._allow_stdin or not self._in_cell:
+            self._no_input = True
+            return ""
+        question = self._sanitiser.text(self._streams.take_question())
+        try:
+            self._asking = True
+            try:
+                line: str = self.raw_input(question) if echo else self.getpass(question)
+            finally:
+                self._asking = False
+        except (EOFError, StdinNotImplementedError):
+            return ""
+        except KeyboardInterrupt:
+            self._asking = False
+            raise InterruptedError from None
+        return line + "\n"
+
+    # --- interrupts, the end ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins to take messages, in the main thread."""
+        signal.signal(signal.SIGINT, self._on_sigint)
+        super().start()
+
+    def pre_handler_hook(self) -> None:
+        """SIGINT is the cell's at any time."""
+
+    def post_handler_hook(self) -> None:
+        """As before."""
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt for the cell that runs, wherever it is; from any thread."""
+        self._interrupted_at = time.monotonic()
+        self._box.interrupt()
+        self._free()
+
+    def _free(self) -> None:
+        """Ends the wait for an answer of a front end: ipykernel waits in the main thread until SIGINT raises there."""
+        if self._asking:
+            self._freeing = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def _on_sigint(self, *_: object) -> None:
+        if not self._freeing:
+            self._interrupted_at = time.monotonic()
+            self._box.interrupt()
+        self._freeing = False
+        if self._asking:
+            raise KeyboardInterrupt
+
+    async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Takes an interrupt that comes as a message."""
+        self.interrupt()
+        if self.session is not None:
+            self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
+
+    async def do_shutdown(self, restart: bool) -> dict[str, Any]:
+        """Ends the box, whatever runs in it."""
+        self._interrupted_at = time.monotonic()
+        self._box.close()
+        self._free()
+        return {"status": "ok", "restart": restart}
+
+    def settle(self) -> None:
+        """Gives everything back, after the last message."""
+        self._streams.close()
+        self._box.settle()
+
+    # --- what a person wants to know ----------------------------------------------------------------------------------
+
+    async def do_complete(self, code: str, cursor_pos: int | None) -> dict[str, Any]:
+        """Names that may stand at the cursor."""
+        cursor = len(code) if cursor_pos is None else cursor_pos
+        try:
+            found = self._box.session.complete(code, cursor)
+        except proxybox.ProxyboxError:
+            found = proxybox.Completion(cursor, ())
+        return {
+            "status": "ok",
+            "matches": [on_one_line(match) for match in found.matches],
+            "cursor_start": max(0, min(found.start, cursor)),
+            "cursor_end": cursor,
+            "metadata": {},
+        }
+
+    async def do_inspect(
+        self, code: str, cursor_pos: int | None, detail_level: int = 0, omit_sections: object = ()
+    ) -> dict[str, Any]:
+        """What stands at the cursor."""
+        try:
+            known = self._box.session.inspect(code, cursor_pos, detail=detail_level)
+        except proxybox.ProxyboxError:
+            known = None
+        data = {} if known is None else {"text/plain": _described(known)}
+        return {"status": "ok", "found": known is not None, "data": data, "metadata": {}}
+
+    async def do_is_complete(self, code: str) -> dict[str, Any]:
+        """Whether a cell is whole, for a front end that runs one at the Enter key."""
+        try:
+            found = self._box.session.is_complete(code)
+        except proxybox.ProxyboxError:
+            return {"status": "unknown"}
+        if found.status == "incomplete":
+            return {"status": "incomplete", "indent": found.indent if found.indent.isspace() else ""}
+        return {"status": found.status if found.status in ("complete", "invalid") else "unknown"}
+
+    async def do_history(  # type: ignore[override]
+        self, hist_access_type: str, output: bool, raw: bool, **wanted: Any
+    ) -> dict[str, Any]:
+        """Earlier cells."""
+        return {"status": "ok", "history": self._history.find(hist_access_type, output, **wanted)}
+
+
+def _is_question(code: str) -> bool:
+    found = _QUESTION.fullmatch(code)
+    return found is not None and bool(found[1] or found[3])
+
+
+def _described(known: Inspection) -> str:
+    """An object in words, all of which are the guest's."""
+    parts = [
+        ("Signature", f"{known.name}{known.signature}" if known.signature else None),
+        ("Type", known.type),
+        ("Value", known.text),
+        ("Docstring", known.doc),
+        ("Source", known.source),
+    ]
+    return "\n\n".join(
+        f"{title}:{chr(10) if chr(10) in text else ' '}{harmless(text)}" for title, text in parts if text
+    )

@@ -1,0 +1,346 @@
+"""What a box may show on a notebook's page: this file is the one way there.
+
+A page is trusted by its reader: a script on it can read their files and run their code, a picture from elsewhere tells
+its server who looks. The promise: whatever a box gives, what comes out of here
+
+- is of a type that the policy names (output.display), or plain text;
+- as text has no control or escape sequence and nothing that reorders text, unless the policy passes them (raw);
+- as PNG, JPEG or GIF begins as such a file does;
+- as SVG has been parsed and rebuilt from the elements and attributes below, none of which runs, loads, links, animates
+  or styles anything outside of the picture; its ids are its own, so that they cannot stand for those of the page;
+- as JSON is plain data of bounded depth;
+- has no metadata but a width and a height.
+
+What is left out is said in the plain text. A type that the policy names and that is not listed here, such as text/html,
+passes as it is: a policy that names it trusts what runs in the box with the page.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+from xml.parsers import expat
+from xml.sax.saxutils import escape, quoteattr
+
+import attrs
+
+from proxybox.controller.output import neutralise
+
+Data: TypeAlias = Mapping[str, Any]
+
+_SIGNATURES: Final = {
+    "image/png": (b"\x89PNG\r\n\x1a\n",),
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/gif": (b"GIF87a", b"GIF89a"),
+}
+_LARGEST_SIDE: Final = 10_000
+
+
+class Refused(Exception):
+    """It cannot be shown; the text says why, in words of ours."""
+
+
+def harmless(text: str) -> str:
+    """Text without control sequences, for any page or terminal."""
+    return neutralise(text.encode("utf-8", "backslashreplace")).decode()
+
+
+@attrs.frozen
+class Sanitiser:
+    """Lets through what a policy allows. shown: its output.display. raw: whether its output.escapes is "raw"."""
+
+    shown: Sequence[str]
+    raw: bool = False
+
+    def text(self, text: str) -> str:
+        """Plain text, as it may be shown."""
+        return text.encode("utf-8", "backslashreplace").decode() if self.raw else harmless(text)
+
+    def bundle(self, data: Data, metadata: Data) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(data, metadata) by MIME type, of what a box wants to show."""
+        clean: dict[str, Any] = {}
+        left_out = []
+        for kind, value in data.items():
+            if kind == "text/plain":
+                continue
+            name = harmless(kind[:100]).replace("\n", " ")
+            if kind not in self.shown:
+                left_out.append(name)
+                continue
+            try:
+                clean[kind] = _CLEANERS.get(kind, _as_it_is)(value)
+            except Refused as error:
+                left_out.append(f"{name} ({error})")
+        plain = data.get("text/plain")
+        lines = [self.text(plain)] if isinstance(plain, str) else []
+        if left_out:
+            more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
+            lines.append(f"[not shown: {', '.join(left_out[:10])}{more}]")
+        clean["text/plain"] = "\n".join(lines)
+        return clean, _sizes(metadata, clean)
+
+
+def _sizes(metadata: Data, clean: Data) -> dict[str, Any]:
+    """The width and height of the whole, and of each picture that is shown."""
+    sizes: dict[str, Any] = _size(metadata)
+    for kind in clean:
+        own = metadata.get(kind)
+        if isinstance(own, dict) and (size := _size(own)):
+            sizes[kind] = size
+    return sizes
+
+
+def _size(metadata: Data) -> dict[str, Any]:
+    given = {side: metadata.get(side) for side in ("width", "height")}
+    return {
+        side: value
+        for side, value in given.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST_SIDE
+    }
+
+
+# --- pictures of pixels, JSON, the rest -------------------------------------------------------------------------------
+
+
+def _picture(kind: str) -> Callable[[Any], str]:
+    def clean(value: Any) -> str:
+        data = value
+        if isinstance(value, str):
+            try:
+                data = base64.b64decode("".join(value.split()), validate=True)
+            except (binascii.Error, ValueError):
+                raise Refused("no base64") from None
+        if not isinstance(data, bytes) or not data.startswith(_SIGNATURES[kind]):
+            raise Refused("no such picture")
+        return base64.b64encode(data).decode()
+
+    return clean
+
+
+def _json(value: Any, depth: int = 0) -> Any:
+    if depth > 50:
+        raise Refused("too deep")
+    if isinstance(value, dict):
+        return {harmless(str(key)): _json(item, depth + 1) for key, item in value.items() if isinstance(key, str)}
+    if isinstance(value, list | tuple):
+        return [_json(item, depth + 1) for item in value]
+    if isinstance(value, str):
+        return harmless(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and abs(value) < 2**63:  # not nan, nor what has thousands of digits
+        return value
+    raise Refused("no JSON")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else _json(value)
+
+
+# --- SVG --------------------------------------------------------------------------------------------------------------
+
+_SVG: Final = "http://www.w3.org/2000/svg"
+_XLINK: Final = "http://www.w3.org/1999/xlink"
+_BYTES, _ELEMENTS, _DEPTH = 4 << 20, 50_000, 60
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: No script, style, foreignObject, a, animate, set; nor pattern, mask, marker, filter: they multiply what is drawn.
+_ALLOWED: Final = _words("""
+    svg g defs symbol title desc path rect circle ellipse line polyline polygon text tspan textPath linearGradient
+    radialGradient stop clipPath image use
+""")
+_PRESENTATION: Final = _words("""
+    clip-path clip-rule color direction display dominant-baseline text-anchor fill fill-opacity fill-rule font-family
+    font-size font-stretch font-style font-variant font-weight letter-spacing opacity paint-order shape-rendering
+    stop-color stop-opacity stroke stroke-dasharray stroke-dashoffset stroke-linecap stroke-linejoin
+    stroke-miterlimit stroke-opacity stroke-width text-decoration text-rendering vector-effect visibility word-spacing
+""")
+_ATTRIBUTES: Final = _PRESENTATION | _words("""
+    x y x1 y1 x2 y2 cx cy r rx ry fx fy dx dy d points width height viewBox transform rotate preserveAspectRatio
+    offset gradientUnits gradientTransform spreadMethod clipPathUnits pathLength startOffset textLength lengthAdjust
+    version
+""")
+_VALUE: Final = re.compile(r"[\w\s.,%+\-#()'\"]*", re.ASCII)
+_FUNCTION: Final = re.compile(r"([\w-]*)\s*\(")
+_FUNCTIONS: Final = _words("rgb rgba hsl hsla matrix translate scale rotate skewX skewY")
+_NAME: Final = re.compile(r"[\w.:-]{1,200}", re.ASCII)
+_URL: Final = re.compile(r"""url\(\s*(["']?)#([\w.:-]{1,200})\1\s*\)""", re.ASCII)
+_DATA_URL: Final = re.compile(r"data:(image/(?:png|jpeg|gif));base64,([A-Za-z0-9+/=\s]*)", re.ASCII)
+_PREFIX: Final = "box-"
+
+
+@attrs.define
+class _Element:
+    name: str
+    attributes: dict[str, str]
+    children: list["_Element | str"] = attrs.field(factory=list)
+    target: str = ""  # of a `use`
+
+    def has_use(self) -> bool:
+        return any(isinstance(child, _Element) and (child.name == "use" or child.has_use()) for child in self.children)
+
+
+def svg(value: Any) -> str:
+    """A picture that can stand in a page: rebuilt from what is allowed. Raises Refused."""
+    if not isinstance(value, str | bytes):
+        raise Refused("no text")
+    data = value.encode("utf-8", "backslashreplace") if isinstance(value, str) else value
+    if len(data) > _BYTES:
+        raise Refused("too large")
+    builder = _Builder()
+    parser = builder.parser
+    try:
+        parser.Parse(data.lstrip(), True)
+    except expat.ExpatError as error:
+        raise Refused(f"no XML: {expat.ErrorString(error.code)}") from None
+    except (LookupError, ValueError):
+        raise Refused("no XML in UTF-8") from None
+    if builder.root is None:
+        raise Refused("no picture")
+    _drop_nested_uses(builder.root, builder.by_id)
+    return _written(builder.root)
+
+
+class _Builder:
+    """Takes what the parser finds, and keeps what is allowed."""
+
+    def __init__(self) -> None:
+        self.root: _Element | None = None
+        self.by_id: dict[str, _Element] = {}
+        self._stack: list[_Element | None] = []  # None for what is left out, with all that is in it
+        self._count = 0
+        self.parser = parser = expat.ParserCreate("UTF-8", " ")  # whatever encoding it says to have
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        parser.StartDoctypeDeclHandler = _refuse("a DOCTYPE")
+        parser.EntityDeclHandler = _refuse("entities")
+        parser.ProcessingInstructionHandler = _refuse("a processing instruction")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._count += 1
+        if self._count > _ELEMENTS or len(self._stack) >= _DEPTH:
+            raise Refused("too many elements" if self._count > _ELEMENTS else "too deep")
+        namespace, _, local = name.rpartition(" ")
+        allowed = local in _ALLOWED and namespace in (_SVG, "")
+        if not self._stack and (not allowed or local != "svg"):
+            raise Refused("its outermost element is no svg")
+        if not allowed or (self._stack and self._stack[-1] is None):
+            self._stack.append(None)
+            return
+        element = _Element(local, _clean_attributes(local, attributes))
+        if local == "use":
+            element.target = element.attributes.get("href", "").removeprefix("#")
+        if "id" in element.attributes:
+            self.by_id.setdefault(element.attributes["id"], element)
+        if self._stack:
+            parent = self._stack[-1]
+            if parent is not None:
+                parent.children.append(element)
+        else:
+            self.root = element
+        self._stack.append(element)
+
+    def _end(self, _: str) -> None:
+        self._stack.pop()
+
+    def _text(self, text: str) -> None:
+        if self._stack and self._stack[-1] is not None:
+            self._stack[-1].children.append(harmless(text))
+
+
+def _refuse(what: str) -> Callable[..., None]:
+    def refuse(*_: Any) -> None:
+        raise Refused(what)
+
+    return refuse
+
+
+def _clean_attributes(element: str, given: Mapping[str, str]) -> dict[str, str]:
+    clean, styles = {}, {}
+    for name, value in given.items():
+        namespace, _, local = name.rpartition(" ")
+        if local == "href" and namespace in ("", _XLINK):
+            if (target := _target(element, value)) is not None:
+                clean["href"] = target
+        elif namespace:
+            continue
+        elif local == "style":
+            styles = _declarations(value)
+        elif local == "id":
+            if _NAME.fullmatch(value):
+                clean["id"] = _PREFIX + value
+        elif local in _ATTRIBUTES and (kept := _value(value)) is not None:
+            clean[local] = kept
+    return clean | styles
+
+
+def _target(element: str, value: str) -> str | None:
+    """What is referred to: a part of this picture, or for an image its own content."""
+    if element == "image":
+        found = _DATA_URL.fullmatch(value)
+        if found is None:
+            return None
+        try:
+            return f"data:{found[1]};base64,{_picture(found[1])(found[2])}"
+        except Refused:
+            return None
+    if value.startswith("#") and _NAME.fullmatch(value[1:]):
+        return f"#{_PREFIX}{value[1:]}"
+    return None
+
+
+def _value(value: str) -> str | None:
+    """The value of an attribute, None for one that could refer to anything outside."""
+    if reference := _URL.fullmatch(value.strip()):
+        return f"url(#{_PREFIX}{reference[2]})"
+    if _VALUE.fullmatch(value) and all(name in _FUNCTIONS for name in _FUNCTION.findall(value)):
+        return value
+    return None
+
+
+def _declarations(style: str) -> dict[str, str]:
+    """A style attribute as presentation attributes."""
+    found = {}
+    for declaration in style.split(";"):
+        name, _, value = declaration.partition(":")
+        if name.strip() in _PRESENTATION and (kept := _value(value.strip())) is not None:
+            found[name.strip()] = kept
+    return found
+
+
+def _drop_nested_uses(element: _Element, by_id: Mapping[str, _Element]) -> None:
+    """Uses of what uses something else: ten levels of ten would be drawn as ten thousand millions."""
+    kept: list[_Element | str] = []
+    for child in element.children:
+        if isinstance(child, _Element):
+            if child.name == "use":
+                target = by_id.get(child.target)
+                if target is None or target.name == "use" or target.has_use():
+                    continue
+            _drop_nested_uses(child, by_id)
+        kept.append(child)
+    element.children = kept
+
+
+def _written(element: _Element, outermost: bool = True) -> str:
+    attributes = "".join(f" {name}={quoteattr(value)}" for name, value in element.attributes.items())
+    if outermost:
+        attributes = f' xmlns="{_SVG}"{attributes}'
+    inside = "".join(
+        escape(child) if isinstance(child, str) else _written(child, outermost=False) for child in element.children
+    )
+    return f"<{element.name}{attributes}>{inside}</{element.name}>" if inside else f"<{element.name}{attributes}/>"
+
+
+_CLEANERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    **{kind: _picture(kind) for kind in _SIGNATURES},
+    "image/svg+xml": svg,
+    "application/json": _json,
+}

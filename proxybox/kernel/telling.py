@@ -1,0 +1,98 @@
+"""How a cell ended, in the words of an error message: names, values and tracebacks of the guest's are made harmless
+before anything of ours is put around them."""
+
+import attrs
+
+from proxybox import Policy, Result, Status
+from proxybox.kernel.sanitising import harmless
+from proxybox.result import on_one_line
+
+GONE = "The names of earlier cells are gone: run those that you need once more."
+NO_INPUT = "this front end takes no input (allow_stdin is false)"
+_SAID = {
+    Status.TIME_LIMIT: ("TimeLimitExceeded", "the cell took longer than {why} allows ({limits})"),
+    Status.MEMORY_LIMIT: ("MemoryLimitExceeded", "the cell needed more memory than the policy gives ({limits})"),
+    Status.OUTPUT_LIMIT: ("OutputLimitExceeded", "the cell printed more than the policy allows ({limits})"),
+    Status.DISK_LIMIT: ("DiskLimitExceeded", "the cell's files need more than the policy gives ({limits})"),
+    Status.DENIED: ("CallDenied", "a call was refused, for which this policy ends the box ({why})"),
+    Status.CRASHED: ("InterpreterCrashed", "the interpreter in the box has crashed ({why})"),
+    Status.MISBEHAVED: ("GuestMisbehaved", "the interpreter broke the protocol of the box ({why})"),
+    Status.CANCELLED: ("KeyboardInterrupt", "the cell did not heed the interrupt, so its box was ended"),
+    Status.OVERLOADED: ("Overloaded", "there are too many boxes"),
+}
+#: Characters of a traceback that are coloured.
+_COLOURED = 1 << 15
+
+
+@attrs.frozen
+class Trouble:
+    """An error message's content."""
+
+    ename: str
+    evalue: str
+    traceback: tuple[str, ...]
+
+    @classmethod
+    def of(cls, ename: str, evalue: str, before: str = "") -> "Trouble":
+        """One of ours. before: the guest's own traceback, where there is one."""
+        lines = coloured(harmless(before)) if before else ()
+        return cls(ename, evalue, (*lines, f"\x1b[31m{ename}\x1b[39m: {evalue}"))
+
+    def content(self) -> dict[str, object]:
+        """As a message has it."""
+        return {"ename": self.ename, "evalue": self.evalue, "traceback": list(self.traceback)}
+
+
+def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> Trouble | None:
+    """What went wrong with a cell; None for nothing. alive: whether the session goes on. no_input: whether it asked for
+    input that nobody could give."""
+    error = result.error
+    told = "" if error is None else error.traceback
+    if not alive:
+        name, words = _SAID.get(result.status, ("SessionEnded", "the interpreter has ended"))
+        return Trouble.of(name, f"{_filled(words, result, policy)}. {GONE}")
+    if result.status is Status.TIME_LIMIT:
+        name, words = _SAID[Status.TIME_LIMIT]
+        return Trouble.of(name, f"{_filled(words, result, policy)}. The names are kept.", told)
+    if error is None:
+        return None
+    if error.type == "SystemExit":
+        return Trouble.of("SystemExit", f"{on_one_line(error.message)} (the cell has ended, the session goes on)")
+    evalue, text = harmless(error.message), harmless(error.traceback)
+    if error.type == "EOFError" and no_input:
+        evalue = f"{evalue}: {NO_INPUT}"
+        text = f"{text.rstrip()}: {NO_INPUT}\n"
+    name = on_one_line(error.type)
+    return Trouble(name, evalue, coloured(text or f"{name}: {evalue}"))
+
+
+def _filled(words: str, result: Result, policy: Policy) -> str:
+    limits, output = policy.limits, policy.output
+    why = on_one_line(result.why.partition(";")[0])
+    key = why.removeprefix("limits.")
+    values = {
+        Status.TIME_LIMIT: f"limits.{key} = {getattr(limits, key, None)}",
+        Status.MEMORY_LIMIT: f"limits.memory = {limits.memory}",
+        Status.OUTPUT_LIMIT: f"output.limit = {output.limit}, output.lines = {output.lines}",
+        Status.DISK_LIMIT: f"limits.disk = {limits.disk}, limits.files = {limits.files}",
+    }
+    return words.format(why=why or "limits", limits=values.get(result.status, ""))
+
+
+def cut_off(policy: Policy) -> str:
+    """Said where output was left out."""
+    output = policy.output
+    lines = "" if output.lines is None else f", output.lines = {output.lines}"
+    return f"[output beyond the policy's limit was left out: output.limit = {output.limit}{lines}]"
+
+
+def coloured(text: str) -> tuple[str, ...]:
+    """A traceback's lines, with colours. text: harmless already."""
+    text = text.rstrip("\n")
+    if len(text) > _COLOURED:
+        return tuple(text.split("\n"))
+    from pygments import highlight
+    from pygments.formatters import TerminalFormatter
+    from pygments.lexers import PythonTracebackLexer
+
+    return tuple(highlight(text, PythonTracebackLexer(), TerminalFormatter()).rstrip("\n").split("\n"))
