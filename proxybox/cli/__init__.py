@@ -1,6 +1,6 @@
 """The command line: arguments to API calls, results to exit statuses.
 
-Rules: only the public API is used. `proxybox run` is time-critical, so a well-formed one is parsed
+Rules: only the public API is used. `proxybox run` and `repl` are time-critical, so a well-formed one is parsed
 by `arguments` alone; click is loaded for everything else (help, errors, completion, the other
 commands) and rich only by what draws tables.
 """
@@ -27,6 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from proxybox.cli.run import run
 
                 return run(parsed)
+        if words[:1] == ["repl"]:
+            from proxybox.cli.arguments import REPL, parse
+
+            parsed = parse(words[1:], REPL, program=False)
+            if parsed is not None:
+                from proxybox.cli.repl import repl
+
+                return repl(parsed)
         from proxybox.cli.app import run_command
 
         return run_command(words)

@@ -91,12 +91,13 @@ REPL: Final = (
 )
 
 
-def parse(words: Sequence[str], table: Sequence[Option]) -> Parsed | None:
+def parse(words: Sequence[str], table: Sequence[Option], *, program: bool = True) -> Parsed | None:
     """Read a command line that is well-formed; None for one that click should look at.
 
-    words: what follows `run` or `trace`.
+    words: what follows `run` or another command. program: whether that takes a program.
     """
-    by_flag = {flag: option for option in (*table, *PROGRAM) for flag in option.flags}
+    known = (*table, *PROGRAM) if program else table
+    by_flag = {flag: option for option in known for flag in option.flags}
     values: dict[str, str | bool | tuple[str, ...]] = {}
     lists: dict[str, list[str]] = {}
     rest = list(words)
@@ -119,7 +120,9 @@ def parse(words: Sequence[str], table: Sequence[Option]) -> Parsed | None:
             lists.setdefault(option.name, []).append(str(value))
         else:
             values[option.name] = value
-    if not rest:
+    if not program and not rest:
+        return Parsed(_all(values, lists), "", "", ())
+    if not rest or not program:
         return None
     kind = "stdin" if rest[0] == "-" else "script"
     return Parsed(_all(values, lists), kind, rest[0], tuple(rest[1:]))

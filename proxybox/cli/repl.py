@@ -1,8 +1,10 @@
 """`proxybox repl`: the interactive prompt, every line of which runs in a box."""
 
+import contextlib
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -15,6 +17,7 @@ from proxybox.cli.run import run, tell_failure
 
 if TYPE_CHECKING:
     from proxybox.policies import Policy
+    from proxybox.repl.loop import Shell
     from proxybox.session import Session
 
 #: Copies for %undo and %branch, where the policy is the one that is taken without asking.
@@ -44,39 +47,82 @@ def policy_of(parsed: Parsed) -> "Policy":
 def sit(parsed: Parsed, policy: "Policy") -> int:
     """The sitting itself. Its box starts while what the prompt is made of is loaded."""
     from proxybox import Sandbox, Terminal
-    from proxybox.repl.loop import Shell
-    from proxybox.repl.screen import Screen, quiet_keys
 
     folder = parsed.text("folder")
     if folder is not None and not os.path.isdir(folder):
         raise CommandError(f"--folder: {folder!r} is no folder")
-    shell = Shell(Screen())
-    with Sandbox(policy, guest=parsed.text("guest")) as sandbox, ThreadPoolExecutor(1) as starter:
+    shells: list[Shell] = []
+    terminal = Terminal(lambda size, echo: shells[0].ask(size, echo))
+    with Sandbox(policy, guest=parsed.text("guest")) as sandbox:
 
         def start() -> "Session":
-            session = sandbox.session(folder=folder, stdin=Terminal(shell.ask))
+            session = sandbox.session(folder=folder, stdin=terminal)
             session.exec("", echo=True)
             return session
 
-        console = starter.submit(shell.begin, policy, start)
+        first = Early(start)
         try:
-            from proxybox.repl.prompt import Prompt, history_file, plain_output
+            with swift_turns():
+                from proxybox.repl import loop
+                from proxybox.repl.console import Console
+                from proxybox.repl.prompt import Prompt, history_file, plain_output
+                from proxybox.repl.screen import Screen, quiet_keys
         except ModuleNotFoundError as error:
             raise CommandError(
                 f"the prompt needs {error.name}, which is not installed: pip install 'proxybox[repl]'"
             ) from None
-        with plain_output(shell.screen.file):
+        finally:
+            first.wait()
+        shell = loop.Shell(Screen())
+        shells.append(shell)
+        with plain_output(shell.screen.file), contextlib.closing(Console(policy, first.get)) as shell.console:
             history = None if parsed.flag("no_history") else history_file()
             shell.prompter = prompt = Prompt(shell, vi=parsed.flag("vi"), history=history)
-            console.result()
-            try:
-                shell.screen.say(banner(parsed), "dim")
-                if prompt.warning:
-                    shell.screen.note(prompt.warning)
-                with quiet_keys():
-                    return shell.work()
-            finally:
-                shell.console.close()
+            shell.screen.say(banner(parsed), "dim")
+            if prompt.warning:
+                shell.screen.note(prompt.warning)
+            with quiet_keys():
+                return shell.work()
+
+
+class Early:
+    """Begins to make something at once, in a thread of its own."""
+
+    def __init__(self, make: Callable[[], "Session"]) -> None:
+        self._make = make
+        self._made: list[Session] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="proxybox-start")
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._made.append(self._make())
+        except BaseException as error:
+            self._error = error
+
+    def wait(self) -> None:
+        """Until it is made, or cannot be."""
+        self._thread.join()
+
+    def get(self) -> "Session":
+        """What was made, for the first who asks; another one for the next. Raises what making it has raised."""
+        self.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self._made.pop() if self._made else self._make()
+
+
+@contextlib.contextmanager
+def swift_turns() -> Iterator[None]:
+    """Another thread, which serves a guest that starts, gets the interpreter lock soon after each of its calls."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def banner(parsed: Parsed) -> str:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from proxybox import Displayed, OSCall, Policy, Result, SandboxClosedError, Session
+from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session
 from proxybox.repl import commands
 from proxybox.repl.console import Console, Told, how_it_ended
 from proxybox.repl.screen import Screen, one_line
@@ -36,10 +36,6 @@ class Shell:
         self.console: Console
         self.prompter: Prompter
         self._told = Told(screen.writer("stdout"), screen.writer("stderr"), self._show)
-
-    def begin(self, policy: Policy, start: Callable[[], Session]) -> None:
-        """Makes the first session."""
-        self.console = Console(policy, start)
 
     def work(self) -> int:
         """Until the person leaves; the exit status."""

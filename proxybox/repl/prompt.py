@@ -127,9 +127,8 @@ class Prompt:
             color_depth=self._depth,
             **options,
         )
-        self._input: PromptSession[str] = PromptSession(
-            history=InMemoryHistory(), style=_STYLE, color_depth=self._depth, **options
-        )
+        self._options = options
+        self._input: PromptSession[str] | None = None
         self._add_popup()
 
     def read(self) -> str:
@@ -142,6 +141,10 @@ class Prompt:
 
     def ask(self, message: str, *, echo: bool) -> str:
         """A line for the program, behind a mark that it cannot print itself into the place of the prompt."""
+        if self._input is None:
+            self._input = PromptSession(
+                history=InMemoryHistory(), style=_STYLE, color_depth=self._depth, **self._options
+            )
         shown = FormattedText([("class:mark", MARK), ("", message)])
         return self._input.prompt(shown, is_password=not echo)
 

@@ -15,6 +15,7 @@ import pyte
 import pytest
 
 import proxybox
+from proxybox.repl.console import Console
 from proxybox.repl.loop import Shell
 from proxybox.repl.screen import Screen
 
@@ -145,7 +146,7 @@ class Sitting:
         self.terminal = Recorder()
         self.shell = Shell(Screen(self.terminal))
         self.typist = self.shell.prompter = Typist()
-        self.shell.begin(sandbox.policy, lambda: sandbox.session(stdin=proxybox.Terminal(self.shell.ask)))
+        self.shell.console = Console(sandbox.policy, lambda: sandbox.session(stdin=proxybox.Terminal(self.shell.ask)))
 
     def do(self, *lines: str) -> str:
         start = len(self.terminal.getvalue())
