@@ -179,10 +179,8 @@ class _Element:
     name: str
     attributes: dict[str, str]
     children: list["_Element | str"] = attrs.field(factory=list)
-    target: str = ""  # of a `use`
-
-    def has_use(self) -> bool:
-        return any(isinstance(child, _Element) and (child.name == "use" or child.has_use()) for child in self.children)
+    size: int = 1  # elements, with all that is in it
+    has_use: bool = False  # or is one
 
 
 def svg(value: Any) -> str:
@@ -202,7 +200,8 @@ def svg(value: Any) -> str:
         raise Refused("no XML in UTF-8") from None
     if builder.root is None:
         raise Refused("no picture")
-    _drop_nested_uses(builder.root, builder.by_id)
+    if _drawn_by_uses(builder.root, builder.by_id) > _ELEMENTS:
+        raise Refused("too many elements")
     return _written(builder.root)
 
 
@@ -236,7 +235,11 @@ class _Builder:
             return
         element = _Element(local, _clean_attributes(local, attributes))
         if local == "use":
-            element.target = element.attributes.get("href", "").removeprefix("#")
+            for around in (*self._stack, element):
+                if around is not None:
+                    around.has_use = True
+        if local == "clipPath" or any(around and around.name == "clipPath" for around in self._stack):
+            element.attributes.pop("clip-path", None)  # clips of clips multiply, as uses of uses do
         if "id" in element.attributes:
             self.by_id.setdefault(element.attributes["id"], element)
         if self._stack:
@@ -248,7 +251,9 @@ class _Builder:
         self._stack.append(element)
 
     def _end(self, _: str) -> None:
-        self._stack.pop()
+        ended = self._stack.pop()
+        if ended is not None and self._stack and (parent := self._stack[-1]) is not None:
+            parent.size += ended.size
 
     def _text(self, text: str) -> None:
         if self._stack and self._stack[-1] is not None:
@@ -315,18 +320,22 @@ def _declarations(style: str) -> dict[str, str]:
     return found
 
 
-def _drop_nested_uses(element: _Element, by_id: Mapping[str, _Element]) -> None:
-    """Uses of what uses something else: ten levels of ten would be drawn as ten thousand millions."""
+def _drawn_by_uses(element: _Element, by_id: Mapping[str, _Element]) -> int:
+    """How many elements its uses draw, once those are dropped that use what uses something: ten levels of ten would be
+    drawn as ten thousand millions."""
     kept: list[_Element | str] = []
+    drawn = 0
     for child in element.children:
         if isinstance(child, _Element):
             if child.name == "use":
-                target = by_id.get(child.target)
-                if target is None or target.name == "use" or target.has_use():
+                target = by_id.get(child.attributes.get("href", "").removeprefix("#"))
+                if target is None or target.has_use:
                     continue
-            _drop_nested_uses(child, by_id)
+                drawn += target.size
+            drawn += _drawn_by_uses(child, by_id)
         kept.append(child)
     element.children = kept
+    return drawn
 
 
 def _written(element: _Element, outermost: bool = True) -> str:

@@ -1,7 +1,7 @@
 """Kernels for tests: Jupyter's folders are the test's own, and the specification is the one that `install` writes."""
 
 import contextlib
-import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,7 @@ class Notebook:
 def opened(name: str = "proxybox", cwd: Path | None = None) -> Iterator[Notebook]:
     """A notebook with a kernel of its own."""
     options = {} if cwd is None else {"cwd": str(cwd)}
-    with open(os.devnull, "wb") as nothing:
-        manager, client = start_new_kernel(kernel_name=name, stderr=nothing, startup_timeout=60, **options)
+    manager, client = start_new_kernel(kernel_name=name, stderr=subprocess.DEVNULL, startup_timeout=60, **options)
     try:
         yield Notebook(client, manager)
     finally:

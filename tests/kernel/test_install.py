@@ -1,0 +1,127 @@
+"""proxybox kernel install, uninstall, run: what they write, and how they fail."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+
+from proxybox import Policy, cli
+from proxybox.kernel.box import default_policy
+from proxybox.kernel.spec import Choice, choice_for, specification
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def spec(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        Path(KernelSpecManager().get_kernel_spec(name).resource_dir, "kernel.json").read_text()
+    )
+    return found
+
+
+def said(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
+    capsys.readouterr()
+    assert cli.main(["kernel", *words]) == status
+    captured = capsys.readouterr()
+    return captured.out if status == 0 else captured.err
+
+
+def test_what_the_wheel_ships_is_what_install_writes(jupyter: Path) -> None:
+    shipped = json.loads((ROOT / "share/jupyter/kernels/proxybox/kernel.json").read_text())
+    assert shipped == specification("python", "Python in a box (proxybox)", Choice())
+    assert spec("proxybox") == {**shipped, "argv": [sys.executable, *shipped["argv"][1:]]}
+    assert shipped["interrupt_mode"] == "message"
+
+
+def test_install_and_uninstall(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text("[limits]\nmemory = '64M'\n")
+    words = ("--name", "mine", "--display-name", "Mine", "--policy", "mine.toml", "--folder", ".")
+    assert said(capsys, 0, "install", "--user", *words).startswith("mine: installed in /")
+    written = spec("mine")
+    policy = str(tmp_path / "mine.toml")
+    assert written["display_name"] == "Mine"
+    assert written["metadata"]["proxybox"] == {"policy": policy, "folder": "."}
+    assert written["argv"][-4:] == ["--policy", policy, "--folder", "."]
+    assert said(capsys, 0, "uninstall", "--name", "mine").startswith("mine: removed from /")
+    assert "there is no kernel 'mine'" in said(capsys, 125, "uninstall", "--name", "mine")
+
+
+def test_install_below_a_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, 0, "install", "--prefix", str(tmp_path))
+    assert (tmp_path / "share/jupyter/kernels/proxybox/kernel.json").is_file()
+
+
+def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "can't install the kernel" in said(capsys, 125, "install", "--name", "a b/c")
+
+
+def test_two_places(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "want one of --user, --prefix" in said(capsys, 2, "install", "--user", "--sys-prefix")
+
+
+def test_a_policy_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean strict?" in said(capsys, 125, "install", "--policy", "strikt")
+    assert "cannot be read: No such file" in said(capsys, 125, "install", "--policy", str(tmp_path / "none.toml"))
+    assert "is no folder" in said(capsys, 2, "install", "--folder", str(tmp_path / "none"))
+
+
+def test_anothers_kernel_is_not_uninstalled(jupyter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = jupyter / "data" / "kernels" / "other"
+    folder.mkdir()
+    (folder / "kernel.json").write_text('{"argv": [], "display_name": "", "language": ""}')
+    assert "is no kernel of proxybox's" in said(capsys, 125, "uninstall", "--name", "other")
+    assert folder.exists()
+
+
+def test_run_without_a_connection(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "connection.json"
+    assert "can't open the connection file" in said(capsys, 125, "run", "-f", str(path))
+    path.write_text("{}")
+    assert "there is no preset" in said(capsys, 125, "run", "-f", str(path), "--policy", "strikt")
+
+
+def test_metadata_that_was_edited(jupyter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the command line leaves open, the metadata of the kernel's specification says."""
+    connection = tmp_path / "connection.json"
+    connection.write_text('{"kernel_name": "edited"}')
+    folder = jupyter / "data" / "kernels" / "edited"
+    folder.mkdir()
+
+    def edit(own: object) -> None:
+        written = {**specification("python", "Edited", Choice()), "metadata": {"proxybox": own}}
+        (folder / "kernel.json").write_text(json.dumps(written))
+
+    edit({"policy": "strict"})
+    assert choice_for(str(connection)) == Choice(policy="strict")
+    for nonsense in ({"polcy": "strict"}, {"policy": 3}, "strict"):
+        edit(nonsense)
+        assert "metadata.proxybox" in said(capsys, 125, "run", "-f", str(connection))
+    connection.write_text('{"kernel_name": "gone"}')
+    assert choice_for(str(connection)) == Choice()
+
+
+def test_the_default_has_time_for_a_cell() -> None:
+    policy = default_policy()
+    assert (policy.limits.wall_time, policy.limits.cpu_time, policy.limits.calls) == (600, 300, None)
+    assert policy.limits.memory == Policy().limits.memory
+    assert policy.filesystem == Policy().filesystem
+
+
+def test_without_ipykernel_the_command_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "ipykernel.py").write_text("raise ModuleNotFoundError('gone', name='ipykernel')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "proxybox.cli", "kernel", "install"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 125
+    assert done.stderr == (
+        "proxybox: the kernel needs ipykernel, which is not installed: pip install 'proxybox[jupyter]'\n"
+    )
