@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from proxybox import Policy, Sandbox, SandboxClosedError, Session, Terminal
+from proxybox import Policy, Sandbox, SandboxClosedError, SandboxStartError, Session, Terminal
 
 #: Without a policy of somebody's choice. A cell may compute for as long as somebody may look at it: who does not want
 #: to wait interrupts it, and one that is forgotten ends. Calls are bounded by that time, too.
@@ -56,6 +56,13 @@ class KernelBox:
     def is_alive(self) -> bool:
         """Whether the session of the last call goes on."""
         return self._session is not None and self._session.alive
+
+    def python_version(self) -> str:
+        """Of the language in the box; what a front end is told before anything runs."""
+        try:
+            return ".".join(map(str, self._sandbox.guest().version))
+        except SandboxStartError:  # the first cell tells
+            return "3"
 
     def run(self, call: Callable[[Session], Any]) -> Any:
         """A call to the session that can be interrupted."""

@@ -19,7 +19,7 @@ from proxybox.kernel.box import KernelBox
 from proxybox.kernel.history import History
 from proxybox.kernel.sanitising import Sanitiser, harmless
 from proxybox.kernel.streams import Streams
-from proxybox.kernel.telling import Trouble, cut_off, trouble_of
+from proxybox.kernel.telling import Trouble, cut_off, trouble_of, with_hint
 from proxybox.result import on_one_line
 
 #: `name?`, `?name`, and with two marks for the source.
@@ -36,7 +36,6 @@ class ProxyboxKernel(Kernel):
     banner = f"proxybox {proxybox.__version__}: Python in a box"
     language_info = {  # noqa: RUF012 - as ipykernel has it
         "name": "python",
-        "version": "3.11",
         "mimetype": "text/x-python",
         "file_extension": ".py",
         "pygments_lexer": "ipython3",
@@ -49,6 +48,7 @@ class ProxyboxKernel(Kernel):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._box = KernelBox(self.policy, self._read, self.folder)
+        self.language_info = {**self.language_info, "version": self._box.python_version()}
         output = self.policy.output
         self._sanitiser = Sanitiser(output.display, raw=output.escapes == "raw")
         self._streams = Streams(self._send_stream)
@@ -110,7 +110,8 @@ class ProxyboxKernel(Kernel):
             self._streams.flush()
         if result.truncated:
             self._send("display_data", {"data": {"text/plain": cut_off(self.policy)}, "metadata": {}})
-        return trouble_of(result, self.policy, self._box.is_alive, self._no_input)
+        trouble = trouble_of(result, self.policy, self._box.is_alive, self._no_input)
+        return with_hint(trouble, code) if trouble is not None else None
 
     def _show(self, shown: Displayed) -> None:
         self._streams.flush()
@@ -162,7 +163,7 @@ class ProxyboxKernel(Kernel):
 
     def _read(self, size: int, echo: bool) -> str:
         """What the program reads from its terminal. By the main thread, which serves it."""
-        if time.monotonic() - self._interrupted_at < _FRESH:
+        if self._is_interrupted():
             raise InterruptedError
         if not self._allow_stdin or not self._in_cell:
             self._no_input = True
@@ -171,6 +172,8 @@ class ProxyboxKernel(Kernel):
         try:
             self._asking = True
             try:
+                if self._is_interrupted():  # before it could be told here
+                    raise KeyboardInterrupt
                 line: str = self.raw_input(question) if echo else self.getpass(question)
             finally:
                 self._asking = False
@@ -180,6 +183,9 @@ class ProxyboxKernel(Kernel):
             self._asking = False
             raise InterruptedError from None
         return line + "\n"
+
+    def _is_interrupted(self) -> bool:
+        return time.monotonic() - self._interrupted_at < _FRESH
 
     # --- interrupts, the end ------------------------------------------------------------------------------------------
 

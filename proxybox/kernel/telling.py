@@ -9,6 +9,7 @@ from proxybox.result import on_one_line
 
 GONE = "The names of earlier cells are gone: run those that you need once more."
 NO_INPUT = "this front end takes no input (allow_stdin is false)"
+NO_MAGIC = "IPython's %magics and !commands are not there: a cell is plain Python"
 _SAID = {
     Status.TIME_LIMIT: ("TimeLimitExceeded", "the cell took longer than {why} allows ({limits})"),
     Status.MEMORY_LIMIT: ("MemoryLimitExceeded", "the cell needed more memory than the policy gives ({limits})"),
@@ -64,6 +65,17 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
         text = f"{text.rstrip()}: {NO_INPUT}\n"
     name = on_one_line(error.type)
     return Trouble(name, evalue, coloured(text or f"{name}: {evalue}"))
+
+
+def with_hint(trouble: Trouble, code: str) -> Trouble:
+    """Says of a cell with IPython's own syntax that it is that."""
+    if trouble.ename != "SyntaxError" or not any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
+        return trouble
+    return attrs.evolve(
+        trouble,
+        evalue=f"{trouble.evalue}; {NO_MAGIC}",
+        traceback=(*trouble.traceback, f"({NO_MAGIC})"),
+    )
 
 
 def _filled(words: str, result: Result, policy: Policy) -> str:

@@ -125,6 +125,12 @@ def test_a_traceback_has_colours(shared: Notebook) -> None:
     assert shared.kinds() == ["error"]
 
 
+def test_magics_are_said_not_to_be_there(shared: Notebook) -> None:
+    for code in ("%matplotlib inline", "x = 1\n!ls"):
+        assert "%magics" in shared.run(code)["evalue"]
+    assert "%magics" not in shared.run("1 +")["evalue"]
+
+
 def test_exit_ends_the_cell(shared: Notebook) -> None:
     reply = shared.run("y = 1\nraise SystemExit(3)")
     assert (reply["ename"], reply["evalue"]) == ("SystemExit", "3 (the cell has ended, the session goes on)")
@@ -261,6 +267,14 @@ def test_a_shutdown_while_a_cell_runs(code: str) -> None:
         killer.start()
         assert process.wait() == 0
         killer.cancel()
+
+
+def test_no_interpreter_is_an_error_of_the_first_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXYBOX_GUEST", "/nowhere/pypy3")
+    with opened() as notebook:
+        reply = notebook.run("1")
+        assert reply["ename"] == "SandboxStartError"
+        assert "/nowhere/pypy3" in reply["evalue"]
 
 
 # --- the notebook's folder --------------------------------------------------------------------------------------------
