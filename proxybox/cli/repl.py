@@ -130,4 +130,4 @@ def banner(parsed: Parsed) -> str:
     from proxybox import __version__
 
     policy = parsed.text("policy") or "default"
-    return f"proxybox {__version__}: Python in a box, policy {policy}. %help lists the commands, exit or Ctrl-D leaves."
+    return f"proxybox {__version__}: Python in a box, policy {policy}. %help tells more, exit leaves."

@@ -166,6 +166,8 @@ def unfinished(text):
             lines = [line for line in text.split("\n") if line.strip()]
             header = text.split("\n")[int(found.group(1)) - 1] if found else lines[-1]
             return "incomplete", indent_of(header) + "    "
+        if isinstance(error, IndentationError) and text.rstrip().endswith(":"):  # PyPy words it oddly after `(*, a)`
+            return "incomplete", indent + "    "
         if message.startswith(("unterminated string literal", "unterminated f-string literal", "EOL while scanning")):
             return "invalid", ""
         if message == "invalid syntax" and not compiles(text.rstrip() + "\n" + indent + "def _(): pass\n"):

@@ -28,7 +28,7 @@ from pygments.lexers.python import PythonLexer
 from proxybox import ProxyboxError
 from proxybox.repl import commands
 from proxybox.repl.loop import MARK
-from proxybox.repl.screen import harmless, one_line
+from proxybox.repl.screen import PYTHON, harmless, one_line
 
 if TYPE_CHECKING:
     from proxybox.repl.loop import Shell
@@ -44,7 +44,8 @@ _STYLE = Style.from_dict(
         "prompt": "ansigreen bold",
         "mark": "reverse",
         "bottom-toolbar": "noreverse ansibrightblack",
-        "popup": "bg:ansiblack ansiwhite",
+        "popup": "noreverse",
+        **{f"pygments.{kind.lower()}": f"ansi{colour}" for kind, colour in PYTHON.items() if colour},
     }
 )
 
@@ -124,6 +125,7 @@ class Prompt:
             bottom_toolbar=self._bar,
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             style=_STYLE,
+            include_default_pygments_style=False,
             color_depth=self._depth,
             **options,
         )

@@ -29,6 +29,15 @@ _LONGEST_COLOURED = 50_000
 _RETURNS = re.compile("\r\n?")
 
 
+#: Colours of Python for any background, by kinds of tokens (Pygments).
+PYTHON = {
+    "Keyword": "magenta", "Keyword.Constant": "cyan", "Operator.Word": "magenta",
+    "Literal.String": "green", "Literal.Number": "cyan",
+    "Name.Builtin": "cyan", "Name.Exception": "red", "Name.Function": "brightblue", "Name.Class": "brightblue",
+    "Name.Decorator": "brightblue", "Comment": "brightblack", "Generic.Error": "red", "Generic.Traceback": "",
+}  # fmt: skip
+
+
 def harmless(text: str) -> str:
     """A box's text, as it may be shown."""
     data = _RETURNS.sub("\n", text).encode("utf-8", "backslashreplace")
@@ -168,5 +177,7 @@ class Screen:
 def _coloured(text: str, lexer: "Lexer") -> str:
     from pygments import highlight
     from pygments.formatters.terminal import TerminalFormatter
+    from pygments.token import Token, string_to_tokentype
 
-    return highlight(text, lexer, TerminalFormatter()).removesuffix("\n") if text else ""
+    colours = {Token: ("", ""), **{string_to_tokentype(kind): (colour, colour) for kind, colour in PYTHON.items()}}
+    return highlight(f"{text}\n", lexer, TerminalFormatter(colorscheme=colours)).removesuffix("\n")

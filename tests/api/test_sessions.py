@@ -481,6 +481,7 @@ COMPLETE = {
     "f(**{": "incomplete",
     "def f(a,\n      b):": "incomplete    ",
     "def f(a):  # c": "incomplete    ",
+    "def f(a, *, b=1):": "incomplete    ",
     "x = 1 \\": "incomplete",
     "x = 1 + \\\n": "incomplete",
     '"""abc': "incomplete",
