@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+from ipykernel._version import kernel_protocol_version
 from ipykernel.kernelbase import Kernel
 from IPython.core.error import StdinNotImplementedError
 
@@ -64,8 +65,16 @@ class ProxyboxKernel(Kernel):
 
     @property
     def kernel_info(self) -> dict[str, Any]:
-        """What a front end asks first."""
-        return {**super().kernel_info, "supported_features": []}
+        """What a front end asks first. ipykernel's own would load a debugger, which then speaks on stderr."""
+        return {
+            "protocol_version": kernel_protocol_version,
+            "implementation": self.implementation,
+            "implementation_version": self.implementation_version,
+            "language_info": self.language_info,
+            "banner": self.banner,
+            "help_links": [],
+            "supported_features": [],
+        }
 
     # --- cells --------------------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
         return Trouble.of("SystemExit", f"{on_one_line(error.message)} (the cell has ended, the session goes on)")
     evalue, text = harmless(error.message), harmless(error.traceback)
     if error.type == "EOFError" and no_input:
-        evalue = f"{evalue}: {NO_INPUT}"
+        evalue = f"{evalue}: {NO_INPUT}" if evalue else NO_INPUT
         text = f"{text.rstrip()}: {NO_INPUT}\n"
     name = on_one_line(error.type)
     return Trouble(name, evalue, coloured(text or f"{name}: {evalue}"))

@@ -1,6 +1,7 @@
 """Tools that run notebooks without a person: nbclient and nbgrader."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -85,6 +86,12 @@ def test_pictures_stay_in_the_notebook() -> None:
         "image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>',
         "text/plain": "[not shown: text/html]",
     }
+
+
+def test_the_example_of_the_documentation() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "jupyter.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(example, {})
 
 
 # --- nbgrader ---------------------------------------------------------------------------------------------------------
