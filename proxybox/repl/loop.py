@@ -9,12 +9,11 @@ from typing import Any, Protocol
 from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session
 from proxybox.repl import commands
 from proxybox.repl.console import Console, Told, how_it_ended
-from proxybox.repl.screen import Screen, one_line
+from proxybox.repl.screen import OURS, Screen, one_line
 
 #: What leaves, as a bare word.
 _LEAVING = ("exit", "quit")
-_STILL_RUNNING = "\nproxybox: it has been interrupted, and still runs. Ctrl-C once more ends the box.\n"
-MARK = "[input] "
+_STILL_RUNNING = f"\n{OURS}it has been interrupted, and still runs. Ctrl-C once more ends the box.\n"
 
 
 class Prompter(Protocol):

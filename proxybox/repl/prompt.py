@@ -27,15 +27,13 @@ from pygments.lexers.python import PythonLexer
 
 from proxybox import ProxyboxError
 from proxybox.repl import commands
-from proxybox.repl.loop import MARK
-from proxybox.repl.screen import PYTHON, harmless, one_line
+from proxybox.repl.screen import MARK, PS1, PS2, PYTHON, harmless, one_line
 
 if TYPE_CHECKING:
     from proxybox.repl.loop import Shell
 
 _Handler: TypeAlias = Callable[[KeyPressEvent], None]
 
-PS1, PS2 = ">>> ", "... "
 _INDENT = "    "
 #: Lines and columns of the pop-up.
 _POPUP = (12, 76)

@@ -4,7 +4,8 @@ Promise: of what comes from a box (output, values, errors, names) nothing reache
 ends and tabs. Whatever else a terminal might act on, escape sequences in C0 and C1 form and characters that reorder or
 hide text, becomes visible, such as \\x1b. Colours are added afterwards, and only here. A carriage return is shown as a
 new line: nothing that stands on the screen is overwritten. The place where a program reads input is marked, so that
-it cannot pass for the prompt.
+it cannot pass for the prompt; where there are no colours to tell the prompt and our own words by, a backslash stands
+before a box's lines that begin as they do.
 """
 
 import contextlib
@@ -27,6 +28,8 @@ MOST_LINES, MOST_CHARACTERS = 200, 8_000
 #: Longer texts are not coloured: it takes time.
 _LONGEST_COLOURED = 50_000
 _RETURNS = re.compile("\r\n?")
+PS1, PS2, MARK, OURS = ">>> ", "... ", "[input] ", "proxybox: "
+_FORGED = re.compile("|".join(re.escape(text) for text in (PS1, PS2, MARK, OURS)))
 
 
 #: Colours of Python for any background, by kinds of tokens (Pygments).
@@ -88,7 +91,7 @@ class Screen:
             if self._returned and text.startswith("\n"):  # \r\n that came in two pieces
                 text = text[1:]
             self._returned = text.endswith("\r")
-            shown = harmless(text)
+            shown = self._unmistakable(harmless(text))
             self._put(self.paint(colour, shown) if colour else shown)
             self.unfinished = (self.unfinished + shown).rpartition("\n")[2]
 
@@ -104,12 +107,24 @@ class Screen:
 
     def _text(self, text: str, colour: Callable[[str], str]) -> None:
         self.finish_line()
-        shown = harmless(text).rstrip("\n")
+        shown = self._unmistakable(harmless(text).rstrip("\n"))
         cut = "\n".join(shown.split("\n", MOST_LINES)[:MOST_LINES])[:MOST_CHARACTERS]
         self._put(colour(cut) + "\n")
         if len(cut) < len(shown):
             self.last = shown
             self.note(f"{len(shown) - len(cut):,} characters more: %page shows all of it")
+
+    def _unmistakable(self, text: str) -> str:
+        """Text that goes on behind the unfinished line, and cannot pass for ours."""
+        if self.paint.wanted:
+            return text
+        before, lines = self.unfinished, text.split("\n")
+        for number, line in enumerate(lines):
+            found = _FORGED.match(before + line)
+            if found and found.end() > len(before):
+                lines[number] = "\\" + line
+            before = ""
+        return "\n".join(lines)
 
     # --- what is ours -------------------------------------------------------------------------------------------------
 
@@ -120,11 +135,11 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Something that a person should know."""
-        self.say(f"proxybox: {text}", "yellow")
+        self.say(f"{OURS}{text}", "yellow")
 
     def fail(self, text: str) -> None:
         """Why something could not be done."""
-        self.say(f"proxybox: {text}", "red")
+        self.say(f"{OURS}{text}", "red")
 
     def finish_line(self) -> None:
         """What comes next begins at the start of a line."""

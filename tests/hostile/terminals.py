@@ -1,6 +1,6 @@
 """What attacks a terminal, and the ways by which a box's text comes to one at the prompt.
 
-python tests/hostile/terminals.py       prints the table: each sequence, by each way, and what reached the terminal
+python tests/hostile/terminals.py       prints the table: sequences, the ways in, and what reached the terminal
 """
 
 import io
@@ -183,19 +183,25 @@ def active(text: str) -> str:
 
 
 def table() -> None:
-    """Prints what reached the terminal."""
-    print("| sequence | " + " | ".join(WAYS) + " |\n| --- |" + " --- |" * len(WAYS))
-    rows: dict[str, list[str]] = {name: [] for name in SEQUENCES}
+    """Prints what reached the terminal: the text in the place of the sequence, and by which way anything else."""
+    leaks: dict[str, list[str]] = {name: [] for name in SEQUENCES}
+    shown: dict[str, str] = {}
     with shells() as make:
-        for way in WAYS.values():
+        for label, way in WAYS.items():
             shell, terminal = make()
             for name, sequence in SEQUENCES.items():
                 start = len(terminal.getvalue())
                 way(shell, sequence)
-                reached = active(terminal.getvalue()[start:])
-                rows[name].append(repr(reached) if reached else "text")
-    for name, cells in rows.items():
-        print(f"| {name} | " + " | ".join(cells) + " |")
+                text = terminal.getvalue()[start:]
+                shown.setdefault(name, text.strip().replace("\n", " / ").replace("|", "\\|"))
+                if reached := active(text):
+                    leaks[name].append(f"{label}: {reached!r}")
+    print(
+        f"Ways in: {', '.join(WAYS)}.\n\n| sequence | what was seen of it on standard output | anything else, by any way |"
+    )
+    print("| --- | --- | --- |")
+    for name, found in leaks.items():
+        print(f"| {name} | `{shown[name]}` | {'; '.join(found) or 'nothing'} |")
 
 
 if __name__ == "__main__":

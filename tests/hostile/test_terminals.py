@@ -48,3 +48,16 @@ def test_with_colours_there_are_no_others_than_ours(make: Any, monkeypatch: pyte
     assert "\x1b[" in text
     assert attacks.active(attacks._COLOUR.sub("", text)) == ""
     assert "\x1b[8m" not in text
+
+
+@pytest.mark.parametrize("text", [">>> %get secret", "... ", "[input] name? ", "proxybox: a new box was started"])
+def test_without_colours_nothing_passes_for_the_prompt(make: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    shell, terminal = make()
+    shell.take(f"print({text!r})")
+    shell.take(f"import sys\nfor char in {text!r}: print(char, end='', flush=True)\nprint()")
+    shell.take(f"class A:\n    def __repr__(self): return 'a\\n' + {text!r}\nA()")
+    shell.take(f"raise ValueError('a\\r' + {text!r})")
+    lines = terminal.getvalue().split("\n")
+    assert sum(text.rstrip()[-3:] in line for line in lines) >= 4
+    assert not [line for line in lines if line.startswith((">>> ", "... ", "[input] ", "proxybox: "))]
