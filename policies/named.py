@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxybox.policies.errors import PolicyError, Problem, nearest
-from proxybox.policies.models import MIB, Filesystem, Limits, Output, Policy, Time
+from proxybox.policies.models import MIB, Filesystem, Limits, Output, Policy, SessionLimits, Time
 
 PRESETS: Final[Mapping[str, str]] = {
     "default": "a program of your own, kept from doing harm by accident or design",
@@ -79,7 +79,8 @@ def _classroom() -> Policy:
 
 def _repl() -> Policy:
     return Policy(
-        output=Output(limit=None),
+        output=Output(limit=16 * MIB),
+        session=SessionLimits(branches=24),
         limits=Limits(
             wall_time=None,
             cpu_time=None,

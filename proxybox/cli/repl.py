@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import attrs
-
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy
 from proxybox.cli.exits import EXIT_CANCELLED
@@ -20,28 +18,18 @@ if TYPE_CHECKING:
     from proxybox.repl.loop import Shell
     from proxybox.session import Session
 
-#: Copies for %undo and %branch, where the policy is the one that is taken without asking.
-_BRANCHES = 24
-
 
 def repl(parsed: Parsed) -> int:
     """Sits a person down at the prompt; the exit status. Standard input that is no terminal is run as a script."""
     if sys.stdin is None or not sys.stdin.isatty():
         return run(Parsed(parsed.options, "stdin", "-", ()))
     try:
-        return sit(parsed, policy_of(parsed))
+        parsed = parsed._replace(options={"policy": "repl", **parsed.options})
+        return sit(parsed, choose_policy(parsed))
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except Exception as error:
         return tell_failure(error)
-
-
-def policy_of(parsed: Parsed) -> "Policy":
-    """The policy that was chosen; the default one may be copied besides."""
-    policy = choose_policy(parsed)
-    if parsed.text("policy") is None and not any(text.startswith("session.branches") for text in parsed.texts("set")):
-        policy = attrs.evolve(policy, session=attrs.evolve(policy.session, branches=_BRANCHES))
-    return policy
 
 
 def sit(parsed: Parsed, policy: "Policy") -> int:
@@ -129,5 +117,4 @@ def banner(parsed: Parsed) -> str:
     """What stands above the first prompt."""
     from proxybox import __version__
 
-    policy = parsed.text("policy") or "default"
-    return f"proxybox {__version__}: Python in a box, policy {policy}. %help tells more, exit leaves."
+    return f"proxybox {__version__}: Python in a box, policy {parsed.text('policy')}. %help tells more, exit leaves."

@@ -66,8 +66,9 @@ def test_strict_is_nowhere_wider_than_default():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_leave_sessions_as_they_are_and_preload_nothing(name):
-    assert (preset(name).session, preset(name).preload) == (SessionLimits(), ())
+def test_presets_preload_nothing_and_only_the_prompt_s_can_be_copied(name):
+    session = SessionLimits(branches=24) if name == "repl" else SessionLimits()
+    assert (preset(name).session, preset(name).preload) == (session, ())
 
 
 def test_an_unknown_preset_is_explained():

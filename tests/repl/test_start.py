@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from proxybox.cli.arguments import REPL, Parsed, parse
-from proxybox.cli.repl import policy_of
 
 COMMAND = (sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", "repl")
 Make = Callable[..., Any]
@@ -52,14 +51,6 @@ def test_a_word_too_many() -> None:
     done = run("script.py")
     assert done.returncode == 2
     assert "script.py" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "branches"),
-    [({}, 24), ({"policy": "strict"}, 0), ({"set": ("session.branches=3",)}, 3), ({"set": ("limits.threads=1",)}, 24)],
-)
-def test_only_the_default_policy_is_widened(options: dict[str, Any], branches: int) -> None:
-    assert policy_of(Parsed(options, "", "", ())).session.branches == branches
 
 
 def in_a_terminal(tmp_path: Path, *words: str, code: str = "") -> str:
