@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxybox.cli.arguments import PROGRAM, RUN, TRACE
+from proxybox.cli.arguments import PROGRAM, REPL, RUN, TRACE
 from proxybox.cli.exits import BY_STATUS
 from proxybox.controller import nursery, undertaker
 
@@ -23,14 +23,14 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_every_option_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
-    for option in (*RUN, *TRACE):
+    for option in (*RUN, *TRACE, *REPL):
         for flag in option.flags:
             assert f"`{flag}" in text, flag
     assert all(option.flags[1] in text for option in PROGRAM)
 
 
 def test_no_option_is_documented_that_does_not_exist() -> None:
-    known = {flag for option in (*RUN, *TRACE, *PROGRAM) for flag in option.flags}
+    known = {flag for option in (*RUN, *TRACE, *REPL, *PROGRAM) for flag in option.flags}
     text = (ROOT / "docs" / "cli.md").read_text()
     assert set(re.findall(r"(?<![\w-])--[a-z]+", text)) <= known | {"--help"}
 
