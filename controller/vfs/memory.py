@@ -190,15 +190,19 @@ class MemoryFile(Inode, RegularFile):
             raise OSError(errno.ENXIO, "past the end of the file")
         index = offset // PAGE
         if hole:
-            while index in self._pages:
+            while self._is_written(index):
                 index += 1
             return min(self._size, max(offset, index * PAGE))
-        if index not in self._pages:
-            later = [page for page in self._pages if page > index]
+        if not self._is_written(index):
+            later = [page for page in self._pages if page > index and self._is_written(page)]
             index = min(later, default=-1)
             if index < 0 or index * PAGE >= self._size:
                 raise OSError(errno.ENXIO, "no data after that offset")
         return max(offset, index * PAGE)
+
+    def _is_written(self, index: int) -> bool:
+        """A page that was allocated, and is not written yet, is a hole."""
+        return self._pages.get(index, _ZEROS) is not _ZEROS
 
     def _drop_pages(self, first: int) -> None:
         pages = self._pages

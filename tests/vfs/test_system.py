@@ -168,6 +168,18 @@ def test_generated_files(fails):
         node.open(os.O_WRONLY)
 
 
+def test_what_is_allocated_and_not_written_is_a_hole():
+    node = MemoryFile(Superblock(), 0o644, 0, 0)
+    node.pwrite(bytes(8192), 0)
+    node.allocate(8192, 5000, keep_size=False)
+    assert (node.seek_data(0, True), node.size()) == (8192, 13192)
+    with pytest.raises(OSError) as caught:
+        node.seek_data(8192, False)
+    assert caught.value.errno == errno.ENXIO
+    node.pwrite(b"x", 13000)
+    assert (node.seek_data(8192, False), node.seek_data(8192, True)) == (12288, 8192)
+
+
 def test_sparse_files_cost_nothing():
     quota = Quota(bytes=1 << 20)
     node = MemoryFile(Superblock(quota=quota), 0o644, 0, 0)
