@@ -43,7 +43,7 @@ class Notebook:
             if message["msg_type"] not in ("status", "execute_input"):
                 self.messages.append((message["msg_type"], message["content"]))
 
-        options = {"timeout": 30, "allow_stdin": False, "output_hook": take, **options}
+        options = {"timeout": 90, "allow_stdin": False, "output_hook": take, **options}
         content: dict[str, Any] = self.client.execute_interactive(code, **options)["content"]
         return content
 
