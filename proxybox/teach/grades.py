@@ -1,0 +1,96 @@
+"""What grading gives: plain data, which every writer and report starts from.
+
+Statuses are words of `proxybox.Status` (others spell them differently: writers/), and besides: "ok" a test that passed, "wrong_answer" one that ran and did not, "skipped" one that was not run, "forbidden" a
+submission that breaks a rule of the exercise.
+"""
+
+import datetime
+
+import attrs
+
+STATUSES = (
+    "ok", "wrong_answer", "skipped", "forbidden", "syntax_error", "error", "crashed", "time_limit", "memory_limit",
+    "output_limit", "disk_limit", "denied", "misbehaved", "cancelled", "internal_error", "overloaded",
+)  # fmt: skip
+
+
+def _known(_: object, attribute: "attrs.Attribute[str]", value: str) -> None:
+    if value not in STATUSES:
+        raise ValueError(f"{attribute.name}: {value!r} is no status")
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What came of one test.
+
+    name: for people, unique in its submission. points: what was earned, of `possible`. message: to the author of the
+    submission: what was called, what came back, what was expected; nothing of the teacher's source. output: what the
+    submission printed meanwhile, made harmless. hidden: whether its author may not see more than that it is there.
+    seconds: of wall time. line: of the submission, where the message points to one.
+    """
+
+    name: str
+    status: str = attrs.field(validator=_known)
+    points: float = 0.0
+    possible: float = 1.0
+    message: str = ""
+    output: str = ""
+    hidden: bool = False
+    seconds: float = 0.0
+    line: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it has all its points' reason."""
+        return self.status == "ok"
+
+
+@attrs.frozen(kw_only=True)
+class Grade:
+    """What one submission got.
+
+    student: by whom, as the folder or the download names them. source: where it was found. message: what holds for the
+    whole, such as a syntax error. submitted: when, None where that is not known. late: beyond the deadline. code: the
+    main file's text, for reports and comparison. seconds: of wall time. failed: grading itself did; no score is to be
+    given then.
+    """
+
+    student: str
+    source: str = ""
+    tests: tuple[Verdict, ...] = ()
+    message: str = ""
+    submitted: datetime.datetime | None = None
+    late: bool = False
+    code: str = ""
+    seconds: float = 0.0
+    failed: bool = False
+
+    @property
+    def points(self) -> float:
+        """What was earned."""
+        return sum(test.points for test in self.tests)
+
+    @property
+    def possible(self) -> float:
+        """What could have been earned."""
+        return sum(test.possible for test in self.tests)
+
+    @property
+    def status(self) -> str:
+        """One word for the whole: that of the first test that did not pass, "ok" where all did, "internal_error" where
+        grading itself failed."""
+        if self.failed:
+            return "internal_error"
+        return next((test.status for test in self.tests if not test.passed and test.status != "skipped"), "ok")
+
+
+@attrs.frozen(kw_only=True)
+class GradeBook:
+    """All submissions of an exercise, in order."""
+
+    title: str
+    grades: tuple[Grade, ...] = attrs.field(converter=tuple)
+
+    def test_names(self) -> tuple[str, ...]:
+        """The tests, in the order in which they first appear."""
+        return tuple(dict.fromkeys(test.name for grade in self.grades for test in grade.tests))
