@@ -43,8 +43,11 @@ def read(world: World, path: str, limit: int | None = None) -> bytes:
     return node.whole()
 
 
-def write(world: World, path: str, data: bytes) -> None:
-    """Makes a regular file, or gives it another content. OSError: as open(2) and write(2), with limits.disk."""
+def write(world: World, path: str, data: bytes, *, parents: bool = False) -> None:
+    """Makes a regular file, or gives it another content. parents: makes the folders above it, too. OSError: as open(2)
+    and write(2), with limits.disk."""
+    if parents:
+        _make_parents(world, _encoded(path))
     try:
         if not isinstance(_resolve(world, path), RegularFile):
             raise _error(errno.EINVAL, path)
@@ -59,6 +62,17 @@ def write(world: World, path: str, data: bytes) -> None:
             data = data[file.write(data) :]
     finally:
         file.close()
+
+
+def _make_parents(world: World, path: bytes) -> None:
+    folder, slash, _ = path.rpartition(b"/")
+    if not slash or not folder:
+        return
+    try:
+        world.tree.resolve(folder, world.cwd, world.credentials)
+    except FileNotFoundError:
+        _make_parents(world, folder)
+        namei.mkdir(world.tree, folder, world.cwd, world.credentials, 0o777 & ~world.umask)
 
 
 def listing(world: World, path: str) -> list[FileEntry]:

@@ -206,10 +206,11 @@ class Session:
         with self._live.world() as world:
             return boxfiles.read(world, path, to_size(limit))
 
-    def write_file(self, path: str, data: bytes | str) -> None:
-        """Gives a file another content, or makes it, with the rights and the limits of the program. Raises OSError."""
+    def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
+        """Gives a file another content, or makes it, with the rights and the limits of the program. parents: makes the
+        folders above it, too. Raises OSError."""
         with self._live.world() as world:
-            boxfiles.write(world, path, data.encode() if isinstance(data, str) else bytes(data))
+            boxfiles.write(world, path, data.encode() if isinstance(data, str) else bytes(data), parents=parents)
 
     def list_files(self, path: str = ".") -> list[FileEntry]:
         """What stands in a folder, by name. Raises OSError."""
@@ -253,6 +254,15 @@ class Session:
     def layers(self) -> Mapping[str, str]:
         """What stands around it, as in `Result.layers`."""
         return self._live.layers
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds of wall time for each call from now on; None: as the policy says (limits.wall_time)."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | str | None) -> None:
+        self._timeout = to_duration(seconds)
 
     @property
     def policy(self) -> Policy:

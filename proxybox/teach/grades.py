@@ -1,7 +1,8 @@
 """What grading gives: plain data, which every writer and report starts from.
 
-Statuses are words of `proxybox.Status` (others spell them differently: writers/), and besides: "ok" a test that passed, "wrong_answer" one that ran and did not, "skipped" one that was not run, "forbidden" a
-submission that breaks a rule of the exercise.
+Statuses are words of `proxybox.Status` (others spell them differently: writers/), and besides: "ok" a test that passed,
+"wrong_answer" one that ran and did not, "skipped" one that was not run, "forbidden" a submission that breaks a rule of
+the exercise.
 """
 
 import datetime

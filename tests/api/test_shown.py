@@ -310,6 +310,22 @@ def test_what_a_caller_writes_is_within_the_limits() -> None:
         assert caught.value.errno == errno.ENOSPC
 
 
+def test_folders_above_a_file(session: proxybox.Session) -> None:
+    session.write_file("a/b/c.txt", "x", parents=True)
+    session.write_file("a/b/d.txt", "y", parents=True)
+    assert [entry.name for entry in session.list_files("a/b")] == ["c.txt", "d.txt"]
+    with pytest.raises(OSError) as caught:
+        session.write_file("a/b/c.txt/e/f", "z", parents=True)
+    assert caught.value.errno == errno.ENOTDIR
+
+
+def test_the_time_of_each_call_can_be_changed(session: proxybox.Session) -> None:
+    session.timeout = 0.2
+    session.exec("def forever():\n    while True: pass", check=True)
+    result = session.call("forever")
+    assert (result.status, result.why[:16]) == (Status.TIME_LIMIT, "limits.wall_time")
+
+
 def test_files_are_reached_between_calls(session: proxybox.Session) -> None:
     def look(text: str) -> None:
         with pytest.raises(RuntimeError, match="between calls"):
