@@ -7,6 +7,7 @@ compared, and stands in DIFFERENCES with its reason.
 import contextlib
 import os
 import shutil
+import stat
 import struct
 import sys
 import tempfile
@@ -510,7 +511,13 @@ class Streams:
 def _names(fd: int) -> set[bytes]:
     """The entries of an open directory, whose own offset stays where it is."""
     with contextlib.suppress(FileNotFoundError):  # it was removed
-        again = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        try:
+            again = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        except PermissionError:  # by its own mode, for another user than root
+            os.fchmod(fd, 0o700)
+            again = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            os.fchmod(fd, mode)
         try:
             return {*map(os.fsencode, os.listdir(again)), b".", b".."}
         finally:
@@ -534,6 +541,9 @@ def _times(times: tuple[tuple[int, int], ...] | None) -> bytes | int:
 
 def _remove(folder: Path) -> None:
     with as_user():
-        for path, _, _ in os.walk(folder):
-            os.chmod(path, 0o700)
+        os.chmod(folder, 0o700)
+        for path, names, _ in os.walk(folder):  # which looks into each when it has given its parent
+            for name in names:
+                if not os.path.islink(os.path.join(path, name)):
+                    os.chmod(os.path.join(path, name), 0o700)
     shutil.rmtree(folder)

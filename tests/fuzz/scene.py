@@ -59,6 +59,9 @@ class Stage:
 
     def set(self) -> None:
         """The mounted folders as every execution finds them."""
+        for path, folders, _ in os.walk(self.mounted):  # a guest may have closed its folders
+            for folder in folders:
+                os.chmod(os.path.join(path, folder), 0o700)
         shutil.rmtree(self.mounted, ignore_errors=True)
         for name in ("rw", "over", "ro"):
             folder = self.mounted / name
