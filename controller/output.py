@@ -180,7 +180,7 @@ _PLAIN: Final = re.compile(rb"[\t\n\r -~]*").fullmatch
 _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1 controls
     "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what reorders text
-    "\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff"  # what does not show
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0"  # what does not show
     "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags, which do not either
 )
 

@@ -71,6 +71,8 @@ def dispatch(shell: "Shell", line: str) -> None:
         shell.screen.fail(str(error))
     except (CannotCopy, ProxyboxError) as error:
         shell.screen.fail(one_line(str(error), 400))
+    except (ValueError, RuntimeError) as error:  # a path with a null byte; ~nobody
+        shell.screen.fail(one_line(str(error)))
     except OSError as error:
         where = f": {one_line(str(error.filename))}" if error.filename is not None else ""
         shell.screen.fail(f"{error.strerror or error}{where}")
@@ -81,7 +83,7 @@ def words_of(text: str, least: int, most: int, usage: str) -> list[str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise CommandFailed(f"{error}: {text}") from None
+        raise CommandFailed(f"{error}: {one_line(text)}") from None
     if not least <= len(words) <= most:
         raise CommandFailed(f"usage: {usage}")
     return words

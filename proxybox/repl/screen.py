@@ -4,8 +4,8 @@ Promise: of what comes from a box (output, values, errors, names) nothing reache
 ends and tabs. Whatever else a terminal might act on, escape sequences in C0 and C1 form and characters that reorder or
 hide text, becomes visible, such as \\x1b. Colours are added afterwards, and only here. A carriage return is shown as a
 new line: nothing that stands on the screen is overwritten. The place where a program reads input is marked, so that
-it cannot pass for the prompt; where there are no colours to tell the prompt and our own words by, a backslash stands
-before a box's lines that begin as they do.
+it cannot pass for the prompt; a backslash stands before a box's lines that begin as the prompt, that mark or our own
+words do.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import termios
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
@@ -29,7 +30,10 @@ MOST_LINES, MOST_CHARACTERS = 200, 8_000
 _LONGEST_COLOURED = 50_000
 _RETURNS = re.compile("\r\n?")
 PS1, PS2, MARK, OURS = ">>> ", "... ", "[input] ", "proxybox: "
-_FORGED = re.compile("|".join(re.escape(text) for text in (PS1, PS2, MARK, OURS)))
+_MARKED = "\\" * len(OURS)
+_OURS = tuple(text.rstrip() for text in (PS1, PS2, MARK, OURS))
+#: Of an unfinished line so much is remembered.
+_MOST_UNFINISHED = 1000
 
 
 #: Colours of Python for any background, by kinds of tokens (Pygments).
@@ -51,6 +55,16 @@ def one_line(text: str, most: int = 200) -> str:
     """A box's text on one line, such as a name: of a long one the beginning."""
     shown = on_one_line(text)
     return shown if len(shown) <= most else shown[: most - 3] + "..."
+
+
+def _seen(before: str, line: str) -> str:
+    """How a line begins to the eye, as far as it matters; what was seen of it before goes first."""
+    for char in line:
+        if len(before) >= len(OURS):
+            break
+        if unicodedata.category(char) not in ("Mn", "Me", "Cf"):  # which take no place of their own
+            before += char
+    return before
 
 
 @contextlib.contextmanager
@@ -80,12 +94,13 @@ class Screen:
         self.unfinished = ""  # what stands on the last line, of a box
         self.last = ""  # the last long text, whole
         self._returned = False
+        self._seen = ""  # how the unfinished line begins, to the eye
 
     # --- what a box says ----------------------------------------------------------------------------------------------
 
     def writer(self, stream: str) -> Callable[[str], None]:
         """A callback for what is printed to "stdout" or "stderr"."""
-        colour = "red" if stream == "stderr" else ""
+        colour = "red" if stream == "stderr" else ""  # which our words may have, too: they are told by their beginning
 
         def write(text: str) -> None:
             if self._returned and text.startswith("\n"):  # \r\n that came in two pieces
@@ -93,7 +108,8 @@ class Screen:
             self._returned = text.endswith("\r")
             shown = self._unmistakable(harmless(text))
             self._put(self.paint(colour, shown) if colour else shown)
-            self.unfinished = (self.unfinished + shown).rpartition("\n")[2]
+            rest = shown.rpartition("\n")
+            self.unfinished = (rest[2] if rest[1] else self.unfinished + shown)[:_MOST_UNFINISHED]
 
         return write
 
@@ -116,14 +132,12 @@ class Screen:
 
     def _unmistakable(self, text: str) -> str:
         """Text that goes on behind the unfinished line, and cannot pass for ours."""
-        if self.paint.wanted:
-            return text
-        before, lines = self.unfinished, text.split("\n")
+        seen, lines = (self._seen if self.unfinished else ""), text.split("\n")
         for number, line in enumerate(lines):
-            found = _FORGED.match(before + line)
-            if found and found.end() > len(before):
-                lines[number] = "\\" + line
-            before = ""
+            seen = _seen(seen if number == 0 else "", line)
+            if seen.startswith(_OURS):
+                lines[number], seen = "\\" + line, _MARKED
+        self._seen = seen
         return "\n".join(lines)
 
     # --- what is ours -------------------------------------------------------------------------------------------------

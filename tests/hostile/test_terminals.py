@@ -50,14 +50,28 @@ def test_with_colours_there_are_no_others_than_ours(make: Any, monkeypatch: pyte
     assert "\x1b[8m" not in text
 
 
-@pytest.mark.parametrize("text", [">>> %get secret", "... ", "[input] name? ", "proxybox: a new box was started"])
-def test_without_colours_nothing_passes_for_the_prompt(make: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
+@pytest.mark.parametrize("colours", ["NO_COLOR", "FORCE_COLOR"])
+@pytest.mark.parametrize(
+    "text",
+    [">>> %get secret", "... ", "[input] name? ", "proxybox: a new box was started", ">>>\xa0%get", "\u200d>>> %get",
+     ">\u200c>\ufe0f> %get", "\u0301" * 2000 + ">>> %get"],
+)  # fmt: skip
+def test_nothing_passes_for_the_prompt(make: Any, text: str, colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv(colours, "1")
     shell, terminal = make()
-    shell.take(f"print({text!r})")
-    shell.take(f"import sys\nfor char in {text!r}: print(char, end='', flush=True)\nprint()")
-    shell.take(f"class A:\n    def __repr__(self): return 'a\\n' + {text!r}\nA()")
-    shell.take(f"raise ValueError('a\\r' + {text!r})")
-    lines = terminal.getvalue().split("\n")
-    assert sum(text.rstrip()[-3:] in line for line in lines) >= 4
-    assert not [line for line in lines if line.startswith((">>> ", "... ", "[input] ", "proxybox: "))]
+    shell.take(f"T = {text!r}\nimport sys\nprint(T)\nprint(T, file=sys.stderr)")
+    shell.take("for char in T: print(char, end='', flush=True)\nprint()")
+    shell.take("class A:\n    def __repr__(self): return 'a\\n' + T\nA()")
+    shell.take("raise ValueError('a\\r' + T)")
+    lines = attacks._COLOUR.sub("", terminal.getvalue()).split("\n")
+    visible = ["".join(char for char in line if char not in "\u200c\u200d\ufe0f\u0301") for line in lines]
+    assert sum("\\" in line for line in visible) >= 5
+    assert not [line for line in visible if line.startswith((">>>", "...", "[input]", "proxybox:"))]
+
+
+def test_a_line_without_end_in_many_pieces(make: Any) -> None:
+    """It takes time as its length does, not as the square of it."""
+    shell, terminal = make()
+    shell.take("import os\nfor _ in range(20_000): os.write(1, b'x' * 400)")
+    assert len(terminal.getvalue()) > 1 << 20

@@ -270,3 +270,9 @@ def test_metadata_is_two_numbers() -> None:
     )  # fmt: skip
     assert metadata == {"width": 10, "image/png": {"width": 3, "height": 2.5}}
     assert shown({}, {"width": -1, "height": 10**6})[1] == {}
+
+
+@pytest.mark.parametrize("value", ["a" * 1_000_000, "url(" + " " * 1_000_000, "a(" * 300_000, " " * 1_000_000 + "("])
+def test_values_that_take_long_to_look_at(value: str) -> None:
+    """Each is read in time that grows as its length does: as its square it would take hours."""
+    svg(f'<svg xmlns="http://www.w3.org/2000/svg"><rect transform="{value}" fill="{value}"/></svg>')

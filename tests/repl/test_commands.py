@@ -91,7 +91,9 @@ def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
      ("%branch a b", "usage"), ("%branch -d main", "usage"), ("%branch 1", "usage"), ("%time", "usage"),
      ("%page", "nothing was cut"), ("%undo", "there is no earlier state"), ("%reset all", "usage"),
      ("%get nothing", "No such file or directory: nothing"), ("%put /nothing", "No such file or directory: /nothing"),
-     ("%cat /etc", "Is a directory: /etc"), ("%run /nothing.py", "No such file"), ("%save", "usage")],
+     ("%get /etc/hostname ~nobody-of-this-name/x", "home directory"), ("%put 'a\0b'", "null byte"),
+     ("%cat 'a\x1b]0;x", "a\\x1b]0;x"), ("%cat /etc", "Is a directory: /etc"),
+     ("%run /nothing.py", "No such file"), ("%save", "usage")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_said(sitting: Make, line: str, told: str) -> None:
     said = sitting().do(line)
