@@ -59,7 +59,6 @@ class Console:
         self.last: Result | None = None
         self.denials: dict[Denial, int] = {}
         self.no_undo = "" if policy.session.branches else "the policy allows no copies (session.branches)"
-        self.keep()
 
     @property
     def branch(self) -> Branch:
@@ -74,6 +73,8 @@ class Console:
     def run(self, code: str, told: Told, *, name: str = "", echo: bool = True) -> Result:
         """Runs a block. The Result is kept as `last`."""
         self.blocks.append(code)
+        if not self.branch.states:
+            self.keep()
         self.last = self.session.exec(
             code, name=name, echo=echo,
             on_stdout=told.on_stdout, on_stderr=told.on_stderr, on_display=told.on_display,
@@ -86,7 +87,6 @@ class Console:
         """A new box in the place of the current branch's."""
         self.branch.close()
         self.branches[self.current] = Branch(self._start())
-        self.keep()
 
     # --- copies -------------------------------------------------------------------------------------------------------
 

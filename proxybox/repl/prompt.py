@@ -13,17 +13,16 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, has_completions, has_selection
-from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.formatted_text import FormattedText, StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import ConditionalContainer, Float, FloatContainer, FormattedTextControl, Window, walk
-from prompt_toolkit.lexers import PygmentsLexer
+from prompt_toolkit.lexers import Lexer, PygmentsLexer
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import is_dumb_terminal
 from prompt_toolkit.widgets import Frame
-from pygments.lexers.python import PythonLexer
 
 from proxybox import ProxyboxError
 from proxybox.repl import commands
@@ -76,6 +75,23 @@ def plain_output(file: TextIO) -> Iterator[None]:
         yield
 
 
+class Python(Lexer):
+    """Colours of Python. Pygments is loaded when something is typed: the prompt does not wait for it."""
+
+    def __init__(self) -> None:
+        self._lexer: Lexer | None = None
+
+    def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
+        """See Lexer."""
+        if self._lexer is None:
+            if not document.text:
+                return lambda line: []
+            from pygments.lexers.python import PythonLexer
+
+            self._lexer = PygmentsLexer(PythonLexer)
+        return self._lexer.lex_document(document)
+
+
 class Names(Completer):
     """Completes from the live objects of the session: on Tab alone, since that runs code of the program's."""
 
@@ -113,7 +129,7 @@ class Prompt:
             [("class:prompt", PS1)],
             multiline=True,
             prompt_continuation=lambda width, line, wrapped: [("class:prompt", PS2)],
-            lexer=PygmentsLexer(PythonLexer) if colours else None,
+            lexer=Python() if colours else None,
             completer=Names(shell),
             complete_while_typing=False,
             enable_history_search=True,
