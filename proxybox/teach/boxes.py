@@ -1,0 +1,163 @@
+"""The boxes of a grading: one session that nothing was loaded into, forked for each submission, forked for each test.
+
+So every test of every submission begins with the same interpreter, the same seed and the same time, and nothing that
+one of them does is there for another. Time is virtual and randomness seeded, unless the exercise's policy says
+otherwise.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+import proxybox
+from proxybox import Policy, Result, Sandbox, Session, Time
+from proxybox.policies import preset
+from proxybox.teach.student import Failed, Run, Student, failure, one_line
+
+if TYPE_CHECKING:
+    from proxybox.teach.submissions import Submission
+
+#: Copies that live at once: of a submission, and of that for a test.
+_COPIES = 4
+_SEED = 0
+#: What the main file of a folder is called.
+_MAIN = "solution.py"
+
+
+def grading_policy(policy: Policy) -> Policy:
+    """A policy under which a grade is the same each time."""
+    changes: dict[str, Any] = {"session": attrs.evolve(policy.session, branches=max(policy.session.branches, _COPIES))}
+    if policy.time.kind == "real":
+        changes["time"] = Time.virtual()
+    if policy.randomness == "system":
+        changes["randomness"] = _SEED
+    return attrs.evolve(policy, **changes)
+
+
+class Boxes:
+    """Makes boxes for the submissions of one exercise."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        submissions: Sequence["Submission"],
+        *,
+        file: str,
+        files: Mapping[str, bytes],
+        points: float,
+    ) -> None:
+        self.submissions = submissions
+        self.exercise_points = points
+        self._sandbox = sandbox
+        self._file = file
+        self._files = files
+        self._base: Session | None = None
+
+    def base(self) -> Session:
+        """The session that is forked: another one where it has ended."""
+        if self._base is None or not self._base.alive:
+            self._base = self._sandbox.session()
+            self._base.exec("import sys")
+        return self._base
+
+    @contextlib.contextmanager
+    def load(self, number: int) -> Iterator["Loaded"]:
+        """A submission in a session of its own."""
+        submission = self.submissions[number]
+        with self.base().fork() as session:
+            for name, data in {**submission.files, **self._files, self._file: submission.main(self._file)}.items():
+                session.write_file(name, data, parents=True)
+            yield Loaded(self, session, submission.main(self._file), self._file)
+
+    def close(self) -> None:
+        """Ends the session that was forked."""
+        if self._base is not None:
+            self._base.close()
+
+
+class Loaded:
+    """One submission. Its module is run when a test wants it, once."""
+
+    def __init__(self, boxes: Boxes, session: Session, main: bytes, file: str) -> None:
+        self._boxes = boxes
+        self._before = session
+        self._main = main
+        self._file = file
+        self._after: Session | None = None
+        self._refused: Failed | None = None
+
+    def _load(self) -> Session:
+        """Runs the submission as a module is. Raises Failed: what is said is the same for all its tests."""
+        if self._refused is not None:
+            raise self._refused
+        if self._after is None:
+            try:
+                self._before.set("__name__", Path(self._file).stem)  # as one that is imported
+                result = self._before.exec(_text(self._main), name=self._file)
+                if not result.ok or result.error is not None:
+                    raise Failed(*_load_failure(result, self._file))
+                if not self._before.alive:
+                    raise Failed("Running the file ended the interpreter.", "error")
+            except Failed as refused:
+                self._refused = refused
+                raise
+            self._after = self._before
+        return self._after
+
+    @contextlib.contextmanager
+    def student(self, seconds: float | None) -> Iterator[Student]:
+        """A fork of it for one test. seconds: for each call."""
+        session = self._load()
+        try:
+            copy = session.fork()
+        except proxybox.ProxyboxError as error:
+            raise Failed(f"The submission cannot be tested: {one_line(str(error))}.", "error") from None
+        with copy:
+            copy.timeout = seconds
+            yield Student(copy, self._file)
+
+    def run(self, stdin: str | bytes, args: Sequence[str], files: Mapping[str, Any], seconds: float | None) -> Run:
+        """The whole program, in a fork of the session that nothing was loaded into."""
+        with self._boxes.base().fork() as session:
+            given = {**self._boxes._files, **files, self._file: self._main}
+            for name, data in given.items():
+                session.write_file(name, data, parents=True)
+            session.exec(f"sys.argv[:] = {[self._file, *args]!r}; del sys", check=True)
+            session.timeout = seconds
+            result = session.exec(_text(self._main), name=self._file, stdin=stdin)
+            found = {name: data for name, data in session.files.items() if name not in given or data != given[name]}
+            return Run(result, found, self._file)
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Failed(f"The file is no text in UTF-8 (byte {error.start}).", "syntax_error") from None
+
+
+def _load_failure(result: Result, file: str) -> tuple[str, str, int | None]:
+    error = result.error
+    if result.status is proxybox.Status.SYNTAX_ERROR and error is not None:
+        message, _, line = failure("The file", result, file)
+        return message.replace("raised", "is no Python:", 1), "syntax_error", line
+    return failure("Running the file", result, file)
+
+
+@contextlib.contextmanager
+def boxes_by_hand(submission: str | None) -> Iterator[Boxes]:
+    """For a run of pytest by a person. Raises ValueError, SubmissionError."""
+    from proxybox.teach.submissions import read_submission
+
+    if submission is None:
+        raise ValueError("which submission? pytest --submission FILE")
+    found = read_submission(Path(submission))
+    file = Path(submission).name if Path(submission).is_file() else _MAIN
+    with (
+        Sandbox(grading_policy(preset("classroom"))) as sandbox,
+        contextlib.closing(Boxes(sandbox, [found], file=file, files={}, points=1)) as boxes,
+    ):
+        yield boxes

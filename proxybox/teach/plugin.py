@@ -1,0 +1,123 @@
+"""pytest for exercises: a teacher's tests run here, on the trusted side, and the submission in boxes.
+
+    @pytest.mark.points(2)
+    def test_area(student):
+        "The area of a rectangle"
+        student.expect("area", 3, 4, returns=12)
+
+Fixtures: `student`, for each test a fork of the session into which the submission was loaded once; `run_student`, which
+runs the whole program. Marks: points(n), hidden, timeout(seconds). By hand: pytest --submission FILE tests/.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from proxybox.teach.boxes import Boxes, Loaded
+    from proxybox.teach.grades import Verdict
+
+MARKS = (
+    "points(n): what the test is worth (1 without)",
+    "hidden: its name, messages and outputs are not for students",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--submission."""
+    group = parser.getgroup("proxybox", "grading in boxes")
+    group.addoption("--submission", metavar="PATH", help="the file or folder that the tests are for")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marks."""
+    for mark in MARKS:
+        config.addinivalue_line("markers", mark)
+    if not config.pluginmanager.has_plugin("timeout"):
+        config.addinivalue_line("markers", "timeout(seconds): for each call, and each run, of the submission")
+
+
+class Grader:
+    """What grades many submissions in one pytest run. tell: is given each (submission's number, verdict).
+
+    Without one, a run by hand grades what --submission names.
+    """
+
+    def __init__(self, boxes: "Boxes", tell: Callable[[int, "Verdict"], object]) -> None:
+        self.boxes = boxes
+        self.tell = tell
+
+    @pytest.hookimpl
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Each test for each submission, all of one submission's together."""
+        if "loaded" in metafunc.fixturenames:
+            count = len(self.boxes.submissions)
+            metafunc.parametrize("loaded", range(count), indirect=True, scope="session", ids=map(str, range(count)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+        """Each test's verdict, once: when it has run, or could not."""
+        report = yield
+        if call.when == "call" or (call.when == "setup" and call.excinfo is not None):
+            callspec = getattr(item, "callspec", None)
+            number = callspec.params.get("loaded") if callspec is not None else None
+            if number is not None:
+                from proxybox.teach.verdicts import verdict_of
+
+                self.tell(number, verdict_of(item, call, self.boxes.exercise_points))
+        return report
+
+
+def _grader(config: pytest.Config) -> Grader | None:
+    return next((each for each in config.pluginmanager.get_plugins() if isinstance(each, Grader)), None)
+
+
+# --- fixtures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def proxybox_boxes(pytestconfig: pytest.Config) -> Iterator["Boxes"]:
+    """The boxes of this run."""
+    grader = _grader(pytestconfig)
+    if grader is not None:
+        yield grader.boxes
+        return
+    from proxybox.teach.boxes import boxes_by_hand
+
+    with boxes_by_hand(pytestconfig.getoption("--submission")) as boxes:
+        yield boxes
+
+
+@pytest.fixture(scope="session")
+def loaded(request: pytest.FixtureRequest, proxybox_boxes: "Boxes") -> Iterator["Loaded"]:
+    """One submission, in a session that is forked for each test."""
+    with proxybox_boxes.load(getattr(request, "param", 0)) as submission:
+        yield submission
+
+
+@pytest.fixture
+def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
+    """The submission, loaded: `call`, `expect`, `raises`, `get`, `expect_output`, `stdout` (student.py)."""
+    with loaded.student(_seconds(request)) as made:
+        request.node.proxybox_printed = made.printed
+        yield made
+
+
+@pytest.fixture
+def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..., Any]:
+    """run_student(stdin="", args=(), files={}): runs the whole program; `expect_output`, `stdout`, `files`."""
+    printed: list[str] = []
+    request.node.proxybox_printed = printed
+
+    def run(stdin: str | bytes = "", args: Sequence[str] = (), files: Any = None) -> Any:
+        done = loaded.run(stdin, args, files or {}, _seconds(request))
+        printed.append(done.stdout + done.stderr)
+        return done
+
+    return run
+
+
+def _seconds(request: pytest.FixtureRequest) -> float | None:
+    mark = request.node.get_closest_marker("timeout")
+    return None if mark is None or not mark.args else float(mark.args[0])

@@ -1,0 +1,65 @@
+"""What a test's end means for its submission."""
+
+from typing import Any
+
+import pytest
+
+from proxybox.controller.output import neutralise
+from proxybox.teach.grades import Verdict
+from proxybox.teach.student import Failed
+
+_MOST_OUTPUT = 10_000
+
+
+def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> Verdict:
+    """The verdict of one test. points: what a test is worth that does not say."""
+    mark = item.get_closest_marker("points")
+    possible = float(mark.args[0]) if mark is not None and mark.args else points
+    status, message, line = _end(call)
+    return Verdict(
+        name=name_of(item),
+        status=status,
+        points=possible if status == "ok" else 0.0,
+        possible=possible,
+        message=message,
+        output=_printed(item),
+        hidden=item.get_closest_marker("hidden") is not None,
+        seconds=call.duration,
+        line=line,
+    )
+
+
+def name_of(item: pytest.Item) -> str:
+    """The first line of the test's docstring, else its own name; with what it is parametrised with."""
+    function = getattr(item, "function", None)
+    words = (getattr(function, "__doc__", None) or "").strip().split("\n")[0].rstrip(".")
+    callspec = getattr(item, "callspec", None)
+    others = [] if callspec is None else [word for word in callspec.id.split("-") if not _is_number(word, callspec)]
+    name = words or getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
+    return f"{name} ({', '.join(others)})" if others else name
+
+
+def _is_number(word: str, callspec: Any) -> bool:
+    """Whether a part of the id is the submission's number, not the test's own."""
+    return "loaded" in callspec.params and word == str(callspec.params["loaded"])
+
+
+def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
+    if call.excinfo is None:
+        return "ok", "", None
+    error = call.excinfo.value
+    if isinstance(error, Failed):
+        return error.status, str(error), error.line
+    if isinstance(error, pytest.skip.Exception):
+        return "skipped", str(error), None
+    if isinstance(error, AssertionError):
+        # Only what the teacher wrote for students: pytest's own words would show the source of the test.
+        words = str(error).split("\nassert ")[0].strip()
+        return "wrong_answer", "" if words.startswith("assert ") else words, None
+    return "internal_error", f"The test itself is at fault ({type(error).__name__}). Tell your teacher.", None
+
+
+def _printed(item: pytest.Item) -> str:
+    text = "".join(getattr(item, "proxybox_printed", ()))
+    data = text[:_MOST_OUTPUT].encode("utf-8", "backslashreplace")
+    return neutralise(data).decode() + ("..." if len(text) > _MOST_OUTPUT else "")
