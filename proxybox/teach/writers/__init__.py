@@ -1,0 +1,50 @@
+"""Grades in the formats that others read: one small module per format, each with `render(book) -> str`."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from proxybox.teach.grades import GradeBook
+from proxybox.teach.writers import check50, csv, dodona, everything, exercism, gradescope, junit, prairielearn, vpl
+
+
+@attrs.frozen
+class Writer:
+    """A format. file: its name. per_submission: whether a file is about one. for_students: whether hidden tests are
+    kept from it, but for the format's own visibility."""
+
+    file: str
+    per_submission: bool
+    for_students: bool
+    description: str
+    render: Callable[[GradeBook], str]
+
+    def files(self, book: GradeBook) -> Iterator[tuple[str, str]]:
+        """(relative path, text) of all files; those about one submission are in a folder per student."""
+        if not self.per_submission:
+            yield self.file, self.render(book)
+            return
+        taken: set[str] = set()
+        for grade in book.grades:
+            # a student's name must not lead out of the folder, nor two write one file, on any file system
+            stem = re.sub(r"[^A-Za-z0-9_.-]", "_", grade.student)[:80].strip(".") or "submission"
+            name, count = stem, 1
+            while name.lower() in taken:
+                count += 1
+                name = f"{stem}-{count}"
+            taken.add(name.lower())
+            yield f"{name}/{self.file}", self.render(GradeBook(title=book.title, grades=(grade,)))
+
+
+WRITERS: dict[str, Writer] = {
+    "gradescope": Writer("results.json", True, True, "Gradescope's results.json", gradescope.render),
+    "prairielearn": Writer("results.json", True, True, "PrairieLearn's results.json", prairielearn.render),
+    "exercism": Writer("results.json", True, True, "Exercism's results.json, version 3", exercism.render),
+    "dodona": Writer("judgement.ndjson", True, True, "Dodona's partial output", dodona.render),
+    "check50": Writer("check50.json", True, True, "check50's JSON", check50.render),
+    "vpl": Writer("vpl.txt", True, True, "standard output for Moodle's VPL", vpl.render),
+    "junit": Writer("junit.xml", False, True, "JUnit XML, for CI", junit.render),
+    "csv": Writer("grades.csv", False, False, "a row per submission, for spreadsheets", csv.render),
+    "json": Writer("grades.json", False, False, "everything, for programs", everything.render),
+}

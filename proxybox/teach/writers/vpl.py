@@ -1,0 +1,22 @@
+"""What Moodle's VPL reads on standard output (https://vpl.dis.ulpgc.es/documentation/vpl-3.4.3+/)."""
+
+from proxybox.teach.grades import GradeBook
+from proxybox.teach.writers.common import FAILED, clean, line, number, only, shown
+
+
+def _comments(text: str, mark: str = "") -> list[str]:
+    # every line has its own prefix: text of a submission must not begin a line, or it could write "Grade :=>> 100"
+    return [f"Comment :=>> {mark}{part}" for part in clean(text).split("\n")] if text else []
+
+
+def render(book: GradeBook) -> str:
+    """One submission; the grade is its points. There is no grade line where grading failed."""
+    grade = only(book)
+    if grade.failed:
+        return "\n".join(_comments(FAILED)) + "\n"
+    lines = _comments(grade.message)
+    for test in shown(grade):
+        points = f"{number(test.points):g}/{number(test.possible):g}"
+        lines.append(f"Comment :=>> - {line(test.name)}: {test.status.replace('_', ' ')} ({points})")
+        lines += _comments(test.message, ">") + _comments(test.output, ">")
+    return "\n".join([*lines, f"Grade :=>> {number(grade.points):g}"]) + "\n"

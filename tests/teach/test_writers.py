@@ -1,0 +1,130 @@
+"""The writers: valid for any text, hidden tests hidden, each against a reader."""
+
+import csv
+import io
+import json
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
+from proxybox.teach.writers import WRITERS
+from proxybox.teach.writers.common import clean
+
+TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=60)
+VERDICTS = st.builds(
+    Verdict, name=TEXT, status=st.sampled_from(STATUSES), points=st.floats(), message=TEXT, output=TEXT,
+    hidden=st.booleans(), line=st.none() | st.integers(),
+)  # fmt: skip
+BOOKS = st.builds(
+    GradeBook,
+    title=TEXT,
+    grades=st.lists(
+        st.builds(
+            Grade, student=TEXT, message=TEXT, code=TEXT, failed=st.booleans(), tests=st.tuples(VERDICTS, VERDICTS)
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+
+
+def _read(name: str, text: str) -> object:
+    text.encode()
+    if name == "junit":
+        return ET.fromstring(text.encode())
+    if name == "csv":
+        return list(csv.reader(io.StringIO(text, newline="")))
+    if name == "dodona":
+        return [json.loads(line) for line in text.rstrip("\n").split("\n")]
+    if name == "vpl":
+        lines = text.splitlines()
+        assert all(line.startswith(("Comment :=>> ", "Grade :=>> ")) for line in lines)
+        assert sum(line.startswith("Grade") for line in lines) <= 1
+        return lines
+    return json.loads(text, parse_constant=lambda word: pytest.fail(word))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(book=BOOKS)
+def test_valid_for_any_text(name: str, book: GradeBook) -> None:
+    files = list(WRITERS[name].files(book))
+    assert len({path.lower() for path, _ in files}) == len(files)
+    for path, text in files:
+        assert not path.startswith("/")
+        assert ".." not in path.split("/")
+        _read(name, text)
+
+
+def _book(**changes: object) -> GradeBook:
+    tests = (
+        Verdict(name="adds", status="ok", points=1.0, output="hi"),
+        Verdict(name="wraps", status="wrong_answer", message="f(1) gave 2, not 3"),
+        Verdict(name="SECRET", status="time_limit", message="SECRET", output="SECRET", hidden=True),
+    )
+    fields: dict[str, object] = {"student": "ada", "tests": tests, **changes}
+    return GradeBook(title="Week 1", grades=[Grade(**fields)])  # type: ignore[arg-type]
+
+
+def _one(name: str, book: GradeBook) -> str:
+    ((_, text),) = WRITERS[name].files(book)
+    return text
+
+
+@pytest.mark.parametrize("name", [name for name, writer in WRITERS.items() if writer.for_students])
+def test_hidden(name: str) -> None:
+    text = _one(name, _book())
+    if name == "gradescope":
+        tests = json.loads(text)["tests"]
+        assert [test["visibility"] for test in tests] == ["visible", "visible", "hidden"]
+    else:
+        assert "SECRET" not in text
+
+
+def test_failed() -> None:
+    book = _book(failed=True)
+    assert "score" not in json.loads(_one("gradescope", book))
+    assert json.loads(_one("prairielearn", book))["gradable"] is False
+    assert json.loads(_one("exercism", book))["status"] == "error"
+    assert json.loads(_one("dodona", book).splitlines()[-1])["status"]["enum"] == "internal error"
+    assert "error" in json.loads(_one("check50", book))
+    assert "Grade :=>>" not in _one("vpl", book)
+    assert ET.fromstring(_one("junit", book))[0].attrib["errors"] == "1"
+    assert _one("csv", book).splitlines()[1].startswith("ada,,")
+
+
+def test_golden() -> None:
+    assert _one("vpl", _book()).splitlines() == [
+        "Comment :=>> - adds: ok (1/1)",
+        "Comment :=>> >hi",
+        "Comment :=>> - wraps: wrong answer (0/1)",
+        "Comment :=>> >f(1) gave 2, not 3",
+        "Comment :=>> - hidden tests: wrong answer (0/1)",
+        "Comment :=>> >0 of 1 passed",
+        "Grade :=>> 1",
+    ]
+    assert json.loads(_one("exercism", _book()))["tests"][0] == {"name": "adds", "status": "pass", "output": "hi"}
+    assert math.isclose(json.loads(_one("prairielearn", _book()))["score"], 1 / 3)
+
+
+def test_limits() -> None:
+    big = Verdict(name="n", status="error", message="\x00é" * 200_000, output="\x00é" * 200_000)
+    book = _book(tests=(big,) * 300, message="m")
+    assert len(_one("prairielearn", book).encode()) <= 1_000_000
+    test = json.loads(_one("exercism", book))["tests"][0]
+    assert len(test["message"]) <= 65_535
+    assert len(test["output"]) <= 500
+
+
+@pytest.mark.parametrize("start", list("=+-@\t\r"))
+def test_formulas(start: str) -> None:
+    rows = list(csv.reader(io.StringIO(_one("csv", _book(student=start + "cmd()")), newline="")))
+    assert rows[1][0].startswith("'")
+
+
+def test_clean() -> None:
+    assert clean("a\x1b[31m\ud800\u202e\ufffe\r\n") == "a\\x1b[31m\\ud800\\u202e\\ufffe\n"
