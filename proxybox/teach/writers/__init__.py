@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 
@@ -34,7 +35,8 @@ class Writer:
                 count += 1
                 name = f"{stem}-{count}"
             taken.add(name.lower())
-            yield f"{name}/{self.file}", self.render(GradeBook(title=book.title, grades=(grade,)))
+            one: Any = (grade,)  # mypy does not know what `tuple` converts
+            yield f"{name}/{self.file}", self.render(GradeBook(title=book.title, grades=one))
 
 
 WRITERS: dict[str, Writer] = {
