@@ -17,7 +17,8 @@ TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=80) | 
     "</pre><script>alert(1)</script>"
 )
 TAGS = frozenset({
-    "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "h4", "p", "div", "table", "thead", "tbody",
+    "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "h4", "p", "div", "table",
+    "thead", "tbody",
     "tr", "th", "td", "span", "i", "a", "pre", "section",
 })  # fmt: skip
 
