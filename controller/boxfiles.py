@@ -30,15 +30,16 @@ class FileEntry:
     mtime: float
 
 
-def read(world: World, path: str, limit: int | None = None) -> bytes:
-    """The content of a regular file. OSError: as open(2), EFBIG for more than `limit` bytes."""
+def read(world: World, path: str, limit: int) -> bytes:
+    """The content of a regular file. OSError: as open(2), EFBIG for more than `limit` bytes: a file with holes may say
+    that it is of any size."""
     node = _resolve(world, path)
     namei.need(node, world.credentials, abi.R_OK)
     if isinstance(node, Directory):
         raise _error(errno.EISDIR, path)
     if not isinstance(node, RegularFile):
         raise _error(errno.EINVAL, path)
-    if limit is not None and node.size() > limit:
+    if node.size() > limit:
         raise _error(errno.EFBIG, path)
     return node.whole()
 
@@ -65,14 +66,13 @@ def write(world: World, path: str, data: bytes, *, parents: bool = False) -> Non
 
 
 def _make_parents(world: World, path: bytes) -> None:
-    folder, slash, _ = path.rpartition(b"/")
-    if not slash or not folder:
-        return
-    try:
-        world.tree.resolve(folder, world.cwd, world.credentials)
-    except FileNotFoundError:
-        _make_parents(world, folder)
-        namei.mkdir(world.tree, folder, world.cwd, world.credentials, 0o777 & ~world.umask)
+    at = path.find(b"/", 1)
+    while at > 0:
+        try:
+            world.tree.resolve(path[:at], world.cwd, world.credentials)
+        except FileNotFoundError:
+            namei.mkdir(world.tree, path[:at], world.cwd, world.credentials, 0o777 & ~world.umask)
+        at = path.find(b"/", at + 1)
 
 
 def listing(world: World, path: str) -> list[FileEntry]:

@@ -29,6 +29,8 @@ Callback: TypeAlias = Callable[[str], object] | None
 
 #: Seconds, and OS calls, for a look at the live objects of a session: it runs the program's code.
 LOOK_LIMIT, LOOK_CALLS = 1.0, 5000
+#: Bytes that are read of a file, where nothing else is said.
+MOST_READ = 64 << 20
 #: Events that wait for who reads `stream`; then the program waits.
 _BACKLOG = 64
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
@@ -200,11 +202,12 @@ class Session:
 
     # --- files, from outside ------------------------------------------------------------------------------------------
 
-    def read_file(self, path: str, limit: int | str | None = None) -> bytes:
+    def read_file(self, path: str, limit: int | str = MOST_READ) -> bytes:
         """The content of a file as the program would find it, between two calls; none of its code runs for it. path:
         from its working directory. limit: bytes; EFBIG for a larger one. Raises OSError."""
+        size = to_size(limit)
         with self._live.world() as world:
-            return boxfiles.read(world, path, to_size(limit))
+            return boxfiles.read(world, path, MOST_READ if size is None else size)
 
     def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
         """Gives a file another content, or makes it, with the rights and the limits of the program. parents: makes the

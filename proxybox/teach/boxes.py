@@ -68,8 +68,7 @@ class Boxes:
         """A submission in a session of its own."""
         submission = self.submissions[number]
         with self.base().fork() as session:
-            for name, data in {**submission.files, **self._files, self._file: submission.main(self._file)}.items():
-                session.write_file(name, data, parents=True)
+            put(session, {**submission.files, **self._files, self._file: submission.main(self._file)})
             yield Loaded(self, session, submission.main(self._file), self._file)
 
     def close(self) -> None:
@@ -123,13 +122,21 @@ class Loaded:
         """The whole program, in a fork of the session that nothing was loaded into."""
         with self._boxes.base().fork() as session:
             given = {**self._boxes._files, **files, self._file: self._main}
-            for name, data in given.items():
-                session.write_file(name, data, parents=True)
+            put(session, given)
             session.exec(f"sys.argv[:] = {[self._file, *args]!r}; del sys", check=True)
             session.timeout = seconds
             result = session.exec(_text(self._main), name=self._file, stdin=stdin)
             found = {name: data for name, data in session.files.items() if name not in given or data != given[name]}
             return Run(result, found, self._file)
+
+
+def put(session: Session, files: Mapping[str, bytes]) -> None:
+    """Gives files to a session. Raises Failed for what a box cannot hold."""
+    for name, data in files.items():
+        try:
+            session.write_file(name, data, parents=True)
+        except OSError as error:
+            raise Failed(f"The file {one_line(name)} cannot be used: {error.strerror}.", "error") from None
 
 
 def _text(data: bytes) -> str:

@@ -310,6 +310,22 @@ def test_what_a_caller_writes_is_within_the_limits() -> None:
         assert caught.value.errno == errno.ENOSPC
 
 
+def test_a_file_with_holes_is_not_read_whole(session: proxybox.Session) -> None:
+    session.exec("with open('huge', 'wb') as file: file.truncate(1 << 40)", check=True)
+    with pytest.raises(OSError) as caught:
+        session.read_file("huge")
+    assert caught.value.errno == errno.EFBIG
+
+
+def test_many_folders_above_a_file(session: proxybox.Session) -> None:
+    path = "d/" * 1500 + "f"
+    session.write_file(path, "deep", parents=True)
+    assert session.read_file(path) == b"deep"
+    with pytest.raises(OSError) as caught:
+        session.write_file("d/" * 3000 + "f", "x", parents=True)
+    assert caught.value.errno == errno.ENAMETOOLONG
+
+
 def test_folders_above_a_file(session: proxybox.Session) -> None:
     session.write_file("a/b/c.txt", "x", parents=True)
     session.write_file("a/b/d.txt", "y", parents=True)

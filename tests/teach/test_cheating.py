@@ -59,6 +59,8 @@ CHEATS = {
     "says what it is told to": "def double(n): return '40461202'",
     "remembers the last test": "calls = []\ndef double(n):\n    calls.append(n)\n    return 2 * n if len(calls) > 1 else 0",
     "leaves something for the next": "import os\nopen('/tmp/left', 'w').write('x')\nopen('/box/other.py', 'w').write('x')\ndef double(n): return os.listdir('/tmp')",
+    "has names that no disk takes": "def double(n): return 2 * n",
+    "has a file in a file": "def double(n): return 2 * n",
     "is no Python": "def double(n) return n",
     "is empty": "",
     "is no text": "\xff\xfe",
@@ -77,7 +79,11 @@ from proxybox.teach.boxes import Boxes, grading_policy
 from proxybox.teach.submissions import Submission
 
 codes = json.loads(sys.stdin.read())
-submissions = [Submission(student=name, files={"solution.py": code.encode("latin-1")}) for name, code in codes.items()]
+more = {"has names that no disk takes": {"n" * 300: b""}, "has a file in a file": {"a": b"", "a/b": b""}}
+submissions = [
+    Submission(student=name, files={"solution.py": code.encode("latin-1"), **more.get(name, {})})
+    for name, code in codes.items()
+]
 verdicts = {name: [] for name in codes}
 policy = attrs.evolve(preset("classroom"), limits=attrs.evolve(preset("classroom").limits, wall_time=1.5, cpu_time=1))
 out = io.StringIO()
@@ -139,6 +145,8 @@ def test_nothing_is_earned(verdicts: Any, cheat: str) -> None:
         ("exits well", "error", "Running the file ended the interpreter."),
         ("ends the interpreter in the function", "error", "double(20230601) ended the interpreter."),
         ("says what it is told to", "wrong_answer", "returned '40461202', and 40461202 was expected"),
+        ("has names that no disk takes", "error", "cannot be used: File name too long."),
+        ("has a file in a file", "error", "The file a/b cannot be used"),
         ("is no Python", "syntax_error", "on line 1"),
         ("is empty", "wrong_answer", "double is not defined"),
         ("is no text", "syntax_error", "no text in UTF-8"),
