@@ -7,6 +7,9 @@
     submissions.py  where submissions come from
     verdicts.py     what the end of a test means
     grades.py       what grading gives: plain data
+    writers/        grades as others read them
+    report.py       grades as a page
+    similar.py      submissions that are nearly the same
 
 The submission runs in boxes; the tests, the expected answers and the grades never leave the trusted side.
 """

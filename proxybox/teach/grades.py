@@ -6,6 +6,7 @@ the exercise.
 """
 
 import datetime
+from collections.abc import Iterable
 
 import attrs
 
@@ -85,12 +86,16 @@ class Grade:
         return next((test.status for test in self.tests if not test.passed and test.status != "skipped"), "ok")
 
 
+def _grades(grades: Iterable[Grade]) -> tuple[Grade, ...]:
+    return tuple(grades)
+
+
 @attrs.frozen(kw_only=True)
 class GradeBook:
     """All submissions of an exercise, in order."""
 
     title: str
-    grades: tuple[Grade, ...] = attrs.field(converter=tuple)
+    grades: tuple[Grade, ...] = attrs.field(converter=_grades)
 
     def test_names(self) -> tuple[str, ...]:
         """The tests, in the order in which they first appear."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import attrs
 
@@ -35,8 +34,7 @@ class Writer:
                 count += 1
                 name = f"{stem}-{count}"
             taken.add(name.lower())
-            one: Any = (grade,)  # mypy does not know what `tuple` converts
-            yield f"{name}/{self.file}", self.render(GradeBook(title=book.title, grades=one))
+            yield f"{name}/{self.file}", self.render(GradeBook(title=book.title, grades=(grade,)))
 
 
 WRITERS: dict[str, Writer] = {
