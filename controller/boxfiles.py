@@ -100,9 +100,12 @@ def _resolve(world: World, path: str) -> Node:
 
 def _encoded(path: str) -> bytes:
     try:
-        return os.fsencode(path)
+        encoded = os.fsencode(path)
     except UnicodeEncodeError:
         raise _error(errno.EILSEQ, path) from None
+    if b"\0" in encoded:
+        raise _error(errno.EINVAL, path)
+    return encoded
 
 
 def _entry(name: str, node: Node) -> FileEntry:

@@ -181,6 +181,8 @@ _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1 controls
     "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what reorders text
     "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0"  # what does not show
+    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"  # what stands around others
+    "\u180b-\u180f\u2800\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0100-\U000e01ef"
     "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags, which do not either
 )
 

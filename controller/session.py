@@ -33,6 +33,9 @@ from proxybox.controller.world import World
 from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.policies import SessionLimits
 
+#: Seconds that a guest has to let itself be copied, whatever its policy says: its own functions may run then
+#: (os.register_at_fork), and the copy's.
+COPY_LIMIT = 3.0
 #: What a result may be, and of which types its parts are.
 _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
 #: What a guest shows besides what it prints: an expression's value, what it wants displayed, nothing any more. By MIME
@@ -262,6 +265,7 @@ class LiveSession:
         dispatcher.denials, dispatcher.unknown = {}, {}
         dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
         dispatcher.on_limit = None
+        world.stdin.asks = calls is None  # a look asks nobody
         if calls is not None and dispatcher.calls + calls < dispatcher.limit:
             dispatcher.limit, dispatcher.on_limit = dispatcher.calls + calls, self._stop_for_calls
         now, cpu = time.monotonic_ns(), watch.cpu_time_ns()
@@ -424,6 +428,7 @@ class LiveSession:
             except BaseException:
                 self._leave_fork(answer)
                 raise
+            child.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)
             with contextlib.ExitStack() as unused:
                 unused.callback(copied.close)
                 self._leave_fork(None)
@@ -452,7 +457,7 @@ class LiveSession:
             return parked[0]
 
         live.world.on_fork = park
-        begun = self.begin(("fork",))
+        begun = self.begin(("fork",), timeout=COPY_LIMIT)
         outcome = self._serve(lambda: bool(parked) or self.is_idle())
         live.world.on_fork = None
         if outcome is not None or not parked:

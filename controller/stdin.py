@@ -35,14 +35,27 @@ Source = bytes | int | Callable[[int], bytes | str] | Terminal
 
 
 class Stdin:
-    """Standard input of one box. echoes: whether its terminal shows what is typed. uncharged: stands around what a
+    """Standard input of one box. asks: whether a function of the caller's is called; without, there is nothing to read.
+    echoes: whether its terminal shows what is typed. uncharged: stands around what a
     function of the caller's takes: the time is not the program's."""
 
-    __slots__ = ("_buffer", "_ended", "_function", "_offset", "_terminal", "echoes", "host_fd", "taken", "uncharged")
+    __slots__ = (
+        "_buffer",
+        "_ended",
+        "_function",
+        "_offset",
+        "_terminal",
+        "asks",
+        "echoes",
+        "host_fd",
+        "taken",
+        "uncharged",
+    )
 
     def __init__(self, source: Source | None = None) -> None:
         self.taken = 0
         self.echoes: Callable[[], bool] = lambda: True
+        self.asks = True
         self.uncharged: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.feed(source)
 
@@ -127,7 +140,7 @@ class Stdin:
             raise OSError(errno.EIO, "standard input cannot be read") from error
 
     def _call(self, size: int) -> None:
-        if self._ended or self._function is None:
+        if self._ended or self._function is None or not self.asks:
             return
         try:
             with self.uncharged():

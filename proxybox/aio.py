@@ -396,7 +396,8 @@ class AsyncSession:
 
     async def complete(self, code: str, cursor: int | None = None) -> Completion:
         """Names that may stand at the cursor (a count of characters; the end without)."""
-        return completion_of(await self._look(("complete", code, len(code) if cursor is None else cursor)), code)
+        at = len(code) if cursor is None else cursor
+        return completion_of(await self._look(("complete", code, at)), code, at)
 
     async def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
         """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""

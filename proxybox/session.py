@@ -9,6 +9,7 @@ says; that a call met a limit is what the controller knows.
 """
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeAlias
@@ -33,6 +34,10 @@ LOOK_LIMIT, LOOK_CALLS = 1.0, 5000
 MOST_READ = 64 << 20
 #: Events that wait for who reads `stream`; then the program waits.
 _BACKLOG = 64
+#: Of completions.
+_MOST_NAMES, _LONGEST_NAME = 1000, 200
+_WORD = re.compile(r"[^\W\d]\w*\Z")
+_INDENT = re.compile(r"[ \t]{0,200}")
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 
 
@@ -182,7 +187,8 @@ class Session:
 
     def complete(self, code: str, cursor: int | None = None) -> Completion:
         """Names that may stand at the cursor (a count of characters; the end without)."""
-        return completion_of(self._look(("complete", code, len(code) if cursor is None else cursor)), code)
+        at = len(code) if cursor is None else cursor
+        return completion_of(self._look(("complete", code, at)), code, at)
 
     def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
         """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
@@ -197,7 +203,10 @@ class Session:
         self._call(("reset",)).check()
 
     def _look(self, command: tuple[Any, ...]) -> Any:
-        result = self._call(command, timeout=LOOK_LIMIT, calls=LOOK_CALLS)
+        try:
+            result = self._call(command, timeout=LOOK_LIMIT, calls=LOOK_CALLS)
+        except ValueError:  # code that is too large to cross
+            return None
         return result.value if result.ok else None
 
     # --- files, from outside ------------------------------------------------------------------------------------------
@@ -339,11 +348,18 @@ def set_command(name: str, value: Any) -> tuple[Any, ...]:
     return ("set", {name: value})
 
 
-def completion_of(value: Any, code: str) -> Completion:
-    """By the guest's word, as the next two."""
-    if not isinstance(value, tuple) or len(value) != 2 or type(value[0]) is not int or type(value[1]) is not list:
-        return Completion(len(code), ())
-    return Completion(value[0], tuple(match for match in value[1] if isinstance(match, str)))
+def completion_of(value: Any, code: str, cursor: int) -> Completion:
+    """Names by the guest's word, as the next two are; which word they are for is ours to say, so that nothing else can
+    come into its place."""
+    found = _WORD.search(code[max(0, cursor - _LONGEST_NAME) : cursor])
+    word = "" if found is None else found.group()
+    names = value[1] if isinstance(value, tuple) and len(value) == 2 and type(value[1]) is list else []
+    matches = [
+        name
+        for name in names[:_MOST_NAMES]
+        if isinstance(name, str) and len(name) <= _LONGEST_NAME and name.startswith(word) and name.isidentifier()
+    ]
+    return Completion(cursor - len(word), tuple(matches))
 
 
 def inspection_of(value: Any) -> Inspection | None:
@@ -358,7 +374,8 @@ def inspection_of(value: Any) -> Inspection | None:
 def completeness_of(value: Any) -> Completeness:
     """Whether statements are whole."""
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
-        return Completeness(*value)
+        status, indent = value
+        return Completeness(status, indent if _INDENT.fullmatch(indent) else "")
     return Completeness("unknown")
 
 

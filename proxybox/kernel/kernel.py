@@ -24,7 +24,8 @@ from proxybox.kernel.telling import Trouble, cut_off, trouble_of, with_hint
 from proxybox.result import on_one_line
 
 #: `name?`, `?name`, and with two marks for the source.
-_QUESTION = re.compile(r"\s*(\?{0,2})\s*([^\W\d][\w.]*)\s*(\?{0,2})\s*")
+_QUESTION = re.compile(r"(\?{0,2}) ?([^\W\d][\w.]*) ?(\?{0,2})")
+_LONGEST_QUESTION = 200
 #: Seconds after an interrupt in which a program is not asked for input: it may be on its way to ask.
 _FRESH = 0.1
 
@@ -95,7 +96,7 @@ class ProxyboxKernel(Kernel):
         reply: dict[str, Any] = {"execution_count": self.execution_count, "payload": [], "user_expressions": {}}
         try:
             trouble = self._answer_question(code, reply) if _is_question(code) else self._run(code)
-        except proxybox.ProxyboxError as error:
+        except (proxybox.ProxyboxError, ValueError) as error:  # ValueError: a cell that is too large to cross
             trouble = Trouble.of(type(error).__name__, on_one_line(str(error)))
         if trouble is not None:
             self._send("error", trouble.content())
@@ -144,7 +145,7 @@ class ProxyboxKernel(Kernel):
             self.session.send(self.iopub_socket, kind, content, parent=self._parent, ident=self._topic(kind))
 
     def _answer_question(self, code: str, reply: dict[str, Any]) -> Trouble | None:
-        found = _QUESTION.fullmatch(code)
+        found = _question(code)
         if found is None:
             return None
         detail = 1 if "??" in (found[1], found[3]) else 0
@@ -160,7 +161,7 @@ class ProxyboxKernel(Kernel):
             result: Result = self._box.run(
                 lambda session: session.eval(f"__import__('builtins').repr((\n{expression}\n))")
             )
-        except proxybox.ProxyboxError as error:
+        except (proxybox.ProxyboxError, ValueError) as error:
             trouble: Trouble | None = Trouble.of(type(error).__name__, on_one_line(str(error)))
         else:
             trouble = trouble_of(result, self.policy, self._box.is_alive, no_input=True)
@@ -282,7 +283,7 @@ class ProxyboxKernel(Kernel):
         except proxybox.ProxyboxError:
             return {"status": "unknown"}
         if found.status == "incomplete":
-            return {"status": "incomplete", "indent": found.indent if found.indent.isspace() else ""}
+            return {"status": "incomplete", "indent": found.indent}
         return {"status": found.status if found.status in ("complete", "invalid") else "unknown"}
 
     async def do_history(  # type: ignore[override]
@@ -292,8 +293,13 @@ class ProxyboxKernel(Kernel):
         return {"status": "ok", "history": self._history.find(hist_access_type, output, **wanted)}
 
 
+def _question(code: str) -> re.Match[str] | None:
+    line = code.strip()
+    return _QUESTION.fullmatch(line) if len(line) <= _LONGEST_QUESTION else None
+
+
 def _is_question(code: str) -> bool:
-    found = _QUESTION.fullmatch(code)
+    found = _question(code)
     return found is not None and bool(found[1] or found[3])
 
 

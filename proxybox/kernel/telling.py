@@ -4,6 +4,7 @@ before anything of ours is put around them."""
 import attrs
 
 from proxybox import Policy, Result, Status
+from proxybox.colouring import traceback
 from proxybox.kernel.sanitising import harmless
 from proxybox.result import on_one_line
 
@@ -21,8 +22,6 @@ _SAID = {
     Status.CANCELLED: ("KeyboardInterrupt", "the cell did not heed the interrupt, so its box was ended"),
     Status.OVERLOADED: ("Overloaded", "there are too many boxes"),
 }
-#: Characters of a traceback that are coloured.
-_COLOURED = 1 << 15
 
 
 @attrs.frozen
@@ -100,11 +99,4 @@ def cut_off(policy: Policy) -> str:
 
 def coloured(text: str) -> tuple[str, ...]:
     """A traceback's lines, with colours. text: harmless already."""
-    text = text.rstrip("\n")
-    if len(text) > _COLOURED:
-        return tuple(text.split("\n"))
-    from pygments import highlight
-    from pygments.formatters import TerminalFormatter
-    from pygments.lexers import PythonTracebackLexer
-
-    return tuple(highlight(text, PythonTracebackLexer(), TerminalFormatter()).rstrip("\n").split("\n"))
+    return tuple(traceback(text.rstrip("\n")).split("\n"))

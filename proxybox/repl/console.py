@@ -102,7 +102,7 @@ class Console:
         try:
             states.append(self.session.snapshot())
             self.no_undo = ""
-        except CannotCopy as error:
+        except proxybox.ProxyboxError as error:
             states.append(None)
             self.no_undo = str(error)
 

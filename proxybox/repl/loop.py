@@ -78,6 +78,9 @@ class Shell:
             self.screen.fail("the box has ended")
             self.renew()
             return None
+        except ValueError as error:  # a block that is too large to cross
+            self.screen.fail(one_line(str(error)))
+            return None
         self.screen.finish_line()
         if result.error is not None and result.error.traceback:
             self.screen.error(result.error.traceback)
@@ -85,9 +88,11 @@ class Shell:
             self.screen.note("the output was cut (output.limit)")
         if ended := how_it_ended(result):
             self.screen.note(one_line(ended))
+        if session.alive:
+            with self._ctrl_c(lambda: None, session.close):
+                self.console.keep()
         if not session.alive:
             self.renew()
-        self.console.keep()
         return result
 
     def renew(self) -> None:
@@ -127,7 +132,7 @@ class Shell:
         """A line of input for the program (`proxybox.Terminal`)."""
         message = self.screen.take_unfinished()
         try:
-            return self.prompter.ask(message, echo=echo)[: size - 1] + "\n"
+            return self.prompter.ask(message, echo=echo).encode("utf-8", "backslashreplace").decode() + "\n"
         except EOFError:
             return ""
         except KeyboardInterrupt:

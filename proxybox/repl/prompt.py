@@ -14,19 +14,20 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, has_completions, has_selection
 from prompt_toolkit.formatted_text import FormattedText, StyleAndTextTuples
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.history import DummyHistory, FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import ConditionalContainer, Float, FloatContainer, FormattedTextControl, Window, walk
 from prompt_toolkit.lexers import Lexer, PygmentsLexer
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.styles import Style
-from prompt_toolkit.utils import is_dumb_terminal
+from prompt_toolkit.utils import get_cwidth, is_dumb_terminal
 from prompt_toolkit.widgets import Frame
 
 from proxybox import ProxyboxError
+from proxybox.colouring import PYTHON
 from proxybox.repl import commands
-from proxybox.repl.screen import MARK, PS1, PS2, PYTHON, harmless, one_line
+from proxybox.repl.screen import MARK, PS1, PS2, harmless, one_line
 
 if TYPE_CHECKING:
     from proxybox.repl.loop import Shell
@@ -109,10 +110,9 @@ class Names(Completer):
             except ProxyboxError:
                 return
             start, matches = found.start, found.matches
-        back = min(max(document.cursor_position - start, 0), document.cursor_position)
         for match in matches:
             if match.isprintable() and harmless(match) == match:
-                yield Completion(match, start_position=-back, display=one_line(match, 60))
+                yield Completion(match, start_position=start - document.cursor_position, display=one_line(match, 60))
 
 
 class Prompt:
@@ -158,9 +158,12 @@ class Prompt:
     def ask(self, message: str, *, echo: bool) -> str:
         """A line for the program, behind a mark that it cannot print itself into the place of the prompt."""
         if self._input is None:
-            self._input = PromptSession(
-                history=InMemoryHistory(), style=_STYLE, color_depth=self._depth, **self._options
-            )
+            self._input = PromptSession(history=DummyHistory(), style=_STYLE, color_depth=self._depth, **self._options)
+        if (
+            get_cwidth(MARK + message) >= self._input.app.output.get_size().columns
+        ):  # on the next row it could be a prompt
+            self._shell.screen.say(message)
+            message = ""
         shown = FormattedText([("class:mark", MARK), ("", message)])
         return self._input.prompt(shown, is_password=not echo)
 
@@ -232,8 +235,7 @@ class Prompt:
             found = self._shell.console.session.is_complete(text)
         except ProxyboxError:
             return None
-        indent = found.indent if found.indent.isspace() and len(found.indent) < 200 else ""
-        return indent if found.status == "incomplete" else None
+        return found.indent if found.status == "incomplete" else None
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 

@@ -15,34 +15,21 @@ import sys
 import termios
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from proxybox.cli.text import Paint
+from proxybox.colouring import python, traceback
 from proxybox.controller.output import TerminalFilter
 from proxybox.result import on_one_line
 
-if TYPE_CHECKING:
-    from pygments.lexer import Lexer
-
 #: A value of more lines or characters is cut.
 MOST_LINES, MOST_CHARACTERS = 200, 8_000
-#: Longer texts are not coloured: it takes time.
-_LONGEST_COLOURED = 50_000
 _RETURNS = re.compile("\r\n?")
 PS1, PS2, MARK, OURS = ">>> ", "... ", "[input] ", "proxybox: "
 _MARKED = "\\" * len(OURS)
 _OURS = tuple(text.rstrip() for text in (PS1, PS2, MARK, OURS))
 #: Of an unfinished line so much is remembered.
 _MOST_UNFINISHED = 1000
-
-
-#: Colours of Python for any background, by kinds of tokens (Pygments).
-PYTHON = {
-    "Keyword": "magenta", "Keyword.Constant": "cyan", "Operator.Word": "magenta",
-    "Literal.String": "green", "Literal.Number": "cyan",
-    "Name.Builtin": "cyan", "Name.Exception": "red", "Name.Function": "brightblue", "Name.Class": "brightblue",
-    "Name.Decorator": "brightblue", "Comment": "brightblack", "Generic.Error": "red", "Generic.Traceback": "",
-}  # fmt: skip
 
 
 def harmless(text: str) -> str:
@@ -115,17 +102,17 @@ class Screen:
 
     def value(self, text: str) -> None:
         """A value's repr."""
-        self._text(text, self._python)
+        self._text(text, python)
 
     def error(self, text: str) -> None:
         """A traceback."""
-        self._text(text, self._traceback)
+        self._text(text, traceback)
 
     def _text(self, text: str, colour: Callable[[str], str]) -> None:
         self.finish_line()
         shown = self._unmistakable(harmless(text).rstrip("\n"))
         cut = "\n".join(shown.split("\n", MOST_LINES)[:MOST_LINES])[:MOST_CHARACTERS]
-        self._put(colour(cut) + "\n")
+        self._put((colour(cut) if self.paint.wanted else cut) + "\n")
         if len(cut) < len(shown):
             self.last = shown
             self.note(f"{len(shown) - len(cut):,} characters more: %page shows all of it")
@@ -185,28 +172,3 @@ class Screen:
             encoding = self.file.encoding or "ascii"
             self.file.write(text.encode(encoding, "backslashreplace").decode(encoding))
         self.file.flush()
-
-    # --- colours, of text that is harmless already --------------------------------------------------------------------
-
-    def _python(self, text: str) -> str:
-        if not self.paint.wanted or len(text) > _LONGEST_COLOURED:
-            return text
-        from pygments.lexers.python import PythonLexer
-
-        return _coloured(text, PythonLexer(stripnl=False, ensurenl=False))
-
-    def _traceback(self, text: str) -> str:
-        if not self.paint.wanted or len(text) > _LONGEST_COLOURED:
-            return text
-        from pygments.lexers.python import PythonTracebackLexer
-
-        return _coloured(text, PythonTracebackLexer(stripnl=False, ensurenl=False))
-
-
-def _coloured(text: str, lexer: "Lexer") -> str:
-    from pygments import highlight
-    from pygments.formatters.terminal import TerminalFormatter
-    from pygments.token import Token, string_to_tokentype
-
-    colours = {Token: ("", ""), **{string_to_tokentype(kind): (colour, colour) for kind, colour in PYTHON.items()}}
-    return highlight(f"{text}\n", lexer, TerminalFormatter(colorscheme=colours)).removesuffix("\n")

@@ -4,6 +4,7 @@ Hostile code makes each step of a copy by hand (guest/copies.py). Whatever it do
 does not know, and what it knows ends with its session.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -585,3 +586,15 @@ def is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("when", ["before", "after_in_parent", "after_in_child"])
+def test_functions_of_the_programs_that_do_not_let_it_be_copied(when, monkeypatch):
+    """Whatever the policy says of time, making a copy ends."""
+    monkeypatch.setattr("proxybox.controller.session.COPY_LIMIT", 0.5)
+    limits = {"wall_time": None, "cpu_time": None}
+    with proxybox.Sandbox(warm=False, limits=limits, session={"branches": 2}) as box, box.session() as session:
+        session.exec(f"import os\ndef stay():\n    while True: pass\nos.register_at_fork({when}=stay)", check=True)
+        with contextlib.suppress(proxybox.CannotCopy):
+            session.snapshot().close()
+        assert not session.alive or session.eval("6 * 7").value == 42

@@ -75,3 +75,52 @@ def test_a_line_without_end_in_many_pieces(make: Any) -> None:
     shell, terminal = make()
     shell.take("import os\nfor _ in range(20_000): os.write(1, b'x' * 400)")
     assert len(terminal.getvalue()) > 1 << 20
+
+
+CIRCLES = 'x\n  File "a", line 1!'
+
+
+def test_a_message_that_looks_like_a_line_of_a_traceback(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lexer of tracebacks would go round in circles."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shell, terminal = make()
+    for text in (CIRCLES, CIRCLES * 500, "\n    " * 2000, '  File "a", line 1, in ' * 500, " \n" * 4000):
+        shell.take(f"raise Exception({text!r})")
+    assert "Exception" in terminal.getvalue()
+
+
+def test_a_guest_that_completes_what_it_likes(make: Any) -> None:
+    """What comes into the line goes on with the word before the cursor, and is a name."""
+    from proxybox.session import completion_of
+
+    forged = ["%put /etc/hostname stolen", "imp\nx", "import os; x", "other", "imp" + "o" * 300, "important", 5]
+    for start in (0, -5, 10**9):
+        assert completion_of((start, forged), "a = imp", 7).matches == ("important",)
+        assert completion_of((start, forged), "a = imp", 7).start == 4
+
+
+def test_looks_ask_nobody(make: Any) -> None:
+    shell, terminal = make()
+    shell.take(
+        "class A:\n    def __dir__(self): return [input('asked')]\n    def __repr__(self): return input('asked')\na = A()"
+    )
+    assert shell.console.session.complete("a.").matches == ()
+    shell.take("a?")
+    assert "[input]" not in terminal.getvalue()
+    assert shell.console.session.alive
+
+
+@pytest.mark.parametrize("indent", ["\x1c", "\u2028", "\n", " " * 300, "x"])
+def test_indents_that_are_none(indent: str) -> None:
+    from proxybox.session import completeness_of
+
+    assert completeness_of(("incomplete", indent)).indent == ""
+
+
+def test_a_block_that_is_too_large_to_cross(make: Any) -> None:
+    shell, terminal = make()
+    assert shell.take("x = '" + "a" * 3_000_000 + "'") is None
+    assert "proxybox: " in terminal.getvalue()
+    assert shell.console.session.complete("y" * 3_000_000).matches == ()
+    assert shell.console.session.alive

@@ -317,3 +317,17 @@ def test_nothing_is_left_at_home(jupyter: Path) -> None:
     assert list((jupyter / "ipython").rglob("*")) == []  # the folder itself is made by jupyter_client
     spec = json.loads((jupyter / "data" / "kernels" / "proxybox" / "kernel.json").read_text())
     assert spec["argv"][1:3] == ["-P", "-m"]
+
+
+def test_a_message_that_looks_like_a_line_of_a_traceback(shared: Notebook) -> None:
+    text = 'x\n  File "a", line 1!'
+    assert shared.run(f"raise Exception({text!r})")["ename"] == "Exception"
+
+
+def test_cells_that_take_long_to_look_at(shared: Notebook) -> None:
+    assert shared.run(" " * 200_000 + "1")["status"] in ("ok", "error")
+
+
+def test_a_cell_that_is_too_large_to_cross(shared: Notebook) -> None:
+    assert shared.run("x = '" + "a" * 3_000_000 + "'")["ename"] == "ValueError"
+    assert shared.run("1")["status"] == "ok"

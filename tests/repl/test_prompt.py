@@ -90,6 +90,8 @@ def test_answers_are_no_blocks(sitting: Make, tmp_path: Path) -> None:
         prompt.read()
         keys.send_text("secret" + ENTER)
         prompt.ask("", echo=False)
+        keys.send_text(UP + "next" + ENTER)
+        assert prompt.ask("", echo=True) == "next"
     assert "block" in path.read_text()
     assert "secret" not in path.read_text()
 
@@ -99,17 +101,6 @@ def test_names_that_a_terminal_cannot_show_are_left_out(sitting: Make) -> None:
     box.do("class A:\n    def __dir__(self): return ['good', 'go\\x1b]52;c;AA\\x07', 'go\\u202e', 'go\\n']\na = A()")
     found = Names(box.shell).get_completions(Document("a.go"), CompleteEvent())
     assert [(each.text, each.start_position) for each in found] == [("good", -2)]
-
-
-def test_a_session_that_lies_about_where_the_cursor_is(sitting: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import proxybox
-
-    box = sitting(session={"branches": 0})
-    for start in (-5, 10**9):
-        lie = proxybox.Completion(start, ("name",))
-        monkeypatch.setattr(box.shell.console.session, "complete", lambda *_, lie=lie: lie)
-        (found,) = Names(box.shell).get_completions(Document("ab"), CompleteEvent())
-        assert -2 <= found.start_position <= 0
 
 
 def test_where_the_history_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
