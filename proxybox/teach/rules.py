@@ -255,6 +255,9 @@ def _too_long(source: str, most: int | None) -> list[Breach]:
 
 def _label(word: str) -> str:
     kind, colon, name = word.partition(":")
+    owner, dot, method = name.rpartition(".")
+    if kind == "function" and dot:
+        return f"a method {method} in the class {owner}"
     if colon:
         return KINDS[kind].format(name)
     return CONSTRUCTS.get(word, f"the function {word}")
