@@ -1,0 +1,5 @@
+from calendar import isleap
+
+
+def is_leap(year):
+    return isleap(year)

@@ -1,0 +1,3 @@
+def is_palindrome(text):
+    """Whether a text reads the same backwards."""
+    return text == text[::-1]

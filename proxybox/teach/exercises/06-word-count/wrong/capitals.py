@@ -1,0 +1,6 @@
+def count_words(text):
+    counts = {}
+    for word in text.split():
+        word = word.rstrip(".,!?")
+        counts[word] = counts.get(word, 0) + 1
+    return counts

@@ -1,0 +1,3 @@
+with open("notes.txt") as notes:
+    for line in notes:
+        print(line)

@@ -1,0 +1,9 @@
+try:
+    with open("notes.txt") as notes:
+        lines = notes.read().splitlines()
+    with open("numbered.txt", "w") as numbered:
+        for number, line in enumerate(lines):
+            numbered.write(f"{number}: {line}\n")
+    print(len(lines))
+except FileNotFoundError:
+    print("There is no notes.txt.")

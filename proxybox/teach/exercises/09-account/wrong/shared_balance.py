@@ -1,0 +1,27 @@
+class Account:
+    balance = 0
+
+    def __init__(self, owner):
+        self.owner = owner
+
+    def deposit(self, amount):
+        if amount <= 0:
+            raise ValueError("amounts are positive")
+        Account.balance += amount
+
+    def withdraw(self, amount):
+        if amount <= 0 or amount > self.balance:
+            raise ValueError("there is not that much")
+        Account.balance -= amount
+
+
+def replay(moves):
+    account = Account("Ada")
+    balances = []
+    for kind, amount in moves:
+        if kind == "deposit":
+            account.deposit(amount)
+        else:
+            account.withdraw(amount)
+        balances.append(account.balance)
+    return balances
