@@ -19,7 +19,6 @@ class Typed:
     """A program in a terminal, without colours. started: milliseconds until its prompt was there."""
 
     def __init__(self, command: Sequence[str], prompt: bytes) -> None:
-        self._prompt = prompt
         began = time.perf_counter()
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
@@ -34,6 +33,11 @@ class Typed:
         os.write(self._fd, text)
         self.wait(until)
         return (time.perf_counter() - began) * 1e3
+
+    def send(self, text: bytes) -> None:
+        """Types something, and lets it be drawn."""
+        os.write(self._fd, text)
+        self.settle()
 
     def wait(self, for_: bytes) -> None:
         """Reads until something is shown. Raises TimeoutError after 20 seconds without anything."""
@@ -86,8 +90,7 @@ def _results(command: Sequence[str], prompt: bytes) -> float:
     taken = []
     for number in range(ROUNDS):
         terminal.settle()
-        os.write(terminal._fd, b"%d+1" % (1_000_000 + number))
-        terminal.settle()
+        terminal.send(b"%d+1" % (1_000_000 + number))
         taken.append(terminal.type(b"\r", b"%d" % (1_000_001 + number)))
     terminal.close()
     return statistics.median(taken[10:])
@@ -99,9 +102,8 @@ def _completions() -> float:
     taken = []
     for _ in range(ROUNDS):
         terminal.settle()
-        os.write(terminal._fd, b"os.path.")
-        terminal.settle()
+        terminal.send(b"os.path.")
         taken.append(terminal.type(b"\t", b"basename"))
-        os.write(terminal._fd, b"\x15")
+        terminal.send(b"\x15")
     terminal.close()
     return statistics.median(taken[10:])

@@ -48,7 +48,7 @@ def write(world: World, path: str, data: bytes, *, parents: bool = False) -> Non
     """Makes a regular file, or gives it another content. parents: makes the folders above it, too. OSError: as open(2)
     and write(2), with limits.disk."""
     if parents:
-        _make_parents(world, _encoded(path))
+        namei.make_folders(world.tree, _encoded(path), world.cwd, world.credentials, 0o777 & ~world.umask)
     try:
         if not isinstance(_resolve(world, path), RegularFile):
             raise _error(errno.EINVAL, path)
@@ -63,16 +63,6 @@ def write(world: World, path: str, data: bytes, *, parents: bool = False) -> Non
             data = data[file.write(data) :]
     finally:
         file.close()
-
-
-def _make_parents(world: World, path: bytes) -> None:
-    at = path.find(b"/", 1)
-    while at > 0:
-        try:
-            world.tree.resolve(path[:at], world.cwd, world.credentials)
-        except FileNotFoundError:
-            namei.mkdir(world.tree, path[:at], world.cwd, world.credentials, 0o777 & ~world.umask)
-        at = path.find(b"/", at + 1)
 
 
 def listing(world: World, path: str) -> list[FileEntry]:

@@ -197,8 +197,8 @@ class LiveSession:
         on_shown: Callable[[tuple[Any, ...]], object] | None = None,
     ) -> Answer:
         """Carries out one command. timeout: seconds of wall time, None for the policy's. calls: OS calls after which it
-        is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the guest shows, as `Shown`
-        has it.
+        is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the guest shows, as
+        `_SHOWN` has it.
 
         Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
         cross.

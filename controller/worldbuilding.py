@@ -264,7 +264,7 @@ class WorldBuilder:
     def _link(tree: Tree, path: bytes, target: bytes) -> None:
         """A symbolic link of root's."""
         root = Credentials(0, 0)
-        _make_folders(tree, path, root)
+        namei.make_folders(tree, path, tree.root, root, 0o755)
         with contextlib.suppress(FileExistsError):
             namei.symlink(tree, target, path, tree.root, root)
 
@@ -334,7 +334,7 @@ class WorldBuilder:
         """Puts one given file into /box: into its overlay, or over a folder that cannot be written."""
         who, path = self.world.credentials, os.fsencode(f"{BOX}/{name}")
         try:
-            _make_folders(tree, path, who)
+            namei.make_folders(tree, path, tree.root, who, 0o755)
             file = namei.open_file(tree, path, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644)
             file.write(data)
             file.close()
@@ -446,13 +446,6 @@ class WorldTemplate:
             builder, self._builder = self._builder, None
         if builder is not None:
             builder.close()
-
-
-def _make_folders(tree: Tree, path: bytes, who: Credentials) -> None:
-    """Makes the folders that `path` leads through, where they are missing."""
-    for end in (at for at, byte in enumerate(path) if byte == 0x2F and at):
-        with contextlib.suppress(FileExistsError):
-            namei.mkdir(tree, path[:end], tree.root, who, 0o755)
 
 
 def _copied(folder: Directory) -> dict[str, Any]:

@@ -94,6 +94,11 @@ class Files(Mapping[str, bytes]):
         return f"<Files: {told or 'nothing changed'}>"
 
 
+def harmless(text: str) -> str:
+    """A guest's text as any terminal or page may have it: controls and what hides or reorders text as escapes."""
+    return neutralise(text.encode("utf-8", "backslashreplace")).decode()
+
+
 def on_one_line(text: str) -> str:
     """What a guest has named or said, for a line of ours: controls, line ends and what reorders text as escapes."""
     try:

@@ -313,7 +313,7 @@ class Session:
             from proxybox.api import as_source, as_text_callback
 
             answer = self._live.call(
-                command, timeout=seconds, stdin=None if stdin is None else as_source(stdin),
+                command, timeout=seconds, calls=calls, stdin=None if stdin is None else as_source(stdin),
                 on_stdout=as_text_callback(on_stdout), on_stderr=as_text_callback(on_stderr),
                 on_shown=None if on_display is None else lambda shown: on_display(displayed_of(shown)),
             )  # fmt: skip

@@ -7,6 +7,7 @@ starts from; `mode` has the umask taken off already.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 from proxybox.controller.abi import (
@@ -212,6 +213,13 @@ def mkdir(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: i
     """mkdir(2)."""
     directory, name = _for_new(tree, path, start, creds, is_directory=True)
     directory.mkdir(name, mode & 0o1777, creds)
+
+
+def make_folders(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:
+    """Makes the folders that `path` leads through, where they are missing."""
+    for end in (at for at, byte in enumerate(path) if byte == 0x2F and at):
+        with contextlib.suppress(FileExistsError):
+            mkdir(tree, path[:end], start, creds, mode)
 
 
 def mknod(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:

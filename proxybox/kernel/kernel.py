@@ -18,10 +18,10 @@ import proxybox
 from proxybox import Displayed, Inspection, Policy, Result
 from proxybox.kernel.box import KernelBox
 from proxybox.kernel.history import History
-from proxybox.kernel.sanitising import Sanitiser, harmless
+from proxybox.kernel.sanitising import Sanitiser
 from proxybox.kernel.streams import Streams
 from proxybox.kernel.telling import Trouble, cut_off, trouble_of, with_hint
-from proxybox.result import on_one_line
+from proxybox.result import harmless, on_one_line
 
 #: `name?`, `?name`, and with two marks for the source.
 _QUESTION = re.compile(r"(\?{0,2}) ?([^\W\d][\w.]*) ?(\?{0,2})")
@@ -59,10 +59,6 @@ class ProxyboxKernel(Kernel):
         self._silent = self._in_cell = self._no_input = False
         self._asking = self._freeing = False
         self._interrupted_at = float("-inf")
-
-    @property
-    def _supports_kernel_subshells(self) -> bool:
-        return False  # a session takes one call at a time
 
     @property
     def kernel_info(self) -> dict[str, Any]:

@@ -28,6 +28,12 @@ class KernelApp(IPKernelApp):
     def load_config_file(self, *_: Any, **__: Any) -> None:
         """No configuration."""
 
+    def init_control(self, context: Any) -> None:
+        """No thread of its own for the shell channel: it serves subshells, and a session takes one call at a time. With
+        the thread and without subshells, ipykernel would use one socket from two threads."""
+        super().init_control(context)
+        self.shell_channel_thread = None
+
     def init_path(self) -> None:
         """The notebook's folder has no modules for us."""
 

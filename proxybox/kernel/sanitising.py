@@ -26,7 +26,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from proxybox.controller.output import neutralise
+from proxybox.result import harmless
 
 Data: TypeAlias = Mapping[str, Any]
 
@@ -42,11 +42,6 @@ _MOST_KINDS: Final = 1000
 
 class Refused(Exception):
     """It cannot be shown; the text says why, in words of ours."""
-
-
-def harmless(text: str) -> str:
-    """Text without control sequences, for any page or terminal."""
-    return neutralise(text.encode("utf-8", "backslashreplace")).decode()
 
 
 @attrs.frozen

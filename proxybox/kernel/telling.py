@@ -5,8 +5,7 @@ import attrs
 
 from proxybox import Policy, Result, Status
 from proxybox.colouring import traceback
-from proxybox.kernel.sanitising import harmless
-from proxybox.result import on_one_line
+from proxybox.result import harmless, on_one_line
 
 GONE = "The names of earlier cells are gone: run those that you need once more."
 NO_INPUT = "this front end takes no input (allow_stdin is false)"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from proxybox import CannotCopy, ProxyboxError
+from proxybox import ProxyboxError
 from proxybox.policies import explain_policy
 from proxybox.repl.screen import one_line
 
@@ -24,6 +24,10 @@ class CommandFailed(Exception):
     """Why a command did nothing."""
 
 
+class WrongUse(Exception):
+    """What was typed is not how the command is used."""
+
+
 @attrs.frozen
 class Command:
     """One command. usage: what may follow its name. words: what may stand there: fixed words, or "host" and "box" for
@@ -33,6 +37,11 @@ class Command:
     usage: str
     run: Callable[["Shell", str], None]
     words: tuple[str, ...] = ()
+
+    @property
+    def form(self) -> str:
+        """How it is typed."""
+        return f"%{self.name} {self.usage}".rstrip()
 
     @property
     def short(self) -> str:
@@ -67,9 +76,11 @@ def dispatch(shell: "Shell", line: str) -> None:
         found = COMMANDS[near[0]]
     try:
         found.run(shell, rest.strip())
+    except WrongUse:
+        shell.screen.fail(f"usage: {found.form}")
     except CommandFailed as error:
         shell.screen.fail(str(error))
-    except (CannotCopy, ProxyboxError) as error:
+    except ProxyboxError as error:
         shell.screen.fail(one_line(str(error), 400))
     except (ValueError, RuntimeError) as error:  # a path with a null byte; ~nobody
         shell.screen.fail(one_line(str(error)))
@@ -78,14 +89,14 @@ def dispatch(shell: "Shell", line: str) -> None:
         shell.screen.fail(f"{error.strerror or error}{where}")
 
 
-def words_of(text: str, least: int, most: int, usage: str) -> list[str]:
+def words_of(text: str, least: int, most: int) -> list[str]:
     """What was typed, in words, quotes as in a shell."""
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise CommandFailed(f"{error}: {one_line(text)}") from None
     if not least <= len(words) <= most:
-        raise CommandFailed(f"usage: {usage}")
+        raise WrongUse
     return words
 
 
@@ -165,7 +176,7 @@ def denied(shell: "Shell", _: str) -> None:
 def trace(shell: "Shell", text: str) -> None:
     """Shows OS calls as they happen: all of them, or those that are refused."""
     if text not in ("on", "off", "denied", ""):
-        raise CommandFailed("usage: %trace on|off|denied")
+        raise WrongUse
     shell.tracing = text or shell.tracing
     shell.screen.say(f"Tracing is {shell.tracing}.")
 
@@ -177,7 +188,7 @@ def reset(shell: "Shell", text: str) -> None:
         shell.renew()
         shell.screen.say("A new box.")
     elif text:
-        raise CommandFailed("usage: %reset [box]")
+        raise WrongUse
     else:
         shell.console.session.reset()
         shell.console.keep()
@@ -190,7 +201,7 @@ def reset(shell: "Shell", text: str) -> None:
 @command("[PATH]", ("box",))
 def ls(shell: "Shell", text: str) -> None:
     """Lists a folder in the box."""
-    (path,) = words_of(text, 0, 1, "%ls [PATH]") or ["."]
+    (path,) = words_of(text, 0, 1) or ["."]
     for entry in shell.console.session.list_files(path):
         mark = {"directory": "/", "link": "@", "other": "?"}.get(entry.type, "")
         moment = time.strftime("%Y-%m-%d %H:%M", time.gmtime(min(max(entry.mtime, 0), 1 << 37)))
@@ -204,7 +215,7 @@ _MOST_SHOWN = 1 << 20
 @command("PATH", ("box",))
 def cat(shell: "Shell", text: str) -> None:
     """Shows a file in the box."""
-    (path,) = words_of(text, 1, 1, "%cat PATH")
+    (path,) = words_of(text, 1, 1)
     data = shell.console.session.read_file(path, _MOST_SHOWN)
     shell.screen.writer("stdout")(data.decode("utf-8", "backslashreplace"))
     shell.screen.finish_line()
@@ -213,7 +224,7 @@ def cat(shell: "Shell", text: str) -> None:
 @command("HOST_PATH [PATH]", ("host", "box"))
 def put(shell: "Shell", text: str) -> None:
     """Copies a file of yours into the box."""
-    source, *rest = words_of(text, 1, 2, "%put HOST_PATH [PATH]")
+    source, *rest = words_of(text, 1, 2)
     path = Path(source).expanduser()
     data = path.read_bytes()
     target = rest[0] if rest else path.name
@@ -224,7 +235,7 @@ def put(shell: "Shell", text: str) -> None:
 @command("PATH [HOST_PATH] [-f]", ("box", "host"))
 def get(shell: "Shell", text: str) -> None:
     """Copies a file out of the box; -f replaces one of yours."""
-    words = words_of(text, 1, 3, "%get PATH [HOST_PATH] [-f]")
+    words = words_of(text, 1, 3)
     force = "-f" in words
     source, *rest = [word for word in words if word != "-f"] or [""]
     data = shell.console.session.read_file(source)
@@ -258,7 +269,7 @@ def undo(shell: "Shell", _: str) -> None:
 def branch(shell: "Shell", text: str) -> None:
     """Goes on in another branch; a new one begins with the state of now. Without a name: lists them."""
     console = shell.console
-    words = words_of(text, 0, 2, "%branch [NAME | -d NAME]")
+    words = words_of(text, 0, 2)
     if not words:
         for name in console.branches:
             shell.screen.say(f"{'*' if name == console.current else ' '} {name}")
@@ -281,7 +292,7 @@ def branch(shell: "Shell", text: str) -> None:
 def time_(shell: "Shell", text: str) -> None:
     """Runs code and tells what it took."""
     if not text:
-        raise CommandFailed("usage: %time CODE")
+        raise WrongUse
     shell.run(text)
     last = shell.console.last
     if last is not None:
@@ -294,7 +305,7 @@ def edit(shell: "Shell", text: str) -> None:
     """Opens your editor with the last block, or with a file of yours, and runs what you leave there."""
     import click
 
-    words = words_of(text, 0, 1, "%edit [HOST_FILE]")
+    words = words_of(text, 0, 1)
     if words:
         path = Path(words[0]).expanduser()
         click.edit(filename=str(path))
@@ -310,11 +321,11 @@ def edit(shell: "Shell", text: str) -> None:
 @command("HOST_FILE [-f]", ("host",))
 def save(shell: "Shell", text: str) -> None:
     """Saves the blocks that were run; -f replaces a file."""
-    words = words_of(text, 1, 2, "%save HOST_FILE [-f]")
+    words = words_of(text, 1, 2)
     force = "-f" in words
     names = [word for word in words if word != "-f"]
     if len(names) != 1:
-        raise CommandFailed("usage: %save HOST_FILE [-f]")
+        raise WrongUse
     code = "".join(block.rstrip("\n") + "\n" for block in shell.console.blocks)
     store(Path(names[0]).expanduser(), code.encode(), force=force, again="%save ... -f")
     shell.screen.say(f"{len(shell.console.blocks)} blocks are in {one_line(names[0])}.")
@@ -323,7 +334,7 @@ def save(shell: "Shell", text: str) -> None:
 @command("HOST_FILE", ("host",))
 def run(shell: "Shell", text: str) -> None:
     """Runs a file of yours in the session, whose names it sees and leaves its own in."""
-    (name,) = words_of(text, 1, 1, "%run HOST_FILE")
+    (name,) = words_of(text, 1, 1)
     code = Path(name).expanduser().read_bytes().decode("utf-8-sig")
     shell.run(code, name=os.path.basename(name), echo=False)
 
@@ -351,12 +362,12 @@ def help_(shell: "Shell", text: str) -> None:
         found = COMMANDS.get(name)
         if found is None:
             raise CommandFailed(f"there is no command %{one_line(name)} (%help lists them)")
-        shell.screen.say(f"%{found.name} {found.usage}".rstrip(), "bold")
+        shell.screen.say(found.form, "bold")
         shell.screen.say(f"  {found.short}")
         return
-    width = max(len(f"%{each.name} {each.usage}") for each in COMMANDS.values())
+    width = max(len(each.form) for each in COMMANDS.values())
     for each in COMMANDS.values():
-        shell.screen.say(f"{f'%{each.name} {each.usage}':<{width}}  {each.short}")
+        shell.screen.say(f"{each.form:<{width}}  {each.short}")
     for keys, what in _KEYS:
         shell.screen.say(f"{keys:<{width}}  {what}")
 

@@ -2,12 +2,11 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 
 import proxybox
-from proxybox import CannotCopy, Denial, Displayed, Policy, Result, Sandbox, Session, Snapshot, Status
+from proxybox import CannotCopy, Denial, Displayed, Policy, Result, Session, Snapshot, Status
 
 MAIN = "main"
 #: States that can be gone back to, at the most.
@@ -148,8 +147,3 @@ def how_it_ended(result: Result) -> str:
     if result.status is Status.MEMORY_LIMIT and not result.why:
         return ""  # a MemoryError, which is shown
     return f"{status} ({result.why})" if result.why else status
-
-
-def opener(sandbox: Sandbox, **options: Any) -> Callable[[], Session]:
-    """Makes sessions."""
-    return lambda: sandbox.session(**options)

@@ -159,9 +159,8 @@ class Prompt:
         """A line for the program, behind a mark that it cannot print itself into the place of the prompt."""
         if self._input is None:
             self._input = PromptSession(history=DummyHistory(), style=_STYLE, color_depth=self._depth, **self._options)
-        if (
-            get_cwidth(MARK + message) >= self._input.app.output.get_size().columns
-        ):  # on the next row it could be a prompt
+        # On the next row it could be a prompt.
+        if get_cwidth(MARK + message) >= self._input.app.output.get_size().columns:
             self._shell.screen.say(message)
             message = ""
         shown = FormattedText([("class:mark", MARK), ("", message)])
@@ -266,12 +265,10 @@ class Prompt:
         """What is used and left."""
         console = self._shell.console
         branch = "" if len(console.branches) == 1 else f"{console.current}  "
+        used_of = {name: (used, most) for name, used, most in commands.usage(self._shell)}
         parts = []
         for name, what in (("time of the last block", "time"), ("memory (resident)", "memory"),
                            ("output of the last block", "output"), ("OS calls", "calls")):  # fmt: skip
-            used, most = next((used, most) for known, used, most in self._usage() if known == name)
+            used, most = used_of[name]
             parts.append(f"{what} {used}" + ("" if most == "none" else f" of {most}"))
         return f" {branch}{'   '.join(parts)}   %help"
-
-    def _usage(self) -> list[tuple[str, str, str]]:
-        return commands.usage(self._shell)

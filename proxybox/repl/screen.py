@@ -17,9 +17,9 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from proxybox import result
 from proxybox.cli.text import Paint
 from proxybox.colouring import python, traceback
-from proxybox.controller.output import TerminalFilter
 from proxybox.result import on_one_line
 
 #: A value of more lines or characters is cut.
@@ -34,8 +34,7 @@ _MOST_UNFINISHED = 1000
 
 def harmless(text: str) -> str:
     """A box's text, as it may be shown."""
-    data = _RETURNS.sub("\n", text).encode("utf-8", "backslashreplace")
-    return TerminalFilter().feed(data, final=True).decode()
+    return result.harmless(_RETURNS.sub("\n", text))
 
 
 def one_line(text: str, most: int = 200) -> str:

@@ -67,9 +67,10 @@ class Boxes:
     def load(self, number: int) -> Iterator["Loaded"]:
         """A submission in a session of its own."""
         submission = self.submissions[number]
+        main = submission.main(self._file)
         with self.base().fork() as session:
-            put(session, {**submission.files, **self._files, self._file: submission.main(self._file)})
-            yield Loaded(self, session, submission.main(self._file), self._file)
+            put(session, {**submission.files, **self._files, self._file: main})
+            yield Loaded(self, session, main, self._file)
 
     def close(self) -> None:
         """Ends the session that was forked."""
@@ -82,36 +83,35 @@ class Loaded:
 
     def __init__(self, boxes: Boxes, session: Session, main: bytes, file: str) -> None:
         self._boxes = boxes
-        self._before = session
+        self._session = session
         self._main = main
         self._file = file
-        self._after: Session | None = None
+        self._is_loaded = False
         self._refused: Failed | None = None
 
-    def _load(self) -> Session:
+    def _load(self) -> None:
         """Runs the submission as a module is. Raises Failed: what is said is the same for all its tests."""
         if self._refused is not None:
             raise self._refused
-        if self._after is None:
+        if not self._is_loaded:
             try:
-                self._before.set("__name__", Path(self._file).stem)  # as one that is imported
-                result = self._before.exec(_text(self._main), name=self._file)
+                self._session.set("__name__", Path(self._file).stem)  # as one that is imported
+                result = self._session.exec(_text(self._main), name=self._file)
                 if not result.ok or result.error is not None:
                     raise Failed(*_load_failure(result, self._file))
-                if not self._before.alive:
+                if not self._session.alive:
                     raise Failed("Running the file ended the interpreter.", "error")
             except Failed as refused:
                 self._refused = refused
                 raise
-            self._after = self._before
-        return self._after
+            self._is_loaded = True
 
     @contextlib.contextmanager
     def student(self, seconds: float | None) -> Iterator[Student]:
         """A fork of it for one test. seconds: for each call."""
-        session = self._load()
+        self._load()
         try:
-            copy = session.fork()
+            copy = self._session.fork()
         except proxybox.ProxyboxError as error:
             raise Failed(f"The submission cannot be tested: {one_line(str(error))}.", "error") from None
         with copy:

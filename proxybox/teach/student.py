@@ -55,10 +55,9 @@ class Student:
 
     def expect(self, name: str, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
         """Fails the test unless the function returns that. tolerance: for numbers, alone and in lists and the like."""
-        told = _call_text(name, args, kwargs)
-        value = self._value(told, self._result(told, name, args, kwargs))
+        value = self.call(name, *args, **kwargs)
         if not alike(value, returns, tolerance):
-            raise Failed(f"{told} returned {shown(value)}, and {shown(returns)} was expected.")
+            raise Failed(f"{self.last} returned {shown(value)}, and {shown(returns)} was expected.")
 
     def raises(self, kind: str, name: str, *args: Any, **kwargs: Any) -> None:
         """Fails the test unless the function raises such an exception, by its name."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxybox.controller.output import neutralise
+from proxybox.result import harmless
 from proxybox.teach.grades import Verdict
 from proxybox.teach.student import Failed
 
@@ -61,5 +61,4 @@ def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
 
 def _printed(item: pytest.Item) -> str:
     text = "".join(getattr(item, "proxybox_printed", ()))
-    data = text[:_MOST_OUTPUT].encode("utf-8", "backslashreplace")
-    return neutralise(data).decode() + ("..." if len(text) > _MOST_OUTPUT else "")
+    return harmless(text[:_MOST_OUTPUT]) + ("..." if len(text) > _MOST_OUTPUT else "")
