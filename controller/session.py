@@ -36,6 +36,8 @@ from proxybox.policies import SessionLimits
 #: Seconds that a guest has to let itself be copied, whatever its policy says: its own functions may run then
 #: (os.register_at_fork), and the copy's.
 COPY_LIMIT = 3.0
+#: Seconds that threads get which have ended for the program (join returns before they are gone).
+THREADS_END = 0.05
 #: What a result may be, and of which types its parts are.
 _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
 #: What a guest shows besides what it prints: an expression's value, what it wants displayed, nothing any more. By MIME
@@ -448,13 +450,20 @@ class LiveSession:
         return builder
 
     def _reach_fork(self) -> None:
-        """The guest stands in fork(2) then, and its world is at rest."""
+        """The guest stands in fork(2) then, and its world is at rest. Threads that were joined may be on their way out
+        yet: they get a moment."""
         live = self._live
         parked: list[Blocked] = []
 
-        def park() -> Reply:
+        def rest() -> Reply:
             parked.append(Blocked(lambda: None))
             return parked[0]
+
+        def park() -> Reply:
+            def attempt() -> Reply | None:
+                return rest() if len(live.world.threads) == 1 else None
+
+            return attempt() or Blocked(attempt, time.monotonic_ns() + int(THREADS_END * 1e9), rest)
 
         live.world.on_fork = park
         begun = self.begin(("fork",), timeout=COPY_LIMIT)

@@ -4,12 +4,14 @@ The main thread runs cells, and waits with them. Interrupts and the end come thr
 https://jupyter-client.readthedocs.io/en/stable/messaging.html
 """
 
+import asyncio
 import re
 import signal
 import threading
 import time
 from typing import Any
 
+import zmq
 from ipykernel._version import kernel_protocol_version
 from ipykernel.kernelbase import Kernel
 from IPython.core.error import StdinNotImplementedError
@@ -164,6 +166,20 @@ class ProxyboxKernel(Kernel):
             if trouble is None and isinstance(result.value, str):
                 return {"status": "ok", "data": {"text/plain": self._sanitiser.text(result.value)}, "metadata": {}}
         return {"status": "error", **(trouble or Trouble.of("TypeError", "no value")).content()}
+
+    def _abort_queues(self, subshell_id: str | None = None) -> None:
+        """After a cell that failed, cells that wait already are aborted. One that is sent when the answer is there is
+        not one of them: ipykernel's own way takes it for one where it comes at once."""
+        if self.shell_stream is not None:
+            self._aborting = True
+            self.shell_stream.flush(zmq.POLLIN)
+            # What was read now is a task each, which makes another one (ipykernel.utils), which dispatches: this comes
+            # behind all of those, and before any that is read later.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._stop_aborting)
+
+    def _stop_aborting(self) -> None:
+        self._aborting = False
 
     # --- input --------------------------------------------------------------------------------------------------------
 

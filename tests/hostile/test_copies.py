@@ -388,11 +388,12 @@ def test_more_copies_than_the_policy_allows(make):
 def test_copies_while_threads_live(make):
     session = make()
     session.exec(
-        "import threading; lock = threading.Lock(); lock.acquire(); threading.Thread(target=lock.acquire, daemon=True).start()"
+        "import threading; lock = threading.Lock(); lock.acquire()\n"
+        "thread = threading.Thread(target=lock.acquire, daemon=True); thread.start()"
     )
     with pytest.raises(CannotCopy, match="2 threads"):
         session.fork()
-    session.exec("lock.release()", check=True)
+    session.exec("lock.release(); thread.join()", check=True)
     with session.fork() as copy:
         assert copy.eval("threading.active_count()").value >= 1
 

@@ -16,7 +16,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 #: A cell says that it runs by what it prints; then it computes for ever.
 LOOP = "print('begun')\nwhile True: pass"
-STUBBORN = "print('begun')\nwhile True:\n    try:\n        while True: pass\n    except KeyboardInterrupt: pass"
+STUBBORN = """
+begun = False
+while True:
+    try:
+        if not begun:
+            begun = True
+            print('begun')
+        while True: pass
+    except KeyboardInterrupt: pass
+"""
 
 
 def told(notebook: Notebook) -> dict[str, Any]:
@@ -237,6 +246,21 @@ def test_interrupts_that_are_not_heeded(notebook: Notebook) -> None:
     assert "its box was ended" in reply["evalue"]
     assert notebook.text("stderr") == ""
     assert notebook.run("1")["status"] == "ok"
+
+
+def test_cells_that_wait_behind_one_that_fails_are_aborted(notebook: Notebook) -> None:
+    """And none that comes after its answer."""
+    client = notebook.client
+    sent = [client.execute(code) for code in (LOOP, "1", "2", "3")]
+    while client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+        pass
+    notebook.manager.interrupt_kernel()
+    replies = {}
+    while len(replies) < len(sent):
+        reply = client.get_shell_msg(timeout=60)
+        replies[reply["parent_header"]["msg_id"]] = reply["content"]["status"]
+    assert [replies[each] for each in sent] == ["error", "aborted", "aborted", "aborted"]
+    assert notebook.run("4")["status"] == "ok"
 
 
 def test_sigint_is_an_interrupt(notebook: Notebook) -> None:

@@ -140,7 +140,10 @@ def test_ctrl_c(terminal: Make) -> None:
 def test_ctrl_c_again_and_again_ends_the_box(terminal: Make) -> None:
     term = terminal("--set", "limits.wall_time=none", "--set", "limits.cpu_time=none")
     term.run("x = 1")
-    code = "n = 0\nprint('begun')\nwhile 1:\n try:\n  while 1: pass\n except KeyboardInterrupt: n += 1; print('no', n)"
+    code = (
+        "n = b = 0\nwhile 1:\n try:\n  if not b: b = 1; print('begun')\n  while 1: pass\n"
+        " except KeyboardInterrupt: n += 1; print('no', n)"
+    )
     term.type(f"exec({code!r})\r")
     term.until(lambda: "\nbegun" in term.text)
     term.type(CTRL_C)
