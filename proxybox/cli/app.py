@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from proxybox.cli import arguments
 from proxybox.cli.arguments import Option, Parsed
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
+from proxybox.cli.teaching import exercise_group, grade
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -87,7 +88,7 @@ def main_group() -> click.Group:
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
     group.add_command(repl_command())
-    for command in (policy_group, doctor, kernel_group, completion):
+    for command in (policy_group, doctor, kernel_group, grade, exercise_group, completion):
         group.add_command(command)
     return group
 

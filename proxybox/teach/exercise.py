@@ -40,6 +40,11 @@ class ExerciseError(ProxyboxError, ValueError):
         self.problems = problems
         super().__init__(*problems)
 
+    @classmethod
+    def of(cls, key: str, message: str, file: object) -> ExerciseError:
+        """With one fault."""
+        return cls(Problem(key=key, message=message, file=str(file)))
+
     def __str__(self) -> str:
         if len(self.problems) == 1:
             return str(self.problems[0])
@@ -161,12 +166,14 @@ _KEYS: Final = frozenset(field.name for field in attrs.fields(_Settings))
 
 @attrs.frozen(kw_only=True)
 class DataCase:
-    """One input and the output that is wanted. name: such as "sample/1". secret: whether students may not see it."""
+    """One input and the output that is wanted. name: such as "sample/1". secret: whether students may not see it.
+    float_tolerance: the exercise's."""
 
     name: str
     input: bytes
     answer: bytes
     secret: bool
+    float_tolerance: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -203,6 +210,7 @@ class Exercise:
                 input=_read(path, _MOST_CASE),
                 answer=_read(path.with_suffix(".ans"), _MOST_CASE),
                 secret=kind == "secret",
+                float_tolerance=self.float_tolerance,
             )
             for kind in _DATA
             for path in _case_files(self.data / kind, ".in")

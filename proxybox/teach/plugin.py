@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from proxybox.teach.boxes import Boxes, Loaded
+    from proxybox.teach.exercise import DataCase
     from proxybox.teach.grades import Verdict
 
 MARKS = (
@@ -39,21 +40,43 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Grader:
-    """What grades many submissions in one pytest run. tell: is given each (submission's number, verdict).
+    """What grades many submissions in one pytest run. tell: is given each (submission's number, verdict). cases: those
+    of data_tests.py. faults: what is wrong with the tests themselves, for their author.
 
     Without one, a run by hand grades what --submission names.
     """
 
-    def __init__(self, boxes: "Boxes", tell: Callable[[int, "Verdict"], object]) -> None:
+    def __init__(
+        self, boxes: "Boxes", tell: Callable[[int, "Verdict"], object], cases: Sequence["DataCase"] = ()
+    ) -> None:
         self.boxes = boxes
         self.tell = tell
+        self.faults: list[str] = []
+        self._cases = cases
 
     @pytest.hookimpl
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Each test for each submission, all of one submission's together."""
         if "loaded" in metafunc.fixturenames:
-            count = len(self.boxes.submissions)
-            metafunc.parametrize("loaded", range(count), indirect=True, scope="session", ids=map(str, range(count)))
+            numbers = range(len(self.boxes.submissions))
+            metafunc.parametrize("loaded", numbers, indirect=True, scope="session", ids=map(id_of, numbers))
+        if metafunc.module.__name__.endswith("data_tests") and "case" in metafunc.fixturenames:
+            hidden = pytest.mark.hidden
+            cases = [pytest.param(each, id=each.name, marks=hidden if each.secret else ()) for each in self._cases]
+            metafunc.parametrize("case", cases)
+
+    @pytest.hookimpl
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """What cannot be collected."""
+        if report.failed:
+            self.faults.append(report.longreprtext)
+
+    @pytest.hookimpl
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """A test that asks nothing of a submission would be nobody's."""
+        for item in items:
+            if "loaded" not in getattr(item, "fixturenames", ()):
+                self.faults.append(f"{item.nodeid} takes neither student nor run_student")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
@@ -67,6 +90,11 @@ class Grader:
 
                 self.tell(number, verdict_of(item, call, self.boxes.exercise_points))
         return report
+
+
+def id_of(number: int) -> str:
+    """How a submission is called in the id of a test."""
+    return f"submission{number}"
 
 
 def _grader(config: pytest.Config) -> Grader | None:

@@ -6,6 +6,7 @@ import pytest
 
 from proxybox.result import harmless
 from proxybox.teach.grades import Verdict
+from proxybox.teach.plugin import id_of
 from proxybox.teach.student import Failed
 
 _MOST_OUTPUT = 10_000
@@ -34,14 +35,11 @@ def name_of(item: pytest.Item) -> str:
     function = getattr(item, "function", None)
     words = (getattr(function, "__doc__", None) or "").strip().split("\n")[0].rstrip(".")
     callspec = getattr(item, "callspec", None)
-    others = [] if callspec is None else [word for word in callspec.id.split("-") if not _is_number(word, callspec)]
+    number = None if callspec is None else callspec.params.get("loaded")
+    own = () if number is None else (id_of(number),)
+    others = [] if callspec is None else [word for word in callspec.id.split("-") if word not in own]
     name = words or getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
     return f"{name} ({', '.join(others)})" if others else name
-
-
-def _is_number(word: str, callspec: Any) -> bool:
-    """Whether a part of the id is the submission's number, not the test's own."""
-    return "loaded" in callspec.params and word == str(callspec.params["loaded"])
 
 
 def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:

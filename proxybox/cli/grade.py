@@ -1,0 +1,238 @@
+"""`proxybox grade`: submissions to grades, a table, a page, and the files that others read."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
+from proxybox.cli.failures import CommandError, UsageError
+from proxybox.cli.run import tell_failure
+from proxybox.cli.text import Paint, table
+from proxybox.result import on_one_line
+
+if TYPE_CHECKING:
+    from proxybox.teach.exercise import Exercise
+    from proxybox.teach.grades import Grade, GradeBook
+    from proxybox.teach.similar import Pair
+    from proxybox.teach.submissions import Submission
+
+#: Written always.
+_FORMATS = ("csv", "json")
+REPORT = "report.html"
+
+
+def grade(
+    *,
+    exercise: str,
+    submissions: Sequence[Path],
+    output: Path,
+    formats: Sequence[str],
+    jobs: int | None,
+    cluster: str | None,
+    again: bool,
+    timings: bool,
+    alike: float,
+    guest: str | None,
+    as_json: bool,
+) -> int:
+    """Grade, write what is wanted, and print a table."""
+    try:
+        check_needed()
+        from proxybox.teach.checking import find_exercise
+        from proxybox.teach.grades import GradeBook
+        from proxybox.teach.similar import similar
+        from proxybox.teach.submissions import find_submissions
+
+        _check_formats(formats)
+        chosen = find_exercise(exercise)
+        found = find_submissions(submissions, chosen.file)
+        if not found:
+            raise CommandError(
+                f"there are no submissions in {', '.join(on_one_line(str(path)) for path in submissions)}"
+            )
+        _prepare(output)
+        if cluster is None:
+            ready_guest(chosen, guest)
+        with _cluster(cluster) as (executor, workers):
+            grades = _graded(chosen, found, output, again, executor=executor, workers=jobs or workers, guest=guest,
+                             timings=timings)  # fmt: skip
+        book = GradeBook(title=chosen.title, grades=grades)
+        pairs = similar(book, chosen.starter_files().get(chosen.file, b"").decode("utf-8", "replace"), alike)
+        _write(book, pairs, output, formats)
+        _tell(book, pairs, output, as_json=as_json)
+    except KeyboardInterrupt:
+        print("\nproxybox: interrupted; run the same command to go on", file=sys.stderr)
+        return EXIT_CANCELLED
+    except Exception as error:
+        return tell_failure(error)
+    return EXIT_CANNOT_RUN if any(each.failed for each in grades) else 0
+
+
+def check_needed() -> None:
+    """Raises CommandError without pytest."""
+    try:
+        import pytest  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"grading needs {error.name}, which is not installed: pip install 'proxybox[teach]'"
+        ) from None
+
+
+def ready_guest(exercise: "Exercise", guest: str | None) -> None:
+    """Raises SandboxStartError where boxes cannot start here, once for all."""
+    from proxybox import Sandbox
+
+    with Sandbox(exercise.policy, guest=guest, warm=False) as sandbox:
+        sandbox.guest()
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    from proxybox.policies.errors import nearest
+    from proxybox.teach.writers import WRITERS
+
+    for name in formats:
+        if name not in WRITERS:
+            meant = nearest(name, WRITERS)
+            raise UsageError(
+                f"--format: {name!r} is not known{f'; did you mean {meant}?' if meant else ''} ({', '.join(WRITERS)})"
+            )
+
+
+def _prepare(output: Path) -> None:
+    """The folder for what is written: a new one, an empty one, or that of an earlier grading."""
+    from proxybox.teach.records import FILE
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if any(output.iterdir()) and not (output / FILE).exists():
+            raise UsageError(f"--output: {on_one_line(str(output))} has other files in it: name another folder")
+        (output / FILE).touch()
+    except OSError as error:
+        raise CommandError(f"can't write to {on_one_line(str(output))}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[tuple[Executor | None, int | None]]:
+    """What tasks go to, and how many workers there are."""
+    if address is None:
+        yield None, None
+        return
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"--cluster needs {error.name}, which is not installed: pip install 'proxybox[cluster]'"
+        ) from None
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--cluster: can't reach {address!r}: {error}") from None
+    with client:
+        count = sum(client.nthreads().values())
+        if not count:
+            raise CommandError(f"--cluster: {address} has no workers")
+        yield client.get_executor(pure=False), count
+
+
+def _graded(
+    exercise: "Exercise",
+    submissions: "Sequence[Submission]",
+    output: Path,
+    again: bool,
+    *,
+    executor: Executor | None,
+    workers: int | None,
+    guest: str | None,
+    timings: bool,
+) -> "tuple[Grade, ...]":
+    """All grades: those that are known, and the others, each of which is kept as it comes."""
+    from proxybox.teach.grading import grade, pack
+    from proxybox.teach.records import Records, key_of
+
+    packed, records = pack(exercise), Records(output)
+    keys = {each.student: key_of(packed, each, guest, timings) for each in submissions}
+    known = {} if again else {name: found for name, key in keys.items() if (found := records.find(key)) is not None}
+    left = [each for each in submissions if each.student not in known]
+    with shown_progress("Grading", len(submissions), len(known)) as advance:
+
+        def take(done: "Grade") -> None:
+            records.add(keys[done.student], done)
+            advance()
+
+        new = grade(exercise, left, executor=executor, workers=workers, guest=guest, timings=timings, on_grade=take)
+    fresh = {each.student: each for each in new}
+    return tuple(fresh.get(each.student) or known[each.student] for each in submissions)
+
+
+@contextlib.contextmanager
+def shown_progress(what: str, total: int | None, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal's standard error; what is given to the block moves it by one."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total, completed=done)
+        yield lambda: progress.advance(task)
+
+
+def _write(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, formats: Sequence[str]) -> None:
+    from proxybox.teach.report import render
+    from proxybox.teach.writers import WRITERS
+
+    texts = {REPORT: render(book, pairs)}
+    for name in dict.fromkeys((*_FORMATS, *formats)):
+        writer = WRITERS[name]
+        folder = f"{name}/" if writer.per_submission else ""
+        texts.update({folder + path: text for path, text in writer.files(book)})
+    try:
+        for path, text in texts.items():
+            (output / path).parent.mkdir(parents=True, exist_ok=True)
+            (output / path).write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise CommandError(f"can't write {on_one_line(str(output))}: {error.strerror or error}") from None
+
+
+def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: bool) -> None:
+    if as_json:
+        from proxybox.teach.writers import WRITERS
+
+        print(WRITERS["json"].render(book), end="")
+        return
+    paint = Paint(sys.stdout)
+    alike: dict[str, str] = {}
+    for pair in pairs:
+        alike.setdefault(pair.first, pair.second)
+        alike.setdefault(pair.second, pair.first)
+    rows = []
+    for each in book.grades:
+        colour = "green" if each.status == "ok" else "red"
+        rows.append((
+            on_one_line(each.student),
+            "none" if each.failed else f"{each.points:g} / {each.possible:g}",
+            paint(colour, each.status.replace("_", " ")),
+            "late" if each.late else "",
+            on_one_line(alike.get(each.student, "")),
+        ))  # fmt: skip
+    print(table(("Submission", "Score", "Status", "Late", "Alike"), rows))
+    full = sum(each.status == "ok" for each in book.grades)
+    print(f"\n{len(rows)} submissions, {full} passed everything. More: {output / REPORT}")
+    for each in book.grades:
+        if each.failed:
+            told = f"proxybox: {each.student}: could not be graded: {each.message}"
+            print(on_one_line(told), file=sys.stderr)

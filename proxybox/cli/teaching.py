@@ -1,0 +1,122 @@
+"""The commands for teaching, as click sees them; their work is in exercise.py and grade.py."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+GRADE_HELP = """Grade submissions by an exercise, each in boxes of its own.
+
+SUBMISSIONS are files, folders and zip archives of one submission each, folders of such, and what
+Moodle and Gradescope give for download. The exercise is a folder, or the name of one that comes
+with proxybox. A table is printed, and the folder of --output has a page (report.html), grades.csv,
+grades.json and what --format names. Run it again to go on where it was cut off, or to grade what
+has changed.
+
+\b
+Examples:
+  proxybox grade 05-second-largest homework/
+  proxybox grade my-exercise moodle-download.zip --output graded
+  proxybox grade my-exercise submission/ --format gradescope
+  proxybox grade my-exercise homework/ --cluster tcp://10.0.0.5:8786
+
+\b
+Exit status: 0, or
+  125 some could not be graded, or none   130 interrupted   2 usage"""
+
+
+def complete_exercise(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """The exercises that come with proxybox, and folders."""
+    from proxybox.teach.checking import shipped_exercises
+
+    names = [CompletionItem(name) for name in shipped_exercises() if name.startswith(text)]
+    return [*names, CompletionItem(text, type="dir")]
+
+
+def complete_format(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """Formats of grades."""
+    from proxybox.teach.writers import WRITERS
+
+    return [CompletionItem(name, help=each.description) for name, each in WRITERS.items() if name.startswith(text)]
+
+
+def complete_path(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """Leaves file names to the shell."""
+    return [CompletionItem(text, type="file")]
+
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+jobs_option = click.option(
+    "--jobs", "-j", type=click.IntRange(1), metavar="N", help="How many processes grade at once (the CPUs)."
+)
+guest_option = click.option("--guest", metavar="PATH", help="The PyPy to run.", shell_complete=complete_path)
+
+
+@click.command("grade", help=GRADE_HELP, short_help="Grade submissions by an exercise.")
+@click.argument("exercise", shell_complete=complete_exercise)
+@click.argument("submissions", nargs=-1, required=True, type=Path, shell_complete=complete_path)
+@click.option("--output", "-o", type=Path, default=Path("grades"), metavar="DIR", help="Where files go (./grades).")
+@click.option("--format", "-f", "formats", multiple=True, metavar="NAME", shell_complete=complete_format,
+              help="Write it, too: gradescope, prairielearn, exercism, dodona, check50, vpl, junit.")  # fmt: skip
+@jobs_option
+@click.option("--cluster", metavar="ADDRESS", help="Grade on the workers of a dask scheduler: tcp://HOST:PORT.")
+@click.option("--again", is_flag=True, help="Grade all of them, also those that were graded before.")
+@click.option("--timings", is_flag=True, help="Tell seconds in the files, which are then not the same each time.")
+@click.option("--alike", type=click.FloatRange(0, 1), default=0.8, metavar="SHARE", show_default=True,
+              help="Flag submissions that share so much of their code; names and literals do not count.")  # fmt: skip
+@guest_option
+@json_flag
+def grade(**options: Any) -> int:
+    """Grades submissions."""
+    from proxybox.cli.grade import grade as work
+
+    return work(**options)
+
+
+@click.group("exercise")
+def exercise_group() -> None:
+    """Exercises: make one, and check that it does what it is for.
+
+    \b
+    Examples:
+      proxybox exercise list
+      proxybox exercise new my-exercise
+      proxybox exercise new my-exercise --from 05-second-largest
+      proxybox exercise check my-exercise
+    """
+
+
+@exercise_group.command("list")
+@json_flag
+def exercise_list(as_json: bool) -> int:
+    """The exercises that come with proxybox."""
+    from proxybox.cli import exercise
+
+    return exercise.list_shipped(as_json=as_json)
+
+
+@exercise_group.command("new", short_help="Make a folder for a new exercise.")
+@click.argument("folder", type=Path)
+@click.option("--from", "source", metavar="NAME", shell_complete=complete_exercise,
+              help="Copy one that comes with proxybox.")  # fmt: skip
+def exercise_new(folder: Path, source: str | None) -> int:
+    """Make a folder with a small exercise that is whole: text, starter, tests, a model solution and two wrong ones."""
+    from proxybox.cli import exercise
+
+    return exercise.new(folder, source)
+
+
+@exercise_group.command("check", short_help="Whether the right solutions pass and the wrong ones fail.")
+@click.argument("exercises", nargs=-1, required=True, metavar="EXERCISE...", shell_complete=complete_exercise)
+@jobs_option
+@guest_option
+@json_flag
+def exercise_check(exercises: tuple[str, ...], jobs: int | None, guest: str | None, as_json: bool) -> int:
+    """Whether each model solution passes every test, and each wrong one fails some.
+
+    The exit status is 0 when all is as it should be, 1 when it is not.
+    """
+    from proxybox.cli import exercise
+
+    return exercise.check(exercises, jobs=jobs, guest=guest, as_json=as_json)

@@ -1,0 +1,94 @@
+"""Whether an exercise does what it is for: its model solutions pass everything, each of its wrong ones fails."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from proxybox.teach.exercise import FILE, Exercise, ExerciseError, load_exercise
+from proxybox.teach.grades import Grade
+from proxybox.teach.grading import grade
+from proxybox.teach.submissions import Submission
+
+_SHIPPED: Final = Path(__file__).parent / "exercises"
+_TEMPLATE: Final = Path(__file__).parent / "template"
+
+
+@attrs.frozen
+class Check:
+    """One solution. name: such as "wrong/constant". why: what fails, in short. problem: what is not as it should
+    be."""
+
+    name: str
+    grade: Grade
+    why: str
+    problem: str
+
+
+def check_exercise(
+    exercise: Exercise, *, workers: int | None = None, guest: str | None = None,
+    on_grade: Callable[[Grade], object] | None = None,
+) -> tuple[Check, ...]:  # fmt: skip
+    """Grades what stands in the exercise: models, wrong solutions, and the starter, which is none yet.
+
+    Raises ExerciseError, also where there is no model solution; GradingError.
+    """
+    solutions = tuple(_solutions(exercise))
+    if not any(each.student.startswith("model/") for each in solutions):
+        raise ExerciseError.of("solutions", "there is no model solution to check with", exercise.folder / FILE)
+    grades = grade(exercise, solutions, workers=workers, guest=guest, on_grade=on_grade)
+    return tuple(_check(each) for each in grades)
+
+
+def _solutions(exercise: Exercise) -> Iterator[Submission]:
+    for kind, found in (("model", exercise.model_solutions()), ("wrong", exercise.wrong_solutions())):
+        for each in found:
+            yield attrs.evolve(each, student=f"{kind}/{each.student}")
+    starter = exercise.starter_files()
+    if exercise.file in starter:
+        yield Submission(student="starter", files=starter)
+
+
+def _check(grade: Grade) -> Check:
+    failed = [test for test in grade.tests if not test.passed and test.status != "skipped"]
+    told = [f"{test.name}: {test.status.replace('_', ' ')}" for test in failed[:1]]
+    why = grade.message if grade.failed else ", and ".join([*told, *([f"{len(failed) - 1} more"] * (len(failed) > 1))])
+    at_fault = next((test for test in failed if test.status == "internal_error"), None)
+    problem = ""
+    if grade.failed:
+        problem = "it could not be graded"
+    elif at_fault is not None:
+        problem = f"the test {at_fault.name!r} is at fault itself: {at_fault.message}"
+    elif grade.student.startswith("model/"):
+        problem = "a model solution that fails" if failed else ""
+    elif not failed:
+        problem = "it passes everything"
+    return Check(grade.student, grade, why, problem)
+
+
+# --- those that come with proxybox, and new ones ----------------------------------------------------------------------
+
+
+def shipped_exercises() -> tuple[str, ...]:
+    """The names of the exercises that come with proxybox."""
+    return tuple(sorted(path.name for path in _SHIPPED.iterdir() if (path / FILE).is_file()))
+
+
+def find_exercise(name: str) -> Exercise:
+    """The exercise in a folder, or a shipped one by its name. Raises ExerciseError."""
+    if not Path(name).exists() and name in shipped_exercises():
+        return load_exercise(_SHIPPED / name)
+    return load_exercise(Path(name))
+
+
+def new_exercise(folder: Path, source: str | None = None) -> None:
+    """A new exercise: a small one that is whole, or a copy of a shipped one. Raises FileExistsError, ExerciseError,
+    OSError."""
+    if source is not None and source not in shipped_exercises():
+        raise ExerciseError.of("", f"there is no exercise {source!r} (proxybox exercise list)", source)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(17, "there is something already", str(folder))
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(_TEMPLATE if source is None else _SHIPPED / source, folder, ignore=ignored, dirs_exist_ok=True)

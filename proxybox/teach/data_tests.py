@@ -1,0 +1,14 @@
+"""Tests of an exercise that has data: each case is the input of one run, and the output that is wanted.
+
+It is collected beside the exercise's own tests (grading.py); `case` comes from plugin.Grader.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxybox.teach.exercise import DataCase
+
+
+def test_data(run_student: Any, case: "DataCase") -> None:
+    "The data"
+    run_student(stdin=case.input).expect_output(case.answer.decode("utf-8", "replace"), tolerance=case.float_tolerance)

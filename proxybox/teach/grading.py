@@ -1,0 +1,378 @@
+"""Grading many submissions: tasks for any Executor, each of which is one run of pytest in a worker's process.
+
+A task carries all that it needs, the exercise's files too, so that a worker needs nothing but proxybox: one on another
+machine will do as well, and gives the same grades. Grades come back as plain data.
+
+Rules: whatever happens to a worker, every submission gets a grade, if only one that says that grading failed. What is
+wrong with the exercise itself ends everything with a GradingError: it would be wrong for all.
+"""
+
+import contextlib
+import hashlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from proxybox.errors import ProxyboxError
+from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
+from proxybox.teach.grades import Grade, Verdict
+from proxybox.teach.rules import check_rules
+from proxybox.teach.student import Failed
+from proxybox.teach.submissions import Submission
+
+#: Submissions of one task: a worker that starts to grade takes some tenths of a second before the first of them.
+_CHUNK = 10
+#: How often a submission is tried whose worker died.
+_TRIES = 3
+_MOST_OF_EXERCISE = 256 << 20
+RULES: Final = "The rules of the exercise"
+_NO_POINTS = "No points are given while a rule is broken."
+
+
+class GradingError(ProxyboxError):
+    """Nothing can be graded by this exercise; the text says why."""
+
+
+# --- what crosses to workers ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Packed:
+    """An exercise's folder as data. files: by path below it."""
+
+    files: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """Of its content."""
+        return digest_of(self.files)
+
+    def unpack(self, folder: Path) -> None:
+        """Writes the folder."""
+        for name, data in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+def pack(exercise: Exercise) -> Packed:
+    """The exercise for workers, without the solutions, which are none of their business. Raises GradingError."""
+    files: dict[str, bytes] = {}
+    skipped = {exercise.solutions, exercise.wrong}
+    total = 0
+    for path, folders, names in os.walk(exercise.folder):
+        folders[:] = sorted(
+            each for each in folders if not each.startswith((".", "__")) and Path(path, each) not in skipped
+        )
+        for name in sorted(names):
+            whole = Path(path, name)
+            if not whole.is_file():
+                continue
+            total += whole.stat().st_size
+            if total > _MOST_OF_EXERCISE:
+                raise GradingError(f"{exercise.folder}: larger than {_MOST_OF_EXERCISE >> 20} MiB")
+            files[whole.relative_to(exercise.folder).as_posix()] = whole.read_bytes()
+    return Packed(files)
+
+
+def digest_of(files: Mapping[str, bytes], *more: str) -> str:
+    """SHA-256 of files and words, whatever their order."""
+    found = hashlib.sha256(repr(more).encode())
+    for name in sorted(files):
+        found.update(f"{len(name)} {name} {len(files[name])} ".encode("utf-8", "surrogateescape"))
+        found.update(files[name])
+    return found.hexdigest()
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """Some submissions of an exercise. guest: as for `Sandbox`. timings: whether grades tell the time they took, which
+    is another each time."""
+
+    exercise: Packed
+    submissions: tuple[Submission, ...]
+    guest: str | None = None
+    timings: bool = False
+
+
+# --- in a worker ------------------------------------------------------------------------------------------------------
+
+#: One run of pytest at a time in a process: workers may be threads.
+_ONE_RUN = threading.Lock()
+
+
+def grade_some(task: Task) -> tuple[Grade, ...]:
+    """The grades of a task, in its order. Raises GradingError, SandboxStartError."""
+    with _ONE_RUN, tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
+        # Modules have names that begin with the folder's: none is taken for another exercise's.
+        folder = Path(root, f"exercise-{task.exercise.digest[:16]}")
+        task.exercise.unpack(folder)
+        exercise = load_exercise(folder)
+        verdicts: list[list[Verdict]] = [[] for _ in task.submissions]
+        _run_tests(exercise, task, lambda number, verdict: verdicts[number].append(verdict))
+    return tuple(
+        _grade(exercise, submission, found, task.timings)
+        for submission, found in zip(task.submissions, verdicts, strict=True)
+    )
+
+
+def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], object]) -> None:
+    import pytest
+
+    from proxybox import Sandbox
+    from proxybox.teach import data_tests, plugin
+    from proxybox.teach.boxes import Boxes, grading_policy
+
+    paths = [str(exercise.tests)] if exercise.tests is not None else []
+    if exercise.data is not None:
+        paths.append(data_tests.__file__)
+    # Nothing of whoever grades, neither settings nor plugins, changes a grade.
+    words = ["-p", "no:cacheprovider", "-p", "no:terminal", "--capture=sys", "--strict-markers", "-c", os.devnull,
+             "--rootdir", str(exercise.folder.parent), "--import-mode=importlib", *paths]  # fmt: skip
+    with (
+        Sandbox(grading_policy(exercise.policy), guest=task.guest) as sandbox,
+        contextlib.closing(
+            Boxes(sandbox, task.submissions, file=exercise.file, files=exercise.box_files(), points=exercise.points)
+        ) as boxes,
+        _undisturbed(exercise.folder),
+    ):
+        grader = plugin.Grader(boxes, tell, exercise.data_cases())
+        status = pytest.main(words, plugins=[plugin, grader])
+    if grader.faults:
+        told = "\n".join(grader.faults).replace(f"{exercise.folder}/", "").replace(f"{exercise.folder.name}/", "")
+        raise GradingError(f"the tests are at fault:\n{told}")
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise GradingError(f"pytest cannot run the tests: {status.name if hasattr(status, 'name') else status}")
+
+
+@contextlib.contextmanager
+def _undisturbed(folder: Path) -> Iterator[None]:
+    """Runs pytest as if nobody had set anything, and leaves no module of the exercise behind: the next one may have a
+    test file of the same name."""
+    kept = {name: os.environ.pop(name, None) for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST")}
+    kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    path = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name, value in kept.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
+                del sys.modules[name]
+
+
+def _grade(exercise: Exercise, submission: Submission, verdicts: Sequence[Verdict], timings: bool) -> Grade:
+    try:
+        code = submission.main(exercise.file).decode("utf-8-sig", "replace")
+    except Failed:
+        code = ""
+    tests = list(_named_apart(verdicts))
+    if exercise.rules:
+        rules = _rules_verdict(exercise, code)
+        if rules.status == "forbidden":
+            tests = [attrs.evolve(test, points=0.0) for test in tests]
+        tests.insert(0, rules)
+    if not timings:
+        tests = [attrs.evolve(test, seconds=0.0) for test in tests]
+    deadline, submitted = exercise.deadline, submission.submitted
+    return Grade(
+        student=submission.student,
+        source=submission.source,
+        tests=tuple(tests),
+        submitted=submitted,
+        late=deadline is not None and submitted is not None and submitted > deadline,
+        code=code,
+        seconds=sum(test.seconds for test in tests),
+    )
+
+
+def _rules_verdict(exercise: Exercise, code: str) -> Verdict:
+    breaches = check_rules(code, exercise.rules)
+    if not breaches:
+        return Verdict(name=RULES, status="ok", possible=0.0)
+    if any(not each.rule for each in breaches):  # it is no Python: what the tests say
+        return Verdict(name=RULES, status="skipped", possible=0.0)
+    told = [each.message + (f" See line {each.line}." if each.line is not None else "") for each in breaches]
+    return Verdict(
+        name=RULES, status="forbidden", possible=0.0, message="\n".join([*told, _NO_POINTS]), line=breaches[0].line
+    )
+
+
+def _named_apart(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
+    """No two tests of the same name: formats know tests by it."""
+    seen: Counter[str] = Counter()
+    for verdict in verdicts:
+        seen[verdict.name] += 1
+        count = seen[verdict.name]
+        yield verdict if count == 1 else attrs.evolve(verdict, name=f"{verdict.name} ({count})")
+
+
+# --- the one who gives tasks ------------------------------------------------------------------------------------------
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def grade(
+    exercise: Exercise,
+    submissions: Sequence[Submission],
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    guest: str | None = None,
+    timings: bool = False,
+    on_grade: Callable[[Grade], object] | None = None,
+) -> tuple[Grade, ...]:
+    """The grades of all submissions, in their order.
+
+    executor: any; it gets `grade_some` with tasks, and is not shut down. Without one, processes of this machine.
+    workers: how many work at once (the CPUs). on_grade: is given each grade as it comes.
+
+    Ctrl-C: what is being graded is finished, and KeyboardInterrupt is raised then; at the second one, at once.
+    Raises GradingError.
+    """
+    workers = workers or cpu_count()
+    size = max(1, min(_CHUNK, math.ceil(len(submissions) / (3 * workers))))
+    grading = _Grading(
+        submissions=submissions,
+        waiting=deque(tuple(range(at, min(at + size, len(submissions)))) for at in range(0, len(submissions), size)),
+        task=Task(exercise=pack(exercise), submissions=(), guest=guest, timings=timings),
+        on_grade=on_grade or (lambda _: None),
+    )
+    if executor is not None:
+        grading.work(executor, workers)
+        grading.give_up("its executor has ended")
+    while grading.is_unfinished:
+        with local_pool(workers) as pool:
+            grading.work(pool, workers)
+    return tuple(grading.grades[number] for number in range(len(submissions)))
+
+
+@attrs.define(kw_only=True)
+class _Grading:
+    """What is to be done yet, and what is done; submissions by their number.
+
+    Where a worker dies, all that it might have died of is tried again, alone: who is alone with a dying worker is to
+    blame.
+    """
+
+    submissions: Sequence[Submission]
+    waiting: deque[tuple[int, ...]]
+    task: Task
+    on_grade: Callable[[Grade], object]
+    suspects: deque[int] = attrs.field(factory=deque)
+    deaths: Counter[int] = attrs.field(factory=Counter)
+    grades: dict[int, Grade] = attrs.field(factory=dict)
+    interrupted: bool = False
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self.waiting or self.suspects)
+
+    def work(self, pool: Executor, workers: int) -> None:
+        """Gives tasks, and takes grades, until there is nothing to do, or the pool is broken."""
+        running: dict[Future[tuple[Grade, ...]], tuple[int, ...]] = {}
+        broken = False
+        while running or (self.is_unfinished and not broken and not self.interrupted):
+            try:
+                if not broken and not self.interrupted:
+                    broken = not self._give(pool, running, workers)
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    broken |= isinstance(future.exception(), BrokenExecutor)
+                    self._take(running[future], future, alone=len(running) == 1)
+                    del running[future]
+            except KeyboardInterrupt:
+                if self.interrupted:
+                    raise
+                self.interrupted = True
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _give(self, pool: Executor, running: dict["Future[tuple[Grade, ...]]", tuple[int, ...]], workers: int) -> bool:
+        """Whether the pool takes tasks. One more than there are workers, so that none waits for us."""
+        try:
+            while self.waiting and len(running) <= workers:
+                future = self._submit(pool, self.waiting[0])
+                running[future] = self.waiting.popleft()
+            if self.suspects and not running:
+                future = self._submit(pool, (self.suspects[0],))
+                running[future] = (self.suspects.popleft(),)
+        except BrokenExecutor:
+            return False
+        return True
+
+    def _submit(self, pool: Executor, some: tuple[int, ...]) -> "Future[tuple[Grade, ...]]":
+        chosen = tuple(self.submissions[number] for number in some)
+        return pool.submit(grade_some, attrs.evolve(self.task, submissions=chosen))
+
+    def _take(self, some: tuple[int, ...], future: "Future[tuple[Grade, ...]]", *, alone: bool) -> None:
+        error = future.exception()
+        if isinstance(error, GradingError | ExerciseError | KeyboardInterrupt):
+            raise error
+        if error is None:
+            for number, each in zip(some, future.result(), strict=True):
+                self._add(number, each)
+            return
+        for number in some:
+            self.deaths[number] += alone and len(some) == 1
+            if self.deaths[number] < _TRIES:
+                self.suspects.append(number)
+            else:
+                self._fail(number, f"{type(error).__name__}: {error}")
+
+    def _add(self, number: int, grade: Grade) -> None:
+        self.grades[number] = grade
+        self.on_grade(grade)
+
+    def _fail(self, number: int, why: str) -> None:
+        submission = self.submissions[number]
+        self._add(number, Grade(student=submission.student, source=submission.source, message=why, failed=True))
+
+    def give_up(self, why: str) -> None:
+        """Grades that say so for what is left."""
+        for number in (*self.suspects, *(number for some in self.waiting for number in some)):
+            self._fail(number, why)
+        self.suspects.clear()
+        self.waiting.clear()
+
+
+@contextlib.contextmanager
+def local_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of this machine. After an exception, what still runs in them is ended."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", __name__, "proxybox.teach.boxes", "proxybox.teach.plugin"])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    before = set(multiprocessing.active_children())
+    try:
+        yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever gives the tasks

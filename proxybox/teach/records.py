@@ -1,0 +1,49 @@
+"""What was graded already, so that grading can go on where it was cut off, and only what has changed is graded again.
+
+One line of JSON per grade is added as grades come. A line that is not whole, since something ended while it was
+written, counts for nothing.
+"""
+
+import json
+from pathlib import Path
+
+from cattrs.preconf.json import make_converter
+
+from proxybox import __version__
+from proxybox.teach.grades import Grade
+from proxybox.teach.grading import Packed, digest_of
+from proxybox.teach.submissions import Submission
+
+FILE = ".grades.jsonl"
+_CONVERTER = make_converter()
+
+
+def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
+    """What a grade depends on, in one word. more: whatever else it depends on."""
+    words = (__version__, exercise.digest, submission.student, submission.source, submission.submitted, *more)
+    return digest_of(submission.files, *map(str, words))
+
+
+class Records:
+    """The grades of a folder. Raises OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._known: dict[str, Grade] = {}
+        for line in self._path.read_text("utf-8").splitlines() if self._path.exists() else ():
+            try:
+                found = json.loads(line)
+                self._known[found["key"]] = _CONVERTER.structure(found["grade"], Grade)
+            except Exception:  # noqa: S112 - not whole, or of another version: it is graded again
+                continue
+
+    def find(self, key: str) -> Grade | None:
+        """A grade that was given before."""
+        return self._known.get(key)
+
+    def add(self, key: str, grade: Grade) -> None:
+        """Keeps a grade, at once; not one that says that grading failed, which may go well the next time."""
+        if not grade.failed:
+            line = json.dumps({"key": key, "grade": _CONVERTER.unstructure(grade)})
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"\n{line}\n")

@@ -1,0 +1,362 @@
+"""Grading as a whole: what a task gives, in whatever executor, and what happens where a worker does not come back."""
+
+import os
+import signal
+import textwrap
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from proxybox.teach.exercise import Exercise, load_exercise
+from proxybox.teach.grades import Grade
+from proxybox.teach.grading import RULES, GradingError, Packed, Task, grade, grade_some, local_pool, pack
+from proxybox.teach.records import Records, key_of
+from proxybox.teach.submissions import Submission
+
+TESTS = """
+import pytest
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_double(student, number):
+    "Doubles"
+    student.expect("double", number, returns=2 * number)
+
+@pytest.mark.points(3)
+def test_printed(student):
+    "Doubles"
+    student.expect("double", 10, returns=20)
+"""
+RIGHT = "def double(n):\n    return n * 2\n"
+WRONG = "def double(n):\n    return n ** 2\n"
+
+
+def make(folder: Path, tests: str = TESTS, settings: str = "", **files: str) -> Exercise:
+    """An exercise. files: more of them, with __ for / and no suffix for .py."""
+    (folder / "tests").mkdir(parents=True)
+    (folder / "exercise.toml").write_text(f'title = "Doubles"\ntext = "Double it."\n{settings}')
+    (folder / "tests/test_it.py").write_text(textwrap.dedent(tests))
+    for name, text in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return load_exercise(folder)
+
+
+def submission(student: str, code: str, **more: Any) -> Submission:
+    return Submission(student=student, files={"solution.py": code.encode()}, **more)
+
+
+def told(grade: Grade) -> list[tuple[str, str, float]]:
+    return [(test.name, test.status, test.points) for test in grade.tests]
+
+
+@pytest.fixture
+def exercise(tmp_path: Path) -> Exercise:
+    return make(tmp_path / "exercise")
+
+
+# --- a task -----------------------------------------------------------------------------------------------------------
+
+
+def graded(exercise: Exercise, *codes: str) -> tuple[Grade, ...]:
+    submissions = tuple(submission(f"s{number}", code) for number, code in enumerate(codes))
+    return grade_some(Task(exercise=pack(exercise), submissions=submissions))
+
+
+def test_a_task(exercise: Exercise) -> None:
+    right, wrong = graded(exercise, RIGHT, WRONG)
+    assert told(right) == [("Doubles (0)", "ok", 1), ("Doubles (1)", "ok", 1), ("Doubles (2)", "ok", 1),
+                           ("Doubles", "ok", 3)]  # fmt: skip
+    assert [status for _, status, _ in told(wrong)] == ["ok", "wrong_answer", "ok", "wrong_answer"]
+    assert (right.code, right.seconds, right.late, right.failed) == (RIGHT, 0, False, False)
+
+
+def test_names_do_not_depend_on_the_place_in_a_task(exercise: Exercise) -> None:
+    """A test's parameter is a number as a submission's is."""
+    assert {tuple(test.name for test in each.tests) for each in graded(exercise, *[RIGHT] * 4)} == {
+        ("Doubles (0)", "Doubles (1)", "Doubles (2)", "Doubles")
+    }
+
+
+def test_two_tests_of_one_name(tmp_path: Path) -> None:
+    tests = 'def test_a(student):\n    "One"\ndef test_b(student):\n    "One"\n'
+    (only,) = graded(make(tmp_path / "e", tests), RIGHT)
+    assert [test.name for test in only.tests] == ["One", "One (2)"]
+
+
+def test_data_beside_tests(tmp_path: Path) -> None:
+    files = {"data__sample__1.in": "3\n", "data__sample__1.ans": "6\n", "data__secret__2.in": "4",
+             "data__secret__2.ans": "8.0000001"}  # fmt: skip
+    exercise = make(tmp_path / "e", settings="float_tolerance = 1e-6\n", **files)
+    code = RIGHT + "if __name__ == '__main__':\n    print(double(int(input())))\n"
+    right, silent = graded(exercise, code, RIGHT)
+    assert told(right)[-2:] == [("The data (sample/1)", "ok", 1), ("The data (secret/2)", "ok", 1)]
+    assert [test.hidden for test in right.tests[-2:]] == [False, True]
+    assert told(silent)[-1] == ("The data (secret/2)", "wrong_answer", 0)
+    assert "It printed nothing." in silent.tests[-1].message
+
+
+def test_a_broken_rule_takes_the_points(tmp_path: Path) -> None:
+    exercise = make(tmp_path / "e", settings='[rules]\nforbid = ["import"]\n')
+    kept, broken, unread = graded(exercise, RIGHT, "import os\n" + RIGHT, "def double(n) return")
+    assert told(kept)[0] == (RULES, "ok", 0)
+    assert kept.points == 6
+    assert (broken.points, broken.possible, broken.status) == (0, 6, "forbidden")
+    assert broken.tests[0].message == (
+        "This exercise is to be solved without import. See line 1.\nNo points are given while a rule is broken."
+    )
+    assert [test.status for test in broken.tests[1:]] == ["ok"] * 4, "what the tests say is told all the same"
+    assert (unread.tests[0].status, unread.status) == ("skipped", "syntax_error")
+
+
+def test_late(tmp_path: Path) -> None:
+    import datetime
+
+    exercise = make(tmp_path / "e", settings="deadline = 2026-10-01T12:00:00Z\n")
+    noon = datetime.datetime(2026, 10, 1, 12, tzinfo=datetime.UTC)
+    given = [noon, noon + datetime.timedelta(seconds=1), None]
+    some = tuple(submission(str(number), RIGHT, submitted=when) for number, when in enumerate(given))
+    grades = grade_some(Task(exercise=pack(exercise), submissions=some))
+    assert [each.late for each in grades] == [False, True, False]
+
+
+def test_timings_only_where_they_are_wanted(exercise: Exercise) -> None:
+    task = Task(exercise=pack(exercise), submissions=(submission("a", RIGHT),), timings=True)
+    (timed,) = grade_some(task)
+    assert timed.seconds == sum(test.seconds for test in timed.tests) > 0
+
+
+def test_without_a_main_file(exercise: Exercise) -> None:
+    empty = Submission(student="a", files={"notes.txt": b""})
+    (grade_of_it,) = grade_some(Task(exercise=pack(exercise), submissions=(empty,)))
+    assert {test.message for test in grade_of_it.tests} == {
+        "There is no file solution.py in the submission, which holds notes.txt."
+    }
+    assert grade_of_it.points == 0
+
+
+def test_exercises_of_one_process_do_not_mix(tmp_path: Path) -> None:
+    """Their test files and helpers have the same names."""
+    tests = "from wanted import NUMBER\ndef test_it(student): student.expect('double', 1, returns=NUMBER)"
+    conftest = "import sys, os; sys.path.insert(0, os.path.dirname(__file__))"
+    for number, status in (("2", "ok"), ("3", "wrong_answer"), ("2", "ok")):
+        folder = tmp_path / f"e{len(list(tmp_path.iterdir()))}"
+        files = {"tests__wanted.py": f"NUMBER = {number}", "tests__conftest.py": conftest}
+        assert [each.status for each in graded(make(folder, tests, **files), RIGHT)] == [status]
+
+
+def test_settings_of_whoever_grades_change_nothing(exercise: Exercise, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option -k nothing")
+    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
+    assert [each.status for each in graded(exercise, RIGHT)] == ["ok"]
+    assert os.environ["PYTEST_ADDOPTS"] == "--no-such-option -k nothing"
+
+
+# --- exercises that are wrong -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tests", "words"),
+    [
+        ("def test_it(student)", "SyntaxError"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+        ("def test_it(): pass", "test_it takes neither student nor run_student"),
+        ("import pytest\n@pytest.mark.point(2)\ndef test_it(student): pass", "'point' not found in `markers`"),
+        ("def test_it(studnet): pass", "takes neither student"),
+        ("X = 1", "NO_TESTS_COLLECTED"),
+    ],
+)
+def test_tests_that_cannot_grade(tmp_path: Path, tests: str, words: str) -> None:
+    with pytest.raises(GradingError, match=r"(?s).*") as caught:
+        graded(make(tmp_path / "e", tests), RIGHT)
+    assert words in str(caught.value)
+
+
+def test_a_fixture_that_fails_is_nobodys_fault(tmp_path: Path) -> None:
+    tests = "import pytest\n@pytest.fixture\ndef it(): 1 / 0\ndef test_it(student, it): pass"
+    (only,) = graded(make(tmp_path / "e", tests), RIGHT)
+    assert told(only) == [("it", "internal_error", 0)]
+    assert "Tell your teacher" in only.tests[0].message
+
+
+# --- executors --------------------------------------------------------------------------------------------------------
+
+CLASS = [submission(f"s{number:02}", RIGHT if number % 3 else WRONG) for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exercise, tuple[Grade, ...]]:
+    exercise = make(tmp_path_factory.mktemp("class") / "exercise")
+    return exercise, grade_some(Task(exercise=pack(exercise), submissions=tuple(CLASS)))
+
+
+def test_local_processes(expected: Any) -> None:
+    exercise, grades = expected
+    came: list[str] = []
+    assert grade(exercise, CLASS, workers=2, on_grade=lambda each: came.append(each.student)) == grades
+    assert sorted(came) == [each.student for each in CLASS]
+
+
+def test_threads_of_one_process(expected: Any) -> None:
+    exercise, grades = expected
+    with ThreadPoolExecutor(3) as pool:
+        assert grade(exercise, CLASS, executor=pool, workers=3) == grades
+
+
+def test_nothing_to_grade(exercise: Exercise) -> None:
+    assert grade(exercise, []) == ()
+
+
+class Scripted(Executor):
+    """Runs tasks at once, unless `happens` raises, which is what comes of them then."""
+
+    def __init__(self, happens: Callable[[tuple[str, ...]], None]) -> None:
+        self.happens = happens
+        self.tasks: list[tuple[str, ...]] = []
+
+    def submit(self, function: Any, task: Any, /, *_: Any, **__: Any) -> "Future[Any]":
+        names = tuple(each.student for each in task.submissions)
+        self.tasks.append(names)
+        future: Future[Any] = Future()
+        try:
+            self.happens(names)
+            future.set_result(tuple(Grade(student=name) for name in names))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_who_is_alone_with_a_dying_worker_is_to_blame(exercise: Exercise) -> None:
+    def happens(names: tuple[str, ...]) -> None:
+        if "s05" in names:
+            raise MemoryError("it died")
+
+    pool = Scripted(happens)
+    grades = grade(exercise, CLASS, executor=pool, workers=1)
+    assert [each.student for each in grades if each.failed] == ["s05"]
+    assert [each.student for each in grades] == [each.student for each in CLASS]
+    assert pool.tasks.count(("s05",)) == 3
+    assert grades[5].message == "MemoryError: it died"
+
+
+def test_an_executor_that_has_ended(exercise: Exercise) -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
+    def happens(names: tuple[str, ...]) -> None:
+        if "s05" in names:
+            raise BrokenProcessPool("gone")
+
+    grades = grade(exercise, CLASS, executor=Scripted(happens), workers=1)
+    done = [each.student for each in grades if not each.failed]
+    assert done
+    assert "s05" not in done
+    assert {each.message for each in grades if each.failed} == {"its executor has ended"}
+
+
+def test_a_fault_of_the_exercise_ends_all(exercise: Exercise) -> None:
+    def happens(_: tuple[str, ...]) -> None:
+        raise GradingError("the tests are at fault")
+
+    pool = Scripted(happens)
+    with pytest.raises(GradingError, match="the tests are at fault"):
+        grade(exercise, CLASS, executor=pool, workers=1)
+    assert len(pool.tasks) <= 2
+
+
+def test_ctrl_c_finishes_what_is_begun(exercise: Exercise) -> None:
+    def happens(names: tuple[str, ...]) -> None:
+        if "s05" in names:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    came: list[str] = []
+    pool = Scripted(happens)
+    with pytest.raises(KeyboardInterrupt):
+        grade(exercise, CLASS, executor=pool, workers=1, on_grade=lambda each: came.append(each.student))
+    assert sorted(came) == sorted(name for names in pool.tasks[:-1] for name in names)
+
+
+KILLER = """
+import os, signal
+from pathlib import Path
+
+def test_double(student):
+    if student.call("name") == "s05":
+        seen = Path({mark!r})
+        if not seen.exists():
+            seen.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_is_killed(tmp_path: Path) -> None:
+    """The real pool: it breaks, and another one goes on; nobody loses anything."""
+    exercise = make(tmp_path / "e", KILLER.format(mark=str(tmp_path / "mark")))
+    some = [submission(f"s{number:02}", f"def name(): return 's{number:02}'") for number in range(8)]
+    grades = grade(exercise, some, workers=2)
+    assert (tmp_path / "mark").exists()
+    assert [(each.student, each.status) for each in grades] == [(each.student, "ok") for each in some]
+
+
+def test_the_pool_ends_its_workers() -> None:
+    pids = []
+
+    def fail() -> None:
+        with local_pool(1) as pool:
+            pids.append(pool.submit(os.getpid).result())
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fail()
+    assert not Path(f"/proc/{pids[0]}").exists()
+
+
+# --- what was graded before -------------------------------------------------------------------------------------------
+
+
+def test_records_are_kept(tmp_path: Path, expected: Any) -> None:
+    _, grades = expected
+    odd = attrs.evolve(grades[0], student="\udc80 ü", message="a\0b\u2028", code="\ud800")
+    records = Records(tmp_path)
+    for number, each in enumerate((*grades, odd)):
+        records.add(str(number), each)
+    again = Records(tmp_path)
+    assert [again.find(str(number)) for number in range(len(grades))] == list(grades)
+    assert again.find(str(len(grades))) == odd
+    assert again.find("another") is None
+
+
+def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path: Path, expected: Any) -> None:
+    _, grades = expected
+    Records(tmp_path).add("a", grades[0])
+    (path,) = tmp_path.iterdir()
+    whole = path.read_text()
+    for end in range(0, len(whole) - 1, 7):
+        path.write_text(whole[:end])
+        records = Records(tmp_path)
+        assert records.find("a") is None
+        records.add("b", grades[1])
+        assert Records(tmp_path).find("b") == grades[1]
+
+
+def test_failures_are_not_kept(tmp_path: Path) -> None:
+    Records(tmp_path).add("a", Grade(student="a", failed=True))
+    assert Records(tmp_path).find("a") is None
+
+
+def test_keys_tell_apart_what_changes_a_grade() -> None:
+    first, packed = submission("a", RIGHT), Packed({"exercise.toml": b"1"})
+    keys = [
+        key_of(packed, first),
+        key_of(Packed({"exercise.toml": b"2"}), first),
+        key_of(Packed({"exercise.toml1": b""}), first),
+        key_of(packed, submission("b", RIGHT)),
+        key_of(packed, submission("a", WRONG)),
+        key_of(packed, first, "/usr/bin/pypy"),
+        key_of(packed, attrs.evolve(first, files={"solution.p": b"y" + RIGHT.encode()})),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key_of(packed, submission("a", RIGHT)) == keys[0]
