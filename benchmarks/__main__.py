@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import calls, computing, memory, prompt, start, transfers, warm
+from benchmarks import calls, computing, grading, memory, prompt, start, transfers, warm
 from benchmarks.bare import pypy
 from benchmarks.figures import Benchmark, table
 
@@ -17,6 +17,7 @@ BENCHMARKS = (
     Benchmark(name="start", title="Start", run=start.run),
     Benchmark(name="warm", title="Warm boxes", run=warm.run),
     Benchmark(name="prompt", title="The interactive prompt", run=prompt.run),
+    Benchmark(name="grading", title="Grading", run=grading.run),
     Benchmark(name="cpu", title="Programs that compute", run=computing.run),
     Benchmark(name="files", title="100 MB from one end to the other", run=transfers.run),
     Benchmark(name="memory", title="Memory", run=memory.run),

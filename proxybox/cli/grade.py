@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Written always.
 _FORMATS = ("csv", "json")
 REPORT = "report.html"
+#: Seconds for a cluster to answer.
+CONNECT = 10
 
 
 def grade(
@@ -128,7 +130,7 @@ def _cluster(address: str | None) -> Iterator[tuple[Executor | None, int | None]
             f"--cluster needs {error.name}, which is not installed: pip install 'proxybox[cluster]'"
         ) from None
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=CONNECT)
     except (OSError, ValueError) as error:
         raise CommandError(f"--cluster: can't reach {address!r}: {error}") from None
     with client:

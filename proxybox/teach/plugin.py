@@ -55,6 +55,11 @@ class Grader:
         self._cases = cases
 
     @pytest.hookimpl
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Nobody reads pytest's own account of a failure, which takes longer than the test."""
+        config.option.tbstyle = "value"
+
+    @pytest.hookimpl
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Each test for each submission, all of one submission's together."""
         if "loaded" in metafunc.fixturenames:

@@ -3,13 +3,13 @@
 All of them are graded in one run, between two honest ones, by tests whose answers are in no box.
 """
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from proxybox.teach.grades import Verdict
+from proxybox.teach.grading import Packed, Task, grade_some
+from proxybox.teach.submissions import Submission
 
 TESTS = """
 import pytest
@@ -68,55 +68,30 @@ CHEATS = {
     "floods the error": "def double(n): raise ValueError('\\x1b[2J' + 'x' * 10**7)",
 }
 
-SCRIPT = """
-import contextlib, io, json, os, sys
-os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-import attrs, pytest
-from proxybox import Sandbox
-from proxybox.policies import preset
-from proxybox.teach import plugin
-from proxybox.teach.boxes import Boxes, grading_policy
-from proxybox.teach.submissions import Submission
+MORE = {"has names that no disk takes": {"n" * 300: b""}, "has a file in a file": {"a": b"", "a/b": b""}}
 
-codes = json.loads(sys.stdin.read())
-more = {"has names that no disk takes": {"n" * 300: b""}, "has a file in a file": {"a": b"", "a/b": b""}}
-submissions = [
-    Submission(student=name, files={"solution.py": code.encode("latin-1"), **more.get(name, {})})
-    for name, code in codes.items()
-]
-verdicts = {name: [] for name in codes}
-policy = attrs.evolve(preset("classroom"), limits=attrs.evolve(preset("classroom").limits, wall_time=1.5, cpu_time=1))
-out = io.StringIO()
-with Sandbox(grading_policy(policy)) as box:
-    with contextlib.closing(Boxes(box, submissions, file="solution.py", files={}, points=1)) as boxes:
-        tell = lambda number, verdict: verdicts[submissions[number].student].append(attrs.asdict(verdict))
-        with contextlib.redirect_stdout(out):
-            pytest.main([sys.argv[1], "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", sys.argv[1]],
-                        plugins=[plugin, plugin.Grader(boxes, tell)])
-json.dump(verdicts, sys.stdout)
-"""
+
+def graded(tests: str, codes: dict[str, str]) -> dict[str, tuple[Verdict, ...]]:
+    """All in one task: one process, one run of pytest."""
+    submissions = tuple(
+        Submission(student=name, files={"solution.py": code.encode("latin-1"), **MORE.get(name, {})})
+        for name, code in codes.items()
+    )
+    files = {
+        "exercise.toml": b"title = 'Doubles'\ntext = 'Double it.'\n[limits]\nwall_time = 1.5\ncpu_time = 1\n",
+        "tests/test_double.py": tests.encode(),
+    }
+    return {each.student: each.tests for each in grade_some(Task(exercise=Packed(files), submissions=submissions))}
 
 
 @pytest.fixture(scope="module")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    folder: Path = tmp_path_factory.mktemp("tests")
-    (folder / "test_double.py").write_text(TESTS)
-    codes = {"first": HONEST, **CHEATS, "last": HONEST}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder)],
-        input=json.dumps(codes),
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, list[dict[str, Any]]] = json.loads(done.stdout)
-    return found
+def verdicts() -> dict[str, tuple[Verdict, ...]]:
+    return graded(TESTS, {"first": HONEST, **CHEATS, "last": HONEST})
 
 
 @pytest.mark.parametrize("student", ["first", "last"])
 def test_the_honest_are_not_harmed(verdicts: Any, student: str) -> None:
-    assert [(each["name"], each["status"], each["points"]) for each in verdicts[student]] == [
+    assert [(each.name, each.status, each.points) for each in verdicts[student]] == [
         ("Doubles a number", "ok", 2), ("once more", "ok", 1), ("whole program", "ok", 1),
     ]  # fmt: skip
 
@@ -124,14 +99,14 @@ def test_the_honest_are_not_harmed(verdicts: Any, student: str) -> None:
 @pytest.mark.parametrize("cheat", CHEATS)
 def test_nothing_is_earned(verdicts: Any, cheat: str) -> None:
     found = verdicts[cheat]
-    assert [each["name"] for each in found] == ["Doubles a number", "once more", "whole program"]
-    assert [each["points"] for each in found] == [0, 0, 0]
+    assert [each.name for each in found] == ["Doubles a number", "once more", "whole program"]
+    assert [each.points for each in found] == [0, 0, 0]
     for each in found:
-        assert each["status"] not in ("ok", "internal_error", "skipped")
-        assert each["message"]
-        assert len(each["message"]) < 3000
-        assert not set(each["message"] + each["output"]) & set("\x1b\x00\x07")
-        assert "student.expect" not in each["message"]
+        assert each.status not in ("ok", "internal_error", "skipped")
+        assert each.message
+        assert len(each.message) < 3000
+        assert not set(each.message + each.output) & set("\x1b\x00\x07")
+        assert "student.expect" not in each.message
 
 
 @pytest.mark.parametrize(
@@ -157,20 +132,17 @@ def test_nothing_is_earned(verdicts: Any, cheat: str) -> None:
 )
 def test_what_is_said(verdicts: Any, cheat: str, status: str, words: str) -> None:
     first = verdicts[cheat][0]
-    assert (first["status"], words in first["message"]) == (status, True), first
+    assert (first.status, words in first.message) == (status, True), first
 
 
-def test_no_answer_is_not_none(tmp_path: Path) -> None:
+def test_no_answer_is_not_none() -> None:
     """Who ends the interpreter has not returned None."""
-    (tmp_path / "test_it.py").write_text("def test_it(student): student.expect('f', returns=None)")
-    code = "import os\ndef f(): os._exit(0)\n"
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], input=json.dumps({"a": code}), capture_output=True, text=True,
-        timeout=60,
-    )  # fmt: skip
-    assert [each["status"] for each in json.loads(done.stdout)["a"]] == ["error"]
+    found = graded(
+        "def test_it(student): student.expect('f', returns=None)", {"a": "import os\ndef f(): os._exit(0)\n"}
+    )
+    assert [each.status for each in found["a"]] == ["error"]
 
 
 def test_memory_and_time(verdicts: Any) -> None:
     """Which of the two comes first depends on the machine."""
-    assert verdicts["fills the memory"][0]["status"] in ("memory_limit", "time_limit")
+    assert verdicts["fills the memory"][0].status in ("memory_limit", "time_limit")

@@ -1,0 +1,102 @@
+"""Grading on a cluster: dask's scheduler and workers as processes of their own, one of which is killed at work."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxybox import cli
+from proxybox.teach.records import FILE
+
+distributed = pytest.importorskip("distributed")
+
+CODE = "def is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n"
+#: Kills its worker, the first time that the first submission of the last task is tested.
+KILLER = """
+import os, signal
+from pathlib import Path
+
+def test_kill(student):
+    "Goes on"
+    if student.get("NUMBER") == 17 and not Path({mark!r}).exists():
+        Path({mark!r}).write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+class Cluster:
+    """A scheduler and two workers, each a process with a nanny, which starts it again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "scheduler.json"
+        common = ["--scheduler-file", str(self.file)]
+        self._processes = [
+            self._start(folder, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *common)
+        ]
+        self._processes += [
+            self._start(
+                folder, "worker", "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder), *common
+            )
+            for _ in range(2)
+        ]
+        with distributed.Client(scheduler_file=str(self.file), timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            self.address = client.scheduler.address
+
+    @staticmethod
+    def _start(folder: Path, what: str, *words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *words]
+        log = (folder / f"{what}.log").open("ab")
+        with log:
+            return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    made = Cluster(folder)
+    yield made
+    made.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != FILE}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_is_killed_in_the_middle(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tasks go to another one, and what comes is the same, byte for byte, as on one machine."""
+    monkeypatch.chdir(tmp_path)
+    mark = tmp_path / "mark"
+    assert cli.main(["exercise", "new", "exercise", "--from", "02-leap-year"]) == 0
+    (tmp_path / "exercise/tests/test_kill.py").write_text(KILLER.format(mark=str(mark)))
+    (tmp_path / "homework").mkdir()
+    for number in range(24):
+        (tmp_path / f"homework/s{number:02}.py").write_text(f"NUMBER = {number}\n{CODE}")
+    grade = ["grade", "exercise", "homework", "-f", "gradescope", "-f", "junit", "-o"]
+    began = time.monotonic()
+    assert cli.main([*grade, "far", "--cluster", cluster.address]) == 0
+    print(f"{time.monotonic() - began:.1f} s")
+    killed = int(mark.read_text())
+    assert not Path(f"/proc/{killed}").exists()
+    assert cli.main([*grade, "near"]) == 0
+    near, far = contents(tmp_path / "near"), contents(tmp_path / "far")
+    assert near.keys() == far.keys()
+    assert near == far
+    assert b"24 submissions, 24 passed everything" in near["report.html"]

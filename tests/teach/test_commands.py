@@ -1,0 +1,264 @@
+"""`proxybox exercise` and `proxybox grade` as people use them."""
+
+import csv
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxybox import cli
+from proxybox.teach.checking import find_exercise
+from proxybox.teach.records import FILE
+
+COMMAND = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())"]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs a command line in a folder of the test's; its exit status and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def work(*words: str) -> tuple[int, str, str]:
+        status = cli.main(words)
+        return (status, *capfd.readouterr())
+
+    return work
+
+
+@pytest.fixture
+def homework(tmp_path: Path) -> Path:
+    """Three submissions: right, wrong, and one that is no Python."""
+    folder = tmp_path / "homework"
+    folder.mkdir()
+    (folder / "ada.py").write_text(
+        "def is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n"
+    )
+    (folder / "bob.py").write_text("def is_leap(year):\n    return year % 4 == 0\n")
+    (folder / "eve\x1b]0;x\x07.py").write_text("def is_leap(year) return\n")
+    return folder
+
+
+# --- exercise ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_list(run: Run) -> None:
+    status, out, _ = run("exercise", "list")
+    assert (status, "05-second-largest  The second largest\n" in out, len(out.splitlines())) == (0, True, 10)
+    assert json.loads(run("exercise", "list", "--json")[1])["01-greeting"] == "A greeting"
+
+
+def test_a_new_one_is_whole(run: Run) -> None:
+    status, out, _ = run("exercise", "new", "mine")
+    assert (status, out) == (0, "mine: made. Change what is in it, then: proxybox exercise check mine\n")
+    status, out, err = run("exercise", "check", "mine")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "mine: The area of a rectangle"
+    rows = {line.split()[0]: line.split()[1:5] for line in out.splitlines()[3:]}
+    assert rows["model/product"] == ["4", "/", "4", "ok"]
+    assert rows["wrong/sum"] == ["0", "/", "4", "ok"]
+    assert set(rows) == {"model/product", "wrong/sum", "wrong/constant", "starter"}
+
+
+def test_a_new_one_from_another(run: Run, tmp_path: Path) -> None:
+    assert run("exercise", "new", "mine", "--from", "10-weather")[0] == 0
+    assert find_exercise("mine").title == "The weather of a month"
+    assert not list((tmp_path / "mine").rglob("__pycache__"))
+    status, _, err = run("exercise", "new", "other", "--from", "11-weather")
+    assert (status, "there is no exercise '11-weather' (proxybox exercise list)" in err) == (125, True)
+
+
+def test_a_new_one_replaces_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes").touch()
+    assert run("exercise", "new", "mine") == (125, "", "proxybox: can't make mine: there is something already\n")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("wrong/right.py", "def area(width, height):\n    return height * width\n", "it passes everything"),
+        ("solutions/bad.py", "def area(a, b):\n    return a\n", "a model solution that fails"),
+        ("tests/test_more.py", "def test_it(student):\n    1 / 0\n", "is at fault itself"),
+    ],
+)
+def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: str, words: str) -> None:
+    run("exercise", "new", "mine")
+    (tmp_path / "mine" / path).write_text(text)
+    status, out, _ = run("exercise", "check", "mine")
+    assert (status, words in out) == (1, True)
+    problems = json.loads(run("exercise", "check", "mine", "--json")[1])["mine"]
+    assert any(words in each["problem"] for each in problems)
+
+
+def test_without_wrong_or_right_ones(run: Run, tmp_path: Path) -> None:
+    run("exercise", "new", "mine")
+    shutil.rmtree(tmp_path / "mine/wrong")
+    assert "There are no wrong solutions" in run("exercise", "check", "mine")[1]
+    shutil.rmtree(tmp_path / "mine/solutions")
+    status, _, err = run("exercise", "check", "mine")
+    assert (status, err) == (
+        125, "proxybox: mine/exercise.toml: solutions: there is no model solution to check with\n",
+    )  # fmt: skip
+
+
+def test_tests_that_cannot_be_run(run: Run, tmp_path: Path) -> None:
+    run("exercise", "new", "mine")
+    (tmp_path / "mine/tests/test_more.py").write_text("def test_it(student)\n")
+    status, _, err = run("exercise", "check", "mine")
+    assert (status, "proxybox: the tests are at fault:\n" in err, "tests/test_more.py" in err) == (125, True, True)
+    assert "/tmp" not in err
+    assert "SyntaxError" in err
+
+
+# --- grade ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_class(run: Run, homework: Path, tmp_path: Path) -> None:
+    status, out, err = run("grade", "02-leap-year", "homework", "-f", "gradescope", "-f", "junit")
+    assert (status, err) == (0, "")
+    lines = [line.split("  ") for line in out.splitlines()]
+    assert [line[0] for line in lines[2:5]] == ["ada", "bob", "eve\\x1b]0;x\\x07"]
+    assert "ok" in lines[2]
+    assert "wrong answer" in lines[3]
+    assert "syntax error" in lines[4]
+    assert out.endswith("3 submissions, 1 passed everything. More: grades/report.html\n")
+    grades = tmp_path / "grades"
+    assert sorted(path.name for path in grades.iterdir()) == [
+        ".grades.jsonl", "grades.csv", "grades.json", "gradescope", "junit.xml", "report.html",
+    ]  # fmt: skip
+    assert len(list(csv.DictReader((grades / "grades.csv").read_text().splitlines()))) == 3
+    assert json.loads((grades / "gradescope/ada/results.json").read_text())["tests"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != FILE}
+
+
+def test_the_same_bytes_each_time(run: Run, homework: Path, tmp_path: Path) -> None:
+    for name, jobs in (("one", "1"), ("two", "2")):
+        assert run("grade", "02-leap-year", "homework", "-o", name, "-j", jobs, "-f", "junit")[0] == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_only_what_has_changed_is_graded_again(run: Run, homework: Path, tmp_path: Path) -> None:
+    run("grade", "02-leap-year", "homework")
+    kept = tmp_path / "grades" / FILE
+    before = kept.read_text().split()
+    first = run("grade", "02-leap-year", "homework")
+    assert kept.read_text().split() == before
+    (homework / "bob.py").write_text((homework / "ada.py").read_text())
+    second = run("grade", "02-leap-year", "homework")
+    lines = [line for line in kept.read_text().splitlines() if line]
+    assert (len(lines), json.loads(lines[-1])["grade"]["student"]) == (4, "bob")
+    assert "1 passed everything" in first[1]
+    assert "2 passed everything" in second[1]
+    run("grade", "02-leap-year", "homework", "--again")
+    assert len([line for line in kept.read_text().splitlines() if line]) == 7
+
+
+def test_json(run: Run, homework: Path) -> None:
+    status, out, _ = run("grade", "02-leap-year", "homework", "--json")
+    book = json.loads(out)
+    assert (status, book["title"], [each["student"] for each in book["grades"]][:2]) == (
+        0,
+        "Leap years",
+        ["ada", "bob"],
+    )
+
+
+LONG = """
+def is_leap(year):
+    found = []
+    for number in range(1, year + 1):
+        if number % 4 == 0 and number % 100 != 0:
+            found.append(number)
+        elif number % 400 == 0:
+            found += [number]
+    while len(found) > 1:
+        found.pop(0)
+    return bool(found) and found[-1] == year
+"""
+
+
+def test_alike(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "homework"
+    folder.mkdir()
+    (folder / "a.py").write_text(LONG)
+    (folder / "b.py").write_text(LONG.replace("found", "x").replace("number", "n"))
+    out = run("grade", "02-leap-year", "homework")[1]
+    assert out.splitlines()[2].split()[-1] == "b"
+    assert "Nearly the same as b" in (tmp_path / "grades/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (("02-leap-year", "homework", "-f", "gradescop"), 2, "did you mean gradescope?"),
+        (("02-leap-year", "empty"), 125, "there are no submissions in empty"),
+        (("no-such", "homework"), 125, "no-such/exercise.toml: cannot be read: No such file or directory"),
+        (("02-leap-year", "nowhere"), 125, "nowhere: No such file or directory"),
+        (("02-leap-year", "homework", "-o", "homework"), 2, "has other files in it"),
+        (("02-leap-year", "homework", "-o", "homework/ada.py"), 125, "can't write to homework/ada.py: File exists"),
+        (("02-leap-year", "homework", "--guest", "/no/pypy"), 125, "/no/pypy"),
+        (("02-leap-year", "homework", "--cluster", "tcp://127.0.0.1:1"), 125, "--cluster: can't reach"),
+        (("02-leap-year",), 2, "Missing argument"),
+    ],
+)
+def test_what_cannot_be(
+    run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Any, status: int, told: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("proxybox.cli.grade.CONNECT", 1)
+    found, _, err = run("grade", *words)
+    assert (found, told in err) == (status, True), err
+
+
+def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
+    """And the same command goes on with what is left."""
+    shutil.copytree(find_exercise("02-leap-year").folder, tmp_path / "exercise")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    test = tmp_path / "exercise/tests/test_wait.py"
+    test.write_text(f"def test_wait(student):\n    'Waits'\n    open({str(pipe)!r}, 'w').close()\n")
+    command = [*COMMAND, "grade", "exercise", "homework", "-j", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    with pipe.open():  # the first is being graded
+        os.killpg(process.pid, signal.SIGINT)
+    opener = threading.Thread(target=lambda: pipe.open().close(), daemon=True)  # a task that waits to begin
+    opener.start()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.strip()) == (130, "proxybox: interrupted; run the same command to go on")
+    done = [line for line in (tmp_path / "grades" / FILE).read_text().splitlines() if line]
+    assert 1 <= len(done) <= 2
+    assert not (tmp_path / "grades/report.html").exists()
+
+
+def test_a_bar_on_a_terminal(homework: Path, tmp_path: Path) -> None:
+    """It is drawn there, and goes when all is done."""
+    main, side = pty.openpty()
+    command = [*COMMAND, "grade", "02-leap-year", "homework"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=side, stdout=subprocess.PIPE) as process:
+        os.close(side)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(main, 4096)
+            except OSError:
+                break
+            shown += piece
+        assert process.wait(60) == 0
+    os.close(main)
+    assert b"Grading" in shown
+    assert b"/3" in shown
