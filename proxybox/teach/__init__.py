@@ -1,5 +1,10 @@
 """Teaching: grading on the trusted side, as pytest.
 
+    exercise.py     an exercise: a folder, what is wrong with it; rules.py: how it is to be solved
+    exercises/      ten that come with proxybox; template/: where a new one begins
+    checking.py     whether an exercise does what it is for
+    grading.py      many submissions, any Executor; records.py: what was graded before
+    data_tests.py   the test of exercises that have inputs and outputs
     plugin.py       the fixtures and marks of a teacher's tests
     boxes.py        the boxes that submissions run in
     student.py      what a test asks of a submission, and what it says to its author

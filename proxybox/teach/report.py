@@ -22,11 +22,12 @@ _STYLE = """
 font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;overflow-wrap:normal}
 th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
-td,thead th{white-space:nowrap}td.num{text-align:right}
+td,thead th{white-space:nowrap}td.num,th.num{text-align:right}
+h4{margin:.5rem 0}.of{font-weight:normal;margin-left:.5rem}
 pre{white-space:pre-wrap;background:var(--box);border:1px solid var(--line);border-radius:.3rem;
 padding:.6rem;margin:.4rem 0}
 .ok{color:var(--ok)}.wrong_answer{color:var(--bad)}.other{color:var(--odd)}.dim{color:var(--dim)}
-.bar{display:flex;height:1rem;min-width:8rem;background:var(--box)}.bar i{display:block}
+.bar{display:flex;height:1rem;margin-top:.25rem;min-width:8rem;background:var(--box)}.bar i{display:block}
 i.ok{background:var(--ok)}i.wrong_answer{background:var(--bad)}i.other{background:var(--odd)}
 section{border-top:1px solid var(--line);margin-top:1.5rem}
 @media print{section{break-inside:avoid}.scroll{overflow:visible}td,thead th{white-space:normal}}
@@ -46,7 +47,7 @@ def _word(status: str) -> str:
 
 
 def _table(caption: str, heads: Iterable[str], rows: Iterable[str]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    head = "".join(f'<th scope="col" class="{"num" if name == "Score" else ""}">{name}</th>' for name in heads)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -73,8 +74,8 @@ def _section(index: int, name: str, grade: Grade, tests: list[Verdict], alike: l
     if grade.failed or grade.message:
         parts.append(f"<pre>{_e(FAILED if grade.failed else grade.message)}</pre>")
     for test in tests:
-        points = f"{number(test.points):g} / {number(test.possible):g}"
-        parts.append(f"<h4>{_e(test.name, 200)}</h4><p>{_word(test.status)}, {points}</p>")
+        points = f", {number(test.points):g} / {number(test.possible):g}" if test.possible else ""
+        parts.append(f'<h4>{_e(test.name, 200)} <span class="of">{_word(test.status)}{points}</span></h4>')
         if test.message:
             parts.append(f"<pre>{_e(test.message)}</pre>")
         if test.output:
@@ -103,7 +104,7 @@ def render(book: GradeBook, pairs: Iterable[Pair] = (), *, for_students: bool = 
     rows = [
         f'<tr><th scope="row"><a href="#s{i}">{name}</a></th><td class="num">{_score(grade)}</td>'
         f"<td>{_word(_whole(grade, own))}</td><td>{'late' if grade.late else ''}</td>"
-        f"<td>{'≈ see below' if not for_students and grade.student in alike else ''}</td></tr>"
+        f"<td>{'≈ ' + ', '.join(alike[grade.student]) if grade.student in alike else ''}</td></tr>"
         for i, (name, grade, own) in enumerate(zip(names, book.grades, tests, strict=True), 1)
     ]
     sections = [

@@ -35,6 +35,17 @@ def test_no_option_is_documented_that_does_not_exist() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}
 
 
+def test_every_option_of_grade_is_documented() -> None:
+    from proxybox.cli.teaching import grade
+
+    text = (ROOT / "docs" / "teaching.md").read_text()
+    for option in grade.params:
+        if option.param_type_name == "option":
+            assert any(f"`{flag}" in text for flag in option.opts), option.name
+    known = {flag for option in grade.params for flag in option.opts} | {"--submission", "--nthreads", "--only"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known
+
+
 def test_every_exit_status_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     for status in {*BY_STATUS.values(), 2}:
