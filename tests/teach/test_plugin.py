@@ -1,10 +1,5 @@
 """The plugin by hand: as a teacher runs pytest."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 SUBMISSION = """
@@ -61,16 +56,16 @@ def test_run(run_student):
 """
 
 
-def run(folder: Path, *words: str) -> str:
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "proxybox.teach.plugin", "-p", "no:cacheprovider", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60).stdout
+def run(pytester: pytest.Pytester, *words: str) -> pytest.RunResult:
+    """As a teacher would, without the plugins of this suite; proxybox's own has to be found by its entry point."""
+    return pytester.runpytest_subprocess("-q", "-p", "no:timeout", "-p", "no:cacheprovider", *words, timeout=60)
 
 
-def test_by_hand(tmp_path: Path) -> None:
-    (tmp_path / "theirs.py").write_text(SUBMISSION)
-    (tmp_path / "test_theirs.py").write_text(TESTS)
-    told = run(tmp_path, "--submission", "theirs.py", "--strict-markers")
+def test_by_hand(pytester: pytest.Pytester) -> None:
+    pytester.path.joinpath("theirs.py").write_text(SUBMISSION)
+    pytester.makepyfile(test_theirs=TESTS)
+    result = run(pytester, "--submission", "theirs.py", "--strict-markers")
+    result.assert_outcomes(failed=6, passed=3)
     for words in (
         "Failed: area(3, b=4) returned 7, and 12 was expected.",
         "Failed: boom() raised ZeroDivisionError: division by zero, on line 7.",
@@ -78,15 +73,23 @@ def test_by_hand(tmp_path: Path) -> None:
         "Failed: nothing is not defined: the submission needs a function of that name.",
         "Failed: ask() raised EOFError, on line 10.",
         "AssertionError: one by one is one",
-        "6 failed, 3 passed",
     ):
-        assert words in told, told
+        assert words in result.stdout.str()
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [((), "pytest --submission FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],
 )
-def test_what_is_missing(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
-    (tmp_path / "test_theirs.py").write_text("def test(student): pass")
-    assert told in run(tmp_path, *words)
+def test_what_is_missing(pytester: pytest.Pytester, words: tuple[str, ...], told: str) -> None:
+    pytester.makepyfile("def test(student): pass")
+    result = run(pytester, *words)
+    result.assert_outcomes(errors=1)
+    assert told in result.stdout.str()
+
+
+def test_help_and_marks(pytester: pytest.Pytester) -> None:
+    assert "--submission=PATH" in run(pytester, "--help").stdout.str()
+    marks = run(pytester, "--markers").stdout.str()
+    for mark in ("points(n)", "hidden", "timeout(seconds)"):
+        assert f"@pytest.mark.{mark}:" in marks
