@@ -72,9 +72,11 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """What cannot be collected."""
+        """What cannot be collected: the file, and the error without pytest's own frames."""
         if report.failed:
-            self.faults.append(report.longreprtext)
+            told = report.longreprtext.splitlines()
+            error = [line.removeprefix("E").strip() for line in told if line.startswith("E ")]
+            self.faults.append("\n    ".join([f"{report.nodeid}:", *(error or told)]))
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:

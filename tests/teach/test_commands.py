@@ -116,8 +116,10 @@ def test_tests_that_cannot_be_run(run: Run, tmp_path: Path) -> None:
     run("exercise", "new", "mine")
     (tmp_path / "mine/tests/test_more.py").write_text("def test_it(student)\n")
     status, _, err = run("exercise", "check", "mine")
-    assert (status, "proxybox: the tests are at fault:\n" in err, "tests/test_more.py" in err) == (125, True, True)
-    assert "/tmp" not in err
+    assert status == 125
+    assert err.startswith(
+        'proxybox: the tests are at fault:\ntests/test_more.py:\n    File "tests/test_more.py", line 1\n'
+    )
     assert "SyntaxError" in err
 
 
