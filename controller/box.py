@@ -195,6 +195,8 @@ class Box:
         if process.door is None:
             world.thread_limit = 1
         dispatcher = Dispatcher(world, self.interceptors, self.audit)
+        if self.guest.is_translated:
+            self._speak_translated(process, builder, dispatcher)
         driver = BlockingDriver(process, world, dispatcher)
         undo.callback(driver.close)
         if world.port is not None:
@@ -203,6 +205,16 @@ class Box:
             policy=self.policy, builder=builder, process=process, dispatcher=dispatcher, driver=driver,
             started_ns=started, ready_ns=time.monotonic_ns(), undo=undo.pop_all(),
         )  # fmt: skip
+
+    @staticmethod
+    def _speak_translated(process: GuestProcess, builder: WorldBuilder, dispatcher: Dispatcher) -> None:
+        """The other wire, from now on: the guest is sealed, and its stub has said its last."""
+        from proxybox.controller.translated.channel import TranslatedChannel
+        from proxybox.controller.translated.libc import Libc
+
+        libc = Libc(builder.world, builder.environment(), builder.executable, dispatcher.refuse)
+        plain = process.channel
+        process.channel = TranslatedChannel(plain.request_fd, plain.reply_fd, libc, dispatcher.execute)
 
     @staticmethod
     def cpu() -> Share:
@@ -251,12 +263,13 @@ class Box:
             uid=policy.environment.uid,
             gid=policy.environment.gid,
             memory=limits.memory,
-            threads=MAX_THREADS if limits.threads is None else max(1, min(limits.threads, MAX_THREADS)),
+            threads=1 if guest.is_translated else min(max(limits.threads or MAX_THREADS, 1), MAX_THREADS),
             real_time=policy.time.kind == "real" and policy.time.sleep == "real",
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,
             hide=() if guest.prefix is None else ((guest.prefix, guest.visible(guest.prefix)),),
             required=policy.require_layers,
+            bare=guest.is_translated,
         )
 
 
@@ -307,6 +320,7 @@ class LiveBox:
         if self.builder.quota.exceeded:
             exceeded.add("disk")
         stdout, stderr = world.stdout, world.stderr
+        stderr.write(process.said_last())
         return Run(
             outcome=outcome,
             stdout=stdout.getvalue(),

@@ -20,6 +20,9 @@ READ = 65536
 class Channel:
     """The controller's ends of one guest thread's channel."""
 
+    #: Whether a driver may read and write it by itself (`Serving.serve_alone`).
+    is_plain = True
+
     __slots__ = ("blocked", "reader", "reply_fd", "request_fd", "thread", "unsent")
 
     def __init__(self, request_fd: int, reply_fd: int) -> None:

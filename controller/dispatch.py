@@ -267,6 +267,10 @@ class Dispatcher:
         except OSError as error:
             return -(error.errno or errno.EIO)
 
+    def refuse(self, name: str, reason: str, number: int) -> None:
+        """Records a function of libc's that a translated guest may not use; `errno` is `number`. Raises EndBox."""
+        self._denied(name, Denied(number, reason))
+
     def _denied(self, name: str, denied: Denied) -> int:
         number = denied.errno or errno.EPERM
         denial = Denial(name, errno.errorcode.get(number, str(number)), denied.strerror or "")

@@ -15,7 +15,9 @@ import attrs
 from proxybox.controller.errors import SandboxStartError
 
 VERSIONS = ((3, 9), (3, 10), (3, 11))
-VARIABLE = "PROXYBOX_GUEST"
+VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
+#: Where a translated guest finds itself, with its library beside it.
+TRANSLATED_HOME = "/usr/lib/pypy"
 _LIBPYPY = re.compile(rb"libpypy(3\.\d+)?-c\.so")
 _ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
 
@@ -28,7 +30,8 @@ class Guest:
 
     executable: on the host. version: of the Python language. library: host folder of the standard library.
     prefix: host folder of an unpacked release, None for a distribution's, whose paths are no secret.
-    packages: host folders to put on sys.path (a virtual environment's).
+    packages: host folders to put on sys.path (a virtual environment's). functions: of libc, which a PyPy that was
+    translated with --sandbox marshals itself (translated/); its library is the folder of lib-python and lib_pypy.
     """
 
     executable: str
@@ -36,15 +39,32 @@ class Guest:
     library: str
     prefix: str | None = None
     packages: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+
+    @property
+    def is_translated(self) -> bool:
+        """Whether it marshals its calls itself: it can be started, and nothing else."""
+        return bool(self.functions)
 
     def visible(self, path: str) -> str:
         """The guest's view of a path of the interpreter's. A release stands at a path in the box that is not longer
         than its own (stub_hide.c replaces in place)."""
+        if self.is_translated:
+            return f"{TRANSLATED_HOME}/pypy-c"
         prefix = self.prefix
         if prefix is None or not f"{path}/".startswith(f"{prefix}/"):
             return path
         fits = (seen for seen in ("/usr/lib/pypy", "/opt/pypy", "/pypy") if len(seen) <= len(prefix))
         return next(fits, "/p") + path[len(prefix) :]
+
+
+def require_bootstrap(guest: Guest) -> None:
+    """Raises SandboxStartError for a guest that cannot be led from inside: one that was translated with --sandbox."""
+    if guest.is_translated:
+        raise SandboxStartError(
+            f"{guest.executable}: a PyPy translated with --sandbox runs programs, each from its start: it has no "
+            "sessions, copies, pools of warm boxes or host functions (docs/guests.md)"
+        )
 
 
 def find_guest(path: str | os.PathLike[str] | None = None) -> Guest:
@@ -59,6 +79,12 @@ def find_guest(path: str | os.PathLike[str] | None = None) -> Guest:
     if os.path.isdir(found):
         found = next((str(file) for file in sorted(Path(found, "bin").glob("pypy3*")) if file.is_file()), found)
     executable = os.path.realpath(found)
+    if not _is_installed(executable):
+        from proxybox.controller.translated.finding import find_translated
+
+        translated = find_translated(found, executable, os.environ.get(LIBRARY_VARIABLE))
+        if translated is not None:
+            return translated
     version = _pypy_version(found, executable)
     for library, prefix in _libraries(executable, version):
         if os.path.isfile(f"{library}/os.py"):
@@ -67,6 +93,11 @@ def find_guest(path: str | os.PathLike[str] | None = None) -> Guest:
         f"{found}: this PyPy's standard library (lib/pypy{version[0]}.{version[1]}/os.py) is not beside it: "
         "name the program inside its unpacked release, not a copy of it"
     )
+
+
+def _is_installed(executable: str) -> bool:
+    """Whether it stands where distributions put theirs, which are none of that kind: nobody has to look into it."""
+    return executable.startswith("/usr/bin/")
 
 
 def _pypy_version(found: str, executable: str) -> tuple[int, int]:

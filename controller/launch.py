@@ -41,7 +41,7 @@ from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION, listener_fil
 #: wire.h
 _CONFIG = struct.Struct("<IIIIIIIIQ")
 _CONFIG_MAGIC = 0x32584250
-_REAL_TIME, _EMPTY_ROOT, _LANDLOCK = 1, 2, 4
+_REAL_TIME, _EMPTY_ROOT, _LANDLOCK, _SEAL_ONLY = 1, 2, 4, 8
 CONTROL_FD, STUB_FD = 2, 5
 MAX_THREADS = 256
 
@@ -76,7 +76,7 @@ class LaunchSpec:
     pid, uid, gid: what it is told about itself. memory: bytes on top of the interpreter, None for no limit.
     threads: the most, the main thread included, 1 to MAX_THREADS. cpu_seconds: a hard end by the kernel. hide: (host
     prefix, what the guest sees instead). cpu: pinned to, None for any. required: layers without which it does
-    not start.
+    not start. bare: it marshals its calls itself, and the stub only seals it.
     """
 
     guest: Guest
@@ -95,6 +95,7 @@ class LaunchSpec:
     required: Sequence[str] = ()
     forks: bool = False
     zygote: bool = False
+    bare: bool = False
 
     @property
     def wants_listener(self) -> bool:
@@ -106,6 +107,7 @@ class LaunchSpec:
         return seal_filter(
             self.threads if has_listener else 1, real_time=self.real_time,
             threads=has_listener and self.threads > 1, forks=has_listener and self.forks, zygote=self.zygote,
+            bare=self.bare,
         )  # fmt: skip
 
 
@@ -138,13 +140,14 @@ def _rows() -> bytes:
 
 def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     """What the stub reads first."""
-    rows = _rows()
+    rows = b"" if spec.bare else _rows()
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
     listener = listener_filter() if spec.wants_listener else b""
     flags = (
         (_REAL_TIME if spec.real_time else 0)
         | (_EMPTY_ROOT if report.namespaces == 0 else 0)
         | (_LANDLOCK if "landlock" in layers.USED else 0)
+        | (_SEAL_ONLY if spec.bare else 0)
     )
     sizes = len(rows) // ROW_SIZE, len(hide), len(listener) // INSTRUCTION.size
     head = _CONFIG.pack(_CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0)
@@ -183,7 +186,10 @@ def launch(spec: LaunchSpec) -> GuestProcess:
             process.channel.write(_config(spec, report))
             _receive_listener(process, control, spec)
             _greet(process, control, report, spec)
-            control.close()
+            if spec.bare:
+                process.last_words = control
+            else:
+                control.close()
         except OSError as error:
             raise SandboxStartError(f"the box could not be started: {error.strerror or error}") from error
         undo.pop_all()
@@ -302,7 +308,7 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     if number != HELLO:
         raise _start_error(control, process=process)
     process.space_limit = space_limit or None
-    process.layers["descriptors"] = inspect_descriptors(process.pid, [FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1])
+    process.layers["descriptors"] = inspect_descriptors(process.pid, _descriptors(spec))
     landlock = landlock_errno if "landlock" in layers.USED else None
     process.layers |= layers.look_from_outside(process.pid, report, root_errno, landlock)
     if "cgroup" in layers.USED:
@@ -317,6 +323,11 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
         raise _start_error(control, b"seccomp", process)
     process.filters = None if filters is None else filters + 1
     process.layers |= inspect_seal(process.pid, uid_of_guests(), NICE, process.filters)
+
+
+def _descriptors(spec: LaunchSpec) -> list[int]:
+    """What a guest may hold before it is sealed."""
+    return [*range(FIRST_CHANNEL_FD if spec.bare else 0), FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1]
 
 
 def uid_of_guests() -> int:

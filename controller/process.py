@@ -7,6 +7,7 @@ of their filters and the pid namespace, and each is a child of the controller's 
 import contextlib
 import os
 import resource
+import socket
 import threading
 from collections.abc import Iterable
 
@@ -17,6 +18,9 @@ from proxybox.controller.channel import Channel
 from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.listener import Door, Knock, Listener
 from proxybox.controller.protocol import SEALED_ANSWER
+
+#: Bytes of last words.
+_LAST_WORDS = 1 << 14
 
 
 class Family:
@@ -62,7 +66,8 @@ class GuestProcess:
 
     launcher: another child of this process, that has started the guest. door: where its clones stand, None where no
     listener is to be had. births: held while a copy of one of its process group is made. layers: what stands around it,
-    see layers.py. filters: how many seccomp filters it has.
+    see layers.py. filters: how many seccomp
+    filters it has. last_words: where a guest that marshals its own calls says why it ended, None for others.
     """
 
     pid: int
@@ -74,6 +79,7 @@ class GuestProcess:
     layers: dict[str, str] = attrs.field(factory=dict)
     launcher: int | None = None
     cgroup: Cgroup | None = None
+    last_words: socket.socket | None = None
     filters: int | None = None
     ran_out_of_memory: bool = False
     cpu: int | None = None
@@ -160,6 +166,19 @@ class GuestProcess:
         if self.cgroup is not None:
             self.cgroup.close()
         self.watch.close()
+        if self.last_words is not None:
+            self.last_words.close()
+
+    def said_last(self) -> bytes:
+        """What a guest that marshals its own calls has said of its end: untrusted, and of bounded size."""
+        if self.last_words is None:
+            return b""
+        self.last_words.setblocking(False)
+        said = b""
+        with contextlib.suppress(OSError):
+            while len(said) < _LAST_WORDS and (data := self.last_words.recv(_LAST_WORDS)):
+                said += data
+        return said
 
 
 def open_channel(listener: Listener, knock: Knock, first: int, others: Iterable[int] = ()) -> Channel | None:

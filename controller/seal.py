@@ -22,7 +22,7 @@ import attrs
 AUDIT_ARCH = 0xC000003E  # linux/audit.h
 NUMBERS = {
     "read": 0, "write": 1, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigreturn": 15, "sched_yield": 24,
-    "madvise": 28, "clone": 56, "exit": 60, "setpgid": 109, "prctl": 157, "setrlimit": 160, "futex": 202,
+    "mremap": 25, "madvise": 28, "clone": 56, "exit": 60, "setpgid": 109, "prctl": 157, "setrlimit": 160, "futex": 202,
     "sched_setaffinity": 203, "restart_syscall": 219, "exit_group": 231, "seccomp": 317,
 }  # fmt: skip
 #: Where the low half of an argument stands in its eight bytes, and the high one.
@@ -65,7 +65,8 @@ class Condition:
 class Row:
     """The call `name` is let through when all conditions hold. only: in boxes with "threads", with "real_time", that
     make "forks" (zygotes, and sessions that may be copied), or in a "zygote", which nothing untrusted has run in.
-    asks: the controller each time, through the listener (listener.py)."""
+    "bare": in a guest that marshals its own calls (translated/), has descriptors 0 to 2, and none of the stub but its
+    seal. asks: the controller each time, through the listener (listener.py)."""
 
     name: str
     where: Sequence[Condition] = ()
@@ -91,8 +92,12 @@ _NO_TIMEOUT = (low(3, 0), high(3, 0))
 
 ROWS = (
     # The box's own pipe ends; ROUTE tells them from the guest's descriptors of the same numbers, which trap.
+    # What a guest that marshals its own calls speaks on: 0 and 1 are the same pipes once more, 2 is for its last words.
     Row("read", (_CHANNELS, low(3, ROUTE))),
+    Row("read", (low(0, 0),), only="bare"),
     Row("write", (_CHANNELS, low(3, ROUTE))),
+    Row("write", (low(0, 1),), only="bare"),
+    Row("write", (low(0, 2),), only="bare"),
     # Private anonymous memory; the JIT needs PROT_EXEC.
     Row("mmap", (low(3, 0, mask=_FULL & ~_MAP_MAY), low(3, _MAP_MUST, mask=_MAP_MUST), high(3, 0))),
     Row("mprotect"),
@@ -100,6 +105,8 @@ ROWS = (
     Row("munmap", (Condition(0, value=SHARED_HIGH, mask=_SHARED_MASK, high=True, differs=True),)),
     Row("munmap", (low(2, ROUTE),)),
     Row("brk"),
+    # The stub does this one for other guests. There is nothing to move but private anonymous memory.
+    Row("mremap", only="bare"),
     Row("madvise", (low(2, _DONTNEED),)),
     Row("madvise", (low(2, _FREE),)),
     # Private futexes. A timed wait is a clock: native only where the guest may know the time.
@@ -142,9 +149,18 @@ _Line = tuple[int, int, int, int]
 
 
 @functools.lru_cache(maxsize=32)
-def seal_filter(channels: int, *, real_time: bool, threads: bool, forks: bool = False, zygote: bool = False) -> bytes:
+def seal_filter(
+    channels: int, *, real_time: bool, threads: bool, forks: bool = False, zygote: bool = False, bare: bool = False
+) -> bytes:
     """The program for a guest with so many channels: an array of struct sock_filter (8 bytes each)."""
-    there = {"": True, "real_time": real_time, "threads": threads, "forks": forks or zygote, "zygote": zygote}
+    there = {
+        "": True,
+        "real_time": real_time,
+        "threads": threads,
+        "forks": forks or zygote,
+        "zygote": zygote,
+        "bare": bare,
+    }
     rows = [_with_channels(row, channels) for row in ROWS if there[row.only]]
     return _program(rows, hit=ALLOW, otherwise=TRAP, foreign=KILL_PROCESS)
 

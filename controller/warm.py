@@ -15,6 +15,7 @@ from proxybox.controller import values
 from proxybox.controller.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.box import Box, LiveBox
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import require_bootstrap
 from proxybox.controller.hostfunctions import HostFunctions
 from proxybox.controller.port import Port
 from proxybox.controller.worldbuilding import WorldBuilder
@@ -26,11 +27,15 @@ _LARGEST = 1 << 26
 
 @attrs.frozen(kw_only=True)
 class WarmStart:
-    """How guests of one sandbox come to be. zygote: None starts each by itself."""
+    """How guests of one sandbox come to be. zygote: None starts each by itself. Raises SandboxStartError for a guest
+    that knows no bootstrap."""
 
     box: Box
     zygote: Zygote | None = None
     functions: HostFunctions | None = None
+
+    def __attrs_post_init__(self) -> None:
+        require_bootstrap(self.box.guest)
 
     def program(self, words: Sequence[str], builder: WorldBuilder, started: int) -> LiveBox:
         """A `box.Start`: a guest that is about to run a program."""

@@ -18,7 +18,7 @@ from proxybox.controller import abi
 from proxybox.controller.clock import Clock
 from proxybox.controller.copying import check_copyable, copy_world
 from proxybox.controller.errors import CannotCopy, SandboxStartError
-from proxybox.controller.guests import Guest
+from proxybox.controller.guests import TRANSLATED_HOME, Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
@@ -243,7 +243,9 @@ class WorldBuilder:
         guest = self._guest
         for target, node in _system_mounts(attrs.evolve(guest, packages=())):
             tree.mount(target, node)
-        if guest.prefix is None:
+        if guest.is_translated:
+            self._link(tree, b"/usr/bin/pypy", guest.visible(guest.executable).encode())
+        elif guest.prefix is None:
             self._link(tree, b"/usr/bin/pypy3", os.path.basename(guest.executable).encode())
         for name, target in USR_LINKS.items():
             self._link(tree, name, target)
@@ -401,6 +403,12 @@ class WorldBuilder:
 def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
     """What every box with this interpreter sees of the host, looked up once: libraries do not change meanwhile."""
     found: list[tuple[bytes, Node]] = []
+    if guest.is_translated:
+        for name in ("lib-python", "lib_pypy"):
+            target = f"{TRANSLATED_HOME}/{name}".encode()
+            found.append((target, library(os.path.join(guest.library, name), target).root))
+        program = guest.visible(guest.executable).encode()
+        return (*found, (program, library_file(guest.executable, program)))
     folders, files = list(SYSTEM_FOLDERS), list(SYSTEM_FILES)
     if guest.prefix is None:
         folders, files = [guest.library, *folders], [guest.executable, *files]

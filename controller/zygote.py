@@ -19,6 +19,7 @@ from proxybox.controller.box import Box, LiveBox
 from proxybox.controller.cpus import on_cpu
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import require_bootstrap
 from proxybox.controller.output import OutputSink
 from proxybox.controller.port import Port
 from proxybox.controller.process import GuestProcess
@@ -52,6 +53,7 @@ class Zygote:
 
     def __init__(self, policy: Policy, box: Box) -> None:
         """Starts it. Raises SandboxStartError, with what a module that could not be imported said."""
+        require_bootstrap(box.guest)
         self._policy = essence(policy)
         self._box = attrs.evolve(box, policy=self._policy, interceptors=(), audit=None)
         self._lock = threading.Lock()

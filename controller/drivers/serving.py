@@ -226,6 +226,7 @@ class Serving:
             and world.threads[0] is main.thread
             and main.blocked is None
             and not main.unsent
+            and main.is_plain
             and not self._newborn
             and not self.is_held
             and world.next_alarm_ns() is None

@@ -104,8 +104,18 @@ static void close_descriptors(void)
     if (KERNEL(SYS_close_range, FIRST_CHANNEL_FD + 2, ~0u, 0) < 0) /* of Linux 5.9, and some filters refuse it */
         for (int fd = FIRST_CHANNEL_FD + 2; fd < MANY_DESCRIPTORS; fd++)
             KERNEL(SYS_close, fd);
+    if (config.flags & CONFIG_SEAL_ONLY)
+        return;
     for (int fd = 0; fd < FIRST_CHANNEL_FD; fd++)
         KERNEL(SYS_close, fd);
+}
+
+/* For a guest that marshals its own calls: the channel is its standard input and output, and what it says of a fatal
+ * end goes where start errors go. */
+static void take_standard_streams(void)
+{
+    if (KERNEL(SYS_dup2, FIRST_CHANNEL_FD, 0) < 0 || KERNEL(SYS_dup2, FIRST_CHANNEL_FD + 1, 1) < 0)
+        fail("standard streams", ERROR(EMFILE));
 }
 
 __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv, char **environment)
@@ -119,11 +129,16 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     hide_launch(environment);
     hide_paths(hide, config.hide);
     uint64_t limit = limit_memory();
-    signals_install();
+    if (config.flags & CONFIG_SEAL_ONLY)
+        signals_install_sealed();
+    else
+        signals_install();
     int root = config.flags & CONFIG_EMPTY_ROOT ? enter_empty_root() : 0;
     int landlock = config.flags & CONFIG_LANDLOCK ? enter_landlock() : 0;
     drop_capabilities();
     close_descriptors();
+    if (config.flags & CONFIG_SEAL_ONLY)
+        take_standard_streams();
     /* The controller looks at this process from outside and gives it its filter, or ends it. */
     long length = ASK(CALL_HELLO, limit, filter, MAX_FILTER, root, landlock);
     if (length <= 0 || length > MAX_FILTER)

@@ -54,6 +54,7 @@ void write_back_all(void);
 
 /* stub_signals.c: the guest's own signal handlers. */
 void signals_install(void);
+void signals_install_sealed(void);
 long emulate_sigaction(const uint64_t args[6]);
 long emulate_sigprocmask(const uint64_t args[6], ucontext_t *context);
 

@@ -78,7 +78,8 @@ struct config {
 };
 
 enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER = 1024 };
-enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4 };
+/* SEAL_ONLY: a guest that marshals its calls itself, over descriptors 0 and 1, which are the first channel's then. */
+enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8 };
 
 /* HELLO says: RLIMIT_AS or 0; where the filter's instructions shall be stored, and for how many there is room; the
  * errno of the empty root and of Landlock. The answer stores the filter and is its length. */

@@ -1,0 +1,176 @@
+"""A translated guest's channel, in the place of channel.Channel: what comes out are frames for the dispatcher.
+
+A request is a function of libc's. libc.py says what becomes of it, as a generator that asks for what it needs: guest
+memory, an allocation there, OS calls. `Serve` is an OS call that the driver carries out, which may wait; `Call` is one
+that never does, and is made at once.
+"""
+
+import os
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from proxybox.controller.channel import READ, Channel
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import GuestMisbehaved
+from proxybox.controller.protocol import encode_request
+from proxybox.controller.roles import MAX_PAYLOAD
+from proxybox.controller.translated import wire
+from proxybox.controller.translated.libc import Allocate, Call, Done, Fetch, Free, Libc, Serve, Text
+
+if TYPE_CHECKING:
+    from proxybox.controller.world import GuestThread
+
+
+class TranslatedReader:
+    """What the drivers ask of a channel's reader: whether it ended between two requests."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: "TranslatedChannel") -> None:
+        self._channel = channel
+
+    def end(self) -> None:
+        """The channel has ended. Raises GuestMisbehaved when it ended inside a request."""
+        if self._channel.is_inside:
+            raise GuestMisbehaved("the channel ended inside a request, or before an answer to a command")
+
+
+class TranslatedChannel(Channel):
+    """The controller's ends of a translated guest's only channel. execute: the dispatcher's."""
+
+    __slots__ = ("_begun", "_execute", "_has_begun", "_libc", "_request", "_running", "_wanted")
+
+    is_plain = False
+
+    def __init__(
+        self, request_fd: int, reply_fd: int, libc: Libc, execute: "Callable[[GuestThread, bytes], Reply]"
+    ) -> None:
+        super().__init__(request_fd, reply_fd)
+        self.reader = TranslatedReader(self)  # type: ignore[assignment]
+        self._libc = libc
+        self._execute = execute
+        self._has_begun = False
+        self._begun = bytearray()
+        self._request: wire.Request | None = None
+        self._running: Generator[Any, Any, Done] | None = None
+        self._wanted: Fetch | Text | Allocate | None = None  # what the guest is to answer
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the guest still owes something."""
+        return bool(self._begun) or self._wanted is not None
+
+    def receive(self) -> bytes | None:
+        """The next frame to execute, b"" at the end of the channel, None when there is none yet. Raises
+        GuestMisbehaved."""
+        try:
+            data = os.read(self.request_fd, READ)
+        except BlockingIOError:
+            return None
+        if not data:
+            return data
+        self._begun += data
+        if self._wanted is not None:
+            return self._take_answer()
+        if self._running is not None:
+            raise GuestMisbehaved("a second call before the first was answered")
+        parsed = wire.parse_request(self._begun)
+        if parsed is None:
+            return None
+        self._request, size = parsed
+        if size != len(self._begun):
+            raise GuestMisbehaved("bytes follow a request")
+        self._begun.clear()
+        self._running = self._libc.answer(self._request)
+        return self._go_on(None)
+
+    def _take_answer(self) -> bytes | None:
+        """What a command is answered, when it is whole."""
+        wanted, begun = self._wanted, self._begun
+        if isinstance(wanted, Fetch):
+            if len(begun) < wanted.size:
+                return None
+            size, start = wanted.size, 0
+        else:
+            word = wire.parse_word(begun)
+            if word is None:
+                return None
+            size, start = 0, 8
+            if isinstance(wanted, Text):
+                if word > wanted.most:
+                    raise GuestMisbehaved(f"a string of {word} bytes where at most {wanted.most} were asked for")
+                size = word
+                if len(begun) < start + size:
+                    return None
+        if len(begun) != start + size:
+            raise GuestMisbehaved("bytes follow the answer to a command")
+        value: Any = bytes(begun[start:]) if not isinstance(wanted, Allocate) else wire.parse_word(begun)
+        begun.clear()
+        self._wanted = None
+        return self._go_on(value)
+
+    def _go_on(self, value: Any) -> bytes | None:
+        """Lets the function go on until it needs the guest, or the driver; a frame for that one."""
+        running = self._running
+        if running is None:
+            raise GuestMisbehaved("an answer that nobody waits for")
+        commands = bytearray()
+        while True:
+            try:
+                wanted = running.send(value)
+            except StopIteration as stop:
+                self._finish(commands, stop.value)
+                return None
+            value = None
+            if isinstance(wanted, Call):
+                value = self._call(wanted)
+            elif isinstance(wanted, Serve):
+                if commands:
+                    self.write(bytes(commands))
+                return encode_request(wanted.number, wanted.registers, wanted.memory)
+            elif isinstance(wanted, Free):
+                commands += wire.free(wanted.address)
+            else:
+                commands += wanted.command()
+                self._wanted = wanted
+                self.write(bytes(commands))
+                return None
+
+    def _call(self, call: Call) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+        if self.thread is None:
+            raise GuestMisbehaved("a call on a channel that no thread has")
+        reply = self._execute(self.thread, encode_request(call.number, call.registers, call.memory))
+        if isinstance(reply, Blocked):
+            raise RuntimeError(f"OS call {call.number} waits, and is not served")
+        return _split(reply)
+
+    def send(self, reply: Reply) -> None:
+        """The dispatcher's answer to the frame, from which the function goes on. The first one is for the stub, which
+        waits for it to let `main` run."""
+        if not self._has_begun:
+            self._has_begun = True
+            super().send(reply)
+            return
+        if isinstance(reply, Blocked):
+            raise RuntimeError("a wait is no answer")
+        frame = self._go_on(_split(reply))
+        if frame is not None:
+            raise RuntimeError("a function makes one call at the most that is served")
+
+    def _finish(self, commands: bytearray, done: Done) -> None:
+        request = self._request
+        if request is None:
+            raise RuntimeError("nothing was asked")
+        for address, data in done.writes:
+            commands += wire.store(address, data[:MAX_PAYLOAD])
+        if done.errno:
+            commands += wire.error(done.errno)
+        commands += wire.answer(request.result, done.value)
+        self._running = self._request = None
+        self.write(bytes(commands))
+
+
+def _split(reply: Reply) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+    if isinstance(reply, Blocked):
+        raise TypeError("a wait has no value yet")
+    return (reply, ()) if isinstance(reply, int) else (reply[0], reply[1:])

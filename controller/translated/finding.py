@@ -1,0 +1,102 @@
+"""Recognises a translated guest, and checks before any start that it can be served.
+
+Such a program prints what it is and every function that it can call when it is started with RPY_SANDBOX_DUMP=1. That is
+the interpreter's own word, given before it runs anything untrusted, as the version of any interpreter is.
+"""
+
+import functools
+import mmap
+import os
+import re
+import struct
+import subprocess
+
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import Guest
+from proxybox.controller.translated.libc import is_answered
+
+#: What a program has in it that knows the question.
+_MARK = b"RPY_SANDBOX_DUMP"
+_VERSIONS, _PLATFORMS = ("20001",), ("linux", "linux2")
+_DUMP_SECONDS, _MOST_TOLD = 20, 1 << 20
+_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
+_PT_INTERP = 3
+#: Where its library can stand: beside the program, or in one of the folders above it.
+_ABOVE = 6
+_PYTHONS = {"lib-python/3": (3, 6), "lib-python/2.7": (2, 7)}
+
+
+def find_translated(found: str, executable: str, library: str | None = None) -> Guest | None:
+    """The guest, where the program is one; None where it is another kind of program. library: the folder that holds
+    lib-python and lib_pypy.
+
+    Raises SandboxStartError for one that cannot be served, with what is missing.
+    """
+    try:
+        status = os.stat(executable)
+        with open(executable, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data.find(_MARK) < 0:
+                return None
+            is_dynamic = _is_dynamic(data)
+    except (OSError, ValueError, struct.error):
+        return None
+    if not is_dynamic:
+        raise SandboxStartError(
+            f"{found}: a statically linked program: it could not be sealed before its `main`. Link it dynamically"
+        )
+    functions = _dump(executable, status.st_ino, status.st_size, status.st_mtime_ns)
+    missing = [each for each in functions if not is_answered(each)]
+    if missing:
+        raise SandboxStartError(f"{found}: calls functions that are not known here: {', '.join(missing)}")
+    home = _home(found, executable, library)
+    python = next(version for name, version in _PYTHONS.items() if os.path.isdir(os.path.join(home, name)))
+    return Guest(executable, python, home, functions=functions)
+
+
+def _is_dynamic(data: mmap.mmap) -> bool:
+    """Whether the kernel starts a loader for it, which preloads (elf(5))."""
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    return any(struct.unpack_from("<I", data, table + size * number)[0] == _PT_INTERP for number in range(count))
+
+
+@functools.lru_cache(maxsize=8)
+def _dump(executable: str, *_: int) -> tuple[str, ...]:
+    """The functions that it can call; asked again when the file is another."""
+    try:
+        done = subprocess.run(
+            [executable], env={"RPY_SANDBOX_DUMP": "1"}, stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=_DUMP_SECONDS, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SandboxStartError(f"{executable}: does not say what it can call (RPY_SANDBOX_DUMP=1): {error}") from None
+    text = done.stdout[:_MOST_TOLD].decode("ascii", "replace")
+    told = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    for key, known in (("Version", _VERSIONS), ("Platform", _PLATFORMS)):
+        if told.get(key, "").strip() not in known:
+            raise SandboxStartError(
+                f"{executable}: {key.lower()} {told.get(key, 'unknown')!r} of the sandbox's wire; "
+                f"known: {', '.join(known)}"
+            )
+    functions = tuple(dict.fromkeys(told.get("Funcs", "").split()))
+    if not functions or not all(map(_FUNCTION.fullmatch, functions)):
+        raise SandboxStartError(f"{executable}: its list of functions (RPY_SANDBOX_DUMP=1) makes no sense")
+    return functions
+
+
+def _home(found: str, executable: str, library: str | None) -> str:
+    """The folder with lib-python and lib_pypy."""
+    if library is not None:
+        candidates = [os.path.realpath(library)]
+    else:
+        candidates = [os.path.dirname(executable)]
+        for _ in range(_ABOVE):
+            candidates.append(os.path.dirname(candidates[-1]))
+    for folder in candidates:
+        if any(os.path.isdir(os.path.join(folder, name)) for name in _PYTHONS) and os.path.isdir(f"{folder}/lib_pypy"):
+            return folder
+    where = f"in {library}" if library is not None else "beside it or in a folder above"
+    raise SandboxStartError(
+        f"{found}: its library (lib-python and lib_pypy) is not {where}: name the folder that holds both "
+        "with --guest-library or PROXYBOX_GUEST_LIBRARY"
+    )

@@ -1,0 +1,709 @@
+"""libc for a translated guest: what each function becomes.
+
+Most are an OS call under another name (`SAME`), some with other arguments (`@function`), a few are libc's own: folders,
+the environment, what sysconf(3) knows. The others are refused, each with its reason (`REFUSED`). What is in none of
+these is ENOSYS.
+
+A function is a generator. It asks for what it needs by `yield`, and returns a `Done`. Errors are the handlers' and the
+policy's; what the guest gives (addresses, counts, pointers to folders that are none) is checked where it is used.
+Structures are those of x86-64 glibc, which are the kernel's but for statvfs.
+"""
+
+import errno
+import struct
+from collections.abc import Callable, Generator
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from proxybox.controller.dispatch import TABLE
+from proxybox.controller.protocol import ABSENT, TOO_LONG
+from proxybox.controller.roles import MAX_PAYLOAD, PATH_MAX, Memory, Scalar
+from proxybox.controller.roles import Fetch as Kind
+from proxybox.controller.translated import wire
+from proxybox.controller.world import World
+
+# --- what a function asks for -----------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Fetch:
+    """Guest memory, as bytes."""
+
+    address: int
+    size: int
+
+    def command(self) -> bytes:
+        """As the guest is asked."""
+        return wire.read_memory(self.address, self.size)
+
+
+@attrs.frozen
+class Text:
+    """A C string of the guest's, as bytes, cut at `most`."""
+
+    address: int
+    most: int
+
+    def command(self) -> bytes:
+        """As the guest is asked."""
+        return wire.read_string(self.address, self.most)
+
+
+@attrs.frozen
+class Allocate:
+    """Memory in the guest that holds these bytes; its address."""
+
+    data: bytes
+
+    def command(self) -> bytes:
+        """As the guest is asked."""
+        return wire.allocate(self.data)
+
+
+@attrs.frozen
+class Free:
+    """Gives that back."""
+
+    address: int
+
+
+@attrs.frozen
+class Call:
+    """An OS call that never waits: (value, writes)."""
+
+    number: int
+    registers: tuple[int, ...]
+    memory: tuple[bytes | int, ...] = ()
+
+
+@attrs.frozen
+class Serve(Call):
+    """An OS call that may wait; the last thing of a function's that is not about the guest's memory."""
+
+
+@attrs.frozen
+class Done:
+    """What the function gives. writes: (address, bytes) in the guest."""
+
+    value: float = 0
+    errno: int = 0
+    writes: tuple[tuple[int, bytes], ...] = ()
+
+
+Steps: TypeAlias = Generator[Any, Any, Done]
+Function: TypeAlias = Callable[..., Steps]
+
+_NUMBER: Final = {row.name: number for number, row in TABLE.items()}
+_MASK: Final = (1 << 64) - 1
+#: An address that no handler reads: what it writes there is looked at here, or dropped.
+_NOWHERE: Final = 0x1000
+
+
+def failed(value: int) -> bool:
+    """Whether an OS call's value is -errno."""
+    return -4095 <= value < 0
+
+
+def fetched(name: str, registers: tuple[int, ...]) -> Generator[Any, Any, tuple[bytes | int, ...]]:
+    """The memory that the handler of an OS call wants, in the order of its arguments (roles.py)."""
+    parameters = TABLE[_NUMBER[name]].parameters
+    values = dict(zip((name for name, _ in parameters), registers, strict=False))
+    memory: list[bytes | int] = []
+    for parameter, role in parameters:
+        if not isinstance(role, Memory):
+            continue
+        address = values.get(parameter, 0) & _MASK
+        if not address:
+            memory.append(ABSENT)
+        elif role.fetch is Kind.STRING:
+            text: bytes = yield Text(address, role.size)
+            memory.append(text if len(text) < role.size and b"\0" not in text else TOO_LONG)
+        else:
+            memory.append((yield from _block(address, role, parameters, values)))
+    return tuple(memory)
+
+
+def _block(
+    address: int, role: Memory, parameters: list[tuple[str, Scalar | Memory]], values: dict[str, int]
+) -> Generator[Any, Any, bytes]:
+    size = role.size
+    if role.length:
+        counter = dict(parameters)[role.length]
+        code = counter.code if isinstance(counter, Scalar) else "Q"
+        (count,) = struct.unpack("<" + code, struct.pack("<Q", values.get(role.length, 0) & _MASK))
+        if role.fetch is Kind.BITS:
+            size = (min(max(count, 0), 1024) + 63) // 64 * 8
+        else:
+            size = min(max(count, 0) * role.size, MAX_PAYLOAD)
+    if not size:
+        return b""
+    data: bytes = yield Fetch(address, size)
+    return data
+
+
+def os_call(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[tuple[int, bytes], ...]]]:
+    """An OS call that never waits, with what it reads from the guest."""
+    memory = yield from fetched(name, registers)
+    reply: tuple[int, tuple[tuple[int, bytes], ...]] = yield Call(_NUMBER[name], registers, memory)
+    return reply
+
+
+def served(name: str, *registers: int) -> Steps:
+    """A function that is an OS call: its value, or -1 and errno; with what it writes."""
+    memory = yield from fetched(name, registers)
+    value, writes = yield Serve(_NUMBER[name], registers, memory)
+    return Done(-1, -value) if failed(value) else Done(value, 0, writes)
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+#: Functions that are the OS call of the same arguments.
+SAME: Final[dict[str, str]] = {
+    signature: (kernel or signature.partition("(")[0])
+    for signature, kernel in (
+        ("_exit(i)v", "exit_group"), ("access(pi)i", ""), ("chdir(p)i", ""), ("chmod(pi)i", ""), ("chown(pii)i", ""),
+        ("chroot(p)i", ""), ("clock_getres(ip)i", ""), ("clock_gettime(ip)i", ""), ("clock_settime(ip)i", ""),
+        ("close(i)i", ""), ("dup(i)i", ""), ("dup2(ii)i", ""), ("execve(ppp)i", ""), ("faccessat(ipii)i", "faccessat2"),
+        ("fchdir(i)i", ""), ("fchmod(ii)i", ""), ("fchmodat(ipii)i", "fchmodat2"), ("fchown(iii)i", ""),
+        ("fchownat(ipiii)i", ""), ("fdatasync(i)i", ""), ("fgetxattr(ippi)i", ""), ("flistxattr(ipi)i", ""),
+        ("fork()i", ""), ("fremovexattr(ip)i", ""), ("fsetxattr(ippii)i", ""), ("fstat64(ip)i", "fstat"),
+        ("fstatat64(ippi)i", "newfstatat"), ("fsync(i)i", ""), ("ftruncate(ii)i", ""), ("getegid()i", ""),
+        ("geteuid()i", ""), ("getgid()i", ""), ("getgroups(ip)i", ""), ("getpgid(i)i", ""), ("getpgrp()i", ""),
+        ("getpid()i", ""), ("getppid()i", ""), ("getresgid(ppp)i", ""), ("getresuid(ppp)i", ""), ("getrusage(ip)i", ""),
+        ("getsid(i)i", ""), ("gettimeofday(pp)i", ""), ("getuid()i", ""), ("getxattr(pppi)i", ""), ("ioctl(iip)i", ""),
+        ("kill(ii)i", ""), ("lchown(pii)i", ""), ("lgetxattr(pppi)i", ""), ("link(pp)i", ""), ("linkat(ipipi)i", ""),
+        ("listxattr(ppi)i", ""), ("llistxattr(ppi)i", ""), ("lremovexattr(pp)i", ""), ("lseek(iii)i", ""),
+        ("lsetxattr(pppii)i", ""), ("lstat64(pp)i", "lstat"), ("mkdir(pi)i", ""), ("mkdirat(ipi)i", ""),
+        ("mknod(pii)i", ""), ("mknodat(ipii)i", ""), ("open(pii)i", ""), ("openat(ipii)i", ""), ("pipe2(pi)i", ""),
+        ("pread(ipii)i", "pread64"), ("pwrite(ipii)i", "pwrite64"), ("read(ipi)i", ""), ("readlink(ppi)i", ""),
+        ("readlinkat(ippi)i", ""), ("removexattr(pp)i", ""), ("rename(pp)i", ""), ("renameat(ipip)i", ""),
+        ("rmdir(p)i", ""), ("sched_get_priority_max(i)i", ""), ("sched_get_priority_min(i)i", ""),
+        ("sched_yield()i", ""), ("select(ipppp)i", ""), ("sendfile(iipi)i", ""), ("setgid(i)i", ""),
+        ("setgroups(ip)i", ""), ("setpgid(ii)i", ""), ("setpriority(iii)i", ""), ("setregid(ii)i", ""),
+        ("setresgid(iii)i", ""), ("setresuid(iii)i", ""), ("setreuid(ii)i", ""), ("setsid()i", ""), ("setuid(i)i", ""),
+        ("setxattr(pppii)i", ""), ("stat64(pp)i", "stat"), ("symlink(pp)i", ""), ("symlinkat(pip)i", ""),
+        ("sync()v", ""), ("time(p)i", ""), ("times(p)i", ""), ("umask(i)i", ""), ("uname(p)i", ""), ("unlink(p)i", ""),
+        ("unlinkat(ipi)i", ""), ("utimensat(ippi)i", ""), ("write(ipi)i", ""),
+    )
+}  # fmt: skip
+
+_NO_PROCESSES = (errno.EPERM, "a box has one process")
+_NO_TERMINAL = (errno.ENOENT, "a box has no terminals to give out")
+#: Functions that are not done: errno, and why.
+REFUSED: Final[dict[str, tuple[int, str]]] = {
+    "execv(pp)i": _NO_PROCESSES,
+    "fexecve(ipp)i": _NO_PROCESSES,
+    "forkpty(pppp)i": _NO_PROCESSES,
+    "system(p)i": _NO_PROCESSES,
+    "openpty(ppppp)i": _NO_TERMINAL,
+    "initgroups(pi)i": (errno.EPERM, "the groups of a box are those of its policy"),
+    "getloadavg(pi)i": (errno.EPERM, "the host's load is not the box's business"),
+    "getlogin()p": (errno.ENXIO, "nobody has logged in"),
+    "confstr(ipi)i": (errno.EINVAL, "there is no such string"),
+}
+
+FUNCTIONS: Final[dict[str, Function]] = {}
+
+
+def function(*signatures: str) -> Callable[[Function], Function]:
+    """Enters a function of libc's that is not just an OS call. It gets the `Libc` and the arguments."""
+
+    def enter(work: Function) -> Function:
+        for signature in signatures:
+            FUNCTIONS[signature] = work
+        return work
+
+    return enter
+
+
+def is_answered(signature: str) -> bool:
+    """Whether something other than ENOSYS comes of a function: it is done, or refused with a reason."""
+    return signature in SAME or signature in FUNCTIONS or signature in REFUSED
+
+
+@attrs.define
+class Folder:
+    """A DIR: its descriptor, and the entries that were read and not given yet."""
+
+    fd: int
+    entries: list[tuple[int, int, int, bytes]] = attrs.field(factory=list)
+
+
+class Libc:
+    """The functions of one box, and what libc would keep for it. home: of the interpreter, as the guest sees it.
+    refuse: is told of a function that is refused."""
+
+    def __init__(self, world: World, environment: dict[str, str], home: str, refuse: Callable[[str, str, int], object]):
+        self.world = world
+        self.environment = {
+            key.encode(): value.encode("utf-8", "surrogateescape") for key, value in environment.items()
+        }
+        self.home = home
+        self.folders: dict[int, Folder] = {}
+        self.kept: dict[bytes, int] = {}  # strings that were allocated in the guest, by what they hold
+        self.stdout = 0
+        self._refuse = refuse
+
+    def answer(self, request: wire.Request) -> Steps:
+        """What comes of a request."""
+        signature = request.signature
+        if signature in SAME:
+            return _same(SAME[signature], request)
+        work = FUNCTIONS.get(signature)
+        if work is not None:
+            return work(self, *request.arguments)
+        number, why = REFUSED.get(signature, (errno.ENOSYS, f"{signature} is not known"))
+        return self._refused(request, number, why)
+
+    def _refused(self, request: wire.Request, number: int, why: str) -> Steps:
+        self._refuse(request.name, why, number)
+        return (yield from failure(number, 0 if request.result in "pv" else -1))
+
+    def string(self, text: bytes) -> Generator[Any, Any, int]:
+        """A C string in the guest that stays, at an address that is the same each time."""
+        if text not in self.kept:
+            if len(self.kept) >= 1024 or sum(map(len, self.kept)) > MAX_PAYLOAD:
+                return 0
+            self.kept[text] = yield Allocate(text + b"\0")
+        return self.kept[text]
+
+
+def failure(number: int, value: int = -1) -> Steps:
+    """A function that fails."""
+    yield from ()
+    return Done(value, number)
+
+
+def _same(name: str, request: wire.Request) -> Steps:
+    return served(name, *(int(each) for each in request.arguments))
+
+
+# --- OS calls with other arguments ------------------------------------------------------------------------------------
+
+_S_IFIFO = 0o010000
+_O_CLOEXEC, _O_DIRECTORY = 0o2000000, 0o200000
+_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_SETLK, _F_SETLKW, _F_GETLK = 1, 2, 3, 4, 6, 7, 5
+_F_DUPFD_CLOEXEC, _FD_CLOEXEC = 1030, 1
+_TCGETS, _TIOCGPGRP, _TIOCSPGRP = 0x5401, 0x540F, 0x5410
+_AT_FDCWD = -100
+_FLOCK = struct.Struct("<hh4xqqi4x")
+
+
+@function("mkfifo(pi)i")
+def mkfifo(_: Libc, path: int, mode: int) -> Steps:
+    return served("mknod", path, mode & 0o7777 | _S_IFIFO, 0)
+
+
+@function("mkfifoat(ipi)i")
+def mkfifoat(_: Libc, fd: int, path: int, mode: int) -> Steps:
+    return served("mknodat", fd, path, mode & 0o7777 | _S_IFIFO, 0)
+
+
+@function("pipe(p)i")
+def pipe(_: Libc, fds: int) -> Steps:
+    return served("pipe2", fds, 0)
+
+
+@function("killpg(ii)i")
+def killpg(_: Libc, group: int, number: int) -> Steps:
+    return failure(errno.EINVAL) if group < 0 else served("kill", -group, number)
+
+
+@function("waitpid(ipi)i")
+def waitpid(_: Libc, pid: int, status: int, options: int) -> Steps:
+    return served("wait4", pid, status, options, 0)
+
+
+@function("setpgrp()i")
+def setpgrp(_: Libc) -> Steps:
+    return served("setpgid", 0, 0)
+
+
+@function("setegid(i)i")
+def setegid(_: Libc, gid: int) -> Steps:
+    return served("setresgid", -1, gid, -1)
+
+
+@function("seteuid(i)i")
+def seteuid(_: Libc, uid: int) -> Steps:
+    return served("setresuid", -1, uid, -1)
+
+
+@function("futimens(ip)i")
+def futimens(_: Libc, fd: int, times: int) -> Steps:
+    return served("utimensat", fd, 0, times, 0)
+
+
+@function("rpy_dup_noninheritable(i)i")
+def rpy_dup_noninheritable(_: Libc, fd: int) -> Steps:
+    return served("fcntl", fd, _F_DUPFD_CLOEXEC, 0)
+
+
+@function("rpy_dup2_noninheritable(ii)i")
+def rpy_dup2_noninheritable(_: Libc, old: int, new: int) -> Steps:
+    return served("dup3", old, new, _O_CLOEXEC)
+
+
+@function("rpy_get_status_flags(i)i")
+def rpy_get_status_flags(_: Libc, fd: int) -> Steps:
+    return served("fcntl", fd, _F_GETFL, 0)
+
+
+@function("rpy_set_status_flags(ii)i")
+def rpy_set_status_flags(_: Libc, fd: int, flags: int) -> Steps:
+    return served("fcntl", fd, _F_SETFL, flags)
+
+
+@function("rpy_get_inheritable(i)i")
+def rpy_get_inheritable(_: Libc, fd: int) -> Steps:
+    value, _writes = yield from os_call("fcntl", fd, _F_GETFD, 0)
+    return Done(-1, -value) if failed(value) else Done(int(not value & _FD_CLOEXEC))
+
+
+@function("rpy_set_inheritable(ii)i")
+def rpy_set_inheritable(_: Libc, fd: int, inheritable: int) -> Steps:
+    return served("fcntl", fd, _F_SETFD, 0 if inheritable else _FD_CLOEXEC)
+
+
+@function("posix_fadvise(iiii)i")
+def posix_fadvise(_: Libc, fd: int, offset: int, size: int, advice: int) -> Steps:
+    value, _writes = yield from os_call("fadvise64", fd, offset, size, advice)
+    return Done(-value)  # the error is what it returns, and errno stays
+
+
+@function("posix_fallocate(iii)i")
+def posix_fallocate(_: Libc, fd: int, offset: int, size: int) -> Steps:
+    value, _writes = yield from os_call("fallocate", fd, 0, offset, size)
+    return Done(-value)
+
+
+@function("getpriority(ii)i")
+def getpriority(_: Libc, which: int, who: int) -> Steps:
+    value, _writes = yield from os_call("getpriority", which, who)
+    return Done(-1, -value) if failed(value) else Done(20 - value)  # the kernel gives 20 - nice
+
+
+@function("nice(i)i")
+def nice(_: Libc, increment: int) -> Steps:
+    value, _writes = yield from os_call("getpriority", 0, 0)
+    wanted = max(-20, min(19, 20 - value + max(-40, min(40, increment))))
+    done = yield from served("setpriority", 0, 0, wanted)
+    return done if done.errno else Done(wanted)
+
+
+@function("lockf(iii)i")
+def lockf(_: Libc, fd: int, command: int, size: int) -> Steps:
+    """lockf(3): F_ULOCK, F_LOCK, F_TLOCK, F_TEST, from where the file stands."""
+    if not 0 <= command <= 3:
+        return (yield from failure(errno.EINVAL))
+    kind = 2 if command == 0 else 1  # F_UNLCK, F_WRLCK
+    operation = {0: _F_SETLK, 1: _F_SETLKW, 2: _F_SETLK, 3: _F_GETLK}[command]
+    lock = _FLOCK.pack(kind, 1, 0, size, 0)  # SEEK_CUR
+    return (yield from _fcntl_lock(fd, operation, lock))
+
+
+def _fcntl_lock(fd: int, operation: int, lock: bytes) -> Steps:
+    """A record lock whose struct flock is ours. Where the handler wants it in guest memory, it is put there."""
+    address: int = yield Allocate(lock)
+    done = yield from served("fcntl", fd, operation, address)
+    yield Free(address)
+    if operation == _F_GETLK and not done.errno:
+        found = next((data for at, data in done.writes if at == address), lock)
+        return Done(0) if found[:2] == b"\2\0" else Done(-1, errno.EACCES)
+    return Done(done.value, done.errno)
+
+
+# --- terminals --------------------------------------------------------------------------------------------------------
+
+
+def _terminal(fd: int) -> Generator[Any, Any, int]:
+    value, _writes = yield Call(_NUMBER["ioctl"], (fd, _TCGETS, _NOWHERE), (ABSENT,))
+    return int(value)
+
+
+@function("isatty(i)i")
+def isatty(_: Libc, fd: int) -> Steps:
+    value = yield from _terminal(fd)
+    return Done(0, -value) if failed(value) else Done(1)
+
+
+@function("ttyname(i)p")
+def ttyname(libc: Libc, fd: int) -> Steps:
+    value = yield from _terminal(fd)
+    return Done(0, -value) if failed(value) else Done((yield from libc.string(b"/dev/tty")))
+
+
+@function("ctermid(p)p")
+def ctermid(libc: Libc, at: int) -> Steps:
+    if at:
+        return Done(at, 0, ((at, b"/dev/tty\0"),))
+    return Done((yield from libc.string(b"/dev/tty")))
+
+
+@function("tcgetpgrp(i)i")
+def tcgetpgrp(_: Libc, fd: int) -> Steps:
+    value, writes = yield Call(_NUMBER["ioctl"], (fd, _TIOCGPGRP, _NOWHERE), (ABSENT,))
+    if failed(value):
+        return Done(-1, -value)
+    return Done(struct.unpack("<i", writes[0][1][:4])[0] if writes else 0)
+
+
+@function("tcsetpgrp(ii)i")
+def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
+    given = struct.pack("<i12x", max(-1, min(group, 2**31 - 1)))
+    value, _writes = yield Call(_NUMBER["ioctl"], (fd, _TIOCSPGRP, _NOWHERE), (given,))
+    return Done(-1, -value) if failed(value) else Done(0)
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+#: struct dirent of glibc: inode, offset, length, type, name[256]; padded to eight bytes.
+_DIRENT = struct.Struct("<QqHB")
+_DIRENT_SIZE = 280
+_GETDENTS = 32768
+
+
+def _open_folder(libc: Libc, fd: int) -> Steps:
+    pointer: int = yield Allocate(bytes(_DIRENT_SIZE))
+    if not pointer or pointer in libc.folders:  # what no malloc answers
+        yield from os_call("close", fd)
+        return Done(0, errno.ENOMEM)
+    libc.folders[pointer] = Folder(fd)
+    return Done(pointer)
+
+
+@function("opendir(p)p")
+def opendir(libc: Libc, path: int) -> Steps:
+    value, _writes = yield from os_call("open", path, _O_DIRECTORY | _O_CLOEXEC, 0)
+    return Done(0, -value) if failed(value) else (yield from _open_folder(libc, value))
+
+
+@function("fdopendir(i)p")
+def fdopendir(libc: Libc, fd: int) -> Steps:
+    value, writes = yield Call(_NUMBER["fstat"], (fd, _NOWHERE))
+    if failed(value):
+        return Done(0, -value)
+    if struct.unpack_from("<I", writes[0][1], 24)[0] & 0o170000 != 0o040000:
+        return Done(0, errno.ENOTDIR)
+    return (yield from _open_folder(libc, fd))
+
+
+@function("readdir(p)p")
+def readdir(libc: Libc, pointer: int) -> Steps:
+    folder = libc.folders.get(pointer)
+    if folder is None:
+        return Done(0, errno.EBADF)
+    if not folder.entries:
+        value, writes = yield Call(_NUMBER["getdents64"], (folder.fd, _NOWHERE, _GETDENTS))
+        if failed(value):
+            return Done(0, -value)
+        folder.entries = list(_entries(writes[0][1] if writes else b""))
+        if not folder.entries:
+            return Done(0)
+    inode, offset, kind, name = folder.entries.pop(0)
+    entry = (_DIRENT.pack(inode, offset, _DIRENT_SIZE, kind) + name[:255]).ljust(_DIRENT_SIZE, b"\0")
+    return Done(pointer, 0, ((pointer, entry),))
+
+
+def _entries(data: bytes) -> Generator[tuple[int, int, int, bytes], None, None]:
+    """struct linux_dirent64 (getdents64(2))."""
+    at = 0
+    while at < len(data):
+        inode, offset, length, kind = _DIRENT.unpack_from(data, at)
+        yield inode, offset, kind, data[at + _DIRENT.size : at + length].partition(b"\0")[0]
+        at += length
+
+
+@function("rewinddir(p)v")
+def rewinddir(libc: Libc, pointer: int) -> Steps:
+    folder = libc.folders.get(pointer)
+    if folder is None:
+        return Done(0, errno.EBADF)
+    folder.entries = []
+    yield from os_call("lseek", folder.fd, 0, 0)
+    return Done()
+
+
+@function("closedir(p)i")
+def closedir(libc: Libc, pointer: int) -> Steps:
+    folder = libc.folders.pop(pointer, None)
+    if folder is None:
+        return Done(-1, errno.EBADF)
+    yield Free(pointer)
+    value, _writes = yield from os_call("close", folder.fd)
+    return Done(-1, -value) if failed(value) else Done(0)
+
+
+@function("dirfd(p)i")
+def dirfd(libc: Libc, pointer: int) -> Steps:
+    yield from ()
+    folder = libc.folders.get(pointer)
+    return Done(-1, errno.EINVAL) if folder is None else Done(folder.fd)
+
+
+# --- names, sizes, file systems ---------------------------------------------------------------------------------------
+
+
+@function("getcwd(pi)p")
+def getcwd(_: Libc, at: int, size: int) -> Steps:
+    value, writes = yield from os_call("getcwd", at, size)
+    return Done(0, -value) if failed(value) else Done(at, 0, writes)
+
+
+#: struct statfs of the kernel: type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags.
+_STATFS = struct.Struct("<QQQQQQQQQQQ")
+#: struct statvfs of glibc: bsize, frsize, blocks, bfree, bavail, files, ffree, favail, fsid, flag, namemax, 6 ints.
+_STATVFS = struct.Struct("<QQQQQQQQQQQ24x")
+_ST_VALID = 0x20
+
+
+def _statvfs(name: str, what: int, at: int) -> Steps:
+    memory = yield from fetched(name, (what, _NOWHERE))
+    value, writes = yield Call(_NUMBER[name], (what, _NOWHERE), memory)
+    if failed(value):
+        return Done(-1, -value)
+    _, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags = _STATFS.unpack_from(writes[0][1])
+    told = _STATVFS.pack(
+        bsize, frsize or bsize, blocks, bfree, bavail, files, ffree, ffree, fsid, flags & ~_ST_VALID, namelen
+    )
+    return Done(0, 0, ((at, told),))
+
+
+@function("statvfs(pp)i")
+def statvfs(_: Libc, path: int, at: int) -> Steps:
+    return _statvfs("statfs", path, at)
+
+
+@function("fstatvfs(ip)i")
+def fstatvfs(_: Libc, fd: int, at: int) -> Steps:
+    return _statvfs("fstatfs", fd, at)
+
+
+_PATHCONF = {0: 127, 1: 255, 2: 255, 3: 255, 4: PATH_MAX, 5: 4096, 6: 1, 7: 1, 8: 0}
+
+
+@function("pathconf(pi)i")
+def pathconf(_: Libc, path: int, name: int) -> Steps:
+    value, _writes = yield from os_call("access", path, 0)
+    if failed(value):
+        return Done(-1, -value)
+    return Done(_PATHCONF[name]) if name in _PATHCONF else Done(-1, errno.EINVAL)
+
+
+@function("fpathconf(ii)i")
+def fpathconf(_: Libc, fd: int, name: int) -> Steps:
+    value, _writes = yield Call(_NUMBER["fcntl"], (fd, _F_GETFD, 0), (ABSENT,))
+    if failed(value):
+        return Done(-1, -value)
+    return Done(_PATHCONF[name]) if name in _PATHCONF else Done(-1, errno.EINVAL)
+
+
+_SC_CLK_TCK, _SC_OPEN_MAX, _SC_PAGESIZE, _SC_NPROCESSORS_CONF, _SC_NPROCESSORS_ONLN = 2, 4, 30, 83, 84
+
+
+@function("sysconf(i)i")
+def sysconf(libc: Libc, name: int) -> Steps:
+    yield from ()
+    cpus = libc.world.policy.environment.cpu_count
+    files = libc.world.policy.limits.open_files
+    known = {_SC_CLK_TCK: 100, _SC_OPEN_MAX: 1024 if files is None else files, _SC_PAGESIZE: 4096,
+             _SC_NPROCESSORS_CONF: cpus, _SC_NPROCESSORS_ONLN: cpus}  # fmt: skip
+    return Done(known[name]) if name in known else Done(-1, errno.EINVAL)
+
+
+@function("rpy_cpu_count()i")
+def rpy_cpu_count(libc: Libc) -> Steps:
+    yield from ()
+    return Done(libc.world.policy.environment.cpu_count)
+
+
+@function("clock()i")
+def clock(_: Libc) -> Steps:
+    """clock(3): microseconds of the process's CPU time."""
+    value, writes = yield Call(_NUMBER["clock_gettime"], (2, _NOWHERE))  # CLOCK_PROCESS_CPUTIME_ID
+    if failed(value) or not writes:
+        return Done(-1, -value)
+    seconds, nanoseconds = struct.unpack("<qq", writes[0][1])
+    return Done(seconds * 1_000_000 + nanoseconds // 1000)
+
+
+# --- the environment --------------------------------------------------------------------------------------------------
+
+
+@function("getenv(p)p")
+def getenv(libc: Libc, at: int) -> Steps:
+    name = b"" if not at else (yield Text(at, PATH_MAX))
+    value = libc.environment.get(name)
+    return Done(0) if value is None else Done((yield from libc.string(value)))
+
+
+@function("get_environ()p")
+def get_environ(libc: Libc) -> Steps:
+    pointers = []
+    for key, value in libc.environment.items():
+        pointers.append((yield from libc.string(key + b"=" + value)))
+    pointers = [each for each in pointers if each]
+    table = b"".join(struct.pack("<Q", each) for each in (*pointers, 0))
+    return Done((yield Allocate(table)))
+
+
+@function("putenv(p)i")
+def putenv(libc: Libc, at: int) -> Steps:
+    text = b"" if not at else (yield Text(at, PATH_MAX))
+    key, equals, value = text.partition(b"=")
+    return _set(libc, key, value if equals else None)
+
+
+@function("unsetenv(p)i")
+def unsetenv(libc: Libc, at: int) -> Steps:
+    key = b"" if not at else (yield Text(at, PATH_MAX))
+    return Done(-1, errno.EINVAL) if b"=" in key else _set(libc, key, None)
+
+
+def _set(libc: Libc, key: bytes, value: bytes | None) -> Done:
+    if not key:
+        return Done(-1, errno.EINVAL)
+    if value is None:
+        libc.environment.pop(key, None)
+    elif len(libc.environment) >= 1024 and key not in libc.environment:
+        return Done(-1, errno.ENOMEM)
+    else:
+        libc.environment[key] = value
+    return Done(0)
+
+
+# --- RPython's own ----------------------------------------------------------------------------------------------------
+
+
+@function("_pypy_init_home()p")
+def pypy_init_home(libc: Libc) -> Steps:
+    """The path of the interpreter, from which it looks for its library. The guest frees it."""
+    return Done((yield Allocate(libc.home.encode("utf-8", "surrogateescape") + b"\0")))
+
+
+@function("_pypy_init_free(p)v")
+def pypy_init_free(_: Libc, at: int) -> Steps:
+    if at:
+        yield Free(at)
+    return Done()
+
+
+@function("pypy__allow_attach()v")
+def pypy_allow_attach(_: Libc) -> Steps:
+    yield from ()
+    return Done()
+
+
+@function("get_stdout()p")
+def get_stdout(libc: Libc) -> Steps:
+    """A FILE, of which only its number is ever asked."""
+    if not libc.stdout:
+        libc.stdout = yield Allocate(bytes(8))
+    return Done(libc.stdout)
+
+
+@function("fileno(p)i")
+def fileno(libc: Libc, pointer: int) -> Steps:
+    yield from ()
+    return Done(1) if pointer and pointer == libc.stdout else Done(-1, errno.EBADF)

@@ -1,0 +1,99 @@
+"""The wire of a translated guest, without any I/O.
+
+    request   u8 N, N bytes `name(args)result`, then 8 bytes for each argument but `v`
+    commands  any number of R Z W M F E, of which R Z M are answered by the guest, and then one result
+
+https://foss.heptapod.net/pypy/pypy, branch sandbox-2: rpython/translator/sandbox. What is not a well-formed request is
+GuestMisbehaved.
+"""
+
+import re
+import struct
+
+import attrs
+
+from proxybox.controller.errors import GuestMisbehaved
+
+_SIGNATURE = re.compile(rb"[A-Za-z_][A-Za-z0-9_]{0,120}\([ipf]{0,32}v?\)[ipfv]")
+_U64 = struct.Struct("<Q")
+_CODES = {"i": "q", "p": "Q", "f": "d"}
+
+
+@attrs.frozen
+class Request:
+    """One call. signature: such as "open(pii)i". arguments: ints, floats for `f`."""
+
+    signature: str
+    arguments: tuple[int | float, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return self.signature.partition("(")[0]
+
+    @property
+    def result(self) -> str:
+        """The kind of its result: i, p, f or v."""
+        return self.signature[-1]
+
+
+def parse_request(data: bytes | bytearray) -> tuple[Request, int] | None:
+    """A request and how long it is; None while it is not whole. Raises GuestMisbehaved."""
+    if not data:
+        return None
+    begin = 1 + data[0]
+    if len(data) < begin:
+        return None
+    signature = bytes(data[1:begin])
+    if _SIGNATURE.fullmatch(signature) is None:
+        raise GuestMisbehaved("a request without the name and signature of a function")
+    text = signature.decode("ascii")
+    codes = "".join(_CODES[kind] for kind in text[text.index("(") + 1 : -2] if kind != "v")
+    layout = struct.Struct("<" + codes)  # `v`, for none, carries nothing
+    if len(data) < begin + layout.size:
+        return None
+    return Request(text, layout.unpack_from(data, begin)), begin + layout.size
+
+
+def read_memory(address: int, size: int) -> bytes:
+    """The guest answers with `size` bytes."""
+    return b"R" + struct.pack("<QQ", address, size)
+
+
+def read_string(address: int, most: int) -> bytes:
+    """The guest answers with a length and so many bytes: the C string there, cut at `most`."""
+    return b"Z" + struct.pack("<QQ", address, most)
+
+
+def store(address: int, data: bytes) -> bytes:
+    """The guest stores them, and does not answer."""
+    return b"W" + struct.pack("<QQ", address, len(data)) + data
+
+
+def allocate(data: bytes) -> bytes:
+    """The guest answers with the address at which it has stored them."""
+    return b"M" + _U64.pack(len(data)) + data
+
+
+def free(address: int) -> bytes:
+    """The guest frees what it has allocated."""
+    return b"F" + _U64.pack(address)
+
+
+def error(number: int) -> bytes:
+    """errno, for the guest."""
+    return b"E" + struct.pack("<i", number)
+
+
+def answer(kind: str, value: float) -> bytes:
+    """The result, of the kind that the request names."""
+    if kind == "v":
+        return b"v"
+    if kind == "f":
+        return b"f" + struct.pack("<d", value)
+    return kind.encode() + _U64.pack(int(value) & (1 << 64) - 1)
+
+
+def parse_word(data: bytes | bytearray) -> int | None:
+    """A length or an address that the guest answers; None while it is not whole."""
+    return int(_U64.unpack_from(data)[0]) if len(data) >= _U64.size else None
