@@ -67,8 +67,9 @@ def require_bootstrap(guest: Guest) -> None:
         )
 
 
-def find_guest(path: str | os.PathLike[str] | None = None) -> Guest:
-    """The interpreter at `path`, else of $PROXYBOX_GUEST, else the first pypy3 on PATH.
+def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.PathLike[str] | None = None) -> Guest:
+    """The interpreter at `path`, else of $PROXYBOX_GUEST, else the first pypy3 on PATH. library: of a translated guest,
+    else $PROXYBOX_GUEST_LIBRARY, else what stands beside it.
 
     Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
     """
@@ -82,7 +83,8 @@ def find_guest(path: str | os.PathLike[str] | None = None) -> Guest:
     if not _is_installed(executable):
         from proxybox.controller.translated.finding import find_translated
 
-        translated = find_translated(found, executable, os.environ.get(LIBRARY_VARIABLE))
+        named = os.environ.get(LIBRARY_VARIABLE) if library is None else os.fspath(library)
+        translated = find_translated(found, executable, named)
         if translated is not None:
             return translated
     version = _pypy_version(found, executable)

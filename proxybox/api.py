@@ -91,13 +91,14 @@ class SandboxBase:
         audit: Audit | None = None,
         packages: Sequence[str | os.PathLike[str]] = (),
         guest: str | os.PathLike[str] | None = None,
+        guest_library: str | os.PathLike[str] | None = None,
         **policy_fields: Any,
     ) -> None:
         self.policy = evolve(as_policy(policy), **policy_fields) if policy_fields else as_policy(policy)
         self._interceptors = tuple(interceptors)
         self._audit = audit
         self._packages = tuple(os.fspath(folder) for folder in packages)
-        self._guest_path = guest
+        self._guest_path, self._guest_library = guest, guest_library
         self._warm = warm_is_wanted() if warm is None else warm
         size = self.policy.session.value_size
         self._functions = HostFunctions(functions, size, self._spawn()) if functions else None
@@ -122,7 +123,7 @@ class SandboxBase:
 
     def guest(self) -> Guest:
         """The interpreter that runs here. Raises SandboxStartError."""
-        guest = find_guest(self._guest_path)
+        guest = find_guest(self._guest_path, self._guest_library)
         return attrs.evolve(guest, packages=(*guest.packages, *self._packages)) if self._packages else guest
 
     def _end(self) -> None:
@@ -181,7 +182,8 @@ class Sandbox(SandboxBase):
     policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the
     caller's that take and return plain data, or HostFunction. interceptors: see `proxybox.controller`. audit:
     called with each OSCall. packages: host folders of importable packages, or virtual environments, mounted read-only
-    and put on sys.path. guest: the path of the interpreter.
+    and put on sys.path. guest: the path of the interpreter. guest_library: the folder of lib-python and lib_pypy, for a
+    PyPy that was translated with --sandbox and does not stand beside them.
 
     warm: from its second run on, boxes are copies of a guest that has started already, which all sandboxes of this
     process with such a policy share; False starts each by itself, as interceptors, an audit and a seed do; the
@@ -267,13 +269,14 @@ def run_program(
     on_stderr: Callable[[bytes], object] | None = None,
     policy: Policy | None = None,
     guest: str | os.PathLike[str] | None = None,
+    guest_library: str | os.PathLike[str] | None = None,
     audit: Audit | None = None,
     capture: bool = True,
     on_sandbox: Callable[[Sandbox], object] | None = None,
 ) -> Result:
     """One `Program` in a box of its own: what the command line stands on. on_sandbox: is given the sandbox before the
     program runs in it, for `interrupt` and `close`."""
-    with Sandbox(policy, guest=guest, audit=audit) as box:
+    with Sandbox(policy, guest=guest, guest_library=guest_library, audit=audit) as box:
         if on_sandbox is not None:
             on_sandbox(box)
         return box.run_program(program, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr, capture=capture)

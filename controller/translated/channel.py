@@ -5,6 +5,7 @@ memory, an allocation there, OS calls. `Serve` is an OS call that the driver car
 that never does, and is made at once.
 """
 
+import errno
 import os
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ class TranslatedReader:
     def end(self) -> None:
         """The channel has ended. Raises GuestMisbehaved when it ended inside a request."""
         if self._channel.is_inside:
-            raise GuestMisbehaved("the channel ended inside a request, or before an answer to a command")
+            raise GuestMisbehaved("the channel ended inside a request, or an answer to a command")
 
 
 class TranslatedChannel(Channel):
@@ -57,8 +58,8 @@ class TranslatedChannel(Channel):
 
     @property
     def is_inside(self) -> bool:
-        """Whether the guest still owes something."""
-        return bool(self._begun) or self._wanted is not None
+        """Whether something has come that is not whole."""
+        return bool(self._begun)
 
     def receive(self) -> bytes | None:
         """The next frame to execute, b"" at the end of the channel, None when there is none yet. Raises
@@ -161,6 +162,8 @@ class TranslatedChannel(Channel):
         request = self._request
         if request is None:
             raise RuntimeError("nothing was asked")
+        if not all(address for address, _ in done.writes):  # NULL: what the kernel would not write to either
+            done = Done(0 if request.result == "p" else -1, errno.EFAULT)
         for address, data in done.writes:
             commands += wire.store(address, data[:MAX_PAYLOAD])
         if done.errno:

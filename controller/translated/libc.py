@@ -16,12 +16,13 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.protocol import ABSENT, TOO_LONG
 from proxybox.controller.roles import MAX_PAYLOAD, PATH_MAX, Memory, Scalar
 from proxybox.controller.roles import Fetch as Kind
 from proxybox.controller.translated import wire
-from proxybox.controller.world import World
+from proxybox.controller.world import EXITED, Ended, World
 
 # --- what a function asks for -----------------------------------------------------------------------------------------
 
@@ -98,6 +99,8 @@ _NUMBER: Final = {row.name: number for number, row in TABLE.items()}
 _MASK: Final = (1 << 64) - 1
 #: An address that no handler reads: what it writes there is looked at here, or dropped.
 _NOWHERE: Final = 0x1000
+#: Below this nothing is mapped (vm.mmap_min_addr): a number that stands where others give an address.
+_LOWEST: Final = 1 << 16
 
 
 def failed(value: int) -> bool:
@@ -114,7 +117,7 @@ def fetched(name: str, registers: tuple[int, ...]) -> Generator[Any, Any, tuple[
         if not isinstance(role, Memory):
             continue
         address = values.get(parameter, 0) & _MASK
-        if not address:
+        if not address or (role.fetch is Kind.SOFT and address < _LOWEST):
             memory.append(ABSENT)
         elif role.fetch is Kind.STRING:
             text: bytes = yield Text(address, role.size)
@@ -162,7 +165,7 @@ def served(name: str, *registers: int) -> Steps:
 SAME: Final[dict[str, str]] = {
     signature: (kernel or signature.partition("(")[0])
     for signature, kernel in (
-        ("_exit(i)v", "exit_group"), ("access(pi)i", ""), ("chdir(p)i", ""), ("chmod(pi)i", ""), ("chown(pii)i", ""),
+        ("access(pi)i", ""), ("chdir(p)i", ""), ("chmod(pi)i", ""), ("chown(pii)i", ""),
         ("chroot(p)i", ""), ("clock_getres(ip)i", ""), ("clock_gettime(ip)i", ""), ("clock_settime(ip)i", ""),
         ("close(i)i", ""), ("dup(i)i", ""), ("dup2(ii)i", ""), ("execve(ppp)i", ""), ("faccessat(ipii)i", "faccessat2"),
         ("fchdir(i)i", ""), ("fchmod(ii)i", ""), ("fchmodat(ipii)i", "fchmodat2"), ("fchown(iii)i", ""),
@@ -288,6 +291,14 @@ _F_DUPFD_CLOEXEC, _FD_CLOEXEC = 1030, 1
 _TCGETS, _TIOCGPGRP, _TIOCSPGRP = 0x5401, 0x540F, 0x5410
 _AT_FDCWD = -100
 _FLOCK = struct.Struct("<hh4xqqi4x")
+
+
+@function("_exit(i)v")
+def exit_(libc: Libc, status: int) -> Steps:
+    """Nobody waits for what the process does then."""
+    yield from os_call("exit_group", status)
+    libc.world.end(Ended(EXITED, ""))
+    return Done()
 
 
 @function("mkfifo(pi)i")
@@ -451,7 +462,7 @@ def tcgetpgrp(_: Libc, fd: int) -> Steps:
 
 @function("tcsetpgrp(ii)i")
 def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
-    given = struct.pack("<i12x", max(-1, min(group, 2**31 - 1)))
+    given = struct.pack("<i40x", max(-1, min(group, 2**31 - 1)))
     value, _writes = yield Call(_NUMBER["ioctl"], (fd, _TIOCSPGRP, _NOWHERE), (given,))
     return Done(-1, -value) if failed(value) else Done(0)
 

@@ -150,7 +150,8 @@ def repl_command() -> click.Command:
 def click_option(option: Option) -> click.Option:
     """click's form of one option."""
     completers = {
-        "policy": complete_policy, "guest": complete_file, "output": complete_file, "folder": complete_file,
+        "policy": complete_policy, "guest": complete_file, "guest_library": complete_file, "output": complete_file,
+        "folder": complete_file,
     }  # fmt: skip
     return click.Option(
         [*option.flags, option.name],

@@ -27,7 +27,7 @@ class Parsed(NamedTuple):
     """A command line: the option values by name, the program, and the program's arguments."""
 
     options: dict[str, str | bool | tuple[str, ...]]
-    kind: str  # "code", "module", "script", "stdin", or "" when no program was named
+    kind: str  # "code", "module", "script", "stdin", "interactive", or "" when no program was named
     program: str
     arguments: tuple[str, ...]
 
@@ -65,6 +65,7 @@ BOX: Final = (
     Option(("--env",), "NAME=VALUE", "Set an environment variable in the box.", True),
     Option(("--rw",), None, "Let the program change its own folder (mounted at /box)."),
     Option(("--guest",), "PATH", "The PyPy to run it with (default: $PROXYBOX_GUEST, then pypy3)."),
+    Option(("--guest-library",), "DIR", "Where lib-python and lib_pypy of a PyPy translated with --sandbox are."),
 )
 
 RUN: Final = (

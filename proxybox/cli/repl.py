@@ -25,6 +25,8 @@ def repl(parsed: Parsed) -> int:
         return run(Parsed(parsed.options, "stdin", "-", ()))
     try:
         parsed = parsed._replace(options={"policy": "repl", **parsed.options})
+        if is_translated(parsed):  # it has a prompt of its own, and no sessions
+            return run(parsed._replace(kind="interactive"))
         return sit(parsed, choose_policy(parsed))
     except KeyboardInterrupt:
         return EXIT_CANCELLED
@@ -41,7 +43,7 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
         raise CommandError(f"--folder: {folder!r} is no folder")
     shells: list[Shell] = []
     terminal = Terminal(lambda size, echo: shells[0].ask(size, echo))
-    with Sandbox(policy, guest=parsed.text("guest")) as sandbox:
+    with Sandbox(policy, guest=parsed.text("guest"), guest_library=parsed.text("guest_library")) as sandbox:
 
         def start() -> "Session":
             session = sandbox.session(folder=folder, stdin=terminal)
@@ -71,6 +73,13 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
                 shell.screen.note(prompt.warning)
             with quiet_keys():
                 return shell.work()
+
+
+def is_translated(parsed: Parsed) -> bool:
+    """Whether the guest marshals its calls itself (docs/guests.md). Raises SandboxStartError."""
+    from proxybox.controller import find_guest
+
+    return find_guest(parsed.text("guest"), parsed.text("guest_library")).is_translated
 
 
 class Early:

@@ -50,6 +50,7 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
         on_stderr=None if capture else streams.writer(2, escapes),
         policy=policy,
         guest=parsed.text("guest"),
+        guest_library=parsed.text("guest_library"),
         audit=audit,
         capture=capture,
         on_sandbox=ctrl_c.attach,
@@ -98,6 +99,8 @@ def program_of(parsed: Parsed) -> "Program":
     arguments = parsed.arguments
     if parsed.kind == "code":
         return Program.code(parsed.program, arguments)
+    if parsed.kind == "interactive":
+        return Program(words=("-i",), folder=parsed.text("folder"))
     if parsed.kind == "module":
         return Program.module(parsed.program, arguments)
     if parsed.kind == "stdin":

@@ -1,0 +1,538 @@
+"""PyPy translated with --sandbox as a guest: boxes whose guest is the conforming client (translated/client.c).
+
+The client makes the calls that it is told to, as such a PyPy would, and what is no call of any PyPy's.
+"""
+
+import importlib.util
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import proxybox
+from proxybox import AsyncSandbox, Pool, Result, Sandbox, SandboxStartError, Status, cli
+from proxybox.controller import find_guest
+from proxybox.controller.translated import libc
+
+Run = Callable[..., Result]
+
+
+def load_build() -> Any:
+    path = Path(__file__).parent / "translated" / "build.py"
+    spec = importlib.util.spec_from_file_location("translated_build", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A made-up PyPy: the client, lib-python and lib_pypy beside it, and a secret that is not to be seen."""
+    root = Path(tempfile.mkdtemp(prefix="translated-"))  # not in pytest's own folder, which is closed to guests
+    root.chmod(0o755)
+    shutil.move(load_build().client(root), root / "pypy-c")
+    for name in ("lib-python/3/os.py", "lib-python/3/encodings/utf_8.py", "lib_pypy/_functools.py", "secret.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"# {name}\n" * 40)
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def pypy(home: Path) -> str:
+    return str(home / "pypy-c")
+
+
+@pytest.fixture
+def run(pypy: str) -> Run:
+    """Runs statements of the client in a box."""
+
+    def work(program: str, *, stdin: Any = None, files: Any = None, **policy: Any) -> Result:
+        with Sandbox(guest=pypy, **policy) as box:
+            return box.run(program, stdin=stdin, files=files)
+
+    return work
+
+
+def answers(result: Result) -> list[str]:
+    assert result.status is Status.OK, result
+    return result.stdout.splitlines()
+
+
+# --- the list of calls ------------------------------------------------------------------------------------------------
+
+
+def functions(pypy: str) -> tuple[str, ...]:
+    return find_guest(pypy).functions
+
+
+def test_every_function_is_answered_or_refused_with_a_reason(pypy: str) -> None:
+    told = functions(pypy)
+    assert len(told) == 157
+    kinds = (set(libc.SAME), set(libc.FUNCTIONS), set(libc.REFUSED))
+    assert set().union(*kinds) == set(told)
+    assert sum(map(len, kinds)) == len(told), "none is in two"
+    assert all(number and why for number, why in libc.REFUSED.values())
+
+
+def test_every_function_is_called(run: Run, pypy: str) -> None:
+    """With NULL and 0 for everything: no answer is ENOSYS, none a breach, and the box goes on after each."""
+    lines = ["buffer zero 16"]
+    for each in functions(pypy):
+        name, kinds = each.split("(")[0], each[each.index("(") + 1 : each.rindex(")")]
+        words = {"p": "NULL", "i": "0", "f": "0.0"}
+        given = " ".join(words[kind] for kind in kinds if kind in words)
+        if name == "select":
+            given = "0 NULL NULL NULL @zero"
+        if name not in ("_exit", "close"):  # which end what is to be seen
+            lines.append(f"{each} {given}")
+    result = run("\n".join(lines))
+    told = answers(result)
+    assert [line.split()[0] for line in told] == [line.split("(")[0] for line in lines[1:]]
+    assert not [line for line in told if line.endswith("errno 38")]
+    assert result.unknown_calls == {}
+    refused = {denial.call for denial in result.denials}
+    assert {each.split("(")[0] for each in libc.REFUSED} <= refused
+
+
+def test_a_function_of_no_list(run: Run) -> None:
+    result = run('socket(iii)i 2 1 0\ndlopen(p)p "x"\nsin(f)f 1.0\nnothing(v)v')
+    assert answers(result) == ["socket -1 errno 38", "dlopen NULL errno 38", "sin -1", "nothing void"]
+    assert {(each.call, each.reason) for each in result.denials} == {
+        ("socket", "socket(iii)i is not known"), ("dlopen", "dlopen(p)p is not known"),
+        ("sin", "sin(f)f is not known"), ("nothing", "nothing(v)v is not known"),
+    }  # fmt: skip
+
+
+def test_refusals_end_the_box_where_the_policy_says_so(run: Run) -> None:
+    result = run('system(p)i "ls"\nsay on', on_denied="end")
+    assert (result.status, result.why, result.stdout) == (Status.DENIED, "system: a box has one process", "")
+
+
+# --- what it sees -----------------------------------------------------------------------------------------------------
+
+
+def test_identity_and_environment(run: Run) -> None:
+    result = run(
+        'getuid()i\ngetpid()i\nh = getenv(p)p "HOME"\nstring $h\ngetenv(p)p "SECRET"\n'
+        '-putenv(p)i "A=1"\na = getenv(p)p "A"\nstring $a\nunsetenv(p)i "A"\ngetenv(p)p "A"\n-e = get_environ()p\ntexts $e\n'
+        "rpy_cpu_count()i\nsysconf(i)i 84\nstring $home",
+        environment={"variables": {"EXTRA": "yes"}, "cpu_count": 3},
+    )
+    told = answers(result)
+    assert told[:2] == ["getuid 1000", "getpid 100"]
+    assert "/home/user" in told
+    assert "getenv NULL errno 0" in told
+    assert "EXTRA=yes" in told
+    assert told[-3:] == ["rpy_cpu_count 3", "sysconf 3", "/usr/lib/pypy/pypy-c"]
+    assert not [line for line in told if line.startswith("LD_PRELOAD")]
+
+
+def test_its_library_and_nothing_beside_it(run: Run) -> None:
+    result = run(
+        'open(pii)i "/usr/lib/pypy/lib-python/3/os.py" 0 0\nbuffer b 64\nread(ipi)i 3 @b 20\ntext b\n'
+        'access(pi)i "/usr/lib/pypy/lib_pypy/_functools.py" 4\naccess(pi)i "/usr/lib/pypy/secret.txt" 4\n'
+        'open(pii)i "/usr/lib/pypy/lib-python/3/os.py" 1 0\naccess(pi)i "/etc/shadow" 0\naccess(pi)i "/usr/bin/pypy" 1'
+    )
+    assert answers(result) == [
+        "open 3", "read 20", "# lib-python/3/os.py", "access 0", "access -1 errno 2", "open -1 errno 30",
+        "access -1 errno 2", "access 0",
+    ]  # fmt: skip
+
+
+LIST = """
+d = opendir(p)p "{path}"
+repeat 6 readdir(p)p $d
+string $d+19
+rewinddir(p)v $d
+readdir(p)p $d
+string $d+19
+dirfd(p)i $d
+closedir(p)i $d
+"""
+
+
+def test_folders(run: Run) -> None:
+    told = answers(run(LIST.format(path="/usr/lib/pypy")))
+    assert [re.sub("0x[0-9a-f]+", "DIR", line) for line in told] == [
+        "opendir DIR", *["readdir DIR"] * 5, "readdir NULL errno 0", "pypy-c", "rewinddir void", "readdir DIR", ".",
+        "dirfd 3", "closedir 0",
+    ]  # fmt: skip
+
+
+def test_pointers_that_are_no_folder(run: Run) -> None:
+    lines = [f"{name} {at}" for name in ("readdir(p)p", "closedir(p)i", "dirfd(p)i", "rewinddir(p)v")
+             for at in ("NULL", "1", "0xffffffffffffffff", "$home")]  # fmt: skip
+    told = answers(run("\n".join(lines) + '\nopendir(p)p "/etc/passwd"\nopendir(p)p "/nowhere"\nfdopendir(i)p 0'))
+    assert {line.rsplit(" ", 1)[1] for line in told[:8]} == {"9"}
+    assert told[-3:] == ["opendir NULL errno 20", "opendir NULL errno 2", "fdopendir NULL errno 20"]
+
+
+def test_a_folder_that_is_used_after_its_end(run: Run) -> None:
+    told = answers(run('d = opendir(p)p "/"\nclosedir(p)i $d\nreaddir(p)p $d\nclosedir(p)i $d'))
+    assert told[1:] == ["closedir 0", "readdir NULL errno 9", "closedir -1 errno 9"]
+
+
+def test_relative_paths_heed_the_working_folder(run: Run) -> None:
+    result = run(
+        'buffer b 64\ngetcwd(pi)p @b 64\ntext b\nchdir(p)i "/usr/lib"\nopen(pii)i "pypy/lib-python/3/os.py" 0 0\n'
+        "getcwd(pi)p @b 64\ntext b\ngetcwd(pi)p @b 4"
+    )
+    told = answers(result)
+    assert (told[1], told[2], told[3], told[5]) == ("/box", "chdir 0", "open 3", "/usr/lib")
+    assert told[6] == "getcwd NULL errno 34"
+
+
+def test_long_paths_are_an_error_and_not_cut(run: Run) -> None:
+    path, longest = "a/" * 2047 + "a", "./" * 2000 + "box.txt"
+    told = answers(run(f'access(pi)i "{path}b" 0\naccess(pi)i "{longest}" 0', files={"box.txt": "x"}))
+    assert told == ["access -1 errno 36", "access 0"]
+
+
+def test_paths_that_are_no_text(run: Run) -> None:
+    result = run(
+        'open(pii)i "b\\xff\\x80" 0x41 0644\nclose(i)i 3\naccess(pi)i "b\\xff\\x80" 0\nd = opendir(p)p "."\n'
+        'repeat 4 -readdir(p)p $d\nshow d+19 4\nrename(pp)i "b\\xff\\x80" "c\\xfe"'
+    )
+    told = answers(result)
+    assert (told[:3], told[-1]) == (["open 3", "close 0", "access 0"], "rename 0")
+    assert [os.fsencode(name) for name in result.files] == [b"c\xfe"]
+
+
+@pytest.mark.parametrize("to", [(-5, 0), (0, 9), (-(2**63), 1), (2**63 - 1, 2), (0, -1)])
+def test_bad_seeks(run: Run, to: tuple[int, int]) -> None:
+    told = answers(run(f'open(pii)i "/etc/passwd" 0 0\nlseek(iii)i 3 {to[0]} {to[1]}\nlseek(iii)i 99 0 0\nsay on'))
+    assert re.fullmatch(r"lseek -1 errno (22|75)", told[1])
+    assert told[2:] == ["lseek -1 errno 9", "on"]
+
+
+def test_lengths_without_bound(run: Run) -> None:
+    """A read comes short; what a write would take beyond its buffer is the guest's own crash, and no memory of ours."""
+    result = run('open(pii)i "/dev/zero" 0 0\nbuffer b 2000000\nread(ipi)i 3 @b 0x3fffffffffffffff\nread(ipi)i 3 @b -1')
+    assert answers(result)[1:] == ["read 1048576", "read 1048576"]
+    ended = run("buffer b 16\nwrite(ipi)i 1 @b 0x7fffffffffffffff")
+    assert ended.status in (Status.CRASHED, Status.ERROR, Status.MISBEHAVED)
+    assert len(ended.stdout) <= 1 << 20
+
+
+def test_select_and_pipes(run: Run) -> None:
+    told = answers(run(
+        'buffer p 8\nbuffer sets 128\nbuffer soon 16\npipe(p)i @p\nwrite(ipi)i 4 "x" 1\n-buffer bits 128\n'
+        "select(ipppp)i 0 NULL NULL NULL @soon\nrpy_get_inheritable(i)i 3\nrpy_set_inheritable(ii)i 3 0\n"
+        "rpy_get_inheritable(i)i 3\nrpy_dup_noninheritable(i)i 3\nrpy_get_status_flags(i)i 3\nfpathconf(ii)i 3 5"
+    ))  # fmt: skip
+    assert told == [
+        "pipe 0", "write 1", "select 0", "rpy_get_inheritable 1", "rpy_set_inheritable 0", "rpy_get_inheritable 0",
+        "rpy_dup_noninheritable 5", "rpy_get_status_flags 0", "fpathconf 4096",
+    ]  # fmt: skip
+
+
+def test_structures(run: Run) -> None:
+    """struct stat and struct statvfs, as glibc has them."""
+    told = answers(
+        run('buffer s 144\nstat64(pp)i "main.py" @s\nshow s+48 8\nbuffer v 112\nstatvfs(pp)i "/" @v\nshow v+80 8')
+    )
+    assert told[0] == "stat64 0"
+    assert int.from_bytes(bytes.fromhex(told[1]), "little") > 50  # st_size
+    assert told[2:] == ["statvfs 0", "ff00000000000000"]  # f_namemax
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+WRITE = 'open(pii)i "new.txt" 0x41 0644\nwrite(ipi)i 3 "hello" 5\nclose(i)i 3\nmkdir(pi)i "d" 0755'
+
+
+def test_writing_where_the_policy_allows_it(
+    run: Run, pypy: str, tmp_path: Path, open_the_way: Callable[[Path], None]
+) -> None:
+    result = run(WRITE)
+    assert answers(result) == ["open 3", "write 5", "close 0", "mkdir 0"]
+    assert result.files["new.txt"] == b"hello"
+    script = tmp_path / "writes"
+    script.write_text(WRITE)
+    open_the_way(script)
+    with Sandbox(guest=pypy, filesystem={"box": "ro"}) as box:
+        refused = box.run(script)
+    assert answers(refused) == ["open -1 errno 30", "write -1 errno 9", "close -1 errno 9", "mkdir -1 errno 30"]
+    assert refused.denials
+
+
+def test_its_standard_streams(run: Run) -> None:
+    result = run('echo\nwrite(ipi)i 2 "oops\\n" 5\nisatty(i)i 0', stdin="one\ntwo\n")
+    assert answers(result) == ["one", "two", "write 5", "isatty 0"]
+    assert result.stderr == "oops\n"
+
+
+def test_virtual_time(run: Run) -> None:
+    policy = {"time": {"kind": "virtual", "start": "2026-01-02T03:04:05Z"}}
+    first, second = (
+        answers(run("time(p)i NULL\nbuffer t 16\ngettimeofday(pp)i @t NULL\nshow t 16", **policy)) for _ in "12"
+    )
+    assert first == second
+    assert first[0] == "time 1767323045"
+
+
+@pytest.mark.parametrize(
+    ("program", "policy", "status"),
+    [
+        ("spin", {"wall_time": 0.3}, Status.TIME_LIMIT),
+        ("quiet", {"wall_time": 0.3}, Status.TIME_LIMIT),
+        ("spin", {"cpu_time": 0.2}, Status.TIME_LIMIT),
+        ("repeat 1000 -getuid()i", {"calls": 200}, Status.DENIED),
+        ("crash", {}, Status.CRASHED),
+        ("exit 7", {}, Status.ERROR),
+        ("_exit(i)v 7", {}, Status.ERROR),
+    ],
+)
+def test_ends(run: Run, program: str, policy: dict[str, Any], status: Status) -> None:
+    result = run(program, limits=policy)
+    assert result.status is status, result
+    if status is Status.ERROR:
+        assert result.exit_code == 7
+
+
+def test_limits_of_output_and_memory(run: Run) -> None:
+    flood = run("flood 100000", output={"limit": 1000})
+    assert (len(flood.stdout), flood.truncated) == (1000, True)
+    ended = run("flood 100000", output={"limit": 1000, "on_excess": "end"})
+    assert ended.status is Status.OUTPUT_LIMIT
+    assert run("buffer b 300000000\nsay got it", limits={"memory": "64M"}).stdout == ""
+    assert run("buffer b 300000000\nsay got it", limits={"memory": "1G"}).stdout == "got it\n"
+
+
+def test_interrupts_end_it(pypy: str) -> None:
+    """It has no handlers of its own."""
+    with Sandbox(guest=pypy) as box:
+        told: list[str] = []
+
+        def heard(text: str) -> None:
+            told.append(text)
+            box.interrupt()
+
+        result = box.run("say begun\nspin", on_stdout=heard)
+    assert (result.status, result.signal, told) == (Status.CRASHED, 2, ["begun\n"])
+
+
+# --- the seal ---------------------------------------------------------------------------------------------------------
+
+#: open, socket, clone, fork, execve, kill, ptrace, openat, process_vm_readv, io_uring_setup, pidfd_open, dup, close,
+#: read and write by the numbers of the stub's descriptors, read(5), prctl, seccomp, rt_sigaction, mmap of a file.
+NATIVE = (
+    "2 $home 0 0", "41 2 1 0", "56 17 0", "57", "59 $home 0 0", "62 1 9", "101 0 0", "257 -100 $home 0", "310 1 0",
+    "425 8 0", "434 1 0", "32 0", "3 0", "0 3 @b 1", "1 4 @b 1", "0 5 @b 1", "0 1 @b 1", "1 0 @b 1", "157 4 1",
+    "317 1 0 0", "13 11 0 0", "9 0 4096 3 2 0 0", "511 1 2 3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", [None, ()], ids=["with layers", "without"])
+def test_nothing_else_reaches_the_kernel(
+    run: Run, monkeypatch: pytest.MonkeyPatch, layers: tuple[str, ...] | None
+) -> None:
+    if layers is not None:
+        monkeypatch.setattr("proxybox.controller.layers.USED", layers)
+    result = run("buffer b 16\n" + "\n".join(f"native {each}" for each in NATIVE) + "\nsay alive")
+    assert answers(result) == [*["native -1 errno 38"] * len(NATIVE), "alive"]
+    assert result.layers["seal"].startswith("a seccomp filter")
+    if layers is None:
+        assert "empty root" in result.layers["namespaces"]
+
+
+def test_what_is_its_own_is_let_through(run: Run) -> None:
+    told = answers(
+        run("a = native 9 0 8192 3 0x22 -1 0\nb = native 25 $a 8192 65536 1\nnative 28 $b 4096 4\nnative 24")
+    )
+    assert [line.split()[1] == "-1" for line in told] == [False] * 4
+
+
+# --- guests that break the wire ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "raw 00", "raw 0561626364", "half 05", "half 0661282969", "raw 0461282969 00", "raw ffff", "lie -1\nsay x",
+        "lie 5000\nsay x", 'lie -1\naccess(pi)i "x" 0', 'lie 4097\naccess(pi)i "x" 0',
+        "raw 0a6765747569642829690a6765747569642829", "raw 0a67657475696428296900",
+    ],
+)  # fmt: skip
+def test_misbehaviour_ends_its_own_box(run: Run, program: str) -> None:
+    result = run(program, limits={"wall_time": 5})
+    assert result.status is Status.MISBEHAVED, result
+    assert answers(run("say on")) == ["on"]
+
+
+def test_last_words_are_told(run: Run) -> None:
+    """What it writes to its own descriptor 2, as it does for fatal errors."""
+    told = run('buffer b 8\nnative 1 2 "sandbox: fatal\\n" 15\nexit 3')
+    assert (told.exit_code, told.stderr) == (3, "sandbox: fatal\n")
+    assert len(run("repeat 3000 -native 1 2 $home 20\nexit 3").stderr) <= 1 << 14
+
+
+# --- finding it -------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_recognised(pypy: str) -> None:
+    guest = find_guest(pypy)
+    assert (guest.is_translated, guest.version, guest.library) == (True, (3, 6), str(Path(pypy).parent))
+    assert not find_guest().is_translated
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Path]:
+    """A program that prints a dump of one's choice."""
+
+    def make(**changes: str) -> Path:
+        lines = {"Version": "20001", "Platform": "linux2", "Funcs": "getuid()i", **changes}
+        source = tmp_path / "fake.c"
+        text = "".join(f"{key}: {value}\\n" for key, value in lines.items())
+        source.write_text(
+            f'#include <stdio.h>\nconst char *mark = "RPY_SANDBOX_DUMP";\nint main(void) {{ fputs("{text}", stdout); return !mark; }}\n'
+        )
+        program = tmp_path / "fake"
+        subprocess.run([*load_build().compiler(), "-o", program, source], check=True)
+        return program
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"Version": "20000"}, "version '20000' of the sandbox's wire; known: 20001"),
+        ({"Platform": "win32"}, "platform 'win32' of the sandbox's wire"),
+        (
+            {"Funcs": "getuid()i dlopen(p)p connect(ipi)i"},
+            "calls functions that are not known here: dlopen(p)p, connect(ipi)i",
+        ),
+        ({"Funcs": "getuid"}, "its list of functions (RPY_SANDBOX_DUMP=1) makes no sense"),
+        ({"Funcs": ""}, "makes no sense"),
+        ({}, "its library (lib-python and lib_pypy) is not beside it or in a folder above"),
+    ],
+)
+def test_guests_that_cannot_be_served(made: Callable[..., Path], changes: dict[str, str], words: str) -> None:
+    with pytest.raises(SandboxStartError) as caught:
+        find_guest(made(**changes))
+    assert words in str(caught.value)
+
+
+def test_its_library_by_option(
+    home: Path, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = made()
+    assert find_guest(program, home).library == str(home)
+    monkeypatch.setenv("PROXYBOX_GUEST_LIBRARY", str(home))
+    assert find_guest(program).library == str(home)
+    with pytest.raises(SandboxStartError, match="--guest-library"):
+        find_guest(program, tmp_path)
+
+
+def test_a_static_guest_is_refused(tmp_path: Path) -> None:
+    """No stub could be preloaded into it, so it would never be sealed."""
+    try:
+        program = load_build().client(tmp_path, static=True)
+    except RuntimeError as error:
+        pytest.skip(f"no static C library here: {str(error).splitlines()[0]}")
+    with pytest.raises(SandboxStartError, match="statically linked"):
+        Sandbox(guest=program).run("say x")
+
+
+# --- what such a guest cannot do, and the front ends ------------------------------------------------------------------
+
+
+def test_sessions_copies_pools_and_host_functions_say_so(pypy: str) -> None:
+    words = "it has no sessions, copies, pools of warm boxes or host functions"
+    with Sandbox(guest=pypy) as box, pytest.raises(SandboxStartError, match=words):
+        box.session()
+    with Sandbox(guest=pypy, functions={"f": print}) as box, pytest.raises(SandboxStartError, match=words):
+        box.run("say x")
+    with pytest.raises(SandboxStartError, match=words):
+        Pool(guest=pypy, size=1).close()
+
+
+def test_many_runs_of_one_sandbox(pypy: str) -> None:
+    """Each starts by itself, also where others would be copied."""
+    with Sandbox(guest=pypy, warm=True) as box:
+        assert [box.run(f"say {number}").stdout for number in range(4)] == [f"{number}\n" for number in range(4)]
+
+
+def test_under_asyncio(pypy: str) -> None:
+    async def main() -> list[str]:
+        async with AsyncSandbox(guest=pypy) as box:
+            results: dict[int, Result] = {}
+
+            async def one(number: int) -> None:
+                results[number] = await box.run(f'say {number}\nd = opendir(p)p "/"\nreaddir(p)p $d\nclosedir(p)i $d')
+
+            async with anyio.create_task_group() as group:
+                for number in range(6):
+                    group.start_soon(one, number)
+        return [results[number].stdout.splitlines()[0] for number in range(6)]
+
+    assert anyio.run(main) == [str(number) for number in range(6)]
+
+
+def test_the_command_line(
+    pypy: str, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # pytest's own cannot be read
+    assert cli.main(["run", "--guest", pypy, "-c", "getuid()i\nexit 3"]) == 3
+    assert capfd.readouterr().out == "getuid 1000\n"
+    status = cli.main(["trace", "--guest", pypy, "--guest-library", str(home), "-c", 'opendir(p)p "/nope"\nfork()i'])
+    out, err = capfd.readouterr()
+    assert (status, out) == (0, "opendir NULL errno 2\nfork -1 errno 1\n")
+    assert 'open("/nope", O_RDONLY|O_DIRECTORY|O_CLOEXEC, 0) = -1 ENOENT (No such file or directory)' in err
+    assert "fork() = -1 EPERM (Operation not permitted) [denied: fork is refused]" in err
+
+
+def test_its_own_prompt(pypy: str) -> None:
+    main, side = pty.openpty()
+    command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", "repl", "--guest", pypy]
+    with subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True) as process:
+        os.close(side)
+        shown = _until(main, b">>>> ")
+        os.write(main, b"getuid()i\n")
+        shown += _until(main, b"getuid 1000")
+        os.write(main, b"exit 5\n")
+        assert process.wait(30) == 5
+    os.close(main)
+    assert shown.count(b">>>> ") >= 1
+
+
+def _until(fd: int, words: bytes) -> bytes:
+    shown = b""
+    while words not in shown:
+        shown += os.read(fd, 4096)
+    return shown
+
+
+# --- its start --------------------------------------------------------------------------------------------------------
+
+COUNTS = {
+    "stat": 146, "gettimeofday": 114, "fstat": 75, "lseek": 54, "read": 48,
+    "mkdir": 12, "lstat": 3, "uname": 1, "time": 1, "access": 1, "geteuid": 1, "getuid": 1, "getegid": 1, "getgid": 1,
+}  # fmt: skip
+
+
+def test_the_calls_of_a_start(pypy: str) -> None:
+    """About a thousand, in the order and number that `-c 'print(42)'` has; the client aborts at any byte that is not
+    the format's."""
+    names: list[str] = []
+    with Sandbox(guest=pypy, audit=lambda call: names.append(call.name)) as box:
+        result = box.run("startup /usr/lib/pypy")
+    assert answers(result)[-1] == "startup 1018"
+    begun = names.index("uname")
+    for name, count in COUNTS.items():
+        assert names[begun:].count(name) == count, name
+    assert names[begun:].count("open") >= 50
+    assert proxybox.run("print(42)").stdout == "42\n", "and the other kind of guest runs as before"
