@@ -36,6 +36,8 @@ from proxybox.policies import SessionLimits
 #: Seconds that a guest has to let itself be copied, whatever its policy says: its own functions may run then
 #: (os.register_at_fork), and the copy's.
 COPY_LIMIT = 3.0
+#: Process ids of copies are greater.
+_BEFORE_COPIES = 1000
 #: Seconds that threads get which have ended for the program (join returns before they are gone).
 THREADS_END = 0.05
 #: What a result may be, and of which types its parts are.
@@ -72,7 +74,7 @@ class Copies:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.living: weakref.WeakSet[LiveSession] = weakref.WeakSet()
-        self.next_pid = 1000
+        self.next_pid = _BEFORE_COPIES
         self._live = 0
         self._lock = threading.Lock()
 
@@ -89,9 +91,12 @@ class Copies:
             return self.next_pid
 
     def give_back(self) -> None:
-        """One has ended."""
+        """One has ended. With the last one the process ids begin anew, so that what comes later does not show how many
+        there were."""
         with self._lock:
             self._live -= 1
+            if not self._live:
+                self.next_pid = _BEFORE_COPIES
 
 
 class LiveSession:

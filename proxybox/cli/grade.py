@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -60,8 +61,13 @@ def grade(
         if cluster is None:
             ready_guest(chosen, guest)
         with _cluster(cluster) as (executor, workers):
-            grades = _graded(chosen, found, output, again, executor=executor, workers=jobs or workers, guest=guest,
-                             timings=timings)  # fmt: skip
+            try:
+                grades = _graded(chosen, found, output, again, executor=executor, workers=jobs or workers, guest=guest,
+                                 timings=timings)  # fmt: skip
+            except OSError as error:
+                raise CommandError(
+                    f"grading stopped: {error.strerror or error}; run the same command to go on"
+                ) from None
         book = GradeBook(title=chosen.title, grades=grades)
         pairs = similar(book, chosen.starter_files().get(chosen.file, b"").decode("utf-8", "replace"), alike)
         _write(book, pairs, output, formats)
@@ -71,7 +77,7 @@ def grade(
         return EXIT_CANCELLED
     except Exception as error:
         return tell_failure(error)
-    return EXIT_CANNOT_RUN if any(each.failed for each in grades) else 0
+    return EXIT_CANNOT_RUN if any(each.failed for each in grades) or _at_fault(book) else 0
 
 
 def check_needed() -> None:
@@ -153,10 +159,11 @@ def _graded(
 ) -> "tuple[Grade, ...]":
     """All grades: those that are known, and the others, each of which is kept as it comes."""
     from proxybox.teach.grading import grade, pack
-    from proxybox.teach.records import Records, key_of
+    from proxybox.teach.records import Records, key_of, surroundings
 
     packed, records = pack(exercise), Records(output)
-    keys = {each.student: key_of(packed, each, guest, timings) for each in submissions}
+    around = surroundings(exercise, guest)
+    keys = {each.student: key_of(packed, each, around, timings) for each in submissions}
     known = {} if again else {name: found for name, key in keys.items() if (found := records.find(key)) is not None}
     left = [each for each in submissions if each.student not in known]
     with shown_progress("Grading", len(submissions), len(known)) as advance:
@@ -238,3 +245,11 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
         if each.failed:
             told = f"proxybox: {each.student}: could not be graded: {each.message}"
             print(on_one_line(told), file=sys.stderr)
+    for name, count in _at_fault(book).items():
+        told = f"proxybox: the test {name!r} is at fault itself, for {count} submissions: proxybox exercise check"
+        print(on_one_line(told), file=sys.stderr)
+
+
+def _at_fault(book: "GradeBook") -> Counter[str]:
+    """Tests that raised what is no verdict."""
+    return Counter(test.name for each in book.grades for test in each.tests if test.status == "internal_error")

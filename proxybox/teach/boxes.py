@@ -1,8 +1,7 @@
 """The boxes of a grading: one session that nothing was loaded into, forked for each submission, forked for each test.
 
 So every test of every submission begins with the same interpreter, the same seed and the same time, and nothing that
-one of them does is there for another. Time is virtual and randomness seeded, unless the exercise's policy says
-otherwise.
+one of them does is there for another. Time is virtual and randomness seeded, whatever the exercise's policy says.
 """
 
 import contextlib
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 #: Copies that live at once: of a submission, and of that for a test.
 _COPIES = 4
 _SEED = 0
+#: Of a call's wall time: so many times its CPU time, where the policy would let it wait for longer.
+_PATIENCE = 3
 #: What the main file of a folder is called.
 _MAIN = "solution.py"
 
@@ -30,6 +31,9 @@ _MAIN = "solution.py"
 def grading_policy(policy: Policy) -> Policy:
     """A policy under which a grade is the same each time."""
     changes: dict[str, Any] = {"session": attrs.evolve(policy.session, branches=max(policy.session.branches, _COPIES))}
+    wall, cpu = policy.limits.wall_time, policy.limits.cpu_time
+    if cpu is not None and (wall is None or wall > _PATIENCE * cpu):
+        changes["limits"] = attrs.evolve(policy.limits, wall_time=_PATIENCE * cpu)
     if policy.time.kind == "real":
         changes["time"] = Time.virtual()
     if policy.randomness == "system":

@@ -387,6 +387,11 @@ class _Beside:
         inputs, answers = ({path.with_suffix("") for path in _all_cases(data, end)} for end in (".in", ".ans"))
         if not inputs | answers:
             self._tell("data", f"there are no cases: want files such as {data.name}/sample/1.in and 1.ans")
+            return
+        for path in sorted(path for end in (".in", ".ans") for path in data.rglob(f"*{end}")):
+            name = path.relative_to(data).as_posix()
+            if not name.startswith(tuple(f"{kind}/" for kind in _DATA)):
+                self._tell("data", f"{name} stands neither in {data.name}/sample nor in {data.name}/secret")
         for path in sorted(inputs ^ answers):
             there, missing = (".in", ".ans") if path in inputs else (".ans", ".in")
             name = path.relative_to(data).as_posix()

@@ -9,9 +9,11 @@ wrong with the exercise itself ends everything with a GradingError: it would be 
 
 import contextlib
 import hashlib
+import itertools
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -27,7 +29,7 @@ import attrs
 from proxybox.errors import ProxyboxError
 from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade, Verdict
-from proxybox.teach.rules import check_rules
+from proxybox.teach.rules import Breach, check_rules
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import Submission
 
@@ -35,7 +37,10 @@ from proxybox.teach.submissions import Submission
 _CHUNK = 10
 #: How often a submission is tried whose worker died.
 _TRIES = 3
-_MOST_OF_EXERCISE = 256 << 20
+_MOST_OF_EXERCISE, _MOST_FILES = 256 << 20, 20_000
+_NO_CONTENT = ("__pycache__", ".git", ".hg", ".venv", ".DS_Store")
+#: Characters of a submission's code that are kept with its grade.
+_MOST_CODE = 1 << 18
 RULES: Final = "The rules of the exercise"
 _NO_POINTS = "No points are given while a rule is broken."
 
@@ -67,21 +72,19 @@ class Packed:
 
 
 def pack(exercise: Exercise) -> Packed:
-    """The exercise for workers, without the solutions, which are none of their business. Raises GradingError."""
+    """The exercise for workers. Raises GradingError."""
     files: dict[str, bytes] = {}
-    skipped = {exercise.solutions, exercise.wrong}
     total = 0
-    for path, folders, names in os.walk(exercise.folder):
-        folders[:] = sorted(
-            each for each in folders if not each.startswith((".", "__")) and Path(path, each) not in skipped
-        )
-        for name in sorted(names):
+    for path, folders, names in os.walk(exercise.folder, followlinks=True):
+        folders[:] = sorted(set(folders) - set(_NO_CONTENT))
+        for name in sorted(set(names) - set(_NO_CONTENT)):
             whole = Path(path, name)
             if not whole.is_file():
                 continue
             total += whole.stat().st_size
-            if total > _MOST_OF_EXERCISE:
-                raise GradingError(f"{exercise.folder}: larger than {_MOST_OF_EXERCISE >> 20} MiB")
+            if total > _MOST_OF_EXERCISE or len(files) >= _MOST_FILES:
+                most = f"{_MOST_OF_EXERCISE >> 20} MiB or {_MOST_FILES:,} files"
+                raise GradingError(f"{exercise.folder}: more than {most}, or a link that leads back into it")
             files[whole.relative_to(exercise.folder).as_posix()] = whole.read_bytes()
     return Packed(files)
 
@@ -110,21 +113,34 @@ class Task:
 
 #: One run of pytest at a time in a process: workers may be threads.
 _ONE_RUN = threading.Lock()
+#: Folders of exercises that are unpacked now.
+_UNPACKED: set[str] = set()
 
 
 def grade_some(task: Task) -> tuple[Grade, ...]:
     """The grades of a task, in its order. Raises GradingError, SandboxStartError."""
-    with _ONE_RUN, tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
+    with _ONE_RUN, _folder() as root:
         # Modules have names that begin with the folder's: none is taken for another exercise's.
         folder = Path(root, f"exercise-{task.exercise.digest[:16]}")
         task.exercise.unpack(folder)
         exercise = load_exercise(folder)
         verdicts: list[list[Verdict]] = [[] for _ in task.submissions]
         _run_tests(exercise, task, lambda number, verdict: verdicts[number].append(verdict))
-    return tuple(
-        _grade(exercise, submission, found, task.timings)
-        for submission, found in zip(task.submissions, verdicts, strict=True)
-    )
+        return tuple(
+            _grade(exercise, submission, found, task.timings)
+            for submission, found in zip(task.submissions, verdicts, strict=True)
+        )
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str]:
+    """A folder for an exercise; it goes also where the worker is ended meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
+        _UNPACKED.add(root)
+        try:
+            yield root
+        finally:
+            _UNPACKED.discard(root)
 
 
 def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], object]) -> None:
@@ -152,6 +168,8 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
     if grader.faults:
         told = "\n".join(grader.faults).replace(f"{exercise.folder}/", "").replace(f"{exercise.folder.name}/", "")
         raise GradingError(f"the tests are at fault:\n{told}")
+    if grader.broken:
+        raise grader.broken[0]
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise GradingError(f"pytest cannot run the tests: {status.name if hasattr(status, 'name') else status}")
 
@@ -185,7 +203,7 @@ def _grade(exercise: Exercise, submission: Submission, verdicts: Sequence[Verdic
         code = ""
     tests = list(_named_apart(verdicts))
     if exercise.rules:
-        rules = _rules_verdict(exercise, code)
+        rules = _rules_verdict(exercise, submission, code, tests)
         if rules.status == "forbidden":
             tests = [attrs.evolve(test, points=0.0) for test in tests]
         tests.insert(0, rules)
@@ -198,30 +216,46 @@ def _grade(exercise: Exercise, submission: Submission, verdicts: Sequence[Verdic
         tests=tuple(tests),
         submitted=submitted,
         late=deadline is not None and submitted is not None and submitted > deadline,
-        code=code,
+        code=code[:_MOST_CODE],
         seconds=sum(test.seconds for test in tests),
     )
 
 
-def _rules_verdict(exercise: Exercise, code: str) -> Verdict:
-    breaches = check_rules(code, exercise.rules)
+def _rules_verdict(exercise: Exercise, submission: Submission, code: str, tests: Sequence[Verdict]) -> Verdict:
+    breaches = _breaches(exercise, submission, code)
     if not breaches:
         return Verdict(name=RULES, status="ok", possible=0.0)
-    if any(not each.rule for each in breaches):  # it is no Python: what the tests say
-        return Verdict(name=RULES, status="skipped", possible=0.0)
+    if all(test.status == "syntax_error" for test in tests) and any(not each.rule for each in breaches):
+        return Verdict(name=RULES, status="skipped", possible=0.0)  # it is no Python, as all the tests say
     told = [each.message + (f" See line {each.line}." if each.line is not None else "") for each in breaches]
     return Verdict(
         name=RULES, status="forbidden", possible=0.0, message="\n".join([*told, _NO_POINTS]), line=breaches[0].line
     )
 
 
+def _breaches(exercise: Exercise, submission: Submission, code: str) -> list[Breach]:
+    """Of all the submission's Python files: what is forbidden is so in each; what is required may stand in any."""
+    given = exercise.box_files()
+    others = [
+        data.decode("utf-8-sig", "replace")
+        for name, data in sorted(submission.files.items())
+        if name.endswith(".py") and given.get(name) != data
+    ]
+    found = [check_rules(source, exercise.rules) for source in dict.fromkeys((code, *others))]
+    missing = [{each.rule for each in one if each.rule.startswith("require")} for one in found]
+    everywhere = set.intersection(*missing)
+    breaches = [each for each in found[0] if not each.rule.startswith("require") or each.rule in everywhere]
+    return breaches + [each for one in found[1:] for each in one if each.rule.startswith("forbid") or not each.rule]
+
+
 def _named_apart(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
     """No two tests of the same name: formats know tests by it."""
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
     for verdict in verdicts:
-        seen[verdict.name] += 1
-        count = seen[verdict.name]
-        yield verdict if count == 1 else attrs.evolve(verdict, name=f"{verdict.name} ({count})")
+        names = (verdict.name if count == 1 else f"{verdict.name} ({count})" for count in itertools.count(1))
+        name = next(each for each in names if each not in taken)
+        taken.add(name)
+        yield attrs.evolve(verdict, name=name)
 
 
 # --- the one who gives tasks ------------------------------------------------------------------------------------------
@@ -376,3 +410,19 @@ def local_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever gives the tasks
+    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Whoever gives the tasks may be killed; nobody wants the answers then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        _leave()
+
+
+def _leave() -> None:
+    for folder in tuple(_UNPACKED):
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(128 + signal.SIGTERM)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from proxybox.errors import ProxyboxError
+
 if TYPE_CHECKING:
     from proxybox.teach.boxes import Boxes, Loaded
     from proxybox.teach.exercise import DataCase
@@ -41,7 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 class Grader:
     """What grades many submissions in one pytest run. tell: is given each (submission's number, verdict). cases: those
-    of data_tests.py. faults: what is wrong with the tests themselves, for their author.
+    of data_tests.py. faults: what is wrong with the tests themselves, for their author. broken: why boxes could not be
+    had, which is no submission's fault.
 
     Without one, a run by hand grades what --submission names.
     """
@@ -52,6 +55,7 @@ class Grader:
         self.boxes = boxes
         self.tell = tell
         self.faults: list[str] = []
+        self.broken: list[ProxyboxError] = []
         self._cases = cases
 
     @pytest.hookimpl
@@ -72,16 +76,21 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """What cannot be collected: the file, and the error without pytest's own frames."""
+        """What cannot be collected, or holds no test: the file, and the error without pytest's own frames."""
         if report.failed:
             told = report.longreprtext.splitlines()
             error = [line.removeprefix("E").strip() for line in told if line.startswith("E ")]
             self.faults.append("\n    ".join([f"{report.nodeid}:", *(error or told)]))
+        elif report.skipped:
+            self.faults.append(f"{report.nodeid}: is skipped: nothing of it would be graded")
+        elif report.nodeid.endswith(".py") and not report.result:
+            self.faults.append(f"{report.nodeid}: there is no test in it")
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """A test that asks nothing of a submission would be nobody's."""
+        """A test that asks nothing of a submission would be nobody's; a mark that makes no sense would not count."""
         for item in items:
+            self.faults += [f"{item.nodeid}: {fault}" for fault in _wrong_marks(item)]
             if "loaded" not in getattr(item, "fixturenames", ()):
                 self.faults.append(f"{item.nodeid} takes neither student nor run_student")
 
@@ -89,6 +98,10 @@ class Grader:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
         """Each test's verdict, once: when it has run, or could not."""
         report = yield
+        if call.excinfo is not None and isinstance(call.excinfo.value, pytest.FixtureLookupError):
+            self.faults.append(f"{item.nodeid}: {call.excinfo.value.argname!r} is no fixture")
+        if call.excinfo is not None and isinstance(call.excinfo.value, ProxyboxError):
+            self.broken.append(call.excinfo.value)
         if call.when == "call" or (call.when == "setup" and call.excinfo is not None):
             callspec = getattr(item, "callspec", None)
             number = callspec.params.get("loaded") if callspec is not None else None
@@ -97,6 +110,25 @@ class Grader:
 
                 self.tell(number, verdict_of(item, call, self.boxes.exercise_points))
         return report
+
+
+#: What marks are given, in words, and whether that is right.
+_WANTED: dict[str, tuple[str, Callable[[tuple[Any, ...]], bool]]] = {
+    "points": ("points(NUMBER), from 0 to 1,000,000", lambda given: _is_number(given) and 0 <= given[0] <= 1e6),
+    "timeout": ("timeout(SECONDS), more than 0", lambda given: _is_number(given) and 0 < given[0] <= 1e6),
+    "hidden": ("hidden, without anything", lambda given: not given),
+}
+
+
+def _is_number(given: tuple[Any, ...]) -> bool:
+    return len(given) == 1 and isinstance(given[0], int | float) and not isinstance(given[0], bool)
+
+
+def _wrong_marks(item: pytest.Item) -> Iterator[str]:
+    for mark in item.iter_markers():
+        wanted, is_right = _WANTED.get(mark.name, ("", lambda _: True))
+        if not is_right(mark.args) or (wanted and mark.kwargs):
+            yield f"want the mark {wanted}"
 
 
 def id_of(number: int) -> str:

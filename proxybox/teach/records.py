@@ -4,17 +4,23 @@ One line of JSON per grade is added as grades come. A line that is not whole, si
 written, counts for nothing.
 """
 
+import contextlib
+import itertools
 import json
 from pathlib import Path
 
 from cattrs.preconf.json import make_converter
 
-from proxybox import __version__
+from proxybox import SandboxStartError, __version__
+from proxybox.controller import find_guest
+from proxybox.teach.exercise import Exercise
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import Packed, digest_of
 from proxybox.teach.submissions import Submission
 
 FILE = ".grades.jsonl"
+#: Files of a mount; of more, the rest is taken as it was.
+_MOST_LOOKED_AT = 10_000
 _CONVERTER = make_converter()
 
 
@@ -24,13 +30,30 @@ def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
     return digest_of(submission.files, *map(str, words))
 
 
+def surroundings(exercise: Exercise, guest: str | None) -> str:
+    """What else a grade depends on: the interpreter, and host folders that the policy mounts; by size and time."""
+    files = []
+    with contextlib.suppress(SandboxStartError):  # on a cluster, whoever gives the tasks needs none
+        files.append(Path(find_guest(guest).executable))
+    for source in (Path(mount.source) for mount in exercise.policy.filesystem.mounts if isinstance(mount.source, str)):
+        files += [source, *itertools.islice(sorted(source.rglob("*")), _MOST_LOOKED_AT)]
+    told = []
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        told.append(f"{path} {status.st_size} {status.st_mtime_ns}")
+    return "\n".join(told)
+
+
 class Records:
     """The grades of a folder. Raises OSError."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._known: dict[str, Grade] = {}
-        for line in self._path.read_text("utf-8").splitlines() if self._path.exists() else ():
+        for line in self._path.read_bytes().splitlines() if self._path.exists() else ():
             try:
                 found = json.loads(line)
                 self._known[found["key"]] = _CONVERTER.structure(found["grade"], Grade)

@@ -167,9 +167,18 @@ def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
         return False
     if isinstance(expected, list | tuple):
         return len(value) == len(expected) and all(map(lambda a, b: alike(a, b, tolerance), value, expected))
+    if isinstance(expected, set | frozenset):
+        return set(map(_exactly, value)) == set(map(_exactly, expected))
     if isinstance(expected, dict):
-        return value.keys() == expected.keys() and all(alike(value[key], expected[key], tolerance) for key in expected)
+        return set(map(_exactly, value)) == set(map(_exactly, expected)) and all(
+            alike(value[key], expected[key], tolerance) for key in expected
+        )
     return bool(value == expected)
+
+
+def _exactly(value: Any) -> Any:
+    """A member of a set, or a key, with its type, so that True is not 1."""
+    return (type(value), tuple(map(_exactly, value)) if isinstance(value, tuple) else value)
 
 
 def shown(value: Any) -> str:

@@ -35,11 +35,12 @@ def name_of(item: pytest.Item) -> str:
     function = getattr(item, "function", None)
     words = (getattr(function, "__doc__", None) or "").strip().split("\n")[0].rstrip(".")
     callspec = getattr(item, "callspec", None)
-    number = None if callspec is None else callspec.params.get("loaded")
-    own = () if number is None else (id_of(number),)
-    others = [] if callspec is None else [word for word in callspec.id.split("-") if word not in own]
+    own = "" if callspec is None or "loaded" not in callspec.params else id_of(callspec.params["loaded"])
+    others = (
+        "" if callspec is None else f"-{callspec.id}-".replace(f"-{own}-", "-", 1).removeprefix("-").removesuffix("-")
+    )
     name = words or getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
-    return f"{name} ({', '.join(others)})" if others else name
+    return f"{name} ({others})" if others else name
 
 
 def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
@@ -50,6 +51,8 @@ def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
         return error.status, str(error), error.line
     if isinstance(error, pytest.skip.Exception):
         return "skipped", str(error), None
+    if isinstance(error, pytest.fail.Exception):  # pytest.fail, and an exception that was wanted and did not come
+        return "wrong_answer", str(error), None
     if isinstance(error, AssertionError):
         # Only what the teacher wrote for students: pytest's own words would show the source of the test.
         words = str(error).split("\nassert ")[0].strip()

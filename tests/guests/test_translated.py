@@ -126,7 +126,8 @@ def test_refusals_end_the_box_where_the_policy_says_so(run: Run) -> None:
 def test_identity_and_environment(run: Run) -> None:
     result = run(
         'getuid()i\ngetpid()i\nh = getenv(p)p "HOME"\nstring $h\ngetenv(p)p "SECRET"\n'
-        '-putenv(p)i "A=1"\na = getenv(p)p "A"\nstring $a\nunsetenv(p)i "A"\ngetenv(p)p "A"\n-e = get_environ()p\ntexts $e\n'
+        '-putenv(p)i "A=1"\na = getenv(p)p "A"\nstring $a\nunsetenv(p)i "A"\ngetenv(p)p "A"\n'
+        "-e = get_environ()p\ntexts $e\n"
         "rpy_cpu_count()i\nsysconf(i)i 84\nstring $home",
         environment={"variables": {"EXTRA": "yes"}, "cpu_count": 3},
     )
@@ -395,9 +396,11 @@ def made(tmp_path: Path) -> Callable[..., Path]:
     def make(**changes: str) -> Path:
         lines = {"Version": "20001", "Platform": "linux2", "Funcs": "getuid()i", **changes}
         source = tmp_path / "fake.c"
-        text = "".join(f"{key}: {value}\\n" for key, value in lines.items())
+        told = "".join(f"{key}: {value}\\n" for key, value in lines.items())
         source.write_text(
-            f'#include <stdio.h>\nconst char *mark = "RPY_SANDBOX_DUMP";\nint main(void) {{ fputs("{text}", stdout); return !mark; }}\n'
+            "#include <stdio.h>\n"
+            'const char *mark = "RPY_SANDBOX_DUMP";\n'
+            f'int main(void) {{ fputs("{told}", stdout); return !mark; }}\n'
         )
         program = tmp_path / "fake"
         subprocess.run([*load_build().compiler(), "-o", program, source], check=True)

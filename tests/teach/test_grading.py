@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import textwrap
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +14,10 @@ from typing import Any
 import attrs
 import pytest
 
-from proxybox.teach.exercise import Exercise, load_exercise
+from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import RULES, GradingError, Packed, Task, grade, grade_some, local_pool, pack
-from proxybox.teach.records import Records, key_of
+from proxybox.teach.records import Records, key_of, surroundings
 from proxybox.teach.submissions import Submission
 
 TESTS = """
@@ -36,7 +39,7 @@ WRONG = "def double(n):\n    return n ** 2\n"
 
 def make(folder: Path, tests: str = TESTS, settings: str = "", **files: str) -> Exercise:
     """An exercise. files: more of them, with __ for / and no suffix for .py."""
-    (folder / "tests").mkdir(parents=True)
+    (folder / "tests").mkdir(parents=True, exist_ok=True)
     (folder / "exercise.toml").write_text(f'title = "Doubles"\ntext = "Double it."\n{settings}')
     (folder / "tests/test_it.py").write_text(textwrap.dedent(tests))
     for name, text in files.items():
@@ -167,7 +170,20 @@ def test_settings_of_whoever_grades_change_nothing(exercise: Exercise, monkeypat
         ("def test_it(): pass", "test_it takes neither student nor run_student"),
         ("import pytest\n@pytest.mark.point(2)\ndef test_it(student): pass", "'point' not found in `markers`"),
         ("def test_it(studnet): pass", "takes neither student"),
-        ("X = 1", "NO_TESTS_COLLECTED"),
+        ("X = 1", "test_it.py: there is no test in it"),
+        ("import pytest\npytest.importorskip('no_such')\ndef test_it(student): pass", "is skipped: nothing of it"),
+        ("def test_it(student, no_such): pass", "'no_such' is no fixture"),
+        ("import pytest\n@pytest.mark.points(n=5)\ndef test_it(student): pass", "want the mark points(NUMBER)"),
+        (
+            "import pytest\n@pytest.mark.points(float('nan'))\ndef test_it(student): pass",
+            "want the mark points(NUMBER)",
+        ),
+        ("import pytest\n@pytest.mark.points(-3)\ndef test_it(student): pass", "want the mark points(NUMBER)"),
+        (
+            "import pytest\n@pytest.mark.timeout(seconds=2)\ndef test_it(student): pass",
+            "want the mark timeout(SECONDS)",
+        ),
+        ("import pytest\n@pytest.mark.hidden(True)\ndef test_it(student): pass", "want the mark hidden"),
     ],
 )
 def test_tests_that_cannot_grade(tmp_path: Path, tests: str, words: str) -> None:
@@ -176,11 +192,98 @@ def test_tests_that_cannot_grade(tmp_path: Path, tests: str, words: str) -> None
     assert words in str(caught.value)
 
 
+def test_pytests_own_ways_to_fail(tmp_path: Path) -> None:
+    tests = """
+    import pytest
+    def test_told(student): pytest.fail("too slow for a list of ten")
+    def test_raises(student):
+        with pytest.raises(ValueError): pass
+    """
+    (only,) = graded(make(tmp_path / "e", tests), RIGHT)
+    assert told(only) == [("told", "wrong_answer", 0), ("raises", "wrong_answer", 0)]
+    assert only.tests[0].message == "too slow for a list of ten"
+
+
+def test_no_grade_depends_on_who_else_is_graded(tmp_path: Path) -> None:
+    """Nothing tells a submission how many there were before it."""
+    tests = """
+    def test_pid(student): student.expect("pid", returns=0)
+    def test_run(run_student): run_student().expect_output("x")
+    """
+    exercise = make(tmp_path / "e", tests)
+    code = "import os, time, random\ndef pid(): return os.getpid(), time.time(), random.random()\nprint(pid())\n"
+    grades = graded(exercise, *[code] * 5)
+    assert len({tuple(test.message for test in each.tests) for each in grades}) == 1
+
+
+def test_a_source_whose_rules_cannot_be_looked_at_gets_no_points(tmp_path: Path) -> None:
+    """CPython's parser refuses what PyPy's takes."""
+    exercise = make(tmp_path / "e", settings='[rules]\nforbid = ["sum"]\n')
+    (padded,) = graded(exercise, "_ = " + "(" * 220 + "0" + ")" * 220 + "\n" + RIGHT)
+    assert [test.status for test in padded.tests] == ["forbidden", *["ok"] * 4]
+    assert padded.points == 0
+
+
+def test_rules_look_at_all_of_a_submission(tmp_path: Path) -> None:
+    exercise = make(tmp_path / "e", settings='[rules]\nforbid = ["sum"]\nrequire = ["for"]\n')
+    main = b"from helper import double\n"
+    loop = b"def double(n):\n    for _ in (1, 2):\n        pass\n    return 2 * n\n"
+    cheat = loop.replace(b"2 * n", b"sum([n, n])")
+    some = tuple(Submission(student=str(number), files={"solution.py": main, "helper.py": helper})
+                 for number, helper in enumerate((loop, cheat)))  # fmt: skip
+    kept, broken = grade_some(Task(exercise=pack(exercise), submissions=some))
+    assert (kept.status, kept.points) == ("ok", 6)
+    assert (broken.status, broken.points) == ("forbidden", 0)
+
+
+def test_a_large_source_is_not_kept_whole(exercise: Exercise) -> None:
+    (only,) = graded(exercise, RIGHT + "#" * (1 << 20))
+    assert (only.status, len(only.code)) == ("ok", 1 << 18)
+
+
+def test_a_wait_has_its_end(exercise: Exercise) -> None:
+    """The classroom's five minutes are for people at a prompt."""
+    from proxybox.policies import preset
+    from proxybox.teach.boxes import grading_policy
+
+    policy = preset("classroom")
+    assert policy.limits.wall_time == 300
+    assert grading_policy(policy).limits.wall_time == 3 * policy.limits.cpu_time
+
+
+def test_cases_that_stand_nowhere(tmp_path: Path) -> None:
+    files = {"data__sample__1.in": "", "data__sample__1.ans": "", "data__9.in": "", "data__secrets__2.in": ""}
+    with pytest.raises(ExerciseError, match=r"(?s)9.in stands neither.*secrets/2.in stands neither"):
+        make(tmp_path / "e", **files)
+
+
+def test_folders_of_other_names_and_links_are_packed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/sample").mkdir(parents=True)
+    for end in ("in", "ans"):
+        (tmp_path / f"elsewhere/sample/1.{end}").write_text("")
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e/data").symlink_to(tmp_path / "elsewhere")
+    exercise = make(tmp_path / "e", settings='solutions = "models"\n', **{"models__a.py": RIGHT, "files__.cfg__a": "x"})
+    (only,) = graded(exercise, RIGHT)
+    assert [test.name for test in only.tests][-1] == "The data (sample/1)"
+
+
 def test_a_fixture_that_fails_is_nobodys_fault(tmp_path: Path) -> None:
     tests = "import pytest\n@pytest.fixture\ndef it(): 1 / 0\ndef test_it(student, it): pass"
     (only,) = graded(make(tmp_path / "e", tests), RIGHT)
     assert told(only) == [("it", "internal_error", 0)]
     assert "Tell your teacher" in only.tests[0].message
+
+
+def test_boxes_that_cannot_be_had_are_no_submissions_fault(exercise: Exercise, monkeypatch: pytest.MonkeyPatch) -> None:
+    from proxybox import SandboxStartError, Session
+
+    def fail(*_: Any) -> None:
+        raise SandboxStartError("out of processes")
+
+    monkeypatch.setattr(Session, "fork", fail)
+    with pytest.raises(SandboxStartError, match="out of processes"):
+        graded(exercise, RIGHT)
 
 
 # --- executors --------------------------------------------------------------------------------------------------------
@@ -301,6 +404,42 @@ def test_a_worker_that_is_killed(tmp_path: Path) -> None:
     assert [(each.student, each.status) for each in grades] == [(each.student, "ok") for each in some]
 
 
+def test_workers_end_with_whoever_gives_the_tasks(tmp_path: Path) -> None:
+    """Killed without a chance to say so; and nothing of the exercise stays."""
+    make(tmp_path / "e", "def test_wait(student):\n    import time\n    print(flush=True)\n    time.sleep(300)\n")
+    (tmp_path / "a.py").write_text(RIGHT)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", "grade", "e", "a.py"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}, start_new_session=True
+    )
+    soon(lambda: any(path.name.startswith("proxybox-exercise-") for path in temporary.iterdir()))
+    process.kill()
+    process.wait()
+    soon(lambda: not members(process.pid))
+    assert not [path for path in temporary.iterdir() if path.name.startswith("proxybox-exercise-")]
+
+
+def members(session: int) -> list[int]:
+    """Processes of a session, by /proc/PID/stat."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rpartition(")")[2].split()[3]) == session:
+                found.append(int(path.parent.name))
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def soon(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.01)
+
+
 def test_the_pool_ends_its_workers() -> None:
     pids = []
 
@@ -340,6 +479,24 @@ def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path: Path, expected: An
         assert records.find("a") is None
         records.add("b", grades[1])
         assert Records(tmp_path).find("b") == grades[1]
+
+
+def test_bytes_that_are_no_text_count_for_nothing(tmp_path: Path, expected: Any) -> None:
+    _, grades = expected
+    Records(tmp_path).add("a", grades[0])
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"\xff\xfe\n" + path.read_bytes() + b"\xff\n")
+    assert Records(tmp_path).find("a") == grades[0]
+
+
+def test_what_is_mounted_counts(tmp_path: Path) -> None:
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted/a").write_text("1")
+    settings = f'[[filesystem.mounts]]\nsource = "{tmp_path}/mounted"\ntarget = "/data"\n'
+    exercise = make(tmp_path / "e", settings=settings)
+    before = surroundings(exercise, None)
+    (tmp_path / "mounted/a").write_text("12")
+    assert before != surroundings(exercise, None)
 
 
 def test_failures_are_not_kept(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Writer:
         taken: set[str] = set()
         for grade in book.grades:
             # a student's name must not lead out of the folder, nor two write one file, on any file system
-            stem = re.sub(r"[^A-Za-z0-9_.-]", "_", grade.student)[:80].strip(".") or "submission"
+            stem = re.sub(r"[^\w.-]", "_", grade.student)[:60].strip(".") or "submission"
             name, count = stem, 1
             while name.lower() in taken:
                 count += 1
