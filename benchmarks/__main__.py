@@ -8,12 +8,13 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import calls, computing, grading, memory, prompt, start, transfers, warm
+from benchmarks import calls, computing, grading, memory, prompt, start, transfers, translated, warm
 from benchmarks.bare import pypy
 from benchmarks.figures import Benchmark, table
 
 BENCHMARKS = (
     Benchmark(name="calls", title="OS calls", run=calls.run),
+    Benchmark(name="translated", title="OS calls of a translated PyPy (its client)", run=translated.run),
     Benchmark(name="start", title="Start", run=start.run),
     Benchmark(name="warm", title="Warm boxes", run=warm.run),
     Benchmark(name="prompt", title="The interactive prompt", run=prompt.run),

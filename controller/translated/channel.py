@@ -123,12 +123,12 @@ class TranslatedChannel(Channel):
                 self._finish(commands, stop.value)
                 return None
             value = None
-            if isinstance(wanted, Call):
-                value = self._call(wanted)
-            elif isinstance(wanted, Serve):
+            if isinstance(wanted, Serve):
                 if commands:
                     self.write(bytes(commands))
                 return encode_request(wanted.number, wanted.registers, wanted.memory)
+            if isinstance(wanted, Call):
+                value = self._call(wanted)
             elif isinstance(wanted, Free):
                 commands += wire.free(wanted.address)
             else:

@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent.parent / "build" / "fuzz"
 #: How the time is shared.
-SHARES = {"framing": 0.05, "decoders": 0.1, "calls": 0.6, "machine": 0.25}
+SHARES = {"framing": 0.05, "decoders": 0.1, "calls": 0.5, "translated": 0.1, "machine": 0.25}
 LONGEST_INPUT = 4096
 ADDRESS_SPACE = 6 << 30
 FINDINGS_MAX = 5
@@ -132,7 +132,7 @@ def _lines(name: str) -> tuple[int, int]:
 
 def keep() -> int:
     """Chooses the kept corpus: few inputs that together cover nearly all that is known."""
-    for name in ("framing", "decoders", "calls"):
+    for name in ("framing", "decoders", "calls", "translated"):
         done = subprocess.run(
             [sys.executable, str(HERE / "lines.py"), "--choose", name, *map(str, _inputs(name))],
             stdout=subprocess.PIPE, check=True,

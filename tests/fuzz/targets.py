@@ -18,9 +18,12 @@ from scene import Scene, Stage
 from script import Script
 
 from proxybox.controller.dispatch import TABLE
+from proxybox.controller.effects import Blocked
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.protocol import MAX_FRAME, REQUEST, RequestReader, encode_request, frame_size
 from proxybox.controller.roles import Memory
+from proxybox.controller.translated.channel import TranslatedChannel
+from proxybox.controller.translated.libc import FUNCTIONS, REFUSED, SAME, Libc
 
 #: What one execution may add to this process at its peak: a few payloads on their way, the box's budget, its changes.
 MEMORY = 48 << 20
@@ -190,9 +193,77 @@ def _step(scene: Scene, script: Script) -> None:
         scene.meddle(script.byte(), script.path(), script.path())
 
 
+# --- the other wire ---------------------------------------------------------------------------------------------------
+
+
+@target
+def translated(data: bytes) -> None:
+    """A translated guest (controller/translated): functions of libc's with any arguments, any bytes, and answers to
+    commands that are lies."""
+    stage, script = _stage(), Script(data)
+    stage.set()
+    before = _descriptors()
+    scene = Scene(stage, script)
+    with contextlib.ExitStack() as closing:
+        closing.callback(scene.close)
+        ends = [*os.pipe2(os.O_NONBLOCK), *os.pipe2(os.O_NONBLOCK)]
+        for fd in ends:
+            closing.callback(os.close, fd)
+        libc = Libc(scene.world, {"HOME": "/home/user", "EMPTY": ""}, "/usr/lib/pypy/pypy-c", scene.dispatcher.refuse)
+        channel = TranslatedChannel(ends[0], ends[3], libc, scene.dispatcher.execute)
+        channel.thread = scene.thread
+        channel.send(0)  # the stub's, before `main`
+        with contextlib.suppress(GuestMisbehaved, EndBox):
+            while not script.ended and scene.world.ending is None:
+                _speak(scene, script, channel, ends)
+    scene.check()
+    if _descriptors() != before:
+        gc.collect()
+        assert _descriptors() == before, "descriptors of the host's stay open"
+
+
+def _speak(scene: Scene, script: Script, channel: TranslatedChannel, ends: list[int]) -> None:
+    os.write(ends[1], _utterance_of_libc(script)[:4096] or b"\0")
+    while True:
+        while channel.unsent:
+            _drain(ends[2])
+            channel.flush()
+        _drain(ends[2])
+        frame = channel.receive()
+        if frame is None:
+            return
+        reply = scene.dispatcher.execute(scene.thread, frame)
+        if scene.world.ending is None:
+            channel.send(-errno.EINTR if isinstance(reply, Blocked) else reply)
+
+
+def _utterance_of_libc(script: Script) -> bytes:
+    kind = script.byte()
+    if kind < 160:
+        signature = FUNCTIONS_OF_LIBC[script.byte() % len(FUNCTIONS_OF_LIBC)]
+        count = sum(letter in "ipf" for letter in signature[signature.index("(") + 1 : -2])
+        arguments = b"".join((script.register() & (1 << 64) - 1).to_bytes(8, "little") for _ in range(count))
+        return bytes([len(signature)]) + signature.encode() + arguments
+    if kind < 200:  # a string, as an answer to Z
+        text = script.path()
+        return len(text).to_bytes(8, "little") + text
+    if kind < 230:  # an address, or the length of a lie
+        return (script.register() & (1 << 64) - 1).to_bytes(8, "little") + script.take(script.byte())
+    return script.take(script.byte()) + bytes(script.byte() % 64)
+
+
+def _drain(fd: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(fd, 1 << 16):
+            pass
+
+
+FUNCTIONS_OF_LIBC = (*sorted({*SAME, *FUNCTIONS, *REFUSED}), "nothing(v)v", "sin(f)f")
+
+
 def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-assert set(TARGETS) == {"framing", "decoders", "calls"}
+assert set(TARGETS) == {"framing", "decoders", "calls", "translated"}
 assert TABLE

@@ -275,6 +275,29 @@ def test_its_standard_streams(run: Run) -> None:
     assert result.stderr == "oops\n"
 
 
+def test_calls_that_wait(pypy: str) -> None:
+    """For the caller's input, for a time, for a signal that never comes."""
+    read, write = os.pipe()
+
+    def answer(text: str) -> None:
+        if "ready" in text:
+            os.write(write, b"late\n")
+            os.close(write)
+
+    with os.fdopen(read, "rb") as given, Sandbox(guest=pypy, limits={"wall_time": 20}) as box:
+        result = box.run("buffer soon 16\nsay ready\necho\n" + SLEEP, stdin=given, on_stdout=answer)
+        waits = box.run("buffer p 8\n-pipe(p)i @p\nread(ipi)i 3 @p 8", timeout=0.3)
+    assert answers(result)[:2] == ["ready", "late"]
+    assert answers(result)[-1] == "select 0"
+    assert waits.status is Status.TIME_LIMIT
+
+
+#: select(2) with a time of 20 ms.
+SLEEP = 'buffer t 16\n-f = open(pii)i "t" 0x42 0600\n-write(ipi)i $f "\\0\\0\\0\\0\\0\\0\\0\\0\\x20\\x4e" 10\n' + (
+    "-lseek(iii)i $f 0 0\n-read(ipi)i $f @t 10\nselect(ipppp)i 0 NULL NULL NULL @t"
+)
+
+
 def test_virtual_time(run: Run) -> None:
     policy = {"time": {"kind": "virtual", "start": "2026-01-02T03:04:05Z"}}
     first, second = (
