@@ -74,14 +74,15 @@ def edges(value: int) -> Iterator[int]:
 
 #: For each listed number, calls that are let through in a box with all there is; `around` goes over their edges.
 LET_THROUGH: dict[int, list[Registers]] = {
-    0: [(3, 0, 0, ROUTE, 0, 0)],
-    1: [(4, 0, 0, ROUTE, 0, 0)],
+    0: [(3, 0, 0, ROUTE, 0, 0), same(0)],
+    1: [(4, 0, 0, ROUTE, 0, 0), (1, 0, 0, 0, 0, 0), (2, 0, 0, 0, 0, 0)],
     9: [(0, 0, 0, 0x22, 0, 0), (0, 0, 7, 0x32, FULL, 0), (0, 0, 3, 0x124032, 3, 0)],
     10: [same(0)],
     11: [same(0), (0x1000_0000_0000, 0, ROUTE, 0, 0, 0)],
     12: [same(0)],
     15: [same(0)],
     24: [same(0)],
+    25: [same(0)],
     28: [(0, 0, 4, 0, 0, 0), (0, 0, 8, 0, 0, 0)],
     56: [(0x3D0F00, 0, 0, 0, 0, ROUTE), (0x8000, 0, 0, 0, 0, ROUTE)],
     60: [(0, ROUTE, 0, 0, 0, 0)],

@@ -24,7 +24,12 @@ def compiled(kind: Kind | None) -> bytes:
     if kind is None:
         return listener_filter()
     return seal_filter(
-        kind.channels, real_time=kind.real_time, threads=kind.threads, forks=kind.forks, zygote=kind.zygote
+        kind.channels,
+        real_time=kind.real_time,
+        threads=kind.threads,
+        forks=kind.forks,
+        zygote=kind.zygote,
+        bare=kind.bare,
     )
 
 
@@ -32,7 +37,7 @@ def programs() -> Iterator[tuple[str, Kind | None]]:
     """The names of the files, and what each is the program of."""
     for kind in KINDS:
         time, threads = ("other-time", "real-time")[kind.real_time], ("one-thread", "threads")[kind.threads]
-        copies = "-zygote" if kind.zygote else "-copies" if kind.forks else ""
+        copies = "-zygote" if kind.zygote else "-copies" if kind.forks else "-bare" if kind.bare else ""
         yield f"seal-{kind.channels:02}-{time}-{threads}{copies}.txt", kind
     yield "listener.txt", None
 

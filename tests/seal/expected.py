@@ -15,18 +15,20 @@ OTHER_ARCHES = (0xC00000B7, 0x40000028, 0xC00000F3, 0xC0000015, 0x80000016, 0x80
 
 
 class Kind(NamedTuple):
-    """What a box's filter depends on. forks: it may be copied. zygote: that is all it is for."""
+    """What a box's filter depends on. forks: it may be copied. zygote: that is all it is for. bare: it marshals its
+    calls itself, on descriptors 0 and 1."""
 
     channels: int
     real_time: bool
     threads: bool
     forks: bool = False
     zygote: bool = False
+    bare: bool = False
 
     def __str__(self) -> str:
         time = "real time" if self.real_time else "other time"
         threads = "threads" if self.threads else "one thread"
-        copies = ", a zygote" if self.zygote else ", copies" if self.forks else ""
+        copies = ", a zygote" if self.zygote else ", copies" if self.forks else ", bare" if self.bare else ""
         return f"{self.channels} channel{'s' * (self.channels > 1)}, {time}, {threads}{copies}"
 
 
@@ -35,6 +37,7 @@ KINDS = [
     *(Kind(channels, *both) for channels in (1, 17) for both in _TIMES_AND_THREADS),
     *(Kind(1, *both, forks=True) for both in _TIMES_AND_THREADS),
     *(Kind(17, *both, forks=True, zygote=True) for both in _TIMES_AND_THREADS),
+    *(Kind(1, real_time, False, bare=True) for real_time in (False, True)),
 ]
 
 Predicate = Callable[[Kind, int, int, int, int, int, int], bool]
@@ -48,6 +51,19 @@ def low(register: int) -> int:
 def _own_pipes(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     # read(unsigned int fd, char *buf, size_t count): the upper half of fd is nothing to the kernel.
     return 3 <= low(a) < 3 + 2 * kind.channels and low(d) == ROUTE
+
+
+def _read(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    return _own_pipes(kind, a, b, c, d, e, f) or (kind.bare and low(a) == 0)
+
+
+def _write(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    return _own_pipes(kind, a, b, c, d, e, f) or (kind.bare and low(a) in (1, 2))
+
+
+def _mremap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # mremap(addr, old_len, new_len, flags, new_addr): of the guest's own memory, all of which is private.
+    return kind.bare
 
 
 def _mmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
@@ -130,14 +146,15 @@ def _real_time(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bo
 
 #: number -> name, and when it is let through. Everything else is not.
 EXPECTED: dict[int, tuple[str, Predicate]] = {
-    0: ("read", _own_pipes),
-    1: ("write", _own_pipes),
+    0: ("read", _read),
+    1: ("write", _write),
     9: ("mmap", _mmap),
     10: ("mprotect", _always),
     11: ("munmap", _munmap),
     12: ("brk", _always),
     15: ("rt_sigreturn", _always),
     24: ("sched_yield", _always),
+    25: ("mremap", _mremap),
     28: ("madvise", _madvise),
     56: ("clone", _clone),
     60: ("exit", _exit),
@@ -152,6 +169,7 @@ EXPECTED: dict[int, tuple[str, Predicate]] = {
 }
 #: Those that only some boxes have.
 ONLY: dict[int, Callable[[Kind], bool]] = {
+    25: lambda kind: kind.bare,
     56: lambda kind: kind.threads or kind.forks,
     157: lambda kind: kind.forks,
     219: lambda kind: kind.real_time,

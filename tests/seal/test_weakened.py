@@ -13,7 +13,12 @@ from tests.seal.expected import ARCH_I386, ARCH_X86_64, EXPECTED, KINDS, Kind, e
 
 def compiled_anew(kind: Kind) -> list[Instruction]:
     made = seal.seal_filter.__wrapped__(
-        kind.channels, real_time=kind.real_time, threads=kind.threads, forks=kind.forks, zygote=kind.zygote
+        kind.channels,
+        real_time=kind.real_time,
+        threads=kind.threads,
+        forks=kind.forks,
+        zygote=kind.zygote,
+        bare=kind.bare,
     )
     return parse(made)
 
