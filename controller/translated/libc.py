@@ -103,6 +103,11 @@ _NOWHERE: Final = 0x1000
 _LOWEST: Final = 1 << 16
 
 
+def _written(writes: tuple[tuple[int, bytes], ...]) -> bytes:
+    """What an OS call stores; b"" where an interceptor has answered it with nothing."""
+    return writes[0][1] if writes else b""
+
+
 def failed(value: int) -> bool:
     """Whether an OS call's value is -errno."""
     return -4095 <= value < 0
@@ -227,10 +232,11 @@ def is_answered(signature: str) -> bool:
 
 @attrs.define
 class Folder:
-    """A DIR: its descriptor, and the entries that were read and not given yet."""
+    """A DIR: its descriptor, what getdents64(2) has given, and where the next entry in it begins."""
 
     fd: int
-    entries: list[tuple[int, int, int, bytes]] = attrs.field(factory=list)
+    data: bytes = b""
+    at: int = 0
 
 
 class Libc:
@@ -457,7 +463,7 @@ def tcgetpgrp(_: Libc, fd: int) -> Steps:
     value, writes = yield Call(_NUMBER["ioctl"], (fd, _TIOCGPGRP, _NOWHERE), (ABSENT,))
     if failed(value):
         return Done(-1, -value)
-    return Done(struct.unpack("<i", writes[0][1][:4])[0] if writes else 0)
+    return Done(struct.unpack("<i", _written(writes).ljust(4, b"\0")[:4])[0])
 
 
 @function("tcsetpgrp(ii)i")
@@ -472,13 +478,12 @@ def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
 #: struct dirent of glibc: inode, offset, length, type, name[256]; padded to eight bytes.
 _DIRENT = struct.Struct("<QqHB")
 _DIRENT_SIZE = 280
-_GETDENTS = 32768
+_GETDENTS, _MOST_FOLDERS = 32768, 1024
 
 
 def _open_folder(libc: Libc, fd: int) -> Steps:
     pointer: int = yield Allocate(bytes(_DIRENT_SIZE))
-    if not pointer or pointer in libc.folders:  # what no malloc answers
-        yield from os_call("close", fd)
+    if not pointer or pointer in libc.folders or len(libc.folders) >= _MOST_FOLDERS:  # or what no malloc answers
         return Done(0, errno.ENOMEM)
     libc.folders[pointer] = Folder(fd)
     return Done(pointer)
@@ -487,7 +492,12 @@ def _open_folder(libc: Libc, fd: int) -> Steps:
 @function("opendir(p)p")
 def opendir(libc: Libc, path: int) -> Steps:
     value, _writes = yield from os_call("open", path, _O_DIRECTORY | _O_CLOEXEC, 0)
-    return Done(0, -value) if failed(value) else (yield from _open_folder(libc, value))
+    if failed(value):
+        return Done(0, -value)
+    done = yield from _open_folder(libc, value)
+    if done.errno:
+        yield from os_call("close", value)
+    return done
 
 
 @function("fdopendir(i)p")
@@ -495,7 +505,7 @@ def fdopendir(libc: Libc, fd: int) -> Steps:
     value, writes = yield Call(_NUMBER["fstat"], (fd, _NOWHERE))
     if failed(value):
         return Done(0, -value)
-    if struct.unpack_from("<I", writes[0][1], 24)[0] & 0o170000 != 0o040000:
+    if struct.unpack_from("<I", _written(writes).ljust(28, b"\0"), 24)[0] & 0o170000 != 0o040000:
         return Done(0, errno.ENOTDIR)
     return (yield from _open_folder(libc, fd))
 
@@ -505,25 +515,19 @@ def readdir(libc: Libc, pointer: int) -> Steps:
     folder = libc.folders.get(pointer)
     if folder is None:
         return Done(0, errno.EBADF)
-    if not folder.entries:
+    if folder.at >= len(folder.data):
         value, writes = yield Call(_NUMBER["getdents64"], (folder.fd, _NOWHERE, _GETDENTS))
         if failed(value):
             return Done(0, -value)
-        folder.entries = list(_entries(writes[0][1] if writes else b""))
-        if not folder.entries:
+        folder.data, folder.at = _written(writes), 0
+        if not folder.data:
             return Done(0)
-    inode, offset, kind, name = folder.entries.pop(0)
+    # struct linux_dirent64
+    inode, offset, length, kind = _DIRENT.unpack_from(folder.data, folder.at)
+    name = folder.data[folder.at + _DIRENT.size : folder.at + length].partition(b"\0")[0]
+    folder.at += length
     entry = (_DIRENT.pack(inode, offset, _DIRENT_SIZE, kind) + name[:255]).ljust(_DIRENT_SIZE, b"\0")
     return Done(pointer, 0, ((pointer, entry),))
-
-
-def _entries(data: bytes) -> Generator[tuple[int, int, int, bytes], None, None]:
-    """struct linux_dirent64 (getdents64(2))."""
-    at = 0
-    while at < len(data):
-        inode, offset, length, kind = _DIRENT.unpack_from(data, at)
-        yield inode, offset, kind, data[at + _DIRENT.size : at + length].partition(b"\0")[0]
-        at += length
 
 
 @function("rewinddir(p)v")
@@ -531,7 +535,7 @@ def rewinddir(libc: Libc, pointer: int) -> Steps:
     folder = libc.folders.get(pointer)
     if folder is None:
         return Done(0, errno.EBADF)
-    folder.entries = []
+    folder.data = b""
     yield from os_call("lseek", folder.fd, 0, 0)
     return Done()
 
@@ -574,7 +578,9 @@ def _statvfs(name: str, what: int, at: int) -> Steps:
     value, writes = yield Call(_NUMBER[name], (what, _NOWHERE), memory)
     if failed(value):
         return Done(-1, -value)
-    _, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags = _STATFS.unpack_from(writes[0][1])
+    _, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags = _STATFS.unpack_from(
+        _written(writes).ljust(_STATFS.size, b"\0")
+    )
     told = _STATVFS.pack(
         bsize, frsize or bsize, blocks, bfree, bavail, files, ffree, ffree, fsid, flags & ~_ST_VALID, namelen
     )
@@ -633,9 +639,9 @@ def rpy_cpu_count(libc: Libc) -> Steps:
 def clock(_: Libc) -> Steps:
     """clock(3): microseconds of the process's CPU time."""
     value, writes = yield Call(_NUMBER["clock_gettime"], (2, _NOWHERE))  # CLOCK_PROCESS_CPUTIME_ID
-    if failed(value) or not writes:
+    if failed(value):
         return Done(-1, -value)
-    seconds, nanoseconds = struct.unpack("<qq", writes[0][1])
+    seconds, nanoseconds = struct.unpack("<qq", _written(writes).ljust(16, b"\0")[:16])
     return Done(seconds * 1_000_000 + nanoseconds // 1000)
 
 

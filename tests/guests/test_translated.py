@@ -180,6 +180,12 @@ def test_pointers_that_are_no_folder(run: Run) -> None:
     assert told[-3:] == ["opendir NULL errno 20", "opendir NULL errno 2", "fdopendir NULL errno 20"]
 
 
+def test_folders_without_end(run: Run) -> None:
+    """One descriptor, under ever new pointers: what is kept of them here is bounded."""
+    told = answers(run('d = open(pii)i "/" 0x10000 0\nrepeat 1100 fdopendir(i)p $d\nopen(pii)i "/" 0x10000 0'))
+    assert [line.endswith("errno 12") for line in told[1:-1]].count(True) == 1100 - 1024
+
+
 def test_a_folder_that_is_used_after_its_end(run: Run) -> None:
     told = answers(run('d = opendir(p)p "/"\nclosedir(p)i $d\nreaddir(p)p $d\nclosedir(p)i $d'))
     assert told[1:] == ["closedir 0", "readdir NULL errno 9", "closedir -1 errno 9"]
