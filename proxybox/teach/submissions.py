@@ -1,25 +1,33 @@
 """Where submissions come from: files, folders, archives, and what Moodle and Gradescope give for download.
 
 Rules: nothing is unpacked onto the disk, symbolic links are not followed, what is read of one submission is bounded.
+Only what the caller names is taken apart into many: nobody's submission becomes the row of another. One that cannot be
+read is a submission that says so, and keeps none of the others from being graded.
 """
 
 import datetime
+import functools
+import io
+import itertools
 import os
 import re
-import stat
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import attrs
 
 from proxybox.errors import ProxyboxError
-from proxybox.teach.student import Failed
+from proxybox.teach.student import Failed, one_line
 
 #: Of one submission.
 MOST_FILES, MOST_BYTES = 500, 20 << 20
-_MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?$")
+#: What Moodle calls a folder, and puts before the name of a loose file.
+_MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
 _IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
+#: What an earlier grading has left in its folder (records.py).
+_GRADES = ".grades.jsonl"
 
 
 class SubmissionError(ProxyboxError):
@@ -28,139 +36,171 @@ class SubmissionError(ProxyboxError):
 
 @attrs.frozen(kw_only=True)
 class Submission:
-    """What one student has handed in. files: by their path below its folder. submitted: when, where that is known."""
+    """What one student has handed in. files: by their path below its folder. submitted: when, where that is known.
+    problem: why it could not be read; then there are no files."""
 
     student: str
     source: str = ""
     files: Mapping[str, bytes] = attrs.field(factory=dict)
     submitted: datetime.datetime | None = None
+    problem: str = ""
 
     def main(self, name: str) -> bytes:
         """The main file: that of the name, in whatever folder, or the only Python file. Raises Failed."""
+        return self.files[self._main_path(name)]
+
+    def beside(self, name: str) -> Mapping[str, bytes]:
+        """The files as the main file sees them: by their path below its folder, itself by the name. Those outside of
+        that folder keep their path, unless it is taken. Raises Failed."""
+        main = self._main_path(name)
+        folder = main[: main.rfind("/") + 1]
+        outside = {path: data for path, data in self.files.items() if not path.startswith(folder)}
+        below = {path.removeprefix(folder): data for path, data in self.files.items() if path.startswith(folder)}
+        return {**outside, **below, name: self.files[main]}
+
+    def _main_path(self, name: str) -> str:
+        if self.problem:
+            raise Failed(f"The submission cannot be read: {self.problem}.", "error")
         if name in self.files:
-            return self.files[name]
+            return name
         same = [path for path in self.files if PurePosixPath(path).name == name]
-        found = same or [path for path in self.files if path.endswith(".py")]
+        found = same or [path for path in self.files if path.lower().endswith(".py")]
         if len(found) == 1:
-            return self.files[found[0]]
+            return found[0]
         held = ", ".join(sorted(self.files)[:5]) or "nothing"
         raise Failed(f"There is no file {name} in the submission, which holds {held}.", "error")
 
 
 def find_submissions(paths: Iterable[Path], file: str) -> list[Submission]:
-    """All submissions, by name. file: the exercise's main file, by which a folder is known to be one submission.
+    """All submissions, by name; those of one name are told apart: `bob`, `bob (2)`. file: the exercise's main file.
 
-    Raises SubmissionError, also where two have the same name.
+    Several paths are a submission each. What lies in a single one, a folder or a Moodle download, is: each folder, .py
+    and .zip in it is a submission, and with Moodle's names all that is of one student. A folder is one submission
+    itself if it has a Moodle name, or holds the main file and beside it neither archives, nor folders with a main file
+    of their own, nor .py files that no other of its .py files imports.
+
+    What an earlier grading has written is none. Raises SubmissionError for a path that is not there.
     """
+    try:
+        parts = _parts(list(paths), file)
+    except OSError as error:
+        raise SubmissionError(f"{error.filename}: {error.strerror}") from None
+    owners: dict[tuple[str, int, str], list[_Part]] = {}
+    # Moodle's texts come before its files, which win.
+    for part in sorted(parts, key=lambda part: (part.name, part.source), reverse=True):
+        owners.setdefault(part.owner, []).append(part)
     found: dict[str, Submission] = {}
-    for path in paths:
-        for submission in _in(path, file):
-            if submission.student in found:
-                other = found[submission.student].source
-                raise SubmissionError(f"two submissions of {submission.student!r}: {other}, {submission.source}")
-            found[submission.student] = submission
+    students = {student for student, _, _ in owners}
+    for (student, number, _), parts in sorted(owners.items()):
+        others = (f"{student} ({n})" for n in itertools.count(number or 2))
+        name = student if student not in found else next(each for each in others if each not in students | set(found))
+        files = itertools.chain.from_iterable(_opened(part.files) for part in parts)
+        found[name] = _read(name, ", ".join(part.source for part in parts), files)
     return [found[name] for name in sorted(found)]
-
-
-def _in(path: Path, file: str) -> Iterator[Submission]:
-    if path.is_dir():
-        if _MOODLE.fullmatch(path.name) or (path / file).is_file():
-            yield read_submission(path)
-            return
-        names = _gradescope_names(path)
-        for child in sorted(path.iterdir()):
-            if child.name in _IGNORED or child.name.startswith(".") or child.is_symlink():
-                continue
-            if child.is_dir() or child.suffix in (".py", ".zip"):
-                yield read_submission(child, names.get(child.name))
-    elif path.suffix == ".zip":
-        yield from _in_archive(path, file)
-    else:
-        yield read_submission(path)
 
 
 def read_submission(path: Path, student: str | None = None) -> Submission:
     """One file, folder or archive as a submission. Raises SubmissionError."""
+    part = _part(path, student)
+    submission = _read(part.owner[0], part.source, part.files)
+    if submission.problem:
+        raise SubmissionError(f"{path}: {submission.problem}")
+    return submission
+
+
+@attrs.frozen
+class _File:
+    """A file that is still to be read. time: when it was last changed, where that is known."""
+
+    path: str
+    open: Callable[[], IO[bytes]]
+    time: datetime.datetime | None
+
+
+@attrs.frozen
+class _Part:
+    """A submission, or what Moodle keeps apart of one. student: whose, where its name does not tell."""
+
+    name: str
+    source: str
+    files: Iterable[_File]
+    student: str | None = None
+
+    @property
+    def owner(self) -> tuple[str, int, str]:
+        """Parts with the same are one submission: student, Moodle's number and where it lies, or 0 and the source."""
+        if self.student is None and (moodle := _MOODLE.match(self.name)):
+            return moodle["name"], int(moodle["id"]), os.path.dirname(self.source)
+        return self.student or re.sub(r"(?i)\.(py|zip)$", "", self.name) or self.name, 0, self.source
+
+
+def _parts(paths: Sequence[Path], file: str) -> list[_Part]:
+    for path in paths:
+        path.stat()  # what is not there was meant by the caller, and is no student's fault
+    if len(paths) == 1 and not _is_output(paths[0]):
+        if paths[0].is_dir() and not _is_one(paths[0], file):
+            names = _gradescope_names(paths[0])
+            return [_part(child, names.get(child.name)) for child in _children(paths[0])]
+        if found := _moodle_parts(paths[0], file):
+            return found
+    return [_part(path) for path in paths if not _is_output(path)]
+
+
+def _part(path: Path, student: str | None = None) -> _Part:
+    name = os.path.basename(os.path.abspath(path))  # of "." too
+    return _Part(name, str(path), _files(path), student)
+
+
+def _is_output(path: Path) -> bool:
+    return os.path.exists(path / _GRADES)
+
+
+def _is_submitted(name: str) -> bool:
+    """Whether a file of the name is a submission, as any folder is."""
+    return name.lower().endswith((".py", ".zip")) or _MOODLE.match(name) is not None
+
+
+def _children(folder: Path) -> list[Path]:
+    """What lies in a folder and may be a submission."""
+    return [
+        child
+        for child in sorted(folder.iterdir())
+        if not (child.name.startswith((".", "__")) or child.is_symlink() or _is_output(child))
+        and (child.is_dir() or (child.is_file() and _is_submitted(child.name)))
+    ]
+
+
+def _is_one(folder: Path, file: str) -> bool:
+    """Whether a folder is one submission, see find_submissions."""
+    if _MOODLE.match(folder.name):
+        return True
+    words: dict[str, set[str]] = {}  # that the imports of each .py file name
+    for path in _children(folder):
+        if path.name.lower().endswith(".zip") or _MOODLE.match(path.name) or os.path.isfile(path / file):
+            return False
+        if path.is_file():
+            code = b"".join(_read("", "", _files(path)).files.values()).decode("utf-8", "replace")
+            imports = re.findall(r"^[ \t]*(?:from|import)\b.*", code, re.MULTILINE)
+            words[path.name] = {word for each in imports for word in re.findall(r"\w+", each)}
+    return file in words and all(
+        any(name[: -len(".py")] in words[other] for other in words if other != name) for name in words if name != file
+    )
+
+
+def _moodle_parts(path: Path, file: str) -> list[_Part]:
+    """What lies in a Moodle download. Nothing where the path is none."""
     try:
-        if path.is_dir():
-            files = dict(_folder_files(path))
-        elif path.suffix == ".zip":
-            with _archive(path) as archive:
-                files = dict(_members(archive, ""))
-        else:
-            files = {path.name: _bounded(path.read_bytes(), path)}
-        submitted = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-    except OSError as error:
-        raise SubmissionError(f"{path}: {error.strerror or error}") from None
-    return Submission(student=student or _student(path.name), source=str(path), files=files, submitted=submitted)
-
-
-def _student(name: str) -> str:
-    moodle = _MOODLE.fullmatch(name)
-    return moodle["name"] if moodle else name.removesuffix(".py").removesuffix(".zip")
-
-
-def _bounded(data: bytes, where: object) -> bytes:
-    if len(data) > MOST_BYTES:
-        raise SubmissionError(f"{where}: more than {MOST_BYTES >> 20} MiB")
-    return data
-
-
-def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    total = count = 0
-    for path, folders, names in os.walk(folder):
-        folders[:] = sorted(each for each in folders if each not in _IGNORED)
-        for name in sorted(names):
-            whole = Path(path, name)
-            status = whole.lstat()
-            if name in _IGNORED or not stat.S_ISREG(status.st_mode):
-                continue
-            total, count = total + status.st_size, count + 1
-            if total > MOST_BYTES or count > MOST_FILES:
-                raise SubmissionError(f"{folder}: more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB")
-            yield whole.relative_to(folder).as_posix(), whole.read_bytes()
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise SubmissionError(f"{path}: {error}") from None
-
-
-def _in_archive(path: Path, file: str) -> Iterator[Submission]:
-    """A download of many, each in a folder of its own, or the archive of one."""
-    with _archive(path) as archive:
-        tops = {name.partition("/")[0] for name in archive.namelist() if "/" in name} - set(_IGNORED)
-        if file in archive.namelist() or not any(map(_MOODLE.fullmatch, tops)):
-            yield read_submission(path)
-            return
-        for top in sorted(tops):
-            yield Submission(
-                student=_student(top), source=f"{path}:{top}", files=dict(_members(archive, top + "/")),
-            )  # fmt: skip
-
-
-def _members(archive: zipfile.ZipFile, prefix: str) -> Iterator[tuple[str, bytes]]:
-    total = count = 0
-    for info in archive.infolist():
-        name = info.filename.removeprefix(prefix)
-        parts = PurePosixPath(name).parts
-        if not info.filename.startswith(prefix) or info.is_dir() or not parts or set(parts) & set(_IGNORED):
-            continue
-        if name.startswith("/") or ".." in parts or "\0" in name:
-            raise SubmissionError(f"{archive.filename}: {name!r} leads out of the archive")
-        total, count = total + info.file_size, count + 1
-        if total > MOST_BYTES or count > MOST_FILES:
-            raise SubmissionError(f"{archive.filename}: more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB")
-        try:
-            with archive.open(info) as member:
-                data = member.read(info.file_size + 1)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise SubmissionError(f"{archive.filename}: {name}: {error}") from None
-        if len(data) > info.file_size:
-            raise SubmissionError(f"{archive.filename}: {name} is larger than the archive says")
-        yield "/".join(parts), data
+        members = list(_members(zipfile.ZipFile(path)))
+    except Exception:  # no archive, or a damaged one: whoever reads it is told
+        return []
+    tops: dict[str, list[_File]] = {}
+    for each in members:
+        top, _, below = each.path.partition("/")
+        if (below or _is_submitted(top)) and top and not top.startswith((".", "__")):
+            tops.setdefault(top, []).append(attrs.evolve(each, path=below or _MOODLE.sub("", top, count=1) or top))
+    if file in tops or not any(map(_MOODLE.match, tops)):
+        return []
+    return [_Part(top, f"{path}:{top}", files) for top, files in tops.items()]
 
 
 def _gradescope_names(folder: Path) -> dict[str, str]:
@@ -176,3 +216,91 @@ def _gradescope_names(folder: Path) -> dict[str, str]:
         elif (found := re.match(r"\s*-?\s*:name:\s*(.+)", line)) and current not in names:
             names[current] = found[1].strip().strip("\"'")
     return names
+
+
+def _read(student: str, source: str, files: Iterable[_File]) -> Submission:
+    found: dict[str, bytes] = {}
+    times: list[datetime.datetime] = []
+    left, problem = MOST_BYTES, ""
+    try:
+        for number, each in enumerate(files):
+            if each.path.startswith("/") or ".." in each.path.split("/"):
+                raise SubmissionError(f"{each.path!r} leads out of it")
+            if number == MOST_FILES:
+                raise SubmissionError(f"more than {MOST_FILES} files")
+            times += [each.time] if each.time else []
+            found[each.path] = _bytes(each, left)
+            left -= len(found[each.path])
+    except Exception as error:  # zipfile has no one word for what it stumbles over in a damaged archive
+        reason = error.strerror if isinstance(error, OSError) else None
+        found, problem = {}, one_line(reason or str(error) or repr(error))
+    if not times and os.path.isfile(source):
+        times.append(_time(Path(source)))
+    newest = max(times, default=None)
+    return Submission(student=student, source=source, files=found, submitted=newest, problem=problem)
+
+
+def _bytes(file: _File, most: int) -> bytes:
+    data = bytearray()
+    with file.open() as opened:
+        while chunk := opened.read(1 << 16):
+            data += chunk
+            if len(data) > most:
+                raise SubmissionError(f"more than {MOST_BYTES >> 20} MiB")
+    return bytes(data)
+
+
+def _files(path: Path) -> Iterator[_File]:
+    """Those of a file, folder or archive."""
+    if path.is_dir():
+        folders = [path]
+        for each in itertools.chain.from_iterable(sorted(folder.iterdir()) for folder in folders):
+            if each.name in _IGNORED or each.is_symlink():
+                continue
+            if each.is_dir():
+                folders.append(each)
+            elif each.is_file():
+                yield _File(each.relative_to(path).as_posix(), functools.partial(io.FileIO, each), _time(each))
+    elif path.name.lower().endswith(".zip"):
+        yield from _members(zipfile.ZipFile(path))
+    else:
+        yield _File(_MOODLE.sub("", path.name, count=1) or path.name, functools.partial(io.FileIO, path), _time(path))
+
+
+def _time(path: Path) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+
+
+def _members(archive: zipfile.ZipFile) -> Iterator[_File]:
+    """Those of an archive, which is closed when nobody has any of them."""
+    for info in archive.infolist():
+        parts = PurePosixPath(info.filename).parts
+        if parts and not info.is_dir() and not set(parts) & set(_IGNORED):
+            yield _File("/".join(parts), functools.partial(_member, archive, info), _date(info))
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    if info.compress_type not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):  # of others zipfile unpacks gigabytes at once
+        raise SubmissionError("it is compressed in another way than by deflate")
+    return archive.open(info)
+
+
+def _date(info: zipfile.ZipInfo) -> datetime.datetime | None:
+    """An archive says the local time and not where: it is taken as UTC. Where it has none, it says 1980."""
+    try:
+        time = datetime.datetime(*info.date_time, tzinfo=datetime.UTC)
+    except ValueError:
+        return None
+    return time if time.year > 1980 else None
+
+
+def _opened(files: Iterable[_File]) -> Iterable[_File]:
+    """Those in an archive that is the only file; its own time counts, which whoever took it has given it."""
+    found = list(itertools.islice(files, MOST_FILES + 1))
+    if len(found) != 1 or not found[0].path.lower().endswith(".zip"):
+        return found
+    members = _members(zipfile.ZipFile(io.BytesIO(_bytes(found[0], MOST_BYTES))))
+    return [attrs.evolve(each, time=found[0].time) for each in members]
