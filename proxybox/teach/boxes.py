@@ -72,9 +72,10 @@ class Boxes:
         """A submission in a session of its own."""
         submission = self.submissions[number]
         main = submission.main(self._file)
+        files = {**submission.beside(self._file), **self._files, self._file: main}
         with self.base().fork() as session:
-            put(session, {**submission.files, **self._files, self._file: main})
-            yield Loaded(self, session, main, self._file)
+            put(session, files)
+            yield Loaded(self, session, files, self._file)
 
     def close(self) -> None:
         """Ends the session that was forked."""
@@ -85,10 +86,11 @@ class Boxes:
 class Loaded:
     """One submission. Its module is run when a test wants it, once."""
 
-    def __init__(self, boxes: Boxes, session: Session, main: bytes, file: str) -> None:
+    def __init__(self, boxes: Boxes, session: Session, files: Mapping[str, bytes], file: str) -> None:
         self._boxes = boxes
         self._session = session
-        self._main = main
+        self._files = files
+        self._main = files[file]
         self._file = file
         self._is_loaded = False
         self._refused: Failed | None = None
@@ -125,7 +127,7 @@ class Loaded:
     def run(self, stdin: str | bytes, args: Sequence[str], files: Mapping[str, Any], seconds: float | None) -> Run:
         """The whole program, in a fork of the session that nothing was loaded into."""
         with self._boxes.base().fork() as session:
-            given = {**self._boxes._files, **files, self._file: self._main}
+            given = {**self._files, **files, self._file: self._main}
             put(session, given)
             session.exec(f"sys.argv[:] = {[self._file, *args]!r}; del sys", check=True)
             session.timeout = seconds

@@ -26,7 +26,15 @@ _CONVERTER = make_converter()
 
 def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
     """What a grade depends on, in one word. more: whatever else it depends on."""
-    words = (__version__, exercise.digest, submission.student, submission.source, submission.submitted, *more)
+    words = (
+        __version__,
+        exercise.digest,
+        submission.student,
+        submission.source,
+        submission.submitted,
+        submission.problem,
+        *more,
+    )
     return digest_of(submission.files, *map(str, words))
 
 

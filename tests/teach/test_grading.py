@@ -236,6 +236,17 @@ def test_rules_look_at_all_of_a_submission(tmp_path: Path) -> None:
     assert (broken.status, broken.points) == ("forbidden", 0)
 
 
+@pytest.mark.parametrize("folder", ["", "hw/"])
+def test_files_beside_the_main_one(tmp_path: Path, folder: str) -> None:
+    """They can be imported when it is loaded and when it is run, in whatever folder they were handed in."""
+    files = {"data__sample__1.in": "3", "data__sample__1.ans": "6"}
+    exercise = make(tmp_path / "e", **files)
+    code = b"from helper import double\nif __name__ == '__main__':\n    print(double(int(input())))\n"
+    one = Submission(student="a", files={f"{folder}solution.py": code, f"{folder}helper.py": RIGHT.encode()})
+    (grade_of_it,) = grade_some(Task(exercise=pack(exercise), submissions=(one,)))
+    assert {test.status for test in grade_of_it.tests} == {"ok"}, grade_of_it.tests
+
+
 def test_a_large_source_is_not_kept_whole(exercise: Exercise) -> None:
     (only,) = graded(exercise, RIGHT + "#" * (1 << 20))
     assert (only.status, len(only.code)) == ("ok", 1 << 18)
