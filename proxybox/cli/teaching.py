@@ -8,8 +8,8 @@ from click.shell_completion import CompletionItem
 
 GRADE_HELP = """Grade submissions by an exercise, each in boxes of its own.
 
-SUBMISSIONS are files, folders and zip archives of one submission each, folders of such, and what
-Moodle and Gradescope give for download. The exercise is a folder, or the name of one that comes
+SUBMISSIONS are a folder of files, folders and zip archives, each of which is one; or what Moodle
+and Gradescope give for download; or several paths, each one submission. The exercise is a folder, or the name of one that comes
 with proxybox. A table is printed, and the folder of --output has a page (report.html), grades.csv,
 grades.json and what --format names. Run it again to go on where it was cut off, or to grade what
 has changed.
