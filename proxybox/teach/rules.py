@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import io
+import tokenize
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -24,8 +26,10 @@ from proxybox.policies.checks import refusal
 from proxybox.policies.errors import PolicyError, Problem, nearest, shown
 from proxybox.result import on_one_line
 
-#: Characters of a submission that is looked at: what people write is shorter, and longer ones take seconds.
+#: Characters of code that is looked at, without comments: what people write is shorter, and more takes seconds.
 MOST_SOURCE: Final = 256 * 1024
+#: Characters with comments.
+MOST_TEXT: Final = 4 * 1024 * 1024
 _MOST_TOLD: Final = 200
 _MOST_LINES: Final = 100_000
 #: Of packages in packages.
@@ -201,13 +205,26 @@ def check_rules(source: str, rules: Rules) -> list[Breach]:
     """Every rule that a submission breaks, in the order of the rules. Whatever the source is, nothing is raised."""
     if not rules:
         return []
-    if len(source) > MOST_SOURCE:
+    if len(source) > MOST_SOURCE and (len(source) > MOST_TEXT or not _short(source)):
         return [Breach(rule="", message=f"The file is too long: more than {MOST_SOURCE >> 10} KiB.")]
     parsed = _parsed(source)
     if isinstance(parsed, Breach):
         return [parsed]
     facts = _Facts(parsed)
     return [*_forbidden(facts, rules.forbid), *_missing(facts, rules.require), *_too_long(source, rules.max_lines)]
+
+
+def _short(source: str) -> bool:
+    """Whether it is within the limit without its comments and empty lines. Reads no further than it has to."""
+    size = 0
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            size += len(token.string) if token.type not in (tokenize.COMMENT, tokenize.NL) else 0
+            if size > MOST_SOURCE:
+                return False
+    except (tokenize.TokenError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _parsed(source: str) -> ast.Module | Breach:
@@ -227,7 +244,7 @@ def _parsed(source: str) -> ast.Module | Breach:
 
 
 def _forbidden(facts: _Facts, words: Iterable[str]) -> list[Breach]:
-    found = ((word, _line(facts, word)) for word in words)
+    found = ((word, _line(facts, word, forbidden=True)) for word in words)
     return [
         Breach(rule=f"forbid {word}", message=f"This exercise is to be solved without {_label(word)}.", line=line)
         for word, line in found
@@ -263,16 +280,13 @@ def _label(word: str) -> str:
     return CONSTRUCTS.get(word, f"the function {word}")
 
 
-def _line(facts: _Facts, word: str) -> int | None:
-    """Where a submission first has what a rule word means."""
+def _line(facts: _Facts, word: str, *, forbidden: bool = False) -> int | None:
+    """Where a submission first has what a rule word means; in doubt, to the good of the student."""
     kind, colon, name = word.partition(":")
     if not colon:
         if word in CONSTRUCTS:
-            return facts.recursion() if word == "recursion" else facts.constructs.get(word)
-        # Who gives a name of Python's own to something else does not use Python's.
-        return None if word in facts.bound else facts.names.get(word)
-    if kind == "call" and name in BUILTINS and name in facts.bound:
-        return None
+            return facts.recursion(strictly=forbidden) if word == "recursion" else facts.constructs.get(word)
+        return facts.names.get(word)
     tables: dict[str, Any] = {
         "import": facts.imports, "call": facts.calls, "method": facts.methods, "function": facts.functions,
         "class": facts.classes, "docstring": facts.docstrings,
@@ -283,8 +297,6 @@ def _line(facts: _Facts, word: str) -> int | None:
 
 # --- what a submission has --------------------------------------------------------------------------------------------
 
-#: A function: the class that it is a method of (empty for others), and its name.
-_Key = tuple[str, str]
 _Lines = dict[str, int]
 
 
@@ -292,14 +304,60 @@ def _note(table: _Lines, name: str, line: int) -> None:
     table[name] = min(line, table.get(name, line))
 
 
+@attrs.frozen(eq=False)
+class _Scope:
+    """What names mean in a module, class, function or comprehension.
+
+    function: that it is the body of, or stands in. bound: names
+    that it gives a meaning. classes: those defined in it. elsewhere: its global and nonlocal names.
+    """
+
+    kind: str
+    outer: _Scope | None = None
+    function: _Key | None = None
+    bound: set[str] = attrs.field(factory=set)
+    classes: dict[str, _Scope] = attrs.field(factory=dict)
+    elsewhere: dict[str, str] = attrs.field(factory=dict)
+
+    def around(self) -> Iterator[_Scope]:
+        """It, and those around it whose names it sees."""
+        yield self
+        outer = self.outer
+        while outer is not None:
+            if outer.kind != "class":
+                yield outer
+            outer = outer.outer
+
+    def home(self, name: str) -> _Scope:
+        """Where a name lives that is given a meaning here."""
+        if self.elsewhere.get(name) == "global":
+            return list(self.around())[-1]
+        if self.elsewhere.get(name) == "nonlocal":
+            return next((each for each in self.around() if name in each.bound), self)
+        return self
+
+    def find(self, name: str) -> _Scope | None:
+        """What gives a name the meaning that it has here. None: Python itself, or nothing."""
+        home = self.home(name)
+        return next((each for each in home.around() if name in each.bound), None)
+
+
+#: A function: where it is defined, and its name.
+_Key = tuple[_Scope, str]
+_Graph = dict[_Key, set[_Key]]
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
 class _Facts:
     """What a submission has, each by name with its first line.
 
-    It is found in one pass. Nothing here recurses, or takes more than linear time: the tree is as its author wants it.
+    It is found in one pass, and what names mean after it. Nothing here recurses, or takes more than linear time: the
+    tree is as its author wants it.
 
-    constructs: by rule word. names: that are read. calls, methods: what is called. imports: modules, and the packages
-    that they are in. functions, classes, docstrings: by name, with those that they stand in ("Point.area"). bound:
-    names to which the submission gives a meaning.
+    constructs: by rule word. names: that are read, and mean Python's own. calls, methods: what is called. imports:
+    modules, and the packages that they are in. functions, classes, docstrings: by name, with those that they stand in
+    ("Point.area").
     """
 
     def __init__(self, tree: ast.Module) -> None:
@@ -311,20 +369,24 @@ class _Facts:
         self.functions: _Lines = {}
         self.classes: _Lines = {}
         self.docstrings: _Lines = {}
-        self.bound: set[str] = set()
         self._defined: dict[_Key, int] = {}
-        self._called: dict[_Key, set[_Key]] = {}
+        self._called: _Graph = {}
+        self._mentioned: _Graph = {}
+        self._uses: list[tuple[ast.Name | ast.Attribute, _Scope, bool]] = []
         if tree.body and ast.get_docstring(tree) is not None:
             _note(self.constructs, "docstring", 1)
-        # (node, what it stands in, the class whose method it stands in, the function that it stands in)
-        self._open: list[tuple[ast.AST, str, str, _Key | None]] = [(tree, "", "", None)]
+        # (node, what it stands in, its scope, whether it only tells of types)
+        self._open: list[tuple[ast.AST, str, _Scope, bool]] = [(tree, "", _Scope("module"), False)]
         while self._open:
             self._look(*self._open.pop())
+        for use in self._uses:
+            self._resolve(*use)
 
-    def recursion(self) -> int | None:
-        """The line of the first function that calls itself, be it through others."""
-        calls = {key: self._called.get(key, set()) & self._defined.keys() for key in self._defined}
-        callers: dict[_Key, set[_Key]] = {key: set() for key in self._defined}
+    def recursion(self, *, strictly: bool) -> int | None:
+        """The line of the first function that calls itself, be it through others; not strictly: mentions itself."""
+        graph = self._called if strictly else self._mentioned
+        calls = {key: graph.get(key, set()) & self._defined.keys() for key in self._defined}
+        callers: _Graph = {key: set() for key in self._defined}
         for key, called in calls.items():
             for each in called:
                 callers[each].add(key)
@@ -342,88 +404,179 @@ class _Facts:
                         ends.append(key)
         return min((self._defined[key] for key in left), default=None)
 
-    def _look(self, node: ast.AST, within: str, owner: str, function: _Key | None) -> None:
+    def _look(self, node: ast.AST, within: str, scope: _Scope, typed: bool) -> None:
         line = getattr(node, "lineno", 1)
-        for word in _NODES.get(type(node), ()):
+        for word in _NODES.get(type(node), ()) if not _is_main(node, scope) else ():
             _note(self.constructs, word, line)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            function = self._define(node, within, owner, function)
-            within = f"{within}{node.name}."
+        if isinstance(node, _Function):
+            self._function(node, within, scope)
         elif isinstance(node, ast.ClassDef):
-            within, owner, function = f"{within}{node.name}.", self._class(node, within), None
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
-            function = self._lambda(node, function)
+            self._class(node, within, scope)
+        elif isinstance(node, ast.Lambda):
+            self._body(node.args, [node.body], within, scope, scope.function)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Lambda):
+            self._named_lambda(node, node.value, within, scope)
         else:
-            self._expression(node, owner, function)
-        self._open += [(child, within, owner, function) for child in ast.iter_child_nodes(node)]
+            self._other(node, within, scope, typed)
 
-    def _define(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef, within: str, owner: str, function: _Key | None
-    ) -> _Key:
-        self.bound.add(node.name)
-        _note(self.functions, within + node.name, node.lineno)
-        self._document(node, within)
-        if node.decorator_list:
-            _note(self.constructs, "decorator", node.lineno)
-        key = (owner if function is None else "", node.name)  # in a function, it is no method
-        self._defined[key] = min(node.lineno, self._defined.get(key, node.lineno))
+    def _push(self, nodes: Iterable[ast.AST | None], within: str, scope: _Scope, *, typed: bool = False) -> None:
+        """In their order: what is global is told before it is used."""
+        self._open += [(node, within, scope, typed) for node in reversed(list(nodes)) if node is not None]
+
+    def _define(self, name: str, line: int, within: str, scope: _Scope) -> _Key:
+        home = scope.home(name)
+        home.bound.add(name)
+        _note(self.functions, within + name, line)
+        key = (home, name)
+        self._defined[key] = min(line, self._defined.get(key, line))
         return key
 
-    def _class(self, node: ast.ClassDef, within: str) -> str:
-        self.bound.add(node.name)
+    def _function(self, node: _Function, within: str, scope: _Scope) -> None:
+        key = self._define(node.name, node.lineno, within, scope)
+        self._document(node, within)
+        self._body(node.args, node.body, f"{within}{node.name}.", scope, key)
+        self._push([node.returns], within, scope, typed=True)
+        self._push(node.decorator_list, within, scope)
+
+    def _body(
+        self, args: ast.arguments, body: Sequence[ast.AST], within: str, scope: _Scope, function: _Key | None
+    ) -> None:
+        inner = _Scope("function", scope, function)
+        every = [*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, (args.vararg, args.kwarg))]
+        inner.bound.update(each.arg for each in every)
+        self._push(body, within, inner)
+        self._push([each.annotation for each in every], within, scope, typed=True)
+        self._push([*args.defaults, *args.kw_defaults], within, scope)
+
+    def _named_lambda(self, node: ast.Assign | ast.AnnAssign, value: ast.Lambda, within: str, scope: _Scope) -> None:
+        _note(self.constructs, "lambda", value.lineno)
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        keys = [self._define(each.id, node.lineno, within, scope) for each in targets if isinstance(each, ast.Name)]
+        self._body(value.args, [value.body], within, scope, keys[-1] if keys else scope.function)
+        self._push(targets, within, scope)
+
+    def _class(self, node: ast.ClassDef, within: str, scope: _Scope) -> None:
+        home = scope.home(node.name)
+        home.bound.add(node.name)
         _note(self.classes, within + node.name, node.lineno)
         self._document(node, within)
+        inner = home.classes[node.name] = _Scope("class", scope)
+        self._push(node.body, f"{within}{node.name}.", inner)
+        self._push([*node.decorator_list, *node.bases, *node.keywords], within, scope)
+
+    def _document(self, node: _Function | ast.ClassDef, within: str) -> None:
         if node.decorator_list:
             _note(self.constructs, "decorator", node.lineno)
-        return node.name
-
-    def _document(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, within: str) -> None:
         if (ast.get_docstring(node) or "").strip():
             _note(self.docstrings, within + node.name, node.lineno)
             _note(self.constructs, "docstring", node.lineno)
 
-    def _lambda(self, node: ast.Assign, function: _Key | None) -> _Key | None:
-        for target in node.targets:
-            if isinstance(target, ast.Name):
-                function = ("", target.id)
-                self._defined[function] = min(node.lineno, self._defined.get(function, node.lineno))
-        return function
+    def _other(self, node: ast.AST, within: str, scope: _Scope, typed: bool) -> None:
+        for name in _bindings(node):
+            home = scope
+            while home.kind == "comprehension" and isinstance(node, ast.NamedExpr) and home.outer:
+                home = home.outer
+            home.home(name).bound.add(name)
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            scope.elsewhere.update(dict.fromkeys(node.names, type(node).__name__.lower()))
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            self._import(node)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load) and not typed:
+            self._uses.append((node, scope, False))
+        children = [node.value] if isinstance(node, ast.NamedExpr) else list(ast.iter_child_nodes(node))
+        types: list[ast.AST] = []
+        if isinstance(node, ast.Call):
+            typed = False
+            self._uses += [(node.func, scope, True)] if isinstance(node.func, ast.Name | ast.Attribute) else []
+            if isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass"):
+                types = [*node.args[1:]]
+        elif isinstance(node, ast.AnnAssign):
+            types = [node.annotation]
+        elif isinstance(node, ast.MatchClass):
+            types = [node.cls]
+        elif isinstance(node, _Comprehension):
+            scope = _Scope("comprehension", scope, scope.function)
+        apart = {id(each) for each in types}
+        self._push(types, within, scope, typed=True)
+        self._push([each for each in children if id(each) not in apart], within, scope, typed=typed)
 
-    def _expression(self, node: ast.AST, owner: str, function: _Key | None) -> None:
-        if isinstance(node, ast.Name):
-            if isinstance(node.ctx, ast.Load):
-                _note(self.names, node.id, node.lineno)
-            else:
-                self.bound.add(node.id)
-        elif isinstance(node, ast.arg):
-            self.bound.add(node.arg)
-        elif isinstance(node, ast.Call):
-            self._call(node, owner, function)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                self._import(alias.name, node.lineno)
-                self.bound.add(alias.asname or alias.name.partition(".")[0])
-        elif isinstance(node, ast.ImportFrom):
-            self._import(node.module or "", node.lineno)
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif node.level:
+            modules = []  # of the submission's own
+        else:
+            modules = [node.module or ""]
             for alias in node.names:  # which may be modules of a package, too
-                _note(self.imports, f"{node.module or ''}.{alias.name}", node.lineno)
-                self.bound.add(alias.asname or alias.name)
+                _note(self.imports, f"{node.module}.{alias.name}", node.lineno)
+        for module in modules:
+            parts = module.split(".")[:_MOST_LEVELS]
+            for count in range(1, len(parts) + 1):
+                _note(self.imports, ".".join(parts[:count]), node.lineno)
 
-    def _import(self, module: str, line: int) -> None:
-        parts = module.split(".")[:_MOST_LEVELS]
-        for count in range(1, len(parts) + 1):
-            _note(self.imports, ".".join(parts[:count]), line)
-
-    def _call(self, node: ast.Call, owner: str, function: _Key | None) -> None:
-        called = node.func
+    def _resolve(self, node: ast.Name | ast.Attribute, scope: _Scope, called: bool) -> None:
+        """What a name means is known when all of them are."""
+        owner = _owner(scope)
         key: _Key | None = None
-        if isinstance(called, ast.Name):
-            _note(self.calls, called.id, node.lineno)
-            key = ("", called.id)
-        elif isinstance(called, ast.Attribute):
-            _note(self.methods, called.attr, node.lineno)
-            if isinstance(called.value, ast.Name):
-                base = called.value.id
-                key = (owner or base if base in ("self", "cls") else base, called.attr)
-        if key is not None and function is not None:
-            self._called.setdefault(function, set()).add(key)
+        sure = True
+        if isinstance(node, ast.Name):
+            home = scope.find(node.id)
+            if home is not None:
+                key = (home, node.id)
+            else:
+                _note(self.names, node.id, node.lineno)
+            if called and (home is None or node.id not in BUILTINS):
+                _note(self.calls, node.id, node.lineno)
+        else:
+            if called:
+                _note(self.methods, node.attr, node.lineno)
+            base = node.value.id if isinstance(node.value, ast.Name) else ""
+            home = scope.find(base) if base else None
+            of = owner if base in ("self", "cls") else home and home.classes.get(base)
+            sure = of is not None
+            of = of or owner  # self.left.size() in size
+            key = (of, node.attr) if of else None
+        if key is not None and scope.function is not None:
+            self._mentioned.setdefault(scope.function, set()).add(key)
+            if called and sure:
+                self._called.setdefault(scope.function, set()).add(key)
+
+
+def _owner(scope: _Scope | None) -> _Scope | None:
+    """The class that something stands in."""
+    while scope is not None and scope.kind != "class":
+        scope = scope.outer
+    return scope
+
+
+_MAIN: Final = ast.dump(ast.parse("__name__ == '__main__'", mode="eval").body)
+
+
+def _is_main(node: ast.AST, scope: _Scope) -> bool:
+    """Whether it is the customary `if __name__ == "__main__":`, which decides nothing."""
+    return (
+        isinstance(node, ast.If)
+        and scope.kind == "module"
+        and not node.orelse
+        and isinstance(node.test, ast.Compare)
+        and isinstance(node.test.left, ast.Name)
+        and isinstance(node.test.comparators[0], ast.Constant)
+        and len(node.test.ops) == 1
+        and ast.dump(node.test) == _MAIN
+    )
+
+
+def _bindings(node: ast.AST) -> Iterable[str]:
+    """Names that a node gives a meaning, by itself."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.NamedExpr(target=ast.Name(id=name)):
+            return [name]
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            return [name]
+        case ast.MatchMapping(rest=str(name)):
+            return [name]
+        case ast.Import(names=names):
+            return [each.asname or each.name.partition(".")[0] for each in names]
+        case ast.ImportFrom(names=names):
+            return [each.asname or each.name for each in names]
+    return []

@@ -68,6 +68,80 @@ def test_no_word_is_left_out() -> None:
     assert not {"copyright", "ValueError", "__import__"} & BUILTINS
 
 
+#: For each: a word, and what does not use what it means.
+NOT_FORBIDDEN = {
+    "two local functions of one name": (
+        "recursion",
+        "def a(n):\n def helper(n): return b(n)\n return helper(n)\n"
+        "def b(n):\n def helper(n): return n\n return helper(n)",
+    ),
+    "a parameter hides a function": ("recursion", "def f(x): return solve(abs, x)\ndef solve(f, x): return f(x)"),
+    "an inner function of the outer's name": ("recursion", "def f(x):\n def f(y): return y\n return f(x)"),
+    "an inner lambda of the outer's name": ("recursion", "def f(x):\n f = lambda y: y\n return f(x)"),
+    "a method of another object": ("recursion", "class T:\n def size(self): return self.left.size()"),
+    "a mention that is no call": ("recursion", "def f(x): return map(f, x)"),
+    "annotations": ("list", "def f(xs: list[int], *a: list) -> list: pass\ny: dict[str, list] = {}"),
+    "isinstance": ("list", "isinstance(x, list) or issubclass(x, (int, list))"),
+    "a class pattern": ("int", "match x:\n case int(): pass"),
+    "patterns bind": ("max", "match x:\n case [min, max]: max(1)\n case [a, *max]: max(1)"),
+    "a pattern's rest binds": ("max", "match x:\n case {1: a, **max}: max"),
+    "**parameters bind": ("dict", "def f(**dict): return dict"),
+    "except binds": ("input", "try: pass\nexcept E as input: input"),
+    "for binds": ("sum", "def f():\n for sum in x: print(sum)"),
+    "with binds": ("input", "with x as input: input"),
+    "import binds": ("open", "from x import open\nopen"),
+    "walrus binds": ("sum", "def f(): return [sum for a in x if (sum := a)]"),
+    "a comprehension binds": ("sum", "[sum for sum in x]"),
+    "global binds": ("sum", "def f():\n global sum\n sum = 1\ndef g(): return sum"),
+    "the customary end of a file": ("if", "if __name__ == '__main__':\n f()"),
+    "a module of one's own": ("import:math", "from .math import x\nfrom . import math"),
+}
+#: For each: a word, and what does, which was not seen.
+FORBIDDEN = {
+    "a method is no function": ("open", "class A:\n def open(self): return open('a')"),
+    "a field is no variable": ("input", "class A:\n input: str\ndef f(): return input()"),
+    "a local name is not another's": ("sum", "def f(sum): return sum\ndef g(x): return sum(x)"),
+    "a call in an annotation": ("sorted", "y: sorted(x) = 1"),
+    "if with else": ("if", "if __name__ == '__main__':\n f()\nelse: g()"),
+    "a default": ("list", "def f(list=list): return list"),
+    "a real call by a local function": ("recursion", "def f(x):\n def g(): return f(x)\n return g()"),
+    "a lambda with a name": ("function:area", "area = lambda w, h: w * h"),
+}
+REQUIRED = {
+    "a method of a part": ("recursion", "class T:\n def size(self): return self.left.size()"),
+    "a mention": ("recursion", "def depth(t): return max(map(depth, t))"),
+    "a mention in a lambda": ("recursion", "def depth(t): return max(map(lambda c: depth(c), t))"),
+    "a method called open": ("open", "class A:\n def open(self): return open('a')"),
+    "a field called input": ("call:input", "class A:\n input: str\nx = input()"),
+    "a lambda with a name": ("function:area", "area = lambda w, h: w * h"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_FORBIDDEN)
+def test_who_is_not_accused(name: str) -> None:
+    word, source = NOT_FORBIDDEN[name]
+    assert check_rules(source, Rules(forbid=[word])) == []
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_what_is_seen(name: str) -> None:
+    word, source = FORBIDDEN[name]
+    assert [each.rule for each in check_rules(source, Rules(forbid=[word]))] == [f"forbid {word}"]
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_what_is_enough(name: str) -> None:
+    word, source = REQUIRED[name]
+    assert check_rules(source, Rules(require=[word])) == []
+
+
+@pytest.mark.parametrize("padding", ["# it's long\n", "\n", "pass  # and so on\n" + "#" * 5_000 + "\n"])
+def test_comments_do_not_make_a_file_too_long(padding: str) -> None:
+    source = padding * (2 * MOST_SOURCE // len(padding)) + "import os\n"
+    assert [each.rule for each in check_rules(source, Rules(forbid=["import"]))] == ["forbid import"]
+    assert [each.rule for each in check_rules(source * 9, Rules(forbid=["import"]))] == [""]
+
+
 @pytest.mark.parametrize(
     ("source", "line"),
     [
@@ -144,6 +218,7 @@ def test_five_megabytes() -> None:
     [
         ("x = 1\n", ""), ("a,", ""), ("a=", "1"), ("def f(): f()\n", ""), ("import a.b.c\n", ""),
         ("@a\n", "def g(): pass"), ("'a' ", ""), ("f'{a}' ", ""),
+        ("isinstance(a, b)\n", ""), ("[a for a in b]\n", ""),
     ],
 )  # fmt: skip
 def test_large_sources_are_read(unit: str, end: str) -> None:
