@@ -327,7 +327,7 @@ def _one_process(kind: Kind, page: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(page + 64)
     listener = listener_filter()
-    seal = seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads, forks=kind.forks)
+    seal = seal_filter(kind.channels, real_time=kind.real_time, threads=kind.threads, forks=kind.forks, bare=kind.bare)
     programs = [_Program(len(text) // 8, text) for text in (listener, seal)]
     handler = _Action(handler=page, flags=4)  # SA_SIGINFO
     child = os.fork()
@@ -402,7 +402,14 @@ _I386 = 1 << 32
 
 def listed(kind: Kind) -> set[int]:
     """What the table lets through, read from the table itself."""
-    there = {"": True, "real_time": kind.real_time, "threads": kind.threads, "forks": kind.forks, "zygote": kind.zygote}
+    there = {
+        "": True,
+        "real_time": kind.real_time,
+        "threads": kind.threads,
+        "forks": kind.forks,
+        "zygote": kind.zygote,
+        "bare": kind.bare,
+    }
     return {NUMBERS[row.name] for row in ROWS if there[row.only]}
 
 
