@@ -43,13 +43,15 @@ class Channel:
     def receive(self) -> bytes | None:
         """The next frame, b"" at the end of the channel, None when only a part of a frame came, or nothing. Waits for
         bytes, where it is blocking."""
+        data = self.read()
+        return self.reader.receive(data) if data else data
+
+    def read(self) -> bytes | None:
+        """What has come, b"" at the end of the channel, None where nothing has. Waits, where it is blocking."""
         try:
-            data = os.read(self.request_fd, READ)
+            return os.read(self.request_fd, READ)
         except BlockingIOError:
             return None
-        if not data:
-            return data
-        return self.reader.receive(data)
 
     def send(self, reply: "Reply") -> None:
         """Answers the outstanding call. A guest that has gone is not an error: its end is seen by `receive`."""

@@ -6,11 +6,10 @@ that never does, and is made at once.
 """
 
 import errno
-import os
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from proxybox.controller.channel import READ, Channel
+from proxybox.controller.channel import Channel
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
 from proxybox.controller.protocol import encode_request
@@ -64,10 +63,7 @@ class TranslatedChannel(Channel):
     def receive(self) -> bytes | None:
         """The next frame to execute, b"" at the end of the channel, None when there is none yet. Raises
         GuestMisbehaved."""
-        try:
-            data = os.read(self.request_fd, READ)
-        except BlockingIOError:
-            return None
+        data = self.read()
         if not data:
             return data
         self._begun += data

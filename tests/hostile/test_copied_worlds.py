@@ -6,7 +6,9 @@ import errno
 import os
 import select
 import struct
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +48,18 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # --- worlds that are deep, wide, full ---------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def host_folder(tmp_path: Path) -> Iterator[Path]:
+    """Emptied by rm(1): pytest's own cleaning recurses, and would end a later run."""
+    (tmp_path / "host").mkdir()
+    yield tmp_path / "host"
+    subprocess.run(["rm", "-rf", "--", tmp_path / "host"], check=True)
+
+
 @pytest.mark.parametrize(("folder", "depth"), [(b"/tmp", 10_000), (b"/box", 10_000), (b"/host", 1500)])
-def test_folders_nested_deeper_than_the_stack(make_side: Any, tmp_path: Path, folder: bytes, depth: int) -> None:
+def test_folders_nested_deeper_than_the_stack(make_side: Any, host_folder: Path, folder: bytes, depth: int) -> None:
     assert depth > sys.getrecursionlimit()
-    mounts = [{"target": "/host", "source": str(tmp_path), "mode": "rw"}]
+    mounts = [{"target": "/host", "source": str(host_folder), "mode": "rw"}]
     side = make_side(limits={"files": 20_000}, filesystem={"mounts": mounts})
     side.call("chdir", folder)
     for _ in range(depth):

@@ -425,9 +425,11 @@ def test_workers_end_with_whoever_gives_the_tasks(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}, start_new_session=True
     )
-    soon(lambda: any(path.name.startswith("proxybox-exercise-") for path in temporary.iterdir()))
-    process.kill()
-    process.wait()
+    try:
+        soon(lambda: any(path.name.startswith("proxybox-exercise-") for path in temporary.iterdir()))
+    finally:
+        process.kill()
+        process.wait()
     soon(lambda: not members(process.pid))
     assert not [path for path in temporary.iterdir() if path.name.startswith("proxybox-exercise-")]
 
