@@ -1,9 +1,11 @@
 """Grading as a whole: what a task gives, in whatever executor, and what happens where a worker does not come back."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable
@@ -419,8 +421,7 @@ def test_workers_end_with_whoever_gives_the_tasks(tmp_path: Path) -> None:
     """Killed without a chance to say so; and nothing of the exercise stays."""
     make(tmp_path / "e", "def test_wait(student):\n    import time\n    print(flush=True)\n    time.sleep(300)\n")
     (tmp_path / "a.py").write_text(RIGHT)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+    temporary = Path(tempfile.mkdtemp(prefix="g"))  # short: multiprocessing puts sockets there
     command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", "grade", "e", "a.py"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}, start_new_session=True
@@ -432,6 +433,7 @@ def test_workers_end_with_whoever_gives_the_tasks(tmp_path: Path) -> None:
         process.wait()
     soon(lambda: not members(process.pid))
     assert not [path for path in temporary.iterdir() if path.name.startswith("proxybox-exercise-")]
+    shutil.rmtree(temporary)
 
 
 def members(session: int) -> list[int]:

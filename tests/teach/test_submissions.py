@@ -40,7 +40,9 @@ def told(*paths: Path) -> dict[str, list[str]]:
 
 
 def test_files_folders_and_archives(tmp_path: Path) -> None:
-    files(tmp_path, ada_py="x = 1", grace__solution_py="y", grace__data="1", notes="no submission", __hidden_py="")
+    files(tmp_path, ada_py="x = 1", grace__solution_py="y", grace__data="1", notes="no submission")
+    (tmp_path / ".hidden.py").touch()
+    (tmp_path / "__init__.py").touch()
     archive(tmp_path / "alan.zip", solution_py="z", __pycache__="")
     assert told(tmp_path) == {"ada": ["ada.py"], "alan": ["solution.py"], "grace": ["data", "solution.py"]}
     assert told(tmp_path / "ada.py") == {"ada": ["ada.py"]}
