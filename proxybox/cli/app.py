@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from proxybox.cli import arguments
 from proxybox.cli.arguments import Option, Parsed
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
-from proxybox.cli.teaching import exercise_group, grade
+from proxybox.cli.teaching import complete_file, exercise_group, grade, json_flag
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -163,11 +163,6 @@ def click_option(option: Option) -> click.Option:
     )
 
 
-def complete_file(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """Leaves file names to the shell."""
-    return [CompletionItem(text, type="file")]
-
-
 def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
     """The presets that begin so, and files."""
     from proxybox.policies import PRESETS
@@ -190,7 +185,6 @@ def _trace(parsed: Parsed) -> int:
 
 # --- policy -------------------------------------------------------------------------------------
 
-json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 policy_argument = click.argument("policy", metavar="NAME|FILE", shell_complete=complete_policy)
 set_option = click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key first.")
 

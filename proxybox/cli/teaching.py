@@ -41,7 +41,7 @@ def complete_format(_: click.Context, __: click.Parameter, text: str) -> list[Co
     return [CompletionItem(name, help=each.description) for name, each in WRITERS.items() if name.startswith(text)]
 
 
-def complete_path(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+def complete_file(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
     """Leaves file names to the shell."""
     return [CompletionItem(text, type="file")]
 
@@ -50,12 +50,12 @@ json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), metavar="N", help="How many processes grade at once (the CPUs)."
 )
-guest_option = click.option("--guest", metavar="PATH", help="The PyPy to run.", shell_complete=complete_path)
+guest_option = click.option("--guest", metavar="PATH", help="The PyPy to run.", shell_complete=complete_file)
 
 
 @click.command("grade", help=GRADE_HELP, short_help="Grade submissions by an exercise.")
 @click.argument("exercise", shell_complete=complete_exercise)
-@click.argument("submissions", nargs=-1, required=True, type=Path, shell_complete=complete_path)
+@click.argument("submissions", nargs=-1, required=True, type=Path, shell_complete=complete_file)
 @click.option("--output", "-o", type=Path, default=Path("grades"), metavar="DIR", help="Where files go (./grades).")
 @click.option("--format", "-f", "formats", multiple=True, metavar="NAME", shell_complete=complete_format,
               help="Write it, too: gradescope, prairielearn, exercism, dodona, check50, vpl, junit.")  # fmt: skip

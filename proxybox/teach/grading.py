@@ -54,13 +54,13 @@ class GradingError(ProxyboxError):
 
 @attrs.frozen
 class Packed:
-    """An exercise's folder as data. files: by path below it."""
+    """An exercise's folder as data. files: by path below it. digest: of its content, made once for all submissions."""
 
     files: Mapping[str, bytes]
+    digest: str = attrs.field(init=False, repr=False)
 
-    @property
-    def digest(self) -> str:
-        """Of its content."""
+    @digest.default
+    def _digest(self) -> str:
         return digest_of(self.files)
 
     def unpack(self, folder: Path) -> None:

@@ -16,9 +16,9 @@ from proxybox.controller import find_guest
 from proxybox.teach.exercise import Exercise
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import Packed, digest_of
-from proxybox.teach.submissions import Submission
+from proxybox.teach.submissions import GRADES, Submission
 
-FILE = ".grades.jsonl"
+FILE = GRADES
 #: Files of a mount; of more, the rest is taken as it was.
 _MOST_LOOKED_AT = 10_000
 _CONVERTER = make_converter()

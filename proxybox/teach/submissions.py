@@ -27,7 +27,7 @@ MOST_FILES, MOST_BYTES = 500, 20 << 20
 _MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
 _IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
 #: What an earlier grading has left in its folder (records.py).
-_GRADES = ".grades.jsonl"
+GRADES = ".grades.jsonl"
 
 
 class SubmissionError(ProxyboxError):
@@ -152,7 +152,7 @@ def _part(path: Path, student: str | None = None) -> _Part:
 
 
 def _is_output(path: Path) -> bool:
-    return os.path.exists(path / _GRADES)
+    return os.path.exists(path / GRADES)
 
 
 def _is_submitted(name: str) -> bool:
