@@ -114,6 +114,8 @@ class Watch:
     def suspend(self) -> tuple[int, int] | None:
         """Wall time stands still: what `resume` wants to know, None where there is no limit."""
         with self.lock:
+            if self.interrupted:  # what it has to heed that is short, and its own
+                return None
             deadline, self.deadline_ns = self.deadline_ns, None
         return None if deadline is None else (deadline, time.monotonic_ns())
 

@@ -61,6 +61,7 @@ class Serving:
         self._wake = -1
         world.on_exit = process.measure
         world.stdin.uncharged = process.watch.uncharged
+        world.stdin.waiting = world.policy.limits.input_wait
 
     # --- before and after ---------------------------------------------------------------------------------------------
 
@@ -262,10 +263,13 @@ class Serving:
             self._process.watch.resume(suspended)
 
     def _waits_for_caller(self) -> bool:
-        """Whether every thread waits for the caller's input, for as long as that takes, and for nothing else."""
+        """Whether every thread waits for input that is given time, for as long as that takes, and for nothing else."""
         waits = [channel.blocked for channel in self._channels.values() if channel.thread is not None]
-        return not self._newborn and all(
-            wait is not None and wait.host_fd is not None and wait.deadline_ns is None for wait in waits
+        return (
+            bool(waits)
+            and not self._newborn
+            and all(wait is not None and wait.host_fd is not None and wait.deadline_ns is None for wait in waits)
+            and self._world.stdin.is_given_time
         )
 
     # --- one thread ---------------------------------------------------------------------------------------------------
