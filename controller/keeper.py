@@ -4,7 +4,8 @@ Starts guests: the kernel ties a parent-death signal to the *thread* that made t
 by a caller's short-lived thread would die with it. Ends guests: a blocking driver sits in read(2) while its guest
 computes, and needs somebody else to look at the clock.
 
-Rule: nothing here waits for a guest, and nothing here holds a reference to a box that has ended.
+Rules: nothing here waits for a guest, and nothing here holds a reference to a box that has ended. What is raised while
+one guest is looked at ends that guest, and whoever waits for it is told (`Watch.fault`); the thread never ends.
 """
 
 import contextlib
@@ -24,9 +25,12 @@ from typing import Any
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.faults import fault
 
 #: In `Watch.expired`: ended on the caller's word.
 CANCELLED = "cancelled"
+#: In `Watch.expired`: its limits could not be enforced; `Watch.fault` says why.
+FAULTED = "faulted"
 
 #: Seconds between two looks at the running guests: how late a time limit can be.
 TICK = 0.02
@@ -49,8 +53,9 @@ class Watch:
     pid: of the guest. pidfd: the same for signals, owned by this object; -1 once closed, so that a late `kill` from
     another thread meets nobody. deadline_ns: host monotonic end of its wall time, None while it is not charged.
     cpu_ns: its CPU time limit. interrupt: a first word to a guest that has reached a limit, which then has grace_ns to
-    heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. unreachable: the
-    kernel does not let this process send it signals, so that nobody may wait for the end that one would have brought.
+    heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. fault: what went wrong
+    when it was looked at, which is no doing of the guest's. unreachable: the kernel does not let this process send it
+    signals, so that nobody may wait for the end that one would have brought.
     """
 
     pid: int
@@ -61,6 +66,7 @@ class Watch:
     grace_ns: int = 0
     interrupted: str = ""
     expired: str = ""
+    fault: BaseException | None = None
     unreachable: bool = False
     lock: threading.RLock = attrs.field(factory=threading.RLock)  # re-entered by signal handlers
 
@@ -133,8 +139,13 @@ class Watch:
                 os.close(fd)
 
     def _check(self) -> None:
-        with self.lock:  # whoever sets other limits meanwhile has the last word
-            self._enforce()
+        try:
+            with self.lock:  # whoever sets other limits meanwhile has the last word
+                self._enforce()
+        except BaseException as error:
+            self.fault = self.fault or error
+            self.expired = self.expired or FAULTED
+            self.kill()
 
     def _enforce(self) -> None:
         reason = ""
@@ -174,7 +185,8 @@ class Keeper:
                 outcome.append(os.posix_spawn(path, argv, env, **options))
             except BaseException as error:
                 outcome.append(error)
-            done.release()
+            finally:
+                done.release()
 
         self._jobs.put(job)
         done.acquire()
@@ -196,14 +208,20 @@ class Keeper:
     def _run(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=TICK if self._watched else None)
-            except queue.Empty:
-                job = None
-            if job is not None:
-                job()
-            for watch in tuple(self._watched):
-                if not watch.expired:
-                    watch._check()
+                self._turn()
+            except BaseException as error:
+                fault(error)
+
+    def _turn(self) -> None:
+        try:
+            job = self._jobs.get(timeout=TICK if self._watched else None)
+        except queue.Empty:
+            job = None
+        if job is not None:
+            job()
+        for watch in tuple(self._watched):
+            if not watch.expired:
+                watch._check()
 
 
 _keeper: Keeper | None = None

@@ -116,8 +116,10 @@ class Serving:
         return None
 
     def reap(self) -> Outcome:
-        """How the guest has ended. Waits for the end of its process."""
+        """How the guest has ended. Waits for the end of its process. Raises what kept its limits from being enforced."""
         exit_code, signal = self._process.reap()
+        if self._process.watch.fault is not None:
+            raise self._process.watch.fault
         if self._verdict is not None:
             return attrs.evolve(self._verdict, exit_code=exit_code)
         expired = self._process.watch.expired

@@ -24,6 +24,7 @@ class FakeWatch:
     pid: int = 0
     deadline_ns: int | None = None
     expired: str = ""
+    fault: BaseException | None = None
     killed: bool = False
     lock: threading.Lock = attrs.field(factory=threading.Lock)
 
