@@ -46,6 +46,7 @@ class Stdin:
         "_offset",
         "_terminal",
         "asks",
+        "callers",
         "echoes",
         "host_fd",
         "taken",
@@ -58,6 +59,7 @@ class Stdin:
         self.echoes: Callable[[], bool] = lambda: True
         self.asks = True
         self.waiting = "auto"
+        self.callers: AbstractContextManager[None] = contextlib.nullcontext()  # stands around the function (meter.py)
         self.uncharged: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.feed(source)
 
@@ -152,7 +154,7 @@ class Stdin:
         if self._ended or self._function is None or not self.asks:
             return
         try:
-            with self.uncharged() if self.is_given_time else contextlib.nullcontext():
+            with self.callers, self.uncharged() if self.is_given_time else contextlib.nullcontext():
                 data = self._function(size)
         except InterruptedError:
             raise

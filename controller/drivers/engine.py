@@ -27,6 +27,7 @@ from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.faults import fault
 from proxybox.controller.listener import Listener
+from proxybox.controller.meter import thread_clock, thread_time_ns
 
 #: Told in the engine's thread: how the guest has ended, None where `until` holds; or what was raised.
 Done = Callable[[Outcome | None, BaseException | None], object]
@@ -67,6 +68,7 @@ class Engine:
         self._listeners: dict[int, tuple[Listener, set[_Job]]] = {}
         self._deadlines: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
+        self._served: _Job | None = None  # whose meter runs
         name = "proxybox-engine" if cpu is None else f"proxybox-engine-{cpu}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -80,6 +82,7 @@ class Engine:
         if self._cpu is not None:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, {self._cpu})
+        self._clock = thread_clock()
         while True:
             try:
                 self._round()
@@ -118,6 +121,7 @@ class Engine:
     def _begin_anew(self, error: BaseException) -> None:
         """Whoever waits for a guest is told of it; nothing of what was known before is believed any more."""
         jobs, self._jobs = self._jobs, set()
+        self._turn_to(None)
         self._take_wake()
         while self._new:
             jobs.add(self._new.popleft())
@@ -163,6 +167,8 @@ class Engine:
 
     def _step(self, job: _Job, ready: dict[int, int] | None) -> None:
         """What has come for a guest is answered. ready: None for a plain call."""
+        if job is not self._served:
+            self._turn_to(job)
         _here.job = job
         try:
             if ready is None:
@@ -177,6 +183,15 @@ class Engine:
             self._fail(job, error)
         finally:
             _here.job = None
+
+    def _turn_to(self, job: _Job | None) -> None:
+        """What this thread computes is for another guest now, or for none."""
+        now = thread_time_ns()
+        if self._served is not None:
+            self._served.driver.meter.end(now)
+        self._served = job
+        if job is not None:
+            job.driver.meter.begin(now, self._clock)
 
     def _guarded(self, job: _Job, action: Callable[[], None]) -> None:
         """Carries out a part of a guest's turn, and looks at what it is to wait for next."""
@@ -216,6 +231,8 @@ class Engine:
         if job.is_over:
             return
         job.due_ns = None
+        if job is self._served:
+            self._turn_to(None)
         try:
             self._forget(job)
         except BaseException as another:  # what is still watched of it belongs to no job any more

@@ -18,7 +18,7 @@ from proxybox.controller.channel import READ, Channel
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
-from proxybox.controller.keeper import CANCELLED
+from proxybox.controller.keeper import CANCELLED, Waiting
 from proxybox.controller.listener import Door, Knock, Listener
 from proxybox.controller.process import GuestProcess, open_channel
 from proxybox.controller.protocol import REPLY
@@ -56,12 +56,16 @@ class Serving:
         self._blocking = True
         self._holding = False
         self._free = False
-        self._uncharged: tuple[int, int] | None = None  # the deadline that stands still, and since when
+        self._uncharged: Waiting | None = None
         self._verdict: Outcome | None = None
         self._wake = -1
         world.on_exit = process.measure
         world.stdin.uncharged = process.watch.uncharged
         world.stdin.waiting = world.policy.limits.input_wait
+        self.meter = dispatcher.callers = process.watch.meter
+        world.stdin.callers = world.stdout.callers = world.stderr.callers = self.meter
+        if world.port is not None:
+            world.port.callers = self.meter
 
     # --- before and after ---------------------------------------------------------------------------------------------
 
