@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import calls, computing, grading, memory, prompt, start, transfers, translated, warm
+from benchmarks import calls, computing, grading, memory, neighbours, prompt, start, transfers, translated, warm
 from benchmarks.bare import pypy
 from benchmarks.figures import Benchmark, table
 
@@ -17,6 +17,7 @@ BENCHMARKS = (
     Benchmark(name="translated", title="OS calls of a translated PyPy (its client)", run=translated.run),
     Benchmark(name="start", title="Start", run=start.run),
     Benchmark(name="warm", title="Warm boxes", run=warm.run),
+    Benchmark(name="neighbours", title="Beside hostile neighbours, in one event loop", run=neighbours.run),
     Benchmark(name="prompt", title="The interactive prompt", run=prompt.run),
     Benchmark(name="grading", title="Grading", run=grading.run),
     Benchmark(name="cpu", title="Programs that compute", run=computing.run),

@@ -277,8 +277,8 @@ class Box:
 
 @attrs.define(kw_only=True, eq=False)
 class LiveBox:
-    """A guest that runs in its world, and what serves it. started_ns, ready_ns: host time. spent_ns: the controller's CPU
-    time before its time began."""
+    """A guest that runs in its world, and what serves it. started_ns, ready_ns: host time. spent_ns: the controller's
+    CPU time before its time began."""
 
     policy: Policy
     builder: WorldBuilder

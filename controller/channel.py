@@ -31,7 +31,9 @@ class Channel:
         self.reader = RequestReader()
         self.thread: GuestThread | None = None
         self.blocked: Blocked | None = None
-        self.unsent = b""  # what is left of the one answer that the guest has not read, where writing does not wait
+        self.unsent: bytes | memoryview = (
+            b""  # what is left of the one answer that the guest has not read, where writing does not wait
+        )
 
     def set_blocking(self, blocking: bool) -> None:
         """Whether `receive` and `write` wait, as they do at first."""
@@ -57,14 +59,15 @@ class Channel:
         """Answers the outstanding call. A guest that has gone is not an error: its end is seen by `receive`."""
         self.write(REPLY.pack(16, 0, reply) if reply.__class__ is int else encode_reply(reply[0], reply[1:]))  # type: ignore[index]
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """All of the bytes, to whoever still reads; or what the pipe takes, and the rest by `flush`."""
         with contextlib.suppress(BrokenPipeError):
             try:
                 written = os.write(self.reply_fd, data)
-                while written < len(data):
-                    data = data[written:]
-                    written = os.write(self.reply_fd, data)
+                if written < len(data):
+                    data = memoryview(data)
+                    while data := data[written:]:
+                        written = os.write(self.reply_fd, data)
             except BlockingIOError:
                 self.unsent = data
 

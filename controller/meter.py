@@ -5,6 +5,7 @@ leaves it, for another one or for a function of the caller's, whose time is not 
 meanwhile reads the clock of that thread (clock_getcpuclockid(3)).
 """
 
+import contextlib
 import threading
 import time
 
@@ -39,10 +40,8 @@ class Meter:
         """So far."""
         spent, since, clock = self._now
         if clock:
-            try:
+            with contextlib.suppress(OSError):  # the thread has ended
                 spent += max(0, time.clock_gettime_ns(clock) - since)
-            except OSError:  # the thread has ended
-                pass
         return spent
 
     def __enter__(self) -> None:

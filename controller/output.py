@@ -73,8 +73,21 @@ class OutputSink:
     """
 
     __slots__ = (
-        "_bytes_left", "_callback", "_ends", "_keep", "_lines_left", "_tail", "is_tty", "name", "on_limit",
-        "callers", "over", "transcript", "truncated", "winsize", "written",
+        "_bytes_left",
+        "_callback",
+        "_ends",
+        "_keep",
+        "_lines_left",
+        "_tail",
+        "callers",
+        "is_tty",
+        "name",
+        "on_limit",
+        "over",
+        "transcript",
+        "truncated",
+        "winsize",
+        "written",
     )  # fmt: skip
 
     def __init__(

@@ -24,6 +24,7 @@ from collections.abc import Callable
 import attrs
 
 from proxybox.controller.drivers.serving import Outcome, Serving
+from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, Turns, wait_readable
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.faults import fault
 from proxybox.controller.listener import Listener
@@ -41,7 +42,8 @@ _LONGEST = 1_000_000.0
 @attrs.define(eq=False)
 class _Job:
     """One guest that is being served. callers: descriptors of the caller's, each with a copy of it that is watched.
-    is_alone: as its driver said last. is_ending: only the end of its process is waited for."""
+    is_alone, computes: as its driver said last. is_ending: only the end of its process is waited for. credit_ns,
+    is_resting, dormant: see turns.py. overdue_ns: a deadline that came while it rested."""
 
     driver: Serving
     until: Callable[[], bool]
@@ -50,8 +52,17 @@ class _Job:
     callers: dict[int, int] = attrs.field(factory=dict)
     due_ns: int | None = None
     is_alone: bool = False
+    computes: bool = True
     is_ending: bool = False
     is_over: bool = False
+    credit_ns: int = BURST
+    is_resting: bool = False
+    dormant: int = 0
+    overdue_ns: int | None = None
+
+    def guest_cpu_ns(self) -> int:
+        """CPU time of its process."""
+        return self.driver.guest_cpu_ns()
 
 
 class Engine:
@@ -69,6 +80,7 @@ class Engine:
         self._deadlines: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
         self._served: _Job | None = None  # whose meter runs
+        self._turns = Turns(lambda: self._jobs, self._mask, self._unmask, self._wait_shortly)  # type: ignore[arg-type, return-value]
         name = "proxybox-engine" if cpu is None else f"proxybox-engine-{cpu}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -93,18 +105,67 @@ class Engine:
                     fault(another)
 
     def _round(self) -> None:
-        for fd, events in self._epoll.poll(self._timeout()):
+        turns = self._turns
+        if turns.resting:
+            turns.go_on()
+        ready = self._epoll.poll(0 if turns.resting else self._timeout())
+        now = time.monotonic_ns()
+        if len(ready) > 1:
+            ready.sort(key=self._credit_behind, reverse=True)
+        for fd, events in ready:
             job = self._owners.get(fd)
             if job is None:
                 self._sort(fd)
-            elif job.is_over:  # one that could not be forgotten
+                continue
+            if job.is_over:  # one that could not be forgotten
                 self._unregister(fd)
-            elif not job.is_alone or fd != job.driver.main_fd:
+                continue
+            if job.credit_ns <= turns.line:
+                if self._must_rest(job, events):
+                    continue
+            elif job.credit_ns > turns.line + 2 * QUANTUM:
+                turns.came(job)
+            if not job.is_alone or fd != job.driver.main_fd:
                 self._step(job, {fd: events})
             else:  # nearly every OS call
                 self._step(job, None)
-        self._look_at_the_clock()
+            before, now = now, time.monotonic_ns()
+            job.credit_ns -= now - before
+            if now - before > NOTICEABLE:  # somebody else may have come meanwhile: what is left comes again
+                break
+        self._look_at_the_clock(now)
         self._begin()
+
+    def _must_rest(self, job: _Job, events: int = 0) -> bool:
+        """Whether one that has less credit than others is left for later: not where there are none, nor at its end."""
+        if len(self._jobs) == 1:
+            job.credit_ns, self._turns.line = BURST, 0
+            return False
+        job.credit_ns = max(job.credit_ns, -BURST)
+        if job.is_ending or events & select.EPOLLHUP:
+            return False
+        if not job.is_resting:
+            self._turns.rest(job)
+        return True
+
+    def _credit_behind(self, event: tuple[int, int]) -> int:
+        job = self._owners.get(event[0])
+        return BURST if job is None else job.credit_ns
+
+    def _mask(self, job: _Job) -> None:
+        for fd in job.fds:
+            self._epoll.modify(fd, 0)
+
+    def _unmask(self, job: _Job) -> None:
+        for fd, events in job.fds.items():
+            self._epoll.modify(fd, events)
+        if job.overdue_ns is not None:
+            self._set_due(job, job.overdue_ns)
+
+    def _wait_shortly(self, ns: int) -> None:
+        if self._deadlines:
+            ns = min(ns, max(0, self._deadlines[0][0] - time.monotonic_ns()))
+        wait_readable(self._epoll.fileno(), ns)
 
     def _sort(self, fd: int) -> None:
         """Something has come to the door of one of a family."""
@@ -126,6 +187,8 @@ class Engine:
         while self._new:
             jobs.add(self._new.popleft())
         self._owners, self._listeners, self._deadlines = {}, {}, []
+        self._turns.resting.clear()
+        self._turns.line = 0
         with (
             contextlib.suppress(OSError),
             select.epoll() as fresh,
@@ -249,11 +312,15 @@ class Engine:
         if callers or job.callers:
             self._watch_callers(job, callers)
         if due != job.due_ns:
-            job.due_ns = due
-            if due is not None:
-                heapq.heappush(self._deadlines, (due, next(self._numbers), job))
+            self._set_due(job, due)
         job.is_alone = job.driver.is_alone
+        job.computes = job.is_alone or job.driver.computes
         job.driver.begin_waiting()
+
+    def _set_due(self, job: _Job, due: int | None) -> None:
+        job.due_ns, job.overdue_ns = due, None
+        if due is not None:
+            heapq.heappush(self._deadlines, (due, next(self._numbers), job))
 
     def _register(self, job: _Job, fds: dict[int, int]) -> None:
         for fd in job.fds.keys() - fds.keys():
@@ -288,6 +355,7 @@ class Engine:
 
     def _forget(self, job: _Job) -> None:
         """Nothing of a guest's is watched any more."""
+        self._turns.forget(job)
         job.driver.end_waiting()
         self._register(job, {})
         for fd in tuple(job.callers):
@@ -311,16 +379,22 @@ class Engine:
             heapq.heappop(deadlines)
         return min(max(0.0, (deadlines[0][0] - time.monotonic_ns()) / 1e9), _LONGEST) if deadlines else -1
 
-    def _look_at_the_clock(self) -> None:
-        now, due = time.monotonic_ns(), []
+    def _look_at_the_clock(self, now: int) -> None:
+        due = []
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline, _, job = heapq.heappop(self._deadlines)
             if job.due_ns == deadline:
                 job.due_ns = None
                 due.append(job)
         for job in due:
-            if not job.is_over and not job.is_ending:
-                self._step(job, {})
+            if job.is_over or job.is_ending:
+                continue
+            if job.credit_ns <= self._turns.line and self._must_rest(job):
+                job.overdue_ns = now
+                continue
+            self._step(job, {})
+            before, now = now, time.monotonic_ns()
+            job.credit_ns -= now - before
 
 
 def _tell(job: _Job, outcome: Outcome | None, error: BaseException | None) -> None:

@@ -120,7 +120,8 @@ class Serving:
         return None
 
     def reap(self) -> Outcome:
-        """How the guest has ended. Waits for the end of its process. Raises what kept its limits from being enforced."""
+        """How the guest has ended. Waits for the end of its process. Raises what kept its limits from being
+        enforced."""
         exit_code, signal = self._process.reap()
         if self._process.watch.fault is not None:
             raise self._process.watch.fault
@@ -238,6 +239,17 @@ class Serving:
             and not self.is_held
             and world.next_alarm_ns() is None
         )
+
+    @property
+    def computes(self) -> bool:
+        """Whether a thread of the guest's is not known to wait for anything."""
+        return not self.is_held and any(
+            channel.thread is not None and channel.blocked is None for channel in self._channels.values()
+        )
+
+    def guest_cpu_ns(self) -> int:
+        """CPU time of the guest's process, in nanoseconds."""
+        return self._process.watch.cpu_time_ns()
 
     def waits(self) -> tuple[dict[int, int], list[int], int | None]:
         """Descriptors of the controller's with events of poll(2); the caller's, that may become readable; and host time

@@ -5,6 +5,7 @@ what goes wrong in one is told to whom it concerns, and to nobody else.
 import contextlib
 import os
 import threading
+from functools import partial
 
 import anyio
 import pytest
@@ -84,11 +85,22 @@ async def run_all(*codes, **options):
 def test_waits_that_no_poll_can_hold_in_engines():
     """All at once, and a neighbour of theirs on each CPU: they end by their limits, it by itself."""
     codes = [BEGIN.format(line) for line in LONG.values()]
-    *waiting, one, other = anyio.run(lambda: run_all(*codes, "print(1)", "print(1)", limits={"wall_time": 2}))
+    found = {}
+
+    async def run(name, *codes, **limits):
+        found[name] = await run_all(*codes, limits=limits)
+
+    async def both():
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(run, "waiting", *codes, wall_time=2))
+            group.start_soon(partial(run, "neighbours", "print(1)", "print(1)", wall_time=60))
+
+    anyio.run(both)
+    waiting, neighbours = found["waiting"], found["neighbours"]
     for name, result in zip(LONG, waiting, strict=True):
         assert result.status in ("time_limit", "ok"), (name, result)
         assert result.status == "time_limit" or result.stdout in ("OverflowError\n", "ValueError\n"), (name, result)
-    assert (one.stdout, other.stdout) == ("1\n", "1\n")
+    assert [each.stdout for each in neighbours] == ["1\n", "1\n"]
 
 
 @pytest.mark.parametrize("line", LONG.values(), ids=LONG.keys())

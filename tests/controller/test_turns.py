@@ -1,0 +1,167 @@
+"""Whose turn it is, in a simulation: guests that want a lot, little, nothing, or only to compute."""
+
+import os
+import time
+
+import attrs
+
+from proxybox.controller.drivers.turns import BURST, QUANTUM, Turns, wait_readable
+
+
+@attrs.define(eq=False)
+class Guest:
+    """cost_ns: of each request. think_ns: of CPU time between two; None: it never has one. asks: requests left."""
+
+    cost_ns: int = 0
+    think_ns: int | None = 0
+    asks: float = float("inf")
+    waits_natively: bool = False
+    credit_ns: int = BURST
+    is_resting: bool = False
+    dormant: int = 0
+    left_ns: int = 0  # of its thinking
+    cpu_ns: int = 0
+    served_ns: int = 0
+    longest_ns: int = 0
+    asked_at: int = 0
+
+    @property
+    def has_request(self) -> bool:
+        return self.think_ns is not None and self.asks > 0 and self.left_ns <= 0
+
+    @property
+    def computes(self) -> bool:
+        return self.waits_natively or (not self.has_request and (self.asks > 0 or self.think_ns is None))
+
+    def guest_cpu_ns(self) -> int:
+        return self.cpu_ns
+
+
+class Cpu:
+    """One CPU: an engine's round, and guests that get equal parts of what it leaves."""
+
+    def __init__(self, *guests: Guest) -> None:
+        self.guests, self.now = set(guests), 0
+        self.masked: set[Guest] = set()
+        self.turns = Turns(lambda: self.guests, self.masked.add, self.masked.discard, self.idle, lambda: self.now)
+
+    def idle(self, ns: int) -> None:
+        """The engine waits: guests run, until one that is looked at has a request."""
+        end = self.now + ns
+        while self.now < end:
+            if any(each.has_request and each not in self.masked for each in self.guests):
+                return
+            running = [each for each in self.guests if not each.has_request and each.computes]
+            running = [each for each in running if not each.waits_natively]
+            if not running:
+                self.now = end
+                return
+            step = min([end - self.now, *(each.left_ns * len(running) for each in running if each.left_ns > 0)])
+            self.now += step
+            for each in running:
+                each.cpu_ns += step // len(running)
+                each.left_ns -= step // len(running)
+                if each.has_request:
+                    each.asked_at = self.now
+
+    def round(self) -> None:
+        if self.turns.resting:
+            self.turns.go_on()
+        else:
+            self.idle(1_000_000)
+        ready = [each for each in self.guests if each.has_request and each not in self.masked]
+        for guest in sorted(ready, key=lambda each: each.credit_ns, reverse=True):
+            if guest.credit_ns <= self.turns.line:
+                if len(self.guests) > 1:
+                    guest.credit_ns = max(guest.credit_ns, -BURST)
+                    self.turns.rest(guest)
+                    continue
+                guest.credit_ns, self.turns.line = BURST, 0
+            elif guest.credit_ns > self.turns.line + 2 * QUANTUM:
+                self.turns.came(guest)
+            guest.longest_ns = max(guest.longest_ns, self.now - guest.asked_at)
+            self.now += guest.cost_ns
+            guest.credit_ns -= guest.cost_ns
+            guest.served_ns += guest.cost_ns
+            guest.asks -= 1
+            guest.left_ns = guest.think_ns or 0
+
+    def run(self, ns: int) -> None:
+        end = self.now + ns
+        while self.now < end:
+            self.round()
+
+
+def test_equal_wishes_get_equal_parts():
+    cpu = Cpu(*(Guest(cost_ns=10_000, think_ns=5_000) for _ in range(4)))
+    cpu.run(1_000_000_000)
+    served = [each.served_ns for each in cpu.guests]
+    assert max(served) - min(served) <= 4 * QUANTUM
+
+
+def test_dear_calls_get_no_more_than_cheap_ones():
+    """Calls of 2.6 ms beside calls of 10 us: by time, and not by number."""
+    dear = [Guest(cost_ns=2_600_000, think_ns=1000) for _ in range(4)]
+    cheap = Guest(cost_ns=10_000, think_ns=5_000)
+    cpu = Cpu(cheap, *dear)
+    cpu.run(2_000_000_000)
+    assert cheap.served_ns + cheap.cpu_ns >= 0.9 * cpu.now / 5
+    assert max(each.served_ns for each in dear) <= 1.1 * cpu.now / 5 + BURST
+
+
+def test_who_asks_for_little_waits_for_one_step():
+    """300 cheap calls beside guests that are busy already: each waits for the step that is under way."""
+    slices = [Guest(cost_ns=200_000, think_ns=1000) for _ in range(8)]
+    cpu = Cpu(*slices)
+    cpu.run(500_000_000)
+    cheap = Guest(cost_ns=10_000, think_ns=5_000, asks=300)
+    cheap.asked_at = cpu.now
+    cpu.guests.add(cheap)
+    began = cpu.now
+    while cheap.asks:
+        cpu.round()
+    assert cheap.longest_ns <= 2 * 200_000, cheap.longest_ns
+    assert cpu.now - began <= 2 * 300 * 15_000 + 2_000_000, cpu.now - began
+
+
+def test_who_only_computes_gets_a_part():
+    """It has no request, and needs the CPU that the engine would use for others."""
+    computing, asking = Guest(think_ns=None), Guest(cost_ns=20_000, think_ns=1000)
+    cpu = Cpu(computing, asking)
+    cpu.run(1_000_000_000)
+    assert computing.cpu_ns >= 0.4 * cpu.now
+
+
+def test_who_waits_natively_is_waited_for_by_nobody():
+    """It does not compute, whatever it seems."""
+    asking = Guest(cost_ns=10_000, think_ns=1000)
+    cpu = Cpu(asking, *(Guest(think_ns=None, waits_natively=True) for _ in range(8)))
+    cpu.run(1_000_000_000)
+    assert asking.served_ns >= 0.8 * cpu.now
+
+
+def test_who_is_alone_never_rests():
+    asking = Guest(cost_ns=2_600_000, think_ns=1000)
+    cpu = Cpu(asking)
+    cpu.run(1_000_000_000)
+    assert asking.served_ns >= 0.99 * cpu.now
+    assert not asking.is_resting
+
+
+def test_debts_are_bounded():
+    """One call of a second: its guest is served again when others have had 10 ms, not a second."""
+    dear, cheap = Guest(cost_ns=1_000_000_000, think_ns=1000, asks=2), Guest(cost_ns=10_000, think_ns=5_000)
+    cpu = Cpu(dear, cheap)
+    cpu.run(1_200_000_000)
+    assert dear.asks == 0
+
+
+def test_a_short_wait_ends_when_there_is_something():
+    reading, writing = os.pipe()
+    began = time.monotonic()
+    wait_readable(reading, 1000)
+    os.write(writing, b"x")
+    wait_readable(reading, 10**12)
+    os.close(reading)
+    os.close(writing)
+    assert time.monotonic() - began < 0.9
