@@ -64,9 +64,9 @@ class Watch:
     another thread meets nobody. deadline_ns: host monotonic end of its wall time, None while it is not charged.
     cpu_ns: its CPU time limit, of what `charged_ns` says. meter: CPU time that the controller spends for it; free_ns:
     how much of that costs it nothing. interrupt: a first word to a guest that has reached a limit, which then has
-    grace_ns to heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. fault: what went wrong
-    when it was looked at, which is no doing of the guest's. unreachable: the kernel does not let this process send it
-    signals, so that nobody may wait for the end that one would have brought.
+    grace_ns to heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. fault:
+    what went wrong when it was looked at, which is no doing of the guest's. unreachable: the kernel does not let this
+    process send it signals, so that nobody may wait for the end that one would have brought.
     """
 
     pid: int
