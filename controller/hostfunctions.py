@@ -100,17 +100,23 @@ class HostFunctions:
 
     def call(self, data: bytes, notify: Callable[[], None], callers: AbstractContextManager[None]) -> bytes | Pending:
         """The answer to an encoded call. notify: to be called when what is pending has come. callers: stands around the
-        function."""
+        function.
+
+        Nothing is decoded for a function that does not exist, or beyond what its arguments may take."""
         try:
-            name, args, kwargs = values.decode(data, self._value_size)
+            name = values.first_text(data, 3)
             known = self._functions[name]
-            if type(args) is not tuple or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
-                raise ValueError("a call is a name, a tuple and a dict with names")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             return failed(ValueError(f"no such call of a host function: {error}"))
         size = known.size or self._value_size
         if len(data) > size:
             return failed(ValueError(f"the arguments of host.{name} take {len(data)} bytes, more than {size}"))
+        try:
+            _, args, kwargs = values.decode(data, size)
+            if type(args) is not tuple or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+                raise ValueError("a call is a name, a tuple and a dict with names")
+        except ValueError as error:
+            return failed(ValueError(f"no such call of a host function: {error}"))
         if known.timeout is None and not known.is_async:
             try:
                 with callers:

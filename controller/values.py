@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Encoder = Callable[[Any, bytearray, int, int], None]
-    Decoder = Callable[[bytes, int, int], tuple[Any, int]]
+    Decoder = Callable[["_Message", int, int], tuple[Any, int]]
 
 #: Containers within containers. The recursion of both directions ends here.
 MAX_DEPTH = 64
@@ -38,9 +38,10 @@ LIMIT = 1 << 20
 SHARED_HASH = 64
 #: In a dict or set of more keys, how the hashes spread in its table is looked at as well; with fewer, the worst that
 #: they can do is a small multiple of the time for decoding them.
-FEW_KEYS = 4096
-#: Steps through the tables, while these grow, that each key may take: random keys take 3, multiples of 1 << 44 take 36.
-STEPS_PER_KEY = 48
+FEW_KEYS = 512
+#: Steps through the tables, while these grow, that all keys of one message may take together, besides some for each
+#: key: random keys take 3 each, 12,000 multiples of 1 << 44 take 36 each.
+STEPS, STEPS_PER_KEY = 1 << 19, 4
 #: Neighbouring places that CPython looks at before it jumps (perturbed, as Objects/dictobject.c describes).
 IN_DICT, IN_SET = 1, 10
 
@@ -265,8 +266,9 @@ def decode(data: bytes, limit: int = LIMIT) -> Any:
     """
     if len(data) > limit:
         raise _too_large(limit)
+    message = _Message(data)
     try:
-        value, end = _DECODERS[data[0]](data, 1, MAX_DEPTH)
+        value, end = _DECODERS[message[0]](message, 1, MAX_DEPTH)
     except (IndexError, struct.error):
         raise ValueError("not a value: it ends too early") from None
     except KeyError as error:
@@ -280,6 +282,22 @@ def decode(data: bytes, limit: int = LIMIT) -> Any:
     if end != len(data):
         raise ValueError("not a value: bytes follow it")
     return value
+
+
+def first_text(data: bytes, count: int) -> str:
+    """The first element of an encoded tuple of `count`: a str, or ValueError. The others are not looked at."""
+    if data[:6] != _pack_head(TUPLE, count) + bytes([STR]):
+        raise ValueError(f"not a tuple of {count} that begins with a str")
+    try:
+        return _decode_str(data, 6, 0)[0]
+    except (struct.error, UnicodeDecodeError):
+        raise ValueError("not a value: a str that ends too early, or is no UTF-8") from None
+
+
+class _Message(bytes):
+    """What is decoded. left: the steps that putting its keys into tables may still take."""
+
+    left = STEPS
 
 
 def _decode_none(data: bytes, at: int, room: int) -> tuple[None, int]:
@@ -330,7 +348,7 @@ def _extent(data: bytes, at: int) -> tuple[int, int]:
     return at, at + size
 
 
-def _decode_list(data: bytes, at: int, room: int, each: int = 1) -> tuple[list[Any], int]:
+def _decode_list(data: _Message, at: int, room: int, each: int = 1) -> tuple[list[Any], int]:
     """The elements of any container: `each` of what is counted are so many values."""
     if not room:
         raise ValueError(f"not a value: nested deeper than {MAX_DEPTH}")
@@ -345,63 +363,60 @@ def _decode_list(data: bytes, at: int, room: int, each: int = 1) -> tuple[list[A
     return items, at
 
 
-def _decode_tuple(data: bytes, at: int, room: int) -> tuple[tuple[Any, ...], int]:
+def _decode_tuple(data: _Message, at: int, room: int) -> tuple[tuple[Any, ...], int]:
     items, at = _decode_list(data, at, room)
     return tuple(items), at
 
 
-def _decode_set(data: bytes, at: int, room: int) -> tuple[set[Any], int]:
+def _decode_set(data: _Message, at: int, room: int) -> tuple[set[Any], int]:
     items, at = _decode_list(data, at, room)
     if len(items) > SHARED_HASH:
-        _refuse_collisions(items, IN_SET)
+        _refuse_collisions(data, items, IN_SET)
     value = set(items)
     if len(value) != len(items):
         raise ValueError("not a value: an element of a set comes twice")
     return value, at
 
 
-def _decode_dict(data: bytes, at: int, room: int) -> tuple[dict[Any, Any], int]:
+def _decode_dict(data: _Message, at: int, room: int) -> tuple[dict[Any, Any], int]:
     items, at = _decode_list(data, at, room, 2)
     if not items:
         return {}, at
     keys = items[::2]
     if len(keys) > SHARED_HASH:
-        _refuse_collisions(keys, IN_DICT)
+        _refuse_collisions(data, keys, IN_DICT)
     value = dict(zip(keys, items[1::2]))  # noqa: B905 - strict= is not in 3.9
     if len(value) != len(keys):
         raise ValueError("not a value: a key of a dict comes twice")
     return value, at
 
 
-def _refuse_collisions(keys: list[Any], span: int) -> None:
+def _refuse_collisions(data: _Message, keys: list[Any], span: int) -> None:
     """Refuses keys that were chosen to make their dict or set slow: with one hash, or with hashes that get in each
     other's way. The hashes of str and bytes depend on a secret; those of numbers, tuples and moments do not."""
     if _TEXT.issuperset(map(type, keys)):
         return
     hashes = [*map(hash, keys)]
-    if len(hashes) > FEW_KEYS:
-        _refuse_crowds(hashes, span)
-    elif len(hashes) - len(set(hashes)) >= SHARED_HASH:
+    if len(hashes) - len(set(hashes)) >= SHARED_HASH:
         seen: dict[int, int] = {}
         for one in hashes:
             seen[one] = seen.get(one, 0) + 1
         # One by one: honest keys can share hashes, powers of two have 61 different ones.
         if max(seen.values()) > SHARED_HASH:
             raise ValueError(f"not a value: more than {SHARED_HASH} keys with the same hash")
+    if len(hashes) > FEW_KEYS:
+        _refuse_crowds(data, hashes, span)
 
 
-def _refuse_crowds(hashes: list[int], span: int) -> None:
+def _refuse_crowds(data: _Message, hashes: list[int], span: int) -> None:
     """Counts the steps that CPython takes to put the hashes into a table that grows, in a table of our own.
 
     Different hashes can be found that all walk through the same taken places: the square of their number in steps.
     Besides, whoever copies such a dict walks again, so it may not even exist.
     """
-    left = STEPS_PER_KEY * FEW_KEYS  # in hand, so that the first keys need not be like the average
-    table = _Table(span)
-    for one in hashes:
-        left += STEPS_PER_KEY - table.add(one)
-        if left < 0:
-            raise ValueError("not a value: the hashes of its keys are chosen to collide")
+    data.left = _Table(span).fill(hashes, data.left + STEPS_PER_KEY * len(hashes))
+    if data.left < 0:
+        raise ValueError("not a value: the hashes of its keys are chosen to collide")
 
 
 class _Table:
@@ -414,40 +429,61 @@ class _Table:
     def _empty(self, size: int) -> None:
         self._size = size
         self._taken = bytearray(size)
-        self._hashes: dict[int, int] = {}  # by place: these keys of our own collide with nothing
+        self._hashes: list[int] = []  # a dict's, as they came
+        self._places: list[int | None] = [None] * size if self._span == IN_SET else []  # a set's, by place
+        # So many are in it when it grows: two thirds of a dict's places, three fifths of a set's.
+        self._full = size * 2 // 3 if self._span == IN_DICT else -(-(size - 1) * 3 // 5)
 
     def in_order(self) -> list[int]:
         """The hashes as a dict or a set gives its keys: a dict in the order of coming, a set in that of places."""
-        if self._span == IN_DICT:
-            return [*self._hashes.values()]
-        return [self._hashes[place] for place in sorted(self._hashes)]
+        return self._hashes if self._span == IN_DICT else [one for one in self._places if one is not None]
 
-    def add(self, one: int) -> int:
-        """Adds a hash, and returns how many steps that took, growth included."""
-        count, size, steps = len(self._hashes), self._size, 0
-        if count >= size * 2 // 3 if self._span == IN_DICT else count * 5 >= (size - 1) * 3:
+    def fill(self, hashes: list[int], left: int) -> int:
+        """Puts all of them in, growth included. What remains of `left` steps; less than 0 where they did not do."""
+        count = 0
+        while left >= 0:
+            more = hashes[count : self._full]
+            left = self._put(more, left)
+            count += len(more)
+            if count == len(hashes):
+                break
             again = self.in_order()
-            self._empty(size * (2 if self._span == IN_DICT or count > 50_000 else 4))
-            steps = sum(map(self._put, again))
-        return steps + self._put(one)
+            self._empty(self._size * (2 if self._span == IN_DICT or count > 50_000 else 4))
+            left = self._put(again, left)
+        return left
 
-    def _put(self, one: int) -> int:
-        """Puts a hash into the first free place of its way; a set's row of ten places counts as three steps."""
+    def _put(self, hashes: list[int], left: int) -> int:
+        """Puts each hash into the first free place of its way; a set's row of ten places counts as three steps."""
+        size, span, taken, places = self._size, self._span, self._taken, self._places
+        mask, left = size - 1, left - len(hashes)
+        for one in hashes:
+            place = one & mask
+            if taken[place]:
+                place, steps = self._walk(one, place)
+                left -= steps
+                if left < 0:
+                    return left
+            taken[place] = 1
+            if span == IN_SET:
+                places[place] = one
+        if span == IN_DICT:
+            self._hashes += hashes
+        return left
+
+    def _walk(self, one: int, place: int) -> tuple[int, int]:
+        """The free place of a hash whose first one is taken, and the steps to it."""
         size, span, taken = self._size, self._span, self._taken
-        place, perturb, steps = one & (size - 1), one & 0xFFFFFFFFFFFFFFFF, 1
+        perturb, steps = one & 0xFFFFFFFFFFFFFFFF, 0
         while taken[place]:
             if span == IN_SET:
                 steps += 2
                 free = taken.find(0, place, place + (span if place + span <= size else 1))
                 if free >= 0:
-                    place = free
-                    break
+                    return free, steps
             steps += 1
             perturb >>= 5
             place = (place * 5 + perturb + 1) & (size - 1)
-        taken[place] = 1
-        self._hashes[place] = one
-        return steps
+        return place, steps
 
 
 def _decode_naive(data: bytes, at: int, room: int) -> tuple[datetime, int]:
