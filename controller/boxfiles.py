@@ -74,6 +74,7 @@ def listing(world: World, path: str) -> list[FileEntry]:
     names = {name for name, *_ in node.entries()} | set(world.tree.mounted_in(node))
     found = []
     for name in sorted(names - {b".", b".."}):
+        world.steps.renew()
         try:
             found.append(_entry(os.fsdecode(name), world.tree.lookup(node, name)))
         except OSError:  # removed on the host meanwhile
@@ -82,6 +83,7 @@ def listing(world: World, path: str) -> list[FileEntry]:
 
 
 def _resolve(world: World, path: str) -> Node:
+    world.steps.renew()
     try:
         return world.tree.resolve(_encoded(path), world.cwd, world.credentials)
     except OSError as error:

@@ -19,6 +19,7 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
 from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
+from proxybox.controller.steps import CALL
 
 if TYPE_CHECKING:
     from proxybox.controller.world import GuestThread, World
@@ -217,10 +218,13 @@ MAX_DENIALS = 256
 class Dispatcher:
     """Answers the requests of one box."""
 
-    __slots__ = ("_interceptors", "_world", "audit", "callers", "calls", "denials", "limit", "on_limit", "unknown")
+    __slots__ = (
+        "_interceptors", "_steps", "_world", "audit", "callers", "calls", "denials", "limit", "on_limit", "unknown",
+    )  # fmt: skip
 
     def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
         self._world = world
+        self._steps = world.steps
         self._interceptors = tuple(interceptors)
         self.audit = audit
         self.limit = world.policy.limits.calls or float("inf")
@@ -237,6 +241,7 @@ class Dispatcher:
         """
         world = self._world
         world.thread = thread
+        self._steps.left = CALL
         thread.calls += 1
         self.calls += 1
         if self.calls > self.limit:
@@ -262,6 +267,7 @@ class Dispatcher:
 
     def settle(self, attempt: Callable[[], Reply | None]) -> Reply | None:
         """What a wait has come to: `attempt`, with errors turned into their numbers as for any call."""
+        self._steps.left = CALL
         try:
             return attempt()
         except Denied as denied:
@@ -337,12 +343,11 @@ class Dispatcher:
         if reply is None:
             return None  # type: ignore[return-value]  # only an attempt gives None, and its caller expects it
         if isinstance(reply, Blocked):
-            return Blocked(
+            return attrs.evolve(
+                reply,
                 attempt=lambda: self._tell(call, started, reply.attempt),
-                deadline_ns=reply.deadline_ns,
                 on_timeout=reply.on_timeout and (lambda: self._tell(call, started, reply.on_timeout)),  # type: ignore[arg-type]
                 on_interrupt=lambda: self._tell(call, started, reply.on_interrupt or (lambda: -errno.EINTR)),
-                host_fd=reply.host_fd,
             )
         self._complete(call, started, reply)
         return reply

@@ -9,7 +9,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import attrs
@@ -77,6 +77,9 @@ def in_thread(
     threading.Thread(target=call, name="proxybox-function", daemon=True).start()
 
 
+_NOTHING = nullcontext()
+
+
 class HostFunctions:
     """What one sandbox lets its programs call. spawn: how coroutine functions are begun, None where there is no
     loop."""
@@ -98,7 +101,9 @@ class HostFunctions:
         """Whether one of them wants an event loop."""
         return any(function.is_async for function in self._functions.values())
 
-    def call(self, data: bytes, notify: Callable[[], None], callers: AbstractContextManager[None]) -> bytes | Pending:
+    def call(
+        self, data: bytes, notify: Callable[[], None], callers: AbstractContextManager[None] = _NOTHING
+    ) -> bytes | Pending:
         """The answer to an encoded call. notify: to be called when what is pending has come. callers: stands around the
         function.
 

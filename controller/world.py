@@ -20,6 +20,7 @@ from proxybox.controller.errors import Denied
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
+from proxybox.controller.steps import Steps
 
 if TYPE_CHECKING:
     from proxybox.controller.port import Port
@@ -268,6 +269,7 @@ class World:
     ending: Ended | None = None
     exit_code: int | None = None
     on_exit: Callable[[], None] = lambda: None
+    steps: Steps = attrs.field(default=attrs.Factory(lambda world: world.tree.steps, takes_self=True))
     threads: list[GuestThread] = attrs.field(factory=list)
     thread: GuestThread = attrs.field(
         default=attrs.Factory(lambda world: GuestThread(world.process.pid), takes_self=True)

@@ -22,6 +22,7 @@ from proxybox.controller.guests import TRANSLATED_HOME, Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
+from proxybox.controller.steps import Steps
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.collecting import Budget
 from proxybox.controller.vfs.copying import Copier
@@ -97,6 +98,7 @@ class WorldBuilder:
         self._facts: ProcFacts
         self._proc: MemoryDirectory
         self.quota = Quota()
+        self.steps = Steps()
         self.clock = Clock(policy.time)
         self.executable = guest.visible(guest.executable)
         self.world: World
@@ -109,7 +111,7 @@ class WorldBuilder:
         policy = self._policy
         who = policy.environment
         credentials = Credentials(who.uid, who.gid)
-        tree = Tree(MemoryDirectory(self._system_superblock()))
+        tree = Tree(MemoryDirectory(self._system_superblock()), self.steps)
         descriptors = DescriptorTable(policy.limits.open_files or 1 << 20)
         self.world = World(
             policy=policy, tree=tree, descriptors=descriptors, cwd=tree.root, credentials=credentials,
@@ -130,6 +132,7 @@ class WorldBuilder:
         """Mounts what stands at /box, and makes the policy's folder the working one. From here on the quota counts."""
         self._box = box
         tree, policy = self.world.tree, self._policy
+        self.steps.renew()
         self._mount_box(tree)
         for mount in policy.filesystem.mounts:
             if _is_in_box(mount.target):
@@ -168,7 +171,7 @@ class WorldBuilder:
         return made
 
     def _copy(self, old: "WorldBuilder", copier: Copier, world: World) -> None:
-        self.quota, self.clock = world.quota, world.clock
+        self.quota, self.clock, self.steps = world.quota, world.clock, world.steps
         self._packages = list(old._packages)
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
         self._proc = copier.of(old._proc)
@@ -232,6 +235,7 @@ class WorldBuilder:
             now=self.clock.wall_ns,
             clock_is_real=self._policy.time.kind == "real",
             quota=self.quota if quota is None else quota,
+            steps=self.steps,
         )
 
     def _system_superblock(self) -> Superblock:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
+from proxybox.controller.steps import Steps
 from proxybox.controller.vfs import library
 from proxybox.controller.vfs.changes import Origin
 from proxybox.controller.vfs.descriptors import DescriptorTable
@@ -181,7 +182,18 @@ def _superblock(copier: Copier, old: Superblock) -> Superblock:
     if old.shared:
         return old
     function = copier.function
-    return copier.plain(old, quota=copier.of(old.quota), now=function(old.now), forget=function(old.forget))
+    of = copier.of
+    return copier.plain(
+        old, quota=of(old.quota), now=function(old.now), forget=function(old.forget), steps=of(old.steps)
+    )
+
+
+@copies(Steps)
+def _steps(copier: Copier, old: Steps) -> Steps:
+    """is_over is for the copy's own driver to say."""
+    new = Steps()
+    new.left = old.left
+    return new
 
 
 @copies(Listings)
@@ -194,7 +206,7 @@ def _tree(copier: Copier, old: Tree) -> Tree:
     """What was found before is not copied: it is found again."""
     new = object.__new__(Tree)
     new._followed, new._unfollowed, new._kept_for = {}, {}, None
-    new.listings = copier.of(old.listings)
+    new.listings, new.steps = copier.of(old.listings), copier.of(old.steps)
     new._mounts, new._above = {}, {}
     for mounted in old._mounts.values():
         copier.stand_for(mounted, {})  # open directories hold them, too

@@ -48,7 +48,9 @@ class HostDirectory(HostNode, Directory):
     def lookup(self, name: bytes) -> Node:
         if self._mount.hides(name):
             raise OSError(errno.ENOENT, "hidden")
-        seen = self._mount.host.look(self._child_path(name))
+        path = self._child_path(name)
+        self.superblock.steps.take_host(path.count(b"/"))
+        seen = self._mount.host.look(path)
         kind = st.S_IFMT(seen.st_mode)
         node: HostNode
         if kind == st.S_IFREG:

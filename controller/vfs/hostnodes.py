@@ -71,7 +71,9 @@ class HostNode(Node):
         """The host's status now, or what lookup saw a moment ago."""
         seen = self._seen
         if seen is None or time.monotonic_ns() - self._seen_at > FRESH_NS:
-            seen = self._mount.host.look(self.relative())
+            path = self.relative()
+            self.superblock.steps.take_host(path.count(b"/"))
+            seen = self._mount.host.look(path)
             if st.S_IFMT(seen.st_mode) != self.kind:
                 raise OSError(errno.ENOENT, "it was replaced on the host")
             self.note(seen)
@@ -306,8 +308,10 @@ class HostSymlink(HostNode, Symlink):
 
     @property
     def target(self) -> bytes:
-        depth = self.relative().count(b"/")
-        return self._mount.show_target(self._mount.host.read_link(self.relative()), depth)
+        path = self.relative()
+        depth = path.count(b"/")
+        self.superblock.steps.take_host(depth)
+        return self._mount.show_target(self._mount.host.read_link(path), depth)
 
     def permits(self, creds: Credentials, mask: int) -> bool:
         return True

@@ -216,8 +216,9 @@ def mkdir(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: i
 
 
 def make_folders(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:
-    """Makes the folders that `path` leads through, where they are missing."""
+    """Makes the folders that `path` leads through, where they are missing; for the box's caller, as so many calls."""
     for end in (at for at, byte in enumerate(path) if byte == 0x2F and at):
+        tree.steps.renew()
         with contextlib.suppress(FileExistsError):
             mkdir(tree, path[:end], start, creds, mode)
 
@@ -411,6 +412,8 @@ def path_of(tree: Tree, file: OpenFile) -> bytes:
     directory, name = file.location
     try:
         base = tree.path_of(directory).rstrip(b"/") + b"/" + name
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
         return b"/" + name + b" (deleted)"
     return base if _find(tree, directory, name) is not None else base + b" (deleted)"

@@ -35,6 +35,7 @@ from proxybox.controller.abi import (
     pack_stat,
 )
 from proxybox.controller.errors import Denied
+from proxybox.controller.steps import Steps
 from proxybox.controller.vfs.quota import Quota
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ D_TYPES = {
 """The d_type of getdents64(2) for each kind of node."""
 
 MAX_FILE_SIZE = (1 << 63) - 1
+MAX_LEVELS = 1 << 15
+"""Folders within each other, of which it can be said what holds what."""
 
 Entry = tuple[bytes, int, int]
 """A directory entry: name, inode number, d_type."""
@@ -91,7 +94,7 @@ class Superblock:
     dev: the virtual device number. uid, gid: the owner shown for what has none of its own.
     now: the box's clock in nanoseconds. clock_is_real: when not, no time that the host keeps by
     itself (atime, ctime) is shown. forget: called when the namespace or a permission changes.
-    shared: by several boxes, so that no tree may hang anything on it. pipe_bytes: what its pipes may
+    steps: those of the box's calls. shared: by several boxes, so that no tree may hang anything on it. pipe_bytes: what its pipes may
     hold beyond the usual size, together.
     """
 
@@ -104,6 +107,7 @@ class Superblock:
     read_only: bool = False
     shared: bool = False
     forget: Callable[[], None] = lambda: None
+    steps: Steps = attrs.field(factory=Steps)
     last_ino: int = 1
     pipe_bytes: int = 0
 
@@ -311,13 +315,13 @@ class Directory(Node):
         self.refuse_change()
 
     def holds(self, other: Directory) -> bool:
-        """Whether `other` is this directory or lies below it, inside the filesystem."""
+        """Whether `other` is this directory or lies below it, inside the filesystem. ELOOP where it lies too deep."""
         step: Directory | None = other
-        while step is not None:
-            if step is self:
-                return True
+        for _ in range(MAX_LEVELS):
+            if step is None or step is self:
+                return step is self
             step = step.parent
-        return False
+        raise OSError(errno.ELOOP, "too many folders within each other")
 
     def open(self, flags: int) -> OpenFile:
         from proxybox.controller.vfs.openfiles import DirectoryOpenFile

@@ -1,7 +1,7 @@
 """The tree of a box: its mounts, and the only place where a guest's path is walked.
 
 Rules: a path is walked with the caller's credentials, in virtual space alone; a symlink's target is
-walked like any other path. Results are kept only for absolute paths whose every step is stable,
+walked like any other path. A call goes so many steps and no further (`steps`). Results are kept only for absolute paths whose every step is stable,
 and all are dropped when the namespace or a permission changes.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from proxybox.controller.abi import NAME_MAX, PATH_MAX, X_OK
+from proxybox.controller.steps import Steps
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock, Symlink
 from proxybox.controller.vfs.openfiles import Listings
@@ -24,12 +25,12 @@ _SLASH = 0x2F
 class Tree:
     """All that a box can see. root: the directory at "/"; without one, an empty one in memory.
 
-    listings: what the open directories of the box remember of their entries.
+    listings: what the open directories of the box remember of their entries. steps: what one call of its may cost.
     """
 
-    __slots__ = ("_above", "_failed", "_followed", "_kept_for", "_mounts", "_unfollowed", "listings", "root")
+    __slots__ = ("_above", "_failed", "_followed", "_kept_for", "_mounts", "_unfollowed", "listings", "root", "steps")
 
-    def __init__(self, root: Directory | None = None) -> None:
+    def __init__(self, root: Directory | None = None, steps: Steps | None = None) -> None:
         self.root: Directory = root or MemoryDirectory(Superblock())
         self._mounts: dict[Directory, dict[bytes, Node]] = {}
         self._above: dict[Directory, tuple[Directory, bytes]] = {}
@@ -37,8 +38,14 @@ class Tree:
         self._unfollowed: dict[bytes, Node | int] = {}
         self._kept_for: Credentials | None = None
         self.listings = Listings()
-        if not self.root.superblock.shared:
-            self.root.superblock.forget = self.forget
+        self.steps = steps or Steps()
+        self._adopt(self.root)
+
+    def _adopt(self, node: Node) -> None:
+        """What a filesystem of this tree tells it, and takes from it."""
+        if not node.superblock.shared:
+            node.superblock.forget = self.forget
+            node.superblock.steps = self.steps
 
     # --- mounts ---
 
@@ -53,8 +60,7 @@ class Tree:
             raise ValueError(f"not an absolute path: {target!r}")
         if node in self._above:
             raise ValueError(f"mounted twice, the second time at {target!r}")
-        if not node.superblock.shared:
-            node.superblock.forget = self.forget
+        self._adopt(node)
         self.forget()
         if not parts:
             if not isinstance(node, Directory):
@@ -89,7 +95,7 @@ class Tree:
             return directory.mkdir(name, 0o755, Credentials(directory.uid, directory.gid))
         station = MemoryDirectory(Superblock(uid=superblock.uid, gid=superblock.gid, now=superblock.now))
         station.superblock.read_only = True
-        station.superblock.forget = self.forget
+        self._adopt(station)
         self._mounts.setdefault(directory, {})[name] = station
         self._above[station] = (directory, name)
         return station
@@ -131,9 +137,9 @@ class Tree:
         return directory.parent or directory
 
     def path_of(self, directory: Directory) -> bytes:
-        """The absolute path of a directory, for getcwd. ENOENT when it was removed."""
+        """The absolute path of a directory, for getcwd. ENOENT when it was removed, ENAMETOOLONG."""
         names: list[bytes] = []
-        step = directory
+        step, size = directory, 1
         while step is not self.root:
             if step.is_removed():
                 raise OSError(errno.ENOENT, "the directory was removed")
@@ -145,6 +151,9 @@ class Tree:
             else:
                 raise OSError(errno.ENOENT, "the directory is not in the tree")
             names.append(name)
+            size += len(name) + 1
+            if size > PATH_MAX:
+                raise OSError(errno.ENAMETOOLONG, "too deep a directory")
         return b"/" + b"/".join(reversed(names))
 
     # --- walking ---
@@ -210,14 +219,12 @@ class Tree:
         _check_path(path)
         current: Node = self.root if path[0] == _SLASH else start
         must_be_directory = path[-1] == _SLASH
-        names = path.split(b"/")
-        names.reverse()
+        names = _names(path)
+        self.steps.take(len(names))
         links = 0
         mounts = self._mounts
         while names:
             name = names.pop()
-            if not name:
-                continue
             if not isinstance(current, Directory):
                 raise _Unfound(errno.ENOTDIR, "not a directory", stable)
             if not current.permits(creds, X_OK):
@@ -239,7 +246,7 @@ class Tree:
                     if error.errno == errno.ENOENT:
                         raise _Unfound(errno.ENOENT, "no such entry", stable) from None
                     raise
-            if isinstance(node, Symlink) and (follow or must_be_directory or any(names)):
+            if isinstance(node, Symlink) and (follow or must_be_directory or names):
                 links += 1
                 if links > MAX_SYMLINKS:
                     raise OSError(errno.ELOOP, "too many symbolic links")
@@ -252,14 +259,23 @@ class Tree:
                     raise OSError(errno.ENOENT, "an empty symbolic link")
                 if target[0] == _SLASH:
                     current = self.root
-                if target[-1] == _SLASH and not any(names):
+                if target[-1] == _SLASH and not names:
                     must_be_directory = True
-                names.extend(reversed(target.split(b"/")))
+                further = _names(target)
+                self.steps.take(len(further) + 1)
+                names += further
                 continue
             current = node
         if must_be_directory and not isinstance(current, Directory):
             raise _Unfound(errno.ENOTDIR, "not a directory", stable)
         return current, stable
+
+
+def _names(path: bytes) -> list[bytes]:
+    """The names of a path, the last one first."""
+    names = [*filter(None, path.split(b"/"))]
+    names.reverse()
+    return names
 
 
 class _Unfound(OSError):
