@@ -8,14 +8,12 @@ whole session again, keeps them. vfs/copying.py has the rules, and copies what i
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
 from proxybox.controller.clock import Clock, Wait
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.oscalls.memory import Slice
-from proxybox.controller.oscalls.polling import EpollFile, Watch
+from proxybox.controller.oscalls.polling import EpollFile
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
@@ -53,8 +51,8 @@ def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, std
         clock=of(old.clock), quota=of(old.quota), randomness=of(old.randomness),
         stdin=stdin, stdout=stdout, stderr=stderr, umask=old.umask, process=_process(old.process, pid),
         exceeded=set(old.exceeded), threads=[thread], thread=thread, epoll_watches=old.epoll_watches,
-        anonymous=of(old.anonymous), termios=old.termios, thread_limit=old.thread_limit,
-        next_tid=max(old._next_tid, pid + 1),
+        changes=of(old.changes), steps=of(old.steps), anonymous=of(old.anonymous), termios=old.termios,
+        thread_limit=old.thread_limit, next_tid=max(old._next_tid, pid + 1),
     )  # fmt: skip
     copier.stand_for(old, new)
     _copy_signals(old.signals, new.signals, thread)
@@ -120,15 +118,12 @@ def _slice(copier: Copier, old: Slice) -> Slice:
 
 @copies(EpollFile)
 def _epoll_file(copier: Copier, old: EpollFile) -> EpollFile:
-    watches: dict[tuple[int, int], Watch] = {}
-    copier.later(_fill_watches, old.watches, watches)
-    new: EpollFile = description(copier, old, "_world", watches=watches)
+    new: EpollFile = description(copier, old, "_world", watches={}, _watched={}, _sources={})
+    copier.later(_fill_watches, old, new)
     return new
 
 
-def _fill_watches(copier: Copier, old: dict[tuple[int, int], Watch], new: dict[tuple[int, int], Any]) -> None:
-    for watch in old.values():
-        file = copier.of(watch.file)
-        new[watch.fd, id(file)] = Watch(
-            watch.fd, file, watch.events, watch.data, watch.reported, watch.edge, watch.disabled
-        )
+def _fill_watches(copier: Copier, old: EpollFile, new: EpollFile) -> None:
+    new.begin()
+    for watch in old.watches.values():
+        new.enter(attrs.evolve(watch, file=copier.of(watch.file)))

@@ -3,8 +3,8 @@
 Rule: nothing here waits or talks to a guest. The same values serve every driver.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Set
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -16,10 +16,12 @@ Write: TypeAlias = tuple[int, bytes]
 class Blocked:
     """The call cannot be answered yet.
 
-    attempt: tried again whenever something in this world has changed; None means "still not ready". May raise OSError.
+    attempt: tried again when something has changed that it waits for; None means "still not ready". May raise OSError.
     deadline_ns: host monotonic nanoseconds at which `on_timeout` gives the answer; None waits for ever.
     on_interrupt: the answer when a signal ends the wait; -EINTR when None.
     host_fd: a host descriptor whose readability may unblock the call (standard input only).
+    sources: what it waits for, as `Changes` is told of it; None stands for whatever can happen, so that the wait is
+    tried again after every call of the box. They may be views of what others add to.
     """
 
     attempt: Callable[[], "Reply | None"]
@@ -27,6 +29,47 @@ class Blocked:
     on_timeout: Callable[[], "Reply"] | None = None
     on_interrupt: Callable[[], "Reply"] | None = None
     host_fd: int | None = None
+    sources: tuple[Set[object], ...] | None = None
+
+    def is_about(self, changed: Set[object]) -> bool:
+        """Whether it waits for something of that."""
+        return self.sources is None or any(not each.isdisjoint(changed) for each in self.sources)
+
+
+class Changes:
+    """What has changed in a box since its waits were tried last.
+
+    Whatever makes a description ready tells of it here, by its source: the buffer of a pipe, a counter, an epoll
+    instance. everything: for what has no source, or when there were too many. seen: what the waits that are being tried
+    have found out about descriptions already, None while none is tried: it is true until something changes.
+    """
+
+    __slots__ = ("_sources", "everything", "seen")
+
+    MOST = 1024
+
+    def __init__(self) -> None:
+        self._sources: set[object] = set()
+        self.everything = False
+        self.seen: dict[Any, int] | None = None
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self._sources)
+
+    def tell(self, source: object) -> None:
+        """It has changed, so that those who wait for it look again."""
+        if self.seen:
+            self.seen.clear()
+        if len(self._sources) < self.MOST:
+            self._sources.add(source)
+        else:
+            self.everything = True
+
+    def take(self) -> Set[object] | None:
+        """What has changed, and is to be looked at now; None for everything."""
+        everything, sources = self.everything, self._sources
+        self.everything, self._sources = False, set()
+        return None if everything else sources
 
 
 #: The value of the system call as the kernel would return it (>= 0 or -errno), with what is to be stored, or a wait.

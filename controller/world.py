@@ -8,14 +8,14 @@ a time. Guest data never leads to an exception here other than OSError. Times ar
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.clock import Clock
-from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.effects import Blocked, Changes, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
@@ -177,11 +177,12 @@ class SignalState:
 
     def take(self, thread: GuestThread, mask: int) -> Signal | None:
         """The first pending signal of a set, taken away (rt_sigtimedwait(2))."""
-        for signal in sorted(self.pending, key=lambda each: each.number):
-            if mask >> (signal.number - 1) & 1 and signal.thread in (None, thread):
-                self.pending.remove(signal)
-                return signal
-        return None
+        ours = [each for each in self.pending if mask >> (each.number - 1) & 1 and each.thread in (None, thread)]
+        if not ours:
+            return None
+        first = min(ours, key=lambda each: each.number)
+        self.pending.remove(first)
+        return first
 
     def _is_blocked(self, signal: Signal) -> bool:
         if signal.thread is not None:
@@ -232,6 +233,7 @@ def _anonymous(world: "World") -> "Superblock":
         now=clock.wall_ns,
         clock_is_real=clock.kind == "real",
         quota=world.quota,
+        changes=world.changes,
     )
 
 
@@ -278,6 +280,7 @@ class World:
     mappings: dict[int, "OpenFile"] = attrs.field(factory=dict)
     flocks: dict["OpenFile", tuple[bytes, int]] = attrs.field(factory=dict)
     epoll_watches: int = 0
+    changes: Changes = attrs.field(factory=Changes)
     anonymous: "Superblock" = attrs.field(default=attrs.Factory(lambda world: _anonymous(world), takes_self=True))
     termios: bytes = abi.DEFAULT_TERMIOS
     thread_limit: int | None = attrs.field(
@@ -351,9 +354,10 @@ class World:
         absolute: bool = False,
         on_interrupt: Callable[[], Reply] | None = None,
         host_fd: int | None = None,
+        sources: tuple[Set[object], ...] | None = None,
         only_time: bool = False,
     ) -> Reply:
-        """The answer of `attempt`; where there is none yet, a wait for it by the box's clock.
+        """The answer of `attempt`; where there is none yet, a wait for it by the box's clock. sources: as in Blocked.
 
         Where sleeps are skipped and no other thread could end the wait (there is none, or it is
         for `only_time`, as a sleep is), time jumps: to the next
@@ -365,7 +369,7 @@ class World:
             return reply
         alone = len(self.threads) <= 1
         if timeout_ns is None:
-            still = Blocked(attempt, on_interrupt=on_interrupt, host_fd=host_fd)
+            still = Blocked(attempt, on_interrupt=on_interrupt, host_fd=host_fd, sources=sources)
             if alone and self.clock.skips and host_fd is None and self.jump_to_alarm(None):
                 return -errno.EINTR if on_interrupt is None else on_interrupt()
             return still
@@ -380,7 +384,7 @@ class World:
             self.clock.finish(wait)
             return on_timeout()
 
-        return Blocked(attempt, wait.deadline_ns, over, on_interrupt, host_fd)
+        return Blocked(attempt, wait.deadline_ns, over, on_interrupt, host_fd, sources)
 
     def jump_to_alarm(self, ends_ns: int | None) -> bool:
         """Whether an alarm that comes before the end of a skipped wait interrupts it; time stands

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from select import POLLIN, POLLOUT
 
 import attrs
@@ -73,6 +73,7 @@ class Serving:
     def begin(self) -> None:
         """Serving begins, or goes on after a while: what the main thread waits for may have come."""
         self._holding = self._free = False
+        self._world.changes.everything = True
         if self._wake < 0:
             with Undisturbed():
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -343,6 +344,7 @@ class Serving:
         self.end_waiting()
         woken = self._wake in ready
         if woken:
+            self._world.changes.everything = True
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             if self._interrupted and self._waits():
@@ -451,22 +453,37 @@ class Serving:
             channel.send(reply)
 
     def _settle(self) -> None:
-        """Tries the calls that wait, and ends the waits whose time has come."""
-        world = self._world
+        """Tries the calls that wait for what has changed, and ends the waits whose time has come."""
+        world, changes = self._world, self._world.changes
         alarm = world.next_alarm_ns()
         if alarm is not None and alarm <= time.monotonic_ns():
             world.fire_alarms()
+        if world.stdin.host_fd is not None and self._waits() and world.stdin.readable():
+            changes.tell(world.stdin)
+        self._try_waits(changes.take())
+        for _ in self._channels:  # one that is answered may be what another waits for
+            if not changes:
+                break
+            self._try_waits(changes.take())
+        self._after()
+
+    def _try_waits(self, changed: Set[object] | None) -> None:
+        """changed: None for whatever there is."""
+        world, now = self._world, time.monotonic_ns()
+        world.changes.seen = {}
         for channel in tuple(self._channels.values()):
             blocked = channel.blocked
             if blocked is None or channel.thread is None:
                 continue
+            due = blocked.deadline_ns is not None and blocked.deadline_ns <= now
+            if not due and changed is not None and not blocked.is_about(changed):
+                continue
             world.thread = channel.thread
             reply = self._dispatcher.settle(blocked.attempt)
-            due = blocked.deadline_ns is not None and blocked.deadline_ns <= time.monotonic_ns()
             if reply is None and due and blocked.on_timeout is not None:
                 reply = self._dispatcher.settle(blocked.on_timeout)
             self._release(channel, reply)
-        self._after()
+        world.changes.seen = None
 
     # --- threads ------------------------------------------------------------------------------------------------------
 

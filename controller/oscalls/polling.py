@@ -1,12 +1,13 @@
 """Waiting for several descriptors at once: poll, select and epoll.
 
-All three ask each description the same question (`ready`). A wait is tried again whenever something
-in the box has changed. Edges: EPOLLET is honoured for writing; for reading it reports as long as
-there is something to read, which a program that drains its descriptors cannot tell apart.
+All three ask each description the same question (`ready`), and each once however often it is named. A
+wait is tried again when one of the descriptions has something new to say (`OpenFile.sources`). Edges:
+EPOLLET is honoured for writing; for reading it reports as long as there is something to read, which a
+program that drains its descriptors cannot tell apart.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Set
 from typing import Annotated, Final
 
 import attrs
@@ -27,9 +28,9 @@ _OUT: Final = abi.POLLOUT | abi.POLLWRNORM
 _SELECT_READ: Final = _IN | abi.POLLHUP | abi.POLLERR
 _SELECT_WRITE: Final = _OUT | abi.POLLERR
 _FD_SETSIZE: Final = 1024
-_WATCHES_MAX: Final = 4096
+_WATCHES_MAX: Final = 1024
 """In all epoll instances of a box."""
-_EVENTS_MAX: Final = 4096
+_EVENTS_MAX: Final = _WATCHES_MAX
 _EPOLL_FLAGS: Final = abi.EPOLLET | abi.EPOLLONESHOT | abi.EPOLLWAKEUP | abi.EPOLLEXCLUSIVE
 
 InOut = tuple[int, bytes]
@@ -52,6 +53,35 @@ def ready(file: OpenFile, wanted: int) -> int:
     if file.failed():
         events |= abi.POLLERR
     return events & (wanted | _ALWAYS)
+
+
+class _States(dict[OpenFile, int]):
+    """What descriptions are ready for, each asked once."""
+
+    def __missing__(self, file: OpenFile) -> int:
+        state = self[file] = ready(file, 0xFFFF)
+        return state
+
+    def among(self, file: OpenFile, wanted: int) -> int:
+        """As `ready`."""
+        return self[file] & (wanted | _ALWAYS | abi.POLLNVAL)
+
+
+def _states(world: World) -> _States:
+    """Those that the waits which are being tried have in common, or new ones for a call of its own."""
+    seen = world.changes.seen
+    if seen is None:
+        return _States()
+    if not isinstance(seen, _States):
+        seen = world.changes.seen = _States()
+    return seen
+
+
+def _sources(files: Iterable[OpenFile]) -> tuple[Set[object], ...]:
+    """What a wait for all these waits for. What epoll instances watch may come to be more while it lasts."""
+    files = set(files)
+    instances = [file.sources() for file in files if isinstance(file, EpollFile)]
+    return frozenset[object]().union(*(file.sources() for file in files if not isinstance(file, EpollFile))), *instances
 
 
 def _host_fd(files: list[tuple[OpenFile, int]]) -> int | None:
@@ -93,9 +123,10 @@ def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
     address, data = fds
     if nfds > world.descriptors.open_files or len(data) != nfds * abi.POLLFD.size:
         raise OSError(errno.EINVAL, "more than there can be descriptors")
-    entries = list(abi.POLLFD.iter_unpack(data))
+    world.steps.take(nfds, errno.ENOMEM)
     table = world.descriptors
-    files = [(table.get(fd), events & 0xFFFF) for fd, events, _ in entries if fd in table]
+    entries = [(fd, events, table.get(fd) if fd in table else None) for fd, events, _ in abi.POLLFD.iter_unpack(data)]
+    files = [(file, events & 0xFFFF) for _, events, file in entries if file is not None]
 
     def answer(revents: list[int]) -> Reply:
         packed = (abi.POLLFD.pack(fd, events, got) for (fd, events, _), got in zip(entries, revents, strict=True))
@@ -103,20 +134,22 @@ def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
         return (count, (address, b"".join(packed))) if entries else 0
 
     def attempt() -> Reply | None:
-        revents = [_revents(world, fd, events & 0xFFFF) for fd, events, _ in entries]
+        states = _states(world)
+        revents = [_revents(states, fd, events & 0xFFFF, file) for fd, events, file in entries]
         return answer(revents) if any(revents) else None
 
     return world.wait(
-        attempt, timeout_ns, lambda: answer([0] * len(entries)), host_fd=_host_fd(files), only_time=not files
-    )
+        attempt, timeout_ns, lambda: answer([0] * len(entries)), host_fd=_host_fd(files),
+        sources=_sources(file for file, _ in files), only_time=not files,
+    )  # fmt: skip
 
 
-def _revents(world: World, fd: int, wanted: int) -> int:
+def _revents(states: _States, fd: int, wanted: int, file: OpenFile | None) -> int:
     if fd < 0:
         return 0
-    if fd not in world.descriptors:
+    if file is None or file.references <= 0:  # closed meanwhile
         return abi.POLLNVAL
-    return ready(world.descriptors.get(fd), wanted)
+    return states.among(file, wanted)
 
 
 # --- select ---------------------------------------------------------------------------------------
@@ -184,12 +217,14 @@ def _select(world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns
         return sum(len(fds) for fds in found), *writes
 
     def attempt() -> Reply | None:
-        found = [
-            [fd for fd, file in files if ready(file, mask) & mask] for files, mask in zip(watched, masks, strict=True)
-        ]
+        states = _states(world)
+        found = [[fd for fd, file in files if states[file] & mask] for files, mask in zip(watched, masks, strict=True)]
         return answer(found) if any(found) else None
 
-    return world.wait(attempt, timeout_ns, lambda: answer([[], [], []]), host_fd=_host_fd(files), only_time=not files)
+    return world.wait(
+        attempt, timeout_ns, lambda: answer([[], [], []]), host_fd=_host_fd(files),
+        sources=_sources(file for file, _ in files), only_time=not files,
+    )  # fmt: skip
 
 
 # --- epoll ----------------------------------------------------------------------------------------
@@ -209,14 +244,25 @@ class Watch:
 
 
 class EpollFile(OpenFile):
-    """An epoll instance: what it watches, keyed by descriptor and description as in Linux."""
+    """An epoll instance: what it watches, keyed by descriptor and description as in Linux.
 
-    __slots__ = ("_world", "watches")
+    _watched: the descriptors by which each description is watched. _sources: what a wait for the instance waits for,
+    with how many descriptions have it; the instance's own node is one of them, and changes with its watches.
+    """
+
+    __slots__ = ("_sources", "_watched", "_world", "watches")
 
     def __init__(self, world: World) -> None:
         super().__init__(AnonymousNode(world.anonymous), abi.O_RDWR)
         self._world = world
         self.watches: dict[tuple[int, int], Watch] = {}
+        self._watched: dict[OpenFile, set[int]] = {}
+        self._sources: dict[object, int] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Watches nothing yet."""
+        self._sources[self.node] = 1
 
     def watch(self, key: tuple[int, int], watch: Watch) -> None:
         """Watches a description until it is closed. ENOSPC."""
@@ -225,26 +271,49 @@ class EpollFile(OpenFile):
                 raise OSError(errno.ENOSPC, "too many watches")
             self._world.epoll_watches += 1
             watch.file.on_close.add(self.forget)
-        self.watches[key] = watch
+        self.enter(watch)
+        self._world.changes.tell(self.node)
+
+    def enter(self, watch: Watch) -> None:
+        """Notes a watch that has been counted."""
+        file = watch.file
+        self.watches[watch.fd, id(file)] = watch
+        if file not in self._watched:
+            self._watched[file] = set()
+            for source in file.sources():
+                self._sources[source] = self._sources.get(source, 0) + 1
+        self._watched[file].add(watch.fd)
 
     def unwatch(self, key: tuple[int, int]) -> None:
         """Watches a description no more by one of its descriptors."""
         file = self.watches.pop(key).file
         self._world.epoll_watches -= 1
-        if all(watch.file is not file for watch in self.watches.values()):
+        self._watched[file].discard(key[0])
+        if not self._watched[file]:
             file.on_close.discard(self.forget)
+            self._leave(file)
+
+    def _leave(self, file: OpenFile) -> None:
+        del self._watched[file]
+        for source in file.sources():
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
 
     def forget(self, file: OpenFile) -> None:
         """A description was closed."""
-        for key in [key for key, watch in self.watches.items() if watch.file is file]:
-            del self.watches[key]
+        for fd in self._watched[file]:
+            del self.watches[fd, id(file)]
             self._world.epoll_watches -= 1
+        self._leave(file)
 
     def close(self) -> None:
         self._world.epoll_watches -= len(self.watches)
-        for watch in self.watches.values():
-            watch.file.on_close.discard(self.forget)
+        for file in self._watched:
+            file.on_close.discard(self.forget)
         self.watches.clear()
+        self._watched.clear()
+        self._sources.clear()
         super().close()
 
     def put_last(self, watches: list[Watch]) -> None:
@@ -253,8 +322,13 @@ class EpollFile(OpenFile):
             key = (watch.fd, id(watch.file))
             self.watches[key] = self.watches.pop(key)
 
+    def sources(self) -> Set[object]:
+        """A view, so that a wait hears of what is watched later."""
+        return self._sources.keys()
+
     def readable(self) -> bool:
-        return any(_fresh(watch, peek=True) for watch in self.watches.values())
+        states = _states(self._world)
+        return any(_fresh(watch, states, peek=True) for watch in self.watches.values())
 
     def writable(self) -> bool:
         return False
@@ -264,11 +338,11 @@ class EpollFile(OpenFile):
         return True
 
 
-def _fresh(watch: Watch, *, peek: bool = False) -> int:
+def _fresh(watch: Watch, states: _States, *, peek: bool = False) -> int:
     """The events to report now. Notes what was reported, unless it only looks."""
     if watch.disabled:
         return 0
-    events = ready(watch.file, watch.events & 0xFFFF)
+    events = states.among(watch.file, watch.events & 0xFFFF)
     new = events
     edge = watch.file.edge()
     if watch.events & abi.EPOLLET and edge == watch.edge:
@@ -340,9 +414,10 @@ def _epoll_wait(world: World, epfd: int, events: int, maximum: int, timeout_ns: 
     room = min(maximum, _EVENTS_MAX)
 
     def attempt() -> Reply | None:
-        found = []
+        found, states = [], _states(world)
+        states.pop(instance, None)  # whether it is ready changes by what it reports now
         for watch in instance.watches.values():
-            new = _fresh(watch)
+            new = _fresh(watch, states)
             if new:
                 found.append((watch, abi.EPOLL_EVENT.pack(new, watch.data)))
                 if len(found) == room:
@@ -353,7 +428,7 @@ def _epoll_wait(world: World, epfd: int, events: int, maximum: int, timeout_ns: 
         return (len(found), (events, data)) if found else None
 
     files = [(watch.file, watch.events) for watch in instance.watches.values()]
-    return world.wait(attempt, timeout_ns, host_fd=_host_fd(files))
+    return world.wait(attempt, timeout_ns, host_fd=_host_fd(files), sources=_sources([instance]))
 
 
 @oscall(232)

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import Annotated
 
+import attrs
+
 from proxybox.controller import abi
 from proxybox.controller.clock import FOREVER_NS
 from proxybox.controller.dispatch import oscall
@@ -179,12 +181,11 @@ def wait_masked(world: World, mask: bytes, call: Callable[[], Reply]) -> Reply:
     if not isinstance(reply, Blocked):
         return 0 if reply is None else reply
     inner = reply
-    return Blocked(
-        lambda: restored(inner.attempt),
-        inner.deadline_ns,
-        inner.on_timeout and (lambda: restored(inner.on_timeout or (lambda: 0)) or 0),
-        lambda: restored(inner.on_interrupt or (lambda: -errno.EINTR)) or 0,
-        inner.host_fd,
+    return attrs.evolve(
+        inner,
+        attempt=lambda: restored(inner.attempt),
+        on_timeout=inner.on_timeout and (lambda: restored(inner.on_timeout or (lambda: 0)) or 0),
+        on_interrupt=lambda: restored(inner.on_interrupt or (lambda: -errno.EINTR)) or 0,
     )
 
 

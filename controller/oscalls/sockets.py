@@ -124,7 +124,7 @@ def recvfrom(
         if reply is None:
             raise BlockingIOError(errno.EAGAIN, "nothing there yet")
         return reply
-    return world.wait(attempt)
+    return world.wait(attempt, sources=(end.sources(),))
 
 
 @oscall(51)

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
+from proxybox.controller.effects import Changes
 from proxybox.controller.steps import Steps
 from proxybox.controller.vfs import library
 from proxybox.controller.vfs.changes import Origin
@@ -184,8 +185,15 @@ def _superblock(copier: Copier, old: Superblock) -> Superblock:
     function = copier.function
     of = copier.of
     return copier.plain(
-        old, quota=of(old.quota), now=function(old.now), forget=function(old.forget), steps=of(old.steps)
-    )
+        old, quota=of(old.quota), now=function(old.now), forget=function(old.forget), steps=of(old.steps),
+        changes=of(old.changes),
+    )  # fmt: skip
+
+
+@copies(Changes)
+def _changes(copier: Copier, old: Changes) -> Changes:
+    """Nothing waits in a copy that has begun to wait in the original."""
+    return Changes()
 
 
 @copies(Steps)
@@ -443,7 +451,7 @@ def _standard_stream(copier: Copier, old: StandardStream) -> StandardStream:
 
 @copies(Buffer)
 def _buffer(copier: Copier, old: Buffer) -> Buffer:
-    return copier.plain(old, data=old.data[old.start :], start=0)
+    return copier.plain(old, data=old.data[old.start :], start=0, _changes=copier.of(old._changes))
 
 
 @copies(PipeNode)

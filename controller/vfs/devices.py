@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Set
+from typing import Any, Protocol
+
+import attrs
 
 from proxybox.controller.abi import O_RDONLY, O_RDWR, O_WRONLY, S_IFCHR, S_IFIFO, pack_stat
 from proxybox.controller.effects import Blocked
@@ -176,6 +178,13 @@ class StandardFile(StreamOpenFile):
     @property
     def host_fd(self) -> int | None:
         return self._stream.source.host_fd if self._stream.source else None
+
+    def sources(self) -> Set[object]:
+        """A source of the host's is told of by the driver, which looks at it."""
+        return frozenset((self._stream.source,))
+
+    def blocked(self, attempt: Any, interrupted: Any = None) -> Blocked:
+        return attrs.evolve(super().blocked(attempt, interrupted), sources=None)
 
     def take(self, size: int) -> bytes | None:
         source = self._stream.source

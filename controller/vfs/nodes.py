@@ -34,6 +34,7 @@ from proxybox.controller.abi import (
     X_OK,
     pack_stat,
 )
+from proxybox.controller.effects import Changes
 from proxybox.controller.errors import Denied
 from proxybox.controller.steps import Steps
 from proxybox.controller.vfs.quota import Quota
@@ -94,8 +95,9 @@ class Superblock:
     dev: the virtual device number. uid, gid: the owner shown for what has none of its own.
     now: the box's clock in nanoseconds. clock_is_real: when not, no time that the host keeps by
     itself (atime, ctime) is shown. forget: called when the namespace or a permission changes.
-    steps: those of the box's calls. shared: by several boxes, so that no tree may hang anything on it. pipe_bytes: what its pipes may
-    hold beyond the usual size, together.
+    steps: those of the box's calls. changes: what the box's waits are told. shared: by several
+    boxes, so that no tree may hang anything on it. pipe_bytes: what its pipes may hold beyond the
+    usual size, together.
     """
 
     dev: int = 1
@@ -108,6 +110,7 @@ class Superblock:
     shared: bool = False
     forget: Callable[[], None] = lambda: None
     steps: Steps = attrs.field(factory=Steps)
+    changes: Changes = attrs.field(factory=Changes)
     last_ino: int = 1
     pipe_bytes: int = 0
 

@@ -8,7 +8,7 @@ No call moves more than MAX_TRANSFER bytes, whatever the guest asked for.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import attrs
@@ -190,6 +190,10 @@ class OpenFile:
         raise OSError(errno.ENOTTY, "no such ioctl here")
 
     # --- readiness, for poll, select, epoll ---
+
+    def sources(self) -> Set[object]:
+        """What `Changes` is told when one of the following may have come to hold; nothing where none ever changes."""
+        return frozenset()
 
     def readable(self) -> bool:
         """Whether a read would not wait."""
@@ -449,7 +453,8 @@ class StreamOpenFile(OpenFile):
 
     def blocked(self, attempt: Any, interrupted: Any = None) -> Blocked:
         """A wait for this description. The attempt gives what `read` or `write` would have given."""
-        return Blocked(attempt, on_interrupt=interrupted, host_fd=self.host_fd)
+        sources = self.sources()
+        return Blocked(attempt, on_interrupt=interrupted, host_fd=self.host_fd, sources=(sources,) if sources else None)
 
     @property
     def pollable(self) -> bool:

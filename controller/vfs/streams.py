@@ -1,13 +1,15 @@
 """Streams inside the box: pipes, pairs of connected streams, event counters.
 
 Rules: both ends belong to the one box, so a buffer is all there is; nothing reaches the host. Sizes
-are Linux's: 64 KiB, and writes of up to PIPE_BUF are never split.
+are Linux's: 64 KiB, and writes of up to PIPE_BUF are never split. Whatever may make an end ready is told to `Changes`:
+a wait for it would never be tried again.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Set
 
 from proxybox.controller.abi import (
     O_NONBLOCK,
@@ -18,7 +20,7 @@ from proxybox.controller.abi import (
     S_IFIFO,
     S_IFSOCK,
 )
-from proxybox.controller.effects import Blocked
+from proxybox.controller.effects import Blocked, Changes
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.vfs.openfiles import StreamOpenFile
@@ -34,9 +36,10 @@ _U64 = struct.Struct("<Q")
 class Buffer:
     """Bytes on their way from one end to the other, and how many ends there are."""
 
-    __slots__ = ("arrived", "capacity", "data", "readers", "start", "taken", "writers")
+    __slots__ = ("_changes", "arrived", "capacity", "data", "readers", "start", "taken", "writers")
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    def __init__(self, changes: Changes, capacity: int = CAPACITY) -> None:
+        self._changes = changes
         self.data = bytearray()
         self.start = 0  # what is before it was read already
         self.capacity = capacity
@@ -53,6 +56,10 @@ class Buffer:
         """How many bytes more fit."""
         return self.capacity - len(self)
 
+    def changed(self) -> None:
+        """Have those look again who wait for either end."""
+        self._changes.tell(self)
+
     def drop(self) -> None:
         """Let go of what nobody will read: whoever still remembers an end must not keep it."""
         self.data = bytearray()
@@ -66,6 +73,7 @@ class Buffer:
             return None if self.writers else b""
         piece = bytes(self.data[self.start : self.start + size])
         if not peek:
+            self._changes.tell(self)
             self.taken += 1
             self.start += len(piece)
             if self.start == len(self.data) or self.start > CAPACITY:
@@ -83,6 +91,7 @@ class Buffer:
         if room < (len(data) if len(data) <= atomic else 1):
             return None
         self.data += data[:room]
+        self._changes.tell(self)
         self.arrived += 1
         return min(room, len(data))
 
@@ -101,10 +110,11 @@ class PipeNode(Inode):
             raise OSError(errno.EPERM, "more than /proc/sys/fs/pipe-user-pages-hard in all")
         self.superblock.pipe_bytes = total
         self.buffer.capacity = capacity
+        self.buffer.changed()
 
     def __init__(self, superblock: Superblock) -> None:
         super().__init__(superblock, 0o600, superblock.uid, superblock.gid)
-        self.buffer = Buffer()
+        self.buffer = Buffer(superblock.changes)
 
     def free(self) -> None:
         """Pipes are charged to the descriptors, not to the quota."""
@@ -128,6 +138,7 @@ class PipeEnd(StreamOpenFile):
     def close(self) -> None:
         self._buffer.readers -= self.may_read
         self._buffer.writers -= self.may_write
+        self._buffer.changed()
         if not self._buffer.readers and not self._buffer.writers:
             self._buffer.drop()
             self._pipe.resize(CAPACITY)
@@ -141,6 +152,9 @@ class PipeEnd(StreamOpenFile):
 
     def available(self) -> int:
         return len(self._buffer)
+
+    def sources(self) -> Set[object]:
+        return frozenset((self._buffer,))
 
     def readable(self) -> bool:
         return self.may_read and len(self._buffer) > 0
@@ -217,8 +231,10 @@ class PairEnd(StreamOpenFile):
         if reading:
             self._incoming.readers = 0
             self._incoming.drop()
+            self._incoming.changed()
         if writing:
             self._outgoing.writers = 0
+            self._outgoing.changed()
 
     def take(self, size: int) -> bytes | None:
         if not self._incoming.readers:
@@ -239,6 +255,9 @@ class PairEnd(StreamOpenFile):
     def available(self) -> int:
         return len(self._incoming)
 
+    def sources(self) -> Set[object]:
+        return frozenset((self._incoming, self._outgoing))
+
     def readable(self) -> bool:
         return len(self._incoming) > 0 or not self._incoming.writers or not self._incoming.readers
 
@@ -254,7 +273,7 @@ class PairEnd(StreamOpenFile):
 
 def stream_pair(superblock: Superblock, flags: int = 0) -> tuple[PairEnd, PairEnd]:
     """socketpair(2): two connected streams. flags: O_NONBLOCK."""
-    one, other = Buffer(), Buffer()
+    one, other = Buffer(superblock.changes), Buffer(superblock.changes)
     return PairEnd(superblock, flags, one, other), PairEnd(superblock, flags, other, one)
 
 
@@ -289,6 +308,7 @@ class EventFile(StreamOpenFile):
             return None
         given = 1 if self._semaphore else self.count
         self.count -= given
+        self.node.superblock.changes.tell(self)
         return _U64.pack(given)
 
     def put(self, data: bytes) -> int | None:
@@ -300,6 +320,7 @@ class EventFile(StreamOpenFile):
         if self.count + more > MAX_COUNT:
             return None
         self.count += more
+        self.node.superblock.changes.tell(self)
         self._posted += 1
         return 8
 
@@ -308,6 +329,9 @@ class EventFile(StreamOpenFile):
 
     def edge(self) -> int:
         return self._posted
+
+    def sources(self) -> Set[object]:
+        return frozenset((self,))
 
     def readable(self) -> bool:
         return self.count > 0

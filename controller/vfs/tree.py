@@ -1,8 +1,9 @@
 """The tree of a box: its mounts, and the only place where a guest's path is walked.
 
 Rules: a path is walked with the caller's credentials, in virtual space alone; a symlink's target is
-walked like any other path. A call goes so many steps and no further (`steps`). Results are kept only for absolute paths whose every step is stable,
-and all are dropped when the namespace or a permission changes.
+walked like any other path. A call goes so many steps and no further (`steps`). Results are kept only
+for absolute paths whose every step is stable, and all are dropped when the namespace or a permission
+changes.
 """
 
 from __future__ import annotations
