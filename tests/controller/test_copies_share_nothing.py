@@ -174,7 +174,7 @@ OTHERS = {
     ("Tree", "_followed"), ("Tree", "_unfollowed"), ("Tree", "_kept_for"), ("Buffer", "start"), ("Buffer", "data"),
     ("Clock", "_cpu_before_ns"), ("MemoryFile", "_own"), ("OverlayFile", "_own"), ("World", "on_exit"),
     ("World", "_next_tid"), ("ProcessState", "pid"), ("ProcessState", "pgid"), ("GuestThread", "tid"),
-    ("ProcFacts", "pid"), ("HostRoot", "fd"), ("HostFile", "_fd"),
+    ("ProcFacts", "pid"), ("HostRoot", "fd"), ("HostFile", "_fd"), ("Changes", "_sources"), ("Changes", "everything"),
     *((kind, name) for kind in ("HostFile", "HostDirectory", "HostSymlink") for name in ("_seen", "_seen_at")),
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ from proxybox.controller.roles import (
     Struct,
     UInt,
 )
+from proxybox.controller.steps import Steps
 
 
 def decode(handler: Any, *request: Any) -> Any:
@@ -130,7 +131,7 @@ def test_the_stub_is_told_every_call_that_reads_memory() -> None:
 def world(calls: int | None = None, on_denied: str = "errno") -> Any:
     policy = SimpleNamespace(limits=SimpleNamespace(calls=calls), on_denied=on_denied)
     return SimpleNamespace(
-        policy=policy, thread=None, process=SimpleNamespace(pid=77), credentials=SimpleNamespace(uid=5)
+        policy=policy, thread=None, process=SimpleNamespace(pid=77), credentials=SimpleNamespace(uid=5), steps=Steps()
     )
 
 

@@ -1,0 +1,442 @@
+"""What one OS call may make the controller walk, ask and try again: bounded, whatever the guest has built for it.
+
+Steps, looks and questions are counted in this process, which serves the guests; time never is.
+"""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxybox
+from proxybox.controller import steps
+from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.oscalls import polling
+from proxybox.controller.vfs.host import HostRoot
+
+DEEP = 800
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines() -> None:
+    """They stay, and are none of those things that a test may not leave behind."""
+    for cpu in os.sched_getaffinity(0):
+        engine_of(cpu)
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def run(request: pytest.FixtureRequest, hostile: Any) -> Callable[..., proxybox.Result]:
+    """Runs a program by either driver; both serve it in this process."""
+    if request.param == "blocking":
+        return hostile.run
+
+    def served(code: str, policy: Any = None, timeout: float = 20, **options: Any) -> proxybox.Result:
+        async def main() -> proxybox.Result:
+            async with proxybox.AsyncSandbox(policy, limits=options.pop("limits", {})) as box:
+                return await box.run(code, files=hostile.files, timeout=timeout, **options)
+
+        return asyncio.run(main())
+
+    return served
+
+
+def writable(folder: Path) -> proxybox.Policy:
+    """Where a folder of the host can be written to."""
+    return proxybox.Policy(
+        filesystem={"mounts": [{"target": "/rw", "source": str(folder), "mode": "rw"}]}, environment={"cwd": "/rw"}
+    )
+
+
+class Count:
+    """How often a function was called between two of a guest's words."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.since = 0
+        self.counted: list[int] = []
+
+    def told(self, text: str) -> None:
+        if "BEGIN" in text:
+            self.since = self.calls
+        if "END" in text:
+            self.counted.append(self.calls - self.since)
+
+
+@contextlib.contextmanager
+def counting(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Count]:
+    """Counts the calls of a function of the controller's."""
+    count, function = Count(), getattr(owner, name)
+
+    def counted(*arguments: Any) -> Any:
+        count.calls += 1
+        return function(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, counted)
+        yield count
+
+
+TELL = """
+import os
+def tell(word): os.write(2, word)
+"""
+
+# --- paths ------------------------------------------------------------------------------------------------------------
+
+LINKS = f"""
+for n in range({DEEP}):
+    os.mkdir("a")
+    os.chdir("a")
+os.chdir("/rw")
+way = "/rw" + "/a" * {DEEP} + "/.." * {DEEP + 1} + "/tmp"
+for n in range(38):
+    os.symlink(way if n == 0 else f"{{way}}/l{{n - 1}}", f"/tmp/l{{n}}")
+open("/tmp/x", "w").close()
+"""
+CALLS = {
+    "rename": "os.rename('/tmp/l37/x', '/tmp/y')",
+    "rename to": "os.rename('/tmp/x', '/tmp/l37/y')",
+    "stat": "os.stat('/tmp/l37')",
+    "open": "os.open('/tmp/l37/x', os.O_RDONLY)",
+    "create": "os.open('/tmp/l37/z', os.O_RDWR | os.O_CREAT)",
+    "chdir": "os.chdir('/tmp/l37')",
+    "readlink": "os.readlink('/tmp/l37/l3')",
+    "link": "os.link('/tmp/l37/x', '/tmp/y')",
+    "access": "raise OSError(ELOOP, '') if not os.access('/tmp/l37', 0) else None",
+}
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder for any user to write to. Emptied by rm(1): pytest's own cleaning recurses."""
+    folder = tmp_path / "rw"
+    folder.mkdir()
+    folder.chmod(0o777)
+    yield folder
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def test_links_through_deep_folders_of_the_host(run, hostile, deep, monkeypatch):
+    """Each name opened the whole way anew: one rename took ten seconds, and its neighbours' time limits with it."""
+    policy = writable(deep)
+    attempts = "".join(
+        f"""
+tell(b"BEGIN")
+try:
+    {call}
+    print("went on")
+except OSError as error:
+    print(error.errno in (ELOOP, ENAMETOOLONG))
+tell(b"END")
+"""
+        for call in CALLS.values()
+    )
+    with counting(HostRoot, "look", monkeypatch) as looks:
+        result = run(
+            f"from errno import ELOOP, ENAMETOOLONG{TELL}{LINKS}{attempts}", policy=policy, on_stderr=looks.told
+        )
+    assert result.stdout == "True\n" * len(CALLS), result.summary() + result.stdout + result.stderr
+    assert len(looks.counted) == len(CALLS)
+    assert max(looks.counted) <= steps.CALL // 24
+    neighbour = hostile.run("print('served')")
+    assert neighbour.stdout == "served\n"
+
+
+def test_a_folder_far_down_on_the_host(hostile, deep):
+    """What is reached step by step can be used; what one path would have to walk is too long a name."""
+    out = hostile.ok("""
+import os
+from errno import ENAMETOOLONG
+for n in range(500):
+    os.mkdir("a")
+    os.chdir("a")
+with open("x", "w") as file: file.write("here")
+os.rename("x", "y")
+print(open("y").read(), os.listdir("."), len(os.getcwd()))
+os.chdir("/rw")
+print(len(os.listdir("/rw" + "/a" * 100)))
+try: os.stat("/rw" + "/a" * 500)
+except OSError as error: print(error.errno == ENAMETOOLONG)
+""", policy=writable(deep))  # fmt: skip
+    assert out == "here ['y'] 1003\n1\nTrue\n"
+
+
+SLASHES = """
+import os
+os.symlink("/tmp/" + "/" * 4000, "/tmp/s0")
+for n in range(1, 39): os.symlink(f"s{n - 1}" + "/" * 4000, f"/tmp/s{n}")
+os.symlink("/tmp" + "/." * 2000, "/tmp/d0")
+for n in range(1, 39): os.symlink(f"d{n - 1}" + "/." * 2000, f"/tmp/d{n}")
+"""
+
+
+def test_links_of_nothing_but_slashes_and_dots(run):
+    """Slashes are no names, and walk nowhere; dots are, as many as a call may walk."""
+    result = run(f"""{SLASHES}
+print(os.path.isdir("/tmp/s38"), os.path.isdir("/tmp/d2"))
+try: os.stat("/tmp/d38")
+except OSError as error: print(error.strerror)
+""")
+    assert result.stdout == "True True\nToo many levels of symbolic links\n", result.summary() + result.stderr
+
+
+def test_a_folder_of_memory_far_down(hostile):
+    """Deeper than any path can say: getcwd ends where that is known, and so does what asks which folder holds which."""
+    out = hostile.ok("""
+import os, raw
+from errno import ENAMETOOLONG, EINVAL
+os.chdir("/tmp")
+for n in range(5000):
+    os.mkdir("d")
+    os.chdir("d")
+fd = os.open(".", os.O_RDONLY)
+print(raw.syscall(79, raw.code(bytes(1 << 15)), 1 << 15) == -ENAMETOOLONG)
+for ask in (lambda: os.readlink(f"/proc/self/fd/{fd}"), lambda: os.readlink("/proc/self/cwd")):
+    try: ask()
+    except OSError as error: print(error.errno == ENAMETOOLONG)
+try: os.rename("/tmp/d", "e")
+except OSError as error: print(error.errno == EINVAL)
+""", limits={"files": 6000})  # fmt: skip
+    assert out == "True\n" * 4
+
+
+# --- waits ------------------------------------------------------------------------------------------------------------
+
+PIPES = """
+import os, select, threading
+ends = [os.pipe() for _ in range(245)]
+epoll = select.epoll()
+for reader, _ in ends: epoll.register(reader, select.EPOLLIN)
+def asking(entries, timeout):
+    poll = select.poll()
+    for fd in entries: poll.register(fd, select.POLLIN)
+    return poll.poll(timeout)
+"""
+MANY = {"open_files": 1024}
+
+
+def test_a_poll_that_names_one_epoll_again_and_again(run, monkeypatch):
+    """256 entries, one epoll instance of 245 pipes: each pipe is asked once."""
+    with counting(polling, "ready", monkeypatch) as asked:
+        result = run(f"""{TELL}{PIPES}
+import raw, struct
+names = [struct.pack("ihh", epoll.fileno(), 1 << bit % 6 | 1, 0) for bit in range(256)]
+asked = raw.code(b"".join(names))
+tell(b"BEGIN")
+print(raw.syscall(7, asked, 256, 0))
+tell(b"END")
+os.write(ends[200][1], b"x")
+tell(b"BEGIN")
+print(raw.syscall(7, asked, 256, 0))
+tell(b"END")
+""", limits=MANY, on_stderr=asked.told)  # fmt: skip
+    assert result.stdout == "0\n256\n", result.summary() + result.stderr
+    assert max(asked.counted) <= 245 + 1
+
+
+def test_waits_that_have_nothing_to_do_with_a_call(run, monkeypatch):
+    """Six threads in poll on an epoll of 245 pipes: each of another thread's calls cost 1.2 s. They are asked when a pipe
+    of theirs changes."""
+    with counting(polling, "ready", monkeypatch) as asked:
+        result = run(f"""{TELL}{PIPES}
+done = []
+threads = [threading.Thread(target=lambda: done.append(asking([epoll.fileno()], 15000))) for _ in range(6)]
+for thread in threads: thread.start()
+other = os.pipe()
+for _ in range(300): os.getppid()
+tell(b"BEGIN")
+for _ in range(300): os.getppid(); os.stat("/tmp"); os.write(other[1], b"x"); os.read(other[0], 1)
+tell(b"END")
+os.write(ends[100][1], b"x")
+for thread in threads: thread.join()
+print(len(done), [len(found) for found in done])
+""", limits=MANY, on_stderr=asked.told)  # fmt: skip
+    assert result.stdout == "6 [1, 1, 1, 1, 1, 1]\n", result.summary() + result.stderr
+    assert asked.counted == [0]
+
+
+def test_waits_of_many_for_the_same_are_asked_once(run, monkeypatch):
+    """What one of the threads has found out about a pipe is true for the next, until something changes."""
+    with counting(polling, "ready", monkeypatch) as asked:
+        result = run(f"""{TELL}{PIPES}
+done, reader = [], os.pipe()
+epoll.register(reader[1], 0)
+threads = [threading.Thread(target=lambda: done.append(asking([epoll.fileno()], 15000))) for _ in range(6)]
+for thread in threads: thread.start()
+for _ in range(300): os.getppid()
+tell(b"BEGIN")
+for _ in range(20): os.write(reader[1], b"x")
+tell(b"END")
+os.write(ends[100][1], b"x")
+for thread in threads: thread.join()
+print(len(done))
+""", limits=MANY, on_stderr=asked.told)  # fmt: skip
+    assert result.stdout == "6\n", result.summary() + result.stderr
+    assert asked.counted[0] <= 21 * 247
+
+
+# --- nothing sleeps through what it waits for -------------------------------------------------------------------------
+
+#: What makes a descriptor ready for somebody, and what is waited for.
+EVENTS = {
+    "a write to a pipe": ("r, w = os.pipe(); fd, events = r, IN", "os.write(w, b'x')"),
+    "the end of a writer": ("r, w = os.pipe(); fd, events = r, 0", "os.close(w)"),
+    "the end of the last of two writers": ("r, w = os.pipe(); v = os.dup(w); fd, events = r, IN", "os.close(w); os.close(v)"),
+    "the end of a reader": ("r, w = os.pipe(); fd, events = w, 0", "os.close(r)"),
+    "room in a pipe": ("r, w = os.pipe(); fill(w); fd, events = w, OUT", "os.read(r, 1 << 16)"),
+    "a larger pipe": ("r, w = os.pipe(); fill(w); fd, events = w, OUT", "fcntl.fcntl(w, 1031, 1 << 18)"),
+    "a write to a socket": ("a, b = socket.socketpair(); fd, events = a.fileno(), IN", "b.send(b'x')"),
+    "room in a socket": ("a, b = socket.socketpair(); fill(a.fileno()); fd, events = a.fileno(), OUT", "b.recv(1 << 16)"),
+    "the end of a socket": ("a, b = socket.socketpair(); fd, events = a.fileno(), IN", "b.close()"),
+    "a shutdown": ("a, b = socket.socketpair(); fd, events = a.fileno(), IN", "b.shutdown(socket.SHUT_WR)"),
+    "a shutdown of its own": ("a, b = socket.socketpair(); fd, events = a.fileno(), IN", "a.shutdown(socket.SHUT_RD)"),
+    "a reader that shuts down": ("a, b = socket.socketpair(); fill(a.fileno()); fd, events = a.fileno(), OUT", "b.shutdown(socket.SHUT_RD)"),
+    "a count": ("e = raw.syscall(290, 0, 0); fd, events = e, IN", "os.write(e, bytes([1]) + bytes(7))"),
+    "room for a count": ("e = raw.syscall(290, 0, 0); os.write(e, b'\\xfe' + b'\\xff' * 7); fd, events = e, OUT", "os.read(e, 8)"),
+    "its own end": ("r, w = os.pipe(); fd, events = r, IN", "os.close(r)"),
+}  # fmt: skip
+WAYS = {
+    "poll": "p = select.poll(); p.register(fd, events); p.poll(ENDLESS)",
+    "epoll": "ep.register(fd, events); ep.poll(ENDLESS / 1000)",
+    "poll of epoll": "ep.register(fd, events); p = select.poll(); p.register(ep.fileno(), IN); p.poll(ENDLESS)",
+    "select": "select.select([fd] if events != OUT else [], [fd] if events != IN else [], [], ENDLESS / 1000)",
+    "a watch that is added": "p = select.poll(); p.register(ep.fileno(), IN); p.poll(ENDLESS)",
+}
+SEEN_BY_FEW = {("its own end", "epoll"), ("its own end", "poll of epoll"), ("its own end", "a watch that is added"), ("its own end", "select")}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whoever_waits_for_it_is_woken(run, way):
+    """Each wait is without an end of its own, while calls that have nothing to do with it go on."""
+    events = {event: texts for event, texts in EVENTS.items() if (event, way) not in SEEN_BY_FEW}
+    late = "ep.register(fd, events)" if way == "a watch that is added" else ""
+    rounds = "".join(
+        f"""
+{prepare}
+ep = select.epoll()
+def wait():
+    {WAYS[way]}
+    print("woken by", {event!r})
+thread = threading.Thread(target=wait)
+thread.start()
+for _ in range(200): os.getppid()
+{late}
+for _ in range(50): os.getppid()
+{happen}
+thread.join()
+"""
+        for event, (prepare, happen) in events.items()
+    )
+    result = run(f"""
+import fcntl, os, raw, select, socket, threading
+IN, OUT, ENDLESS = select.POLLIN, select.POLLOUT, 1000000
+def fill(fd):
+    os.set_blocking(fd, False)
+    try:
+        while True: os.write(fd, bytes(1 << 16))
+    except BlockingIOError: pass
+{rounds}
+""")
+    assert result.stdout.splitlines() == [f"woken by {event}" for event in events], result.summary() + result.stderr
+
+
+READS = """
+import os, raw, socket, struct, threading
+r, w = os.pipe()
+a, b = socket.socketpair()
+e = raw.syscall(290, 0, 0)
+got = []
+def wait(read): got.append(read())
+def woken(read, happen):
+    thread = threading.Thread(target=wait, args=(read,))
+    thread.start()
+    for _ in range(200): os.getppid()
+    happen()
+    thread.join()
+woken(lambda: os.read(r, 1), lambda: os.write(w, b"1"))
+woken(lambda: a.recv(1), lambda: b.send(b"2"))
+woken(lambda: os.read(a.fileno(), 1), lambda: b.send(b"3"))
+woken(lambda: os.read(e, 8)[:1], lambda: os.write(e, b"4" + bytes(7)))
+pieces = raw.code(struct.pack("QQ", raw.code(bytes(8)), 1))
+woken(lambda: raw.syscall(19, r, pieces, 1), lambda: os.write(w, b"5"))
+woken(lambda: os.write(w, bytes(1 << 18)), lambda: [os.read(r, 1 << 16) for _ in range(4)])
+woken(lambda: b.sendall(bytes(1 << 18)), lambda: [a.recv(1 << 16) for _ in range(4)])
+woken(lambda: a.recv(1), lambda: b.close())
+woken(lambda: os.read(r, 1), lambda: os.close(w))
+print(got)
+"""
+
+
+def test_whoever_reads_or_writes_is_woken(run):
+    result = run(READS)
+    assert result.stdout == "[b'1', b'2', b'3', b'4', 1, 262144, None, b'', b'']\n", result.summary() + result.stderr
+
+
+def test_a_wait_that_another_wait_ends(run):
+    """A long write goes on when a reader, who has waited before it, takes a piece, and makes no further call."""
+    result = run("""
+import os, threading
+r, w = os.pipe()
+lock = threading.Lock()
+lock.acquire()
+def read():
+    size = 0
+    while size < 1 << 17: size += len(os.read(r, 1 << 16))
+    lock.acquire()
+threads = [threading.Thread(target=read), threading.Thread(target=lambda: (os.write(w, bytes(1 << 17)), lock.release()))]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print("done")
+""")
+    assert result.stdout == "done\n", result.summary() + result.stderr
+
+
+def test_standard_input_of_the_hosts_wakes_a_poll(hostile):
+    """Nobody in the box tells of it: the driver looks."""
+    reader, writer = os.pipe()
+
+    def told(text: str) -> None:
+        if "NOW" in text:
+            os.write(writer, b"line")
+
+    with os.fdopen(reader, "rb") as source:
+        result = hostile.run("""
+import os, select, threading
+def wait(found):
+    ep = select.epoll()
+    ep.register(0, select.EPOLLIN)
+    found.append(ep.poll() == [(0, 1)] and select.select([0], [], [])[0] == [0])
+found = []
+threads = [threading.Thread(target=wait, args=(found,)) for _ in range(3)]
+for thread in threads: thread.start()
+for _ in range(200): os.getppid()
+os.write(2, b"NOW")
+for thread in threads: thread.join()
+print(found, os.read(0, 9))
+""", stdin=source, on_stderr=told)  # fmt: skip
+    os.close(writer)
+    assert result.stdout == "[True, True, True] b'line'\n", result.summary() + result.stderr
+
+
+def test_a_poll_in_a_session_goes_on_behind_the_call(sandbox):
+    """What a thread waits for in one call may come in the next."""
+    with sandbox().session(timeout=20) as session:
+        session.exec("""
+import os, select, threading
+r, w = os.pipe()
+found = []
+def wait():
+    p = select.poll()
+    p.register(r, select.POLLIN)
+    found.append(len(p.poll()))
+thread = threading.Thread(target=wait)
+thread.start()
+for _ in range(200): os.getppid()
+""", check=True)  # fmt: skip
+        session.exec("os.write(w, b'x'); thread.join()", check=True)
+        assert session.eval("found").value == [1]
