@@ -19,7 +19,7 @@ from proxybox.controller.drivers.engine import engine_of
 from proxybox.controller.oscalls import polling
 from proxybox.controller.vfs.host import HostRoot
 
-DEEP = 800
+DEEP = 500
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -162,7 +162,7 @@ os.chdir("/rw")
 print(len(os.listdir("/rw" + "/a" * 100)))
 try: os.stat("/rw" + "/a" * 500)
 except OSError as error: print(error.errno == ENAMETOOLONG)
-""", policy=writable(deep))  # fmt: skip
+""", policy=writable(deep), timeout=60)  # fmt: skip
     assert out == "here ['y'] 1003\n1\nTrue\n"
 
 
@@ -191,7 +191,7 @@ def test_a_folder_of_memory_far_down(hostile):
 import os, raw
 from errno import ENAMETOOLONG, EINVAL
 os.chdir("/tmp")
-for n in range(5000):
+for n in range(3000):
     os.mkdir("d")
     os.chdir("d")
 fd = os.open(".", os.O_RDONLY)
@@ -201,7 +201,7 @@ for ask in (lambda: os.readlink(f"/proc/self/fd/{fd}"), lambda: os.readlink("/pr
     except OSError as error: print(error.errno == ENAMETOOLONG)
 try: os.rename("/tmp/d", "e")
 except OSError as error: print(error.errno == EINVAL)
-""", limits={"files": 6000})  # fmt: skip
+""", limits={"files": 6000}, timeout=60)  # fmt: skip
     assert out == "True\n" * 4
 
 
