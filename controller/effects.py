@@ -18,22 +18,29 @@ class Blocked:
 
     attempt: tried again when something has changed that it waits for; None means "still not ready". May raise OSError.
     deadline_ns: host monotonic nanoseconds at which `on_timeout` gives the answer; None waits for ever.
-    on_interrupt: the answer when a signal ends the wait; -EINTR when None.
+    on_interrupt: the answer when a signal ends the wait; -EINTR when None. What gives None is not ended by signals.
     host_fd: a host descriptor whose readability may unblock the call (standard input only).
     sources: what it waits for, as `Changes` is told of it; None stands for whatever can happen, so that the wait is
     tried again after every call of the box. They may be views of what others add to.
+    unfinished: it waits for nothing but its next turn.
     """
 
     attempt: Callable[[], "Reply | None"]
     deadline_ns: int | None = None
     on_timeout: Callable[[], "Reply"] | None = None
-    on_interrupt: Callable[[], "Reply"] | None = None
+    on_interrupt: Callable[[], "Reply | None"] | None = None
     host_fd: int | None = None
     sources: tuple[Set[object], ...] | None = None
+    unfinished: bool = False
 
     def is_about(self, changed: Set[object]) -> bool:
         """Whether it waits for something of that."""
         return self.sources is None or any(not each.isdisjoint(changed) for each in self.sources)
+
+
+class Unfinished(Exception):
+    """Raised inside a handler that has done as much as one turn allows. What it has done is kept where it was done, and
+    nothing else has happened: the call is made again, at once but behind what others want, and goes on from there."""
 
 
 class Changes:

@@ -2,26 +2,23 @@
 
 `Dispatcher.execute` gives each call `CALL` steps. Whatever loops as often as a guest wants takes them: names and links
 of a path, folders of the host, which cost the more the deeper they lie. A call that has none left fails with the errno
-that its man page has for too long a way.
+that its man page has for too long a way. What may be long and has to be done all the same goes in portions (`Unfinished`).
 """
 
 import errno
 import math
-from collections.abc import Callable
 
 #: Of one call: two milliseconds. The longest path in memory has 2,048 names, one on the host takes 150.
 CALL = 8192
 
 
 class Steps:
-    """left: those of the call that is being answered; without end where no guest calls. is_over: whether the box is to
-    end, so that no answer is of use any more."""
+    """left: those of the call that is being answered; without end where no guest calls."""
 
-    __slots__ = ("is_over", "left")
+    __slots__ = ("left",)
 
     def __init__(self) -> None:
         self.left: float = math.inf
-        self.is_over: Callable[[], bool] = lambda: False
 
     def renew(self) -> None:
         """Another call begins."""
@@ -36,8 +33,3 @@ class Steps:
     def take_host(self, depth: int) -> None:
         """Takes what it costs to look at a file of the host: the kernel walks to it from the mount's root each time."""
         self.take(24 + depth // 4, errno.ENAMETOOLONG)
-
-    def look(self) -> None:
-        """EINTR, which nobody will see, where the box is to end; inside of what takes longer than these steps."""
-        if self.is_over():
-            raise InterruptedError(errno.EINTR, "the box is to end")

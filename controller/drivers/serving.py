@@ -60,7 +60,6 @@ class Serving:
         self._verdict: Outcome | None = None
         self._wake = -1
         world.on_exit = process.measure
-        world.steps.is_over = lambda: bool(process.watch.expired)
         world.stdin.uncharged = process.watch.uncharged
         world.stdin.waiting = world.policy.limits.input_wait
         self.meter = dispatcher.callers = process.watch.meter

@@ -41,7 +41,8 @@ def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
         value: Any = wait.attempt()
         return None if value is None else done(value)
 
-    return world.wait(attempt, on_interrupt=wait.on_interrupt, host_fd=wait.host_fd, sources=wait.sources)
+    interrupted: Any = wait.on_interrupt
+    return world.wait(attempt, on_interrupt=interrupted, host_fd=wait.host_fd, sources=wait.sources)
 
 
 def written(world: World, file: "OpenFile", data: bytes) -> Reply:

@@ -90,7 +90,7 @@ def _now(wait: Blocked) -> Reply:
     """The answer of a write that does not wait: what it has managed, or EAGAIN."""
     reply = wait.attempt()
     if reply is None:
-        reply = wait.on_interrupt() if wait.on_interrupt else -errno.EAGAIN
+        reply = (wait.on_interrupt and wait.on_interrupt()) or -errno.EAGAIN
     return -errno.EAGAIN if reply == -errno.EINTR else reply
 
 

@@ -198,7 +198,6 @@ def _changes(copier: Copier, old: Changes) -> Changes:
 
 @copies(Steps)
 def _steps(copier: Copier, old: Steps) -> Steps:
-    """is_over is for the copy's own driver to say."""
     new = Steps()
     new.left = old.left
     return new
@@ -502,7 +501,7 @@ def _directory_open_file(copier: Copier, old: DirectoryOpenFile) -> Any:
     return description(
         copier, old, "_above", "_directory", "_listings",
         _mounted=of(mounted) if copier.has(mounted) else {name: of(node) for name, node in mounted.items()},
-        _snapshot=None if snapshot is None else list(snapshot),
+        _snapshot=None if snapshot is None else list(snapshot), _listing=None,
     )  # fmt: skip
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import heapq
+import itertools
 import os
 import stat as st
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -25,6 +27,10 @@ from proxybox.controller.abi import (
     RESOLVE_NO_XDEV,
 )
 from proxybox.controller.errors import Denied, SandboxStartError
+from proxybox.controller.vfs.nodes import PORTION, finished
+
+Found = tuple[bytes, int, tuple[int, int]]
+"""An entry of a folder: its name, kind (S_IFMT), device and inode."""
 
 MAX_ENTRIES: Final = 100_000
 """How many entries of one host directory are ever listed."""
@@ -165,23 +171,42 @@ class HostRoot:
         with self.path_fd(relative) as fd:
             return os.readlink(b"", dir_fd=fd)
 
-    def list_directory(self, relative: bytes) -> list[tuple[bytes, int, tuple[int, int]]]:
-        """Name, kind (S_IFMT) and (device, inode) of every entry that is shown, sorted by name."""
+    def list_directory(self, relative: bytes) -> list[Found]:
+        """Every entry that is shown, sorted by name."""
+        return finished(self.listing(relative))
+
+    def has_entry(self, relative: bytes, is_meant: Callable[[bytes], bool]) -> bool:
+        """Whether an entry that is shown has a name that is meant."""
+        with self.path_fd(relative) as path_fd, os.scandir(_magic(path_fd)) as entries:
+            return any(_kind(entry) and is_meant(os.fsencode(entry.name)) for entry in entries)
+
+    def listing(self, relative: bytes) -> Generator[None, None, list[Found]]:
+        """As `list_directory`; yields where a turn of a call may end."""
         with self.path_fd(relative) as path_fd:
             fd = os.open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        found: list[tuple[bytes, int, tuple[int, int]]] = []
+        portions: list[list[Found]] = []
         try:
             device = os.fstat(fd).st_dev
             with os.scandir(fd) as entries:
-                for entry in entries:
-                    kind = _kind(entry)
-                    if kind:
-                        found.append((os.fsencode(entry.name), kind, (device, entry.inode())))
-                    if len(found) > MAX_ENTRIES:
+                while entered := [*itertools.islice(entries, PORTION)]:
+                    kinds = ((entry, _kind(entry)) for entry in entered)
+                    portions.append(
+                        sorted(
+                            (os.fsencode(entry.name), kind, (device, entry.inode())) for entry, kind in kinds if kind
+                        )
+                    )
+                    if len(portions) * PORTION > MAX_ENTRIES + PORTION:
                         raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
+                    yield
         finally:
             os.close(fd)
-        found.sort()
+        found: list[Found] = []
+        merged = heapq.merge(*portions)
+        while more := [*itertools.islice(merged, PORTION)]:
+            found += more
+            yield
+        if len(found) > MAX_ENTRIES:
+            raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
         return found
 
     # --- opening ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as st
+from collections.abc import Collection, Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -13,7 +14,7 @@ from proxybox.controller.abi import RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.hostnodes import HostFile, HostNode, HostSymlink
-from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry, Node, Symlink
+from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry, Node, Symlink, finished, in_portions
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.hostmount import HostMount
@@ -66,12 +67,19 @@ class HostDirectory(HostNode, Directory):
         return node
 
     def entries(self) -> list[Entry]:
+        return finished(self.listing())
+
+    def listing(self) -> Generator[None, None, list[Entry]]:
+        found = yield from self._mount.host.listing(self.relative())
+        return (yield from in_portions(found, self._shown))
+
+    def _shown(self, found: list[host.Found]) -> list[Entry]:
         mount = self._mount
-        return [
-            (name, mount.virtual_ino(key), D_TYPES[kind])
-            for name, kind, key in mount.host.list_directory(self.relative())
-            if not mount.hides(name)
-        ]
+        return [(name, mount.virtual_ino(key), D_TYPES[kind]) for name, kind, key in found if not mount.hides(name)]
+
+    def has_others(self, names: Collection[bytes]) -> bool:
+        mount = self._mount
+        return mount.host.has_entry(self.relative(), lambda name: name not in names and not mount.hides(name))
 
     # --- changes ---
 

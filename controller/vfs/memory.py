@@ -8,7 +8,7 @@ of copied worlds share their pages until one of them is written (`MemoryFile.sha
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Union
 
 from proxybox.controller.abi import (
@@ -28,6 +28,7 @@ from proxybox.controller.vfs.nodes import (
     RegularFile,
     Superblock,
     Symlink,
+    in_portions,
 )
 from proxybox.controller.vfs.quota import PAGE
 
@@ -298,7 +299,10 @@ class MemoryDirectory(Inode, Directory):
         return node
 
     def entries(self) -> list[Entry]:
-        return [(name, node_ino(node), D_TYPES[node.kind]) for name, node in self.children.items()]
+        return _entries(self.children.items())
+
+    def listing(self) -> Generator[None, None, list[Entry]]:
+        return in_portions(list(self.children.items()), _entries)
 
     def is_removed(self) -> bool:
         return self.nlink == 0
@@ -448,6 +452,10 @@ def check_rename(olddir: Directory, node: Node, newdir: Directory, other: Node |
             raise OSError(errno.EISDIR, "a file cannot replace a directory")
         if not other.is_empty():
             raise OSError(errno.ENOTEMPTY, "the target has entries")
+
+
+def _entries(children: Iterable[tuple[bytes, Node]]) -> list[Entry]:
+    return [(name, node_ino(node), D_TYPES[node.kind]) for name, node in children]
 
 
 def _lost_name(node: Node) -> None:

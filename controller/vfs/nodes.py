@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from collections.abc import Callable, Collection, Generator
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
 import attrs
 
@@ -51,6 +51,12 @@ D_TYPES = {
 MAX_FILE_SIZE = (1 << 63) - 1
 MAX_LEVELS = 1 << 15
 """Folders within each other, of which it can be said what holds what."""
+
+PORTION = 1024
+"""Of what may be many, so many are done in one turn of a call."""
+
+_T = TypeVar("_T")
+_Made = TypeVar("_Made")
 
 Entry = tuple[bytes, int, int]
 """A directory entry: name, inode number, d_type."""
@@ -133,6 +139,26 @@ def mode_permits(mode: int, uid: int, gid: int, creds: Credentials, mask: int) -
     elif creds.in_group(gid):
         mode >>= 3
     return mode & mask == mask
+
+
+def in_portions(items: list[_T], make: Callable[[list[_T]], list[_Made]]) -> Generator[None, None, list[_Made]]:
+    """What is made of the items; yields where a turn may end."""
+    made: list[_Made] = []
+    for start in range(0, len(items), PORTION):
+        if start:
+            yield
+        made += make(items[start : start + PORTION])
+    return made
+
+
+def finished(work: Generator[None, None, _T]) -> _T:
+    """What comes of it, done in one go."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            done: _T = stop.value
+            return done
 
 
 class Node:
@@ -276,6 +302,15 @@ class Directory(Node):
     def entries(self) -> list[Entry]:
         """All entries but "." and "..", in an order that is the same each time."""
         raise NotImplementedError
+
+    def listing(self) -> Generator[None, None, list[Entry]]:
+        """As `entries`; yields where a turn of the call may end."""
+        yield from ()
+        return self.entries()
+
+    def has_others(self, names: Collection[bytes]) -> bool:
+        """Whether it has an entry that is not one of these."""
+        return any(name not in names for name, _, _ in self.entries())
 
     def is_removed(self) -> bool:
         """Whether it was removed while somebody still holds it."""

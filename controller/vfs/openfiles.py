@@ -8,7 +8,7 @@ No call moves more than MAX_TRANSFER bytes, whatever the guest asked for.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Set
+from collections.abc import Callable, Generator, Set
 from typing import Any
 
 import attrs
@@ -29,9 +29,9 @@ from proxybox.controller.abi import (
     SEEK_SET,
     pack_dirent,
 )
-from proxybox.controller.effects import Blocked
+from proxybox.controller.effects import Blocked, Unfinished
 from proxybox.controller.vfs.inodes import Inode, node_ino
-from proxybox.controller.vfs.nodes import MAX_FILE_SIZE, Directory, Entry, Node, RegularFile
+from proxybox.controller.vfs.nodes import MAX_FILE_SIZE, PORTION, Directory, Entry, Node, RegularFile
 
 MAX_TRANSFER = 1 << 20
 READABLE = (O_RDONLY, O_RDWR)
@@ -316,14 +316,16 @@ class Listings:
 
 
 class DirectoryOpenFile(OpenFile):
-    """An open directory: a snapshot of its entries, taken at the first read and after a rewind."""
+    """An open directory: a snapshot of its entries, taken at the first read and after a rewind, in as many turns as that
+    takes."""
 
-    __slots__ = ("_above", "_directory", "_listings", "_mounted", "_snapshot")
+    __slots__ = ("_above", "_directory", "_listing", "_listings", "_mounted", "_snapshot")
 
     def __init__(self, node: Directory, flags: int) -> None:
         super().__init__(node, flags)
         self._directory = node
         self._snapshot: list[Entry] | None = None
+        self._listing: Generator[None, None, list[Entry]] | None = None
         self._above: Directory = node
         self._mounted: dict[bytes, Node] = {}
         self._listings = Listings()
@@ -343,6 +345,9 @@ class DirectoryOpenFile(OpenFile):
     def _forget_entries(self) -> None:
         self._listings.room += len(self._snapshot or ())
         self._snapshot = None
+        if self._listing is not None:
+            self._listing.close()
+            self._listing = None
 
     def read(self, size: int) -> bytes:
         return self.pread(size, self.offset)
@@ -356,14 +361,12 @@ class DirectoryOpenFile(OpenFile):
         raise OSError(errno.EBADF, "not open for writing")
 
     def entries(self) -> list[Entry]:
-        """All entries, "." and ".." first, as they were when first read. ENOMEM."""
+        """All entries, "." and ".." first, as they were when first read. ENOMEM; Unfinished where they are many."""
         if self._snapshot is None:
-            if self._directory.is_removed():
-                raise OSError(errno.ENOENT, "the directory was removed")
+            own = self._read_entries()
             from proxybox.controller.vfs.nodes import D_TYPES
 
             mounted = self._mounted
-            own = self._directory.entries()
             listed = [(b".", node_ino(self.node), DT_DIR), (b"..", node_ino(self._above), DT_DIR)]
             listed += [entry for entry in own if entry[0] not in mounted] if mounted else own
             listed += [(name, node_ino(node), D_TYPES[node.kind]) for name, node in mounted.items()]
@@ -373,12 +376,30 @@ class DirectoryOpenFile(OpenFile):
             self._snapshot = listed
         return self._snapshot
 
+    def _read_entries(self) -> list[Entry]:
+        """One turn of reading the directory, which may be the last."""
+        if self._directory.is_removed():
+            raise OSError(errno.ENOENT, "the directory was removed")
+        if self._listing is None:
+            self._listing = self._directory.listing()
+        try:
+            next(self._listing)
+        except StopIteration as stop:
+            self._listing = None
+            own: list[Entry] = stop.value
+            return own
+        except OSError:
+            self._listing = None
+            raise
+        raise Unfinished
+
     def getdents(self, size: int) -> bytes:
         self.need_read()
         entries = self.entries()
         records: list[bytes] = []
         room = size
-        while self.offset < len(entries):
+        end = self.offset + PORTION
+        while self.offset < len(entries) and self.offset < end:
             name, ino, kind = entries[self.offset]
             record = pack_dirent(ino, self.offset + 1, kind, name)
             if len(record) > room:

@@ -9,7 +9,7 @@ times are those of memory.py, from which everything here inherits.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Collection, Generator, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -20,7 +20,6 @@ from proxybox.controller.vfs.hostnodes import HostNode
 from proxybox.controller.vfs.inodes import Inode, node_ino
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
 from proxybox.controller.vfs.nodes import (
-    D_TYPES,
     Credentials,
     Directory,
     Entry,
@@ -29,13 +28,13 @@ from proxybox.controller.vfs.nodes import (
     Stat,
     Superblock,
     Symlink,
+    finished,
+    in_portions,
 )
 from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
 from proxybox.controller.vfs.quota import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from proxybox.controller.vfs.collecting import Budget
 
 COPY_PIECE = 1 << 20
@@ -164,6 +163,14 @@ class Layered(Inode):
             super().free()
 
 
+def _next_data(file: Node, offset: int, size: int) -> int:
+    """Where the next byte is that is not in a hole; `size` where there is none."""
+    try:
+        return file.seek_data(offset, hole=False) if isinstance(file, RegularFile) else offset
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else offset
+
+
 class OverlayFile(Layered, MemoryFile):
     """A file of the folder below, or its copy in memory."""
 
@@ -210,12 +217,12 @@ class OverlayFile(Layered, MemoryFile):
         if size > quota.free_pages() * PAGE:  # looked at before reading: it may be huge and all holes
             quota.refuse("no space left to copy a file that is changed")
         offset = 0
-        while offset < size and (piece := source.pread(COPY_PIECE, offset)):
+        while (offset := _next_data(source.node, offset, size)) < size and (piece := source.pread(COPY_PIECE, offset)):
             holds_data = piece != bytes(len(piece))
             if holds_data and MemoryFile.pwrite(self, piece, offset) < len(piece):
                 quota.refuse("no space left to copy a file that is changed")
             offset += len(piece)
-            self._size = offset
+        self._size = size
 
     def size(self) -> int:
         below = self.file_below
@@ -417,18 +424,26 @@ class OverlayDirectory(Layered, MemoryDirectory):
         return OverlaySymlink(below, self, name) if isinstance(below, Symlink) else None
 
     def entries(self) -> list[Entry]:
-        return sorted(self._listed())
+        return finished(self.listing())
 
-    def _listed(self) -> Iterator[Entry]:
-        for name, node in self.children.items():
-            yield name, node_ino(node), D_TYPES[node.kind]
+    def listing(self) -> Generator[None, None, list[Entry]]:
+        found = yield from super().listing()
         if self.lower is not None:
-            for entry in self.lower.entries():
-                if entry[0] not in self.children and entry[0] not in self.whiteouts:
-                    yield entry
+            below = yield from self.lower.listing()
+            found += yield from in_portions(below, self._shown)
+        return sorted(found)
+
+    def _shown(self, below: list[Entry]) -> list[Entry]:
+        """Those of the entries below that show through."""
+        return [entry for entry in below if entry[0] not in self.children and entry[0] not in self.whiteouts]
+
+    def has_others(self, names: Collection[bytes]) -> bool:
+        if any(name not in names for name in self.children):
+            return True
+        return self.lower is not None and self.lower.has_others({*self.whiteouts, *self.children, *names})
 
     def is_empty(self) -> bool:
-        return next(self._listed(), None) is None
+        return not self.has_others(())
 
     # --- changes ---
 
