@@ -19,7 +19,7 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests import Guest
 from proxybox.controller.launch import MAX_THREADS, LaunchSpec, launch
-from proxybox.controller.output import OutputSink
+from proxybox.controller.output import Interleaved, OutputSink
 from proxybox.controller.process import GuestProcess
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undertaker import undertaker
@@ -72,7 +72,7 @@ class Run:
     outcome: Outcome
     stdout: bytes
     stderr: bytes
-    output: list[tuple[str, bytes]]
+    output: Interleaved
     truncated: bool
     exceeded: frozenset[str]
     out_of_memory: bool
@@ -327,11 +327,12 @@ class LiveBox:
             exceeded.add("disk")
         stdout, stderr = world.stdout, world.stderr
         stderr.write(process.said_last())
+        printed = stdout.transcript.interleaved()
         return Run(
             outcome=outcome,
-            stdout=stdout.getvalue(),
-            stderr=stderr.getvalue(),
-            output=list(stdout.transcript.chunks()),
+            stdout=printed.stdout,
+            stderr=printed.stderr,
+            output=printed,
             truncated=stdout.truncated or stderr.truncated,
             exceeded=frozenset(exceeded),
             out_of_memory=process.ran_out_of_memory or _is_nearly_all(process.peak_space, process.space_limit),

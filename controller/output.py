@@ -9,9 +9,11 @@ on the way to a terminal.
 import codecs
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
+
+import attrs
 
 if TYPE_CHECKING:
     from proxybox.policies import Output
@@ -19,49 +21,72 @@ if TYPE_CHECKING:
 STREAMS: Final = ("stdout", "stderr")
 
 
-class Transcript:
-    """Both streams and the order in which they were written, in little more memory than the bytes
-    take.
+#: So many turns of the two streams are kept in their order: 8 bytes each, where a turn may be a single byte.
+MOST_TURNS: Final = 1 << 16
+
+
+@attrs.frozen
+class Interleaved:
+    """What was printed to both streams, and in which order: pieces are made only where somebody asks for them.
+
+    ends: where each turn ends in its stream; turns are stdout's and stderr's alternately.
     """
 
-    __slots__ = ("_last", "_runs", "data")
+    stdout: bytes = b""
+    stderr: bytes = b""
+    ends: Sequence[int] = ()
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """(stream, bytes) in order; neighbours of one stream are joined."""
+        data, starts = (self.stdout, self.stderr), [0, 0]
+        for index, end in enumerate(self.ends):
+            turn = index % 2
+            if end > starts[turn]:
+                yield STREAMS[turn], data[turn][starts[turn] : end]
+                starts[turn] = end
+
+
+class Transcript:
+    """Both streams and the order in which they were written, in little more memory than the bytes take: after
+    MOST_TURNS turns, all that follows counts as one turn of each stream.
+    """
+
+    __slots__ = ("_ends", "_last", "data")
 
     def __init__(self) -> None:
         self.data = {name: bytearray() for name in STREAMS}
-        self._runs = array("Q")  # lengths of runs, of stdout and stderr by turns
+        self._ends = array("Q")
         self._last = "stderr"
 
     def append(self, stream: str, data: bytes) -> None:
         """Keeps what was written to a stream."""
         if not data:
             return
-        self.data[stream] += data
-        if stream == self._last and self._runs:
-            self._runs[-1] += len(data)
-            return
+        kept, ends = self.data[stream], self._ends
+        kept += data
         if stream == self._last:
-            self._runs.append(0)  # stderr speaks first
-        self._runs.append(len(data))
-        self._last = stream
+            if not ends:
+                ends.append(0)  # stderr speaks first: stdout's turn is empty
+                ends.append(0)
+            ends[-1] = len(kept)
+        elif len(ends) < MOST_TURNS:
+            ends.append(len(kept))
+            self._last = stream
+        else:
+            ends[-2] = len(kept)
 
     def append_tail(self, stream: str, data: bytes, size: int) -> None:
-        """Keeps the last bytes of a stream, `size` at least and twice as many at the most; they have no place in
-        `chunks`.
+        """Keeps the last bytes of a stream, `size` at least and twice as many at the most; they have no place in the
+        order.
         """
         kept = self.data[stream]
         kept += data[-size:]
         if len(kept) > 2 * size:
             del kept[:-size]
 
-    def chunks(self) -> Iterator[tuple[str, bytes]]:
-        """What was written, in order, as (stream, bytes); neighbours of one stream are joined."""
-        offsets = [0, 0]
-        for index, length in enumerate(self._runs):
-            turn = index % 2
-            stream, start = STREAMS[turn], offsets[turn]
-            offsets[turn] += length
-            if length:
-                yield stream, bytes(self.data[stream][start : start + length])
+    def interleaved(self) -> Interleaved:
+        """All of it, as it stands now."""
+        return Interleaved(bytes(self.data["stdout"]), bytes(self.data["stderr"]), self._ends[:])
 
 
 class OutputSink:
@@ -203,6 +228,10 @@ _UNSAFE: Final = re.compile(
 )
 
 
+#: Made visible at once: while a character is replaced it takes a hundred bytes, and all may have to be.
+_PIECE: Final = 1 << 16
+
+
 def _visible(match: re.Match[str]) -> str:
     code = ord(match.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
@@ -213,7 +242,7 @@ class TerminalFilter:
     ...), in C0 or C1 form, become visible text such as \\x1b; so do bytes that are not UTF-8 and
     characters that reorder text.
 
-    Newline, tab and carriage return pass. Takes pieces cut anywhere; gives UTF-8.
+    Newline, tab and carriage return pass. Takes pieces cut anywhere; gives UTF-8, four times as much at the most.
     """
 
     __slots__ = ("_decoder",)
@@ -225,6 +254,10 @@ class TerminalFilter:
         """What to show for the next piece; `final` ends a character that was cut off too."""
         if _PLAIN(data) and not self._decoder.getstate()[0]:
             return data
+        pieces = [self._visible(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
+        return b"".join(pieces) + (self._visible(b"", final) if final else b"")
+
+    def _visible(self, data: bytes, final: bool = False) -> bytes:
         return _UNSAFE.sub(_visible, self._decoder.decode(data, final)).encode()
 
 

@@ -24,7 +24,7 @@ from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClose
 from proxybox.controller.inspection import inspect_seal
 from proxybox.controller.keeper import CANCELLED, Watch
 from proxybox.controller.launch import NICE, uid_of_guests
-from proxybox.controller.output import OutputSink, Transcript
+from proxybox.controller.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.port import ENVELOPE, Port
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Undisturbed
@@ -61,7 +61,7 @@ class Answer:
     interrupted: str
     stdout: bytes
     stderr: bytes
-    output: list[tuple[str, bytes]]
+    output: Interleaved
     truncated: bool
     denials: Mapping[Denial, int]
     unknown: Mapping[int, int]
@@ -330,14 +330,14 @@ class LiveSession:
             cpu = self._rest()
         else:
             self.outcome, cpu = outcome, process.cpu_ns
-        transcript = begun.transcript
+        printed = begun.transcript.interleaved()
         answer = Answer(
             claim=claim,
             outcome=outcome,
             interrupted=interrupted,
-            stdout=bytes(transcript.data["stdout"]),
-            stderr=bytes(transcript.data["stderr"]),
-            output=list(transcript.chunks()),
+            stdout=printed.stdout,
+            stderr=printed.stderr,
+            output=printed,
             truncated=world.stdout.truncated or world.stderr.truncated,
             denials=dispatcher.denials,
             unknown=dispatcher.unknown,

@@ -29,7 +29,7 @@ from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.policies.sizes import to_duration
 from proxybox.program import MAIN, Program
-from proxybox.result import Files, Result, Status, read_error, status_of_end, text_chunks
+from proxybox.result import Files, Result, Status, read_error, status_of_end
 from proxybox.session import Session
 
 Code: TypeAlias = str | os.PathLike[str]
@@ -363,7 +363,8 @@ def result_of(finished: Run, policy: Policy) -> Result:
         why=why,
         stdout_bytes=stdout,
         stderr_bytes=stderr,
-        output=text_chunks(finished.output, safe),
+        printed=finished.output,
+        neutralised=safe,
         error=error,
         usage=finished.usage,
         truncated=finished.truncated,

@@ -7,7 +7,7 @@ knowledge. `error` is read from what the guest printed: a claim of untrusted cod
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -16,7 +16,7 @@ from proxybox import errors
 from proxybox.controller.audit import Denial as Denial
 from proxybox.controller.box import Usage as Usage
 from proxybox.controller.drivers.blocking import Outcome
-from proxybox.controller.output import neutralise
+from proxybox.controller.output import Interleaved, neutralise
 from proxybox.controller.vfs.changes import Change as Change
 from proxybox.controller.worldbuilding import Changed
 
@@ -118,9 +118,9 @@ class Result:
     """How a program has ended, and all that it left.
 
     exit_code: its exit status, None when it was killed. signal: what killed it. why: for a box that its controller
-    ended. output: (stream, text) in the order of writing. truncated: whether output was cut. value: of a session's
-    expression; None for a program. denials: refused calls with reasons, each once, with counts. layers: the
-    defences that stood around this box, by name; a text that begins with "missing: " tells why one did not.
+    ended. truncated: whether output was cut. value: of a session's expression; None for a program. denials: refused
+    calls with reasons, each once, with counts. layers: the defences that stood around this box, by name; a text that
+    begins with "missing: " tells why one did not.
     """
 
     status: Status
@@ -129,7 +129,7 @@ class Result:
     why: str = ""
     stdout_bytes: bytes = b""
     stderr_bytes: bytes = b""
-    output: tuple[tuple[str, str], ...] = ()
+    _printed: Interleaved = attrs.field(default=Interleaved(), repr=False)
     value: Any = None
     error: GuestError | None = None
     usage: Usage = attrs.field(factory=Usage)
@@ -138,6 +138,7 @@ class Result:
     denials: Mapping[Denial, int] = attrs.field(factory=dict)
     unknown_calls: Mapping[int, int] = attrs.field(factory=dict)
     layers: Mapping[str, str] = attrs.field(factory=dict)
+    _neutralised: bool = attrs.field(default=False, repr=False)
 
     @property
     def stdout(self) -> str:
@@ -148,6 +149,13 @@ class Result:
     def stderr(self) -> str:
         """Standard error as text; bytes that are not UTF-8 as backslash escapes."""
         return _text(self.stderr_bytes)
+
+    @property
+    def output(self) -> tuple[tuple[str, str], ...]:
+        """(stream, text) in the order of writing, made anew each time that it is asked for. Of a program that changes
+        between the streams more than 65,536 times, the rest of each stream is one piece at the end."""
+        made = neutralise if self._neutralised else bytes
+        return tuple([(stream, _text(made(data))) for stream, data in self._printed])
 
     @property
     def ok(self) -> bool:
@@ -212,11 +220,6 @@ def status_of_end(outcome: Outcome) -> tuple[Status, str]:
     if outcome.signal is not None:
         return Status.CRASHED, outcome.why
     return (Status.OK if outcome.exit_code == 0 else Status.ERROR), ""
-
-
-def text_chunks(chunks: Iterable[tuple[str, bytes]], safe: bool) -> tuple[tuple[str, str], ...]:
-    """Output in its order, as text; made harmless for terminals where that is asked for."""
-    return tuple([(stream, _text(neutralise(data) if safe else data)) for stream, data in chunks])
 
 
 _HEADER = "Traceback (most recent call last):\n"

@@ -24,7 +24,7 @@ from proxybox.controller.output import neutralise
 from proxybox.controller.session import Answer, LiveSession
 from proxybox.policies import Policy
 from proxybox.policies.sizes import to_duration, to_size
-from proxybox.result import Files, GuestError, Result, Status, status_of_end, text_chunks
+from proxybox.result import Files, GuestError, Result, Status, status_of_end
 
 Callback: TypeAlias = Callable[[str], object] | None
 
@@ -417,7 +417,8 @@ def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) ->
         why=why,
         stdout_bytes=neutralise(answer.stdout) if safe else answer.stdout,
         stderr_bytes=neutralise(answer.stderr) if safe else answer.stderr,
-        output=text_chunks(answer.output, safe),
+        printed=answer.output,
+        neutralised=safe,
         value=value,
         error=error,
         usage=answer.usage,

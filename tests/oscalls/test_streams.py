@@ -2,11 +2,13 @@
 
 import itertools
 import os
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxybox.controller import output
 from proxybox.controller.effects import Blocked
 from proxybox.controller.output import OutputSink, TerminalFilter, Transcript, neutralise
 from proxybox.controller.stdin import Stdin
@@ -57,7 +59,7 @@ def test_the_transcript_keeps_the_order(box):
     out.write(b"3")
     err.write(b"4")
     expected = [("stderr", b"1"), ("stdout", b"23"), ("stderr", b"4")]
-    assert list(out.transcript.chunks()) == expected
+    assert list(out.transcript.interleaved()) == expected
     assert err.getvalue() == b"14"
 
 
@@ -74,7 +76,60 @@ def test_a_transcript_is_the_list_of_writes(writes):
             joined[-1][1] += data
         else:
             joined.append([stream, data])
-    assert [list(chunk) for chunk in transcript.chunks()] == joined
+    assert [list(chunk) for chunk in transcript.interleaved()] == joined
+
+
+def grown(action):
+    """What an action gives, and the most bytes of memory that it took meanwhile."""
+    tracemalloc.start()
+    try:
+        return action(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_two_streams_by_turns_cost_what_their_bytes_do():
+    transcript = Transcript()
+
+    def talk():
+        for _ in range(1 << 20):
+            transcript.append("stdout", b"a")
+            transcript.append("stderr", b"b")
+        return transcript.interleaved()
+
+    printed, peak = grown(talk)
+    assert (printed.stdout, printed.stderr) == (b"a" * (1 << 20), b"b" * (1 << 20))
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("first", ["stdout", "stderr"])
+def test_beyond_so_many_turns_the_rest_is_one_of_each_stream(monkeypatch, first):
+    monkeypatch.setattr(output, "MOST_TURNS", 4)
+    transcript = Transcript()
+    second = "stderr" if first == "stdout" else "stdout"
+    for number in range(5):
+        transcript.append(first, b"%d" % number)
+        transcript.append(second, b"%d" % number)
+    before = transcript.interleaved()
+    transcript.append(second, b"x")
+    kept = 4 if first == "stdout" else 3  # where stderr is the first, an empty turn of stdout's stands before it
+    pieces = list(before)
+    assert len(pieces) == kept
+    assert pieces[: kept - 2] == [(first, b"0"), (second, b"0")][: kept - 2]
+    assert {stream: b"".join(data for name, data in pieces if name == stream) for stream in (first, second)} == {
+        first: b"01234",
+        second: b"01234",
+    }
+    assert list(before) == pieces, "what is printed later is not in it"
+
+
+@pytest.mark.parametrize("hostile", [b"\x1b", b"\xff", "\U000e0001".encode()], ids=["controls", "no text", "tags"])
+def test_a_megabyte_that_is_made_visible_costs_no_hundred(hostile):
+    text = hostile * ((1 << 20) // len(hostile))
+    made, peak = grown(lambda: neutralise(text))
+    assert len(made) <= 4 * len(text)
+    assert peak < 24 << 20
+    assert made == neutralise(hostile) * ((1 << 20) // len(hostile)), "wherever it is taken apart"
 
 
 def test_failing_callbacks_are_not_the_guests_errors():
