@@ -33,13 +33,14 @@ from proxybox.controller.vfs.generated import GeneratedFile
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.library import library, library_file
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
-from proxybox.controller.vfs.nodes import Credentials, Directory, Node, RegularFile, Superblock
+from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
 from proxybox.controller.vfs.overlay import Change, OverlayMount
 from proxybox.controller.vfs.proc import ProcFacts, proc_directory, renumber
 from proxybox.controller.vfs.quota import Quota
+from proxybox.controller.vfs.snapshot import copy_of
 from proxybox.controller.vfs.tree import Tree
 from proxybox.controller.world import World
-from proxybox.policies import Mount, Policy
+from proxybox.policies import Limits, Mount, Policy
 
 BOX = "/box"
 #: Folders of the host that every box sees, read-only, where they exist: what libraries load after the seal.
@@ -55,10 +56,14 @@ PACKAGES = "/packages"
 
 @attrs.frozen(kw_only=True)
 class BoxFolder:
-    """What stands at /box: a host folder, or one file of it, and further files."""
+    """What stands at /box: a host folder, or one file of it, and further files.
+
+    holds_program: a folder that does not is left out where the policy wants a copy of it.
+    """
 
     folder: str | None = None
     single: str | None = None
+    holds_program: bool = True
     files: Mapping[str, bytes] = attrs.field(factory=dict)
 
 
@@ -326,13 +331,10 @@ class WorldBuilder:
             tree.mount(os.fsencode(f"{BOX}/{box.single}"), self._host(path, f"{BOX}/{box.single}", mode == "rw"))
         elif box.folder is not None and mode != "memory":
             tree.mount(BOX.encode(), self._host_mount(BOX, box.folder, mode))
+        elif box.folder is not None and box.holds_program:
+            tree.mount(BOX.encode(), self._overlay(BOX, self._copy_of(box.folder)))
         else:
-            try:
-                content = {} if box.folder is None else self._copy_of(box.folder)
-                root = self._tree_mount(BOX, content, "ro" if mode == "ro" else "overlay")
-            except (OSError, ValueError) as error:
-                raise SandboxStartError(f"{box.folder} cannot be copied into the box: {error}") from error
-            tree.mount(BOX.encode(), root)
+            tree.mount(BOX.encode(), self._tree_mount(BOX, {}, "ro" if mode == "ro" else "overlay"))
         for name, data in box.files.items():
             self._lay(tree, name, data)
 
@@ -347,9 +349,19 @@ class WorldBuilder:
         except OSError as error:
             raise SandboxStartError(f"files: {name}: {error.strerror}") from error
 
-    def _copy_of(self, folder: str) -> dict[str, Any]:
-        root = self._host(folder, BOX, False)
-        return _copied(root) if isinstance(root, Directory) else {}
+    def _copy_of(self, folder: str) -> Directory:
+        """The folder in memory, of the size that the policy allows to what the box itself adds there at the most."""
+        limits = self._policy.limits
+        quota = Quota(bytes=limits.disk, inodes=limits.files, parent=self.quota)
+        mount = HostMount(folder, self._superblock(), hide_dotfiles=self._policy.filesystem.hide_dotfiles)
+        with contextlib.closing(mount):
+            try:
+                if not isinstance(mount.root, Directory):
+                    raise ValueError("it is no folder")
+                return copy_of(mount.root, self._superblock(quota=quota))
+            except (OSError, ValueError) as error:
+                why = _too_much(limits) if quota.exceeded else error
+                raise SandboxStartError(f"{folder} cannot be copied into the box: {why}") from error
 
     def _host(self, source: str, target: str, writable: bool) -> Node:
         hide = self._policy.filesystem.hide_dotfiles
@@ -428,6 +440,17 @@ def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
     return tuple(found)
 
 
+def _too_much(limits: Limits) -> str:
+    """Why a folder is not copied, and what to do."""
+    size = "" if limits.disk is None else f"{limits.disk:,} bytes (limits.disk)"
+    files = "" if limits.files is None else f"{limits.files:,} files and folders (limits.files)"
+    most = " or ".join(filter(None, (size, files))) or "half of the machine's memory"
+    return (
+        f"it holds more than {most}. Put the program into a folder of its own, raise the limit, or choose another "
+        'filesystem.box than "memory": the others copy nothing'
+    )
+
+
 def _is_in_box(target: str) -> bool:
     return f"{target}/".startswith(f"{BOX}/")
 
@@ -458,15 +481,3 @@ class WorldTemplate:
             builder, self._builder = self._builder, None
         if builder is not None:
             builder.close()
-
-
-def _copied(folder: Directory) -> dict[str, Any]:
-    """A copy in memory of a host folder's regular files, for a box that shall not see the folder itself."""
-    tree: dict[str, Any] = {}
-    for name, _, _ in folder.entries():
-        node = folder.lookup(name)
-        if isinstance(node, Directory):
-            tree[os.fsdecode(name)] = _copied(node)
-        elif isinstance(node, RegularFile):
-            tree[os.fsdecode(name)] = node.whole()
-    return tree

@@ -284,7 +284,9 @@ def run_program(
 
 def folder_of(program: Program) -> BoxFolder:
     """What stands at /box for a program."""
-    return BoxFolder(folder=program.folder, single=program.single, files=program.files)
+    return BoxFolder(
+        folder=program.folder, single=program.single, holds_program=program.holds_program, files=program.files
+    )
 
 
 def warm_is_wanted() -> bool:

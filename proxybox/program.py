@@ -17,12 +17,14 @@ class Program:
     """A program and its arguments. Use the constructors.
 
     words: the interpreter's arguments. folder: host folder to stand at /box, None for an empty one.
-    single: the only file of `folder` that may be seen. files: further content of /box.
+    single: the only file of `folder` that may be seen. holds_program: whether the program is, or may be, in `folder`;
+    else a policy that copies folders (filesystem.box = "memory") leaves it out. files: further content of /box.
     """
 
     words: tuple[str, ...]
     folder: str | None = None
     single: str | None = None
+    holds_program: bool = True
     files: Mapping[str, bytes] = attrs.field(factory=dict)
 
     @classmethod
@@ -33,7 +35,7 @@ class Program:
     @classmethod
     def code(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
         """Source text given with -c; the working folder is at /box."""
-        return cls(words=("-c", text, *arguments), folder=_working_folder())
+        return cls(words=("-c", text, *arguments), folder=_working_folder(), holds_program=False)
 
     @classmethod
     def module(cls, name: str, arguments: Sequence[str] = ()) -> "Program":
@@ -43,7 +45,7 @@ class Program:
     @classmethod
     def stdin(cls, arguments: Sequence[str] = ()) -> "Program":
         """A program that is read from standard input; the working folder is at /box."""
-        return cls(words=("-", *arguments), folder=_working_folder())
+        return cls(words=("-", *arguments), folder=_working_folder(), holds_program=False)
 
     @classmethod
     def file(cls, path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> "Program":

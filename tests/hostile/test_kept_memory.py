@@ -3,10 +3,15 @@
 Memory is counted by tracemalloc, in bytes that Python's own objects take.
 """
 
+import os
 import pickle
+import subprocess
 import tracemalloc
 
+import pytest
+
 import proxybox
+from proxybox.program import Program
 
 TURNS = "import os\nfor n in range(40000): os.write(1, b'a'); os.write(2, b'b')"
 
@@ -26,3 +31,104 @@ def test_output_by_turns(hostile):
     pieces = result.output
     assert pieces[:-2] == (("stdout", "a"), ("stderr", "b")) * 32767
     assert pieces[-2:] == (("stdout", "a" * 7233), ("stderr", "b" * 7233))
+
+
+# --- a copy of the script's folder ------------------------------------------------------------------------------------
+
+
+def deep(folder, count):
+    """A folder in a folder, and so on."""
+    fd = os.open(folder, os.O_RDONLY)
+    for _ in range(count):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+
+
+def sparse(path, size):
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+BESIDE = {
+    "a sparse file of 20 GB": (lambda folder: sparse(folder / "large", 20 << 30), "limits.disk"),
+    "as much as there may be, and more": (lambda folder: (folder / "large").write_bytes(bytes(9 << 20)), "limits.disk"),
+    "many that are large together": (
+        lambda folder: [sparse(folder / f"{n}", 1 << 20) for n in range(9)],
+        "limits.disk",
+    ),
+    "more files than there may be": (lambda folder: [sparse(folder / f"{n}", 0) for n in range(501)], "limits.files"),
+    "more folders than there may be": (lambda folder: [(folder / f"{n}").mkdir() for n in range(501)], "limits.files"),
+    "1,500 folders in each other": (lambda folder: deep(folder, 1500), "nested more than 64 deep"),
+}
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """A folder with a script in it."""
+    (tmp_path / "script.py").write_text("import os; print(os.listdir('.'))")
+    yield tmp_path
+    subprocess.run(["rm", "-rf", "--", tmp_path], check=True)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_lies_beside_a_script_is_not_read_beyond_the_limits(beside, name):
+    """Of the strict policy, which gives a box a copy of the script's folder."""
+    make, told = BESIDE[name]
+    make(beside)
+    tracemalloc.start()
+    try:
+        with pytest.raises(proxybox.SandboxStartError) as caught:
+            proxybox.run(beside / "script.py", policy="strict")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert str(beside) in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_a_folder_of_exactly_the_limit_is_kept_once(beside):
+    disk = 8 << 20
+    (beside / "large").write_bytes(bytes(disk - 4096))
+    tracemalloc.start()
+    try:
+        result = proxybox.run(beside / "script.py", policy="strict", filesystem={"box": "memory"})
+        assert tracemalloc.get_traced_memory()[1] < disk + (8 << 20)
+    finally:
+        tracemalloc.stop()
+    assert sorted(eval(result.stdout)) == ["large", "script.py"]
+    assert not result.files.changes
+
+
+def test_a_copied_folder_counts_not_as_what_the_program_adds(beside):
+    (beside / "large").write_bytes(bytes(7 << 20))
+    (beside / "script.py").write_text("open('more', 'wb').write(bytes(7 << 20)); open('large', 'ab').write(b'x')")
+    assert proxybox.run(beside / "script.py", policy="strict").status == "disk_limit"
+    (beside / "script.py").write_text("open('more', 'wb').write(bytes(7 << 20))")
+    result = proxybox.run(beside / "script.py", policy="strict")
+    assert [change.name for change in result.files.changes] == ["more"]
+
+
+@pytest.mark.parametrize("program", ["code", "stdin", "module"])
+def test_a_program_that_is_not_in_the_folder_gets_no_copy_of_it(beside, program, monkeypatch):
+    """But for a module, which may be in it."""
+    sparse(beside / "large", 20 << 30)
+    (beside / "found.py").write_text("print('found')")
+    monkeypatch.chdir(beside)
+    with proxybox.Sandbox("strict") as box:
+        if program == "module":
+            with pytest.raises(proxybox.SandboxStartError, match=r"limits\.disk"):
+                box.run_program(Program.module("found"))
+            return
+        text = "import os; print(os.listdir('/box'), os.getcwd())"
+        result = box.run_program(Program.code(text) if program == "code" else Program.stdin(), stdin=text.encode())
+    assert (result.stdout, result.stderr) == ("[] /box\n", "")
+
+
+def test_a_module_of_the_folder_is_found(beside, monkeypatch):
+    (beside / "found.py").write_text("print('found')")
+    monkeypatch.chdir(beside)
+    with proxybox.Sandbox("strict") as box:
+        assert box.run_program(Program.module("found")).stdout == "found\n"
