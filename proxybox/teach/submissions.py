@@ -21,8 +21,15 @@ import attrs
 from proxybox.errors import ProxyboxError
 from proxybox.teach.student import Failed, one_line
 
-#: Of one submission.
+#: Of one submission. Bytes count as they are stored, too, where that is more: unpacking takes time also where it gives
+#: nothing.
 MOST_FILES, MOST_BYTES = 500, 20 << 20
+#: Files and folders that are walked over, with those that are ignored.
+MOST_ENTRIES = 20_000
+#: Bytes of an archive's table of contents: of a submission's, and of a download's. Each 50 become an object of 600.
+MOST_CONTENTS, MOST_OF_DOWNLOAD = 2 << 20, 8 << 20
+#: Imports are looked for in so many bytes of a file.
+_MOST_LOOKED_AT = 1 << 16
 #: What Moodle calls a folder, and puts before the name of a loose file.
 _MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
 _IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
@@ -67,7 +74,7 @@ class Submission:
         found = same or [path for path in self.files if path.lower().endswith(".py")]
         if len(found) == 1:
             return found[0]
-        held = ", ".join(sorted(self.files)[:5]) or "nothing"
+        held = ", ".join(map(one_line, sorted(self.files)[:5])) or "nothing"
         raise Failed(f"There is no file {name} in the submission, which holds {held}.", "error")
 
 
@@ -110,11 +117,13 @@ def read_submission(path: Path, student: str | None = None) -> Submission:
 
 @attrs.frozen
 class _File:
-    """A file that is still to be read. time: when it was last changed, where that is known."""
+    """A file that is still to be read. time: when it was last changed, where that is known. packed: bytes that it has
+    in an archive, by the archive's word: no more of it are unpacked."""
 
     path: str
     open: Callable[[], IO[bytes]]
     time: datetime.datetime | None
+    packed: int = 0
 
 
 @attrs.frozen
@@ -174,23 +183,34 @@ def _is_one(folder: Path, file: str) -> bool:
     """Whether a folder is one submission, see find_submissions."""
     if _MOODLE.match(folder.name):
         return True
-    words: dict[str, set[str]] = {}  # that the imports of each .py file name
-    for path in _children(folder):
-        if path.name.lower().endswith(".zip") or _MOODLE.match(path.name) or os.path.isfile(path / file):
-            return False
-        if path.is_file():
-            code = b"".join(_read("", "", _files(path)).files.values()).decode("utf-8", "replace")
-            imports = re.findall(r"^[ \t]*(?:from|import)\b.*", code, re.MULTILINE)
-            words[path.name] = {word for each in imports for word in re.findall(r"\w+", each)}
-    return file in words and all(
-        any(name[: -len(".py")] in words[other] for other in words if other != name) for name in words if name != file
+    children = _children(folder)
+    if any(_MOODLE.match(each.name) or each.suffix.lower() == ".zip" or (each / file).is_file() for each in children):
+        return False
+    modules = {each.name: each.name[: -len(".py")] for each in children if each.is_file()}
+    known = set(modules.values())
+    words = {name: _imported(folder / name) & known for name in modules}
+    return file in modules and all(
+        any(module in words[other] for other in modules if other != name)
+        for name, module in modules.items()
+        if name != file
     )
+
+
+def _imported(path: Path) -> set[str]:
+    """Words in the import statements of a file."""
+    try:
+        with path.open("rb") as opened:
+            code = opened.read(_MOST_LOOKED_AT).decode("utf-8", "replace")
+    except OSError:  # whoever reads it is told
+        return set()
+    imports = re.findall(r"^[ \t]*(?:from|import)\b.*", code, re.MULTILINE)
+    return {word for each in imports for word in re.findall(r"\w+", each)}
 
 
 def _moodle_parts(path: Path, file: str) -> list[_Part]:
     """What lies in a Moodle download. Nothing where the path is none."""
     try:
-        members = list(_members(zipfile.ZipFile(path)))
+        members = list(_members(_archive(path, MOST_OF_DOWNLOAD)))
     except Exception:  # no archive, or a damaged one: whoever reads it is told
         return []
     tops: dict[str, list[_File]] = {}
@@ -230,7 +250,7 @@ def _read(student: str, source: str, files: Iterable[_File]) -> Submission:
                 raise SubmissionError(f"more than {MOST_FILES} files")
             times += [each.time] if each.time else []
             found[each.path] = _bytes(each, left)
-            left -= len(found[each.path])
+            left -= max(len(found[each.path]), each.packed)
     except Exception as error:  # zipfile has no one word for what it stumbles over in a damaged archive
         reason = error.strerror if isinstance(error, OSError) else None
         found, problem = {}, one_line(reason or str(error) or repr(error))
@@ -241,12 +261,13 @@ def _read(student: str, source: str, files: Iterable[_File]) -> Submission:
 
 
 def _bytes(file: _File, most: int) -> bytes:
-    data = bytearray()
+    data, size = bytearray(), file.packed
     with file.open() as opened:
-        while chunk := opened.read(1 << 16):
+        while size <= most and (chunk := opened.read(1 << 16)):
             data += chunk
-            if len(data) > most:
-                raise SubmissionError(f"more than {MOST_BYTES >> 20} MiB")
+            size = max(size, len(data))
+    if size > most:
+        raise SubmissionError(f"more than {MOST_BYTES >> 20} MiB")
     return bytes(data)
 
 
@@ -254,7 +275,7 @@ def _files(path: Path) -> Iterator[_File]:
     """Those of a file, folder or archive."""
     if path.is_dir():
         folders = [path]
-        for each in itertools.chain.from_iterable(sorted(folder.iterdir()) for folder in folders):
+        for each in _walked(folders):
             if each.name in _IGNORED or each.is_symlink():
                 continue
             if each.is_dir():
@@ -262,21 +283,56 @@ def _files(path: Path) -> Iterator[_File]:
             elif each.is_file():
                 yield _File(each.relative_to(path).as_posix(), functools.partial(io.FileIO, each), _time(each))
     elif path.name.lower().endswith(".zip"):
-        yield from _members(zipfile.ZipFile(path))
+        yield from _members(_archive(path))
     else:
         yield _File(_MOODLE.sub("", path.name, count=1) or path.name, functools.partial(io.FileIO, path), _time(path))
+
+
+def _walked(folders: Iterable[Path]) -> Iterator[Path]:
+    """What lies in folders, of which more may come meanwhile."""
+    left = MOST_ENTRIES
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in itertools.islice(entries, left + 1)]
+        left -= len(names)
+        if left < 0:
+            raise SubmissionError(f"more than {MOST_ENTRIES:,} files and folders, with those that do not count")
+        yield from (folder / name for name in sorted(names))
 
 
 def _time(path: Path) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
 
 
+class _Careful:
+    """A file for zipfile, which reads an archive's table of contents at once, however long that says it is."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file = file
+        self._most = most
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._most:
+            raise SubmissionError(f"more than {self._most >> 20} MiB of table of contents")
+        return self._file.read(size)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+def _archive(file: Path | IO[bytes], most: int = MOST_CONTENTS) -> zipfile.ZipFile:
+    """An archive, closed when nobody has any of it."""
+    opened = file.open("rb") if isinstance(file, Path) else file
+    return zipfile.ZipFile(_Careful(opened, most))
+
+
 def _members(archive: zipfile.ZipFile) -> Iterator[_File]:
-    """Those of an archive, which is closed when nobody has any of them."""
+    """Those of an archive."""
     for info in archive.infolist():
         parts = PurePosixPath(info.filename).parts
         if parts and not info.is_dir() and not set(parts) & set(_IGNORED):
-            yield _File("/".join(parts), functools.partial(_member, archive, info), _date(info))
+            yield _File("/".join(parts), functools.partial(_member, archive, info), _date(info), info.compress_size)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
@@ -302,5 +358,5 @@ def _opened(files: Iterable[_File]) -> Iterable[_File]:
     found = list(itertools.islice(files, MOST_FILES + 1))
     if len(found) != 1 or not found[0].path.lower().endswith(".zip"):
         return found
-    members = _members(zipfile.ZipFile(io.BytesIO(_bytes(found[0], MOST_BYTES))))
+    members = _members(_archive(io.BytesIO(_bytes(found[0], MOST_BYTES))))
     return [attrs.evolve(each, time=found[0].time) for each in members]
