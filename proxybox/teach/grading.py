@@ -29,7 +29,7 @@ import attrs
 from proxybox.errors import ProxyboxError
 from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade, Verdict
-from proxybox.teach.rules import Breach, check_rules
+from proxybox.teach.rules import Breach, RuleBox
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import Submission
 
@@ -41,6 +41,8 @@ _MOST_OF_EXERCISE, _MOST_FILES = 256 << 20, 20_000
 _NO_CONTENT = ("__pycache__", ".git", ".hg", ".venv", ".DS_Store")
 #: Characters of a submission's code that are kept with its grade.
 _MOST_CODE = 1 << 18
+#: Breaches of rules that are told: a submission has hundreds of files, if it likes.
+_MOST_BREACHES = 50
 RULES: Final = "The rules of the exercise"
 _NO_POINTS = "No points are given while a rule is broken."
 
@@ -126,10 +128,11 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
         exercise = load_exercise(folder)
         verdicts: list[list[Verdict]] = [[] for _ in task.submissions]
         _run_tests(exercise, task, lambda number, verdict: verdicts[number].append(verdict))
-        return tuple(
-            _grade(exercise, submission, found, task.timings)
-            for submission, found in zip(task.submissions, verdicts, strict=True)
-        )
+        with RuleBox(task.guest) as rules:
+            return tuple(
+                _grade(exercise, submission, found, task.timings, rules)
+                for submission, found in zip(task.submissions, verdicts, strict=True)
+            )
 
 
 @contextlib.contextmanager
@@ -196,14 +199,16 @@ def _undisturbed(folder: Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def _grade(exercise: Exercise, submission: Submission, verdicts: Sequence[Verdict], timings: bool) -> Grade:
+def _grade(
+    exercise: Exercise, submission: Submission, verdicts: Sequence[Verdict], timings: bool, box: RuleBox
+) -> Grade:
     try:
         code = submission.main(exercise.file).decode("utf-8-sig", "replace")
     except Failed:
         code = ""
     tests = list(_named_apart(verdicts))
     if exercise.rules:
-        rules = _rules_verdict(exercise, submission, code, tests)
+        rules = _rules_verdict(exercise, submission, code, tests, box)
         if rules.status == "forbidden":
             tests = [attrs.evolve(test, points=0.0) for test in tests]
         tests.insert(0, rules)
@@ -221,19 +226,20 @@ def _grade(exercise: Exercise, submission: Submission, verdicts: Sequence[Verdic
     )
 
 
-def _rules_verdict(exercise: Exercise, submission: Submission, code: str, tests: Sequence[Verdict]) -> Verdict:
-    breaches = _breaches(exercise, submission, code)
+def _rules_verdict(
+    exercise: Exercise, submission: Submission, code: str, tests: Sequence[Verdict], box: RuleBox
+) -> Verdict:
+    breaches = _breaches(exercise, submission, code, box)
     if not breaches:
         return Verdict(name=RULES, status="ok", possible=0.0)
     if all(test.status == "syntax_error" for test in tests) and any(not each.rule for each in breaches):
         return Verdict(name=RULES, status="skipped", possible=0.0)  # it is no Python, as all the tests say
-    told = [each.message + (f" See line {each.line}." if each.line is not None else "") for each in breaches]
-    return Verdict(
-        name=RULES, status="forbidden", possible=0.0, message="\n".join([*told, _NO_POINTS]), line=breaches[0].line
-    )
+    told = dict.fromkeys(f"{each.message}{'' if each.line is None else f' See line {each.line}.'}" for each in breaches)
+    words = "\n".join([*itertools.islice(told, _MOST_BREACHES), _NO_POINTS])
+    return Verdict(name=RULES, status="forbidden", possible=0.0, message=words, line=breaches[0].line)
 
 
-def _breaches(exercise: Exercise, submission: Submission, code: str) -> list[Breach]:
+def _breaches(exercise: Exercise, submission: Submission, code: str, box: RuleBox) -> list[Breach]:
     """Of all the submission's Python files: what is forbidden is so in each; what is required may stand in any."""
     given = exercise.box_files()
     others = [
@@ -241,7 +247,7 @@ def _breaches(exercise: Exercise, submission: Submission, code: str) -> list[Bre
         for name, data in sorted(submission.files.items())
         if name.endswith(".py") and given.get(name) != data
     ]
-    found = [check_rules(source, exercise.rules) for source in dict.fromkeys((code, *others))]
+    found = box.check_all(dict.fromkeys((code, *others)), exercise.rules)
     missing = [{each.rule for each in one if each.rule.startswith("require")} for one in found]
     everywhere = set.intersection(*missing)
     breaches = [each for each in found[0] if not each.rule.startswith("require") or each.rule in everywhere]

@@ -20,6 +20,7 @@ from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import RULES, GradingError, Packed, Task, grade, grade_some, local_pool, pack
 from proxybox.teach.records import Records, key_of, surroundings
+from proxybox.teach.rules import MOST_SOURCE
 from proxybox.teach.submissions import Submission
 
 TESTS = """
@@ -219,11 +220,19 @@ def test_no_grade_depends_on_who_else_is_graded(tmp_path: Path) -> None:
 
 
 def test_a_source_whose_rules_cannot_be_looked_at_gets_no_points(tmp_path: Path) -> None:
-    """CPython's parser refuses what PyPy's takes."""
     exercise = make(tmp_path / "e", settings='[rules]\nforbid = ["sum"]\n')
-    (padded,) = graded(exercise, "_ = " + "(" * 220 + "0" + ")" * 220 + "\n" + RIGHT)
+    (padded,) = graded(exercise, "_=0\n" * (MOST_SOURCE // 4) + RIGHT)
     assert [test.status for test in padded.tests] == ["forbidden", *["ok"] * 4]
     assert padded.points == 0
+
+
+def test_rules_are_looked_at_by_the_parser_that_runs_it(tmp_path: Path) -> None:
+    """CPython's refuses what PyPy's takes."""
+    exercise = make(tmp_path / "e", settings='[rules]\nforbid = ["sum"]\n')
+    deep = "_ = " + "(" * 220 + "0" + ")" * 220 + "\n"
+    clean, broken = graded(exercise, deep + RIGHT, deep + "_ = sum\n" + RIGHT)
+    assert [test.status for test in clean.tests] == ["ok"] * 5
+    assert [test.status for test in broken.tests] == ["forbidden", *["ok"] * 4]
 
 
 def test_rules_look_at_all_of_a_submission(tmp_path: Path) -> None:

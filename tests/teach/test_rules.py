@@ -1,9 +1,26 @@
 """Rules: each word both ways, hostile sources, and how a wrong word is told."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from proxybox.policies.errors import PolicyError
-from proxybox.teach.rules import BUILTINS, CONSTRUCTS, KINDS, MOST_SOURCE, Rules, check_rules
+from proxybox.teach.rules import BUILTINS, CONSTRUCTS, KINDS, MOST_SOURCE, Breach, RuleBox, Rules
+
+_BOX: list[RuleBox] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _box() -> Iterator[None]:
+    """One for all."""
+    with RuleBox() as box:
+        _BOX[:] = [box]
+        yield
+
+
+def check_rules(source: str, rules: Rules) -> list[Breach]:
+    return _BOX[0].check(source, rules)
+
 
 #: For each word: a source that has what it means, with the line, and one that nearly has it.
 WORDS = {
