@@ -5,13 +5,11 @@ Fingerprinting" (SIGMOD 2003). Names and literals do not count; what the starter
 """
 
 import builtins
-import io
+import heapq
 import keyword
 import re
-import tokenize
 import zlib
 from collections import Counter, defaultdict
-from itertools import combinations
 
 import attrs
 
@@ -19,10 +17,29 @@ from proxybox.teach.grades import GradeBook
 
 _GRAM = 8
 _WINDOW = 5
-#: So much of a source is read.
-_LIMIT = 200_000
+#: So much of a source is read, and so many of its fingerprints are compared: the smallest, as they are in a copy.
+_LIMIT, _MOST_MARKS = 200_000, 4096
+#: So often a fingerprint of one submission is looked for in another; what the most have in common is left out then.
+_MOST_COMPARED = 20_000_000
 _KEPT = frozenset(keyword.kwlist) | frozenset(dir(builtins))
-_NO_TOKENS = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENCODING, tokenize.ENDMARKER)
+#: Python's tokens, nearly: whatever the source is, each of its characters is looked at once. (The tokenizer of some
+#: versions of Python takes minutes for a long line.)
+_TOKEN = re.compile(
+    r"""
+    (?P<text>[A-Za-z]{0,2}(?:
+        "{3}(?:[^"\\]|\\(?s:.)?|"(?!""))*+(?:"{3}|(?P<open1>))
+      | '{3}(?:[^'\\]|\\(?s:.)?|'(?!''))*+(?:'{3}|(?P<open2>))
+      | "(?:[^"\\\n]|\\(?s:.)?)*+"?
+      | '(?:[^'\\\n]|\\(?s:.)?)*+'?
+    ))
+    | (?P<number>\d[\w.]*+)
+    | (?P<word>\w++)
+    | \#[^\n]*+
+    | (?P<line>\n[ \t]*+(?![ \t\n\r\#]))
+    | (?P<sign>[^\w\s])
+    """,
+    re.VERBOSE,
+)
 _WORDS = re.compile(r"[A-Za-z_]\w*|\d+|[^\w\s]")
 
 
@@ -36,19 +53,29 @@ class Pair:
 
 
 def tokens(source: str) -> list[str]:
-    """The source without its names, literals, comments and layout."""
+    """The source without its names, literals, comments and layout; > and < where a block begins and ends. After a text
+    that does not end, by words."""
     source = source[:_LIMIT]
     out: list[str] = []
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type in (tokenize.INDENT, tokenize.DEDENT):
-                out.append(">" if token.type == tokenize.INDENT else "<")
-            elif token.type in (tokenize.NUMBER, tokenize.STRING):
-                out.append("0")
-            elif token.type not in _NO_TOKENS:
-                out.append(_normal(token.string))
-    except (tokenize.TokenError, SyntaxError, ValueError):  # no Python: by words then, the whole of it
-        out = [_normal(word) for word in _WORDS.findall(source)]
+    depth, indents = 0, [0]
+    for match in _TOKEN.finditer(source):
+        kind, part = match.lastgroup, match[0]
+        if match["open1"] is not None or match["open2"] is not None:
+            return out + [_normal(word) for word in _WORDS.findall(source, match.start())]
+        if kind in ("text", "number"):
+            out.append("0")
+        elif kind == "word":
+            out.append(_normal(part))
+        elif kind == "sign":
+            depth = max(0, depth + (part in "([{") - (part in ")]}"))
+            out.append(part)
+        elif kind == "line" and not depth:
+            if len(part) - 1 > indents[-1]:
+                indents.append(len(part) - 1)
+                out.append(">")
+            while len(part) - 1 < indents[-1]:
+                indents.pop()
+                out.append("<")
     return out
 
 
@@ -73,28 +100,44 @@ def fingerprints(source: str, starter: str = "") -> frozenset[int]:
 
 def _winnow(source: str, known: frozenset[int]) -> frozenset[int]:
     hashes = [gram for gram in _grams(source) if gram not in known]
-    return frozenset(min(hashes[i : i + _WINDOW]) for i in range(max(len(hashes) - _WINDOW + 1, bool(hashes))))
+    marks = {min(hashes[i : i + _WINDOW]) for i in range(max(len(hashes) - _WINDOW + 1, bool(hashes)))}
+    return frozenset(heapq.nsmallest(_MOST_MARKS, marks) if len(marks) > _MOST_MARKS else marks)
 
 
 def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> tuple[Pair, ...]:
     """The pairs that share `threshold` or more, most alike first. A submission of fewer than `least` fingerprints is
     too short to say anything about."""
     known = frozenset(_grams(starter))
-    prints = [_winnow(grade.code, known) for grade in book.grades]
     owners: defaultdict[int, list[int]] = defaultdict(list)
-    for index, marks in enumerate(prints):
+    for index, grade in enumerate(book.grades):
+        marks = _winnow(grade.code, known)
         if len(marks) >= least:
             for mark in marks:
                 owners[mark].append(index)
-    # submissions by the same owners are counted together, so that 200 equal ones cost one walk over the pairs
+    # fingerprints of the same owners are counted together, so that 200 equal submissions cost one walk over the pairs
     groups = Counter(tuple(who) for who in owners.values())
-    common: Counter[tuple[int, int]] = Counter()
-    for who, count in groups.items():
-        for pair in combinations(who, 2):
-            common[pair] += count
-    pairs = [
-        Pair(book.grades[a].student, book.grades[b].student, count / min(len(prints[a]), len(prints[b])))
-        for (a, b), count in common.items()
-        if book.grades[a].student != book.grades[b].student
-    ]
-    return tuple(sorted((p for p in pairs if p.share >= threshold), key=lambda p: (-p.share, p.first, p.second)))
+    sizes: Counter[int] = Counter()
+    held: defaultdict[int, list[tuple[tuple[int, ...], int, int]]] = defaultdict(
+        list
+    )  # by whom, with their place in it
+    left = _MOST_COMPARED
+    for who in sorted(groups, key=len):
+        left -= len(who) * (len(who) - 1) // 2
+        if left < 0:
+            break
+        for place, index in enumerate(who):
+            sizes[index] += groups[who]
+            held[index].append((who, place, groups[who]))
+    pairs: list[Pair] = []
+    for index, of in held.items():
+        common: Counter[int] = Counter()
+        for who, place, count in of:
+            for other in who[place + 1 :]:
+                common[other] += count
+        pairs += [
+            Pair(book.grades[index].student, book.grades[other].student, count / min(sizes[index], sizes[other]))
+            for other, count in common.items()
+            if count >= threshold * min(sizes[index], sizes[other])
+            and book.grades[index].student != book.grades[other].student
+        ]
+    return tuple(sorted(pairs, key=lambda pair: (-pair.share, pair.first, pair.second)))

@@ -1,9 +1,16 @@
 """Near-duplicates: renamed copies are found, different ones and the starter are not."""
 
+import random
 import time
+import tokenize
+import tracemalloc
+from collections.abc import Callable
 
+import pytest
+
+from proxybox.teach import similar as module
 from proxybox.teach.grades import Grade, GradeBook
-from proxybox.teach.similar import fingerprints, similar
+from proxybox.teach.similar import fingerprints, similar, tokens
 
 A = """
 def total(values, limit):
@@ -55,3 +62,63 @@ def test_two_hundred() -> None:
     start = time.process_time()
     similar(_book(*codes))
     assert time.process_time() - start < 2
+
+
+SOURCE = r'''
+def f(a):
+    # why: "
+    if a == 'x\'y':
+
+        return [a,
+  1_0]
+    return rb"""'\"""" * 0x2
+'''
+
+
+def test_what_does_not_count() -> None:
+    wanted = "def n ( n ) : > if n = = 0 : > return [ n , 0 ] < return 0 * 0 <"
+    assert tokens(SOURCE + "\nx") == [*wanted.split(), "n"]
+    assert tokens(SOURCE + "'''\ndef f(a") == [*wanted.split(), "'", "'", "'", "def", "n", "(", "n"]
+
+
+# --- submissions that are made to cost whoever compares them ----------------------------------------------------------
+
+
+def most(action: Callable[[], object]) -> int:
+    """The most memory that it took."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def noise(seed: int, size: int = 30_000) -> str:
+    """Code with as many fingerprints as there can be."""
+    return "".join(random.Random(seed).choices("+-*/%()[]{},:;.<>=!&|^~@", k=size))
+
+
+def test_fingerprints_of_one_are_bounded() -> None:
+    assert len(fingerprints(noise(0))) == module._MOST_MARKS
+    (pair,) = similar(_book(noise(0), noise(0), noise(1)))
+    assert pair.share == 1
+    one = most(lambda: similar(_book(noise(0))))
+    assert most(lambda: similar(_book(*map(noise, range(6))))) < one + 6 * (1 << 20)
+
+
+@pytest.mark.parametrize("quote", ['"""', "'''", '\\"""', '"', "'", "f'''", "\\"])
+def test_texts_without_end_are_taken_apart_once(quote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by nobody's tokenizer."""
+    monkeypatch.setattr(tokenize, "generate_tokens", None)
+    for unit in (quote, quote + "\n", quote + " a ", quote + "\\"):
+        source = unit * 20_000
+        assert len(tokens(source)) <= len(source)
+
+
+def test_comparisons_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the most have in common is left out first: two copies are found still."""
+    monkeypatch.setattr(module, "_MOST_COMPARED", 1_000)
+    rest = [A + OTHER + noise(number, 400) for number in range(60)]
+    found = similar(_book(noise(99, 4_000), *rest, noise(99, 4_000)))
+    assert [(pair.first, pair.second, pair.share) for pair in found] == [("s0", "s61", 1)]
