@@ -204,13 +204,15 @@ def _write(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, formats: Se
     from proxybox.teach.report import render
     from proxybox.teach.writers import WRITERS
 
-    texts = {REPORT: render(book, pairs)}
-    for name in dict.fromkeys((*_FORMATS, *formats)):
-        writer = WRITERS[name]
-        folder = f"{name}/" if writer.per_submission else ""
-        texts.update({folder + path: text for path, text in writer.files(book)})
+    def texts() -> Iterator[tuple[str, str]]:
+        yield REPORT, render(book, pairs)
+        for name in dict.fromkeys((*_FORMATS, *formats)):
+            writer = WRITERS[name]
+            folder = f"{name}/" if writer.per_submission else ""
+            yield from ((folder + path, text) for path, text in writer.files(book))
+
     try:
-        for path, text in texts.items():
+        for path, text in texts():
             (output / path).parent.mkdir(parents=True, exist_ok=True)
             (output / path).write_text(text, encoding="utf-8", newline="")
     except OSError as error:

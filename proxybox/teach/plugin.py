@@ -174,12 +174,14 @@ def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
 @pytest.fixture
 def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..., Any]:
     """run_student(stdin="", args=(), files={}): runs the whole program; `expect_output`, `stdout`, `files`."""
+    from proxybox.teach.student import keep
+
     printed: list[str] = []
     request.node.proxybox_printed = printed
 
     def run(stdin: str | bytes = "", args: Sequence[str] = (), files: Any = None) -> Any:
         done = loaded.run(stdin, args, files or {}, _seconds(request))
-        printed.append(done.stdout + done.stderr)
+        keep(printed, done.stdout, done.stderr)
         return done
 
     return run

@@ -61,12 +61,9 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._known: dict[str, Grade] = {}
-        for line in self._path.read_bytes().splitlines() if self._path.exists() else ():
-            try:
-                found = json.loads(line)
-                self._known[found["key"]] = _CONVERTER.structure(found["grade"], Grade)
-            except Exception:  # noqa: S112 - not whole, or of another version: it is graded again
-                continue
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                self._known.update(filter(None, map(_read, file)))
 
     def find(self, key: str) -> Grade | None:
         """A grade that was given before."""
@@ -78,3 +75,11 @@ class Records:
             line = json.dumps({"key": key, "grade": _CONVERTER.unstructure(grade)})
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(f"\n{line}\n")
+
+
+def _read(line: bytes) -> tuple[str, Grade] | None:
+    try:
+        found = json.loads(line)
+        return found["key"], _CONVERTER.structure(found["grade"], Grade)
+    except Exception:  # not whole, or of another version: it is graded again
+        return None

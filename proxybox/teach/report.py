@@ -11,6 +11,11 @@ from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
 from proxybox.teach.similar import Pair
 from proxybox.teach.writers.common import FAILED, clean, number, shown
 
+#: Characters of the page for one submission, and for all: of what is beyond, only names and scores are there.
+MOST_OF_ONE, MOST_IN_ALL = 200_000, 64 << 20
+#: Near-duplicates of one that are named.
+_MOST_ALIKE = 10
+_CUT = '<p class="dim">More is not shown here: see grades.json.</p>'
 _MARKS = {"ok": "✓", "wrong_answer": "✗", "skipped": "–", "forbidden": "⊘", "time_limit": "T", "memory_limit": "M"}
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;
@@ -73,14 +78,19 @@ def _section(index: int, name: str, grade: Grade, tests: list[Verdict], alike: l
         parts.append(f"<p>Nearly the same as {', '.join(alike)}: a hint to look, not proof.</p>")
     if grade.failed or grade.message:
         parts.append(f"<pre>{_e(FAILED if grade.failed else grade.message)}</pre>")
+    left = MOST_OF_ONE
     for test in tests:
         points = f", {number(test.points):g} / {number(test.possible):g}" if test.possible else ""
         parts.append(f'<h4>{_e(test.name, 200)} <span class="of">{_word(test.status)}{points}</span></h4>')
-        if test.message:
-            parts.append(f"<pre>{_e(test.message)}</pre>")
-        if test.output:
-            parts.append(f'<p class="dim">Output</p><pre>{_e(test.output)}</pre>')
+        told = _told(test) if left > 0 else _CUT
+        parts.append(told if len(told) <= left else _CUT)
+        left -= len(told)
     return "".join(parts) + "</section>"
+
+
+def _told(test: Verdict) -> str:
+    message = f"<pre>{_e(test.message)}</pre>" if test.message else ""
+    return message + (f'<p class="dim">Output</p><pre>{_e(test.output)}</pre>' if test.output else "")
 
 
 def _whole(grade: Grade, tests: list[Verdict]) -> str:
@@ -89,14 +99,24 @@ def _whole(grade: Grade, tests: list[Verdict]) -> str:
     return next((test.status for test in tests if not test.passed and test.status != "skipped"), "ok")
 
 
+def _alike(pairs: Iterable[Pair]) -> dict[str, list[str]]:
+    """Whom each is nearly the same as, as far as they are named."""
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
+            told = found.setdefault(one, [])
+            if len(told) < _MOST_ALIKE:
+                told.append(f"{_e(other, 200)} ({pair.share:.0%})")
+            elif len(told) == _MOST_ALIKE:
+                told.append("others")
+    return found
+
+
 def render(book: GradeBook, pairs: Iterable[Pair] = (), *, for_students: bool = False) -> str:
     """The file's text. pairs: of `similar`. for_students: no names nor near-duplicates, hidden tests only counted."""
     names = [f"Submission {i}" if for_students else _e(g.student, 200) for i, g in enumerate(book.grades, 1)]
     tests = [[] if g.failed else shown(g) if for_students else list(g.tests) for g in book.grades]
-    alike: dict[str, list[str]] = {}
-    for pair in () if for_students else pairs:
-        for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
-            alike.setdefault(one, []).append(f"{_e(other, 200)} ({pair.share:.0%})")
+    alike = {} if for_students else _alike(pairs)
     by_test: dict[str, list[Verdict]] = {}
     for each in tests:
         for test in each:
@@ -107,10 +127,13 @@ def render(book: GradeBook, pairs: Iterable[Pair] = (), *, for_students: bool = 
         f"<td>{'≈ ' + ', '.join(alike[grade.student]) if grade.student in alike else ''}</td></tr>"
         for i, (name, grade, own) in enumerate(zip(names, book.grades, tests, strict=True), 1)
     ]
-    sections = [
-        _section(i, name, grade, own, alike.get(grade.student, []))
-        for i, (name, grade, own) in enumerate(zip(names, book.grades, tests, strict=True), 1)
-    ]
+    sections: list[str] = []
+    left = MOST_IN_ALL
+    for i, (name, grade, own) in enumerate(zip(names, book.grades, tests, strict=True), 1):
+        cut = f'<section id="s{i}"><h3>{name}</h3>{_CUT}</section>'
+        section = _section(i, name, grade, own, alike.get(grade.student, [])) if left > 0 else cut
+        sections.append(section if len(section) <= left else cut)
+        left -= len(section)
     full = sum(_whole(g, own) == "ok" for g, own in zip(book.grades, tests, strict=True))
     late, failed = sum(g.late for g in book.grades), sum(g.failed for g in book.grades)
     summary = f"{len(names)} submissions, {full} passed everything, {late} late, {failed} could not be graded."

@@ -9,7 +9,9 @@ import heapq
 import keyword
 import re
 import zlib
+from bisect import bisect
 from collections import Counter, defaultdict
+from itertools import accumulate
 
 import attrs
 
@@ -104,40 +106,42 @@ def _winnow(source: str, known: frozenset[int]) -> frozenset[int]:
     return frozenset(heapq.nsmallest(_MOST_MARKS, marks) if len(marks) > _MOST_MARKS else marks)
 
 
+#: Fingerprints that the same submissions have: whose they are, and how many.
+_Group = tuple[tuple[int, ...], int]
+
+
 def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> tuple[Pair, ...]:
     """The pairs that share `threshold` or more, most alike first. A submission of fewer than `least` fingerprints is
     too short to say anything about."""
-    known = frozenset(_grams(starter))
+    students = [grade.student for grade in book.grades]
+    groups = _groups(book, frozenset(_grams(starter)), least)
+    held: defaultdict[int, list[_Group]] = defaultdict(list)
+    for group in groups:
+        for index in group[0]:
+            held[index].append(group)
+    sizes = {index: sum(count for _, count in of) for index, of in held.items()}
+    pairs: list[Pair] = []
+    for index, of in held.items():
+        common: Counter[int] = Counter()
+        for owners, count in of:
+            for other in owners[bisect(owners, index) :]:
+                common[other] += count
+        for other, count in common.items():
+            size = min(sizes[index], sizes[other])
+            if size >= least and count >= threshold * size and students[index] != students[other]:
+                pairs.append(Pair(students[index], students[other], count / size))
+    return tuple(sorted(pairs, key=lambda pair: (-pair.share, pair.first, pair.second)))
+
+
+def _groups(book: GradeBook, known: frozenset[int], least: int) -> list[_Group]:
+    """Counted together, so that 200 equal submissions cost one walk over the pairs; those of the fewest first, as far
+    as they are compared."""
     owners: defaultdict[int, list[int]] = defaultdict(list)
     for index, grade in enumerate(book.grades):
         marks = _winnow(grade.code, known)
         if len(marks) >= least:
             for mark in marks:
                 owners[mark].append(index)
-    # fingerprints of the same owners are counted together, so that 200 equal submissions cost one walk over the pairs
-    groups = Counter(tuple(who) for who in owners.values())
-    sizes: Counter[int] = Counter()
-    held: defaultdict[int, list[tuple[tuple[int, ...], int, int]]] = defaultdict(
-        list
-    )  # by whom, with their place in it
-    left = _MOST_COMPARED
-    for who in sorted(groups, key=len):
-        left -= len(who) * (len(who) - 1) // 2
-        if left < 0:
-            break
-        for place, index in enumerate(who):
-            sizes[index] += groups[who]
-            held[index].append((who, place, groups[who]))
-    pairs: list[Pair] = []
-    for index, of in held.items():
-        common: Counter[int] = Counter()
-        for who, place, count in of:
-            for other in who[place + 1 :]:
-                common[other] += count
-        pairs += [
-            Pair(book.grades[index].student, book.grades[other].student, count / min(sizes[index], sizes[other]))
-            for other, count in common.items()
-            if count >= threshold * min(sizes[index], sizes[other])
-            and book.grades[index].student != book.grades[other].student
-        ]
-    return tuple(sorted(pairs, key=lambda pair: (-pair.share, pair.first, pair.second)))
+    groups = sorted(Counter(map(tuple, owners.values())).items(), key=lambda group: len(group[0]))
+    costs = accumulate(len(of) * (len(of) - 1) // 2 for of, _ in groups)
+    return [group for group, cost in zip(groups, costs, strict=True) if cost <= _MOST_COMPARED]

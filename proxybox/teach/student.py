@@ -14,6 +14,8 @@ from proxybox.teach.compare import close, difference
 
 #: Characters of a value, and of an output, in a message.
 _MOST_OF_VALUE, _MOST_OF_OUTPUT = 200, 2000
+#: Characters of what a submission prints in a test that are kept for its verdict.
+MOST_PRINTED = 10_000
 
 
 class Failed(AssertionError):
@@ -83,7 +85,7 @@ class Student:
         self.last = told
         result = self._session.call(name, *args, **kwargs)
         self.stdout = result.stdout
-        self.printed.append(result.stdout + result.stderr)
+        keep(self.printed, result.stdout, result.stderr)
         if result.ok and not self._session.alive:  # with exit status 0: that is no answer
             raise Failed(f"{told} ended the interpreter.", "error")
         if result.error is not None and result.error.type == "NameError" and not self._defines(name):
@@ -123,6 +125,14 @@ class Run:
         """Fails the test unless the program has ended well and printed that, token by token."""
         self.check()
         _compare("the program", self.stdout, expected, tolerance)
+
+
+def keep(printed: list[str], *texts: str) -> None:
+    """Adds what was printed, as far as it is kept, and a little more to show that it was cut."""
+    left = MOST_PRINTED + 1 - sum(map(len, printed))
+    for text in texts:
+        printed.append(text[: max(left, 0)])
+        left -= len(text)
 
 
 def _compare(what: str, output: str, expected: str, tolerance: float | None) -> None:

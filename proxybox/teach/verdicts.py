@@ -7,9 +7,10 @@ import pytest
 from proxybox.result import harmless
 from proxybox.teach.grades import Verdict
 from proxybox.teach.plugin import id_of
-from proxybox.teach.student import Failed
+from proxybox.teach.student import MOST_PRINTED, Failed
 
-_MOST_OUTPUT = 10_000
+#: Characters of a message, which has in it what a submission gave, where the test's author likes it so.
+_MOST_MESSAGE = 10_000
 
 
 def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> Verdict:
@@ -22,7 +23,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
         status=status,
         points=possible if status == "ok" else 0.0,
         possible=possible,
-        message=message,
+        message=message if len(message) <= _MOST_MESSAGE else message[:_MOST_MESSAGE] + "...",
         output=_printed(item),
         hidden=item.get_closest_marker("hidden") is not None,
         seconds=call.duration,
@@ -62,4 +63,4 @@ def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
 
 def _printed(item: pytest.Item) -> str:
     text = "".join(getattr(item, "proxybox_printed", ()))
-    return harmless(text[:_MOST_OUTPUT]) + ("..." if len(text) > _MOST_OUTPUT else "")
+    return harmless(text[:MOST_PRINTED]) + ("..." if len(text) > MOST_PRINTED else "")

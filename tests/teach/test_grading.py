@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -205,6 +206,28 @@ def test_pytests_own_ways_to_fail(tmp_path: Path) -> None:
     (only,) = graded(make(tmp_path / "e", tests), RIGHT)
     assert told(only) == [("told", "wrong_answer", 0), ("raises", "wrong_answer", 0)]
     assert only.tests[0].message == "too slow for a list of ten"
+
+
+def test_what_a_submission_says_at_length_is_cut(tmp_path: Path) -> None:
+    """Whatever it prints and returns, in however many calls."""
+    tests = """
+    def test_told(student):
+        for _ in range(5):
+            assert student.call("f") == 1, student.stdout
+    def test_kept(student):
+        for _ in range(30):
+            student.call("f")
+        assert sum(map(len, student.printed)) <= 10_001
+    def test_run(run_student):
+        run_student()
+    """
+    code = "import sys\ndef f(): print('x' * 100_000); return 'y' * 100_000\nprint('z' * 100_000, file=sys.stderr)\n"
+    (only,) = graded(make(tmp_path / "e", tests), code)
+    told, kept, run = only.tests
+    assert (told.status, told.message) == ("wrong_answer", "x" * 10_000 + "...")
+    assert kept.status == "ok"
+    assert kept.output == told.output == "x" * 10_000 + "..."
+    assert run.output == "z" * 10_000 + "..."
 
 
 def test_no_grade_depends_on_who_else_is_graded(tmp_path: Path) -> None:
@@ -490,6 +513,24 @@ def test_records_are_kept(tmp_path: Path, expected: Any) -> None:
     assert [again.find(str(number)) for number in range(len(grades))] == list(grades)
     assert again.find(str(len(grades))) == odd
     assert again.find("another") is None
+
+
+def test_what_was_graded_before_is_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may have hundreds of kilobytes of code in it."""
+    records = Records(tmp_path)
+    for number in range(20):
+        records.add(str(number), Grade(student="ada", code="x" * 100_000))
+    tracemalloc.start()
+    try:
+        for number in range(20, 40):
+            records.add("the same", Grade(student="ada", code=f"{number}" * 50_000))
+        again = Records(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 40 * 100_000, "neither the whole file, nor what was replaced"
+    finally:
+        tracemalloc.stop()
+    found = again.find("the same")
+    assert found is not None
+    assert found.code == "39" * 50_000
 
 
 def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path: Path, expected: Any) -> None:

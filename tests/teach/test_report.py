@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxybox.teach import report
 from proxybox.teach.grades import Grade, GradeBook, Verdict
 from proxybox.teach.report import render
 from proxybox.teach.similar import Pair
@@ -95,3 +96,40 @@ def test_no_sideways_scroll(tmp_path: Path, width: int) -> None:
     found = told.split("wide ")[1].split("<")[0].split(" of ")
     assert int(found[1]) > width - 30
     assert int(found[0]) <= int(found[1])
+
+
+# --- submissions that are made to cost whoever reads them -------------------------------------------------------------
+
+
+def _loud(student: str) -> Grade:
+    """As much as one may say: each of its characters is six on the page."""
+    tests = [
+        Verdict(name=f"t{n}", status="wrong_answer", message='"' * 10_000, output="<" * 10_000) for n in range(200)
+    ]
+    return Grade(student=student, tests=tuple(tests))
+
+
+def test_what_one_says_at_length_is_cut() -> None:
+    quiet = Grade(student="quiet", tests=(Verdict(name="t0", status="wrong_answer", message="to be read"),))
+    page = render(GradeBook(title="t", grades=[_loud("loud"), quiet]))
+    assert len(page) < report.MOST_OF_ONE + 100_000
+    assert all(f">t{number} <" in page for number in range(200)), "each test is named"
+    assert "to be read" in page
+    assert "More is not shown here" in page
+
+
+def test_what_all_say_at_length_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST_IN_ALL", 1 << 20)
+    page = render(GradeBook(title="t", grades=[_loud(f"loud{number}") for number in range(20)]))
+    assert len(page) < 2 << 20
+    assert all(f">loud{number}</h3>" in page for number in range(20))
+    reader = _Reader()
+    reader.feed(page)
+    assert reader.open == []
+
+
+def test_of_many_equal_ones_ten_are_named() -> None:
+    book = GradeBook(title="t", grades=[Grade(student=f"s{number}") for number in range(60)])
+    page = render(book, [Pair(f"s{a}", f"s{b}", 1) for a in range(60) for b in range(a)])
+    assert page.count("(100%)") == 2 * 60 * 10
+    assert page.count("others") == 2 * 60
