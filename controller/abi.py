@@ -272,6 +272,7 @@ RLIMIT_RSS: Final = 5
 RLIMIT_NPROC: Final = 6
 RLIMIT_NOFILE: Final = 7
 RLIMIT_AS: Final = 9
+RLIMIT_SIGPENDING: Final = 11
 RLIM_NLIMITS: Final = 16
 RLIM_INFINITY: Final = (1 << 64) - 1
 

@@ -19,7 +19,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -35,6 +35,12 @@ FAULTED = "faulted"
 
 #: Seconds between two looks at the running guests: how late a time limit can be.
 TICK = 0.02
+
+#: So many signals of a guest's own making are on their way to it at once. The kernel counts the pending ones of all
+#: processes of a user together (RLIMIT_SIGPENDING), so that a guest which takes none of its own would take them from
+#: others.
+SIGNALS_AT_ONCE = 8
+_FIRST_REAL_TIME = 32
 
 
 #: siginfo_t: signo, errno, code; sender's pid and uid are zero.
@@ -66,7 +72,8 @@ class Watch:
     how much of that costs it nothing. interrupt: a first word to a guest that has reached a limit, which then has
     grace_ns to heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. fault:
     what went wrong when it was looked at, which is no doing of the guest's. unreachable: the kernel does not let this
-    process send it signals, so that nobody may wait for the end that one would have brought.
+    process send it signals, so that nobody may wait for the end that one would have brought. offered: the set, as a
+    mask, of the signals that `offer` has sent, and that may be pending.
     """
 
     pid: int
@@ -81,6 +88,7 @@ class Watch:
     expired: str = ""
     fault: BaseException | None = None
     unreachable: bool = False
+    offered: int = 0
     lock: threading.RLock = attrs.field(factory=threading.RLock)  # re-entered by signal handlers
     _carried_ns: int = 0
     _waiting: "Waiting | None" = None
@@ -122,18 +130,53 @@ class Watch:
         """Ends the guest at once."""
         self.send(signal.SIGKILL)
 
-    def send(self, number: int) -> None:
+    def send(self, number: int) -> bool:
         """A real signal, by pidfd, so that no other process can be meant. Its siginfo tells the guest nothing of us:
-        pidfd_send_signal(2) lets a sender write its own for SI_QUEUE."""
+        pidfd_send_signal(2) lets a sender write its own for SI_QUEUE.
+
+        False where it is to be sent again later: as many real-time signals as may be are pending (EAGAIN). Others do
+        not fail so: beyond the limit the kernel sends them without their siginfo."""
         with self.lock:
             if self.pidfd < 0:
-                return
+                return True
             told = _SIGINFO.pack(number, 0, _SI_QUEUE)
-            if (
-                _libc().syscall(_PIDFD_SEND_SIGNAL, self.pidfd, number, told, 0) < 0
-                and ctypes.get_errno() == errno.EPERM
-            ):
-                self.unreachable = True
+            if _libc().syscall(_PIDFD_SEND_SIGNAL, self.pidfd, number, told, 0) >= 0:
+                return True
+            error = ctypes.get_errno()
+            self.unreachable = self.unreachable or error == errno.EPERM
+            return error != errno.EAGAIN
+
+    def offer(self, numbers: Sequence[int]) -> list[bool]:
+        """Sends signals that the guest itself has caused: for each, whether it has been. The others are to be offered
+        again: of one real-time signal one is pending at a time, and of all signals SIGNALS_AT_ONCE."""
+        wanted = queued = 0
+        for number in numbers:
+            wanted |= 1 << number - 1
+            queued |= 1 << number - 1 if number >= _FIRST_REAL_TIME else 0
+        if self.offered & queued or (self.offered | wanted).bit_count() > SIGNALS_AT_ONCE:
+            self.offered &= self.undelivered()
+        return [self._offer(number) for number in numbers]
+
+    def _offer(self, number: int) -> bool:
+        bit = 1 << number - 1
+        if self.offered & bit:
+            if number >= _FIRST_REAL_TIME:
+                return False
+        elif self.offered.bit_count() >= SIGNALS_AT_ONCE:
+            return False
+        if not self.send(number):
+            return False
+        self.offered |= bit
+        return True
+
+    def undelivered(self) -> int:
+        """The set, as a mask, of the signals to the process that it has not taken (proc_pid_status(5)); all of them
+        where that cannot be told."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
+                return int(file.read(8192).partition(b"ShdPnd:")[2].split(None, 1)[0], 16)
+        except (OSError, IndexError):
+            return -1
 
     @contextlib.contextmanager
     def uncharged(self) -> Iterator[None]:

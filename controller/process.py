@@ -113,13 +113,8 @@ class GuestProcess:
             return None
 
     def has_pending(self, number: int) -> bool:
-        """Whether a signal that was sent to it waits for the end of a call (proc_pid_status(5))."""
-        try:
-            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
-                pending = file.read(8192).partition(b"ShdPnd:")[2].split(None, 1)[0]
-        except (OSError, IndexError):
-            return False
-        return bool(int(pending, 16) >> number - 1 & 1)
+        """Whether a signal that was sent to it waits for the end of a call."""
+        return bool(self.watch.undelivered() >> number - 1 & 1)
 
     def reap(self) -> tuple[int | None, int | None]:
         """(exit code, signal) of the ended guest; both None where somebody else has waited for it."""

@@ -130,16 +130,17 @@ class Signal:
 
 class SignalState:
     """Dispositions, signals that wait for a mask to open, and those that the driver is to send for
-    real.
+    real. offer_ns: host time at which what the kernel does not take yet is offered again.
     """
 
-    __slots__ = ("_world", "actions", "outbox", "pending")
+    __slots__ = ("_world", "actions", "offer_ns", "outbox", "pending")
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self.actions: dict[int, bytes] = {}
         self.pending: list[Signal] = []
         self.outbox: list[Signal] = []
+        self.offer_ns: int | None = None
 
     def handler(self, number: int) -> int:
         """SIG_DFL, SIG_IGN or the address of the guest's handler."""
@@ -148,13 +149,32 @@ class SignalState:
 
     def raise_signal(self, number: int, thread: GuestThread | None = None, code: int = SI_USER, value: int = 0) -> None:
         """Sends a signal to the guest: kept while blocked, dropped where ignored, put on the outbox
-        for a handler; one whose default is to end the process ends the box.
+        for a handler; one whose default is to end the process ends the box. EAGAIN for one that is
+        more than may be queued.
         """
         signal = Signal(number, thread, code, value)
-        if number in UNTOUCHABLE or not self._is_blocked(signal):
+        if number in UNTOUCHABLE:
             self._deliver(signal)
-        elif len(self.pending) < PENDING_MAX and (number > 31 or signal not in self.pending):
+            return
+        blocked = self._is_blocked(signal)
+        if (blocked or self.handler(number) not in (abi.SIG_DFL, abi.SIG_IGN)) and self._coincides(signal):
+            return
+        if blocked:
             self.pending.append(signal)
+        else:
+            self._deliver(signal)
+
+    def _coincides(self, signal: Signal) -> bool:
+        """Whether a signal is one with another that waits: a standard one always, and beyond
+        PENDING_MAX one of kill(2), for which there is always room (signal(7), "Queueing and
+        delivery semantics"). EAGAIN for another real-time signal then.
+        """
+        waiting = [*self.pending, *self.outbox]
+        if len(waiting) < PENDING_MAX:
+            return signal.number <= 31 and signal in self.pending
+        if signal.number > 31 and signal.code != SI_USER:
+            raise OSError(errno.EAGAIN, "as many signals wait as may (RLIMIT_SIGPENDING)")
+        return any(each.number == signal.number for each in waiting)
 
     def release(self) -> None:
         """Delivers what was pending and is blocked no more; after every change of a mask."""
@@ -195,8 +215,7 @@ class SignalState:
         if handler == abi.SIG_IGN and signal.number not in UNTOUCHABLE:
             return
         if handler != abi.SIG_DFL:
-            if len(self.outbox) < PENDING_MAX:
-                self.outbox.append(signal)
+            self.outbox.append(signal)
             return
         number = signal.number
         if number in _IGNORED_BY_DEFAULT or number in _STOP_BY_DEFAULT:
@@ -216,6 +235,7 @@ def _rlimits(policy: "Policy") -> dict[int, tuple[int, int]]:
     table[abi.RLIMIT_CORE] = (0, 0)
     table[abi.RLIMIT_NPROC] = both(limits.threads)
     table[abi.RLIMIT_NOFILE] = both(limits.open_files)
+    table[abi.RLIMIT_SIGPENDING] = both(PENDING_MAX)
     table[abi.RLIMIT_AS] = both(limits.memory)
     return table
 
@@ -416,12 +436,14 @@ class World:
         return left, timer.interval_ns
 
     def next_alarm_ns(self) -> int | None:
-        """Host time at which `fire_alarms` is to be called next, or None."""
+        """Host time at which `fire_alarms` is to be called next or signals are to be sent, or None."""
         deadlines = [
             timer.host_deadline_ns if timer.cpu or timer.due_ns > self.clock.elapsed_ns() else timer.not_before_ns
             for timer in self.process.timers
             if timer.due_ns is not None
         ]
+        if self.signals.offer_ns is not None:
+            deadlines.append(self.signals.offer_ns)
         return min(deadlines) if deadlines else None
 
     def fire_alarms(self) -> None:

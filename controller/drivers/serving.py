@@ -26,6 +26,9 @@ from proxybox.controller.seal import FIRST_CHANNEL_FD
 from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.world import EXITED, Ended, GuestThread, Signal, World
 
+#: How long signals wait that a guest has too many of, where it makes no call meanwhile.
+_OFFER_AGAIN_NS = 20_000_000
+
 
 @attrs.frozen
 class Outcome:
@@ -407,10 +410,26 @@ class Serving:
         self._after()
 
     def _send_signals(self) -> None:
-        """Before the answer of the call that has sent them: as with kill(2), their handlers run before it returns."""
-        outbox = self._world.signals.outbox
-        while outbox:
-            self._interrupt(outbox.pop(0))
+        """Before the answer of the call that has sent them: as with kill(2), their handlers run before it returns. What
+        the guest has too much of stays: it is sent behind a later call, or after a while.
+
+        A call that waits is answered EINTR behind a signal: that is blocked in the guest while its call is out, so the
+        handler runs before the interrupted code goes on."""
+        signals = self._world.signals
+        signals.offer_ns = None
+        if not signals.outbox:
+            return
+        waiting = signals.outbox[:]
+        signals.outbox.clear()
+        kept = []
+        for signal, is_sent in zip(waiting, self._process.watch.offer([each.number for each in waiting]), strict=True):
+            if is_sent:
+                self._answer_interrupted(signal)
+            else:
+                kept.append(signal)
+        if kept:
+            signals.outbox[:0] = kept
+            signals.offer_ns = time.monotonic_ns() + _OFFER_AGAIN_NS
 
     def _after(self) -> None:
         """What a call may have brought about besides its answer: signals to send, threads that came or went."""
@@ -426,12 +445,6 @@ class Serving:
             known = self._channels.get(thread.channel)
             if (known is None or known.thread is None) and thread not in self._newborn:
                 self._newborn.append(thread)
-
-    def _interrupt(self, signal: Signal) -> None:
-        """Sends a real signal. A call that waits is answered EINTR behind it: the signal is blocked in the guest
-        while its call is out, so the handler runs before the interrupted code goes on."""
-        self._process.watch.send(signal.number)
-        self._answer_interrupted(signal)
 
     def _answer_interrupted(self, signal: Signal) -> None:
         waiting = [channel for channel in self._channels.values() if channel.blocked is not None]

@@ -106,7 +106,6 @@ static void set_limits(rlim_t cpu_seconds)
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_MEMLOCK, 0);
     limit(RLIMIT_MSGQUEUE, 0);
-    limit(RLIMIT_SIGPENDING, 256);
     limit(RLIMIT_STACK, 8 << 20);
     limit(RLIMIT_NOFILE, FIRST_CHANNEL_FD + 2 * MAX_CHANNELS);
     if (cpu_seconds)
@@ -275,7 +274,12 @@ int main(int argc, char **argv)
     setenv("MALLOC_ARENA_MAX", "1", 1);
     if (flags & LAUNCH_NAMESPACES)
         start.report.namespaces = enter_namespaces();
-    if (start.report.namespaces == 0)
+    if (start.report.namespaces == 0) {
+        /* Pending signals are counted for a user in a user namespace, and once more for that user outside, against the
+         * limit that whoever made the namespace had: so this is set behind it, and counts no other's. Without a
+         * namespace all boxes of a user have one count, which a low limit would let a few of them use up. */
+        limit(RLIMIT_SIGPENDING, MAX_PENDING_SIGNALS);
         become_two(&start);
+    }
     return be_guest(&start);
 }

@@ -25,6 +25,10 @@ enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420
 /* The answer to CALL_SEALED, which the stub makes as a system call: no kernel gives it. */
 enum { SEALED_ANSWER = 0x5ea1 };
 
+/* Signals that a user namespace may have pending at once: a zygote's copies share one, and the controller sends each
+ * of them a few at a time (keeper.py). */
+enum { MAX_PENDING_SIGNALS = 1024 };
+
 /* More than a controller is likely to have open, where descriptors must be closed one by one. */
 enum { MANY_DESCRIPTORS = 65536 };
 

@@ -154,3 +154,32 @@ def test_a_flood_of_signals_is_bounded(box):
     for _ in range(500):
         box.value(signals.kill, 0, USR1)
     assert len(box.world.signals.outbox) <= 64
+
+
+def test_a_full_queue_is_eagain_but_for_kill(box):
+    """As beyond RLIMIT_SIGPENDING: kill(2) never fails so, and one of its signals stands for all of its number."""
+    block(box, 40, 41, USR1)
+    value = bytes(8) + struct.pack("<i", -1) + bytes(116)
+    for _ in range(64):
+        assert box.value(signals.rt_sigqueueinfo, FIRST_PID, 40, value) == 0
+    assert box.value(signals.rt_sigqueueinfo, FIRST_PID, 40, value) == -errno.EAGAIN
+    assert box.value(signals.rt_tgsigqueueinfo, FIRST_PID, FIRST_PID, 41, value) == -errno.EAGAIN
+    assert box.value(signals.tgkill, FIRST_PID, FIRST_PID, 41) == -errno.EAGAIN
+    for _ in range(3):
+        assert box.value(signals.kill, 0, 40) == box.value(signals.kill, 0, 41) == box.value(signals.kill, 0, USR1) == 0
+    waiting = [signal.number for signal in box.world.signals.pending]
+    assert [waiting.count(number) for number in (40, 41, USR1)] == [64, 1, 1]
+    assert box.value(signals.rt_sigqueueinfo, FIRST_PID, abi.SIGCHLD, value) == 0, "one that nobody keeps"
+    assert box.value(signals.rt_sigtimedwait, mask(40), 0, abi.pack_timespec(0), 8) == 40
+
+
+def test_what_the_mask_lets_go_is_not_lost(box):
+    for number in (USR1, 40):
+        box.value(signals.rt_sigaction, number, HANDLER, 0, 8)
+    block(box, USR1, 40)
+    for _ in range(64):
+        box.value(signals.kill, 0, 40)
+    box.value(signals.kill, 0, USR1)
+    block(box)
+    assert sent(box) == [40] * 64 + [USR1]
+    assert box.value(signals.tkill, FIRST_PID, 40) == -errno.EAGAIN, "they wait for the kernel now"

@@ -1,0 +1,78 @@
+"""Signals on their way to a process that takes none: what the kernel has, and what the controller keeps."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from proxybox.controller.keeper import SIGNALS_AT_ONCE, Watch
+
+#: RLIMIT_SIGPENDING, which Python has no name for.
+SIGPENDING = 11
+
+#: Blocks all signals, takes one that it is told the number of, and says so.
+DEAF = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+print(flush=True)
+for line in sys.stdin:
+    print(signal.sigwait([int(line)]), flush=True)
+"""
+
+
+@pytest.fixture
+def deaf():
+    with subprocess.Popen(
+        [sys.executable, "-c", DEAF], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        child.stdout.readline()
+        yield child
+        child.kill()
+
+
+@pytest.fixture
+def watch(deaf):
+    made = Watch(deaf.pid, os.pidfd_open(deaf.pid))
+    yield made
+    made.close()
+
+
+def take(deaf, number):
+    deaf.stdin.write(f"{number}\n")
+    deaf.stdin.flush()
+    assert deaf.stdout.readline() == f"{number}\n"
+
+
+def test_a_real_time_signal_is_sent_again_when_it_has_been_taken(deaf, watch):
+    assert watch.offer([40, 40, 41]) == [True, False, True]
+    assert watch.offer([40]) == [False]
+    take(deaf, 40)
+    assert watch.offer([40, 41]) == [True, False]
+
+
+def test_a_standard_signal_is_one_with_its_like(deaf, watch):
+    assert watch.offer([10] * 20) == [True] * 20
+    assert watch.undelivered() == 1 << 10 - 1
+
+
+def test_no_more_than_a_few_are_on_their_way(deaf, watch):
+    numbers = [*range(1, 6), *range(40, 60)]
+    assert watch.offer(numbers).count(True) == SIGNALS_AT_ONCE
+    assert watch.undelivered().bit_count() == SIGNALS_AT_ONCE
+    assert not any(watch.offer(range(50, 60)))
+    assert watch.send(signal.SIGINT), "the caller's own word is not the guest's"
+    take(deaf, 40)
+    assert watch.offer([55, 56]) == [True, False]
+
+
+def test_what_the_kernel_has_no_room_for_is_kept(deaf, watch):
+    """RLIMIT_SIGPENDING: EAGAIN for real-time signals. Standard ones come without their siginfo."""
+    _, most = resource.prlimit(deaf.pid, SIGPENDING)
+    resource.prlimit(deaf.pid, SIGPENDING, (0, most))
+    assert watch.offer([40, 10]) == [False, True]
+    resource.prlimit(deaf.pid, SIGPENDING, (most, most))
+    assert watch.offer([40]) == [True]
+    take(deaf, 40)

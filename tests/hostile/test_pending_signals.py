@@ -1,0 +1,141 @@
+"""Signals that a guest does not take, and what they cost others.
+
+The kernel counts pending signals for a user, over all of its processes: real-time ones cannot be sent to anybody beyond
+the limit. A guest that blocks them natively, and tells the controller that it does not, takes none.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import proxybox
+from proxybox.controller import keeper, layers
+from proxybox.controller.drivers.engine import engine_of
+
+#: Every signal that can be handled; the kernel keeps back all of them, and the controller sends them.
+TAKES_NONE = """
+import os, raw, signal, struct
+numbers = [number for number in range(1, 65) if number not in (9, 11, 19, 31, 32, 33)]
+for number in numbers: signal.signal(number, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+nothing = raw.code(bytes(8))
+answer = raw.ask(14, (2, nothing, 0, 8), [bytes(8)])[0]
+info = raw.code(struct.pack("iii", 0, 0, -1) + bytes(116))
+said = []
+for turn in range(12):
+    for number in reversed(numbers): os.kill(os.getpid(), number)
+    said.append(raw.syscall(129, os.getpid(), 40, info))
+"""
+
+TAKES_ONE = """
+import os, signal
+taken = []
+for number in (34, 50, 64, 10): signal.signal(number, lambda number, _: taken.append(number))
+for number in (34, 50, 64, 10, 34): os.kill(os.getpid(), number)
+print(taken)
+"""
+
+
+def undelivered(pid):
+    """How many signals the kernel has kept for the user of a process, in its user namespace and, by their numbers, for
+    the process itself."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    kept = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
+    return int(re.search(r"SigQ:\s*(\d+)/", status)[1]), kept.bit_count()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines():
+    """Threads that last, and would be taken for leavings of the first test that needs one."""
+    for cpu in (None, *os.sched_getaffinity(0)):
+        engine_of(cpu)
+
+
+@pytest.fixture(params=["a namespace of its own", "no namespace"])
+def spaced(request, monkeypatch):
+    if request.param == "no namespace":
+        monkeypatch.setattr(layers, "USED", set())
+
+
+@pytest.mark.parametrize("start", ["cold", "warm"])
+def test_a_box_takes_no_signal_and_others_get_theirs(hostile, sandbox, warm, spaced, start):
+    """Its own are kept by the controller: the kernel has a few at a time."""
+    make = warm if start == "warm" else sandbox
+    box = make(limits={"calls": None})
+    session = box.session(files=hostile.files, timeout=20)
+    result = session.exec(TAKES_NONE)
+    assert result.ok, result
+    assert session.eval("answer").value == 0, "the controller has believed it"
+    for pid in hostile.guests():
+        queued, kept = undelivered(pid)
+        assert kept <= keeper.SIGNALS_AT_ONCE
+        assert queued <= keeper.SIGNALS_AT_ONCE
+    assert session.eval("said[-1]").value == -11, "EAGAIN: as many wait as may"
+    assert box.run(TAKES_ONE, check=True).stdout == "[34, 50, 64, 10, 34]\n"
+    with make() as other:
+        assert other.run(TAKES_ONE, check=True).stdout == "[34, 50, 64, 10, 34]\n"
+    session.close()
+
+
+def test_a_copy_of_a_box_that_takes_no_signal_gets_its_own(hostile, sandbox, spaced):
+    """A session's copies share its user namespace: each has a few."""
+    session = sandbox(session={"branches": 8}, limits={"calls": None}).session(files=hostile.files, timeout=20)
+    copies = [session.fork() for _ in range(4)]
+    for each in copies[:3]:
+        assert each.exec(TAKES_NONE).ok
+    for pid in hostile.guests():
+        assert undelivered(pid)[0] <= 3 * keeper.SIGNALS_AT_ONCE
+    assert copies[3].exec(TAKES_ONE).stdout == "[34, 50, 64, 10, 34]\n"
+    for each in (session, *copies):
+        each.close()
+
+
+def test_a_box_takes_no_signal_and_others_of_its_engine_get_theirs(hostile, spaced):
+    async def both():
+        async with contextlib.AsyncExitStack() as stack:
+            box = await stack.enter_async_context(proxybox.AsyncSandbox(limits={"calls": None}))
+            session = await stack.enter_async_context(await box.session(files=hostile.files, timeout=20))
+            assert (await session.exec(TAKES_NONE)).ok
+            for pid in hostile.guests():
+                assert undelivered(pid)[0] <= keeper.SIGNALS_AT_ONCE
+            return (await box.run(TAKES_ONE)).stdout
+
+    assert asyncio.run(both()) == "[34, 50, 64, 10, 34]\n"
+
+
+def test_a_box_takes_no_signal_and_others_of_its_pool_get_theirs(hostile, spaced):
+    with proxybox.Pool(size=2, limits={"calls": None}) as pool:
+        first = pool.submit(TAKES_NONE + "print(said[-1])", files=hostile.files)
+        second = pool.submit(TAKES_ONE)
+        assert first.result().stdout == "-11\n"
+        assert second.result().stdout == "[34, 50, 64, 10, 34]\n"
+
+
+def test_signals_of_one_number_that_were_blocked_come_one_after_the_other(hostile):
+    """A program that opens its mask gets all of them; one that makes no call meanwhile, too."""
+    out = hostile.ok(
+        """
+import ctypes, os, raw, resource, signal, struct
+# lock inc qword [counter]; ret
+counter = raw.code(bytes(8))
+handler = raw.code(b"\\x48\\xb8" + counter.to_bytes(8, "little") + b"\\xf0\\x48\\xff\\x00\\xc3")
+restorer = raw.code(b"\\xb8\\x0f\\x00\\x00\\x00\\x0f\\x05")
+raw.check(raw.syscall(13, 40, raw.code(struct.pack("QQQQ", handler, 0x04000000, restorer, 0)), 0, 8))
+taken = ctypes.c_uint64.from_address(counter)
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+for _ in range(20): os.kill(os.getpid(), 40)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [40])
+for _ in range(30): os.getppid()
+print(taken.value)
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+for _ in range(20): os.kill(os.getpid(), 40)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [40])
+while taken.value < 40: pass
+print(taken.value, resource.getrlimit(11))
+"""
+    )
+    assert out == "20\n40 (64, 64)\n"
