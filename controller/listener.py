@@ -34,6 +34,11 @@ _SETFD = 1
 #: So many are taken at once: a guest that knocks without end holds nobody up.
 _AT_ONCE = 16
 
+#: Clones that nobody has granted: so many of a guest are refused at once, and from then on one in so many nanoseconds.
+#: Meanwhile the threads that make them sleep in the kernel, so that a storm of them costs next to nothing.
+REFUSED_AT_ONCE = 16
+REFUSED_EVERY_NS = 20_000_000
+
 #: A clone that was let through counts as a thread of its own until its maker asks again or this time is over.
 IN_FLIGHT_NS = 50_000_000
 
@@ -117,7 +122,8 @@ class Listener:
             door.may_fork = False
             self.allow(knock)
         else:
-            self.refuse(knock)
+            door.refuse(knock)
+            door.tell()
 
     def _has_come(self) -> bool:
         if self.fd < 0:
@@ -214,6 +220,8 @@ class Door:
         self._wake = -1
         self._limit = limit
         self._knocks: deque[Knock] = deque()
+        self._unwelcome: dict[int, Knock] = {}  # by thread: a signal calls one away, which then comes again
+        self._refused_ns = 0  # each refusal puts it off by REFUSED_EVERY_NS
         self._in_flight: dict[int, int] = {}
         listener.add(self)
 
@@ -230,12 +238,38 @@ class Door:
     def knock(self, knock: Knock) -> None:
         """A thread's clone has come from this guest; by `Listener.sort`, in any thread."""
         self._knocks.append(knock)
+        self.tell()
+
+    def tell(self) -> None:
+        """Whoever serves this guest looks here; by `Listener.sort`, in any thread."""
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
     def next_knock(self) -> Knock | None:
         """The next clone of a thread that stands here."""
         return self._knocks.popleft() if self._knocks else None
+
+    def refuse(self, knock: Knock) -> None:
+        """A clone that nobody has granted fails with EAGAIN: at once where that is rare, else by `refuse_late`. From
+        any thread."""
+        with self.listener._lock:
+            self._unwelcome.pop(knock.tid, None)
+            self._unwelcome[knock.tid] = knock
+            self.refuse_late()
+            if len(self._unwelcome) > self._limit:  # more than can stand here: the thread of the first has ended
+                self.listener.refuse(self._unwelcome.pop(next(iter(self._unwelcome))))
+
+    def refuse_late(self) -> None:
+        """Refuses as many clones that nobody has granted as it is time for; when `late_ns` has come."""
+        with self.listener._lock:
+            while (due := self.late_ns) is not None and due <= (now := time.monotonic_ns()):
+                self._refused_ns = max(self._refused_ns, now) + REFUSED_EVERY_NS
+                self.listener.refuse(self._unwelcome.pop(next(iter(self._unwelcome))))
+
+    @property
+    def late_ns(self) -> int | None:
+        """Host time at which the next clone that nobody has granted is to be refused; None where none stands here."""
+        return self._refused_ns - (REFUSED_AT_ONCE - 1) * REFUSED_EVERY_NS if self._unwelcome else None
 
     def threads(self) -> int:
         """How many threads the kernel counts, from /proc/PID/stat (proc_pid_stat(5)). Where that cannot be

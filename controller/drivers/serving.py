@@ -261,7 +261,8 @@ class Serving:
         fds, callers = {self._wake: POLLIN}, []
         if self.is_held:
             return {**fds, self._process.watch.pidfd: POLLIN}, [], None
-        deadlines = [self._world.next_alarm_ns()]
+        door = self._process.door
+        deadlines = [self._world.next_alarm_ns(), None if door is None else door.late_ns]
         for channel in self._channels.values():
             if channel.unsent:  # no further request before the answer is gone
                 fds[channel.reply_fd] = POLLOUT
@@ -362,8 +363,10 @@ class Serving:
         if self._interrupted:
             self.heed_interrupt()
         door = self._process.door
-        if door is not None and (woken or door.listener.fd in ready):
-            self._admit_threads(door)
+        if door is not None:
+            if woken or door.listener.fd in ready:
+                self._admit_threads(door)
+            door.refuse_late()
         self._settle()
 
     def heed_interrupt(self) -> None:
@@ -507,7 +510,10 @@ class Serving:
     def _admit_thread(self, door: Door, knock: Knock) -> None:
         """A clone stands at the kernel's door: it goes on when the handler has granted it, the kernel's own count is
         within the limit, and the guest has been given the channels that it lacks."""
-        if not self._newborn or not door.admits(knock.tid) or not self._open_channels(door.listener, knock):
+        if not self._newborn:
+            door.refuse(knock)
+            return
+        if not door.admits(knock.tid) or not self._open_channels(door.listener, knock):
             door.listener.refuse(knock)
             for thread in self._newborn:
                 self._world.end_thread(thread)

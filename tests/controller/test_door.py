@@ -1,0 +1,82 @@
+"""Clones that nobody has granted: refused at once while they are few, and then at a rate."""
+
+import types
+
+import pytest
+
+from proxybox.controller import listener as listening
+from proxybox.controller.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Door, Knock, Listener
+
+
+class Counting(Listener):
+    """Nobody stands here: what would be answered is kept."""
+
+    def __init__(self):
+        super().__init__(-1)
+        self.refused = []
+
+    def refuse(self, knock):
+        self.refused.append(knock.identifier)
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Host time, which moves when it is told."""
+    clock = types.SimpleNamespace(ns=10**15)
+    monkeypatch.setattr(listening, "time", types.SimpleNamespace(monotonic_ns=lambda: clock.ns))
+    return clock
+
+
+@pytest.fixture
+def door():
+    return Door(Counting(), 1, 4)
+
+
+def knocks(first, last):
+    return [Knock(number, 100 + number % 4, False, False) for number in range(first, last)]
+
+
+def test_a_few_are_refused_at_once_and_the_rest_at_a_rate(now, door):
+    refused = door.listener.refused
+    for each in knocks(0, REFUSED_AT_ONCE):
+        door.refuse(each)
+    assert refused == list(range(REFUSED_AT_ONCE))
+    assert door.late_ns is None
+    for each in knocks(16, 19):
+        door.refuse(each)
+    assert len(refused) == REFUSED_AT_ONCE
+    for turn in range(1, 4):
+        assert door.late_ns == now.ns + REFUSED_EVERY_NS
+        now.ns += REFUSED_EVERY_NS - 1
+        door.refuse_late()
+        assert len(refused) == REFUSED_AT_ONCE + turn - 1
+        now.ns += 1
+        door.refuse_late()
+        assert len(refused) == REFUSED_AT_ONCE + turn
+    assert refused == list(range(19))
+    assert door.late_ns is None
+
+
+def test_a_guest_that_was_quiet_is_answered_at_once_again(now, door):
+    for each in knocks(0, 16):
+        door.refuse(each)
+    now.ns += 4 * REFUSED_EVERY_NS
+    for each in knocks(16, 21):
+        door.refuse(each)
+    assert door.listener.refused == list(range(20))
+    now.ns += 10**12
+    for each in knocks(21, 60):
+        door.refuse(each)
+        door.refuse_late()
+    assert len([each for each in door.listener.refused if each >= 21]) >= REFUSED_AT_ONCE - 1
+
+
+def test_no_more_are_kept_than_can_stand_there(now, door):
+    """A signal calls a thread away, which then comes again; others end there, and new ones come."""
+    for each in knocks(0, 1000):
+        door.refuse(each)
+    assert door.listener.refused == list(range(REFUSED_AT_ONCE))
+    assert [each.identifier for each in door._unwelcome.values()] == [996, 997, 998, 999]
+    for number in range(1000, 2000):
+        door.refuse(Knock(number, number, False, False))
+        assert len(door._unwelcome) <= 4

@@ -1,0 +1,121 @@
+"""Clones without end that nobody has granted: each stands at the kernel's door and waits for the controller.
+
+How often the controller opens it is counted, whatever the time that it takes: it depends on the clock alone, not on how
+many threads knock.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+
+import pytest
+
+import proxybox
+from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Listener
+
+#: Threads that clone natively for as long as the program runs, each at once again.
+STORM = """
+import os, raw, threading
+stack = raw.code(bytes(1 << 16)) + 32768
+THREAD, COPY = (56, 0x3d0f00, stack, stack, stack, 0, raw.ROUTE), (56, 0x8000, 0, 0, 0, 0, raw.ROUTE)
+answers, begin = set(), threading.Event()
+def storm(call):
+    begin.wait()
+    while True: answers.update(raw.syscalls([call] * 3))
+for _ in range(5): threading.Thread(target=storm, args=({call},), daemon=True).start()
+begin.set()
+"""
+
+#: What goes on meanwhile, beside clones of threads (which would take an honest one's grant) and beside others.
+CALLS = """
+for _ in range(1000): os.stat("/box")
+print(answers)
+"""
+THREADS = """
+import os, threading
+started = []
+for turn in range(40):
+    one = threading.Thread(target=started.append, args=(turn,))
+    one.start()
+    one.join()
+    os.stat("/box")
+print(started == list(range(40)))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines():
+    """Threads that last, and would be taken for leavings of the first test that needs one."""
+    for cpu in (None, *os.sched_getaffinity(0)):
+        engine_of(cpu)
+
+
+class Refusals:
+    """How many there have been, and how many there may have been in the time that has gone by."""
+
+    def __init__(self):
+        self.count, self._since = 0, time.monotonic_ns()
+
+    @property
+    def most(self):
+        return REFUSED_AT_ONCE + 1 + (time.monotonic_ns() - self._since) // REFUSED_EVERY_NS
+
+
+@pytest.fixture
+def refusals(monkeypatch):
+    refuse, counted = Listener.refuse, Refusals()
+
+    def count(self, knock):
+        counted.count += 1
+        refuse(self, knock)
+
+    monkeypatch.setattr(Listener, "refuse", count)
+    return counted
+
+
+def test_clones_of_threads_without_end(hostile, refusals):
+    assert hostile.ok(STORM.format(call="THREAD") + CALLS) == "{-11}\n"
+    assert REFUSED_AT_ONCE <= refusals.count <= refusals.most
+
+
+@pytest.mark.parametrize(
+    ("call", "program", "printed"),
+    [("THREAD", CALLS, "{-11}\n"), ("COPY", THREADS, "True\n")],
+    ids=["threads", "copies"],
+)
+def test_clones_without_end_in_a_copy(hostile, warm, refusals, call, program, printed):
+    """One listener for the family: the others are woken no more often than the storm is answered, and what is granted is
+    let through at once, in the same box, too."""
+    with contextlib.closing(warm(session={"branches": 4}).session(files=hostile.files, timeout=20)) as session:
+        with contextlib.closing(session.fork()) as copy:
+            result = copy.exec(STORM.format(call=call) + program)
+            assert result.stdout == printed, result
+            assert session.exec(THREADS, check=True).stdout == "True\n"
+            with contextlib.closing(session.fork()) as another:
+                assert another.eval("6 * 7").value == 42
+        assert REFUSED_AT_ONCE <= refusals.count <= refusals.most
+
+
+def test_clones_without_end_in_a_box_of_an_engine(hostile, refusals):
+    async def both():
+        async with proxybox.AsyncSandbox() as box:
+            return await asyncio.gather(
+                box.run(STORM.format(call="THREAD") + CALLS, files=hostile.files), box.run(THREADS)
+            )
+
+    storm, other = asyncio.run(both())
+    assert (storm.stdout, other.stdout) == ("{-11}\n", "True\n"), (storm, other)
+    assert REFUSED_AT_ONCE <= refusals.count <= refusals.most
+
+
+def test_a_signal_does_not_have_the_door_opened_sooner(hostile, refusals):
+    """It calls a thread away from there, which comes again at once."""
+    alarms = """
+import signal
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+"""
+    hostile.ok(alarms + STORM.format(call="THREAD") + CALLS, limits={"cpu_time": 20})
+    assert refusals.count <= refusals.most
