@@ -58,6 +58,13 @@ void signals_install_sealed(void);
 long emulate_sigaction(const uint64_t args[6]);
 long emulate_sigprocmask(const uint64_t args[6], ucontext_t *context);
 
+/* stub_collect.c: the interpreter stands; `prepare` is due behind the next call. Whether PyPy has collected garbage, and
+ * so closed what nobody holds. */
+void collecting_begin(void);
+extern bool collecting_is_due;
+void collecting_prepare(void);
+bool collecting_helps(void);
+
 /* stub_fork.c */
 long emulate_fork(const uint64_t args[6]);
 

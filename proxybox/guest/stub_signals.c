@@ -127,6 +127,8 @@ long emulate_sigaction(const uint64_t args[6])
     long result = round_trip(SYS_rt_sigaction, args);
     if (result == 0 && sets && signal >= 1 && signal <= LAST_SIGNAL)
         actions[signal] = action;
+    if (signal == SIGINT && sets)
+        collecting_begin();
     return result;
 }
 

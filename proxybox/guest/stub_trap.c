@@ -38,8 +38,14 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
         round_trip(number, args);
         return KERNEL(SYS_exit_group, args[0], ROUTE);
     default:
-        return round_trip(number, args);
+        break;
     }
+    long result = round_trip(number, args);
+    if (collecting_is_due)
+        collecting_prepare();
+    if ((result == ERROR(EMFILE) || result == ERROR(ENFILE)) && collecting_helps())
+        result = round_trip(number, args);
+    return result;
 }
 
 void on_sigsys(int number, siginfo_t *info, void *opaque)

@@ -1,0 +1,70 @@
+/* Descriptors have run out: PyPy closes a file that nobody holds when its collector finds it, and does not collect for
+ * want of descriptors. So it is made to, once, and the call is made again.
+ *
+ * The calling thread is in the middle of a system call. Where PyPy has released its lock for that, Python may run here,
+ * as it does when C calls back: a function of its own, behind a cffi callback, which takes the lock, knows any thread
+ * and survives a full stack. Where this thread holds the lock nothing is done.
+ */
+#include <errno.h>
+
+#include "stub.h"
+
+/* Of libpypy (embedding API); absent in other interpreters. The second: whether this thread holds the lock. */
+extern int pypy_execute_source_ptr(const char *source, void *argument) __attribute__((weak));
+extern int PyPyGILState_Check(void) __attribute__((weak));
+
+/* The loop makes bytecodes, behind which finalizers run. Tracers see nothing of a hidden function. The handler of a
+ * signal that has come just before runs in here, too: an interrupt is passed on, what else it raises is printed. PyPy
+ * keeps the callback alive, in sys._pypy_execute_source. */
+static const char make_callback[] =
+    "import gc, _cffi_backend as ffi\n"
+    "from _thread import interrupt_main\n"
+    "from __pypy__ import hidden_applevel\n"
+    "@hidden_applevel\n"
+    "def collect():\n"
+    "    gc.collect()\n"
+    "    for _ in (1, 2): pass\n"
+    "    return 1\n"
+    "@hidden_applevel\n"
+    "def failed(kind, error, trace):\n"
+    "    if not issubclass(kind, KeyboardInterrupt): raise error\n"
+    "    interrupt_main()\n"
+    "word = ffi.new_primitive_type('long')\n"
+    "callback = ffi.callback(ffi.new_function_type((), word), collect, 0, failed)\n"
+    "ffi.cast(ffi.new_pointer_type(word), c_argument)[0] = int(ffi.cast(word, callback))\n";
+
+static long (*collect)(void);
+static __thread bool collecting __attribute__((tls_model("initial-exec")));
+
+bool collecting_is_due = false;
+
+/* PyPy asks for SIGINT when its interpreter stands, just before any program runs; but then it holds its lock. */
+void collecting_begin(void)
+{
+    static bool begun = false;
+    collecting_is_due |= !begun && pypy_execute_source_ptr && PyPyGILState_Check;
+    begun = true;
+}
+
+void collecting_prepare(void)
+{
+    if (PyPyGILState_Check())
+        return;
+    int error = errno;
+    collecting_is_due = false;
+    pypy_execute_source_ptr(make_callback, &collect);
+    errno = error;
+}
+
+bool collecting_helps(void)
+{
+    if (!collect || collecting || PyPyGILState_Check())
+        return false;
+    int error = errno;
+    collecting = true;
+    for (int attempt = 0; attempt < 2 && !collect(); attempt++)
+        ;
+    collecting = false;
+    errno = error;
+    return true;
+}
