@@ -2,6 +2,9 @@
 
 PY := .venv/bin/python
 PYTEST_FLAGS ?=
+# Tests come in an order that is this commit's own. ORDER=word: another one. ORDER=: as they stand in their files.
+ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
+SHUFFLE = $(if $(ORDER),--random-order-bucket=module --random-order-seed=$(ORDER))
 HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
@@ -10,7 +13,7 @@ FUZZ_FLAGS ?=
 
 help:
 	@echo 'make demo    set up, then run untrusted programs in boxes and show what happens'
-	@echo 'make test    set up, then run the tests (PYTEST_FLAGS="-k word" for some of them)'
+	@echo 'make test    set up, then run the tests (PYTEST_FLAGS="-k word" for some of them; ORDER=word for another order)'
 	@echo 'make hostile every attack with the layers on and off, as root and as another user; one table'
 	@echo 'make check   linters, types and compiler warnings'
 	@echo 'make format  format the Python sources'
@@ -27,7 +30,8 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) || \
+		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
 
 hostile: setup
 	@$(PY) tests/hostile/table.py $(HOSTILE_FLAGS)

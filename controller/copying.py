@@ -92,6 +92,7 @@ def _copy_signals(old: SignalState, new: SignalState, thread: GuestThread) -> No
 
     new.actions = dict(old.actions)
     new.pending, new.outbox = own(old.pending), own(old.outbox)
+    new.offer_ns = old.offer_ns
 
 
 # --- what only worlds hold --------------------------------------------------------------------------------------------

@@ -16,8 +16,18 @@ from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
+from tests import leavings
 
 _BUFFER = 0x1000  # where the guest's memory would be
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ends_what_it_starts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a module leaves behind, another one's tests would be blamed for."""
+    threads, children = leavings.threads(), leavings.children()
+    yield
+    left = leavings.threads_since(threads), leavings.children_since(children)
+    assert left == ([], {}), f"{request.node.nodeid} leaves threads or processes behind"
 
 
 @pytest.fixture(scope="session")

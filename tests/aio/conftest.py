@@ -2,17 +2,14 @@
 
 import gc
 import os
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from proxybox.aio import AsyncSandbox
 from proxybox.controller import nursery, undertaker
+from tests import leavings
 from tests.soak.counts import descendants
-
-#: Threads that last as long as the process, or as its event loop.
-LASTING = ("MainThread", "proxybox-keeper", "proxybox-undertaker", "proxybox-engine", "AnyIO worker", "Trio thread")
 
 
 def descriptors() -> dict[str, int]:
@@ -46,14 +43,13 @@ def lasting_ones() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left(lasting_ones: None) -> Iterator[None]:
-    before = descriptors()
+    before, threads, processes = descriptors(), leavings.threads(), descendants()
     yield
     nursery.close()
     gc.collect()
     undertaker.settle()
-    assert not descendants()
-    threads = [each.name for each in threading.enumerate() if not each.name.startswith(LASTING)]
-    assert not threads
+    assert descendants().keys() <= processes.keys()
+    assert leavings.threads_since(threads) == []
     after = descriptors()
     assert {kind: after.get(kind, 0) for kind in before} == before, after
 
