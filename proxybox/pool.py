@@ -10,7 +10,6 @@ the controllers themselves are spread over processes (workers.py).
 
 import inspect
 import os
-import resource
 import textwrap
 import threading
 import time
@@ -36,6 +35,7 @@ from proxybox.api import (
     result_of,
 )
 from proxybox.controller.box import Box
+from proxybox.controller.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.guests import Guest, find_guest, require_bootstrap
 from proxybox.controller.hostfunctions import HostFunctions
@@ -206,17 +206,14 @@ _DESCRIPTORS = 8
 
 
 def make_room(size: int) -> None:
-    """Lets this process open what so many boxes need: the soft limit is raised where the hard one allows it
-    (RLIMIT_NOFILE). Raises ValueError."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 256 + _DESCRIPTORS * size
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    """Raises ValueError where this process may not open what so many boxes need (RLIMIT_NOFILE). Its limit is the
+    caller's affair: it is not raised here."""
+    soft, needed = soft_limit(), 256 + _DESCRIPTORS * size
+    if soft < needed:
         raise ValueError(
-            f"size={size}: this process may open {hard} descriptors, and so many boxes take {needed} (ulimit -Hn)"
+            f"size={size}: this process may open {soft} descriptors, and so many boxes take {needed}: raise its limit "
+            "before (ulimit -n, or resource.setrlimit)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class Boxes:
@@ -323,7 +320,7 @@ class Boxes:
             try:
                 zygote = self._living_zygote(failed)
                 return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions))
-            except (OSError, SandboxStartError):
+            except (OSError, CannotCopy, SandboxStartError):
                 if not left:
                     raise
                 failed = zygote
@@ -363,7 +360,7 @@ class Boxes:
                 made = self._make()
             except SandboxClosedError:
                 return
-            except SandboxStartError:  # whoever runs something meets it, too
+            except (OSError, CannotCopy, SandboxStartError):  # whoever runs something meets it, too
                 with self._change:
                     self._change.wait(_PAUSE)
                 continue
