@@ -51,24 +51,23 @@ class DescriptorShare:
         """Let a box have `count` descriptors more. ENFILE."""
         limit = self._soft() // 2
         with self._lock:
-            beyond = _beyond(box.held + count) - _beyond(box.held)
+            held = box.held + count
+            beyond = 0 if held <= FLOOR else held - max(FLOOR, box.held)
             free = limit // 2 - self._beyond_floors - beyond
-            if self._held + count > limit or (beyond and _beyond(box.held + count) > free):
+            if self._held + count > limit or (beyond and held - FLOOR > free):
                 raise OSError(errno.ENFILE, "the box's part of the host's descriptors is used up")
             self._beyond_floors += beyond
             self._held += count
-            box.held += count
+            box.held = held
 
     def give_back(self, box: Allotment, count: int) -> None:
         """Take `count` descriptors of a box back."""
         with self._lock:
-            self._beyond_floors -= _beyond(box.held) - _beyond(box.held - count)
+            held = box.held - count
+            if box.held > FLOOR:
+                self._beyond_floors -= box.held - max(FLOOR, held)
             self._held -= count
-            box.held -= count
-
-
-def _beyond(held: int) -> int:
-    return max(0, held - FLOOR)
+            box.held = held
 
 
 _share = DescriptorShare()

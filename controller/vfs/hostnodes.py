@@ -240,21 +240,29 @@ class HostFile(HostNode, RegularFile):
             return 0
         if offset + len(data) > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
+        held = self._held
+        if held is not None:
+            return self._charged(held.fd, held.file, data, offset, put)
         with self._opened(O_RDWR) as (fd, file):
-            mount, done = self._mount, 0
-            gap = mount.charge_length(fd, file, offset)
+            return self._charged(fd, file, data, offset, put)
+
+    def _charged(self, fd: int, file: FileId, data: bytes, offset: int, put: Callable[[int, bytes, int], int]) -> int:
+        """A write, as far as the quota pays for it."""
+        mount, done = self._mount, 0
+        gap = mount.charge_length(fd, file, offset)
+        try:
+            size, pages = mount.use.charge_write(fd, file, offset, len(data))
             try:
-                size, pages = mount.use.charge_write(fd, file, offset, len(data))
-                try:
-                    done = put(fd, data[:size], offset)
-                finally:  # the host may have less space than the box
+                done = put(fd, data[:size], offset)
+            finally:  # the host may have less space than the box
+                if done < size:
                     mount.use.credit(file, [page for page in pages if not done or page * PAGE >= offset + done])
-            finally:
-                if not done:
-                    mount.use.credit(file, gap)
-            self._seen = None
-            mount.stamp(fd)
-            return done
+        finally:
+            if not done:
+                mount.use.credit(file, gap)
+        self._seen = None
+        mount.stamp(fd)
+        return done
 
     def truncate(self, size: int) -> None:
         self.need_writable()

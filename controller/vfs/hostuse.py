@@ -105,7 +105,8 @@ class HostUse:
         return gone
 
     def _holds(self, file: FileId) -> bool:
-        return any((file, mode) in self._held for mode in (O_RDONLY, O_WRONLY, O_RDWR))
+        held = self._held
+        return (file, O_RDONLY) in held or (file, O_RDWR) in held or (file, O_WRONLY) in held
 
     # --- names ---
 

@@ -29,11 +29,17 @@ class PageSet:
 
     def missing(self, first: int, last: int) -> list[int]:
         """Those from `first` to `last` that are not in the set."""
-        word, bit = divmod(first, _WORD)
-        if first == last and self._words.get(word, 0) >> bit & 1:
-            return []
-        get = self._words.get
-        return [page for page in range(first, last + 1) if not get(page // _WORD, 0) >> page % _WORD & 1]
+        found: list[int] = []
+        for word in range(first // _WORD, last // _WORD + 1):
+            base = word * _WORD
+            low, high = max(first - base, 0), min(last - base, _WORD - 1)
+            wanted = (2 << high) - (1 << low)
+            absent = wanted & ~self._words.get(word, 0)
+            if absent == wanted:
+                found += range(base + low, base + high + 1)
+            elif absent:
+                found += [base + bit for bit in range(low, high + 1) if absent >> bit & 1]
+        return found
 
     def add(self, pages: Iterable[int]) -> None:
         """Add pages that are not in the set."""
