@@ -201,17 +201,17 @@ def source_of(fn: Any) -> str:
         raise TypeError(f"the source of {fn.__name__} cannot be found: {error}") from error
 
 
-#: Descriptors that a controller holds for a box of a few threads.
-_DESCRIPTORS = 8
+#: Descriptors that a controller holds for a box whose guest has opened nothing, and those that are left to the caller.
+_DESCRIPTORS, _CALLERS = 6, 128
 
 
 def make_room(size: int) -> None:
-    """Raises ValueError where this process may not open what so many boxes need (RLIMIT_NOFILE). Its limit is the
-    caller's affair: it is not raised here."""
-    soft, needed = soft_limit(), 256 + _DESCRIPTORS * size
+    """Raises ValueError where this process may not open what so many boxes need (RLIMIT_NOFILE): half of its limit is
+    for what their guests open (descriptorshare.py). The limit is the caller's affair: it is not raised here."""
+    soft, needed = soft_limit(), 2 * (_CALLERS + _DESCRIPTORS * size)
     if soft < needed:
         raise ValueError(
-            f"size={size}: this process may open {soft} descriptors, and so many boxes take {needed}: raise its limit "
+            f"size={size}: this process may open {soft} descriptors, and so many boxes want {needed}: raise its limit "
             "before (ulimit -n, or resource.setrlimit)"
         )
 
