@@ -43,7 +43,8 @@ class Usage:
     """What a run has cost. Times in seconds of the host's clock, sizes in bytes.
 
     queue: until a pool had room for it. start: until the first OS call of the sealed guest; of a box that stood ready,
-    none of that. wall: from start to end. cpu: of the guest. calls: OS calls. memory: the guest's resident memory at
+    none of that. wall: from start to end. cpu: of the guest. controller: CPU time that the controller has spent on its
+    calls, without functions of the caller's; another each time. calls: OS calls. memory: the guest's resident memory at
     its peak, None where it could not be seen (in sessions). input: bytes taken from standard input. output: bytes
     printed. disk: bytes of files that it has added.
     """
@@ -52,6 +53,7 @@ class Usage:
     start: float = 0.0
     wall: float = 0.0
     cpu: float = 0.0
+    controller: float = 0.0
     calls: int = 0
     memory: int | None = None
     input: int = 0
@@ -275,7 +277,8 @@ class Box:
 
 @attrs.define(kw_only=True, eq=False)
 class LiveBox:
-    """A guest that runs in its world, and what serves it. started_ns, ready_ns: host time."""
+    """A guest that runs in its world, and what serves it. started_ns, ready_ns: host time. spent_ns: the controller's CPU
+    time before its time began."""
 
     policy: Policy
     builder: WorldBuilder
@@ -285,6 +288,7 @@ class LiveBox:
     started_ns: int
     ready_ns: int
     undo: contextlib.ExitStack
+    spent_ns: int = 0
 
     @property
     def world(self) -> World:
@@ -309,6 +313,8 @@ class LiveBox:
         cpu, wall, watch = self.policy.limits.cpu_time, self.policy.limits.wall_time, self.process.watch
         watch.deadline_ns = None if wall is None else time.monotonic_ns() + int(wall * 1e9)
         watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
+        watch.free(cpu)
+        self.spent_ns = watch.meter.spent_ns()
 
     def report(self, outcome: Outcome) -> Run:
         """What is left, when the guest has ended."""
@@ -337,6 +343,7 @@ class LiveBox:
                 start=(self.ready_ns - self.started_ns) / 1e9,
                 wall=(ended - self.started_ns) / 1e9,
                 cpu=process.cpu_ns / 1e9,
+                controller=(process.watch.meter.spent_ns() - self.spent_ns) / 1e9,
                 calls=self.dispatcher.calls,
                 memory=process.peak_resident,
                 input=world.stdin.taken,

@@ -9,6 +9,7 @@ import errno
 import struct
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_origin
 
 import attrs
@@ -216,7 +217,7 @@ MAX_DENIALS = 256
 class Dispatcher:
     """Answers the requests of one box."""
 
-    __slots__ = ("_interceptors", "_world", "audit", "calls", "denials", "limit", "on_limit", "unknown")
+    __slots__ = ("_interceptors", "_world", "audit", "callers", "calls", "denials", "limit", "on_limit", "unknown")
 
     def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
         self._world = world
@@ -224,6 +225,7 @@ class Dispatcher:
         self.audit = audit
         self.limit = world.policy.limits.calls or float("inf")
         self.on_limit: Callable[[], None] | None = None  # what comes of it first, instead of the end of the box
+        self.callers: AbstractContextManager[None] = nullcontext()  # stands around the caller's functions (meter.py)
         self.calls = 0
         self.denials: dict[Denial, int] = {}
         self.unknown: dict[int, int] = {}
@@ -300,7 +302,8 @@ class Dispatcher:
             arguments = {}
         call = OSCall(row.name, row.number, row.family, arguments, thread.tid)
         for intercept in self._interceptors:
-            verdict = intercept(call)
+            with self.callers:
+                verdict = intercept(call)
             if isinstance(verdict, Deny):
                 denied = Denied(verdict.errno, verdict.reason)
                 return self._tell(call, started, lambda denied=denied: self._raise(denied))  # type: ignore[misc]
@@ -350,4 +353,5 @@ class Dispatcher:
         call.errno = errno.errorcode.get(-value) if -4095 <= value < 0 else None
         call.duration_ns = time.perf_counter_ns() - started
         if self.audit is not None:
-            self.audit(call)
+            with self.callers:
+                self.audit(call)

@@ -9,6 +9,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import attrs
@@ -97,8 +98,9 @@ class HostFunctions:
         """Whether one of them wants an event loop."""
         return any(function.is_async for function in self._functions.values())
 
-    def call(self, data: bytes, notify: Callable[[], None]) -> bytes | Pending:
-        """The answer to an encoded call. notify: to be called when what is pending has come."""
+    def call(self, data: bytes, notify: Callable[[], None], callers: AbstractContextManager[None]) -> bytes | Pending:
+        """The answer to an encoded call. notify: to be called when what is pending has come. callers: stands around the
+        function."""
         try:
             name, args, kwargs = values.decode(data, self._value_size)
             known = self._functions[name]
@@ -111,7 +113,9 @@ class HostFunctions:
             return failed(ValueError(f"the arguments of host.{name} take {len(data)} bytes, more than {size}"))
         if known.timeout is None and not known.is_async:
             try:
-                return _answer(known.function(*args, **kwargs), size)
+                with callers:
+                    result = known.function(*args, **kwargs)
+                return _answer(result, size)
             except Exception as error:
                 return failed(error)
         return self._begin(name, known, args, kwargs, size, notify)

@@ -4,7 +4,8 @@ Starts guests: the kernel ties a parent-death signal to the *thread* that made t
 by a caller's short-lived thread would die with it. Ends guests: a blocking driver sits in read(2) while its guest
 computes, and needs somebody else to look at the clock.
 
-Rule: nothing here waits for a guest, and nothing here holds a reference to a box that has ended.
+Rules: nothing here waits for a guest, and nothing here holds a reference to a box that has ended. What is raised while
+one guest is looked at ends that guest, and whoever waits for it is told (`Watch.fault`); the thread never ends.
 """
 
 import contextlib
@@ -24,9 +25,13 @@ from typing import Any
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.faults import fault
+from proxybox.controller.meter import Meter
 
 #: In `Watch.expired`: ended on the caller's word.
 CANCELLED = "cancelled"
+#: In `Watch.expired`: its limits could not be enforced; `Watch.fault` says why.
+FAULTED = "faulted"
 
 #: Seconds between two looks at the running guests: how late a time limit can be.
 TICK = 0.02
@@ -42,27 +47,43 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
+@attrs.frozen(slots=True, eq=False)
+class Waiting:
+    """A wait that wall time stands still in: its end as it was, host time and the guest's CPU time at the begin."""
+
+    deadline_ns: int
+    since_ns: int
+    cpu_ns: int
+
+
 @attrs.define(slots=True, eq=False)
 class Watch:
     """The limits of one running guest.
 
     pid: of the guest. pidfd: the same for signals, owned by this object; -1 once closed, so that a late `kill` from
     another thread meets nobody. deadline_ns: host monotonic end of its wall time, None while it is not charged.
-    cpu_ns: its CPU time limit. interrupt: a first word to a guest that has reached a limit, which then has grace_ns to
-    heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. unreachable: the
-    kernel does not let this process send it signals, so that nobody may wait for the end that one would have brought.
+    cpu_ns: its CPU time limit, of what `charged_ns` says. meter: CPU time that the controller spends for it; free_ns:
+    how much of that costs it nothing. interrupt: a first word to a guest that has reached a limit, which then has grace_ns to
+    heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. fault: what went wrong
+    when it was looked at, which is no doing of the guest's. unreachable: the kernel does not let this process send it
+    signals, so that nobody may wait for the end that one would have brought.
     """
 
     pid: int
     pidfd: int
     deadline_ns: int | None = None
     cpu_ns: int | None = None
+    meter: Meter = attrs.field(factory=Meter)
+    free_ns: int = 0
     interrupt: Callable[[], None] | None = None
     grace_ns: int = 0
     interrupted: str = ""
     expired: str = ""
+    fault: BaseException | None = None
     unreachable: bool = False
     lock: threading.RLock = attrs.field(factory=threading.RLock)  # re-entered by signal handlers
+    _carried_ns: int = 0
+    _waiting: "Waiting | None" = None
 
     def cpu_time_ns(self) -> int:
         """CPU time that the guest has used, in nanoseconds; 0 when it cannot be told."""
@@ -70,6 +91,18 @@ class Watch:
             return time.clock_gettime_ns(~self.pid << 3 | 2)  # clock_getcpuclockid(3)
         except OSError:
             return 0
+
+    def charged_ns(self) -> int:
+        """CPU time that counts against its limit: its own, and what the controller has spent beyond what is free."""
+        return self.cpu_time_ns() + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
+
+    def free(self, seconds: float | None) -> None:
+        """The controller may spend so much for it, from now on, that costs it nothing: how long the same calls take
+        depends on the machine's load, and no honest program shall come to its limit by that."""
+        with self.lock:
+            spent = self.meter.spent_ns()
+            self._carried_ns += max(0, spent - self.free_ns)
+            self.free_ns = spent + int((seconds or 0) * 1e9)
 
     def is_running(self) -> bool:
         """Whether it has not ended: a pidfd is readable when its process has (pidfd_open(2))."""
@@ -111,17 +144,25 @@ class Watch:
         finally:
             self.resume(since)
 
-    def suspend(self) -> tuple[int, int] | None:
-        """Wall time stands still: what `resume` wants to know, None where there is no limit."""
+    def suspend(self) -> "Waiting | None":
+        """Wall time stands still, but for what the guest computes while it is said to wait. What `resume` wants to
+        know, None where there is no limit."""
         with self.lock:
-            deadline, self.deadline_ns = self.deadline_ns, None
-        return None if deadline is None else (deadline, time.monotonic_ns())
+            if self.interrupted or self.deadline_ns is None:  # the time to heed an interrupt is short, and its own
+                return None
+            waiting = self._waiting = Waiting(self.deadline_ns, time.monotonic_ns(), self.cpu_time_ns())
+            self.deadline_ns = None
+        return waiting
 
-    def resume(self, suspended: tuple[int, int] | None) -> None:
+    def resume(self, waiting: "Waiting | None") -> None:
         """Wall time goes on."""
         with self.lock:
-            if suspended is not None and self.deadline_ns is None:
-                self.deadline_ns = suspended[0] + time.monotonic_ns() - suspended[1]
+            if waiting is None or self._waiting is not waiting:
+                return
+            self._waiting = None
+            if self.deadline_ns is None:
+                computed = self.cpu_time_ns() - waiting.cpu_ns
+                self.deadline_ns = waiting.deadline_ns + time.monotonic_ns() - waiting.since_ns - computed
 
     def close(self) -> None:
         """Closes the pidfd."""
@@ -131,14 +172,23 @@ class Watch:
                 os.close(fd)
 
     def _check(self) -> None:
-        with self.lock:  # whoever sets other limits meanwhile has the last word
-            self._enforce()
+        try:
+            with self.lock:  # whoever sets other limits meanwhile has the last word
+                self._enforce()
+        except BaseException as error:
+            self.fault = self.fault or error
+            self.expired = self.expired or FAULTED
+            self.kill()
 
     def _enforce(self) -> None:
         reason = ""
-        if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns:
+        waiting = self._waiting
+        if self.deadline_ns is not None:
+            if time.monotonic_ns() >= self.deadline_ns:
+                reason = "wall_time"
+        elif waiting is not None and self.cpu_time_ns() - waiting.cpu_ns >= waiting.deadline_ns - waiting.since_ns:
             reason = "wall_time"
-        elif self.cpu_ns is not None and self.cpu_time_ns() >= self.cpu_ns:
+        if not reason and self.cpu_ns is not None and self.charged_ns() >= self.cpu_ns:
             reason = "cpu_time"
         if not reason:
             return
@@ -172,7 +222,8 @@ class Keeper:
                 outcome.append(os.posix_spawn(path, argv, env, **options))
             except BaseException as error:
                 outcome.append(error)
-            done.release()
+            finally:
+                done.release()
 
         self._jobs.put(job)
         done.acquire()
@@ -194,14 +245,20 @@ class Keeper:
     def _run(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=TICK if self._watched else None)
-            except queue.Empty:
-                job = None
-            if job is not None:
-                job()
-            for watch in tuple(self._watched):
-                if not watch.expired:
-                    watch._check()
+                self._turn()
+            except BaseException as error:
+                fault(error)
+
+    def _turn(self) -> None:
+        try:
+            job = self._jobs.get(timeout=TICK if self._watched else None)
+        except queue.Empty:
+            job = None
+        if job is not None:
+            job()
+        for watch in tuple(self._watched):
+            if not watch.expired:
+                watch._check()
 
 
 _keeper: Keeper | None = None

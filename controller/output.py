@@ -10,6 +10,7 @@ import codecs
 import re
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class OutputSink:
 
     __slots__ = (
         "_bytes_left", "_callback", "_ends", "_keep", "_lines_left", "_tail", "is_tty", "name", "on_limit",
-        "over", "transcript", "truncated", "winsize", "written",
+        "callers", "over", "transcript", "truncated", "winsize", "written",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +93,7 @@ class OutputSink:
         self.is_tty = is_tty
         self.winsize = winsize
         self.on_limit: Callable[[], None] | None = None
+        self.callers: AbstractContextManager[None] = nullcontext()  # stands around the callback (meter.py)
         self._keep = keep
         self._tail = tail
         self._ends = policy is not None and policy.on_excess == "end"
@@ -160,7 +162,8 @@ class OutputSink:
         """
         try:
             if self._callback is not None:
-                self._callback(data)
+                with self.callers:
+                    self._callback(data)
         except BrokenPipeError:
             raise
         except OSError as error:

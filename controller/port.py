@@ -18,6 +18,7 @@ Whatever comes is a claim of untrusted code, of bounded size.
 
 import errno
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import attrs
 
@@ -48,7 +49,18 @@ class Port:
     What a guest can leave here is one message and one answer for each channel that its threads may have.
     """
 
-    __slots__ = ("_command", "_idle", "_lines", "_running", "functions", "notify", "result", "show", "value_size")
+    __slots__ = (
+        "_command",
+        "_idle",
+        "_lines",
+        "_running",
+        "callers",
+        "functions",
+        "notify",
+        "result",
+        "show",
+        "value_size",
+    )
 
     def __init__(self, value_size: int = 1 << 20, functions: HostFunctions | None = None) -> None:
         self.value_size = value_size
@@ -56,6 +68,7 @@ class Port:
         self.show: Callable[[bytes], object] | None = None
         self.result: bytes | None = None
         self.functions = functions
+        self.callers: AbstractContextManager[None] = nullcontext()  # stands around the caller's functions (meter.py)
         self._command: bytes | None = None
         self._idle: int | None = None  # the channel that waits for a command
         self._lines: dict[int, _Line] = {}  # by channel
@@ -107,7 +120,8 @@ class Port:
             return Pending(self._next)
         if kind == b"d":
             if self.show is not None:
-                self.show(data)
+                with self.callers:
+                    self.show(data)
             return Pending(lambda: b"")
         if kind == b"h" and self.functions is not None:
             return self._call(self.functions, data)
@@ -116,7 +130,7 @@ class Port:
     def _call(self, functions: HostFunctions, data: bytes) -> Pending:
         self._running = [pending for pending in self._running if pending.take() is None]
         if len(self._running) < MOST_RUNNING:
-            answer = functions.call(data, lambda: self.notify())
+            answer = functions.call(data, lambda: self.notify(), self.callers)
         else:
             answer = failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
         if isinstance(answer, bytes):

@@ -116,6 +116,7 @@ class LiveSession:
         self._wall_end_ns: int | None = None
         self._calls_end: float = float("inf")
         self._closing = False
+        self._spent_ns = live.process.watch.meter.spent_ns()
         self._begun: _Begun
         self.outcome: Outcome | None = None
         self._end = weakref.finalize(self, _end, live, self.at_end)
@@ -152,7 +153,7 @@ class LiveSession:
         if limits.wall_time is not None:
             self._wall_end_ns = time.monotonic_ns() + int(limits.wall_time * 1e9)
         if limits.cpu_time is not None:
-            self._cpu_end_ns = watch.cpu_time_ns() + int(limits.cpu_time * 1e9)
+            self._cpu_end_ns = watch.charged_ns() + int(limits.cpu_time * 1e9)
         if limits.calls is not None:
             self._calls_end = self._live.dispatcher.calls + limits.calls
         watch.interrupt = self._live.driver.interrupt
@@ -164,10 +165,15 @@ class LiveSession:
         time so far, in nanoseconds."""
         watch, cpu = self._live.process.watch, self._box.policy.limits.cpu_time
         with watch.lock:
-            used = watch.cpu_time_ns()
+            watch.free(self._free_seconds)
             watch.deadline_ns = self._wall_end_ns
-            watch.cpu_ns = self._within(self._cpu_end_ns, None if cpu is None else used + int(cpu * 1e9))
-        return used
+            watch.cpu_ns = self._within(self._cpu_end_ns, None if cpu is None else watch.charged_ns() + int(cpu * 1e9))
+        return watch.cpu_time_ns()
+
+    @property
+    def _free_seconds(self) -> float | None:
+        policy = self._box.policy
+        return policy.session.cpu_time if policy.limits.cpu_time is None else policy.limits.cpu_time
 
     @staticmethod
     def _within(end: int | None, own: int | None) -> int | None:
@@ -275,13 +281,14 @@ class LiveSession:
         world.stdin.asks = calls is None  # a look asks nobody
         if calls is not None and dispatcher.calls + calls < dispatcher.limit:
             dispatcher.limit, dispatcher.on_limit = dispatcher.calls + calls, self._stop_for_calls
-        now, cpu = time.monotonic_ns(), watch.cpu_time_ns()
+        now, cpu, seconds = time.monotonic_ns(), watch.cpu_time_ns(), policy.limits.cpu_time
         wall = policy.limits.wall_time if timeout is None else timeout
         watch.interrupted = ""
         watch.deadline_ns = self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9))
-        if policy.limits.cpu_time is not None:
-            watch.cpu_ns = self._within(self._cpu_end_ns, cpu + int(policy.limits.cpu_time * 1e9))
-        return _Begun(now, cpu, dispatcher.calls, transcript)
+        watch.free(self._free_seconds)
+        if seconds is not None:
+            watch.cpu_ns = self._within(self._cpu_end_ns, watch.charged_ns() + int(seconds * 1e9))
+        return _Begun(now, cpu, watch.meter.spent_ns(), dispatcher.calls, transcript)
 
     def _stop_for_calls(self) -> None:
         """By the dispatcher: the call has used what it was given. What it needs to heed that is not counted."""
@@ -337,6 +344,7 @@ class LiveSession:
             usage=Usage(
                 wall=(time.monotonic_ns() - begun.now) / 1e9,
                 cpu=max(0, cpu - begun.cpu) / 1e9,
+                controller=(process.watch.meter.spent_ns() - begun.spent) / 1e9,
                 calls=dispatcher.calls - begun.calls,
                 memory=process.peak_resident,
                 output=world.stdout.written + world.stderr.written,
@@ -378,6 +386,7 @@ class LiveSession:
             start=(live.ready_ns - live.started_ns) / 1e9,
             wall=(time.monotonic_ns() - live.ready_ns) / 1e9,
             cpu=live.process.watch.cpu_time_ns() / 1e9,
+            controller=(live.process.watch.meter.spent_ns() - self._spent_ns) / 1e9,
             calls=live.dispatcher.calls,
             memory=live.process.resident(),
             disk=live.builder.quota.used_bytes,
@@ -492,7 +501,7 @@ class LiveSession:
         watch, now = self._live.process.watch, parent._live
         self._wall_end_ns = parent._wall_end_ns
         if parent._cpu_end_ns is not None:
-            self._cpu_end_ns = watch.cpu_time_ns() + max(0, parent._cpu_end_ns - now.process.watch.cpu_time_ns())
+            self._cpu_end_ns = watch.charged_ns() + max(0, parent._cpu_end_ns - now.process.watch.charged_ns())
         self._calls_end = self._live.dispatcher.calls + max(0, parent._calls_end - now.dispatcher.calls)
         watch.interrupt, watch.grace_ns = self._live.driver.interrupt, now.process.watch.grace_ns
         self._rest()
@@ -521,6 +530,7 @@ class _Begun:
 
     now: int
     cpu: int
+    spent: int
     calls: int
     transcript: Transcript
 

@@ -36,8 +36,8 @@ Source = bytes | int | Callable[[int], bytes | str] | Terminal
 
 class Stdin:
     """Standard input of one box. asks: whether a function of the caller's is called; without, there is nothing to read.
-    echoes: whether its terminal shows what is typed. uncharged: stands around what a
-    function of the caller's takes: the time is not the program's."""
+    echoes: whether its terminal shows what is typed. waiting: limits.input_wait, whether time spent waiting for it is
+    the program's. uncharged: stands around what a function of the caller's takes."""
 
     __slots__ = (
         "_buffer",
@@ -46,16 +46,20 @@ class Stdin:
         "_offset",
         "_terminal",
         "asks",
+        "callers",
         "echoes",
         "host_fd",
         "taken",
         "uncharged",
+        "waiting",
     )
 
     def __init__(self, source: Source | None = None) -> None:
         self.taken = 0
         self.echoes: Callable[[], bool] = lambda: True
         self.asks = True
+        self.waiting = "auto"
+        self.callers: AbstractContextManager[None] = contextlib.nullcontext()  # stands around the function (meter.py)
         self.uncharged: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.feed(source)
 
@@ -80,6 +84,13 @@ class Stdin:
     def is_tty(self) -> bool:
         """Whether the source is a terminal, of the host's or the caller's."""
         return self._terminal is not None or (self.host_fd is not None and os.isatty(self.host_fd))
+
+    @property
+    def is_given_time(self) -> bool:
+        """Whether wall time stands still while the program waits for this source."""
+        if self.waiting == "auto":
+            return self._function is not None or self.is_tty
+        return self.waiting == "free"
 
     def for_copy(self) -> "Stdin":
         """What a copy of the box reads from: the same terminal, or nothing where there is none: who was to read the
@@ -143,7 +154,7 @@ class Stdin:
         if self._ended or self._function is None or not self.asks:
             return
         try:
-            with self.uncharged():
+            with self.callers, self.uncharged() if self.is_given_time else contextlib.nullcontext():
                 data = self._function(size)
         except InterruptedError:
             raise

@@ -8,10 +8,13 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 #: Seconds in which whoever has brought something gets its work done: a dying process takes the CPU that it is on.
 PAUSE = 0.001
+#: So many faults are kept until somebody settles.
+MOST_FAULTS = 16
 
 
 class Undertaker:
@@ -19,7 +22,7 @@ class Undertaker:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self._failed: list[BaseException] = []
+        self._failed: deque[BaseException] = deque(maxlen=MOST_FAULTS)
         threading.Thread(target=self._run, name="proxybox-undertaker", daemon=True).start()
 
     def bury(self, close: Callable[[], object]) -> None:
@@ -27,23 +30,28 @@ class Undertaker:
         self._jobs.put(close)
 
     def settle(self) -> None:
-        """Returns when all that was buried before has been closed. Raises what went wrong meanwhile."""
+        """Returns when all that was buried before has been closed. Raises what went wrong meanwhile; several faults as
+        a BaseExceptionGroup."""
         done = threading.Event()
         self._jobs.put(done.set)
         done.wait()
-        failed, self._failed = self._failed, []
-        for error in failed:
-            raise error
+        failed = [self._failed.popleft() for _ in range(len(self._failed))]
+        if len(failed) == 1:
+            raise failed[0]
+        if failed:
+            raise BaseExceptionGroup("boxes that could not be closed", failed)
 
     def _run(self) -> None:
         while True:
-            close = self._jobs.get()
-            time.sleep(PAUSE)
             try:
-                close()
+                self._close_next()
             except BaseException as error:  # for whoever settles
                 self._failed.append(error)
-            del close
+
+    def _close_next(self) -> None:
+        close = self._jobs.get()
+        time.sleep(PAUSE)
+        close()
 
 
 _undertaker: Undertaker | None = None

@@ -153,12 +153,20 @@ def _randomness(randomness: str | int) -> str:
 # --- limits ---------------------------------------------------------------------------------------
 
 
+_WAITING = {
+    "auto": "Waiting for a person at a terminal, or a function of the caller's, does not count.",
+    "free": "Waiting for standard input does not count.",
+    "counted": "Waiting for standard input counts.",
+}
+
+
 def _durations(limits: Limits, time: Time) -> Iterator[str]:
     if limits.wall_time is None:
         yield "As long as it likes."
     else:
         real = "" if time.kind == "real" else " of real time"
         yield f"{spoken_duration(limits.wall_time)}{real} in all; then it is ended (time_limit)."
+        yield _WAITING[limits.input_wait]
     if limits.cpu_time is None:
         yield "With any amount of processor time."
     else:

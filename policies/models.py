@@ -156,7 +156,9 @@ class Limits:
     wall_time, cpu_time: seconds from the start of the program. memory: of the guest's process,
     which gets a MemoryError first. disk, files: bytes and files that it may add in memory and
     overlays. open_files: descriptors. threads: at once, the main thread counted: with 0 or 1 no
-    thread can be started. calls: OS calls in all.
+    thread can be started. calls: OS calls in all. input_wait: whether wall_time stands still while
+    the program waits for standard input: "auto" where a person (a terminal) or a function of the
+    caller's gives it, "free" always, "counted" never.
 
     In a session wall_time, cpu_time and calls count for each call anew, and the others for the
     session as a whole; `SessionLimits` has what all its calls may use together.
@@ -191,6 +193,9 @@ class Limits:
         validator=between(0, 1 << 15, "0 to 32,768 threads, or none"),
     )
     calls: int | None = attrs.field(default=1_000_000, converter=checks.to_count, validator=_calls)
+    input_wait: Literal["auto", "free", "counted"] = attrs.field(
+        default="auto", validator=one_of("auto", "free", "counted")
+    )
 
 
 _VALUE_SIZE: Final = 'a size from 1K to 64M, such as "1M"'

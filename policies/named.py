@@ -57,6 +57,7 @@ def _strict() -> Policy:
             open_files=64,
             threads=0,
             calls=200_000,
+            input_wait="counted",
         ),
     )
 

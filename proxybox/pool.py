@@ -360,7 +360,7 @@ class Boxes:
                 made = self._make()
             except SandboxClosedError:
                 return
-            except (OSError, CannotCopy, SandboxStartError):  # whoever runs something meets it, too
+            except Exception:  # whoever runs something meets it, too
                 with self._change:
                     self._change.wait(_PAUSE)
                 continue

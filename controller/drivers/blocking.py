@@ -14,6 +14,7 @@ from proxybox.controller.cpus import on_cpu
 from proxybox.controller.drivers.serving import Outcome as Outcome
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.errors import EndBox, GuestMisbehaved
+from proxybox.controller.meter import thread_clock, thread_time_ns
 from proxybox.controller.undisturbed import Closing
 
 #: poll(2) takes a C int of milliseconds.
@@ -37,6 +38,7 @@ class BlockingDriver(Serving):
         then, and how the guest has ended else. Whatever is no doing of the guest's is raised."""
         self.set_blocking(True)
         end = None
+        self.meter.begin(thread_time_ns(), thread_clock())
         try:
             with on_cpu(self.cpu):
                 self.begin()
@@ -49,6 +51,8 @@ class BlockingDriver(Serving):
                         self.step(self._wait())
         except (EndBox, GuestMisbehaved) as error:
             end = error
+        finally:
+            self.meter.end(thread_time_ns())
         return self.conclude(end) or self.reap()
 
     def _wait(self) -> dict[int, int]:

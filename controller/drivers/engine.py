@@ -5,8 +5,10 @@
 An OS call of a guest is answered here and nowhere else; the caller is only told when `until` has come to hold or the
 guest has ended. The thread runs on its guests' CPU where the host allows it: a round trip is a hand-over.
 
-Rule: nothing in this thread waits for a guest. What a caller's own function does in it (an interceptor, a `stdin`
-function, a host function without a timeout) holds up the other boxes of that CPU.
+Rules: nothing in this thread waits for a guest. What a caller's own function does in it (an interceptor, a `stdin`
+function, a host function without a timeout) holds up the other boxes of that CPU. What is raised while a guest is
+served is told to whoever waits for that guest; what is raised between two guests, to all who wait for one, and the
+thread begins anew: it never ends.
 """
 
 import contextlib
@@ -23,13 +25,17 @@ import attrs
 
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.errors import EndBox, GuestMisbehaved
+from proxybox.controller.faults import fault
 from proxybox.controller.listener import Listener
+from proxybox.controller.meter import thread_clock, thread_time_ns
 
 #: Told in the engine's thread: how the guest has ended, None where `until` holds; or what was raised.
 Done = Callable[[Outcome | None, BaseException | None], object]
 
 #: So many deadlines that nobody waits for any more may be kept, besides one for each guest.
 _STALE = 256
+#: Seconds of one wait at the most: epoll_wait(2) takes a C int of milliseconds, and a later deadline is looked at anew.
+_LONGEST = 1_000_000.0
 
 
 @attrs.define(eq=False)
@@ -62,6 +68,7 @@ class Engine:
         self._listeners: dict[int, tuple[Listener, set[_Job]]] = {}
         self._deadlines: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
+        self._served: _Job | None = None  # whose meter runs
         name = "proxybox-engine" if cpu is None else f"proxybox-engine-{cpu}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -75,28 +82,76 @@ class Engine:
         if self._cpu is not None:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, {self._cpu})
+        self._clock = thread_clock()
         while True:
-            for fd, events in self._epoll.poll(self._timeout()):
-                job = self._owners.get(fd)
-                if job is None:
-                    if fd in self._listeners:
-                        self._listeners[fd][0].sort()
-                elif not job.is_alone or fd != job.driver.main_fd:
-                    self._step(job, {fd: events})
-                else:  # nearly every OS call
-                    self._step(job, None)
-            self._look_at_the_clock()
-            self._begin()
+            try:
+                self._round()
+            except BaseException as error:  # a fault of ours, and no guest's
+                try:
+                    self._begin_anew(error)
+                except BaseException as another:
+                    fault(another)
+
+    def _round(self) -> None:
+        for fd, events in self._epoll.poll(self._timeout()):
+            job = self._owners.get(fd)
+            if job is None:
+                self._sort(fd)
+            elif job.is_over:  # one that could not be forgotten
+                self._unregister(fd)
+            elif not job.is_alone or fd != job.driver.main_fd:
+                self._step(job, {fd: events})
+            else:  # nearly every OS call
+                self._step(job, None)
+        self._look_at_the_clock()
+        self._begin()
+
+    def _sort(self, fd: int) -> None:
+        """Something has come to the door of one of a family."""
+        if fd in self._listeners:
+            listener, jobs = self._listeners[fd]
+            try:
+                listener.sort()
+            except BaseException as error:
+                for job in tuple(jobs):
+                    self._fail(job, error)
+        elif fd != self._wake:
+            self._unregister(fd)
+
+    def _begin_anew(self, error: BaseException) -> None:
+        """Whoever waits for a guest is told of it; nothing of what was known before is believed any more."""
+        jobs, self._jobs = self._jobs, set()
+        self._turn_to(None)
+        self._take_wake()
+        while self._new:
+            jobs.add(self._new.popleft())
+        self._owners, self._listeners, self._deadlines = {}, {}, []
+        with (
+            contextlib.suppress(OSError),
+            select.epoll() as fresh,
+        ):  # else what is known to nobody is unregistered later
+            fresh.register(self._wake, select.EPOLLIN)
+            os.dup2(fresh.fileno(), self._epoll.fileno(), inheritable=False)
+        for job in jobs:
+            for copy in job.callers.values():
+                with contextlib.suppress(OSError):
+                    os.close(copy)
+            _tell(job, None, error)
+        if not jobs:
+            fault(error)
 
     def _begin(self) -> None:
         """Takes in what was handed over; behind the events of a round, none of which can be for it."""
         if self._new:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
+            self._take_wake()
         while self._new:
             job = self._new.popleft()
             self._jobs.add(job)
             self._guarded(job, lambda job=job: self._take_in(job))  # type: ignore[misc]
+
+    def _take_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
 
     def _take_in(self, job: _Job) -> None:
         job.driver.set_blocking(False)
@@ -112,6 +167,8 @@ class Engine:
 
     def _step(self, job: _Job, ready: dict[int, int] | None) -> None:
         """What has come for a guest is answered. ready: None for a plain call."""
+        if job is not self._served:
+            self._turn_to(job)
         _here.job = job
         try:
             if ready is None:
@@ -126,6 +183,15 @@ class Engine:
             self._fail(job, error)
         finally:
             _here.job = None
+
+    def _turn_to(self, job: _Job | None) -> None:
+        """What this thread computes is for another guest now, or for none."""
+        now = thread_time_ns()
+        if self._served is not None:
+            self._served.driver.meter.end(now)
+        self._served = job
+        if job is not None:
+            job.driver.meter.begin(now, self._clock)
 
     def _guarded(self, job: _Job, action: Callable[[], None]) -> None:
         """Carries out a part of a guest's turn, and looks at what it is to wait for next."""
@@ -162,11 +228,17 @@ class Engine:
             self._drop(job, outcome or job.driver.reap(), None)
 
     def _drop(self, job: _Job, outcome: Outcome | None, error: BaseException | None) -> None:
-        if not job.is_over:
-            job.is_over, job.due_ns = True, None
+        if job.is_over:
+            return
+        job.due_ns = None
+        if job is self._served:
+            self._turn_to(None)
+        try:
             self._forget(job)
-            self._jobs.discard(job)
-            job.done(outcome, error)
+        except BaseException as another:  # what is still watched of it belongs to no job any more
+            error = error or another
+        self._jobs.discard(job)
+        _tell(job, outcome, error)
 
     # --- what is waited for -------------------------------------------------------------------------------------------
 
@@ -237,7 +309,7 @@ class Engine:
             heapq.heapify(deadlines)
         while deadlines and deadlines[0][2].due_ns != deadlines[0][0]:
             heapq.heappop(deadlines)
-        return max(0.0, (deadlines[0][0] - time.monotonic_ns()) / 1e9) if deadlines else -1
+        return min(max(0.0, (deadlines[0][0] - time.monotonic_ns()) / 1e9), _LONGEST) if deadlines else -1
 
     def _look_at_the_clock(self) -> None:
         now, due = time.monotonic_ns(), []
@@ -249,6 +321,16 @@ class Engine:
         for job in due:
             if not job.is_over and not job.is_ending:
                 self._step(job, {})
+
+
+def _tell(job: _Job, outcome: Outcome | None, error: BaseException | None) -> None:
+    """Tells how it went, once. Who is told may fail; that is nobody's who is served here."""
+    if not job.is_over:
+        job.is_over = True
+        try:
+            job.done(outcome, error)
+        except BaseException as failed:
+            fault(failed)
 
 
 class _Here(threading.local):

@@ -18,7 +18,7 @@ from proxybox.controller.channel import READ, Channel
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
-from proxybox.controller.keeper import CANCELLED
+from proxybox.controller.keeper import CANCELLED, Waiting
 from proxybox.controller.listener import Door, Knock, Listener
 from proxybox.controller.process import GuestProcess, open_channel
 from proxybox.controller.protocol import REPLY
@@ -56,11 +56,16 @@ class Serving:
         self._blocking = True
         self._holding = False
         self._free = False
-        self._uncharged: tuple[int, int] | None = None  # the deadline that stands still, and since when
+        self._uncharged: Waiting | None = None
         self._verdict: Outcome | None = None
         self._wake = -1
         world.on_exit = process.measure
         world.stdin.uncharged = process.watch.uncharged
+        world.stdin.waiting = world.policy.limits.input_wait
+        self.meter = dispatcher.callers = process.watch.meter
+        world.stdin.callers = world.stdout.callers = world.stderr.callers = self.meter
+        if world.port is not None:
+            world.port.callers = self.meter
 
     # --- before and after ---------------------------------------------------------------------------------------------
 
@@ -115,8 +120,10 @@ class Serving:
         return None
 
     def reap(self) -> Outcome:
-        """How the guest has ended. Waits for the end of its process."""
+        """How the guest has ended. Waits for the end of its process. Raises what kept its limits from being enforced."""
         exit_code, signal = self._process.reap()
+        if self._process.watch.fault is not None:
+            raise self._process.watch.fault
         if self._verdict is not None:
             return attrs.evolve(self._verdict, exit_code=exit_code)
         expired = self._process.watch.expired
@@ -263,10 +270,13 @@ class Serving:
             self._process.watch.resume(suspended)
 
     def _waits_for_caller(self) -> bool:
-        """Whether every thread waits for the caller's input, for as long as that takes, and for nothing else."""
+        """Whether every thread waits for input that is given time, for as long as that takes, and for nothing else."""
         waits = [channel.blocked for channel in self._channels.values() if channel.thread is not None]
-        return not self._newborn and all(
-            wait is not None and wait.host_fd is not None and wait.deadline_ns is None for wait in waits
+        return (
+            bool(waits)
+            and not self._newborn
+            and all(wait is not None and wait.host_fd is not None and wait.deadline_ns is None for wait in waits)
+            and self._world.stdin.is_given_time
         )
 
     # --- one thread ---------------------------------------------------------------------------------------------------

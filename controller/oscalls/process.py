@@ -252,8 +252,12 @@ def set_robust_list(world: World, head: Addr, size: Size) -> Reply:
 
 @oscall(60)
 def exit_(world: World, status: Int) -> Reply:
-    """exit(2): the calling thread is gone."""
+    """exit(2): the calling thread is gone. With the last one the process ends, whatever it goes on to do natively."""
     world.end_thread(world.thread)
+    if not world.threads:
+        world.exit_code = status & 0xFF
+        world.on_exit()
+        world.end(Ended(EXITED, ""))
     return 0
 
 

@@ -11,6 +11,7 @@ from proxybox.controller.channel import Channel
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests import find_guest
+from proxybox.controller.meter import Meter
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
@@ -24,7 +25,9 @@ class FakeWatch:
     pid: int = 0
     deadline_ns: int | None = None
     expired: str = ""
+    fault: BaseException | None = None
     killed: bool = False
+    meter: Meter = attrs.field(factory=Meter)
     lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def kill(self) -> None:

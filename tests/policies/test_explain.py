@@ -43,6 +43,7 @@ OTHER_VALUES = {
     "limits.open_files": [None, 9],
     "limits.threads": [None, 0, 7],
     "limits.calls": [None, 7],
+    "limits.input_wait": ["free", "counted"],
     "session.wall_time": [3600],
     "session.cpu_time": [7],
     "session.calls": [7],

@@ -1,0 +1,202 @@
+"""Boxes that would never end: guests that say they have gone, or wait for somebody, and go on natively.
+
+By each driver: the calling thread's, a pool's, an event loop's engine's.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+
+import anyio
+import pytest
+
+import proxybox
+from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.keeper import Watch
+
+#: The only thread says that it exits, and waits in the kernel, or computes, for ever.
+GONE_AND_WAITING = "import raw; raw.exchange(raw.put(raw.frame(60, (7,))), raw.SLEEP)"
+GONE_AND_COMPUTING = """
+import raw
+spin = raw.function(bytes([0xEB, 0xFE]))
+raw.syscalls([raw.put(raw.frame(60, (7,)))])
+spin()
+"""
+#: Each thread in turn; the last one is the main one.
+ALL_GONE = """
+import raw, threading
+def work():
+    threading.current_thread()
+    raw.exchange(raw.put(raw.frame(60, (7,)), 4 + 2 * 1), raw.SLEEP)
+threading.Thread(target=work).start()
+raw.exchange(raw.put(raw.frame(60, (7,))), raw.SLEEP)
+"""
+
+
+def blocking(code, **options):
+    with proxybox.Sandbox(warm=False) as box:
+        return box.run(code, **options)
+
+
+def pool(code, **options):
+    with proxybox.Pool(size=1) as pool:
+        return pool.run(code, **options)
+
+
+def processes(code, **options):
+    with proxybox.Pool(size=1, processes=1) as pool:
+        return pool.run(code, **options)
+
+
+def loop(code, **options):
+    async def run():
+        async with proxybox.AsyncSandbox(warm=False) as box:
+            return await box.run(code, **options)
+
+    return anyio.run(run)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines(_warm):
+    """They last as long as the process."""
+    for cpu in (*os.sched_getaffinity(0), None):
+        engine_of(cpu)
+
+
+@pytest.fixture(params=[blocking, pool, processes, loop], ids=lambda way: way.__name__)
+def way(request):
+    return request.param
+
+
+@pytest.mark.parametrize("code", [GONE_AND_WAITING, GONE_AND_COMPUTING], ids=["waits", "computes"])
+def test_the_only_thread_says_that_it_exits(way, hostile, code):
+    """Its word is taken, at once: no limit has to end it."""
+    result = way(code, files=hostile.files, timeout=None)
+    assert (result.status, result.exit_code) == ("error", 7), result
+
+
+def test_the_last_of_several_threads_says_that_it_exits(hostile):
+    result = hostile.run(ALL_GONE, timeout=5)
+    assert result.status in ("error", "time_limit"), result
+
+
+def test_a_session_whose_thread_says_that_it_exits(sandbox, hostile):
+    session = sandbox().session(files=hostile.files)
+    result = session.exec(GONE_AND_WAITING)
+    assert (result.exit_code, session.alive) == (7, False), result
+
+
+def test_the_place_in_a_pool_is_free_again(hostile):
+    with proxybox.Pool(size=1) as pool:
+        for _ in range(3):
+            assert pool.run(GONE_AND_WAITING, files=hostile.files).exit_code == 7
+        assert pool.run("print(1)").ok
+
+
+# --- input that does not come -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def silent():
+    """A pipe into which nobody writes."""
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as file:
+        yield file
+    os.close(writing)
+
+
+@pytest.mark.parametrize("way", [blocking, pool, loop], ids=lambda way: way.__name__)
+def test_input_from_a_pipe_counts(way, silent):
+    result = way("input()", stdin=silent, timeout=0.3)
+    assert (result.status, result.why) == ("time_limit", "limits.wall_time"), result
+
+
+def test_input_from_a_socket_counts(hostile):
+    import socket
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        result = hostile.run("input()", stdin=theirs, timeout=0.3)
+    assert result.status == "time_limit", result
+
+
+def test_input_from_a_terminal_is_given_time(hostile):
+    """The answer comes when the limit is long over."""
+    controller, terminal = os.openpty()
+    timer = threading.Timer(1.0, os.write, [controller, b"late\n"])
+    timer.start()
+    with open(terminal, closefd=True) as file:
+        result = hostile.run("print(input())", stdin=file, timeout=0.6)
+    timer.join()
+    os.close(controller)
+    assert result.stdout == "late\n", result
+
+
+@pytest.mark.parametrize(("word", "status"), [("free", "ok"), ("counted", "time_limit"), ("auto", "time_limit")])
+def test_the_policy_has_the_last_word(hostile, word, status):
+    reading, writing = os.pipe()
+    timer = threading.Timer(1.0, os.write, [writing, b"late\n"])
+    timer.start()
+    with open(reading, "rb", buffering=0) as file:
+        result = hostile.run("print(input())", stdin=file, timeout=None, limits={"wall_time": 0.6, "input_wait": word})
+        timer.join()
+    os.close(writing)
+    assert result.status == status, result
+
+
+def test_a_function_may_be_counted(hostile):
+    """What a function takes is the caller's, unless the policy says otherwise."""
+    clock = threading.Event()
+
+    def late(size):
+        clock.wait(0.5)
+        return "late\n"
+
+    for word, status in (("auto", "ok"), ("counted", "time_limit")):
+        result = hostile.run(
+            "input()\nfor _ in range(10**5): pass",
+            stdin=late,
+            timeout=None,
+            limits={"wall_time": 0.4, "input_wait": word},
+        )
+        assert result.status == status, (word, result)
+
+
+def test_a_pipe_on_the_command_line():
+    reading, writing = os.pipe()
+    try:
+        told = subprocess.run(
+            [sys.executable, "-m", "proxybox.cli", "run", "--timeout", "0.5", "-c", "input()"],
+            stdin=reading, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert told.returncode == 124, told
+
+
+# --- a call that was told to stop ---------------------------------------------------------------------------------------
+
+
+def test_the_grace_of_an_interrupted_call_holds_whatever_it_waits_for():
+    """A driver that waits for the caller's input lets wall time stand still; never what is left to an interrupted call."""
+    watch = Watch(os.getpid(), -1, deadline_ns=1000)
+    watch.interrupted = "cancelled"
+    assert watch.suspend() is None
+    assert watch.deadline_ns == 1000
+
+
+def test_a_stopped_call_that_reads_on_is_ended(sandbox):
+    """It swallows the interrupt and asks the terminal again, where nobody answers."""
+    controller, terminal = os.openpty()
+    session = sandbox(session={"grace": 0.2}, limits={"wall_time": None}).session()
+    code = "while True:\n    try: input()\n    except KeyboardInterrupt: pass"
+    with open(terminal, closefd=True) as file:
+        timer = threading.Timer(0.3, session._live.stop)
+        timer.start()
+        result = session.exec(code, stdin=file)
+        timer.join()
+    os.close(controller)
+    assert result.status == "cancelled", result
+    assert not session.alive

@@ -1,0 +1,263 @@
+"""Threads of the controller's that last, the engine, the keeper, the undertaker: nothing that a guest asks for ends one, and
+what goes wrong in one is told to whom it concerns, and to nobody else.
+"""
+
+import contextlib
+import os
+import threading
+
+import anyio
+import pytest
+
+import proxybox
+from proxybox.api import folder_of
+from proxybox.controller import undertaker
+from proxybox.controller.drivers.engine import Engine, engine_of
+from proxybox.controller.keeper import Watch, keeper
+from proxybox.controller.listener import Listener
+from proxybox.program import Program
+
+#: Waits that no poll(2) and no epoll_wait(2) can hold, each of which is interrupted; with the policy's time.
+LONG = {
+    "sleep": "time.sleep(3_000_000)",
+    "sleep for a century": "time.sleep(3_200_000_000)",
+    "select": "select.select([reading], [], [], 1e9)",
+    "poll": "select.poll().poll((1 << 31) - 1)",
+    "epoll": "select.epoll().poll(1e9)",
+    "lock": "lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=1e9)",
+    "event": "threading.Event().wait(3e9)",
+    "setitimer": "signal.setitimer(signal.ITIMER_REAL, 4e9); signal.pause()",
+    "setitimer of CPU time": "signal.setitimer(signal.ITIMER_VIRTUAL, 4e9); signal.pause()",
+    "setitimer with an interval": "signal.setitimer(signal.ITIMER_PROF, 4e9, 4e9); signal.pause()",
+    "alarm": "libc.alarm(ctypes.c_uint(4294967295)); signal.pause()",
+    "nanosleep": "libc.nanosleep(ctypes.byref((ctypes.c_long * 2)((1 << 63) - 1, 0)), None)",
+    "sigtimedwait": "libc.sigtimedwait(ctypes.byref((ctypes.c_ulong * 16)(512)), None, ctypes.byref((ctypes.c_long * 2)(1 << 62, 0)))",
+}
+BEGIN = """
+import ctypes, os, select, signal, threading, time
+libc = ctypes.CDLL(None)
+reading, writing = os.pipe()
+try:
+    {}
+except (OverflowError, ValueError, OSError) as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines(_warm):
+    """They last as long as the process."""
+    for cpu in (*os.sched_getaffinity(0), None):
+        engine_of(cpu)
+
+
+@contextlib.contextmanager
+def told():
+    """What is told of threads that nobody waits for."""
+    faults, before = [], threading.excepthook
+    threading.excepthook = lambda given: faults.append(given.exc_value)
+    try:
+        yield faults
+    finally:
+        threading.excepthook = before
+
+
+async def run_all(*codes, **options):
+    """Results, or what was raised in their place."""
+    found = [None] * len(codes)
+
+    async def run(number, box):
+        try:
+            found[number] = await box.run(codes[number])
+        except Exception as error:
+            found[number] = error
+
+    async with proxybox.AsyncSandbox(warm=False, **options) as box, anyio.create_task_group() as group:
+        for number in range(len(codes)):
+            group.start_soon(run, number, box)
+    return found
+
+
+# --- waits that are too long ------------------------------------------------------------------------------------------
+
+
+def test_waits_that_no_poll_can_hold_in_engines():
+    """All at once, and a neighbour of theirs on each CPU: they end by their limits, it by itself."""
+    codes = [BEGIN.format(line) for line in LONG.values()]
+    *waiting, one, other = anyio.run(lambda: run_all(*codes, "print(1)", "print(1)", limits={"wall_time": 2}))
+    for name, result in zip(LONG, waiting, strict=True):
+        assert result.status in ("time_limit", "ok"), (name, result)
+        assert result.status == "time_limit" or result.stdout in ("OverflowError\n", "ValueError\n"), (name, result)
+    assert (one.stdout, other.stdout) == ("1\n", "1\n")
+
+
+@pytest.mark.parametrize("line", LONG.values(), ids=LONG.keys())
+def test_a_wait_that_no_poll_can_hold(hostile, line):
+    result = hostile.run(BEGIN.format(line), timeout=0.5)
+    assert result.status == "time_limit" or result.stdout in ("OverflowError\n", "ValueError\n"), result
+
+
+@pytest.mark.parametrize(
+    "sleep", ["time.sleep(0.01)", "select.select([], [], [], 0.01)", "threading.Event().wait(0.01)"]
+)
+def test_time_that_nearly_stands(hostile, sleep):
+    """A hundredth of a second of the box's is four months."""
+    slow = proxybox.policies.Time.scaled(1e-9)
+    one = hostile.run(BEGIN.format(sleep), timeout=0.5, time=slow)
+    (other,) = anyio.run(lambda: run_all(BEGIN.format(sleep), limits={"wall_time": 0.5}, time=slow))
+    assert one.status == other.status == "time_limit", (one, other)
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+class Broken(Exception):
+    """A fault that nobody expects."""
+
+
+def once(monkeypatch, owner, name):
+    """Its next call fails."""
+    before, calls = getattr(owner, name), []
+
+    def fail(*args):
+        calls.append(1)
+        if len(calls) == 1:
+            raise Broken(name)
+        return before(*args)
+
+    monkeypatch.setattr(owner, name, fail)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["_look_at_the_clock", "_begin", "_timeout", "_sort"])
+def test_a_fault_between_guests(monkeypatch, name):
+    """All who wait on that CPU are told; the next are served, by an engine that stands."""
+    sleep = "import threading, time\nthreading.Thread(target=time.sleep, args=(0.2,)).start()\nprint(1)"
+
+    async def both():
+        once(monkeypatch, Engine, name)
+        return await run_all(sleep, sleep, sleep), await run_all("print(2)", "print(2)", "print(2)")
+
+    with told() as faults:
+        first, second = anyio.run(both)
+    assert faults or any(isinstance(each, Broken) for each in first), first
+    assert all(isinstance(each, Broken) or each.stdout == "1\n" for each in first), first
+    assert [each.stdout for each in second] == ["2\n"] * 3
+
+
+def test_a_fault_of_the_listener(monkeypatch):
+    """It is told to the family whose listener that is."""
+    threads = "import threading\nfor _ in range(3): threading.Thread(target=print).start()"
+
+    async def both():
+        once(monkeypatch, Listener, "_receive")  # when something has come
+        return await run_all(threads, "print(1)"), await run_all(threads)
+
+    (first, neighbour), (second,) = anyio.run(both)
+    assert isinstance(first, Broken), first
+    assert neighbour.stdout == "1\n"
+    assert second.ok
+
+
+class Jobs:
+    """Boxes served by one engine, without a loop."""
+
+    def __init__(self):
+        self.box = proxybox.Sandbox(warm=False)
+
+    def serve(self, code, done):
+        box = self.box._box(None)
+        program = Program.source(code)
+        live = box.open(program.words, folder=folder_of(program))
+        live.charge()
+        engine_of(live.driver.cpu).serve(live.driver, lambda: False, done)
+        return live
+
+
+def test_who_is_told_fails():
+    """`done` is the caller's: another guest's is called all the same."""
+    jobs, over, outcomes = Jobs(), threading.Event(), []
+
+    def broken(outcome, error):
+        raise Broken("done")
+
+    def done(outcome, error):
+        outcomes.append((outcome, error))
+        over.set()
+
+    with told() as faults, jobs.box:
+        first = jobs.serve("pass", broken)
+        second = jobs.serve("import time; time.sleep(0.3)", done)
+        assert over.wait(20)
+        first.close()
+        second.close()
+    assert [type(each) for each in faults] == [Broken]
+    assert outcomes[0][0].exit_code == 0
+
+
+def test_a_second_fault_while_the_first_is_told(monkeypatch):
+    """Serving fails, and forgetting what was watched of it as well: the caller is told, and the next one served."""
+    monkeypatch.setattr(proxybox.controller.drivers.serving.Serving, "conclude", lambda *_: 1 / 0)
+    once(monkeypatch, Engine, "_forget")
+    (broken,) = anyio.run(lambda: run_all("pass"))
+    monkeypatch.undo()
+    assert isinstance(broken, ZeroDivisionError | Broken), broken
+    (after,) = anyio.run(lambda: run_all("print(1)"))
+    assert after.stdout == "1\n"
+
+
+def test_an_interrupt_that_raises(sandbox):
+    """A limit's first word fails: that guest is ended and its caller told; whoever comes later has a keeper."""
+    session = sandbox(session={"grace": 5}).session()
+
+    def broken():
+        raise Broken("interrupt")
+
+    session._live._live.process.watch.interrupt = broken
+    with pytest.raises(Broken):
+        session.exec("while True: pass", timeout=0.2)
+    assert proxybox.run("print(1)").stdout == "1\n"
+    assert proxybox.run("while True: pass", timeout=0.2).status == "time_limit"
+
+
+def test_an_interrupt_that_raises_in_an_engine():
+    async def run():
+        async with proxybox.AsyncSandbox(session={"grace": 5}) as box, await box.session() as session:
+
+            def broken():
+                raise Broken("interrupt")
+
+            session._live._live.process.watch.interrupt = broken
+            with pytest.raises(Broken):
+                await session.exec("while True: pass", timeout=0.2)
+            return await box.run("print(1)")
+
+    assert anyio.run(run).stdout == "1\n"
+
+
+def test_a_fault_of_the_keeper(monkeypatch):
+    """Between two guests: nobody waits for that, so it is told as any thread's; boxes start and end as before."""
+    with told() as faults:
+        calls = once(monkeypatch, Watch, "_check")
+        assert proxybox.run("while True: pass", timeout=0.3).status == "time_limit"
+    assert calls
+    assert [type(each) for each in faults] == [Broken]
+    assert keeper()._thread.is_alive()
+
+
+def test_a_fault_of_the_undertaker():
+    """Whoever settles is told of every one; the next box is closed as any."""
+    undertaker.settle()
+    closed = threading.Event()
+
+    def broken():
+        raise Broken("close")
+
+    for _ in range(undertaker.MOST_FAULTS + 3):
+        undertaker.undertaker().bury(broken)
+    undertaker.undertaker().bury(closed.set)
+    with pytest.raises(BaseExceptionGroup) as raised:
+        undertaker.settle()
+    assert len(raised.value.exceptions) == undertaker.MOST_FAULTS
+    assert closed.is_set()
+    undertaker.settle()

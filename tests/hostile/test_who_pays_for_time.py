@@ -1,0 +1,184 @@
+"""What the controller computes for a guest counts for that guest: programs whose calls cost more than they do themselves."""
+
+import os
+import time
+
+import anyio
+import pytest
+
+import proxybox
+from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.keeper import Watch
+from proxybox.controller.meter import Meter, thread_clock, thread_time_ns
+
+#: Nearly all of the time of this program is the controller's.
+DEAR = "import os\nwhile True: os.urandom(1 << 20)"
+CALLS = {"wall_time": 60, "cpu_time": 0.3, "calls": None}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines(_warm):
+    """They last as long as the process."""
+    for cpu in (*os.sched_getaffinity(0), None):
+        engine_of(cpu)
+
+
+def in_a_loop(code, **options):
+    async def run():
+        async with proxybox.AsyncSandbox(warm=False, **options) as box:
+            return await box.run(code)
+
+    return anyio.run(run)
+
+
+def in_a_pool(code, **options):
+    with proxybox.Pool(size=1, **options) as pool:
+        return pool.run(code)
+
+
+@pytest.mark.parametrize("way", [proxybox.run, in_a_pool, in_a_loop], ids=["blocking", "pool", "loop"])
+def test_a_program_that_lets_the_controller_compute(way):
+    """It ends by its CPU time, most of which is not its own; the controller may spend as much again, and no more."""
+    result = way(DEAR, limits=CALLS)
+    assert (result.status, result.why) == ("time_limit", "limits.cpu_time"), result
+    assert result.usage.controller > 0.3
+    assert result.usage.cpu + result.usage.controller > 0.6
+
+
+def test_a_session_that_lets_the_controller_compute(sandbox):
+    session = sandbox(limits=CALLS).session()
+    for _ in range(2):  # each call anew
+        result = session.exec(DEAR)
+        assert (result.status, result.why.partition(";")[0]) == ("time_limit", "limits.cpu_time"), result
+        assert session.alive
+        assert result.usage.controller > 0.3
+    assert session.usage.controller > 0.6
+
+
+def test_a_session_as_a_whole(sandbox):
+    """What is beyond the free part of each call counts for all calls together."""
+    session = sandbox(limits=CALLS, session={"cpu_time": 0.7}).session()
+    while session.alive:
+        result = session.exec(DEAR)
+        assert result.status == "time_limit", result
+
+
+def test_a_program_that_computes_by_itself_has_its_whole_time(hostile):
+    """Nothing of it is the controller's, so the limit is where it was."""
+    result = hostile.run("import time\nwhile True: pass", limits={"wall_time": 60, "cpu_time": 0.3})
+    assert (result.status, result.why) == ("time_limit", "limits.cpu_time"), result
+    assert result.usage.cpu >= 0.3
+
+
+def test_functions_of_the_callers_are_not_the_guests(sandbox):
+    """What a host function, an interceptor, a callback or the source of input computes is the caller's time."""
+
+    def compute(*_):
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+
+    def given(size):
+        compute()
+        return "x\n"
+
+    seen = []
+
+    def intercept(call):
+        if call.name == "getppid":
+            compute(), seen.append(call)
+
+    limits = {"wall_time": 60, "cpu_time": 2}
+    box = sandbox(functions={"compute": compute}, interceptors=[intercept], limits=limits)
+    code = "import os, host\nfor _ in range(8): host.compute(); os.getppid(); print(input(), flush=True)"
+    result = box.run(code, stdin=given, on_stdout=compute)
+    assert result.ok, result
+    assert len(seen) == 8
+    assert result.usage.controller < 8 * 0.05
+
+
+def test_its_own_start_is_not_charged():
+    with proxybox.Sandbox(warm=False) as box:
+        first = box.run("pass").usage
+    assert first.controller < first.start + first.wall
+
+
+# --- a wait that is none ----------------------------------------------------------------------------------------------
+
+#: It asks for input, does not take the answer, and computes: wall time stands still for who waits for a person.
+FORGED = """
+import raw, ctypes
+buffer = raw.code(bytes(64))
+spin = raw.function(bytes([0xEB, 0xFE]))
+raw.syscalls([raw.put(raw.frame(0, (0, buffer, 1)))])
+spin()
+"""
+
+
+@pytest.mark.parametrize("word", ["auto", "free"])
+def test_a_forged_wait_computes_at_its_own_cost(hostile, word):
+    controller, terminal = os.openpty()
+    with open(terminal) as file:
+        result = hostile.run(FORGED, stdin=file, timeout=None,
+                             limits={"wall_time": 0.5, "cpu_time": None, "input_wait": word})  # fmt: skip
+    os.close(controller)
+    assert (result.status, result.why) == ("time_limit", "limits.wall_time"), result
+
+
+def test_a_forged_wait_in_a_loop(hostile):
+    controller, terminal = os.openpty()
+
+    async def run():
+        async with proxybox.AsyncSandbox(warm=False, limits={"wall_time": 0.5, "cpu_time": None}) as box:
+            return await box.run(FORGED, files=hostile.files, stdin=file)
+
+    with open(terminal) as file:
+        result = anyio.run(run)
+    os.close(controller)
+    assert (result.status, result.why) == ("time_limit", "limits.wall_time"), result
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def burn(seconds):
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+def test_a_meter_counts_who_serves_and_not_the_caller():
+    meter = Meter()
+    burn(0.01)
+    assert meter.spent_ns() == 0
+    meter.begin(thread_time_ns(), thread_clock())
+    burn(0.02)
+    assert meter.spent_ns() >= 0.02e9  # while it is served
+    with meter:
+        before = meter.spent_ns()
+        burn(0.02)
+        with meter:
+            burn(0.01)
+        assert meter.spent_ns() == before
+    burn(0.01)
+    meter.end(thread_time_ns())
+    total = meter.spent_ns()
+    assert total >= before + 0.01e9
+    burn(0.01)
+    assert meter.spent_ns() == total
+    with meter:
+        pass
+    assert meter.spent_ns() == total
+
+
+def test_what_is_free_is_carried_no_further(monkeypatch):
+    """What one call was given and did not use is not the next one's."""
+    watch = Watch(os.getpid(), -1)
+    spent = iter([0, 500, 900, 900, 900])
+    monkeypatch.setattr(Meter, "spent_ns", lambda _: next(spent))
+    monkeypatch.setattr(Watch, "cpu_time_ns", lambda _: 0)
+    watch.free(200e-9)
+    assert watch.charged_ns() == 300
+    watch.free(100e-9)  # 700 are beyond what was free
+    assert watch.charged_ns() == 700
+    assert watch.charged_ns() == 700
