@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -141,6 +142,25 @@ def test_whatever_is_done_costs_what_it_costs_in_memory(
     assert host.used == memory.used == (0, 0)
     assert list(tmp_path.iterdir()) == []
     assert len(os.listdir("/proc/self/fd")) == held
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_lengths_are_given_back_as_they_were_charged(
+    make_account: Callable[..., Account], tmp_path: Path, seed: int
+) -> None:
+    """On filesystems that may have no holes."""
+    account = make_account(tmp_path, 1 << 22, 12)
+    mount = account.side.world.tree.resolve(b"/there", account.side.world.cwd, account.side.world.credentials).mount
+    mount.host.has_holes = False
+    for number in range(300):
+        step(account, random.Random(f"{seed} {number}"))
+        lengths = {
+            (seen.st_ino, seen.st_size) for path in tmp_path.iterdir() if stat.S_ISREG((seen := path.lstat()).st_mode)
+        }
+        assert account.used[0] >= sum(-(-size // PAGE) * PAGE for _, size in lengths), number
+        assert account.used[0] <= 1 << 22
+    account.remove_all()
+    assert account.used == (0, 0)
 
 
 @pytest.mark.parametrize("seed", range(10))
