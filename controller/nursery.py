@@ -23,19 +23,24 @@ from proxybox.controller.zygote import Zygote, essence
 MOST_FORKS, OLDEST = 1000, 600.0
 #: Seconds between two looks at the interpreter's files.
 LOOK_EVERY = 1.0
+#: After failures so many boxes at the most do without, until a zygote is tried again.
+MOST_WAITS = 256
 #: So many live at once; those that were not used for longest go first.
 MOST_ZYGOTES = 4
 
 
 @attrs.define
 class _Place:
-    """What is known of one kind of guest. refused: why there is no zygote of it. interpreter: what its files looked
-    like, and when that was seen."""
+    """What is known of one kind of guest. refused: why there can be no zygote of it. failures: how many starts of one
+    have failed in a row, and wait: how many boxes do without before the next. interpreter: what its files looked like,
+    and when that was seen."""
 
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     wanted: int = 0
     zygote: Zygote | None = None
     refused: str = ""
+    failures: int = 0
+    wait: int = 0
     interpreter: tuple[int, ...] = ()
     seen: float = 0.0
 
@@ -62,14 +67,27 @@ class Nursery:
                 return None
             if place.zygote is not None and is_worn(place.zygote):
                 _retire(place)
-            if place.zygote is None:
-                try:
-                    place.zygote = Zygote(box.policy, box)
-                except (CannotCopy, SandboxStartError) as error:
-                    place.refused = str(error)
-                    return None
+            if place.zygote is None and self._start(place, box):
                 self._shrink(key)
             return place.zygote
+
+    @staticmethod
+    def _start(place: _Place, box: Box) -> bool:
+        """Starts a zygote, and says whether it did. Where this host gives none, it is not tried again. What else fails
+        may pass, as a lack of descriptors does, or not: it is tried again, more and more seldom."""
+        if place.wait:
+            place.wait -= 1
+            return False
+        try:
+            place.zygote = Zygote(box.policy, box)
+        except CannotCopy as error:
+            place.refused = str(error)
+        except (OSError, SandboxStartError):
+            place.failures = min(place.failures + 1, MOST_WAITS)
+            place.wait = min(2**place.failures, MOST_WAITS)
+        else:
+            place.failures = 0
+        return place.zygote is not None
 
     @staticmethod
     def _look_at_interpreter(place: _Place, guest: Guest) -> None:
@@ -79,7 +97,7 @@ class Nursery:
             return
         before, place.interpreter, place.seen = place.interpreter, _fingerprint(guest), now
         if before != place.interpreter:
-            place.refused = ""
+            place.refused, place.failures, place.wait = "", 0, 0
             _retire(place)
 
     def _shrink(self, kept: Hashable) -> None:

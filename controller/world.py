@@ -15,6 +15,7 @@ import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.clock import Clock
+from proxybox.controller.descriptorshare import Allotment
 from proxybox.controller.effects import Blocked, Changes, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.output import OutputSink
@@ -262,7 +263,7 @@ class World:
     """One box, as its guest sees it. The first seven must be given; the rest follows from the
     policy. flocks: device and inode, and LOCK_SH or LOCK_EX, of each description that holds a lock.
     epoll_watches: how many there are in all epoll instances. port: where a warm guest meets its caller. on_fork: what a
-    fork comes to, where copies are made; refused without.
+    fork comes to, where copies are made; refused without. allotment: of the host's descriptors.
     """
 
     policy: "Policy"
@@ -308,6 +309,7 @@ class World:
     )
     port: "Port | None" = None
     on_fork: Callable[[], Reply] | None = None
+    allotment: Allotment = attrs.field(factory=Allotment)
     _next_tid: int = FIRST_PID + 1  # beyond the pid
 
     def __attrs_post_init__(self) -> None:

@@ -31,6 +31,7 @@ from proxybox.controller.vfs.devices import dev_directory, open_standard
 from proxybox.controller.vfs.etc import Identity, etc_directory
 from proxybox.controller.vfs.generated import GeneratedFile
 from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs.hostuse import HostUse
 from proxybox.controller.vfs.library import library, library_file
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
@@ -104,6 +105,7 @@ class WorldBuilder:
         self._proc: MemoryDirectory
         self.quota = Quota()
         self.steps = Steps()
+        self.host_use = HostUse(self.quota)
         self.clock = Clock(policy.time)
         self.executable = guest.visible(guest.executable)
         self.world: World
@@ -121,7 +123,7 @@ class WorldBuilder:
         self.world = World(
             policy=policy, tree=tree, descriptors=descriptors, cwd=tree.root, credentials=credentials,
             clock=self.clock, quota=self.quota, randomness=Randomness(policy.randomness),
-            stdin=stdin, stdout=stdout, stderr=stderr,
+            stdin=stdin, stdout=stdout, stderr=stderr, allotment=self.host_use.allotment,
         )  # fmt: skip
         self._mount_own(tree)  # first: certificates and the loader's cache stand below /etc
         self._mount_system(tree)
@@ -177,6 +179,7 @@ class WorldBuilder:
 
     def _copy(self, old: "WorldBuilder", copier: Copier, world: World) -> None:
         self.quota, self.clock, self.steps = world.quota, world.clock, world.steps
+        self.host_use = copier.of(old.host_use)
         self._packages = list(old._packages)
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
         self._proc = copier.of(old._proc)
@@ -365,7 +368,10 @@ class WorldBuilder:
 
     def _host(self, source: str, target: str, writable: bool) -> Node:
         hide = self._policy.filesystem.hide_dotfiles
-        mount = HostMount(source, self._superblock(), writable=writable, hide_dotfiles=hide, target=os.fsencode(target))
+        mount = HostMount(
+            source, self._superblock(), writable=writable, hide_dotfiles=hide, target=os.fsencode(target),
+            use=self.host_use,
+        )  # fmt: skip
         self._closing.callback(mount.close)
         return mount.root
 

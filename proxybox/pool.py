@@ -10,7 +10,6 @@ the controllers themselves are spread over processes (workers.py).
 
 import inspect
 import os
-import resource
 import textwrap
 import threading
 import time
@@ -36,6 +35,7 @@ from proxybox.api import (
     result_of,
 )
 from proxybox.controller.box import Box
+from proxybox.controller.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.guests import Guest, find_guest, require_bootstrap
 from proxybox.controller.hostfunctions import HostFunctions
@@ -201,22 +201,19 @@ def source_of(fn: Any) -> str:
         raise TypeError(f"the source of {fn.__name__} cannot be found: {error}") from error
 
 
-#: Descriptors that a controller holds for a box of a few threads.
-_DESCRIPTORS = 8
+#: Descriptors that a controller holds for a box whose guest has opened nothing, and those that are left to the caller.
+_DESCRIPTORS, _CALLERS = 6, 128
 
 
 def make_room(size: int) -> None:
-    """Lets this process open what so many boxes need: the soft limit is raised where the hard one allows it
-    (RLIMIT_NOFILE). Raises ValueError."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 256 + _DESCRIPTORS * size
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    """Raises ValueError where this process may not open what so many boxes need (RLIMIT_NOFILE): half of its limit is
+    for what their guests open (descriptorshare.py). The limit is the caller's affair: it is not raised here."""
+    soft, needed = soft_limit(), 2 * (_CALLERS + _DESCRIPTORS * size)
+    if soft < needed:
         raise ValueError(
-            f"size={size}: this process may open {hard} descriptors, and so many boxes take {needed} (ulimit -Hn)"
+            f"size={size}: this process may open {soft} descriptors, and so many boxes want {needed}: raise its limit "
+            "before (ulimit -n, or resource.setrlimit)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class Boxes:
@@ -323,7 +320,7 @@ class Boxes:
             try:
                 zygote = self._living_zygote(failed)
                 return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions))
-            except (OSError, SandboxStartError):
+            except (OSError, CannotCopy, SandboxStartError):
                 if not left:
                     raise
                 failed = zygote

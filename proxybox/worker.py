@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from proxybox.controller.box import Box
+from proxybox.controller.descriptorshare import raise_own_limit
 from proxybox.controller.guests import find_guest
 from proxybox.controller.hostfunctions import HostFunctions
 from proxybox.controller.undertaker import settle
@@ -30,6 +31,7 @@ def main(fds: list[int]) -> None:
     guest = guest_with(find_guest(options["guest"]), options["packages"])
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None
+    raise_own_limit()  # this process is ours
     boxes = Boxes(Box(policy, guest), host, size)
     jobs = [_Jobs(boxes, connection) for connection in connections]
     _watch({job.connection.fileno(): job for job in jobs})

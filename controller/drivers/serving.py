@@ -152,6 +152,7 @@ class Serving:
         for channel in others.values():
             if channel is not self._main:
                 channel.close()
+                self._world.allotment.give_back(2)
 
     # --- the caller's word --------------------------------------------------------------------------------------------
 
@@ -528,10 +529,21 @@ class Serving:
             if thread.channel in self._channels:
                 continue
             with Undisturbed():  # until `close`, which closes it, knows the channel
-                channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * thread.channel)
+                channel = self._open_channel(listener, knock, thread.channel)
                 if channel is None:
                     return False
                 self._channels[thread.channel] = channel
             if not self._blocking:
                 channel.set_blocking(False)
         return True
+
+    def _open_channel(self, listener: Listener, knock: Knock, number: int) -> Channel | None:
+        allotment = self._world.allotment
+        try:
+            allotment.take(2)
+        except OSError:
+            return None
+        channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * number)
+        if channel is None:
+            allotment.give_back(2)
+        return channel

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
+from proxybox.controller.descriptorshare import Allotment
 from proxybox.controller.effects import Changes
 from proxybox.controller.steps import Steps
 from proxybox.controller.vfs import library
@@ -33,6 +34,7 @@ from proxybox.controller.vfs.host import HostRoot
 from proxybox.controller.vfs.hostdirectory import HostDirectory
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.hostnodes import HostFile, HostNode, HostSymlink
+from proxybox.controller.vfs.hostuse import Account, HostUse
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
@@ -328,6 +330,19 @@ def _host_root(copier: Copier, old: HostRoot) -> HostRoot:
     return old.again()
 
 
+@copies(Allotment)
+def _allotment(copier: Copier, old: Allotment) -> Allotment:
+    return old.again()
+
+
+@copies(HostUse)
+def _host_use(copier: Copier, old: HostUse) -> HostUse:
+    """What was charged goes on; descriptors are held as the files are copied."""
+    new = HostUse(copier.of(old.quota), copier.of(old.allotment))
+    new._accounts = {file: Account(account.names, account.pages.copy()) for file, account in old._accounts.items()}
+    return new
+
+
 @copies(HostMount)
 def _host_mount(copier: Copier, old: HostMount) -> HostMount:
     """With descriptors and accounts of its own; the host's files are the same for all."""
@@ -336,7 +351,7 @@ def _host_mount(copier: Copier, old: HostMount) -> HostMount:
     new.open_nodes = WeakSet()
     copier.closing.callback(new.close)
     new.superblock, new.hide_dotfiles, new.target = copier.of(old.superblock), old.hide_dotfiles, old.target
-    new._inodes, new._charged, new._created = dict(old._inodes), dict(old._charged), set(old._created)
+    new._inodes, new.use = dict(old._inodes), copier.of(old.use)
     copier.later(_fill_host_mount, old, new)
     return new
 
@@ -359,10 +374,11 @@ def _fill_host_node(copier: Copier, old: HostNode, new: HostNode) -> None:
 @copies(HostFile)
 def _host_file(copier: Copier, old: HostFile) -> HostFile:
     new = object.__new__(HostFile)
-    new._fd, new._taken = None, old._taken
+    new._fd, new._held, new._taken = None, None, old._taken
     _host_node(copier, new, old)
-    if old._fd is not None:
-        new._fd = os.dup(old._fd)
+    if old._held is not None:
+        new._held = new._mount.use.hold(os.dup(old._held.fd), old._held.mode)
+        new._fd = new._held.fd
         new._mount.open_nodes.add(new)
     return new
 

@@ -54,6 +54,12 @@ _REFUSED: Final = {
     0x65735543: "fusectl", 0x67596969: "rpc_pipefs", 0x187: "autofs", 0x1373: "devfs",
 }  # fmt: skip
 
+# statfs(2) types of filesystems on which what was never written takes no space. Some others fill a file with zeros.
+_WITH_HOLES: Final = {
+    0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0xF2F52010: "f2fs", 0x2FC12FC1: "zfs",
+    0xCA451A4E: "bcachefs", 0x01021994: "tmpfs", 0x794C7630: "overlayfs",
+}  # fmt: skip
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
@@ -67,13 +73,13 @@ def has_openat2() -> bool:
 
 
 class HostRoot:
-    """A host directory that a mount shows, held open by a descriptor.
+    """A host directory that a mount shows, held open by a descriptor. has_holes: whether files there may have holes.
 
     source: a path in the host, followed through symlinks once, now. SandboxStartError when it is
     missing, no directory, or of a filesystem that is never shown.
     """
 
-    __slots__ = ("device", "fd", "path")
+    __slots__ = ("device", "fd", "has_holes", "path")
 
     def __init__(self, source: str | bytes | os.PathLike[str]) -> None:
         self.fd = -1
@@ -82,7 +88,9 @@ class HostRoot:
             self.fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self.path = os.path.realpath(os.fsencode(source))
             self.device = os.fstat(self.fd).st_dev
-            _refuse_kernel_filesystems(self.fd, name)
+            kind = _filesystem(self.fd)
+            self.has_holes = kind in _WITH_HOLES
+            _refuse_kernel_filesystems(self.fd, kind, name)
             os.stat(f"/proc/self/fd/{self.fd}")
         except OSError as error:
             self.close()
@@ -95,7 +103,8 @@ class HostRoot:
         """The same directory by a descriptor of its own, for a copy of the mount."""
         other = object.__new__(HostRoot)
         other.fd = -1
-        other.path, other.device, other.fd = self.path, self.device, os.dup(self.fd)
+        other.path, other.device, other.has_holes = self.path, self.device, self.has_holes
+        other.fd = os.dup(self.fd)
         return other
 
     def close(self) -> None:
@@ -137,11 +146,11 @@ class HostRoot:
             return self._walk(path)
         if code in (errno.EXDEV, errno.ELOOP):
             raise Denied(errno.EACCES, "leads out of the mount on the host")
-        raise OSError(code, "refused by the host")
+        raise _for_guest(OSError(code, "refused by the host"))
 
     def _walk(self, path: bytes) -> int:
         """What openat2 does, step by step; a bind mount of the same device is not noticed."""
-        fd = os.open(".", os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY, dir_fd=self.fd)
+        fd = _open(".", os.O_PATH | os.O_DIRECTORY, dir_fd=self.fd)
         for name in path.split(b"/"):
             if name in (b"", b"."):
                 continue
@@ -149,7 +158,7 @@ class HostRoot:
                 os.close(fd)
                 raise Denied(errno.EACCES, "leads out of the mount on the host")
             try:
-                step = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                step = _open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=fd)
             finally:
                 os.close(fd)
             fd = step
@@ -183,7 +192,7 @@ class HostRoot:
     def listing(self, relative: bytes) -> Generator[None, None, list[Found]]:
         """As `list_directory`; yields where a turn of a call may end."""
         with self.path_fd(relative) as path_fd:
-            fd = os.open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = _open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY)
         portions: list[list[Found]] = []
         try:
             device = os.fstat(fd).st_dev
@@ -198,6 +207,8 @@ class HostRoot:
                     if len(portions) * PORTION > MAX_ENTRIES + PORTION:
                         raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
                     yield
+        except OSError as error:  # a scan has a descriptor of its own
+            raise _for_guest(error) from None
         finally:
             os.close(fd)
         found: list[Found] = []
@@ -230,13 +241,12 @@ def reopen(fd: int, flags: int) -> int:
     if not st.S_ISREG(os.fstat(fd).st_mode):
         raise Denied(errno.EACCES, "neither a regular file nor a directory on the host")
     keep = os.O_ACCMODE | os.O_TRUNC
-    return os.open(_magic(fd), flags & keep | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    return _open(_magic(fd), flags & keep | os.O_NOCTTY | os.O_NONBLOCK)
 
 
 def create_file(directory_fd: int, name: bytes, mode: int) -> int:
     """A new regular file, open for reading and writing; set-id bits are not stored. EEXIST."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=directory_fd)
+    fd = _open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=directory_fd)
     try:
         os.fchmod(fd, mode & 0o1777)
     except OSError:
@@ -273,6 +283,19 @@ def rename(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None
         raise OSError(ctypes.get_errno(), "refused by the host")
 
 
+def _open(path: str | bytes, flags: int, *, dir_fd: int | None = None) -> int:
+    """open(2), for a guest. New files are for their owner only."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+    except OSError as error:
+        raise _for_guest(error) from None
+
+
+def _for_guest(error: OSError) -> OSError:
+    """EMFILE would say that the guest has too many files open. It is this process, which to a guest is the system."""
+    return OSError(errno.ENFILE, "no descriptor left in the controller") if error.errno == errno.EMFILE else error
+
+
 def _magic(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
@@ -286,11 +309,15 @@ def _kind(entry: os.DirEntry[str]) -> int:
     return st.S_IFDIR if entry.is_dir(follow_symlinks=False) else 0
 
 
-def _refuse_kernel_filesystems(fd: int, name: str) -> None:
+def _filesystem(fd: int) -> int:
+    """The type of filesystem that statfs(2) tells."""
     status = ctypes.create_string_buffer(256)
     if _fstatfs(fd, status) != 0:
         raise OSError(ctypes.get_errno(), "statfs failed")
-    kind = struct.unpack_from("<Q", status)[0] & 0xFFFFFFFF
+    return int(struct.unpack_from("<Q", status)[0]) & 0xFFFFFFFF
+
+
+def _refuse_kernel_filesystems(fd: int, kind: int, name: str) -> None:
     if kind in _REFUSED:
         raise SandboxStartError(f"cannot mount {name!r}: {_REFUSED[kind]} is never shown to a box")
     try:

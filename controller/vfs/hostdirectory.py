@@ -6,14 +6,16 @@ import errno
 import os
 import stat as st
 from collections.abc import Collection, Generator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from proxybox.controller.abi import RENAME_EXCHANGE
+from proxybox.controller.abi import O_RDWR, RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.hostnodes import HostFile, HostNode, HostSymlink
+from proxybox.controller.vfs.hostuse import identity
+from proxybox.controller.vfs.memory import SHORT_TARGET
 from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry, Node, Symlink, finished, in_portions
 
 if TYPE_CHECKING:
@@ -90,20 +92,28 @@ class HostDirectory(HostNode, Directory):
 
     def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
         self._check_name(name)
-        with self._mount.creating() as made, self._own_fd() as fd:
-            file_fd = host.create_file(fd, name, mode)
-            made.append(os.fstat(file_fd))
-            self._changed(fd)
-        self._mount.stamp(file_fd)
-        return HostFile(self._mount, self, name, file_fd)
+        use, file_fd = self._mount.use, -1
+        use.allotment.take()  # before there is a file that could not be kept open
+        try:
+            with self._mount.creating() as made, self._own_fd() as fd:
+                file_fd = host.create_file(fd, name, mode)
+                made.append(os.fstat(file_fd))
+                self._changed(fd)
+            self._mount.stamp(file_fd)
+        except BaseException:
+            if file_fd >= 0:
+                os.close(file_fd)
+            use.allotment.give_back()
+            raise
+        return HostFile(self._mount, self, name, use.keep(file_fd, identity(made[0]), O_RDWR))
 
     def mkdir(self, name: bytes, mode: int, creds: Credentials) -> Directory:
         self._check_name(name)
         node = HostDirectory(self._mount, self, name)
         with self._mount.creating() as made, self._own_fd() as fd:
             os.mkdir(name, 0o700, dir_fd=fd)
+            made.append(os.stat(name, dir_fd=fd, follow_symlinks=False))
             with self._mount.host.directory_fd(node.relative()) as new_fd:
-                made.append(os.fstat(new_fd))
                 host.change_mode(new_fd, mode & 0o1777)
                 self._mount.stamp(new_fd)
             self._changed(fd)
@@ -113,10 +123,11 @@ class HostDirectory(HostNode, Directory):
     def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
         self._check_name(name)
         _refuse_leading_out(target)
-        with self._mount.creating() as made, self._own_fd() as fd:
+        pages = 1 if len(target) > SHORT_TARGET else 0
+        with self._mount.creating(pages=pages) as made, self._own_fd() as fd:
             os.symlink(target, name, dir_fd=fd)
-            self._mount.stamp_link(fd, name)
             made.append(os.stat(name, dir_fd=fd, follow_symlinks=False))
+            self._mount.stamp_link(fd, name)
             self._changed(fd)
         return HostSymlink(self._mount, self, name)
 
@@ -131,8 +142,9 @@ class HostDirectory(HostNode, Directory):
         self._check_name(name)
         if not isinstance(node, HostFile) or node.mount is not self._mount:
             raise OSError(errno.EXDEV, "another filesystem, or no regular file")
-        with node.folder._own_fd() as old, self._own_fd() as new:
+        with self._mount.creating(new=False) as made, node.folder._own_fd() as old, self._own_fd() as new:
             os.link(node.file_name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+            made.append(os.stat(name, dir_fd=new, follow_symlinks=False))
             self._changed(new)
 
     def unlink(self, name: bytes) -> None:
@@ -142,19 +154,12 @@ class HostDirectory(HostNode, Directory):
             with self._own_fd() as directory_fd:
                 os.unlink(name, dir_fd=directory_fd)
                 self._changed(directory_fd)
-            self._lost_name(seen)
+            self._lost_name(seen, fd)
 
-    def _lost_name(self, seen: os.stat_result) -> None:
-        """`seen`: the status of a file before it lost a name."""
-        key = (seen.st_dev, seen.st_ino)
-        if seen.st_nlink > 1:
-            return
-        for node in self._mount.open_nodes:
-            if node.fd is not None:
-                held = os.fstat(node.fd)
-                if (held.st_dev, held.st_ino) == key:
-                    return  # its last description will say so
-        self._mount.forget_inode(seen)
+    def _lost_name(self, seen: os.stat_result, fd: int) -> None:
+        """`seen`: the status of what has lost a name in this folder, while it had that. `fd`: of it, of any kind."""
+        if self._mount.use.lost_name(seen, fd):
+            self._mount.forget_inode(identity(seen))
 
     def rmdir(self, name: bytes) -> None:
         self._check_name(name)
@@ -162,7 +167,8 @@ class HostDirectory(HostNode, Directory):
             seen = self._mount.host.look(self._child_path(name))
             os.rmdir(name, dir_fd=fd)
             self._changed(fd)
-        self._mount.forget_inode(seen)
+        self._mount.use.forget(identity(seen))
+        self._mount.forget_inode(identity(seen))
         self._dropped(name)
 
     def _dropped(self, name: bytes) -> None:
@@ -178,11 +184,14 @@ class HostDirectory(HostNode, Directory):
         self._check_moved_link(name, newdir)
         if flags & RENAME_EXCHANGE:
             newdir._check_moved_link(newname, self)
-        replaced = None if flags else newdir._seen_file(newname)
-        with self._own_fd() as old, newdir._own_fd() as new:
-            host.rename(old, name, new, newname, flags)
-            self._changed(old)
-            newdir._changed(new)
+        with ExitStack() as closing:
+            replaced = None if flags else newdir._held_entry(newname, closing)
+            with self._own_fd() as old, newdir._own_fd() as new:
+                host.rename(old, name, new, newname, flags)
+                self._changed(old)
+                newdir._changed(new)
+            if replaced is not None:
+                newdir._lost_name(*replaced)
         moved, other = self._children.pop(name, None), newdir._children.pop(newname, None)
         if moved is not None:
             moved.moved(newdir, newname)
@@ -192,16 +201,15 @@ class HostDirectory(HostNode, Directory):
             self._children[name] = other
         elif other is not None:
             other._gone = True
-        if replaced is not None:
-            self._lost_name(replaced)
         self.superblock.forget()
 
-    def _seen_file(self, name: bytes) -> os.stat_result | None:
+    def _held_entry(self, name: bytes, closing: ExitStack) -> tuple[os.stat_result, int] | None:
+        """The status of an entry and an O_PATH descriptor of it, which `closing` closes; None where there is none."""
         try:
-            seen = self._mount.host.look(self._child_path(name))
-        except OSError:
+            fd = closing.enter_context(self._mount.host.path_fd(self._child_path(name)))
+        except FileNotFoundError:
             return None
-        return None if st.S_ISDIR(seen.st_mode) else seen
+        return os.fstat(fd), fd
 
     def _check_moved_link(self, name: bytes, newdir: HostDirectory) -> None:
         """A link with ".." in it means something else in another folder."""

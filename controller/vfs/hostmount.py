@@ -17,6 +17,7 @@ from weakref import WeakSet
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.hostdirectory import HostDirectory
 from proxybox.controller.vfs.hostnodes import HostFile, shown_mode
+from proxybox.controller.vfs.hostuse import FileId, HostUse, identity
 from proxybox.controller.vfs.nodes import Node, Stat, Superblock
 from proxybox.controller.vfs.quota import PAGE
 
@@ -30,8 +31,8 @@ class HostMount:
 
     source: a path in the host. superblock: the box's; `read_only` is set unless `writable`.
     target: where it will be mounted, so that absolute symlinks inside can be shown as paths in the
-    box; those that lead elsewhere in the host are not shown. root: the node to mount. Lengths of
-    what is written are charged to the superblock's quota. Raises SandboxStartError.
+    box; those that lead elsewhere in the host are not shown. root: the node to mount. use: what the
+    box has of the host already; it charges the quota that the superblock has. Raises SandboxStartError.
     """
 
     def __init__(
@@ -42,15 +43,15 @@ class HostMount:
         writable: bool = False,
         hide_dotfiles: bool = False,
         target: bytes = b"",
+        use: HostUse | None = None,
     ) -> None:
         superblock.read_only = not writable
         self.superblock = superblock
         self.hide_dotfiles = hide_dotfiles
         self.target = target.rstrip(b"/")
+        self.use = HostUse(superblock.quota) if use is None else use
         self.open_nodes: WeakSet[HostFile] = WeakSet()
-        self._inodes: dict[tuple[int, int], int] = {}
-        self._charged: dict[tuple[int, int], int] = {}
-        self._created: set[tuple[int, int]] = set()
+        self._inodes: dict[FileId, int] = {}
         path = os.path.realpath(source)
         self.root: Node
         if os.path.isfile(path):
@@ -71,7 +72,7 @@ class HostMount:
         """Whether entries of that name do not exist for the box."""
         return self.hide_dotfiles and name[:1] == b"."
 
-    def virtual_ino(self, key: tuple[int, int]) -> int:
+    def virtual_ino(self, key: FileId) -> int:
         """The box's inode number for a host (device, inode): numbered as they are first seen."""
         ino = self._inodes.get(key)
         if ino is None:
@@ -88,7 +89,7 @@ class HostMount:
         else:
             atime = ctime = seen.st_mtime_ns
         return Stat(
-            superblock.dev, self.virtual_ino((seen.st_dev, seen.st_ino)), shown_mode(seen),
+            superblock.dev, self.virtual_ino(identity(seen)), shown_mode(seen),
             seen.st_nlink, superblock.uid, superblock.gid, 0, seen.st_size, seen.st_blocks,
             atime, seen.st_mtime_ns, ctime,
         )  # fmt: skip
@@ -109,50 +110,38 @@ class HostMount:
 
     # --- what is written ---
 
-    def longest(self, seen: os.stat_result, size: int) -> int:
-        """How long a file may become when it is to have `size` bytes."""
-        old, free = _pages(seen.st_size), self.superblock.quota.free_pages()
-        return size if _pages(size) - old <= free else max(seen.st_size, (old + free) * PAGE)
+    def forget_inode(self, file: FileId) -> None:
+        """A file is gone from the disk: another may get its number."""
+        self._inodes.pop(file, None)
 
-    def charge_growth(self, seen: os.stat_result, size: int) -> None:
-        """Charge a file's growth to `size` bytes. ENOSPC."""
-        more = _pages(size) - _pages(seen.st_size)
-        if more > 0:
-            self.superblock.quota.charge_pages(more)
-            key = (seen.st_dev, seen.st_ino)
-            self._charged[key] = self._charged.get(key, 0) + more
-
-    def credit(self, seen: os.stat_result, was: int, size: int) -> None:
-        """Give back what a file of `was` bytes was charged for beyond `size`, as far as the box wrote it."""
-        key = (seen.st_dev, seen.st_ino)
-        less = min(self._charged.get(key, 0), _pages(was) - _pages(size))
-        if less > 0:
-            self.superblock.quota.credit_pages(less)
-            self._charged[key] -= less
-            if not self._charged[key]:
-                del self._charged[key]
-
-    def forget_inode(self, seen: os.stat_result) -> None:
-        """Note that the last name of a file is gone."""
-        self.credit(seen, seen.st_size, 0)
-        key = (seen.st_dev, seen.st_ino)
-        self._inodes.pop(key, None)
-        if key in self._created:
-            self._created.discard(key)
-            self.superblock.quota.credit_inode()
+    def charge_length(self, fd: int, file: FileId, size: int) -> list[int]:
+        """Charge what a file takes when it becomes as long as `size`, or is written from there on: nothing where the
+        filesystem is known to have holes. The pages that were charged. ENOSPC.
+        """
+        if self.host.has_holes:
+            return []
+        was = os.fstat(fd).st_size
+        return self.use.charge_length(file, was, size) if size > was else []
 
     @contextmanager
-    def creating(self) -> Iterator[list[os.stat_result]]:
-        """Charge an inode for what is made inside; its status is to be put into the list."""
-        self.superblock.quota.charge_inode()
+    def creating(self, *, new: bool = True, pages: int = 0) -> Iterator[list[os.stat_result]]:
+        """Charge an inode for the name that is made inside, and the pages of what it names; the status of that is to be
+        put into the list. new: whether it is a new file, and not a further name for one. ENOSPC.
+        """
+        quota = self.use.quota
+        quota.charge_inode()
         made: list[os.stat_result] = []
         try:
+            if pages > quota.free_pages():
+                quota.refuse("no space left for what the box may write")
             yield made
         finally:
             if made:
-                self._created.add((made[0].st_dev, made[0].st_ino))
+                file = identity(made[0])
+                self.use.named(file, new=new)
+                self.use.charge_length(file, 0, pages * PAGE)
             else:
-                self.superblock.quota.credit_inode()
+                quota.credit_inode()
 
     def stamp(self, fd: int) -> None:
         """Give what was changed the box's time, when that is not the host's."""
@@ -165,7 +154,3 @@ class HostMount:
         if not self.superblock.clock_is_real:
             now = self.superblock.now()
             host.change_link_times(directory_fd, name, now, now)
-
-
-def _pages(size: int) -> int:
-    return (size + PAGE - 1) // PAGE

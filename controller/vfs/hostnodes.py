@@ -6,13 +6,14 @@ import errno
 import os
 import stat as st
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_RDWR, O_TRUNC
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs import host
+from proxybox.controller.vfs.hostuse import FileId, HeldFile, identity
 from proxybox.controller.vfs.nodes import (
     MAX_FILE_SIZE,
     Credentials,
@@ -22,6 +23,7 @@ from proxybox.controller.vfs.nodes import (
     Symlink,
     mode_permits,
 )
+from proxybox.controller.vfs.quota import PAGE
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.hostdirectory import HostDirectory
@@ -131,15 +133,21 @@ class HostNode(Node):
 
 
 class HostFile(HostNode, RegularFile):
-    """A regular file: by name, or, once opened, by the host descriptor that belongs to it."""
+    """A regular file: by name, or, once opened, by the host descriptor that its box has of it.
 
-    __slots__ = ("_fd", "_taken")
+    _fd: that of _held, None for one by name. _taken: whether it was opened by its guest, or closed.
+    """
 
-    def __init__(self, mount: HostMount, above: HostDirectory, name: bytes, fd: int | None = None) -> None:
+    __slots__ = ("_fd", "_held", "_taken")
+
+    def __init__(
+        self, mount: HostMount, above: HostDirectory | None, name: bytes, held: HeldFile | None = None
+    ) -> None:
         super().__init__(mount, above, name)
-        self._fd = fd
+        self._held = held
+        self._fd = None if held is None else held.fd
         self._taken = False
-        if fd is not None:
+        if held is not None:
             mount.open_nodes.add(self)
 
     @property
@@ -155,17 +163,12 @@ class HostFile(HostNode, RegularFile):
         return self._above
 
     def close_fd(self) -> None:
-        """Close the host descriptor, if there is one."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
+        """Let go of the host descriptor, if there is one."""
+        held, self._held, self._fd = self._held, None, None
+        if held is not None:
             self._taken = True
-            self._credit_removed(fd)
-            os.close(fd)
-
-    def _credit_removed(self, fd: int) -> None:
-        seen = os.fstat(fd)
-        if seen.st_nlink == 0:
-            self._mount.forget_inode(seen)
+            if held.release():
+                self._mount.forget_inode(held.file)
 
     def __del__(self) -> None:
         self.close_fd()
@@ -185,94 +188,98 @@ class HostFile(HostNode, RegularFile):
         if self._fd is not None and not self._taken:
             self._taken = True
             return HostOpenFile(self, flags)
-        mode = O_RDWR if flags & O_TRUNC and flags & O_ACCMODE == O_RDONLY else flags
-        if mode & O_ACCMODE == O_ACCMODE:
+        mode = flags & O_ACCMODE
+        if mode == O_ACCMODE or (mode == O_RDONLY and flags & O_TRUNC):
             mode = O_RDWR
         if self._fd is not None:
-            fd = host.reopen(self._fd, mode & O_ACCMODE)
+            fd = host.reopen(self._fd, mode)
         else:
-            fd = self._mount.host.open_file(self.relative(), mode & O_ACCMODE)
-        node = HostFile(self._mount, self.folder, self._name, fd)
+            fd = self._mount.host.open_file(self.relative(), mode)
+        node = HostFile(self._mount, self._above, self._name, self._mount.use.hold(fd, mode))
         node._taken = True
         if flags & O_TRUNC:
             node.truncate(0)
         return HostOpenFile(node, flags)
 
-    @property
-    def fd(self) -> int | None:
-        """The host descriptor of an opened file."""
-        return self._fd
-
-    def _opened(self, flags: int) -> int:
-        """The descriptor, or one for this moment only; the caller closes what is not `_fd`."""
-        if self._fd is not None:
-            return self._fd
+    @contextmanager
+    def _opened(self, flags: int) -> Iterator[tuple[int, FileId]]:
+        """The descriptor, or one for this moment only, and the file's identity."""
+        held = self._held
+        if held is not None:
+            yield held.fd, held.file
+            return
         if self._taken:
             raise OSError(errno.EBADF, "closed")
-        return self._mount.host.open_file(self.relative(), flags)
-
-    def _done(self, fd: int) -> None:
-        if fd != self._fd:
+        fd = self._mount.host.open_file(self.relative(), flags)
+        try:
+            yield fd, identity(os.fstat(fd))
+        finally:
             os.close(fd)
 
     def size(self) -> int:
         return self.look().st_size
 
     def pread(self, size: int, offset: int) -> bytes:
-        fd = self._fd
-        if fd is not None:
-            return os.pread(fd, size, min(offset, MAX_FILE_SIZE))
-        fd = self._opened(O_RDONLY)
-        try:
-            return os.pread(fd, size, min(offset, MAX_FILE_SIZE))
-        finally:
-            self._done(fd)
+        offset = min(offset, MAX_FILE_SIZE)
+        if self._fd is not None:
+            return os.pread(self._fd, size, offset)
+        with self._opened(O_RDONLY) as (fd, _):
+            return os.pread(fd, size, offset)
 
     def pwrite(self, data: bytes, offset: int) -> int:
+        return self._write(data, offset, os.pwrite)
+
+    def append(self, data: bytes) -> tuple[int, int]:
+        """As in every file; the host finds the end, since others may be writing there, too."""
+        done = self._write(data, self.size(), _append)
+        if not done or self._fd is None:
+            return done, self.size()
+        return done, os.lseek(self._fd, 0, os.SEEK_CUR)
+
+    def _write(self, data: bytes, offset: int, put: Callable[[int, bytes, int], int]) -> int:
         self.need_writable()
         if not data:
             return 0
         if offset + len(data) > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
-        fd = self._opened(O_RDWR)
+        held = self._held
+        if held is not None:
+            return self._charged(held.fd, held.file, data, offset, put)
+        with self._opened(O_RDWR) as (fd, file):
+            return self._charged(fd, file, data, offset, put)
+
+    def _charged(self, fd: int, file: FileId, data: bytes, offset: int, put: Callable[[int, bytes, int], int]) -> int:
+        """A write, as far as the quota pays for it."""
+        mount, done = self._mount, 0
+        gap = mount.charge_length(fd, file, offset)
         try:
-            seen = os.fstat(fd)
-            end = offset + len(data)
-            if end > seen.st_size:
-                data = data[: max(0, self._mount.longest(seen, end) - offset)]
-                if not data:
-                    self.superblock.quota.refuse("no space left for what the box may write")
-            grown = max(seen.st_size, offset + len(data))
-            self._mount.charge_growth(seen, grown)
-            done = 0
+            size, pages = mount.use.charge_write(fd, file, offset, len(data))
             try:
-                done = os.pwrite(fd, data, offset)
+                done = put(fd, data[:size], offset)
             finally:  # the host may have less space than the box
-                self._mount.credit(seen, grown, max(seen.st_size, offset + done if done else 0))
-            self._seen = None
-            self._mount.stamp(fd)
-            return done
+                if done < size:
+                    mount.use.credit(file, [page for page in pages if not done or page * PAGE >= offset + done])
         finally:
-            self._done(fd)
+            if not done:
+                mount.use.credit(file, gap)
+        self._seen = None
+        mount.stamp(fd)
+        return done
 
     def truncate(self, size: int) -> None:
         self.need_writable()
         if size > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
-        fd = self._opened(O_RDWR)
-        try:
-            seen = os.fstat(fd)
-            self._mount.charge_growth(seen, size)
+        with self._opened(O_RDWR) as (fd, file):
+            gap = self._mount.charge_length(fd, file, size)
             try:
                 os.ftruncate(fd, size)
             except OSError:
-                self._mount.credit(seen, size, seen.st_size)
+                self._mount.use.credit(file, gap)
                 raise
             self._seen = None
-            self._mount.credit(seen, seen.st_size, size)
+            self._mount.use.cut(file, size)
             self._mount.stamp(fd)
-        finally:
-            self._done(fd)
 
     def allocate(self, offset: int, size: int, keep_size: bool) -> None:
         if keep_size:
@@ -282,11 +289,8 @@ class HostFile(HostNode, RegularFile):
             self.truncate(offset + size)
 
     def seek_data(self, offset: int, hole: bool) -> int:
-        fd = self._opened(O_RDONLY)
-        try:
+        with self._opened(O_RDONLY) as (fd, _):
             return os.lseek(fd, min(offset, MAX_FILE_SIZE), os.SEEK_HOLE if hole else os.SEEK_DATA)
-        finally:
-            self._done(fd)
 
     def chmod(self, mode: int) -> None:
         if self._fd is None:
@@ -299,6 +303,11 @@ class HostFile(HostNode, RegularFile):
             return super().utimens(atime_ns, mtime_ns)
         self.need_writable()
         return self._change_times(self._fd, atime_ns, mtime_ns)
+
+
+def _append(fd: int, data: bytes, _: int) -> int:
+    """pwritev2(2) at the end of the file, and the descriptor's own offset with it."""
+    return os.pwritev(fd, [data], -1, os.RWF_APPEND)
 
 
 class HostSymlink(HostNode, Symlink):

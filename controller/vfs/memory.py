@@ -400,7 +400,8 @@ class MemoryDirectory(Inode, Directory):
         """Note that this (empty) directory has no name any more."""
         self.nlink = 0
         self.changed()
-        self.free()
+        if self.opens == 0:  # else its last description does it
+            self.free()
 
     def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
         if newdir.superblock is not self.superblock or not isinstance(newdir, MemoryDirectory):

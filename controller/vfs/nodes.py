@@ -237,6 +237,12 @@ class RegularFile(Node):
         """Write at `offset` and return how much was written: less when space runs out. ENOSPC, EFBIG."""
         self.refuse_change()
 
+    def append(self, data: bytes) -> tuple[int, int]:
+        """Write at the end: how much was written, and the offset behind it. ENOSPC, EFBIG."""
+        end = self.size()
+        done = self.pwrite(data, end)
+        return done, end + done
+
     def truncate(self, size: int) -> None:
         """Set the length; what is added reads as zeros and takes no space."""
         self.refuse_change()

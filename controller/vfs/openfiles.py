@@ -255,7 +255,8 @@ class RegularOpenFile(OpenFile):
             self.need_write()
         _check_range(self.offset, len(data))
         if self.flags & O_APPEND:
-            self.offset = self._file.size()
+            done, self.offset = self._file.append(data)
+            return done
         done = self._file.pwrite(data, self.offset)
         self.offset += done
         return done
@@ -269,7 +270,7 @@ class RegularOpenFile(OpenFile):
         self.need_write()
         _check_range(offset, len(data))
         # As Linux does, against POSIX: O_APPEND wins over the offset.
-        return self._file.pwrite(data, self._file.size() if self.flags & O_APPEND else offset)
+        return self._file.append(data)[0] if self.flags & O_APPEND else self._file.pwrite(data, offset)
 
     def size(self) -> int:
         """The length now, in bytes."""

@@ -1,5 +1,6 @@
 """Sandboxes whose runs are copies of a zygote of this process."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,27 @@ def test_a_host_without_a_listener_starts_each_by_itself(
         assert [box.run("print(1)").ok for _ in range(3)] == [True] * 3
         with box.session() as session:
             assert session.eval("1 + 1").value == 2
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "no descriptor"), proxybox.SandboxStartError("no start")])
+def test_a_start_that_fails_is_tried_again_more_and_more_seldom(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]
+) -> None:
+    """A shortage passes: it turned warm starts off for as long as the process lived."""
+    made, tried = nursery.Zygote, []
+
+    def fails(*arguments: object) -> Zygote:
+        tried.append(number)
+        if len(tried) > 3:
+            return made(*arguments)  # type: ignore[arg-type]
+        raise error
+
+    monkeypatch.setattr(nursery, "Zygote", fails)
+    with Sandbox(warm=True) as box:
+        for number in range(20):
+            assert box.run(f"print({number})").ok
+    assert tried == [1, 1 + 3, 4 + 5, 9 + 9]
+    assert [zygote.forks for zygote in zygotes] == [2]
 
 
 def test_scripts_their_folders_and_changes(tmp_path: Path) -> None:

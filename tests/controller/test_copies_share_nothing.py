@@ -19,6 +19,7 @@ import pytest
 
 from proxybox.controller import abi
 from proxybox.controller import copying as world_copying
+from proxybox.controller.descriptorshare import DescriptorShare
 from proxybox.controller.guests import Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
@@ -104,6 +105,7 @@ SHARED = (
     Policy, Guest, BoxFolder, library.LibraryMount, library.LibraryFile, library.LibraryDirectory,
     library.LibrarySymlink, types.ModuleType, type, types.BuiltinFunctionType, types.CodeType,
     functools.partial,  # the policy's function above
+    DescriptorShare,  # of the process
     os.stat_result, bytes, str, int, float, frozenset,
 )  # fmt: skip
 

@@ -37,8 +37,8 @@ DIFFERENCES = {
     "O_CREAT with O_DIRECTORY": (KINDS, "EINVAL here and since Linux 6.4; before that a file was made"),
     "fallocate with KEEP_SIZE": (("rw",), "sets nothing aside on the host: EOPNOTSUPP (limitations.md, Files)"),
     "very long sparse files": (
-        ("overlay", "rw"),
-        "a file's length is charged, whatever of it is holes (limitations.md, Files)",
+        ("overlay",),
+        "what would not fit into what is left of the limit is not copied up, however sparse it is (limitations.md, Files)",
     ),
     "offsets in directories": (KINDS, "each filesystem has its own; only going back to the start is the same"),
     "hard links of symbolic links": (("rw",), "each has one name there: EXDEV (limitations.md, Files)"),

@@ -57,3 +57,77 @@ def test_waiting_for_input_beside_other_work_is_charged(hostile) -> None:
             assert hostile.run(beside, stdin=never, limits={"wall_time": 0.5}, timeout=None).status == "time_limit"
     finally:
         os.close(writer)
+
+
+WARM = """
+import resource
+import proxybox
+from proxybox.controller import nursery
+
+box = proxybox.Sandbox(warm=True)
+assert box.run("1").ok
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (8, hard))  # all of these numbers are taken
+try: box.run("1")
+except (OSError, proxybox.SandboxStartError): print("no start", end=" ")
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+kind = box._box(None)
+print([nursery.nursery().find(kind) is not None for _ in range(4)])
+box.close()
+nursery.close()
+"""
+
+
+def test_warm_starts_come_back_when_a_shortage_has_passed() -> None:
+    done = subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("no start [False, False, True, True]\n", "")
+
+
+FILLER = """
+import resource
+import proxybox
+
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+with proxybox.Pool(size=1) as pool:
+    assert pool.run("1").ok
+    while not pool.ready: pass
+    filler = pool._boxes._filler
+    failures = []
+    make = pool._boxes._make
+    def failing():
+        try: return make()
+        except BaseException as error:
+            failures.append(type(error).__name__)
+            raise
+    pool._boxes._make = failing
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8, hard))  # all of these numbers are taken
+    pool._boxes.take().close()
+    with pool._boxes._change: pool._boxes._change.notify()
+    while len(failures) < 2 and filler.is_alive(): pass
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    while not pool.ready and filler.is_alive(): pass
+    print(filler.is_alive(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+def test_a_pool_is_filled_again_when_a_shortage_has_passed() -> None:
+    """The thread that fills it died of the first EMFILE."""
+    done = subprocess.run([sys.executable, "-c", FILLER], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr) == ("True 1024\n", "")
+
+
+ROOM = """
+import resource
+import proxybox
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+try: proxybox.Pool(size=20)
+except ValueError as error: print("ulimit -n" in str(error), end=" ")
+with proxybox.Pool(size=20, processes=1) as pool: print(pool.run("print(1)").stdout.strip(), end=" ")
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+def test_the_callers_limit_is_never_raised() -> None:
+    done = subprocess.run([sys.executable, "-c", ROOM], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr) == ("True 1 300\n", "")

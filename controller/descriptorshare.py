@@ -1,0 +1,103 @@
+"""How many of this process's descriptors guests may make it hold, and which part of them each box gets.
+
+Rules: what guests cause, in all boxes together, takes no more than half of the soft limit (RLIMIT_NOFILE), as it is
+when they ask. The other half is the caller's, and what a box costs that does nothing. The limit of a caller's process
+is never raised. A box gets its first FLOOR whatever others hold, for as many boxes as there is room for in half of the
+share; in the other half, a box may hold as much as is still free there. So the first that is greedy leaves half, the
+next half of that, and whoever comes later is not shut out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import threading
+from collections.abc import Callable
+
+FLOOR = 8
+_NO_LIMIT = 1 << 30
+_OWN_LIMIT = 1 << 16
+
+
+def soft_limit() -> int:
+    """How many descriptors this process may open now."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _NO_LIMIT if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_own_limit() -> None:
+    """Raise the soft limit, for processes that are proxybox's own: a pool's workers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OWN_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _OWN_LIMIT)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class DescriptorShare:
+    """What all boxes of this process may hold for their guests; from any thread.
+
+    soft: tells the limit of the process.
+    """
+
+    def __init__(self, soft: Callable[[], int] = soft_limit) -> None:
+        self._soft = soft
+        # Reentrant: the collector may close a file of a dead box while the lock is held.
+        self._lock = threading.RLock()
+        self._held = 0
+        self._beyond_floors = 0
+
+    def take(self, box: Allotment, count: int) -> None:
+        """Let a box have `count` descriptors more. ENFILE."""
+        limit = self._soft() // 2
+        with self._lock:
+            held = box.held + count
+            beyond = 0 if held <= FLOOR else held - max(FLOOR, box.held)
+            free = limit // 2 - self._beyond_floors - beyond
+            if self._held + count > limit or (beyond and held - FLOOR > free):
+                raise OSError(errno.ENFILE, "the box's part of the host's descriptors is used up")
+            self._beyond_floors += beyond
+            self._held += count
+            box.held = held
+
+    def give_back(self, box: Allotment, count: int) -> None:
+        """Take `count` descriptors of a box back."""
+        with self._lock:
+            held = box.held - count
+            if box.held > FLOOR:
+                self._beyond_floors -= box.held - max(FLOOR, held)
+            self._held -= count
+            box.held = held
+
+
+_share = DescriptorShare()
+
+
+class Allotment:
+    """The descriptors that one box holds for its guest. share: by default that of the process."""
+
+    __slots__ = ("_share", "held")
+
+    def __init__(self, share: DescriptorShare | None = None) -> None:
+        self._share = share or _share
+        self.held = 0
+
+    def again(self) -> Allotment:
+        """One for another box, which holds nothing yet."""
+        return Allotment(self._share)
+
+    def take(self, count: int = 1) -> None:
+        """Have `count` more. ENFILE."""
+        self._share.take(self, count)
+
+    def give_back(self, count: int = 1) -> None:
+        """Have `count` fewer: they have been closed."""
+        self._share.give_back(self, count)
+
+
+def _unlock() -> None:
+    """In a forked child: the thread that held the lock is not there."""
+    _share._lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_unlock)

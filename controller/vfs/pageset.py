@@ -1,0 +1,73 @@
+"""Which pages of a file were written: a set that stays small, wherever a guest writes."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+
+_WORD = 512
+
+
+class PageSet:
+    """A set of page numbers: a bit for each, in words that exist where there is one.
+
+    So it takes some 250 bytes for a page that stands alone, and less than one for each of many beside each other.
+    """
+
+    __slots__ = ("_starts", "_words", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._words: dict[int, int] = {}
+        self._starts: list[int] = []  # the numbers of the words, ascending, so that an end is cut off at once
+
+    def copy(self) -> PageSet:
+        """The same pages in a set of its own."""
+        other = PageSet()
+        other.count, other._words, other._starts = self.count, dict(self._words), list(self._starts)
+        return other
+
+    def missing(self, first: int, last: int) -> list[int]:
+        """Those from `first` to `last` that are not in the set."""
+        found: list[int] = []
+        for word in range(first // _WORD, last // _WORD + 1):
+            base = word * _WORD
+            low, high = max(first - base, 0), min(last - base, _WORD - 1)
+            wanted = (2 << high) - (1 << low)
+            absent = wanted & ~self._words.get(word, 0)
+            if absent == wanted:
+                found += range(base + low, base + high + 1)
+            elif absent:
+                found += [base + bit for bit in range(low, high + 1) if absent >> bit & 1]
+        return found
+
+    def add(self, pages: Iterable[int]) -> None:
+        """Add pages that are not in the set."""
+        for page in pages:
+            word, bit = divmod(page, _WORD)
+            if word not in self._words:
+                self._words[word] = 0
+                insort(self._starts, word)
+            self._words[word] |= 1 << bit
+            self.count += 1
+
+    def remove(self, pages: Iterable[int]) -> None:
+        """Remove pages that are in the set."""
+        for page in pages:
+            word, bit = divmod(page, _WORD)
+            self._words[word] &= ~(1 << bit)
+            self.count -= 1
+
+    def cut(self, first: int) -> int:
+        """Remove all pages from `first` on; how many there were."""
+        before = self.count
+        word, bit = divmod(first, _WORD)
+        kept = bisect_left(self._starts, word + 1 if bit else word)
+        for number in self._starts[kept:]:
+            self.count -= self._words.pop(number).bit_count()
+        del self._starts[kept:]
+        if bit and word in self._words:
+            rest = self._words[word] >> bit
+            self.count -= rest.bit_count()
+            self._words[word] &= (1 << bit) - 1
+        return before - self.count
