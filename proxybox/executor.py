@@ -22,7 +22,6 @@ import attrs
 
 from proxybox.workers import Worker
 
-
 #: Seconds for a process to hear that it is to end.
 _DEAF = 5
 

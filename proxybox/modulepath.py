@@ -18,20 +18,20 @@ def trusted_path() -> list[str]:
     return [entry for entry in found if _identity(entry) != here or here in named]
 
 
+def relative_entries(variable: str) -> list[str]:
+    """The entries of a variable such as PATH that name another place in each folder; an empty one is the folder."""
+    entries = os.environ.get(variable, "").split(os.pathsep)
+    return [entry for entry in entries if not os.path.isabs(entry)] if entries != [""] else []
+
+
 def forget_the_current_folder() -> None:
     """For a command at its start: what has not been imported yet will not come from there."""
     sys.path[:] = trusted_path()
 
 
-def relative_entries(variable: str) -> list[str]:
-    """The entries of a variable such as PATH that name another place in each folder; an empty one is the folder."""
-    entries = os.environ.get(variable, "").split(os.pathsep)
-    return [entry for entry in entries if not os.path.isabs(entry)] if any(entries) or len(entries) > 1 else []
-
-
 def is_led_by_the_current_folder() -> bool:
-    """Whether this process was started by `-c` or `-m` without -P: modules of the current folder went before all
-    others while it started."""
+    """Whether this process was started by `-c`, `-m` or as a prompt, without -P: modules of the current folder went
+    before all others while it started."""
     main = sys.modules.get("__main__")
     by_module = getattr(main, "__spec__", None) is not None
     return not sys.flags.safe_path and (by_module or not _script_folder())
@@ -40,7 +40,7 @@ def is_led_by_the_current_folder() -> bool:
 def _script_folder() -> str:
     """That of a script which runs; "" where none does."""
     main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
+    file: str | None = getattr(main, "__file__", None)
     if not file or getattr(main, "__spec__", None) is not None:
         return ""
     return os.path.dirname(os.path.realpath(file))

@@ -108,4 +108,3 @@ class _Jobs:
         except Exception as error:
             data = pickle.dumps(("error", RuntimeError(f"{kind} cannot be sent: {error}; {what!r}"[:4096])))
         self.connection.send_bytes(data)
-

@@ -1,4 +1,4 @@
-"""A worker's process: `python -P .../proxybox/worker.py FD...`, which workers.py starts, or `python -m proxybox.worker`.
+"""A worker's process: `python -P .../proxybox/worker.py FD...`, by workers.py, or `python -m proxybox.worker FD...`.
 
 FDs are sockets; the first brings, before anything else,
 
@@ -32,7 +32,8 @@ def main(fds: list[int]) -> None:
         arguments = connections[0].recv_bytes()
     except (EOFError, OSError):
         return
-    sys.path[:] = [*told["path"], *(entry for entry in sys.path if entry not in told["path"])]
+    own = (entry for entry in sys.path if os.path.isabs(entry) and entry not in told["path"])
+    sys.path[:] = [*told["path"], *own]
     _load_proxybox(os.path.dirname(os.path.abspath(__file__)))
     serve = importlib.import_module(told["module"]).serve
     serve(connections, *pickle.loads(arguments))  # noqa: S301 - from our own parent

@@ -34,8 +34,8 @@ _PROGRAM: Final = Path(__file__).with_name("worker.py")
 
 
 class Worker:
-    """A process that calls `serve` of a module with its ends of sockets, and arguments (worker.py). Raises OSError where
-    none can be started."""
+    """A process that calls `serve` of a module with its ends of sockets, and arguments (worker.py). Raises OSError
+    where none can be started."""
 
     def __init__(self, module: str, *arguments: Any, sockets: int = 1) -> None:
         job = pickle.dumps(arguments)

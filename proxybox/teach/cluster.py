@@ -10,11 +10,12 @@ def unsafe_workers(executor: Executor) -> tuple[str, ...]:
         return ()
 
     def is_safe() -> bool:
-        # It stands in a function so that it crosses as it is: where one of a module is sent, workers import that module.
+        # It stands in a function so that it crosses as it is: for one that stands in a module, workers import that.
         import os
         import sys
 
-        return bool(sys.flags.safe_path) and all(os.path.isabs(entry) for entry in sys.path)
+        folders = (entry for entry in sys.path if not entry.endswith(".__path_hook__"))  # of setuptools, and no folder
+        return bool(sys.flags.safe_path) and all(map(os.path.isabs, folders))
 
     answers = executor._client.run(is_safe)  # type: ignore[attr-defined]
     return tuple(sorted(worker for worker, safe in answers.items() if not safe))

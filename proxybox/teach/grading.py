@@ -312,9 +312,9 @@ def _check_workers(executor: Executor) -> None:
     """A cluster's may be started in any folder. Raises GradingError."""
     if unsafe := unsafe_workers(executor):
         raise GradingError(
-            f"{len(unsafe)} of the cluster's workers (such as {unsafe[0]}) take Python modules from the folder that they "
-            "were started in, whoever may write there: start them with PYTHONSAFEPATH=1 dask worker ..., and without "
-            "empty or relative entries in PYTHONPATH"
+            f"{len(unsafe)} of the cluster's workers (such as {unsafe[0]}) take Python modules from the folder that "
+            "they were started in, whoever may write there: start them with PYTHONSAFEPATH=1 dask worker ..., and "
+            "without empty or relative entries in PYTHONPATH"
         )
 
 
