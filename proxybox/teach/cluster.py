@@ -14,8 +14,10 @@ def unsafe_workers(executor: Executor) -> tuple[str, ...]:
         import os
         import sys
 
-        folders = (entry for entry in sys.path if not entry.endswith(".__path_hook__"))  # of setuptools, and no folder
-        return bool(sys.flags.safe_path) and all(map(os.path.isabs, folders))
+        variable = os.environ.get("PYTHONPATH")
+        named = variable.split(os.pathsep) if variable else []
+        folders = [entry for entry in sys.path if not entry.endswith(".__path_hook__")]  # setuptools', and no folder
+        return bool(sys.flags.safe_path) and all(map(os.path.isabs, (*named, *folders)))
 
     answers = executor._client.run(is_safe)  # type: ignore[attr-defined]
     return tuple(sorted(worker for worker, safe in answers.items() if not safe))

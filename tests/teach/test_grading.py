@@ -317,6 +317,22 @@ def test_local_processes(expected: Any) -> None:
     assert sorted(came) == [each.student for each in CLASS]
 
 
+def test_asserts_say_what_their_author_wrote(tmp_path: Path) -> None:
+    """pytest does not rewrite them, so that messages are the same in each of its versions, and show no source."""
+    tests = """
+    import pytest
+    def test_words(student): assert student.call("double", 1) == 3, "assert that one is doubled\\nassert two"
+    def test_none(student): assert student.call("double", 1) == 3
+    def test_raw(student):
+        with pytest.raises(AssertionError) as caught:
+            assert student.call("double", 1) == 3
+        pytest.fail(f"[{caught.value}]")
+    """
+    (only,) = grade(make(tmp_path / "e", tests), CLASS[1:2], workers=1)
+    assert [test.status for test in only.tests] == ["wrong_answer"] * 3
+    assert [test.message for test in only.tests] == ["assert that one is doubled\nassert two", "", "[]"]
+
+
 def test_threads_of_one_process(expected: Any) -> None:
     exercise, grades = expected
     with ThreadPoolExecutor(3) as pool:
