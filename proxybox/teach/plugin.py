@@ -6,7 +6,8 @@
         student.expect("area", 3, 4, returns=12)
 
 Fixtures: `student`, for each test a fork of the session into which the submission was loaded once; `run_student`, which
-runs the whole program. Marks: points(n), hidden, timeout(seconds). By hand: pytest --submission FILE tests/.
+runs the whole program. Marks: points(n), hidden, timeout(seconds). By hand: pytest --submission=FILE tests/
+(apart.py says where FILE may not lie).
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,5 +1,6 @@
 """Where the modules of worker processes come from: where their parent's do, and never the folder it stands in."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -77,11 +78,14 @@ def test_functions_of_the_current_folder_are_told_to_be_missing(folder: Path, wo
 
 
 def test_each_caller_is_told_and_the_pool_closes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parents[2])
-    with Pool(size=2, processes=1, functions={"add": functions.add}) as pool:
+    (folder / "found_by_its_parent_alone.py").write_text("def add(a: int, b: int) -> int:\n    return a + b\n")
+    monkeypatch.syspath_prepend(str(folder))
+    add = importlib.import_module("found_by_its_parent_alone").add
+    with Pool(size=2, processes=1, functions={"add": add}) as pool:
         for _ in range(3):
-            with pytest.raises(PolicyError, match="No module named 'tests'"):
+            with pytest.raises(PolicyError, match="No module named 'found_by_its_parent_alone'"):
                 pool.run("print(1)")
+    del sys.modules["found_by_its_parent_alone"]
 
 
 # --- processes for tasks ----------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_by_hand(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [((), "pytest --submission FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],
+    [((), "pytest --submission=FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],
 )
 def test_what_is_missing(pytester: pytest.Pytester, words: tuple[str, ...], told: str) -> None:
     pytester.makepyfile("def test(student): pass")
