@@ -68,13 +68,13 @@ def require_bootstrap(guest: Guest) -> None:
 
 
 def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.PathLike[str] | None = None) -> Guest:
-    """The interpreter at `path`, else of $PROXYBOX_GUEST, else the first pypy3 on PATH. library: of a translated guest,
-    else $PROXYBOX_GUEST_LIBRARY, else what stands beside it.
+    """The interpreter at `path`, else of $PROXYBOX_GUEST, else the first pypy3 in an absolute folder of PATH. library:
+    of a translated guest, else $PROXYBOX_GUEST_LIBRARY, else what stands beside it.
 
     Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
     """
     named = os.fspath(path) if path is not None else os.environ.get(VARIABLE)
-    found = named or shutil.which("pypy3") or shutil.which("pypy3", path="/usr/bin:/usr/local/bin")
+    found = named or shutil.which("pypy3", path=_folders_of_programs())
     if not found:
         raise SandboxStartError(f"no pypy3 was found on PATH: {_INSTALL}")
     if os.path.isdir(found):
@@ -95,6 +95,12 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
         f"{found}: this PyPy's standard library (lib/pypy{version[0]}.{version[1]}/os.py) is not beside it: "
         "name the program inside its unpacked release, not a copy of it"
     )
+
+
+def _folders_of_programs() -> str:
+    """PATH without empty and relative entries: the folder that somebody stands in may hold anybody's programs."""
+    absolute = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
+    return os.pathsep.join([*absolute, "/usr/bin", "/usr/local/bin"])
 
 
 def _is_installed(executable: str) -> bool:

@@ -408,11 +408,13 @@ class Layer:
 
 @attrs.frozen(kw_only=True)
 class Diagnosis:
-    """Whether boxes can run here: the interpreter, the defences, and what stands in the way."""
+    """Whether boxes can run here: the interpreter, the defences, and what stands in the way. warnings: what lets code
+    from outside run beside the boxes, on this side."""
 
     guest: str | None
     layers: tuple[Layer, ...] = ()
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:

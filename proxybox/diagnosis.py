@@ -10,6 +10,7 @@ from proxybox.api import Diagnosis, Layer, Sandbox
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import find_guest
 from proxybox.controller.layers import MISSING, is_missing
+from proxybox.modulepath import is_led_by_the_current_folder, relative_entries
 
 _MANDATORY = {
     "seal": "a seccomp filter that leaves the guest its own memory and pipe ends",
@@ -34,7 +35,7 @@ def examine(guest: str | os.PathLike[str] | None) -> Diagnosis:
     try:
         found = find_guest(guest)
     except SandboxStartError as error:
-        return Diagnosis(guest=None, problems=(str(error),))
+        return Diagnosis(guest=None, problems=(str(error),), warnings=tuple(_warnings()))
     named = f"{found.executable} (PyPy, Python {found.version[0]}.{found.version[1]})"
     problems: list[str] = []
     told: dict[str, str] = {}
@@ -47,7 +48,27 @@ def examine(guest: str | os.PathLike[str] | None) -> Diagnosis:
             )
     except SandboxStartError as error:
         problems.append(str(error))
-    return Diagnosis(guest=named, layers=tuple(_layers(told)), problems=tuple(problems))
+    layers = tuple(_layers(told))
+    return Diagnosis(guest=named, layers=layers, problems=tuple(problems), warnings=tuple(_warnings()))
+
+
+def _warnings() -> Iterator[str]:
+    if is_led_by_the_current_folder():
+        yield (
+            "this Python was started with -m, with -c or as a prompt: modules of the folder that it is started in go "
+            "before Python's own, whoever may write there. Use the command proxybox, or python -P -m proxybox"
+        )
+    for variable, what in (("PYTHONPATH", "modules"), ("PATH", "programs")):
+        if relative := relative_entries(variable):
+            yield (
+                f"{variable} has {_entries(relative)}: {what} are taken from the folder that a command is started in, "
+                "whoever may write there. Write its entries as absolute paths, and no empty one"
+            )
+
+
+def _entries(relative: list[str]) -> str:
+    named = ", ".join(repr(entry) for entry in relative if entry)
+    return " and ".join([*(["an empty entry"] if "" in relative else []), *([f"the entry {named}"] if named else [])])
 
 
 def _layers(told: dict[str, str]) -> Iterator[Layer]:

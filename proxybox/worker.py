@@ -1,105 +1,53 @@
-"""A process of a pool (workers.py): `python -m proxybox.worker FD...`, a socket for each program that may run at once.
+"""A worker's process: `python -P .../proxybox/worker.py FD...`, by workers.py, or `python -m proxybox.worker FD...`.
 
-It ends when its sockets do, and a program is cancelled when its socket ends.
+FDs are sockets; the first brings, before anything else,
+
+    as JSON, the parent's sys.path, and the module that knows what this worker is for
+    pickled, the arguments for that module's `serve`, which is given the sockets besides
+
+Rule: until the path has come, only Python's own library is imported, and nothing ever from the current folder, which
+may hold anybody's files.
 """
 
-import contextlib
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # -m has put the current folder there
+
+import importlib
+import importlib.util
+import json
 import os
 import pickle
-import select
-import sys
-import threading
 from multiprocessing.connection import Connection
-from typing import Any
-
-from proxybox.controller.box import Box
-from proxybox.controller.descriptorshare import raise_own_limit
-from proxybox.controller.guests import find_guest
-from proxybox.controller.hostfunctions import HostFunctions
-from proxybox.controller.undertaker import settle
-from proxybox.pool import Boxes, guest_with
 
 
 def main(fds: list[int]) -> None:
-    """Serves until the pool's end of all sockets is closed."""
+    """Does what it is for, which ends with its sockets."""
+    for fd in fds:
+        os.set_inheritable(fd, False)  # what a worker starts does not keep its sockets open
     connections = [Connection(fd) for fd in fds]
     try:
-        setup, size = pickle.loads(connections[0].recv_bytes())  # noqa: S301 - from our own pool
+        told = json.loads(connections[0].recv_bytes())
+        arguments = connections[0].recv_bytes()
     except (EOFError, OSError):
         return
-    policy, options = pickle.loads(setup)  # noqa: S301
-    guest = guest_with(find_guest(options["guest"]), options["packages"])
-    functions = options["functions"]
-    host = HostFunctions(functions, policy.session.value_size) if functions else None
-    raise_own_limit()  # this process is ours
-    boxes = Boxes(Box(policy, guest), host, size)
-    jobs = [_Jobs(boxes, connection) for connection in connections]
-    _watch({job.connection.fileno(): job for job in jobs})
-    boxes.cancel()
-    boxes.close()
-    settle()
+    own = (entry for entry in sys.path if os.path.isabs(entry) and entry not in told["path"])
+    sys.path[:] = [*told["path"], *own]
+    _load_proxybox(os.path.dirname(os.path.abspath(__file__)))
+    serve = importlib.import_module(told["module"]).serve
+    serve(connections, *pickle.loads(arguments))  # noqa: S301 - from our own parent
 
 
-def _watch(jobs: "dict[int, _Jobs]") -> None:
-    """Looks for sockets whose other end has gone."""
-    poll = select.poll()
-    for fd in jobs:
-        poll.register(fd, select.POLLRDHUP)
-    while jobs:
-        for fd, _ in poll.poll():
-            poll.unregister(fd)
-            jobs.pop(fd).cancel()
-
-
-class _Jobs:
-    """The jobs of one socket, in a thread of their own."""
-
-    def __init__(self, boxes: Boxes, connection: Connection) -> None:
-        self.connection = connection
-        self._boxes = boxes
-        self._running = threading.Event()
-        self._cancel: Any = None
-        threading.Thread(target=self._serve, name="proxybox-worker", daemon=True).start()
-
-    def cancel(self) -> None:
-        """Nobody waits for it any more."""
-        cancel = self._cancel
-        if cancel is not None:
-            cancel()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                job = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own pool
-                self._tell(*self._do(job))
-
-    def _do(self, job: tuple[Any, ...]) -> tuple[str, Any]:
-        try:
-            if job[0] == "call":
-                _, name, source, args, kwargs = job
-                return "result", self._boxes.call(name, source, args, kwargs, self._begun)
-            _, program, timeout, stdin, (stdout, stderr) = job
-            return "result", self._boxes.run(
-                program, timeout, stdin, self._teller("stdout", stdout), self._teller("stderr", stderr),
-                on_begin=self._begun,
-            )  # fmt: skip
-        except Exception as error:
-            return "error", error
-        finally:
-            self._cancel = None
-
-    def _begun(self, cancel: Any) -> None:
-        self._cancel = cancel
-
-    def _teller(self, stream: str, wanted: bool) -> Any:
-        return (lambda data: self._tell(stream, data)) if wanted else None
-
-    def _tell(self, kind: str, what: Any) -> None:
-        try:
-            data = pickle.dumps((kind, what))
-        except Exception as error:
-            data = pickle.dumps(("error", RuntimeError(f"{kind} cannot be sent: {error}; {what!r}"[:4096])))
-        self.connection.send_bytes(data)
+def _load_proxybox(folder: str) -> None:
+    """The package that this file is part of, whatever else of its name is found on the path."""
+    if "proxybox" in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location("proxybox", f"{folder}/__init__.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder}: there is no package")
+    module = sys.modules["proxybox"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 if __name__ == "__main__":

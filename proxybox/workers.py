@@ -1,12 +1,14 @@
-"""The processes of a pool: each a controller with boxes of its own, spoken to over sockets.
+"""Processes that work for this one: how each is started, and those of a pool.
 
     pool ── one socket for each program that may run at once ── worker process: a Pool of its own, a thread per socket
 
 Both ends are trusted, so what crosses is pickled. A worker that dies is replaced; who waited for it gets a Result that
-says so. A worker ends with its pool: its sockets end.
+says so. A worker ends with its pool: its sockets end. Its modules come from where ours do, and never from the current
+folder (modulepath.py).
 """
 
 import contextlib
+import json
 import os
 import pickle
 import queue
@@ -17,53 +19,75 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import attrs
 
 from proxybox.controller.errors import SandboxClosedError
+from proxybox.modulepath import trusted_path
 from proxybox.policies import Policy, PolicyError
 from proxybox.program import Program
 from proxybox.result import Result, Status
 
-_WAY = "proxybox.worker"
+_PROGRAM: Final = Path(__file__).with_name("worker.py")
+
+
+class Worker:
+    """A process that calls `serve` of a module with its ends of sockets, and arguments (worker.py). Raises OSError
+    where none can be started."""
+
+    def __init__(self, module: str, *arguments: Any, sockets: int = 1) -> None:
+        job = pickle.dumps(arguments)
+        ours, theirs = zip(*(socket.socketpair() for _ in range(sockets)), strict=True)
+        fds = [end.fileno() for end in theirs]
+        self.connections = [Connection(end.detach()) for end in ours]
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, *_python_options(), str(_PROGRAM), *map(str, fds)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            )  # fmt: skip
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for end in theirs:
+                end.close()
+        with contextlib.suppress(OSError):  # it has ended already: whoever asks it something is told
+            self.connections[0].send_bytes(json.dumps({"path": trusted_path(), "module": module}).encode())
+            self.connections[0].send_bytes(job)
+
+    def close(self) -> None:
+        """Ends our sockets, and with them the process."""
+        for connection in self.connections:
+            connection.close()
+
+    def end(self) -> None:
+        """Waits for its end, which that of its sockets brings. Whoever uses a socket closes it: another's number could
+        be any other descriptor's by then."""
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _python_options() -> list[str]:
+    """-P: nothing is imported from the folder of the program, or the current one. And what this process was given."""
+    given = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-S": sys.flags.no_site}
+    return ["-P", *(option for option, is_given in given.items() if is_given)]
+
+
+# --- a pool's ---------------------------------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)
 class _Slot:
     """One program at a time, in one worker."""
 
-    worker: "_Worker"
+    worker: Worker
     connection: Connection
-
-
-class _Worker:
-    """One process. slots: how many programs at once."""
-
-    def __init__(self, setup: bytes, slots: int) -> None:
-        ours, theirs = zip(*(socket.socketpair() for _ in range(slots)), strict=True)
-        fds = [end.fileno() for end in theirs]
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", _WAY, *map(str, fds)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-            )  # fmt: skip
-        finally:
-            for end in theirs:
-                end.close()
-        self.slots = [_Slot(self, Connection(end.detach())) for end in ours]
-        with contextlib.suppress(OSError):
-            self.slots[0].connection.send_bytes(setup)
-
-    def end(self) -> None:
-        """Waits for its end, which that of its sockets brings. Whoever holds a slot closes its socket: another's number
-        could be any other descriptor's by then."""
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 class Workers:
@@ -79,7 +103,7 @@ class Workers:
             ) from error
         self._sizes = [size // processes + (number < size % processes) for number in range(processes)]
         self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         self._lock = threading.Lock()
         self._busy: set[_Slot] = set()
         self._closed = False
@@ -87,10 +111,10 @@ class Workers:
             self._start(slots)
 
     def _start(self, slots: int) -> None:
-        worker = _Worker(pickle.dumps((self._setup, slots)), slots)
+        worker = Worker("proxybox.poolworker", self._setup, sockets=slots)
         self._workers.append(worker)
-        for slot in worker.slots:
-            self._free.put(slot)
+        for connection in worker.connections:
+            self._free.put(_Slot(worker, connection))
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
@@ -159,10 +183,10 @@ class Workers:
             return
         slot.connection.close()
         worker = slot.worker
-        if all(each.connection.closed for each in worker.slots) or worker.process.poll() is not None:
+        if all(each.closed for each in worker.connections) or worker.process.poll() is not None:
             self._replace(worker)
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, worker: Worker) -> None:
         """A new process in the place of one that has ended, or has no slots left."""
         with self._lock:
             if worker not in self._workers or self._closed:
@@ -170,7 +194,7 @@ class Workers:
             self._workers.remove(worker)
             worker.process.kill()
             worker.end()
-            self._start(len(worker.slots))
+            self._start(len(worker.connections))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

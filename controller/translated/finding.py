@@ -1,15 +1,21 @@
 """Recognises a translated guest, and checks before any start that it can be served.
 
 Such a program prints what it is and every function that it can call when it is started with RPY_SANDBOX_DUMP=1. That is
-the interpreter's own word, given before it runs anything untrusted, as the version of any interpreter is.
+the interpreter's own word, given before it runs anything untrusted, as the version of any interpreter is. It runs
+outside of any box then: only a file that the caller has named, or that stands in an absolute folder of PATH, is asked,
+and it has little to do harm with.
 """
 
 import functools
 import mmap
 import os
 import re
+import select
+import signal
 import struct
 import subprocess
+import sys
+from typing import Final
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import Guest
@@ -19,6 +25,17 @@ from proxybox.controller.translated.libc import is_answered
 _MARK = b"RPY_SANDBOX_DUMP"
 _VERSIONS, _PLATFORMS = ("20001",), ("linux", "linux2")
 _DUMP_SECONDS, _MOST_TOLD = 20, 1 << 20
+#: A process of its own sets the limits: between fork and exec nothing of a process with threads may run. RLIMIT_FSIZE
+#: bounds the answer, which goes to a file of memory. NPROC does not count for root.
+_ASK: Final = f"""\
+import os, sys
+from resource import *
+for kind, most in (RLIMIT_CPU, 10), (RLIMIT_AS, 4 << 30), (RLIMIT_FSIZE, {_MOST_TOLD}), (RLIMIT_NPROC, 0), \\
+                  (RLIMIT_NOFILE, 64), (RLIMIT_CORE, 0):
+    hard = getrlimit(kind)[1]
+    setrlimit(kind, (most, most) if hard == RLIM_INFINITY else (min(most, hard),) * 2)
+os.execve(sys.argv[1], sys.argv[1:], {{"RPY_SANDBOX_DUMP": "1"}})
+"""
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
 _PT_INTERP = 3
 #: Where its library can stand: beside the program, or in one of the folders above it.
@@ -64,13 +81,9 @@ def _is_dynamic(data: mmap.mmap) -> bool:
 def _dump(executable: str, *_: int) -> tuple[str, ...]:
     """The functions that it can call; asked again when the file is another."""
     try:
-        done = subprocess.run(
-            [executable], env={"RPY_SANDBOX_DUMP": "1"}, stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=_DUMP_SECONDS, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+        text = _ask(executable).decode("ascii", "replace")
+    except OSError as error:
         raise SandboxStartError(f"{executable}: does not say what it can call (RPY_SANDBOX_DUMP=1): {error}") from None
-    text = done.stdout[:_MOST_TOLD].decode("ascii", "replace")
     told = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
     for key, known in (("Version", _VERSIONS), ("Platform", _PLATFORMS)):
         if told.get(key, "").strip() not in known:
@@ -82,6 +95,35 @@ def _dump(executable: str, *_: int) -> tuple[str, ...]:
     if not functions or not all(map(_FUNCTION.fullmatch, functions)):
         raise SandboxStartError(f"{executable}: its list of functions (RPY_SANDBOX_DUMP=1) makes no sense")
     return functions
+
+
+def _ask(executable: str) -> bytes:
+    """What it prints, in a neutral folder, without our environment. Raises OSError."""
+    with open(os.memfd_create("dump"), "w+b") as answer:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _ASK, executable], cwd="/", stdin=subprocess.DEVNULL, stdout=answer,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            has_ended = _wait(process.pid)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)  # with what it may have started
+            process.wait()
+        if not has_ended:
+            raise TimeoutError(f"it has not ended in {_DUMP_SECONDS} s")
+        answer.seek(0)
+        return answer.read(_MOST_TOLD)
+
+
+def _wait(pid: int) -> bool:
+    """Whether a child ends in time; it is not reaped yet, so that its number stays its own."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(_DUMP_SECONDS * 1000))
+    finally:
+        os.close(pidfd)
 
 
 def _home(found: str, executable: str, library: str | None) -> str:

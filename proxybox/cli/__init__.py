@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from proxybox.cli.exits import EXIT_CANNOT_RUN
+from proxybox.modulepath import forget_the_current_folder
 
 NO_CLICK = """\
 proxybox: the command line needs the package {name}, which is not installed. Install it with
@@ -17,6 +18,8 @@ proxybox: the command line needs the package {name}, which is not installed. Ins
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (by default the process's own) and return the exit status."""
+    if arguments is None:
+        forget_the_current_folder()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] == ["run"]:

@@ -37,6 +37,7 @@ def as_dict(diagnosis: "Diagnosis") -> dict[str, Any]:
         "guest": None if guest is None else str(guest),
         "layers": [attrs.asdict(layer) for layer in diagnosis.layers],
         "problems": list(diagnosis.problems),
+        "warnings": list(diagnosis.warnings),
     }
 
 
@@ -57,6 +58,8 @@ def draw(diagnosis: "Diagnosis") -> None:
     out.print()
     for problem in diagnosis.problems:
         out.print(Text("problem: ", style="red") + Text(problem), soft_wrap=True)
+    for warning in diagnosis.warnings:
+        out.print(Text("warning: ", style="yellow") + Text(warning), soft_wrap=True)
     if not diagnosis.problems:
         out.print("Boxes can run here.", style="green")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from proxybox.cli.exits import EXIT_CANCELLED
+from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
 from proxybox.cli.grade import check_needed, ready_guest, shown_progress
 from proxybox.cli.run import tell_failure
@@ -17,6 +17,11 @@ from proxybox.result import on_one_line
 
 if TYPE_CHECKING:
     from proxybox.teach.checking import Check
+    from proxybox.teach.grades import Grade
+
+
+#: Lines that are shown of what a submission printed in a test.
+_MOST_LINES = 10
 
 
 def list_shipped(*, as_json: bool) -> int:
@@ -69,6 +74,62 @@ def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, as_j
     if as_json:
         print(json.dumps({name: [_plain(each) for each in checks] for name, checks in found.items()}, indent=2))
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
+
+
+def test(exercise: str, submission: Path, *, guest: str | None, as_json: bool) -> int:
+    """Grade one submission and print each test's verdict; 1 where some failed."""
+    try:
+        check_needed()
+        from proxybox.teach.checking import find_exercise
+        from proxybox.teach.grades import GradeBook
+        from proxybox.teach.grading import grade
+        from proxybox.teach.submissions import read_submission
+        from proxybox.teach.writers import WRITERS
+
+        chosen = find_exercise(exercise)
+        given = read_submission(submission)
+        ready_guest(chosen, guest)
+        (found,) = grade(chosen, (given,), workers=1, guest=guest)
+    except KeyboardInterrupt:
+        return EXIT_CANCELLED
+    except Exception as error:
+        return tell_failure(error)
+    if as_json:
+        print(WRITERS["json"].render(GradeBook(title=chosen.title, grades=(found,))), end="")
+    else:
+        _tell_grade(chosen.title, found)
+    at_fault = any(each.status == "internal_error" for each in found.tests)
+    return EXIT_CANNOT_RUN if found.failed or at_fault else 0 if found.status == "ok" else 1
+
+
+def _tell_grade(title: str, grade: "Grade") -> None:
+    """Each test with its points, what is said of it to the student, and what was printed by a test that failed."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Console(highlight=False)
+    out.print(Text(f"{on_one_line(grade.student)}: {title}", style="bold"))
+    if grade.failed:
+        out.print(Text(f"It could not be graded: {grade.message}", style="red"))
+        return
+    tests = Table.grid(padding=(0, 2))
+    for each in grade.tests:
+        is_well = each.passed or each.status == "skipped"
+        words = Text(on_one_line(each.name))
+        for text in (each.message, "" if is_well else _beginning(each.output)):
+            words.append(f"\n{text}" if text else "", style="dim")
+        verdict = Text(each.status.replace("_", " "), style="green" if is_well else "red", no_wrap=True)
+        tests.add_row(verdict, Text(f"{each.points:g} / {each.possible:g}", no_wrap=True), words)
+    out.print(tests)
+    out.print(f"\n{grade.points:g} of {grade.possible:g} points")
+
+
+def _beginning(output: str) -> str:
+    """The first lines of what a test's submission printed."""
+    lines = output.rstrip().split("\n")
+    more = ["..."] if len(lines) > _MOST_LINES else []
+    return "\n".join(["It printed:", *lines[:_MOST_LINES], *more]) if output.strip() else ""
 
 
 def _plain(check: "Check") -> dict[str, Any]:

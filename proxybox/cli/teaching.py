@@ -84,6 +84,7 @@ def exercise_group() -> None:
       proxybox exercise new my-exercise
       proxybox exercise new my-exercise --from 05-second-largest
       proxybox exercise check my-exercise
+      proxybox exercise test my-exercise homework.py
     """
 
 
@@ -120,3 +121,25 @@ def exercise_check(exercises: tuple[str, ...], jobs: int | None, guest: str | No
     from proxybox.cli import exercise
 
     return exercise.check(exercises, jobs=jobs, guest=guest, as_json=as_json)
+
+
+TEST_HELP = """Run an exercise's tests for one submission, and tell how each of them went.
+
+SUBMISSION is a file, a folder or a zip archive. Nothing of it is imported or read as settings on
+this side, wherever it lies.
+
+\b
+Exit status:
+  0 all passed   1 some failed   125 it cannot be graded   130 interrupted   2 usage"""
+
+
+@exercise_group.command("test", help=TEST_HELP, short_help="Run the tests for one submission.")
+@click.argument("exercise", shell_complete=complete_exercise)
+@click.argument("submission", type=Path, shell_complete=complete_file)
+@guest_option
+@json_flag
+def exercise_test(exercise: str, submission: Path, guest: str | None, as_json: bool) -> int:
+    """Grades one submission."""
+    from proxybox.cli import exercise as work
+
+    return work.test(exercise, submission, guest=guest, as_json=as_json)

@@ -65,17 +65,28 @@ def headers() -> list[Path]:
     return sorted(SOURCES.glob("*.h"))
 
 
+def absolute_path() -> str:
+    """PATH without empty and relative entries: the current folder may hold anybody's programs."""
+    return os.pathsep.join(filter(os.path.isabs, os.environ.get("PATH", os.defpath).split(os.pathsep)))
+
+
+def find_program(name: str) -> str | None:
+    """The path of a program."""
+    return shutil.which(name, path=absolute_path())
+
+
 def find_compiler() -> list[str]:
     """The compiler as the start of a command line: $CC (which may hold options), else the first
     of COMPILERS on PATH. Raises BuildError when there is none."""
     named = os.environ.get("CC", "").strip()
     if named:
         command = shlex.split(named)
-        if shutil.which(command[0]) is None:
+        path = find_program(command[0])
+        if path is None:
             raise BuildError(f"proxybox: the compiler named by CC was not found: {command[0]}")
-        return command
+        return [path, *command[1:]]
     for name in COMPILERS:
-        if path := shutil.which(name):
+        if path := find_program(name):
             return [path]
     raise BuildError(NO_COMPILER.format(tried=", ".join(COMPILERS)))
 
@@ -90,7 +101,8 @@ def is_current(output: Path, made_from: Sequence[Path]) -> bool:
 
 def run_compiler(command: Sequence[str]) -> None:
     """Run the compiler; raise BuildError with what it said when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PATH": absolute_path()}  # where it looks for its assembler
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         if done.stderr:
             sys.stderr.write(done.stderr)
@@ -154,7 +166,7 @@ def check() -> int:
 
     Returns how many compilers were tried. Raises BuildError at the first complaint.
     """
-    found = [[path] for name in ("gcc", "clang") if (path := shutil.which(name))]
+    found = [[path] for name in ("gcc", "clang") if (path := find_program(name))]
     compilers = found or [find_compiler()]
     for compiler in compilers:
         for program, (_, flags) in PROGRAMS.items():

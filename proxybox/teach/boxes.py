@@ -166,7 +166,7 @@ def boxes_by_hand(submission: str | None) -> Iterator[Boxes]:
     from proxybox.teach.submissions import read_submission
 
     if submission is None:
-        raise ValueError("which submission? pytest --submission FILE")
+        raise ValueError("which submission? pytest --submission=FILE")
     found = read_submission(Path(submission))
     file = Path(submission).name if Path(submission).is_file() else _MAIN
     with (

@@ -11,22 +11,22 @@ import contextlib
 import hashlib
 import itertools
 import math
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from proxybox.errors import ProxyboxError
+from proxybox.executor import Processes
+from proxybox.teach.cluster import unsafe_workers
 from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.rules import Breach, RuleBox
@@ -44,11 +44,12 @@ _MOST_CODE = 1 << 18
 #: Breaches of rules that are told: a submission has hundreds of files, if it likes.
 _MOST_BREACHES = 50
 RULES: Final = "The rules of the exercise"
+_DATA_TESTS: Final = Path(__file__).with_name("data_tests.py")
 _NO_POINTS = "No points are given while a rule is broken."
 
 
 class GradingError(ProxyboxError):
-    """Nothing can be graded by this exercise; the text says why."""
+    """Nothing can be graded by this exercise, or by these workers; the text says why."""
 
 
 # --- what crosses to workers ------------------------------------------------------------------------------------------
@@ -150,21 +151,26 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
     import pytest
 
     from proxybox import Sandbox
-    from proxybox.teach import data_tests, plugin
+    from proxybox.teach import plugin
     from proxybox.teach.boxes import Boxes, grading_policy
 
-    paths = [str(exercise.tests)] if exercise.tests is not None else []
+    root = exercise.folder.parent
+    paths = [exercise.tests] if exercise.tests is not None else []
     if exercise.data is not None:
-        paths.append(data_tests.__file__)
-    # Nothing of whoever grades, neither settings nor plugins, changes a grade.
-    words = ["-p", "no:cacheprovider", "-p", "no:terminal", "--capture=sys", "--strict-markers", "-c", os.devnull,
-             "--rootdir", str(exercise.folder.parent), "--import-mode=importlib", *paths]  # fmt: skip
+        # Beside the exercise: pytest looks for a conftest.py in every folder above what it is given.
+        paths.append(Path(shutil.copy(_DATA_TESTS, root)))
+    (root / "pytest.ini").write_text("[pytest]\n")
+    # Nothing of whoever grades, neither settings nor plugins, changes a grade, and nothing beside the exercise is read:
+    # any user may put a conftest.py into the folder for temporary files.
+    words = ["-p", "no:cacheprovider", "-p", "no:terminal", "--capture=sys", "--assert=plain", "--strict-markers",
+             "--import-mode=importlib", "-c", f"{root}/pytest.ini", f"--rootdir={root}", f"--confcutdir={root}",
+             *map(str, paths)]  # fmt: skip
     with (
         Sandbox(grading_policy(exercise.policy), guest=task.guest) as sandbox,
         contextlib.closing(
             Boxes(sandbox, task.submissions, file=exercise.file, files=exercise.box_files(), points=exercise.points)
         ) as boxes,
-        _undisturbed(exercise.folder),
+        _undisturbed(root),
     ):
         grader = plugin.Grader(boxes, tell, exercise.data_cases())
         status = pytest.main(words, plugins=[plugin, grader])
@@ -179,8 +185,8 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
 
 @contextlib.contextmanager
 def _undisturbed(folder: Path) -> Iterator[None]:
-    """Runs pytest as if nobody had set anything, and leaves no module of the exercise behind: the next one may have a
-    test file of the same name."""
+    """Runs pytest as if nobody had set anything, and leaves no module of the folder behind: the next exercise may have
+    a test file of the same name."""
     kept = {name: os.environ.pop(name, None) for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST")}
     kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -298,13 +304,24 @@ def grade(
         task=Task(exercise=pack(exercise), submissions=(), guest=guest, timings=timings),
         on_grade=on_grade or (lambda _: None),
     )
-    if executor is not None:
-        grading.work(executor, workers)
-        grading.give_up("its executor has ended")
-    while grading.is_unfinished:
+    if executor is None:
         with local_pool(workers) as pool:
             grading.work(pool, workers)
+    else:
+        _check_workers(executor)
+        grading.work(executor, workers)
+    grading.give_up("its executor has ended")
     return tuple(grading.grades[number] for number in range(len(submissions)))
+
+
+def _check_workers(executor: Executor) -> None:
+    """A cluster's may be started in any folder. Raises GradingError."""
+    if unsafe := unsafe_workers(executor):
+        raise GradingError(
+            f"{len(unsafe)} of the cluster's workers (such as {unsafe[0]}) take Python modules from the folder that "
+            "they were started in, whoever may write there: start them with PYTHONSAFEPATH=1 dask worker ..., and "
+            "without empty or relative entries in PYTHONPATH"
+        )
 
 
 @attrs.define(kw_only=True)
@@ -398,37 +415,26 @@ class _Grading:
 
 
 @contextlib.contextmanager
-def local_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def local_pool(workers: int) -> Iterator[Processes]:
     """Processes of this machine. After an exception, what still runs in them is ended."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", __name__, "proxybox.teach.boxes", "proxybox.teach.plugin"])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
-    before = set(multiprocessing.active_children())
+    pool = Processes(workers, prepare=_begin_worker, leave=_leave)
     try:
         yield pool
     except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
+        pool.end()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever gives the tasks
-    signal.signal(signal.SIGTERM, lambda *_: _leave())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Imports what every task wants, while the first one is on its way."""
+    import pytest  # noqa: F401
 
-
-def _end_with_parent() -> None:
-    """Whoever gives the tasks may be killed; nobody wants the answers then."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        _leave()
+    from proxybox.teach import boxes, plugin  # noqa: F401
 
 
 def _leave() -> None:
+    """Leaves nothing of an exercise behind."""
     for folder in tuple(_UNPACKED):
         shutil.rmtree(folder, ignore_errors=True)
-    os._exit(128 + signal.SIGTERM)

@@ -6,10 +6,12 @@
         student.expect("area", 3, 4, returns=12)
 
 Fixtures: `student`, for each test a fork of the session into which the submission was loaded once; `run_student`, which
-runs the whole program. Marks: points(n), hidden, timeout(seconds). By hand: pytest --submission FILE tests/.
+runs the whole program. Marks: points(n), hidden, timeout(seconds). By hand: pytest --submission=FILE tests/
+(apart.py says where FILE may not lie).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +33,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """--submission."""
     group = parser.getgroup("proxybox", "grading in boxes")
     group.addoption("--submission", metavar="PATH", help="the file or folder that the tests are for")
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Before anything of the folders around is imported: none of it may be the submission's. pytest has read its
+    settings by then (docs/teaching.md)."""
+    submission = early_config.known_args_namespace.submission
+    if submission is not None:
+        from proxybox.teach.apart import check_apart
+
+        check_apart(early_config, submission)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A submission is collected under no name."""
+    submission = config.getoption("--submission")
+    if submission is None:
+        return None
+    from proxybox.teach.apart import is_part, real_path
+
+    return is_part(real_path(config, collection_path), real_path(config, submission)) or None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -76,6 +76,20 @@ def test_cc_may_hold_options(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build.find_compiler() == [sys.executable, "-I"]
 
 
+def test_programs_of_the_current_folder(sources: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The compiler, and what it starts itself."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", f":.:{os.environ['PATH']}:")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    for name in ("gcc", "clang", "cc", "as", "ld"):
+        Path(name).write_text(f"#!/bin/sh\n: > {tmp_path}/ran-{name}\n")
+        Path(name).chmod(0o755)
+    assert os.path.isabs(build.find_compiler()[0])
+    build.build(tmp_path / "out", force=True)
+    assert not list(tmp_path.glob("ran-*"))
+
+
 def test_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(build.BuildError, match="Linux on x86-64"):

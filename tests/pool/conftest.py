@@ -29,6 +29,12 @@ def _lasting() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _modules_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers take none from the current folder, which is that of the tests, unless it was named."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+@pytest.fixture(autouse=True)
 def _nothing_is_left(_lasting: None) -> Iterator[None]:
     nursery.close()
     undertaker.settle()

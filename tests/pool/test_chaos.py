@@ -61,7 +61,7 @@ class Killer:
     @staticmethod
     def _is_python(pid: str) -> bool:
         try:
-            return b"proxybox.worker" in Path("/proc", pid, "cmdline").read_bytes()
+            return b"proxybox/worker.py" in Path("/proc", pid, "cmdline").read_bytes()
         except OSError:
             return False
 

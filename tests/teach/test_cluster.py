@@ -1,11 +1,12 @@
 """Grading on a cluster: dask's scheduler and workers as processes of their own, one of which is killed at work."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def proxybox(folder: Path, *words: str) -> None:
 class Cluster:
     """A scheduler and two workers, each a process with a nanny, which starts it again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self._environment = {**os.environ, **environment}
         self.file = folder / "scheduler.json"
         common = ["--scheduler-file", str(self.file)]
         self._processes = [
@@ -65,12 +67,13 @@ class Cluster:
         ]
         self.address = _python(WAIT, str(self.file))
 
-    @staticmethod
-    def _start(folder: Path, what: str, *words: str) -> subprocess.Popen[bytes]:
+    def _start(self, folder: Path, what: str, *words: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *words]
         log = (folder / f"{what}.log").open("ab")
         with log:
-            return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=log, start_new_session=True, env=self._environment
+            )
 
     def close(self) -> None:
         for process in reversed(self._processes):
@@ -84,20 +87,45 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    made = Cluster(folder)
-    yield made
-    made.close()
+def start(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    with contextlib.ExitStack() as closing:
+
+        def started(**environment: str) -> Cluster:
+            folder = tmp_path / "cluster"
+            folder.mkdir()
+            made = Cluster(folder, **environment)
+            closing.callback(made.close)
+            return made
+
+        yield started
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != FILE}
 
 
-def test_a_worker_is_killed_in_the_middle(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("environment", [{}, {"PYTHONSAFEPATH": "1", "PYTHONPATH": ":"}], ids=["", "PYTHONPATH"])
+def test_workers_that_take_modules_from_where_they_were_started(
+    start: Callable[..., Cluster], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """They are given nothing, and are not even asked by something that they would import from there."""
+    cluster = start(**environment)
+    mark = tmp_path / "mark"
+    (tmp_path / "cluster/proxybox.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    (tmp_path / "homework").mkdir()
+    (tmp_path / "homework/a.py").write_text(CODE)
+    command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", "grade", "02-leap-year",
+               "homework", "--cluster", cluster.address]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 125, done.stdout
+    assert done.stderr.startswith("proxybox: 2 of the cluster's workers (such as tcp://127.0.0.1:")
+    assert "start them with PYTHONSAFEPATH=1 dask worker" in done.stderr
+    assert not mark.exists()
+
+
+def test_a_worker_is_killed_in_the_middle(start: Callable[..., Cluster], tmp_path: Path) -> None:
     """Its tasks go to another one, and what comes is the same, byte for byte, as on one machine."""
+    cluster = start(PYTHONSAFEPATH="1")
     mark = tmp_path / "mark"
     proxybox(tmp_path, "exercise", "new", "exercise", "--from", "02-leap-year")
     (tmp_path / "exercise/tests/test_kill.py").write_text(KILLER.format(mark=str(mark)))

@@ -123,6 +123,52 @@ def test_tests_that_cannot_be_run(run: Run, tmp_path: Path) -> None:
     assert "SyntaxError" in err
 
 
+def test_one_submission(run: Run, homework: Path) -> None:
+    status, out, err = run("exercise", "test", "02-leap-year", "homework/ada.py")
+    assert (status, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert (lines[0], lines[-1]) == (["ada:", "Leap", "years"], ["6", "of", "6", "points"])
+    status, out, err = run("exercise", "test", "02-leap-year", "homework/bob.py")
+    assert (status, err) == (1, "")
+    assert "wrong answer  0 / 2  Centuries" in out
+    assert "is_leap(1900) returned True, and False was expected." in out
+    status, out, _ = run("exercise", "test", "02-leap-year", "homework/eve\x1b]0;x\x07.py")
+    assert (status, out.splitlines()[0], "\x1b" in out) == (1, r"eve\x1b]0;x\x07: Leap years", False)
+
+
+def test_one_submission_that_prints(run: Run, homework: Path) -> None:
+    """What it prints is shown where a test failed, as harmless as everywhere, and not all of it."""
+    (homework / "bob.py").write_text("def is_leap(year):\n    print('\x1b[31m' + 'red\\n' * 40)\n    return None\n")
+    status, out, _ = run("exercise", "test", "02-leap-year", "homework/bob.py")
+    assert (status, "\x1b" in out, out.count("It printed:")) == (1, False, 4)
+    assert out.count("red") == 4 * 10
+
+
+def test_one_submission_as_json(run: Run, homework: Path) -> None:
+    status, out, _ = run("exercise", "test", "02-leap-year", "homework/bob.py", "--json")
+    (grade,) = json.loads(out)["grades"]
+    assert (status, grade["student"], len(grade["tests"])) == (1, "bob", 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (("02-leap-year", "homework/nobody.py"), 125, "homework/nobody.py: No such file or directory"),
+        (("no-such", "homework/ada.py"), 125, "no-such/exercise.toml: cannot be read: No such file or directory"),
+        (("02-leap-year", "homework/ada.py", "--guest", "/no/pypy"), 125, "/no/pypy"),
+        (("mine", "homework/ada.py"), 125, "the tests are at fault"),
+        (("02-leap-year",), 2, "Missing argument"),
+    ],
+)
+def test_one_submission_that_cannot_be_tested(
+    run: Run, homework: Path, tmp_path: Path, words: Any, status: int, told: str
+) -> None:
+    run("exercise", "new", "mine")
+    (tmp_path / "mine/tests/test_more.py").write_text("def test_it(student)\n")
+    found, _, err = run("exercise", "test", *words)
+    assert (found, told in err) == (status, True), err
+
+
 # --- grade ------------------------------------------------------------------------------------------------------------
 
 

@@ -349,6 +349,22 @@ def test_local_processes(expected: Any) -> None:
     assert sorted(came) == [each.student for each in CLASS]
 
 
+def test_asserts_say_what_their_author_wrote(tmp_path: Path) -> None:
+    """pytest does not rewrite them, so that messages are the same in each of its versions, and show no source."""
+    tests = """
+    import pytest
+    def test_words(student): assert student.call("double", 1) == 3, "assert that one is doubled\\nassert two"
+    def test_none(student): assert student.call("double", 1) == 3
+    def test_raw(student):
+        with pytest.raises(AssertionError) as caught:
+            assert student.call("double", 1) == 3
+        pytest.fail(f"[{caught.value}]")
+    """
+    (only,) = grade(make(tmp_path / "e", tests), CLASS[1:2], workers=1)
+    assert [test.status for test in only.tests] == ["wrong_answer"] * 3
+    assert [test.message for test in only.tests] == ["assert that one is doubled\nassert two", "", "[]"]
+
+
 def test_threads_of_one_process(expected: Any) -> None:
     exercise, grades = expected
     with ThreadPoolExecutor(3) as pool:
@@ -453,31 +469,35 @@ def test_workers_end_with_whoever_gives_the_tasks(tmp_path: Path) -> None:
     """Killed without a chance to say so; and nothing of the exercise stays."""
     make(tmp_path / "e", "def test_wait(student):\n    import time\n    print(flush=True)\n    time.sleep(300)\n")
     (tmp_path / "a.py").write_text(RIGHT)
-    temporary = Path(tempfile.mkdtemp(prefix="g"))  # short: multiprocessing puts sockets there
+    temporary = Path(tempfile.mkdtemp(prefix="g"))
     command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", "grade", "e", "a.py"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}, start_new_session=True
     )
     try:
         soon(lambda: any(path.name.startswith("proxybox-exercise-") for path in temporary.iterdir()))
+        workers = [pid for pid in below(process.pid) if b"proxybox/worker.py" in commands(pid)]
+        assert workers
     finally:
         process.kill()
         process.wait()
-    soon(lambda: not members(process.pid))
+    soon(lambda: not any(commands(pid) for pid in workers))
     assert not [path for path in temporary.iterdir() if path.name.startswith("proxybox-exercise-")]
     shutil.rmtree(temporary)
 
 
-def members(session: int) -> list[int]:
-    """Processes of a session, by /proc/PID/stat."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(path.read_text().rpartition(")")[2].split()[3]) == session:
-                found.append(int(path.parent.name))
-        except (OSError, IndexError):
-            continue
-    return found
+def below(pid: int) -> list[int]:
+    """A process's children, of all its threads."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def commands(pid: int) -> bytes:
+    """A process's command line; nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def soon(holds: Callable[[], bool]) -> None:

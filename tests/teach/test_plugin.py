@@ -1,5 +1,9 @@
 """The plugin by hand: as a teacher runs pytest."""
 
+import subprocess
+import sysconfig
+from pathlib import Path
+
 import pytest
 
 SUBMISSION = """
@@ -79,7 +83,7 @@ def test_by_hand(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [((), "pytest --submission FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],
+    [((), "pytest --submission=FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],
 )
 def test_what_is_missing(pytester: pytest.Pytester, words: tuple[str, ...], told: str) -> None:
     pytester.makepyfile("def test(student): pass")
@@ -93,3 +97,107 @@ def test_help_and_marks(pytester: pytest.Pytester) -> None:
     marks = run(pytester, "--markers").stdout.str()
     for mark in ("points(n)", "hidden", "timeout(seconds)"):
         assert f"@pytest.mark.{mark}:" in marks
+
+
+# --- a submission that pytest itself would run ------------------------------------------------------------------------
+
+#: Files of a submission: each tells that it was run.
+HOSTILE = ("conftest", "test_theirs", "evil", "random", "__init__", "theirs")
+
+
+@pytest.fixture
+def theirs(pytester: pytest.Pytester) -> Path:
+    """A submission's folder, in a folder of submissions beside one of tests."""
+    folder = pytester.path / "submissions/ada"
+    folder.mkdir(parents=True)
+    for name in HOSTILE:
+        (folder / f"{name}.py").write_text(f"open({str(pytester.path)!r} + '/ran-{name}', 'w').close()\n")
+    (folder / "solution.py").write_text("NUMBER = 1\n")
+    (pytester.path / "tests").mkdir()
+    (pytester.path / "tests/test_it.py").write_text(
+        "import random\ndef test_it(student): assert student.get('NUMBER') == 1\n"
+    )
+    return folder
+
+
+def ran(pytester: pytest.Pytester) -> list[str]:
+    return sorted(path.name for path in pytester.path.glob("ran-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("submissions/ada", "lies in what is to be collected"),
+        ("submissions/ada submissions", "lies in what is to be collected"),
+        ("submissions/ada submissions/ada", "what is to be collected is the submission, or lies in it"),
+        ("submissions/ada submissions/ada/test_theirs.py::test_it", "what is to be collected is the submission, or"),
+        ("submissions tests submissions/ada/test_theirs.py", "what is to be collected is the submission, or lies in"),
+        ("submissions/ada/test_theirs.py submissions/ada/test_theirs.py", "what is to be collected is the submission"),
+        ("submissions/ada --rootdir=submissions/ada tests", "pytest's rootdir is the submission, or lies in it"),
+        ("submissions/ada --rootdir=. --confcutdir=submissions/ada tests", "--confcutdir is the submission"),
+        (". tests", "what is to be collected is the submission, or lies in it"),
+        ("../{} ../other", "the current folder is the submission, or lies in it"),
+        ("link tests link", "what is to be collected is the submission, or lies in it"),
+        ("submissions/ada/conftest.py submissions/ada", "pytest imports files of that name by itself"),
+        ("submissions/ada/random.py submissions/ada/test_theirs.py", "instead of the module random"),
+        ("submissions/ada -o pythonpath=submissions/ada tests", "a folder of modules (sys.path) is the submission"),
+    ],
+)
+def test_a_submission_that_pytest_would_run(pytester: pytest.Pytester, theirs: Path, words: str, told: str) -> None:
+    (pytester.path / "link").symlink_to("submissions/ada")
+    (pytester.path.parent / "other").mkdir(exist_ok=True)
+    submission, *others = words.format(pytester.path.name).split()
+    result = run(pytester, f"--submission={submission}", *others)
+    assert result.ret is pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: --submission {submission}: " in result.stderr.str()
+    assert told in result.stderr.str()
+    assert "proxybox exercise test EXERCISE SUBMISSION" in result.stderr.str()
+    assert ran(pytester) == []
+
+
+def test_a_submission_as_the_current_folder(
+    pytester: pytest.Pytester, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for what -m alone would take from there: it is the script that is started."""
+    monkeypatch.chdir(theirs)
+    for name in ("random", "evil"):
+        (theirs / f"{name}.py").unlink()
+    script = Path(sysconfig.get_path("scripts"), "pytest")
+    command = [script, "--submission=.", str(pytester.path / "tests")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "is the submission, or lies in it" in done.stderr) == (4, True), done.stderr
+    assert ran(pytester) == []
+
+
+def test_settings_of_a_submission(pytester: pytest.Pytester, theirs: Path) -> None:
+    """pytest reads them before anybody can refuse, where the path is a word of its own; what they name is not run."""
+    (theirs / "pytest.ini").write_text("[pytest]\npython_files = *.py\n")
+    result = run(pytester, "--submission", "submissions/ada", "tests")
+    assert result.ret is pytest.ExitCode.USAGE_ERROR
+    assert "pytest's rootdir is the submission, or lies in it" in result.stderr.str()
+    result = run(pytester, "--submission=submissions/ada", "-c", "submissions/ada/pytest.ini", "--rootdir=.", "tests")
+    assert "pytest's file of settings is the submission, or lies in it" in result.stderr.str()
+    result = run(pytester, "--submission", "submissions/ada/solution.py", "tests")
+    assert "settings lies beside it, and not where the tests are" in result.stderr.str()
+    assert ran(pytester) == []
+
+
+def test_a_submission_apart(pytester: pytest.Pytester, theirs: Path) -> None:
+    """With = nothing of it is read at all, whatever settings it brings."""
+    (theirs / "pytest.ini").write_text("[pytest]\naddopts = -p evil\npythonpath = .\n")
+    for submission in ("submissions/ada", "submissions/ada/solution.py"):
+        result = run(pytester, f"--submission={submission}", "tests")
+        result.assert_outcomes(passed=1)
+    assert ran(pytester) == []
+
+
+def test_a_file_among_the_tests_is_not_collected(pytester: pytest.Pytester) -> None:
+    mark = pytester.path / "ran"
+    (pytester.path / "test_theirs.py").write_text(
+        f"try: open({str(mark)!r}, 'w').close()\nexcept OSError: NUMBER = 1  # in a box\n"
+    )
+    pytester.makepyfile(test_it="def test_it(student): assert student.get('missing')")
+    (pytester.path / "test_link.py").symlink_to("test_theirs.py")
+    result = run(pytester, "--submission", "test_theirs.py", "--doctest-modules")
+    result.assert_outcomes(failed=1)
+    assert not mark.exists()

@@ -1,0 +1,177 @@
+"""An Executor of worker processes (workers.py), for work that takes a while: grading.
+
+    submit ── queue ── a thread for each process ── its socket ── the process: a task at a time, in its main thread
+
+A task that takes its process along gets a WorkerEnded; the next one finds another process. Processes end with whoever
+started them, however that ends.
+"""
+
+import contextlib
+import os
+import pickle
+import queue
+import select
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from multiprocessing.connection import Connection
+from typing import Any
+
+import attrs
+
+from proxybox.workers import Worker
+
+#: Seconds for a process to hear that it is to end.
+_DEAF = 5
+
+
+class WorkerEnded(Exception):
+    """The process of a task has ended in the middle of it."""
+
+
+@attrs.frozen
+class _Task:
+    """What crosses is made of functions that can be imported and of plain data, pickled."""
+
+    future: "Future[Any]"
+    data: bytes
+
+
+class Processes(Executor):
+    """At most `size` processes. prepare: what each does first. leave: what it does when it is ended in the middle of a
+    task; both are functions of modules."""
+
+    def __init__(self, size: int, *, prepare: Callable[[], object], leave: Callable[[], object]) -> None:
+        self._size = size
+        self._setup = prepare, leave
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._workers: dict[threading.Thread, Worker] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Raises OSError where no process can be started."""
+        task = _Task(Future(), pickle.dumps((fn, args, kwargs)))
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("these processes were shut down")
+            if len(self._workers) < self._size:
+                worker = self._start()
+                thread = threading.Thread(target=self._serve, name="proxybox-executor", daemon=True)
+                self._workers[thread] = worker
+                thread.start()
+        self._tasks.put(task)
+        return task.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As Executor.shutdown."""
+        with self._lock:
+            self._closed = True
+        while cancel_futures:
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                break
+            if task is not None:
+                task.future.cancel()
+        threads = tuple(self._workers)
+        for _ in threads:
+            self._tasks.put(None)
+        if wait:
+            for thread in threads:
+                thread.join()
+
+    def end(self) -> None:
+        """Ends what runs."""
+        with self._lock:
+            self._closed = True
+            for worker in self._workers.values():
+                worker.process.terminate()
+
+    # --- a thread for each process ------------------------------------------------------------------------------------
+
+    def _start(self) -> Worker:
+        return Worker(__name__, *self._setup)
+
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            if task.future.set_running_or_notify_cancel():
+                try:
+                    is_well, value = self._ask(task.data)
+                except Exception as error:
+                    is_well, value = False, error
+                if is_well:
+                    task.future.set_result(value)
+                else:
+                    task.future.set_exception(value)
+        worker = self._workers[threading.current_thread()]
+        worker.close()
+        worker.end()
+
+    def _ask(self, data: bytes) -> tuple[bool, Any]:
+        """Whether a task came to its end, and its value or its exception. Raises WorkerEnded, OSError."""
+        me = threading.current_thread()
+        with self._lock:
+            worker = self._workers[me]
+            if worker.process.poll() is not None and not self._closed:
+                worker.close()
+                worker = self._workers[me] = self._start()
+        (connection,) = worker.connections
+        try:
+            connection.send_bytes(data)
+            answer = connection.recv_bytes()
+        except (EOFError, OSError):
+            worker.close()
+            worker.end()
+            raise WorkerEnded(f"its process has ended ({_how(worker.process.returncode)})") from None
+        is_well, value = pickle.loads(answer)  # noqa: S301 - from our own worker
+        return is_well, value
+
+
+def _how(status: int) -> str:
+    """A process's end, in words."""
+    return signal.strsignal(-status) or f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+# --- in a process -----------------------------------------------------------------------------------------------------
+
+
+def serve(connections: list[Connection], prepare: Callable[[], object], leave: Callable[[], object]) -> None:
+    """Does tasks until the other end of the socket is closed. A signal, or such an end in the middle of a task, ends
+    the process."""
+    (connection,) = connections
+    signal.signal(signal.SIGTERM, lambda *_: _leave(leave))
+    threading.Thread(target=_end_with_parent, args=(connection.fileno(), leave), daemon=True).start()
+    prepare()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            function, args, kwargs = pickle.loads(connection.recv_bytes())  # noqa: S301 - from our own parent
+            try:
+                answer = True, function(*args, **kwargs)
+            except BaseException as error:
+                answer = False, error
+            connection.send_bytes(_pickled(answer))
+
+
+def _pickled(answer: tuple[bool, Any]) -> bytes:
+    try:
+        return pickle.dumps(answer)
+    except Exception as error:  # pickle raises what the object's own methods raise
+        return pickle.dumps((False, RuntimeError(f"cannot be sent: {error}; {answer[1]!r}"[:4096])))
+
+
+def _end_with_parent(fd: int, leave: Callable[[], object]) -> None:
+    """Whoever gives the tasks may be killed; nobody wants the answers then. The main thread is interrupted, so that it
+    makes nothing while things are removed; but it may be deaf to signals, in a library that computes."""
+    poll = select.poll()
+    poll.register(fd, select.POLLRDHUP)
+    poll.poll()
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(_DEAF)
+    _leave(leave)
+
+
+def _leave(leave: Callable[[], object]) -> None:
+    leave()
+    os._exit(128 + signal.SIGTERM)

@@ -1,0 +1,55 @@
+"""Where modules come from: never from the folder that somebody merely stands in, where other people's files may lie.
+
+`-c`, `-m`, a prompt, and empty entries of PYTHONPATH put the current folder on sys.path, in front of Python's own
+library: a submission called selectors.py would be run, as whoever grades it.
+"""
+
+import os
+import sys
+
+
+def trusted_path() -> list[str]:
+    """The absolute entries of sys.path; among them the current folder only where it was named, as that of the script
+    which runs, or in PYTHONPATH by its absolute path."""
+    here = _identity(".")
+    named = {_identity(entry) for entry in (_script_folder(), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
+             if os.path.isabs(entry)}  # fmt: skip
+    found = (entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry))
+    return [entry for entry in found if _identity(entry) != here or here in named]
+
+
+def relative_entries(variable: str) -> list[str]:
+    """The entries of a variable such as PATH that name another place in each folder; an empty one is the folder."""
+    entries = os.environ.get(variable, "").split(os.pathsep)
+    return [entry for entry in entries if not os.path.isabs(entry)] if entries != [""] else []
+
+
+def forget_the_current_folder() -> None:
+    """For a command at its start: what has not been imported yet will not come from there."""
+    sys.path[:] = trusted_path()
+
+
+def is_led_by_the_current_folder() -> bool:
+    """Whether this process was started by `-c`, `-m` or as a prompt, without -P: modules of the current folder went
+    before all others while it started."""
+    main = sys.modules.get("__main__")
+    by_module = getattr(main, "__spec__", None) is not None
+    return not sys.flags.safe_path and (by_module or not _script_folder())
+
+
+def _script_folder() -> str:
+    """That of a script which runs; "" where none does."""
+    main = sys.modules.get("__main__")
+    file: str | None = getattr(main, "__file__", None)
+    if not file or getattr(main, "__spec__", None) is not None:
+        return ""
+    return os.path.dirname(os.path.realpath(file))
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which folder it is, whatever it is called."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

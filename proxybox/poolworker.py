@@ -1,0 +1,112 @@
+"""What a pool's process does: boxes of its own, and a socket for each program that may run at once (workers.py).
+
+It ends when its sockets do, and a program is cancelled when its socket ends.
+"""
+
+import contextlib
+import pickle
+import select
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+from proxybox.controller.box import Box
+from proxybox.controller.descriptorshare import raise_own_limit
+from proxybox.controller.guests import find_guest
+from proxybox.controller.hostfunctions import HostFunctions
+from proxybox.controller.undertaker import settle
+from proxybox.policies import PolicyError
+from proxybox.pool import Boxes, guest_with
+
+
+def serve(connections: list[Connection], setup: bytes) -> None:
+    """Serves until the pool's end of all sockets is closed. setup: the policy and the pool's options, pickled."""
+    try:
+        boxes: Boxes | Exception = _boxes(setup, len(connections))
+    except Exception as error:  # each job is told of it: nobody else listens
+        boxes = error
+    jobs = [_Jobs(boxes, connection) for connection in connections]
+    _watch({job.connection.fileno(): job for job in jobs})
+    if not isinstance(boxes, Exception):
+        boxes.cancel()
+        boxes.close()
+    settle()
+
+
+def _boxes(setup: bytes, size: int) -> Boxes:
+    try:
+        policy, options = pickle.loads(setup)  # noqa: S301 - from our own pool
+    except (ImportError, AttributeError) as error:
+        raise PolicyError(
+            f"a pool's processes cannot import its functions: {error}. Modules are not looked for in the current "
+            "folder: install them, or name their folder in PYTHONPATH by its absolute path"
+        ) from error
+    guest = guest_with(find_guest(options["guest"]), options["packages"])
+    functions = options["functions"]
+    host = HostFunctions(functions, policy.session.value_size) if functions else None
+    raise_own_limit()  # this process is ours
+    return Boxes(Box(policy, guest), host, size)
+
+
+def _watch(jobs: "dict[int, _Jobs]") -> None:
+    """Looks for sockets whose other end has gone."""
+    poll = select.poll()
+    for fd in jobs:
+        poll.register(fd, select.POLLRDHUP)
+    while jobs:
+        for fd, _ in poll.poll():
+            poll.unregister(fd)
+            jobs.pop(fd).cancel()
+
+
+class _Jobs:
+    """The jobs of one socket, in a thread of their own."""
+
+    def __init__(self, boxes: Boxes | Exception, connection: Connection) -> None:
+        self.connection = connection
+        self._boxes = boxes
+        self._running = threading.Event()
+        self._cancel: Any = None
+        threading.Thread(target=self._serve, name="proxybox-worker", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        cancel = self._cancel
+        if cancel is not None:
+            cancel()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                job = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own pool
+                self._tell(*self._do(job))
+
+    def _do(self, job: tuple[Any, ...]) -> tuple[str, Any]:
+        try:
+            if isinstance(self._boxes, Exception):
+                raise self._boxes
+            if job[0] == "call":
+                _, name, source, args, kwargs = job
+                return "result", self._boxes.call(name, source, args, kwargs, self._begun)
+            _, program, timeout, stdin, (stdout, stderr) = job
+            return "result", self._boxes.run(
+                program, timeout, stdin, self._teller("stdout", stdout), self._teller("stderr", stderr),
+                on_begin=self._begun,
+            )  # fmt: skip
+        except Exception as error:
+            return "error", error
+        finally:
+            self._cancel = None
+
+    def _begun(self, cancel: Any) -> None:
+        self._cancel = cancel
+
+    def _teller(self, stream: str, wanted: bool) -> Any:
+        return (lambda data: self._tell(stream, data)) if wanted else None
+
+    def _tell(self, kind: str, what: Any) -> None:
+        try:
+            data = pickle.dumps((kind, what))
+        except Exception as error:
+            data = pickle.dumps(("error", RuntimeError(f"{kind} cannot be sent: {error}; {what!r}"[:4096])))
+        self.connection.send_bytes(data)

@@ -1,0 +1,319 @@
+"""Code from outside that would run on this side, outside of any box: modules, programs and settings that lie where
+somebody grades, opens a notebook, or only stands. Everything here is a process as users start it."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import find_guest
+from tests.hostile.conftest import eventually
+
+SCRIPT = Path(sysconfig.get_path("scripts"), "proxybox")
+EXERCISE = "02-leap-year"
+RIGHT = "def is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n"
+NO_MODULES = {"__future__", "__main__"}  # they cannot be hidden
+
+
+class Trap:
+    """A folder of an attacker's, and one that tells what of it has run."""
+
+    def __init__(self, folder: Path, sprung: Path) -> None:
+        self.folder, self._sprung = folder, sprung
+        for path in (folder, sprung):
+            path.mkdir()
+            path.chmod(0o777)
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def code(self, name: str) -> str:
+        """A module that tells that it has run."""
+        return f"import os\nos.close(os.open({str(self._sprung / name)!r}, os.O_CREAT | os.O_WRONLY))\n"
+
+    def set(self, *names: str, folder: Path | None = None) -> None:
+        """Modules of these names; the folder itself without another one."""
+        for name in names:
+            ((folder or self.folder) / f"{name}.py").write_text(self.code(name))
+
+    @property
+    def sprung(self) -> list[str]:
+        """What has run."""
+        return sorted(os.listdir(self._sprung))
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Trap:
+    return Trap(tmp_path / "trap", tmp_path / "sprung")
+
+
+@pytest.fixture
+def full(trap: Trap) -> Trap:
+    """One with a module in the place of each of Python's own and of each that is installed."""
+    installed = {name for name in importlib.metadata.packages_distributions() if name.isidentifier()}
+    trap.set(*(sys.stdlib_module_names | installed | {"proxybox", "sitecustomize", "usercustomize"}) - NO_MODULES)
+    (trap.folder / "homework").mkdir()
+    (trap.folder / "homework/ada.py").write_text(RIGHT)
+    return trap
+
+
+def start(trap: Trap, *command: str | Path, status: int = 0, stdin: str = "", **environment: str) -> str:
+    """What a command printed that was started in the folder."""
+    done = subprocess.run(
+        [str(word) for word in command], cwd=trap.folder, env={**os.environ, **environment}, input=stdin,
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == status, (done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+COMMANDS = {
+    "run": (["run", "-c", "print(6 * 7)"], "42"),
+    "run a file": (["run", "homework/ada.py"], ""),
+    "trace": (["trace", "-c", "print(6 * 7)"], "42"),
+    "repl": (["repl", "--no-history"], "42"),
+    "doctor": (["doctor"], "Boxes can run here."),
+    "grade": (["grade", EXERCISE, "homework", "--again"], "1 passed everything"),
+    "exercise check": (["exercise", "check", EXERCISE], "model/"),
+    "exercise test": (["exercise", "test", EXERCISE, "homework/ada.py"], "6 of 6 points"),
+    "exercise list": (["exercise", "list"], EXERCISE),
+    "policy explain": (["policy", "explain", "default"], ""),
+    "kernel install": (["kernel", "install", "--prefix", "prefix"], "installed in"),
+    "completion": (["completion", "bash"], "_PROXYBOX_COMPLETE"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_modules_of_the_current_folder(full: Trap, command: str) -> None:
+    words, wanted = COMMANDS[command]
+    environment = {"PYTHONPATH": "", "PATH": f":{os.defpath}:."}
+    assert wanted in start(full, SCRIPT, *words, stdin="print(6 * 7)\n", **environment)
+    assert full.sprung == []
+
+
+@pytest.mark.parametrize(
+    "words", [[SCRIPT], [sys.executable, "-m", "proxybox"], [sys.executable, "-m", "proxybox.cli"]]
+)
+def test_modules_that_an_empty_entry_of_pythonpath_would_find(trap: Trap, words: list[str | Path]) -> None:
+    """And that -m would. Python itself has looked there when we begin, and no further module comes from there."""
+    trap.set(
+        "attr", "attrs", "cattr", "cattrs", "click", "rich", "pytest", "selectors", "struct", "subprocess", "zipfile"
+    )
+    (trap.folder / "homework").mkdir()
+    (trap.folder / "homework/ada.py").write_text(RIGHT)
+    environment = {} if "-m" in words else {"PYTHONPATH": ":"}
+    for command in ("run", "grade", "exercise check", "doctor"):
+        start(trap, *words, *COMMANDS[command][0], **environment)
+    assert trap.sprung == []
+
+
+POOL = """
+import sys
+import proxybox
+with proxybox.Pool(size=2, processes=2) as pool:
+    print(pool.run("print(6 * 7)", check=True).stdout)
+"""
+
+
+def test_modules_beside_a_pool_of_processes(full: Trap, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    script = tmp_path / "elsewhere/script.py"
+    script.write_text(POOL)
+    assert "42" in start(full, sys.executable, script)
+    assert full.sprung == []
+
+
+def test_modules_beside_a_worker_that_m_starts(full: Trap) -> None:
+    """Only what Python itself imports for -m could be from there, and with -P that is nothing."""
+    start(full, sys.executable, "-P", "-m", "proxybox.worker", stdin="", status=1)  # it wants a socket
+    assert full.sprung == []
+
+
+#: A front end; its loops and sockets are another process's.
+NOTEBOOK = """
+import sys
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import KernelManager
+from proxybox.kernel.spec import Choice, specification
+manager = KernelManager(connection_file=sys.argv[1])
+manager._kernel_spec = KernelSpec(**specification(sys.executable, "", Choice()))
+manager.start_kernel(cwd=sys.argv[2])
+client = manager.blocking_client()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+client.execute_interactive("print(6 * 7)", timeout=60)
+client.stop_channels()
+manager.shutdown_kernel()
+"""
+
+
+def test_modules_of_a_notebooks_folder(full: Trap, tmp_path: Path) -> None:
+    pytest.importorskip("jupyter_client")
+    (tmp_path / "elsewhere").mkdir()
+    script = tmp_path / "elsewhere/script.py"
+    script.write_text(NOTEBOOK)
+    assert "42" in start(full, sys.executable, script, tmp_path / "connection.json", full.folder)
+    assert full.sprung == []
+
+
+# --- pytest -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, trap: Trap) -> Iterator[dict[str, str]]:
+    """A folder for temporary files where another user has been before; and what makes it that of a process."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    settle(trap, folder)
+    yield {"TMPDIR": str(folder)}
+    kept = {"conftest.py", "evil.py", "pytest.ini"}
+    assert {path.name for path in folder.iterdir()} - {"test_evil.py", "__pycache__"} == kept, (
+        "something was left there"
+    )
+
+
+def settle(trap: Trap, folder: Path) -> None:
+    """All that pytest reads in a folder by itself."""
+    trap.set("conftest", "test_evil", "evil", folder=folder)
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = -p evil\npythonpath = .\n")
+
+
+@pytest.mark.parametrize("name", [EXERCISE, "10-weather"], ids=["tests", "data"])
+def test_a_conftest_for_everybody(trap: Trap, temporary: dict[str, str], tmp_path: Path, name: str) -> None:
+    """In the folder for temporary files, above the exercise, in that of the submission, in the current one, and above
+    the folder that proxybox is installed in."""
+    library = tmp_path / "library"
+    package = Path(__file__).parents[2] / "proxybox"
+    shutil.copytree(package, library / "proxybox", ignore=shutil.ignore_patterns("__pycache__"))
+    above = tmp_path / "above"
+    shutil.copytree(package / "teach/exercises" / name, above / "exercise")
+    for folder in (library, above, trap.folder):
+        settle(trap, folder)
+    (trap.folder / "solution.py").write_text(RIGHT)
+    command = [sys.executable, "-P", "-m", "proxybox"]
+    environment = {**temporary, "PYTHONPATH": str(library)}
+    start(trap, *command, "exercise", "check", above / "exercise", **environment)
+    start(trap, *command, "exercise", "test", above / "exercise", ".", status=1, **environment)
+    start(trap, *command, "grade", above / "exercise", ".", "-o", tmp_path / "grades", **environment)
+    assert trap.sprung == []
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(trap: Trap, tmp_path: Path) -> Callable[[str], Path]:
+    """Compiles a program that seems to be a translated PyPy, and stands in the folder as pypy3."""
+
+    def compiled(main: str) -> Path:
+        source = tmp_path / "program.c"
+        source.write_text(
+            "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
+            "#include <sys/resource.h>\n#include <unistd.h>\nextern char **environ;\n"
+            'const char *mark = "RPY_SANDBOX_DUMP";\n'
+            'const char *told = "Version: 20001\\nPlatform: linux2\\nFuncs: getuid()i\\n";\n'
+            f"int main(void) {{ if (!mark) return 1; {main} }}\n"
+        )
+        made = trap.folder / "pypy3"
+        subprocess.run([shutil.which("gcc") or "cc", "-w", "-o", made, source], check=True)
+        return made
+
+    return compiled
+
+
+@pytest.mark.parametrize("path", ["", ":", ".", ":/usr/bin", "/usr/bin:", "bin:/usr/bin:", "./:/usr/bin"])
+def test_a_program_of_the_current_folder_in_the_place_of_the_guest(
+    trap: Trap, program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    made = program(f'return creat("{trap._sprung}/pypy3", 0600) < 0;')
+    (trap.folder / "bin").mkdir()
+    shutil.copy(made, trap.folder / "bin/pypy3")
+    monkeypatch.delenv("PROXYBOX_GUEST", raising=False)
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.chdir(trap.folder)
+    with contextlib.suppress(SandboxStartError):  # there is none of the distribution's
+        assert not find_guest().executable.startswith(str(trap))
+    assert trap.sprung == []
+
+
+def test_the_question_what_it_calls_is_asked_in_a_neutral_place(
+    program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in no folder of ours, has nothing of our environment, and may use little."""
+    monkeypatch.setenv("SECRET", "x")
+    made = program("""
+        struct rlimit cpu, memory, file, processes;
+        getrlimit(RLIMIT_CPU, &cpu), getrlimit(RLIMIT_AS, &memory), getrlimit(RLIMIT_FSIZE, &file);
+        getrlimit(RLIMIT_NPROC, &processes);
+        if (strcmp(getcwd(0, 0), "/") || strcmp(environ[0], "RPY_SANDBOX_DUMP=1") || environ[1]) return 1;
+        if (cpu.rlim_max > 10 || memory.rlim_max > 4L << 30 || file.rlim_max > 1 << 20 || processes.rlim_max) return 1;
+        fputs(told, stdout);
+    """)
+    with pytest.raises(SandboxStartError, match="its library"):  # so what it has told was taken
+        find_guest(made)
+
+
+def test_an_answer_without_end(hostile: object, program: Callable[[str], Path]) -> None:
+    made = program('for (;;) if (puts("Version: 20001") < 0) return 0;')
+    before = hostile.resident()  # type: ignore[attr-defined]
+    with pytest.raises(SandboxStartError, match="platform 'unknown'"):
+        find_guest(made)
+    assert hostile.resident() - before < 32 << 20  # type: ignore[attr-defined]
+
+
+def test_an_answer_that_never_comes(program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxybox.controller.translated.finding._DUMP_SECONDS", 0)
+    made = program("pause();")
+    with pytest.raises(SandboxStartError, match="has not ended in 0 s"):
+        find_guest(made)
+    assert running(made) == []
+
+
+def test_an_answer_with_a_process_behind_it(program: Callable[[str], Path]) -> None:
+    """Root may make one, whatever its limit is: it ends with the one that was asked. Others get none."""
+    made = program("int child = fork(); if (!child) for (;;) pause(); fputs(told, stdout); return 0;")
+    with pytest.raises(SandboxStartError, match="its library"):
+        find_guest(made)
+    assert eventually(lambda: not running(made))
+
+
+def running(program: Path) -> list[int]:
+    """Processes of a program that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(path / "exe") == str(program):
+                found.append(int(path.name))
+    return found
+
+
+# --- who is warned ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "told"),
+    [
+        ([SCRIPT], {}, []),
+        ([SCRIPT], {"PYTHONPATH": ":"}, ["PYTHONPATH has an empty entry"]),
+        ([SCRIPT], {"PYTHONPATH": "lib:/tmp"}, ["PYTHONPATH has the entry 'lib'"]),
+        ([SCRIPT], {"PATH": f".:{os.defpath}:"}, ["PATH has an empty entry and the entry '.'"]),
+        ([sys.executable, "-m", "proxybox"], {"PYTHONPATH": ":"}, ["started with -m", "PYTHONPATH has"]),
+        ([sys.executable, "-P", "-m", "proxybox"], {}, []),
+    ],
+)
+def test_the_doctor_warns(trap: Trap, words: list[str | Path], environment: dict[str, str], told: list[str]) -> None:
+    environment = {"PATH": os.defpath, **environment}
+    report = json.loads(start(trap, *words, "doctor", "--json", **environment))
+    assert report["ok"]
+    assert len(report["warnings"]) == len(told)
+    assert all(words in warning for words, warning in zip(told, report["warnings"], strict=True))
+    assert ("warning: " in start(trap, *words, "doctor", **environment)) == bool(told)
