@@ -329,8 +329,12 @@ class WorldBuilder:
             except (OSError, ValueError) as error:
                 raise SandboxStartError(f"{box.folder} cannot be copied into the box: {error}") from error
             tree.mount(BOX.encode(), root)
-        for name, data in box.files.items():
-            self._lay(tree, name, data)
+        with contextlib.ExitStack() as laying:
+            for target, overlay, _ in self._overlays:
+                if _is_in_box(target):
+                    laying.enter_context(overlay.given_by_the_caller())
+            for name, data in box.files.items():
+                self._lay(tree, name, data)
 
     def _lay(self, tree: Tree, name: str, data: bytes) -> None:
         """Puts one given file into /box: into its overlay, or over a folder that cannot be written."""

@@ -87,7 +87,7 @@ class _Collector:
                 self.deleted(where, below, directory.whiteouts[name])
         elif hidden and below is not None:
             self.replaced(where, node, below, directory.whiteouts[name])
-        elif isinstance(node, Layered) and node.in_place:
+        elif isinstance(node, Layered) and node.in_place and node.is_at(directory, name):
             self.changed_in_place(where, node, directory)
         else:
             self.added(where, node)

@@ -16,6 +16,7 @@ import stat as st
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final
 
 from proxybox.controller.abi import (
@@ -183,6 +184,24 @@ class HostRoot:
             os.close(fd)
         found.sort()
         return found
+
+    def kinds(self, relative: bytes, limit: int) -> list[tuple[bytes, int]]:
+        """Name and kind (S_IFMT; 0 for what is never shown) of all entries, in no order, at most limit + 1 of them."""
+        with self.path_fd(relative) as path_fd:
+            fd = os.open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with os.scandir(fd) as entries:
+                return [(os.fsencode(entry.name), _kind(entry)) for entry in islice(entries, max(0, limit) + 1)]
+        finally:
+            os.close(fd)
+
+    def below(self, relative: bytes) -> HostRoot:
+        """A folder in it as a root of its own. ENOTDIR."""
+        with self.directory_fd(relative) as fd:
+            other = object.__new__(HostRoot)
+            other.fd = -1
+            other.path, other.device, other.fd = os.path.join(self.path, relative), self.device, os.dup(fd)
+            return other
 
     # --- opening ---
 

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from proxybox.controller.abi import RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs import host, links
 from proxybox.controller.vfs.hostnodes import HostFile, HostNode, HostSymlink
 from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry, Node, Symlink
 
@@ -194,9 +194,14 @@ class HostDirectory(HostNode, Directory):
         return None if st.S_ISDIR(seen.st_mode) else seen
 
     def _check_moved_link(self, name: bytes, newdir: HostDirectory) -> None:
-        """A link with ".." in it means something else in another folder."""
-        if newdir is not self and isinstance(node := self.lookup(name), HostSymlink):
+        """A link with ".." in it means something else in another folder, and so may links in a folder that moves."""
+        if newdir is self:
+            return
+        node = self.lookup(name)
+        if isinstance(node, HostSymlink):
             _refuse_leading_out(self._mount.host.read_link(node.relative()))
+        elif isinstance(node, HostDirectory):
+            links.refuse_moving_links_of_the_host(self._mount.host, node.relative())
 
 
 def _refuse_leading_out(target: bytes) -> None:
