@@ -244,6 +244,21 @@ def change_mode(fd: int, mode: int) -> None:
     os.chmod(_magic(fd), mode & 0o1777)
 
 
+def restore_mode(fd: int, mode: int) -> None:
+    """Give something of the host's the mode that it had, set-id bits included."""
+    os.chmod(_magic(fd), mode & 0o7777)
+
+
+def write_out(fd: int) -> None:
+    """syncfs(2): what was written to the filesystem of a directory is on the disk when this returns."""
+    opened = os.open(_magic(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(opened) != 0:
+            raise OSError(ctypes.get_errno(), "refused by the host")
+    finally:
+        os.close(opened)
+
+
 def change_owner(fd: int, uid: int, gid: int) -> None:
     """chown of whatever a descriptor of any kind refers to, a symlink itself included."""
     os.chown(_magic(fd), uid, gid)

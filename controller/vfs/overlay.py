@@ -81,16 +81,22 @@ class OverlayMount:
         return collect(self.root, prefix, budget or Budget.of(self.superblock.quota))
 
     def commit(self, changes: Sequence[Change] | None = None) -> list[Change]:
-        """Write changes (by default all) to the host folder below; returns those left out.
+        """Write changes (by default all) to the host folder below; returns those that it has written.
 
-        Left out is what the mount hides (dotfiles). Nothing is written, and CommitRefused raised
-        with all reasons, when the host's files are not those that were read any more, or when a
-        symlink would lead out of the folder. A host error is raised as OSError: with nothing changed when the
-        contents do not fit on the disk, and what was done before it otherwise.
+        What the mount hides (dotfiles) is left out. Raises CommitRefused with all reasons, and with
+        nothing written, when the host's files are not those that were read any more, or a symlink
+        would lead out of the folder; CommitFailed (an OSError) when the host refuses: all is undone
+        then; CommitUnfinished when that cannot be.
         """
-        from proxybox.controller.vfs.committing import commit
+        from proxybox.controller.vfs.collecting import Budget
+        from proxybox.controller.vfs.committing import CommitRefused, Target, commit
 
-        return commit(self, self.changes() if changes is None else changes)
+        if self.host is None:
+            raise CommitRefused(["the overlay does not lie over a host folder"])
+        budget = Budget.of(self.superblock.quota)
+        if changes is None:
+            changes = self.changes(budget=budget)
+        return commit([Target(self.host.host, changes, self.host.hides, budget.left_out)])
 
 
 def origin_of(node: Node) -> Origin | None:

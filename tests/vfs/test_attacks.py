@@ -16,6 +16,7 @@ from proxybox.controller.vfs import host
 from proxybox.controller.vfs.committing import CommitRefused
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.library import library
+from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Superblock
 from proxybox.controller.vfs.overlay import OverlayMount
 

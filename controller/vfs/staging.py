@@ -1,0 +1,155 @@
+"""The folder in which a commit is staged: on the target's own filesystem, under a name that nobody can guess, 0700.
+
+Slot `N` holds what step N is to put in its place, slot `N.old` what it took away from there, which stays until the
+whole commit is done. Nothing here is believed by its name: see applying.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat as st
+from collections.abc import Iterable
+
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.changes import Change
+from proxybox.controller.vfs.planning import OWN_PREFIX, Unit
+
+
+def name_of(ident: str) -> bytes:
+    """What the folder of the commit with that id is called."""
+    return OWN_PREFIX + ident.encode()
+
+
+def slot(number: int) -> bytes:
+    """What the step of that number puts in its place."""
+    return b"%d" % number
+
+
+def old_slot(number: int) -> bytes:
+    """What the step of that number has taken away."""
+    return b"%d.old" % number
+
+
+class Staging:
+    """The folder of one commit. folder: of the target, where it lies. host: as a root of its own, once it is there."""
+
+    def __init__(self, root: host.HostRoot, folder: bytes, ident: str) -> None:
+        self._root = root
+        self._folder = folder
+        self._name = name_of(ident)
+        self.host: host.HostRoot | None = None
+
+    @property
+    def path(self) -> bytes:
+        """Below the target."""
+        return self._folder + b"/" + self._name if self._folder else self._name
+
+    def make(self) -> host.HostRoot:
+        """It is there from now on, empty."""
+        with self._root.directory_fd(self._folder) as fd:
+            os.mkdir(self._name, 0o700, dir_fd=fd)
+        return self.open()
+
+    def open(self) -> host.HostRoot:
+        """As it was made before; whoever calls looks at the inode."""
+        self.host = self._root.below(self.path)
+        return self.host
+
+    def remove(self) -> None:
+        """It is gone, with all that is left in it. Somebody else's folder of that name is left alone."""
+        if self.host is None:
+            try:
+                seen = self._root.look(self.path)
+            except FileNotFoundError:
+                return
+            if not st.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or st.S_IMODE(seen.st_mode) & 0o077:
+                return
+        else:
+            self.host.close()
+        remove_tree(self._root, self.path)
+
+
+def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> None:
+    """Makes what comes to a place, with all that lies in it, in the slot of that number.
+
+    A folder keeps mode 0700 until it is in its place; those in it have theirs already. What root writes into somebody's
+    folder is theirs.
+    """
+    new = unit.new
+    if new is None:
+        return
+    owner = _owner_of(root, unit.path.rpartition(b"/")[0])
+    top = slot(number)
+    _make(staged, top, new, owner)
+    for change in unit.below:
+        _make(staged, top + change.path[len(unit.path) :], change, owner)
+    for change in reversed(unit.below):
+        if change.type == "dir":
+            with staged.directory_fd(top + change.path[len(unit.path) :]) as fd:
+                host.change_mode(fd, change.mode)
+
+
+def _owner_of(root: host.HostRoot, folder: bytes) -> tuple[int, int] | None:
+    if os.geteuid() != 0:
+        return None
+    seen = root.look(folder)
+    return seen.st_uid, seen.st_gid
+
+
+def _make(staged: host.HostRoot, path: bytes, change: Change, owner: tuple[int, int] | None) -> None:
+    folder, _, name = path.rpartition(b"/")
+    with staged.directory_fd(folder) as fd:
+        if change.type == "file":
+            made = host.create_file(fd, name, 0o600)
+        elif change.type == "dir":
+            os.mkdir(name, 0o700, dir_fd=fd)
+            made = staged.open_path(path)
+        else:
+            os.symlink(change.target or b".", name, dir_fd=fd)
+            made = staged.open_path(path)
+    try:
+        if change.type == "file":
+            _write_all(made, change.content or b"")
+        if owner is not None:  # by descriptor, and before the mode: chown takes set-id bits away
+            host.change_owner(made, *owner)
+        if change.type == "file":
+            os.fchmod(made, change.mode & 0o777)
+    finally:
+        os.close(made)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def common_folder(paths: Iterable[bytes]) -> bytes:
+    """The deepest folder that holds all these places: who may change them may make a folder there."""
+    folders = [path.split(b"/")[:-1] for path in paths]
+    first, last = min(folders), max(folders)
+    same = itertools.takewhile(lambda names: names[0] == names[1], zip(first, last, strict=False))
+    return b"/".join(name for name, _ in same)
+
+
+def remove_tree(root: host.HostRoot, path: bytes) -> None:
+    """What is at a path and below, by no recursion and through no link; folders that are closed are opened first."""
+    left: list[tuple[bytes, int]] = [(path, st.S_IFMT(root.look(path).st_mode))]
+    while left:
+        here, kind = left.pop()
+        folder, _, name = here.rpartition(b"/")
+        if kind == st.S_IFDIR:
+            with root.directory_fd(here) as fd:
+                if st.S_IMODE(os.fstat(fd).st_mode) & 0o700 != 0o700:
+                    host.change_mode(fd, 0o700)
+            left.append((here, 0))
+            left.extend(
+                (here + b"/" + entry, below or st.S_IFREG) for entry, below in root.kinds(here, host.MAX_ENTRIES)
+            )
+            continue
+        with root.directory_fd(folder) as fd:
+            if kind:
+                os.unlink(name, dir_fd=fd)
+            else:
+                os.rmdir(name, dir_fd=fd)
