@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from proxybox.controller.abi import RENAME_EXCHANGE, RENAME_NOREPLACE
+from proxybox.controller.errors import Denied
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint
 from proxybox.controller.vfs.journal import Act, Step
@@ -47,16 +48,14 @@ class Applier:
 
     def at(self, step: Step) -> At:
         """Where the step stands. HostChanged when that cannot be."""
-        seen = look(self._root, step.place)
-        staged = step.new is not None and self._is_in(slot(step.slot), step.new)
+        seen = self._there(step)
         if step.act is Act.MODE:
-            if staged:
-                return At.BEFORE  # the folder itself is still to come
             if step.new is not None and step.new.is_of(seen) and seen is not None:
                 mode = st.S_IMODE(seen.st_mode)
                 if mode in (step.mode, step.old_mode):
                     return At.AFTER if mode == step.mode else At.BEFORE
             raise HostChanged(f"{step.path}: the folder, or its mode, was changed on the host since")
+        staged = step.new is not None and self._is_in(slot(step.slot), step.new)
         if step.old is not None and step.old.is_of(seen) and (staged or step.new is None):
             return At.BEFORE
         kept = self._kept(step) is not None
@@ -67,17 +66,22 @@ class Applier:
                 return At.AFTER
         raise HostChanged(f"{step.path}: changed on the host since")
 
+    def is_done(self, step: Step) -> bool:
+        """Whether the step is behind. HostChanged."""
+        if step.act is Act.MODE and (step.new is None or not step.new.is_of(self._there(step))):
+            return False  # its folder is still to come, or gone: whoever does it will see
+        return self.at(step) is At.AFTER
+
     def is_begun(self, step: Step) -> bool:
         """Whether anything was moved for it, so that there may be something to undo."""
-        if step.new is not None and step.new.is_of(look(self._root, step.place)):
+        if step.new is not None and step.new.is_of(self._there(step)):
             return True
         return self._kept(step) is not None or not (step.new is None or self._is_in(slot(step.slot), step.new))
 
     def check_before_doing(self, steps: Sequence[Step]) -> None:
-        """Whether all of these can be done, before any is. HostChanged."""
+        """Whether all of these can be done, before any is. HostChanged. Folders that get a mode may be to come."""
         for step in steps:
-            at = self.at(step)
-            if self._believes or at is At.AFTER or step.act is Act.MODE:
+            if step.act is Act.MODE or (at := self.at(step)) is At.AFTER or self._believes:
                 continue
             if step.new is not None:
                 self._compare(step, self._staged, slot(step.slot), step.new)
@@ -188,6 +192,13 @@ class Applier:
                     host.restore_mode(fd, step.old_mode)
 
     # --- moves ---
+
+    def _there(self, step: Step) -> os.stat_result | None:
+        """What stands at its place; nothing where that lies behind a link, which is still to be replaced."""
+        try:
+            return look(self._root, step.place)
+        except Denied:
+            return None
 
     def _is_in(self, name: bytes, what: Fingerprint) -> bool:
         return what.is_of(look(self._staged, name))

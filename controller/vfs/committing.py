@@ -22,12 +22,11 @@ from proxybox.controller.vfs.applying import Applier
 from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint, identity
 from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step, new_journal
+from proxybox.controller.vfs.ordering import in_order
 from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan
 from proxybox.controller.vfs.refusals import CommitFailed, CommitUnfinished, HostChanged
 from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.staging import Staging, common_folder, slot, stage
-
-_LAST_MODE = 0o300  # who may not write and search a folder cannot change what is in it
 
 
 @attrs.frozen
@@ -93,14 +92,16 @@ class Commit:
         self._state.save(self.journal)
         staged = self._staging.make()
         steps = []
+        gone: dict[int, set[bytes]] = {}
+        come: dict[int, set[bytes]] = {}
         for number, unit in enumerate(agreed.units):
             stage(self.root, unit, staged, number)
-            steps.append(_step(self.root, unit, staged, number))
-        modes = [_own_mode(unit, step) for unit, step in zip(agreed.units, steps, strict=True)]
-        modes += [_mode_step(self.root, change) for change in agreed.modes]
-        steps += [step for step in modes if step is not None]
+            gone[number], come[number] = set(), set()
+            steps.append(_step(self.root, unit, staged, number, gone[number], come[number]))
+            steps += _new_modes(unit, staged, number)
+        steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
         host.write_out(staged.fd)
-        ordered, ino = tuple(sorted(steps, key=_order)), os.fstat(staged.fd).st_ino
+        ordered, ino = in_order(steps, gone, come), os.fstat(staged.fd).st_ino
         self._save(attrs.evolve(self.journal, phase=Phase.APPLYING, steps=ordered, staging_ino=ino))
 
     def apply(self) -> None:
@@ -191,15 +192,20 @@ def staging_of(root: host.HostRoot, journal: Journal) -> Staging:
 # --- steps ---
 
 
-def _step(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> Step:
-    """What a unit comes to, with what is there now: that must still be what the box was shown."""
+def _step(
+    root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int, gone: set[bytes], come: set[bytes]
+) -> Step:
+    """What a unit comes to, with what is there now: that must still be what the box was shown.
+
+    gone, come: get a digest of the contents of each file that it takes away, and brings.
+    """
     old, mode = None, 0
     if unit.old is not None:
         seen = look(root, unit.path)
         if seen is None or not is_still(unit.old, seen):
             raise HostChanged(f"{unit.old.name}: changed on the host meanwhile")
-        old, mode = fingerprint(root, unit.path), st.S_IMODE(seen.st_mode)
-    new: Fingerprint | None = fingerprint(staged, slot(number)) if unit.new is not None else None
+        old, mode = fingerprint(root, unit.path, found=gone), st.S_IMODE(seen.st_mode)
+    new: Fingerprint | None = fingerprint(staged, slot(number), found=come) if unit.new is not None else None
     act = Act.TAKE if new is None else Act.PUT if old is None else Act.SWAP
     return Step(act=act, path=os.fsdecode(unit.path), slot=number, new=new, old=old, old_mode=mode)
 
@@ -213,16 +219,12 @@ def _mode_step(root: host.HostRoot, change: Change) -> Step | None:
     return Step(act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=change.mode, old_mode=old)
 
 
-def _own_mode(unit: Unit, step: Step) -> Step | None:
-    """For a folder that comes: until then it is its maker's alone."""
-    if unit.new is None or unit.new.type != "dir" or unit.new.mode == 0o700:
-        return None
-    return attrs.evolve(step, act=Act.MODE, old=None, mode=unit.new.mode, old_mode=0o700)
-
-
-def _order(step: Step) -> tuple[int, int, bytes]:
-    """Nothing goes before its new place holds it, and no folder is closed while something in it is to change."""
-    if step.act is not Act.MODE:
-        return (Act.PUT, Act.SWAP, Act.TAKE).index(step.act) + 1, 0, step.place
-    opens = step.mode & _LAST_MODE == _LAST_MODE and step.old_mode & _LAST_MODE != _LAST_MODE
-    return 0 if opens else 4, -step.place.count(b"/"), step.place
+def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:
+    """For folders that come: until all is in its place they are their maker's alone."""
+    steps = []
+    for change in (unit.new, *unit.below):
+        if change is not None and change.type == "dir" and change.mode != 0o700:
+            new = identity(staged.look(slot(number) + change.path[len(unit.path) :]))
+            path = os.fsdecode(change.path)
+            steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=change.mode, old_mode=0o700))
+    return steps

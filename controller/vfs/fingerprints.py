@@ -41,8 +41,13 @@ def identity(seen: os.stat_result) -> Fingerprint:
     return Fingerprint(dev=seen.st_dev, ino=seen.st_ino, kind=st.S_IFMT(seen.st_mode))
 
 
-def fingerprint(root: host.HostRoot, path: bytes, *, contents: bool = True) -> Fingerprint:
-    """Of what is at `path` in the root. contents: whether the digest is wanted, for which all files are read."""
+def fingerprint(
+    root: host.HostRoot, path: bytes, *, contents: bool = True, found: set[bytes] | None = None
+) -> Fingerprint:
+    """Of what is at `path` in the root.
+
+    contents: whether the digest is wanted, for which all files are read. found: gets a digest of each file's contents.
+    """
     stamp, digest = hashlib.sha256(), hashlib.sha256()
     left = [path]
     first: os.stat_result | None = None
@@ -54,7 +59,9 @@ def fingerprint(root: host.HostRoot, path: bytes, *, contents: bool = True) -> F
             kind, told = st.S_IFMT(seen.st_mode), b""
             if kind == st.S_IFREG:
                 told = b"%d %d" % (seen.st_size, seen.st_mtime_ns)
-                content = _content(fd) if contents else b""
+                content = _content(fd) or told if contents else b""
+                if found is not None:
+                    found.add(content)
             else:
                 content = os.readlink(b"", dir_fd=fd) if kind == st.S_IFLNK else b""
         name = here[len(path) :]
@@ -69,7 +76,7 @@ def fingerprint(root: host.HostRoot, path: bytes, *, contents: bool = True) -> F
 
 
 def _content(fd: int) -> bytes:
-    """A digest of a file's contents; of what the caller cannot read, nothing: then its size and time have to do."""
+    """A digest of a file's contents; nothing for what the caller cannot read: then its size and time have to do."""
     with contextlib.suppress(PermissionError), os.fdopen(host.reopen(fd, os.O_RDONLY), "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").digest()
     return b""

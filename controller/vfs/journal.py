@@ -224,7 +224,7 @@ class StateFolder:
 
 
 def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # one that stays is held by nobody
         os.unlink(path)
 
 

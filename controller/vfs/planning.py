@@ -77,23 +77,25 @@ class _Planner:
                 self.refuse(change, "belongs to a commit that is not finished")
             elif change.type == "file" and change.kind != "deleted" and change.content is None:
                 self.refuse(change, "too large to be kept, or not to be read")
-            elif why := self._found(change):
-                self.refuse(change, why)
+            elif change.kind != "added":
+                self._look(change)
         walk = LinkWalk(self.root, self.coming, self.deleted)
         self.reasons += walk.refusals()
 
-    def _found(self, change: Change) -> str | None:
-        """What speaks against a change in what stands at its place now."""
+    def _look(self, change: Change) -> None:
+        """What stands at its place now must be what the box was shown: nothing, for what is added."""
         try:
             found = look(self.root, change.path)
         except OSError as error:
-            return error.strerror or "cannot be looked at"
+            self.refuse(change, error.strerror or "cannot be looked at")
+            return
         if change.kind == "added":
-            taken = found is not None and change.path not in self.deleted
-            return "appeared on the host meanwhile" if taken else None
-        if found is None:
-            return "vanished from the host meanwhile"
-        return None if is_still(change, found) else "changed on the host meanwhile"
+            if found is not None and change.path not in self.deleted:
+                self.refuse(change, "appeared on the host meanwhile")
+        elif found is None:
+            self.refuse(change, "vanished from the host meanwhile")
+        elif not is_still(change, found):
+            self.refuse(change, "changed on the host meanwhile")
 
     # --- all together ---
 
@@ -112,6 +114,8 @@ class _Planner:
                 modes.append(change)
             else:
                 below[path] = []
+                if change.kind == "added":
+                    self._look(change)
             if change.type == "dir" and change.kind == "added":
                 inside[path] = path if top is None else top
         taken = {path: change for path, change in self.deleted.items() if _folder(path) not in self.deleted}

@@ -14,7 +14,7 @@ import attrs
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.vfs import host
-from proxybox.controller.vfs.applying import Applier, At
+from proxybox.controller.vfs.applying import Applier
 from proxybox.controller.vfs.committing import clear, staging_of
 from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step
 from proxybox.controller.vfs.refusals import CommitRefused, CommitUnfinished, HostChanged
@@ -103,7 +103,7 @@ def _do_rest(applier: Applier, steps: Sequence[Step]) -> None:
     """Steps are done in their order, so what comes before one that was done was done, too. It is looked at all the
     same, but for what lies in folders that the commit itself has closed."""
     done = len(steps)
-    while done and applier.at(steps[done - 1]) is not At.AFTER:
+    while done and not applier.is_done(steps[done - 1]):
         done -= 1
     for step in steps[:done]:
         with suppress(PermissionError):

@@ -73,8 +73,7 @@ class Staging:
 def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> None:
     """Makes what comes to a place, with all that lies in it, in the slot of that number.
 
-    A folder keeps mode 0700 until it is in its place; those in it have theirs already. What root writes into somebody's
-    folder is theirs.
+    Folders keep mode 0700 until they are in their places. What root writes into somebody's folder is theirs.
     """
     new = unit.new
     if new is None:
@@ -84,10 +83,6 @@ def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -
     _make(staged, top, new, owner)
     for change in unit.below:
         _make(staged, top + change.path[len(unit.path) :], change, owner)
-    for change in reversed(unit.below):
-        if change.type == "dir":
-            with staged.directory_fd(top + change.path[len(unit.path) :]) as fd:
-                host.change_mode(fd, change.mode)
 
 
 def _owner_of(root: host.HostRoot, folder: bytes) -> tuple[int, int] | None:
@@ -111,7 +106,7 @@ def _make(staged: host.HostRoot, path: bytes, change: Change, owner: tuple[int, 
     try:
         if change.type == "file":
             _write_all(made, change.content or b"")
-        if owner is not None:  # by descriptor, and before the mode: chown takes set-id bits away
+        if owner is not None:  # by descriptor: by now the name may be another's
             host.change_owner(made, *owner)
         if change.type == "file":
             os.fchmod(made, change.mode & 0o777)
