@@ -23,6 +23,7 @@ from proxybox.controller.vfs.planning import look
 from proxybox.controller.vfs.refusals import HostChanged
 from proxybox.controller.vfs.staging import old_slot, slot
 
+_OPENED = 0o700
 _NO_SUCH_FLAG = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -100,7 +101,9 @@ class Applier:
                 self._compare(step, self._staged, kept, step.old)
 
     def _compare(self, step: Step, root: host.HostRoot, path: bytes, wanted: Fingerprint) -> None:
-        if fingerprint(root, path).digest != wanted.digest:
+        found = fingerprint(root, path)
+        touched = root is self._root and wanted is step.old and found.stamp != wanted.stamp
+        if touched or found.digest != wanted.digest:
             raise HostChanged(f"{step.path}: {os.fsdecode(os.path.join(root.path, path))} was changed since")
 
     # --- forward ---
@@ -111,8 +114,7 @@ class Applier:
         if at is At.AFTER:
             return
         if step.act is Act.MODE:
-            with self._root.directory_fd(step.place) as fd:
-                host.change_mode(fd, step.mode)
+            self._set_mode(step, step.new, step.mode)
         elif step.act is Act.TAKE:
             self._take(step)
         elif step.act is Act.PUT or at is At.BETWEEN:
@@ -144,10 +146,9 @@ class Applier:
         if step.act is Act.MODE:
             self._undo_mode(step)
             return
-        if not self.is_begun(step):
-            return
-        at = self.at(step)
+        at = self.at(step) if self.is_begun(step) else At.BEFORE
         if at is At.BEFORE:
+            self._restore_mode(step)
             return
         if at is At.AFTER and step.new is not None:
             if step.old is not None and self._is_in(slot(step.slot), step.old) and self._exchange(step):
@@ -168,8 +169,7 @@ class Applier:
                 return
         except HostChanged:
             return
-        with self._root.directory_fd(step.place) as fd:
-            host.restore_mode(fd, step.old_mode)
+        self._set_mode(step, step.new, step.old_mode)
 
     def _withdraw(self, step: Step, new: Fingerprint) -> None:
         """Take back what was put, to its slot, which may hold what was there before."""
@@ -186,10 +186,11 @@ class Applier:
 
     def _restore_mode(self, step: Step) -> None:
         """A folder that was opened so that it could be moved is closed again."""
-        if step.old is not None and step.old.kind == st.S_IFDIR:
-            with self._root.directory_fd(step.place) as fd:
-                if step.old.is_of(os.fstat(fd)) and st.S_IMODE(os.fstat(fd).st_mode) != step.old_mode:
-                    host.restore_mode(fd, step.old_mode)
+        seen = self._there(step)
+        if step.old is None or step.old.kind != st.S_IFDIR or seen is None or not step.old.is_of(seen):
+            return
+        if step.old_mode != st.S_IMODE(seen.st_mode) == step.old_mode | _OPENED:
+            self._set_mode(step, step.old, step.old_mode)
 
     # --- moves ---
 
@@ -229,14 +230,15 @@ class Applier:
             except PermissionError:
                 if what is None or what.kind != st.S_IFDIR:
                     raise
-                self._open_up(step, what)
+                self._set_mode(step, what, step.old_mode | _OPENED)
                 host.rename(fd, base, self._staged.fd, name, 0)
 
-    def _open_up(self, step: Step, what: Fingerprint) -> None:
+    def _set_mode(self, step: Step, what: Fingerprint | None, mode: int) -> None:
+        """Of a folder in its place, and of no other that has come there. Set-id bits are those that it had before."""
         with self._root.directory_fd(step.place) as fd:
-            seen = os.fstat(fd)
-            if what.is_of(seen):
-                host.restore_mode(fd, seen.st_mode | 0o700)
+            if what is None or not what.is_of(os.fstat(fd)):
+                raise HostChanged(f"{step.path}: changed on the host since")
+            host.restore_mode(fd, mode)
 
     def _exchange(self, step: Step) -> bool:
         """The place and the slot change what they hold, in one moment. False where the filesystem has no such thing."""

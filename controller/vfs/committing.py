@@ -170,13 +170,12 @@ def clear_up(state: StateFolder, root: host.HostRoot) -> None:
 
     The folder is locked, so none of them is under way.
     """
-    here = os.fstat(root.fd)
     for ident in state.ids():
         try:
             journal = state.load(ident)
         except CommitRefused:  # not to be read: `proxybox commits` tells of it
             continue
-        if (journal.dev, journal.ino) != (here.st_dev, here.st_ino):
+        if not journal.is_of(root):
             continue
         if journal.phase is Phase.APPLYING:
             told = f"proxybox commits resume {ident} goes on with it, proxybox commits undo {ident} takes it back"
@@ -186,7 +185,7 @@ def clear_up(state: StateFolder, root: host.HostRoot) -> None:
 
 def staging_of(root: host.HostRoot, journal: Journal) -> Staging:
     """The folder of a commit that was begun earlier."""
-    return Staging(root, os.fsencode(journal.staging).rpartition(b"/")[0], journal.id)
+    return Staging(root, os.fsencode(journal.staging).rpartition(b"/")[0], journal.id, journal.staging_ino)
 
 
 # --- steps ---
@@ -216,7 +215,9 @@ def _mode_step(root: host.HostRoot, change: Change) -> Step | None:
     old = st.S_IMODE(seen.st_mode)
     if old == change.mode:
         return None
-    return Step(act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=change.mode, old_mode=old)
+    return Step(
+        act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=change.mode & 0o1777, old_mode=old
+    )
 
 
 def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:
@@ -226,5 +227,5 @@ def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:
         if change is not None and change.type == "dir" and change.mode != 0o700:
             new = identity(staged.look(slot(number) + change.path[len(unit.path) :]))
             path = os.fsdecode(change.path)
-            steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=change.mode, old_mode=0o700))
+            steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=change.mode & 0o1777, old_mode=0o700))
     return steps

@@ -85,6 +85,20 @@ class Journal:
     steps: tuple[Step, ...] = ()
     version: int = 1
 
+    def is_of(self, root: host.HostRoot) -> bool:
+        """Whether it is a commit to that folder. Where that is mounted again its device may have another number."""
+        seen = os.fstat(root.fd)
+        return seen.st_ino == self.ino and (seen.st_dev == self.dev or os.fsdecode(root.path) == self.folder)
+
+    def on_device(self, dev: int) -> Journal:
+        """The same, where its filesystem has that number now: inodes and contents tell what is what."""
+
+        def there(what: Fingerprint | None) -> Fingerprint | None:
+            return None if what is None else attrs.evolve(what, dev=dev)
+
+        steps = [attrs.evolve(step, new=there(step.new), old=there(step.old)) for step in self.steps]
+        return self if dev == self.dev else attrs.evolve(self, dev=dev, steps=tuple(steps))
+
 
 class StateFolder:
     """Where the journals of all commits of a user lie. Raises CommitRefused where there can be none.

@@ -67,11 +67,10 @@ def _opened(ident: str) -> Iterator[tuple[StateFolder, host.HostRoot, Journal]]:
     except SandboxStartError as error:
         raise CommitRefused([f"{journal.folder} is not there: bring it back, and do this again ({error})"]) from None
     try:
-        here = os.fstat(root.fd)
-        if (here.st_dev, here.st_ino) != (journal.dev, journal.ino):
+        if not journal.is_of(root):
             raise CommitRefused([f"{journal.folder} is another folder than commit {ident} was made to"])
         with state.alone(root):
-            yield state, root, state.load(ident)
+            yield state, root, state.load(ident).on_device(root.device)
     finally:
         root.close()
 
@@ -80,9 +79,8 @@ def _applier(root: host.HostRoot, journal: Journal, staging: Staging) -> Applier
     try:
         staged = staging.open()
     except OSError as error:
-        raise CommitUnfinished(journal.id, f"{journal.staging} cannot be opened ({error.strerror})", error) from error
-    if os.fstat(staged.fd).st_ino != journal.staging_ino:
-        raise CommitUnfinished(journal.id, f"{journal.staging} is not the folder that the commit has made")
+        why = f"{journal.staging} cannot be opened ({error.strerror})"
+        raise CommitUnfinished(journal.id, why, error) from error
     return Applier(root, staged, believes=False)
 
 

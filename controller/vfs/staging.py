@@ -6,6 +6,7 @@ whole commit is done. Nothing here is believed by its name: see applying.py.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat as st
@@ -31,13 +32,17 @@ def old_slot(number: int) -> bytes:
     return b"%d.old" % number
 
 
-class Staging:
-    """The folder of one commit. folder: of the target, where it lies. host: as a root of its own, once it is there."""
+_EMPTIED = -1
 
-    def __init__(self, root: host.HostRoot, folder: bytes, ident: str) -> None:
+
+class Staging:
+    """The folder of one commit. folder: of the target, where it lies. ino: its inode, where that is known already."""
+
+    def __init__(self, root: host.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
         self._root = root
         self._folder = folder
         self._name = name_of(ident)
+        self._ino = ino
         self.host: host.HostRoot | None = None
 
     @property
@@ -46,28 +51,33 @@ class Staging:
         return self._folder + b"/" + self._name if self._folder else self._name
 
     def make(self) -> host.HostRoot:
-        """It is there from now on, empty."""
+        """It is there from now on, empty: a root of its own."""
         with self._root.directory_fd(self._folder) as fd:
             os.mkdir(self._name, 0o700, dir_fd=fd)
         return self.open()
 
     def open(self) -> host.HostRoot:
-        """As it was made before; whoever calls looks at the inode."""
-        self.host = self._root.below(self.path)
-        return self.host
+        """As it was made before. PermissionError for a folder of that name which is not the commit's, as far as one can
+        tell."""
+        found = self._root.below(self.path)
+        seen = os.fstat(found.fd)
+        is_private = seen.st_uid == os.geteuid() and not st.S_IMODE(seen.st_mode) & 0o077
+        if not is_private or self._ino not in (0, seen.st_ino):
+            found.close()
+            raise PermissionError(errno.EACCES, "it is not the folder that the commit has made")
+        self.host = found
+        return found
 
     def remove(self) -> None:
-        """It is gone, with all that is left in it. Somebody else's folder of that name is left alone."""
-        if self.host is None:
-            try:
-                seen = self._root.look(self.path)
-            except FileNotFoundError:
-                return
-            if not st.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or st.S_IMODE(seen.st_mode) & 0o077:
-                return
-        else:
-            self.host.close()
-        remove_tree(self._root, self.path)
+        """It is gone, with all that is left in it, whatever stands at its name by now."""
+        try:
+            found = self.host or self.open()
+        except FileNotFoundError:
+            return
+        empty(found)
+        found.close()
+        with self._root.directory_fd(self._folder) as fd:
+            os.rmdir(self._name, dir_fd=fd)
 
 
 def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> None:
@@ -100,6 +110,7 @@ def _make(staged: host.HostRoot, path: bytes, change: Change, owner: tuple[int, 
         elif change.type == "dir":
             os.mkdir(name, 0o700, dir_fd=fd)
             made = staged.open_path(path)
+            host.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
         else:
             os.symlink(change.target or b".", name, dir_fd=fd)
             made = staged.open_path(path)
@@ -128,9 +139,9 @@ def common_folder(paths: Iterable[bytes]) -> bytes:
     return b"/".join(name for name, _ in same)
 
 
-def remove_tree(root: host.HostRoot, path: bytes) -> None:
-    """What is at a path and below, by no recursion and through no link; folders that are closed are opened first."""
-    left: list[tuple[bytes, int]] = [(path, st.S_IFMT(root.look(path).st_mode))]
+def empty(root: host.HostRoot) -> None:
+    """Remove all that is in a folder, by no recursion and through no link; folders that are closed are opened first."""
+    left: list[tuple[bytes, int]] = list(root.kinds(b"", host.MAX_ENTRIES))
     while left:
         here, kind = left.pop()
         folder, _, name = here.rpartition(b"/")
@@ -138,13 +149,11 @@ def remove_tree(root: host.HostRoot, path: bytes) -> None:
             with root.directory_fd(here) as fd:
                 if st.S_IMODE(os.fstat(fd).st_mode) & 0o700 != 0o700:
                     host.change_mode(fd, 0o700)
-            left.append((here, 0))
-            left.extend(
-                (here + b"/" + entry, below or st.S_IFREG) for entry, below in root.kinds(here, host.MAX_ENTRIES)
-            )
+            left.append((here, _EMPTIED))
+            left.extend((here + b"/" + entry, below) for entry, below in root.kinds(here, host.MAX_ENTRIES))
             continue
         with root.directory_fd(folder) as fd:
-            if kind:
-                os.unlink(name, dir_fd=fd)
-            else:
+            if kind == _EMPTIED:
                 os.rmdir(name, dir_fd=fd)
+            else:
+                os.unlink(name, dir_fd=fd)

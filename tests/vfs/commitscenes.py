@@ -190,18 +190,22 @@ class Guest:
 
 
 def populate(folder: Path, tree: list[tuple[str, str]]) -> None:
-    """Make what (kind, path) pairs say, as far as it can be: later ones that do not fit are left out."""
+    """Make what (kind, path) pairs say, as far as it can be: later ones that do not fit are left out. In a "closed"
+    folder nothing can be changed."""
     for number, (kind, name) in enumerate(tree):
         path = folder / name
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if kind == "folder":
-                path.mkdir()
+            if kind in ("folder", "closed"):
+                path.mkdir(exist_ok=kind == "closed")
             elif kind == "link":
                 path.symlink_to(os.path.basename(name))
             else:
                 with path.open("x") as file:
                     file.write(f"content {number} of the host's")
+    for kind, name in reversed(tree):
+        if kind == "closed" and (folder / name).is_dir() and not (folder / name).is_symlink():
+            (folder / name).chmod(0o555)
 
 
 @contextmanager
