@@ -213,12 +213,14 @@ def test_deep_folders_and_huge_sparse_files_are_reported_within_bounds(layered):
         overlay.commit()
 
 
-def test_an_unnamed_file_can_be_given_a_name(layered):
+def test_an_unnamed_file_can_be_given_a_name(layered, fails):
     box, overlay, _ = layered
     quota = overlay.superblock.quota
     before = quota.used_inodes
     file = box.open(b".", os.O_TMPFILE | os.O_RDWR)
     file.write(b"x")
+    with fails(errno.EACCES):
+        overlay.root.link(b".named", file.node)
     overlay.root.link(b"named", file.node)
     assert box.read(b"named") == b"x"
     box.unlink(b"named")
