@@ -2,7 +2,8 @@
 
 `Dispatcher.execute` gives each call `CALL` steps. Whatever loops as often as a guest wants takes them: names and links
 of a path, folders of the host, which cost the more the deeper they lie. A call that has none left fails with the errno
-that its man page has for too long a way. What may be long and has to be done all the same goes in portions (`Unfinished`).
+that its man page has for too long a way. What may be long and has to be done all the same goes in portions
+(`Unfinished`).
 """
 
 import errno

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -70,24 +70,36 @@ class BoxFolder:
 
 @attrs.frozen
 class Changed:
-    """The changes in one overlay. source: the host folder below it, None for one that was given as data."""
+    """The changes in one overlay. source: the host folder below it, None for one that was given as data. left_out: how
+    much is not among them (collecting.py); then they cannot be committed."""
 
     source: str | None
     hide_dotfiles: bool
     changes: tuple[Change, ...]
+    left_out: int = 0
 
     def commit(self) -> list[Change]:
-        """Writes the changes to the host folder; those that the mount hides are left out and returned.
+        """As `commit_all`, for this one alone."""
+        return commit_all([self])
 
-        Raises CommitRefused, with nothing written, where the folder is not any more what the box was shown.
-        """
-        mount = HostMount(self.source or "", Superblock(), writable=True, hide_dotfiles=self.hide_dotfiles)
-        try:
-            if not isinstance(mount.root, Directory):
-                raise SandboxStartError(f"{self.source} is no folder any more")
-            return OverlayMount(mount.root, Superblock()).commit(self.changes)
-        finally:
-            mount.close()
+
+def commit_all(overlays: Iterable[Changed]) -> list[Change]:
+    """Writes the changes to the host folders that they were made over, to all or none; returns those that were written.
+
+    Raises as committing.commit, and SandboxStartError where a folder is gone.
+    """
+    from proxybox.controller.vfs.committing import Target, commit
+
+    with contextlib.ExitStack() as opened:
+        targets = []
+        for overlay in overlays:
+            if overlay.source is not None and overlay.changes:
+                mount = HostMount(overlay.source, Superblock(), writable=True, hide_dotfiles=overlay.hide_dotfiles)
+                opened.callback(mount.close)
+                if not isinstance(mount.root, Directory):
+                    raise SandboxStartError(f"{overlay.source} is no folder any more")
+                targets.append(Target(mount.host, overlay.changes, mount.hides, overlay.left_out))
+        return commit(targets)
 
 
 class WorldBuilder:
@@ -199,13 +211,14 @@ class WorldBuilder:
         found: list[Changed] = []
         budget = Budget.of(self.quota)
         for target, overlay, source in self._overlays:
-            prefix = "" if target == BOX else target
+            prefix, left_out = "" if target == BOX else target, budget.left_out
             kept = [
                 change
                 for change in overlay.changes(prefix=prefix, budget=budget)
                 if not self._was_given(target, change)
             ]
-            found.append(Changed(source, self._policy.filesystem.hide_dotfiles, tuple(kept)))
+            hides = self._policy.filesystem.hide_dotfiles
+            found.append(Changed(source, hides, tuple(kept), budget.left_out - left_out))
         return tuple(found)
 
     def _was_given(self, target: str, change: Change) -> bool:
@@ -338,8 +351,12 @@ class WorldBuilder:
             tree.mount(BOX.encode(), self._overlay(BOX, self._copy_of(box.folder)))
         else:
             tree.mount(BOX.encode(), self._tree_mount(BOX, {}, "ro" if mode == "ro" else "overlay"))
-        for name, data in box.files.items():
-            self._lay(tree, name, data)
+        with contextlib.ExitStack() as laying:
+            for target, overlay, _ in self._overlays:
+                if _is_in_box(target):
+                    laying.enter_context(overlay.given_by_the_caller())
+            for name, data in box.files.items():
+                self._lay(tree, name, data)
 
     def _lay(self, tree: Tree, name: str, data: bytes) -> None:
         """Puts one given file into /box: into its overlay, or over a folder that cannot be written."""

@@ -9,7 +9,9 @@ from proxybox.controller.errors import CannotCopy as CannotCopy
 from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
 from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
 from proxybox.controller.errors import SandboxStartError as SandboxStartError
-from proxybox.controller.vfs.committing import CommitRefused as CommitRefused
+from proxybox.controller.vfs.refusals import CommitFailed as CommitFailed
+from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
+from proxybox.controller.vfs.refusals import CommitUnfinished as CommitUnfinished
 from proxybox.policies.errors import PolicyError as PolicyError
 from proxybox.policies.errors import ProxyboxError as ProxyboxError
 

@@ -18,7 +18,7 @@ from proxybox.controller.box import Usage as Usage
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.output import Interleaved, neutralise
 from proxybox.controller.vfs.changes import Change as Change
-from proxybox.controller.worldbuilding import Changed
+from proxybox.controller.worldbuilding import Changed, commit_all
 
 
 class Status(enum.StrEnum):
@@ -83,11 +83,13 @@ class Files(Mapping[str, bytes]):
     def commit(self) -> list[Change]:
         """Writes the changes back to the host folders that they were made over; the caller's word is this call.
 
-        What a mount hides (dotfiles) is left out and returned. Raises CommitRefused, with nothing written to that
-        folder, when its files are not those that the box was shown any more, or a symbolic link would lead out; OSError
-        when the host refuses: where the contents do not fit on its disk, nothing was changed.
+        Returns what it has written, which is all or nothing. What a mount hides (dotfiles) is left out. Raises
+        CommitRefused when the files are not those that the box was shown any more, something hidden would go, too, or a
+        symbolic link would lead out; CommitFailed, an OSError, when the host refuses. Either way the folders are as
+        they were. Where they cannot be, CommitUnfinished: `proxybox.commits` goes on with that commit, as with one that
+        was killed.
         """
-        return [left for overlay in self._overlays if overlay.source is not None for left in overlay.commit()]
+        return commit_all(self._overlays)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{change.kind} {on_one_line(change.name)}" for change in self.changes)

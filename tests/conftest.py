@@ -30,6 +30,14 @@ def _ends_what_it_starts(request: pytest.FixtureRequest) -> Iterator[None]:
     assert left == ([], {}), f"{request.node.nodeid} leaves threads or processes behind"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Journals of commits lie in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def open_the_way() -> Callable[[Path], None]:
     """Lets other users, such as that which root's guests run as, pass through the test runner's own folders."""

@@ -7,7 +7,6 @@ meanwhile is left out; what cannot be read has no contents.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -33,7 +32,8 @@ class Budget:
 
     contents: of new contents; a file beyond that has none in its Change. old: of former contents.
     compared: of files to be read for a comparison; a file beyond that counts as modified. paths: of
-    paths, and changes: how many; what is beyond them is not reported.
+    paths, and changes: how many; what is beyond them is not reported. left_out: how much was not
+    reported, for that or another reason: then a commit of the rest could lose what was moved.
     """
 
     contents: int
@@ -41,6 +41,7 @@ class Budget:
     compared: int = SPARE_BYTES
     paths: int = PATH_BYTES
     changes: int = MAX_CHANGES
+    left_out: int = 0
 
     @classmethod
     def of(cls, quota: Quota) -> Budget:
@@ -58,8 +59,11 @@ def collect(root: OverlayDirectory, prefix: str, budget: Budget) -> list[Change]
     collector = _Collector(prefix, budget)
     collector.directory(root, b"")
     while collector.later and not budget.is_spent:
-        with contextlib.suppress(OSError):  # of the host: gone, or not to be looked at
+        try:
             collector.later.pop()()
+        except OSError:  # of the host: gone, or not to be looked at
+            budget.left_out += 1
+    budget.left_out += len(collector.later)
     collector.found.sort(key=lambda change: (change.path, change.kind != "deleted"))
     return collector.found
 
@@ -87,7 +91,7 @@ class _Collector:
                 self.deleted(where, below, directory.whiteouts[name])
         elif hidden and below is not None:
             self.replaced(where, node, below, directory.whiteouts[name])
-        elif isinstance(node, Layered) and node.in_place:
+        elif isinstance(node, Layered) and node.in_place and node.is_at(directory, name):
             self.changed_in_place(where, node, directory)
         else:
             self.added(where, node)
@@ -146,7 +150,15 @@ class _Collector:
     def each(self, path: bytes, directory: Directory, visit: Callable[[bytes, Node], None]) -> None:
         """Visit the entries of a folder later."""
         for name, _, _ in directory.entries():
-            self.later.append(partial(_visit, visit, path, directory, name))
+            self.later.append(partial(self.visit, visit, path, directory, name))
+
+    def visit(self, visit: Callable[[bytes, Node], None], path: bytes, directory: Directory, name: bytes) -> None:
+        """What no path can name is left out."""
+        where = path + b"/" + name
+        if len(where) < PATH_MAX:
+            visit(where, directory.lookup(name))
+        else:
+            self.budget.left_out += 1
 
     def add(
         self, kind: str, path: bytes, node: Node, *, old: bytes | None = None, origin: Origin | None = None
@@ -204,13 +216,6 @@ def _type(node: Node) -> str:
 
 def _mode(node: Node) -> int:
     return node.stat().mode & 0o1777
-
-
-def _visit(visit: Callable[[bytes, Node], None], path: bytes, directory: Directory, name: bytes) -> None:
-    """What no path can name is left out."""
-    where = path + b"/" + name
-    if len(where) < PATH_MAX:
-        visit(where, directory.lookup(name))
 
 
 def _read(node: RegularFile, limit: int) -> bytes | None:

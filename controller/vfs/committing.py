@@ -1,9 +1,9 @@
 """Writes the reviewed changes of an overlay to the host folder below.
 
-Rules: everything is checked before anything is written, and every file is written before anything is deleted or
-replaced, so that a full disk changes nothing. Files are written under temporary names and put in their places by
-rename, by directory descriptors that host.py opened; what they replace must still be what the box was shown. Set-id
-bits are never written, and no symlink that leads out of the folder.
+Rules: a commit is planned whole (planning.py), staged whole on the folder's own filesystem (staging.py), compared whole
+with what the box was shown, written down (journal.py), and then applied (applying.py): first what comes to a free
+place, then what replaces something, then what goes, modes of folders last. What it takes away is kept until all is
+done. An error undoes it; after a kill, recovering.py goes on from the journal.
 """
 
 from __future__ import annotations
@@ -13,253 +13,219 @@ import errno
 import os
 import secrets
 import stat as st
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from proxybox.controller.abi import RENAME_EXCHANGE, RENAME_NOREPLACE
+import attrs
+
 from proxybox.controller.vfs import host
-from proxybox.controller.vfs.changes import Change, Origin
-from proxybox.controller.vfs.hostdirectory import HostDirectory
-from proxybox.controller.vfs.overlay import OverlayMount
-from proxybox.policies.errors import ProxyboxError
-
-MAX_LINKS = 40
-
-
-class CommitRefused(ProxyboxError):
-    """Nothing was written. `reasons` says why, one line for each change that could not be made."""
-
-    def __init__(self, reasons: list[str]) -> None:
-        super().__init__("nothing was written: " + "; ".join(reasons))
-        self.reasons = reasons
+from proxybox.controller.vfs.applying import Applier
+from proxybox.controller.vfs.changes import Change
+from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint, identity
+from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step, new_journal
+from proxybox.controller.vfs.ordering import in_order
+from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan
+from proxybox.controller.vfs.refusals import CommitFailed, CommitUnfinished, HostChanged
+from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
+from proxybox.controller.vfs.staging import Staging, common_folder, slot, stage
 
 
-def commit(overlay: OverlayMount, changes: Sequence[Change]) -> list[Change]:
-    """Write `changes`; returns those that the mount hides and that were left out."""
-    lower = overlay.lower
-    if not isinstance(lower, HostDirectory):
-        raise CommitRefused(["the overlay does not lie over a host folder"])
-    mount = lower.mount
-    wanted: list[Change] = []
-    left_out: list[Change] = []
-    for change in changes:
-        hidden = any(mount.hides(name) for name in change.path.split(b"/"))
-        (left_out if hidden else wanted).append(change)
-    root = mount.host
-    deleted = {change.path for change in wanted if change.kind == "deleted"}
-    coming = {change.path: change for change in wanted if change.kind != "deleted"}
-    reasons = [why for change in wanted if (why := _refusal(root, change, deleted, coming))]
-    if reasons:
-        raise CommitRefused(reasons)
-    by_depth = sorted(wanted, key=lambda change: change.path.count(b"/"))
-    with _Staged(root, deleted) as staged:
-        for change in by_depth:
-            if change.kind != "deleted" and change.type == "file":
-                staged.write(change)
-        for change in reversed(by_depth):
-            if change.kind == "deleted":
-                _delete(root, change)
-        for type_of, write in (("dir", _write_dir), ("file", staged.put), ("symlink", _write_symlink)):
-            for change in by_depth:
-                if change.kind != "deleted" and change.type == type_of:
-                    write(root, change)
-    return left_out
+@attrs.frozen
+class Target:
+    """A host folder, and the changes that are to be written to it. hides: which names were hidden from the box: there
+    nothing is written. left_out: how many changes were not kept."""
+
+    root: host.HostRoot
+    changes: Sequence[Change]
+    hides: Callable[[bytes], bool]
+    left_out: int = 0
+
+    def wanted(self) -> list[Change]:
+        """The changes that are to be written."""
+        return [change for change in self.changes if not any(map(self.hides, change.path.split(b"/")))]
 
 
-# --- checks ---
+def commit(targets: Sequence[Target]) -> list[Change]:
+    """Write to all of these folders, or to none; returns what was written.
+
+    Raises CommitRefused with nothing written, CommitFailed with all undone, CommitUnfinished.
+    """
+    with contextlib.ExitStack() as stack:
+        commits = [stack.enter_context(_prepared(target)) for target in targets if target.wanted()]
+        for each in commits:
+            each.apply()
+        for each in commits:
+            each.finish()
+        return [change for each in commits for change in each.written]
 
 
-def _refusal(root: host.HostRoot, change: Change, deleted: set[bytes], coming: dict[bytes, Change]) -> str | None:
-    parts = change.path.split(b"/")
-    if not change.path or any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
-        return f"{change.name}: not a path inside the folder"
-    if change.type == "file" and change.kind != "deleted" and change.content is None:
-        return f"{change.name}: too large to be kept, or not to be read"
-    found = _look(root, change.path)
-    if change.kind == "added":
-        if found is not None and change.path not in deleted:
-            return f"{change.name}: appeared on the host meanwhile"
-    elif found is None:
-        return f"{change.name}: vanished from the host meanwhile"
-    elif not _is_still(change, found):
-        return f"{change.name}: changed on the host meanwhile"
-    if change.type == "symlink" and change.kind != "deleted" and _leads_out(root, change, coming):
-        return f"{change.name}: a symbolic link that leads out of the folder"
-    return None
+@contextlib.contextmanager
+def _prepared(target: Target) -> Iterator[Commit]:
+    """A commit that needs only to be applied and finished; if it is not by the end of the with block, it is undone."""
+    root = target.root
+    if target.left_out:
+        told = f"{target.left_out} changes were not kept, and what was moved there would be lost"
+        raise CommitRefused([f"{os.fsdecode(root.path)}: {told}"])
+    state = StateFolder(root)
+    with state.alone(root):
+        clear_up(state, root)
+        agreed = plan(root, target.wanted(), target.hides)
+        commit = Commit(root, state, agreed)
+        with commit.or_undone():
+            commit.stage(agreed)
+            yield commit
 
 
-def _look(root: host.HostRoot, path: bytes) -> os.stat_result | None:
-    try:
-        return root.look(path)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return None
-        raise
+class Commit:
+    """One commit that is under way."""
 
+    def __init__(self, root: host.HostRoot, state: StateFolder, agreed: Plan) -> None:
+        self.root = root
+        self.written = agreed.written
+        self._state = state
+        ident = secrets.token_hex(8)
+        places = [unit.path for unit in agreed.units] or [change.path for change in agreed.modes]
+        self._staging = Staging(root, common_folder(places), ident)
+        self.journal = new_journal(ident, root, self._staging.path)
 
-def _is_still(change: Change, found: os.stat_result) -> bool:
-    if change.type == "dir":
-        return st.S_ISDIR(found.st_mode)
-    return change.origin is not None and Origin.of(found) == change.origin
+    def stage(self, agreed: Plan) -> None:
+        """Make all that is to come, compare all that is to go, and write down both."""
+        self._state.save(self.journal)
+        staged = self._staging.make()
+        steps = []
+        gone: dict[int, set[bytes]] = {}
+        come: dict[int, set[bytes]] = {}
+        for number, unit in enumerate(agreed.units):
+            stage(self.root, unit, staged, number)
+            gone[number], come[number] = set(), set()
+            steps.append(_step(self.root, unit, staged, number, gone[number], come[number]))
+            steps += _new_modes(unit, staged, number)
+        steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
+        host.write_out(staged.fd)
+        ordered, ino = in_order(steps, gone, come), os.fstat(staged.fd).st_ino
+        self._save(attrs.evolve(self.journal, phase=Phase.APPLYING, steps=ordered, staging_ino=ino))
 
+    def apply(self) -> None:
+        """Change the folder."""
+        applier = self._applier()
+        applier.check_before_doing(self.journal.steps)
+        for step in self.journal.steps:
+            applier.do(step)
+        host.write_out(self.root.fd)
 
-def _leads_out(root: host.HostRoot, change: Change, coming: dict[bytes, Change]) -> bool:
-    """Walk the link's text over what the folder will be; absolute, or above it, leads out."""
-    here = change.path.split(b"/")[:-1]
-    left = (change.target or b"").split(b"/")[::-1]
-    if (change.target or b"/")[:1] == b"/":
-        return True
-    links = 0
-    while left:
-        name = left.pop()
-        if name in (b"", b"."):
-            continue
-        if name == b"..":
-            if not here:
-                return True
-            here.pop()
-            continue
-        here.append(name)
-        target = _target_at(root, b"/".join(here), coming)
-        if target is None:
-            continue
-        links += 1
-        if target == b"" or (b".." in left and target == b"?"):
-            return True  # leads to nothing yet, and ".." after that could mean anything
-        if target == b"?":
-            continue
-        if target[:1] == b"/" or links > MAX_LINKS:
-            return True
-        here.pop()
-        left.extend(target.split(b"/")[::-1])
-    return False
+    def finish(self) -> None:
+        """From now on the commit is done, whatever happens; what it took away is removed."""
+        self._save(attrs.evolve(self.journal, phase=Phase.DONE))
+        clear(self._state, self.journal, self._staging)
 
-
-def _target_at(root: host.HostRoot, path: bytes, coming: dict[bytes, Change]) -> bytes | None:
-    """The text of the link at `path`, None for a file or folder, b"?" for nothing."""
-    change = coming.get(path)
-    if change is not None:
-        return (change.target or b"") if change.type == "symlink" else None
-    found = _look(root, path)
-    if found is None:
-        return b"?"
-    return root.read_link(path) if st.S_ISLNK(found.st_mode) else None
-
-
-# --- writing ---
-
-
-def _split(path: bytes) -> tuple[bytes, bytes]:
-    folder, _, name = path.rpartition(b"/")
-    return folder, name
-
-
-def _delete(root: host.HostRoot, change: Change) -> None:
-    folder, name = _split(change.path)
-    with root.directory_fd(folder) as fd:
-        if change.type == "dir":
-            os.rmdir(name, dir_fd=fd)
-        else:
-            os.unlink(name, dir_fd=fd)
-
-
-def _write_dir(root: host.HostRoot, change: Change) -> None:
-    folder, name = _split(change.path)
-    with root.directory_fd(folder) as fd:
-        if change.kind == "added":
-            os.mkdir(name, 0o700, dir_fd=fd)
-        with root.directory_fd(change.path) as made:
-            if change.kind == "added":
-                _give_to_owner(fd, made)
-            host.change_mode(made, change.mode)
-
-
-class _Staged:
-    """Files under temporary names, each in the last folder of its path that is there and stays. At the end of the with
-    block those are removed that were not put in their places."""
-
-    def __init__(self, root: host.HostRoot, deleted: set[bytes]) -> None:
-        self._root = root
-        self._deleted = deleted
-        self._lasts: dict[bytes, bool] = {b"": True}
-        self._names: dict[bytes, tuple[bytes, bytes]] = {}  # of what is written: (folder, temporary name)
-
-    def __enter__(self) -> _Staged:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for folder, temporary in self._names.values():
-            with contextlib.suppress(OSError), self._root.directory_fd(folder) as fd:
-                os.unlink(temporary, dir_fd=fd)
-
-    def write(self, change: Change) -> None:
-        folder = self._lasting_folder(_split(change.path)[0])
-        temporary = b".%s.proxybox" % secrets.token_hex(8).encode()
-        with self._root.directory_fd(folder) as fd:
-            file_fd = host.create_file(fd, temporary, 0o600)
-            self._names[change.path] = folder, temporary
+    @contextlib.contextmanager
+    def or_undone(self) -> Iterator[None]:
+        """Whatever ends the with block before the commit is done: all is undone."""
+        try:
+            yield
+            if self.journal.phase is not Phase.DONE:
+                self._undo()
+        except BaseException as error:
+            if self.journal.phase is Phase.DONE:
+                raise
             try:
-                _write_all(file_fd, change.content or b"")
-                _give_to_owner(fd, file_fd)
-                os.fchmod(file_fd, change.mode & 0o777)
-            finally:
-                os.close(file_fd)
+                self._undo()
+            except (OSError, HostChanged) as again:
+                told = again.strerror if isinstance(again, OSError) else str(again)
+                why = f"the commit to {self.journal.folder} was stopped ({error}), and cannot be undone ({told})"
+                raise CommitUnfinished(self.journal.id, why, error) from error
+            if isinstance(error, HostChanged):
+                raise CommitRefused([str(error)]) from error
+            if isinstance(error, OSError) and not isinstance(error, CommitFailed):
+                raise CommitFailed(error) from error
+            raise
 
-    def put(self, root: host.HostRoot, change: Change) -> None:
-        folder, name = _split(change.path)
-        staged_in, temporary = self._names[change.path]
-        with root.directory_fd(folder) as fd, root.directory_fd(staged_in) as staged_fd:
-            _put(staged_fd, temporary, fd, name, change)
-        del self._names[change.path]
+    def _undo(self) -> None:
+        if self.journal.phase is Phase.APPLYING:
+            applier = self._applier()
+            for step in reversed(self.journal.steps):
+                applier.undo(step)
+            self._save(attrs.evolve(self.journal, phase=Phase.UNDONE))
+        clear(self._state, self.journal, self._staging)
 
-    def _lasting_folder(self, folder: bytes) -> bytes:
-        lasting, parts = b"", folder.split(b"/")
-        for count in range(1, len(parts) + 1):
-            prefix = b"/".join(parts[:count])
-            if prefix not in self._lasts:
-                found = None if prefix in self._deleted else _look(self._root, prefix)
-                self._lasts[prefix] = found is not None and st.S_ISDIR(found.st_mode)
-            if not self._lasts[prefix]:
-                break
-            lasting = prefix
-        return lasting
+    def _applier(self) -> Applier:
+        if self._staging.host is None:
+            raise OSError(errno.ENOENT, "nothing was staged")
+        return Applier(self.root, self._staging.host, believes=True)
 
-
-def _put(staged_fd: int, temporary: bytes, fd: int, name: bytes, change: Change) -> None:
-    """Into its place, if that is still free, or still holds what the box was shown."""
-    if change.kind == "added":
-        host.rename(staged_fd, temporary, fd, name, RENAME_NOREPLACE)
-        return
-    host.rename(staged_fd, temporary, fd, name, RENAME_EXCHANGE)
-    displaced = os.stat(temporary, dir_fd=staged_fd, follow_symlinks=False)
-    if change.origin is None or not _same_file(displaced, change.origin):
-        host.rename(staged_fd, temporary, fd, name, RENAME_EXCHANGE)
-        raise OSError(errno.EBUSY, f"{change.name}: changed on the host while it was written")
-    os.unlink(temporary, dir_fd=staged_fd)
+    def _save(self, journal: Journal) -> None:
+        self._state.save(journal)
+        self.journal = journal
 
 
-def _same_file(found: os.stat_result, origin: Origin) -> bool:
-    return Origin.of(found) == origin
+def clear(state: StateFolder, journal: Journal, staging: Staging) -> None:
+    """Remove what is left of a commit that is done, undone, or was never begun. What cannot be removed now is when the
+    next commit to that folder comes."""
+    with contextlib.suppress(OSError):
+        staging.remove()
+        state.forget(journal)
 
 
-def _write_symlink(root: host.HostRoot, change: Change) -> None:
-    folder, name = _split(change.path)
-    with root.directory_fd(folder) as fd:
-        if change.kind == "modified":
-            os.unlink(name, dir_fd=fd)
-        os.symlink(change.target or b".", name, dir_fd=fd)
-        with root.path_fd(change.path) as made:
-            if st.S_ISLNK(os.fstat(made).st_mode):
-                _give_to_owner(fd, made)
+def clear_up(state: StateFolder, root: host.HostRoot) -> None:
+    """Remove what earlier commits to this folder have left. CommitRefused for one that waits to be finished or undone.
+
+    The folder is locked, so none of them is under way.
+    """
+    for ident in state.ids():
+        try:
+            journal = state.load(ident)
+        except CommitRefused:  # not to be read: `proxybox commits` tells of it
+            continue
+        if not journal.is_of(root):
+            continue
+        if journal.phase is Phase.APPLYING:
+            told = f"proxybox commits resume {ident} goes on with it, proxybox commits undo {ident} takes it back"
+            raise CommitRefused([f"an earlier commit to {journal.folder} was cut off: {told}"])
+        clear(state, journal, staging_of(root, journal))
 
 
-def _give_to_owner(directory_fd: int, made: int) -> None:
-    """What root writes into somebody's folder is theirs. By descriptor: by now the name may be another's."""
-    if os.geteuid() == 0:
-        owner = os.fstat(directory_fd)
-        host.change_owner(made, owner.st_uid, owner.st_gid)
+def staging_of(root: host.HostRoot, journal: Journal) -> Staging:
+    """The folder of a commit that was begun earlier."""
+    return Staging(root, os.fsencode(journal.staging).rpartition(b"/")[0], journal.id, journal.staging_ino)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+# --- steps ---
+
+
+def _step(
+    root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int, gone: set[bytes], come: set[bytes]
+) -> Step:
+    """What a unit comes to, with what is there now: that must still be what the box was shown.
+
+    gone, come: get a digest of the contents of each file that it takes away, and brings.
+    """
+    old, mode = None, 0
+    if unit.old is not None:
+        seen = look(root, unit.path)
+        if seen is None or not is_still(unit.old, seen):
+            raise HostChanged(f"{unit.old.name}: changed on the host meanwhile")
+        old, mode = fingerprint(root, unit.path, found=gone), st.S_IMODE(seen.st_mode)
+    new: Fingerprint | None = fingerprint(staged, slot(number), found=come) if unit.new is not None else None
+    act = Act.TAKE if new is None else Act.PUT if old is None else Act.SWAP
+    return Step(act=act, path=os.fsdecode(unit.path), slot=number, new=new, old=old, old_mode=mode)
+
+
+def _mode_step(root: host.HostRoot, change: Change) -> Step | None:
+    """For a folder that stays."""
+    seen = root.look(change.path)
+    old = st.S_IMODE(seen.st_mode)
+    if old == change.mode:
+        return None
+    return Step(
+        act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=change.mode & 0o1777, old_mode=old
+    )
+
+
+def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:
+    """For folders that come: until all is in its place they are their maker's alone."""
+    steps = []
+    for change in (unit.new, *unit.below):
+        if change is not None and change.type == "dir" and change.mode != 0o700:
+            new = identity(staged.look(slot(number) + change.path[len(unit.path) :]))
+            path = os.fsdecode(change.path)
+            steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=change.mode & 0o1777, old_mode=0o700))
+    return steps

@@ -286,6 +286,7 @@ def _fill_directory(copier: Copier, old: MemoryDirectory, new: MemoryDirectory) 
 def _overlay_mount(copier: Copier, old: OverlayMount) -> OverlayMount:
     new = object.__new__(OverlayMount)
     new.superblock, new.lower, new.root = copier.of(old.superblock), copier.of(old.lower), copier.of(old.root)
+    new.host, new.is_open = copier.of(old.host), False
     return new
 
 
@@ -313,13 +314,14 @@ def _overlay_symlink(copier: Copier, old: OverlaySymlink) -> Any:
 def _overlay_directory(copier: Copier, old: OverlayDirectory) -> Any:
     new = _layered(copier, _memory_directory(copier, old), old)
     new.whiteouts, new._gone, new._standing = dict(old.whiteouts), old._gone, WeakValueDictionary()
+    new.hidden = old.hidden
     copier.weakly(old._standing, new._standing)
     copier.later(_fill_lower, old, new)
     return new
 
 
 def _fill_lower(copier: Copier, old: OverlayDirectory, new: OverlayDirectory) -> None:
-    new.lower = copier.of(old.lower)
+    new.lower, new.mount = copier.of(old.lower), copier.of(old.mount)
 
 
 # --- nodes of the host ------------------------------------------------------------------------------------------------

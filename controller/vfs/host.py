@@ -18,6 +18,7 @@ import stat as st
 import struct
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final
 
 from proxybox.controller.abi import (
@@ -220,6 +221,24 @@ class HostRoot:
             raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
         return found
 
+    def kinds(self, relative: bytes, limit: int) -> list[tuple[bytes, int]]:
+        """Name and kind (S_IFMT; 0 for what is never shown) of all entries, in no order, at most limit + 1 of them."""
+        with self.path_fd(relative) as path_fd:
+            fd = os.open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with os.scandir(fd) as entries:
+                return [(os.fsencode(entry.name), _kind(entry)) for entry in islice(entries, max(0, limit) + 1)]
+        finally:
+            os.close(fd)
+
+    def below(self, relative: bytes) -> HostRoot:
+        """A folder in it as a root of its own. ENOTDIR."""
+        with self.directory_fd(relative) as fd:
+            other = object.__new__(HostRoot)
+            other.fd = -1
+            other.path, other.device, other.fd = os.path.join(self.path, relative), self.device, os.dup(fd)
+            return other
+
     # --- opening ---
 
     def open_file(self, relative: bytes, flags: int) -> int:
@@ -258,6 +277,21 @@ def create_file(directory_fd: int, name: bytes, mode: int) -> int:
 def change_mode(fd: int, mode: int) -> None:
     """chmod of a regular file or directory by any descriptor; set-id bits are stripped."""
     os.chmod(_magic(fd), mode & 0o1777)
+
+
+def restore_mode(fd: int, mode: int) -> None:
+    """Give something of the host's the mode that it had, set-id bits included."""
+    os.chmod(_magic(fd), mode & 0o7777)
+
+
+def write_out(fd: int) -> None:
+    """syncfs(2): what was written to the filesystem of a directory is on the disk when this returns."""
+    opened = os.open(_magic(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(opened) != 0:
+            raise OSError(ctypes.get_errno(), "refused by the host")
+    finally:
+        os.close(opened)
 
 
 def change_owner(fd: int, uid: int, gid: int) -> None:

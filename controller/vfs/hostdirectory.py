@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from proxybox.controller.abi import O_RDWR, RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs import host, links
 from proxybox.controller.vfs.hostnodes import HostFile, HostNode, HostSymlink
 from proxybox.controller.vfs.hostuse import identity
 from proxybox.controller.vfs.memory import SHORT_TARGET
@@ -212,9 +212,14 @@ class HostDirectory(HostNode, Directory):
         return os.fstat(fd), fd
 
     def _check_moved_link(self, name: bytes, newdir: HostDirectory) -> None:
-        """A link with ".." in it means something else in another folder."""
-        if newdir is not self and isinstance(node := self.lookup(name), HostSymlink):
+        """A link with ".." in it means something else in another folder, and so may links in a folder that moves."""
+        if newdir is self:
+            return
+        node = self.lookup(name)
+        if isinstance(node, HostSymlink):
             _refuse_leading_out(self._mount.host.read_link(node.relative()))
+        elif isinstance(node, HostDirectory):
+            links.refuse_moving_links_of_the_host(self._mount.host, node.relative())
 
 
 def _refuse_leading_out(target: bytes) -> None:

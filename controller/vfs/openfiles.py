@@ -317,8 +317,8 @@ class Listings:
 
 
 class DirectoryOpenFile(OpenFile):
-    """An open directory: a snapshot of its entries, taken at the first read and after a rewind, in as many turns as that
-    takes."""
+    """An open directory: a snapshot of its entries, taken at the first read and after a rewind, in as many turns as
+    that takes."""
 
     __slots__ = ("_above", "_directory", "_listing", "_listings", "_mounted", "_snapshot")
 

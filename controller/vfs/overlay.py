@@ -9,15 +9,18 @@ times are those of memory.py, from which everything here inherits.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, S_IFDIR, pack_stat
+from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
+from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.changes import Change as Change
 from proxybox.controller.vfs.changes import Origin
 from proxybox.controller.vfs.hostnodes import HostNode
-from proxybox.controller.vfs.inodes import Inode, node_ino
+from proxybox.controller.vfs.inodes import Inode
+from proxybox.controller.vfs.links import refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
 from proxybox.controller.vfs.nodes import (
     Credentials,
@@ -45,14 +48,27 @@ FIRST_OWN_INO = 1 << 32
 class OverlayMount:
     """An overlay over `lower`, any directory; root: what is to be mounted.
 
-    superblock: one of its own, whose quota pays for what is written.
+    superblock: one of its own, whose quota pays for what is written. host: the mount below when that
+    is of the host, so that changes may be committed: then no name that it hides can be made, and no
+    link that a commit would refuse whatever else it finds.
     """
 
     def __init__(self, lower: Directory, superblock: Superblock) -> None:
         self.superblock = superblock
         superblock.last_ino = max(superblock.last_ino, FIRST_OWN_INO)
         self.lower = lower
-        self.root = OverlayDirectory(superblock, lower, None, b"")
+        self.host = lower.mount if isinstance(lower, HostNode) else None
+        self.is_open = False
+        self.root = OverlayDirectory(self, lower, None, b"")
+
+    @contextmanager
+    def given_by_the_caller(self) -> Iterator[None]:
+        """What is made meanwhile is the caller's, who may use names that the mount below hides."""
+        self.is_open = True
+        try:
+            yield
+        finally:
+            self.is_open = False
 
     def changes(self, prefix: str = "", budget: Budget | None = None) -> list[Change]:
         """What was added, modified and deleted, sorted by path; names begin with `prefix`.
@@ -64,16 +80,22 @@ class OverlayMount:
         return collect(self.root, prefix, budget or Budget.of(self.superblock.quota))
 
     def commit(self, changes: Sequence[Change] | None = None) -> list[Change]:
-        """Write changes (by default all) to the host folder below; returns those left out.
+        """Write changes (by default all) to the host folder below; returns those that it has written.
 
-        Left out is what the mount hides (dotfiles). Nothing is written, and CommitRefused raised
-        with all reasons, when the host's files are not those that were read any more, or when a
-        symlink would lead out of the folder. A host error is raised as OSError: with nothing changed when the
-        contents do not fit on the disk, and what was done before it otherwise.
+        What the mount hides (dotfiles) is left out. Raises CommitRefused with all reasons, and with
+        nothing written, when the host's files are not those that were read any more, or a symlink
+        would lead out of the folder; CommitFailed (an OSError) when the host refuses: all is undone
+        then; CommitUnfinished when that cannot be.
         """
-        from proxybox.controller.vfs.committing import commit
+        from proxybox.controller.vfs.collecting import Budget
+        from proxybox.controller.vfs.committing import CommitRefused, Target, commit
 
-        return commit(self, self.changes() if changes is None else changes)
+        if self.host is None:
+            raise CommitRefused(["the overlay does not lie over a host folder"])
+        budget = Budget.of(self.superblock.quota)
+        if changes is None:
+            changes = self.changes(budget=budget)
+        return commit([Target(self.host.host, changes, self.host.hides, budget.left_out)])
 
 
 def origin_of(node: Node) -> Origin | None:
@@ -112,6 +134,10 @@ class Layered(Inode):
         self.atime_ns, self.mtime_ns, self.ctime_ns = shown.atime_ns, shown.mtime_ns, shown.ctime_ns
         self.below = None
         self.pin()
+
+    def is_at(self, above: OverlayDirectory, name: bytes) -> bool:
+        """Whether that is its first name, and not a hard link's."""
+        return self.above is above and self.called == name
 
     def copy_up(self) -> None:
         """Stand for itself from now on. ENOSPC."""
@@ -318,14 +344,16 @@ class OverlaySymlink(Layered, MemorySymlink):
 class OverlayDirectory(Layered, MemoryDirectory):
     """A folder of the overlay. lower: the one below whose entries show through, None for a new one.
 
-    whiteouts: the names below that do not show through, with what they stood for.
+    whiteouts: the names below that do not show through, with what they stood for. hidden: whether
+    its name, or one above it, is hidden on the host: such a folder was given by the caller, and what
+    is in it can be read, written and removed, but nothing made there or moved to it.
     """
 
     stable = False
 
     def __init__(
         self,
-        superblock: Superblock,
+        mount: OverlayMount,
         lower: Directory | None,
         above: OverlayDirectory | None,
         name: bytes,
@@ -334,6 +362,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         uid: int = 0,
         gid: int = 0,
     ) -> None:
+        superblock = mount.superblock
         if lower is None:
             MemoryDirectory.__init__(self, superblock, mode, uid, gid)
             self.below, self.above, self.called = None, above, name
@@ -345,6 +374,8 @@ class OverlayDirectory(Layered, MemoryDirectory):
             self.origin = origin_of(lower)
             self.children = {}
             self.parent, self.name = above, name
+        self.mount = mount
+        self.hidden = False
         self.lower = lower
         self.whiteouts: dict[bytes, Origin | None] = {}
         self._standing: WeakValueDictionary[bytes, Layered] = WeakValueDictionary()
@@ -420,7 +451,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         if isinstance(below, RegularFile):
             return OverlayFile(below, self, name)
         if isinstance(below, Directory):
-            return OverlayDirectory(self.superblock, below, self, name)
+            return OverlayDirectory(self.mount, below, self, name)
         return OverlaySymlink(below, self, name) if isinstance(below, Symlink) else None
 
     def entries(self) -> list[Entry]:
@@ -447,23 +478,56 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     # --- changes ---
 
+    def _check_free(self, name: bytes) -> None:
+        self._check_shown(name)
+        super()._check_free(name)
+
+    def _check_shown(self, name: bytes) -> None:
+        host = self.mount.host
+        if host is not None and (self.hidden or host.hides(name)) and not self.mount.is_open:
+            raise Denied(errno.EACCES, "dotfiles are hidden in this mount")
+
+    def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
+        if self.mount.host is not None:
+            refuse_behind_a_name(target)
+        return super().symlink(name, target, creds)
+
+    def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
+        if isinstance(newdir, OverlayDirectory) and self.mount.host is not None:
+            self._check_shown(name)
+            newdir._check_shown(newname)
+            if newdir is not self:
+                self._check_moved(name)
+                if flags & RENAME_EXCHANGE:
+                    newdir._check_moved(newname)
+        super().rename(name, newdir, newname, flags)
+
+    def _check_moved(self, name: bytes) -> None:
+        node = self.find(name)
+        if isinstance(node, Directory):
+            refuse_moving_links(node)
+
     def _place(self, name: bytes, node: Node) -> None:
         super()._place(name, node)
-        if isinstance(node, Layered):
+        if isinstance(node, Layered) and node.above is None:  # a hard link leaves it where it was
             node.above, node.called, node.in_place = self, name, False
+        if isinstance(node, OverlayDirectory):
+            host = self.mount.host
+            node.hidden = host is not None and (self.hidden or host.hides(name))
 
     def _displace(self, name: bytes) -> None:
         node = self.find(name)
-        in_place = isinstance(node, Layered) and node.in_place
+        home = node if isinstance(node, Layered) and node.is_at(self, name) else None
+        in_place = home is not None and home.in_place
         if in_place or self._find_below(name) is not None:
             origin = None
-            if isinstance(node, Layered) and in_place:
-                origin = node.origin or (origin_of(node.below) if node.below else None)
+            if home is not None and in_place:
+                origin = home.origin or (origin_of(home.below) if home.below else None)
             self.whiteouts.setdefault(name, origin)
         self.children.pop(name, None)
         self._standing.pop(name, None)
-        if isinstance(node, Layered):
-            node.above, node.in_place = None, False
+        if home is not None:
+            home.above, home.in_place = None, False
 
     def _new_directory(self, mode: int, uid: int, gid: int) -> MemoryDirectory:
-        return OverlayDirectory(self.superblock, None, None, b"", mode=mode, uid=uid, gid=gid)
+        return OverlayDirectory(self.mount, None, None, b"", mode=mode, uid=uid, gid=gid)

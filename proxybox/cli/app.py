@@ -88,7 +88,7 @@ def main_group() -> click.Group:
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
     group.add_command(repl_command())
-    for command in (policy_group, doctor, kernel_group, grade, exercise_group, completion):
+    for command in (policy_group, doctor, kernel_group, grade, exercise_group, commits_group, completion):
         group.add_command(command)
     return group
 
@@ -321,6 +321,46 @@ def kernel_run(connection_file: str, policy: str | None, folder: str | None) -> 
     from proxybox.cli import kernel
 
     return kernel.run(connection_file, policy=policy, folder=folder)
+
+
+@click.group("commits", invoke_without_command=True)
+@json_flag
+@click.pass_context
+def commits_group(context: click.Context, as_json: bool) -> int | None:
+    """Commits that were cut off: written files of a box (`files.commit()`) that are half in their places.
+
+    Nothing is lost meanwhile; what is on its way is in a folder .proxybox-commit-ID beside it. Where the host has
+    changed since, `resume` and `undo` stop before they change anything, and say what has changed.
+
+    
+    Examples:
+      proxybox commits
+      proxybox commits resume 3f0c2a9d5b7e1846
+      proxybox commits undo 3f0c2a9d5b7e1846
+    """
+    if context.invoked_subcommand is not None:
+        return None
+    from proxybox.cli import commits
+
+    return commits.show(as_json=as_json)
+
+
+@commits_group.command("resume", short_help="Finish one.")
+@click.argument("id")
+def commits_resume(id: str) -> int:  # noqa: A002 - as it is called on the command line
+    """Finish a commit that was cut off."""
+    from proxybox.cli import commits
+
+    return commits.resume(id)
+
+
+@commits_group.command("undo", short_help="Take one back.")
+@click.argument("id")
+def commits_undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
+    """Bring the folder back to what it was before a commit that was cut off."""
+    from proxybox.cli import commits
+
+    return commits.undo(id)
 
 
 @click.command("completion")

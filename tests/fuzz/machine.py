@@ -43,7 +43,10 @@ DIFFERENCES = {
     "offsets in directories": (KINDS, "each filesystem has its own; only going back to the start is the same"),
     "hard links of symbolic links": (("rw",), "each has one name there: EXDEV (limitations.md, Files)"),
     "sendfile within one file": (KINDS, "Linux copies in pieces, and may copy again what it has just written"),
-    "links that may lead out": (("rw",), "others on the host would follow them (limitations.md, Files)"),
+    "links that may lead out": (
+        ("overlay", "rw"),
+        "others on the host would follow them, at once or after a commit (limitations.md, Files)",
+    ),
 }
 
 

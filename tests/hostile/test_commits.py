@@ -3,11 +3,17 @@
 import contextlib
 import os
 import shutil
+import sys
+from pathlib import Path
 
+import anyio
 import pytest
 
 import proxybox
 from proxybox import ProxyboxError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "vfs"))
+from commitscenes import as_user
 
 
 @pytest.fixture
@@ -58,9 +64,22 @@ LINKS = {
 }
 
 
-@pytest.mark.parametrize("code", LINKS.values(), ids=LINKS.keys())
-def test_a_link_that_leads_out(folder, code):
-    result = run(folder, "import os\n" + code.format(outside=folder.parent / "outside"))
+REFUSED_IN_THE_BOX = {
+    "by way of a folder": "EPERM",
+    "in pieces": "EPERM",
+    "moved up after it was made": "EXDEV",
+    "through another link": "EPERM",
+    "through a link that comes later": "EPERM",
+}
+
+
+@pytest.mark.parametrize("how", LINKS)
+def test_a_link_that_leads_out(folder, how):
+    lines = ["import errno, os", "try:"]
+    lines += [f"    {line}" for line in LINKS[how].format(outside=folder.parent / "outside").split("; ")]
+    lines += ["except OSError as error: print(errno.errorcode[error.errno])"]
+    result = run(folder, "\n".join(lines))
+    assert result.stdout.strip() == REFUSED_IN_THE_BOX.get(how, "")
     if commit(result):
         for where, folders, files in os.walk(folder):
             for name in [*folders, *files]:
@@ -158,3 +177,227 @@ for name in (b"a\nb", b"\xff\xfe", b"\x1b]0;x\x07", b"-rf", b" ", b"~", b"$(touc
     assert commit(result)
     assert b"\xc0\xae\xc0\xae" in os.listdir(os.fsencode(folder))
     untouched(folder)
+
+
+# --- what would be lost -----------------------------------------------------------------------------------------------
+
+
+def run_by_itself(script, files):
+    return proxybox.run(script, files=files)
+
+
+def run_in_a_pool(script, files):
+    with proxybox.Pool(size=1) as pool:
+        return pool.run(script, files=files)
+
+
+def run_in_a_loop(script, files):
+    async def main():
+        async with proxybox.AsyncSandbox() as sandbox:
+            return await sandbox.run(script, files=files)
+
+    return anyio.run(main)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines(tmp_path_factory):
+    """The threads that an event loop leaves behind are there before any of these tests looks for new ones."""
+    script = tmp_path_factory.mktemp("first") / "main.py"
+    script.write_text("")
+
+    async def main():
+        async with proxybox.AsyncSandbox() as sandbox, anyio.create_task_group() as group:
+            for _ in range(4 * len(os.sched_getaffinity(0))):
+                group.start_soon(sandbox.run, script)
+
+    anyio.run(main)
+
+
+FRONT_ENDS = [run_by_itself, run_in_a_pool, run_in_a_loop]
+HIDDEN = {
+    "renamed to a hidden name": "os.rename('file', '.file')",
+    "renamed over a hidden file": "os.rename('file', '.env')",
+    "renamed into a new hidden folder": "os.mkdir('.d'); os.rename('file', '.d/file')",
+    "renamed to a hidden name in a new folder": "os.mkdir('d'); os.rename('file', 'd/.file')",
+    "a folder renamed to a hidden name": "os.rename('sub', '.sub')",
+    "a hidden name by a link": "os.link('file', '.file')",
+    "a hidden name for a symbolic link": "os.symlink('file', '.file')",
+    "a hidden file made": "open('.file', 'w')",
+    "into a hidden folder that was given": "os.rename('file', '.given/file')",
+    "a hidden folder that was given, away": "os.rename('.given', 'given')",
+    "a hidden file that was given for a shown one": "import ctypes; e = ctypes.CDLL(None, use_errno=True); e.renameat2(-100, b'file', -100, b'.given/one', 2) and (_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))",
+}
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+@pytest.mark.parametrize("how", HIDDEN)
+def test_a_hidden_name_is_made_by_nobody(folder, how, front_end):
+    (folder / ".env").write_text("secret")
+    code = f"import errno, os\ntry: {HIDDEN[how]}\nexcept OSError as error: print(errno.errorcode[error.errno])"
+    (folder / "main.py").write_text(code)
+    result = front_end(folder / "main.py", {".given/one": "1"})
+    assert result.stdout == "EACCES\n", result
+    written = result.files.commit()
+    assert [change.type for change in written] in ([], ["dir"])  # what was made on the way there
+    assert (folder / "file").read_text() == "old"
+    assert (folder / "sub" / "file").read_text() == "old"
+    assert (folder / ".env").read_text() == "secret"
+    assert not list(folder.rglob(".f*"))
+
+
+def test_hidden_files_that_were_given_can_be_used_and_are_not_committed(folder):
+    (folder / ".env").write_text("secret")
+    code = """
+import os
+assert open(".env").read() == "given" and os.listdir(".d") == ["one"]
+with open(".env", "a") as file: file.write(" and changed")
+os.unlink(".d/one")
+with open("new", "w") as file: file.write(open(".env").read())
+"""
+    (folder / "main.py").write_text(code)
+    result = proxybox.run(folder / "main.py", files={".env": "given", ".d/one": "1"})
+    assert result.ok, result.stderr
+    assert [change.name for change in result.files.commit()] == ["new"]
+    assert (folder / "new").read_text() == "given and changed"
+    assert (folder / ".env").read_text() == "secret"
+    assert not (folder / ".d").exists()
+
+
+@pytest.mark.parametrize("made", [".cache", "d/.cache"])
+def test_hidden_names_are_free_where_nothing_is_hidden(folder, made):
+    code = f"import os; os.makedirs('d'); open({made!r}, 'w').write('1'); os.rename('file', '.file')"
+    (folder / "main.py").write_text(code)
+    result = proxybox.run(folder / "main.py", policy={"filesystem": {"hide_dotfiles": False}})
+    assert result.ok, result.stderr
+    result.files.commit()
+    assert (folder / made).read_text() == "1"
+    assert (folder / ".file").read_text() == "old"
+    assert proxybox.run(f"import os; os.makedirs('/box/d'); open('/box/' + {made!r}, 'w')").ok
+
+
+UNSEEN = {
+    "renamed": "os.rename('pkg', 'lib')",
+    "renamed over what looks empty": "os.mkdir('d'); os.rename('d', 'hollow')",
+    "swapped": "os.rename('pkg', 'x'); os.rename('hollow', 'pkg'); os.rename('x', 'hollow')",
+    "replaced by a link": "os.rename('pkg', 'lib'); os.symlink('lib', 'pkg')",
+    "removed": "os.unlink('pkg/data.txt'); os.rmdir('pkg/in'); os.rmdir('pkg')",
+    "moved into a new one": "os.mkdir('d'); os.rename('pkg', 'd/pkg')",
+    "one above it renamed": "os.mkdir('d'); os.rename('pkg', 'd/pkg'); os.rename('d', 'e')",
+    "replaced by a file": "os.rmdir('hollow'); open('hollow', 'w')",
+}
+
+
+@pytest.mark.parametrize("how", UNSEEN)
+def test_a_folder_with_hidden_files_goes_nowhere(folder, how):
+    (folder / "pkg" / "in").mkdir(parents=True)
+    (folder / "pkg" / "data.txt").write_text("data")
+    for hidden in ("pkg/.git", "pkg/in/.env", "hollow/.keep"):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        (folder / hidden).write_text("hidden")
+    os.mkfifo(folder / "pkg" / "in" / "fifo")
+    result = run(folder, "import os\n" + UNSEEN[how])
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(proxybox.CommitRefused) as caught:
+        result.files.commit()
+    pkg, hollow = "pkg: holds 3 entries that are hidden", "hollow: holds 1 entry that is hidden"
+    assert any(reason.startswith((pkg, hollow)) for reason in caught.value.reasons), caught.value.reasons
+    assert sorted(folder.rglob("*")) == before
+    assert (folder / "pkg" / "data.txt").read_text() == "data"
+
+
+def test_a_file_in_a_folder_that_was_closed(folder, open_the_way):
+    open_the_way(folder)
+    result = run(folder, "import os; os.mkdir('d'); os.rename('file', 'd/file'); os.chmod('d', 0o555)")
+    for path in (folder.parent / "outside", folder, *folder.rglob("*")):
+        if os.geteuid() == 0:
+            os.chown(path, 1000, 1000)
+    with as_user(1000), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder.parent / "outside"))
+        written = result.files.commit()
+        shutil.rmtree(folder.parent / "outside" / "proxybox")
+    assert [(change.kind, change.name) for change in written] == [
+        ("added", "d"),
+        ("added", "d/file"),
+        ("deleted", "file"),
+    ]
+    assert (folder / "d" / "file").read_text() == "old"
+    assert (folder / "d").stat().st_mode & 0o777 == 0o555
+    (folder / "d").chmod(0o755)
+
+
+LINKED = {
+    "beside it": ("os.link('file', 'twin')", {"file": "old", "twin": "old"}),
+    "and written": ("os.link('file', 'twin'); open('twin', 'w').write('new')", {"file": "new", "twin": "new"}),
+    "and removed": ("os.link('file', 'twin'); os.unlink('file')", {"file": None, "twin": "old"}),
+    "and renamed": (
+        "os.link('file', 'twin'); os.rename('twin', 'third')",
+        {"file": "old", "third": "old", "twin": None},
+    ),
+    "and renamed back": (
+        "os.link('file', 'twin'); os.unlink('file'); os.rename('twin', 'file')",
+        {"file": "old", "twin": None},
+    ),
+    "over another": ("os.link('file', 'twin'); os.rename('twin', 'sub/file')", {"file": "old", "sub/file": "old"}),
+    "over itself": ("os.link('file', 'twin'); os.rename('twin', 'file')", {"file": "old", "twin": "old"}),
+    "in a new folder": ("os.mkdir('d'); os.link('file', 'd/twin')", {"file": "old", "d/twin": "old"}),
+    "twice": (
+        "os.link('file', 'twin'); os.link('twin', 'third'); os.unlink('twin')",
+        {"file": "old", "third": "old", "twin": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", LINKED)
+def test_hard_links_are_committed(folder, how):
+    code, wanted = LINKED[how]
+    result = run(folder, "import os\n" + code)
+    result.files.commit()
+    for name, content in wanted.items():
+        path = folder / name
+        assert (path.read_text() if path.exists() else None) == content, name
+
+
+def test_a_link_up_behind_a_name_by_two_commits(folder):
+    """One plants `l -> d/e/../../f`, the other turns d/e into a link."""
+    (folder / "d" / "e").mkdir(parents=True)
+    planting = run(
+        folder,
+        """
+import errno, os
+try: os.symlink("d/e/../../../outside", "l")
+except OSError as error: print(errno.errorcode[error.errno])
+""",
+    )
+    assert planting.stdout == "EPERM\n"
+    assert planting.files.commit() == []
+    (folder / "l").symlink_to("d/e/../../f")  # as somebody else may have left it
+    turning = run(folder, "import os; os.rmdir('d/e'); os.symlink('.', 'd/e')")
+    with pytest.raises(proxybox.CommitRefused, match=r"l: this link has \.\. behind a name"):
+        turning.files.commit()
+    assert (folder / "d" / "e").is_dir()
+    (folder / "l").unlink()
+    turning.files.commit()
+    assert os.readlink(folder / "d" / "e") == "."
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_folder_with_links_up_is_moved_up_by_nobody(folder, hidden):
+    inner = folder / "a" / "b" / (".c" if hidden else "c")
+    inner.mkdir(parents=True)
+    (inner / "inside").symlink_to("../x")
+    code = """
+import errno, os
+try: os.rename("a/b", "b")
+except OSError as error: print(errno.errorcode[error.errno])
+os.rename("a/b", "a/same")
+"""
+    (folder / "main.py").write_text(code)
+    assert proxybox.run(folder / "main.py", policy={"filesystem": {"box": "rw"}}).stdout == "", "it stays inside"
+    (folder / "b").rename(folder / "a" / "b")
+    for text in ("../../../x", "y/../x"):
+        (folder / "a" / "b" / inner.name / "out").unlink(missing_ok=True)
+        (folder / "a" / "b" / inner.name / "out").symlink_to(text)
+        for box in ("rw",) if hidden else ("overlay", "rw"):
+            result = proxybox.run(folder / "main.py", policy={"filesystem": {"box": box}})
+            assert result.stdout == "EXDEV\n", (box, result)
+        (folder / "a" / "same").rename(folder / "a" / "b")

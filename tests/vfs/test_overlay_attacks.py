@@ -175,9 +175,9 @@ def test_a_name_swapped_during_a_commit_is_not_given_away(layered, tmp_path_fact
 
     def swap_first(fd, uid, gid):
         if stat.S_ISREG(os.fstat(fd).st_mode):
-            temporary = next(path for path in folder.iterdir() if path.name.endswith(".proxybox"))
-            temporary.unlink()
-            os.link(others, temporary)
+            staged = next(path for path in folder.iterdir() if path.name.startswith(".proxybox-commit-")) / "0"
+            staged.unlink()
+            os.link(others, staged)
         change_owner(fd, uid, gid)
 
     monkeypatch.setattr(host, "change_owner", swap_first)

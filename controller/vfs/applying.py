@@ -1,0 +1,282 @@
+"""The steps of a commit, each done and undone by renames between the folder and the commit's own one.
+
+Rules: how far a step has come is seen from where its inodes are, by whoever looks, so that a kill between any two calls
+changes nothing. What was moved is looked at after it was moved: what is not what the journal says goes back, and the
+commit stops (HostChanged). Nothing is removed here, so no byte is ever in neither place.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import stat as st
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from proxybox.controller.abi import RENAME_EXCHANGE, RENAME_NOREPLACE
+from proxybox.controller.errors import Denied
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint
+from proxybox.controller.vfs.journal import Act, Step
+from proxybox.controller.vfs.planning import look
+from proxybox.controller.vfs.refusals import HostChanged
+from proxybox.controller.vfs.staging import old_slot, slot
+
+_OPENED = 0o700
+_NO_SUCH_FLAG = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class At(enum.Enum):
+    """How far a step has come. between: its place is empty, and both are in the commit's folder."""
+
+    BEFORE = "before"
+    BETWEEN = "between"
+    AFTER = "after"
+
+
+class Applier:
+    """Does and undoes steps. root: of the target. staged: the commit's own folder.
+
+    believes: whether what is in `staged` is what was put there, as nobody but this commit has had it since; otherwise
+    its contents are compared with the journal before they are used.
+    """
+
+    def __init__(self, root: host.HostRoot, staged: host.HostRoot, *, believes: bool) -> None:
+        self._root = root
+        self._staged = staged
+        self._believes = believes
+
+    def at(self, step: Step) -> At:
+        """Where the step stands. HostChanged when that cannot be."""
+        seen = self._there(step)
+        if step.act is Act.MODE:
+            if step.new is not None and step.new.is_of(seen) and seen is not None:
+                mode = st.S_IMODE(seen.st_mode)
+                if mode in (step.mode, step.old_mode):
+                    return At.AFTER if mode == step.mode else At.BEFORE
+            raise HostChanged(f"{step.path}: the folder, or its mode, was changed on the host since")
+        staged = step.new is not None and self._is_in(slot(step.slot), step.new)
+        if step.old is not None and step.old.is_of(seen) and (staged or step.new is None):
+            return At.BEFORE
+        kept = self._kept(step) is not None
+        if kept or step.old is None:
+            if seen is None and staged:
+                return At.BETWEEN if kept else At.BEFORE
+            if seen is None if step.new is None else step.new.is_of(seen):
+                return At.AFTER
+        raise HostChanged(f"{step.path}: changed on the host since")
+
+    def is_done(self, step: Step) -> bool:
+        """Whether the step is behind. HostChanged."""
+        if step.act is Act.MODE and (step.new is None or not step.new.is_of(self._there(step))):
+            return False  # its folder is still to come, or gone: whoever does it will see
+        return self.at(step) is At.AFTER
+
+    def is_begun(self, step: Step) -> bool:
+        """Whether anything was moved for it, so that there may be something to undo."""
+        if step.new is not None and step.new.is_of(self._there(step)):
+            return True
+        return self._kept(step) is not None or not (step.new is None or self._is_in(slot(step.slot), step.new))
+
+    def check_before_doing(self, steps: Sequence[Step]) -> None:
+        """Whether all of these can be done, before any is. HostChanged. Folders that get a mode may be to come."""
+        for step in steps:
+            if step.act is Act.MODE or (at := self.at(step)) is At.AFTER or self._believes:
+                continue
+            if step.new is not None:
+                self._compare(step, self._staged, slot(step.slot), step.new)
+            if step.old is not None and at is At.BEFORE:
+                self._compare(step, self._root, step.place, step.old)
+
+    def check_before_undoing(self, steps: Sequence[Step]) -> None:
+        """Whether all of these can be undone, before any is. HostChanged."""
+        for step in steps:
+            if step.act is Act.MODE or not self.is_begun(step):
+                continue
+            at, kept = self.at(step), self._kept(step)
+            if step.new is not None and at is At.AFTER:
+                self._compare(step, self._root, step.place, step.new)
+            if step.old is not None and kept is not None:
+                self._compare(step, self._staged, kept, step.old)
+
+    def _compare(self, step: Step, root: host.HostRoot, path: bytes, wanted: Fingerprint) -> None:
+        found = fingerprint(root, path)
+        touched = root is self._root and wanted is step.old and found.stamp != wanted.stamp
+        if touched or found.digest != wanted.digest:
+            raise HostChanged(f"{step.path}: {os.fsdecode(os.path.join(root.path, path))} was changed since")
+
+    # --- forward ---
+
+    def do(self, step: Step) -> None:
+        """Bring the step behind. HostChanged with the step as it was."""
+        at = self.at(step)
+        if at is At.AFTER:
+            return
+        if step.act is Act.MODE:
+            self._set_mode(step, step.new, step.mode)
+        elif step.act is Act.TAKE:
+            self._take(step)
+        elif step.act is Act.PUT or at is At.BETWEEN:
+            self._place(slot(step.slot), step)
+        elif self._exchange(step):
+            if not self._is_what_was_shown(slot(step.slot), step.old):
+                self._exchange(step)
+                raise HostChanged(f"{step.path}: changed on the host while it was replaced")
+        else:
+            self._take(step)
+            self._place(slot(step.slot), step)
+
+    def _take(self, step: Step) -> None:
+        self._move_out(step, old_slot(step.slot), step.old)
+        if not self._is_what_was_shown(old_slot(step.slot), step.old):
+            self._place(old_slot(step.slot), step)
+            raise HostChanged(f"{step.path}: changed on the host while it was taken away")
+
+    def _is_what_was_shown(self, name: bytes, old: Fingerprint | None) -> bool:
+        """Whether a slot holds what is to be taken away, and nothing has come to it since the plan."""
+        if old is None or not old.is_of(look(self._staged, name)):
+            return False
+        return fingerprint(self._staged, name, contents=False).stamp == old.stamp
+
+    # --- backward ---
+
+    def undo(self, step: Step) -> None:
+        """Bring the step before. HostChanged with the step as it was."""
+        if step.act is Act.MODE:
+            self._undo_mode(step)
+            return
+        at = self.at(step) if self.is_begun(step) else At.BEFORE
+        if at is At.BEFORE:
+            self._restore_mode(step)
+            return
+        if at is At.AFTER and step.new is not None:
+            if step.old is not None and self._is_in(slot(step.slot), step.old) and self._exchange(step):
+                if not self._is_ours(slot(step.slot), step.new):
+                    self._exchange(step)
+                    raise HostChanged(f"{step.path}: changed on the host since")
+                self._restore_mode(step)
+                return
+            self._withdraw(step, step.new)
+        if step.old is not None:
+            self._place(self._kept(step) or b"", step)
+            self._restore_mode(step)
+
+    def _undo_mode(self, step: Step) -> None:
+        """A mode that is not the commit's any more is the host's own, and stays."""
+        try:
+            if self.at(step) is At.BEFORE:
+                return
+        except HostChanged:
+            return
+        self._set_mode(step, step.new, step.old_mode)
+
+    def _withdraw(self, step: Step, new: Fingerprint) -> None:
+        """Take back what was put, to its slot, which may hold what was there before."""
+        name = slot(step.slot)
+        if step.old is not None and self._is_in(name, step.old):
+            host.rename(self._staged.fd, name, self._staged.fd, old_slot(step.slot), 0)
+        self._move_out(step, name, new)
+        if not self._is_ours(name, new):
+            self._place(name, step)
+            raise HostChanged(f"{step.path}: changed on the host since")
+
+    def _is_ours(self, name: bytes, new: Fingerprint) -> bool:
+        return new.is_of(look(self._staged, name)) and fingerprint(self._staged, name).digest == new.digest
+
+    def _restore_mode(self, step: Step) -> None:
+        """A folder that was opened so that it could be moved is closed again."""
+        seen = self._there(step)
+        if step.old is None or step.old.kind != st.S_IFDIR or seen is None or not step.old.is_of(seen):
+            return
+        if step.old_mode != st.S_IMODE(seen.st_mode) == step.old_mode | _OPENED:
+            self._set_mode(step, step.old, step.old_mode)
+
+    # --- moves ---
+
+    def _there(self, step: Step) -> os.stat_result | None:
+        """What stands at its place; nothing where that lies behind a link, which is still to be replaced."""
+        try:
+            return look(self._root, step.place)
+        except Denied:
+            return None
+
+    def _is_in(self, name: bytes, what: Fingerprint) -> bool:
+        return what.is_of(look(self._staged, name))
+
+    def _kept(self, step: Step) -> bytes | None:
+        """The slot that holds what the step took away."""
+        for name in (old_slot(step.slot), slot(step.slot)):
+            if step.old is not None and self._is_in(name, step.old):
+                return name
+        return None
+
+    @contextmanager
+    def _parent(self, step: Step) -> Iterator[tuple[int, bytes]]:
+        folder, _, name = step.place.rpartition(b"/")
+        with self._root.directory_fd(folder) as fd:
+            yield fd, name
+
+    def _move_out(self, step: Step, name: bytes, what: Fingerprint | None) -> None:
+        """From its place to a slot. A folder can be moved by those alone who may write to it.
+
+        What is in the slot already is the same file: `_rename_to_free` had no time to remove its other name.
+        """
+        if what is not None and self._is_in(name, what):
+            os.unlink(name, dir_fd=self._staged.fd)
+        with self._parent(step) as (fd, base):
+            try:
+                host.rename(fd, base, self._staged.fd, name, 0)
+            except PermissionError:
+                if what is None or what.kind != st.S_IFDIR:
+                    raise
+                self._set_mode(step, what, step.old_mode | _OPENED)
+                host.rename(fd, base, self._staged.fd, name, 0)
+
+    def _set_mode(self, step: Step, what: Fingerprint | None, mode: int) -> None:
+        """Of a folder in its place, and of no other that has come there. Set-id bits are those that it had before."""
+        with self._root.directory_fd(step.place) as fd:
+            if what is None or not what.is_of(os.fstat(fd)):
+                raise HostChanged(f"{step.path}: changed on the host since")
+            host.restore_mode(fd, mode)
+
+    def _exchange(self, step: Step) -> bool:
+        """The place and the slot change what they hold, in one moment. False where the filesystem has no such thing."""
+        with self._parent(step) as (fd, base):
+            try:
+                host.rename(self._staged.fd, slot(step.slot), fd, base, RENAME_EXCHANGE)
+            except PermissionError:
+                return False  # a folder that nobody may write to: it is taken away by itself
+            except OSError as error:
+                if error.errno not in _NO_SUCH_FLAG:
+                    raise
+                return False
+        return True
+
+    def _place(self, name: bytes, step: Step) -> None:
+        """From a slot to a place that is free. HostChanged when it is not."""
+        with self._parent(step) as (fd, base):
+            try:
+                self._rename_to_free(name, fd, base)
+            except FileExistsError:
+                raise HostChanged(f"{step.path}: appeared on the host since") from None
+
+    def _rename_to_free(self, name: bytes, fd: int, base: bytes) -> None:
+        try:
+            return host.rename(self._staged.fd, name, fd, base, RENAME_NOREPLACE)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_FLAG:
+                raise
+        if not st.S_ISDIR(self._staged.look(name).st_mode):
+            try:
+                os.link(name, base, src_dir_fd=self._staged.fd, dst_dir_fd=fd, follow_symlinks=False)
+                return os.unlink(name, dir_fd=self._staged.fd)
+            except FileExistsError:
+                raise
+            except OSError:  # no hard links there: then only a look tells whether the place is free
+                pass
+        try:
+            os.stat(base, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return host.rename(self._staged.fd, name, fd, base, 0)
+        raise FileExistsError(errno.EEXIST, "the name is taken")

@@ -1,0 +1,82 @@
+"""Tells whether what stands in a folder of the host's is what stood there before.
+
+Rules: no recursion, a box may nest folders deeply. Nothing is followed; only regular files are opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat as st
+
+import attrs
+
+from proxybox.controller.vfs import host
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Fingerprint:
+    """A file, link, or folder with all that is in it.
+
+    dev, ino, kind (S_IFMT): of itself. stamp: over inodes, sizes and times of modification, which is cheap. digest:
+    over names, contents and link texts; empty where nobody has asked for it. Modes are in neither.
+    """
+
+    dev: int
+    ino: int
+    kind: int
+    stamp: str = ""
+    digest: str = ""
+
+    def is_of(self, seen: os.stat_result | None) -> bool:
+        """Whether it is the same inode."""
+        if seen is None:
+            return False
+        return (seen.st_dev, seen.st_ino, st.S_IFMT(seen.st_mode)) == (self.dev, self.ino, self.kind)
+
+
+def identity(seen: os.stat_result) -> Fingerprint:
+    """Of a thing that counts by its inode alone."""
+    return Fingerprint(dev=seen.st_dev, ino=seen.st_ino, kind=st.S_IFMT(seen.st_mode))
+
+
+def fingerprint(
+    root: host.HostRoot, path: bytes, *, contents: bool = True, found: set[bytes] | None = None
+) -> Fingerprint:
+    """Of what is at `path` in the root.
+
+    contents: whether the digest is wanted, for which all files are read. found: gets a digest of each file's contents.
+    """
+    stamp, digest = hashlib.sha256(), hashlib.sha256()
+    left = [path]
+    first: os.stat_result | None = None
+    while left:
+        here = left.pop()
+        with root.path_fd(here) as fd:
+            seen = os.fstat(fd)
+            first = first or seen
+            kind, told = st.S_IFMT(seen.st_mode), b""
+            if kind == st.S_IFREG:
+                told = b"%d %d" % (seen.st_size, seen.st_mtime_ns)
+                content = _content(fd) or told if contents else b""
+                if found is not None:
+                    found.add(content)
+            else:
+                content = os.readlink(b"", dir_fd=fd) if kind == st.S_IFLNK else b""
+        name = here[len(path) :]
+        stamp.update(repr((name, kind, seen.st_ino, told)).encode())
+        digest.update(repr((name, kind, content)).encode())
+        if kind == st.S_IFDIR:
+            names = [name for name, _ in root.kinds(here, host.MAX_ENTRIES)]
+            left.extend(here + b"/" + name for name in sorted(names, reverse=True))
+    if first is None:
+        raise OSError("nothing to look at")
+    return attrs.evolve(identity(first), stamp=stamp.hexdigest(), digest=digest.hexdigest() if contents else "")
+
+
+def _content(fd: int) -> bytes:
+    """A digest of a file's contents; nothing for what the caller cannot read: then its size and time have to do."""
+    with contextlib.suppress(PermissionError), os.fdopen(host.reopen(fd, os.O_RDONLY), "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").digest()
+    return b""

@@ -1,0 +1,53 @@
+"""In which order the steps of a commit are done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from proxybox.controller.vfs.journal import Act, Step
+
+_OPEN = 0o300  # who may not write and search a folder cannot change what is in it
+
+
+def in_order(steps: Sequence[Step], gone: Mapping[int, set[bytes]], come: Mapping[int, set[bytes]]) -> tuple[Step, ...]:
+    """Nothing goes before its new place holds it, and no folder is closed while something in it is to change.
+
+    gone, come: which contents the step of each slot takes away, and brings. What goes round in a circle is held by the
+    commit's own folder meanwhile.
+    """
+    by_act: dict[Act, list[Step]] = {act: [] for act in Act}
+    for step in steps:
+        by_act[step.act].append(step)
+    modes = sorted(by_act[Act.MODE], key=lambda step: (-step.place.count(b"/"), step.place))
+    first = [step for step in modes if _opens(step)]
+    last = [step for step in modes if not _opens(step)]
+    swaps = _after_what_they_need(by_act[Act.SWAP], gone, come)
+    return (*first, *by_act[Act.PUT], *swaps, *by_act[Act.TAKE], *last)
+
+
+def _opens(step: Step) -> bool:
+    return step.mode & _OPEN == _OPEN and step.old_mode & _OPEN != _OPEN
+
+
+def _after_what_they_need(
+    swaps: Sequence[Step], gone: Mapping[int, set[bytes]], come: Mapping[int, set[bytes]]
+) -> list[Step]:
+    """Each behind those that bring what it takes away: a walk in depth, without recursion, in which circles end."""
+    bringing: dict[bytes, list[Step]] = {}
+    for step in swaps:
+        for content in come[step.slot]:
+            bringing.setdefault(content, []).append(step)
+    ordered: list[Step] = []
+    seen: set[int] = set()
+    for start in swaps:
+        left = [(start, False)]
+        while left:
+            step, is_ready = left.pop()
+            if is_ready:
+                ordered.append(step)
+            elif step.slot not in seen:
+                seen.add(step.slot)
+                left.append((step, True))
+                for content in gone[step.slot]:
+                    left.extend((other, False) for other in bringing.pop(content, ()))
+    return ordered

@@ -1,0 +1,188 @@
+"""Plans a commit: which places of the host's folder change, and whether each may.
+
+Rules: nothing is written here, and every reason against the whole is found before anything is. What a commit takes away
+must be what the box was shown, all of it: a folder that holds more is refused. A change that lies within an added or
+deleted folder goes with that folder, in one step.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as st
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.changes import Change, Origin
+from proxybox.controller.vfs.leading import LinkWalk
+from proxybox.controller.vfs.refusals import CommitRefused
+
+OWN_PREFIX = b".proxybox-commit-"
+"""How the folder is called in which a commit is staged."""
+
+
+@attrs.frozen
+class Unit:
+    """One place: what is taken away from it, what comes there, and what lies in that when it is a folder."""
+
+    path: bytes
+    old: Change | None
+    new: Change | None
+    below: tuple[Change, ...] = ()
+
+
+@attrs.frozen
+class Plan:
+    """What a commit does. modes: of folders that are there and stay. written: all changes that are made."""
+
+    units: tuple[Unit, ...]
+    modes: tuple[Change, ...]
+    written: tuple[Change, ...]
+
+
+def plan(root: host.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes], bool]) -> Plan:
+    """What is to be done in the folder for these changes. hides: which names the box was not shown. CommitRefused."""
+    planner = _Planner(root, hides, wanted)
+    planner.check()
+    units, modes = planner.arrange()
+    if planner.reasons:
+        raise CommitRefused(planner.reasons)
+    return Plan(units, modes, tuple(wanted))
+
+
+class _Planner:
+    def __init__(self, root: host.HostRoot, hides: Callable[[bytes], bool], wanted: Sequence[Change]) -> None:
+        self.root = root
+        self.hides = hides
+        self.wanted = wanted
+        self.deleted = {change.path: change for change in wanted if change.kind == "deleted"}
+        self.coming = {change.path: change for change in wanted if change.kind != "deleted"}
+        self.reasons: list[str] = []
+        self._folders: dict[bytes, bool] = {}
+
+    def refuse(self, change: Change, why: str) -> None:
+        self.reasons.append(f"{change.name}: {why}")
+
+    # --- each change ---
+
+    def check(self) -> None:
+        """Each change by itself, and then all links together."""
+        for change in self.wanted:
+            parts = change.path.split(b"/")
+            if any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
+                self.refuse(change, "not a path inside the folder")
+            elif change.kind == "deleted" and any(part.startswith(OWN_PREFIX) for part in parts):
+                self.refuse(change, "belongs to a commit that is not finished")
+            elif change.type == "file" and change.kind != "deleted" and change.content is None:
+                self.refuse(change, "too large to be kept, or not to be read")
+            elif change.kind != "added":
+                self._look(change)
+        walk = LinkWalk(self.root, self.coming, self.deleted)
+        self.reasons += walk.refusals()
+
+    def _look(self, change: Change) -> None:
+        """What stands at its place now must be what the box was shown: nothing, for what is added."""
+        try:
+            found = look(self.root, change.path)
+        except OSError as error:
+            self.refuse(change, error.strerror or "cannot be looked at")
+            return
+        if change.kind == "added":
+            if found is not None and change.path not in self.deleted:
+                self.refuse(change, "appeared on the host meanwhile")
+        elif found is None:
+            self.refuse(change, "vanished from the host meanwhile")
+        elif not is_still(change, found):
+            self.refuse(change, "changed on the host meanwhile")
+
+    # --- all together ---
+
+    def arrange(self) -> tuple[tuple[Unit, ...], tuple[Change, ...]]:
+        """The places that change, and the folders whose mode does."""
+        below: dict[bytes, list[Change]] = {}
+        inside: dict[bytes, bytes] = {}  # added folders, with the topmost one that each lies in
+        modes: list[Change] = []
+        for path, change in sorted(self.coming.items()):
+            top = inside.get(_folder(path))
+            if top is not None:
+                below[top].append(change)
+            elif not self._is_folder(_folder(path)):
+                self.refuse(change, "its folder is not there any more")
+            elif change.type == "dir" and change.kind == "modified":
+                modes.append(change)
+            else:
+                below[path] = []
+                if change.kind == "added":
+                    self._look(change)
+            if change.type == "dir" and change.kind == "added":
+                inside[path] = path if top is None else top
+        taken = {path: change for path, change in self.deleted.items() if _folder(path) not in self.deleted}
+        for change in taken.values():
+            if change.type == "dir":
+                self._check_whole(change)
+        units = [
+            Unit(path, self._old(path), self.coming.get(path), tuple(below.get(path, ())))
+            for path in sorted({*below, *taken})
+        ]
+        return tuple(units), tuple(modes)
+
+    def _old(self, path: bytes) -> Change | None:
+        new = self.coming.get(path)
+        return new if new is not None and new.kind == "modified" else self.deleted.get(path)
+
+    def _is_folder(self, path: bytes) -> bool:
+        """Whether a folder is there now, and stays."""
+        if path not in self._folders:
+            found = None if path in self.deleted else look(self.root, path)
+            self._folders[path] = found is not None and st.S_ISDIR(found.st_mode)
+        return self._folders[path]
+
+    def _check_whole(self, top: Change) -> None:
+        """A folder goes with nothing in it but what the box was shown."""
+        left, unseen = [top.path], 0
+        while left:
+            here = left.pop()
+            try:
+                entries = self.root.kinds(here, host.MAX_ENTRIES)
+            except OSError as error:
+                self.refuse(top, f"cannot be looked through: {error.strerror}")
+                return
+            if len(entries) > host.MAX_ENTRIES:
+                self.refuse(top, f"a folder in it has more than {host.MAX_ENTRIES} entries")
+                return
+            for name, kind in entries:
+                path = here + b"/" + name
+                if path in self.deleted:
+                    if kind == st.S_IFDIR:
+                        left.append(path)
+                elif self.hides(name) or not kind:
+                    unseen += 1
+                else:
+                    where = os.fsdecode(path[len(top.path) + 1 :])
+                    self.refuse(top, f"{where} in it appeared on the host meanwhile, or was not shown to the box")
+        if unseen:
+            what = "entry that is" if unseen == 1 else "entries that are"
+            self.refuse(top, f"holds {unseen} {what} hidden from the box, and would go with it")
+
+
+def _folder(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
+
+
+def look(root: host.HostRoot, path: bytes) -> os.stat_result | None:
+    """What stands at a path, a link itself; None for nothing."""
+    try:
+        return root.look(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
+
+
+def is_still(change: Change, found: os.stat_result) -> bool:
+    """Whether what stands there is what the box was shown."""
+    if change.type == "dir":
+        return st.S_ISDIR(found.st_mode)
+    return change.origin is not None and Origin.of(found) == change.origin

@@ -1,0 +1,123 @@
+"""Goes on with commits that were cut off, from their journals.
+
+Rules: a journal is the caller's own word; what lies in the folder is not, and is compared with it, contents too, before
+any of it is used. Everything is looked at before anything is changed, and where the host has changed since it stops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import attrs
+
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.applying import Applier
+from proxybox.controller.vfs.committing import clear, staging_of
+from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step
+from proxybox.controller.vfs.refusals import CommitRefused, CommitUnfinished, HostChanged
+from proxybox.controller.vfs.staging import Staging
+
+
+def journals() -> list[Journal]:
+    """Of all commits of the caller's that are not over, the oldest first. What cannot be read is CommitRefused."""
+    state = StateFolder()
+    return sorted((state.load(ident) for ident in state.ids()), key=lambda journal: journal.started)
+
+
+def resume(ident: str) -> Journal:
+    """Finish a commit. CommitRefused, CommitUnfinished, OSError."""
+    with _opened(ident) as (state, root, journal):
+        if journal.phase in (Phase.STAGING, Phase.UNDONE):
+            raise CommitRefused([f"commit {ident} has changed nothing: undo it and commit again"])
+        staging = staging_of(root, journal)
+        if journal.phase is Phase.APPLYING:
+            with _stopping(journal):
+                _do_rest(_applier(root, journal, staging), journal.steps)
+            host.write_out(root.fd)
+            state.save(attrs.evolve(journal, phase=Phase.DONE))
+        clear(state, journal, staging)
+        return journal
+
+
+def undo(ident: str) -> Journal:
+    """Bring the folder back to what it was. CommitRefused, CommitUnfinished, OSError."""
+    with _opened(ident) as (state, root, journal):
+        if journal.phase is Phase.DONE:
+            raise CommitRefused([f"commit {ident} is done, and what it replaced may be gone: resume clears it up"])
+        staging = staging_of(root, journal)
+        if journal.phase is Phase.APPLYING:
+            with _stopping(journal):
+                _undo_all(_applier(root, journal, staging), journal.steps)
+            host.write_out(root.fd)
+            state.save(attrs.evolve(journal, phase=Phase.UNDONE))
+        clear(state, journal, staging)
+        return journal
+
+
+@contextmanager
+def _opened(ident: str) -> Iterator[tuple[StateFolder, host.HostRoot, Journal]]:
+    """The journal and its folder, locked."""
+    state = StateFolder()
+    journal = state.load(ident)
+    try:
+        root = host.HostRoot(os.fsencode(journal.folder))
+    except SandboxStartError as error:
+        raise CommitRefused([f"{journal.folder} is not there: bring it back, and do this again ({error})"]) from None
+    try:
+        if not journal.is_of(root):
+            raise CommitRefused([f"{journal.folder} is another folder than commit {ident} was made to"])
+        with state.alone(root):
+            yield state, root, state.load(ident).on_device(root.device)
+    finally:
+        root.close()
+
+
+def _applier(root: host.HostRoot, journal: Journal, staging: Staging) -> Applier:
+    try:
+        staged = staging.open()
+    except OSError as error:
+        why = f"{journal.staging} cannot be opened ({error.strerror})"
+        raise CommitUnfinished(journal.id, why, error) from error
+    return Applier(root, staged, believes=False)
+
+
+@contextmanager
+def _stopping(journal: Journal) -> Iterator[None]:
+    """Whatever speaks against going on is said with the id of the commit, which waits."""
+    try:
+        yield
+    except HostChanged as error:
+        raise CommitUnfinished(journal.id, str(error), error) from None
+    except OSError as error:
+        if isinstance(error, CommitUnfinished):
+            raise
+        raise CommitUnfinished(journal.id, f"the host refused: {error.strerror}", error) from error
+
+
+def _do_rest(applier: Applier, steps: Sequence[Step]) -> None:
+    """Steps are done in their order, so what comes before one that was done was done, too. It is looked at all the
+    same, but for what lies in folders that the commit itself has closed."""
+    done = len(steps)
+    while done and not applier.is_done(steps[done - 1]):
+        done -= 1
+    for step in steps[:done]:
+        with suppress(PermissionError):
+            applier.at(step)
+    applier.check_before_doing(steps[done:])
+    for step in steps[done:]:
+        applier.do(step)
+
+
+def _undo_all(applier: Applier, steps: Sequence[Step]) -> None:
+    """Folders that the commit has closed at its end are opened first."""
+    closing = len(steps)
+    while closing and steps[closing - 1].act is Act.MODE:
+        closing -= 1
+    for step in reversed(steps[closing:]):
+        applier.undo(step)
+    applier.check_before_undoing(steps[:closing])
+    for step in reversed(steps[:closing]):
+        applier.undo(step)

@@ -1,0 +1,39 @@
+"""How a commit fails, as callers see it."""
+
+from __future__ import annotations
+
+import os
+
+from proxybox.policies.errors import ProxyboxError
+
+
+class CommitRefused(ProxyboxError):
+    """Nothing was written. `reasons` says why, one line for each change that could not be made."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("nothing was written: " + "; ".join(reasons))
+        self.reasons = reasons
+
+
+class CommitFailed(ProxyboxError, OSError):
+    """The host refused something in the middle; all was undone, and the folder is as it was. `errno` is the host's."""
+
+    def __init__(self, error: OSError) -> None:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        super().__init__(error.errno, f"{why}: the commit was undone, the folder is as it was")
+
+
+class CommitUnfinished(ProxyboxError, OSError):
+    """A commit could neither be finished nor undone, and waits for its user: `proxybox.commits` and the command line
+    go on with it by its `id`. Nothing is lost: what is in neither place is in the commit's own folder beside them."""
+
+    def __init__(self, ident: str, why: str, error: BaseException | None = None) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        told = f"{why}; when that is mended: proxybox commits resume {ident}, or proxybox commits undo {ident}"
+        super().__init__(number, told)
+        self.id = ident
+        self.why = why
+
+
+class HostChanged(Exception):
+    """What stands on the host is not what the commit has found there, or has put there."""

@@ -1,0 +1,159 @@
+"""The folder in which a commit is staged: on the target's own filesystem, under a name that nobody can guess, 0700.
+
+Slot `N` holds what step N is to put in its place, slot `N.old` what it took away from there, which stays until the
+whole commit is done. Nothing here is believed by its name: see applying.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import stat as st
+from collections.abc import Iterable
+
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.changes import Change
+from proxybox.controller.vfs.planning import OWN_PREFIX, Unit
+
+
+def name_of(ident: str) -> bytes:
+    """What the folder of the commit with that id is called."""
+    return OWN_PREFIX + ident.encode()
+
+
+def slot(number: int) -> bytes:
+    """What the step of that number puts in its place."""
+    return b"%d" % number
+
+
+def old_slot(number: int) -> bytes:
+    """What the step of that number has taken away."""
+    return b"%d.old" % number
+
+
+_EMPTIED = -1
+
+
+class Staging:
+    """The folder of one commit. folder: of the target, where it lies. ino: its inode, where that is known already."""
+
+    def __init__(self, root: host.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
+        self._root = root
+        self._folder = folder
+        self._name = name_of(ident)
+        self._ino = ino
+        self.host: host.HostRoot | None = None
+
+    @property
+    def path(self) -> bytes:
+        """Below the target."""
+        return self._folder + b"/" + self._name if self._folder else self._name
+
+    def make(self) -> host.HostRoot:
+        """It is there from now on, empty: a root of its own."""
+        with self._root.directory_fd(self._folder) as fd:
+            os.mkdir(self._name, 0o700, dir_fd=fd)
+        return self.open()
+
+    def open(self) -> host.HostRoot:
+        """As it was made before. PermissionError for a folder of that name which is not the commit's, as far as one can
+        tell."""
+        found = self._root.below(self.path)
+        seen = os.fstat(found.fd)
+        is_private = seen.st_uid == os.geteuid() and not st.S_IMODE(seen.st_mode) & 0o077
+        if not is_private or self._ino not in (0, seen.st_ino):
+            found.close()
+            raise PermissionError(errno.EACCES, "it is not the folder that the commit has made")
+        self.host = found
+        return found
+
+    def remove(self) -> None:
+        """It is gone, with all that is left in it, whatever stands at its name by now."""
+        try:
+            found = self.host or self.open()
+        except FileNotFoundError:
+            return
+        empty(found)
+        found.close()
+        with self._root.directory_fd(self._folder) as fd:
+            os.rmdir(self._name, dir_fd=fd)
+
+
+def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> None:
+    """Makes what comes to a place, with all that lies in it, in the slot of that number.
+
+    Folders keep mode 0700 until they are in their places. What root writes into somebody's folder is theirs.
+    """
+    new = unit.new
+    if new is None:
+        return
+    owner = _owner_of(root, unit.path.rpartition(b"/")[0])
+    top = slot(number)
+    _make(staged, top, new, owner)
+    for change in unit.below:
+        _make(staged, top + change.path[len(unit.path) :], change, owner)
+
+
+def _owner_of(root: host.HostRoot, folder: bytes) -> tuple[int, int] | None:
+    if os.geteuid() != 0:
+        return None
+    seen = root.look(folder)
+    return seen.st_uid, seen.st_gid
+
+
+def _make(staged: host.HostRoot, path: bytes, change: Change, owner: tuple[int, int] | None) -> None:
+    folder, _, name = path.rpartition(b"/")
+    with staged.directory_fd(folder) as fd:
+        if change.type == "file":
+            made = host.create_file(fd, name, 0o600)
+        elif change.type == "dir":
+            os.mkdir(name, 0o700, dir_fd=fd)
+            made = staged.open_path(path)
+            host.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
+        else:
+            os.symlink(change.target or b".", name, dir_fd=fd)
+            made = staged.open_path(path)
+    try:
+        if change.type == "file":
+            _write_all(made, change.content or b"")
+        if owner is not None:  # by descriptor: by now the name may be another's
+            host.change_owner(made, *owner)
+        if change.type == "file":
+            os.fchmod(made, change.mode & 0o777)
+    finally:
+        os.close(made)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def common_folder(paths: Iterable[bytes]) -> bytes:
+    """The deepest folder that holds all these places: who may change them may make a folder there."""
+    folders = [path.split(b"/")[:-1] for path in paths]
+    first, last = min(folders), max(folders)
+    same = itertools.takewhile(lambda names: names[0] == names[1], zip(first, last, strict=False))
+    return b"/".join(name for name, _ in same)
+
+
+def empty(root: host.HostRoot) -> None:
+    """Remove all that is in a folder, by no recursion and through no link; folders that are closed are opened first."""
+    left: list[tuple[bytes, int]] = list(root.kinds(b"", host.MAX_ENTRIES))
+    while left:
+        here, kind = left.pop()
+        folder, _, name = here.rpartition(b"/")
+        if kind == st.S_IFDIR:
+            with root.directory_fd(here) as fd:
+                if st.S_IMODE(os.fstat(fd).st_mode) & 0o700 != 0o700:
+                    host.change_mode(fd, 0o700)
+            left.append((here, _EMPTIED))
+            left.extend((here + b"/" + entry, below) for entry, below in root.kinds(here, host.MAX_ENTRIES))
+            continue
+        with root.directory_fd(folder) as fd:
+            if kind == _EMPTIED:
+                os.rmdir(name, dir_fd=fd)
+            else:
+                os.unlink(name, dir_fd=fd)

@@ -1,0 +1,223 @@
+"""What tests of commits share: overlays over host folders, states of trees, hosts that fail, and commits that end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxybox.controller.vfs import host, namei
+from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock, Symlink
+from proxybox.controller.vfs.overlay import OverlayMount
+from proxybox.controller.vfs.quota import Quota
+from proxybox.controller.vfs.tree import Tree
+
+State = dict[str, tuple[str, int, bytes]]
+"""What stands at each path: kind, mode, contents or link text."""
+
+CALLS = {
+    os: ("chmod", "fchmod", "fsync", "ftruncate", "link", "mkdir", "rename", "rmdir", "symlink", "unlink", "write"),
+    host: ("create_file", "rename"),
+}
+"""Everything by which a commit changes the host, its journal included."""
+
+
+@contextmanager
+def overlay_over(folder: Path, **options: bool) -> Iterator[OverlayMount]:
+    mount = HostMount(str(folder), Superblock(uid=1000, gid=1000), hide_dotfiles=options.get("hide_dotfiles", True))
+    assert isinstance(mount.root, Directory)
+    try:
+        yield OverlayMount(mount.root, Superblock(uid=1000, gid=1000, quota=Quota(bytes=16 << 20)))
+    finally:
+        mount.close()
+
+
+def on_host(folder: Path) -> State:
+    """All that is in a host folder, hidden names and a commit's own folder included."""
+    found: State = {}
+    _look(folder, "", found)
+    return found
+
+
+def _look(folder: Path, where: str, found: State) -> None:
+    for name in os.listdir(folder):
+        path, key = folder / name, where + name
+        seen = path.lstat()
+        mode = stat.S_IMODE(seen.st_mode)
+        if stat.S_ISLNK(seen.st_mode):
+            found[key] = "link", 0o777, os.fsencode(os.readlink(path))
+            continue
+        path.chmod(mode | 0o700)  # whatever the box has made of it
+        try:
+            if stat.S_ISDIR(seen.st_mode):
+                found[key] = "folder", mode, b""
+                _look(path, key + "/", found)
+            else:
+                found[key] = "file", mode, path.read_bytes()
+        finally:
+            path.chmod(mode)
+
+
+def in_box(overlay: OverlayMount) -> State:
+    """The same, as the box sees it."""
+    found: State = {}
+    left: list[tuple[str, Directory]] = [("", overlay.root)]
+    while left:
+        where, directory = left.pop()
+        for name, _, _ in directory.entries():
+            node, key = directory.lookup(name), where + os.fsdecode(name)
+            if isinstance(node, Directory):
+                found[key] = "folder", node.stat().mode & 0o7777, b""
+                left.append((key + "/", node))
+            elif isinstance(node, Symlink):
+                found[key] = "link", 0o777, node.target
+            else:
+                found[key] = "file", node.stat().mode & 0o7777, node.whole()  # type: ignore[attr-defined]
+    return found
+
+
+@contextmanager
+def each_call(before: Callable[[int], None]) -> Iterator[list[int]]:
+    """`before` is asked ahead of each call that changes the host, with its number; the list holds how many came."""
+    count = [0]
+
+    def watched(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **named: object) -> object:
+            count[0] += 1
+            before(count[0])
+            return real(*arguments, **named)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, names in CALLS.items():
+            for name in names:
+                patch.setattr(module, name, watched(getattr(module, name)))
+        yield count
+
+
+def failing_at(number: int, code: int = errno.EIO) -> Callable[[int], None]:
+    def before(count: int) -> None:
+        if count == number:
+            raise OSError(code, os.strerror(code))
+
+    return before
+
+
+def failing_from(number: int) -> Callable[[int], None]:
+    def before(count: int) -> None:
+        if count >= number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    return before
+
+
+def killed_at(number: int, work: Callable[[], object]) -> bool:
+    """Do the work in a process that is killed ahead of the call of that number; False when there were fewer."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+
+            def before(count: int) -> None:
+                if count == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            with each_call(before):
+                work()
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+class Guest:
+    """Calls of a program in the box, by paths below the overlay; those that fail are the program's affair."""
+
+    def __init__(self, overlay: OverlayMount) -> None:
+        self._tree = Tree(overlay.root)
+        self._start = overlay.root
+        self._me = Credentials(1000, 1000)
+        self._written = 0
+
+    def __call__(self, name: str, *arguments: Any) -> int:
+        """0, or the errno."""
+        try:
+            getattr(self, name)(*(os.fsencode(each) if isinstance(each, str) else each for each in arguments))
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def write(self, path: bytes) -> None:
+        """Contents that nothing else has."""
+        self._written += 1
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        file = namei.open_file(self._tree, path, self._start, self._me, flags, 0o644)
+        file.write(b"written %d in the box" % self._written)
+        file.close()
+
+    def mkdir(self, path: bytes) -> None:
+        namei.mkdir(self._tree, path, self._start, self._me, 0o755)
+
+    def rmdir(self, path: bytes) -> None:
+        namei.rmdir(self._tree, path, self._start, self._me)
+
+    def unlink(self, path: bytes) -> None:
+        namei.unlink(self._tree, path, self._start, self._me)
+
+    def symlink(self, text: bytes, path: bytes) -> None:
+        namei.symlink(self._tree, text, path, self._start, self._me)
+
+    def link(self, old: bytes, new: bytes) -> None:
+        node = self._tree.resolve(old, self._start, self._me, follow=False)
+        namei.link(self._tree, node, new, self._start, self._me)
+
+    def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
+        namei.rename(self._tree, old, self._start, new, self._start, self._me, flags)
+
+    def chmod(self, path: bytes, mode: int) -> None:
+        namei.chmod(self._tree.resolve(path, self._start, self._me), self._me, mode)
+
+
+def populate(folder: Path, tree: list[tuple[str, str]]) -> None:
+    """Make what (kind, path) pairs say, as far as it can be: later ones that do not fit are left out. In a "closed"
+    folder nothing can be changed."""
+    for number, (kind, name) in enumerate(tree):
+        path = folder / name
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if kind in ("folder", "closed"):
+                path.mkdir(exist_ok=kind == "closed")
+            elif kind == "link":
+                path.symlink_to(os.path.basename(name))
+            else:
+                with path.open("x") as file:
+                    file.write(f"content {number} of the host's")
+    for kind, name in reversed(tree):
+        if kind == "closed" and (folder / name).is_dir() and not (folder / name).is_symlink():
+            (folder / name).chmod(0o555)
+
+
+@contextmanager
+def as_user(uid: int) -> Iterator[None]:
+    """As another user than root, who is bound by permissions."""
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)

@@ -1,0 +1,259 @@
+"""Commits of random changes to random trees, with an error and a kill at every call that changes the host.
+
+Whatever ends a commit, it is finished or undone, by itself or from its journal: the folder is what the box saw, or what
+it was before, to the byte and the mode; and in between every byte is somewhere in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as some
+
+from proxybox.controller.abi import RENAME_EXCHANGE
+from proxybox.controller.vfs import host, recovering
+from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
+
+sys.path.insert(0, str(Path(__file__).parent))
+from commitscenes import (
+    Guest,
+    State,
+    as_user,
+    each_call,
+    failing_at,
+    failing_from,
+    in_box,
+    killed_at,
+    on_host,
+    overlay_over,
+    populate,
+)
+
+NAMES = some.sampled_from(["a", "b", "c"])
+PATHS = some.lists(NAMES, min_size=1, max_size=3).map("/".join)
+HOST = some.lists(
+    some.tuples(some.sampled_from(["file", "file", "folder", "link", "closed"]), PATHS), min_size=2, max_size=8
+)
+STEPS = some.lists(
+    some.one_of(
+        some.tuples(some.just("write"), PATHS),
+        some.tuples(some.just("mkdir"), PATHS),
+        some.tuples(some.just("unlink"), PATHS),
+        some.tuples(some.just("rmdir"), PATHS),
+        some.tuples(some.just("symlink"), NAMES, PATHS),
+        some.tuples(some.just("link"), PATHS, PATHS),
+        some.tuples(some.just("rename"), PATHS, PATHS, some.sampled_from([0, 0, RENAME_EXCHANGE])),
+        some.tuples(some.just("rename"), NAMES, NAMES, some.sampled_from([0, RENAME_EXCHANGE])),
+        some.tuples(some.just("chmod"), PATHS, some.sampled_from([0o755, 0o700, 0o555, 0o500, 0o000])),
+    ),
+    min_size=1,
+    max_size=8,
+)
+#: Orders that matter: into a new folder, over one, round in a circle, a folder that is closed, a file for a folder.
+EXAMPLES = [
+    ([("file", "a"), ("file", "b")], [("mkdir", "c"), ("rename", "a", "c/a"), ("chmod", "c", 0o555)]),
+    ([("file", "a/a"), ("file", "b/b")], [("rename", "a", "b", RENAME_EXCHANGE)]),
+    ([("file", "a/b/c"), ("folder", "c")], [("rename", "a", "c"), ("symlink", "c", "a"), ("chmod", "c/b", 0)]),
+    ([("file", "a"), ("file", "b"), ("file", "c")], [("rename", "a", "b", 2), ("rename", "b", "c", 2)]),
+    ([("file", "a/b"), ("closed", "a")], [("rename", "a", "c"), ("chmod", "c", 0o755), ("write", "c/c")]),
+    ([("file", "a/a"), ("file", "b")], [("unlink", "a/a"), ("rmdir", "a"), ("rename", "b", "a"), ("chmod", "a", 0)]),
+]
+
+
+def examples(test):  # type: ignore[no-untyped-def]
+    for tree, steps in EXAMPLES:
+        test = example(tree=tree, steps=steps)(test)
+    every = int(os.environ.get("PROXYBOX_EXAMPLES", "2"))
+    health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    phases = [Phase.explicit, Phase.generate]
+    return settings(
+        max_examples=every, deadline=None, derandomize=every == 2, phases=phases, suppress_health_check=health
+    )(given(tree=HOST, steps=STEPS)(test))
+
+
+class Scene:
+    """A folder of the host's, and a box that has changed it."""
+
+    def __init__(self, folder: Path, tree: list[tuple[str, str]], steps: list[tuple[object, ...]]) -> None:
+        self.folder = folder
+        populate(folder, tree)
+        self.before = on_host(folder)
+        with overlay_over(folder) as overlay:
+            guest = Guest(overlay)
+            for name, *arguments in steps:
+                guest(str(name), *arguments)
+            self.changes = overlay.changes()
+            self.after = in_box(overlay)
+
+    def commit(self) -> None:
+        with overlay_over(self.folder) as overlay:
+            overlay.commit(self.changes)
+
+    def now(self) -> State:
+        return on_host(self.folder)
+
+    def nothing_is_lost(self, *, gaps: bool = False) -> None:
+        """Every byte of the folder is in it, in its old place or in its new one where that was free."""
+        now = self.now()
+        shown = {path: value for path, value in now.items() if ".proxybox-commit-" not in path}
+        if contents(self.after) <= contents(shown) and shown.keys() == self.after.keys():
+            return
+        assert contents(self.before) <= contents(now)
+        for content in contents(self.before) & contents(self.after):
+            new = places(self.after, content)
+            if not gaps and (new & places(self.before, content) or any(map(self._is_free, new))):
+                assert places(shown, content) & (new | places(self.before, content)), content
+
+    def _is_free(self, path: str) -> bool:
+        """Whether nothing stood at that path, nor at any above it that is new."""
+        parts = path.split("/")
+        above = {"/".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        replaced = {change.name for change in self.changes if (change.kind, change.type) != ("modified", "dir")}
+        return not above & replaced.intersection(self.before)
+
+
+def contents(state: State) -> set[bytes]:
+    return {content for kind, _, content in state.values() if kind == "file"}
+
+
+def places(state: State, content: bytes) -> set[str]:
+    return {path for path, (kind, _, found) in state.items() if kind == "file" and found == content}
+
+
+@contextmanager
+def folders(uid: int) -> Iterator[Path]:
+    """A folder for many scenes, and the state folder beside it, of that user's own."""
+    with as_user(uid), pytest.MonkeyPatch.context() as patch:
+        # In memory, where that can be: a commit waits for the disk, and these are hundreds.
+        top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+        patch.setenv("XDG_STATE_HOME", str(top / "state"))
+        try:
+            yield top
+        finally:
+            remove(top)
+
+
+def remove(folder: Path) -> None:
+    for where, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(os.path.join(where, name)):
+                os.chmod(os.path.join(where, name), 0o700)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def scene(top: Path, tree: list[tuple[str, str]], steps: list[tuple[object, ...]]) -> Iterator[Scene]:
+    folder = top / "folder"
+    folder.mkdir()
+    try:
+        yield Scene(folder, tree, steps)
+    finally:
+        assert not [path for path in on_host(folder) if ".proxybox-commit-" in path], "its own folder is left"
+        assert recovering.journals() == []
+        remove(folder)
+
+
+USERS = [0, 1000] if os.geteuid() == 0 else [os.geteuid()]
+
+
+def without_flags(patch: pytest.MonkeyPatch, refused: int) -> None:
+    """A filesystem that does not know some flags of renameat2(2)."""
+    rename = host.rename
+
+    def plain(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:
+        if flags & refused:
+            raise OSError(errno.EINVAL, "no such flag")
+        rename(old_fd, old, new_fd, new, flags)
+
+    patch.setattr(host, "rename", plain)
+
+
+@pytest.mark.parametrize("refused", [0, 2, 3], ids=["all flags", "no exchange", "no flags"])
+@pytest.mark.parametrize("uid", USERS)
+@examples
+def test_a_commit_makes_the_folder_what_the_box_saw(uid, refused, tree, steps):
+    with folders(uid) as top, scene(top, tree, steps) as made, pytest.MonkeyPatch.context() as patch:
+        without_flags(patch, refused)
+        made.commit()
+        assert made.now() == made.after
+
+
+@pytest.mark.parametrize("uid", USERS)
+@examples
+def test_an_error_at_every_call_undoes_the_commit(uid, tree, steps):
+    with folders(uid) as top:
+        for number in range(1, 1000):
+            with scene(top, tree, steps) as made:
+                with each_call(failing_at(number)) as count:
+                    failed = False
+                    try:
+                        made.commit()
+                    except (CommitFailed, CommitRefused):
+                        failed = True
+                if (
+                    not failed and count[0] >= number
+                ):  # in the cleaning up after it was done: the next commit sees to it
+                    for journal in recovering.journals():
+                        recovering.resume(journal.id)
+                assert made.now() == (made.before if failed else made.after)
+            if count[0] < number:
+                return
+
+
+@pytest.mark.parametrize("uid", USERS[-1:])
+@examples
+def test_an_error_at_every_call_and_at_all_after_it_leaves_a_journal(uid, tree, steps):
+    with folders(uid) as top:
+        told: list[bool] = []
+        for number in range(1, 1000):
+            with scene(top, tree, steps) as made:
+                with each_call(failing_from(number)) as count:
+                    try:
+                        made.commit()
+                    except CommitUnfinished as error:
+                        told.append(f"proxybox commits resume {error.id}" in str(error))
+                    except (CommitFailed, CommitRefused):
+                        pass
+                made.nothing_is_lost()
+                settle(made, number)
+            if count[0] < number:
+                assert all(told)
+                return
+
+
+@pytest.mark.parametrize(("uid", "refused"), [(USERS[0], 3), (USERS[-1], 0)], ids=["no flags", "all flags"])
+@examples
+def test_a_kill_at_every_call_loses_nothing(uid, refused, tree, steps):
+    with folders(uid) as top, pytest.MonkeyPatch.context() as patch:
+        without_flags(patch, refused)
+        for number in range(1, 1000):
+            with scene(top, tree, steps) as made:
+                was_killed = killed_at(number, made.commit)
+                made.nothing_is_lost(gaps=bool(refused))
+                settle(made, number)
+            if not was_killed:
+                return
+
+
+def settle(made: Scene, number: int) -> None:
+    """Finish what was cut off, or undo it; every other time with a kill of that, too."""
+    for journal in recovering.journals():
+        finishes = journal.phase == "done" or (journal.phase == "applying" and number % 2 == 1)
+        go_on = partial(recovering.resume if finishes else recovering.undo, journal.id)
+        if number % 4 > 1:
+            killed_at(number // 4 + 1, go_on)
+            made.nothing_is_lost(gaps=True)
+        if recovering.journals():
+            go_on()
+        assert made.now() == (made.after if finishes else made.before)
+    assert made.now() in (made.before, made.after)
