@@ -108,8 +108,8 @@ def _clock(copier: Copier, old: Clock) -> Clock:
 
 @copies(Randomness)
 def _randomness(copier: Copier, old: Randomness) -> Randomness:
-    """Of a seeded stream the same position, so that a copy is repeatable, too."""
-    return copier.plain(old)
+    """Of a seeded stream the same position, so that a copy is repeatable, too; what the host has made is used once."""
+    return copier.plain(old, _made=bytearray(old._made if old.seeded else b""))
 
 
 @copies(Slice)

@@ -311,7 +311,7 @@ class WorldBuilder:
         world = self.world
         # The streams are the guest's, the folder is not: what is in it is charged to nobody.
         nodes = self._superblock(quota=Quota())
-        dev = dev_directory(nodes, world.randomness.bytes, world.stdin, world.stdout, world.stderr)
+        dev = dev_directory(nodes, world.randomness.give, world.stdin, world.stdout, world.stderr)
         dev.chown(0, 0)
         tree.mount(b"/dev", dev)
         tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))

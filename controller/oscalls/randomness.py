@@ -16,5 +16,5 @@ def getrandom(world: World, buf: Addr, count: Size, flags: UInt) -> Reply:
     """getrandom(2): random bytes; more than 1 MiB come short."""
     if flags & ~_GRND_FLAGS or flags & _GRND_RANDOM_INSECURE == _GRND_RANDOM_INSECURE:
         raise OSError(errno.EINVAL, "unknown flags")
-    data = world.randomness.bytes(min(count, MAX_PAYLOAD))
+    data = world.randomness.give(min(count, MAX_PAYLOAD))
     return (len(data), (buf, data)) if data else 0

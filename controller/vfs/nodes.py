@@ -52,7 +52,7 @@ MAX_FILE_SIZE = (1 << 63) - 1
 MAX_LEVELS = 1 << 15
 """Folders within each other, of which it can be said what holds what."""
 
-PORTION = 1024
+PORTION = 128
 """Of what may be many, so many are done in one turn of a call."""
 
 _T = TypeVar("_T")

@@ -10,6 +10,7 @@ import proxybox
 from proxybox.controller.drivers.engine import engine_of
 from proxybox.controller.keeper import Watch
 from proxybox.controller.meter import Meter, thread_clock, thread_time_ns
+from proxybox.controller.randomness import MOST_AT_ONCE, Randomness
 
 #: Nearly all of the time of this program is the controller's.
 DEAR = "import os\nwhile True: os.urandom(1 << 20)"
@@ -182,3 +183,42 @@ def test_what_is_free_is_carried_no_further(monkeypatch):
     watch.free(100e-9)  # 700 are beyond what was free
     assert watch.charged_ns() == 700
     assert watch.charged_ns() == 700
+
+
+# --- turns of one call ------------------------------------------------------------------------------------------------
+
+
+def test_random_bytes_are_made_in_turns(monkeypatch, hostile):
+    """A MiB of them is what is dear beyond its size: never more than MOST_AT_ONCE in one turn, and none is used twice."""
+    made, before = [], Randomness.bytes
+
+    def count(self, size):
+        made.append(size)
+        return before(self, size)
+
+    monkeypatch.setattr(Randomness, "bytes", count)
+    code = """
+import ctypes, os, threading
+def get(found):
+    buffer = ctypes.create_string_buffer(1 << 20)
+    assert ctypes.CDLL(None).getrandom(buffer, 1 << 20, 0) == 1 << 20
+    found.append(buffer.raw)
+found = [os.urandom(1 << 20) for _ in range(3)]
+threads = [threading.Thread(target=get, args=(found,)) for _ in range(3)]
+for each in threads: each.start()
+for each in threads: each.join()
+pieces = {each[at:at + 4096] for each in found for at in range(0, 1 << 20, 4096)}
+print(len(pieces), sorted({len(each) for each in found}))
+"""
+    assert hostile.ok(code) == f"{6 * 256} [{1 << 20}]\n"
+    assert max(made) <= MOST_AT_ONCE
+    assert sum(made) >= 6 << 20
+
+
+def test_seeded_bytes_do_not_depend_on_turns(hostile):
+    code = "import os, zlib; print(zlib.crc32(os.urandom({}) + os.urandom({})))"
+    whole, parts = (
+        hostile.ok(code.format(1 << 20, 0), randomness=1),
+        hostile.ok(code.format(1000, (1 << 20) - 1000), randomness=1),
+    )
+    assert whole == parts
