@@ -207,7 +207,8 @@ class HostRoot:
                     )
                     if len(portions) * PORTION > MAX_ENTRIES + PORTION:
                         raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
-                    yield
+                    if len(entered) == PORTION:
+                        yield
         except OSError as error:  # a scan has a descriptor of its own
             raise _for_guest(error) from None
         finally:
@@ -216,7 +217,8 @@ class HostRoot:
         merged = heapq.merge(*portions)
         while more := [*itertools.islice(merged, PORTION)]:
             found += more
-            yield
+            if len(more) == PORTION:
+                yield
         if len(found) > MAX_ENTRIES:
             raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
         return found

@@ -533,6 +533,22 @@ print(len(os.listdir("/ro")))
     assert out == f"{MANY_NAMES}\n"
 
 
+def test_folders_that_are_listed_by_many_threads_at_once(run, wide):
+    """One is in the making at a time, so that what is in the making is not more than one folder may be."""
+    result = run(f"""{LISTED}
+import threading
+done = []
+def listing(folder):
+    for _ in range(2): check(folder)
+    done.append(folder)
+threads = [threading.Thread(target=listing, args=(folder,)) for folder in ("/ro", "/rw", "/overlay") * 2]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(done))
+""", policy=mounted(wide), timeout=60)  # fmt: skip
+    assert result.stdout == "6\n", result.summary() + result.stderr
+
+
 def test_a_folder_of_many_names_is_seen_by_an_audit_once(hostile, wide):
     """A call of many turns is one call."""
     calls: list[Any] = []
