@@ -187,8 +187,11 @@ class HostRoot:
 
     def has_entry(self, relative: bytes, is_meant: Callable[[bytes], bool]) -> bool:
         """Whether an entry that is shown has a name that is meant."""
-        with self.path_fd(relative) as path_fd, os.scandir(_magic(path_fd)) as entries:
-            return any(_kind(entry) and is_meant(os.fsencode(entry.name)) for entry in entries)
+        try:
+            with self.path_fd(relative) as path_fd, os.scandir(_magic(path_fd)) as entries:
+                return any(_kind(entry) and is_meant(os.fsencode(entry.name)) for entry in entries)
+        except OSError as error:
+            raise _for_guest(error) from None
 
     def listing(self, relative: bytes) -> Generator[None, None, list[Found]]:
         """As `list_directory`; yields where a turn of a call may end."""
