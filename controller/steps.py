@@ -19,6 +19,10 @@ class Steps:
     __slots__ = ("left",)
 
     def __init__(self) -> None:
+        self.lift()
+
+    def lift(self) -> None:
+        """What follows is done for nobody's call."""
         self.left: float = math.inf
 
     def renew(self) -> None:

@@ -151,13 +151,14 @@ class WorldBuilder:
         """Mounts what stands at /box, and makes the policy's folder the working one. From here on the quota counts."""
         self._box = box
         tree, policy = self.world.tree, self._policy
-        self.steps.renew()
+        self.steps.lift()
         self._mount_box(tree)
         for mount in policy.filesystem.mounts:
             if _is_in_box(mount.target):
                 tree.mount(os.fsencode(mount.target), self._policy_mount(mount))
         self.world.cwd = self._directory(tree, policy.environment.cwd, self.world.credentials)
         self.quota.allow(policy.limits.disk, policy.limits.files)
+        self.steps.lift()
 
     def given(self, path: str) -> bytes | None:
         """What the caller has given as the file of this path in /box; None where it has not, or could be covered."""

@@ -207,7 +207,7 @@ def _steps(copier: Copier, old: Steps) -> Steps:
 
 @copies(Listings)
 def _listings(copier: Copier, old: Listings) -> Listings:
-    return copier.plain(old)
+    return copier.plain(old, reads=None)
 
 
 @copies(Tree)

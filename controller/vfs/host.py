@@ -187,8 +187,11 @@ class HostRoot:
 
     def has_entry(self, relative: bytes, is_meant: Callable[[bytes], bool]) -> bool:
         """Whether an entry that is shown has a name that is meant."""
-        with self.path_fd(relative) as path_fd, os.scandir(_magic(path_fd)) as entries:
-            return any(_kind(entry) and is_meant(os.fsencode(entry.name)) for entry in entries)
+        try:
+            with self.path_fd(relative) as path_fd, os.scandir(_magic(path_fd)) as entries:
+                return any(_kind(entry) and is_meant(os.fsencode(entry.name)) for entry in entries)
+        except OSError as error:
+            raise _for_guest(error) from None
 
     def listing(self, relative: bytes) -> Generator[None, None, list[Found]]:
         """As `list_directory`; yields where a turn of a call may end."""
@@ -207,7 +210,8 @@ class HostRoot:
                     )
                     if len(portions) * PORTION > MAX_ENTRIES + PORTION:
                         raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
-                    yield
+                    if len(entered) == PORTION:
+                        yield
         except OSError as error:  # a scan has a descriptor of its own
             raise _for_guest(error) from None
         finally:
@@ -216,7 +220,8 @@ class HostRoot:
         merged = heapq.merge(*portions)
         while more := [*itertools.islice(merged, PORTION)]:
             found += more
-            yield
+            if len(more) == PORTION:
+                yield
         if len(found) > MAX_ENTRIES:
             raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
         return found

@@ -311,14 +311,16 @@ class RegularOpenFile(OpenFile):
 
 @attrs.define(slots=True)
 class Listings:
-    """How many more entries the open directories of a box may remember together."""
+    """room: how many more entries the open directories of a box may remember together. reads: the one of them that is
+    in the middle of being read."""
 
     room: int = 200_000
+    reads: DirectoryOpenFile | None = None
 
 
 class DirectoryOpenFile(OpenFile):
-    """An open directory: a snapshot of its entries, taken at the first read and after a rewind, in as many turns as
-    that takes."""
+    """An open directory: a snapshot of its entries, taken at the first read and after a rewind, in several turns where
+    they are many."""
 
     __slots__ = ("_above", "_directory", "_listing", "_listings", "_mounted", "_snapshot")
 
@@ -348,7 +350,10 @@ class DirectoryOpenFile(OpenFile):
         self._snapshot = None
         if self._listing is not None:
             self._listing.close()
-            self._listing = None
+            self._end_reading()
+
+    def _end_reading(self) -> None:
+        self._listing = self._listings.reads = None
 
     def read(self, size: int) -> bytes:
         return self.pread(size, self.offset)
@@ -381,16 +386,18 @@ class DirectoryOpenFile(OpenFile):
         """One turn of reading the directory, which may be the last."""
         if self._directory.is_removed():
             raise OSError(errno.ENOENT, "the directory was removed")
+        if self._listings.reads not in (None, self):  # each has its turn: what is in the making is counted nowhere
+            raise Unfinished
         if self._listing is None:
-            self._listing = self._directory.listing()
+            self._listing, self._listings.reads = self._directory.listing(), self
         try:
             next(self._listing)
         except StopIteration as stop:
-            self._listing = None
+            self._end_reading()
             own: list[Entry] = stop.value
             return own
         except OSError:
-            self._listing = None
+            self._end_reading()
             raise
         raise Unfinished
 

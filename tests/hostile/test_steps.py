@@ -17,7 +17,9 @@ import proxybox
 from proxybox.controller import steps
 from proxybox.controller.drivers.engine import engine_of
 from proxybox.controller.oscalls import polling
+from proxybox.controller.vfs import host, openfiles
 from proxybox.controller.vfs.host import HostRoot
+from proxybox.controller.vfs.nodes import PORTION
 
 DEEP = 500
 
@@ -440,3 +442,144 @@ for _ in range(200): os.getppid()
 """, check=True)  # fmt: skip
         session.exec("os.write(w, b'x'); thread.join()", check=True)
         assert session.eval("found").value == [1]
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+MANY_NAMES = 3 * PORTION + 7
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """A folder of many names."""
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    for number in range(MANY_NAMES):
+        (folder / f"f{number:05}").touch()
+    return folder
+
+
+def mounted(folder: Path) -> proxybox.Policy:
+    """That folder as each kind of mount, and in memory what a program makes."""
+    modes = ("ro", "rw", "overlay")
+    mounts = [{"target": f"/{mode}", "source": str(folder), "mode": mode} for mode in modes]
+    return proxybox.Policy(filesystem={"mounts": mounts})
+
+
+LISTED = f"""
+import os, signal
+def check(folder, count={MANY_NAMES}):
+    names = os.listdir(folder)
+    assert names == sorted(names) and len(names) == len(set(names)) == count, (folder, len(names))
+"""
+
+
+def test_a_folder_of_many_names_goes_in_portions(run, wide, monkeypatch):
+    """No turn reads or gives more than a portion; signals that come between the turns are handled behind the call."""
+    turns: list[int] = []
+    pack = openfiles.pack_dirent
+
+    def counted(*arguments: Any) -> bytes:
+        turns[-1] += 1
+        return pack(*arguments)
+
+    def begun(file: Any, size: int) -> bytes:
+        turns.append(0)
+        return getdents(file, size)
+
+    getdents = openfiles.DirectoryOpenFile.getdents
+    monkeypatch.setattr(openfiles, "pack_dirent", counted)
+    monkeypatch.setattr(openfiles.DirectoryOpenFile, "getdents", begun)
+    result = run(
+        f"""{LISTED}
+alarms = []
+signal.signal(signal.SIGALRM, lambda *told: alarms.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+for _ in range(3):
+    check("/ro"); check("/rw"); check("/overlay")
+signal.setitimer(signal.ITIMER_REAL, 0)
+os.unlink("/overlay/f00001")
+open("/overlay/more", "w").close()
+os.rename("/overlay/f00002", "/overlay/f99999")
+check("/overlay")
+os.mkdir("/tmp/d")
+for n in range({MANY_NAMES}): os.mknod(f"/tmp/d/{{n:05}}")
+check("/tmp/d")
+print("listed", bool(alarms))
+""",
+        policy=mounted(wide),
+        limits={"files": 10_000},
+    )
+    assert result.stdout == "listed True\n", result.summary() + result.stderr
+    assert max(turns) <= PORTION
+    assert len(turns) > 11 * (MANY_NAMES // PORTION)
+
+
+def test_a_folder_is_closed_in_the_middle_of_being_listed(hostile, wide):
+    """By another thread, between two turns: what was read of it is let go."""
+    out = hostile.ok("""
+import os, threading
+def listing(fd):
+    try: os.listdir(fd)
+    except OSError: pass
+for _ in range(20):
+    fd = os.open("/ro", os.O_RDONLY)
+    thread = threading.Thread(target=listing, args=(fd,))
+    thread.start()
+    os.close(fd)
+    thread.join()
+print(len(os.listdir("/ro")))
+""", policy=mounted(wide))  # fmt: skip
+    assert out == f"{MANY_NAMES}\n"
+
+
+def test_folders_that_are_listed_by_many_threads_at_once(run, wide):
+    """One is in the making at a time, so that what is in the making is not more than one folder may be."""
+    result = run(f"""{LISTED}
+import threading
+done = []
+def listing(folder):
+    for _ in range(2): check(folder)
+    done.append(folder)
+threads = [threading.Thread(target=listing, args=(folder,)) for folder in ("/ro", "/rw", "/overlay") * 2]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(done))
+""", policy=mounted(wide), timeout=60)  # fmt: skip
+    assert result.stdout == "6\n", result.summary() + result.stderr
+
+
+def test_a_folder_of_many_names_is_seen_by_an_audit_once(hostile, wide):
+    """A call of many turns is one call."""
+    calls: list[Any] = []
+    code = "import os\nfd = os.open('/ro', os.O_RDONLY)\nos.write(1, b'%d' % len(os.listdir(fd)))"
+    policy = mounted(wide)
+    with proxybox.Sandbox(policy, audit=calls.append) as box:
+        result = box.run(code, timeout=20)
+    assert result.stdout == str(MANY_NAMES), result.summary() + result.stderr
+    listed = [call for call in calls if call.name == "getdents64"]
+    assert all(call.result is not None and call.result >= 0 for call in listed)
+    assert len(listed) < 20
+
+
+def test_a_full_folder_of_an_overlay_is_not_read_to_see_that_it_is_full(run, wide, monkeypatch):
+    """Removing it, or moving another one there, asks for one name."""
+    inner = wide.parent / "outer" / "inner"
+    inner.parent.mkdir()
+    wide.rename(inner)
+    with counting(host, "_kind", monkeypatch) as asked:
+        result = run(f"""{TELL}
+os.chdir("/overlay")
+os.mkdir("new")
+tell(b"BEGIN")
+for _ in range(10):
+    for call in (lambda: os.rmdir("inner"), lambda: os.rename("new", "inner")):
+        try: call()
+        except OSError as error: print(error.strerror)
+tell(b"END")
+for name in os.listdir("inner"): os.unlink(f"inner/{{name}}")
+os.rename("new", "inner")
+print(os.listdir("inner"), os.listdir("."))
+""", policy=mounted(inner.parent), on_stderr=asked.told)  # fmt: skip
+    assert result.stdout == "Directory not empty\n" * 20 + "[] ['inner']\n", result.summary() + result.stderr
+    assert asked.counted[0] <= 20

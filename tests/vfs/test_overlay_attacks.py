@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_listed_is_reported_alone(layered, monkeypatch):
     (folder / "locked" / "inner").touch()
     box.rename(b"locked", b"moved")
     box.write(b"z", b"")
-    monkeypatch.setattr(host.HostRoot, "list_directory", refuse)
+    monkeypatch.setattr(host.HostRoot, "listing", refuse)
     assert set(found(overlay.changes())) == {"locked", "moved", "z"}
 
 
