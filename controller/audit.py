@@ -18,7 +18,7 @@ class Decision(enum.StrEnum):
 
 @attrs.define(slots=True)
 class OSCall:
-    """One OS call as a caller sees it.
+    """One OS call as a caller sees it. Nobody else keeps it: who does keeps up to 1 MiB of the guest's with each.
 
     arguments: by the names of the man page; what the guest's memory held comes as bytes, addresses as int.
     result: the value returned (>= 0 or -errno); None before the call was decided.

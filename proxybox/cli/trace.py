@@ -18,6 +18,10 @@ from proxybox.cli.text import Paint, table
 from proxybox.controller.audit import OSCall
 
 REFUSED: Final = ("denied", "unknown")
+#: Bytes of a buffer in a line of JSON: paths are shorter, and a guest has a megabyte in each call if it likes.
+SHOWN_BYTES: Final = 4096
+#: Names that are counted; there are not so many calls, but four billion numbers of unknown ones.
+MOST_NAMES: Final = 1000
 COLOURS: Final = {"denied": "red", "answered": "magenta", "unknown": "blue"}
 
 
@@ -108,25 +112,30 @@ def line(call: OSCall, paint: Paint) -> str:
 
 
 def as_json(call: OSCall) -> dict[str, Any]:
-    """A call as JSON has it: bytes as text, what is not UTF-8 with backslashes."""
+    """A call as JSON has it: bytes as text, what is not UTF-8 with backslashes; of a buffer its first bytes."""
     record = attrs.asdict(call)
-    record["arguments"] = {
-        name: value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-        for name, value in call.arguments.items()
-    }
+    record["arguments"] = {name: _text(value) if isinstance(value, bytes) else value
+                           for name, value in call.arguments.items()}  # fmt: skip
     record["decision"] = str(call.decision)
     return record
 
 
+def _text(data: bytes) -> str:
+    text = data[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    return text if len(data) <= SHOWN_BYTES else f"{text}... ({len(data)} bytes)"
+
+
 class Summary:
-    """Calls, errors, refusals and time by name, as strace -c counts them."""
+    """Calls, errors, refusals and time by name, as strace -c counts them; of unknown ones, the first numbers."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, list[int]] = {}
 
     def add(self, call: OSCall) -> None:
         """Count one call."""
-        counts = self._by_name.setdefault(call.name, [0, 0, 0, 0])
+        is_new = call.name not in self._by_name
+        name = "unknown" if is_new and call.family == "unknown" and len(self._by_name) >= MOST_NAMES else call.name
+        counts = self._by_name.setdefault(name, [0, 0, 0, 0])
         counts[0] += call.duration_ns
         counts[1] += 1
         counts[2] += call.errno is not None

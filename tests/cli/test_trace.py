@@ -72,3 +72,23 @@ def test_summary(calls: Any, proxybox: Proxybox) -> None:
     assert lines[-1].split()[-4:] == ["2", "1", "1", "total"]
     rows = json.loads(proxybox("trace", "--summary", "--json", "-c", "pass").err)
     assert [row["name"] for row in rows] == ["open", "socket"]
+
+
+def unknown(number: int) -> OSCall:
+    return OSCall(f"call_{number}", number, "unknown", {}, 1, Decision.UNKNOWN, -38, "ENOSYS")
+
+
+def test_a_summary_of_calls_that_there_are_not_is_of_bounded_size(api: Any, proxybox: Proxybox) -> None:
+    """A guest has four billion numbers."""
+    api.calls = [*map(unknown, range(5_000, 8_000)), OPEN, *map(unknown, range(5_000, 8_000))]
+    rows = {row["name"]: row for row in json.loads(proxybox("trace", "--summary", "--json", "-c", "pass").err)}
+    assert len(rows) == 1_002
+    assert (rows["unknown"]["calls"], rows["call_5000"]["calls"], rows["open"]["calls"]) == (4_000, 2, 1)
+
+
+def test_of_a_buffer_the_beginning_is_written(api: Any, proxybox: Proxybox) -> None:
+    """A guest writes a megabyte in a call, of which each byte would be five characters."""
+    api.calls = [OSCall("write", 1, "descriptors", {"fd": 1, "data": b"\xff" * (1 << 20)}, 1, result=1 << 20)] * 3
+    lines = proxybox("trace", "--json", "-c", "pass").err.splitlines()
+    assert all(json.loads(line)["arguments"]["data"].endswith("... (1048576 bytes)") for line in lines)
+    assert max(map(len, lines)) < 32 << 10

@@ -11,9 +11,10 @@ import tracemalloc
 import pytest
 
 import proxybox
+from proxybox.controller.dispatch import MAX_DENIALS
 from proxybox.program import Program
 
-TURNS = "import os\nfor n in range(40000): os.write(1, b'a'); os.write(2, b'b')"
+TURNS = "import os\nfor n in range(33000): os.write(1, b'a'); os.write(2, b'b')"
 
 
 def test_output_by_turns(hostile):
@@ -26,11 +27,11 @@ def test_output_by_turns(hostile):
     finally:
         tracemalloc.stop()
     assert len(pickle.dumps(result)) < 1 << 20, "as a pool's process gives it"
-    assert result.stdout == "a" * 40000
-    assert result.stderr == "b" * 40000
+    assert result.stdout == "a" * 33000
+    assert result.stderr == "b" * 33000
     pieces = result.output
     assert pieces[:-2] == (("stdout", "a"), ("stderr", "b")) * 32767
-    assert pieces[-2:] == (("stdout", "a" * 7233), ("stderr", "b" * 7233))
+    assert pieces[-2:] == (("stdout", "a" * 233), ("stderr", "b" * 233))
 
 
 # --- a copy of the script's folder ------------------------------------------------------------------------------------
@@ -132,3 +133,44 @@ def test_a_module_of_the_folder_is_found(beside, monkeypatch):
     monkeypatch.chdir(beside)
     with proxybox.Sandbox("strict") as box:
         assert box.run_program(Program.module("found")).stdout == "found\n"
+
+
+# --- refusals, and what is told of calls ------------------------------------------------------------------------------
+
+
+def test_unknown_calls_and_refusals_are_counted_up_to_so_many(hostile):
+    """Each number and each path is another."""
+    code = """
+import os, raw
+for n in range(5000): raw.ask(5000 + n)
+for _ in range(3): raw.ask(5000)
+for n in range(500):
+    try: os.mknod(f"/tmp/{n:0200}", 0o20644)
+    except OSError: pass
+"""
+    result = hostile.run(code, limits={"calls": None})
+    assert result.ok, result.stderr
+    assert len(result.unknown_calls) == MAX_DENIALS
+    assert result.unknown_calls[5000] == 4
+    (denial,) = [denial for denial in result.denials if denial.call.startswith("mknod")]
+    assert result.denials[denial] == 500
+    assert len(pickle.dumps((result.denials, result.unknown_calls))) < 64 << 10
+
+
+def test_an_audit_is_told_and_nothing_is_kept(hostile):
+    """A call has a megabyte with it: nobody but the caller's own function sees it afterwards."""
+    sizes = []
+
+    def note(call):
+        if call.name == "write":
+            sizes.append(len(call.arguments["buf"]))
+
+    tracemalloc.start()
+    try:
+        with proxybox.Sandbox(audit=note) as box:
+            result = box.run("import os\nfor _ in range(30): os.write(1, bytes(1 << 20))")
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    finally:
+        tracemalloc.stop()
+    assert result.ok
+    assert sizes.count(1 << 20) == 30
