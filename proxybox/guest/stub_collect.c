@@ -2,8 +2,8 @@
  * want of descriptors. So it is made to, once, and the call is made again.
  *
  * The calling thread is in the middle of a system call. Where PyPy has released its lock for that, Python may run here,
- * as it does when C calls back: a function of its own, behind a cffi callback, which takes the lock, knows any thread
- * and survives a full stack. Where this thread holds the lock nothing is done.
+ * as it does when C calls back: by a callback of cffi's, which takes the lock, knows any thread and survives a full
+ * stack. Where this thread holds the lock nothing is done.
  */
 #include <errno.h>
 
@@ -13,11 +13,21 @@
 extern int pypy_execute_source_ptr(const char *source, void *argument) __attribute__((weak));
 extern int PyPyGILState_Check(void) __attribute__((weak));
 
+enum { FAILED, DONE, INTERRUPTED };
+
+/* Two callbacks of cffi's. */
+static struct {
+    long (*collect)(void);
+    void (*interrupt_main)(void);
+} python;
+
 /* The loop makes bytecodes, behind which finalizers run. Tracers see nothing of a hidden function. The handler of a
- * signal that has come just before runs in here, too: an interrupt is passed on, what else it raises is printed. PyPy
- * keeps the callback alive, in sys._pypy_execute_source. */
-static const char make_callback[] =
-    "import gc, _cffi_backend as ffi\n"
+ * signal that has come just before runs in here, too: an interrupt is passed on, what else it raises is printed. A
+ * function that the interpreter always has keeps the callbacks alive; nothing else is left of this. */
+static const char make_callbacks[] =
+    "import sys, gc, _frozen_importlib\n"
+    "loaded = '_cffi_backend' in sys.modules\n"
+    "import _cffi_backend as ffi\n"
     "from _thread import interrupt_main\n"
     "from __pypy__ import hidden_applevel\n"
     "@hidden_applevel\n"
@@ -27,13 +37,17 @@ static const char make_callback[] =
     "    return 1\n"
     "@hidden_applevel\n"
     "def failed(kind, error, trace):\n"
-    "    if not issubclass(kind, KeyboardInterrupt): raise error\n"
-    "    interrupt_main()\n"
+    "    if issubclass(kind, KeyboardInterrupt): return 2\n"
+    "    raise error\n"
     "word = ffi.new_primitive_type('long')\n"
-    "callback = ffi.callback(ffi.new_function_type((), word), collect, 0, failed)\n"
-    "ffi.cast(ffi.new_pointer_type(word), c_argument)[0] = int(ffi.cast(word, callback))\n";
+    "python = (ffi.callback(ffi.new_function_type((), word), collect, 0, failed),\n"
+    "          ffi.callback(ffi.new_function_type((), ffi.new_void_type()), interrupt_main))\n"
+    "_frozen_importlib._gcd_import._callbacks = python\n"
+    "addresses = ffi.cast(ffi.new_pointer_type(word), c_argument)\n"
+    "addresses[0], addresses[1] = [int(ffi.cast(word, each)) for each in python]\n"
+    "loaded or sys.modules.pop('_cffi_backend')\n"
+    "del sys._pypy_execute_source\n";
 
-static long (*collect)(void);
 static __thread bool collecting __attribute__((tls_model("initial-exec")));
 
 bool collecting_is_due = false;
@@ -52,18 +66,24 @@ void collecting_prepare(void)
         return;
     int error = errno;
     collecting_is_due = false;
-    pypy_execute_source_ptr(make_callback, &collect);
+    pypy_execute_source_ptr(make_callbacks, &python);
     errno = error;
 }
 
 bool collecting_helps(void)
 {
-    if (!collect || collecting || PyPyGILState_Check())
+    if (!python.interrupt_main || collecting || PyPyGILState_Check())
         return false;
     int error = errno;
+    bool interrupted = false;
+    long result = FAILED;
     collecting = true;
-    for (int attempt = 0; attempt < 2 && !collect(); attempt++)
-        ;
+    for (int attempt = 0; attempt < 2 && result != DONE; attempt++) {
+        result = python.collect();
+        interrupted |= result == INTERRUPTED;
+    }
+    if (interrupted)
+        python.interrupt_main();
     collecting = false;
     errno = error;
     return true;

@@ -173,7 +173,7 @@ def interrupt(*_):
 signal.signal(signal.SIGALRM, interrupt)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 read = 0
-while read < 500:
+while read < 250:
     try:
         inside = True
         open("/box/x").read()
