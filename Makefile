@@ -4,16 +4,18 @@ PY := .venv/bin/python
 PYTEST_FLAGS ?=
 # Tests come in an order that is this commit's own. ORDER=word: another one. ORDER=: as they stand in their files.
 ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
+QUICK = $(addprefix tests/,policies vfs oscalls controller seal/test_golden.py seal/test_simulation.py)
 SHUFFLE = $(if $(ORDER),--random-order-bucket=module --random-order-seed=$(ORDER))
 HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test hostile check format bench soak fuzz dist clean
+.PHONY: help setup demo test orders hostile check format bench soak fuzz dist clean
 
 help:
 	@echo 'make demo    set up, then run untrusted programs in boxes and show what happens'
 	@echo 'make test    set up, then run the tests (PYTEST_FLAGS="-k word" for some of them; ORDER=word for another order)'
+	@echo 'make orders  some of them that need few boxes, in another order: ORDER=word'
 	@echo 'make hostile every attack with the layers on and off, as root and as another user; one table'
 	@echo 'make check   linters, types and compiler warnings'
 	@echo 'make format  format the Python sources'
@@ -32,6 +34,10 @@ demo: setup
 test: setup
 	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
+
+orders: setup
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) $(QUICK) || \
+		{ status=$$?; echo 'this order again: make orders ORDER=$(ORDER)'; exit $$status; }
 
 hostile: setup
 	@$(PY) tests/hostile/table.py $(HOSTILE_FLAGS)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import start_new_kernel
+from zmq.utils.garbage import gc as zmq_garbage
 
 from proxybox import cli
 
@@ -26,6 +27,13 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("JUPYTER_PLATFORM_DIRS", "1")
         assert cli.main(["kernel", "install", "--user"]) == 0
         yield root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_thread_of_zmq() -> Iterator[None]:
+    """It starts one with the first large message, which would last as long as the process."""
+    yield
+    zmq_garbage.stop()
 
 
 class Notebook:
