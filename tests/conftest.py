@@ -78,6 +78,7 @@ class Side:
 
     def call(self, name: str, *arguments: Any) -> Any:
         handler = next(row.handler for row in TABLE.values() if row.name == name)
+        self.world.steps.renew()  # as for each call of a guest
         try:
             reply = _whole(lambda: handler(self.world, *arguments))
         except OSError as error:

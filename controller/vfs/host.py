@@ -241,7 +241,8 @@ class HostRoot:
         with self.directory_fd(relative) as fd:
             other = object.__new__(HostRoot)
             other.fd = -1
-            other.path, other.device, other.fd = os.path.join(self.path, relative), self.device, os.dup(fd)
+            other.path, other.device, other.has_holes = os.path.join(self.path, relative), self.device, self.has_holes
+            other.fd = os.dup(fd)
             return other
 
     # --- opening ---
