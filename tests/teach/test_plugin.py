@@ -144,6 +144,7 @@ def ran(pytester: pytest.Pytester) -> list[str]:
     ],
 )
 def test_a_submission_that_pytest_would_run(pytester: pytest.Pytester, theirs: Path, words: str, told: str) -> None:
+    pytester.makeini("[pytest]\n")
     (pytester.path / "link").symlink_to("submissions/ada")
     (pytester.path.parent / "other").mkdir(exist_ok=True)
     submission, *others = words.format(pytester.path.name).split()
