@@ -73,6 +73,13 @@ class Applier:
             return False  # its folder is still to come, or gone: whoever does it will see
         return self.at(step) is At.AFTER
 
+    def check_done(self, step: Step) -> None:
+        """Whether what was done is still so. HostChanged."""
+        if self.at(step) is not At.AFTER:
+            raise HostChanged(f"{step.path}: changed on the host since")
+        if step.new is not None and step.act is not Act.MODE:
+            self._compare(step, self._root, step.place, step.new)
+
     def is_begun(self, step: Step) -> bool:
         """Whether anything was moved for it, so that there may be something to undo."""
         if step.new is not None and step.new.is_of(self._there(step)):

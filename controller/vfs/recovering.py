@@ -105,7 +105,7 @@ def _do_rest(applier: Applier, steps: Sequence[Step]) -> None:
         done -= 1
     for step in steps[:done]:
         with suppress(PermissionError):
-            applier.at(step)
+            applier.check_done(step)
     applier.check_before_doing(steps[done:])
     for step in steps[done:]:
         applier.do(step)

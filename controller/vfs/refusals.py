@@ -22,6 +22,9 @@ class CommitFailed(ProxyboxError, OSError):
         why = os.strerror(error.errno) if error.errno else str(error)
         super().__init__(error.errno, f"{why}: the commit was undone, the folder is as it was")
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 class CommitUnfinished(ProxyboxError, OSError):
     """A commit could neither be finished nor undone, and waits for its user: `proxybox.commits` and the command line
@@ -33,6 +36,9 @@ class CommitUnfinished(ProxyboxError, OSError):
         super().__init__(number, told)
         self.id = ident
         self.why = why
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class HostChanged(Exception):
