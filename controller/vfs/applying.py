@@ -68,10 +68,22 @@ class Applier:
         raise HostChanged(f"{step.path}: changed on the host since")
 
     def is_done(self, step: Step) -> bool:
-        """Whether the step is behind. HostChanged."""
-        if step.act is Act.MODE and (step.new is None or not step.new.is_of(self._there(step))):
-            return False  # its folder is still to come, or gone: whoever does it will see
-        return self.at(step) is At.AFTER
+        """Whether the step is behind, and what was done is still so. HostChanged.
+
+        In a folder that the commit itself has closed, what is in the slots tells.
+        """
+        new = step.new
+        try:
+            if step.act is Act.MODE:  # its folder may be still to come
+                return new is not None and new.is_of(self._there(step)) and self.at(step) is At.AFTER
+            if self.at(step) is not At.AFTER:
+                return False
+            if new is not None:
+                self._compare(step, self._root, step.place, new)
+        except PermissionError:
+            is_left = new is not None and step.act is not Act.MODE and self._is_in(slot(step.slot), new)
+            return not is_left and (step.old is None or self._kept(step) is not None)
+        return True
 
     def is_begun(self, step: Step) -> bool:
         """Whether anything was moved for it, so that there may be something to undo."""

@@ -82,6 +82,7 @@ class Commit:
         self.root = root
         self.written = agreed.written
         self._state = state
+        self._is_finishing = False
         ident = secrets.token_hex(8)
         places = [unit.path for unit in agreed.units] or [change.path for change in agreed.modes]
         self._staging = Staging(root, common_folder(places), ident)
@@ -102,7 +103,8 @@ class Commit:
         steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
         host.write_out(staged.fd)
         ordered, ino = in_order(steps, gone, come), os.fstat(staged.fd).st_ino
-        self._save(attrs.evolve(self.journal, phase=Phase.APPLYING, steps=ordered, staging_ino=ino))
+        self.journal = attrs.evolve(self.journal, phase=Phase.APPLYING, steps=ordered, staging_ino=ino)
+        self._state.save(self.journal)
 
     def apply(self) -> None:
         """Change the folder."""
@@ -114,7 +116,8 @@ class Commit:
 
     def finish(self) -> None:
         """From now on the commit is done, whatever happens; what it took away is removed."""
-        self._save(attrs.evolve(self.journal, phase=Phase.DONE))
+        self._is_finishing = True
+        self._save(Phase.DONE)
         clear(self._state, self.journal, self._staging)
 
     @contextlib.contextmanager
@@ -141,10 +144,12 @@ class Commit:
 
     def _undo(self) -> None:
         if self.journal.phase is Phase.APPLYING:
+            if self._is_finishing:  # a journal that says it is done, though nobody heard of that, is taken back first
+                self._save(Phase.APPLYING)
             applier = self._applier()
             for step in reversed(self.journal.steps):
                 applier.undo(step)
-            self._save(attrs.evolve(self.journal, phase=Phase.UNDONE))
+            self._save(Phase.UNDONE)
         clear(self._state, self.journal, self._staging)
 
     def _applier(self) -> Applier:
@@ -152,7 +157,8 @@ class Commit:
             raise OSError(errno.ENOENT, "nothing was staged")
         return Applier(self.root, self._staging.host, believes=True)
 
-    def _save(self, journal: Journal) -> None:
+    def _save(self, phase: Phase) -> None:
+        journal = attrs.evolve(self.journal, phase=phase)
         self._state.save(journal)
         self.journal = journal
 

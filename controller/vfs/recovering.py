@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import attrs
 
@@ -98,16 +98,10 @@ def _stopping(journal: Journal) -> Iterator[None]:
 
 
 def _do_rest(applier: Applier, steps: Sequence[Step]) -> None:
-    """Steps are done in their order, so what comes before one that was done was done, too. It is looked at all the
-    same, but for what lies in folders that the commit itself has closed."""
-    done = len(steps)
-    while done and not applier.is_done(steps[done - 1]):
-        done -= 1
-    for step in steps[:done]:
-        with suppress(PermissionError):
-            applier.at(step)
-    applier.check_before_doing(steps[done:])
-    for step in steps[done:]:
+    """After a power cut those that were done need not be the first ones."""
+    left = [step for step in steps if not applier.is_done(step)]
+    applier.check_before_doing(left)
+    for step in left:
         applier.do(step)
 
 

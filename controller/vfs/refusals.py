@@ -7,12 +7,17 @@ import os
 from proxybox.policies.errors import ProxyboxError
 
 
+def printable(text: str) -> str:
+    """The names in it are a guest's: what could act on a terminal, or hide on one, stands as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class CommitRefused(ProxyboxError):
     """Nothing was written. `reasons` says why, one line for each change that could not be made."""
 
     def __init__(self, reasons: list[str]) -> None:
-        super().__init__("nothing was written: " + "; ".join(reasons))
-        self.reasons = reasons
+        self.reasons = [printable(reason) for reason in reasons]
+        super().__init__("nothing was written: " + "; ".join(self.reasons))
 
 
 class CommitFailed(ProxyboxError, OSError):
@@ -22,6 +27,9 @@ class CommitFailed(ProxyboxError, OSError):
         why = os.strerror(error.errno) if error.errno else str(error)
         super().__init__(error.errno, f"{why}: the commit was undone, the folder is as it was")
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 class CommitUnfinished(ProxyboxError, OSError):
     """A commit could neither be finished nor undone, and waits for its user: `proxybox.commits` and the command line
@@ -29,10 +37,13 @@ class CommitUnfinished(ProxyboxError, OSError):
 
     def __init__(self, ident: str, why: str, error: BaseException | None = None) -> None:
         number = error.errno if isinstance(error, OSError) else None
-        told = f"{why}; when that is mended: proxybox commits resume {ident}, or proxybox commits undo {ident}"
-        super().__init__(number, told)
         self.id = ident
-        self.why = why
+        self.why = printable(why)
+        told = f"{self.why}; when that is mended: proxybox commits resume {ident}, or proxybox commits undo {ident}"
+        super().__init__(number, told)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class HostChanged(Exception):

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,9 @@ Proxybox = Callable[..., Any]
         "policy show",
         "policy check",
         "policy explain",
+        "commits",
+        "commits resume",
+        "commits undo",
     ],
 )
 def test_every_command_has_help(proxybox: Proxybox, command: str) -> None:
@@ -147,3 +151,44 @@ def test_run_loads_no_more_than_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+# --- commits ----------------------------------------------------------------------------------------------------------
+
+
+def test_commits_that_were_cut_off(proxybox: Proxybox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "notes\n.txt").write_text("old")
+    (folder / "main.py").write_text("import os; os.rename('notes\\n.txt', 'moved.txt')")
+    cut_off = """
+import os, pathlib, signal, sys
+import proxybox
+from proxybox.controller.vfs import host
+result = proxybox.run(pathlib.Path(sys.argv[1]))
+rename, count = host.rename, []
+def killed(*arguments):
+    count.append(1)
+    if len(count) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(*arguments)
+host.rename = killed
+result.files.commit()
+"""
+    assert proxybox("commits").out == "no commit was cut off\n"
+    for word, names in (("undo", ["main.py", "notes\n.txt"]), ("resume", ["main.py", "moved.txt"])):
+        ended = subprocess.run([sys.executable, "-c", cut_off, folder / "main.py"])
+        assert ended.returncode == -signal.SIGKILL
+        (told,) = json.loads(proxybox("commits", "--json").out)
+        listed = proxybox("commits")
+        assert f"proxybox commits {word} {told['id']}" in listed.out
+        assert "notes\\n.txt" in listed.out
+        assert (told["folder"], sorted(told["paths"])) == (str(folder), ["moved.txt", "notes\n.txt"])
+        assert sorted(os.listdir(folder)) != names
+        done = proxybox("commits", word, told["id"])
+        assert (done.status, sorted(os.listdir(folder))) == (0, names), done
+    gone = proxybox("commits", "resume", told["id"])
+    assert (gone.status, gone.out) == (125, "")
+    assert "no unfinished commit" in gone.err
+    assert proxybox("commits", "undo").status == 2

@@ -167,6 +167,17 @@ def test_a_race_with_the_commit(folder):
     untouched(folder)
 
 
+def test_names_that_would_act_on_a_terminal_are_told_as_escapes(folder):
+    result = run(folder, r"for name in ('\x1b]0;x\x07', 'a\n', '\u202e', '\udcff'): open(name, 'w').close()")
+    for name in ("\x1b]0;x\x07", "a\n", "\u202e"):
+        (folder / name).touch()
+    with pytest.raises(proxybox.CommitRefused) as caught:
+        result.files.commit()
+    assert str(caught.value).isprintable()
+    assert len(caught.value.reasons) == 3
+    assert "\\x1b]0;x\\x07: appeared on the host meanwhile" in caught.value.reasons
+
+
 def test_names_of_any_bytes(folder):
     result = run(
         folder,
