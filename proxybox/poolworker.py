@@ -4,10 +4,12 @@ It ends when its sockets do, and a program is cancelled when its socket ends.
 """
 
 import contextlib
+import os
 import pickle
 import select
 import threading
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from typing import Any
 
 from proxybox.controller.box import Box
@@ -82,6 +84,7 @@ class _Jobs:
                 self._tell(*self._do(job))
 
     def _do(self, job: tuple[Any, ...]) -> tuple[str, Any]:
+        handle = recv_handle(self.connection) if job[0] == "run" and isinstance(job[3], int) else None
         try:
             if isinstance(self._boxes, Exception):
                 raise self._boxes
@@ -89,6 +92,7 @@ class _Jobs:
                 _, name, source, args, kwargs = job
                 return "result", self._boxes.call(name, source, args, kwargs, self._begun)
             _, program, timeout, stdin, (stdout, stderr) = job
+            stdin = stdin if handle is None else handle
             return "result", self._boxes.run(
                 program, timeout, stdin, self._teller("stdout", stdout), self._teller("stderr", stderr),
                 on_begin=self._begun,
@@ -97,6 +101,8 @@ class _Jobs:
             return "error", error
         finally:
             self._cancel = None
+            if handle is not None:
+                os.close(handle)
 
     def _begun(self, cancel: Any) -> None:
         self._cancel = cancel

@@ -19,12 +19,14 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from proxybox.controller.errors import SandboxClosedError
+from proxybox.controller.stdin import Terminal
 from proxybox.modulepath import trusted_path
 from proxybox.policies import Policy, PolicyError
 from proxybox.program import Program
@@ -120,16 +122,22 @@ class Workers:
 
     def run(self, program: Program, timeout: float | None, stdin: Any, on_stdout: Any, on_stderr: Any) -> Result:
         """One program in one of the workers."""
-        if not (stdin is None or isinstance(stdin, bytes)):
+        if isinstance(stdin, Terminal):
+            raise ValueError("stdin: programs of a pool with processes= cannot sit at a terminal of this one's")
+        handle = stdin if isinstance(stdin, int) else None
+        if callable(stdin):
             stdin = _read_all(stdin)
         wanted = on_stdout is not None, on_stderr is not None
-        return self._ask(("run", program, timeout, stdin, wanted), {"stdout": on_stdout, "stderr": on_stderr})
+        return self._ask(("run", program, timeout, stdin, wanted), {"stdout": on_stdout, "stderr": on_stderr}, handle)
 
     def call(self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         """One function in one of the workers."""
         return self._ask(("call", name, source, args, kwargs), {})
 
-    def _ask(self, job: tuple[Any, ...], callbacks: dict[str, Callable[[bytes], object] | None]) -> Result:
+    def _ask(
+        self, job: tuple[Any, ...], callbacks: dict[str, Callable[[bytes], object] | None], handle: int | None = None
+    ) -> Result:
+        """handle: a descriptor that goes with the job; its number in this process stands in it."""
         data = pickle.dumps(job)
         asked = time.monotonic()
         slot = self._take()
@@ -137,6 +145,8 @@ class Workers:
         whole = False
         try:
             slot.connection.send_bytes(data)
+            if handle is not None:
+                send_handle(slot.connection, handle, slot.worker.process.pid)
             while True:
                 kind, told = pickle.loads(slot.connection.recv_bytes())  # noqa: S301 - from our own worker
                 if kind in callbacks:
@@ -220,11 +230,8 @@ class Workers:
             worker.end()
 
 
-def _read_all(source: Any) -> bytes:
-    """Standard input for another process is sent whole."""
-    if isinstance(source, int):
-        with open(source, "rb", closefd=False) as file:
-            return file.read()
+def _read_all(source: Callable[[int], bytes | str]) -> bytes:
+    """What a function of the caller's gives is sent whole to another process."""
     pieces = []
     while piece := source(1 << 16):
         pieces.append(piece.encode() if isinstance(piece, str) else bytes(piece))
