@@ -29,8 +29,9 @@ from proxybox.controller.roles import MAX_PAYLOAD
 
 #: What stands around a value in a message: names, a traceback.
 ENVELOPE = 1 << 18
-#: So many functions may run for one box that its threads wait for no longer, or still.
-MOST_RUNNING = 64
+#: So many functions may run for one box that its threads wait for no longer, or still; and so many of the largest calls
+#: they may have been given together: decoded, one takes up to 45 times its bytes.
+MOST_RUNNING, MOST_LARGE = 64, 4
 
 
 @attrs.define
@@ -72,7 +73,7 @@ class Port:
         self._command: bytes | None = None
         self._idle: int | None = None  # the channel that waits for a command
         self._lines: dict[int, _Line] = {}  # by channel
-        self._running: list[Pending] = []
+        self._running: list[tuple[Pending, int]] = []  # with the size of what they were given
 
     def post(self, command: bytes) -> None:
         """What the guest shall do next. It is told when the call that it waits in is tried again.
@@ -128,14 +129,17 @@ class Port:
         return None
 
     def _call(self, functions: HostFunctions, data: bytes) -> Pending:
-        self._running = [pending for pending in self._running if pending.take() is None]
-        if len(self._running) < MOST_RUNNING:
-            answer = functions.call(data, lambda: self.notify(), self.callers)
+        self._running = [(pending, size) for pending, size in self._running if pending.take() is None]
+        left = MOST_LARGE * (self.value_size + ENVELOPE) - sum(size for _, size in self._running)
+        if len(self._running) >= MOST_RUNNING:
+            answer: bytes | Pending = failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
+        elif len(data) > left:
+            answer = failed(RuntimeError("calls of host functions still run that were given all that they may be"))
         else:
-            answer = failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
+            answer = functions.call(data, lambda: self.notify(), self.callers)
         if isinstance(answer, bytes):
             return Pending(lambda: answer)
-        self._running.append(answer)
+        self._running.append((answer, len(data)))
         return answer
 
     def _next(self) -> bytes | None:

@@ -403,6 +403,31 @@ for call in (lambda: host.small("a" * 5000), lambda: host.large("a" * (2 << 20))
     assert result.stdout == "refused\nrefused\n500000\n", result
 
 
+def test_a_flood_of_functions_that_go_on_with_all_that_one_may_be_given(run):
+    """Each empty set in a message of a megabyte is 216 bytes where it is kept."""
+    release, begun = threading.Event(), []
+
+    def slow(_given):
+        begun.append(1)
+        release.wait()
+
+    try:
+        result = run("""
+import host
+given, found = [set()] * 200_000, []
+for _ in range(30):
+    try: host.slow(given)
+    except Exception as error: found.append(type(error).__name__)
+print(sorted(set(found)), found.count("TimeoutError"))
+host_is_there_again = host.small()
+""", {"slow": proxybox.HostFunction(slow, timeout=0.001), "small": lambda: None})  # fmt: skip
+        assert result.stdout == f"['RuntimeError', 'TimeoutError'] {len(begun)}\n", result
+        assert len(begun) <= port.MOST_LARGE + 1
+        assert result.ok, "what is small is called still"
+    finally:
+        release.set()
+
+
 @pytest.mark.parametrize("threads", [1, 6])
 def test_a_flood_of_functions_that_go_on(run, threads):
     """The program is told that time is over, and calls again: what still runs is counted."""
