@@ -143,3 +143,14 @@ def test_a_worker_is_killed_in_the_middle(start: Callable[..., Cluster], tmp_pat
     assert near.keys() == far.keys()
     assert near == far
     assert b"24 submissions, 24 passed everything" in near["report.html"]
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    """A client that has not reached one leaves its thread behind, too."""
+    (tmp_path / "homework").mkdir()
+    (tmp_path / "homework/ada.py").write_text(CODE)
+    soon = "from proxybox.cli import grade, main\ngrade.CONNECT = 1\nraise SystemExit(main())"
+    words = ["grade", "02-leap-year", "homework", "--cluster", "tcp://127.0.0.1:1"]
+    command = [sys.executable, "-c", soon, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, "--cluster: can't reach" in done.stderr) == (125, True), done.stderr
