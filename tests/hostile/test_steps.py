@@ -31,11 +31,18 @@ def _engines() -> None:
         engine_of(cpu)
 
 
-@pytest.fixture(params=["blocking", "asyncio"])
+@pytest.fixture(params=["blocking", "asyncio", "pool"])
 def run(request: pytest.FixtureRequest, hostile: Any) -> Callable[..., proxybox.Result]:
-    """Runs a program by either driver; both serve it in this process."""
+    """Runs a program by either driver, or in a warm box of a pool; all are served in this process."""
     if request.param == "blocking":
         return hostile.run
+    if request.param == "pool":
+
+        def pooled(code: str, policy: Any = None, timeout: float = 20, **options: Any) -> proxybox.Result:
+            with proxybox.Pool(policy, size=1, limits=options.pop("limits", {})) as pool:
+                return pool.run(code, files=hostile.files, timeout=timeout, **options)
+
+        return pooled
 
     def served(code: str, policy: Any = None, timeout: float = 20, **options: Any) -> proxybox.Result:
         async def main() -> proxybox.Result:
