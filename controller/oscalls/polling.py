@@ -28,9 +28,9 @@ _OUT: Final = abi.POLLOUT | abi.POLLWRNORM
 _SELECT_READ: Final = _IN | abi.POLLHUP | abi.POLLERR
 _SELECT_WRITE: Final = _OUT | abi.POLLERR
 _FD_SETSIZE: Final = 1024
-_WATCHES_MAX: Final = 1024
+_WATCHES_MAX: Final = 4096
 """In all epoll instances of a box."""
-_EVENTS_MAX: Final = _WATCHES_MAX
+_EVENTS_MAX: Final = 4096
 _EPOLL_FLAGS: Final = abi.EPOLLET | abi.EPOLLONESHOT | abi.EPOLLWAKEUP | abi.EPOLLEXCLUSIVE
 
 InOut = tuple[int, bytes]

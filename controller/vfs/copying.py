@@ -188,7 +188,7 @@ def _superblock(copier: Copier, old: Superblock) -> Superblock:
     of = copier.of
     return copier.plain(
         old, quota=of(old.quota), now=function(old.now), forget=function(old.forget), steps=of(old.steps),
-        changes=of(old.changes),
+        changes=of(old.changes), in_the_making=set(),
     )  # fmt: skip
 
 
@@ -302,7 +302,9 @@ def _fill_layered(copier: Copier, old: Layered, new: Layered) -> None:
 
 @copies(OverlayFile)
 def _overlay_file(copier: Copier, old: OverlayFile) -> Any:
-    return _layered(copier, _memory_file(copier, old), old)
+    new = _layered(copier, _memory_file(copier, old), old)
+    new._copying = None
+    return new
 
 
 @copies(OverlaySymlink)

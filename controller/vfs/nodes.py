@@ -103,7 +103,7 @@ class Superblock:
     itself (atime, ctime) is shown. forget: called when the namespace or a permission changes.
     steps: those of the box's calls. changes: what the box's waits are told. shared: by several
     boxes, so that no tree may hang anything on it. pipe_bytes: what its pipes may hold beyond the
-    usual size, together.
+    usual size, together. in_the_making: nodes that a call is to go on with at its next turn.
     """
 
     dev: int = 1
@@ -119,6 +119,7 @@ class Superblock:
     changes: Changes = attrs.field(factory=Changes)
     last_ino: int = 1
     pipe_bytes: int = 0
+    in_the_making: set[object] = attrs.field(factory=set)
 
     def next_ino(self) -> int:
         """A number that no other inode of this filesystem has."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
+from proxybox.controller.effects import Unfinished
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.changes import Change as Change
 from proxybox.controller.vfs.changes import Origin
@@ -198,13 +199,14 @@ def _next_data(file: Node, offset: int, size: int) -> int:
 
 
 class OverlayFile(Layered, MemoryFile):
-    """A file of the folder below, or its copy in memory."""
+    """A file of the folder below, or its copy in memory. _copying: the copy that is in the making."""
 
     def __init__(self, below: RegularFile, above: OverlayDirectory, name: bytes) -> None:
         self.superblock = above.superblock
         self._stand_for(below, above, name)
         self._no_pages()
         self._size = 0
+        self._copying: Generator[None, None, None] | None = None
 
     @property
     def file_below(self) -> RegularFile | None:
@@ -212,9 +214,33 @@ class OverlayFile(Layered, MemoryFile):
         return self.below if isinstance(self.below, RegularFile) else None
 
     def copy_up(self, keep_data: bool = True) -> None:
+        """Stand for itself from now on; Unfinished where there is much to copy. ENOSPC."""
         below = self.file_below
         if below is None:
             return
+        if not keep_data:
+            self._stop_copying()
+        if self._copying is None:
+            self._copying = self._copy(below, keep_data)
+            self.superblock.in_the_making.add(self)
+        try:
+            next(self._copying)
+        except StopIteration:
+            self._stop_copying()
+        except OSError:
+            self._stop_copying()
+            raise
+        else:
+            raise Unfinished
+
+    def _stop_copying(self) -> None:
+        copying, self._copying = self._copying, None
+        self.superblock.in_the_making.discard(self)
+        if copying is not None:
+            copying.close()
+
+    def _copy(self, below: RegularFile, keep_data: bool) -> Generator[None, None, None]:
+        """The work of `copy_up`; yields where a turn may end, and leaves nothing when it is stopped there."""
         shown = below.stat()
         source = below.open(O_RDONLY)
         quota = self.superblock.quota
@@ -223,10 +249,10 @@ class OverlayFile(Layered, MemoryFile):
             quota.charge_inode()
             try:
                 if keep_data:
-                    self._copy_pages(source)
+                    yield from self._copy_pages(source)
                 if origin is not None and origin_of(source.node) != origin:
                     raise OSError(errno.EIO, "the file changed on the host while it was copied")
-            except OSError:
+            except (OSError, GeneratorExit):
                 self._drop_pages(0)
                 self._size = 0
                 quota.credit_inode()
@@ -237,7 +263,11 @@ class OverlayFile(Layered, MemoryFile):
         self.origin = origin
         self._take_status(shown)
 
-    def _copy_pages(self, source: OpenFile) -> None:
+    def free(self) -> None:
+        self._stop_copying()
+        super().free()
+
+    def _copy_pages(self, source: OpenFile) -> Generator[None, None, None]:
         quota = self.superblock.quota
         size = self.size()
         if size > quota.free_pages() * PAGE:  # looked at before reading: it may be huge and all holes
@@ -248,6 +278,8 @@ class OverlayFile(Layered, MemoryFile):
             if holds_data and MemoryFile.pwrite(self, piece, offset) < len(piece):
                 quota.refuse("no space left to copy a file that is changed")
             offset += len(piece)
+            if offset < size:
+                yield
         self._size = size
 
     def size(self) -> int:

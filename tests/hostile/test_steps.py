@@ -6,6 +6,7 @@ Steps, looks and questions are counted in this process, which serves the guests;
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import proxybox
 from proxybox.controller import steps
 from proxybox.controller.drivers.engine import engine_of
 from proxybox.controller.oscalls import polling
-from proxybox.controller.vfs import host, openfiles
+from proxybox.controller.vfs import host, openfiles, overlay
 from proxybox.controller.vfs.host import HostRoot
 from proxybox.controller.vfs.nodes import PORTION
 
@@ -31,11 +32,18 @@ def _engines() -> None:
         engine_of(cpu)
 
 
-@pytest.fixture(params=["blocking", "asyncio"])
+@pytest.fixture(params=["blocking", "asyncio", "pool"])
 def run(request: pytest.FixtureRequest, hostile: Any) -> Callable[..., proxybox.Result]:
-    """Runs a program by either driver; both serve it in this process."""
+    """Runs a program by either driver, or in a warm box of a pool; all are served in this process."""
     if request.param == "blocking":
         return hostile.run
+    if request.param == "pool":
+
+        def pooled(code: str, policy: Any = None, timeout: float = 20, **options: Any) -> proxybox.Result:
+            with proxybox.Pool(policy, size=1, limits=options.pop("limits", {})) as pool:
+                return pool.run(code, files=hostile.files, timeout=timeout, **options)
+
+        return pooled
 
     def served(code: str, policy: Any = None, timeout: float = 20, **options: Any) -> proxybox.Result:
         async def main() -> proxybox.Result:
@@ -583,3 +591,103 @@ print(os.listdir("inner"), os.listdir("."))
 """, policy=mounted(inner.parent), on_stderr=asked.told)  # fmt: skip
     assert result.stdout == "Directory not empty\n" * 20 + "[] ['inner']\n", result.summary() + result.stderr
     assert asked.counted[0] <= 20
+
+
+# --- copies into an overlay -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A folder with a file of eight MiB of data between holes."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    with open(folder / "file", "wb") as file:
+        for at in range(8):
+            file.seek(at << 22)
+            file.write(bytes([at + 1]) * (1 << 20))
+    return folder
+
+
+COPIED = """
+import os, signal, threading
+def check(path):
+    with open(path, "rb") as file: data = file.read()
+    assert len(data) == 29 << 20, len(data)
+    assert all(data[at << 22] == at + 1 and data[(at << 22) + (1 << 20) - 1] == at + 1 for at in range(1, 8))
+    return data[:5]
+"""
+
+
+def test_a_large_file_is_copied_up_in_portions(run, large, monkeypatch):
+    """Holes are not read, and a turn copies a MiB. Signals come behind the call."""
+    sizes: list[list[int]] = []
+    copy_up, pages = overlay.OverlayFile.copy_up, overlay.MemoryFile.pwrite
+
+    def turn(file: Any, keep_data: bool = True) -> None:
+        sizes.append([])
+        copy_up(file, keep_data)
+
+    def written(file: Any, data: bytes, offset: int) -> int:
+        if sizes:
+            sizes[-1].append(len(data))
+        return pages(file, data, offset)
+
+    monkeypatch.setattr(overlay.OverlayFile, "copy_up", turn)
+    monkeypatch.setattr(overlay.MemoryFile, "pwrite", written)
+    result = run(f"""{COPIED}
+alarms = []
+signal.signal(signal.SIGALRM, lambda *told: alarms.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+with open("/overlay/file", "r+b") as file: file.write(b"first")
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(check("/overlay/file"), bool(alarms))
+""", policy=overlaid(large), timeout=60)  # fmt: skip
+    assert result.stdout == "b'first' True\n", result.summary() + result.stderr
+    assert max(sum(turn) for turn in sizes) <= (1 << 20) + 5
+    assert sum(map(sum, sizes)) == (8 << 20) + 5
+    assert (large / "file").read_bytes()[:1] == b"\1"
+
+
+def overlaid(folder: Path) -> proxybox.Policy:
+    """That folder, as an overlay."""
+    return proxybox.Policy(filesystem={"mounts": [{"target": "/overlay", "source": str(folder), "mode": "overlay"}]})
+
+
+def test_a_copy_in_the_making_meets_other_threads(run, large):
+    """Many want the same one, somebody wants it empty, somebody removes it: what was taken for it is given back."""
+    for name in ("more", "again"):
+        shutil.copyfile(large / "file", large / name)
+    result = run(f"""{COPIED}
+def opening(path, flags):
+    try: os.close(os.open(path, flags))
+    except FileNotFoundError: pass
+def together(*calls):
+    threads = [threading.Thread(target=opening, args=call) for call in calls]
+    for thread in threads: thread.start()
+    return threads
+used = os.statvfs("/overlay").f_bfree
+threads = together(*[("/overlay/file", os.O_RDWR)] * 4)
+os.unlink("/overlay/file")
+for thread in threads: thread.join()
+print(os.listdir("/overlay"), os.statvfs("/overlay").f_bfree == used)
+threads = together(*[("/overlay/more", os.O_RDWR)] * 4, ("/overlay/more", os.O_RDWR | os.O_TRUNC))
+for thread in threads: thread.join()
+print(os.stat("/overlay/more").st_size, os.statvfs("/overlay").f_bfree == used)
+os.chmod("/overlay/again", 0o600)
+print(check("/overlay/again")[1:2], used - os.statvfs("/overlay").f_bfree)
+""", policy=overlaid(large), timeout=60)  # fmt: skip
+    assert result.stdout == "['again', 'more'] True\n0 True\nb'\\x01' 2048\n", result.summary() + result.stderr
+
+
+def test_a_copy_in_the_making_that_does_not_fit(run, large):
+    """It is given back whole."""
+    result = run("""
+import os
+used = os.statvfs("/tmp").f_bfree
+with open("/tmp/x", "wb") as file: file.write(bytes(range(256)) * (4096 * 28))
+try: open("/overlay/file", "r+b")
+except OSError as error: print(error.strerror)
+os.unlink("/tmp/x")
+print(os.statvfs("/tmp").f_bfree == used)
+""", policy=overlaid(large), limits={"disk": "32M"}, timeout=60)  # fmt: skip
+    assert result.stdout == "No space left on device\nTrue\n", result.summary() + result.stderr
