@@ -8,6 +8,7 @@ wrong with the exercise itself ends everything with a GradingError: it would be 
 """
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import math
@@ -116,13 +117,11 @@ class Task:
 
 #: One run of pytest at a time in a process: workers may be threads.
 _ONE_RUN = threading.Lock()
-#: Folders of exercises that are unpacked now.
-_UNPACKED: set[str] = set()
 
 
 def grade_some(task: Task) -> tuple[Grade, ...]:
     """The grades of a task, in its order. Raises GradingError, SandboxStartError."""
-    with _ONE_RUN, _folder() as root:
+    with _ONE_RUN, tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
         # Modules have names that begin with the folder's: none is taken for another exercise's.
         folder = Path(root, f"exercise-{task.exercise.digest[:16]}")
         task.exercise.unpack(folder)
@@ -134,17 +133,6 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
                 _grade(exercise, submission, found, task.timings, rules)
                 for submission, found in zip(task.submissions, verdicts, strict=True)
             )
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[str]:
-    """A folder for an exercise; it goes also where the worker is ended meanwhile."""
-    with tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
-        _UNPACKED.add(root)
-        try:
-            yield root
-        finally:
-            _UNPACKED.discard(root)
 
 
 def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], object]) -> None:
@@ -416,25 +404,31 @@ class _Grading:
 
 @contextlib.contextmanager
 def local_pool(workers: int) -> Iterator[Processes]:
-    """Processes of this machine. After an exception, what still runs in them is ended."""
-    pool = Processes(workers, prepare=_begin_worker, leave=_leave)
-    try:
-        yield pool
-    except BaseException:
-        pool.end()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    """Processes of this machine. After an exception, what still runs in them is ended. Their temporary files are gone
+    afterwards, also those of one that was killed."""
+    with tempfile.TemporaryDirectory(prefix="proxybox-grading-") as folder:
+        begin, leave = functools.partial(_begin_worker, folder), functools.partial(_leave, folder)
+        pool = Processes(workers, prepare=begin, leave=leave)
+        try:
+            yield pool
+        except BaseException:
+            pool.end()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _begin_worker() -> None:
+def _begin_worker(folder: str) -> None:
     """Imports what every task wants, while the first one is on its way."""
+    tempfile.tempdir = tempfile.mkdtemp(dir=folder)
     import pytest  # noqa: F401
 
     from proxybox.teach import boxes, plugin  # noqa: F401
 
 
-def _leave() -> None:
-    """Leaves nothing of an exercise behind."""
-    for folder in tuple(_UNPACKED):
-        shutil.rmtree(folder, ignore_errors=True)
+def _leave(folder: str) -> None:
+    """Leaves nothing behind; whoever made the folder may have been killed."""
+    if tempfile.tempdir is not None:
+        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others are still in it
+        os.rmdir(folder)

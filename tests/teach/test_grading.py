@@ -456,12 +456,15 @@ def test_double(student):
 """
 
 
-def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    """The real pool: it breaks, and another one goes on; nobody loses anything."""
+def test_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real pool: another process goes on; nobody loses anything, and nothing of the exercise stays."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     exercise = make(tmp_path / "e", KILLER.format(mark=str(tmp_path / "mark")))
     some = [submission(f"s{number:02}", f"def name(): return 's{number:02}'") for number in range(8)]
     grades = grade(exercise, some, workers=2)
     assert (tmp_path / "mark").exists()
+    assert not list((tmp_path / "temporary").iterdir())
     assert [(each.student, each.status) for each in grades] == [(each.student, "ok") for each in some]
 
 
@@ -475,14 +478,14 @@ def test_workers_end_with_whoever_gives_the_tasks(tmp_path: Path) -> None:
         command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}, start_new_session=True
     )
     try:
-        soon(lambda: any(path.name.startswith("proxybox-exercise-") for path in temporary.iterdir()))
+        soon(lambda: list(temporary.glob("proxybox-grading-*/*/proxybox-exercise-*")))
         workers = [pid for pid in below(process.pid) if b"proxybox/worker.py" in commands(pid)]
         assert workers
     finally:
         process.kill()
         process.wait()
     soon(lambda: not any(commands(pid) for pid in workers))
-    assert not [path for path in temporary.iterdir() if path.name.startswith("proxybox-exercise-")]
+    assert not list(temporary.iterdir())
     shutil.rmtree(temporary)
 
 
@@ -500,7 +503,7 @@ def commands(pid: int) -> bytes:
         return b""
 
 
-def soon(holds: Callable[[], bool]) -> None:
+def soon(holds: Callable[[], object]) -> None:
     end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end, "too late"
