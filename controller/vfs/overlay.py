@@ -41,7 +41,7 @@ from proxybox.controller.vfs.quota import PAGE
 if TYPE_CHECKING:
     from proxybox.controller.vfs.collecting import Budget
 
-COPY_PIECE = 1 << 20
+COPY_PIECE = 1 << 18
 FIRST_OWN_INO = 1 << 32
 """Inode numbers from here on are the overlay's own; smaller ones are those of the folder below."""
 
