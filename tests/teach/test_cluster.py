@@ -53,7 +53,8 @@ class Cluster:
     """A scheduler and two workers, each a process with a nanny, which starts it again."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        self._environment = {**os.environ, **environment}
+        # What a worker that is killed leaves is the test's.
+        self._environment = {**os.environ, "TMPDIR": str(folder), **environment}
         self.file = folder / "scheduler.json"
         common = ["--scheduler-file", str(self.file)]
         self._processes = [
