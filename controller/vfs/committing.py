@@ -49,18 +49,29 @@ def commit(targets: Sequence[Target]) -> list[Change]:
 
     Raises CommitRefused with nothing written, CommitFailed with all undone, CommitUnfinished.
     """
+    all_of_them = _Together()
     with contextlib.ExitStack() as stack:
-        commits = [stack.enter_context(_prepared(target)) for target in targets if target.wanted()]
+        commits = [stack.enter_context(_prepared(target, all_of_them)) for target in targets if target.wanted()]
         for each in commits:
             each.apply()
         for each in commits:
-            each.finish()
+            each.close()
+        all_of_them.are_done = True
+        for each in commits:
+            each.clear()
         return [change for each in commits for change in each.written]
 
 
+@attrs.define
+class _Together:
+    """Commits that are done together or not at all."""
+
+    are_done: bool = False
+
+
 @contextlib.contextmanager
-def _prepared(target: Target) -> Iterator[Commit]:
-    """A commit that needs only to be applied and finished; if it is not by the end of the with block, it is undone."""
+def _prepared(target: Target, all_of_them: _Together) -> Iterator[Commit]:
+    """A commit that needs only to be applied and closed; if not all are by the end of the with block, it is undone."""
     root = target.root
     if target.left_out:
         told = f"{target.left_out} changes were not kept, and what was moved there would be lost"
@@ -69,7 +80,7 @@ def _prepared(target: Target) -> Iterator[Commit]:
     with state.alone(root):
         clear_up(state, root)
         agreed = plan(root, target.wanted(), target.hides)
-        commit = Commit(root, state, agreed)
+        commit = Commit(root, state, agreed, all_of_them)
         with commit.or_undone():
             commit.stage(agreed)
             yield commit
@@ -78,11 +89,12 @@ def _prepared(target: Target) -> Iterator[Commit]:
 class Commit:
     """One commit that is under way."""
 
-    def __init__(self, root: host.HostRoot, state: StateFolder, agreed: Plan) -> None:
+    def __init__(self, root: host.HostRoot, state: StateFolder, agreed: Plan, all_of_them: _Together) -> None:
         self.root = root
         self.written = agreed.written
         self._state = state
-        self._is_finishing = False
+        self._together = all_of_them
+        self._is_closing = False
         ident = secrets.token_hex(8)
         places = [unit.path for unit in agreed.units] or [change.path for change in agreed.modes]
         self._staging = Staging(root, common_folder(places), ident)
@@ -114,21 +126,24 @@ class Commit:
             applier.do(step)
         host.write_out(self.root.fd)
 
-    def finish(self) -> None:
-        """From now on the commit is done, whatever happens; what it took away is removed."""
-        self._is_finishing = True
+    def close(self) -> None:
+        """From now on the commit is done, whatever ends this process."""
+        self._is_closing = True
         self._save(Phase.DONE)
+
+    def clear(self) -> None:
+        """Remove what it took away."""
         clear(self._state, self.journal, self._staging)
 
     @contextlib.contextmanager
     def or_undone(self) -> Iterator[None]:
-        """Whatever ends the with block before the commit is done: all is undone."""
+        """Whatever ends the with block before all are done: it is undone."""
         try:
             yield
-            if self.journal.phase is not Phase.DONE:
+            if not self._together.are_done:
                 self._undo()
         except BaseException as error:
-            if self.journal.phase is Phase.DONE:
+            if self._together.are_done:
                 raise
             try:
                 self._undo()
@@ -143,8 +158,8 @@ class Commit:
             raise
 
     def _undo(self) -> None:
-        if self.journal.phase is Phase.APPLYING:
-            if self._is_finishing:  # a journal that says it is done, though nobody heard of that, is taken back first
+        if self.journal.phase is not Phase.STAGING:
+            if self._is_closing:  # a journal that may say that it is done is taken back first
                 self._save(Phase.APPLYING)
             applier = self._applier()
             for step in reversed(self.journal.steps):

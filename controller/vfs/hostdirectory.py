@@ -223,6 +223,8 @@ class HostDirectory(HostNode, Directory):
 
 
 def _refuse_leading_out(target: bytes) -> None:
-    """Others on the host would follow a link that leads out of the mount, so none is made."""
-    if target[:1] == b"/" or b".." in target.split(b"/"):
+    """Others on the host would follow a link that leads out of the mount, so none is made. One to "." leads up, too, in
+    the place of a folder that a link with `folder/..` names, which may have stood before."""
+    parts = target.split(b"/")
+    if target[:1] == b"/" or b".." in parts or not set(parts) - {b"", b"."}:
         raise Denied(errno.EPERM, "a symbolic link that may lead out of the mount on the host")

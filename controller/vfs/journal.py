@@ -139,7 +139,8 @@ class StateFolder:
     # --- journals ---
 
     def save(self, journal: Journal) -> None:
-        """It is on the disk when this returns, whole or not at all."""
+        """Whole or not at all; and on the disk when this returns, as soon as anything may have been changed."""
+        is_lasting = journal.phase is not Phase.STAGING
         temporary = os.path.join(self.path, f"{journal.id}.new")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -148,13 +149,15 @@ class StateFolder:
             with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
                 file.write(_converter().dumps(journal).encode())
                 file.flush()
-                os.fsync(file.fileno())
+                if is_lasting:
+                    os.fsync(file.fileno())
             os.rename(temporary, self._file(journal.id))
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        self._write_out()
+        if is_lasting:
+            self._write_out()
 
     def load(self, ident: str) -> Journal:
         """CommitRefused for one that is not there or makes no sense."""

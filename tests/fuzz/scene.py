@@ -47,6 +47,7 @@ class Stage:
     def __init__(self) -> None:
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.folder = Path(tempfile.mkdtemp(prefix="proxybox-fuzz-", dir=base))
+        os.environ.setdefault("XDG_STATE_HOME", str(self.folder / "state"))  # for the journals of commits
         self.mounted = self.folder / "mounted"
         self.canary = self.folder / "canary"
         self.canary.write_bytes(CANARY)

@@ -262,6 +262,7 @@ def main() -> int:
     console = Console(width=max(Console().width, 120))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         tempfile.tempdir = folder
+        os.environ.setdefault("XDG_STATE_HOME", folder)  # for the journals of commits
         soak = Soak(options.boxes, options.seed)
         columns = TextColumn("soak"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -6,9 +6,12 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,12 +19,21 @@ import pytest
 from proxybox import commits
 from proxybox.controller.vfs import collecting, host, leading, links, staging
 from proxybox.controller.vfs.changes import Change
+from proxybox.controller.vfs.committing import Target, commit
 from proxybox.controller.vfs.host import HostRoot
 from proxybox.controller.vfs.leading import LinkWalk
 from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
 
 sys.path.insert(0, str(Path(__file__).parent))
-from commitscenes import Guest, as_user, each_call, failing_from, killed_at, on_host, overlay_over
+from commitscenes import Guest, as_user, each_call, failing_at, failing_from, killed_at, on_host, overlay_over
+
+
+@pytest.fixture
+def tmp_path():
+    """In memory, where that can be: a commit waits for the disk."""
+    top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    yield top
+    shutil.rmtree(top)
 
 
 @pytest.fixture
@@ -383,6 +395,26 @@ def test_an_error_that_no_undo_can_mend_names_both_ways(overlay, folder):
     assert on_host(folder).keys() == {"a", "b", "c"}
 
 
+def test_two_folders_are_committed_together_or_not_at_all(state, tmp_path):
+    for number in range(1, 200):
+        one, other = tmp_path / f"one{number}", tmp_path / f"other{number}"
+        for folder in (one, other):
+            folder.mkdir()
+            (folder / "a").write_text("a")
+        with overlay_over(one) as first, overlay_over(other) as second:
+            assert Guest(first)("rename", "a", "b") == Guest(second)("rename", "a", "c") == 0
+            targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (first, second)]
+            with each_call(failing_at(number)) as count, suppress(CommitFailed, CommitRefused):
+                commit(targets)
+            for left in commits.unfinished():
+                assert not left.can_undo
+                commits.resume(left.id)
+        assert (os.listdir(one), os.listdir(other)) in ((["a"], ["a"]), (["b"], ["c"])), number
+        if count[0] < number:
+            return
+    raise AssertionError("there is no end to it")
+
+
 def test_an_interrupt_undoes_a_commit(overlay, folder):
     renames(overlay)
     before = on_host(folder)
@@ -536,10 +568,7 @@ def test_a_large_folder_is_not_moved_on_the_host_at_once(folder, new_box, monkey
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_what_another_user_may_not_write_to_is_refused_with_all_undone(overlay, folder, tmp_path):
-    for parent in folder.parents:
-        if parent == Path("/tmp"):
-            break
-        parent.chmod(parent.stat().st_mode | 0o011)
+    tmp_path.chmod(0o711)
     (folder / "closed").mkdir()
     (folder / "closed" / "f").write_text("f")
     guest = renames(overlay)
