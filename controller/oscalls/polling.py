@@ -59,7 +59,7 @@ class _States(dict[OpenFile, int]):
     """What descriptions are ready for, each asked once."""
 
     def __missing__(self, file: OpenFile) -> int:
-        state = self[file] = ready(file, 0xFFFF)
+        state = self[file] = file.state(self) if isinstance(file, EpollFile) else ready(file, 0xFFFF)
         return state
 
     def among(self, file: OpenFile, wanted: int) -> int:
@@ -326,9 +326,12 @@ class EpollFile(OpenFile):
         """A view, so that a wait hears of what is watched later."""
         return self._sources.keys()
 
+    def state(self, states: _States) -> int:
+        """What it is ready for, by what its descriptions are."""
+        return _IN if any(_fresh(watch, states, peek=True) for watch in self.watches.values()) else 0
+
     def readable(self) -> bool:
-        states = _states(self._world)
-        return any(_fresh(watch, states, peek=True) for watch in self.watches.values())
+        return bool(self.state(_states(self._world)))
 
     def writable(self) -> bool:
         return False
