@@ -26,7 +26,7 @@ def test_the_stub_unmapped(hostile):
 import raw
 raw.exchange((11, raw.stub(), 0x100000), (39,), raw.SLEEP)
 """,
-        timeout=0.4,
+        timeout=20,
     )
     assert result.status == "crashed", result
 
