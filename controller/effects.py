@@ -33,6 +33,10 @@ class Blocked:
     sources: tuple[Set[object], ...] | None = None
     unfinished: bool = False
 
+    def names(self, source: object) -> bool:
+        """Whether that is one of its sources."""
+        return self.sources is not None and any(source in each for each in self.sources)
+
     def is_about(self, changed: Set[object]) -> bool:
         """Whether it waits for something of that."""
         return self.sources is None or any(not each.isdisjoint(changed) for each in self.sources)

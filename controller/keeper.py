@@ -251,6 +251,7 @@ class Keeper:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._watched: set[Watch] = set()
+        self._adding = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="proxybox-keeper", daemon=True)
         self._thread.start()
 
@@ -277,8 +278,10 @@ class Keeper:
 
     def watch(self, watch: Watch) -> None:
         """Begins to enforce a guest's limits."""
-        self._watched.add(watch)
-        if len(self._watched) == 1:
+        with self._adding:  # of two at once, one sees that it is the first
+            self._watched.add(watch)
+            is_first = len(self._watched) == 1
+        if is_first:
             self._jobs.put(None)
 
     def release(self, watch: Watch) -> None:

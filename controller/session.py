@@ -283,11 +283,12 @@ class LiveSession:
             dispatcher.limit, dispatcher.on_limit = dispatcher.calls + calls, self._stop_for_calls
         now, cpu, seconds = time.monotonic_ns(), watch.cpu_time_ns(), policy.limits.cpu_time
         wall = policy.limits.wall_time if timeout is None else timeout
-        watch.interrupted = ""
-        watch.deadline_ns = self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9))
-        watch.free(self._free_seconds)
-        if seconds is not None:
-            watch.cpu_ns = self._within(self._cpu_end_ns, watch.charged_ns() + int(seconds * 1e9))
+        with watch.lock:
+            watch.interrupted = ""
+            watch.deadline_ns = self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9))
+            watch.free(self._free_seconds)
+            if seconds is not None:
+                watch.cpu_ns = self._within(self._cpu_end_ns, watch.charged_ns() + int(seconds * 1e9))
         return _Begun(now, cpu, watch.meter.spent_ns(), dispatcher.calls, transcript)
 
     def _stop_for_calls(self) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pickle
 import select
+import socket
 import threading
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -78,14 +79,20 @@ class _Jobs:
             cancel()
 
     def _serve(self) -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                job = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own pool
-                self._tell(*self._do(job))
-
-    def _do(self, job: tuple[Any, ...]) -> tuple[str, Any]:
-        handle = recv_handle(self.connection) if job[0] == "run" and isinstance(job[3], int) else None
         try:
+            with contextlib.suppress(EOFError, OSError):
+                while True:
+                    self._tell(*self._do(self.connection.recv_bytes()))
+        finally:  # whoever waits for an answer sees that none comes; `_watch` still holds the socket
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
+
+    def _do(self, data: bytes) -> tuple[str, Any]:
+        handle = None
+        try:
+            job = pickle.loads(data)  # noqa: S301 - from our own pool
+            if job[0] == "run" and isinstance(job[3], int):
+                handle = recv_handle(self.connection)
             if isinstance(self._boxes, Exception):
                 raise self._boxes
             if job[0] == "call":
@@ -97,8 +104,8 @@ class _Jobs:
                 program, timeout, stdin, self._teller("stdout", stdout), self._teller("stderr", stderr),
                 on_begin=self._begun,
             )  # fmt: skip
-        except Exception as error:
-            return "error", error
+        except BaseException as error:  # what a host function raises, too
+            return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         finally:
             self._cancel = None
             if handle is not None:

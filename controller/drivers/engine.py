@@ -37,6 +37,8 @@ Done = Callable[[Outcome | None, BaseException | None], object]
 _STALE = 256
 #: Seconds of one wait at the most: epoll_wait(2) takes a C int of milliseconds, and a later deadline is looked at anew.
 _LONGEST = 1_000_000.0
+#: Told of a descriptor whatever is asked for: the other end of a guest's pipe is gone.
+_ENDED = select.EPOLLHUP | select.EPOLLERR
 
 
 @attrs.define(eq=False)
@@ -107,6 +109,7 @@ class Engine:
     def _round(self) -> None:
         turns = self._turns
         if turns.resting:
+            self._turn_to(None)
             turns.go_on()
         ready = self._epoll.poll(0 if turns.resting else self._timeout())
         now = time.monotonic_ns()
@@ -142,7 +145,7 @@ class Engine:
             job.credit_ns, self._turns.line = BURST, 0
             return False
         job.credit_ns = max(job.credit_ns, -BURST)
-        if job.is_ending or events & select.EPOLLHUP:
+        if job.is_ending or events & _ENDED:
             return False
         if not job.is_resting:
             self._turns.rest(job)
@@ -153,12 +156,14 @@ class Engine:
         return BURST if job is None else job.credit_ns
 
     def _mask(self, job: _Job) -> None:
-        for fd in job.fds:
+        for fd in (*job.fds, *job.callers.values()):
             self._epoll.modify(fd, 0)
 
     def _unmask(self, job: _Job) -> None:
         for fd, events in job.fds.items():
             self._epoll.modify(fd, events)
+        for copy in job.callers.values():
+            self._epoll.modify(copy, select.EPOLLIN)
         if job.overdue_ns is not None:
             self._set_due(job, job.overdue_ns)
 
@@ -168,7 +173,8 @@ class Engine:
         wait_readable(self._epoll.fileno(), ns)
 
     def _sort(self, fd: int) -> None:
-        """Something has come to the door of one of a family."""
+        """Something has come to the door of one of a family, or a job for this engine."""
+        self._turn_to(None)
         if fd in self._listeners:
             listener, jobs = self._listeners[fd]
             try:
@@ -176,7 +182,9 @@ class Engine:
             except BaseException as error:
                 for job in tuple(jobs):
                     self._fail(job, error)
-        elif fd != self._wake:
+        elif fd == self._wake:  # read here and not where jobs are taken in, which may be before it is written
+            self._take_wake()
+        else:
             self._unregister(fd)
 
     def _begin_anew(self, error: BaseException) -> None:
@@ -206,7 +214,7 @@ class Engine:
     def _begin(self) -> None:
         """Takes in what was handed over; behind the events of a round, none of which can be for it."""
         if self._new:
-            self._take_wake()
+            self._turn_to(None)
         while self._new:
             job = self._new.popleft()
             self._jobs.add(job)
@@ -249,6 +257,8 @@ class Engine:
 
     def _turn_to(self, job: _Job | None) -> None:
         """What this thread computes is for another guest now, or for none."""
+        if job is self._served:
+            return
         now = thread_time_ns()
         if self._served is not None:
             self._served.driver.meter.end(now)

@@ -262,7 +262,7 @@ class Serving:
         fds, callers = {self._wake: POLLIN}, []
         if self.is_held:
             return {**fds, self._process.watch.pidfd: POLLIN}, [], None
-        door = self._process.door
+        door, stdin = self._process.door, self._world.stdin
         deadlines = [self._world.next_alarm_ns(), None if door is None else door.late_ns]
         for channel in self._channels.values():
             if channel.unsent:  # no further request before the answer is gone
@@ -273,6 +273,8 @@ class Serving:
                 deadlines.append(channel.blocked.deadline_ns)
                 if channel.blocked.host_fd is not None:
                     callers.append(channel.blocked.host_fd)
+                elif stdin.host_fd is not None and channel.blocked.names(stdin):  # an epoll has come to watch it
+                    callers.append(stdin.host_fd)
         return fds, callers, min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def begin_waiting(self) -> None:

@@ -7,7 +7,8 @@ asks for less than its part, and has saved up to a BURST, waits for the one step
 want more.
 
 Rules: a guest that is alone, or beside others that only wait, rests never. Nobody is waited for that does not compute:
-what a guest has used is read from the kernel's clock of its process, not believed.
+what a guest has used is read from the kernel's clock of its process, not believed, and where a wait has left the CPU
+idle, who was waited for comes to its part by its requests alone for a while.
 """
 
 import ctypes
@@ -22,7 +23,8 @@ from typing import Final, Protocol
 QUANTUM: Final = 200_000
 BURST: Final = 10_000_000
 PATIENCE: Final = 200_000
-#: A guest that used nothing of a wait of at least so many nanoseconds is not waited for in so many rounds.
+#: Those for whom it was waited so many nanoseconds, and who have used too little of it, are not waited for in so many
+#: rounds.
 NOTICEABLE: Final = 50_000
 DORMANT: Final = 16
 
@@ -104,10 +106,11 @@ class Turns:
         began = self._now_ns()
         self._wait(PATIENCE)
         waited = self._now_ns() - began
-        for each, cpu in zip(others, before, strict=True):
-            used = max(0, each.guest_cpu_ns() - cpu)
-            each.credit_ns -= used
-            if not used and waited >= NOTICEABLE:
+        used = [max(0, each.guest_cpu_ns() - cpu) for each, cpu in zip(others, before, strict=True)]
+        is_idle = waited >= NOTICEABLE and sum(used) < waited // 2
+        for each, cpu in zip(others, used, strict=True):
+            each.credit_ns -= max(cpu, waited // len(others))
+            if is_idle and cpu < waited // 2:
                 each.dormant = DORMANT
 
     def _draw_line(self) -> None:

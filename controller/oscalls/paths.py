@@ -54,6 +54,7 @@ def openat(world: World, dirfd: Fd, path: Path, flags: Int, mode: UInt) -> Reply
     start = world.cwd if path[:1] == b"/" else start_of(world, dirfd, path)
     permissions = mode & ~world.umask & 0o7777
     flags &= abi.O_KNOWN
+    world.descriptors.need_room()
     file = namei.open_file(world.tree, path, start, world.credentials, flags, permissions)
     return world.descriptors.install(file, bool(flags & abi.O_CLOEXEC))
 

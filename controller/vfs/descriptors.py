@@ -51,6 +51,10 @@ class DescriptorTable:
         self._enter(fd, file, cloexec)
         return fd
 
+    def need_room(self) -> None:
+        """EMFILE unless another descriptor can be had: before anything is made for it, as in Linux."""
+        self._lowest(0)
+
     def room_for(self, count: int) -> None:
         """EMFILE unless `count` more descriptors can be had (for pipe, socketpair)."""
         if len(self._files) + count > self.open_files:

@@ -385,6 +385,7 @@ class DirectoryOpenFile(OpenFile):
     def _read_entries(self) -> list[Entry]:
         """One turn of reading the directory, which may be the last."""
         if self._directory.is_removed():
+            self._forget_entries()
             raise OSError(errno.ENOENT, "the directory was removed")
         if self._listings.reads not in (None, self):  # each has its turn: what is in the making is counted nowhere
             raise Unfinished

@@ -5,7 +5,7 @@ import time
 
 import attrs
 
-from proxybox.controller.drivers.turns import BURST, QUANTUM, Turns, wait_readable
+from proxybox.controller.drivers.turns import BURST, PATIENCE, QUANTUM, Turns, wait_readable
 
 
 @attrs.define(eq=False)
@@ -138,6 +138,27 @@ def test_who_waits_natively_is_waited_for_by_nobody():
     cpu = Cpu(asking, *(Guest(think_ns=None, waits_natively=True) for _ in range(8)))
     cpu.run(1_000_000_000)
     assert asking.served_ns >= 0.8 * cpu.now
+
+
+def test_who_sips_is_not_waited_for():
+    """It uses a little of each wait, and leaves the rest of the CPU idle: it has paid for all of it, and is left to its
+    requests."""
+    sipper, asking = Guest(think_ns=None), Guest(cost_ns=10_000, think_ns=1000)
+    now = 0
+
+    def wait(ns: int) -> None:
+        nonlocal now
+        now += ns
+        sipper.cpu_ns += ns // 10
+
+    turns = Turns(lambda: {sipper, asking}, lambda _: None, lambda _: None, wait, lambda: now)
+    turns.rest(asking)
+    turns.go_on()
+    assert sipper.dormant
+    assert sipper.credit_ns == BURST - PATIENCE
+    asking.credit_ns = 0
+    turns.go_on()
+    assert not asking.is_resting
 
 
 def test_who_is_alone_never_rests():

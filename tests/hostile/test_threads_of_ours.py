@@ -4,6 +4,8 @@ what goes wrong in one is told to whom it concerns, and to nobody else.
 
 import contextlib
 import os
+import queue
+import select
 import threading
 from functools import partial
 
@@ -13,10 +15,11 @@ import pytest
 import proxybox
 from proxybox.api import folder_of
 from proxybox.controller import undertaker
-from proxybox.controller.drivers.engine import Engine, engine_of
-from proxybox.controller.keeper import Watch, keeper
+from proxybox.controller.drivers.engine import Engine, _Job, engine_of
+from proxybox.controller.keeper import Keeper, Watch, keeper
 from proxybox.controller.listener import Listener
 from proxybox.program import Program
+from tests.hostile.conftest import eventually
 
 #: Waits that no poll(2) and no epoll_wait(2) can hold, each of which is interrupted; with the policy's time.
 LONG = {
@@ -273,3 +276,70 @@ def test_a_fault_of_the_undertaker():
     assert len(raised.value.exceptions) == undertaker.MOST_FAULTS
     assert closed.is_set()
     undertaker.settle()
+
+
+def test_a_wake_for_what_was_taken_already(monkeypatch):
+    """A job may be taken in before its wake is written: the wake is read all the same, and the engine sleeps on."""
+    engine = engine_of(None)
+    os.eventfd_write(engine._wake, 1)
+    assert eventually(lambda: not select.select([engine._wake], [], [], 0)[0])
+
+
+def test_a_guest_that_rests_is_not_woken_by_its_input():
+    """Neither its own descriptors nor the copies of the caller's are looked at meanwhile."""
+    engine, (reading, writing), (input_, typed) = object.__new__(Engine), os.pipe(), os.pipe()
+    job = _Job(None, None, None, fds={reading: select.EPOLLIN}, callers={0: input_})
+    with select.epoll() as engine._epoll:
+        for fd in (reading, input_):
+            engine._epoll.register(fd, select.EPOLLIN)
+        os.write(writing, b"x"), os.write(typed, b"x")
+        engine._mask(job)
+        assert engine._epoll.poll(0) == []
+        engine._unmask(job)
+        assert sorted(engine._epoll.poll(0)) == sorted([(reading, select.EPOLLIN), (input_, select.EPOLLIN)])
+    for fd in (reading, writing, input_, typed):
+        os.close(fd)
+
+
+def test_two_guests_that_begin_at_once_have_a_keeper():
+    """Each sees the other: one of them wakes the keeper, which sleeps for as long as nobody is watched."""
+    entered = threading.Semaphore(0)
+
+    class Watched(set):
+        def add(self, watch):
+            super().add(watch)
+            entered.release()
+            for _ in range(2):  # until the other one has come, too, if it can
+                entered.acquire(timeout=0.2)
+
+    sleeping = object.__new__(Keeper)
+    sleeping._jobs, sleeping._watched, sleeping._adding = queue.SimpleQueue(), Watched(), threading.Lock()
+    threads = [threading.Thread(target=sleeping.watch, args=(Watch(os.getpid(), -1),)) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert not sleeping._jobs.empty()
+
+
+def test_input_that_an_epoll_comes_to_watch_while_it_waits(hostile):
+    """The descriptor behind it is the caller's, and was not looked at when the wait began."""
+    code = """
+import os, select, threading
+epoll, found = select.epoll(), []
+waiting = threading.Thread(target=lambda: found.append(epoll.poll()))
+waiting.start()
+epoll.register(0, select.EPOLLIN)
+print("ready", flush=True)
+waiting.join()
+print(found)
+"""
+    reading, writing = os.pipe()
+
+    def answer(text):
+        threading.Timer(0.5, os.write, [writing, b"x"]).start()
+
+    with open(reading, "rb", buffering=0) as file:
+        result = hostile.run(code, stdin=file, on_stdout=lambda text: answer(text) if "ready" in text else None)
+    os.close(writing)
+    assert result.stdout == "ready\n[[(0, 1)]]\n", result

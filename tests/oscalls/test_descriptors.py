@@ -1,6 +1,7 @@
 """Reading, writing, duplicating, controlling, copying."""
 
 import errno
+import os
 import struct
 
 import pytest
@@ -198,3 +199,16 @@ def test_eventfd_counts(box):
     assert box.call(descriptors.read, fd, 7, 8) == (8, (7, abi.U64.pack(7)))
     assert box.value(descriptors.read, fd, 7, 8) == -errno.EAGAIN
     assert box.value(descriptors.read, fd, 7, 4) == -errno.EINVAL
+
+
+def test_an_open_for_which_there_is_no_number_makes_and_empties_nothing(side):
+    """As in Linux, where the number is found first: whoever asks again would be told that it exists."""
+    side.put(b"/tmp/full", b"contents")
+    while (fd := side.call("open", b"/dev/null", os.O_RDONLY, 0)) >= 0:
+        last = fd
+    assert fd == -errno.EMFILE
+    assert side.call("open", b"/tmp/new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) == -errno.EMFILE
+    assert side.call("open", b"/tmp/full", os.O_WRONLY | os.O_TRUNC, 0) == -errno.EMFILE
+    side.call("close", last)
+    assert side.get(b"/tmp/full") == b"contents"
+    assert side.call("open", b"/tmp/new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) == last

@@ -28,3 +28,8 @@ def waits() -> str:
     """A host function that takes longer than it may."""
     time.sleep(3600)
     return "never"
+
+
+def stops() -> None:
+    """A host function that leaves its thread."""
+    raise SystemExit(3)

@@ -12,7 +12,7 @@ from proxybox import Pool, Status
 from proxybox.controller.undertaker import settle
 from proxybox.pool import make_room, source_of
 from tests.pool.conftest import children
-from tests.pool.functions import add, double, fails, loops
+from tests.pool.functions import add, double, fails, loops, stops
 
 EACH = pytest.mark.parametrize("processes", [0, 2], ids=["here", "processes"])
 
@@ -243,3 +243,25 @@ def test_a_worker_that_is_killed_is_a_result_and_replaced() -> None:
 def test_an_endless_function_is_an_error() -> None:
     with Pool(size=1, limits={"wall_time": 0.3}) as pool, pytest.raises(proxybox.TimeLimitExceeded):
         pool.submit(loops).result()
+
+
+class Unreadable:
+    """Cannot be unpickled: what a worker does not know."""
+
+    def __reduce__(self) -> tuple[object, tuple[object, str]]:
+        return getattr, (object, "no such name")
+
+
+def test_a_job_that_cannot_be_read_is_told_and_costs_no_worker() -> None:
+    with Pool(size=1, processes=1) as pool:
+        with pytest.raises(AttributeError, match="no such name"):
+            pool.run("print(1)", args=[Unreadable()])  # type: ignore[list-item]
+        assert pool.run("print(2)").stdout == "2\n"
+
+
+def test_a_host_function_that_leaves_its_thread_costs_no_worker() -> None:
+    """When it is called, the guest says."""
+    with Pool(size=1, processes=1, functions={"stops": stops}) as pool:
+        with pytest.raises(RuntimeError, match="SystemExit"):
+            pool.run("import host\nhost.stops()")
+        assert pool.run("print(2)").stdout == "2\n"
