@@ -329,6 +329,8 @@ class LiveSession:
                 outcome = Outcome(None, None, "misbehaved", str(breach))
         if outcome is None:
             cpu = self._rest()
+            if interrupted and self._cpu_end_ns is not None and process.watch.charged_ns() >= self._cpu_end_ns:
+                outcome = self.outcome = Outcome(None, None, "time_limit", "session.cpu_time")  # nothing is left to use
         else:
             self.outcome, cpu = outcome, process.cpu_ns
         printed = begun.transcript.interleaved()

@@ -7,7 +7,7 @@ import pytest
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.clock import Clock
-from proxybox.controller.effects import Blocked
+from proxybox.controller.effects import Blocked, Unfinished
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Credentials, Superblock
@@ -52,11 +52,14 @@ class Box:
         )
 
     def call(self, handler: Callable[..., Any], *arguments: Any) -> Any:
-        """The reply: an int, (int, writes...), or Blocked."""
-        try:
-            return handler(self.world, *arguments)
-        except OSError as error:
-            return -error.errno
+        """The reply, whose turns are all taken at once: an int, (int, writes...), or Blocked."""
+        while True:
+            try:
+                return handler(self.world, *arguments)
+            except Unfinished:
+                continue
+            except OSError as error:
+                return -error.errno
 
     def value(self, handler: Callable[..., Any], *arguments: Any) -> int:
         """The number that the guest would see; the call must not wait."""
