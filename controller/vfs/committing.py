@@ -104,6 +104,9 @@ class Commit:
         """Make all that is to come, compare all that is to go, and write down both."""
         self._state.save(self.journal)
         staged = self._staging.make()
+        # What is put there may be removed by whoever finds this journal, so that says first which folder it is.
+        self.journal = attrs.evolve(self.journal, staging_ino=self._staging.ino)
+        self._state.save(self.journal)
         steps = []
         gone: dict[int, set[bytes]] = {}
         come: dict[int, set[bytes]] = {}
@@ -114,8 +117,7 @@ class Commit:
             steps += _new_modes(unit, staged, number)
         steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
         host.write_out(staged.fd)
-        ordered, ino = in_order(steps, gone, come), os.fstat(staged.fd).st_ino
-        self.journal = attrs.evolve(self.journal, phase=Phase.APPLYING, steps=ordered, staging_ino=ino)
+        self.journal = attrs.evolve(self.journal, phase=Phase.APPLYING, steps=in_order(steps, gone, come))
         self._state.save(self.journal)
 
     def apply(self) -> None:
@@ -170,7 +172,7 @@ class Commit:
     def _applier(self) -> Applier:
         if self._staging.host is None:
             raise OSError(errno.ENOENT, "nothing was staged")
-        return Applier(self.root, self._staging.host, believes=True)
+        return Applier(self.root, self._staging.host, believes=self._staging.is_private)
 
     def _save(self, phase: Phase) -> None:
         journal = attrs.evolve(self.journal, phase=phase)
@@ -246,7 +248,9 @@ def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:
     steps = []
     for change in (unit.new, *unit.below):
         if change is not None and change.type == "dir" and change.mode != 0o700:
-            new = identity(staged.look(slot(number) + change.path[len(unit.path) :]))
-            path = os.fsdecode(change.path)
+            seen = staged.look(slot(number) + change.path[len(unit.path) :])
+            if st.S_IMODE(seen.st_mode) != 0o700:  # a filesystem that keeps no modes
+                continue
+            new, path = identity(seen), os.fsdecode(change.path)
             steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=change.mode & 0o1777, old_mode=0o700))
     return steps

@@ -36,13 +36,15 @@ _EMPTIED = -1
 
 
 class Staging:
-    """The folder of one commit. folder: of the target, where it lies. ino: its inode, where that is known already."""
+    """The folder of one commit. folder: of the target, where it lies. ino: its inode; 0 where that was never written
+    down: nothing was put into such a folder, so it is removed when it is empty, and not touched otherwise."""
 
     def __init__(self, root: host.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
         self._root = root
         self._folder = folder
         self._name = name_of(ident)
-        self._ino = ino
+        self.ino = ino
+        self.is_private = False
         self.host: host.HostRoot | None = None
 
     @property
@@ -51,18 +53,22 @@ class Staging:
         return self._folder + b"/" + self._name if self._folder else self._name
 
     def make(self) -> host.HostRoot:
-        """It is there from now on, empty: a root of its own."""
+        """It is there from now on, empty: a root of its own. PermissionError where another has its name already."""
         with self._root.directory_fd(self._folder) as fd:
             os.mkdir(self._name, 0o700, dir_fd=fd)
-        return self.open()
-
-    def open(self) -> host.HostRoot:
-        """As it was made before. PermissionError for a folder of that name which is not the commit's, as far as one can
-        tell."""
         found = self._root.below(self.path)
         seen = os.fstat(found.fd)
-        is_private = seen.st_uid == os.geteuid() and not st.S_IMODE(seen.st_mode) & 0o077
-        if not is_private or self._ino not in (0, seen.st_ino):
+        self.is_private = seen.st_uid == os.geteuid() and not st.S_IMODE(seen.st_mode) & 0o077
+        if found.kinds(b"", 1) or not (self.is_private or _has_no_modes(found)):
+            found.close()
+            raise PermissionError(errno.EACCES, "it is not the folder that the commit has made")
+        self.ino, self.host = seen.st_ino, found
+        return found
+
+    def open(self) -> host.HostRoot:
+        """As it was made before. PermissionError for a folder of that name which is not the commit's."""
+        found = self._root.below(self.path)
+        if os.fstat(found.fd).st_ino != self.ino:
             found.close()
             raise PermissionError(errno.EACCES, "it is not the folder that the commit has made")
         self.host = found
@@ -71,13 +77,26 @@ class Staging:
     def remove(self) -> None:
         """It is gone, with all that is left in it, whatever stands at its name by now."""
         try:
-            found = self.host or self.open()
+            if self.ino:
+                found = self.host or self.open()
+                empty(found)
+                found.close()
+            with self._root.directory_fd(self._folder) as fd:
+                os.rmdir(self._name, dir_fd=fd)
         except FileNotFoundError:
             return
-        empty(found)
-        found.close()
-        with self._root.directory_fd(self._folder) as fd:
-            os.rmdir(self._name, dir_fd=fd)
+
+
+def _has_no_modes(folder: host.HostRoot) -> bool:
+    """Whether its filesystem keeps no modes, or no owners. A file of one's own tells: it cannot be another's."""
+    with folder.directory_fd(b"") as fd:
+        made = host.create_file(fd, b"probe", 0o604)
+        try:
+            seen = os.fstat(made)
+        finally:
+            os.close(made)
+            os.unlink(b"probe", dir_fd=fd)
+    return seen.st_uid != os.geteuid() or st.S_IMODE(seen.st_mode) != 0o604
 
 
 def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> None:
@@ -110,11 +129,12 @@ def _make(staged: host.HostRoot, path: bytes, change: Change, owner: tuple[int, 
         elif change.type == "dir":
             os.mkdir(name, 0o700, dir_fd=fd)
             made = staged.open_path(path)
-            host.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
         else:
             os.symlink(change.target or b".", name, dir_fd=fd)
             made = staged.open_path(path)
     try:
+        if change.type == "dir":
+            host.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
         if change.type == "file":
             _write_all(made, change.content or b"")
         if owner is not None:  # by descriptor: by now the name may be another's

@@ -1,0 +1,156 @@
+"""Where a commit keeps what it stages and takes away: on filesystems of all kinds, and beside users of all kinds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from proxybox import commits
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused
+
+sys.path.insert(0, str(Path(__file__).parent))
+from commitscenes import Guest, as_user, killed_at, on_host, overlay_over
+
+IS_ROOT = os.geteuid() == 0
+
+
+@pytest.fixture
+def tmp_path():
+    """In memory, where that can be: a commit waits for the disk."""
+    top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    yield top
+    shutil.rmtree(top)
+
+
+@pytest.fixture(params=[0, 1000] if IS_ROOT else [os.geteuid()])
+def folder(tmp_path, monkeypatch, request):
+    """A folder of that user's, who commits to it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    if IS_ROOT:
+        os.chown(tmp_path, request.param, request.param)
+    with as_user(request.param):
+        made = tmp_path / "folder"
+        made.mkdir()
+        for name in ("a", "b"):
+            (made / name).mkdir()
+            (made / name / "x").write_text(name)
+        yield made
+
+
+# --- the commit's own folder is no other ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("go_on", ["the next commit", "undo"])
+def test_a_private_folder_under_the_name_of_one_that_was_never_written_down_is_not_emptied(folder, go_on, monkeypatch):
+    """A kill as soon as the commit's own folder is there, and a later one: its name is then another's."""
+    for calls in range(1, 12):
+        with overlay_over(folder) as overlay:
+            Guest(overlay)("write", "new")
+            assert killed_at(calls, overlay.commit)
+        precious = []
+        for own in list(folder.glob(".proxybox-commit-*")):
+            own.rename(folder / f"aside{calls}")
+            own.mkdir(0o700)
+            (own / "keys").write_text("precious")
+            precious.append(own / "keys")
+        if go_on == "undo":
+            for left in commits.unfinished():
+                if left.can_undo and not left.paths:
+                    commits.undo(left.id)
+        else:
+            with overlay_over(folder) as overlay:
+                Guest(overlay)("write", f"new{calls}")
+                try:
+                    overlay.commit()
+                except CommitRefused as error:
+                    assert "was cut off" in str(error)  # noqa: PT017
+        assert [own.exists() for own in precious] == [True] * len(precious)
+        for own in precious:
+            shutil.rmtree(own.parent)
+        shutil.rmtree(folder.parent / "state")
+
+
+def test_a_folder_that_takes_the_place_while_the_commits_own_is_made_is_not_emptied(folder, monkeypatch):
+    (folder / "private").mkdir(0o700)
+    (folder / "private" / "keys").write_text("precious")
+    make = os.mkdir
+
+    def swapped(path, mode=0o777, *, dir_fd=None):
+        make(path, mode, dir_fd=dir_fd)
+        if os.fsencode(path).startswith(b".proxybox-commit-"):
+            os.rename(folder / os.fsdecode(path), folder / "aside")
+            os.rename(folder / "private", folder / os.fsdecode(path))
+
+    with overlay_over(folder) as overlay:
+        Guest(overlay)("write", "new")
+        monkeypatch.setattr(os, "mkdir", swapped)
+        with pytest.raises(CommitFailed, match="Permission denied"):
+            overlay.commit()
+    (own,) = folder.glob(".proxybox-commit-*")
+    assert (own / "keys").read_text() == "precious"
+
+
+# --- filesystems without modes ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_modes(monkeypatch):
+    """As on vfat: all that is made has the mode of the mount, and what chmod is told is forgotten."""
+    mkdir, create = os.mkdir, host.create_file
+
+    def made(path, mode=0o777, *, dir_fd=None):
+        mkdir(path, 0o755, dir_fd=dir_fd)
+
+    def created(fd, name, mode):
+        return create(fd, name, 0o755)
+
+    def forgotten(*_, **__):
+        pass
+
+    monkeypatch.setattr(os, "mkdir", made)
+    monkeypatch.setattr(host, "create_file", created)
+    for name in ("chmod", "fchmod"):
+        monkeypatch.setattr(os, name, forgotten)
+
+
+def test_a_filesystem_that_keeps_no_modes(folder, no_modes, monkeypatch):
+    for number in range(2):
+        with overlay_over(folder) as overlay:
+            guest = Guest(overlay)
+            assert guest("write", f"new{number}") == guest("mkdir", f"d{number}") == guest("write", f"d{number}/y") == 0
+            assert guest("chmod", f"d{number}", 0o750) == guest("unlink", f"{'ab'[number]}/x") == 0
+            if number == 0:
+                overlay.commit()
+            else:
+                killed_at(30, overlay.commit)
+                for left in commits.unfinished():
+                    (commits.undo if left.can_undo else commits.resume)(left.id)
+                overlay.commit()
+    found = on_host(folder).keys()
+    assert found == {"a", "b", "new0", "new1", "d0", "d0/y", "d1", "d1/y"}
+    assert commits.unfinished() == []
+
+
+def test_another_users_folder_is_not_taken_for_one_of_a_filesystem_without_modes(folder, monkeypatch):
+    make = os.mkdir
+
+    def opened(path, mode=0o777, *, dir_fd=None):
+        make(path, 0o777 if os.fsencode(path).startswith(b".proxybox-commit-") else mode, dir_fd=dir_fd)
+
+    with overlay_over(folder) as overlay:
+        Guest(overlay)("write", "new")
+        monkeypatch.setattr(os, "mkdir", opened)
+        before = os.umask(0)
+        try:
+            with pytest.raises(CommitFailed, match="Permission denied"):
+                overlay.commit()
+        finally:
+            os.umask(before)
+    assert on_host(folder).keys() == {"a", "a/x", "b", "b/x"}
+    assert commits.unfinished() == []
