@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import stat as st
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs import apart, host
 from proxybox.controller.vfs.applying import Applier
 from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint, identity
@@ -110,10 +111,14 @@ class Commit:
         steps = []
         gone: dict[int, set[bytes]] = {}
         come: dict[int, set[bytes]] = {}
+        more = itertools.count(len(agreed.units))
         for number, unit in enumerate(agreed.units):
             stage(self.root, unit, staged, number)
             gone[number], come[number] = set(), set()
-            steps.append(_step(self.root, unit, staged, number, gone[number], come[number]))
+            whole = _step(self.root, unit, staged, number, gone[number], come[number])
+            is_folder = whole.old is not None and whole.old.kind == st.S_IFDIR
+            is_moved = not is_folder or apart.is_moved(self.root, unit.path, staged)
+            steps += [whole] if is_moved else apart.taken_apart(self.root, whole, more)
             steps += _new_modes(unit, staged, number)
         steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
         host.write_out(staged.fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -154,3 +155,57 @@ def test_another_users_folder_is_not_taken_for_one_of_a_filesystem_without_modes
             os.umask(before)
     assert on_host(folder).keys() == {"a", "a/x", "b", "b/x"}
     assert commits.unfinished() == []
+
+
+# --- overlayfs --------------------------------------------------------------------------------------------------------
+
+ON_OVERLAYFS = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from commitscenes import Guest, on_host, overlay_over
+from proxybox.controller.vfs import apart, committing, host
+from proxybox.controller.vfs.refusals import CommitFailed
+folder = Path("merged")
+fd = os.open(folder, os.O_RDONLY)
+assert host.filesystem_type(fd) == apart.OVERLAYFS
+before = on_host(folder)
+with overlay_over(folder) as overlay:
+    guest = Guest(overlay)
+    assert guest("rename", "a", "c") == guest("write", "a") == guest("unlink", "b/x") == guest("rmdir", "b") == 0
+    write_out = host.write_out
+    count = []
+    def failing(fd):
+        count.append(fd)
+        if len(count) == 2:
+            raise OSError(5, "when all was done")
+    host.write_out = failing
+    try:
+        overlay.commit()
+    except CommitFailed:
+        pass
+    assert on_host(folder) == before, on_host(folder)
+    host.write_out = write_out
+    overlay.commit()
+after = on_host(folder)
+assert after.keys() == {"a", "c", "c/x"} and after["c/x"][2] == b"a", after
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="mounts are root's")
+@pytest.mark.parametrize("lower_is_elsewhere", [False, True])
+def test_folders_of_a_lower_layer_of_a_real_overlayfs(tmp_path, lower_is_elsewhere):
+    lower = Path(tempfile.mkdtemp()) if lower_is_elsewhere else tmp_path / "lower"
+    for name in ("a", "b"):
+        (lower / name).mkdir(parents=True)
+        (lower / name / "x").write_text(name)
+    for name in ("upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    mount = f"mount -t overlay none -o lowerdir={lower},upperdir=upper,workdir=work merged"
+    tests = str(Path(__file__).parent)
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    command = ["unshare", "-m", "sh", "-ec", f'{mount}; exec "$0" -c "$1" "$2"', sys.executable, ON_OVERLAYFS, tests]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    if lower_is_elsewhere:
+        shutil.rmtree(lower)
+    assert done.returncode == 0, done.stderr
