@@ -27,7 +27,7 @@ from proxybox.controller.vfs.ordering import in_order
 from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan
 from proxybox.controller.vfs.refusals import CommitFailed, CommitUnfinished, HostChanged
 from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
-from proxybox.controller.vfs.staging import Staging, common_folder, slot, stage
+from proxybox.controller.vfs.staging import Staging, folder_to_stage_in, slot, stage
 
 
 @attrs.frozen
@@ -98,7 +98,8 @@ class Commit:
         self._is_closing = False
         ident = secrets.token_hex(8)
         places = [unit.path for unit in agreed.units] or [change.path for change in agreed.modes]
-        self._staging = Staging(root, common_folder(places), ident)
+        modes = {change.path: change.mode for change in agreed.modes}
+        self._staging = Staging(root, folder_to_stage_in(root, places, modes), ident)
         self.journal = new_journal(ident, root, self._staging.path)
 
     def stage(self, agreed: Plan) -> None:

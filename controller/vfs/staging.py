@@ -10,7 +10,7 @@ import errno
 import itertools
 import os
 import stat as st
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.changes import Change
@@ -149,6 +149,36 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def folder_to_stage_in(root: host.HostRoot, places: Sequence[bytes], modes: Mapping[bytes, int]) -> bytes:
+    """The folder of the target in which a commit to these places makes its own: where the caller may make one.
+
+    modes: of the folders whose mode the commit changes, the new ones. Such a folder is the last to be taken, and only
+    when it can be written to before and afterwards.
+    """
+    common = common_folder(places)
+    above = [common[:end] for end, byte in enumerate(common) if byte == ord("/")]
+    wanted = dict.fromkeys([common, *reversed(above), b"", *(place.rpartition(b"/")[0] for place in places)])
+    staying = (folder for folder in wanted if not _new_modes(folder, modes))
+    open_still = (
+        folder for folder in (*wanted, *modes) if all(mode & 0o300 == 0o300 for mode in _new_modes(folder, modes))
+    )
+    return next((folder for folder in itertools.chain(staying, open_still) if _is_writable(root, folder)), common)
+
+
+def _new_modes(folder: bytes, modes: Mapping[bytes, int]) -> list[int]:
+    """Of those folders on the way to one, itself included, whose mode is to change."""
+    ends = (end for end, byte in enumerate(folder + b"/") if byte == ord("/"))
+    return [modes[folder[:end]] for end in ends if folder[:end] in modes]
+
+
+def _is_writable(root: host.HostRoot, folder: bytes) -> bool:
+    try:
+        with root.directory_fd(folder) as fd:
+            return os.access(f"/proc/self/fd/{fd}", os.W_OK | os.X_OK, effective_ids=True)
+    except OSError:
+        return False
 
 
 def common_folder(paths: Iterable[bytes]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -209,3 +210,66 @@ def test_folders_of_a_lower_layer_of_a_real_overlayfs(tmp_path, lower_is_elsewhe
     if lower_is_elsewhere:
         shutil.rmtree(lower)
     assert done.returncode == 0, done.stderr
+
+
+# --- where a commit's own folder can be made --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def closed(folder):
+    """Only its folder a can be written to, for those whom that binds, and b."""
+    folder.chmod(0o555)
+    yield folder
+    for each in (folder, folder / "a", folder / "b"):
+        each.chmod(0o755)
+
+
+def test_a_folder_that_is_opened_by_the_commit_that_writes_to_it(folder):
+    (folder / "a").chmod(0o555)
+    with overlay_over(folder) as overlay:
+        guest = Guest(overlay)
+        assert guest("chmod", "a", 0o755) == guest("write", "a/new") == 0
+        overlay.commit()
+    assert on_host(folder).keys() == {"a", "a/x", "a/new", "b", "b/x"}
+
+
+def test_a_folder_that_is_closed_by_the_commit_that_writes_to_it(folder):
+    with overlay_over(folder) as overlay:
+        guest = Guest(overlay)
+        assert guest("write", "a/new") == guest("chmod", "a", 0o555) == 0
+        overlay.commit()
+    assert on_host(folder).keys() == {"a", "a/x", "a/new", "b", "b/x"}
+    assert commits.unfinished() == []
+    (folder / "a").chmod(0o755)
+
+
+def test_two_folders_that_can_be_written_to_below_one_that_cannot(closed):
+    with overlay_over(closed) as overlay:
+        guest = Guest(overlay)
+        assert guest("write", "a/new") == guest("rename", "b/x", "a/x") == guest("write", "b/new") == 0
+        overlay.commit()
+    assert on_host(closed).keys() == {"a", "a/x", "a/new", "b", "b/new"}
+
+
+def test_the_mode_of_a_folder_below_one_that_cannot_be_written_to(closed):
+    with overlay_over(closed) as overlay:
+        guest = Guest(overlay)
+        assert guest("chmod", "a", 0o700) == guest("write", "a/new") == 0
+        overlay.commit()
+    assert on_host(closed).keys() == {"a", "a/x", "a/new", "b", "b/x"}
+    assert stat.S_IMODE((closed / "a").stat().st_mode) == 0o700
+
+
+def test_a_kill_of_a_commit_that_is_staged_beside_the_places_it_writes_to(closed):
+    for number in range(1, 1000):
+        with overlay_over(closed) as overlay:
+            guest = Guest(overlay)
+            assert guest("write", f"a/n{number}") == guest("write", f"b/n{number}") == 0
+            was_killed = killed_at(number, overlay.commit)
+        for left in commits.unfinished():
+            (commits.undo if left.can_undo else commits.resume)(left.id)
+        found = on_host(closed).keys()
+        assert not [name for name in found if ".proxybox-commit" in name]
+        assert (f"a/n{number}" in found) == (f"b/n{number}" in found)
+        if not was_killed:
+            return
