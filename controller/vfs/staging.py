@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.changes import Change
-from proxybox.controller.vfs.planning import OWN_PREFIX, Unit
+from proxybox.controller.vfs.planning import OWN_PREFIX, Unit, look
 
 
 def name_of(ident: str) -> bytes:
@@ -102,22 +102,23 @@ def _has_no_modes(folder: host.HostRoot) -> bool:
 def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> None:
     """Makes what comes to a place, with all that lies in it, in the slot of that number.
 
-    Folders keep mode 0700 until they are in their places. What root writes into somebody's folder is theirs.
+    Folders keep mode 0700 until they are in their places. What root writes into somebody's folder is theirs, and what
+    replaces something belongs to whom that belonged to.
     """
     new = unit.new
     if new is None:
         return
-    owner = _owner_of(root, unit.path.rpartition(b"/")[0])
+    owner = _owner_of(root, unit.path)
     top = slot(number)
     _make(staged, top, new, owner)
     for change in unit.below:
         _make(staged, top + change.path[len(unit.path) :], change, owner)
 
 
-def _owner_of(root: host.HostRoot, folder: bytes) -> tuple[int, int] | None:
+def _owner_of(root: host.HostRoot, path: bytes) -> tuple[int, int] | None:
     if os.geteuid() != 0:
         return None
-    seen = root.look(folder)
+    seen = look(root, path) or root.look(path.rpartition(b"/")[0])
     return seen.st_uid, seen.st_gid
 
 

@@ -273,3 +273,32 @@ def test_a_kill_of_a_commit_that_is_staged_beside_the_places_it_writes_to(closed
         assert (f"a/n{number}" in found) == (f"b/n{number}" in found)
         if not was_killed:
             return
+
+
+# --- owners and modes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="root alone gives files away")
+@pytest.mark.parametrize("how", ["write", "rename over", "folder"])
+def test_a_file_of_roots_in_a_users_folder_stays_roots(tmp_path, monkeypatch, how):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    made = tmp_path / "folder"
+    made.mkdir()
+    (made / "theirs").write_text("theirs")
+    (made / "token").write_text("root's")
+    (made / "token").chmod(0o600)
+    for each in (made, made / "theirs"):
+        os.chown(each, 1000, 1000)
+    with overlay_over(made) as overlay:
+        guest = Guest(overlay)
+        if how == "write":
+            assert guest("write", "token") == 0
+        elif how == "rename over":
+            assert guest("rename", "theirs", "token") == 0
+        else:
+            assert guest("unlink", "token") == guest("mkdir", "token") == guest("write", "token/x") == 0
+        assert guest("write", "new") == 0
+        overlay.commit()
+    assert (made / "token").stat().st_uid == 0
+    assert how != "folder" or (made / "token" / "x").stat().st_uid == 0
+    assert (made / "new").stat().st_uid == 1000
