@@ -52,9 +52,10 @@ class Applier:
         seen = self._there(step)
         if step.act is Act.MODE:
             if step.new is not None and step.new.is_of(seen) and seen is not None:
-                mode = st.S_IMODE(seen.st_mode)
-                if mode in (step.mode, step.old_mode):
-                    return At.AFTER if mode == step.mode else At.BEFORE
+                mode, wanted, old = (each & ~st.S_ISGID for each in (seen.st_mode, step.mode, step.old_mode))
+                mode = st.S_IMODE(mode)  # chmod(2) drops that bit where the group is not one of the caller's
+                if mode in (wanted, old):
+                    return At.AFTER if mode == wanted else At.BEFORE
             raise HostChanged(f"{step.path}: the folder, or its mode, was changed on the host since")
         staged = step.new is not None and self._is_in(slot(step.slot), step.new)
         if step.act is Act.APART:

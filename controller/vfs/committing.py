@@ -242,11 +242,10 @@ def _mode_step(root: host.HostRoot, change: Change) -> Step | None:
     """For a folder that stays."""
     seen = root.look(change.path)
     old = st.S_IMODE(seen.st_mode)
-    if old == change.mode:
+    mode = change.mode & 0o1777 | old & 0o6000  # the box was shown no set-id bits, so it has taken none away
+    if old == mode:
         return None
-    return Step(
-        act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=change.mode & 0o1777, old_mode=old
-    )
+    return Step(act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=mode, old_mode=old)
 
 
 def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:

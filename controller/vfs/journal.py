@@ -236,12 +236,17 @@ class StateFolder:
             fd = self._lock_file(path)
             held.callback(os.close, fd)
             held.callback(_remove, path)
-            folder = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            told = os.fsdecode(target.path)
+            try:
+                folder = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise CommitRefused([f"{told} cannot be read: {error.strerror}"]) from error
             held.callback(os.close, folder)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise _busy() from None
+                why = "another user's commit is under way, or another program holds a lock of it: lslocks tells which"
+                raise CommitRefused([f"{told} is locked (flock): {why}"]) from None
             except OSError:  # no such locks there
                 pass
             yield

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import gc
 import os
 import shutil
 import stat
@@ -302,3 +305,73 @@ def test_a_file_of_roots_in_a_users_folder_stays_roots(tmp_path, monkeypatch, ho
     assert (made / "token").stat().st_uid == 0
     assert how != "folder" or (made / "token" / "x").stat().st_uid == 0
     assert (made / "new").stat().st_uid == 1000
+
+
+def test_a_chmod_of_the_box_leaves_set_id_bits_that_it_was_not_shown(folder):
+    (folder / "a").chmod(0o2775)
+    for mode in (0o750, 0o775):
+        with overlay_over(folder) as overlay:
+            assert Guest(overlay)("chmod", "a", mode) == 0
+            overlay.commit()
+        assert stat.S_IMODE((folder / "a").stat().st_mode) == 0o2000 | mode
+
+
+def test_a_commit_that_changes_a_mode_and_is_killed_can_be_undone_and_finished_with_set_id_bits(folder):
+    for number in range(1, 1000):
+        (folder / "a").chmod(0o2775)
+        with overlay_over(folder) as overlay:
+            guest = Guest(overlay)
+            assert guest("chmod", "a", 0o750) == guest("write", "b/new") == 0
+            was_killed = killed_at(number, overlay.commit)
+        for left in commits.unfinished():
+            (commits.undo if left.can_undo else commits.resume)(left.id)
+        done = (folder / "b" / "new").exists()
+        assert stat.S_IMODE((folder / "a").stat().st_mode) == (0o2750 if done else 0o2775)
+        (folder / "b" / "new").unlink(missing_ok=True)
+        if not was_killed:
+            return
+
+
+def test_an_error_while_a_folder_is_staged_leaves_no_descriptor(folder, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "refused by the host")
+
+    held = []
+    with overlay_over(folder) as overlay:
+        Guest(overlay)("mkdir", "d")
+        monkeypatch.setattr(host, "change_mode", refused)
+        for _ in range(4):
+            with pytest.raises(CommitFailed):
+                overlay.commit()
+            gc.collect()
+            held.append(len(os.listdir("/proc/self/fd")))
+    assert len(set(held)) == 1
+
+
+# --- what others do to the folder itself ------------------------------------------------------------------------------
+
+
+def test_a_lock_that_another_program_holds_of_the_folder_is_named(folder):
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    with overlay_over(folder) as overlay:
+        Guest(overlay)("write", "new")
+        with pytest.raises(CommitRefused, match=r"folder is locked \(flock\).*lslocks"):
+            overlay.commit()
+        os.close(held)
+        overlay.commit()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="the fixture has no other user")
+def test_a_folder_that_cannot_be_read_any_more_is_a_refusal(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    os.chown(tmp_path, 1000, 1000)
+    with as_user(1000):
+        made = tmp_path / "folder"
+        made.mkdir()
+        with overlay_over(made) as overlay:
+            Guest(overlay)("write", "new")
+            made.chmod(0o300)
+            with pytest.raises(CommitRefused, match="cannot be read"):
+                overlay.commit()
+            made.chmod(0o700)
