@@ -69,17 +69,27 @@ def remove_folders(root: host.HostRoot, step: Step) -> None:
 
 
 def make_folders(root: host.HostRoot, step: Step, staged: host.HostRoot) -> None:
-    """Those of its folders that are gone, as they were; each comes to its place with its mode and owner."""
+    """Those of its folders that are gone, as they were; each comes to its place with its owner and mode, but open to
+    him, as only such a folder can be moved, and is closed there."""
     for each in step.folders:
         folder, _, name = each.place.rpartition(b"/")
         with root.directory_fd(folder) as fd:
-            with contextlib.suppress(FileNotFoundError):
-                os.stat(name, dir_fd=fd, follow_symlinks=False)
-                continue
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(_AGAIN, 0o700, dir_fd=staged.fd)
-            with staged.directory_fd(_AGAIN) as made:
-                if os.geteuid() == 0:
-                    host.change_owner(made, each.uid, each.gid)
-                host.restore_mode(made, each.mode)
-            host.rename(staged.fd, _AGAIN, fd, name, 0)
+            if not _is_there(fd, name):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(_AGAIN, 0o700, dir_fd=staged.fd)
+                with staged.directory_fd(_AGAIN) as made:
+                    if os.geteuid() == 0:
+                        host.change_owner(made, each.uid, each.gid)
+                    host.restore_mode(made, each.mode | 0o700)
+                host.rename(staged.fd, _AGAIN, fd, name, 0)
+        with root.directory_fd(each.place) as fd:
+            if each.mode != st.S_IMODE(os.fstat(fd).st_mode) == each.mode | 0o700:
+                host.restore_mode(fd, each.mode)
+
+
+def _is_there(fd: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

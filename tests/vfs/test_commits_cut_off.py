@@ -262,7 +262,7 @@ def settle(made: Scene, number: int) -> None:
 
 
 #: A tree of folders that goes, that is moved, and for which a file and another folder with the same names come.
-LOWER = [("file", "a/b/x"), ("file", "a/y"), ("link", "a/l"), ("folder", "a/b/c"), ("file", "b/b"), ("file", "c/x/y")]
+LOWER = [("file", "a/b/x"), ("file", "a/y"), ("link", "a/l"), ("closed", "a/b/c"), ("file", "b/b"), ("file", "c/x/y")]
 LOWER_STEPS = [
     [("rename", "a", "d")],
     [("rename", "a", "d"), ("write", "a")],
