@@ -14,7 +14,7 @@ the folder `.proxybox-commit-ID` beside them.
 import attrs
 
 from proxybox.controller.vfs import recovering
-from proxybox.controller.vfs.journal import Journal, Phase
+from proxybox.controller.vfs.journal import Act, Journal, Phase
 from proxybox.controller.vfs.refusals import CommitFailed as CommitFailed
 from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.refusals import CommitUnfinished as CommitUnfinished
@@ -66,7 +66,7 @@ def _shown(journal: Journal) -> Unfinished:
         folder=journal.folder,
         kept=f"{journal.folder}/{journal.staging}",
         started=journal.started,
-        paths=tuple(dict.fromkeys(step.path for step in journal.steps)),
+        paths=tuple(dict.fromkeys(step.path for step in journal.steps if step.act is not Act.PART)),
         can_resume=journal.phase in (Phase.APPLYING, Phase.DONE),
         can_undo=journal.phase is not Phase.DONE,
     )

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from proxybox.controller.abi import RENAME_EXCHANGE, RENAME_NOREPLACE
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs import apart, host
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint
 from proxybox.controller.vfs.journal import Act, Step
 from proxybox.controller.vfs.planning import look
@@ -52,19 +52,37 @@ class Applier:
         seen = self._there(step)
         if step.act is Act.MODE:
             if step.new is not None and step.new.is_of(seen) and seen is not None:
-                mode = st.S_IMODE(seen.st_mode)
-                if mode in (step.mode, step.old_mode):
-                    return At.AFTER if mode == step.mode else At.BEFORE
+                mode, wanted, old = (each & ~st.S_ISGID for each in (seen.st_mode, step.mode, step.old_mode))
+                mode = st.S_IMODE(mode)  # chmod(2) drops that bit where the group is not one of the caller's
+                if mode in (wanted, old):
+                    return At.AFTER if mode == wanted else At.BEFORE
             raise HostChanged(f"{step.path}: the folder, or its mode, was changed on the host since")
         staged = step.new is not None and self._is_in(slot(step.slot), step.new)
+        if step.act is Act.APART:
+            return self._apart_at(step, seen, staged)
         if step.old is not None and step.old.is_of(seen) and (staged or step.new is None):
             return At.BEFORE
         kept = self._kept(step) is not None
+        if step.act is Act.PART and kept:  # at its place there may be something of what came for the whole folder
+            return At.AFTER
         if kept or step.old is None:
             if seen is None and staged:
                 return At.BETWEEN if kept else At.BEFORE
             if seen is None if step.new is None else step.new.is_of(seen):
                 return At.AFTER
+        raise HostChanged(f"{step.path}: changed on the host since")
+
+    def _apart_at(self, step: Step, seen: os.stat_result | None, staged: bool) -> At:
+        """A folder there is one to be removed, whichever: when it is empty, it holds nothing that could be lost."""
+        if step.new is None:
+            if seen is None:
+                return At.AFTER
+        elif step.new.is_of(seen):
+            return At.AFTER
+        elif seen is None and staged:
+            return At.BETWEEN
+        if seen is not None and st.S_ISDIR(seen.st_mode) and (staged or step.new is None):
+            return At.BEFORE
         raise HostChanged(f"{step.path}: changed on the host since")
 
     def is_done(self, step: Step) -> bool:
@@ -127,7 +145,9 @@ class Applier:
             return
         if step.act is Act.MODE:
             self._set_mode(step, step.new, step.mode)
-        elif step.act is Act.TAKE:
+        elif step.act is Act.APART:
+            self._put_apart(step)
+        elif step.act in (Act.TAKE, Act.PART):
             self._take(step)
         elif step.act is Act.PUT or at is At.BETWEEN:
             self._place(slot(step.slot), step)
@@ -137,6 +157,16 @@ class Applier:
                 raise HostChanged(f"{step.path}: changed on the host while it was replaced")
         else:
             self._take(step)
+            self._place(slot(step.slot), step)
+
+    def _put_apart(self, step: Step) -> None:
+        try:
+            apart.remove_folders(self._root, step)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise HostChanged(f"{step.path}: something appeared in it on the host since") from None
+        if step.new is not None:
             self._place(slot(step.slot), step)
 
     def _take(self, step: Step) -> None:
@@ -157,6 +187,11 @@ class Applier:
         """Bring the step before. HostChanged with the step as it was."""
         if step.act is Act.MODE:
             self._undo_mode(step)
+            return
+        if step.act is Act.APART:
+            if step.new is not None and self.at(step) is At.AFTER:
+                self._withdraw(step, step.new)
+            apart.make_folders(self._root, step, self._staged)
             return
         at = self.at(step) if self.is_begun(step) else At.BEFORE
         if at is At.BEFORE:

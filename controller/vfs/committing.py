@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import stat as st
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs import apart, host
 from proxybox.controller.vfs.applying import Applier
 from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint, identity
@@ -26,7 +27,7 @@ from proxybox.controller.vfs.ordering import in_order
 from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan
 from proxybox.controller.vfs.refusals import CommitFailed, CommitUnfinished, HostChanged
 from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
-from proxybox.controller.vfs.staging import Staging, common_folder, slot, stage
+from proxybox.controller.vfs.staging import Staging, folder_to_stage_in, slot, stage
 
 
 @attrs.frozen
@@ -97,25 +98,32 @@ class Commit:
         self._is_closing = False
         ident = secrets.token_hex(8)
         places = [unit.path for unit in agreed.units] or [change.path for change in agreed.modes]
-        self._staging = Staging(root, common_folder(places), ident)
+        modes = {change.path: change.mode for change in agreed.modes}
+        self._staging = Staging(root, folder_to_stage_in(root, places, modes), ident)
         self.journal = new_journal(ident, root, self._staging.path)
 
     def stage(self, agreed: Plan) -> None:
         """Make all that is to come, compare all that is to go, and write down both."""
         self._state.save(self.journal)
         staged = self._staging.make()
+        # What is put there may be removed by whoever finds this journal, so that says first which folder it is.
+        self.journal = attrs.evolve(self.journal, staging_ino=self._staging.ino)
+        self._state.save(self.journal)
         steps = []
         gone: dict[int, set[bytes]] = {}
         come: dict[int, set[bytes]] = {}
+        more = itertools.count(len(agreed.units))
         for number, unit in enumerate(agreed.units):
             stage(self.root, unit, staged, number)
             gone[number], come[number] = set(), set()
-            steps.append(_step(self.root, unit, staged, number, gone[number], come[number]))
+            whole = _step(self.root, unit, staged, number, gone[number], come[number])
+            is_folder = whole.old is not None and whole.old.kind == st.S_IFDIR
+            is_moved = not is_folder or apart.is_moved(self.root, unit.path, staged)
+            steps += [whole] if is_moved else apart.taken_apart(self.root, whole, more)
             steps += _new_modes(unit, staged, number)
         steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
         host.write_out(staged.fd)
-        ordered, ino = in_order(steps, gone, come), os.fstat(staged.fd).st_ino
-        self.journal = attrs.evolve(self.journal, phase=Phase.APPLYING, steps=ordered, staging_ino=ino)
+        self.journal = attrs.evolve(self.journal, phase=Phase.APPLYING, steps=in_order(steps, gone, come))
         self._state.save(self.journal)
 
     def apply(self) -> None:
@@ -170,7 +178,7 @@ class Commit:
     def _applier(self) -> Applier:
         if self._staging.host is None:
             raise OSError(errno.ENOENT, "nothing was staged")
-        return Applier(self.root, self._staging.host, believes=True)
+        return Applier(self.root, self._staging.host, believes=self._staging.is_private)
 
     def _save(self, phase: Phase) -> None:
         journal = attrs.evolve(self.journal, phase=phase)
@@ -234,11 +242,10 @@ def _mode_step(root: host.HostRoot, change: Change) -> Step | None:
     """For a folder that stays."""
     seen = root.look(change.path)
     old = st.S_IMODE(seen.st_mode)
-    if old == change.mode:
+    mode = change.mode & 0o1777 | old & 0o6000  # the box was shown no set-id bits, so it has taken none away
+    if old == mode:
         return None
-    return Step(
-        act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=change.mode & 0o1777, old_mode=old
-    )
+    return Step(act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=mode, old_mode=old)
 
 
 def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:
@@ -246,7 +253,9 @@ def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:
     steps = []
     for change in (unit.new, *unit.below):
         if change is not None and change.type == "dir" and change.mode != 0o700:
-            new = identity(staged.look(slot(number) + change.path[len(unit.path) :]))
-            path = os.fsdecode(change.path)
+            seen = staged.look(slot(number) + change.path[len(unit.path) :])
+            if st.S_IMODE(seen.st_mode) != 0o700:  # a filesystem that keeps no modes
+                continue
+            new, path = identity(seen), os.fsdecode(change.path)
             steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=change.mode & 0o1777, old_mode=0o700))
     return steps

@@ -18,7 +18,7 @@ from weakref import WeakSet, WeakValueDictionary
 from proxybox.controller.descriptorshare import Allotment
 from proxybox.controller.effects import Changes
 from proxybox.controller.steps import Steps
-from proxybox.controller.vfs import library
+from proxybox.controller.vfs import host, library
 from proxybox.controller.vfs.changes import Origin
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import (
@@ -381,10 +381,19 @@ def _host_file(copier: Copier, old: HostFile) -> HostFile:
     new._fd, new._held, new._taken = None, None, old._taken
     _host_node(copier, new, old)
     if old._held is not None:
-        new._held = new._mount.use.hold(os.dup(old._held.fd), old._held.mode)
+        new._held = new._mount.use.hold(_opened_again(old._held.fd, old._held.mode), old._held.mode)
         new._fd = new._held.fd
         new._mount.open_nodes.add(new)
     return new
+
+
+def _opened_again(fd: int, mode: int) -> int:
+    """With an offset of its own, by which each box tells where it has appended. A file that may not be opened any more
+    is shared."""
+    try:
+        return host.reopen(fd, mode)
+    except OSError:
+        return os.dup(fd)
 
 
 @copies(HostSymlink)

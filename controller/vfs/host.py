@@ -300,6 +300,12 @@ def write_out(fd: int) -> None:
         os.close(opened)
 
 
+def filesystem_type(fd: int) -> int:
+    """statfs(2): the magic number of the filesystem on which a descriptor's file lies. 0 where it is not told."""
+    found = (ctypes.c_long * 32)()  # struct statfs begins with f_type
+    return int(found[0]) & 0xFFFFFFFF if _libc.fstatfs(fd, found) == 0 else 0
+
+
 def change_owner(fd: int, uid: int, gid: int) -> None:
     """chown of whatever a descriptor of any kind refers to, a symlink itself included."""
     os.chown(_magic(fd), uid, gid)

@@ -40,12 +40,33 @@ class Phase(enum.StrEnum):
 
 
 class Act(enum.StrEnum):
-    """put: into a free place. swap: in the place of something. take: away. mode: of a folder."""
+    """put: into a free place. swap: in the place of something. take: away. mode: of a folder.
+
+    apart: of a folder that the host does not move, when it is empty, and something comes to its place. part: what was
+    in it is taken away (apart.py).
+    """
 
     PUT = "put"
     SWAP = "swap"
     TAKE = "take"
     MODE = "mode"
+    PART = "part"
+    APART = "apart"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Folder:
+    """One that is removed, and made again when the commit is undone. path: as a step's."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+
+    @property
+    def place(self) -> bytes:
+        """The path as the host has it."""
+        return os.fsencode(self.path)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -53,7 +74,8 @@ class Step:
     """One change of one place.
 
     path: below the target, undecodable bytes as surrogates. slot: its number in the commit's own folder. new, old: what
-    is to stand there, and what stood there. mode, old_mode: of a folder.
+    is to stand there, and what stood there. mode, old_mode: of a folder. folders: that are taken apart, each before
+    those in it.
     """
 
     act: Act
@@ -63,6 +85,7 @@ class Step:
     old: Fingerprint | None = None
     mode: int = 0
     old_mode: int = 0
+    folders: tuple[Folder, ...] = ()
 
     @property
     def place(self) -> bytes:
@@ -213,12 +236,17 @@ class StateFolder:
             fd = self._lock_file(path)
             held.callback(os.close, fd)
             held.callback(_remove, path)
-            folder = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            told = os.fsdecode(target.path)
+            try:
+                folder = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise CommitRefused([f"{told} cannot be read: {error.strerror}"]) from error
             held.callback(os.close, folder)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise _busy() from None
+                why = "another user's commit is under way, or another program holds a lock of it: lslocks tells which"
+                raise CommitRefused([f"{told} is locked (flock): {why}"]) from None
             except OSError:  # no such locks there
                 pass
             yield

@@ -22,7 +22,7 @@ def in_order(steps: Sequence[Step], gone: Mapping[int, set[bytes]], come: Mappin
     first = [step for step in modes if _opens(step)]
     last = [step for step in modes if not _opens(step)]
     swaps = _after_what_they_need(by_act[Act.SWAP], gone, come)
-    return (*first, *by_act[Act.PUT], *swaps, *by_act[Act.TAKE], *last)
+    return (*first, *by_act[Act.PUT], *swaps, *by_act[Act.TAKE], *by_act[Act.PART], *by_act[Act.APART], *last)
 
 
 def _opens(step: Step) -> bool:

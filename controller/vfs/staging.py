@@ -10,11 +10,11 @@ import errno
 import itertools
 import os
 import stat as st
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.changes import Change
-from proxybox.controller.vfs.planning import OWN_PREFIX, Unit
+from proxybox.controller.vfs.planning import OWN_PREFIX, Unit, look
 
 
 def name_of(ident: str) -> bytes:
@@ -36,13 +36,15 @@ _EMPTIED = -1
 
 
 class Staging:
-    """The folder of one commit. folder: of the target, where it lies. ino: its inode, where that is known already."""
+    """The folder of one commit. folder: of the target, where it lies. ino: its inode; 0 where that was never written
+    down: nothing was put into such a folder, so it is removed when it is empty, and not touched otherwise."""
 
     def __init__(self, root: host.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
         self._root = root
         self._folder = folder
         self._name = name_of(ident)
-        self._ino = ino
+        self.ino = ino
+        self.is_private = False
         self.host: host.HostRoot | None = None
 
     @property
@@ -51,18 +53,22 @@ class Staging:
         return self._folder + b"/" + self._name if self._folder else self._name
 
     def make(self) -> host.HostRoot:
-        """It is there from now on, empty: a root of its own."""
+        """It is there from now on, empty: a root of its own. PermissionError where another has its name already."""
         with self._root.directory_fd(self._folder) as fd:
             os.mkdir(self._name, 0o700, dir_fd=fd)
-        return self.open()
-
-    def open(self) -> host.HostRoot:
-        """As it was made before. PermissionError for a folder of that name which is not the commit's, as far as one can
-        tell."""
         found = self._root.below(self.path)
         seen = os.fstat(found.fd)
-        is_private = seen.st_uid == os.geteuid() and not st.S_IMODE(seen.st_mode) & 0o077
-        if not is_private or self._ino not in (0, seen.st_ino):
+        self.is_private = seen.st_uid == os.geteuid() and not st.S_IMODE(seen.st_mode) & 0o077
+        if found.kinds(b"", 1) or not (self.is_private or _has_no_modes(found)):
+            found.close()
+            raise PermissionError(errno.EACCES, "it is not the folder that the commit has made")
+        self.ino, self.host = seen.st_ino, found
+        return found
+
+    def open(self) -> host.HostRoot:
+        """As it was made before. PermissionError for a folder of that name which is not the commit's."""
+        found = self._root.below(self.path)
+        if os.fstat(found.fd).st_ino != self.ino:
             found.close()
             raise PermissionError(errno.EACCES, "it is not the folder that the commit has made")
         self.host = found
@@ -71,34 +77,48 @@ class Staging:
     def remove(self) -> None:
         """It is gone, with all that is left in it, whatever stands at its name by now."""
         try:
-            found = self.host or self.open()
+            if self.ino:
+                found = self.host or self.open()
+                empty(found)
+                found.close()
+            with self._root.directory_fd(self._folder) as fd:
+                os.rmdir(self._name, dir_fd=fd)
         except FileNotFoundError:
             return
-        empty(found)
-        found.close()
-        with self._root.directory_fd(self._folder) as fd:
-            os.rmdir(self._name, dir_fd=fd)
+
+
+def _has_no_modes(folder: host.HostRoot) -> bool:
+    """Whether its filesystem keeps no modes, or no owners. A file of one's own tells: it cannot be another's."""
+    with folder.directory_fd(b"") as fd:
+        made = host.create_file(fd, b"probe", 0o604)
+        try:
+            seen = os.fstat(made)
+        finally:
+            os.close(made)
+            os.unlink(b"probe", dir_fd=fd)
+    return seen.st_uid != os.geteuid() or st.S_IMODE(seen.st_mode) != 0o604
 
 
 def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> None:
     """Makes what comes to a place, with all that lies in it, in the slot of that number.
 
-    Folders keep mode 0700 until they are in their places. What root writes into somebody's folder is theirs.
+    Folders keep mode 0700 until they are in their places. What root writes into somebody's folder is theirs, and what
+    replaces something belongs to whom that belonged to.
     """
     new = unit.new
     if new is None:
         return
-    owner = _owner_of(root, unit.path.rpartition(b"/")[0])
+    owner = _owner_of(root, unit.path)
     top = slot(number)
     _make(staged, top, new, owner)
     for change in unit.below:
         _make(staged, top + change.path[len(unit.path) :], change, owner)
 
 
-def _owner_of(root: host.HostRoot, folder: bytes) -> tuple[int, int] | None:
+def _owner_of(root: host.HostRoot, path: bytes) -> tuple[int, int] | None:
     if os.geteuid() != 0:
         return None
-    seen = root.look(folder)
+    seen = look(root, path) or root.look(path.rpartition(b"/")[0])
     return seen.st_uid, seen.st_gid
 
 
@@ -110,11 +130,12 @@ def _make(staged: host.HostRoot, path: bytes, change: Change, owner: tuple[int, 
         elif change.type == "dir":
             os.mkdir(name, 0o700, dir_fd=fd)
             made = staged.open_path(path)
-            host.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
         else:
             os.symlink(change.target or b".", name, dir_fd=fd)
             made = staged.open_path(path)
     try:
+        if change.type == "dir":
+            host.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
         if change.type == "file":
             _write_all(made, change.content or b"")
         if owner is not None:  # by descriptor: by now the name may be another's
@@ -129,6 +150,36 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def folder_to_stage_in(root: host.HostRoot, places: Sequence[bytes], modes: Mapping[bytes, int]) -> bytes:
+    """The folder of the target in which a commit to these places makes its own: where the caller may make one.
+
+    modes: of the folders whose mode the commit changes, the new ones. Such a folder is the last to be taken, and only
+    when it can be written to before and afterwards.
+    """
+    common = common_folder(places)
+    above = [common[:end] for end, byte in enumerate(common) if byte == ord("/")]
+    wanted = dict.fromkeys([common, *reversed(above), b"", *(place.rpartition(b"/")[0] for place in places)])
+    staying = (folder for folder in wanted if not _new_modes(folder, modes))
+    open_still = (
+        folder for folder in (*wanted, *modes) if all(mode & 0o300 == 0o300 for mode in _new_modes(folder, modes))
+    )
+    return next((folder for folder in itertools.chain(staying, open_still) if _is_writable(root, folder)), common)
+
+
+def _new_modes(folder: bytes, modes: Mapping[bytes, int]) -> list[int]:
+    """Of those folders on the way to one, itself included, whose mode is to change."""
+    ends = (end for end, byte in enumerate(folder + b"/") if byte == ord("/"))
+    return [modes[folder[:end]] for end in ends if folder[:end] in modes]
+
+
+def _is_writable(root: host.HostRoot, folder: bytes) -> bool:
+    try:
+        with root.directory_fd(folder) as fd:
+            return os.access(f"/proc/self/fd/{fd}", os.W_OK | os.X_OK, effective_ids=True)
+    except OSError:
+        return False
 
 
 def common_folder(paths: Iterable[bytes]) -> bytes:

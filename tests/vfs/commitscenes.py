@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from proxybox.controller.vfs import host, namei
+from proxybox.controller.abi import RENAME_EXCHANGE
+from proxybox.controller.vfs import apart, host, namei
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock, Symlink
 from proxybox.controller.vfs.overlay import OverlayMount
@@ -221,3 +222,26 @@ def as_user(uid: int) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+@contextmanager
+def lower_layer(folder: Path) -> Iterator[None]:
+    """As on overlayfs, where folders of a lower layer, which are all that stand there now, are not moved."""
+    lower = {(os.lstat(folder).st_dev, os.lstat(path).st_ino) for path, _, _ in os.walk(folder)}
+    rename = host.rename
+
+    def is_lower(fd: int, name: bytes) -> bool:
+        with suppress(OSError):
+            seen = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            return stat.S_ISDIR(seen.st_mode) and (seen.st_dev, seen.st_ino) in lower
+        return False
+
+    def moved(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:
+        if is_lower(old_fd, old) or (flags & RENAME_EXCHANGE and is_lower(new_fd, new)):
+            raise OSError(errno.EXDEV, "refused by the host")
+        rename(old_fd, old, new_fd, new, flags)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host, "rename", moved)
+        patch.setattr(host, "filesystem_type", lambda fd: apart.OVERLAYFS)
+        yield

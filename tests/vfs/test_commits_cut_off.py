@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as some
 
 from proxybox.controller.abi import RENAME_EXCHANGE
-from proxybox.controller.vfs import host, recovering
+from proxybox.controller.vfs import committing, host, recovering
 from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -34,6 +35,7 @@ from commitscenes import (
     failing_from,
     in_box,
     killed_at,
+    lower_layer,
     on_host,
     overlay_over,
     populate,
@@ -257,3 +259,71 @@ def settle(made: Scene, number: int) -> None:
             go_on()
         assert made.now() == (made.after if finishes else made.before)
     assert made.now() in (made.before, made.after)
+
+
+#: A tree of folders that goes, that is moved, and for which a file and another folder with the same names come.
+LOWER = [("file", "a/b/x"), ("file", "a/y"), ("link", "a/l"), ("closed", "a/b/c"), ("file", "b/b"), ("file", "c/x/y")]
+LOWER_STEPS = [
+    [("rename", "a", "d")],
+    [("rename", "a", "d"), ("write", "a")],
+    [("rename", "a", "d"), ("mkdir", "a"), ("mkdir", "a/b"), ("write", "a/b/x"), ("write", "a/y"), ("mkdir", "a/b/c")],
+    [("rename", "a", "c", RENAME_EXCHANGE), ("rename", "b/b", "a/n"), ("rmdir", "b"), ("chmod", "c", 0o500)],
+]
+
+
+@pytest.mark.parametrize("uid", USERS)
+@pytest.mark.parametrize("steps", LOWER_STEPS)
+def test_folders_of_a_lower_layer_are_taken_apart(uid, steps):
+    with folders(uid) as top, scene(top, LOWER, steps) as made, lower_layer(made.folder):
+        made.commit()
+        assert made.now() == made.after
+
+
+@pytest.mark.parametrize("steps", LOWER_STEPS)
+def test_an_error_at_every_call_while_folders_are_taken_apart_undoes_the_commit(steps):
+    with folders(USERS[-1]) as top:
+        for number in range(1, 1000):
+            with scene(top, LOWER, steps) as made, lower_layer(made.folder):
+                with each_call(failing_at(number)) as count:
+                    failed = False
+                    try:
+                        made.commit()
+                    except (CommitFailed, CommitRefused):
+                        failed = True
+                for journal in recovering.journals():
+                    recovering.resume(journal.id)
+                assert made.now() == (made.before if failed else made.after)
+            if count[0] < number:
+                return
+
+
+@pytest.mark.parametrize("steps", LOWER_STEPS)
+def test_a_kill_at_every_call_while_folders_are_taken_apart_loses_nothing(steps):
+    with folders(USERS[0]) as top:
+        for number in range(1, 1000):
+            with scene(top, LOWER, steps) as made, lower_layer(made.folder):
+                was_killed = killed_at(number, made.commit)
+                made.nothing_is_lost(gaps=True)
+                settle(made, number)
+            if not was_killed:
+                return
+
+
+@pytest.mark.parametrize("go_on", [recovering.undo, recovering.resume])
+@pytest.mark.parametrize("steps", LOWER_STEPS)
+def test_an_undo_that_is_cut_off_while_folders_are_made_again_can_be_gone_on_with_or_taken_back(steps, go_on):
+    with folders(USERS[0]) as top:
+        for number in range(1, 1000):
+            with scene(top, LOWER, steps) as made, lower_layer(made.folder), pytest.MonkeyPatch.context() as patch:
+                patch.setattr(committing.Commit, "close", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+                assert killed_at(10_000, made.commit)
+                (journal,) = recovering.journals()
+                was_killed = killed_at(number, partial(recovering.undo, journal.id))
+                made.nothing_is_lost(gaps=True)
+                resumed = False
+                for left in recovering.journals():
+                    resumed = go_on is recovering.resume and left.phase == "applying"
+                    (recovering.undo if left.phase == "undone" else go_on)(left.id)
+                assert made.now() == (made.after if resumed else made.before)
+            if not was_killed:
+                return

@@ -130,3 +130,21 @@ def test_a_failing_open_holds_nothing(side: Any, monkeypatch: pytest.MonkeyPatch
     assert side.names(b"/rw") == [b"again", b"file", b"other"]
     assert held() == before
     assert side.builder.quota.used_inodes == used
+
+
+def test_a_copied_box_that_appends_moves_no_offset_of_the_others(side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other box's append comes between an append and the question where it ended."""
+    fd = side.open(b"/rw/file", os.O_RDWR | os.O_APPEND)
+    copy = side.copy()
+    pwritev = os.pwritev
+
+    def overtaken(*arguments: Any) -> int:
+        done = pwritev(*arguments)
+        monkeypatch.setattr(os, "pwritev", pwritev)
+        assert copy.write(fd, b"the other's") == 11
+        return done
+
+    monkeypatch.setattr(os, "pwritev", overtaken)
+    assert side.write(fd, b"mine") == 4
+    assert side.call("lseek", fd, 0, os.SEEK_CUR) == len(b"contentsmine")
+    assert copy.call("lseek", fd, 0, os.SEEK_CUR) == len(b"contentsminethe other's")

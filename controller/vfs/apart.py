@@ -1,0 +1,95 @@
+"""Folders that the host does not move: overlayfs moves none of a lower layer (without redirect_dir), and says EXDEV.
+
+Such a folder is taken apart: a step for each file and link in it, which are moved like all others, and one more, which
+removes the empty folders, and makes them again when the commit is undone. So it loses nothing but times and attributes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat as st
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from proxybox.controller.vfs import host
+from proxybox.controller.vfs.fingerprints import fingerprint
+from proxybox.controller.vfs.journal import Act, Folder, Step
+
+OVERLAYFS: Final = 0x794C7630
+_FULL: Final = b"full"
+_AGAIN: Final = b"again"
+
+
+def is_moved(root: host.HostRoot, path: bytes, staged: host.HostRoot) -> bool:
+    """Whether the host moves that folder. Asked by a move that cannot be, onto a folder that is not empty: overlayfs
+    says that it moves no such folder before it says that the place is taken."""
+    if host.filesystem_type(root.fd) != OVERLAYFS:
+        return True
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(_FULL, 0o700, dir_fd=staged.fd)
+        os.mkdir(_FULL + b"/x", 0o700, dir_fd=staged.fd)
+    folder, _, name = path.rpartition(b"/")
+    with root.directory_fd(folder) as fd:
+        try:
+            host.rename(fd, name, staged.fd, _FULL, 0)
+        except OSError as error:
+            return error.errno != errno.EXDEV
+    raise OSError(errno.EIO, "a folder that is not empty was replaced")
+
+
+def taken_apart(root: host.HostRoot, step: Step, numbers: Iterator[int]) -> list[Step]:
+    """What takes a folder away, and puts something in its place, where it cannot be moved. numbers: of slots."""
+    folders, parts, left = [], [], [step.place]
+    while left:
+        here = left.pop()
+        seen = root.look(here)
+        mode = st.S_IMODE(seen.st_mode)
+        folders.append(Folder(path=os.fsdecode(here), mode=mode, uid=seen.st_uid, gid=seen.st_gid))
+        for name, kind in root.kinds(here, host.MAX_ENTRIES):
+            path = here + b"/" + name
+            if kind == st.S_IFDIR:
+                left.append(path)
+            else:
+                old = fingerprint(root, path)
+                parts.append(Step(act=Act.PART, path=os.fsdecode(path), slot=next(numbers), old=old))
+    return [*parts, attrs.evolve(step, act=Act.APART, old=None, folders=tuple(folders))]
+
+
+def remove_folders(root: host.HostRoot, step: Step) -> None:
+    """All of its folders, the deepest first; those that are gone already do not count. OSError for one that is not
+    empty."""
+    for each in reversed(step.folders):
+        folder, _, name = each.place.rpartition(b"/")
+        with contextlib.suppress(FileNotFoundError), root.directory_fd(folder) as fd:
+            os.rmdir(name, dir_fd=fd)
+
+
+def make_folders(root: host.HostRoot, step: Step, staged: host.HostRoot) -> None:
+    """Those of its folders that are gone, as they were; each comes to its place with its owner and mode, but open to
+    him, as only such a folder can be moved, and is closed there."""
+    for each in step.folders:
+        folder, _, name = each.place.rpartition(b"/")
+        with root.directory_fd(folder) as fd:
+            if not _is_there(fd, name):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(_AGAIN, 0o700, dir_fd=staged.fd)
+                with staged.directory_fd(_AGAIN) as made:
+                    if os.geteuid() == 0:
+                        host.change_owner(made, each.uid, each.gid)
+                    host.restore_mode(made, each.mode | 0o700)
+                host.rename(staged.fd, _AGAIN, fd, name, 0)
+        with root.directory_fd(each.place) as fd:
+            if each.mode != st.S_IMODE(os.fstat(fd).st_mode) == each.mode | 0o700:
+                host.restore_mode(fd, each.mode)
+
+
+def _is_there(fd: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
