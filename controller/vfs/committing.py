@@ -23,7 +23,7 @@ from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint, identity
 from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step, new_journal
 from proxybox.controller.vfs.ordering import in_order
-from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan
+from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan, unshown
 from proxybox.controller.vfs.refusals import CommitFailed, CommitUnfinished, HostChanged
 from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.staging import Staging, common_folder, slot, stage
@@ -110,7 +110,7 @@ class Commit:
         for number, unit in enumerate(agreed.units):
             stage(self.root, unit, staged, number)
             gone[number], come[number] = set(), set()
-            steps.append(_step(self.root, unit, staged, number, gone[number], come[number]))
+            steps.append(_step(self.root, unit, staged, number, agreed.hides, gone[number], come[number]))
             steps += _new_modes(unit, staged, number)
         steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
         host.write_out(staged.fd)
@@ -213,21 +213,48 @@ def staging_of(root: host.HostRoot, journal: Journal) -> Staging:
 
 
 def _step(
-    root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int, gone: set[bytes], come: set[bytes]
+    root: host.HostRoot,
+    unit: Unit,
+    staged: host.HostRoot,
+    number: int,
+    hides: Callable[[bytes], bool],
+    gone: set[bytes],
+    come: set[bytes],
 ) -> Step:
-    """What a unit comes to, with what is there now: that must still be what the box was shown.
+    """What a unit comes to, with what is there now.
 
     gone, come: get a digest of the contents of each file that it takes away, and brings.
     """
     old, mode = None, 0
     if unit.old is not None:
-        seen = look(root, unit.path)
-        if seen is None or not is_still(unit.old, seen):
-            raise HostChanged(f"{unit.old.name}: changed on the host meanwhile")
-        old, mode = fingerprint(root, unit.path, found=gone), st.S_IMODE(seen.st_mode)
+        old, mode = _what_goes(root, unit, unit.old, hides, gone)
     new: Fingerprint | None = fingerprint(staged, slot(number), found=come) if unit.new is not None else None
     act = Act.TAKE if new is None else Act.PUT if old is None else Act.SWAP
     return Step(act=act, path=os.fsdecode(unit.path), slot=number, new=new, old=old, old_mode=mode)
+
+
+def _what_goes(
+    root: host.HostRoot, unit: Unit, top: Change, hides: Callable[[bytes], bool], found: set[bytes]
+) -> tuple[Fingerprint, int]:
+    """What stands at a place, and its mode: it must still be what the box was shown, all of it. HostChanged.
+
+    That is looked at when the fingerprint was taken: what comes or changes later differs from that (applying.py).
+    """
+    try:
+        old = fingerprint(root, unit.path, found=found)
+    except FileNotFoundError:
+        raise HostChanged(f"{top.name}: changed on the host meanwhile") from None
+    mode = 0
+    for change in (top, *unit.gone):
+        seen = look(root, change.path)
+        if seen is None or not is_still(change, seen):
+            raise HostChanged(f"{change.name}: changed on the host meanwhile")
+        if change is top:
+            mode = st.S_IMODE(seen.st_mode)
+    reasons = unshown(root, (top, *unit.gone), hides) if top.type == "dir" else []
+    if reasons:
+        raise HostChanged("; ".join(reasons))
+    return old, mode
 
 
 def _mode_step(root: host.HostRoot, change: Change) -> Step | None:

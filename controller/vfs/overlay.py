@@ -377,8 +377,9 @@ class OverlayDirectory(Layered, MemoryDirectory):
     """A folder of the overlay. lower: the one below whose entries show through, None for a new one.
 
     whiteouts: the names below that do not show through, with what they stood for. displaced: the
-    folders among them, which know what of theirs the box was shown. hidden: whether its name, or one above it, is hidden on the host: such a folder was given by the caller, and what
-    is in it can be read, written and removed, but nothing made there or moved to it.
+    folders among them, which know what of theirs the box was shown. hidden: whether its name, or
+    one above it, is hidden on the host: such a folder was given by the caller, and what is in it
+    can be read, written and removed, but nothing made there or moved to it.
     """
 
     stable = False

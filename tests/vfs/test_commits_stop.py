@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxybox.controller.vfs import collecting
+from proxybox.controller.vfs import collecting, committing
 from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.refusals import CommitRefused
 
@@ -180,3 +180,54 @@ def test_a_copy_of_the_box_knows_what_the_box_was_shown(overlay, folder):
         stops(copy, folder)  # it is another file all the same
         assert [change.name for change in copy.changes()] == [change.name for change in overlay.changes()]
         assert "d/in/deep" in [change.name for change in copy.changes()]
+
+
+# --- during the commit ------------------------------------------------------------------------------------------------
+
+IN_BETWEEN = {
+    "when the first file is staged": ("stage", 1, False),
+    "when the last file was staged": ("stage", 3, True),
+    "before its fingerprint is taken": ("fingerprint", 2, False),
+    "when its fingerprint was taken": ("fingerprint", 2, True),
+    "when all is written out": ("in_order", 1, True),
+}
+TAKEN = {
+    "the folder removed": REMOVED,
+    "the folder replaced": [*REMOVED, ("write", "d")],
+    "the folder moved": [("rename", "d", "e")],
+    "its files removed": [("unlink", "d/old"), ("unlink", "d/in/deep")],
+    "its files written": [("write", "d/old"), ("write", "d/in/deep")],
+}
+
+
+@pytest.mark.parametrize("when", IN_BETWEEN)
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("change", [*CHANGES, *COME])
+def test_what_changes_between_the_plan_and_the_first_step(overlay, folder, taken, when, change, monkeypatch):
+    if taken.startswith("its files") and change in COME:
+        return  # what comes beside them stays there
+    guest = Guest(overlay)
+    steps = [("write", "a"), *TAKEN[taken], ("write", "z")]
+    assert [guest(*step) for step in steps] == [0] * len(steps)
+    name, number, after = IN_BETWEEN[when]
+    real, count, before = getattr(committing, name), 0, {}
+
+    def in_between(*arguments, **named):
+        nonlocal count
+        count += 1
+        if count == number and not after:
+            come()
+        result = real(*arguments, **named)
+        if count == number and after:
+            come()
+        return result
+
+    def come():
+        (CHANGES | COME)[change](folder)
+        before.update({name: seen for name, seen in on_host(folder).items() if ".proxybox-commit" not in name})
+
+    monkeypatch.setattr(committing, name, in_between)
+    with pytest.raises(CommitRefused):
+        overlay.commit()
+    assert before
+    assert on_host(folder) == before
