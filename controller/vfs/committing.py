@@ -54,9 +54,7 @@ def commit(targets: Sequence[Target]) -> list[Change]:
         commits = [stack.enter_context(_prepared(target, all_of_them)) for target in targets if target.wanted()]
         for each in commits:
             each.apply()
-        for each in commits:
-            each.close()
-        all_of_them.are_done = True
+        _close(commits, all_of_them)
         for each in commits:
             each.clear()
         return [change for each in commits for change in each.written]
@@ -64,9 +62,32 @@ def commit(targets: Sequence[Target]) -> list[Change]:
 
 @attrs.define
 class _Together:
-    """Commits that are done together or not at all."""
+    """Commits that are done together or not at all. are_done: from the first that is, there is no way back."""
 
     are_done: bool = False
+
+
+def _close(commits: Sequence[Commit], all_of_them: _Together) -> None:
+    """Note of each that it is done. Where that fails for the first, all may still be undone; for a later one it is
+    tried again, and then that one waits to be resumed, and none is cleared."""
+    again = []
+    for each in commits:
+        try:
+            each.close()
+        except OSError:
+            if not all_of_them.are_done:
+                raise
+            again.append(each)
+        else:
+            all_of_them.are_done = True
+    for each in again:
+        try:
+            each.close()
+        except OSError as error:
+            why = (
+                f"all is written, but that {each.journal.folder} is cannot be noted ({error.strerror}): do not undo it"
+            )
+            raise CommitUnfinished(each.journal.id, why, error) from error
 
 
 @contextlib.contextmanager

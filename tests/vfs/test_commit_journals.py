@@ -415,19 +415,60 @@ def test_two_folders_are_committed_together_or_not_at_all(state, tmp_path):
     raise AssertionError("there is no end to it")
 
 
+def interrupting_at(number):
+    def before(count):
+        if count == number:
+            raise KeyboardInterrupt
+
+    return before
+
+
+ENDS = {"an error": failing_at, "errors from then on": failing_from, "an interrupt": interrupting_at, "a kill": None}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_two_folders_are_both_old_or_both_new_after_every_end(state, tmp_path, end):
+    """At each call; where one of both cannot be undone any more, the other is to be resumed."""
+    for number in range(1, 200):
+        one, other = tmp_path / f"{number}" / "one", tmp_path / f"{number}" / "other"
+        for folder in (one, other):
+            folder.mkdir(parents=True)
+            (folder / "a").write_text("a")
+        with overlay_over(one) as first, overlay_over(other) as second:
+            assert Guest(first)("rename", "a", "b") == Guest(second)("rename", "a", "c") == 0
+            targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (first, second)]
+            told, is_over = end_at(ENDS[end], number, lambda targets=targets: commit(targets))
+            if isinstance(told, (CommitFailed, CommitRefused)):
+                assert (os.path.exists(one / "a"), os.path.exists(other / "a")) == (True, True), (number, told)
+            left = commits.unfinished()
+            assert left or not isinstance(told, CommitUnfinished)
+            forward = any(not each.can_undo for each in left)
+            for each in left:
+                (commits.resume if forward else commits.undo)(each.id)
+        assert (os.listdir(one), os.listdir(other)) in ((["a"], ["a"]), (["b"], ["c"])), (number, told)
+        assert commits.unfinished() == []
+        if is_over:
+            return
+    raise AssertionError("there is no end to it")
+
+
+def end_at(how, number, work):
+    """What was raised, and whether it had ended before."""
+    if how is None:
+        return None, not killed_at(number, work)
+    with each_call(how(number)) as count:
+        try:
+            work()
+        except (CommitFailed, CommitRefused, CommitUnfinished, KeyboardInterrupt) as error:
+            return error, False
+    return None, count[0] < number
+
+
 def test_an_interrupt_undoes_a_commit(overlay, folder):
     renames(overlay)
     before = on_host(folder)
-
-    def interrupt_at(number):
-        def before(count):
-            if count == number:
-                raise KeyboardInterrupt
-
-        return before
-
     for number in range(1, 100):
-        with each_call(interrupt_at(number)), pytest.raises(KeyboardInterrupt):
+        with each_call(interrupting_at(number)), pytest.raises(KeyboardInterrupt):
             overlay.commit()
         if on_host(folder) != before:
             break
