@@ -21,6 +21,7 @@ from proxybox.controller.vfs import collecting, host, leading, links, staging
 from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.committing import Target, commit
 from proxybox.controller.vfs.host import HostRoot
+from proxybox.controller.vfs.journal import Phase, StateFolder
 from proxybox.controller.vfs.leading import LinkWalk
 from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
 
@@ -450,6 +451,43 @@ def test_two_folders_are_both_old_or_both_new_after_every_end(state, tmp_path, e
         if is_over:
             return
     raise AssertionError("there is no end to it")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_second_of_two_folders_cannot_be_noted_as_done_nor_the_first_be_taken_back(
+    state, tmp_path, monkeypatch, times
+):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text("a")
+    real, done, refused = StateFolder.save, [], []
+
+    def save(self, journal):
+        later = journal.phase is Phase.DONE and done and journal.id not in done
+        if (later and len(refused) < times) or (journal.phase is Phase.APPLYING and journal.id in done):
+            refused.append(journal.id)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(self, journal)
+        if journal.phase is Phase.DONE:
+            done.append(journal.id)
+
+    with overlay_over(tmp_path / "one") as first, overlay_over(tmp_path / "other") as second:
+        assert Guest(first)("rename", "a", "b") == Guest(second)("rename", "a", "b") == 0
+        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (first, second)]
+        with monkeypatch.context() as patch:
+            patch.setattr(StateFolder, "save", save)
+            if times == 1:
+                commit(targets)
+            else:
+                with pytest.raises(CommitUnfinished, match="all is written, but that .*/other is cannot be noted"):
+                    commit(targets)
+    assert (tmp_path / "one" / "b").exists()
+    assert (tmp_path / "other" / "b").exists()
+    left = commits.unfinished()
+    assert [(each.can_resume, each.can_undo) for each in left] == ([] if times == 1 else [(True, False), (True, True)])
+    for each in left:
+        commits.resume(each.id)
+    assert os.listdir(tmp_path / "one") == os.listdir(tmp_path / "other") == ["b"]
 
 
 def end_at(how, number, work):
