@@ -50,14 +50,26 @@ def commit(targets: Sequence[Target]) -> list[Change]:
     Raises CommitRefused with nothing written, CommitFailed with all undone, CommitUnfinished.
     """
     all_of_them = _Together()
+    targets = [target for target in targets if target.wanted()]
+    _refuse_twice(targets)
     with contextlib.ExitStack() as stack:
-        commits = [stack.enter_context(_prepared(target, all_of_them)) for target in targets if target.wanted()]
+        commits = [stack.enter_context(_prepared(target, all_of_them)) for target in targets]
         for each in commits:
             each.apply()
         _close(commits, all_of_them)
         for each in commits:
             each.clear()
         return [change for each in commits for change in each.written]
+
+
+def _refuse_twice(targets: Sequence[Target]) -> None:
+    """Two overlays know nothing of each other, so what both have changed in one folder is not to be joined."""
+    seen: set[tuple[int, int]] = set()
+    for target in targets:
+        if target.root.identity in seen:
+            folder = os.fsdecode(target.root.path)
+            raise CommitRefused([f"{folder} is mounted twice, and was changed in both places: mount it once"])
+        seen.add(target.root.identity)
 
 
 @attrs.define

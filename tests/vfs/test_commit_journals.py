@@ -416,6 +416,20 @@ def test_two_folders_are_committed_together_or_not_at_all(state, tmp_path):
     raise AssertionError("there is no end to it")
 
 
+def test_a_folder_that_was_mounted_twice_and_changed_in_both_places(overlay, folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    with overlay_over(tmp_path / "link") as second:
+        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (overlay, second)]
+        assert commit(targets) == []
+        assert Guest(overlay)("unlink", "a") == Guest(second)("unlink", "b") == 0
+        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (overlay, second)]
+        with pytest.raises(CommitRefused, match="is mounted twice, and was changed in both places"):
+            commit(targets)
+        assert on_host(folder).keys() == {"a", "b", "c"}
+        commit(targets[:1])
+    assert on_host(folder).keys() == {"b", "c"}
+
+
 def interrupting_at(number):
     def before(count):
         if count == number:
@@ -479,7 +493,7 @@ def test_the_second_of_two_folders_cannot_be_noted_as_done_nor_the_first_be_take
             if times == 1:
                 commit(targets)
             else:
-                with pytest.raises(CommitUnfinished, match="all is written, but that .*/other is cannot be noted"):
+                with pytest.raises(CommitUnfinished, match=r"all is written, but that .*/other is cannot be noted"):
                     commit(targets)
     assert (tmp_path / "one" / "b").exists()
     assert (tmp_path / "other" / "b").exists()
