@@ -71,12 +71,13 @@ class BoxFolder:
 @attrs.frozen
 class Changed:
     """The changes in one overlay. source: the host folder below it, None for one that was given as data. left_out: how
-    much is not among them (collecting.py); then they cannot be committed."""
+    much is not among them (collecting.py); then they cannot be committed. identity: device and inode of the source."""
 
     source: str | None
     hide_dotfiles: bool
     changes: tuple[Change, ...]
     left_out: int = 0
+    identity: tuple[int, int] | None = None
 
     def commit(self) -> list[Change]:
         """As `commit_all`, for this one alone."""
@@ -88,7 +89,7 @@ def commit_all(overlays: Iterable[Changed]) -> list[Change]:
 
     Raises as committing.commit, and SandboxStartError where a folder is gone.
     """
-    from proxybox.controller.vfs.committing import Target, commit
+    from proxybox.controller.vfs.committing import CommitRefused, Target, commit
 
     with contextlib.ExitStack() as opened:
         targets = []
@@ -98,6 +99,8 @@ def commit_all(overlays: Iterable[Changed]) -> list[Change]:
                 opened.callback(mount.close)
                 if not isinstance(mount.root, Directory):
                     raise SandboxStartError(f"{overlay.source} is no folder any more")
+                if overlay.identity not in (None, mount.host.identity):
+                    raise CommitRefused([f"{overlay.source} is another folder than the box was given"])
                 targets.append(Target(mount.host, overlay.changes, mount.hides, overlay.left_out))
         return commit(targets)
 
@@ -112,6 +115,7 @@ class WorldBuilder:
         self._closing = contextlib.ExitStack()
         self._overlays: list[tuple[str, OverlayMount, str | None]] = []
         self._packages: list[str] = []
+        self._laid: dict[str, Node] = {}
         self._device = 1
         self._facts: ProcFacts
         self._proc: MemoryDirectory
@@ -197,6 +201,7 @@ class WorldBuilder:
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
         self._proc = copier.of(old._proc)
         self._overlays = [(target, copier.of(overlay), source) for target, overlay, source in old._overlays]
+        self._laid = {name: copier.of(node) for name, node in old._laid.items()}
         copier.finish()
         renumber(self._proc, old.world.process.pid, world.process.pid)
         self.world = world
@@ -216,15 +221,22 @@ class WorldBuilder:
             kept = [
                 change
                 for change in overlay.changes(prefix=prefix, budget=budget)
-                if not self._was_given(target, change)
+                if not (target == BOX and self._was_given(overlay, change))
             ]
             hides = self._policy.filesystem.hide_dotfiles
-            found.append(Changed(source, hides, tuple(kept), budget.left_out - left_out))
+            identity = overlay.host.host.identity if overlay.host is not None else None
+            found.append(Changed(source, hides, tuple(kept), budget.left_out - left_out, identity))
         return tuple(found)
 
-    def _was_given(self, target: str, change: Change) -> bool:
-        """Whether the change is a file that the caller has put there, as it was."""
-        return target == BOX and change.content is not None and self._box.files.get(change.name) == change.content
+    def _was_given(self, overlay: OverlayMount, change: Change) -> bool:
+        """Whether the change is a file that the caller has put there, as it was: that very file, since one of the
+        host's with the same contents may have been moved there."""
+        if change.content is None or self._box.files.get(change.name) != change.content:
+            return False
+        node: Node | None = overlay.root
+        for name in change.path.split(b"/"):
+            node = node.children.get(name) if isinstance(node, MemoryDirectory) else None
+        return node is not None and node is self._laid.get(change.name)
 
     def environment(self) -> dict[str, str]:
         """The guest's environment variables."""
@@ -367,6 +379,7 @@ class WorldBuilder:
             file = namei.open_file(tree, path, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644)
             file.write(data)
             file.close()
+            self._laid[name] = file.node
         except OSError as error:
             raise SandboxStartError(f"files: {name}: {error.strerror}") from error
 

@@ -58,24 +58,25 @@ def collect(root: OverlayDirectory, prefix: str, budget: Budget) -> list[Change]
     """All changes below `root`, sorted by path."""
     collector = _Collector(prefix, budget)
     collector.directory(root, b"")
-    while collector.later and not budget.is_spent:
+    while (waiting := collector.later or collector.last) and not budget.is_spent:
         try:
-            collector.later.pop()()
+            waiting.pop()()
         except OSError:  # of the host: gone, or not to be looked at
             budget.left_out += 1
-    budget.left_out += len(collector.later)
+    budget.left_out += len(collector.later) + len(collector.last)
     collector.found.sort(key=lambda change: (change.path, change.kind != "deleted"))
     return collector.found
 
 
 @attrs.define(slots=True)
 class _Collector:
-    """prefix: of names. later: what is still to be looked at."""
+    """prefix: of names. later: what is still to be looked at. last: what is looked at after all of that."""
 
     prefix: str
     budget: Budget
     found: list[Change] = attrs.field(factory=list)
     later: list[Callable[[], None]] = attrs.field(factory=list)
+    last: list[Callable[[], None]] = attrs.field(factory=list)
 
     def directory(self, directory: OverlayDirectory, path: bytes) -> None:
         for name in sorted({*directory.children, *directory.whiteouts}, reverse=True):
@@ -88,13 +89,18 @@ class _Collector:
         below = _below(directory, name) if hidden else None
         if node is None:
             if below is not None:
-                self.deleted(where, below, directory.whiteouts[name])
+                self.taken(where, directory, name, below)
         elif hidden and below is not None:
-            self.replaced(where, node, below, directory.whiteouts[name])
+            self.replaced(where, node, directory, name, below)
         elif isinstance(node, Layered) and node.in_place and node.is_at(directory, name):
             self.changed_in_place(where, node, directory)
         else:
-            self.added(where, node)
+            self.comes(where, node)
+
+    def comes(self, path: bytes, node: Node) -> None:
+        """An added entry is read when all that goes was looked at: what the host writes in between is then seen as a
+        change of what goes, and never taken for what was moved."""
+        self.last.append(partial(self.added, path, node))
 
     def changed_in_place(self, path: bytes, node: Layered, directory: OverlayDirectory) -> None:
         below = _below(directory, node.called)
@@ -105,15 +111,16 @@ class _Collector:
         elif isinstance(node, RegularFile) and node.below is None:
             self.compared(path, node, below, node.origin)
 
-    def replaced(self, path: bytes, node: Node, below: Node, origin: Origin | None) -> None:
+    def replaced(self, path: bytes, node: Node, directory: OverlayDirectory, name: bytes, below: Node) -> None:
+        origin = directory.whiteouts[name]
         if isinstance(node, RegularFile) and isinstance(below, RegularFile):
             self.compared(path, node, below, origin)
         elif isinstance(node, Symlink) and isinstance(below, Symlink):
             if node.target != below.target:
                 self.add("modified", path, node, origin=origin)
         else:
-            self.deleted(path, below, origin)
-            self.added(path, node)
+            self.taken(path, directory, name, below)
+            self.comes(path, node)
 
     def compared(self, path: bytes, node: RegularFile, below: Node | None, origin: Origin | None) -> None:
         """A file that stands where one stood: modified when its contents or its mode differ."""
@@ -142,10 +149,39 @@ class _Collector:
         if isinstance(node, Directory):
             self.each(path, node, self.added)
 
+    def taken(self, path: bytes, directory: OverlayDirectory, name: bytes, below: Node) -> None:
+        """What stood below where `directory` has a whiteout now."""
+        self.deleted(path, below, directory.whiteouts[name])
+        displaced = directory.displaced.get(name)
+        if displaced is not None and isinstance(below, Directory):
+            self.later.append(partial(self.taken_within, path, displaced))
+
+    def taken_within(self, path: bytes, moved: OverlayDirectory) -> None:
+        """What goes with a folder that was removed or moved: what the box was shown in it, as it was shown. For what
+        has come or changed since no change speaks, so that the commit finds it and stops."""
+        if moved.lower is not None:
+            self.each(path, moved.lower, partial(self.taken_entry, moved))
+
+    def taken_entry(self, moved: OverlayDirectory, path: bytes, below: Node) -> None:
+        name = path.rpartition(b"/")[2]
+        node = moved.children.get(name)
+        if name in moved.whiteouts:
+            self.taken(path, moved, name, below)
+        elif node is None:
+            if not moved.is_removed():  # it shows through in the folder's new place
+                self.moved_unread(path, below)
+        elif isinstance(node, Layered) and node.in_place and node.is_at(moved, name):
+            self.deleted(path, below, node.origin if node.below is None else origin_of(below))
+            if isinstance(node, OverlayDirectory):
+                self.later.append(partial(self.taken_within, path, node))
+
+    def moved_unread(self, path: bytes, below: Node) -> None:
+        self.deleted(path, below, origin_of(below))
+        if isinstance(below, Directory):
+            self.each(path, below, self.moved_unread)
+
     def deleted(self, path: bytes, below: Node, origin: Origin | None) -> None:
         self.keep("deleted", path, below, old=self.old(below), origin=origin)
-        if isinstance(below, Directory):
-            self.each(path, below, lambda where, inner: self.deleted(where, inner, origin_of(inner)))
 
     def each(self, path: bytes, directory: Directory, visit: Callable[[bytes, Node], None]) -> None:
         """Visit the entries of a folder later."""

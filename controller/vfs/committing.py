@@ -24,7 +24,7 @@ from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint, identity
 from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step, new_journal
 from proxybox.controller.vfs.ordering import in_order
-from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan
+from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan, unshown
 from proxybox.controller.vfs.refusals import CommitFailed, CommitUnfinished, HostChanged
 from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.staging import Staging, folder_to_stage_in, slot, stage
@@ -51,23 +51,56 @@ def commit(targets: Sequence[Target]) -> list[Change]:
     Raises CommitRefused with nothing written, CommitFailed with all undone, CommitUnfinished.
     """
     all_of_them = _Together()
+    targets = [target for target in targets if target.wanted()]
+    _refuse_twice(targets)
     with contextlib.ExitStack() as stack:
-        commits = [stack.enter_context(_prepared(target, all_of_them)) for target in targets if target.wanted()]
+        commits = [stack.enter_context(_prepared(target, all_of_them)) for target in targets]
         for each in commits:
             each.apply()
-        for each in commits:
-            each.close()
-        all_of_them.are_done = True
+        _close(commits, all_of_them)
         for each in commits:
             each.clear()
         return [change for each in commits for change in each.written]
 
 
+def _refuse_twice(targets: Sequence[Target]) -> None:
+    """Two overlays know nothing of each other, so what both have changed in one folder is not to be joined."""
+    seen: set[tuple[int, int]] = set()
+    for target in targets:
+        if target.root.identity in seen:
+            folder = os.fsdecode(target.root.path)
+            raise CommitRefused([f"{folder} is mounted twice, and was changed in both places: mount it once"])
+        seen.add(target.root.identity)
+
+
 @attrs.define
 class _Together:
-    """Commits that are done together or not at all."""
+    """Commits that are done together or not at all. are_done: from the first that is, there is no way back."""
 
     are_done: bool = False
+
+
+def _close(commits: Sequence[Commit], all_of_them: _Together) -> None:
+    """Note of each that it is done. Where that fails for the first, all may still be undone; for a later one it is
+    tried again, and then that one waits to be resumed, and none is cleared."""
+    again = []
+    for each in commits:
+        try:
+            each.close()
+        except OSError:
+            if not all_of_them.are_done:
+                raise
+            again.append(each)
+        else:
+            all_of_them.are_done = True
+    for each in again:
+        try:
+            each.close()
+        except OSError as error:
+            why = (
+                f"all is written, but that {each.journal.folder} is cannot be noted ({error.strerror}): do not undo it"
+            )
+            raise CommitUnfinished(each.journal.id, why, error) from error
 
 
 @contextlib.contextmanager
@@ -116,7 +149,7 @@ class Commit:
         for number, unit in enumerate(agreed.units):
             stage(self.root, unit, staged, number)
             gone[number], come[number] = set(), set()
-            whole = _step(self.root, unit, staged, number, gone[number], come[number])
+            whole = _step(self.root, unit, staged, number, agreed.hides, gone[number], come[number])
             is_folder = whole.old is not None and whole.old.kind == st.S_IFDIR
             is_moved = not is_folder or apart.is_moved(self.root, unit.path, staged)
             steps += [whole] if is_moved else apart.taken_apart(self.root, whole, more)
@@ -221,21 +254,48 @@ def staging_of(root: host.HostRoot, journal: Journal) -> Staging:
 
 
 def _step(
-    root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int, gone: set[bytes], come: set[bytes]
+    root: host.HostRoot,
+    unit: Unit,
+    staged: host.HostRoot,
+    number: int,
+    hides: Callable[[bytes], bool],
+    gone: set[bytes],
+    come: set[bytes],
 ) -> Step:
-    """What a unit comes to, with what is there now: that must still be what the box was shown.
+    """What a unit comes to, with what is there now.
 
     gone, come: get a digest of the contents of each file that it takes away, and brings.
     """
     old, mode = None, 0
     if unit.old is not None:
-        seen = look(root, unit.path)
-        if seen is None or not is_still(unit.old, seen):
-            raise HostChanged(f"{unit.old.name}: changed on the host meanwhile")
-        old, mode = fingerprint(root, unit.path, found=gone), st.S_IMODE(seen.st_mode)
+        old, mode = _what_goes(root, unit, unit.old, hides, gone)
     new: Fingerprint | None = fingerprint(staged, slot(number), found=come) if unit.new is not None else None
     act = Act.TAKE if new is None else Act.PUT if old is None else Act.SWAP
     return Step(act=act, path=os.fsdecode(unit.path), slot=number, new=new, old=old, old_mode=mode)
+
+
+def _what_goes(
+    root: host.HostRoot, unit: Unit, top: Change, hides: Callable[[bytes], bool], found: set[bytes]
+) -> tuple[Fingerprint, int]:
+    """What stands at a place, and its mode: it must still be what the box was shown, all of it. HostChanged.
+
+    That is looked at when the fingerprint was taken: what comes or changes later differs from that (applying.py).
+    """
+    try:
+        old = fingerprint(root, unit.path, found=found)
+    except FileNotFoundError:
+        raise HostChanged(f"{top.name}: changed on the host meanwhile") from None
+    mode = 0
+    for change in (top, *unit.gone):
+        seen = look(root, change.path)
+        if seen is None or not is_still(change, seen):
+            raise HostChanged(f"{change.name}: changed on the host meanwhile")
+        if change is top:
+            mode = st.S_IMODE(seen.st_mode)
+    reasons = unshown(root, (top, *unit.gone), hides) if top.type == "dir" else []
+    if reasons:
+        raise HostChanged("; ".join(reasons))
+    return old, mode
 
 
 def _mode_step(root: host.HostRoot, change: Change) -> Step | None:

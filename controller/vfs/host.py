@@ -119,6 +119,12 @@ class HostRoot:
 
     # --- looking ---
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Its device and inode."""
+        seen = os.fstat(self.fd)
+        return seen.st_dev, seen.st_ino
+
     @contextmanager
     def path_fd(self, relative: bytes) -> Iterator[int]:
         """An O_PATH descriptor for whatever is there, a symlink itself included."""

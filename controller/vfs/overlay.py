@@ -376,9 +376,10 @@ class OverlaySymlink(Layered, MemorySymlink):
 class OverlayDirectory(Layered, MemoryDirectory):
     """A folder of the overlay. lower: the one below whose entries show through, None for a new one.
 
-    whiteouts: the names below that do not show through, with what they stood for. hidden: whether
-    its name, or one above it, is hidden on the host: such a folder was given by the caller, and what
-    is in it can be read, written and removed, but nothing made there or moved to it.
+    whiteouts: the names below that do not show through, with what they stood for. displaced: the
+    folders among them, which know what of theirs the box was shown. hidden: whether its name, or
+    one above it, is hidden on the host: such a folder was given by the caller, and what is in it
+    can be read, written and removed, but nothing made there or moved to it.
     """
 
     stable = False
@@ -410,6 +411,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         self.hidden = False
         self.lower = lower
         self.whiteouts: dict[bytes, Origin | None] = {}
+        self.displaced: dict[bytes, OverlayDirectory] = {}
         self._standing: WeakValueDictionary[bytes, Layered] = WeakValueDictionary()
         self._gone = False
 
@@ -556,6 +558,8 @@ class OverlayDirectory(Layered, MemoryDirectory):
             if home is not None and in_place:
                 origin = home.origin or (origin_of(home.below) if home.below else None)
             self.whiteouts.setdefault(name, origin)
+            if in_place and isinstance(home, OverlayDirectory):
+                self.displaced[name] = home
         self.children.pop(name, None)
         self._standing.pop(name, None)
         if home is not None:

@@ -25,21 +25,25 @@ OWN_PREFIX = b".proxybox-commit-"
 
 @attrs.frozen
 class Unit:
-    """One place: what is taken away from it, what comes there, and what lies in that when it is a folder."""
+    """One place: what is taken away from it, what comes there. below, gone: what lies in what comes, and in what is
+    taken away, when that is a folder."""
 
     path: bytes
     old: Change | None
     new: Change | None
     below: tuple[Change, ...] = ()
+    gone: tuple[Change, ...] = ()
 
 
 @attrs.frozen
 class Plan:
-    """What a commit does. modes: of folders that are there and stay. written: all changes that are made."""
+    """What a commit does. modes: of folders that are there and stay. written: all changes that are made. hides: which
+    names the box was not shown."""
 
     units: tuple[Unit, ...]
     modes: tuple[Change, ...]
     written: tuple[Change, ...]
+    hides: Callable[[bytes], bool]
 
 
 def plan(root: host.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes], bool]) -> Plan:
@@ -49,7 +53,7 @@ def plan(root: host.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes],
     units, modes = planner.arrange()
     if planner.reasons:
         raise CommitRefused(planner.reasons)
-    return Plan(units, modes, tuple(wanted))
+    return Plan(units, modes, tuple(wanted), hides)
 
 
 class _Planner:
@@ -118,15 +122,26 @@ class _Planner:
                     self._look(change)
             if change.type == "dir" and change.kind == "added":
                 inside[path] = path if top is None else top
-        taken = {path: change for path, change in self.deleted.items() if _folder(path) not in self.deleted}
-        for change in taken.values():
-            if change.type == "dir":
-                self._check_whole(change)
+        taken = self._taken()
+        for gone in taken.values():
+            if gone[0].type == "dir":
+                self.reasons += unshown(self.root, gone, self.hides)
         units = [
-            Unit(path, self._old(path), self.coming.get(path), tuple(below.get(path, ())))
+            Unit(
+                path, self._old(path), self.coming.get(path), tuple(below.get(path, ())), tuple(taken.get(path, ())[1:])
+            )
             for path in sorted({*below, *taken})
         ]
         return tuple(units), tuple(modes)
+
+    def _taken(self) -> dict[bytes, list[Change]]:
+        """What goes, by the topmost path: that first, and then what lies in it."""
+        taken: dict[bytes, list[Change]] = {}
+        inside: dict[bytes, bytes] = {}
+        for path, change in sorted(self.deleted.items()):
+            top = inside[path] = inside.get(_folder(path), path)
+            taken.setdefault(top, []).append(change)
+        return taken
 
     def _old(self, path: bytes) -> Change | None:
         new = self.coming.get(path)
@@ -139,32 +154,34 @@ class _Planner:
             self._folders[path] = found is not None and st.S_ISDIR(found.st_mode)
         return self._folders[path]
 
-    def _check_whole(self, top: Change) -> None:
-        """A folder goes with nothing in it but what the box was shown."""
-        left, unseen = [top.path], 0
-        while left:
-            here = left.pop()
-            try:
-                entries = self.root.kinds(here, host.MAX_ENTRIES)
-            except OSError as error:
-                self.refuse(top, f"cannot be looked through: {error.strerror}")
-                return
-            if len(entries) > host.MAX_ENTRIES:
-                self.refuse(top, f"a folder in it has more than {host.MAX_ENTRIES} entries")
-                return
-            for name, kind in entries:
-                path = here + b"/" + name
-                if path in self.deleted:
-                    if kind == st.S_IFDIR:
-                        left.append(path)
-                elif self.hides(name) or not kind:
-                    unseen += 1
-                else:
-                    where = os.fsdecode(path[len(top.path) + 1 :])
-                    self.refuse(top, f"{where} in it appeared on the host meanwhile, or was not shown to the box")
-        if unseen:
-            what = "entry that is" if unseen == 1 else "entries that are"
-            self.refuse(top, f"holds {unseen} {what} hidden from the box, and would go with it")
+
+def unshown(root: host.HostRoot, gone: Sequence[Change], hides: Callable[[bytes], bool]) -> list[str]:
+    """Why a folder may not go: it holds what the box was not shown. gone: the folder, and what goes with it."""
+    top, known = gone[0], {change.path for change in gone}
+    reasons: list[str] = []
+    left, unseen = [top.path], 0
+    while left:
+        here = left.pop()
+        try:
+            entries = root.kinds(here, host.MAX_ENTRIES)
+        except OSError as error:
+            return [*reasons, f"{top.name}: cannot be looked through: {error.strerror}"]
+        if len(entries) > host.MAX_ENTRIES:
+            return [*reasons, f"{top.name}: a folder in it has more than {host.MAX_ENTRIES} entries"]
+        for name, kind in entries:
+            path = here + b"/" + name
+            if path in known:
+                if kind == st.S_IFDIR:
+                    left.append(path)
+            elif hides(name) or not kind:
+                unseen += 1
+            else:
+                where = os.fsdecode(path[len(top.path) + 1 :])
+                reasons.append(f"{top.name}: {where} in it appeared on the host meanwhile, or was not shown to the box")
+    if unseen:
+        what = "entry that is" if unseen == 1 else "entries that are"
+        reasons.append(f"{top.name}: holds {unseen} {what} hidden from the box, and would go with it")
+    return reasons
 
 
 def _folder(path: bytes) -> bytes:

@@ -412,3 +412,66 @@ os.rename("a/b", "a/same")
             result = proxybox.run(folder / "main.py", policy={"filesystem": {"box": box}})
             assert result.stdout == "EXDEV\n", (box, result)
         (folder / "a" / "same").rename(folder / "a" / "b")
+
+
+# --- what looks like something else ---------------------------------------------------------------------------------
+
+
+SAME = {
+    "renamed": "os.rename('file', 'given')",
+    "renamed by way of another name": "os.rename('file', 'x'); os.unlink('given'); os.rename('x', 'given')",
+    "linked": "os.unlink('given'); os.link('file', 'given'); os.unlink('file')",
+    "out of a folder": "os.rename('sub/file', 'given')",
+    "into a folder": "os.rename('file', 'sub/given')",
+    "over one that covers another": "os.rename('file', 'covering')",
+}
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+@pytest.mark.parametrize("how", SAME)
+def test_a_file_of_the_hosts_moved_over_a_given_one_that_holds_the_same(folder, how, front_end):
+    (folder / "covering").write_text("another")
+    (folder / "main.py").write_text("import os\n" + SAME[how])
+    result = front_end(folder / "main.py", {"given": "old", "sub/given": "old", "covering": "old"})
+    assert result.ok, result.stderr
+    result.files.commit()
+    held = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert sorted(held.values()).count("old") == 2, held
+
+
+def test_a_given_file_is_not_committed_as_it_was_given_nor_by_a_copy(folder):
+    given = {"given": "old", "sub/two": "2"}
+    with contextlib.ExitStack() as held:
+        sandbox = held.enter_context(proxybox.Sandbox({"session": {"branches": 1}}))
+        one = held.enter_context(sandbox.session(folder=folder, files=given))
+        other = held.enter_context(one.fork())
+        for session in (one, other):
+            assert session.exec("assert open('given').read() + open('sub/two').read() == 'old2'").ok
+            assert list(session.files.changes) == []
+        assert other.exec("import os; os.rename('file', 'given')").ok
+        other.files.commit()
+    assert (folder / "given").read_text() == "old"
+
+
+PLACES = {
+    "a link": lambda source: source.symlink_to(source.parent / "outside"),
+    "another folder": lambda source: (source.parent / "outside").rename(source),
+    "one of its own folders": lambda source: (source.parent / "moved" / "sub").rename(source),
+}
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+@pytest.mark.parametrize("place", PLACES)
+def test_another_folder_at_the_path_by_the_time_of_the_commit(folder, place, front_end):
+    (folder / "main.py").write_text("open('evil', 'w').write('x')")
+    result = front_end(folder / "main.py", {})
+    assert result.ok, result.stderr
+    folder.rename(folder.parent / "moved")
+    PLACES[place](folder)
+    with pytest.raises(proxybox.CommitRefused, match="another folder"):
+        result.files.commit()
+    assert not list(folder.parent.rglob("evil"))
+    if folder.is_symlink():
+        folder.unlink()
+        (folder.parent / "moved").rename(folder)
+        assert [change.name for change in result.files.commit()] == ["evil"]

@@ -21,6 +21,7 @@ from proxybox.controller.vfs import collecting, host, leading, links, staging
 from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.committing import Target, commit
 from proxybox.controller.vfs.host import HostRoot
+from proxybox.controller.vfs.journal import Phase, StateFolder
 from proxybox.controller.vfs.leading import LinkWalk
 from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
 
@@ -415,19 +416,111 @@ def test_two_folders_are_committed_together_or_not_at_all(state, tmp_path):
     raise AssertionError("there is no end to it")
 
 
+def test_a_folder_that_was_mounted_twice_and_changed_in_both_places(overlay, folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    with overlay_over(tmp_path / "link") as second:
+        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (overlay, second)]
+        assert commit(targets) == []
+        assert Guest(overlay)("unlink", "a") == Guest(second)("unlink", "b") == 0
+        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (overlay, second)]
+        with pytest.raises(CommitRefused, match="is mounted twice, and was changed in both places"):
+            commit(targets)
+        assert on_host(folder).keys() == {"a", "b", "c"}
+        commit(targets[:1])
+    assert on_host(folder).keys() == {"b", "c"}
+
+
+def interrupting_at(number):
+    def before(count):
+        if count == number:
+            raise KeyboardInterrupt
+
+    return before
+
+
+ENDS = {"an error": failing_at, "errors from then on": failing_from, "an interrupt": interrupting_at, "a kill": None}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_two_folders_are_both_old_or_both_new_after_every_end(state, tmp_path, end):
+    """At each call; where one of both cannot be undone any more, the other is to be resumed."""
+    for number in range(1, 200):
+        one, other = tmp_path / f"{number}" / "one", tmp_path / f"{number}" / "other"
+        for folder in (one, other):
+            folder.mkdir(parents=True)
+            (folder / "a").write_text("a")
+        with overlay_over(one) as first, overlay_over(other) as second:
+            assert Guest(first)("rename", "a", "b") == Guest(second)("rename", "a", "c") == 0
+            targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (first, second)]
+            told, is_over = end_at(ENDS[end], number, lambda targets=targets: commit(targets))
+            if isinstance(told, (CommitFailed, CommitRefused)):
+                assert (os.path.exists(one / "a"), os.path.exists(other / "a")) == (True, True), (number, told)
+            left = commits.unfinished()
+            assert left or not isinstance(told, CommitUnfinished)
+            forward = any(not each.can_undo for each in left)
+            for each in left:
+                (commits.resume if forward else commits.undo)(each.id)
+        assert (os.listdir(one), os.listdir(other)) in ((["a"], ["a"]), (["b"], ["c"])), (number, told)
+        assert commits.unfinished() == []
+        if is_over:
+            return
+    raise AssertionError("there is no end to it")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_second_of_two_folders_cannot_be_noted_as_done_nor_the_first_be_taken_back(
+    state, tmp_path, monkeypatch, times
+):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text("a")
+    real, done, refused = StateFolder.save, [], []
+
+    def save(self, journal):
+        later = journal.phase is Phase.DONE and done and journal.id not in done
+        if (later and len(refused) < times) or (journal.phase is Phase.APPLYING and journal.id in done):
+            refused.append(journal.id)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(self, journal)
+        if journal.phase is Phase.DONE:
+            done.append(journal.id)
+
+    with overlay_over(tmp_path / "one") as first, overlay_over(tmp_path / "other") as second:
+        assert Guest(first)("rename", "a", "b") == Guest(second)("rename", "a", "b") == 0
+        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (first, second)]
+        with monkeypatch.context() as patch:
+            patch.setattr(StateFolder, "save", save)
+            if times == 1:
+                commit(targets)
+            else:
+                with pytest.raises(CommitUnfinished, match=r"all is written, but that .*/other is cannot be noted"):
+                    commit(targets)
+    assert (tmp_path / "one" / "b").exists()
+    assert (tmp_path / "other" / "b").exists()
+    left = commits.unfinished()
+    assert [(each.can_resume, each.can_undo) for each in left] == ([] if times == 1 else [(True, False), (True, True)])
+    for each in left:
+        commits.resume(each.id)
+    assert os.listdir(tmp_path / "one") == os.listdir(tmp_path / "other") == ["b"]
+
+
+def end_at(how, number, work):
+    """What was raised, and whether it had ended before."""
+    if how is None:
+        return None, not killed_at(number, work)
+    with each_call(how(number)) as count:
+        try:
+            work()
+        except (CommitFailed, CommitRefused, CommitUnfinished, KeyboardInterrupt) as error:
+            return error, False
+    return None, count[0] < number
+
+
 def test_an_interrupt_undoes_a_commit(overlay, folder):
     renames(overlay)
     before = on_host(folder)
-
-    def interrupt_at(number):
-        def before(count):
-            if count == number:
-                raise KeyboardInterrupt
-
-        return before
-
     for number in range(1, 100):
-        with each_call(interrupt_at(number)), pytest.raises(KeyboardInterrupt):
+        with each_call(interrupting_at(number)), pytest.raises(KeyboardInterrupt):
             overlay.commit()
         if on_host(folder) != before:
             break
