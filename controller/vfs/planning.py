@@ -200,6 +200,7 @@ def look(root: host.HostRoot, path: bytes) -> os.stat_result | None:
 
 def is_still(change: Change, found: os.stat_result) -> bool:
     """Whether what stands there is what the box was shown."""
-    if change.type == "dir":
-        return st.S_ISDIR(found.st_mode)
-    return change.origin is not None and Origin.of(found) == change.origin
+    shown, now = change.origin, Origin.of(found)
+    if change.type == "dir":  # its size and time are those of its entries, each of which is looked at
+        return st.S_ISDIR(found.st_mode) and (shown is None or (shown.dev, shown.ino) == (now.dev, now.ino))
+    return shown == now

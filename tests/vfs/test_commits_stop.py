@@ -78,6 +78,17 @@ CHANGES = {
         (folder / "new").replace(folder / "d" / "old"),
     ),
 }
+REPLACED = {
+    "another folder, empty": lambda folder: (
+        (folder / "d").rename(folder / "kept"),
+        (folder / "d").mkdir(),
+    ),
+    "another folder that holds the same": lambda folder: (
+        (folder / "d").rename(folder / "kept"),
+        shutil.copytree(folder / "kept", folder / "d", symlinks=True),
+    ),
+    "a file": lambda folder: ((folder / "d").rename(folder / "kept"), (folder / "d").write_text("the host's word")),
+}
 COME = {
     "a new file": lambda folder: (folder / "d" / "new").write_text("the host's word"),
     "a new file deep in it": lambda folder: (folder / "d" / "in" / "new").write_text("the host's word"),
@@ -90,17 +101,26 @@ COME = {
 
 def stops(overlay, folder):
     before = on_host(folder)
-    with pytest.raises(CommitRefused, match="meanwhile"):
+    with pytest.raises(CommitRefused, match=r"meanwhile|were not kept"):
         overlay.commit()
     assert on_host(folder) == before
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [*CHANGES, *REPLACED])
 @pytest.mark.parametrize("gone", GONE)
 def test_what_has_changed_in_a_folder_after_the_box_took_it_away(overlay, folder, gone, change):
     guest = Guest(overlay)
     assert [guest(*step) for step in GONE[gone]] == [0] * len(GONE[gone])
-    CHANGES[change](folder)
+    (CHANGES | REPLACED)[change](folder)
+    stops(overlay, folder)
+
+
+def test_a_folder_in_the_place_of_a_file_that_the_box_removed(overlay, folder):
+    assert Guest(overlay)("unlink", "keep") == 0
+    (folder / "keep").unlink()
+    (folder / "keep").mkdir()
+    stops(overlay, folder)
+    (folder / "keep" / "new").write_text("the host's word")
     stops(overlay, folder)
 
 
