@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as some
 
 from proxybox.controller.abi import RENAME_EXCHANGE
-from proxybox.controller.vfs import committing, host, recovering
+from proxybox.controller.vfs import apart, committing, host, recovering
 from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -327,3 +327,20 @@ def test_an_undo_that_is_cut_off_while_folders_are_made_again_can_be_gone_on_wit
                 assert made.now() == (made.after if resumed else made.before)
             if not was_killed:
                 return
+
+
+def test_what_appears_in_a_folder_while_it_is_taken_apart_stays_and_stops_the_commit(monkeypatch):
+    remove_folders = apart.remove_folders
+
+    with folders(USERS[-1]) as top, scene(top, LOWER, LOWER_STEPS[2]) as made, lower_layer(made.folder):
+
+        def late(*arguments):
+            (made.folder / "a" / "appeared").write_text("by somebody else")
+            remove_folders(*arguments)
+
+        monkeypatch.setattr(apart, "remove_folders", late)
+        with pytest.raises(CommitRefused, match="appeared in it"):
+            made.commit()
+        found = made.now()
+        assert found.pop("a/appeared")[2] == b"by somebody else"
+        assert found == made.before
