@@ -174,9 +174,11 @@ folder = Path("merged")
 fd = os.open(folder, os.O_RDONLY)
 assert host.filesystem_type(fd) == apart.OVERLAYFS
 before = on_host(folder)
-with overlay_over(folder) as overlay:
+def change(overlay):
     guest = Guest(overlay)
     assert guest("rename", "a", "c") == guest("write", "a") == guest("unlink", "b/x") == guest("rmdir", "b") == 0
+with overlay_over(folder) as overlay:
+    change(overlay)
     write_out = host.write_out
     count = []
     def failing(fd):
@@ -190,6 +192,8 @@ with overlay_over(folder) as overlay:
         pass
     assert on_host(folder) == before, on_host(folder)
     host.write_out = write_out
+with overlay_over(folder) as overlay:  # of a box that is shown the folders that were made again
+    change(overlay)
     overlay.commit()
 after = on_host(folder)
 assert after.keys() == {"a", "c", "c/x"} and after["c/x"][2] == b"a", after
@@ -208,7 +212,8 @@ def test_folders_of_a_lower_layer_of_a_real_overlayfs(tmp_path, lower_is_elsewhe
     mount = f"mount -t overlay none -o lowerdir={lower},upperdir=upper,workdir=work merged"
     tests = str(Path(__file__).parent)
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
-    can_mount = subprocess.run(["unshare", "-m", "sh", "-ec", mount], cwd=tmp_path, capture_output=True, check=False)
+    probe = f"mkdir u w m; mount -t overlay none -o lowerdir={lower},upperdir=u,workdir=w m"
+    can_mount = subprocess.run(["unshare", "-m", "sh", "-ec", probe], cwd=tmp_path, capture_output=True, check=False)
     if can_mount.returncode:
         pytest.skip(f"no overlayfs can be mounted here: {can_mount.stderr.decode().strip()}")
     command = ["unshare", "-m", "sh", "-ec", f'{mount}; exec "$0" -c "$1" "$2"', sys.executable, ON_OVERLAYFS, tests]
