@@ -68,23 +68,23 @@ def require_bootstrap(guest: Guest) -> None:
 
 
 def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.PathLike[str] | None = None) -> Guest:
-    """The interpreter at `path`, else of $PROXYBOX_GUEST, else the first pypy3 in an absolute folder of PATH. library:
-    of a translated guest, else $PROXYBOX_GUEST_LIBRARY, else what stands beside it.
+    """The interpreter at `path`, else of $PROXYBOX_GUEST, else pypy3. A name without "/" is looked for in the absolute
+    folders of PATH. library: of a translated guest, else $PROXYBOX_GUEST_LIBRARY, else what stands beside it.
 
     Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
     """
-    named = os.fspath(path) if path is not None else os.environ.get(VARIABLE)
-    found = named or shutil.which("pypy3", path=_folders_of_programs())
+    named = (_variable(VARIABLE) if path is None else absolute_guest(path)) or "pypy3"
+    found = named if "/" in named else shutil.which(named, path=_folders_of_programs())
     if not found:
-        raise SandboxStartError(f"no pypy3 was found on PATH: {_INSTALL}")
+        raise SandboxStartError(f"no {named} was found on PATH: {_INSTALL}")
     if os.path.isdir(found):
         found = next((str(file) for file in sorted(Path(found, "bin").glob("pypy3*")) if file.is_file()), found)
     executable = os.path.realpath(found)
     if not _is_installed(executable):
         from proxybox.controller.translated.finding import find_translated
 
-        named = os.environ.get(LIBRARY_VARIABLE) if library is None else os.fspath(library)
-        translated = find_translated(found, executable, named)
+        home = _variable(LIBRARY_VARIABLE, is_searched=False) if library is None else os.fspath(library)
+        translated = find_translated(found, executable, home)
         if translated is not None:
             return translated
     version = _pypy_version(found, executable)
@@ -95,6 +95,25 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
         f"{found}: this PyPy's standard library (lib/pypy{version[0]}.{version[1]}/os.py) is not beside it: "
         "name the program inside its unpacked release, not a copy of it"
     )
+
+
+def absolute_guest(path: str | os.PathLike[str]) -> str:
+    """What a caller has named, so that it stays the same wherever somebody stands later: a str without "/" is looked
+    for on PATH, and anything else is a path."""
+    return path if isinstance(path, str) and "/" not in path else os.path.abspath(path)
+
+
+def _variable(name: str, *, is_searched: bool = True) -> str | None:
+    """What a variable of the environment names; is_searched: a name without "/" may be looked for on PATH.
+
+    Raises SandboxStartError for a relative path: it is set once, and would be another file in each folder.
+    """
+    value = os.environ.get(name)
+    if value and not os.path.isabs(value) and ("/" in value or not is_searched):
+        raise SandboxStartError(
+            f"{name}={value}: a relative path, which is another one in each folder: make it absolute"
+        )
+    return value
 
 
 def _folders_of_programs() -> str:

@@ -17,7 +17,7 @@ import attrs
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.guests import Guest, find_guest
+from proxybox.controller.guests import Guest, absolute_guest, find_guest
 from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.output import neutralise
@@ -98,7 +98,8 @@ class SandboxBase:
         self._interceptors = tuple(interceptors)
         self._audit = audit
         self._packages = tuple(os.fspath(folder) for folder in packages)
-        self._guest_path, self._guest_library = guest, guest_library
+        self._guest_path = None if guest is None else absolute_guest(guest)
+        self._guest_library = None if guest_library is None else os.path.abspath(guest_library)
         self._warm = warm_is_wanted() if warm is None else warm
         size = self.policy.session.value_size
         self._functions = HostFunctions(functions, size, self._spawn()) if functions else None

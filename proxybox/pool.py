@@ -37,7 +37,7 @@ from proxybox.api import (
 from proxybox.controller.box import Box
 from proxybox.controller.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
-from proxybox.controller.guests import Guest, find_guest, require_bootstrap
+from proxybox.controller.guests import Guest, absolute_guest, find_guest, require_bootstrap
 from proxybox.controller.hostfunctions import HostFunctions
 from proxybox.controller.nursery import is_worn
 from proxybox.controller.ready import ReadyBox
@@ -91,6 +91,7 @@ class Pool(Executor):
         self._making = threading.Lock()
         folders = tuple(os.fspath(folder) for folder in packages)
         self._boxes: Workers | Boxes
+        guest = None if guest is None else absolute_guest(guest)
         require_bootstrap(find_guest(guest))
         if processes:
             options = {"functions": dict(functions or {}), "packages": folders, "guest": guest}

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import attrs
 
+from proxybox.controller.statefolder import state_folder
 from proxybox.controller.vfs import host
 from proxybox.controller.vfs.fingerprints import Fingerprint
 from proxybox.controller.vfs.refusals import CommitRefused
@@ -278,14 +279,11 @@ def _busy() -> CommitRefused:
 
 
 def _place() -> str:
-    """$XDG_STATE_HOME/proxybox/commits; a relative one does not count, as the XDG specification says."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(state):
-        home = os.path.expanduser("~")
-        if not os.path.isabs(home):
-            raise CommitRefused([f"there is no home folder to keep a journal in: {HOW_TO_MOVE}"])
-        state = os.path.join(home, ".local", "state")
-    return os.path.join(state, "proxybox", "commits")
+    """$XDG_STATE_HOME/proxybox/commits."""
+    place = state_folder("commits")
+    if place is None:
+        raise CommitRefused([f"there is no home folder to keep a journal in: {HOW_TO_MOVE}"])
+    return place
 
 
 def new_journal(ident: str, target: host.HostRoot, staging: bytes) -> Journal:

@@ -1,7 +1,9 @@
 """`proxybox grade`: submissions to grades, a table, a page, and the files that others read."""
 
 import contextlib
+import errno
 import os
+import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -112,13 +114,15 @@ def _check_formats(formats: Sequence[str]) -> None:
 
 def _prepare(output: Path) -> None:
     """The folder for what is written: a new one, an empty one, or that of an earlier grading."""
-    from proxybox.teach.records import FILE
+    from proxybox.teach.records import FILE, Records
 
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if any(output.iterdir()) and not (output / FILE).exists():
+        if output.is_symlink():  # it may have come with the submissions, and lead anywhere
+            raise UsageError(f"--output: {on_one_line(str(output))} is a symbolic link: name the folder itself")
+        if any(output.iterdir()) and not os.path.lexists(output / FILE):
             raise UsageError(f"--output: {on_one_line(str(output))} has other files in it: name another folder")
-        (output / FILE).touch()
+        Records(output)
     except OSError as error:
         raise CommandError(f"can't write to {on_one_line(str(output))}: {error.strerror or error}") from None
 
@@ -200,6 +204,23 @@ def shown_progress(what: str, total: int | None, done: int = 0) -> Iterator[Call
         yield lambda: progress.advance(task)
 
 
+def _write_below(output: Path, path: Path, text: str) -> None:
+    """Follows no link: what stands there is replaced, and may have come with the submissions."""
+    for folder in [*reversed(path.parents)][1:]:
+        if (output / folder).is_symlink():
+            raise OSError(errno.ELOOP, f"{on_one_line(str(folder))} is a symbolic link")
+        (output / folder).mkdir(exist_ok=True)
+    temporary = output / path.parent / f".{secrets.token_hex(8)}"
+    with temporary.open("x", encoding="utf-8", newline="") as file:
+        try:
+            file.write(text)
+            file.flush()
+            temporary.replace(output / path)
+        except BaseException:
+            temporary.unlink()
+            raise
+
+
 def _write(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, formats: Sequence[str]) -> None:
     from proxybox.teach.report import render
     from proxybox.teach.writers import WRITERS
@@ -213,8 +234,7 @@ def _write(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, formats: Se
 
     try:
         for path, text in texts():
-            (output / path).parent.mkdir(parents=True, exist_ok=True)
-            (output / path).write_text(text, encoding="utf-8", newline="")
+            _write_below(output, Path(path), text)
     except OSError as error:
         raise CommandError(f"can't write {on_one_line(str(output))}: {error.strerror or error}") from None
 

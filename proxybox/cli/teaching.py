@@ -10,9 +10,9 @@ GRADE_HELP = """Grade submissions by an exercise, each in boxes of its own.
 
 SUBMISSIONS are a folder of files, folders and zip archives, each of which is one; or what Moodle
 and Gradescope give for download; or several paths, each one submission. The exercise is a folder,
-or the name of one that comes with proxybox. A table is printed, and the folder of --output has a
-page (report.html), grades.csv, grades.json and what --format names. Run it again to go on where it
-was cut off, or to grade what has changed.
+or the name of one that comes with proxybox (./NAME is a folder of such a name). A table is printed,
+and the folder of --output has a page (report.html), grades.csv, grades.json and what --format names.
+Run it again to go on where it was cut off, or to grade what has changed.
 
 \b
 Examples:

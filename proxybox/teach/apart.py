@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+#: What pytest imports by itself, of the folders that tests lie in.
+_IMPORTED = ("conftest.py", "__init__.py")
+
 
 def check_apart(config: pytest.Config, submission: str) -> None:
     """Raises UsageError where pytest would run the submission's code, or has read its settings."""
@@ -55,13 +58,17 @@ def _reasons(config: pytest.Config, place: Path) -> Iterator[str]:
     if any(each.parent == place.parent and not any(is_part(path, each.parent) for path in collected)
            for each in settings):  # fmt: skip
         yield "pytest's file of settings lies beside it, and not where the tests are"
-    if place.name in ("conftest.py", "__init__.py"):
+    if place.name in _IMPORTED:
         yield "pytest imports files of that name by itself"
     beside = [path if path.is_dir() else path.parent for path in collected]  # they become folders of modules
     if place.parent in modules or any(is_part(place, folder) for folder in beside):
         name = place.name if place.is_dir() else inspect.getmodulename(place)
         if name is not None and _is_module(name, place):
             yield f"where it lies, it is imported instead of the module {name}"
+    if place.is_file() and any(place.parent in path.parents for path in collected):
+        for imported in _IMPORTED:
+            if os.path.lexists(place.parent / imported):
+                yield f"{imported} lies beside it, above what is to be collected"
 
 
 def _is_module(name: str, place: Path) -> bool:

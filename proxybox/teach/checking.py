@@ -77,8 +77,9 @@ def shipped_exercises() -> tuple[str, ...]:
 
 
 def find_exercise(name: str) -> Exercise:
-    """The exercise in a folder, or a shipped one by its name. Raises ExerciseError."""
-    if not Path(name).exists() and name in shipped_exercises():
+    """A shipped exercise by its name, else that in a folder: what lies in the current folder, perhaps with submissions,
+    stands for no shipped one (./NAME names it). Raises ExerciseError."""
+    if name in shipped_exercises():
         return load_exercise(_SHIPPED / name)
     return load_exercise(Path(name))
 

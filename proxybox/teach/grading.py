@@ -25,6 +25,7 @@ from typing import Final
 
 import attrs
 
+from proxybox.controller.guests import absolute_guest
 from proxybox.errors import ProxyboxError
 from proxybox.executor import Processes
 from proxybox.teach.cluster import unsafe_workers
@@ -289,7 +290,7 @@ def grade(
     grading = _Grading(
         submissions=submissions,
         waiting=deque(tuple(range(at, min(at + size, len(submissions)))) for at in range(0, len(submissions), size)),
-        task=Task(exercise=pack(exercise), submissions=(), guest=guest, timings=timings),
+        task=Task(exercise=pack(exercise), submissions=(), guest=guest and absolute_guest(guest), timings=timings),
         on_grade=on_grade or (lambda _: None),
     )
     if executor is None:

@@ -5,14 +5,20 @@ written, counts for nothing.
 """
 
 import contextlib
+import errno
+import hmac
 import itertools
 import json
+import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from cattrs.preconf.json import make_converter
 
 from proxybox import SandboxStartError, __version__
 from proxybox.controller import find_guest
+from proxybox.controller.statefolder import state_folder
 from proxybox.teach.exercise import Exercise
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import Packed, digest_of
@@ -56,14 +62,23 @@ def surroundings(exercise: Exercise, guest: str | None) -> str:
 
 
 class Records:
-    """The grades of a folder. Raises OSError."""
+    """The grades of a folder. Only those are believed that this user has written (a key in the state folder signs
+    them): the folder may have come with submissions. Raises OSError, also for a file that is a link or another's."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
+        self._key = _key()
         self._known: dict[str, Grade] = {}
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                self._known.update(filter(None, map(_read, file)))
+        with self._open(os.O_RDWR | os.O_CREAT) as file:
+            self._known.update(filter(None, map(self._read, file)))
+
+    def _open(self, flags: int) -> BinaryIO:
+        fd = os.open(self._path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
+            os.close(fd)
+            raise OSError(errno.EPERM, "not a file of yours", str(self._path))
+        return open(fd, "r+b" if flags & os.O_RDWR else "ab")
 
     def find(self, key: str) -> Grade | None:
         """A grade that was given before."""
@@ -72,14 +87,44 @@ class Records:
     def add(self, key: str, grade: Grade) -> None:
         """Keeps a grade, at once; not one that says that grading failed, which may go well the next time."""
         if not grade.failed:
-            line = json.dumps({"key": key, "grade": _CONVERTER.unstructure(grade)})
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"\n{line}\n")
+            line = json.dumps({"key": key, "grade": _CONVERTER.unstructure(grade)}).encode()
+            with self._open(os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
+                file.write(b"\n%s %s\n" % (self._signature(line), line))
+
+    def _signature(self, line: bytes) -> bytes:
+        return hmac.digest(self._key, line, "sha256").hex().encode()
+
+    def _read(self, line: bytes) -> tuple[str, Grade] | None:
+        signature, _, told = line.strip().partition(b" ")
+        if not hmac.compare_digest(signature, self._signature(told)):
+            return None
+        try:
+            found = json.loads(told)
+            return found["key"], _CONVERTER.structure(found["grade"], Grade)
+        except Exception:  # of another version: it is graded again
+            return None
 
 
-def _read(line: bytes) -> tuple[str, Grade] | None:
-    try:
-        found = json.loads(line)
-        return found["key"], _CONVERTER.structure(found["grade"], Grade)
-    except Exception:  # not whole, or of another version: it is graded again
-        return None
+def _key() -> bytes:
+    """What this user's records are signed with. Where none can be kept, one for this time: all is graded again then."""
+    fresh, folder = os.urandom(32), state_folder("grades")
+    if folder is None:
+        return fresh
+    path = os.path.join(folder, "key")
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, 0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
+                file.write(fresh)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            status, kept = os.fstat(fd), file.read(64)
+            if (
+                stat.S_ISREG(status.st_mode)
+                and status.st_uid == os.geteuid()
+                and not status.st_mode & 0o077
+                and len(kept) == 32
+            ):
+                return kept
+    return fresh

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import proxybox
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import find_guest
 from tests.hostile.conftest import eventually
@@ -243,6 +244,56 @@ def test_a_program_of_the_current_folder_in_the_place_of_the_guest(
     with contextlib.suppress(SandboxStartError):  # there is none of the distribution's
         assert not find_guest().executable.startswith(str(trap))
     assert trap.sprung == []
+
+
+@pytest.mark.parametrize("named", ["pypy3", "./pypy3", "bin/pypy3", "bin", "../trap", ".", "missing"])
+@pytest.mark.parametrize("command", ["run", "doctor", "repl", "exercise test"])
+def test_a_program_of_the_current_folder_that_a_variable_names(
+    trap: Trap, program: Callable[[str], Path], named: str, command: str
+) -> None:
+    made = program(f'return creat("{trap._sprung}/pypy3", 0600) < 0;')
+    for folder in ("bin", "homework"):
+        (trap.folder / folder).mkdir()
+    shutil.copy(made, trap.folder / "bin/pypy3")
+    (trap.folder / "homework/ada.py").write_text(RIGHT)
+    words, wanted = COMMANDS[command]
+    found = named == "pypy3"
+    told = start(trap, SCRIPT, *words, status=0 if found else 125, stdin="print(6 * 7)\n", PROXYBOX_GUEST=named)
+    assert (wanted if found else "was found on PATH" if "/" not in named else "a relative path") in told
+    assert trap.sprung == []
+
+
+def test_a_name_of_a_guest_is_looked_for_on_path(
+    trap: Trap, program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that the caller has given; a path is his word, and stays the same one when he stands elsewhere."""
+    made = program(f'return creat("{trap._sprung}/pypy3", 0600) < 0;')
+    monkeypatch.chdir(trap.folder)
+    assert "42" in start(trap, SCRIPT, "run", "--guest", "pypy3", "-c", "print(6 * 7)")
+    assert find_guest("pypy3").executable != str(made)
+    assert trap.sprung == []
+    for named in ("./pypy3", Path("pypy3")):
+        with proxybox.Sandbox(guest=named, warm=False) as box, monkeypatch.context() as moved:
+            moved.chdir("/usr")
+            with pytest.raises(SandboxStartError, match=f"{made}"):
+                box.run("pass")
+    with proxybox.Sandbox(guest=Path(os.path.relpath(find_guest().executable)), warm=False) as box:
+        monkeypatch.chdir("/")
+        assert box.run("print(6 * 7)").stdout == "42\n"
+
+
+def test_a_library_of_the_current_folder_that_a_variable_names(
+    trap: Trap, program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = program("fputs(told, stdout); return 0;")
+    for name in ("lib-python/3", "lib_pypy"):
+        (trap.folder / "library" / name).mkdir(parents=True)
+    monkeypatch.chdir(trap.folder)
+    for named in ("library", "./library", "."):
+        monkeypatch.setenv("PROXYBOX_GUEST_LIBRARY", named)
+        with pytest.raises(SandboxStartError, match="a relative path"):
+            find_guest(made)
+    assert find_guest(made, "library").library == str(trap.folder / "library")
 
 
 def test_the_question_what_it_calls_is_asked_in_a_neutral_place(

@@ -208,7 +208,7 @@ def test_only_what_has_changed_is_graded_again(run: Run, homework: Path, tmp_pat
     (homework / "bob.py").write_text((homework / "ada.py").read_text())
     second = run("grade", "02-leap-year", "homework")
     lines = [line for line in kept.read_text().splitlines() if line]
-    assert (len(lines), json.loads(lines[-1])["grade"]["student"]) == (4, "bob")
+    assert (len(lines), json.loads(lines[-1].partition(" ")[2])["grade"]["student"]) == (4, "bob")
     assert "1 passed everything" in first[1]
     assert "2 passed everything" in second[1]
     run("grade", "02-leap-year", "homework", "--again")
@@ -311,3 +311,61 @@ def test_a_bar_on_a_terminal(homework: Path, tmp_path: Path) -> None:
     os.close(main)
     assert b"Grading" in shown
     assert b"/3" in shown
+
+
+# --- what came with submissions ---------------------------------------------------------------------------------------
+
+
+def test_links_in_the_folder_of_grades_lead_nowhere(run: Run, homework: Path, tmp_path: Path) -> None:
+    """A student's repository may bring the folder that grades go to by default: what its links lead to stays."""
+    victim, grades = tmp_path / "victim", tmp_path / "grades"
+    victim.mkdir()
+    for name in ("bashrc", "profile"):
+        (victim / name).write_text("mine\n")
+    grades.mkdir()
+    (grades / "grades.csv").symlink_to(victim / "bashrc")
+    (grades / FILE).symlink_to(victim / "profile")
+    assert run("grade", "02-leap-year", str(homework))[0] == 125
+    (grades / FILE).unlink()
+    (grades / FILE).touch()
+    assert run("grade", "02-leap-year", str(homework))[0] == 0
+    assert {path.name: path.read_text() for path in victim.iterdir()} == {"bashrc": "mine\n", "profile": "mine\n"}
+    assert not (grades / "grades.csv").is_symlink()
+    shutil.rmtree(grades)
+    grades.symlink_to(victim)
+    assert run("grade", "02-leap-year", str(homework))[0] == 2
+    assert len([*victim.iterdir()]) == 2
+
+
+def test_grades_that_somebody_else_has_written_down_count_for_nothing(
+    run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is signed with another's key, or not at all, is graded again."""
+    assert run("grade", "02-leap-year", str(homework))[0] == 0
+    honest = contents(tmp_path / "grades")
+    path = tmp_path / "grades" / FILE
+    path.write_bytes(path.read_bytes().replace(b"wrong_answer", b"ok"))
+    assert run("grade", "02-leap-year", str(homework))[0] == 0
+    for unsigned in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setenv("XDG_STATE_HOME", str(tmp_path / "of another"))
+            shutil.rmtree(tmp_path / "grades")
+            assert run("grade", "02-leap-year", str(homework))[0] == 0
+        lines = path.read_bytes().replace(b"wrong_answer", b"ok").splitlines()
+        path.write_bytes(b"\n".join(each.partition(b" ")[2] if unsigned else each for each in lines))
+        assert run("grade", "02-leap-year", str(homework))[0] == 0
+        found = contents(tmp_path / "grades")
+        assert {name: found[name] for name in honest if name != FILE} == {
+            name: honest[name] for name in honest if name != FILE
+        }
+
+
+def test_a_folder_stands_for_no_exercise_that_comes_with_proxybox(run: Run, homework: Path, tmp_path: Path) -> None:
+    """Its tests and its conftest.py would be run as the teacher."""
+    trap = tmp_path / "02-leap-year"
+    shutil.copytree(find_exercise("02-leap-year").folder, trap)
+    (trap / "tests").mkdir(exist_ok=True)
+    (trap / "tests/conftest.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
+    assert run("grade", "02-leap-year", str(homework))[0] == 0
+    assert not (tmp_path / "sprung").exists()
+    assert find_exercise("./02-leap-year").folder == Path("02-leap-year")

@@ -202,3 +202,17 @@ def test_a_file_among_the_tests_is_not_collected(pytester: pytest.Pytester) -> N
     result = run(pytester, "--submission", "test_theirs.py", "--doctest-modules")
     result.assert_outcomes(failed=1)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["conftest.py", "__init__.py"])
+def test_a_submission_with_a_conftest_above_the_tests(pytester: pytest.Pytester, name: str) -> None:
+    """As a student's repository is laid out: pytest would import what lies beside the submission."""
+    folder = pytester.mkdir("repository")
+    (folder / "theirs.py").write_text(SUBMISSION)
+    (folder / name).write_text(f"open({str(pytester.path / 'sprung')!r}, 'w')")
+    (folder / "tests").mkdir()
+    (folder / "tests/test_theirs.py").write_text(TESTS)
+    result = run(pytester, "--submission=repository/theirs.py", "repository/tests")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"{name} lies beside it" in result.stderr.str()
+    assert not (pytester.path / "sprung").exists()
