@@ -18,7 +18,7 @@ from proxybox.controller.errors import CannotCopy
 from proxybox.controller.guests import find_guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
-from proxybox.controller.vfs import copying, library
+from proxybox.controller.vfs import copying, host, library
 from proxybox.controller.vfs.hostnodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryFile
@@ -869,15 +869,20 @@ def test_a_host_without_descriptors_left(
     side = make_side(folder=str(tmp_path))
     fds = [side.open(b"/box/file") for _ in range(4)]
     before = len(os.listdir("/proc/self/fd"))
-    left, dup = [room], os.dup
+    left = room
 
-    def scarce(fd: int) -> int:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return dup(fd)
+    def scarce(function: Any) -> Any:
+        def work(*arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return function(*arguments)
 
-    monkeypatch.setattr(os, "dup", scarce)
+        return work
+
+    monkeypatch.setattr(os, "dup", scarce(os.dup))
+    monkeypatch.setattr(host, "reopen", scarce(host.reopen))
     with pytest.raises(CannotCopy, match="Too many open files"):
         side.copy()
     monkeypatch.undo()
