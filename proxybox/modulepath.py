@@ -5,17 +5,18 @@ library: a submission called selectors.py would be run, as whoever grades it.
 """
 
 import os
+import site
 import sys
+import sysconfig
 
 
 def trusted_path() -> list[str]:
     """The absolute entries of sys.path; among them the current folder only where it was named, as that of the script
-    which runs, or in PYTHONPATH by its absolute path."""
+    which runs, in PYTHONPATH by its absolute path, or as Python's own library or what is installed."""
     here = _identity(".")
-    named = {_identity(entry) for entry in (_script_folder(), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
-             if os.path.isabs(entry)}  # fmt: skip
-    found = (entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry))
-    return [entry for entry in found if _identity(entry) != here or here in named]
+    found = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
+    elsewhere = [entry for entry in found if _identity(entry) != here]
+    return elsewhere if elsewhere == found or here not in _named() | _installed() else found
 
 
 def relative_entries(variable: str) -> list[str]:
@@ -44,6 +45,21 @@ def _script_folder() -> str:
     if not file or getattr(main, "__spec__", None) is not None:
         return ""
     return os.path.dirname(os.path.realpath(file))
+
+
+def _named() -> set[tuple[int, int] | None]:
+    """The folders that somebody chose."""
+    entries = (_script_folder(), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return {_identity(entry) for entry in entries if os.path.isabs(entry)}
+
+
+def _installed() -> set[tuple[int, int] | None]:
+    """Where Python's own library and what is installed lie, whoever stands there."""
+    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [sysconfig.get_config_var("DESTSHARED"), *site.getsitepackages()]
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    return {_identity(folder) for folder in folders if folder}
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -117,6 +117,21 @@ def test_modules_that_an_empty_entry_of_pythonpath_would_find(trap: Trap, words:
     assert trap.sprung == []
 
 
+@pytest.mark.parametrize("name", ["purelib", "stdlib"])
+@pytest.mark.parametrize("command", ["run -c", "grade", "doctor"])
+def test_who_stands_where_modules_are_installed_has_them(trap: Trap, name: str, command: str) -> None:
+    """What lies there is not an attacker's."""
+    (trap.folder / "homework").mkdir()
+    (trap.folder / "homework/ada.py").write_text(RIGHT)
+    words = COMMANDS["doctor"][0] if command == "doctor" else ["run", "-c", "print(6 * 7)"]
+    if command == "grade":
+        words = ["grade", EXERCISE, str(trap.folder / "homework"), "--output", str(trap.folder / "grades")]
+    done = subprocess.run(
+        [SCRIPT, *words], cwd=sysconfig.get_path(name), capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+
+
 POOL = """
 import sys
 import proxybox
