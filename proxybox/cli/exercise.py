@@ -10,7 +10,7 @@ import attrs
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.grade import check_needed, ready_guest, shown_progress
+from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, shown_progress
 from proxybox.cli.run import tell_failure
 from proxybox.cli.text import Paint, table
 from proxybox.result import on_one_line
@@ -40,7 +40,7 @@ def list_shipped(*, as_json: bool) -> int:
 
 def new(folder: Path, source: str | None) -> int:
     """Make an exercise's folder."""
-    from proxybox.teach.checking import new_exercise
+    from proxybox.teach.checking import is_shipped, new_exercise
 
     try:
         try:
@@ -49,7 +49,8 @@ def new(folder: Path, source: str | None) -> int:
             raise CommandError(f"can't make {on_one_line(str(folder))}: {error.strerror or error}") from None
     except Exception as error:
         return tell_failure(error)
-    print(f"{folder}: made. Change what is in it, then: proxybox exercise check {folder}")
+    named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # by its name alone it would be the shipped one
+    print(f"{folder}: made. Change what is in it, then: proxybox exercise check {named}")
     return 0
 
 
@@ -58,9 +59,9 @@ def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, as_j
     found: dict[str, Any] = {}
     try:
         check_needed()
-        from proxybox.teach.checking import check_exercise, find_exercise
+        from proxybox.teach.checking import check_exercise
 
-        chosen = {name: find_exercise(name) for name in exercises}
+        chosen = {name: chosen_exercise(name) for name in exercises}
         for name, exercise in chosen.items():
             ready_guest(exercise, guest)
             with shown_progress(f"Checking {on_one_line(name)}", None) as advance:
@@ -80,13 +81,12 @@ def test(exercise: str, submission: Path, *, guest: str | None, as_json: bool) -
     """Grade one submission and print each test's verdict; 1 where some failed."""
     try:
         check_needed()
-        from proxybox.teach.checking import find_exercise
         from proxybox.teach.grades import GradeBook
         from proxybox.teach.grading import grade
         from proxybox.teach.submissions import read_submission
         from proxybox.teach.writers import WRITERS
 
-        chosen = find_exercise(exercise)
+        chosen = chosen_exercise(exercise)
         given = read_submission(submission)
         ready_guest(chosen, guest)
         (found,) = grade(chosen, (given,), workers=1, guest=guest)

@@ -47,13 +47,12 @@ def grade(
     """Grade, write what is wanted, and print a table."""
     try:
         check_needed()
-        from proxybox.teach.checking import find_exercise
         from proxybox.teach.grades import GradeBook
         from proxybox.teach.similar import similar
         from proxybox.teach.submissions import find_submissions
 
         _check_formats(formats)
-        chosen = find_exercise(exercise)
+        chosen = chosen_exercise(exercise)
         found = find_submissions(submissions, chosen.file)
         if not found:
             raise CommandError(
@@ -90,6 +89,16 @@ def check_needed() -> None:
         raise CommandError(
             f"grading needs {error.name}, which is not installed: pip install 'proxybox[teach]'"
         ) from None
+
+
+def chosen_exercise(name: str) -> "Exercise":
+    """One that comes with proxybox, or a folder's; it is told where both could be meant. Raises ExerciseError."""
+    from proxybox.teach.checking import find_exercise, is_shipped
+
+    if is_shipped(name) and os.path.lexists(name):
+        told = on_one_line(name.rstrip("/"))
+        print(f"proxybox: {told} comes with proxybox; the folder here is ./{told}", file=sys.stderr)
+    return find_exercise(name)
 
 
 def ready_guest(exercise: "Exercise", guest: str | None) -> None:

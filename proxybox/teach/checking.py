@@ -76,20 +76,24 @@ def shipped_exercises() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in _SHIPPED.iterdir() if (path / FILE).is_file()))
 
 
+def is_shipped(name: str) -> bool:
+    """Whether one that comes with proxybox is meant, also where a shell has completed its name to a folder's."""
+    return name.rstrip("/") in shipped_exercises()
+
+
 def find_exercise(name: str) -> Exercise:
     """A shipped exercise by its name, else that in a folder: what lies in the current folder, perhaps with submissions,
     stands for no shipped one (./NAME names it). Raises ExerciseError."""
-    if name in shipped_exercises():
-        return load_exercise(_SHIPPED / name)
-    return load_exercise(Path(name))
+    return load_exercise(_SHIPPED / name.rstrip("/") if is_shipped(name) else Path(name))
 
 
 def new_exercise(folder: Path, source: str | None = None) -> None:
     """A new exercise: a small one that is whole, or a copy of a shipped one. Raises FileExistsError, ExerciseError,
     OSError."""
-    if source is not None and source not in shipped_exercises():
+    if source is not None and not is_shipped(source):
         raise ExerciseError.of("", f"there is no exercise {source!r} (proxybox exercise list)", source)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(17, "there is something already", str(folder))
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(_TEMPLATE if source is None else _SHIPPED / source, folder, ignore=ignored, dirs_exist_ok=True)
+    copied = _TEMPLATE if source is None else _SHIPPED / source.rstrip("/")
+    shutil.copytree(copied, folder, ignore=ignored, dirs_exist_ok=True)

@@ -360,12 +360,25 @@ def test_grades_that_somebody_else_has_written_down_count_for_nothing(
         }
 
 
-def test_a_folder_stands_for_no_exercise_that_comes_with_proxybox(run: Run, homework: Path, tmp_path: Path) -> None:
-    """Its tests and its conftest.py would be run as the teacher."""
-    trap = tmp_path / "02-leap-year"
+@pytest.mark.parametrize("end", ["", "/", "//"])
+@pytest.mark.parametrize("command", ["grade", "exercise check", "exercise test"])
+def test_a_folder_stands_for_no_exercise_that_comes_with_proxybox(
+    run: Run, homework: Path, tmp_path: Path, command: str, end: str
+) -> None:
+    """Its tests and its conftest.py would be run as the teacher; as ./NAME they are meant."""
+    trap, sprung = tmp_path / "02-leap-year", tmp_path / "sprung"
     shutil.copytree(find_exercise("02-leap-year").folder, trap)
-    (trap / "tests").mkdir(exist_ok=True)
-    (trap / "tests/conftest.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
-    assert run("grade", "02-leap-year", str(homework))[0] == 0
-    assert not (tmp_path / "sprung").exists()
-    assert find_exercise("./02-leap-year").folder == Path("02-leap-year")
+    (trap / "tests/conftest.py").write_text(f"open({str(sprung)!r}, 'w')")
+    given = {"grade": [str(homework)], "exercise check": [], "exercise test": [str(homework / "ada.py")]}[command]
+    status, _, err = run(*command.split(), "02-leap-year" + end, *given)
+    assert (status, sprung.exists()) == (0, False)
+    assert err == "proxybox: 02-leap-year comes with proxybox; the folder here is ./02-leap-year\n"
+    status, _, err = run(*command.split(), "./02-leap-year" + end, *given)
+    assert (status, sprung.exists(), err) == (0, True, "")
+
+
+@pytest.mark.parametrize("folder", ["02-leap-year", "./02-leap-year", "02-leap-year/"])
+def test_a_new_one_called_like_one_that_comes_with_proxybox(run: Run, folder: str) -> None:
+    """What to do next names the folder, not the other one."""
+    _, out, _ = run("exercise", "new", folder, "--from", "03-collatz/")
+    assert out.endswith(" exercise check ./02-leap-year\n")
