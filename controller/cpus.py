@@ -4,7 +4,9 @@ import contextlib
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable
+from typing import Final
 
 try:
     _current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
@@ -12,6 +14,12 @@ except (OSError, AttributeError):  # a C library without sched_getcpu(3)
 
     def _current_cpu() -> int:
         return -1
+
+
+#: So many calls in a row from one CPU bring a thread there. Those from elsewhere, where they come in no more
+#: nanoseconds than these one behind another, free it.
+FOLLOWED: Final = 32
+RARE_NS: Final = 1_000_000
 
 
 class _Cpus:
@@ -81,3 +89,38 @@ class on_cpu:  # noqa: N801 - used as a function is
         if self._before is not None:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self._before)
+
+
+class Stand:
+    """Where one thread stands that serves many guests: on the CPU of those that call again and again, else where the
+    kernel places it. cpu: None there."""
+
+    __slots__ = ("_all", "_calls", "_from", "_strayed_ns", "cpu")
+
+    def __init__(self) -> None:
+        self._all: set[int] | None = None
+        self._calls = 0
+        self._from: int | None = None
+        self._strayed_ns = 0
+        self.cpu: int | None = None
+
+    def called_from(self, cpu: int | None) -> None:
+        """A guest calls that runs elsewhere than this thread. By the thread itself."""
+        if self.cpu is not None:
+            before, self._strayed_ns = self._strayed_ns, time.monotonic_ns()
+            if self._strayed_ns - before <= RARE_NS:
+                self._move(None)
+        elif cpu != self._from:
+            self._from, self._calls = cpu, 1
+        else:
+            self._calls += 1
+            if self._calls == FOLLOWED:
+                self._move(cpu)
+
+    def _move(self, cpu: int | None) -> None:
+        self._from, self._calls = cpu, 0
+        with contextlib.suppress(OSError):
+            if self._all is None:
+                self._all = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, self._all if cpu is None else (cpu,))
+            self.cpu = cpu

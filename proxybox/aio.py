@@ -4,7 +4,7 @@
         result = await box.run("print(6 * 7)")
 
 What is slow and short, starting a box, happens in a few worker threads; the guests' OS calls are answered by one
-lasting thread for each CPU (controller/drivers/engine.py), and the loop hears of results and output only.
+lasting thread (controller/drivers/engine.py), and the loop hears of results and output only.
 """
 
 import contextlib

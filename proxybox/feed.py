@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
     raise ImportError("AsyncSandbox and its like need anyio: pip install 'proxybox[async]'") from error
 import attrs
 
-from proxybox.controller.drivers.engine import engine_of, served_here
+from proxybox.controller.drivers.engine import served_here, the_engine
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.session import Printed
 
@@ -130,7 +130,7 @@ class Feed:
         self._driver = driver
         _feeds[driver] = self
         try:
-            engine_of(driver.cpu).serve(driver, until, self._done)
+            the_engine().serve(driver, until, self._done)
         except BaseException:
             del _feeds[driver]
             raise

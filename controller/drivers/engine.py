@@ -1,12 +1,14 @@
-"""The engine: one lasting thread for each CPU serves all live boxes there, for callers that must not wait.
+"""The engine: one lasting thread serves all live boxes of callers that must not wait.
 
-    engine_of(cpu).serve(driver, until, done)
+    the_engine().serve(driver, until, done)
 
 An OS call of a guest is answered here and nowhere else; the caller is only told when `until` has come to hold or the
-guest has ended. The thread runs on its guests' CPU where the host allows it: a round trip is a hand-over.
+guest has ended. There is one thread and not one for each CPU, since two would only wait for each other: what they do is
+Python, which one thread at a time runs. It moves to the CPU of a guest that calls again and again, where a round trip
+is a hand-over; among guests of several CPUs it is the kernel's to place.
 
 Rules: nothing in this thread waits for a guest. What a caller's own function does in it (an interceptor, a `stdin`
-function, a host function without a timeout) holds up the other boxes of that CPU. What is raised while a guest is
+function, a host function without a timeout) holds up all other boxes. What is raised while a guest is
 served is told to whoever waits for that guest; what is raised between two guests, to all who wait for one, and the
 thread begins anew: it never ends.
 """
@@ -23,6 +25,7 @@ from collections.abc import Callable
 
 import attrs
 
+from proxybox.controller.cpus import Stand
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, Turns, wait_readable
 from proxybox.controller.errors import EndBox, GuestMisbehaved
@@ -43,13 +46,14 @@ _ENDED = select.EPOLLHUP | select.EPOLLERR
 
 @attrs.define(eq=False)
 class _Job:
-    """One guest that is being served. callers: descriptors of the caller's, each with a copy of it that is watched.
-    is_alone, computes: as its driver said last. is_ending: only the end of its process is waited for. credit_ns,
-    is_resting, dormant: see turns.py. overdue_ns: a deadline that came while it rested."""
+    """One guest that is being served. cpu: where it runs. callers: descriptors of the caller's, each with a copy of it
+    that is watched. is_alone, computes: as its driver said last. is_ending: only the end of its process is waited for.
+    credit_ns, is_resting, dormant: see turns.py. overdue_ns: a deadline that came while it rested."""
 
     driver: Serving
     until: Callable[[], bool]
     done: Done
+    cpu: int | None
     fds: dict[int, int] = attrs.field(factory=dict)
     callers: dict[int, int] = attrs.field(factory=dict)
     due_ns: int | None = None
@@ -68,10 +72,10 @@ class _Job:
 
 
 class Engine:
-    """Use `engine_of`; there is one per CPU and process, and new ones after a fork."""
+    """Use `the_engine`; there is one in a process, and a new one after a fork."""
 
-    def __init__(self, cpu: int | None) -> None:
-        self._cpu = cpu
+    def __init__(self) -> None:
+        self._stand = Stand()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -83,19 +87,15 @@ class Engine:
         self._numbers = itertools.count()
         self._served: _Job | None = None  # whose meter runs
         self._turns = Turns(lambda: self._jobs, self._mask, self._unmask, self._wait_shortly)  # type: ignore[arg-type, return-value]
-        name = "proxybox-engine" if cpu is None else f"proxybox-engine-{cpu}"
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        threading.Thread(target=self._run, name="proxybox-engine", daemon=True).start()
 
     def serve(self, driver: Serving, until: Callable[[], bool], done: Done) -> None:
         """Answers a guest's calls until `until` holds, as `BlockingDriver.serve` does; from any thread. `done` is
         called once, when the guest is not looked at any more: it may be closed then, and not before."""
-        self._new.append(_Job(driver, until, done))
+        self._new.append(_Job(driver, until, done, driver.cpu))
         os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
-        if self._cpu is not None:
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(0, {self._cpu})
         self._clock = thread_clock()
         while True:
             try:
@@ -240,6 +240,8 @@ class Engine:
         """What has come for a guest is answered. ready: None for a plain call."""
         if job is not self._served:
             self._turn_to(job)
+        if job.cpu != self._stand.cpu:
+            self._stand.called_from(job.cpu)
         _here.job = job
         try:
             if ready is None:
@@ -429,29 +431,28 @@ def served_here() -> Serving | None:
     return None if _here.job is None else _here.job.driver
 
 
-_engines: dict[int | None, Engine] = {}
+_engine: Engine | None = None
 _making = threading.Lock()
 
 
-def engine_of(cpu: int | None) -> Engine:
-    """The engine of a CPU; None stands for any. Raises OSError and RuntimeError where none can be started."""
-    engine = _engines.get(cpu)
-    if engine is None:
+def the_engine() -> Engine:
+    """The engine of this process. Raises OSError and RuntimeError where it cannot be started."""
+    global _engine
+    if _engine is None:
         with _making:
-            engine = _engines.get(cpu)
-            if engine is None:
-                engine = _engines[cpu] = Engine(cpu)
-    return engine
+            if _engine is None:
+                _engine = Engine()
+    return _engine
 
 
 def _forget() -> None:
-    """A forked child has no such threads; its parent's guests are not its own."""
-    global _making
+    """A forked child has no such thread; its parent's guests are not its own."""
+    global _engine, _making
     _making = threading.Lock()
-    for engine in _engines.values():
-        engine._epoll.close()
-        os.close(engine._wake)
-    _engines.clear()
+    if _engine is not None:
+        _engine._epoll.close()
+        os.close(_engine._wake)
+        _engine = None
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -1,4 +1,4 @@
-"""Whose turn it is: the guests of one engine share its thread, and its CPU, by deficit.
+"""Whose turn it is: the guests of the engine share its thread by deficit.
 
 Each guest has credit, in nanoseconds: what the engine computes for it is taken from that, and when nobody who wants
 something has any left, all get a QUANTUM. Who has most comes first: others rest, which means that their requests are
@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 #: Nanoseconds: what each gets when nobody has credit; what can be saved, or owed; how long others are waited for.
 QUANTUM: Final = 200_000
-BURST: Final = 10_000_000
+BURST: Final = 20_000_000
 PATIENCE: Final = 200_000
 #: Those for whom it was waited so many nanoseconds, and who have used too little of it, are not waited for in so many
 #: rounds.
@@ -58,7 +58,7 @@ class Turn(Protocol):
 
 
 class Turns:
-    """The guests of one engine. turns: all of them. mask, unmask: stops and begins to look at the requests of one.
+    """The guests of an engine. turns: all of them. mask, unmask: stops and begins to look at the requests of one.
     wait: until somebody has a request, or for so many nanoseconds."""
 
     def __init__(

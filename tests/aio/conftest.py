@@ -30,15 +30,14 @@ def lasting_ones() -> None:
     """What lasts is there before the first look."""
     import anyio
 
-    from proxybox.controller.drivers.engine import engine_of
+    from proxybox.controller.drivers.engine import the_engine
 
     async def run() -> None:
         async with AsyncSandbox() as box:
             assert (await box.run("pass")).ok
 
     anyio.run(run)
-    for cpu in (*os.sched_getaffinity(0), None):
-        engine_of(cpu)
+    the_engine()
 
 
 @pytest.fixture(autouse=True)

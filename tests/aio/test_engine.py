@@ -10,7 +10,7 @@ import pytest
 from proxybox.controller.channel import Channel
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import never
-from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.guests import find_guest
 from proxybox.controller.output import OutputSink
@@ -45,7 +45,7 @@ class Fake:
         self.driver = Serving(FakeProcess(self.channel, Watch()), world, Dispatcher(world))
         self.ended = threading.Event()
         self.outcome = self.error = None
-        engine_of(None).serve(self.driver, never, self.done)
+        the_engine().serve(self.driver, never, self.done)
 
     def done(self, outcome, error) -> None:
         self.outcome, self.error = outcome, error
@@ -164,7 +164,7 @@ def test_a_guest_that_goes_without_reading(fake):
 
 def test_deadlines_that_nobody_waits_for_are_not_kept(fake):
     """A guest that begins long waits and is interrupted in them, again and again, grows nothing."""
-    engine = engine_of(None)
+    engine = the_engine()
     sleeper = fake()
     long = (10**6).to_bytes(8, "little") + bytes(8)
     for _ in range(600):

@@ -254,7 +254,7 @@ async def test_a_slow_reader_lets_the_program_wait():
         async def out(text: str) -> None:
             nonlocal seen
             if not seen:
-                other = await box.run("print(1)")  # other boxes of that CPU are served meanwhile
+                other = await box.run("print(1)")  # other boxes are served meanwhile
                 assert other.ok
                 while len(calls) < 60:  # it goes on until the backlog is full
                     await anyio.sleep(0)

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import proxybox
-from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.keeper import Watch
 
 #: The only thread says that it exits, and waits in the kernel, or computes, for ever.
@@ -60,8 +60,7 @@ def loop(code, **options):
 @pytest.fixture(scope="module", autouse=True)
 def _engines(_warm):
     """They last as long as the process."""
-    for cpu in (*os.sched_getaffinity(0), None):
-        engine_of(cpu)
+    the_engine()
 
 
 @pytest.fixture(params=[blocking, pool, processes, loop], ids=lambda way: way.__name__)

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import proxybox
-from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.drivers.engine import the_engine
 
 pytestmark = pytest.mark.parametrize("driver", ["blocking", "pool", "asyncio"])
 ENOSPC = 28
@@ -20,8 +20,7 @@ ENOSPC = 28
 @pytest.fixture(scope="module", autouse=True)
 def lasting_threads() -> None:
     """Engines last as long as the process."""
-    for cpu in (*os.sched_getaffinity(0), None):
-        engine_of(cpu)
+    the_engine()
 
 
 @pytest.fixture

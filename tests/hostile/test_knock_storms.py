@@ -6,13 +6,12 @@ many threads knock.
 
 import asyncio
 import contextlib
-import os
 import time
 
 import pytest
 
 import proxybox
-from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Listener
 
 #: Threads that clone natively for as long as the program runs, each at once again.
@@ -48,8 +47,7 @@ print(started == list(range(40)))
 @pytest.fixture(scope="module", autouse=True)
 def _engines():
     """Threads that last, and would be taken for leavings of the first test that needs one."""
-    for cpu in (None, *os.sched_getaffinity(0)):
-        engine_of(cpu)
+    the_engine()
 
 
 class Refusals:

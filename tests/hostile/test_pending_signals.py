@@ -14,7 +14,7 @@ import pytest
 
 import proxybox
 from proxybox.controller import keeper, layers
-from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.drivers.engine import the_engine
 
 #: Every signal that can be handled; the kernel keeps back all of them, and the controller sends them.
 TAKES_NONE = """
@@ -59,8 +59,7 @@ def queued(pid):
 @pytest.fixture(scope="module", autouse=True)
 def _engines():
     """Threads that last, and would be taken for leavings of the first test that needs one."""
-    for cpu in (None, *os.sched_getaffinity(0)):
-        engine_of(cpu)
+    the_engine()
 
 
 @pytest.fixture(params=["a namespace of its own", "no namespace"])

@@ -16,7 +16,7 @@ import pytest
 
 import proxybox
 from proxybox.controller import steps
-from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.oscalls import polling
 from proxybox.controller.output import OutputSink
 from proxybox.controller.vfs import host, openfiles, overlay
@@ -29,8 +29,7 @@ DEEP = 500
 @pytest.fixture(scope="module", autouse=True)
 def _engines() -> None:
     """They stay, and are none of those things that a test may not leave behind."""
-    for cpu in os.sched_getaffinity(0):
-        engine_of(cpu)
+    the_engine()
 
 
 @pytest.fixture(params=["blocking", "asyncio", "pool"])

@@ -15,7 +15,7 @@ import pytest
 import proxybox
 from proxybox.api import folder_of
 from proxybox.controller import undertaker
-from proxybox.controller.drivers.engine import Engine, _Job, engine_of
+from proxybox.controller.drivers.engine import Engine, _Job, the_engine
 from proxybox.controller.keeper import Keeper, Watch, keeper
 from proxybox.controller.listener import Listener
 from proxybox.program import Program
@@ -51,8 +51,7 @@ except (OverflowError, ValueError, OSError) as error:
 @pytest.fixture(scope="module", autouse=True)
 def _engines(_warm):
     """They last as long as the process."""
-    for cpu in (*os.sched_getaffinity(0), None):
-        engine_of(cpu)
+    the_engine()
 
 
 @contextlib.contextmanager
@@ -146,7 +145,7 @@ def once(monkeypatch, owner, name):
 
 @pytest.mark.parametrize("name", ["_look_at_the_clock", "_begin", "_timeout", "_sort"])
 def test_a_fault_between_guests(monkeypatch, name):
-    """All who wait on that CPU are told; the next are served, by an engine that stands."""
+    """All who wait are told; the next are served, by an engine that stands."""
     sleep = "import threading, time\nthreading.Thread(target=time.sleep, args=(0.2,)).start()\nprint(1)"
 
     async def both():
@@ -185,7 +184,7 @@ class Jobs:
         program = Program.source(code)
         live = box.open(program.words, folder=folder_of(program))
         live.charge()
-        engine_of(live.driver.cpu).serve(live.driver, lambda: False, done)
+        the_engine().serve(live.driver, lambda: False, done)
         return live
 
 
@@ -280,7 +279,7 @@ def test_a_fault_of_the_undertaker():
 
 def test_a_wake_for_what_was_taken_already(monkeypatch):
     """A job may be taken in before its wake is written: the wake is read all the same, and the engine sleeps on."""
-    engine = engine_of(None)
+    engine = the_engine()
     os.eventfd_write(engine._wake, 1)
     assert eventually(lambda: not select.select([engine._wake], [], [], 0)[0])
 

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 import proxybox
-from proxybox.controller.drivers.engine import engine_of
+from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.keeper import Watch
 from proxybox.controller.meter import Meter, thread_clock, thread_time_ns
 from proxybox.controller.randomness import MOST_AT_ONCE, Randomness
@@ -20,8 +20,7 @@ CALLS = {"wall_time": 60, "cpu_time": 0.3, "calls": None}
 @pytest.fixture(scope="module", autouse=True)
 def _engines(_warm):
     """They last as long as the process."""
-    for cpu in (*os.sched_getaffinity(0), None):
-        engine_of(cpu)
+    the_engine()
 
 
 def in_a_loop(code, **options):

@@ -1,0 +1,107 @@
+"""Where a thread stands that serves many guests (controller/cpus.py)."""
+
+import os
+
+import pytest
+
+from proxybox.controller import cpus
+from proxybox.controller.cpus import FOLLOWED, RARE_NS, Stand
+
+
+class Host:
+    """CPUs 0 to 3, and where the one thread may run."""
+
+    def __init__(self) -> None:
+        self.now, self.allowed, self.moves = 10 * RARE_NS, {0, 1, 2, 3}, 0
+
+    def sched_getaffinity(self, _: int) -> set[int]:
+        return set(self.allowed)
+
+    def sched_setaffinity(self, _: int, wanted: "set[int] | tuple[int, ...]") -> None:
+        self.allowed = set(wanted)
+        self.moves += 1
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host()
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.setattr(cpus.os, name, getattr(host, name))
+    monkeypatch.setattr(cpus.time, "monotonic_ns", lambda: host.now)
+    return host
+
+
+def call(stand: Stand, host: Host, cpu: int | None, times: int = 1, every_ns: int = 20_000) -> None:
+    """As an engine tells it."""
+    for _ in range(times):
+        host.now += every_ns
+        if cpu != stand.cpu:
+            stand.called_from(cpu)
+
+
+def test_it_goes_where_calls_come_from_in_a_row(host: Host) -> None:
+    stand = Stand()
+    call(stand, host, 2, FOLLOWED - 1)
+    assert host.moves == 0
+    call(stand, host, 2)
+    assert (stand.cpu, host.allowed) == (2, {2})
+    call(stand, host, 2, 1000)
+    assert host.moves == 1
+
+
+def test_among_guests_of_several_cpus_it_is_free(host: Host) -> None:
+    stand = Stand()
+    call(stand, host, 2, FOLLOWED)
+    for _ in range(1000):
+        call(stand, host, 1)
+        call(stand, host, 2)
+    assert (stand.cpu, host.allowed) == (None, {0, 1, 2, 3})
+    assert host.moves == 2
+
+
+def test_a_rare_call_from_elsewhere_moves_nothing(host: Host) -> None:
+    stand = Stand()
+    call(stand, host, 2, FOLLOWED)
+    for _ in range(100):
+        call(stand, host, 1, every_ns=RARE_NS)
+        call(stand, host, 2, 50)
+    assert (stand.cpu, host.moves) == (2, 1)
+
+
+def test_it_follows_from_one_cpu_to_another(host: Host) -> None:
+    stand = Stand()
+    call(stand, host, 2, FOLLOWED)
+    call(stand, host, 3, FOLLOWED + 2)
+    assert (stand.cpu, host.allowed) == (3, {3})
+
+
+def test_guests_that_run_anywhere_do_not_hold_it(host: Host) -> None:
+    """A host that refuses affinity to guests."""
+    stand = Stand()
+    call(stand, host, None, 100)
+    assert host.moves == 0
+    call(stand, host, 2, FOLLOWED)
+    call(stand, host, None, 2)
+    assert (stand.cpu, host.allowed) == (None, {0, 1, 2, 3})
+
+
+def test_a_host_that_refuses_affinity(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(cpus.os, "sched_setaffinity", refuse)
+    stand = Stand()
+    call(stand, host, 2, 1000)
+    assert stand.cpu is None
+
+
+def test_a_real_thread_stands_where_it_is_called_from() -> None:
+    before = os.sched_getaffinity(0)
+    cpu = max(before)
+    stand = Stand()
+    try:
+        for _ in range(FOLLOWED):
+            stand.called_from(cpu)
+        assert os.sched_getaffinity(0) == {cpu}
+    finally:
+        os.sched_setaffinity(0, before)
