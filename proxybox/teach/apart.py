@@ -1,13 +1,15 @@
 """Whether a submission stands apart from what pytest itself reads and imports, which it does on this side.
 
-By hand, pytest collects what its arguments or the current folder hold, and looks for settings and a conftest.py there
-and above. None of it may be the submission's.
+By hand, pytest collects what its arguments, its settings or the current folder name, and looks for settings and a
+conftest.py there and above. None of it may be the submission's. Paths count as they are written, which is how pytest
+walks them, and as where they lead.
 """
 
+import glob
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -15,16 +17,19 @@ import pytest
 
 #: What pytest imports by itself, of the folders that tests lie in.
 _IMPORTED = ("conftest.py", "__init__.py")
+#: Settings that have modules imported, or say where from.
+_IMPORTING = ("addopts", "pythonpath")
 
 
 def check_apart(config: pytest.Config, submission: str) -> None:
     """Raises UsageError where pytest would run the submission's code, or has read its settings."""
-    place = real_path(config, submission)
-    for why in _reasons(config, place):
-        raise pytest.UsageError(
-            f"--submission {submission}: {why}, and what pytest finds there is run outside of any box. Name the tests, "
-            "in a folder of their own: pytest --submission=PATH tests/. Or: proxybox exercise test EXERCISE SUBMISSION"
-        )
+    for place in _ways(config, [submission]):
+        for why in _reasons(config, place):
+            raise pytest.UsageError(
+                f"--submission {submission}: {why}, and what pytest finds there is run outside of any box. Name the "
+                "tests, in a folder of their own: pytest --submission=PATH tests/. Or: proxybox exercise test EXERCISE "
+                "SUBMISSION"
+            )
 
 
 def real_path(config: pytest.Config, path: str | os.PathLike[str]) -> Path:
@@ -37,41 +42,78 @@ def is_part(path: Path, of: Path) -> bool:
     return path == of or of in path.parents
 
 
+def _ways(config: pytest.Config, paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """As they are written, where they lead, and each way between."""
+    written = [Path(os.path.abspath(config.invocation_params.dir / path)) for path in paths]
+    ways = (real_path(config, above) / path.relative_to(above) for path in written for above in (path, *path.parents))
+    return list(dict.fromkeys(ways))
+
+
 def _reasons(config: pytest.Config, place: Path) -> Iterator[str]:
     options = config.known_args_namespace
-    here = real_path(config, ".")
-    collected = [real_path(config, each.partition("::")[0]) for each in options.file_or_dir] or [here]
-    modules = [real_path(config, entry) for entry in sys.path]
-    settings = [real_path(config, config.inipath)] if config.inipath else []
+    given = [each.partition("::")[0] for each in options.file_or_dir] or _by_themselves(config)
+    collected = _ways(config, given)
+    modules = _ways(config, [*sys.path, *map(_base, collected)])
+    settings = _ways(config, [config.inipath] if config.inipath else [])
     for what, paths in (
         ("what is to be collected", collected),
-        ("the current folder", [here]),
-        ("pytest's rootdir", [real_path(config, config.rootpath)]),
+        ("the current folder", _ways(config, ["."])),
+        ("pytest's rootdir", _ways(config, [config.rootpath])),
         ("pytest's file of settings", settings),
-        ("--confcutdir", [real_path(config, options.confcutdir)] if options.confcutdir else []),
+        ("--confcutdir", _ways(config, [options.confcutdir] if options.confcutdir else [])),
         ("a folder of modules (sys.path)", modules),
     ):
         if any(is_part(path, place) for path in paths):
             yield f"{what} is the submission, or lies in it"
     if place.is_dir() and any(is_part(place, folder) for folder in collected):
         yield "it lies in what is to be collected"
-    if any(each.parent == place.parent and not any(is_part(path, each.parent) for path in collected)
-           for each in settings):  # fmt: skip
-        yield "pytest's file of settings lies beside it, and not where the tests are"
     if place.name in _IMPORTED:
         yield "pytest imports files of that name by itself"
-    beside = [path if path.is_dir() else path.parent for path in collected]  # they become folders of modules
-    if place.parent in modules or any(is_part(place, folder) for folder in beside):
-        name = place.name if place.is_dir() else inspect.getmodulename(place)
-        if name is not None and _is_module(name, place):
-            yield f"where it lies, it is imported instead of the module {name}"
-    if place.is_file() and any(place.parent in path.parents for path in collected):
+    is_above = any(place.parent in path.parents for path in collected)
+    if any(each.parent == place.parent for each in settings):
+        if not is_above and place.parent not in collected:
+            yield "pytest's file of settings lies beside it, and not where the tests are"
+        for name in _IMPORTING:
+            if is_above and name in config.inicfg:
+                yield f"pytest's file of settings, with {name}, lies beside it, above what is to be collected"
+    yield from _of_modules(place, modules, [path if path.is_dir() else path.parent for path in collected])
+    if place.is_file() and is_above:
         for imported in _IMPORTED:
             if os.path.lexists(place.parent / imported):
                 yield f"{imported} lies beside it, above what is to be collected"
 
 
+def _of_modules(place: Path, modules: list[Path], folders: list[Path]) -> Iterator[str]:
+    """Where the submission, or what came with it, is imported in the place of something else. folders: where tests lie,
+    which become folders of modules."""
+    is_beside_tests = any(is_part(place, folder) for folder in folders)
+    if place.parent in modules or is_beside_tests:
+        name = place.name if place.is_dir() else inspect.getmodulename(place)
+        if name is not None and (name in sys.modules or _is_module(name, place)):
+            yield f"where it lies, it is imported instead of the module {name}"
+    if place.parent in modules and not is_beside_tests:
+        for each in place.parent.iterdir():
+            is_package = (each / "__init__.py").exists()
+            name = each.name if is_package else inspect.getmodulename(each)
+            if name is not None and not any(is_part(folder, each) for folder in folders) and _is_module(name, each):
+                yield f"{each.name} lies beside it, and is imported instead of the module {name}"
+
+
+def _by_themselves(config: pytest.Config) -> list[str]:
+    """What pytest collects that is given no paths."""
+    named = [path for each in config.getini("testpaths") for path in glob.glob(each, recursive=True)]
+    return named or ["."]
+
+
+def _base(path: Path) -> Path:
+    """The folder that pytest takes a test's modules from: the first above that is no package."""
+    folder = path if path.is_dir() else path.parent
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
 def _is_module(name: str, place: Path) -> bool:
     """Whether there is another module of that name."""
     others = [entry for entry in sys.path if os.path.realpath(entry) != str(place.parent)]
-    return name in sys.stdlib_module_names or name in sys.modules or PathFinder.find_spec(name, others) is not None
+    return name in sys.stdlib_module_names or PathFinder.find_spec(name, others) is not None

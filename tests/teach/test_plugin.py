@@ -141,11 +141,23 @@ def ran(pytester: pytest.Pytester) -> list[str]:
         ("submissions/ada/conftest.py submissions/ada", "pytest imports files of that name by itself"),
         ("submissions/ada/random.py submissions/ada/test_theirs.py", "instead of the module random"),
         ("submissions/ada -o pythonpath=submissions/ada tests", "a folder of modules (sys.path) is the submission"),
+        ("submissions/ada submissions/ada/linked", "what is to be collected is the submission, or lies in it"),
+        ("link link/linked", "what is to be collected is the submission, or lies in it"),
+        ("submissions/ada link/linked", "what is to be collected is the submission, or lies in it"),
+        ("submissions/ada/solution.py submissions/ada/linked", "conftest.py lies beside it, above what is to be"),
+        ("link/solution.py submissions/ada/linked", "conftest.py lies beside it, above what is to be"),
+        ("submissions/ada -o testpaths=submissions/ada", "what is to be collected is the submission, or lies in it"),
+        ("submissions/ada -o testpaths=submissions/*", "what is to be collected is the submission, or lies in it"),
+        (
+            "submissions/ada/solution.py -o pythonpath=submissions/ada tests",
+            "random.py lies beside it, and is imported",
+        ),
     ],
 )
 def test_a_submission_that_pytest_would_run(pytester: pytest.Pytester, theirs: Path, words: str, told: str) -> None:
     pytester.makeini("[pytest]\n")
     (pytester.path / "link").symlink_to("submissions/ada")
+    (theirs / "linked").symlink_to("../../tests")
     (pytester.path.parent / "other").mkdir(exist_ok=True)
     submission, *others = words.format(pytester.path.name).split()
     result = run(pytester, f"--submission={submission}", *others)
@@ -216,3 +228,32 @@ def test_a_submission_with_a_conftest_above_the_tests(pytester: pytest.Pytester,
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert f"{name} lies beside it" in result.stderr.str()
     assert not (pytester.path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("pytest.ini", "[pytest]\naddopts = -v\n", "pytest's file of settings, with addopts, lies beside it"),
+        ("pytest.ini", "[pytest]\npythonpath = .\n", "pytest's file of settings, with pythonpath, lies beside it"),
+        ("tox.ini", "[pytest]\npythonpath = .\n", "pytest's file of settings, with pythonpath, lies beside it"),
+        ("tests/__init__.py", "", "random.py lies beside it, and is imported instead of the module random"),
+        ("tests/deep/__init__.py", "", ""),
+        ("pytest.ini", "[pytest]\nmarkers = slow\n", ""),
+    ],
+)
+def test_what_came_with_a_submission_above_the_tests(
+    pytester: pytest.Pytester, name: str, text: str, told: str
+) -> None:
+    """A student's repository with the tests in it: pytest would take modules from where they lie. What settings name by
+    -p has run by then (docs/teaching.md): it is told of all the same."""
+    folder = pytester.mkdir("repository")
+    (folder / "theirs.py").write_text(SUBMISSION)
+    for module in ("random", "evil"):
+        (folder / f"{module}.py").write_text(f"open({str(pytester.path / f'ran-{module}')!r}, 'w')")
+    (folder / "tests/deep").mkdir(parents=True)
+    (folder / "tests/deep/test_theirs.py").write_text(f"import random\n{TESTS}")
+    (folder / name).write_text(text)
+    result = run(pytester, "--submission=repository/theirs.py", "repository/tests")
+    assert (result.ret == pytest.ExitCode.USAGE_ERROR) == bool(told)
+    assert told in result.stderr.str()
+    assert "ran-random" not in ran(pytester)
