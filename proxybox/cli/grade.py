@@ -58,7 +58,7 @@ def grade(
             raise CommandError(
                 f"there are no submissions in {', '.join(on_one_line(str(path)) for path in submissions)}"
             )
-        _prepare(output)
+        _prepare(output, submissions)
         if cluster is None:
             ready_guest(chosen, guest)
         with _cluster(cluster) as (executor, workers):
@@ -121,14 +121,24 @@ def _check_formats(formats: Sequence[str]) -> None:
             )
 
 
-def _prepare(output: Path) -> None:
+def _links(output: Path, submissions: Sequence[Path]) -> Iterator[Path]:
+    """Those of the way to it that may have come with the submissions, and lead anywhere."""
+    output, brought = output.absolute(), [path.absolute() for path in submissions]
+    return (
+        way
+        for way in (output, *output.parents)
+        if way.is_symlink() and (way == output or any(path in way.parents for path in brought))
+    )
+
+
+def _prepare(output: Path, submissions: Sequence[Path]) -> None:
     """The folder for what is written: a new one, an empty one, or that of an earlier grading."""
     from proxybox.teach.records import FILE, Records
 
     try:
+        for link in _links(output, submissions):
+            raise UsageError(f"--output: {on_one_line(str(link))} is a symbolic link: name the folder itself")
         output.mkdir(parents=True, exist_ok=True)
-        if output.is_symlink():  # it may have come with the submissions, and lead anywhere
-            raise UsageError(f"--output: {on_one_line(str(output))} is a symbolic link: name the folder itself")
         if any(output.iterdir()) and not os.path.lexists(output / FILE):
             raise UsageError(f"--output: {on_one_line(str(output))} has other files in it: name another folder")
         Records(output)

@@ -28,7 +28,7 @@ import attrs
 from proxybox.controller.guests import absolute_guest
 from proxybox.errors import ProxyboxError
 from proxybox.executor import Processes
-from proxybox.teach.cluster import unsafe_workers
+from proxybox.teach.cluster import submit, unsafe_workers
 from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.rules import Breach, RuleBox
@@ -306,11 +306,14 @@ def grade(
 def _check_workers(executor: Executor) -> None:
     """A cluster's may be started in any folder. Raises GradingError."""
     if unsafe := unsafe_workers(executor):
-        raise GradingError(
-            f"{len(unsafe)} of the cluster's workers (such as {unsafe[0]}) take Python modules from the folder that "
-            "they were started in, whoever may write there: start them with PYTHONSAFEPATH=1 dask worker ..., and "
-            "without empty or relative entries in PYTHONPATH"
-        )
+        raise _unsafe(f"{len(unsafe)} of the cluster's workers (such as {unsafe[0]}) take")
+
+
+def _unsafe(who: str) -> GradingError:
+    return GradingError(
+        f"{who} Python modules from the folder that they were started in, whoever may write there: start them with "
+        "PYTHONSAFEPATH=1 dask worker ..., and without empty or relative entries in PYTHONPATH"
+    )
 
 
 @attrs.define(kw_only=True)
@@ -337,7 +340,7 @@ class _Grading:
 
     def work(self, pool: Executor, workers: int) -> None:
         """Gives tasks, and takes grades, until there is nothing to do, or the pool is broken."""
-        running: dict[Future[tuple[Grade, ...]], tuple[int, ...]] = {}
+        running: dict[Future[tuple[Grade, ...] | None], tuple[int, ...]] = {}
         broken = False
         while running or (self.is_unfinished and not broken and not self.interrupted):
             try:
@@ -355,7 +358,9 @@ class _Grading:
         if self.interrupted:
             raise KeyboardInterrupt
 
-    def _give(self, pool: Executor, running: dict["Future[tuple[Grade, ...]]", tuple[int, ...]], workers: int) -> bool:
+    def _give(
+        self, pool: Executor, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]], workers: int
+    ) -> bool:
         """Whether the pool takes tasks. One more than there are workers, so that none waits for us."""
         try:
             while self.waiting and len(running) <= workers:
@@ -368,16 +373,19 @@ class _Grading:
             return False
         return True
 
-    def _submit(self, pool: Executor, some: tuple[int, ...]) -> "Future[tuple[Grade, ...]]":
+    def _submit(self, pool: Executor, some: tuple[int, ...]) -> "Future[tuple[Grade, ...] | None]":
         chosen = tuple(self.submissions[number] for number in some)
-        return pool.submit(grade_some, attrs.evolve(self.task, submissions=chosen))
+        return submit(pool, grade_some, attrs.evolve(self.task, submissions=chosen))
 
-    def _take(self, some: tuple[int, ...], future: "Future[tuple[Grade, ...]]", *, alone: bool) -> None:
+    def _take(self, some: tuple[int, ...], future: "Future[tuple[Grade, ...] | None]", *, alone: bool) -> None:
         error = future.exception()
         if isinstance(error, GradingError | ExerciseError | KeyboardInterrupt):
             raise error
         if error is None:
-            for number, each in zip(some, future.result(), strict=True):
+            grades = future.result()
+            if grades is None:
+                raise _unsafe("Workers that have joined the cluster meanwhile take")
+            for number, each in zip(some, grades, strict=True):
                 self._add(number, each)
             return
         for number in some:

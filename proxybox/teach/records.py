@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -113,10 +114,8 @@ def _key() -> bytes:
     path = os.path.join(folder, "key")
     with contextlib.suppress(OSError):
         os.makedirs(folder, 0o700, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(fresh)
+        if not os.path.lexists(path):
+            _keep(fresh, folder, path)
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:
             status, kept = os.fstat(fd), file.read(64)
@@ -128,3 +127,13 @@ def _key() -> bytes:
             ):
                 return kept
     return fresh
+
+
+def _keep(key: bytes, folder: str, path: str) -> None:
+    """Whole or not at all, and the first that comes: another process may be about to do the same."""
+    with tempfile.NamedTemporaryFile(dir=folder) as file:  # 0600
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(file.name, path)

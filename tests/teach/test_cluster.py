@@ -122,6 +122,13 @@ def test_workers_that_take_modules_from_where_they_were_started(
     assert done.stderr.startswith("proxybox: 2 of the cluster's workers (such as tcp://127.0.0.1:")
     assert "start them with PYTHONSAFEPATH=1 dask worker" in done.stderr
     assert not mark.exists()
+    later = ("from proxybox.teach import grading\nfrom proxybox.cli import main\n"
+             "grading.unsafe_workers = lambda _: ()\nraise SystemExit(main())")  # fmt: skip
+    command[2] = later  # as if they joined when the others had been asked
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("proxybox: Workers that have joined the cluster meanwhile take")
+    assert not mark.exists()
 
 
 def test_a_worker_is_killed_in_the_middle(start: Callable[..., Cluster], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from proxybox import cli
+from proxybox.teach import records
 from proxybox.teach.checking import find_exercise
 from proxybox.teach.records import FILE
 
@@ -334,7 +335,43 @@ def test_links_in_the_folder_of_grades_lead_nowhere(run: Run, homework: Path, tm
     shutil.rmtree(grades)
     grades.symlink_to(victim)
     assert run("grade", "02-leap-year", str(homework))[0] == 2
+    (homework / "out").symlink_to(victim)
+    for path in ("homework/out", "homework/out/grades", "homework/out/grades/deep"):
+        assert run("grade", "02-leap-year", "homework", "-o", path)[0] == 2
     assert len([*victim.iterdir()]) == 2
+
+
+def test_a_folder_of_grades_behind_a_link_of_the_teachers(run: Run, homework: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine").symlink_to("elsewhere")
+    assert run("grade", "02-leap-year", "homework", "-o", "mine/grades")[0] == 0
+    assert (tmp_path / "elsewhere/grades/report.html").is_file()
+
+
+def test_a_key_that_is_being_written_when_something_ends(
+    homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is none then, and the next one is kept: grading can be resumed. Of two at once the first is."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    flush = os.fsync
+    with monkeypatch.context() as patch:
+        patch.setattr(records.os, "fsync", lambda _: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            records._key()
+    folder = tmp_path / "state/proxybox/grades"
+    assert [*folder.iterdir()] == []
+
+    def first(fd: int) -> None:
+        flush(fd)
+        (folder / "key").write_bytes(b"x" * 32)
+        (folder / "key").chmod(0o600)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records.os, "fsync", first)
+        assert records._key() == b"x" * 32
+    assert records._key() == b"x" * 32
+    (folder / "key").unlink()
+    assert records._key() == records._key() != b"x" * 32
 
 
 def test_grades_that_somebody_else_has_written_down_count_for_nothing(
