@@ -35,6 +35,19 @@ KINDS = {
         "while True: os.pread(fd, 1 << 20, 0)"
     ),
     "urandom of 1 MiB": "import os\nwhile True: os.urandom(1 << 20)",
+    "opens through 38 links": (
+        "import os\nfor n in range(800):\n    os.mkdir('a'); os.chdir('a')\n"
+        "way = '/box' + '/a' * 800 + '/..' * 801 + '/tmp'\n"
+        "for n in range(38): os.symlink(way if n == 0 else f'{way}/l{n - 1}', f'/tmp/l{n}')\n"
+        "while True:\n    try: os.open('/tmp/l37/x', os.O_RDONLY)\n    except OSError: pass"
+    ),
+    "polls of 256 x one epoll": (
+        "import os, select\nepoll = select.epoll()\nends = [os.pipe() for _ in range(120)]\n"
+        "for reader, _ in ends: epoll.register(reader, select.EPOLLIN)\npoll = select.poll()\n"
+        "ready = os.pipe()\nos.write(ready[1], b'x')\npoll.register(ready[0])\npoll.register(epoll.fileno())\n"
+        "while True: poll.poll(0)"
+    ),
+    "calls of a function with 1 MiB": "import host\nnumbers = set(range(110_000))\nwhile True: host.f(numbers)",
 }
 #: What the dearest of them do is a multiple of a stat.
 ORDINARY = ("computing", "stat loops")
@@ -58,7 +71,11 @@ async def _beside(code: str, count: int = STATS, busy: float = 0.5) -> tuple[lis
     """Microseconds of each stat of the neighbour beside HOSTILE boxes with that code, and how it ended."""
     limits = {"wall_time": 60, "cpu_time": 60, "calls": None, "files": None, "disk": "256M"}
     reading, writing = os.pipe()
-    async with AsyncSandbox(warm=False, limits=limits) as box, anyio.create_task_group() as group:
+    functions = {"f": len} if "import host" in code else {}
+    async with (
+        AsyncSandbox(warm=bool(functions), limits=limits, functions=functions) as box,
+        anyio.create_task_group() as group,
+    ):
         found: list[Result] = []
 
         async def neighbour() -> None:

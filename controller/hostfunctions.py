@@ -20,6 +20,8 @@ from proxybox.policies.sizes import to_duration, to_size
 
 #: Of what an exception says, so much goes to the program.
 _LONGEST_MESSAGE = 4096
+#: Bytes of a call that are decoded at once; more of them in turns.
+_SHORT = 4096
 
 
 @attrs.frozen
@@ -49,6 +51,32 @@ class Pending:
     take: Callable[[], bytes | None]
     deadline_ns: int | None = None
     expired: bytes = b""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is there."""
+        return self.take() is not None
+
+
+@attrs.define
+class Work:
+    """A call whose arguments are still being decoded. turns: what is left; they return the answer."""
+
+    turns: "values.Turns[bytes | Pending]"
+    came: bytes | Pending | None = None
+
+    def go_on(self) -> bytes | Pending | None:
+        """One turn; None where it was not the last."""
+        try:
+            next(self.turns)
+        except StopIteration as end:
+            self.came = end.value
+        return self.came
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer is there."""
+        return isinstance(self.came, bytes) or (self.came is not None and self.came.is_over)
 
 
 class Spawn(Protocol):
@@ -103,7 +131,7 @@ class HostFunctions:
 
     def call(
         self, data: bytes, notify: Callable[[], None], callers: AbstractContextManager[None] = _NOTHING
-    ) -> bytes | Pending:
+    ) -> bytes | Pending | Work:
         """The answer to an encoded call. notify: to be called when what is pending has come. callers: stands around the
         function.
 
@@ -116,8 +144,15 @@ class HostFunctions:
         size = known.size or self._value_size
         if len(data) > size:
             return failed(ValueError(f"the arguments of host.{name} take {len(data)} bytes, more than {size}"))
+        turns = self._turns(name, known, data, size, notify, callers)
+        return values.at_once(turns) if len(data) <= _SHORT else Work(turns)
+
+    def _turns(
+        self, name: str, known: HostFunction, data: bytes, size: int, notify: Callable[[], None],
+        callers: AbstractContextManager[None],
+    ) -> "values.Turns[bytes | Pending]":  # fmt: skip
         try:
-            _, args, kwargs = values.decode(data, size)
+            _, args, kwargs = yield from values.decoding(data, size)
             if type(args) is not tuple or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
                 raise ValueError("a call is a name, a tuple and a dict with names")
         except ValueError as error:

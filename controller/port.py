@@ -22,9 +22,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import attrs
 
-from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.effects import Blocked, Reply, going_on
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.hostfunctions import HostFunctions, Pending, failed
+from proxybox.controller.hostfunctions import HostFunctions, Pending, Work, failed
 from proxybox.controller.roles import MAX_PAYLOAD
 
 #: What stands around a value in a message: names, a traceback.
@@ -40,7 +40,7 @@ class _Line:
 
     pieces: bytearray = attrs.field(factory=bytearray)
     rest: bytes = b""
-    wait: Pending | None = None
+    wait: Pending | Work | None = None
 
 
 class Port:
@@ -73,7 +73,7 @@ class Port:
         self._command: bytes | None = None
         self._idle: int | None = None  # the channel that waits for a command
         self._lines: dict[int, _Line] = {}  # by channel
-        self._running: list[tuple[Pending, int]] = []  # with the size of what they were given
+        self._running: list[tuple[Pending | Work, int]] = []  # with the size of what they were given
 
     def post(self, command: bytes) -> None:
         """What the guest shall do next. It is told when the call that it waits in is tried again.
@@ -112,7 +112,7 @@ class Port:
             raise OSError(errno.EINVAL, "no such message")
         return self._wait(line, line.wait, address, room)
 
-    def _begin(self, channel: int, kind: bytes, data: bytes) -> Pending | None:
+    def _begin(self, channel: int, kind: bytes, data: bytes) -> Pending | Work | None:
         """What a whole message waits for. None: there is no such message."""
         if self._idle == channel:
             self._idle = None
@@ -128,11 +128,11 @@ class Port:
             return self._call(self.functions, data)
         return None
 
-    def _call(self, functions: HostFunctions, data: bytes) -> Pending:
-        self._running = [(pending, size) for pending, size in self._running if pending.take() is None]
+    def _call(self, functions: HostFunctions, data: bytes) -> Pending | Work:
+        self._running = [(call, size) for call, size in self._running if not call.is_over]
         left = MOST_LARGE * (self.value_size + ENVELOPE) - sum(size for _, size in self._running)
         if len(self._running) >= MOST_RUNNING:
-            answer: bytes | Pending = failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
+            answer: bytes | Pending | Work = failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
         elif len(data) > left:
             answer = failed(RuntimeError("calls of host functions still run that were given all that they may be"))
         else:
@@ -148,7 +148,10 @@ class Port:
             self._idle = None
         return command
 
-    def _wait(self, line: _Line, pending: Pending, address: int, room: int) -> Reply:
+    def _wait(self, line: _Line, pending: Pending | Work, address: int, room: int) -> Reply:
+        if isinstance(pending, Work):
+            return self._work(line, pending, address, room)
+
         def give(answer: bytes) -> Reply:
             line.wait, line.rest = None, answer[room:]
             return len(answer), (address, answer[:room])
@@ -159,6 +162,19 @@ class Port:
 
         reply = attempt()
         return Blocked(attempt, pending.deadline_ns, lambda: give(pending.expired)) if reply is None else reply
+
+    def _work(self, line: _Line, work: Work, address: int, room: int) -> Reply:
+        """Of a message that is long, one turn after another, as others have theirs."""
+
+        def attempt() -> Reply | None:
+            came = work.go_on()
+            if came is None:
+                return None
+            line.wait = Pending(lambda: came) if isinstance(came, bytes) else came
+            return self._wait(line, line.wait, address, room)
+
+        reply = attempt()
+        return going_on(attempt) if reply is None else reply
 
     def take_result(self) -> bytes:
         """What the guest gave last. Raises GuestMisbehaved where it gave nothing."""

@@ -22,14 +22,16 @@ import sys
 
 TYPE_CHECKING = False  # importing typing would cost more than the rest of this file
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterator
     from datetime import datetime
-    from typing import Any
+    from typing import Any, TypeVar
 
+    Value = TypeVar("Value")
+    Turns = Generator[None, None, Value]
     Encoder = Callable[[Any, bytearray, int, int], None]
-    Decoder = Callable[["_Message", int, int], tuple[Any, int]]
+    Decoder = Callable[[bytes, int], tuple[Any, int]]
 
-#: Containers within containers. The recursion of both directions ends here.
+#: Containers within containers. The recursion of `encode` ends here.
 MAX_DEPTH = 64
 #: Bytes of one encoding, unless the caller says otherwise; 4 GiB is the most that the format can say.
 LIMIT = 1 << 20
@@ -42,6 +44,8 @@ FEW_KEYS = 512
 #: Steps through the tables, while these grow, that all keys of one message may take together, besides some for each
 #: key: random keys take 3 each, 12,000 multiples of 1 << 44 take 36 each.
 STEPS, STEPS_PER_KEY = 1 << 19, 4
+#: Elements that are decoded in one turn, and steps that are taken: some 100 to 200 us.
+IN_ONE_TURN, STEPS_IN_ONE_TURN = 512, 1024
 #: Neighbouring places that CPython looks at before it jumps (perturbed, as Objects/dictobject.c describes).
 IN_DICT, IN_SET = 1, 10
 
@@ -264,11 +268,25 @@ def decode(data: bytes, limit: int = LIMIT) -> Any:
 
     Raises ValueError, and nothing else, for whatever is not exactly one well-formed encoding of at most `limit` bytes.
     """
+    return at_once(decoding(data, limit))
+
+
+def at_once(turns: Turns[Value]) -> Value:
+    """All turns, one behind another."""
+    try:
+        while True:
+            next(turns)
+    except StopIteration as end:
+        value: Value = end.value
+        return value
+
+
+def decoding(data: bytes, limit: int = LIMIT) -> Turns[Any]:
+    """`decode` in turns, for whoever has something else to do meanwhile: a generator that returns the value."""
     if len(data) > limit:
         raise _too_large(limit)
-    message = _Message(data)
     try:
-        value, end = _DECODERS[message[0]](message, 1, MAX_DEPTH)
+        value, end = yield from _decode(_Message(data))
     except (IndexError, struct.error):
         raise ValueError("not a value: it ends too early") from None
     except KeyError as error:
@@ -284,12 +302,45 @@ def decode(data: bytes, limit: int = LIMIT) -> Any:
     return value
 
 
+def _decode(data: _Message) -> Turns[tuple[Any, int]]:
+    """The value that it begins with, and where that ends."""
+    around: list[tuple[int, list[Any], int]] = []  # containers that are not whole yet, the outermost first
+    tag, items, missing = NONE, [], 1  # the one that is being filled: at first, the place of the value itself
+    at, left = 0, IN_ONE_TURN
+    while True:
+        while missing:
+            left -= 1
+            if not left:
+                yield
+                left = IN_ONE_TURN
+            decoder = _DECODERS[data[at]]
+            if decoder is not None:
+                item, at = decoder(data, at + 1)
+                items.append(item)
+                missing -= 1
+                continue
+            if len(around) == MAX_DEPTH:
+                raise ValueError(f"not a value: nested deeper than {MAX_DEPTH}")
+            around.append((tag, items, missing))
+            tag, items = data[at], []
+            missing = _read_u32(data, at + 1)[0] * (2 if tag == DICT else 1)
+            at += 5
+            if missing > len(data) - at:
+                raise ValueError("not a value: a count of more elements than there are bytes for")
+        if not around:
+            return items[0], at
+        whole = items if tag == LIST else tuple(items) if tag == TUPLE else (yield from _KEYED[tag](data, items))
+        tag, items, missing = around.pop()
+        items.append(whole)
+        missing -= 1
+
+
 def first_text(data: bytes, count: int) -> str:
     """The first element of an encoded tuple of `count`: a str, or ValueError. The others are not looked at."""
     if data[:6] != _pack_head(TUPLE, count) + bytes([STR]):
         raise ValueError(f"not a tuple of {count} that begins with a str")
     try:
-        return _decode_str(data, 6, 0)[0]
+        return _decode_str(data, 6)[0]
     except (struct.error, UnicodeDecodeError):
         raise ValueError("not a value: a str that ends too early, or is no UTF-8") from None
 
@@ -300,23 +351,23 @@ class _Message(bytes):
     left = STEPS
 
 
-def _decode_none(data: bytes, at: int, room: int) -> tuple[None, int]:
+def _decode_none(data: bytes, at: int) -> tuple[None, int]:
     return None, at
 
 
-def _decode_true(data: bytes, at: int, room: int) -> tuple[bool, int]:
+def _decode_true(data: bytes, at: int) -> tuple[bool, int]:
     return True, at
 
 
-def _decode_false(data: bytes, at: int, room: int) -> tuple[bool, int]:
+def _decode_false(data: bytes, at: int) -> tuple[bool, int]:
     return False, at
 
 
-def _decode_int(data: bytes, at: int, room: int) -> tuple[int, int]:
+def _decode_int(data: bytes, at: int) -> tuple[int, int]:
     return _read_i64(data, at)[0], at + 8
 
 
-def _decode_big(data: bytes, at: int, room: int) -> tuple[int, int]:
+def _decode_big(data: bytes, at: int) -> tuple[int, int]:
     begin, end = _extent(data, at)
     value = int.from_bytes(data[begin:end], "little", signed=True)
     # One encoding for each number: an int of a million zero bytes is a zero that is expensive.
@@ -325,16 +376,16 @@ def _decode_big(data: bytes, at: int, room: int) -> tuple[int, int]:
     return value, end
 
 
-def _decode_float(data: bytes, at: int, room: int) -> tuple[float, int]:
+def _decode_float(data: bytes, at: int) -> tuple[float, int]:
     return _read_f64(data, at)[0], at + 8
 
 
-def _decode_str(data: bytes, at: int, room: int) -> tuple[str, int]:
+def _decode_str(data: bytes, at: int) -> tuple[str, int]:
     begin, end = _extent(data, at)
     return data[begin:end].decode("utf-8", "surrogatepass"), end
 
 
-def _decode_bytes(data: bytes, at: int, room: int) -> tuple[bytes, int]:
+def _decode_bytes(data: bytes, at: int) -> tuple[bytes, int]:
     begin, end = _extent(data, at)
     return data[begin:end], end
 
@@ -348,73 +399,66 @@ def _extent(data: bytes, at: int) -> tuple[int, int]:
     return at, at + size
 
 
-def _decode_list(data: _Message, at: int, room: int, each: int = 1) -> tuple[list[Any], int]:
-    """The elements of any container: `each` of what is counted are so many values."""
-    if not room:
-        raise ValueError(f"not a value: nested deeper than {MAX_DEPTH}")
-    count = _read_u32(data, at)[0] * each
-    at += 4
-    if count > len(data) - at:
-        raise ValueError("not a value: a count of more elements than there are bytes for")
-    items = []
-    for _ in range(count):
-        item, at = _DECODERS[data[at]](data, at + 1, room - 1)
-        items.append(item)
-    return items, at
-
-
-def _decode_tuple(data: _Message, at: int, room: int) -> tuple[tuple[Any, ...], int]:
-    items, at = _decode_list(data, at, room)
-    return tuple(items), at
-
-
-def _decode_set(data: _Message, at: int, room: int) -> tuple[set[Any], int]:
-    items, at = _decode_list(data, at, room)
+def _whole_set(data: _Message, items: list[Any]) -> Turns[set[Any]]:
     if len(items) > SHARED_HASH:
-        _refuse_collisions(data, items, IN_SET)
-    value = set(items)
+        yield from _refuse_collisions(data, items, IN_SET)
+    value: set[Any] = set()
+    for some in _portions(items):
+        value.update(some)
+        if len(some) == IN_ONE_TURN:
+            yield
     if len(value) != len(items):
         raise ValueError("not a value: an element of a set comes twice")
-    return value, at
+    return value
 
 
-def _decode_dict(data: _Message, at: int, room: int) -> tuple[dict[Any, Any], int]:
-    items, at = _decode_list(data, at, room, 2)
-    if not items:
-        return {}, at
+def _whole_dict(data: _Message, items: list[Any]) -> Turns[dict[Any, Any]]:
+    """items: a key and a value in turn."""
     keys = items[::2]
     if len(keys) > SHARED_HASH:
-        _refuse_collisions(data, keys, IN_DICT)
-    value = dict(zip(keys, items[1::2]))  # noqa: B905 - strict= is not in 3.9
+        yield from _refuse_collisions(data, keys, IN_DICT)
+    value: dict[Any, Any] = {}
+    for some in _portions(items):
+        value.update(zip(some[::2], some[1::2]))  # noqa: B905 - strict= is not in 3.9
+        if len(some) == IN_ONE_TURN:
+            yield
     if len(value) != len(keys):
         raise ValueError("not a value: a key of a dict comes twice")
-    return value, at
+    return value
 
 
-def _refuse_collisions(data: _Message, keys: list[Any], span: int) -> None:
+def _portions(items: list[Any]) -> Iterator[list[Any]]:
+    return (items[at : at + IN_ONE_TURN] for at in range(0, len(items), IN_ONE_TURN))
+
+
+def _refuse_collisions(data: _Message, keys: list[Any], span: int) -> Turns[None]:
     """Refuses keys that were chosen to make their dict or set slow: with one hash, or with hashes that get in each
     other's way. The hashes of str and bytes depend on a secret; those of numbers, tuples and moments do not."""
     if _TEXT.issuperset(map(type, keys)):
         return
-    hashes = [*map(hash, keys)]
-    if len(hashes) - len(set(hashes)) >= SHARED_HASH:
-        seen: dict[int, int] = {}
-        for one in hashes:
+    hashes: list[int] = []
+    for some in _portions(keys):
+        hashes += map(hash, some)
+        yield
+    if len(hashes) > FEW_KEYS:  # first: else what counts equal ones would be slow
+        yield from _refuse_crowds(data, hashes, span)
+    seen: dict[int, int] = {}
+    for some in _portions(hashes):
+        for one in some:
             seen[one] = seen.get(one, 0) + 1
-        # One by one: honest keys can share hashes, powers of two have 61 different ones.
-        if max(seen.values()) > SHARED_HASH:
-            raise ValueError(f"not a value: more than {SHARED_HASH} keys with the same hash")
-    if len(hashes) > FEW_KEYS:
-        _refuse_crowds(data, hashes, span)
+        yield
+    # One by one: honest keys can share hashes, powers of two have 61 different ones.
+    if max(seen.values()) > SHARED_HASH:
+        raise ValueError(f"not a value: more than {SHARED_HASH} keys with the same hash")
 
 
-def _refuse_crowds(data: _Message, hashes: list[int], span: int) -> None:
+def _refuse_crowds(data: _Message, hashes: list[int], span: int) -> Turns[None]:
     """Counts the steps that CPython takes to put the hashes into a table that grows, in a table of our own.
 
     Different hashes can be found that all walk through the same taken places: the square of their number in steps.
     Besides, whoever copies such a dict walks again, so it may not even exist.
     """
-    data.left = _Table(span).fill(hashes, data.left + STEPS_PER_KEY * len(hashes))
+    data.left = yield from _Table(span).fill(hashes, data.left + STEPS_PER_KEY * len(hashes))
     if data.left < 0:
         raise ValueError("not a value: the hashes of its keys are chosen to collide")
 
@@ -438,31 +482,35 @@ class _Table:
         """The hashes as a dict or a set gives its keys: a dict in the order of coming, a set in that of places."""
         return self._hashes if self._span == IN_DICT else [one for one in self._places if one is not None]
 
-    def fill(self, hashes: list[int], left: int) -> int:
+    def fill(self, hashes: list[int], left: int) -> Turns[int]:
         """Puts all of them in, growth included. What remains of `left` steps; less than 0 where they did not do."""
         count = 0
         while left >= 0:
             more = hashes[count : self._full]
-            left = self._put(more, left)
+            left = yield from self._put(more, left)
             count += len(more)
             if count == len(hashes):
                 break
             again = self.in_order()
             self._empty(self._size * (2 if self._span == IN_DICT or count > 50_000 else 4))
-            left = self._put(again, left)
+            left = yield from self._put(again, left)
         return left
 
-    def _put(self, hashes: list[int], left: int) -> int:
+    def _put(self, hashes: list[int], left: int) -> Turns[int]:
         """Puts each hash into the first free place of its way; a set's row of ten places counts as three steps."""
         size, span, taken, places = self._size, self._span, self._taken, self._places
-        mask, left = size - 1, left - len(hashes)
+        mask, due = size - 1, left - STEPS_IN_ONE_TURN
         for one in hashes:
+            left -= 1
             place = one & mask
             if taken[place]:
                 place, steps = self._walk(one, place)
                 left -= steps
+            if left < due:
                 if left < 0:
                     return left
+                yield
+                due = left - STEPS_IN_ONE_TURN
             taken[place] = 1
             if span == IN_SET:
                 places[place] = one
@@ -486,17 +534,17 @@ class _Table:
         return place, steps
 
 
-def _decode_naive(data: bytes, at: int, room: int) -> tuple[datetime, int]:
+def _decode_naive(data: bytes, at: int) -> tuple[datetime, int]:
     from datetime import datetime
 
     year, month, day, hour, minute, second, microsecond, fold = _MOMENT.unpack_from(data, at)
     return datetime(year, month, day, hour, minute, second, microsecond, fold=fold), at + _MOMENT.size
 
 
-def _decode_aware(data: bytes, at: int, room: int) -> tuple[datetime, int]:
+def _decode_aware(data: bytes, at: int) -> tuple[datetime, int]:
     from datetime import timedelta, timezone
 
-    value, at = _decode_naive(data, at, room)
+    value, at = _decode_naive(data, at)
     (offset,) = _OFFSET.unpack_from(data, at)
     return value.replace(tzinfo=timezone(timedelta(microseconds=offset))), at + 8
 
@@ -519,7 +567,8 @@ _ENCODERS: dict[type, Encoder] = {
     dict: _encode_dict,
 }
 
-_DECODERS: dict[int, Decoder] = {
+#: None: a container.
+_DECODERS: dict[int, Decoder | None] = {
     NONE: _decode_none,
     TRUE: _decode_true,
     FALSE: _decode_false,
@@ -528,10 +577,11 @@ _DECODERS: dict[int, Decoder] = {
     FLOAT: _decode_float,
     STR: _decode_str,
     BYTES: _decode_bytes,
-    LIST: _decode_list,
-    TUPLE: _decode_tuple,
-    SET: _decode_set,
-    DICT: _decode_dict,
+    LIST: None,
+    TUPLE: None,
+    SET: None,
+    DICT: None,
     NAIVE: _decode_naive,
     AWARE: _decode_aware,
 }
+_KEYED: dict[int, Callable[[_Message, list[Any]], Turns[Any]]] = {SET: _whole_set, DICT: _whole_dict}

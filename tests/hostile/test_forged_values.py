@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxybox.controller import values
+from proxybox.controller.effects import Blocked
 from proxybox.controller.hostfunctions import HostFunction, HostFunctions
+from proxybox.controller.port import Port
 from proxybox.controller.values import FEW_KEYS, MAX_DEPTH, SHARED_HASH, decode, encode
 
 MERSENNE = 2**61 - 1  # hash() of an int is its remainder by this
@@ -270,7 +272,7 @@ def test_collision_bombs_in_one_message_share_their_steps(monkeypatch: pytest.Mo
 def test_a_call_of_no_function_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name is looked at first, and how much its function takes: a message of 1 MiB kept a controller for 1.6 s."""
     decoded: list[int] = []
-    monkeypatch.setattr(values, "decode", lambda data, limit: decoded.append(len(data)))
+    monkeypatch.setattr(values, "decoding", lambda data, limit: decoded.append(len(data)))
     functions = HostFunctions({"known": HostFunction(len, size=1000)}, 1 << 20)
     arguments = set_of([whole(n) for n in range(1000)])
     for name in ("unknown", "known"):
@@ -316,10 +318,83 @@ def test_the_table_that_steps_are_counted_in_is_cpythons() -> None:
     """A set tells where its elements are by their order, so this notices another CPython that does it differently."""
     for numbers in ([*range(0, 50_000, 7)], [n << 20 for n in range(20_000)], [n * 0x9E3779B97F4A7C15 % MERSENNE for n in range(90_000)]):  # fmt: skip
         table, built = values._Table(values.IN_SET), set()
-        assert table.fill(numbers, 1 << 24) > 0
+        assert values.at_once(table.fill(numbers, 1 << 24)) > 0
         for number in numbers:
             built.add(number)
         assert table.in_order() == list(built)
+
+
+def longest_turn(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """How many turns decoding takes, and how many elements and places in tables are looked at in one, at the most."""
+    looks, turns, longest = 0, 0, 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            nonlocal looks
+            found = function(*args)
+            looks += found[1] if function is walk else 1
+            return found
+
+        return call
+
+    walk = values._Table._walk
+    with monkeypatch.context() as patch:
+        patch.setattr(values._Table, "_walk", counted(walk))
+        for tag, decoder in values._DECODERS.items():
+            if decoder is not None:
+                patch.setitem(values._DECODERS, tag, counted(decoder))
+        work = values.decoding(data, 1 << 24)
+        while True:
+            before = looks
+            try:
+                next(work)
+            except (StopIteration, ValueError):
+                return turns, max(longest, looks - before)
+            turns += 1
+            longest = max(longest, looks - before)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(encode([0] * 100_000), id="a list"),
+        pytest.param(encode([[[]] * 3] * 30_000), id="lists"),
+        pytest.param(encode(set(range(100_000))), id="a set"),
+        pytest.param(encode({n: n for n in range(50_000)}), id="a dict"),
+        pytest.param(dict_of([whole(n) for n in chain(13)]), id="a bomb"),
+        pytest.param(set_of([whole(1)] * 100_000), id="all alike"),
+    ],
+)
+def test_a_long_message_is_decoded_in_turns(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """Of 100 KB to 1 MiB; whoever serves other boxes does so between them."""
+    turns, longest = longest_turn(data, monkeypatch)
+    assert turns > 50
+    assert longest <= 20 * values.IN_ONE_TURN
+
+
+def test_a_long_call_of_a_function_waits_for_its_turns() -> None:
+    """Other calls of the box are answered meanwhile, no signal comes between, and its answer is the right one."""
+    port = Port(1 << 20, HostFunctions({"total": sum, "word": str}, 1 << 20))
+    numbers = list(range(50_000))
+    for kind, at in ((b"*", 0), (b"+", 1 << 18), (b".", 1 << 19)):
+        message = encode(("total", (numbers,), {}))
+        piece = (b"h" if kind == b"*" else b"") + message[at : {0: 1 << 18, 1 << 18: 1 << 19}.get(at)]
+        reply = port.exchange(0, kind + piece, 4096, 1 << 16)
+    turns = 0
+    while isinstance(reply, Blocked):
+        assert reply.unfinished
+        assert reply.on_interrupt is not None
+        assert reply.on_interrupt() is None
+        other = port.exchange(1, b"h" + encode(("word", (turns,), {})), 4096, 1 << 16)
+        assert isinstance(other, tuple)
+        assert decode(other[1][1]) == ("ok", str(turns))
+        turns += 1
+        again = reply.attempt()
+        if again is not None:
+            reply = again
+    assert turns > 50
+    assert isinstance(reply, tuple)
+    assert decode(reply[1][1]) == ("ok", sum(numbers))
 
 
 def peak(call: Callable[[], object]) -> int:
