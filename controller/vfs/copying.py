@@ -286,7 +286,7 @@ def _fill_directory(copier: Copier, old: MemoryDirectory, new: MemoryDirectory) 
 def _overlay_mount(copier: Copier, old: OverlayMount) -> OverlayMount:
     new = object.__new__(OverlayMount)
     new.superblock, new.lower, new.root = copier.of(old.superblock), copier.of(old.lower), copier.of(old.root)
-    new.host, new.is_open = copier.of(old.host), False
+    new.host, new.is_open, new.whiteouts = copier.of(old.host), False, old.whiteouts
     return new
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 COPY_PIECE = 1 << 18
 FIRST_OWN_INO = 1 << 32
 """Inode numbers from here on are the overlay's own; smaller ones are those of the folder below."""
+WHITEOUTS_IN_A_PAGE = 6
+"""What is charged for them: each takes some 460 bytes and its name."""
 
 
 class OverlayMount:
@@ -60,6 +62,7 @@ class OverlayMount:
         self.lower = lower
         self.host = lower.mount if isinstance(lower, HostNode) else None
         self.is_open = False
+        self.whiteouts = 0  # of all folders; they are never fewer
         self.root = OverlayDirectory(self, lower, None, b"")
 
     @contextmanager
@@ -70,6 +73,23 @@ class OverlayMount:
             yield
         finally:
             self.is_open = False
+
+    def check_whiteouts(self, *names: tuple[OverlayDirectory, bytes]) -> None:
+        """That there is room to remember what is removed at those names. ENOSPC, as overlayfs says where its upper
+        filesystem is full."""
+        pages, after = (-(-count // WHITEOUTS_IN_A_PAGE) for count in (self.whiteouts, self.whiteouts + len(names)))
+        if (
+            after > pages
+            and not self.superblock.quota.free_pages()
+            and any(directory.leaves_whiteout(name) for directory, name in names)
+        ):
+            self.superblock.quota.refuse("no space left for the names of what was removed")
+
+    def charge_whiteout(self) -> None:
+        """Behind `check_whiteouts`, before anything of the call was done."""
+        if self.whiteouts % WHITEOUTS_IN_A_PAGE == 0:
+            self.superblock.quota.charge_pages(1)
+        self.whiteouts += 1
 
     def changes(self, prefix: str = "", budget: Budget | None = None) -> list[Change]:
         """What was added, modified and deleted, sorted by path; names begin with `prefix`.
@@ -526,14 +546,24 @@ class OverlayDirectory(Layered, MemoryDirectory):
             refuse_behind_a_name(target)
         return super().symlink(name, target, creds)
 
+    def unlink(self, name: bytes) -> None:
+        self.mount.check_whiteouts((self, name))
+        super().unlink(name)
+
+    def rmdir(self, name: bytes) -> None:
+        self.mount.check_whiteouts((self, name))
+        super().rmdir(name)
+
     def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
-        if isinstance(newdir, OverlayDirectory) and self.mount.host is not None:
-            self._check_shown(name)
-            newdir._check_shown(newname)
-            if newdir is not self:
-                self._check_moved(name)
-                if flags & RENAME_EXCHANGE:
-                    newdir._check_moved(newname)
+        if isinstance(newdir, OverlayDirectory):
+            if self.mount.host is not None:
+                self._check_shown(name)
+                newdir._check_shown(newname)
+                if newdir is not self:
+                    self._check_moved(name)
+                    if flags & RENAME_EXCHANGE:
+                        newdir._check_moved(newname)
+            self.mount.check_whiteouts((self, name), (newdir, newname))
         super().rename(name, newdir, newname, flags)
 
     def _check_moved(self, name: bytes) -> None:
@@ -549,6 +579,10 @@ class OverlayDirectory(Layered, MemoryDirectory):
             host = self.mount.host
             node.hidden = host is not None and (self.hidden or host.hides(name))
 
+    def leaves_whiteout(self, name: bytes) -> bool:
+        """Whether something below is to be remembered when that is removed."""
+        return name not in self.whiteouts and self._find_below(name) is not None
+
     def _displace(self, name: bytes) -> None:
         node = self.find(name)
         home = node if isinstance(node, Layered) and node.is_at(self, name) else None
@@ -557,7 +591,9 @@ class OverlayDirectory(Layered, MemoryDirectory):
             origin = None
             if home is not None and in_place:
                 origin = home.origin or (origin_of(home.below) if home.below else None)
-            self.whiteouts.setdefault(name, origin)
+            if name not in self.whiteouts:
+                self.mount.charge_whiteout()
+                self.whiteouts[name] = origin
             if in_place and isinstance(home, OverlayDirectory):
                 self.displaced[name] = home
         self.children.pop(name, None)

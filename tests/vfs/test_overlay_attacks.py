@@ -15,7 +15,7 @@ from proxybox.controller.vfs.committing import CommitRefused
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
-from proxybox.controller.vfs.overlay import OverlayMount
+from proxybox.controller.vfs.overlay import WHITEOUTS_IN_A_PAGE, OverlayMount
 from proxybox.controller.vfs.quota import Quota
 
 LIMIT = 4 << 20
@@ -196,3 +196,67 @@ def test_a_commit_of_many_changes_is_not_quadratic(layered):
     with pytest.raises(CommitRefused):
         overlay.commit(changes)
     assert time.monotonic() - start < 10
+
+
+# --- what was removed -------------------------------------------------------------------------------------------------
+
+
+def test_removed_names_are_charged(layered):
+    """Each is remembered, to be hidden: some 460 bytes that nobody had paid for."""
+    box, overlay, folder = layered
+    for number in range(600):
+        (folder / f"f{number}").touch()
+    (folder / "d").mkdir()
+    quota = overlay.superblock.quota
+    for number in range(200):
+        box.unlink(b"f%d" % number)
+        box.rename(b"f%d" % (200 + number), b"new")
+        box.rename(b"f%d" % (400 + number), b"f%d" % (200 + number))
+    box.rmdir(b"d")
+    assert overlay.whiteouts == 601
+    assert quota.used_bytes >= 601 * 460
+    for number in range(200):  # again the same names: nothing is remembered twice
+        box.unlink(b"f%d" % (200 + number))
+        box.write(b"f%d" % number, b"")
+        box.unlink(b"f%d" % number)
+    assert overlay.whiteouts == 601
+
+
+CALLS = {
+    "unlink": lambda box: box.unlink(b"a"),
+    "rmdir": lambda box: box.rmdir(b"d"),
+    "rename": lambda box: box.rename(b"a", b"new"),
+    "rename over": lambda box: box.rename(b"a", b"b"),
+    "exchange": lambda box: box.rename(b"a", b"b", 2),
+    "a folder": lambda box: box.rename(b"d", b"new"),
+    "over a folder": lambda box: box.rename(b"own folder", b"d"),
+}
+
+
+@pytest.mark.parametrize("removed", range(7))
+@pytest.mark.parametrize("call", CALLS)
+def test_nothing_is_half_removed_where_no_room_is_left(layered, fails, call, removed):
+    """Refused before anything has changed; what the box has made itself can always be removed."""
+    box, overlay, folder = layered
+    for name in ("a", "b", *(f"f{number}" for number in range(removed))):
+        (folder / name).write_text(name)
+    (folder / "d").mkdir()
+    box.write(b"own", b"")
+    box.mkdir(b"own folder")
+    for number in range(removed):
+        box.unlink(b"f%d" % number)
+    quota = overlay.superblock.quota
+    quota.charge_pages(quota.free_pages())
+    before, whiteouts = box.names(b"."), overlay.whiteouts
+    room = -removed % WHITEOUTS_IN_A_PAGE
+    if room < (1 if call in ("unlink", "rmdir") else 2):
+        with fails(errno.ENOSPC):
+            CALLS[call](box)
+        assert (box.names(b"."), overlay.whiteouts) == (before, whiteouts)
+        assert box.read(b"a") == b"a"
+    else:
+        CALLS[call](box)
+        assert overlay.whiteouts > whiteouts
+    assert quota.free_pages() == 0
+    box.unlink(b"own")
+    assert b"own" not in box.names(b".")
