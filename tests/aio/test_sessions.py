@@ -138,7 +138,7 @@ async def test_a_stream_that_is_not_read_is_held():
     async with AsyncSandbox(output={"limit": None}) as box, await box.session() as s:
         code = "import sys\nfor n in range(2000):\n    sys.stdout.write('x' * 1000)\n    sys.stdout.flush()\n"
         size = 0
-        async with contextlib.aclosing(s.stream(code)) as events:
+        async with contextlib.aclosing(s.stream(code, timeout=60)) as events:
             async for event in events:
                 if isinstance(event, Printed):
                     size += len(event.text)

@@ -287,7 +287,7 @@ def test_a_wake_for_what_was_taken_already(monkeypatch):
 def test_a_guest_that_rests_is_not_woken_by_its_input():
     """Neither its own descriptors nor the copies of the caller's are looked at meanwhile."""
     engine, (reading, writing), (input_, typed) = object.__new__(Engine), os.pipe(), os.pipe()
-    job = _Job(None, None, None, fds={reading: select.EPOLLIN}, callers={0: input_})
+    job = _Job(None, None, None, None, fds={reading: select.EPOLLIN}, callers={0: input_})
     with select.epoll() as engine._epoll:
         for fd in (reading, input_):
             engine._epoll.register(fd, select.EPOLLIN)
