@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_origin
 import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
-from proxybox.controller.effects import Blocked, Reply, Unfinished, going_on
+from proxybox.controller.effects import Blocked, Reply, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
 from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
@@ -262,13 +262,16 @@ class Dispatcher:
             return self._going_on(row, frame)
 
     def _going_on(self, row: Row, frame: bytes) -> Blocked:
+        """A call that takes several turns. No signal comes between them, as none would on the way to a disk."""
+
         def attempt() -> Reply | None:
             try:
                 return row.invoke(self._world, frame)
             except Unfinished:
                 return None
 
-        return going_on(attempt)
+        now = time.monotonic_ns()
+        return Blocked(attempt, deadline_ns=now, on_interrupt=lambda: None, sources=(), unfinished=True)
 
     def _over_limit(self) -> None:
         if self.on_limit is None:

@@ -3,7 +3,6 @@
 Rule: nothing here waits or talks to a guest. The same values serve every driver.
 """
 
-import time
 from collections.abc import Callable, Set
 from typing import Any, TypeAlias
 
@@ -41,12 +40,6 @@ class Blocked:
     def is_about(self, changed: Set[object]) -> bool:
         """Whether it waits for something of that."""
         return self.sources is None or any(not each.isdisjoint(changed) for each in self.sources)
-
-
-def going_on(attempt: Callable[[], "Reply | None"]) -> Blocked:
-    """A call that takes several turns. No signal comes between them, as none would on the way to a disk."""
-    now = time.monotonic_ns()
-    return Blocked(attempt, deadline_ns=now, on_interrupt=lambda: None, sources=(), unfinished=True)
 
 
 class Unfinished(Exception):

@@ -22,6 +22,8 @@ from proxybox.policies.sizes import to_duration, to_size
 _LONGEST_MESSAGE = 4096
 #: Bytes of a call that are decoded at once; more of them in turns.
 _SHORT = 4096
+#: Arguments that a call may name: they are looked at, and copied, at once.
+_MOST_NAMED = 4096
 
 
 @attrs.frozen
@@ -58,25 +60,24 @@ class Pending:
         return self.take() is not None
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Work:
-    """A call whose arguments are still being decoded. turns: what is left; they return the answer."""
+    """A call whose arguments are still to be decoded. turns: what is left; they return the answer. size: of the
+    arguments, in bytes."""
 
     turns: "values.Turns[bytes | Pending]"
-    came: bytes | Pending | None = None
+    size: int
+    has_begun: bool = False
 
     def go_on(self) -> bytes | Pending | None:
         """One turn; None where it was not the last."""
+        self.has_begun = True
         try:
             next(self.turns)
         except StopIteration as end:
-            self.came = end.value
-        return self.came
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the answer is there."""
-        return isinstance(self.came, bytes) or (self.came is not None and self.came.is_over)
+            answer: bytes | Pending = end.value
+            return answer
+        return None
 
 
 class Spawn(Protocol):
@@ -145,7 +146,7 @@ class HostFunctions:
         if len(data) > size:
             return failed(ValueError(f"the arguments of host.{name} take {len(data)} bytes, more than {size}"))
         turns = self._turns(name, known, data, size, notify, callers)
-        return values.at_once(turns) if len(data) <= _SHORT else Work(turns)
+        return values.at_once(turns) if len(data) <= _SHORT else Work(turns, len(data))
 
     def _turns(
         self, name: str, known: HostFunction, data: bytes, size: int, notify: Callable[[], None],
@@ -153,8 +154,10 @@ class HostFunctions:
     ) -> "values.Turns[bytes | Pending]":  # fmt: skip
         try:
             _, args, kwargs = yield from values.decoding(data, size)
-            if type(args) is not tuple or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+            if type(args) is not tuple or type(kwargs) is not dict or any(type(key) is not str for key in kwargs):
                 raise ValueError("a call is a name, a tuple and a dict with names")
+            if len(kwargs) > _MOST_NAMED:
+                raise ValueError(f"more than {_MOST_NAMED} arguments are named")
         except ValueError as error:
             return failed(ValueError(f"no such call of a host function: {error}"))
         if known.timeout is None and not known.is_async:

@@ -17,12 +17,14 @@ Whatever comes is a claim of untrusted code, of bounded size.
 """
 
 import errno
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import attrs
 
-from proxybox.controller.effects import Blocked, Reply, going_on
+from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
 from proxybox.controller.hostfunctions import HostFunctions, Pending, Work, failed
 from proxybox.controller.roles import MAX_PAYLOAD
@@ -55,6 +57,7 @@ class Port:
         "_idle",
         "_lines",
         "_running",
+        "_works",
         "callers",
         "functions",
         "notify",
@@ -73,7 +76,8 @@ class Port:
         self._command: bytes | None = None
         self._idle: int | None = None  # the channel that waits for a command
         self._lines: dict[int, _Line] = {}  # by channel
-        self._running: list[tuple[Pending | Work, int]] = []  # with the size of what they were given
+        self._running: list[tuple[Pending, int]] = []  # with the size of what they were given
+        self._works: deque[Work] = deque()  # one is decoded at a time, since they grow
 
     def post(self, command: bytes) -> None:
         """What the guest shall do next. It is told when the call that it waits in is tried again.
@@ -107,6 +111,8 @@ class Port:
             kind, data = message[:1], message[1:]
         line.pieces, line.rest = bytearray(), b""
         if kind != b"w":
+            if isinstance(line.wait, Work) and line.wait in self._works:
+                self._works.remove(line.wait)
             line.wait = self._begin(channel, kind, data)
         if line.wait is None:
             raise OSError(errno.EINVAL, "no such message")
@@ -129,17 +135,25 @@ class Port:
         return None
 
     def _call(self, functions: HostFunctions, data: bytes) -> Pending | Work:
-        self._running = [(call, size) for call, size in self._running if not call.is_over]
-        left = MOST_LARGE * (self.value_size + ENVELOPE) - sum(size for _, size in self._running)
+        answer = self._refused(len(data)) or functions.call(data, lambda: self.notify(), self.callers)
+        if isinstance(answer, Work):
+            self._works.append(answer)
+            return answer
+        return self._answered(answer, len(data))
+
+    def _refused(self, size: int) -> bytes | None:
+        """The answer where too many calls still run for one of that size."""
+        self._running = [(pending, given) for pending, given in self._running if pending.take() is None]
         if len(self._running) >= MOST_RUNNING:
-            answer: bytes | Pending | Work = failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
-        elif len(data) > left:
-            answer = failed(RuntimeError("calls of host functions still run that were given all that they may be"))
-        else:
-            answer = functions.call(data, lambda: self.notify(), self.callers)
+            return failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
+        if size > MOST_LARGE * (self.value_size + ENVELOPE) - sum(given for _, given in self._running):
+            return failed(RuntimeError("calls of host functions still run that were given all that they may be"))
+        return None
+
+    def _answered(self, answer: bytes | Pending, size: int) -> Pending:
         if isinstance(answer, bytes):
             return Pending(lambda: answer)
-        self._running.append((answer, len(data)))
+        self._running.append((answer, size))
         return answer
 
     def _next(self) -> bytes | None:
@@ -164,17 +178,25 @@ class Port:
         return Blocked(attempt, pending.deadline_ns, lambda: give(pending.expired)) if reply is None else reply
 
     def _work(self, line: _Line, work: Work, address: int, room: int) -> Reply:
-        """Of a message that is long, one turn after another, as others have theirs."""
+        """Of a message that is long, one turn after another, as others have theirs. A signal ends this wait as any:
+        the guest goes on with it."""
 
         def attempt() -> Reply | None:
-            came = work.go_on()
-            if came is None:
+            if not self._works or self._works[0] is not work:
                 return None
-            line.wait = Pending(lambda: came) if isinstance(came, bytes) else came
+            try:
+                answer = (None if work.has_begun else self._refused(work.size)) or work.go_on()
+            except BaseException:
+                self._works.popleft()
+                raise
+            if answer is None:
+                return None
+            self._works.popleft()
+            line.wait = self._answered(answer, work.size)
             return self._wait(line, line.wait, address, room)
 
         reply = attempt()
-        return going_on(attempt) if reply is None else reply
+        return reply or Blocked(attempt, deadline_ns=time.monotonic_ns(), sources=(), unfinished=True)
 
     def take_result(self) -> bytes:
         """What the guest gave last. Raises GuestMisbehaved where it gave nothing."""

@@ -44,8 +44,10 @@ FEW_KEYS = 512
 #: Steps through the tables, while these grow, that all keys of one message may take together, besides some for each
 #: key: random keys take 3 each, 12,000 multiples of 1 << 44 take 36 each.
 STEPS, STEPS_PER_KEY = 1 << 19, 4
-#: Elements that are decoded in one turn, and steps that are taken: some 100 to 200 us.
-IN_ONE_TURN, STEPS_IN_ONE_TURN = 512, 1024
+#: Elements that are decoded in one turn, and steps that are taken: some 100 us, and 1 ms of the dearest moments.
+IN_ONE_TURN, STEPS_IN_ONE_TURN = 256, 1024
+#: Elements that are compared, at the most, to find that a key is not one of those with the same hash.
+COMPARED = 2048
 #: Neighbouring places that CPython looks at before it jumps (perturbed, as Objects/dictobject.c describes).
 IN_DICT, IN_SET = 1, 10
 
@@ -400,12 +402,11 @@ def _extent(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _whole_set(data: _Message, items: list[Any]) -> Turns[set[Any]]:
-    if len(items) > SHARED_HASH:
-        yield from _refuse_collisions(data, items, IN_SET)
+    cuts = yield from _looked_at(data, items, IN_SET)
     value: set[Any] = set()
-    for some in _portions(items):
-        value.update(some)
-        if len(some) == IN_ONE_TURN:
+    for begin, end in _between(cuts):
+        value.update(items[begin:end])
+        if end < len(items):
             yield
     if len(value) != len(items):
         raise ValueError("not a value: an element of a set comes twice")
@@ -415,41 +416,65 @@ def _whole_set(data: _Message, items: list[Any]) -> Turns[set[Any]]:
 def _whole_dict(data: _Message, items: list[Any]) -> Turns[dict[Any, Any]]:
     """items: a key and a value in turn."""
     keys = items[::2]
-    if len(keys) > SHARED_HASH:
-        yield from _refuse_collisions(data, keys, IN_DICT)
+    cuts = yield from _looked_at(data, keys, IN_DICT)
     value: dict[Any, Any] = {}
-    for some in _portions(items):
-        value.update(zip(some[::2], some[1::2]))  # noqa: B905 - strict= is not in 3.9
-        if len(some) == IN_ONE_TURN:
+    for begin, end in _between(cuts):
+        value.update(zip(keys[begin:end], items[2 * begin + 1 : 2 * end : 2]))  # noqa: B905 - strict= is not in 3.9
+        if end < len(keys):
             yield
     if len(value) != len(keys):
         raise ValueError("not a value: a key of a dict comes twice")
     return value
 
 
-def _portions(items: list[Any]) -> Iterator[list[Any]]:
-    return (items[at : at + IN_ONE_TURN] for at in range(0, len(items), IN_ONE_TURN))
+def _between(cuts: list[int]) -> Iterator[tuple[int, int]]:
+    return zip(cuts, cuts[1:])  # noqa: B905, RUF007 - neither strict= nor pairwise is in 3.9
 
 
-def _refuse_collisions(data: _Message, keys: list[Any], span: int) -> Turns[None]:
-    """Refuses keys that were chosen to make their dict or set slow: with one hash, or with hashes that get in each
-    other's way. The hashes of str and bytes depend on a secret; those of numbers, tuples and moments do not."""
-    if _TEXT.issuperset(map(type, keys)):
-        return
+def _looked_at(data: _Message, keys: list[Any], span: int) -> Turns[list[int]]:
+    """Where to cut keys into portions that are put into a dict or set in one turn each; from 0 to their number.
+
+    Refuses those that were chosen to make it slow: with one hash, or with hashes that get in each other's way, or so
+    long that to compare them is. The hashes of str and bytes depend on a secret; those of numbers, tuples and moments
+    do not."""
+    kinds = set(map(type, keys))
+    is_light = tuple not in kinds
+    if kinds <= _TEXT or (is_light and len(keys) <= SHARED_HASH):
+        return [*range(0, len(keys), IN_ONE_TURN), len(keys)]
     hashes: list[int] = []
-    for some in _portions(keys):
-        hashes += map(hash, some)
+    for begin in range(0, len(keys), IN_ONE_TURN):
+        hashes += map(hash, keys[begin : begin + IN_ONE_TURN])
         yield
     if len(hashes) > FEW_KEYS:  # first: else what counts equal ones would be slow
         yield from _refuse_crowds(data, hashes, span)
     seen: dict[int, int] = {}
-    for some in _portions(hashes):
-        for one in some:
-            seen[one] = seen.get(one, 0) + 1
-        yield
-    # One by one: honest keys can share hashes, powers of two have 61 different ones.
-    if max(seen.values()) > SHARED_HASH:
-        raise ValueError(f"not a value: more than {SHARED_HASH} keys with the same hash")
+    cuts, cost = [0], 0
+    for at, one in enumerate(hashes):
+        before = seen.get(one, 0)
+        if before == SHARED_HASH:  # honest keys can share hashes, powers of two have 61 different ones
+            raise ValueError(f"not a value: more than {SHARED_HASH} keys with the same hash")
+        seen[one] = before + 1
+        compared = before * _weight(keys[at]) if before and not is_light else 0
+        if compared > COMPARED:
+            raise ValueError("not a value: long keys with the same hash")
+        cost += 1 + compared
+        if cost > IN_ONE_TURN:
+            cuts.append(at + 1)
+            cost = 0
+            yield
+    return cuts if cuts[-1] == len(keys) else [*cuts, len(keys)]
+
+
+def _weight(key: Any) -> int:
+    """The elements of a key, all tuples within each other counted; no more than matter."""
+    if type(key) is not tuple:
+        return 1
+    weight = 1
+    for item in key:
+        weight += _weight(item)
+        if weight > COMPARED:
+            break
+    return weight
 
 
 def _refuse_crowds(data: _Message, hashes: list[int], span: int) -> Turns[None]:

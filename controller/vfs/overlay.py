@@ -46,6 +46,8 @@ FIRST_OWN_INO = 1 << 32
 """Inode numbers from here on are the overlay's own; smaller ones are those of the folder below."""
 WHITEOUTS_IN_A_PAGE = 6
 """What is charged for them: each takes some 460 bytes and its name."""
+FOLDER_WHITEOUT = 5
+"""A folder's weighs so much: 3.4 KB, since what the box was shown of it is remembered."""
 
 
 class OverlayMount:
@@ -62,7 +64,7 @@ class OverlayMount:
         self.lower = lower
         self.host = lower.mount if isinstance(lower, HostNode) else None
         self.is_open = False
-        self.whiteouts = 0  # of all folders; they are never fewer
+        self.whiteouts = 0  # what those of all folders weigh; it is never less
         self.root = OverlayDirectory(self, lower, None, b"")
 
     @contextmanager
@@ -77,19 +79,17 @@ class OverlayMount:
     def check_whiteouts(self, *names: tuple[OverlayDirectory, bytes]) -> None:
         """That there is room to remember what is removed at those names. ENOSPC, as overlayfs says where its upper
         filesystem is full."""
-        pages, after = (-(-count // WHITEOUTS_IN_A_PAGE) for count in (self.whiteouts, self.whiteouts + len(names)))
-        if (
-            after > pages
-            and not self.superblock.quota.free_pages()
-            and any(directory.leaves_whiteout(name) for directory, name in names)
-        ):
+        pages = self._pages_for(FOLDER_WHITEOUT * len(names))
+        if pages > self.superblock.quota.free_pages() and any(each.leaves_whiteout(name) for each, name in names):
             self.superblock.quota.refuse("no space left for the names of what was removed")
 
-    def charge_whiteout(self) -> None:
+    def charge_whiteout(self, weight: int) -> None:
         """Behind `check_whiteouts`, before anything of the call was done."""
-        if self.whiteouts % WHITEOUTS_IN_A_PAGE == 0:
-            self.superblock.quota.charge_pages(1)
-        self.whiteouts += 1
+        self.superblock.quota.charge_pages(self._pages_for(weight))
+        self.whiteouts += weight
+
+    def _pages_for(self, more: int) -> int:
+        return -(-(self.whiteouts + more) // WHITEOUTS_IN_A_PAGE) - -(-self.whiteouts // WHITEOUTS_IN_A_PAGE)
 
     def changes(self, prefix: str = "", budget: Budget | None = None) -> list[Change]:
         """What was added, modified and deleted, sorted by path; names begin with `prefix`.
@@ -581,18 +581,23 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     def leaves_whiteout(self, name: bytes) -> bool:
         """Whether something below is to be remembered when that is removed."""
-        return name not in self.whiteouts and self._find_below(name) is not None
+        home = self._at_home(name)
+        is_below = (home is not None and home.in_place) or self._find_below(name) is not None
+        return is_below and name not in self.whiteouts
+
+    def _at_home(self, name: bytes) -> Layered | None:
+        node = self.find(name)
+        return node if isinstance(node, Layered) and node.is_at(self, name) else None
 
     def _displace(self, name: bytes) -> None:
-        node = self.find(name)
-        home = node if isinstance(node, Layered) and node.is_at(self, name) else None
+        home = self._at_home(name)
         in_place = home is not None and home.in_place
         if in_place or self._find_below(name) is not None:
             origin = None
             if home is not None and in_place:
                 origin = home.origin or (origin_of(home.below) if home.below else None)
             if name not in self.whiteouts:
-                self.mount.charge_whiteout()
+                self.mount.charge_whiteout(FOLDER_WHITEOUT if isinstance(home, OverlayDirectory) else 1)
                 self.whiteouts[name] = origin
             if in_place and isinstance(home, OverlayDirectory):
                 self.displaced[name] = home

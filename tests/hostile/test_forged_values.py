@@ -4,11 +4,12 @@ There is no box here: `decode` is handed the bytes that a guest could have sent.
 memory, never seconds.
 """
 
+import itertools
 import struct
 import sys
 import tracemalloc
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
@@ -373,7 +374,7 @@ def test_a_long_message_is_decoded_in_turns(monkeypatch: pytest.MonkeyPatch, dat
 
 
 def test_a_long_call_of_a_function_waits_for_its_turns() -> None:
-    """Other calls of the box are answered meanwhile, no signal comes between, and its answer is the right one."""
+    """Other calls of the box are answered meanwhile, and its answer is the right one."""
     port = Port(1 << 20, HostFunctions({"total": sum, "word": str}, 1 << 20))
     numbers = list(range(50_000))
     for kind, at in ((b"*", 0), (b"+", 1 << 18), (b".", 1 << 19)):
@@ -383,8 +384,6 @@ def test_a_long_call_of_a_function_waits_for_its_turns() -> None:
     turns = 0
     while isinstance(reply, Blocked):
         assert reply.unfinished
-        assert reply.on_interrupt is not None
-        assert reply.on_interrupt() is None
         other = port.exchange(1, b"h" + encode(("word", (turns,), {})), 4096, 1 << 16)
         assert isinstance(other, tuple)
         assert decode(other[1][1]) == ("ok", str(turns))
@@ -395,6 +394,91 @@ def test_a_long_call_of_a_function_waits_for_its_turns() -> None:
     assert turns > 50
     assert isinstance(reply, tuple)
     assert decode(reply[1][1]) == ("ok", sum(numbers))
+
+
+def test_a_long_call_of_a_function_is_interrupted_as_any() -> None:
+    """A signal ends the wait, the guest's handler runs, and the guest goes on with it; or begins another one."""
+    port = Port(1 << 20, HostFunctions({"total": sum}, 1 << 20))
+    message = b"h" + encode(("total", (list(range(50_000)),), {}))
+    reply = port.exchange(0, message, 4096, 1 << 16)
+    for _ in range(10):
+        assert isinstance(reply, Blocked)
+        assert reply.on_interrupt is None  # so it is answered EINTR
+        reply = port.exchange(0, b"w", 4096, 1 << 16)
+    reply = port.exchange(0, b"h" + encode(("total", ([1, 2],), {})), 4096, 1 << 16)
+    assert isinstance(reply, tuple)
+    assert decode(reply[1][1]) == ("ok", 3)
+    reply = port.exchange(0, message, 4096, 1 << 16)
+    while isinstance(reply, Blocked):
+        reply = port.exchange(0, b"w", 4096, 1 << 16)
+    assert isinstance(reply, tuple)
+    assert decode(reply[1][1]) == ("ok", sum(range(50_000)))
+
+
+def test_many_long_calls_at_once_are_decoded_one_after_another() -> None:
+    """Seven threads that call with nearly as much as they may: each gets its answer, and only one message grows."""
+    port = Port(1 << 20, HostFunctions({"total": sum}, 1 << 20))
+    message = b"h" + encode(("total", (list(range(100_000)),), {}))
+    waits = {channel: port.exchange(channel, message, 4096, 1 << 16) for channel in range(7)}
+    answers = []
+    while waits:
+        for channel, reply in [*waits.items()]:
+            assert isinstance(reply, Blocked)
+            again = reply.attempt()
+            if isinstance(again, tuple):
+                answers.append(decode(again[1][1]))
+                del waits[channel]
+        assert sum(work.has_begun for work in port._works) <= 1
+    assert answers == [("ok", sum(range(100_000)))] * 7
+
+
+def test_a_function_that_ends_the_thread_leaves_nothing_behind_that_others_wait_for() -> None:
+    def leave(_: object) -> None:
+        raise SystemExit
+
+    port = Port(1 << 20, HostFunctions({"leave": leave, "total": sum}, 1 << 20))
+    reply = port.exchange(0, b"h" + encode(("leave", ([1] * 10_000,), {})), 4096, 1 << 16)
+    assert isinstance(reply, Blocked)
+
+    def go_on() -> None:
+        while True:
+            reply.attempt()
+
+    with pytest.raises(SystemExit):
+        go_on()
+    assert not port._works
+
+
+def test_many_named_arguments() -> None:
+    functions = HostFunctions({"f": len}, 1 << 20)
+    port = Port(1 << 20, functions)
+    reply = port.exchange(0, b"h" + encode(("f", (), {str(n): n for n in range(20_000)})), 4096, 1 << 16)
+    while isinstance(reply, Blocked):
+        reply = reply.attempt() or reply
+    assert isinstance(reply, tuple)
+    assert "are named" in str(decode(reply[1][1]))
+
+
+NOON = datetime(2020, 1, 1, 12, tzinfo=timezone(timedelta(hours=1)))
+
+
+@pytest.mark.parametrize("form", [dict_of, set_of])
+@pytest.mark.parametrize("item", [None, 1, NOON], ids=["None", "int", "moment"])
+def test_long_keys_with_the_same_hash(form: Callable[[list[bytes]], bytes], item: object) -> None:
+    """64 are no flood of hashes, and each was compared with all before it: a second for each MiB, in one step."""
+    tails = itertools.product((-1, -2), repeat=6)
+    keys = [(*([item] * 700), *tail) for tail in tails]
+    assert len({hash(key) for key in keys}) == 1
+    assert "long keys with the same hash" in refused(form([encode(key) for key in keys]))
+    assert len(decode(form([encode(key) for key in keys[:3]]))) == 3
+
+
+def test_honest_keys_with_the_same_hash_are_no_bomb() -> None:
+    """-1 and -2 have one hash: points around zero."""
+    points = dict.fromkeys(itertools.product(range(-12, 12), repeat=3))
+    board = {(*([0] * 81), *tail): None for tail in itertools.product((-1, -2), repeat=4)}
+    for value in (points, board, set(points), set(board)):
+        assert decode(encode(value, 1 << 24), 1 << 24) == value
 
 
 def peak(call: Callable[[], object]) -> int:
