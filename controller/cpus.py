@@ -68,14 +68,34 @@ class Share:
 cpus = _Cpus()
 
 
+class _Here(threading.local):
+    """Where this thread may run when it is not `on_cpu`; None where it is not."""
+
+    allowed: set[int] | None = None
+
+
+_here = _Here()
+
+
+def allowed_cpus() -> set[int]:
+    """Where the calling thread may run, of its own accord: it may serve a guest at the moment. Raises OSError."""
+    return os.sched_getaffinity(0) if _here.allowed is None else _here.allowed
+
+
+def current_cpu() -> int:
+    """The CPU that runs the calling thread; -1 where that cannot be known."""
+    return _current_cpu()
+
+
 class on_cpu:  # noqa: N801 - used as a function is
     """The calling thread runs where its guest runs; its own affinity is restored at the end. cpu: None does nothing."""
 
-    __slots__ = ("_before", "_cpu")
+    __slots__ = ("_before", "_cpu", "_is_first")
 
     def __init__(self, cpu: int | None) -> None:
         self._cpu = cpu
         self._before: set[int] | None = None
+        self._is_first = False
 
     def __enter__(self) -> None:
         if self._cpu is None:
@@ -84,25 +104,35 @@ class on_cpu:  # noqa: N801 - used as a function is
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, (self._cpu,))
             self._before = before
+            if _here.allowed is None:
+                _here.allowed, self._is_first = before, True
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self._before)
+            if self._is_first:
+                _here.allowed = None
 
 
 class Stand:
     """Where one thread stands that serves many guests: on the CPU of those that call again and again, else where the
-    kernel places it. cpu: None there."""
+    kernel places it, among those that its maker may run on. cpu: None there."""
 
     __slots__ = ("_all", "_calls", "_from", "_strayed_ns", "cpu")
 
     def __init__(self) -> None:
-        self._all: set[int] | None = None
+        self._all: set[int] = set()
+        with contextlib.suppress(OSError):
+            self._all = allowed_cpus()
         self._calls = 0
         self._from: int | None = None
         self._strayed_ns = 0
         self.cpu: int | None = None
+
+    def begin(self) -> None:
+        """By the thread itself, before anything else."""
+        self._move(None)
 
     def called_from(self, cpu: int | None) -> None:
         """A guest calls that runs elsewhere than this thread. By the thread itself."""
@@ -120,7 +150,5 @@ class Stand:
     def _move(self, cpu: int | None) -> None:
         self._from, self._calls = cpu, 0
         with contextlib.suppress(OSError):
-            if self._all is None:
-                self._all = os.sched_getaffinity(0)
             os.sched_setaffinity(0, self._all if cpu is None else (cpu,))
             self.cpu = cpu

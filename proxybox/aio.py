@@ -71,7 +71,7 @@ class AsyncSandbox(SandboxBase):
 
     functions may be coroutine functions: they run in the caller's loop, in the context of the call whose program calls
     them, and are cancelled when that ends; the sandbox is to be entered with `async with` for them. Other functions,
-    interceptors, an audit and a `stdin` function run in a thread that serves all boxes of one CPU: one that takes its
+    interceptors, an audit and a `stdin` function run in a thread that serves all boxes: one that takes its
     time holds up others, unless it is a HostFunction with a timeout, which gets a thread.
     """
 

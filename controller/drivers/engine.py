@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 import attrs
 
-from proxybox.controller.cpus import Stand
+from proxybox.controller.cpus import Stand, current_cpu
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, Turns, wait_readable
 from proxybox.controller.errors import EndBox, GuestMisbehaved
@@ -86,7 +86,7 @@ class Engine:
         self._deadlines: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
         self._served: _Job | None = None  # whose meter runs
-        self._turns = Turns(lambda: self._jobs, self._mask, self._unmask, self._wait_shortly)  # type: ignore[arg-type, return-value]
+        self._turns = Turns(lambda: self._jobs, self._mask, self._unmask, self._wait_shortly, current_cpu)  # type: ignore[arg-type, return-value]
         threading.Thread(target=self._run, name="proxybox-engine", daemon=True).start()
 
     def serve(self, driver: Serving, until: Callable[[], bool], done: Done) -> None:
@@ -96,6 +96,7 @@ class Engine:
         os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
+        self._stand.begin()
         self._clock = thread_clock()
         while True:
             try:

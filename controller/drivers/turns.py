@@ -6,7 +6,8 @@ not looked at, until it has used a QUANTUM more, whether it has a request or its
 asks for less than its part, and has saved up to a BURST, waits for the one step that is under way and not for all that
 want more.
 
-Rules: a guest that is alone, or beside others that only wait, rests never. Nobody is waited for that does not compute:
+Rules: a guest that is alone, or beside others that only wait, rests never. Nobody is waited for that does not compute,
+nor for long who computes on another CPU, where the engine is not in its way:
 what a guest has used is read from the kernel's clock of its process, not believed, and where a wait has left the CPU
 idle, who was waited for comes to its part by its requests alone for a while.
 """
@@ -27,6 +28,8 @@ PATIENCE: Final = 200_000
 #: rounds.
 NOTICEABLE: Final = 50_000
 DORMANT: Final = 16
+#: The same for those that it was waited for in vain, and that run on another CPU.
+LONG_DORMANT: Final = 64
 
 
 @functools.cache
@@ -45,6 +48,7 @@ def wait_readable(fd: int, ns: int) -> None:
 class Turn(Protocol):
     """What is known of one guest's turn; the owner has them as attributes of its own."""
 
+    cpu: int | None
     credit_ns: int
     is_resting: bool
     dormant: int
@@ -59,7 +63,7 @@ class Turn(Protocol):
 
 class Turns:
     """The guests of an engine. turns: all of them. mask, unmask: stops and begins to look at the requests of one.
-    wait: until somebody has a request, or for so many nanoseconds."""
+    wait: until somebody has a request, or for so many nanoseconds. cpu: which one runs the engine; -1: not known."""
 
     def __init__(
         self,
@@ -67,12 +71,14 @@ class Turns:
         mask: Callable[[Turn], None],
         unmask: Callable[[Turn], None],
         wait: Callable[[int], object],
+        cpu: Callable[[], int],
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._turns = turns
         self._mask = mask
         self._unmask = unmask
         self._wait = wait
+        self._cpu = cpu
         self._now_ns = now_ns
         self.resting: set[Turn] = set()
         #: Who has no more credit than this rests.
@@ -108,9 +114,12 @@ class Turns:
         waited = self._now_ns() - began
         used = [max(0, each.guest_cpu_ns() - cpu) for each, cpu in zip(others, before, strict=True)]
         is_idle = waited >= NOTICEABLE and sum(used) < waited // 2
+        here = self._cpu()
         for each, cpu in zip(others, used, strict=True):
             each.credit_ns -= max(cpu, waited // len(others))
-            if is_idle and cpu < waited // 2:
+            if waited >= PATIENCE and here >= 0 and each.cpu not in (here, None):
+                each.dormant = LONG_DORMANT
+            elif is_idle and cpu < waited // 2:
                 each.dormant = DORMANT
 
     def _draw_line(self) -> None:

@@ -123,11 +123,11 @@ def _check_formats(formats: Sequence[str]) -> None:
 
 def _links(output: Path, submissions: Sequence[Path]) -> Iterator[Path]:
     """Those of the way to it that may have come with the submissions, and lead anywhere."""
-    output, brought = output.absolute(), [path.absolute() for path in submissions]
+    output, brought = output.absolute(), [path.resolve() for path in submissions]
     return (
         way
         for way in (output, *output.parents)
-        if way.is_symlink() and (way == output or any(path in way.parents for path in brought))
+        if way.is_symlink() and (way == output or any(way.parent.resolve().is_relative_to(path) for path in brought))
     )
 
 

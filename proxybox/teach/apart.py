@@ -17,8 +17,6 @@ import pytest
 
 #: What pytest imports by itself, of the folders that tests lie in.
 _IMPORTED = ("conftest.py", "__init__.py")
-#: Settings that have modules imported, or say where from.
-_IMPORTING = ("addopts", "pythonpath")
 
 
 def check_apart(config: pytest.Config, submission: str) -> None:
@@ -44,16 +42,17 @@ def is_part(path: Path, of: Path) -> bool:
 
 def _ways(config: pytest.Config, paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """As they are written, where they lead, and each way between."""
+    paths = list(paths)
     written = [Path(os.path.abspath(config.invocation_params.dir / path)) for path in paths]
-    ways = (real_path(config, above) / path.relative_to(above) for path in written for above in (path, *path.parents))
-    return list(dict.fromkeys(ways))
+    between = [real_path(config, above) / path.relative_to(above) for path in written for above in path.parents]
+    return list(dict.fromkeys((*written, *between, *(real_path(config, path) for path in paths))))  # "link/../x", too
 
 
 def _reasons(config: pytest.Config, place: Path) -> Iterator[str]:
     options = config.known_args_namespace
     given = [each.partition("::")[0] for each in options.file_or_dir] or _by_themselves(config)
     collected = _ways(config, given)
-    modules = _ways(config, [*sys.path, *map(_base, collected)])
+    modules = _ways(config, [*sys.path, *(folder for path in collected for folder in _bases(path))])
     settings = _ways(config, [config.inipath] if config.inipath else [])
     for what, paths in (
         ("what is to be collected", collected),
@@ -70,14 +69,10 @@ def _reasons(config: pytest.Config, place: Path) -> Iterator[str]:
     if place.name in _IMPORTED:
         yield "pytest imports files of that name by itself"
     is_above = any(place.parent in path.parents for path in collected)
-    if any(each.parent == place.parent for each in settings):
-        if not is_above and place.parent not in collected:
-            yield "pytest's file of settings lies beside it, and not where the tests are"
-        for name in _IMPORTING:
-            if is_above and name in config.inicfg:
-                yield f"pytest's file of settings, with {name}, lies beside it, above what is to be collected"
+    if any(each.parent == place.parent for each in settings) and not is_above and place.parent not in collected:
+        yield "pytest's file of settings lies beside it, and not where the tests are"
     yield from _of_modules(place, modules, [path if path.is_dir() else path.parent for path in collected])
-    if place.is_file() and is_above:
+    if is_above:
         for imported in _IMPORTED:
             if os.path.lexists(place.parent / imported):
                 yield f"{imported} lies beside it, above what is to be collected"
@@ -92,11 +87,19 @@ def _of_modules(place: Path, modules: list[Path], folders: list[Path]) -> Iterat
         if name is not None and (name in sys.modules or _is_module(name, place)):
             yield f"where it lies, it is imported instead of the module {name}"
     if place.parent in modules and not is_beside_tests:
-        for each in place.parent.iterdir():
-            is_package = (each / "__init__.py").exists()
+        for each in _listed(place.parent):
+            is_package = any(path.name.startswith("__init__.") for path in _listed(each))
             name = each.name if is_package else inspect.getmodulename(each)
             if name is not None and not any(is_part(folder, each) for folder in folders) and _is_module(name, each):
                 yield f"{each.name} lies beside it, and is imported instead of the module {name}"
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in it; nothing where it is none, or not to be read: then no module is found there either."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _by_themselves(config: pytest.Config) -> list[str]:
@@ -105,15 +108,20 @@ def _by_themselves(config: pytest.Config) -> list[str]:
     return named or ["."]
 
 
-def _base(path: Path) -> Path:
-    """The folder that pytest takes a test's modules from: the first above that is no package."""
+def _bases(path: Path) -> Iterator[Path]:
+    """The folders that pytest may take a test's modules from: the first above that is no package, or whose name could
+    be none's."""
     folder = path if path.is_dir() else path.parent
-    while (folder / "__init__.py").is_file():
+    while os.path.isfile(folder / "__init__.py"):
+        if not folder.name.isidentifier():
+            yield folder
         folder = folder.parent
-    return folder
+    yield folder
 
 
 def _is_module(name: str, place: Path) -> bool:
     """Whether there is another module of that name."""
+    if not name.isidentifier():
+        return False
     others = [entry for entry in sys.path if os.path.realpath(entry) != str(place.parent)]
     return name in sys.stdlib_module_names or PathFinder.find_spec(name, others) is not None

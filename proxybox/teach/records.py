@@ -131,9 +131,19 @@ def _key() -> bytes:
 
 def _keep(key: bytes, folder: str, path: str) -> None:
     """Whole or not at all, and the first that comes: another process may be about to do the same."""
-    with tempfile.NamedTemporaryFile(dir=folder) as file:  # 0600
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(file.name, path)
+    fd, name = tempfile.mkstemp(dir=folder)  # 0600
+    try:
+        with open(fd, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(fd)
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a filesystem without hard links
+            if not os.path.lexists(path):
+                os.rename(name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)

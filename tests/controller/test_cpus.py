@@ -1,11 +1,12 @@
 """Where a thread stands that serves many guests (controller/cpus.py)."""
 
 import os
+import threading
 
 import pytest
 
 from proxybox.controller import cpus
-from proxybox.controller.cpus import FOLLOWED, RARE_NS, Stand
+from proxybox.controller.cpus import FOLLOWED, RARE_NS, Stand, allowed_cpus, on_cpu
 
 
 class Host:
@@ -93,6 +94,19 @@ def test_a_host_that_refuses_affinity(host: Host, monkeypatch: pytest.MonkeyPatc
     stand = Stand()
     call(stand, host, 2, 1000)
     assert stand.cpu is None
+
+
+def test_it_may_run_where_its_maker_may_that_serves_a_guest_at_the_moment() -> None:
+    """Else what is made in a host function would stay on that guest's CPU for ever."""
+    everywhere = os.sched_getaffinity(0)
+    with on_cpu(max(everywhere)), on_cpu(min(everywhere)):
+        stand = Stand()
+        thread = threading.Thread(target=lambda: (stand.begin(), found.append(os.sched_getaffinity(0))))
+        found: list[set[int]] = []
+        thread.start()
+        thread.join()
+    assert found == [everywhere]
+    assert os.sched_getaffinity(0) == allowed_cpus() == everywhere
 
 
 def test_a_real_thread_stands_where_it_is_called_from() -> None:

@@ -16,6 +16,7 @@ class Guest:
     think_ns: int | None = 0
     asks: float = float("inf")
     waits_natively: bool = False
+    cpu: int | None = 0
     credit_ns: int = BURST
     is_resting: bool = False
     dormant: int = 0
@@ -43,7 +44,9 @@ class Cpu:
     def __init__(self, *guests: Guest) -> None:
         self.guests, self.now = set(guests), 0
         self.masked: set[Guest] = set()
-        self.turns = Turns(lambda: self.guests, self.masked.add, self.masked.discard, self.idle, lambda: self.now)
+        self.turns = Turns(
+            lambda: self.guests, self.masked.add, self.masked.discard, self.idle, lambda: 0, lambda: self.now
+        )
 
     def idle(self, ns: int) -> None:
         """The engine waits: guests run, until one that is looked at has a request."""
@@ -151,7 +154,7 @@ def test_who_sips_is_not_waited_for():
         now += ns
         sipper.cpu_ns += ns // 10
 
-    turns = Turns(lambda: {sipper, asking}, lambda _: None, lambda _: None, wait, lambda: now)
+    turns = Turns(lambda: {sipper, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
     turns.rest(asking)
     turns.go_on()
     assert sipper.dormant
@@ -159,6 +162,29 @@ def test_who_sips_is_not_waited_for():
     asking.credit_ns = 0
     turns.go_on()
     assert not asking.is_resting
+
+
+def test_who_computes_on_another_cpu_is_not_waited_for_for_long():
+    """It gets no more of that one by the engine's rest."""
+    elsewhere, asking = Guest(think_ns=None, cpu=1), Guest(cost_ns=10_000, think_ns=1000)
+    now = waited = 0
+
+    def wait(ns: int) -> None:
+        nonlocal now, waited
+        now, waited = now + ns, waited + ns
+        elsewhere.cpu_ns += ns
+
+    turns = Turns(lambda: {elsewhere, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
+    for _ in range(10_000):
+        if asking.is_resting:
+            turns.go_on()
+        else:
+            now += 11_000
+            elsewhere.cpu_ns += 11_000
+            asking.credit_ns -= 10_000
+            if asking.credit_ns <= turns.line:
+                turns.rest(asking)
+    assert waited < 0.05 * now
 
 
 def test_who_is_alone_never_rests():

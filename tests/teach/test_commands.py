@@ -336,8 +336,10 @@ def test_links_in_the_folder_of_grades_lead_nowhere(run: Run, homework: Path, tm
     grades.symlink_to(victim)
     assert run("grade", "02-leap-year", str(homework))[0] == 2
     (homework / "out").symlink_to(victim)
-    for path in ("homework/out", "homework/out/grades", "homework/out/grades/deep"):
-        assert run("grade", "02-leap-year", "homework", "-o", path)[0] == 2
+    (tmp_path / "link").symlink_to("homework")
+    for given in ("homework", "link"):
+        for path in ("homework/out", "homework/out/grades", "homework/out/grades/deep", "link/../homework/out/grades"):
+            assert run("grade", "02-leap-year", given, "-o", path)[0] == 2
     assert len([*victim.iterdir()]) == 2
 
 
@@ -372,6 +374,14 @@ def test_a_key_that_is_being_written_when_something_ends(
     assert records._key() == b"x" * 32
     (folder / "key").unlink()
     assert records._key() == records._key() != b"x" * 32
+    (folder / "key").unlink()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(records.os, "link", refuse)  # as vfat does
+    assert records._key() == records._key()
+    assert [path.name for path in folder.iterdir()] == ["key"]
 
 
 def test_grades_that_somebody_else_has_written_down_count_for_nothing(

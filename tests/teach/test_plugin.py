@@ -217,43 +217,74 @@ def test_a_file_among_the_tests_is_not_collected(pytester: pytest.Pytester) -> N
 
 
 @pytest.mark.parametrize("name", ["conftest.py", "__init__.py"])
-def test_a_submission_with_a_conftest_above_the_tests(pytester: pytest.Pytester, name: str) -> None:
+@pytest.mark.parametrize("submission", ["theirs.py", "theirs"])
+def test_a_submission_with_a_conftest_above_the_tests(pytester: pytest.Pytester, submission: str, name: str) -> None:
     """As a student's repository is laid out: pytest would import what lies beside the submission."""
     folder = pytester.mkdir("repository")
+    (folder / "theirs").mkdir()
+    (folder / "theirs/solution.py").write_text(SUBMISSION)
     (folder / "theirs.py").write_text(SUBMISSION)
     (folder / name).write_text(f"open({str(pytester.path / 'sprung')!r}, 'w')")
     (folder / "tests").mkdir()
     (folder / "tests/test_theirs.py").write_text(TESTS)
-    result = run(pytester, "--submission=repository/theirs.py", "repository/tests")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"{name} lies beside it" in result.stderr.str()
+    (pytester.path / "link").symlink_to("repository/tests")
+    for path in (f"repository/{submission}", f"link/../{submission}"):
+        result = run(pytester, f"--submission={path}", "repository/tests")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert f"{name} lies beside it" in result.stderr.str()
     assert not (pytester.path / "sprung").exists()
 
 
+SHADOW = "random.py lies beside it, and is imported instead of the module random"
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("names", "told"),
     [
-        ("pytest.ini", "[pytest]\naddopts = -v\n", "pytest's file of settings, with addopts, lies beside it"),
-        ("pytest.ini", "[pytest]\npythonpath = .\n", "pytest's file of settings, with pythonpath, lies beside it"),
-        ("tox.ini", "[pytest]\npythonpath = .\n", "pytest's file of settings, with pythonpath, lies beside it"),
-        ("tests/__init__.py", "", "random.py lies beside it, and is imported instead of the module random"),
-        ("tests/deep/__init__.py", "", ""),
-        ("pytest.ini", "[pytest]\nmarkers = slow\n", ""),
+        (["random.py", "tests/__init__.py"], SHADOW),
+        (["random/__init__.py", "tests/__init__.py"], SHADOW.replace(".py", "")),
+        (["random/__init__.pyc", "tests/__init__.py"], SHADOW.replace(".py", "")),
+        (["random.py", "__init__.py", "tests/__init__.py"], ""),
+        (["random.py", "tests/deep/__init__.py"], None),
+        (["random.json/x", "tests/__init__.py"], None),
+        (["random/data.txt", "tests/__init__.py"], None),
+        (["pytest.ini"], None),
     ],
 )
+@pytest.mark.parametrize("root", ["repository", "the-repository"])
 def test_what_came_with_a_submission_above_the_tests(
-    pytester: pytest.Pytester, name: str, text: str, told: str
+    pytester: pytest.Pytester, names: list[str], told: str | None, root: str
 ) -> None:
-    """A student's repository with the tests in it: pytest would take modules from where they lie. What settings name by
-    -p has run by then (docs/teaching.md): it is told of all the same."""
-    folder = pytester.mkdir("repository")
+    """A student's repository with the tests in it: pytest would take modules from where they lie. told: None where
+    there is no harm in it."""
+    folder = pytester.mkdir(root)
     (folder / "theirs.py").write_text(SUBMISSION)
-    for module in ("random", "evil"):
-        (folder / f"{module}.py").write_text(f"open({str(pytester.path / f'ran-{module}')!r}, 'w')")
     (folder / "tests/deep").mkdir(parents=True)
     (folder / "tests/deep/test_theirs.py").write_text(f"import random\n{TESTS}")
-    (folder / name).write_text(text)
-    result = run(pytester, "--submission=repository/theirs.py", "repository/tests")
-    assert (result.ret == pytest.ExitCode.USAGE_ERROR) == bool(told)
-    assert told in result.stderr.str()
-    assert "ran-random" not in ran(pytester)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"open({str(pytester.path / 'ran')!r}, 'w')" if path.stem in ("random", "__init__") else "")
+    (folder / "closed").mkdir(0)
+    result = run(pytester, f"--submission={root}/theirs.py", f"{root}/tests")
+    assert (result.ret == pytest.ExitCode.USAGE_ERROR) == (told is not None), result.stderr.str()
+    assert (told or "") in result.stderr.str()
+    assert ran(pytester) == []
+
+
+@pytest.mark.parametrize("submission", ["submissions/alice.py", "submissions/alice", "alice.py"])
+def test_a_teachers_own_repository(pytester: pytest.Pytester, submission: str) -> None:
+    """Settings, helpers and a package of their own beside the tests, and warnings that are errors."""
+    path = pytester.path / submission
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix:
+        path.write_text("NUMBER = 1\n")
+    else:
+        path.mkdir()
+        (path / "solution.py").write_text("NUMBER = 1\n")
+    pytester.makeini("[pytest]\naddopts = -v\nfilterwarnings = error\ntestpaths = tests\n")
+    pytester.mkpydir("tests")
+    pytester.mkpydir("lessons")
+    (pytester.path / "helpers.py").write_text("")
+    (pytester.path / "tests/test_it.py").write_text("def test_it(student): assert student.get('NUMBER') == 1\n")
+    run(pytester, f"--submission={submission}").assert_outcomes(passed=1)
