@@ -331,7 +331,14 @@ def _decode(data: _Message) -> Turns[tuple[Any, int]]:
                 raise ValueError("not a value: a count of more elements than there are bytes for")
         if not around:
             return items[0], at
-        whole = items if tag == LIST else tuple(items) if tag == TUPLE else (yield from _KEYED[tag](data, items))
+        if tag == LIST:
+            whole: Any = items
+        elif tag == TUPLE:
+            whole = tuple(items)
+        elif len(items) <= SHARED_HASH and tuple not in map(type, items):
+            whole = _whole_small(tag, items)
+        else:
+            whole = yield from (_whole_set if tag == SET else _whole_dict)(data, items)
         tag, items, missing = around.pop()
         items.append(whole)
         missing -= 1
@@ -401,6 +408,14 @@ def _extent(data: bytes, at: int) -> tuple[int, int]:
     return at, at + size
 
 
+def _whole_small(tag: int, items: list[Any]) -> set[Any] | dict[Any, Any]:
+    """A set or dict that cannot be made slow."""
+    value = set(items) if tag == SET else dict(zip(items[::2], items[1::2]))  # noqa: B905 - strict= is not in 3.9
+    if len(value) != (len(items) if tag == SET else len(items) // 2):
+        raise ValueError(_TWICE)
+    return value
+
+
 def _whole_set(data: _Message, items: list[Any]) -> Turns[set[Any]]:
     cuts = yield from _looked_at(data, items, IN_SET)
     value: set[Any] = set()
@@ -409,7 +424,7 @@ def _whole_set(data: _Message, items: list[Any]) -> Turns[set[Any]]:
         if end < len(items):
             yield
     if len(value) != len(items):
-        raise ValueError("not a value: an element of a set comes twice")
+        raise ValueError(_TWICE)
     return value
 
 
@@ -423,7 +438,7 @@ def _whole_dict(data: _Message, items: list[Any]) -> Turns[dict[Any, Any]]:
         if end < len(keys):
             yield
     if len(value) != len(keys):
-        raise ValueError("not a value: a key of a dict comes twice")
+        raise ValueError(_TWICE)
     return value
 
 
@@ -574,6 +589,7 @@ def _decode_aware(data: bytes, at: int) -> tuple[datetime, int]:
     return value.replace(tzinfo=timezone(timedelta(microseconds=offset))), at + 8
 
 
+_TWICE = "not a value: a key of a dict, or an element of a set, comes twice"
 _TEXT = frozenset({str, bytes})
 
 #: Types whose objects are equal after the crossing exactly when they were before, and can still be keys.
@@ -609,4 +625,3 @@ _DECODERS: dict[int, Decoder | None] = {
     NAIVE: _decode_naive,
     AWARE: _decode_aware,
 }
-_KEYED: dict[int, Callable[[_Message, list[Any]], Turns[Any]]] = {SET: _whole_set, DICT: _whole_dict}
