@@ -270,7 +270,22 @@ def decode(data: bytes, limit: int = LIMIT) -> Any:
 
     Raises ValueError, and nothing else, for whatever is not exactly one well-formed encoding of at most `limit` bytes.
     """
-    return at_once(decoding(data, limit))
+    if len(data) > limit:
+        raise _too_large(limit)
+    try:
+        return _all_of(data, at_once(_decode(_Message(data))))
+    except _MALFORMED as error:
+        raise ValueError(f"not a value: {_why(error)}") from None
+
+
+def decoding(data: bytes, limit: int = LIMIT) -> Turns[Any]:
+    """`decode` in turns, for whoever has something else to do meanwhile: a generator that returns the value."""
+    if len(data) > limit:
+        raise _too_large(limit)
+    try:
+        return _all_of(data, (yield from _decode(_Message(data))))
+    except _MALFORMED as error:
+        raise ValueError(f"not a value: {_why(error)}") from None
 
 
 def at_once(turns: Turns[Value]) -> Value:
@@ -283,25 +298,21 @@ def at_once(turns: Turns[Value]) -> Value:
         return value
 
 
-def decoding(data: bytes, limit: int = LIMIT) -> Turns[Any]:
-    """`decode` in turns, for whoever has something else to do meanwhile: a generator that returns the value."""
-    if len(data) > limit:
-        raise _too_large(limit)
-    try:
-        value, end = yield from _decode(_Message(data))
-    except (IndexError, struct.error):
-        raise ValueError("not a value: it ends too early") from None
-    except KeyError as error:
-        raise ValueError(f"not a value: unknown tag {error}") from None
-    except UnicodeDecodeError:
-        raise ValueError("not a value: a str that is no UTF-8") from None
-    except TypeError:
-        raise ValueError("not a value: a key that cannot be one") from None
-    except OverflowError:
-        raise ValueError("not a value: a moment that never is") from None
+def _all_of(data: bytes, found: tuple[Any, int]) -> Any:
+    value, end = found
     if end != len(data):
         raise ValueError("not a value: bytes follow it")
     return value
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"unknown tag {error}"
+    if isinstance(error, UnicodeDecodeError):
+        return "a str that is no UTF-8"
+    if isinstance(error, TypeError):
+        return "a key that cannot be one"
+    return "a moment that never is" if isinstance(error, OverflowError) else "it ends too early"
 
 
 def _decode(data: _Message) -> Turns[tuple[Any, int]]:
@@ -589,6 +600,8 @@ def _decode_aware(data: bytes, at: int) -> tuple[datetime, int]:
     return value.replace(tzinfo=timezone(timedelta(microseconds=offset))), at + 8
 
 
+#: What decoding raises on its way besides ValueError.
+_MALFORMED = (IndexError, struct.error, KeyError, UnicodeDecodeError, TypeError, OverflowError)
 _TWICE = "not a value: a key of a dict, or an element of a set, comes twice"
 _TEXT = frozenset({str, bytes})
 
