@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 #: Nanoseconds: what each gets when nobody has credit; what can be saved, or owed; how long others are waited for.
 QUANTUM: Final = 200_000
-BURST: Final = 20_000_000
+BURST: Final = 30_000_000
 PATIENCE: Final = 200_000
 #: Those for whom it was waited so many nanoseconds, and who have used too little of it, are not waited for in so many
 #: rounds.

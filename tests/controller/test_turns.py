@@ -196,7 +196,7 @@ def test_who_is_alone_never_rests():
 
 
 def test_debts_are_bounded():
-    """One call of a second: its guest is served again when others have had 20 ms, not a second."""
+    """One call of a second: its guest is served again when others have had 30 ms, not a second."""
     dear, cheap = Guest(cost_ns=1_000_000_000, think_ns=1000, asks=2), Guest(cost_ns=10_000, think_ns=5_000)
     cpu = Cpu(dear, cheap)
     cpu.run(1_200_000_000)
