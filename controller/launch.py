@@ -253,9 +253,10 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
     init_watch = None
     try:
         control.settimeout(START_LIMIT)
-        data = b""
-        with contextlib.suppress(TimeoutError):
+        try:
             data = control.recv(layers.REPORT.size)
+        except TimeoutError:
+            raise _late() from None
         report = LaunchReport.unpack(data)
         guest, init = (report.guest, report.init) if report and report.init else (launcher, 0)
         if report is None or not guest:
@@ -360,6 +361,10 @@ def _frame(process: GuestProcess, control: socket.socket) -> tuple[int, ...]:
     return REQUEST.unpack_from(frame)[1:]
 
 
+def _late() -> SandboxStartError:
+    return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
+
+
 def _start_error(control: socket.socket, text: bytes = b"", process: GuestProcess | None = None) -> SandboxStartError:
     """What the launcher, the loader or the stub said, with advice."""
     if process is not None:
@@ -372,7 +377,7 @@ def _start_error(control: socket.socket, text: bytes = b"", process: GuestProces
             text += data
     said = text.decode("utf-8", "backslashreplace").strip()
     if process is not None and process.watch.expired:
-        return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
+        return _late()
     reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")
     if "Permission denied" in said and os.geteuid() == 0:
         reason = (

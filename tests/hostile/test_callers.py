@@ -85,7 +85,7 @@ def test_ctrl_c_at_any_line_of_a_start(tmp_path):
     program = Path(__file__).with_name("interrupted.py")
     alone = {**os.environ, "TMPDIR": str(tmp_path)}
     ended = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, timeout=100, check=True, env=alone
+        [sys.executable, program], capture_output=True, text=True, timeout=400, check=True, env=alone
     )
     assert ended.stdout == "", "left behind at these lines"
 

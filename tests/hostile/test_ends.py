@@ -653,3 +653,12 @@ def test_no_memory_left_for_the_controller():
     """RLIMIT_AS of the controller, which its guests inherit."""
     ended = program("-c", SHORT_OF + MEMORY)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ok\n", "")
+
+
+def test_a_start_that_takes_too_long(monkeypatch):
+    """It says so, whatever is reported later, and everything that was started is ended."""
+    monkeypatch.setattr("proxybox.controller.launch.START_LIMIT", 0.0001)
+    for _ in range(5):
+        with pytest.raises(proxybox.SandboxStartError, match=r"did not start within 0.0001 seconds"):
+            proxybox.run("pass", warm=False)
+    assert not descendants()

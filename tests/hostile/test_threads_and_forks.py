@@ -246,5 +246,6 @@ print("done")
 """,
         limits={"threads": 16, "cpu_time": 15},
         time=time,
+        timeout=60,
     )
     assert out == "done\n"
