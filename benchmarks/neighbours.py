@@ -41,7 +41,7 @@ KINDS = {
         "for n in range(38): os.symlink(way if n == 0 else f'{way}/l{n - 1}', f'/tmp/l{n}')\n"
         "while True:\n    try: os.open('/tmp/l37/x', os.O_RDONLY)\n    except OSError: pass"
     ),
-    "polls of 256 x one epoll": (
+    "polls of an epoll of 120 pipes": (
         "import os, select\nepoll = select.epoll()\nends = [os.pipe() for _ in range(120)]\n"
         "for reader, _ in ends: epoll.register(reader, select.EPOLLIN)\npoll = select.poll()\n"
         "ready = os.pipe()\nos.write(ready[1], b'x')\npoll.register(ready[0])\npoll.register(epoll.fileno())\n"

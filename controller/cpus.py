@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 try:
-    _current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+    #: The CPU that runs the calling thread; -1 where that cannot be known.
+    current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
 except (OSError, AttributeError):  # a C library without sched_getcpu(3)
 
-    def _current_cpu() -> int:
+    def current_cpu() -> int:
         return -1
 
 
@@ -41,7 +42,7 @@ class _Cpus:
         with self._lock:
             # Among equals the CPU that runs this thread: it has room for it. Several controllers that all began with
             # the same CPU would starve each other's guests, which run at the lowest priority.
-            here = _current_cpu()
+            here = current_cpu()
             cpu = min(allowed, key=lambda each: (self._boxes.get(each, 0), each != here, each))
             self._boxes[cpu] = self._boxes.get(cpu, 0) + 1
         return cpu
@@ -80,11 +81,6 @@ _here = _Here()
 def allowed_cpus() -> set[int]:
     """Where the calling thread may run, of its own accord: it may serve a guest at the moment. Raises OSError."""
     return os.sched_getaffinity(0) if _here.allowed is None else _here.allowed
-
-
-def current_cpu() -> int:
-    """The CPU that runs the calling thread; -1 where that cannot be known."""
-    return _current_cpu()
 
 
 class on_cpu:  # noqa: N801 - used as a function is

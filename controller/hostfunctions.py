@@ -54,11 +54,6 @@ class Pending:
     deadline_ns: int | None = None
     expired: bytes = b""
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it is there."""
-        return self.take() is not None
-
 
 @attrs.define(eq=False)
 class Work:
