@@ -62,7 +62,8 @@ class Stage:
         """The mounted folders as every execution finds them."""
         for path, folders, _ in os.walk(self.mounted):  # a guest may have closed its folders
             for folder in folders:
-                os.chmod(os.path.join(path, folder), 0o700)
+                if not os.path.islink(os.path.join(path, folder)):  # it leads wherever a guest wanted
+                    os.chmod(os.path.join(path, folder), 0o700)
         shutil.rmtree(self.mounted, ignore_errors=True)
         for name in ("rw", "over", "ro"):
             folder = self.mounted / name

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
+from scene import Stage
 from targets import TARGETS
 
 HERE = Path(__file__).parent
@@ -31,6 +32,19 @@ def test_the_kept_corpus(name: str) -> None:
         except Exception as error:
             error.add_note(f"the input is {path}")
             raise
+
+
+def test_a_link_that_a_guest_has_made_leads_us_nowhere(tmp_path: Path) -> None:
+    """What an execution left is opened up to be removed: a link to /dev had that folder closed for everybody."""
+    tmp_path.chmod(0o755)
+    stage = Stage()
+    try:
+        stage.set()
+        (stage.mounted / "rw/evil").symlink_to(tmp_path)
+        stage.set()
+    finally:
+        stage.close()
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_the_kept_corpus_is_small() -> None:
