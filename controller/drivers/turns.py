@@ -80,6 +80,7 @@ class Turns:
         self._wait = wait
         self._cpu = cpu
         self._now_ns = now_ns
+        self._here = -1
         self.resting: set[Turn] = set()
         #: Who has no more credit than this rests.
         self.line = 0
@@ -101,6 +102,12 @@ class Turns:
 
     def go_on(self) -> None:
         """Some rest: others that compute get their part of the CPU, else the line is drawn anew."""
+        here = self._cpu()
+        if here != self._here:  # it is in other guests' way from now on
+            self._here = here
+            for each in self._turns():
+                if each.cpu == here:
+                    each.dormant = 0
         others = [each for each in self._turns() if each.credit_ns > self.line and _is_waited_for(each)]
         if others:
             self._let_compute(others)

@@ -187,6 +187,27 @@ def test_who_computes_on_another_cpu_is_not_waited_for_for_long():
     assert waited < 0.05 * now
 
 
+def test_who_computes_where_the_engine_comes_to_is_waited_for_at_once():
+    """It was not in the engine's way, but the kernel has moved the engine to its CPU."""
+    elsewhere, asking = Guest(think_ns=None, cpu=1), Guest(cost_ns=10_000, think_ns=1000)
+    now = here = 0
+
+    def wait(ns: int) -> None:
+        nonlocal now
+        now += ns
+        elsewhere.cpu_ns += ns
+
+    turns = Turns(lambda: {elsewhere, asking}, lambda _: None, lambda _: None, wait, lambda: here, lambda: now)
+    turns.rest(asking)
+    turns.go_on()
+    assert elsewhere.dormant
+    before, here = now, 1
+    turns.rest(asking)
+    turns.go_on()
+    assert now == before + PATIENCE
+    assert not elsewhere.dormant
+
+
 def test_who_is_alone_never_rests():
     asking = Guest(cost_ns=2_600_000, think_ns=1000)
     cpu = Cpu(asking)
