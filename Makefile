@@ -4,6 +4,8 @@ PY := .venv/bin/python
 PYTEST_FLAGS ?=
 # Tests come in an order that is this commit's own. ORDER=word: another one. ORDER=: as they stand in their files.
 ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
+# Two workers for each CPU: many tests wait, for a limit of time or for another process to end.
+WORKERS ?= $(shell echo $$((2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8)))
 QUICK = $(addprefix tests/,policies vfs oscalls controller seal/test_golden.py seal/test_simulation.py)
 SHUFFLE = $(if $(ORDER),--random-order-bucket=module --random-order-seed=$(ORDER))
 HOSTILE_FLAGS ?=
@@ -32,11 +34,11 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) || \
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
 
 orders: setup
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) $(QUICK) || \
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) $(QUICK) || \
 		{ status=$$?; echo 'this order again: make orders ORDER=$(ORDER)'; exit $$status; }
 
 hostile: setup

@@ -163,7 +163,7 @@ def test_scripts_their_folders_and_changes(tmp_path: Path) -> None:
 
 
 def test_limits_hold_in_warm_boxes() -> None:
-    limits = {"wall_time": 20, "memory": "64M", "disk": "1M", "calls": 20_000, "threads": 2}
+    limits = {"wall_time": 200, "memory": "64M", "disk": "1M", "calls": 20_000, "threads": 2}
     with Sandbox(warm=True, limits=limits, output={"limit": "1K"}) as box:
         box.run("pass")
         assert box.run("x = bytearray(10**9)").status is Status.MEMORY_LIMIT

@@ -152,7 +152,7 @@ def terminal() -> Iterator[Any]:
     children = []
 
     def start(*words: str) -> Any:
-        child = pexpect.spawn(COMMAND[0], [*COMMAND[1:], *words], timeout=20, encoding="utf-8", echo=False)
+        child = pexpect.spawn(COMMAND[0], [*COMMAND[1:], *words], timeout=200, encoding="utf-8", echo=False)
         children.append(child)
         return child
 

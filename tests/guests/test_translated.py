@@ -290,7 +290,7 @@ def test_calls_that_wait(pypy: str) -> None:
             os.write(write, b"late\n")
             os.close(write)
 
-    with os.fdopen(read, "rb") as given, Sandbox(guest=pypy, limits={"wall_time": 20}) as box:
+    with os.fdopen(read, "rb") as given, Sandbox(guest=pypy, limits={"wall_time": 200}) as box:
         result = box.run("buffer soon 16\nsay ready\necho\n" + SLEEP, stdin=given, on_stdout=answer)
         waits = box.run("buffer p 8\n-pipe(p)i @p\nread(ipi)i 3 @p 8", timeout=0.3)
     assert answers(result)[:2] == ["ready", "late"]

@@ -141,7 +141,7 @@ class Hostile:
 
     def run(self, code: str, *, files: dict[str, Any] | None = None, **options: Any) -> proxybox.Result:
         """The Result of `code`, which can import what stands in guest/."""
-        options.setdefault("timeout", 20)
+        options.setdefault("timeout", 200)
         return proxybox.run(code, files={**self.files, **(files or {})}, **options)
 
     def ok(self, code: str, **options: Any) -> str:

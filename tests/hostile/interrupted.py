@@ -123,7 +123,7 @@ def at_random_moments(seed, count):
         before, moment = Counts.take(), moments.uniform(1e-5, usual)
         try:
             signal.setitimer(signal.ITIMER_REAL, moment)
-            result = proxybox.run(BUSY, timeout=20)
+            result = proxybox.run(BUSY, timeout=200)
             signal.setitimer(signal.ITIMER_REAL, 0)
             if not result.ok:
                 print(moment, result, flush=True)

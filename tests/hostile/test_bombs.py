@@ -116,7 +116,7 @@ CRASHES = {
 
 @pytest.mark.parametrize(("code", "signals"), CRASHES.values(), ids=CRASHES.keys())
 def test_crashes(hostile, code, signals):
-    result = hostile.run(f"print('before', flush=True)\n{code}\n", timeout=5)
+    result = hostile.run(f"print('before', flush=True)\n{code}\n", timeout=100)
     assert result.stdout == "before\n"
     assert result.status == "crashed" and result.signal in signals, result.summary()
 
@@ -179,11 +179,10 @@ print(raw.syscall(5, 1 << 32 | 1, page), raw.syscall(33, 1, 1 << 20), raw.syscal
 def test_output(hostile, stream, excess, piece):
     before = hostile.resident()
     result = hostile.run(
-        f"import os\npiece = {piece}\nwhile True: os.write({1 if stream == 'stdout' else 2}, piece)",
-        output={"limit": "1K", "on_excess": excess}, limits={"wall_time": 30 if excess == "end" else 1, "calls": None},
-        timeout=None,
+        f"import os\nfor _ in range(2000): os.write({1 if stream == 'stdout' else 2}, {piece})",
+        output={"limit": "1K", "on_excess": excess}, limits={"wall_time": 200, "calls": None}, timeout=None,
     )  # fmt: skip
-    assert result.status in (("output_limit",) if excess == "end" else ("time_limit",)), result.summary()
+    assert result.status == ("output_limit" if excess == "end" else "ok"), result.summary()
     assert len(result.stdout_bytes) + len(result.stderr_bytes) <= 1024
     assert result.truncated
     assert hostile.resident() - before < 32 << 20
@@ -289,7 +288,7 @@ def test_standard_input_that_never_comes(hostile):
             result = hostile.run(
                 "import sys, signal\nsignal.setitimer(signal.ITIMER_REAL, 0.2)\nsys.stdin.read()",
                 stdin=stdin,
-                timeout=5,
+                timeout=100,
             )
     finally:
         os.close(reading)

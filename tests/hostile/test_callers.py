@@ -75,7 +75,7 @@ def test_ctrl_c_in_the_caller(hostile, code):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            hostile.run(code, on_stdout=interrupt, timeout=15)
+            hostile.run(code, on_stdout=interrupt, timeout=100)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -77,7 +77,7 @@ for operation in (0x189, 0x89):
     print(raw.syscall(202, word, operation, 0, raw.code(struct.pack("qq", {box - 5} if operation == 0x189 else 0, 1)), 0, 0xffffffff))
 """,
         time=of_kind("frozen", box),
-        timeout=5,
+        timeout=100,
     )
     assert out == "-110\n-110\n"
 

@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def run(folder, code):
     (folder / "main.py").write_text(code)
-    result = proxybox.run(folder / "main.py", timeout=20)
+    result = proxybox.run(folder / "main.py", timeout=200)
     assert result.ok, result.stderr
     return result
 

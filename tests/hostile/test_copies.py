@@ -29,7 +29,7 @@ def make(request, sandbox, warm, hostile):
     def session(branches=3, **options):
         maker = warm if request.param == "warm" else sandbox
         box = maker(session={"branches": branches, **options.pop("session", {})}, **options)
-        made = box.session(files=hostile.files, timeout=20)
+        made = box.session(files=hostile.files, timeout=200)
         made.exec("import raw, copies, os", check=True)
         return made
 
@@ -342,7 +342,7 @@ def test_pipes_of_the_parents_threads(hostile, make):
     session.exec(THREADS, check=True)
     with session.fork() as copy, copy.fork() as second:
         for each in (second, copy):
-            result = each.exec("raw.exchange(*(raw.put(bytes(7), fd=fd) for fd in (6, 8, 10)), raw.SLEEP)", timeout=5)
+            result = each.exec("raw.exchange(*(raw.put(bytes(7), fd=fd) for fd in (6, 8, 10)), raw.SLEEP)", timeout=100)
             assert result.status == "misbehaved", "what it wrote there came to its own reader"
         session.exec(THREADS, check=True)
         assert session.eval("6 * 7").value == 42

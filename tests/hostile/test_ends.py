@@ -50,10 +50,10 @@ THREADS = "import threading\nfor _ in range(4): threading.Thread(target=threadin
 def _flat(_unharmed, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    proxybox.run(BUSY, check=True)
+    proxybox.run(BUSY, check=True, timeout=200)
     before = Counts.take()
     yield
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while (grown := Counts.take().grown(before)) and time.monotonic() < end:
         pass
     assert not grown
@@ -61,7 +61,7 @@ def _flat(_unharmed, tmp_path_factory, monkeypatch):
 
 def program(*words, **options):
     """A program of its own, which prints what was wrong."""
-    options.setdefault("timeout", 110)
+    options.setdefault("timeout", 280)
     return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, **options)
 
 
@@ -138,7 +138,7 @@ def test_the_first_process_of_its_namespaces_is_killed():
         met.extend(guests_and_inits()[1])
         kill(met)
 
-    result = proxybox.run(SPIN, on_stdout=strike, timeout=5)
+    result = proxybox.run(SPIN, on_stdout=strike, timeout=100)
     if not met:
         assert "pid" not in result.layers.get("namespaces", ""), result.layers
         pytest.skip(f"boxes have no pid namespace here: {result.layers.get('namespaces', 'no such layer')}")
@@ -163,7 +163,7 @@ def test_its_launcher_is_killed():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Keeper, "spawn", spawn_and_kill)
             try:
-                result = proxybox.run("print(1)", timeout=20)
+                result = proxybox.run("print(1)", timeout=200)
             except proxybox.SandboxStartError:
                 result = None
         assert struck
@@ -230,7 +230,7 @@ assert libc.mount(b"small", bytes(disk), b"tmpfs", ctypes.c_ulong(0), b"size=64k
 
 import proxybox
 def run(code, mode="rw", **options):
-    options.setdefault("timeout", 20)
+    options.setdefault("timeout", 200)
     return proxybox.run(code, filesystem={"mounts": [proxybox.Mount(target="/data", source=str(disk), mode=mode)]}, **options)
 def contents():
     return {str(path.relative_to(disk)): path.read_bytes() for path in disk.rglob("*") if path.is_file()}
@@ -487,7 +487,7 @@ ALL_STREAMS = "import sys, threading\nthreading.Thread(target=threading.Event().
 def test_a_callback_raises(options, error):
     """What it has raised arrives, and by then the guest is gone."""
     with pytest.raises(error, match="of the caller"):
-        proxybox.run(ALL_STREAMS, timeout=20, **options(error))
+        proxybox.run(ALL_STREAMS, timeout=200, **options(error))
     assert not descendants()
 
 
@@ -496,7 +496,7 @@ def test_a_callback_raises(options, error):
 def test_a_callback_raises_an_error_of_the_system(options, error):
     """It is not the guest's errno: a RuntimeError names the function."""
     with pytest.raises(RuntimeError, match="function failed") as caught:
-        proxybox.run(ALL_STREAMS, timeout=20, **options(error))
+        proxybox.run(ALL_STREAMS, timeout=200, **options(error))
     assert isinstance(caught.value.__cause__, error)
     assert not descendants()
 
@@ -593,7 +593,7 @@ import proxybox
 code = "import threading; t = threading.Thread(target=print, args=('t',)); t.start(); t.join()"
 def attempt():
     try:
-        return str(proxybox.run(code, timeout=20).status)
+        return str(proxybox.run(code, timeout=200).status)
     except (proxybox.SandboxStartError, MemoryError) as error:
         return type(error).__name__
 def held():

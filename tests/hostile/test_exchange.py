@@ -19,7 +19,7 @@ LETTERS = [b"r", b"w", b"h", b"*", b"+", b".", b"-", b"x", b"\0", b""]
 def run(hostile, warm):
     """Runs code in a warm box, with functions of the caller's."""
 
-    def run(code, functions=None, timeout=20, **options):
+    def run(code, functions=None, timeout=200, **options):
         box = warm(functions=functions, **options)
         return box.run(f"import raw, said\nfrom said import say\n{code}", files=hostile.files, timeout=timeout)
 
@@ -31,7 +31,7 @@ def make(hostile, warm):
     """Makes warm sessions."""
 
     def session(functions=None, **options):
-        made = warm(functions=functions, **options).session(files=hostile.files, timeout=20)
+        made = warm(functions=functions, **options).session(files=hostile.files, timeout=200)
         made.exec("import raw, said, threading\nfrom said import say", check=True)
         return made
 

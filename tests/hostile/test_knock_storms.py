@@ -86,7 +86,7 @@ def test_clones_of_threads_without_end(hostile, refusals):
 def test_clones_without_end_in_a_copy(hostile, warm, refusals, call, program, printed):
     """One listener for the family: the others are woken no more often than the storm is answered, and what is granted is
     let through at once, in the same box, too."""
-    with contextlib.closing(warm(session={"branches": 4}).session(files=hostile.files, timeout=20)) as session:
+    with contextlib.closing(warm(session={"branches": 4}).session(files=hostile.files, timeout=200)) as session:
         with contextlib.closing(session.fork()) as copy:
             result = copy.exec(STORM.format(call=call) + program)
             assert result.stdout == printed, result

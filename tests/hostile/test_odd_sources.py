@@ -75,7 +75,7 @@ def test_devices_and_fifos_in_a_folder(hostile, host, mode):
         ):
             with contextlib.suppress(PermissionError):
                 os.mknod(host / name, kind | 0o666, os.makedev(major, minor))
-        out = hostile.ok(TOUCH, timeout=10, **mounted(host, mode))
+        out = hostile.ok(TOUCH, timeout=100, **mounted(host, mode))
     assert eval(out) == {"/data/folder": None, "/data/folder/file": b"plain"}, out
 
 
@@ -180,7 +180,7 @@ if walk == "walk": host._SYS_OPENAT2 = 1023
 if open("/proc/self/uid_map").read().split()[2] == "1":  # root of a namespace of one user, who cannot become another
     libc.unshare(0x10000000)
     open("/proc/self/uid_map", "w").write("1000 0 1")
-result = proxybox.run({code!r}, filesystem={{"mounts": [Mount(target="/data", source=mounted, mode=mode)]}}, timeout=20)
+result = proxybox.run({code!r}, filesystem={{"mounts": [Mount(target="/data", source=mounted, mode=mode)]}}, timeout=200)
 print(result.summary(), result.stderr, file=sys.stderr)
 print(result.stdout)
 """
@@ -272,7 +272,7 @@ def test_a_process_swaps_a_folder_of_an_rw_mount_for_ways_out(hostile, host, wal
     os.mkfifo(host / "fifo")
     before = os.lstat(outside / "file")
     with swapping(host, "absolute", "relative", "fifo"):
-        out = hostile.ok(RACE, timeout=20, **mounted(host, "rw"))
+        out = hostile.ok(RACE, timeout=200, **mounted(host, "rw"))
     assert SECRET not in out and str(len(SECRET)) not in out.replace("-", " ").split()
     seen = eval(out)
     assert {each for each in seen if isinstance(each, int) and each < 0}, "the race was not run"

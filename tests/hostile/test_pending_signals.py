@@ -75,7 +75,7 @@ def test_a_box_takes_no_signal_and_others_get_theirs(hostile, sandbox, warm, spa
     """Its own are kept by the controller: the kernel has a few at a time."""
     make = warm if start == "warm" else sandbox
     box = make(limits={"calls": None})
-    session = box.session(files=hostile.files, timeout=20)
+    session = box.session(files=hostile.files, timeout=200)
     result = session.exec(TAKES_NONE)
     assert result.ok, result
     assert session.eval("answer").value == 0, "the controller has believed it"
@@ -92,7 +92,7 @@ def test_a_box_takes_no_signal_and_others_get_theirs(hostile, sandbox, warm, spa
 
 def test_a_copy_of_a_box_that_takes_no_signal_gets_its_own(hostile, sandbox, spaced):
     """A session's copies share its user namespace: each has a few."""
-    session = sandbox(session={"branches": 8}, limits={"calls": None}).session(files=hostile.files, timeout=20)
+    session = sandbox(session={"branches": 8}, limits={"calls": None}).session(files=hostile.files, timeout=200)
     copies = [session.fork() for _ in range(4)]
     for each in copies[:3]:
         assert each.exec(TAKES_NONE).ok
@@ -107,7 +107,7 @@ def test_a_box_takes_no_signal_and_others_of_its_engine_get_theirs(hostile, spac
     async def both():
         async with contextlib.AsyncExitStack() as stack:
             box = await stack.enter_async_context(proxybox.AsyncSandbox(limits={"calls": None}))
-            session = await stack.enter_async_context(await box.session(files=hostile.files, timeout=20))
+            session = await stack.enter_async_context(await box.session(files=hostile.files, timeout=200))
             assert (await session.exec(TAKES_NONE)).ok
             for pid in hostile.guests():
                 assert undelivered(pid)[0] <= keeper.SIGNALS_AT_ONCE

@@ -17,7 +17,7 @@ def make(request, sandbox, warm, hostile):
     def session(**options):
         maker = warm if request.param == "warm" else sandbox
         grace = {"grace": 0.2, **options.pop("session", {})}
-        return maker(session=grace, **options).session(files=hostile.files, timeout=20)
+        return maker(session=grace, **options).session(files=hostile.files, timeout=200)
 
     return session
 
@@ -205,7 +205,7 @@ ODD_ERRORS = {
 def test_odd_errors(make, code):
     """What is told of them is bounded, and can be printed."""
     session = make(limits={"memory": "1G"})
-    result = session.exec(code, timeout=10)
+    result = session.exec(code, timeout=100)
     assert result.status in ("ok", "error", "syntax_error", "memory_limit", "crashed"), result.status
     result.summary().encode()
     if result.error is not None:

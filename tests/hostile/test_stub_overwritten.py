@@ -26,7 +26,7 @@ def test_the_stub_unmapped(hostile):
 import raw
 raw.exchange((11, raw.stub(), 0x100000), (39,), raw.SLEEP)
 """,
-        timeout=20,
+        timeout=200,
     )
     assert result.status == "crashed", result
 
@@ -42,7 +42,7 @@ raw.check(raw.syscall(10, handler & ~4095, 8192, 7))
 ctypes.memmove(handler, bytes.fromhex("b8" + ({number}).to_bytes(4, "little").hex() + "0f05c3"), 8)
 raw.exchange(({number}, 0, 0, 0), raw.SLEEP)
 """,
-        timeout=5,
+        timeout=100,
     )
     assert result.status == "crashed" and result.signal in (11, 31), result
 

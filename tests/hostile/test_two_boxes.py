@@ -197,7 +197,7 @@ def test_a_neighbour_is_served_meanwhile(hostile, bad, capsys):
         )
         assert started.wait(10)
         try:
-            out = hostile.ok(NEIGHBOUR, timeout=20)
+            out = hostile.ok(NEIGHBOUR, timeout=200)
         finally:
             box.close()
         result = attack.result()

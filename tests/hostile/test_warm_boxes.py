@@ -21,7 +21,7 @@ def run(hostile, warm):
     """Runs programs, each in a box of one and the same zygote."""
     made = {}
 
-    def run(code, timeout=20, on_stdout=None, files=None, **options):
+    def run(code, timeout=200, on_stdout=None, files=None, **options):
         key = repr(options)
         if key not in made:
             made[key] = warm(**options)

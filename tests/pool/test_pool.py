@@ -46,7 +46,7 @@ def test_each_program_has_a_box_of_its_own(processes: int) -> None:
 
 @EACH
 def test_what_programs_do_wrong_is_data(processes: int) -> None:
-    with Pool(size=2, processes=processes, limits={"wall_time": 20}) as pool:
+    with Pool(size=2, processes=processes, limits={"wall_time": 200}) as pool:
         assert pool.run("1/0").error.type == "ZeroDivisionError"  # type: ignore[union-attr]
         assert pool.run("x =").status is Status.SYNTAX_ERROR
         assert pool.run("import os; os._exit(7)").exit_code == 7
