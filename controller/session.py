@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -45,6 +45,8 @@ _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "err
 #: What a guest shows besides what it prints: an expression's value, what it wants displayed, nothing any more. By MIME
 #: type; and what is to be known of that.
 _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
+#: Is given that, and of how many bytes it was made.
+OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 
 
 @attrs.define(kw_only=True)
@@ -207,7 +209,7 @@ class LiveSession:
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
-        on_shown: Callable[[tuple[Any, ...]], object] | None = None,
+        on_shown: OnShown | None = None,
     ) -> Answer:
         """Carries out one command. timeout: seconds of wall time, None for the policy's. calls: OS calls after which it
         is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the guest shows, as
@@ -239,7 +241,7 @@ class LiveSession:
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
-        on_shown: Callable[[tuple[Any, ...]], object] | None = None,
+        on_shown: OnShown | None = None,
         blocking: bool = True,
     ) -> "_Begun":
         """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
@@ -304,7 +306,7 @@ class LiveSession:
             watch.deadline_ns = time.monotonic_ns() + watch.grace_ns
             watch.interrupted = watch.interrupted or why
 
-    def _taker(self, on_shown: Callable[[tuple[Any, ...]], object]) -> Callable[[bytes], object]:
+    def _taker(self, on_shown: OnShown) -> Callable[[bytes], object]:
         """What the guest shows is a claim, as a result is, and counts as output does."""
         sink, left = self._live.world.stdout, self._box.policy.output.limit
 
@@ -314,7 +316,7 @@ class LiveSession:
                 sink.cut()
                 return
             left = None if left is None else left - len(data)
-            on_shown(_form_of(data, self._port.value_size, _SHOWN))
+            on_shown(_form_of(data, self._port.value_size, _SHOWN), len(data))
 
         return take
 
@@ -406,6 +408,8 @@ class LiveSession:
             yield self._live.world
         finally:
             self._lock.release()
+            if self._closing:  # meanwhile, by another thread
+                self.close()
 
     def audit(self, audit: Audit | None) -> None:
         """Who is told of every OS call from now on; None for nobody."""

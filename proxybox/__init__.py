@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from proxybox.aio import AsyncPool as AsyncPool
     from proxybox.aio import AsyncSandbox as AsyncSandbox
-    from proxybox.aio import AsyncSession as AsyncSession
+    from proxybox.aiosession import AsyncSession as AsyncSession
     from proxybox.api import Diagnosis as Diagnosis
     from proxybox.api import Layer as Layer
     from proxybox.api import Sandbox as Sandbox
     from proxybox.api import diagnose as diagnose
     from proxybox.api import run as run
     from proxybox.api import run_file as run_file
+    from proxybox.asking import Completeness as Completeness
+    from proxybox.asking import Completion as Completion
+    from proxybox.asking import Displayed as Displayed
+    from proxybox.asking import Inspection as Inspection
     from proxybox.controller.audit import Answer as Answer
     from proxybox.controller.audit import Denial as Denial
     from proxybox.controller.audit import Deny as Deny
@@ -55,12 +59,8 @@ if TYPE_CHECKING:
     from proxybox.result import Result as Result
     from proxybox.result import Status as Status
     from proxybox.result import Usage as Usage
-    from proxybox.session import Completeness as Completeness
-    from proxybox.session import Completion as Completion
-    from proxybox.session import Displayed as Displayed
     from proxybox.session import FileEntry as FileEntry
     from proxybox.session import Finished as Finished
-    from proxybox.session import Inspection as Inspection
     from proxybox.session import Printed as Printed
     from proxybox.session import Session as Session
     from proxybox.session import Snapshot as Snapshot
@@ -68,8 +68,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "proxybox.aio": ("AsyncPool", "AsyncSandbox", "AsyncSession"),
+    "proxybox.aio": ("AsyncPool", "AsyncSandbox"),
+    "proxybox.aiosession": ("AsyncSession",),
     "proxybox.api": ("Diagnosis", "Layer", "Sandbox", "diagnose", "run", "run_file"),
+    "proxybox.asking": ("Completeness", "Completion", "Displayed", "Inspection"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.controller.hostfunctions": ("HostFunction",),
     "proxybox.controller.stdin": ("Terminal",),
@@ -85,10 +87,7 @@ _HOMES = {
     "proxybox.pool": ("Pool",),
     "proxybox.program": ("Program",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
-    "proxybox.session": (
-        "Completeness", "Completion", "Displayed", "FileEntry", "Finished", "Inspection", "Printed", "Session",
-        "Snapshot",
-    ),
+    "proxybox.session": ("FileEntry", "Finished", "Printed", "Session", "Snapshot"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

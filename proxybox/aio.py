@@ -10,19 +10,22 @@ lasting thread (controller/drivers/engine.py), and the loop hears of results and
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Self, TypeVar
 
-from proxybox.feed import Feed, Over, Reader, loop_door, spawn  # isort: skip - says what to install
+from proxybox.feed import Feed, Reader, loop_door, spawn  # isort: skip - says what to install
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
 
+from proxybox.aiosession import AsyncSession
 from proxybox.api import (
+    AsPath,
     Code,
     Content,
+    Functions,
     Input,
     SandboxBase,
     as_source,
@@ -39,24 +42,9 @@ from proxybox.policies import Policy
 from proxybox.policies.sizes import to_duration
 from proxybox.pool import Boxes, with_preload
 from proxybox.program import Program
-from proxybox.result import Files, Result
-from proxybox.session import (
-    LOOK_LIMIT,
-    Completeness,
-    Completion,
-    Finished,
-    Inspection,
-    Printed,
-    Snapshot,
-    completeness_of,
-    completion_of,
-    inspection_of,
-    session_result,
-    set_command,
-)
+from proxybox.result import Result
 
 T = TypeVar("T")
-_Begun: TypeAlias = tuple[LiveSession, Any, Feed]
 
 #: So many boxes are started at once: starting keeps a CPU busy.
 STARTS = 2 * (os.cpu_count() or 1)
@@ -152,7 +140,7 @@ class AsyncSandbox(SandboxBase):
 
     async def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
         """`run` for the script at `path`, which may be given as a str."""
-        return await self.run(anyio.Path(path), *args, **options)
+        return await self.run(AsPath(path), *args, **options)
 
     async def session(
         self,
@@ -161,7 +149,7 @@ class AsyncSandbox(SandboxBase):
         folder: str | os.PathLike[str] | None = None,
         stdin: Input = None,
         timeout: float | str | None = None,
-    ) -> "AsyncSession":
+    ) -> AsyncSession:
         """As `Sandbox.session`: `async with await box.session() as session`."""
         self._check_open()
         seconds = to_duration(timeout)
@@ -234,7 +222,8 @@ class AsyncSandbox(SandboxBase):
 
 class AsyncPool(AsyncSandbox):
     """`Pool` for an event loop: boxes that stand ready, as many as `size`, of which so many are used at once; further
-    callers wait. preload: modules that are imported before, besides the policy's. Further arguments as of AsyncSandbox.
+    callers wait. policy, policy_fields, preload, warm, functions, packages, guest: as for `Pool`. interceptors, audit,
+    guest_library: as for `AsyncSandbox`.
     """
 
     def __init__(
@@ -243,25 +232,46 @@ class AsyncPool(AsyncSandbox):
         *,
         size: int = 4,
         preload: Iterable[str] = (),
+        functions: Functions | None = None,
+        warm: bool = True,
+        packages: Sequence[str | os.PathLike[str]] = (),
+        guest: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         if size < 1:
             raise ValueError(f"size={size}: want at least one box")
-        super().__init__(policy, **options)
+        super().__init__(policy, functions=functions, warm=warm, packages=packages, guest=guest, **options)
         self.policy = with_preload(self.policy, preload, {})
         self.size = size
         self._slots: anyio.Semaphore | None = None
-        self._ready = Boxes(self._box(None), self._functions, size)
+        self._ready = Boxes(self._box(None), self._functions, size, warm=warm)
 
-    async def run(self, code: Code, *args: Any, **options: Any) -> Result:
+    async def run(
+        self,
+        code: Code,
+        args: Sequence[str] = (),
+        stdin: Input = None,
+        files: Content | None = None,
+        *,
+        timeout: float | str | None = None,
+        check: bool = False,
+        on_stdout: Reader = None,
+        on_stderr: Reader = None,
+    ) -> Result:
         """As `AsyncSandbox.run`, in a box that stands ready. Waits while `size` programs run."""
         async with self._slot():
-            return await super().run(code, *args, **options)
+            return await super().run(
+                code, args, stdin, files, timeout=timeout, check=check, on_stdout=on_stdout, on_stderr=on_stderr
+            )
 
-    async def session(self, *, timeout: float | str | None = None, **options: Any) -> "AsyncSession":
-        """A session in a box that stands ready; it counts as a program that runs until it is closed."""
-        if options:
-            raise TypeError(f"sessions of a pool have no {', '.join(options)}")
+    @property
+    def ready(self) -> int:
+        """How many boxes stand ready now."""
+        return self._ready.ready
+
+    async def session(self, *, timeout: float | str | None = None) -> AsyncSession:  # type: ignore[override]
+        """A session in a box that stands ready; it counts as a program that runs until it is closed. It begins in an
+        empty /box, as those of `Pool` do."""
         slots, door = self._slot(), loop_door()
         await slots.acquire()
 
@@ -335,186 +345,3 @@ class _Errand(Generic[T]):
                 return
         action()
         self.done.set()
-
-
-class AsyncSession:
-    """`Session` for an event loop: see `AsyncSandbox.session`. One call at a time; `interrupt` from anywhere.
-
-    A call that is cancelled, or whose callback raises, is interrupted as by Ctrl-C; where the program does not heed
-    that within the grace of its policy (session.grace), the session ends.
-    """
-
-    def __init__(self, sandbox: AsyncSandbox, live: LiveSession, timeout: float | None) -> None:
-        self._sandbox = sandbox
-        self._live = live
-        self._timeout = timeout
-        self._feed: Feed | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    # --- commands -----------------------------------------------------------------------------------------------------
-
-    async def exec(self, code: str, *, name: str = "", **options: Any) -> Result:
-        """Runs statements. name: of the source, in tracebacks. options, here and below: as for `Session.exec`;
-        on_stdout and on_stderr may be coroutine functions."""
-        return await self._call(("exec", code, name, False), **options)
-
-    async def eval(self, code: str, **options: Any) -> Result:
-        """Evaluates an expression, whose value the Result has, as far as it is plain data."""
-        return await self._call(("eval", code), **options)
-
-    async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
-        """Calls what the session has under a name (with dots); arguments and result are plain data."""
-        return await self._call(("call", name, args, kwargs))
-
-    async def set(self, name: str, value: Any) -> None:
-        """Gives a name a value of plain data. TypeError, ValueError for one that cannot cross."""
-        (await self._call(set_command(name, value))).check()
-
-    async def get(self, name: str) -> Any:
-        """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
-        return (await self._call(("get", name))).check().value
-
-    async def stream(self, code: str, *, check: bool = False, **options: Any) -> AsyncGenerator[Printed | Finished]:
-        """Runs statements and tells what is printed as it comes; the last event has the Result. A reader that does not
-        read lets the program wait, whose wall time runs on; one that leaves interrupts it, when the generator is closed
-        (`contextlib.aclosing`)."""
-        begun = self._begin(("exec", code, "", False), True, True, **options)
-        try:
-            while isinstance(event := await begun[2].next(), Printed):
-                yield event
-                begun[2].taken(event)
-        except BaseException:
-            await self._leave(begun)
-            raise
-        result = self._finish(begun, event)
-        yield Finished(result.check() if check else result)
-
-    async def complete(self, code: str, cursor: int | None = None) -> Completion:
-        """Names that may stand at the cursor (a count of characters; the end without)."""
-        at = len(code) if cursor is None else cursor
-        return completion_of(await self._look(("complete", code, at)), code, at)
-
-    async def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
-        """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
-        return inspection_of(await self._look(("inspect", code, len(code) if cursor is None else cursor, detail)))
-
-    async def is_complete(self, code: str) -> Completeness:
-        """Whether statements are whole, as the guest's own compiler sees it."""
-        return completeness_of(await self._look(("is_complete", code)))
-
-    async def reset(self) -> None:
-        """An empty namespace; modules and files stay."""
-        (await self._call(("reset",))).check()
-
-    async def _look(self, command: tuple[Any, ...]) -> Any:
-        result = await self._call(command, timeout=LOOK_LIMIT)
-        return result.value if result.ok else None
-
-    # --- the whole ----------------------------------------------------------------------------------------------------
-
-    def interrupt(self) -> None:
-        """KeyboardInterrupt for the call that runs, as Ctrl-C gives; from any task or thread."""
-        self._live.interrupt()
-
-    async def fork(self) -> "AsyncSession":
-        """As `Session.fork`."""
-        return AsyncSession(self._sandbox, await self._copy(self._live), self._timeout)
-
-    async def snapshot(self) -> Snapshot:
-        """As `Session.snapshot`."""
-        return Snapshot(await self._copy(self._live))
-
-    async def restore(self, snapshot: Snapshot) -> None:
-        """As `Session.restore`."""
-        new = await self._copy(snapshot._live)
-        old, self._live = self._live, new
-        old.close()
-
-    async def _copy(self, live: LiveSession) -> LiveSession:
-        """In a worker: a copy is made at the kernel's door, within milliseconds."""
-        return await self._sandbox._in_worker(live.copy, LiveSession.close)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it takes further calls."""
-        return self._live.is_alive
-
-    @property
-    def files(self) -> Files:
-        """What it has changed in /box and other overlays since it began."""
-        return Files(self._live.changes())
-
-    @property
-    def layers(self) -> Mapping[str, str]:
-        """What stands around it, as in `Result.layers`."""
-        return self._live.layers
-
-    async def close(self) -> None:
-        """Ends it, with the call that runs; its copies go on."""
-        self._live.close()
-        if self._feed is not None:
-            await self._feed.ended()
-
-    # --- one call -----------------------------------------------------------------------------------------------------
-
-    async def _call(
-        self, command: tuple[Any, ...], *, check: bool = False, on_stdout: Reader = None, on_stderr: Reader = None,
-        **options: Any,
-    ) -> Result:  # fmt: skip
-        begun = self._begin(command, on_stdout is not None, on_stderr is not None, **options)
-        try:
-            over = await begun[2].read(on_stdout, on_stderr)
-        except BaseException:
-            await self._leave(begun)
-            raise
-        result = self._finish(begun, over)
-        return result.check() if check else result
-
-    def _begin(
-        self, command: tuple[Any, ...], stdout: bool, stderr: bool, *, timeout: float | str | None = None,
-        stdin: Any = None,
-    ) -> _Begun:  # fmt: skip
-        live, feed = self._live, Feed(self._sandbox._group)
-        begun = live.begin(
-            command,
-            timeout=self._timeout if timeout is None else to_duration(timeout),
-            stdin=None if stdin is None else as_source(stdin),
-            on_stdout=as_text_callback(feed.tell("stdout") if stdout else None),
-            on_stderr=as_text_callback(feed.tell("stderr") if stderr else None),
-            blocking=False,
-        )
-        try:
-            self._sandbox._serve(feed, live.driver, live.is_idle)
-        except BaseException:
-            live.abandon()
-            raise
-        self._feed = feed
-        return live, begun, feed
-
-    async def _leave(self, begun: _Begun) -> None:
-        live, at, feed = begun
-
-        def end(over: Over) -> None:
-            if over.error is None:
-                live.end(at, over.outcome)
-            else:
-                live.abandon()
-
-        feed.leave(live.stop, end)
-        await feed.ended()
-
-    def _finish(self, begun: _Begun, over: Over) -> Result:
-        live, at, _ = begun
-        if over.error is not None:
-            live.abandon()
-            raise over.error
-        return session_result(live.end(at, over.outcome), self._policy, live.layers)
-
-    @property
-    def _policy(self) -> Policy:
-        return self._sandbox.policy

@@ -67,10 +67,12 @@ def run(
 
 def run_file(path: str | os.PathLike[str], args: Sequence[str] = (), **options: Any) -> Result:
     """`run` for the script at `path`, which may be given as a str."""
-    return run(_Path(path), args, **options)
+    return run(AsPath(path), args, **options)
 
 
-class _Path(os.PathLike[str]):
+class AsPath(os.PathLike[str]):
+    """A path, as it was spelt, where a str would be source."""
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
 
@@ -248,6 +250,10 @@ class Sandbox(SandboxBase):
             self._boxes.discard(box)
         return result_of(finished, box.policy)
 
+    def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
+        """`run` for the script at `path`, which may be given as a str."""
+        return self.run(AsPath(path), *args, **options)
+
     def session(
         self,
         *,
@@ -259,7 +265,8 @@ class Sandbox(SandboxBase):
         """A session: one guest that stays for many calls. files: names below /box with their content. folder: a host
         folder that stands at /box, as the policy's filesystem.box says. timeout: seconds of wall time for each call, in
         place of the policy's. Raises SandboxStartError."""
-        return Session(self._open_session(files, folder, stdin), self.policy, to_duration(timeout))
+        seconds = to_duration(timeout)
+        return Session(self._open_session(files, folder, stdin), self.policy, seconds)
 
 
 def run_program(

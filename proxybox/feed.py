@@ -1,4 +1,5 @@
-"""What an engine tells one task of an event loop: what was printed, which coroutine functions are called, the end.
+"""What an engine tells one task of an event loop: what is printed and shown, which coroutine functions are called, the
+end.
 
 The task is told through the loop's own door for other threads, of asyncio or trio, and only when there is something
 new. A task that does not keep up lets its guest wait.
@@ -22,14 +23,17 @@ except ModuleNotFoundError as error:
     raise ImportError("AsyncSandbox and its like need anyio: pip install 'proxybox[async]'") from error
 import attrs
 
+from proxybox.asking import Displayed, displayed_of
 from proxybox.controller.drivers.engine import served_here, the_engine
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.session import Printed
 
-#: Characters that wait for a task to take them: beyond that the guest's calls wait, until half of them are taken.
+#: Characters, and bytes of what is shown, that wait for a task to take them: beyond that the guest's calls wait, until
+#: half of them are taken.
 BACKLOG = 1 << 16
 
 Reader: TypeAlias = Callable[[str], Any] | None
+ShownReader: TypeAlias = Callable[[Displayed], Any] | None
 
 
 @attrs.frozen
@@ -68,12 +72,12 @@ class Feed:
         self._context = contextvars.copy_context() if functions is not None else None
         self._calls: set[anyio.CancelScope] = set()
         self._lock = threading.Lock()
-        self._events: deque[Printed | Over] = deque()
+        self._events: deque[tuple[Printed | Displayed | Over, int]] = deque()  # with their sizes
         self._wanted: deque[Callable[[], object]] = deque()
         self._knocked = False
         self._arrived = anyio.Event()
         self._ended = anyio.Event()
-        self._backlog = 0
+        self._backlog = self._taking = 0
         self._driver: Serving | None = None
         self._over: Over | None = None
         self._then: Callable[[Over], object] | None = None
@@ -86,14 +90,21 @@ class Feed:
         """A callback for what is printed to a stream."""
 
         def told(text: str) -> None:
-            with self._lock:
-                self._events.append(Printed(stream, text))
-                self._backlog += len(text)
-                if self._backlog > BACKLOG and self._driver is not None:
-                    self._driver.hold()
-            self._knock()
+            self._add(Printed(stream, text), len(text))
 
         return told
+
+    def show(self, shown: tuple[Any, ...], size: int) -> None:
+        """A callback for what is shown."""
+        self._add(displayed_of(shown), size)
+
+    def _add(self, event: Printed | Displayed, size: int) -> None:
+        with self._lock:
+            self._events.append((event, size))
+            self._backlog += size
+            if self._backlog > BACKLOG and self._driver is not None:
+                self._driver.hold()
+        self._knock()
 
     def _done(self, outcome: Outcome | None, error: BaseException | None) -> None:
         over = Over(outcome, error)
@@ -101,7 +112,7 @@ class Feed:
             if self._driver is not None:
                 _feeds.pop(self._driver, None)
             self._over, then = over, self._then
-            self._events.append(over)
+            self._events.append((over, 0))
         if then is not None:
             then(over)
         self.is_over.set()
@@ -135,30 +146,34 @@ class Feed:
             del _feeds[driver]
             raise
 
-    async def next(self) -> Printed | Over:
-        """What has come. Who has used what was Printed says so: `taken`."""
+    async def next(self) -> Printed | Displayed | Over:
+        """What has come. Who has used what was printed or shown says so: `taken`."""
         if self._events:
             await anyio.lowlevel.checkpoint()
         while not self._events:
             self._arrived = anyio.Event()
             await self._arrived.wait()
-        return self._events.popleft()
+        event, self._taking = self._events.popleft()
+        return event
 
-    def taken(self, printed: Printed) -> None:
+    def taken(self) -> None:
         """Makes room for more."""
         with self._lock:
-            self._backlog -= len(printed.text)
+            self._backlog -= self._taking
             if self._backlog <= BACKLOG // 2 and self._driver is not None and self._driver.is_held:
                 self._driver.let_go()
 
-    async def read(self, on_stdout: Reader, on_stderr: Reader) -> Over:
-        """Hands on what is printed, until it is Over."""
-        while isinstance(event := await self.next(), Printed):
-            reader = on_stdout if event.stream == "stdout" else on_stderr
-            told = None if reader is None else reader(event.text)
+    async def read(self, on_stdout: Reader, on_stderr: Reader, on_display: ShownReader = None) -> Over:
+        """Hands on what is printed and shown, until it is Over."""
+        while not isinstance(event := await self.next(), Over):
+            told: Any = None
+            if isinstance(event, Displayed):
+                told = None if on_display is None else on_display(event)
+            elif (reader := on_stdout if event.stream == "stdout" else on_stderr) is not None:
+                told = reader(event.text)
             if inspect.isawaitable(told):
                 await told
-            self.taken(event)
+            self.taken()
         return event
 
     def leave(self, stop: Callable[[], object], then: Callable[[Over], object]) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Self
 import attrs
 
 from proxybox.api import (
+    AsPath,
     Callback,
     Code,
     Content,
@@ -64,7 +65,8 @@ class Pool(Executor):
 
     policy, policy_fields, functions, packages, guest: as for `Sandbox`. size: how many boxes stand ready, and how many
     programs run at once; further callers wait. processes: how many processes of controllers, among which the boxes are
-    divided; 0 for none but this one. preload: modules that are imported before, besides the policy's.
+    divided; 0 for none but this one. preload: modules that are imported before, besides the policy's. warm: boxes are
+    copies of one guest, which share its hash seed and addresses; False starts each by itself, before it is asked for.
 
     Also a concurrent.futures.Executor: `submit` takes source, which gives a Result, or a function, which is shipped as
     its source and gives its value. From any thread.
@@ -78,6 +80,7 @@ class Pool(Executor):
         processes: int = 0,
         preload: Iterable[str] = (),
         functions: Functions | None = None,
+        warm: bool = True,
         packages: Sequence[str | os.PathLike[str]] = (),
         guest: str | os.PathLike[str] | None = None,
         **policy_fields: Any,
@@ -94,12 +97,12 @@ class Pool(Executor):
         guest = None if guest is None else absolute_guest(guest)
         require_bootstrap(find_guest(guest))
         if processes:
-            options = {"functions": dict(functions or {}), "packages": folders, "guest": guest}
+            options = {"functions": dict(functions or {}), "packages": folders, "guest": guest, "warm": warm}
             self._boxes = Workers(self.policy, options, size, processes)
         else:
             found = guest_with(find_guest(guest), folders)
             host = HostFunctions(functions, self.policy.session.value_size) if functions else None
-            self._boxes = Boxes(Box(self.policy, found), host, size)
+            self._boxes = Boxes(Box(self.policy, found), host, size, warm=warm)
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +130,10 @@ class Pool(Executor):
             as_text_callback(on_stdout), as_text_callback(on_stderr),
         )  # fmt: skip
         return result.check() if check else result
+
+    def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
+        """`run` for the script at `path`, which may be given as a str."""
+        return self.run(AsPath(path), *args, **options)
 
     @property
     def ready(self) -> int:
@@ -218,9 +225,9 @@ def make_room(size: int) -> None:
 
 
 class Boxes:
-    """The boxes of a pool in this process."""
+    """The boxes of a pool in this process. warm: as for `Pool`."""
 
-    def __init__(self, box: Box, functions: HostFunctions | None, size: int) -> None:
+    def __init__(self, box: Box, functions: HostFunctions | None, size: int, *, warm: bool = True) -> None:
         make_room(size)
         self._template = WorldTemplate(box.policy, box.guest)
         self._box = attrs.evolve(box, template=self._template)
@@ -232,7 +239,7 @@ class Boxes:
         self._taken = 0.0
         self._zygote: Zygote | None = None
         self._renewing = threading.Lock()
-        self._is_single = False
+        self._is_single = not warm
         self._closed = False
         self._running: set[Box] = set()
         self._sessions: weakref.WeakSet[LiveSession] = weakref.WeakSet()

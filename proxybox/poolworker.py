@@ -48,7 +48,7 @@ def _boxes(setup: bytes, size: int) -> Boxes:
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None
     raise_own_limit()  # this process is ours
-    return Boxes(Box(policy, guest), host, size)
+    return Boxes(Box(policy, guest), host, size, warm=options["warm"])
 
 
 def _watch(jobs: "dict[int, _Jobs]") -> None:

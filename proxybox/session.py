@@ -9,35 +9,37 @@ says; that a call met a limit is what the controller knows.
 """
 
 import queue
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeVar, Unpack
 
 import attrs
 
-from proxybox.controller import boxfiles
+from proxybox import asking
+from proxybox.asking import (
+    CallOptions,
+    Completeness,
+    Completion,
+    Displayed,
+    Inspection,
+    Request,
+    StreamOptions,
+    displayed_of,
+)
 from proxybox.controller.audit import Audit
 from proxybox.controller.box import Usage
 from proxybox.controller.boxfiles import FileEntry as FileEntry
 from proxybox.controller.output import neutralise
 from proxybox.controller.session import Answer, LiveSession
+from proxybox.controller.world import World
 from proxybox.policies import Policy
-from proxybox.policies.sizes import to_duration, to_size
+from proxybox.policies.sizes import to_duration
 from proxybox.result import Files, GuestError, Result, Status, status_of_end
 
-Callback: TypeAlias = Callable[[str], object] | None
+T = TypeVar("T")
 
-#: Seconds, and OS calls, for a look at the live objects of a session: it runs the program's code.
-LOOK_LIMIT, LOOK_CALLS = 1.0, 5000
-#: Bytes that are read of a file, where nothing else is said.
-MOST_READ = 64 << 20
 #: Events that wait for who reads `stream`; then the program waits.
 _BACKLOG = 64
-#: Of completions.
-_MOST_NAMES, _LONGEST_NAME = 1000, 200
-_WORD = re.compile(r"[^\W\d]\w*\Z")
-_INDENT = re.compile(r"[ \t]{0,200}")
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 
 
@@ -50,207 +52,23 @@ class Printed:
 
 
 @attrs.frozen
-class Displayed:
-    """Something that was shown: an event of `Session.stream`, and what `on_display` gets. By the guest's word.
-
-    kind: "value" is that of the expression which the statements end in, "display" what the program has displayed;
-    "clear" takes away what was shown before (`wait`: as soon as there is something new). data: by MIME type, text as
-    str, pictures as bytes or in base64. metadata: what is to be known of it.
-    """
-
-    kind: str
-    data: Mapping[str, Any] = attrs.field(factory=dict)
-    metadata: Mapping[str, Any] = attrs.field(factory=dict)
-    wait: bool = False
-
-
-@attrs.frozen
 class Finished:
     """The last event of `Session.stream`."""
 
     result: Result
 
 
-@attrs.frozen
-class Completion:
-    """What may stand at the cursor. start: where the word begins, in characters. By the guest's word."""
-
-    start: int
-    matches: tuple[str, ...]
-
-
-@attrs.frozen(kw_only=True)
-class Inspection:
-    """What is known of an object; texts are None where there are none. By the guest's word."""
-
-    name: str
-    type: str
-    signature: str | None = None
-    doc: str | None = None
-    source: str | None = None
-    text: str | None = None
-
-
-@attrs.frozen
-class Completeness:
-    """status: "complete", "incomplete" or "invalid"; indent: of the next line."""
-
-    status: str
-    indent: str = ""
-
-
-class Session:
-    """A live session: see `Sandbox.session`. One thread at a time; `interrupt` and `close` from any."""
+class SessionBase:
+    """What `Session` and `AsyncSession` have in common: all that waits for nothing."""
 
     def __init__(self, live: LiveSession, policy: Policy, timeout: float | None = None) -> None:
         self._live = live
         self._policy = policy
         self._timeout = timeout
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # --- commands -----------------------------------------------------------------------------------------------------
-
-    def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Any) -> Result:
-        """Runs statements. name: of the source, in tracebacks. echo: as a prompt does: the value of the expression that
-        they end in is shown (`on_display`) and kept as `_`, output comes line by line, and `display` and `clear_output`
-        are there.
-
-        options, here and below: timeout (seconds, for the policy's limits.wall_time), stdin (from here on), on_stdout,
-        on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises SandboxClosedError when the
-        session has ended.
-        """
-        return self._call(("exec", code, name, echo), **options)
-
-    def eval(self, code: str, **options: Any) -> Result:
-        """Evaluates an expression, whose value the Result has, as far as it is plain data."""
-        return self._call(("eval", code), **options)
-
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
-        """Calls what the session has under a name (with dots); arguments and result are plain data."""
-        return self._call(("call", name, args, kwargs))
-
-    def set(self, name: str, value: Any) -> None:
-        """Gives a name a value of plain data. TypeError, ValueError for one that cannot cross."""
-        self._call(set_command(name, value)).check()
-
-    def get(self, name: str) -> Any:
-        """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
-        return self._call(("get", name)).check().value
-
-    def stream(self, code: str, **options: Any) -> Iterator[Printed | Displayed | Finished]:
-        """Runs statements and tells what is printed and shown as it comes; the last event has the Result. A reader that
-        does not read lets the program wait; one that stops reading interrupts it."""
-        events: queue.Queue[Printed | Displayed | Finished | BaseException] = queue.Queue(_BACKLOG)
-        left = threading.Event()
-
-        def put(event: Printed | Displayed) -> None:
-            if not left.is_set():
-                events.put(event)
-
-        def tell(stream: str) -> Callable[[str], object]:
-            return lambda text: put(Printed(stream, text))
-
-        def work() -> None:
-            try:
-                events.put(
-                    Finished(
-                        self.exec(code, on_stdout=tell("stdout"), on_stderr=tell("stderr"), on_display=put, **options)
-                    )
-                )
-            except BaseException as error:
-                events.put(error)
-
-        worker = threading.Thread(target=work, name="proxybox-stream", daemon=True)
-        worker.start()
-        try:
-            while True:
-                event = events.get()
-                if isinstance(event, BaseException):
-                    raise event
-                yield event
-                if isinstance(event, Finished):
-                    return
-        finally:
-            left.set()
-            if worker.is_alive():
-                self.interrupt()
-            while worker.is_alive():
-                try:
-                    events.get(timeout=0.05)
-                except queue.Empty:
-                    continue
-
-    def complete(self, code: str, cursor: int | None = None) -> Completion:
-        """Names that may stand at the cursor (a count of characters; the end without)."""
-        at = len(code) if cursor is None else cursor
-        return completion_of(self._look(("complete", code, at)), code, at)
-
-    def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
-        """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
-        return inspection_of(self._look(("inspect", code, len(code) if cursor is None else cursor, detail)))
-
-    def is_complete(self, code: str) -> Completeness:
-        """Whether statements are whole, as the guest's own compiler sees it."""
-        return completeness_of(self._look(("is_complete", code)))
-
-    def reset(self) -> None:
-        """An empty namespace; modules and files stay."""
-        self._call(("reset",)).check()
-
-    def _look(self, command: tuple[Any, ...]) -> Any:
-        try:
-            result = self._call(command, timeout=LOOK_LIMIT, calls=LOOK_CALLS)
-        except ValueError:  # code that is too large to cross
-            return None
-        return result.value if result.ok else None
-
-    # --- files, from outside ------------------------------------------------------------------------------------------
-
-    def read_file(self, path: str, limit: int | str = MOST_READ) -> bytes:
-        """The content of a file as the program would find it, between two calls; none of its code runs for it. path:
-        from its working directory. limit: bytes; EFBIG for a larger one. Raises OSError."""
-        size = to_size(limit)
-        with self._live.world() as world:
-            return boxfiles.read(world, path, MOST_READ if size is None else size)
-
-    def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
-        """Gives a file another content, or makes it, with the rights and the limits of the program. parents: makes the
-        folders above it, too. Raises OSError."""
-        with self._live.world() as world:
-            boxfiles.write(world, path, data.encode() if isinstance(data, str) else bytes(data), parents=parents)
-
-    def list_files(self, path: str = ".") -> list[FileEntry]:
-        """What stands in a folder, by name. Raises OSError."""
-        with self._live.world() as world:
-            return boxfiles.listing(world, path)
-
-    # --- the whole ----------------------------------------------------------------------------------------------------
-
     def interrupt(self) -> None:
-        """KeyboardInterrupt for the call that runs, as Ctrl-C gives; from any thread."""
+        """KeyboardInterrupt for the call that runs, as Ctrl-C gives; from any task or thread."""
         self._live.interrupt()
-
-    def fork(self) -> "Session":
-        """A session that goes on by itself from the same state: variables, modules, files, all of it.
-
-        Raises CannotCopy: the policy does not allow it (session.branches), threads live, or it has ended.
-        """
-        return Session(self._live.copy(), self._policy, self._timeout)
-
-    def snapshot(self) -> "Snapshot":
-        """The state of now, for `restore`. It counts as a copy of the session. Raises CannotCopy."""
-        return Snapshot(self._live.copy())
-
-    def restore(self, snapshot: "Snapshot") -> None:
-        """Goes back to the state of a snapshot, which stays and can be used again. Raises CannotCopy."""
-        new = snapshot._live.copy()
-        old, self._live = self._live, new
-        old.close()
 
     @property
     def alive(self) -> bool:
@@ -287,36 +105,199 @@ class Session:
         return self._live.usage()
 
     def audit(self, audit: Audit | None) -> None:
-        """From now on `audit` is called with every OSCall; None: nobody is."""
+        """From now on `audit` is called with every OSCall; None: nobody is. In an AsyncSession by the thread that
+        serves all boxes."""
         self._live.audit(audit)
+
+    def _at_rest(self, work: Callable[[World], T]) -> T:
+        """Something with its world, between two calls."""
+        with self._live.world() as world:
+            return work(world)
+
+    def _arguments(
+        self,
+        request: Request[Any],
+        timeout: float | str | None,
+        stdin: Any,
+        on_stdout: Callable[[str], object] | None,
+        on_stderr: Callable[[str], object] | None,
+    ) -> dict[str, Any]:
+        """What a request is for the controller (LiveSession.begin)."""
+        from proxybox.api import as_source, as_text_callback
+
+        seconds = to_duration(timeout) if timeout is not None else request.timeout
+        return {
+            "timeout": self._timeout if seconds is None else seconds,
+            "calls": request.calls,
+            "stdin": None if stdin is None else as_source(stdin),
+            "on_stdout": as_text_callback(on_stdout),
+            "on_stderr": as_text_callback(on_stderr),
+        }
+
+
+class Session(SessionBase):
+    """A live session: see `Sandbox.session`. One thread at a time; `interrupt` and `close` from any."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[CallOptions]) -> Result:
+        """Runs statements. name: of the source, in tracebacks. echo: as a prompt does: the value of the expression that
+        they end in is shown (`on_display`) and kept as `_`, output comes line by line, and `display` and `clear_output`
+        are there.
+
+        options, here and below: timeout (seconds, for the policy's limits.wall_time), stdin (from here on), on_stdout,
+        on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises SandboxClosedError when the
+        session has ended.
+        """
+        return self._ask(asking.statements(code, name, echo), **options)
+
+    def eval(self, code: str, **options: Unpack[CallOptions]) -> Result:
+        """Evaluates an expression, whose value the Result has, as far as it is plain data."""
+        return self._ask(asking.expression(code), **options)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+        """Calls what the session has under a name (with dots); arguments and result are plain data."""
+        return self._ask(asking.call_of(name, args, kwargs))
+
+    def set(self, name: str, value: Any) -> None:
+        """Gives a name a value of plain data. TypeError, ValueError for one that cannot cross."""
+        self._ask(asking.setting(name, value))
+
+    def get(self, name: str) -> Any:
+        """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
+        return self._ask(asking.getting(name))
+
+    def stream(
+        self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
+    ) -> Iterator[Printed | Displayed | Finished]:
+        """Runs statements, as `exec`, and tells what is printed and shown as it comes; the last event has the Result. A
+        reader that does not read lets the program wait; one that stops reading interrupts it."""
+        events: queue.Queue[Printed | Displayed | Finished | BaseException] = queue.Queue(_BACKLOG)
+        left = threading.Event()
+
+        def put(event: Printed | Displayed) -> None:
+            if not left.is_set():
+                events.put(event)
+
+        def tell(stream: str) -> Callable[[str], object]:
+            return lambda text: put(Printed(stream, text))
+
+        def work() -> None:
+            try:
+                result = self.exec(
+                    code, name=name, echo=echo,
+                    on_stdout=tell("stdout"), on_stderr=tell("stderr"), on_display=put, **options,
+                )  # fmt: skip
+                events.put(Finished(result))
+            except BaseException as error:
+                events.put(error)
+
+        worker = threading.Thread(target=work, name="proxybox-stream", daemon=True)
+        worker.start()
+        try:
+            while True:
+                event = events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            left.set()
+            if worker.is_alive():
+                self.interrupt()
+            while worker.is_alive():
+                try:
+                    events.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+
+    def complete(self, code: str, cursor: int | None = None) -> Completion:
+        """Names that may stand at the cursor (a count of characters; the end without)."""
+        return self._ask(asking.completion(code, cursor))
+
+    def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
+        """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
+        return self._ask(asking.inspection(code, cursor, detail))
+
+    def is_complete(self, code: str) -> Completeness:
+        """Whether statements are whole, as the guest's own compiler sees it."""
+        return self._ask(asking.completeness(code))
+
+    def reset(self) -> None:
+        """An empty namespace; modules and files stay."""
+        self._ask(asking.resetting())
+
+    # --- files, from outside ------------------------------------------------------------------------------------------
+
+    def read_file(self, path: str, limit: int | str = asking.MOST_READ) -> bytes:
+        """The content of a file as the program would find it, between two calls; none of its code runs for it. path:
+        from its working directory. limit: bytes; EFBIG for a larger one. Raises OSError."""
+        return self._at_rest(asking.reading(path, limit))
+
+    def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
+        """Gives a file another content, or makes it, with the rights and the limits of the program. parents: makes the
+        folders above it, too. Raises OSError."""
+        self._at_rest(asking.writing(path, data, parents))
+
+    def list_files(self, path: str = ".") -> list[FileEntry]:
+        """What stands in a folder, by name. Raises OSError."""
+        return self._at_rest(asking.listing(path))
+
+    # --- the whole ----------------------------------------------------------------------------------------------------
+
+    def fork(self) -> "Session":
+        """A session that goes on by itself from the same state: variables, modules, files, all of it.
+
+        Raises CannotCopy: the policy does not allow it (session.branches), threads live, or it has ended.
+        """
+        return Session(self._live.copy(), self._policy, self._timeout)
+
+    def snapshot(self) -> "Snapshot":
+        """The state of now, for `restore`. It counts as a copy of the session. Raises CannotCopy."""
+        return Snapshot(self._live.copy())
+
+    def restore(self, snapshot: "Snapshot") -> None:
+        """Goes back to the state of a snapshot, which stays and can be used again. Raises CannotCopy."""
+        new = snapshot._live.copy()
+        old, self._live = self._live, new
+        old.close()
 
     def close(self) -> None:
         """Ends it; its copies go on."""
         self._live.close()
 
+    def _ask(self, request: Request[T], **options: Unpack[CallOptions]) -> T:
+        try:
+            result: Result | None = self._call(request, **options)
+        except ValueError:
+            if not request.is_look:
+                raise
+            result = None
+        return request.answer(result)
+
     def _call(
         self,
-        command: tuple[Any, ...],
+        request: Request[Any],
         *,
         timeout: float | str | None = None,
-        calls: int | None = None,
         stdin: Any = None,
         check: bool = False,
-        on_stdout: Callback = None,
-        on_stderr: Callback = None,
+        on_stdout: Callable[[str], object] | None = None,
+        on_stderr: Callable[[str], object] | None = None,
         on_display: Callable[[Displayed], object] | None = None,
     ) -> Result:
-        seconds = self._timeout if timeout is None else to_duration(timeout)
-        if stdin is None and on_stdout is None and on_stderr is None and on_display is None:
-            answer = self._live.call(command, timeout=seconds, calls=calls)
-        else:
-            from proxybox.api import as_source, as_text_callback
-
-            answer = self._live.call(
-                command, timeout=seconds, calls=calls, stdin=None if stdin is None else as_source(stdin),
-                on_stdout=as_text_callback(on_stdout), on_stderr=as_text_callback(on_stderr),
-                on_shown=None if on_display is None else lambda shown: on_display(displayed_of(shown)),
-            )  # fmt: skip
+        answer = self._live.call(
+            request.command,
+            **self._arguments(request, timeout, stdin, on_stdout, on_stderr),
+            on_shown=None if on_display is None else lambda shown, _: on_display(displayed_of(shown)),
+        )
         result = session_result(answer, self._policy, self._live.layers)
         return result.check() if check else result
 
@@ -336,56 +317,6 @@ class Snapshot:
     def close(self) -> None:
         """Gives it up."""
         self._live.close()
-
-
-# --- what a command is, and what comes of it; for AsyncSession, too ---------------------------------------------------
-
-
-def set_command(name: str, value: Any) -> tuple[Any, ...]:
-    """Raises ValueError for what is no name."""
-    if not name.isidentifier():
-        raise ValueError(f"{name!r} is no name of a variable")
-    return ("set", {name: value})
-
-
-def completion_of(value: Any, code: str, cursor: int) -> Completion:
-    """Names by the guest's word, as the next two are; which word they are for is ours to say, so that nothing else can
-    come into its place."""
-    found = _WORD.search(code[max(0, cursor - _LONGEST_NAME) : cursor])
-    word = "" if found is None else found.group()
-    names = value[1] if isinstance(value, tuple) and len(value) == 2 and type(value[1]) is list else []
-    matches = [
-        name
-        for name in names[:_MOST_NAMES]
-        if isinstance(name, str) and len(name) <= _LONGEST_NAME and name.startswith(word) and name.isidentifier()
-    ]
-    return Completion(cursor - len(word), tuple(matches))
-
-
-def inspection_of(value: Any) -> Inspection | None:
-    """What is known of an object."""
-    if not isinstance(value, dict):
-        return None
-    texts = {key: text for key, text in value.items() if isinstance(text, str)}
-    optional = {key: texts.get(key) for key in ("signature", "doc", "source", "text")}
-    return Inspection(name=texts.get("name", ""), type=texts.get("type", ""), **optional)
-
-
-def completeness_of(value: Any) -> Completeness:
-    """Whether statements are whole."""
-    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
-        status, indent = value
-        return Completeness(status, indent if _INDENT.fullmatch(indent) else "")
-    return Completeness("unknown")
-
-
-def displayed_of(shown: tuple[Any, ...]) -> Displayed:
-    """What the guest shows."""
-    kind, *rest = shown
-    if kind == "clear":
-        return Displayed(kind, wait=rest[0])
-    data, metadata = ({key: value for key, value in part.items() if isinstance(key, str)} for part in rest)
-    return Displayed(kind, data, metadata)
 
 
 def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) -> Result:

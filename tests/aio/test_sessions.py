@@ -4,10 +4,11 @@ import contextlib
 import contextvars
 
 import anyio
+import anyio.from_thread
 import pytest
 
 import proxybox
-from proxybox import AsyncPool, AsyncSandbox, Finished, HostFunction, Printed, Status
+from proxybox import AsyncPool, AsyncSandbox, Displayed, Finished, HostFunction, Printed, Status
 
 pytestmark = pytest.mark.anyio
 LOOPS = "print('here', flush=True)\nwhile True: pass"
@@ -146,6 +147,112 @@ async def test_a_stream_that_is_not_read_is_held():
         assert size == 2_000_000
 
 
+async def test_what_is_shown():
+    """By `on_display`, whether it is a coroutine function or not, and in the order in which it comes."""
+    told = []
+
+    async def show(event):
+        await anyio.lowlevel.checkpoint()
+        told.append(event.data["text/plain"])
+
+    code = "print(1, end='')\ndisplay(2)\nprint(3)\n4"
+    async with AsyncSandbox() as box, await box.session() as s:
+        await s.exec(code, echo=True, check=True, on_stdout=told.append, on_display=show)
+        assert told == ["1", "2", "3\n", "4"]
+        assert await s.get("_") == 4
+        kinds = []
+        await s.exec("clear_output(wait=True)\n5", echo=True, on_display=lambda event: kinds.append(event.kind))
+        assert kinds == ["clear", "value"]
+        events = [event async for event in s.stream(code, name="cell", echo=True)]
+        assert [type(event) for event in events] == [Printed, Displayed, Printed, Displayed, Finished]
+        with pytest.raises(proxybox.ExecutionError):
+            async for _ in s.stream("1/0", check=True):
+                pass
+
+
+async def test_what_is_shown_and_not_taken_is_held():
+    code = "for n in range(300): display('x' * 10_000)"
+    async with AsyncSandbox(output={"limit": None}) as box, await box.session() as s:
+        count = 0
+        async with contextlib.aclosing(s.stream(code, echo=True, timeout=120)) as events:
+            async for event in events:
+                count += isinstance(event, Displayed)
+                assert s._feed._backlog < (1 << 16) + 2 * 10_400
+        assert count == 300
+
+
+async def test_files_and_counts_from_outside():
+    async with AsyncSandbox(limits={"wall_time": 50}) as box, await box.session(timeout=40) as s:
+        await s.write_file("folder/a.txt", "text", parents=True)
+        assert (await s.eval("open('folder/a.txt').read()")).value == "text"
+        assert await s.read_file("folder/a.txt") == b"text"
+        assert [(entry.name, entry.type) for entry in await s.list_files()] == [("folder", "directory")]
+        with pytest.raises(OSError, match="File too large"):
+            await s.read_file("folder/a.txt", limit=1)
+        with pytest.raises(FileNotFoundError):
+            await s.read_file("none")
+        assert s.usage.disk >= 4
+        assert (s.timeout, s.policy.limits.wall_time) == (40, 50)
+        s.timeout = 0.1
+        assert (await s.exec("while True: pass")).status is Status.TIME_LIMIT
+        s.timeout = None
+        seen = []
+        s.audit(lambda call: seen.append(call.name))
+        await s.exec("open('folder/a.txt').close()")
+        assert "openat" in seen
+        s.audit(None)
+        told = len(seen)
+        await s.exec("open('folder/a.txt').close()")
+        assert len(seen) == told
+
+
+async def test_files_are_reached_between_calls():
+    async with AsyncSandbox() as box, await box.session() as s:
+        errors = []
+
+        async def out(text):
+            try:
+                await s.read_file("a")
+            except RuntimeError as error:
+                errors.append(str(error))
+
+        await s.exec("print(1)", on_stdout=out)
+        assert errors == ["the session is in a call: its files can be reached between calls"]
+
+
+async def test_closed_while_a_file_is_read(monkeypatch):
+    """Whoever holds its files gives it back."""
+    async with AsyncSandbox() as box, await box.session() as s:
+        work = s._at_rest
+
+        def close_first(reading):
+            def read(world):
+                anyio.from_thread.run_sync(s._live.close)
+                return reading(world)
+
+            return work(read)
+
+        monkeypatch.setattr(s, "_at_rest", close_first)
+        with pytest.raises(FileNotFoundError):
+            await s.read_file("none")
+        assert not s.alive
+
+
+async def test_looks_have_bounds():
+    """Code that is too large to cross has no completions; what a look calls is counted."""
+    async with AsyncSandbox(session={"value_size": "4K"}) as box, await box.session() as s:
+        assert await s.complete("x" * (1 << 20)) == proxybox.Completion((1 << 20) - 200, ())
+        assert await s.inspect("x" * (1 << 20)) is None
+        assert (await s.is_complete("x = 1\n" * (1 << 18))).status == "unknown"
+        await s.exec(
+            "import os\ncount = 0\nclass Many:\n    def __dir__(self):\n        global count\n"
+            "        while True: os.access('/', 0); count += 1\nmany = Many()"
+        )
+        assert (await s.complete("many.x")).matches == ()
+        assert 0 < await s.get("count") <= 5000
+        assert s.alive
+
+
 # --- coroutine functions ----------------------------------------------------------------------------------------------
 
 who = contextvars.ContextVar("who", default="nobody")
@@ -260,3 +367,14 @@ async def test_a_pool():
         assert (await pool.run("print(1)")).ok
     with pytest.raises(proxybox.SandboxClosedError):
         await pool.run("pass")
+
+
+async def test_a_pool_whose_boxes_share_nothing():
+    """As with Pool: each is started by itself."""
+    async with AsyncPool(size=2, warm=False) as pool:
+        seeds = [(await pool.run("print(hash('x'))")).stdout for _ in range(3)]
+        async with await pool.session() as session:
+            seeds.append((await session.exec("print(hash('x'))")).stdout)
+    assert len(set(seeds)) == 4, seeds
+    with pytest.raises(TypeError, match="files"):
+        await pool.session(files={})

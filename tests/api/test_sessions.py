@@ -549,7 +549,7 @@ def test_completion(box: proxybox.Sandbox) -> None:
             "thing = Thing()\nclass Broken:\n    def __dir__(self): 1 / 0\nbroken = Broken()"
         )
         assert {code: list(session.complete(code).matches) for code in COMPLETIONS} == COMPLETIONS
-        assert session.complete("x = text.upp + 1", 12) == proxybox.session.Completion(9, ("upper",))
+        assert session.complete("x = text.upp + 1", 12) == proxybox.Completion(9, ("upper",))
         assert session.complete("").matches == ()
         assert session.exec("import sys").ok
         assert session.eval("'json' in sys.modules, 'inspect' in sys.modules").value == (False, False)

@@ -45,6 +45,13 @@ def test_each_program_has_a_box_of_its_own(processes: int) -> None:
 
 
 @EACH
+def test_boxes_that_share_nothing(processes: int) -> None:
+    """Each is started by itself, with a hash seed of its own."""
+    with Pool(size=2, processes=processes, warm=False) as pool:
+        assert len({pool.run("print(hash('x'))").stdout for _ in range(4)}) == 4
+
+
+@EACH
 def test_what_programs_do_wrong_is_data(processes: int) -> None:
     with Pool(size=2, processes=processes, limits={"wall_time": 200}) as pool:
         assert pool.run("1/0").error.type == "ZeroDivisionError"  # type: ignore[union-attr]

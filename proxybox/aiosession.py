@@ -1,0 +1,211 @@
+"""Sessions for event loops: what `AsyncSandbox.session` gives."""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
+
+from proxybox.feed import Feed, Over, Reader, ShownReader  # isort: skip - says what to install
+
+from proxybox import asking
+from proxybox.asking import CallOptions, Completeness, Completion, Displayed, Inspection, Request, StreamOptions
+from proxybox.controller.boxfiles import FileEntry
+from proxybox.controller.session import LiveSession
+from proxybox.controller.world import World
+from proxybox.result import Result
+from proxybox.session import Finished, Printed, SessionBase, Snapshot, session_result
+
+if TYPE_CHECKING:
+    from proxybox.aio import AsyncSandbox
+
+T = TypeVar("T")
+_Begun: TypeAlias = tuple[LiveSession, Any, Feed, bool]
+
+
+class AsyncSession(SessionBase):
+    """`Session` for an event loop: see `AsyncSandbox.session`. One call at a time; `interrupt` from anywhere.
+
+    A call that is cancelled, or whose callback raises, is interrupted as by Ctrl-C; where the program does not heed
+    that within the grace of its policy (session.grace), the session ends.
+    """
+
+    def __init__(self, sandbox: "AsyncSandbox", live: LiveSession, timeout: float | None) -> None:
+        super().__init__(live, sandbox.policy, timeout)
+        self._sandbox = sandbox
+        self._feed: Feed | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    async def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[CallOptions]) -> Result:
+        """As `Session.exec`. on_stdout, on_stderr and on_display may be coroutine functions."""
+        return await self._ask(asking.statements(code, name, echo), **options)
+
+    async def eval(self, code: str, **options: Unpack[CallOptions]) -> Result:
+        """As `Session.eval`."""
+        return await self._ask(asking.expression(code), **options)
+
+    async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+        """As `Session.call`."""
+        return await self._ask(asking.call_of(name, args, kwargs))
+
+    async def set(self, name: str, value: Any) -> None:
+        """As `Session.set`."""
+        await self._ask(asking.setting(name, value))
+
+    async def get(self, name: str) -> Any:
+        """As `Session.get`."""
+        return await self._ask(asking.getting(name))
+
+    async def stream(
+        self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
+    ) -> AsyncGenerator[Printed | Displayed | Finished]:
+        """As `Session.stream`. A reader that does not read lets the program wait, whose wall time runs on; one that
+        leaves interrupts it, when the generator is closed (`contextlib.aclosing`)."""
+        begun = self._begin(asking.statements(code, name, echo), True, True, True, **options)
+        try:
+            while not isinstance(event := await begun[2].next(), Over):
+                yield event
+                begun[2].taken()
+        except BaseException:
+            await self._leave(begun)
+            raise
+        yield Finished(self._finish(begun, event))
+
+    async def complete(self, code: str, cursor: int | None = None) -> Completion:
+        """As `Session.complete`."""
+        return await self._ask(asking.completion(code, cursor))
+
+    async def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
+        """As `Session.inspect`."""
+        return await self._ask(asking.inspection(code, cursor, detail))
+
+    async def is_complete(self, code: str) -> Completeness:
+        """As `Session.is_complete`."""
+        return await self._ask(asking.completeness(code))
+
+    async def reset(self) -> None:
+        """As `Session.reset`."""
+        await self._ask(asking.resetting())
+
+    # --- files, from outside ------------------------------------------------------------------------------------------
+
+    async def read_file(self, path: str, limit: int | str = asking.MOST_READ) -> bytes:
+        """As `Session.read_file`."""
+        return await self._in_worker(asking.reading(path, limit))
+
+    async def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
+        """As `Session.write_file`."""
+        await self._in_worker(asking.writing(path, data, parents))
+
+    async def list_files(self, path: str = ".") -> list[FileEntry]:
+        """As `Session.list_files`."""
+        return await self._in_worker(asking.listing(path))
+
+    async def _in_worker(self, work: Callable[[World], T]) -> T:
+        """A large file, and one of the host's, may take a while. What has begun is not cut short."""
+        return await self._sandbox._in_worker(lambda: self._at_rest(work), lambda _: None)
+
+    # --- the whole ----------------------------------------------------------------------------------------------------
+
+    async def fork(self) -> "AsyncSession":
+        """As `Session.fork`."""
+        return AsyncSession(self._sandbox, await self._copy(self._live), self._timeout)
+
+    async def snapshot(self) -> Snapshot:
+        """As `Session.snapshot`."""
+        return Snapshot(await self._copy(self._live))
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """As `Session.restore`."""
+        new = await self._copy(snapshot._live)
+        old, self._live = self._live, new
+        old.close()
+
+    async def _copy(self, live: LiveSession) -> LiveSession:
+        """In a worker: a copy is made at the kernel's door, within milliseconds."""
+        return await self._sandbox._in_worker(live.copy, LiveSession.close)
+
+    async def close(self) -> None:
+        """Ends it, with the call that runs; its copies go on."""
+        self._live.close()
+        if self._feed is not None:
+            await self._feed.ended()
+
+    # --- one call -----------------------------------------------------------------------------------------------------
+
+    async def _ask(self, request: Request[T], **options: Unpack[CallOptions]) -> T:
+        try:
+            result: Result | None = await self._call(request, **options)
+        except ValueError:
+            if not request.is_look:
+                raise
+            result = None
+        return request.answer(result)
+
+    async def _call(
+        self,
+        request: Request[Any],
+        *,
+        timeout: float | str | None = None,
+        stdin: Any = None,
+        check: bool = False,
+        on_stdout: Reader = None,
+        on_stderr: Reader = None,
+        on_display: ShownReader = None,
+    ) -> Result:
+        begun = self._begin(
+            request, on_stdout is not None, on_stderr is not None, on_display is not None,
+            timeout=timeout, stdin=stdin, check=check,
+        )  # fmt: skip
+        try:
+            over = await begun[2].read(on_stdout, on_stderr, on_display)
+        except BaseException:
+            await self._leave(begun)
+            raise
+        return self._finish(begun, over)
+
+    def _begin(
+        self, request: Request[Any], stdout: bool, stderr: bool, shown: bool, *,
+        timeout: float | str | None = None, stdin: Any = None, check: bool = False,
+    ) -> _Begun:  # fmt: skip
+        live, feed = self._live, Feed(self._sandbox._group)
+        begun = live.begin(
+            request.command,
+            **self._arguments(
+                request, timeout, stdin,
+                feed.tell("stdout") if stdout else None, feed.tell("stderr") if stderr else None,
+            ),
+            on_shown=feed.show if shown else None,
+            blocking=False,
+        )  # fmt: skip
+        try:
+            self._sandbox._serve(feed, live.driver, live.is_idle)
+        except BaseException:
+            live.abandon()
+            raise
+        self._feed = feed
+        return live, begun, feed, check
+
+    async def _leave(self, begun: _Begun) -> None:
+        live, at, feed, _ = begun
+
+        def end(over: Over) -> None:
+            if over.error is None:
+                live.end(at, over.outcome)
+            else:
+                live.abandon()
+
+        feed.leave(live.stop, end)
+        await feed.ended()
+
+    def _finish(self, begun: _Begun, over: Over) -> Result:
+        live, at, _, check = begun
+        if over.error is not None:
+            live.abandon()
+            raise over.error
+        result = session_result(live.end(at, over.outcome), self._policy, live.layers)
+        return result.check() if check else result
