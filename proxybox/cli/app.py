@@ -280,9 +280,9 @@ policy_option = click.option(
 
 
 @kernel_group.command("install", short_help="Let Jupyter find the kernel.")
-@click.option("--user", is_flag=True, help="For you alone (the default).")
-@click.option("--prefix", metavar="PATH", help="Below PATH/share/jupyter.")
-@click.option("--sys-prefix", is_flag=True, help="In the environment that proxybox is installed in.")
+@click.option("--user", is_flag=True, help="For you alone, and nowhere else.")
+@click.option("--prefix", metavar="PATH", help="Below PATH/share/jupyter, and nowhere else.")
+@click.option("--sys-prefix", is_flag=True, help="In the environment that proxybox is installed in, and nowhere else.")
 @click.option("--name", default="proxybox", metavar="NAME", help="The kernel's name: --kernel_name=NAME.")
 @click.option("--display-name", metavar="TEXT", help="What menus show.")
 @policy_option
@@ -290,8 +290,9 @@ policy_option = click.option(
 def kernel_install(user: bool, prefix: str | None, sys_prefix: bool, **options: Any) -> int:
     """Let Jupyter find the kernel.
 
-    The policy and the folder are the kernel's from then on; install it under several names to have
-    several to choose from.
+    It is installed for you, and also over each of proxybox's that Jupyter would find before that, such as
+    the one that came with proxybox. The policy and the folder are the kernel's from then on; install it
+    under several names to have several to choose from.
     """
     from proxybox.cli import kernel
     from proxybox.cli.failures import UsageError
@@ -306,7 +307,7 @@ def kernel_install(user: bool, prefix: str | None, sys_prefix: bool, **options: 
 @kernel_group.command("uninstall", short_help="Remove what install has written.")
 @click.option("--name", default="proxybox", metavar="NAME", help="The kernel's name.")
 def kernel_uninstall(name: str) -> int:
-    """Remove what install has written."""
+    """Remove what install has written. The kernel that came with proxybox stays."""
     from proxybox.cli import kernel
 
     return kernel.uninstall(name=name)

@@ -26,14 +26,17 @@ def install(
 
         choice = spec.Choice(policy=_lasting(policy), folder=_lasting_folder(folder))
         try:
-            where = spec.install(
+            done = spec.install(
                 name=name, display_name=display_name or spec.DISPLAY_NAME, choice=choice, user=user, prefix=prefix
             )
         except (OSError, ValueError) as error:
             raise CommandError(f"can't install the kernel: {error}") from None
     except Exception as error:
         return tell_failure(error)
-    print(f"{name}: installed in {where}")
+    for where in done.folders:
+        print(f"{name}: installed in {where}")
+    if not done.is_seen:
+        print("proxybox: the Jupyter of this environment does not look there (jupyter --paths)", file=sys.stderr)
     return 0
 
 
@@ -46,14 +49,17 @@ def uninstall(*, name: str) -> int:
         from proxybox.kernel import spec
 
         try:
-            where = spec.uninstall(name)
+            gone, restored = spec.uninstall(name)
         except NoSuchKernel:
             raise CommandError(f"there is no kernel {name!r} (jupyter kernelspec list)") from None
         except (OSError, ValueError) as error:
             raise CommandError(f"can't uninstall the kernel: {error}") from None
     except Exception as error:
         return tell_failure(error)
-    print(f"{name}: removed from {where}")
+    for where in gone:
+        print(f"{name}: removed from {where}")
+    for where in restored:
+        print(f"{name}: the one that came with proxybox is back, without a policy of yours, in {where}")
     return 0
 
 
@@ -116,9 +122,10 @@ def _existing(folder: str) -> str | None:
 
 
 def prefix_of(user: bool, prefix: str | None, sys_prefix: bool) -> tuple[bool, str | None]:
-    """Where to install: for the user, which is the default, or below a prefix. Raises UsageError for two of them."""
+    """Where to install: for the user, below a prefix, or, without either, where Jupyter will find it. Raises UsageError
+    for two of them."""
     if user + bool(prefix) + sys_prefix > 1:
         raise UsageError("want one of --user, --prefix and --sys-prefix")
     if sys_prefix:
         return False, sys.prefix
-    return (False, prefix) if prefix else (True, None)
+    return user, prefix

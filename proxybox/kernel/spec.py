@@ -3,12 +3,13 @@
 https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs
 """
 
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ import attrs
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 NAME, DISPLAY_NAME = "proxybox", "Python in a box (proxybox)"
+#: As jupyter_client has it, without "..".
+_NAME = re.compile(r"(?=.*[^.])[A-Za-z0-9._-]+")
+#: A front end replaces this word by the path of its own Python.
+_ANY_PYTHON = "python"
 
 
 @attrs.frozen(kw_only=True)
@@ -40,23 +45,135 @@ def specification(python: str, display_name: str, choice: Choice) -> dict[str, A
     }
 
 
-def install(*, name: str, display_name: str, choice: Choice, user: bool, prefix: str | None) -> Path:
-    """Writes a specification where front ends look; its folder. Raises OSError, ValueError for a name that is none."""
+#: What the wheel has.
+SHIPPED = json.dumps(specification(_ANY_PYTHON, DISPLAY_NAME, Choice()), indent=1) + "\n"
+
+
+@attrs.frozen
+class Installed:
+    """What `install` did. folders: where a specification was written, that which Jupyter finds first before others.
+    is_seen: whether the Jupyter of this environment looks there at all."""
+
+    folders: tuple[Path, ...]
+    is_seen: bool
+
+
+def install(
+    *, name: str, display_name: str, choice: Choice, user: bool = False, prefix: str | None = None
+) -> Installed:
+    """Writes a specification where front ends look. user, prefix: there and nowhere else. Without either for the user,
+    and also over every one of ours that Jupyter would find before that, such as the wheel's.
+
+    Raises OSError, and ValueError for a name that is none, or where Jupyter would go on to start another kernel.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a kernel: want letters, digits, '.', '_' and '-'")
+    manager, name = KernelSpecManager(), name.lower()
+    parent = Path(prefix, "share", "jupyter", "kernels").absolute() if prefix else Path(manager.user_kernel_dir)
+    before, is_seen = _found_before(parent, name)
+    in_the_way = before if user or prefix else [folder for folder in before if _choice_at(folder) is None]
+    if in_the_way:
+        raise ValueError(_said_of(in_the_way[0], parent / name))
     text = json.dumps(specification(sys.executable, display_name, choice), indent=1) + "\n"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "kernel.json").write_text(text)
         os.chmod(folder, 0o755)  # noqa: S103 - it is copied with its mode, for other users to read
-        return Path(KernelSpecManager().install_kernel_spec(folder, name, user=user, prefix=prefix))
+        for first in before:
+            _write(first, text)
+        manager.install_kernel_spec(folder, name, user=not prefix, prefix=prefix)
+    return Installed((*before, parent / name), is_seen)
 
 
-def uninstall(name: str) -> Path:
-    """Removes a specification; the folder that it had. Raises NoSuchKernel, OSError, ValueError for one of another
-    kernel."""
-    folder = Path(KernelSpecManager(ensure_native_kernel=False).get_kernel_spec(name).resource_dir)
-    if _choice_in(json.loads((folder / "kernel.json").read_text())) is None:
-        raise ValueError(f"{folder} is no kernel of proxybox's")
-    shutil.rmtree(folder)
-    return folder
+def _found_before(parent: Path, name: str) -> tuple[list[Path], bool]:
+    """Folders of that name which Jupyter finds before it looks into `parent`; whether it looks there."""
+    found: list[Path] = []
+    for folder in _kernel_dirs():
+        if folder == Path(os.path.realpath(parent)):
+            return found, True
+        found += _in_folder(folder, name)
+    return [], False
+
+
+def _kernel_dirs() -> list[Path]:
+    """Where Jupyter looks, first things first."""
+    return list(dict.fromkeys(Path(os.path.realpath(folder)) for folder in KernelSpecManager().kernel_dirs))
+
+
+def _in_folder(folder: Path, name: str) -> list[Path]:
+    manager = KernelSpecManager(kernel_dirs=[str(folder)], ensure_native_kernel=False)
+    found = manager.find_kernel_specs().get(name.lower())
+    return [Path(found)] if found else []
+
+
+def _said_of(first: Path, folder: Path) -> str:
+    words = "another kernel's"
+    if _choice_at(first) is not None:
+        words = "the one that came with proxybox" if _is_shipped(first) else "an earlier one of proxybox's"
+    return (
+        f"Jupyter would not start it: before {folder} it finds {first}, {words}. Want another --name, or no option for "
+        "the place, which replaces what is proxybox's"
+    )
+
+
+def _write(folder: Path, text: str) -> None:
+    """Another specification in the place of one."""
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".kernel", delete=False) as file:
+        try:
+            file.write(text)
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, folder / "kernel.json")
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def uninstall(name: str) -> tuple[list[Path], list[Path]]:
+    """Removes what `install` has written under a name, wherever Jupyter finds it: the folders that are gone, and those
+    in which the specification of proxybox's wheel stands again. That is never removed.
+
+    Raises NoSuchKernel, OSError, ValueError where there is nothing that `install` has written.
+    """
+    found = [folder for parent in _kernel_dirs() for folder in _in_folder(parent, name)]
+    if not found:
+        raise NoSuchKernel(name)
+    ours = [folder for folder in found if _choice_at(folder) is not None]
+    written = [folder for folder in ours if not _is_shipped(folder)]
+    if not written:
+        words = "came with proxybox, and goes with it" if ours else "is no kernel of proxybox's"
+        raise ValueError(f"{(ours or found)[0]} {words}")
+    wheels = _places_of_the_wheel()
+    gone, restored = [], []
+    for folder in written:
+        if Path(os.path.realpath(folder)) in wheels:
+            _write(folder, SHIPPED)
+            restored.append(folder)
+        else:
+            shutil.rmtree(folder)
+            gone.append(folder)
+    return gone, restored
+
+
+def _places_of_the_wheel() -> set[Path]:
+    """Folders of specifications that pip has installed with this package, and would remove with it."""
+    try:
+        files = importlib.metadata.files("proxybox") or []
+    except importlib.metadata.PackageNotFoundError:
+        return set()
+    return {Path(os.path.realpath(str(file.locate()))).parent for file in files if file.name == "kernel.json"}
+
+
+def _is_shipped(folder: Path) -> bool:
+    """Whether a specification is as the wheel has it: for whatever Python Jupyter runs in. `install` names one."""
+    argv = json.loads((folder / "kernel.json").read_text()).get("argv")
+    return isinstance(argv, list) and argv[:1] == [_ANY_PYTHON]
+
+
+def _choice_at(folder: Path) -> Choice | None:
+    """What was chosen for a kernel of ours; None for one of somebody else's."""
+    try:
+        return _choice_in(json.loads((folder / "kernel.json").read_text()))
+    except ValueError:
+        return None
 
 
 def choice_for(connection_file: str) -> Choice:
@@ -70,9 +187,10 @@ def choice_for(connection_file: str) -> Choice:
     return _choice_in({"metadata": metadata}) or Choice()
 
 
-def _choice_in(spec: Mapping[str, Any]) -> Choice | None:
+def _choice_in(spec: Any) -> Choice | None:
     """The part of a specification that is ours. Raises ValueError for one that makes no sense."""
-    own = spec.get("metadata", {}).get("proxybox")
+    metadata = spec.get("metadata") if isinstance(spec, dict) else None
+    own = metadata.get("proxybox") if isinstance(metadata, dict) else None
     if own is None:
         return None
     if not isinstance(own, dict) or not own.keys() <= {"policy", "folder"}:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 from proxybox import Policy, cli
 from proxybox.kernel.box import default_policy
-from proxybox.kernel.spec import Choice, choice_for, specification
+from proxybox.kernel.spec import SHIPPED, Choice, choice_for, specification
+from tests.kernel.conftest import opened
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +34,9 @@ def said(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
 
 
 def test_what_the_wheel_ships_is_what_install_writes(jupyter: Path) -> None:
-    shipped = json.loads((ROOT / "share/jupyter/kernels/proxybox/kernel.json").read_text())
+    text = (ROOT / "share/jupyter/kernels/proxybox/kernel.json").read_text()
+    assert text == SHIPPED
+    shipped = json.loads(text)
     assert shipped == specification("python", "Python in a box (proxybox)", Choice())
     assert spec("proxybox") == {**shipped, "argv": [sys.executable, *shipped["argv"][1:]]}
     assert shipped["interrupt_mode"] == "message"
@@ -57,6 +61,69 @@ def test_install_and_uninstall(
 def test_install_below_a_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, 0, "install", "--prefix", str(tmp_path))
     assert (tmp_path / "share/jupyter/kernels/proxybox/kernel.json").is_file()
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment into which a wheel was installed: its kernel stands where Jupyter looks first."""
+    shipped = tmp_path / "env/share/jupyter/kernels/proxybox/kernel.json"
+    shipped.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "share/jupyter/kernels/proxybox/kernel.json", shipped)
+    record = tmp_path / "env/lib/proxybox-0.1.0.dist-info/RECORD"
+    record.parent.mkdir(parents=True)
+    record.write_text("../share/jupyter/kernels/proxybox/kernel.json,,\nproxybox-0.1.0.dist-info/RECORD,,\n")
+    record.with_name("METADATA").write_text("Metadata-Version: 2.1\nName: proxybox\nVersion: 0.1.0\n")
+    monkeypatch.syspath_prepend(str(record.parents[1]))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "env/share/jupyter"))
+    return shipped
+
+
+def test_the_policy_that_was_given_is_that_of_the_kernel_that_jupyter_starts(
+    environment: Path, jupyter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the wheel's own kernel stands before the user's."""
+    wheels, users = environment.read_text(), jupyter / "data/kernels/proxybox/kernel.json"
+    before = users.read_text()
+    lines = said(capsys, 0, "install", "--policy", "strict").splitlines()
+    assert lines == [f"proxybox: installed in {path.parent}" for path in (environment, users)]
+    with opened() as notebook:
+        notebook.run("import time\ntime.sleep(3600)\nprint(time.ctime())")
+        assert notebook.text() == "Thu Jan  1 01:00:00 2026\n"  # the clock of `strict`
+    out = said(capsys, 0, "uninstall")
+    assert f"removed from {users.parent}" in out
+    assert f"without a policy of yours, in {environment.parent}" in out
+    assert environment.read_text() == wheels
+    assert not users.exists()
+    assert f"{environment.parent} came with proxybox" in said(capsys, 125, "uninstall")
+    assert environment.read_text() == wheels
+    users.parent.mkdir()
+    users.write_text(before)
+
+
+def test_a_place_that_jupyter_would_not_come_to(
+    environment: Path, jupyter: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A policy that would not be applied is an error, before anything is written."""
+    users = jupyter / "data/kernels/proxybox/kernel.json"
+    before = users.read_text(), environment.read_text()
+    error = said(capsys, 125, "install", "--user", "--policy", "strict")
+    assert f"it finds {environment.parent}, the one that came with proxybox." in error
+    assert (users.read_text(), environment.read_text()) == before
+    other = environment.parents[1] / "course/kernel.json"
+    other.parent.mkdir()
+    other.write_text('{"argv": [], "display_name": "", "language": "", "metadata": []}')
+    for words in ((), ("--user",)):
+        error = said(capsys, 125, "install", "--name", "Course", *words)
+        assert f"it finds {other.parent}, another kernel's." in error
+    assert not (jupyter / "data/kernels/course").exists()
+    assert cli.main(["kernel", "install", "--prefix", str(tmp_path / "elsewhere")]) == 0
+    assert "does not look there" in capsys.readouterr().err
+
+
+def test_a_name_that_is_a_folder_above(jupyter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("..", "."):
+        assert "is no name of a kernel" in said(capsys, 125, "install", "--name", name)
+    assert (jupyter / "data/kernels/proxybox/kernel.json").exists()
 
 
 def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
