@@ -50,6 +50,9 @@ class KernelBox:
             if self._session is not None:
                 self._session.close()
             self._session = self._sandbox.session(folder=self._folder, stdin=Terminal(self._read))
+            if self._closed:  # meanwhile, by another thread, which did not see this one
+                self._session.close()
+                raise SandboxClosedError("the kernel ends")
         return self._session
 
     @property

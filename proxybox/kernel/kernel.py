@@ -22,7 +22,7 @@ from proxybox.kernel.box import KernelBox
 from proxybox.kernel.history import History
 from proxybox.kernel.sanitising import Sanitiser
 from proxybox.kernel.streams import Streams
-from proxybox.kernel.telling import Trouble, cut_off, trouble_of, with_hint
+from proxybox.kernel.telling import NO_WIDGETS, Trouble, cut_off, trouble_of, with_hint
 from proxybox.result import harmless, on_one_line
 
 #: `name?`, `?name`, and with two marks for the source.
@@ -51,6 +51,7 @@ class ProxyboxKernel(Kernel):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.shell_handlers |= {"comm_open": self._refuse_comm, "comm_msg": self._refuse_comm, "comm_close": _heed_not}
         self._box = KernelBox(self.policy, self._read, self.folder)
         self.language_info = {**self.language_info, "version": self._box.python_version()}
         output = self.policy.output
@@ -181,6 +182,14 @@ class ProxyboxKernel(Kernel):
     def _stop_aborting(self) -> None:
         self._aborting = False
 
+    def _refuse_comm(self, stream: Any, ident: Any, parent: Any) -> None:
+        """A widget of the page wants a connection to the code. As the protocol has it for what nobody knows here, it is
+        closed at once: whoever waits for an answer goes on. The data says why."""
+        if self.session is not None:
+            why = {"status": "error", "ename": "NoComms", "evalue": NO_WIDGETS}
+            content = {"comm_id": parent["content"].get("comm_id", ""), "data": why}
+            self.session.send(self.iopub_socket, "comm_close", content, parent, ident=self._topic("comm_close"))
+
     # --- input --------------------------------------------------------------------------------------------------------
 
     def _read(self, size: int, echo: bool) -> str:
@@ -303,6 +312,10 @@ class ProxyboxKernel(Kernel):
     ) -> dict[str, Any]:
         """Earlier cells."""
         return {"status": "ok", "history": self._history.find(hist_access_type, output, **wanted)}
+
+
+def _heed_not(stream: Any, ident: Any, parent: Any) -> None:
+    """A message that asks for nothing."""
 
 
 def _question(code: str) -> re.Match[str] | None:

@@ -35,6 +35,8 @@ _SIGNATURES: Final = {
     "image/jpeg": (b"\xff\xd8\xff",),
     "image/gif": (b"GIF87a", b"GIF89a"),
 }
+#: A widget's: the number of an object that the page would have got by a comm.
+_WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 _LARGEST_SIDE: Final = 10_000
 #: Of one thing that is shown; the rest is not looked at.
 _MOST_KINDS: Final = 1000
@@ -64,7 +66,7 @@ class Sanitiser:
                 continue
             name = harmless(kind[:100]).replace("\n", " ")
             if kind not in self.shown:
-                left_out.append(name)
+                left_out.append(f"{name} (a box has no widgets)" if kind == _WIDGET else name)
                 continue
             try:
                 clean[kind] = _CLEANERS.get(kind, _as_it_is)(value)

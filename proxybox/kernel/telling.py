@@ -1,6 +1,8 @@
 """How a cell ended, in the words of an error message: names, values and tracebacks of the guest's are made harmless
 before anything of ours is put around them."""
 
+import re
+
 import attrs
 
 from proxybox import Policy, Result, Status
@@ -10,6 +12,14 @@ from proxybox.result import harmless, on_one_line
 GONE = "The names of earlier cells are gone: run those that you need once more."
 NO_INPUT = "this front end takes no input (allow_stdin is false)"
 NO_MAGIC = "IPython's %magics and !commands are not there: a cell is plain Python"
+NO_WIDGETS = (
+    "there are no widgets: they need a connection between the notebook's page and the code in the box (a comm), and a "
+    "page obeys what comes by that; a box shows text, pictures and JSON, with display(...)"
+)
+NO_IPYTHON = "the cell's Python is PyPy and not IPython: display(...) and clear_output() are there without an import"
+#: By the module that was not found.
+_NOT_THERE = {"ipywidgets": NO_WIDGETS, "anywidget": NO_WIDGETS, "ipympl": NO_WIDGETS, "IPython": NO_IPYTHON}
+_NO_MODULE = re.compile(r"No module named '(\w+)(?:\.[\w.]*)?'")
 _SAID = {
     Status.TIME_LIMIT: ("TimeLimitExceeded", "the cell took longer than {why} allows ({limits})"),
     Status.MEMORY_LIMIT: ("MemoryLimitExceeded", "the cell needed more memory than the policy gives ({limits})"),
@@ -66,14 +76,15 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
 
 
 def with_hint(trouble: Trouble, code: str) -> Trouble:
-    """Says of a cell with IPython's own syntax that it is that."""
-    if trouble.ename != "SyntaxError" or not any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
+    """Says of a cell with IPython's own syntax that it is that, and why a module of Jupyter's is not there."""
+    hint = None
+    if trouble.ename == "SyntaxError" and any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
+        hint = NO_MAGIC
+    elif trouble.ename == "ModuleNotFoundError" and (missing := _NO_MODULE.fullmatch(trouble.evalue)):
+        hint = _NOT_THERE.get(missing[1])
+    if hint is None:
         return trouble
-    return attrs.evolve(
-        trouble,
-        evalue=f"{trouble.evalue}; {NO_MAGIC}",
-        traceback=(*trouble.traceback, f"({NO_MAGIC})"),
-    )
+    return attrs.evolve(trouble, evalue=f"{trouble.evalue}; {hint}", traceback=(*trouble.traceback, f"({hint})"))
 
 
 def _filled(words: str, result: Result, policy: Policy) -> str:

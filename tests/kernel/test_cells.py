@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import proxybox
+from proxybox.kernel.box import KernelBox, default_policy
 from tests.kernel.conftest import Notebook, opened
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -138,6 +140,43 @@ def test_magics_are_said_not_to_be_there(shared: Notebook) -> None:
     for code in ("%matplotlib inline", "x = 1\n!ls"):
         assert "%magics" in shared.run(code)["evalue"]
     assert "%magics" not in shared.run("1 +")["evalue"]
+
+
+def test_widgets_are_said_not_to_be_there(shared: Notebook) -> None:
+    for code in ("import ipywidgets", "import math\nfrom ipywidgets.widgets import Button"):
+        reply = shared.run(code)
+        assert reply["evalue"].startswith("No module named 'ipywidgets"), reply
+        assert "there are no widgets: they need a connection" in reply["evalue"]
+        assert "there are no widgets" in reply["traceback"][-1]
+    assert "display(...) and clear_output() are there" in shared.run("from IPython.display import HTML")["evalue"]
+    assert shared.run("import ipywidget")["evalue"] == "No module named 'ipywidget'"
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Button()"}
+    shared.run(f"display({view!r}, raw=True)")
+    words = "Button()\n[not shown: application/vnd.jupyter.widget-view+json (a box has no widgets)]"
+    assert shared.messages == [("display_data", {"data": {"text/plain": words}, "metadata": {}})]
+
+
+def test_a_page_that_wants_a_connection_is_told_that_there_is_none(shared: Notebook) -> None:
+    """At once, by the message that the protocol has for it; nobody waits for more."""
+    client = shared.client
+    for kind in ("comm_open", "comm_msg"):
+        content = {"comm_id": "1", "target_name": "jupyter.widget.control", "data": {}}
+        message = client.session.msg(kind, content)
+        client.shell_channel.send(message)
+        told = []
+        while not told or told[-1]["content"].get("execution_state") != "idle":
+            heard = client.get_iopub_msg(timeout=60)
+            if heard["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                told.append(heard)
+        (closed,) = (each for each in told if each["msg_type"] == "comm_close")
+        assert closed["content"]["comm_id"] == "1"
+        assert "there are no widgets" in closed["content"]["data"]["evalue"]
+    client.shell_channel.send(client.session.msg("comm_close", {"comm_id": "1", "data": {}}))
+    asked = client.comm_info("jupyter.widget")
+    while (reply := client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != asked:
+        pass
+    assert reply["content"] == {"status": "ok", "comms": {}}
+    assert shared.run("1")["status"] == "ok"
 
 
 def test_exit_ends_the_cell(shared: Notebook) -> None:
@@ -293,6 +332,23 @@ def test_a_shutdown_while_a_cell_runs(code: str) -> None:
         killer.start()
         assert process.wait() == 0
         killer.cancel()
+
+
+def test_the_end_while_a_box_is_started() -> None:
+    """A restart that comes then is not held up by a cell that nobody can end."""
+    box = KernelBox(default_policy(), lambda size, echo: "")
+    start = box._sandbox.session
+
+    def start_and_close(**options: Any) -> Any:
+        session = start(**options)
+        box.close()
+        return session
+
+    box._sandbox.session = start_and_close  # type: ignore[method-assign]
+    with pytest.raises(proxybox.SandboxClosedError):
+        box.run(lambda session: session.exec("while True: pass"))
+    assert not box.is_alive
+    box.settle()
 
 
 def test_no_interpreter_is_an_error_of_the_first_cell(monkeypatch: pytest.MonkeyPatch) -> None:

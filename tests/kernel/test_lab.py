@@ -1,0 +1,120 @@
+"""JupyterLab's server, as its page talks to it: a restart from the menu, whatever the kernel does."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.session import Session
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.websocket import websocket_connect
+
+from tests.kernel.test_cells import STUBBORN
+from tests.soak.counts import descendants
+
+LONG = 120
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """Its address and process."""
+    words = [
+        "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", "--no-browser", "--allow-root",
+        "--ServerApp.jpserver_extensions={}", f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=secret",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "jupyter_server", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                yield found[0], process.pid
+                break
+        else:
+            pytest.fail("".join(said))
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+class Page:
+    """A kernel, and a page that shows what it says."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.session = url, Session()
+        self.kernel = ""
+        self.socket: Any = None
+
+    async def ask(self, path: str, **content: Any) -> dict[str, Any]:
+        headers = {"Authorization": "token secret", "Content-Type": "application/json"}
+        request = HTTPRequest(
+            f"{self.url}{path}", "POST", headers=headers, body=json.dumps(content), request_timeout=LONG
+        )
+        answer: dict[str, Any] = json.loads((await AsyncHTTPClient().fetch(request)).body)
+        return answer
+
+    async def open(self) -> None:
+        self.kernel = f"api/kernels/{(await self.ask('api/kernels', name='proxybox'))['id']}"
+        url = f"{self.url.replace('http', 'ws')}{self.kernel}/channels"
+        self.socket = await websocket_connect(HTTPRequest(url, headers={"Authorization": "token secret"}))
+
+    async def run(self, code: str, until: str = "execute_reply") -> tuple[str, dict[str, Any]]:
+        """What a cell prints, and the last message."""
+        message = self.session.msg("execute_request", {"code": code, "silent": False, "allow_stdin": False})
+        await self.socket.write_message(json.dumps({**message, "channel": "shell", "buffers": []}, default=str))
+        printed = ""
+        while True:
+            heard = json.loads(await asyncio.wait_for(self.socket.read_message(), LONG))
+            if heard["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                printed += heard["content"].get("text", "")
+                if heard["msg_type"] == until:
+                    return printed, heard["content"]
+
+
+def test_a_restart_from_the_menu(server: tuple[str, int]) -> None:
+    """While a cell runs that heeds nothing, and after the box's end: another box, and nothing of the one before."""
+    url, process = server
+
+    async def use() -> None:
+        page = Page(url)
+        await page.open()
+        for code, until in ((STUBBORN, "stream"), ("import os; os._exit(3)", "execute_reply")):
+            assert (await page.run("x = 1; open('mine', 'w').close()"))[1]["status"] == "ok"
+            await page.run(code, until)
+            with contextlib.ExitStack() as stack:
+                before = _watched(stack, set(descendants()) - {process})
+                assert before
+                await page.ask(f"{page.kernel}/restart")
+                printed, reply = await page.run("import os\nprint('x' in globals(), os.listdir())")
+                assert (printed, reply["execution_count"]) == ("False []\n", 1)
+                for fd in before:
+                    assert _has_ended(fd)
+        page.socket.close()
+
+    asyncio.run(use())
+
+
+def _watched(stack: contextlib.ExitStack, pids: set[int]) -> list[int]:
+    found = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.pidfd_open(pid))
+            stack.callback(os.close, found[-1])
+    return found
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(LONG * 1000))
