@@ -6,12 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from proxybox.controller.box import Box, LiveBox, Run
+from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.output import OutputSink, Transcript
 from proxybox.controller.session import LiveSession
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import BoxFolder
+
+
+def is_killed_by_others(outcome: Outcome) -> bool:
+    """Whether neither the guest nor its controller has done that."""
+    return outcome.status is None and outcome.signal == signal.SIGKILL
 
 
 class ReadyBox:
@@ -51,8 +57,7 @@ class ReadyBox:
             self._begin(words, box, folder, stdin, on_stdout, on_stderr)
             calls = self._live.dispatcher.calls
             run = box.finish(self._live)
-            by_others = run.outcome.status is None and run.outcome.signal == signal.SIGKILL
-            return None if by_others and self._live.dispatcher.calls == calls else run
+            return None if is_killed_by_others(run.outcome) and self._live.dispatcher.calls == calls else run
 
     def open(
         self,

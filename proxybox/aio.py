@@ -10,6 +10,7 @@ lasting thread (controller/drivers/engine.py), and the loop hears of results and
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Self, TypeVar
 
@@ -19,6 +20,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
+import attrs
 
 from proxybox.aiosession import AsyncSession
 from proxybox.api import (
@@ -35,8 +37,10 @@ from proxybox.api import (
     result_of,
 )
 from proxybox.controller.box import Box, LiveBox, collect_behind
-from proxybox.controller.drivers.blocking import never
+from proxybox.controller.drivers.blocking import Outcome, never
+from proxybox.controller.guests import require_bootstrap
 from proxybox.controller.hostfunctions import Spawn
+from proxybox.controller.ready import is_killed_by_others
 from proxybox.controller.session import LiveSession
 from proxybox.policies import Policy
 from proxybox.policies.sizes import to_duration
@@ -117,18 +121,23 @@ class AsyncSandbox(SandboxBase):
         Cancelled, it ends the program. So does an exception of a callback's, which is raised here.
         """
         self._check_open()
-        feed = Feed(self._group)
+        given: list[tuple[Program, Any]] = []  # what can be read once
 
         def start() -> tuple[Box, LiveBox]:
             box = self._box(timeout)
+            if not given:
+                given.append((program_of(code, args, files), as_source(stdin)))
             return box, self._open(
-                box, program_of(code, args, files), as_source(stdin),
+                box, *given[0],
                 as_text_callback(feed.tell("stdout") if on_stdout else None),
                 as_text_callback(feed.tell("stderr") if on_stderr else None),
             )  # fmt: skip
 
-        box, live = await self._in_worker(start, lambda made: made[1].bury())
-        result = await self._run_live(box, live, feed, on_stdout, on_stderr)
+        result = None
+        while result is None:
+            feed = Feed(self._group)
+            box, live = await self._in_worker(start, lambda made: made[1].bury())
+            result = await self._run_live(box, live, feed, on_stdout, on_stderr)
         return result.check() if check else result
 
     def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
@@ -159,8 +168,10 @@ class AsyncSandbox(SandboxBase):
             self._check_open()
         return AsyncSession(self, live, seconds)
 
-    async def _run_live(self, box: Box, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader) -> Result:
-        """Serves a box that was started until it has ended."""
+    async def _run_live(
+        self, box: Box, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
+    ) -> Result | None:
+        """Serves a box that was started until it has ended. None where it `_is_void`."""
         with contextlib.ExitStack() as held:
             held.callback(live.bury)
             if self._closed:
@@ -168,6 +179,7 @@ class AsyncSandbox(SandboxBase):
             self._boxes.add(box)
             held.callback(self._boxes.discard, box)
             held.enter_context(box.running(live))
+            calls = live.dispatcher.calls
             self._serve(feed, live.driver, never)
             try:
                 over = await feed.read(on_stdout, on_stderr)
@@ -178,6 +190,8 @@ class AsyncSandbox(SandboxBase):
                 raise
             outcome = over.get()
             assert outcome is not None  # noqa: S101 - it was served until its end
+            if self._is_void(outcome, live.dispatcher.calls - calls):
+                return None
 
             def report() -> Result:
                 collect_behind(live.builder)
@@ -192,6 +206,10 @@ class AsyncSandbox(SandboxBase):
             except BaseException:
                 errand.behind(held.pop_all().close)
                 raise
+
+    def _is_void(self, outcome: Outcome, calls: int) -> bool:
+        """Whether another box is to run the program."""
+        return False
 
     def _serve(self, feed: Feed, driver: Any, until: Callable[[], bool]) -> None:
         feed.serve(driver, until)
@@ -244,7 +262,9 @@ class AsyncPool(AsyncSandbox):
         self.policy = with_preload(self.policy, preload, {})
         self.size = size
         self._slots: anyio.Semaphore | None = None
-        self._ready = Boxes(self._box(None), self._functions, size, warm=warm)
+        box = self._box(None)
+        require_bootstrap(box.guest)
+        self._ready = Boxes(box, self._functions, size, warm=warm)
 
     async def run(
         self,
@@ -259,10 +279,14 @@ class AsyncPool(AsyncSandbox):
         on_stderr: Reader = None,
     ) -> Result:
         """As `AsyncSandbox.run`, in a box that stands ready. Waits while `size` programs run."""
+        asked = time.monotonic_ns()
         async with self._slot():
-            return await super().run(
-                code, args, stdin, files, timeout=timeout, check=check, on_stdout=on_stdout, on_stderr=on_stderr
+            queued = time.monotonic_ns() - asked
+            result = await super().run(
+                code, args, stdin, files, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr
             )
+        result = attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued / 1e9))
+        return result.check() if check else result
 
     @property
     def ready(self) -> int:
@@ -297,6 +321,10 @@ class AsyncPool(AsyncSandbox):
         return self._ready.take().open(
             program.words, box, folder=folder_of(program), stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr
         )
+
+    def _is_void(self, outcome: Outcome, calls: int) -> bool:
+        """One whose guest was killed from outside, while it stood ready."""
+        return is_killed_by_others(outcome) and not calls
 
     def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
         live = self._ready.take().session()

@@ -33,8 +33,10 @@ def install(
             raise CommandError(f"can't install the kernel: {error}") from None
     except Exception as error:
         return tell_failure(error)
-    for where in done.folders:
-        print(f"{name}: installed in {where}")
+    *first, last = done.folders
+    for where in first:
+        print(f"{name}: installed in {where}, in the place of one that Jupyter finds first")
+    print(f"{name}: installed in {last}")
     if not done.is_seen:
         print("proxybox: the Jupyter of this environment does not look there (jupyter --paths)", file=sys.stderr)
     return 0

@@ -2,6 +2,9 @@
 
 import contextlib
 import contextvars
+import io
+import os
+import signal
 
 import anyio
 import anyio.from_thread
@@ -378,3 +381,37 @@ async def test_a_pool_whose_boxes_share_nothing():
     assert len(set(seeds)) == 4, seeds
     with pytest.raises(TypeError, match="files"):
         await pool.session(files={})
+
+
+async def test_a_guest_of_a_pool_that_is_killed_before_it_begins():
+    """Another one runs the program, as with Pool."""
+    async with AsyncPool(size=1) as pool:
+        take, killed = pool._ready.take, []
+
+        def take_and_kill():
+            ready = take()
+            if len(killed) < 2:
+                killed.append(ready)
+                os.kill(ready._live.process.pid, signal.SIGKILL)
+            return ready
+
+        pool._ready.take = take_and_kill
+        assert (await pool.run("print(input())", stdin=io.StringIO("line\n"))).stdout == "line\n"
+        assert len(killed) == 2
+
+
+async def test_waiting_for_room_in_a_pool_is_told():
+    async with AsyncPool(size=1) as pool:
+        results = []
+
+        async def run(code):
+            results.append(await pool.run(code))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, "import time\ntime.sleep(0.05)")
+            group.start_soon(run, "import time\ntime.sleep(0.05)")
+        assert max(result.usage.queue for result in results) >= 0.05
+        with pytest.raises(proxybox.ExecutionError) as error:
+            await pool.run("1/0", check=True)
+        assert error.value.result.usage.queue >= 0
+        assert (await pool.run("while True: pass", timeout=0.2)).status is Status.TIME_LIMIT

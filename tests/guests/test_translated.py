@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 import proxybox
-from proxybox import AsyncSandbox, Pool, Result, Sandbox, SandboxStartError, Status, cli
+from proxybox import AsyncPool, AsyncSandbox, Pool, Result, Sandbox, SandboxStartError, Status, cli
 from proxybox.controller import find_guest
 from proxybox.controller.translated import libc
 
@@ -490,6 +490,8 @@ def test_sessions_copies_pools_and_host_functions_say_so(pypy: str) -> None:
         box.run("say x")
     with pytest.raises(SandboxStartError, match=words):
         Pool(guest=pypy, size=1).close()
+    with pytest.raises(SandboxStartError, match=words):
+        AsyncPool(guest=pypy, size=1)
 
 
 def test_many_runs_of_one_sandbox(pypy: str) -> None:

@@ -85,7 +85,10 @@ def test_the_policy_that_was_given_is_that_of_the_kernel_that_jupyter_starts(
     wheels, users = environment.read_text(), jupyter / "data/kernels/proxybox/kernel.json"
     before = users.read_text()
     lines = said(capsys, 0, "install", "--policy", "strict").splitlines()
-    assert lines == [f"proxybox: installed in {path.parent}" for path in (environment, users)]
+    assert lines == [
+        f"proxybox: installed in {environment.parent}, in the place of one that Jupyter finds first",
+        f"proxybox: installed in {users.parent}",
+    ]
     with opened() as notebook:
         notebook.run("import time\ntime.sleep(3600)\nprint(time.ctime())")
         assert notebook.text() == "Thu Jan  1 01:00:00 2026\n"  # the clock of `strict`
