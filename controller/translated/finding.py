@@ -18,11 +18,12 @@ import sys
 from typing import Final
 
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.guests import Guest
+from proxybox.controller.guests import VERSIONS, Guest
 from proxybox.controller.translated.libc import is_answered
 
-#: What a program has in it that knows the question.
+#: What has it in it knows the question: the program, or the library beside it that holds all but its `main`.
 _MARK = b"RPY_SANDBOX_DUMP"
+_LIBRARY = re.compile(rb"libpypy([0-9.]*)-c\.so")
 _VERSIONS, _PLATFORMS = ("20001",), ("linux", "linux2")
 _DUMP_SECONDS, _MOST_TOLD = 20, 1 << 20
 #: A process of its own sets the limits: between fork and exec nothing of a process with threads may run. RLIMIT_FSIZE
@@ -40,6 +41,8 @@ _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
 _PT_INTERP = 3
 #: Where its library can stand: beside the program, or in one of the folders above it.
 _ABOVE = 6
+#: In names of libraries of PyPys that nobody translates with --sandbox: these are not searched.
+_ORDINARY = {f"{major}.{minor}" for major, minor in VERSIONS}
 _PYTHONS = {"lib-python/3": (3, 6), "lib-python/2.7": (2, 7)}
 
 
@@ -50,10 +53,13 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
     Raises SandboxStartError for one that cannot be served, with what is missing.
     """
     try:
-        status = os.stat(executable)
         with open(executable, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            parts = [_identity(executable)]
             if data.find(_MARK) < 0:
-                return None
+                beside = _library_beside(executable, data)
+                if beside is None:
+                    return None
+                parts.append(beside)
             is_dynamic = _is_dynamic(data)
     except (OSError, ValueError, struct.error):
         return None
@@ -61,13 +67,36 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
         raise SandboxStartError(
             f"{found}: a statically linked program: it could not be sealed before its `main`. Link it dynamically"
         )
-    functions = _dump(executable, status.st_ino, status.st_size, status.st_mtime_ns)
+    functions = _dump(executable, *parts)
     missing = [each for each in functions if not is_answered(each)]
     if missing:
         raise SandboxStartError(f"{found}: calls functions that are not known here: {', '.join(missing)}")
     home = _home(found, executable, library)
     python = next(version for name, version in _PYTHONS.items() if os.path.isdir(os.path.join(home, name)))
     return Guest(executable, python, home, functions=functions)
+
+
+def _identity(path: str) -> tuple[str, int, int, int, int]:
+    """Changes when the file is another. Raises OSError."""
+    status = os.stat(path)
+    return path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _library_beside(executable: str, data: mmap.mmap) -> tuple[str, int, int, int, int] | None:
+    """The library of a build in two files, as upstream's makefile leaves them: the small program finds it by its rpath,
+    $ORIGIN. None where it is another program. Raises OSError."""
+    needed = _LIBRARY.search(data)
+    if needed is None or needed[1].decode() in _ORDINARY:
+        return None
+    library = _identity(os.path.join(os.path.dirname(executable), needed[0].decode()))
+    return library if _has_mark(*library) else None
+
+
+@functools.lru_cache(maxsize=8)
+def _has_mark(library: str, *_: int) -> bool:
+    """Some 60 MB are searched; again when the file is another."""
+    with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(_MARK) >= 0
 
 
 def _is_dynamic(data: mmap.mmap) -> bool:
@@ -78,8 +107,8 @@ def _is_dynamic(data: mmap.mmap) -> bool:
 
 
 @functools.lru_cache(maxsize=8)
-def _dump(executable: str, *_: int) -> tuple[str, ...]:
-    """The functions that it can call; asked again when the file is another."""
+def _dump(executable: str, *_: tuple[str, int, int, int, int]) -> tuple[str, ...]:
+    """The functions that it can call; asked again when one of its files is another."""
     try:
         text = _ask(executable).decode("ascii", "replace")
     except OSError as error:

@@ -38,10 +38,11 @@ def load_build() -> Any:
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """A made-up PyPy: the client, lib-python and lib_pypy beside it, and a secret that is not to be seen."""
+    """A made-up PyPy: the client, laid out as a build is, lib-python and lib_pypy beside it, and a secret that is not to
+    be seen."""
     root = Path(tempfile.mkdtemp(prefix="translated-"))  # not in pytest's own folder, which is closed to guests
     root.chmod(0o755)
-    shutil.move(load_build().client(root), root / "pypy-c")
+    shutil.move(load_build().client(root), root / "pypy3-c")
     for name in ("lib-python/3/os.py", "lib-python/3/encodings/utf_8.py", "lib_pypy/_functools.py", "secret.txt"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"# {name}\n" * 40)
@@ -51,7 +52,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def pypy(home: Path) -> str:
-    return str(home / "pypy-c")
+    return str(home / "pypy3-c")
 
 
 @pytest.fixture
@@ -416,6 +417,39 @@ def test_it_is_recognised(pypy: str) -> None:
     guest = find_guest(pypy)
     assert (guest.is_translated, guest.version, guest.library) == (True, (3, 6), str(Path(pypy).parent))
     assert not find_guest().is_translated
+
+
+def test_a_build_in_one_file(home: Path, tmp_path: Path) -> None:
+    program = load_build().client(tmp_path, single=True)
+    assert not list(tmp_path.glob("*.so"))
+    assert find_guest(program, home).functions == find_guest(home / "pypy3-c").functions
+    shutil.move(program, home / "pypy-c")  # where guests may read it
+    with Sandbox(guest=home / "pypy-c") as box:
+        assert box.run("say on").stdout == "on\n"
+
+
+def test_another_library_beside_the_same_program_is_asked_anew(home: Path, tmp_path: Path) -> None:
+    build = load_build()
+    program = shutil.copy(home / "pypy3-c", tmp_path)
+
+    def rebuild(mark: str, *functions: str) -> tuple[str, ...]:
+        source, library = tmp_path / "library.c", tmp_path / "new.so"
+        told = f"Version: 20001\\nPlatform: linux2\\nFuncs: {' '.join(functions)}\\n"
+        source.write_text(
+            f'#include <stdio.h>\nconst char *mark = "{mark}";\n'
+            f'int {build.ENTRY}(void) {{ fputs("{told}", stdout); return 0; }}\n'
+        )
+        subprocess.run([*build.compiler(), "-shared", "-fPIC", "-o", library, source], check=True)
+        library.replace(tmp_path / build.LIBRARY)
+        return find_guest(program, home).functions
+
+    assert rebuild("RPY_SANDBOX_DUMP", "getuid()i") == ("getuid()i",)
+    assert rebuild("RPY_SANDBOX_DUMP", "getuid()i", "getgid()i") == ("getuid()i", "getgid()i")
+    with pytest.raises(SandboxStartError, match="not a PyPy"):  # of that kind
+        rebuild("none", "getuid()i")
+    (tmp_path / build.LIBRARY).unlink()
+    with pytest.raises(SandboxStartError, match="not a PyPy"):
+        find_guest(program, home)
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent / "client.c"
+PROGRAM = SOURCE.with_name("program.c")
+#: As upstream names them in a build of Python 3.
+LIBRARY, ENTRY = "libpypy3-c.so", "pypy_main_startup"
 FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra")
 
 
@@ -21,20 +24,31 @@ def compiler() -> list[str]:
     raise FileNotFoundError("no C compiler was found: looked for $CC, gcc and cc")
 
 
-def client(folder: Path, *, static: bool = False) -> Path:
-    """Compile the client into `folder`, and return its path. It appears whole, so several may build it at once."""
-    program = folder / ("client-static" if static else "client")
-    fresh = folder / f".{program.name}.{os.getpid()}"
+def client(folder: Path, *, single: bool = False, static: bool = False) -> Path:
+    """Compile the client into `folder`, and return its path. Files appear whole, so several may build them at once.
+
+    As a real build it is a small program and, beside it, the library that it finds there (rpath $ORIGIN) and that holds
+    all the rest. single: in one file. static: in one file, without a loader.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [*compiler(), *FLAGS, *(["-static"] if static else []), "-o", str(fresh), str(SOURCE)]
+    if single or static:
+        return _compile(folder / ("client-static" if static else "client"), SOURCE, *(["-static"] if static else []))
+    shared = ("-shared", "-fPIC", f"-Dmain={ENTRY}", f"-Wl,-soname,{LIBRARY}")
+    library = _compile(folder / LIBRARY, SOURCE, *shared)
+    return _compile(folder / "client", PROGRAM, str(library), "-Wl,-rpath,$ORIGIN/")
+
+
+def _compile(output: Path, *words: str | Path) -> Path:
+    fresh = output.with_name(f".{output.name}.{os.getpid()}")
+    command = [*compiler(), *FLAGS, "-o", str(fresh), *map(str, words)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr or done.stdout}")
-        os.replace(fresh, program)
+        os.replace(fresh, output)
     finally:
         fresh.unlink(missing_ok=True)
-    return program
+    return output
 
 
 if __name__ == "__main__":
