@@ -127,6 +127,8 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     if (!clocks_cover())
         fail("clocks", ERROR(ENOTSUP));
     hide_launch(environment);
+    if (config.flags & CONFIG_SEAL_ONLY)
+        load_locale();
     hide_paths(hide, config.hide);
     uint64_t limit = limit_memory();
     if (config.flags & CONFIG_SEAL_ONLY)

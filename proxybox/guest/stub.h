@@ -65,6 +65,9 @@ extern bool collecting_is_due;
 void collecting_prepare(void);
 bool collecting_helps(void);
 
+/* stub_locale.c: before the seal, and behind `hide_launch`, which needs the environment as the kernel has laid it. */
+void load_locale(void);
+
 /* stub_fork.c */
 long emulate_fork(const uint64_t args[6]);
 

@@ -141,6 +141,48 @@ def test_identity_and_environment(run: Run) -> None:
     assert not [line for line in told if line.startswith("LD_PRELOAD")]
 
 
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "C.UTF-8 UTF-8 1"),
+        ({"locale": "C"}, "C ANSI_X3.4-1968 -1"),
+        ({"locale": "C", "variables": {"LC_ALL": "C.UTF-8"}}, "C.UTF-8 UTF-8 1"),
+        ({"variables": {"LC_ALL": "../../../../../usr/lib/locale/C.utf8"}}, "NULL ANSI_X3.4-1968 -1"),
+    ],
+)
+def test_its_locale(
+    run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, Any], told: str
+) -> None:
+    """By its own variables, never the host's; C.UTF-8 in each case. Its libc opens the files, before the seal."""
+    monkeypatch.setenv("LC_ALL", "POSIX")
+    lines = answers(run("locale\nlocale C.UTF-8\nlocale C", environment=environment))
+    assert lines == [f"locale {told}", "locale C.UTF-8 UTF-8 1", "locale C ANSI_X3.4-1968 -1"]
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/share/zoneinfo/Europe/Berlin"), reason="the host has no time zones")
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, ["00:00 UTC", "09:46 UTC"]),
+        ({"TZ": "Europe/Berlin"}, ["01:00 CET", "11:46 CEST"]),
+        ({"TZ": ":Europe/Berlin", "TZDIR": "/nowhere"}, ["01:00 CET", "11:46 CEST"]),
+        ({"TZ": "XYZ-3"}, ["03:00 XYZ", "12:46 XYZ"]),
+        ({"TZ": ""}, ["00:00 UTC", "09:46 UTC"]),
+        ({"TZ": ":/usr/share/zoneinfo/Europe/Berlin"}, ["01:00 CET", "11:46 CEST"]),
+        ({"TZ": "{home}/zone"}, ["00:00 ", "09:46 "]),  # another path of the host's
+        ({"TZ": "Asia/../Europe/Berlin"}, ["00:00 Asia", "09:46 Asia"]),
+    ],
+)
+def test_its_time_zone(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: list[str]
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    shutil.copy("/usr/share/zoneinfo/Europe/Berlin", home / "zone")
+    given = {name: text.format(home=home) for name, text in variables.items()}
+    result = run("zone 0\nzone 1720000000", environment={"variables": given})
+    assert answers(result) == [f"zone {each}" for each in told]
+
+
 def test_its_library_and_nothing_beside_it(run: Run) -> None:
     result = run(
         'open(pii)i "/usr/lib/pypy/lib-python/3/os.py" 0 0\nbuffer b 64\nread(ipi)i 3 @b 20\ntext b\n'

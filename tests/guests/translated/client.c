@@ -7,8 +7,9 @@
  *     [-] [NAME =] CALL(ARGUMENTS)RESULT ARG...   prints `CALL VALUE` or `CALL -1 errno N`; after `-`, nothing
  *     [-] [NAME =] native N ARG...                a system call past the wire
  *     buffer NAME SIZE | show PLACE [COUNT] | text PLACE | string PLACE | texts PLACE | say WORDS | echo | args
- *     repeat N STATEMENT | startup HOME | exit N
- *     raw HEX... | half HEX... | close FD | spin | crash | quiet | flood N | lie LENGTH
+ *     repeat N STATEMENT | startup HOME | exit N | print('WORDS')
+ *     locale [NAME] | zone SECONDS               setlocale(3), tzset(3): of this libc's own, as real ones call it
+ *     raw HEX... | half HEX... | close FD | spin | crash | abort | hoard | quiet | flood N | lie LENGTH
  *
  * ARG: 12, -0x1f, 0644, 1.5 for a double, "text\n\x00", NULL, @BUFFER, $KEPT; PLACE: a name of either, or @NAME, $NAME.
  * Both may have +OFFSET. `$home` is what _pypy_init_home answered. A `#` starts a comment line. A result of NULL is
@@ -18,11 +19,14 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_SIGNATURE = 255, MAX_ARGUMENTS = 32, MAX_NAMES = 256, WORD = 320, MOST_LIES = 1 << 20 };
@@ -543,6 +547,36 @@ static void run_args(void)
         print_line(*word, strlen(*word));
 }
 
+/* What it is now called, its encoding, and how many characters two bytes of UTF-8 are there. */
+static void run_locale(const char *rest)
+{
+    char name[WORD], line[2 * WORD];
+    take(&rest, name);
+    const char *set = setlocale(LC_ALL, name);
+    snprintf(line, sizeof line, "locale %s %s %d", set ? set : "NULL", nl_langinfo(CODESET),
+             (int)mbstowcs(NULL, "\xc3\xa9", 0));
+    print_line(line, strlen(line));
+}
+
+static void run_zone(const char *rest)
+{
+    time_t when = (time_t)argument(&rest, 'i');
+    char line[WORD];
+    tzset();
+    print_line(line, strftime(line, sizeof line, "zone %H:%M %Z", localtime(&when)));
+}
+
+/* What PyPy's collector says and does when it gets no more. */
+static _Noreturn void hoard(void)
+{
+    for (char *more; (more = malloc(1 << 20)); memset(more, 1, 1 << 20))
+        ;
+    static const char words[] = "out of memory: couldn't allocate the next arena\n";
+    if (write(2, words, sizeof words - 1) < 0)
+        _exit(1);
+    abort();
+}
+
 /* --- misbehaviour --- */
 
 static void run_raw(const char *rest)
@@ -585,6 +619,10 @@ static int misbehave(const char *name, const char *rest)
             __asm__ volatile("");
     } else if (strcmp(name, "crash") == 0) {
         *nowhere = 1;
+    } else if (strcmp(name, "abort") == 0) {
+        abort();
+    } else if (strcmp(name, "hoard") == 0) {
+        hoard();
     } else if (strcmp(name, "quiet") == 0) {
         for (;;)
             receive(&byte, 1);
@@ -707,7 +745,8 @@ static const struct {
     void (*run)(const char *rest);
 } statements[] = {
     {"native", run_native}, {"buffer", run_buffer}, {"show", run_show},       {"text", run_text},
-    {"string", run_text},   {"texts", run_texts},   {"startup", run_startup},
+    {"string", run_text},   {"texts", run_texts},   {"startup", run_startup}, {"locale", run_locale},
+    {"zone", run_zone},
 };
 
 static void run_named(const char *name, const char *rest)
@@ -747,7 +786,9 @@ static void run_statement(const char *line)
         take(&line, sign);
         take(&line, word);
     }
-    if (strcmp(word, "repeat") == 0)
+    if (strncmp(word, "print('", 7) == 0)
+        print_line(word + 7, strcspn(word + 7, "'"));
+    else if (strcmp(word, "repeat") == 0)
         for (uint64_t left = argument(&line, 'i'); left; left--)
             run_statement(line);
     else if (strchr(word, '('))
