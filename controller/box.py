@@ -6,6 +6,7 @@
 import contextlib
 import gc
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,12 @@ ERROR_TAIL = 1 << 16
 
 #: A guest that died of a failed allocation has used at least this part of what it may.
 _NEARLY_ALL = 0.75
+#: The last words of a PyPy that marshals its own calls, when its collector, or the wire, got no memory.
+_OUT_OF_MEMORY = re.compile(
+    rb"^(?:(?:Fatal RPython error: )?out of memory\b|Fatal RPython error: MemoryError\b"
+    rb"|sandbox: command M: failed to allocate )",
+    re.MULTILINE,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -325,8 +332,8 @@ class LiveBox:
         exceeded = set(world.exceeded)
         if self.builder.quota.exceeded:
             exceeded.add("disk")
-        stdout, stderr = world.stdout, world.stderr
-        stderr.write(process.said_last())
+        stdout, stderr, said = world.stdout, world.stderr, process.said_last()
+        stderr.write(said)
         printed = stdout.transcript.interleaved()
         return Run(
             outcome=outcome,
@@ -335,7 +342,7 @@ class LiveBox:
             output=printed,
             truncated=stdout.truncated or stderr.truncated,
             exceeded=frozenset(exceeded),
-            out_of_memory=process.ran_out_of_memory or _is_nearly_all(process.peak_space, process.space_limit),
+            out_of_memory=_is_out_of_memory(process, said),
             changes=self.builder.changes(),
             denials=dict(self.dispatcher.denials),
             unknown=dict(self.dispatcher.unknown),
@@ -360,8 +367,12 @@ def collect_behind(builder: WorldBuilder) -> None:
         gc.collect()
 
 
-def _is_nearly_all(used: int | None, limit: int | None) -> bool:
-    return used is not None and limit is not None and used >= limit * _NEARLY_ALL
+def _is_out_of_memory(process: GuestProcess, said: bytes) -> bool:
+    """Whether that is why it crashed, if it has. said: by the interpreter, where it marshals its own calls."""
+    used = process.peak_resident if process.peak_space is None else process.peak_space
+    limit = process.space_limit
+    is_nearly_all = used is not None and limit is not None and used >= limit * _NEARLY_ALL
+    return process.ran_out_of_memory or is_nearly_all or _OUT_OF_MEMORY.search(said) is not None
 
 
 def _is_terminal(fd: int) -> bool:

@@ -7,6 +7,7 @@ of their filters and the pid namespace, and each is a child of the controller's 
 import contextlib
 import os
 import resource
+import signal
 import socket
 import threading
 from collections.abc import Iterable
@@ -129,8 +130,13 @@ class GuestProcess:
         except ChildProcessError:
             return None, None
         self.cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        if self.peak_resident is None and self.family.init is not None:
+            # Without an init it is a child of vfork(2), of which the kernel tells the controller's own peak.
+            self.peak_resident = usage.ru_maxrss * 1024
         self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
         code = os.waitstatus_to_exitcode(status)
+        if code == -signal.SIGTRAP and self.last_words is not None:
+            code = -signal.SIGABRT  # stub_signals.c: it cannot send itself that one
         return (code, None) if code >= 0 else (None, -code)
 
     def begin(self) -> None:
@@ -171,7 +177,7 @@ class GuestProcess:
         self.last_words.setblocking(False)
         said = b""
         with contextlib.suppress(OSError):
-            while len(said) < _LAST_WORDS and (data := self.last_words.recv(_LAST_WORDS)):
+            while len(said) < _LAST_WORDS and (data := self.last_words.recv(_LAST_WORDS - len(said))):
                 said += data
         return said
 

@@ -384,6 +384,33 @@ def test_limits_of_output_and_memory(run: Run) -> None:
     assert run("buffer b 300000000\nsay got it", limits={"memory": "1G"}).stdout == "got it\n"
 
 
+@pytest.mark.parametrize("program", ["abort", "native 234 1 1 6", "native 62 1 6", "native 200 1 6"])
+def test_an_abort_is_told_as_one(run: Run, program: str) -> None:
+    """abort(3) sends itself SIGABRT by a system call that the seal does not let through."""
+    result = run(program)
+    assert (result.status, result.signal, result.stderr) == (Status.CRASHED, 6, "")
+    assert answers(run("native 234 1 1 15\nsay on")) == ["native -1 errno 38", "on"]
+
+
+def test_the_end_of_its_memory(run: Run) -> None:
+    """What PyPy says when it gets none, and a crash of one that has used it up."""
+    result = run("hoard", limits={"memory": "64M"})
+    assert (result.status, result.why, result.signal) == (Status.MEMORY_LIMIT, "limits.memory", 6)
+    assert result.stderr == "out of memory: couldn't allocate the next arena\n"
+    said = 'write(ipi)i 2 "out of memory: no.\\n" 19\ncrash'  # by its program, which is not how it ended
+    assert run(said).status is Status.CRASHED
+    for words in ("sandbox: command M: failed to allocate 99 bytes", "RPython traceback:\\nFatal RPython error: MemoryError"):
+        assert run(f'native 1 2 "{words}\\n" {len(words)}\nabort').status is Status.MEMORY_LIMIT, words
+
+
+@pytest.mark.parametrize("program", ["exit 0", "_exit(i)v 0", "crash", "abort", "hoard", "spin"])
+def test_how_much_memory_it_has_used(run: Run, program: str) -> None:
+    result = run(program, limits={"memory": "64M", "wall_time": 1})
+    if not result.layers["namespaces"].startswith("missing") or program == "_exit(i)v 0":
+        assert result.usage.memory is not None
+        assert (50_000_000 if program == "hoard" else 1_000_000) < result.usage.memory < 150_000_000
+
+
 def test_interrupts_end_it(pypy: str) -> None:
     """It has no handlers of its own."""
     with Sandbox(guest=pypy) as box:
