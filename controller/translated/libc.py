@@ -434,8 +434,12 @@ def _fcntl_lock(fd: int, operation: int, lock: bytes) -> Steps:
 # --- terminals --------------------------------------------------------------------------------------------------------
 
 
+#: What an ioctl(2) of ours reads from memory that the guest has not given.
+_NOTHING = bytes(44)
+
+
 def _terminal(fd: int) -> Generator[Any, Any, int]:
-    value, _writes = yield Call(_NUMBER["ioctl"], (fd, _TCGETS, _NOWHERE), (ABSENT,))
+    value, _writes = yield Call(_NUMBER["ioctl"], (fd, _TCGETS, _NOWHERE), (_NOTHING,))
     return int(value)
 
 
@@ -448,7 +452,11 @@ def isatty(_: Libc, fd: int) -> Steps:
 @function("ttyname(i)p")
 def ttyname(libc: Libc, fd: int) -> Steps:
     value = yield from _terminal(fd)
-    return Done(0, -value) if failed(value) else Done((yield from libc.string(b"/dev/tty")))
+    if failed(value):
+        return Done(0, -value)
+    link = b"/proc/self/fd/%d" % fd  # which glibc looks at, too
+    value, writes = yield Call(_NUMBER["readlink"], (_NOWHERE, _NOWHERE, PATH_MAX), (link,))
+    return Done(0, -value) if failed(value) else Done((yield from libc.string(_written(writes))))
 
 
 @function("ctermid(p)p")
@@ -460,7 +468,7 @@ def ctermid(libc: Libc, at: int) -> Steps:
 
 @function("tcgetpgrp(i)i")
 def tcgetpgrp(_: Libc, fd: int) -> Steps:
-    value, writes = yield Call(_NUMBER["ioctl"], (fd, _TIOCGPGRP, _NOWHERE), (ABSENT,))
+    value, writes = yield Call(_NUMBER["ioctl"], (fd, _TIOCGPGRP, _NOWHERE), (_NOTHING,))
     if failed(value):
         return Done(-1, -value)
     return Done(struct.unpack("<i", _written(writes).ljust(4, b"\0")[:4])[0])

@@ -632,11 +632,25 @@ def test_the_command_line(
     assert "fork() = -1 EPERM (Operation not permitted) [denied: fork is refused]" in err
 
 
+def test_on_a_terminal(pypy: str, run: Run) -> None:
+    """As for the other kind of guest, whose names these are."""
+    lines = [f"isatty(i)i {fd}\nt = ttyname(i)p {fd}\nstring $t\ntcgetpgrp(i)i {fd}" for fd in (0, 1, 2)]
+    main, process = _on_a_terminal("run", "--guest", pypy, "-c", "\n".join([*lines, "isatty(i)i 3", "say on"]))
+    with process:
+        shown = re.sub(rb"0x[0-9a-f]+", b"AT", _until(main, b"on\r\n")).decode().splitlines()
+    os.close(main)
+    assert shown == [
+        line for name in ("stdin", "stdout", "stderr")
+        for line in ("isatty 1", "ttyname AT", f"/dev/{name}", "tcgetpgrp 100")
+    ] + ["isatty 0", "on"]  # fmt: skip
+    assert answers(run("isatty(i)i 1\nttyname(i)p 1\ntcgetpgrp(i)i 1")) == [
+        "isatty 0", "ttyname NULL errno 25", "tcgetpgrp -1 errno 25"
+    ]  # fmt: skip
+
+
 def test_its_own_prompt(pypy: str) -> None:
-    main, side = pty.openpty()
-    command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", "repl", "--guest", pypy]
-    with subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True) as process:
-        os.close(side)
+    main, process = _on_a_terminal("repl", "--guest", pypy)
+    with process:
         shown = _until(main, b">>>> ")
         os.write(main, b"getuid()i\n")
         shown += _until(main, b"getuid 1000")
@@ -644,6 +658,15 @@ def test_its_own_prompt(pypy: str) -> None:
         assert process.wait(30) == 5
     os.close(main)
     assert shown.count(b">>>> ") >= 1
+
+
+def _on_a_terminal(*words: str) -> tuple[int, subprocess.Popen[bytes]]:
+    """The command line on a terminal of its own, and that terminal."""
+    main, side = pty.openpty()
+    command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", *words]
+    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
+    os.close(side)
+    return main, process
 
 
 def _until(fd: int, words: bytes) -> bytes:
