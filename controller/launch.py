@@ -286,6 +286,7 @@ def _end_group(launcher: int) -> None:
 
 def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
     if not spec.wants_listener:
+        process.layers["thread count"] = "one: the filter lets no other be made"
         return
     fds = array.array("i")
     text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
