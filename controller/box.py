@@ -276,7 +276,7 @@ class Box:
             real_time=policy.time.kind == "real" and policy.time.sleep == "real",
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,
-            hide=() if guest.prefix is None else ((guest.prefix, guest.visible(guest.prefix)),),
+            hide=guest.hidden,
             required=policy.require_layers,
             bare=guest.is_translated,
         )

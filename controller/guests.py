@@ -54,8 +54,21 @@ class Guest:
         prefix = self.prefix
         if prefix is None or not f"{path}/".startswith(f"{prefix}/"):
             return path
-        fits = (seen for seen in ("/usr/lib/pypy", "/opt/pypy", "/pypy") if len(seen) <= len(prefix))
-        return next(fits, "/p") + path[len(prefix) :]
+        return _fitting(prefix) + path[len(prefix) :]
+
+    @property
+    def hidden(self) -> tuple[tuple[str, str], ...]:
+        """Host folders whose paths the loader leaves in its memory, and what is to stand there instead."""
+        folder = os.path.dirname(self.executable) if self.is_translated else self.prefix
+        # Not the likes of /opt, which others' paths begin with.
+        if folder is None or (self.is_translated and (folder.count("/") < 2 or folder.startswith("/usr/"))):
+            return ()
+        return ((folder, _fitting(folder)),)
+
+
+def _fitting(folder: str) -> str:
+    """A path for the guest to see, no longer than that one."""
+    return next((seen for seen in ("/usr/lib/pypy", "/opt/pypy", "/pypy") if len(seen) <= len(folder)), "/p")
 
 
 def require_bootstrap(guest: Guest) -> None:

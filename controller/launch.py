@@ -218,6 +218,8 @@ def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, 
         stub = _child_end(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC), inherited)
         ours, theirs = socket.socketpair()
         undo.callback(ours.close)
+        # What says more at its end than fits loses the rest of it, and does not wait for somebody to listen.
+        theirs.setblocking(not spec.bare)
         control = _child_end(theirs.detach(), inherited)
         request_read, request_write = os.pipe2(os.O_CLOEXEC)
         undo.callback(os.close, request_read)

@@ -137,11 +137,6 @@ class TranslatedChannel(Channel):
         if self.thread is None:
             raise GuestMisbehaved("a call on a channel that no thread has")
         reply = self._execute(self.thread, encode_request(call.number, call.registers, call.memory))
-        while isinstance(reply, Blocked) and reply.unfinished:
-            try:
-                reply = reply.attempt() or reply
-            except OSError as error:
-                reply = -(error.errno or errno.EIO)
         if isinstance(reply, Blocked):
             raise RuntimeError(f"OS call {call.number} waits, and is not served")
         return _split(reply)

@@ -25,7 +25,7 @@ from proxybox.controller.translated.libc import is_answered
 _MARK = b"RPY_SANDBOX_DUMP"
 _LIBRARY = re.compile(rb"libpypy([0-9.]*)-c\.so")
 _VERSIONS, _PLATFORMS = ("20001",), ("linux", "linux2")
-_DUMP_SECONDS, _MOST_TOLD = 20, 1 << 20
+_DUMP_SECONDS, _MOST_TOLD, _MOST_NAMED = 20, 1 << 20, 20
 #: A process of its own sets the limits: between fork and exec nothing of a process with threads may run. RLIMIT_FSIZE
 #: bounds the answer, which goes to a file of memory. NPROC does not count for root.
 _ASK: Final = f"""\
@@ -70,7 +70,9 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
     functions = _dump(executable, *parts)
     missing = [each for each in functions if not is_answered(each)]
     if missing:
-        raise SandboxStartError(f"{found}: calls functions that are not known here: {', '.join(missing)}")
+        more = f", and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        named = ", ".join(missing[:_MOST_NAMED])
+        raise SandboxStartError(f"{found}: calls functions that are not known here: {named}{more}")
     home = _home(found, executable, library)
     python = next(version for name, version in _PYTHONS.items() if os.path.isdir(os.path.join(home, name)))
     return Guest(executable, python, home, functions=functions)

@@ -80,7 +80,7 @@ class Call:
 
 @attrs.frozen
 class Serve(Call):
-    """An OS call that may wait; the last thing of a function's that is not about the guest's memory."""
+    """An OS call that may wait, or take the driver several turns. A function makes one at the most."""
 
 
 @attrs.frozen
@@ -157,10 +157,16 @@ def os_call(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[
     return reply
 
 
+def waited(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[tuple[int, bytes], ...]]]:
+    """An OS call that may wait, with what it reads from the guest."""
+    memory = yield from fetched(name, registers)
+    reply: tuple[int, tuple[tuple[int, bytes], ...]] = yield Serve(_NUMBER[name], registers, memory)
+    return reply
+
+
 def served(name: str, *registers: int) -> Steps:
     """A function that is an OS call: its value, or -1 and errno; with what it writes."""
-    memory = yield from fetched(name, registers)
-    value, writes = yield Serve(_NUMBER[name], registers, memory)
+    value, writes = yield from waited(name, *registers)
     return Done(-1, -value) if failed(value) else Done(value, 0, writes)
 
 
@@ -245,12 +251,11 @@ class Libc:
 
     def __init__(self, world: World, environment: dict[str, str], home: str, refuse: Callable[[str, str, int], object]):
         self.world = world
-        self.environment = {
-            key.encode(): value.encode("utf-8", "surrogateescape") for key, value in environment.items()
-        }
+        self.environment = {_bytes(key): _bytes(value) for key, value in environment.items()}
+        self.added: dict[bytes, bytes] = {}  # of these, what the guest has set
         self.home = home
         self.folders: dict[int, Folder] = {}
-        self.kept: dict[bytes, int] = {}  # strings that were allocated in the guest, by what they hold
+        self.kept: dict[bytes, tuple[bytes, int]] = {}  # by names of variables, and others: a string in the guest, where
         self.stdout = 0
         self._refuse = refuse
 
@@ -269,13 +274,20 @@ class Libc:
         self._refuse(request.name, why, number)
         return (yield from failure(number, 0 if request.result in "pv" else -1))
 
-    def string(self, text: bytes) -> Generator[Any, Any, int]:
-        """A C string in the guest that stays, at an address that is the same each time."""
-        if text not in self.kept:
-            if len(self.kept) >= 1024 or sum(map(len, self.kept)) > MAX_PAYLOAD:
-                return 0
-            self.kept[text] = yield Allocate(text + b"\0")
-        return self.kept[text]
+    def string(self, name: bytes, text: bytes) -> Generator[Any, Any, int]:
+        """A C string in the guest, at an address that is the same until `name` stands for another one, as libc's own
+        are (getenv(3), ttyname(3))."""
+        known, address = self.kept.get(name, (None, 0))
+        if known != text:
+            if known is not None:
+                yield Free(address)
+            address = yield Allocate(text + b"\0")
+            self.kept[name] = (text, address)
+        return address
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def failure(number: int, value: int = -1) -> Steps:
@@ -391,7 +403,7 @@ def posix_fadvise(_: Libc, fd: int, offset: int, size: int, advice: int) -> Step
 
 @function("posix_fallocate(iii)i")
 def posix_fallocate(_: Libc, fd: int, offset: int, size: int) -> Steps:
-    value, _writes = yield from os_call("fallocate", fd, 0, offset, size)
+    value, _writes = yield from waited("fallocate", fd, 0, offset, size)
     return Done(-value)
 
 
@@ -456,14 +468,14 @@ def ttyname(libc: Libc, fd: int) -> Steps:
         return Done(0, -value)
     link = b"/proc/self/fd/%d" % fd  # which glibc looks at, too
     value, writes = yield Call(_NUMBER["readlink"], (_NOWHERE, _NOWHERE, PATH_MAX), (link,))
-    return Done(0, -value) if failed(value) else Done((yield from libc.string(_written(writes))))
+    return Done(0, -value) if failed(value) else Done((yield from libc.string(b"=ttyname", _written(writes))))
 
 
 @function("ctermid(p)p")
 def ctermid(libc: Libc, at: int) -> Steps:
     if at:
         return Done(at, 0, ((at, b"/dev/tty\0"),))
-    return Done((yield from libc.string(b"/dev/tty")))
+    return Done((yield from libc.string(b"=ctermid", b"/dev/tty")))
 
 
 @function("tcgetpgrp(i)i")
@@ -486,7 +498,9 @@ def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
 #: struct dirent of glibc: inode, offset, length, type, name[256]; padded to eight bytes.
 _DIRENT = struct.Struct("<QqHB")
 _DIRENT_SIZE = 280
-_GETDENTS, _MOST_FOLDERS = 32768, 1024
+_MOST_FOLDERS = 1024
+#: Bytes of entries that are kept for a folder until they are asked for: less where many stand open, 2 MiB in all.
+_GETDENTS, _FEW_FOLDERS, _GETDENTS_OF_MANY = 32768, 32, 1024
 
 
 def _open_folder(libc: Libc, fd: int) -> Steps:
@@ -499,7 +513,7 @@ def _open_folder(libc: Libc, fd: int) -> Steps:
 
 @function("opendir(p)p")
 def opendir(libc: Libc, path: int) -> Steps:
-    value, _writes = yield from os_call("open", path, _O_DIRECTORY | _O_CLOEXEC, 0)
+    value, _writes = yield from waited("open", path, _O_DIRECTORY | _O_CLOEXEC, 0)
     if failed(value):
         return Done(0, -value)
     done = yield from _open_folder(libc, value)
@@ -524,7 +538,8 @@ def readdir(libc: Libc, pointer: int) -> Steps:
     if folder is None:
         return Done(0, errno.EBADF)
     if folder.at >= len(folder.data):
-        value, writes = yield Call(_NUMBER["getdents64"], (folder.fd, _NOWHERE, _GETDENTS))
+        size = _GETDENTS if len(libc.folders) <= _FEW_FOLDERS else _GETDENTS_OF_MANY
+        value, writes = yield Serve(_NUMBER["getdents64"], (folder.fd, _NOWHERE, size))
         if failed(value):
             return Done(0, -value)
         folder.data, folder.at = _written(writes), 0
@@ -656,26 +671,34 @@ def clock(_: Libc) -> Steps:
 # --- the environment --------------------------------------------------------------------------------------------------
 
 
+#: Of what a guest sets itself: bytes of one, which execve(2) takes of a variable; how many, of MAX_PAYLOAD in all.
+_LONGEST_VARIABLE, _MOST_VARIABLES = 128 * 1024 - 1, 1024
+
+
 @function("getenv(p)p")
 def getenv(libc: Libc, at: int) -> Steps:
     name = b"" if not at else (yield Text(at, PATH_MAX))
     value = libc.environment.get(name)
-    return Done(0) if value is None else Done((yield from libc.string(value)))
+    return Done(0) if value is None else Done((yield from libc.string(name, value)))
 
 
 @function("get_environ()p")
 def get_environ(libc: Libc) -> Steps:
-    pointers = []
-    for key, value in libc.environment.items():
-        pointers.append((yield from libc.string(key + b"=" + value)))
-    pointers = [each for each in pointers if each]
-    table = b"".join(struct.pack("<Q", each) for each in (*pointers, 0))
-    return Done((yield Allocate(table)))
+    """All texts in one piece of memory, and where each begins in another."""
+    texts = [key + b"=" + value + b"\0" for key, value in libc.environment.items()]
+    address: int = yield Allocate(b"".join(texts))
+    table = bytearray()
+    for text in texts:
+        table += struct.pack("<Q", address & _MASK)
+        address += len(text)
+    return Done((yield Allocate(bytes(table) + bytes(8))))
 
 
 @function("putenv(p)i")
 def putenv(libc: Libc, at: int) -> Steps:
-    text = b"" if not at else (yield Text(at, PATH_MAX))
+    text = b"" if not at else (yield Text(at, _LONGEST_VARIABLE + 1))
+    if len(text) > _LONGEST_VARIABLE:
+        return Done(-1, errno.ENOMEM)
     key, equals, value = text.partition(b"=")
     return _set(libc, key, value if equals else None)
 
@@ -690,11 +713,13 @@ def _set(libc: Libc, key: bytes, value: bytes | None) -> Done:
     if not key:
         return Done(-1, errno.EINVAL)
     if value is None:
-        libc.environment.pop(key, None)
-    elif len(libc.environment) >= 1024 and key not in libc.environment:
-        return Done(-1, errno.ENOMEM)
-    else:
-        libc.environment[key] = value
+        for table in (libc.environment, libc.added, libc.kept):
+            table.pop(key, None)
+    elif libc.added.get(key) != value:
+        others = [len(name) + len(text) for name, text in libc.added.items() if name != key]
+        if len(others) >= _MOST_VARIABLES or sum(others) + len(key) + len(value) > MAX_PAYLOAD:
+            return Done(-1, errno.ENOMEM)
+        libc.environment[key] = libc.added[key] = value
     return Done(0)
 
 
@@ -704,7 +729,7 @@ def _set(libc: Libc, key: bytes, value: bytes | None) -> Done:
 @function("_pypy_init_home()p")
 def pypy_init_home(libc: Libc) -> Steps:
     """The path of the interpreter, from which it looks for its library. The guest frees it."""
-    return Done((yield Allocate(libc.home.encode("utf-8", "surrogateescape") + b"\0")))
+    return Done((yield Allocate(_bytes(libc.home) + b"\0")))
 
 
 @function("_pypy_init_free(p)v")

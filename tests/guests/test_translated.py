@@ -20,8 +20,10 @@ import pytest
 
 import proxybox
 from proxybox import AsyncPool, AsyncSandbox, Pool, Result, Sandbox, SandboxStartError, Status, cli
-from proxybox.controller import find_guest
+from proxybox.controller import OSCall, find_guest
+from proxybox.controller.dispatch import TABLE
 from proxybox.controller.translated import libc
+from proxybox.controller.translated.channel import TranslatedChannel
 
 Run = Callable[..., Result]
 
@@ -141,6 +143,28 @@ def test_identity_and_environment(run: Run) -> None:
     assert not [line for line in told if line.startswith("LD_PRELOAD")]
 
 
+def test_where_it_stands_on_the_host_is_not_to_be_found_in_its_memory(run: Run, home: Path) -> None:
+    told = answers(run("files"))
+    assert [path for path in told if "pypy3-c" in path] == ["/usr/lib/pypy/pypy3-c", "/usr/lib/pypy/libpypy3-c.so"]
+    assert not [path for path in told if str(home) in path]
+
+
+def test_variables_that_it_sets(run: Run) -> None:
+    """None is cut or lost without an error, and what is kept of them has a bound."""
+    long = "a" * 100_000
+    lines = [f'-putenv(p)i "X={long}"', 'x = getenv(p)p "X"', "string $x", f'putenv(p)i "Y={long}{long}"']
+    lines += [f'putenv(p)i "L{number}={long}"' for number in range(10)]
+    lines += [f'-unsetenv(p)i "L{number}"' for number in range(10)]
+    for number in range(1100):  # a value is forgotten with the next one
+        lines += [f'-putenv(p)i "N={number}"', '-n = getenv(p)p "N"']
+    lines += ["string $n", *(f'putenv(p)i "V{number}=1"' for number in range(1024))]
+    told = answers(run("\n".join(lines)))
+    assert told[1:3] == [long, "putenv -1 errno 12"]
+    assert told[3:13] == ["putenv 0"] * 9 + ["putenv -1 errno 12"]
+    assert told[13] == "1099"
+    assert told[14:] == ["putenv 0"] * 1022 + ["putenv -1 errno 12"] * 2  # with X and N
+
+
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
@@ -227,6 +251,33 @@ def test_folders_without_end(run: Run) -> None:
     """One descriptor, under ever new pointers: what is kept of them here is bounded."""
     told = answers(run('d = open(pii)i "/" 0x10000 0\nrepeat 1100 fdopendir(i)p $d\nopen(pii)i "/" 0x10000 0'))
     assert [line.endswith("errno 12") for line in told[1:-1]].count(True) == 1100 - 1024
+
+
+def test_what_is_kept_of_many_folders(pypy: str) -> None:
+    """Entries that were read and not asked for yet."""
+    rooms: list[int] = []
+
+    def look(call: OSCall) -> None:
+        if call.name == "getdents64":
+            rooms.append(call.arguments["count"])
+
+    program = 'f = open(pii)i "/" 0x10000 0\n' + '-d = fdopendir(i)p $f\n-readdir(p)p $d\n' * 200
+    with Sandbox(guest=pypy, audit=look) as box:
+        answers(box.run(program))
+    assert len(rooms) == 200
+    assert (rooms[0], max(rooms[32:])) == (32768, 1024)
+
+
+def test_long_calls_are_made_in_turns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing, or space for a file, may take the driver many: others have theirs in between."""
+    at_once: list[int] = []
+    call = TranslatedChannel._call
+    monkeypatch.setattr(TranslatedChannel, "_call", lambda self, it: at_once.append(it.number) or call(self, it))
+    told = answers(run(LIST.format(path="/") + 'f = open(pii)i "f" 0x42 0600\nposix_fallocate(iii)i $f 0 10'))
+    assert told[-1] == "posix_fallocate 0"
+    names = {TABLE[number].name for number in at_once}
+    assert "close" in names
+    assert names.isdisjoint({"open", "getdents64", "fallocate"})
 
 
 def test_a_folder_that_is_used_after_its_end(run: Run) -> None:
@@ -476,7 +527,10 @@ def test_last_words_are_told(run: Run) -> None:
     """What it writes to its own descriptor 2, as it does for fatal errors."""
     told = run('buffer b 8\nnative 1 2 "sandbox: fatal\\n" 15\nexit 3')
     assert (told.exit_code, told.stderr) == (3, "sandbox: fatal\n")
-    assert len(run("repeat 3000 -native 1 2 $home 20\nexit 3").stderr) <= 1 << 14
+    for size in (20, 40_000):
+        many = run(f"buffer b 40000\nrepeat 3000 -native 1 2 @b {size}\nexit 3")
+        assert (many.status, many.exit_code) == (Status.ERROR, 3), "nobody listens before its end"
+        assert 20 <= len(many.stderr_bytes) <= 1 << 14
 
 
 # --- finding it -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
  *     buffer NAME SIZE | show PLACE [COUNT] | text PLACE | string PLACE | texts PLACE | say WORDS | echo | args
  *     repeat N STATEMENT | startup HOME | exit N | print('WORDS')
  *     locale [NAME] | zone SECONDS               setlocale(3), tzset(3): of this libc's own, as real ones call it
+ *     files                                      paths that its memory holds
  *     raw HEX... | half HEX... | close FD | spin | crash | abort | hoard | quiet | flood N | lie LENGTH
  *
  * ARG: 12, -0x1f, 0644, 1.5 for a double, "text\n\x00", NULL, @BUFFER, $KEPT; PLACE: a name of either, or @NAME, $NAME.
@@ -20,12 +21,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <langinfo.h>
+#include <link.h>
 #include <locale.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -566,6 +569,23 @@ static void run_zone(const char *rest)
     print_line(line, strftime(line, sizeof line, "zone %H:%M %Z", localtime(&when)));
 }
 
+/* What the kernel and the loader have left in memory of where it comes from. */
+static int print_file(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    (void)data;
+    print_line(info->dlpi_name, strlen(info->dlpi_name));
+    return 0;
+}
+
+static void run_files(const char *rest)
+{
+    const char *program = MEMORY(getauxval(AT_EXECFN));
+    (void)rest;
+    print_line(program, strlen(program));
+    dl_iterate_phdr(print_file, NULL);
+}
+
 /* What PyPy's collector says and does when it gets no more. */
 static _Noreturn void hoard(void)
 {
@@ -746,7 +766,7 @@ static const struct {
 } statements[] = {
     {"native", run_native}, {"buffer", run_buffer}, {"show", run_show},       {"text", run_text},
     {"string", run_text},   {"texts", run_texts},   {"startup", run_startup}, {"locale", run_locale},
-    {"zone", run_zone},
+    {"zone", run_zone},     {"files", run_files},
 };
 
 static void run_named(const char *name, const char *rest)
