@@ -333,7 +333,8 @@ class LiveBox:
         if self.builder.quota.exceeded:
             exceeded.add("disk")
         stdout, stderr, said = world.stdout, world.stderr, process.said_last()
-        stderr.write(said)
+        with contextlib.suppress(BrokenPipeError):  # nobody takes it: no more than an EPIPE to a guest that lives
+            stderr.write(said)
         printed = stdout.transcript.interleaved()
         return Run(
             outcome=outcome,

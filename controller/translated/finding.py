@@ -6,12 +6,14 @@ outside of any box then: only a file that the caller has named, or that stands i
 and it has little to do harm with.
 """
 
+import errno
 import functools
 import mmap
 import os
 import re
 import select
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -53,8 +55,8 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
     Raises SandboxStartError for one that cannot be served, with what is missing.
     """
     try:
+        parts = [_identity(executable)]
         with open(executable, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            parts = [_identity(executable)]
             if data.find(_MARK) < 0:
                 beside = _library_beside(executable, data)
                 if beside is None:
@@ -79,8 +81,10 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
 
 
 def _identity(path: str) -> tuple[str, int, int, int, int]:
-    """Changes when the file is another. Raises OSError."""
+    """Changes when the file is another. Raises OSError, also where it is none that can be opened without waiting."""
     status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
     return path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

@@ -40,8 +40,7 @@ def load_build() -> Any:
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """A made-up PyPy: the client, laid out as a build is, lib-python and lib_pypy beside it, and a secret that is not to
-    be seen."""
+    """A made-up PyPy: the client, laid out as a build is, its library beside it, and a secret that is not to be seen."""
     root = Path(tempfile.mkdtemp(prefix="translated-"))  # not in pytest's own folder, which is closed to guests
     root.chmod(0o755)
     shutil.move(load_build().client(root), root / "pypy3-c")
@@ -174,9 +173,7 @@ def test_variables_that_it_sets(run: Run) -> None:
         ({"variables": {"LC_ALL": "../../../../../usr/lib/locale/C.utf8"}}, "NULL ANSI_X3.4-1968 -1"),
     ],
 )
-def test_its_locale(
-    run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, Any], told: str
-) -> None:
+def test_its_locale(run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, Any], told: str) -> None:
     """By its own variables, never the host's; C.UTF-8 in each case. Its libc opens the files, before the seal."""
     monkeypatch.setenv("LC_ALL", "POSIX")
     lines = answers(run("locale\nlocale C.UTF-8\nlocale C", environment=environment))
@@ -261,7 +258,7 @@ def test_what_is_kept_of_many_folders(pypy: str) -> None:
         if call.name == "getdents64":
             rooms.append(call.arguments["count"])
 
-    program = 'f = open(pii)i "/" 0x10000 0\n' + '-d = fdopendir(i)p $f\n-readdir(p)p $d\n' * 200
+    program = 'f = open(pii)i "/" 0x10000 0\n' + "-d = fdopendir(i)p $f\n-readdir(p)p $d\n" * 200
     with Sandbox(guest=pypy, audit=look) as box:
         answers(box.run(program))
     assert len(rooms) == 200
@@ -450,7 +447,10 @@ def test_the_end_of_its_memory(run: Run) -> None:
     assert result.stderr == "out of memory: couldn't allocate the next arena\n"
     said = 'write(ipi)i 2 "out of memory: no.\\n" 19\ncrash'  # by its program, which is not how it ended
     assert run(said).status is Status.CRASHED
-    for words in ("sandbox: command M: failed to allocate 99 bytes", "RPython traceback:\\nFatal RPython error: MemoryError"):
+    for words in (
+        "sandbox: command M: failed to allocate 99 bytes",
+        "RPython traceback:\\nFatal RPython error: MemoryError",
+    ):
         assert run(f'native 1 2 "{words}\\n" {len(words)}\nabort').status is Status.MEMORY_LIMIT, words
 
 
@@ -533,6 +533,15 @@ def test_last_words_are_told(run: Run) -> None:
         assert 20 <= len(many.stderr_bytes) <= 1 << 14
 
 
+def test_last_words_that_nobody_takes(pypy: str) -> None:
+    def closed(_: str) -> None:
+        raise BrokenPipeError
+
+    with Sandbox(guest=pypy) as box:
+        result = box.run('native 1 2 "sandbox: fatal\\n" 15\nexit 3', on_stderr=closed)
+    assert (result.status, result.exit_code) == (Status.ERROR, 3)
+
+
 # --- finding it -------------------------------------------------------------------------------------------------------
 
 
@@ -571,6 +580,7 @@ def test_another_library_beside_the_same_program_is_asked_anew(home: Path, tmp_p
     with pytest.raises(SandboxStartError, match="not a PyPy"):  # of that kind
         rebuild("none", "getuid()i")
     (tmp_path / build.LIBRARY).unlink()
+    os.mkfifo(tmp_path / build.LIBRARY)  # nobody waits for who writes to it
     with pytest.raises(SandboxStartError, match="not a PyPy"):
         find_guest(program, home)
 
