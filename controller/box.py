@@ -38,11 +38,7 @@ ERROR_TAIL = 1 << 16
 #: A guest that died of a failed allocation has used at least this part of what it may.
 _NEARLY_ALL = 0.75
 #: The last words of a PyPy that marshals its own calls, when its collector, or the wire, got no memory.
-_OUT_OF_MEMORY = re.compile(
-    rb"^(?:(?:Fatal RPython error: )?out of memory\b|Fatal RPython error: MemoryError\b"
-    rb"|sandbox: command M: failed to allocate )",
-    re.MULTILINE,
-)
+_OUT_OF_MEMORY = re.compile(rb"\bout of memory\b|\bRPython error: MemoryError\b|\bcommand M: failed to allocate\b")
 
 
 @attrs.frozen(kw_only=True)

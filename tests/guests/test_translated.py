@@ -40,7 +40,7 @@ def load_build() -> Any:
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """A made-up PyPy: the client, laid out as a build is, its library beside it, and a secret that is not to be seen."""
+    """A made-up PyPy: the client, laid out as a build is, its library, and a secret that is not to be seen."""
     root = Path(tempfile.mkdtemp(prefix="translated-"))  # not in pytest's own folder, which is closed to guests
     root.chmod(0o755)
     shutil.move(load_build().client(root), root / "pypy3-c")
