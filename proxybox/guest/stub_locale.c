@@ -26,6 +26,7 @@ void load_locale(void)
 {
     const char *zone = getenv("TZ");
     unsetenv("TZDIR");
+    unsetenv("LOCPATH"); /* which no policy may set either */
     if (zone && is_zone_of_the_system(zone))
         tzset();
     setlocale(LC_ALL, "C.UTF-8");
