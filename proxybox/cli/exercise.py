@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,15 @@ from proxybox.cli.failures import CommandError
 from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, shown_progress
 from proxybox.cli.run import tell_failure
 from proxybox.cli.text import Paint, table
-from proxybox.result import on_one_line
+from proxybox.result import harmless, on_one_line
 
 if TYPE_CHECKING:
     from proxybox.teach.checking import Check
     from proxybox.teach.grades import Grade
 
 
+#: Characters of a cell in a table.
+_MOST_OF_LINE = 90
 #: Lines that are shown of what a submission printed in a test.
 _MOST_LINES = 10
 
@@ -117,7 +119,7 @@ def _tell_grade(title: str, grade: "Grade") -> None:
     for each in grade.tests:
         is_well = each.passed or each.status == "skipped"
         words = Text(on_one_line(each.name))
-        for text in (each.message, "" if is_well else _beginning(each.output)):
+        for text in (each.message, each.fault, "" if is_well else _beginning(each.output)):
             words.append(f"\n{text}" if text else "", style="dim")
         verdict = Text(each.status.replace("_", " "), style="green" if is_well else "red", no_wrap=True)
         tests.add_row(verdict, Text(f"{each.points:g} / {each.possible:g}", no_wrap=True), words)
@@ -137,14 +139,27 @@ def _plain(check: "Check") -> dict[str, Any]:
     return {"solution": check.name, "problem": check.problem, "fails": check.why, "tests": tests}
 
 
+def _tell_faults(grades: "Iterable[Grade]") -> None:
+    """Each fault of the tests' own, once, with those who met it."""
+    met: dict[tuple[str, str], list[str]] = {}
+    for grade in grades:
+        for test in grade.tests:
+            if test.fault:
+                met.setdefault((test.name, test.fault), []).append(on_one_line(grade.student))
+    for (name, fault), students in met.items():
+        more = f" and {len(students) - 1} more" if len(students) > 1 else ""
+        print(f"\nThe test {on_one_line(name)!r} is at fault itself, with {students[0]}{more}:\n{harmless(fault)}")
+
+
 def _tell(name: str, title: str, checks: "Sequence[Check]") -> None:
     paint = Paint(sys.stdout)
     print(f"{paint('bold', on_one_line(name))}: {title}")
     rows = []
     for each in checks:
-        word = paint("red", each.problem) if each.problem else paint("green", "ok")
+        word = paint("red", on_one_line(each.problem)[:_MOST_OF_LINE]) if each.problem else paint("green", "ok")
         score = f"{each.grade.points:g} / {each.grade.possible:g}"
-        rows.append((on_one_line(each.name), score, word, on_one_line(each.why)[:90]))
+        rows.append((on_one_line(each.name), score, word, on_one_line(each.why)[:_MOST_OF_LINE]))
     print(table(("Solution", "Score", "Verdict", "What fails"), rows))
+    _tell_faults(check.grade for check in checks)
     if not any(each.name.startswith("wrong/") for each in checks):
         print("There are no wrong solutions: whether the tests find a mistake is not known.")

@@ -5,7 +5,6 @@ import errno
 import os
 import secrets
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -19,13 +18,15 @@ from proxybox.result import on_one_line
 
 if TYPE_CHECKING:
     from proxybox.teach.exercise import Exercise
-    from proxybox.teach.grades import Grade, GradeBook
+    from proxybox.teach.grades import Grade, GradeBook, PassedOver
     from proxybox.teach.similar import Pair
     from proxybox.teach.submissions import Submission
 
 #: Written always.
 _FORMATS = ("csv", "json")
 REPORT = "report.html"
+#: Of what is passed over, so much is told at once.
+_MOST_TOLD = 20
 #: Seconds for a cluster to answer.
 CONNECT = 10
 
@@ -47,13 +48,16 @@ def grade(
     """Grade, write what is wanted, and print a table."""
     try:
         check_needed()
-        from proxybox.teach.grades import GradeBook
+        from proxybox.teach.grades import GradeBook, PassedOver
         from proxybox.teach.similar import similar
         from proxybox.teach.submissions import find_submissions
 
         _check_formats(formats)
         chosen = chosen_exercise(exercise)
-        found = find_submissions(submissions, chosen.file)
+        passed_over: list[PassedOver] = []
+        found = find_submissions(submissions, chosen.file, passed_over.append)
+        passed_over = [each for each in passed_over if not _is_same(each.path, output)]
+        _tell_passed_over(passed_over)
         if not found:
             raise CommandError(
                 f"there are no submissions in {', '.join(on_one_line(str(path)) for path in submissions)}"
@@ -69,7 +73,7 @@ def grade(
                 raise CommandError(
                     f"grading stopped: {error.strerror or error}; run the same command to go on"
                 ) from None
-        book = GradeBook(title=chosen.title, grades=grades)
+        book = GradeBook(title=chosen.title, grades=grades, passed_over=tuple(passed_over))
         pairs = similar(book, chosen.starter_files().get(chosen.file, b"").decode("utf-8", "replace"), alike)
         _write(book, pairs, output, formats)
         _tell(book, pairs, output, as_json=as_json)
@@ -79,6 +83,18 @@ def grade(
     except Exception as error:
         return tell_failure(error)
     return EXIT_CANNOT_RUN if any(each.failed for each in grades) or _at_fault(book) else 0
+
+
+def _is_same(path: str, output: Path) -> bool:
+    """Whether it is where this grading goes to, which an earlier one has made."""
+    return os.path.realpath(path) == os.path.realpath(output)
+
+
+def _tell_passed_over(found: "Sequence[PassedOver]") -> None:
+    for each in found[:_MOST_TOLD]:
+        print(f"proxybox: passed over: {on_one_line(each.path)}: {on_one_line(each.why)}", file=sys.stderr)
+    if len(found) > _MOST_TOLD:
+        print(f"proxybox: passed over: {len(found) - _MOST_TOLD} more, which the report names", file=sys.stderr)
 
 
 def check_needed() -> None:
@@ -286,11 +302,21 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
         if each.failed:
             told = f"proxybox: {each.student}: could not be graded: {each.message}"
             print(on_one_line(told), file=sys.stderr)
-    for name, count in _at_fault(book).items():
-        told = f"proxybox: the test {name!r} is at fault itself, for {count} submissions: proxybox exercise check"
+    for name, found in _at_fault(book).items():
+        student, fault = found[0]
+        told = (
+            f"proxybox: the test {name!r} is at fault itself, for {len(found)} submissions, such as {student}: {fault}"
+        )
         print(on_one_line(told), file=sys.stderr)
 
 
-def _at_fault(book: "GradeBook") -> Counter[str]:
-    """Tests that raised what is no verdict."""
-    return Counter(test.name for each in book.grades for test in each.tests if test.status == "internal_error")
+def _at_fault(book: "GradeBook") -> dict[str, list[tuple[str, str]]]:
+    """Tests that raised what is no verdict: with whom, and where."""
+    from proxybox.teach.faults import summary_of
+
+    found: dict[str, list[tuple[str, str]]] = {}
+    for each in book.grades:
+        for test in each.tests:
+            if test.status == "internal_error":
+                found.setdefault(test.name, []).append((each.student, summary_of(test.fault)))
+    return found

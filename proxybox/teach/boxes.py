@@ -13,7 +13,8 @@ import attrs
 
 import proxybox
 from proxybox import Policy, Result, Sandbox, Session, Time
-from proxybox.policies import preset
+from proxybox.policies import SessionLimits, preset
+from proxybox.teach.notebooks import SUFFIX
 from proxybox.teach.student import Failed, Run, Student, failure, one_line
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 #: Copies that live at once: of a submission, and of that for a test.
 _COPIES = 4
 _SEED = 0
+#: Bytes of an argument or a result, where the policy leaves it as it is: a list of a million numbers takes 9 of each.
+_VALUE_SIZE = 10 << 20
 #: Of a call's wall time: so many times its CPU time, where the policy would let it wait for longer.
 _PATIENCE = 3
 #: What the main file of a folder is called.
@@ -31,6 +34,8 @@ _MAIN = "solution.py"
 def grading_policy(policy: Policy) -> Policy:
     """A policy under which a grade is the same each time."""
     changes: dict[str, Any] = {"session": attrs.evolve(policy.session, branches=max(policy.session.branches, _COPIES))}
+    if policy.session.value_size == SessionLimits().value_size:
+        changes["session"] = attrs.evolve(changes["session"], value_size=_VALUE_SIZE)
     wall, cpu = policy.limits.wall_time, policy.limits.cpu_time
     if cpu is not None and (wall is None or wall > _PATIENCE * cpu):
         changes["limits"] = attrs.evolve(policy.limits, wall_time=_PATIENCE * cpu)
@@ -169,6 +174,8 @@ def boxes_by_hand(submission: str | None) -> Iterator[Boxes]:
         raise ValueError("which submission? pytest --submission=FILE")
     found = read_submission(Path(submission))
     file = Path(submission).name if Path(submission).is_file() else _MAIN
+    if file.lower().endswith(SUFFIX):  # what runs of it is no notebook
+        file = f"{file[: -len(SUFFIX)]}.py"
     with (
         Sandbox(grading_policy(preset("classroom"))) as sandbox,
         contextlib.closing(Boxes(sandbox, [found], file=file, files={}, points=1)) as boxes,

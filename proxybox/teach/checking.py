@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from proxybox.teach.exercise import FILE, Exercise, ExerciseError, load_exercise
+from proxybox.teach.faults import summary_of
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import grade
 from proxybox.teach.submissions import Submission
@@ -60,7 +61,7 @@ def _check(grade: Grade) -> Check:
     if grade.failed:
         problem = "it could not be graded"
     elif at_fault is not None:
-        problem = f"the test {at_fault.name!r} is at fault itself: {at_fault.message}"
+        problem = f"the test {at_fault.name!r} is at fault itself: {summary_of(at_fault.fault)}"
     elif grade.student.startswith("model/"):
         problem = "a model solution that fails" if failed else ""
     elif not failed:

@@ -28,7 +28,8 @@ class Verdict:
     name: for people, unique in its submission. points: what was earned, of `possible`. message: to the author of the
     submission: what was called, what came back, what was expected; nothing of the teacher's source. output: what the
     submission printed meanwhile, made harmless. hidden: whether its author may not see more than that it is there.
-    seconds: of wall time. line: of the submission, where the message points to one.
+    seconds: of wall time. line: of the submission, where the message points to one. fault: for teachers alone, where
+    the test itself is at fault: its lines, and what it raised.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Verdict:
     hidden: bool = False
     seconds: float = 0.0
     line: int | None = None
+    fault: str = ""
 
     @property
     def passed(self) -> bool:
@@ -54,7 +56,7 @@ class Grade:
     student: by whom, as the folder or the download names them. source: where it was found. message: what holds for the
     whole, such as a syntax error. submitted: when, None where that is not known. late: beyond the deadline. code: the
     main file's text, for reports and comparison. seconds: of wall time. failed: grading itself did; no score is to be
-    given then.
+    given then. note: what is to be known besides, such as which lines of a notebook were left out.
     """
 
     student: str
@@ -66,6 +68,7 @@ class Grade:
     code: str = ""
     seconds: float = 0.0
     failed: bool = False
+    note: str = ""
 
     @property
     def points(self) -> float:
@@ -86,16 +89,25 @@ class Grade:
         return next((test.status for test in self.tests if not test.passed and test.status != "skipped"), "ok")
 
 
+@attrs.frozen(kw_only=True)
+class PassedOver:
+    """What lay among the submissions and is none. path: where it was found. why: in words."""
+
+    path: str
+    why: str
+
+
 def _grades(grades: Iterable[Grade]) -> tuple[Grade, ...]:
     return tuple(grades)
 
 
 @attrs.frozen(kw_only=True)
 class GradeBook:
-    """All submissions of an exercise, in order."""
+    """All submissions of an exercise, in order. passed_over: what lay among them."""
 
     title: str
     grades: tuple[Grade, ...] = attrs.field(converter=_grades)
+    passed_over: tuple[PassedOver, ...] = ()
 
     def test_names(self) -> tuple[str, ...]:
         """The tests, in the order in which they first appear."""

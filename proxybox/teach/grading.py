@@ -47,6 +47,7 @@ _MOST_CODE = 1 << 18
 _MOST_BREACHES = 50
 RULES: Final = "The rules of the exercise"
 _DATA_TESTS: Final = Path(__file__).with_name("data_tests.py")
+_NO_CODE: Final = Verdict(name=RULES, status="skipped", possible=0.0)
 _NO_POINTS = "No points are given while a rule is broken."
 
 
@@ -197,13 +198,12 @@ def _undisturbed(folder: Path) -> Iterator[None]:
 def _grade(
     exercise: Exercise, submission: Submission, verdicts: Sequence[Verdict], timings: bool, box: RuleBox
 ) -> Grade:
-    try:
+    code: str | None = None
+    with contextlib.suppress(Failed):  # which is what its tests say; what is not there breaks no rule
         code = submission.main(exercise.file).decode("utf-8-sig", "replace")
-    except Failed:
-        code = ""
     tests = list(_named_apart(verdicts))
     if exercise.rules:
-        rules = _rules_verdict(exercise, submission, code, tests, box)
+        rules = _NO_CODE if code is None else _rules_verdict(exercise, submission, code, tests, box)
         if rules.status == "forbidden":
             tests = [attrs.evolve(test, points=0.0) for test in tests]
         tests.insert(0, rules)
@@ -216,8 +216,9 @@ def _grade(
         tests=tuple(tests),
         submitted=submitted,
         late=deadline is not None and submitted is not None and submitted > deadline,
-        code=code[:_MOST_CODE],
+        code=(code or "")[:_MOST_CODE],
         seconds=sum(test.seconds for test in tests),
+        note=submission.note(exercise.file),
     )
 
 
@@ -228,7 +229,7 @@ def _rules_verdict(
     if not breaches:
         return Verdict(name=RULES, status="ok", possible=0.0)
     if all(test.status == "syntax_error" for test in tests) and any(not each.rule for each in breaches):
-        return Verdict(name=RULES, status="skipped", possible=0.0)  # it is no Python, as all the tests say
+        return _NO_CODE  # it is no Python, as all the tests say
     told = dict.fromkeys(f"{each.message}{'' if each.line is None else f' See line {each.line}.'}" for each in breaches)
     words = "\n".join([*itertools.islice(told, _MOST_BREACHES), _NO_POINTS])
     return Verdict(name=RULES, status="forbidden", possible=0.0, message=words, line=breaches[0].line)

@@ -5,9 +5,9 @@ All text is escaped in one place, `_e`, after what is harmful in it has been mad
 
 import html
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
+from proxybox.teach.grades import STATUSES, Grade, GradeBook, PassedOver, Verdict
 from proxybox.teach.similar import Pair
 from proxybox.teach.writers.common import FAILED, clean, number, shown
 
@@ -15,6 +15,7 @@ from proxybox.teach.writers.common import FAILED, clean, number, shown
 MOST_OF_ONE, MOST_IN_ALL = 200_000, 64 << 20
 #: Near-duplicates of one that are named.
 _MOST_ALIKE = 10
+_MOST_PASSED_OVER = 1000
 _CUT = '<p class="dim">More is not shown here: see grades.json.</p>'
 _MARKS = {"ok": "✓", "wrong_answer": "✗", "skipped": "–", "forbidden": "⊘", "time_limit": "T", "memory_limit": "M"}
 _STYLE = """
@@ -71,26 +72,40 @@ def _score(grade: Grade) -> str:
     return "none" if grade.failed else f"{number(grade.points):g} / {number(grade.possible):g}"
 
 
-def _section(index: int, name: str, grade: Grade, tests: list[Verdict], alike: list[str]) -> str:
+def _section(index: int, name: str, grade: Grade, tests: list[Verdict], alike: list[str], *, for_students: bool) -> str:
     parts = [f'<section id="s{index}"><h3>{name}</h3><p>{_word(_whole(grade, tests))}, {_score(grade)}']
     parts.append(", late</p>" if grade.late else "</p>")
     if alike:
         parts.append(f"<p>Nearly the same as {', '.join(alike)}: a hint to look, not proof.</p>")
     if grade.failed or grade.message:
         parts.append(f"<pre>{_e(FAILED if grade.failed else grade.message)}</pre>")
+    if grade.note:
+        parts.append(f'<pre class="dim">{_e(grade.note)}</pre>')
     left = MOST_OF_ONE
     for test in tests:
         points = f", {number(test.points):g} / {number(test.possible):g}" if test.possible else ""
         parts.append(f'<h4>{_e(test.name, 200)} <span class="of">{_word(test.status)}{points}</span></h4>')
-        told = _told(test) if left > 0 else _CUT
+        told = _told(test, with_fault=not for_students) if left > 0 else _CUT
         parts.append(told if len(told) <= left else _CUT)
         left -= len(told)
     return "".join(parts) + "</section>"
 
 
-def _told(test: Verdict) -> str:
+def _told(test: Verdict, *, with_fault: bool) -> str:
     message = f"<pre>{_e(test.message)}</pre>" if test.message else ""
+    if test.fault and with_fault:  # it has lines of the test in it
+        message += f'<p class="dim">For whoever has written the test</p><pre>{_e(test.fault)}</pre>'
     return message + (f'<p class="dim">Output</p><pre>{_e(test.output)}</pre>' if test.output else "")
+
+
+def _passed_over(found: Sequence[PassedOver]) -> str:
+    """What lay among the submissions and was not graded."""
+    if not found:
+        return ""
+    rows = "".join(f"<li>{_e(each.path, 500)}: {_e(each.why, 500)}</li>" for each in found[:_MOST_PASSED_OVER])
+    left = len(found) - _MOST_PASSED_OVER
+    more = f"<li>{left} more: see grades.json</li>" if left > 0 else ""
+    return f"<h2>Passed over</h2><p>These are no submissions, and were not graded.</p><ul>{rows}{more}</ul>"
 
 
 def _whole(grade: Grade, tests: list[Verdict]) -> str:
@@ -131,7 +146,9 @@ def render(book: GradeBook, pairs: Iterable[Pair] = (), *, for_students: bool = 
     left = MOST_IN_ALL
     for i, (name, grade, own) in enumerate(zip(names, book.grades, tests, strict=True), 1):
         cut = f'<section id="s{i}"><h3>{name}</h3>{_CUT}</section>'
-        section = _section(i, name, grade, own, alike.get(grade.student, [])) if left > 0 else cut
+        section = cut
+        if left > 0:
+            section = _section(i, name, grade, own, alike.get(grade.student, []), for_students=for_students)
         sections.append(section if len(section) <= left else cut)
         left -= len(section)
     full = sum(_whole(g, own) == "ok" for g, own in zip(book.grades, tests, strict=True))
@@ -146,5 +163,6 @@ def render(book: GradeBook, pairs: Iterable[Pair] = (), *, for_students: bool = 
         + _table("Tests", ("Test", "Share", "Counts"), (_distribution(n, t) for n, t in by_test.items()))
         + "<h2>Submissions</h2>"
         + _table("Submissions", ("Submission", "Score", "Status", "Late", "Alike"), rows)
+        + ("" if for_students else _passed_over(book.passed_over))
         + f"<h2>Details</h2>{''.join(sections)}</main></body></html>\n"
     )

@@ -5,15 +5,25 @@ seen. A Failed is the verdict of a test; its words are for the author of the sub
 source.
 """
 
-from collections.abc import Mapping, Sequence
+import builtins
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
+
+import attrs
 
 from proxybox import Result, Session, Status
 from proxybox.result import on_one_line
 from proxybox.teach.compare import close, difference
+from proxybox.teach.handles import HELPER, OBJECTS, Call, Handle, Source, belongs_to, key_of, packed, told_of
+
+#: pytest tells of a test's own line, not of these.
+__tracebackhide__ = True
 
 #: Characters of a value, and of an output, in a message.
 _MOST_OF_VALUE, _MOST_OF_OUTPUT = 200, 2000
+#: Characters of an exception's message that a pattern is looked for in.
+_MOST_MATCHED = 1000
 #: Characters of what a submission prints in a test that are kept for its verdict.
 MOST_PRINTED = 10_000
 
@@ -44,6 +54,8 @@ class Student:
     def __init__(self, session: Session, file: str) -> None:
         self._session = session
         self._file = file
+        self._handles: dict[int, Handle] = {}
+        self._has_helper = False
         self.stdout = ""
         self.printed: list[str] = []
         self.last = ""
@@ -52,23 +64,32 @@ class Student:
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """What a function of the submission returns. Fails the test where it raises, or does not return."""
-        told = _call_text(name, args, kwargs)
-        return self._value(told, self._result(told, name, args, kwargs))
+        return self.ask(Call(action="call", target=None, name=name, args=args, kwargs=kwargs))
 
     def expect(self, name: str, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
         """Fails the test unless the function returns that. tolerance: for numbers, alone and in lists and the like."""
-        value = self.call(name, *args, **kwargs)
-        if not alike(value, returns, tolerance):
-            raise Failed(f"{self.last} returned {shown(value)}, and {shown(returns)} was expected.")
+        self.compare(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), returns, tolerance)
 
-    def raises(self, kind: str, name: str, *args: Any, **kwargs: Any) -> None:
-        """Fails the test unless the function raises such an exception, by its name."""
-        told = _call_text(name, args, kwargs)
-        result = self._result(told, name, args, kwargs)
-        if result.ok and result.error is None:
-            raise Failed(f"{told} returned {shown(result.value)}, and {kind} was to be raised.")
-        if result.error is None or result.error.type != kind:
-            self._fail(told, result, f"; {kind} was to be raised")
+    def raises(self, kind: Any, name: str, *args: Any, match: Any = None, **kwargs: Any) -> None:
+        """Fails the test unless the function raises such an exception.
+
+        kind: a class, which its subclasses are, too; a name, which only that is; or a tuple of these. match: a regular
+        expression that is looked for in the first 1,000 characters of the message, as by `pytest.raises`.
+        """
+        self.compare_raised(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), kind, match)
+
+    def new(self, name: str, *args: Any, **kwargs: Any) -> Handle:
+        """A handle for an object of the submission: `account = student.new("Account", 100)` calls the class, and
+        `account.deposit(5)` the object's method. Any function that returns an object will do."""
+        made: Handle = self.ask(Call(action="new", target=None, name=name, args=args, kwargs=kwargs))
+        return made
+
+    @staticmethod
+    def source(text: str) -> Source:
+        """A function as an argument, by its source: `student.call("apply", student.source("lambda x: x + 1"), 3)`, or a
+        `def` with what it needs before it. It sees Python's own names and none of the submission's. Raises SyntaxError,
+        ValueError."""
+        return Source(text)
 
     def get(self, name: str) -> Any:
         """The value of a variable of the submission."""
@@ -79,29 +100,141 @@ class Student:
         """Fails the test unless the last call has printed that, token by token."""
         _compare(self.last or "the submission", self.stdout, expected, tolerance)
 
+    # --- for handles, too ---------------------------------------------------------------------------------------------
+
+    def ask(self, call: Call) -> Any:
+        """What came of it. Fails the test where it did not end well."""
+        told, result = self._result(call)
+        return self._answer(call, told, self._value(told, result))
+
+    def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
+        """Fails the test unless that is what came of it."""
+        value = self.ask(call)
+        if not alike(value, returns, tolerance):
+            raise Failed(f"{self.last} returned {shown(value)}, and {shown(returns)} was expected.")
+
+    def compare_raised(self, call: Call, kind: Any, match: Any) -> None:
+        """Fails the test unless that was raised. Raises TypeError, re.error for what is no kind and no pattern."""
+        kinds = _kinds(kind)
+        pattern = None if match is None else re.compile(match)
+        wanted = " or ".join(each if isinstance(each, str) else each.__name__ for each in kinds)
+        told, result = self._result(call)
+        if result.ok and result.error is None:
+            value = self._answer(call, told, result.value)
+            raise Failed(f"{told} returned {shown(value)}, and {wanted} was to be raised.")
+        if _is_value(result):
+            raise Failed(f"{told} returned an object, and {wanted} was to be raised.")
+        if result.error is None or not any(self._is_raised(result.error.type, each) for each in kinds):
+            self._fail(told, result, f"; {wanted} was to be raised")
+        if pattern is not None and not pattern.search(result.error.message[:_MOST_MATCHED]):
+            self._fail(told, result, f"; its message was to match {pattern.pattern!r}", "wrong_answer")
+
     # --- how ----------------------------------------------------------------------------------------------------------
 
-    def _result(self, told: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Result:
-        self.last = told
-        result = self._session.call(name, *args, **kwargs)
+    def _result(self, call: Call) -> tuple[str, Result]:
+        """What was asked, in words, and what came of it."""
+        told = self.last = _call_text(call)
+        if not call.is_plain:
+            self._help(told)
+        try:
+            name, args, kwargs = (call.name, call.args, call.kwargs) if call.is_plain else self._packed(call)
+            result = self._session.call(name, *args, **kwargs)
+        except (TypeError, ValueError) as error:  # before anything was called
+            words = str(error).replace("value[2]", "arguments", 1).replace("value[3]", "keywords", 1)
+            raise type(error)(
+                f"{told}: {words}; a function goes as student.source(...), an object as student.new(...)"
+            ) from None
         self.stdout = result.stdout
         keep(self.printed, result.stdout, result.stderr)
         if result.ok and not self._session.alive:  # with exit status 0: that is no answer
             raise Failed(f"{told} ended the interpreter.", "error")
-        if result.error is not None and result.error.type == "NameError" and not self._defines(name):
-            raise Failed(f"{name} is not defined: the submission needs a function of that name.")
-        return result
+        if (
+            result.error is not None
+            and result.error.type == "NameError"
+            and call.target is None
+            and not self._defines(call.name)
+        ):
+            what = "class" if call.action == "new" else "function"
+            raise Failed(f"{call.name} is not defined: the submission needs a {what} of that name.")
+        return told, result
+
+    def _help(self, told: str) -> None:
+        """Gives the box what holds objects, once."""
+        if not self._has_helper:
+            result = self._session.exec(HELPER, name="<objects>")
+            if not result.ok or result.error is not None:
+                self._fail(told, result)
+            self._has_helper = True
+
+    def _packed(self, call: Call) -> tuple[str, Sequence[Any], Mapping[str, Any]]:
+        args = [packed(each, self._number_of) for each in call.args]
+        kwargs = {name: packed(each, self._number_of) for name, each in call.kwargs.items()}
+        key = None if call.target is None else self._number_of(call.target)
+        return OBJECTS, (call.action, key, call.name, args, kwargs), {}
+
+    def _number_of(self, handle: Handle) -> int:
+        if not belongs_to(handle, self):
+            raise ValueError(f"{handle!r} is an object of another test's submission")
+        return key_of(handle)
+
+    def _answer(self, call: Call, told: str, value: Any) -> Any:
+        """What a box has answered: a value, or, by the number, an object."""
+        if call.is_plain:
+            return value
+        kind, found = value if isinstance(value, tuple) and len(value) == 2 else ("", None)
+        if kind == "value" and call.action != "new":
+            return found
+        if kind == "missing" and call.target is not None:
+            raise Failed(f"{told_of(call.target)} has no {call.name}.")
+        if kind == "uncallable":
+            raise Failed(f"{call.name}{f' of {call.target!r}' if call.target is not None else ''} cannot be called.")
+        if kind != "object" or type(found) is not int or not 0 <= found < len(self._handles) + (call.action == "new"):
+            raise Failed(f"{told} gave no answer that makes sense.", "error")
+        return self._handles.setdefault(found, Handle(self, found, told))
+
+    def _is_raised(self, raised: str, wanted: str | type[BaseException]) -> bool:
+        """Whether an exception is of a kind. By the submission's word, as the name of its type is."""
+        if isinstance(wanted, str) or raised == wanted.__name__:
+            return raised == (wanted if isinstance(wanted, str) else wanted.__name__)
+        if getattr(builtins, wanted.__name__, None) is not wanted or not self._session.alive:
+            return False
+        asked = (
+            f"__import__('builtins').isinstance(__import__('sys').last_value, __import__('builtins').{wanted.__name__})"
+        )
+        return self._session.eval(asked).value is True
 
     def _defines(self, name: str) -> bool:
-        return self._session.alive and self._session.eval(f"{name!r} in globals()").value is True
+        first = name.partition(".")[0]
+        return self._session.alive and self._session.eval(f"{first!r} in globals()").value is True
 
     def _value(self, told: str, result: Result) -> Any:
+        if result.error is not None and _is_value(result):
+            words = result.error.message.replace("value[1]", "value", 1)  # of a helper's answer
+            result = attrs.evolve(result, error=attrs.evolve(result.error, message=words))
         if not result.ok or (result.error is not None):
             self._fail(told, result)
         return result.value
 
-    def _fail(self, told: str, result: Result, more: str = "") -> NoReturn:
-        raise Failed(*failure(told, result, self._file, more))
+    def _fail(self, told: str, result: Result, more: str = "", status: str = "") -> NoReturn:
+        message, own, line = failure(told, result, self._file, more)
+        raise Failed(message, status or own, line)
+
+
+def _is_value(result: Result) -> bool:
+    """Whether something was returned that cannot cross: such an error has no traceback."""
+    return result.error is not None and result.error.type == "TypeError" and not result.error.traceback
+
+
+def _kinds(kind: Any) -> tuple[str | type[BaseException], ...]:
+    """The kinds of exceptions that a test wants."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    for each in kinds:
+        is_class = isinstance(each, type) and issubclass(each, BaseException)
+        if not is_class and not (isinstance(each, str) and each.isidentifier()):
+            raise TypeError(f"raises: want an exception class, its name, or a tuple of these, got {each!r}")
+    if not kinds:
+        raise TypeError("raises: want an exception class, its name, or a tuple of these, got ()")
+    return kinds
 
 
 class Run:
@@ -192,11 +325,38 @@ def _exactly(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value for a message, on one line."""
+    """The beginning of a value for a message, on one line; no more of it is made into text."""
+    text = ""
     try:
-        return one_line(repr(value))
+        for piece in _pieces(value):
+            text += piece
+            if len(text) > 2 * _MOST_OF_VALUE:
+                break
     except ValueError:  # an int of more than 4,300 digits (sys.set_int_max_str_digits)
         return "a value with a number of thousands of digits"
+    return one_line(text)
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Its repr, piece by piece."""
+    kind = type(value)
+    if kind in (str, bytes):
+        yield repr(value[: 4 * _MOST_OF_VALUE])
+    elif kind not in _BRACKETS or not value:
+        yield repr(value)
+    else:
+        begin, end = _BRACKETS[kind]
+        yield begin
+        for number, each in enumerate(value):
+            yield ", " if number else ""
+            yield from _pieces(each)
+            if kind is dict:
+                yield ": "
+                yield from _pieces(value[each])
+        yield ",)" if kind is tuple and len(value) == 1 else end
+
+
+_BRACKETS: Mapping[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}"), dict: ("{", "}")}
 
 
 def one_line(text: str) -> str:
@@ -205,6 +365,7 @@ def one_line(text: str) -> str:
     return told if len(told) <= _MOST_OF_VALUE else told[:_MOST_OF_VALUE] + "..."
 
 
-def _call_text(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    words = [shown(each) for each in args] + [f"{key}={shown(value)}" for key, value in kwargs.items()]
-    return f"{name}({', '.join(words)})"
+def _call_text(call: Call) -> str:
+    name = call.name if call.target is None else f"{told_of(call.target)}.{call.name}"
+    words = [shown(each) for each in call.args] + [f"{key}={shown(value)}" for key, value in call.kwargs.items()]
+    return name if call.action == "get" else f"{name}({', '.join(words)})"

@@ -5,6 +5,7 @@ Only what the caller names is taken apart into many: nobody's submission becomes
 read is a submission that says so, and keeps none of the others from being graded.
 """
 
+import codecs
 import datetime
 import functools
 import io
@@ -19,6 +20,8 @@ from typing import IO
 import attrs
 
 from proxybox.errors import ProxyboxError
+from proxybox.teach.grades import PassedOver
+from proxybox.teach.notebooks import SUFFIX, NotebookError, read_notebook
 from proxybox.teach.student import Failed, one_line
 
 #: Of one submission. Bytes count as they are stored, too, where that is more: unpacking takes time also where it gives
@@ -33,6 +36,10 @@ _MOST_LOOKED_AT = 1 << 16
 #: What Moodle calls a folder, and puts before the name of a loose file.
 _MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
 _IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
+#: What Gradescope says of its folders.
+_METADATA = "submission_metadata.yml"
+#: Of one submission, so many files that were passed over are named.
+_MOST_NAMED = 20
 #: What an earlier grading has left in its folder (records.py).
 GRADES = ".grades.jsonl"
 
@@ -53,8 +60,27 @@ class Submission:
     problem: str = ""
 
     def main(self, name: str) -> bytes:
-        """The main file: that of the name, in whatever folder, or the only Python file. Raises Failed."""
-        return self.files[self._main_path(name)]
+        """The main file: that of the name, in whatever folder, or the only Python file; else a notebook, by its code.
+        Raises Failed, also where there is nothing in it."""
+        path = self._main_path(name)
+        data, what = self.files[path], "The file"
+        if path.lower().endswith(SUFFIX):
+            what = "The notebook"
+            try:
+                data = read_notebook(data).code.encode("utf-8", "surrogatepass")
+            except NotebookError as error:
+                raise Failed(f"{what} {one_line(path)} cannot be read: {one_line(str(error))}.", "error") from None
+        if not data.removeprefix(codecs.BOM_UTF8).strip():
+            raise Failed(f"{what} {one_line(path)} is empty.", "error")
+        return data
+
+    def note(self, name: str) -> str:
+        """What is to be known of the main file besides: of a notebook, which lines of it are not graded."""
+        try:
+            path = self._main_path(name)
+            return read_notebook(self.files[path]).note if path.lower().endswith(SUFFIX) else ""
+        except (Failed, NotebookError):
+            return ""
 
     def beside(self, name: str) -> Mapping[str, bytes]:
         """The files as the main file sees them: by their path below its folder, itself by the name. Those outside of
@@ -63,33 +89,49 @@ class Submission:
         folder = main[: main.rfind("/") + 1]
         outside = {path: data for path, data in self.files.items() if not path.startswith(folder)}
         below = {path.removeprefix(folder): data for path, data in self.files.items() if path.startswith(folder)}
-        return {**outside, **below, name: self.files[main]}
+        return {**outside, **below, name: self.main(name)}
 
     def _main_path(self, name: str) -> str:
         if self.problem:
             raise Failed(f"The submission cannot be read: {self.problem}.", "error")
         if name in self.files:
             return name
-        same = [path for path in self.files if PurePosixPath(path).name == name]
-        found = same or [path for path in self.files if path.lower().endswith(".py")]
+        names = {path: PurePosixPath(path).name for path in self.files}
+        found = (
+            [path for path in names if names[path] == name]
+            or [path for path in names if names[path] == _notebook_of(name)]
+            or [path for path in names if path.lower().endswith(".py")]
+            or [path for path in names if path.lower().endswith(SUFFIX)]
+        )
         if len(found) == 1:
             return found[0]
         held = ", ".join(map(one_line, sorted(self.files)[:5])) or "nothing"
         raise Failed(f"There is no file {name} in the submission, which holds {held}.", "error")
 
 
-def find_submissions(paths: Iterable[Path], file: str) -> list[Submission]:
+#: Is told of a path, and why it is passed over.
+_Tell = Callable[[str, str], object]
+
+
+def find_submissions(
+    paths: Iterable[Path], file: str, on_passed_over: Callable[[PassedOver], object] = lambda _: None
+) -> list[Submission]:
     """All submissions, by name; those of one name are told apart: `bob`, `bob (2)`. file: the exercise's main file.
 
-    Several paths are a submission each. What lies in a single one, a folder or a Moodle download, is: each folder, .py
-    and .zip in it is a submission, and with Moodle's names all that is of one student. A folder is one submission
-    itself if it has a Moodle name, or holds the main file and beside it neither archives, nor folders with a main file
-    of their own, nor .py files that no other of its .py files imports.
+    Several paths are a submission each. What lies in a single one, a folder or a Moodle download, is: each folder, .py,
+    .ipynb and .zip in it is a submission, and with Moodle's names all that is of one student. A folder is one
+    submission itself if it has a Moodle name, or holds the main file and beside it neither archives, nor folders with a
+    main file of their own, nor other notebooks, nor .py files that no other of its .py files imports.
 
-    What an earlier grading has written is none. Raises SubmissionError for a path that is not there.
+    What an earlier grading has written is none. on_passed_over: is told what else is none, but for what tools leave
+    (.git, __pycache__ and the like). Raises SubmissionError for a path that is not there.
     """
+
+    def tell(path: str, why: str) -> None:
+        on_passed_over(PassedOver(path=path, why=why))
+
     try:
-        parts = _parts(list(paths), file)
+        parts = _parts(list(paths), file, tell)
     except OSError as error:
         raise SubmissionError(f"{error.filename}: {error.strerror}") from None
     owners: dict[tuple[str, int, str], list[_Part]] = {}
@@ -140,24 +182,29 @@ class _Part:
         """Parts with the same are one submission: student, Moodle's number and where it lies, or 0 and the source."""
         if self.student is None and (moodle := _MOODLE.match(self.name)):
             return moodle["name"], int(moodle["id"]), os.path.dirname(self.source)
-        return self.student or re.sub(r"(?i)\.(py|zip)$", "", self.name) or self.name, 0, self.source
+        return self.student or re.sub(r"(?i)\.(py|ipynb|zip)$", "", self.name) or self.name, 0, self.source
 
 
-def _parts(paths: Sequence[Path], file: str) -> list[_Part]:
+def _parts(paths: Sequence[Path], file: str, tell: _Tell) -> list[_Part]:
     for path in paths:
         path.stat()  # what is not there was meant by the caller, and is no student's fault
     if len(paths) == 1 and not _is_output(paths[0]):
         if paths[0].is_dir() and not _is_one(paths[0], file):
             names = _gradescope_names(paths[0])
-            return [_part(child, names.get(child.name)) for child in _children(paths[0])]
-        if found := _moodle_parts(paths[0], file):
+            for child in sorted(paths[0].iterdir()):
+                if (why := _why_not(child)) and child.name not in (*_IGNORED, _METADATA):
+                    tell(str(child), why)
+            return [_part(child, names.get(child.name), tell) for child in _children(paths[0])]
+        if found := _moodle_parts(paths[0], file, tell):
             return found
-    return [_part(path) for path in paths if not _is_output(path)]
+    for path in filter(_is_output, paths):
+        tell(str(path), _OUTPUT)
+    return [_part(path, None, tell) for path in paths if not _is_output(path)]
 
 
-def _part(path: Path, student: str | None = None) -> _Part:
+def _part(path: Path, student: str | None = None, tell: _Tell = lambda *_: None) -> _Part:
     name = os.path.basename(os.path.abspath(path))  # of "." too
-    return _Part(name, str(path), _files(path), student)
+    return _Part(name, str(path), _files(path, tell), student)
 
 
 def _is_output(path: Path) -> bool:
@@ -166,66 +213,96 @@ def _is_output(path: Path) -> bool:
 
 def _is_submitted(name: str) -> bool:
     """Whether a file of the name is a submission, as any folder is."""
-    return name.lower().endswith((".py", ".zip")) or _MOODLE.match(name) is not None
+    return name.lower().endswith((".py", SUFFIX, ".zip")) or _MOODLE.match(name) is not None
+
+
+_OUTPUT, _LINK = f"it holds the grades of an earlier grading ({GRADES})", "links are not followed"
+_NO_FILE = "it is neither a file nor a folder"
+_NAME, _KIND = "its name begins with a dot or with __", f"it is no folder, and no .py, {SUFFIX} or .zip file"
+
+
+def _why_not(path: Path) -> str:
+    """Why what lies in a folder is no submission; empty where it may be one."""
+    if path.name.startswith((".", "__")):
+        return _NAME
+    if path.is_symlink():
+        return _LINK
+    if _is_output(path):
+        return _OUTPUT
+    return "" if path.is_dir() or (path.is_file() and _is_submitted(path.name)) else _KIND
 
 
 def _children(folder: Path) -> list[Path]:
     """What lies in a folder and may be a submission."""
-    return [
-        child
-        for child in sorted(folder.iterdir())
-        if not (child.name.startswith((".", "__")) or child.is_symlink() or _is_output(child))
-        and (child.is_dir() or (child.is_file() and _is_submitted(child.name)))
-    ]
+    return [child for child in sorted(folder.iterdir()) if not _why_not(child)]
+
+
+def _notebook_of(file: str) -> str:
+    """How a notebook is called that stands for the main file."""
+    return f"{file.removesuffix('.py')}{SUFFIX}"
 
 
 def _is_one(folder: Path, file: str) -> bool:
     """Whether a folder is one submission, see find_submissions."""
     if _MOODLE.match(folder.name):
         return True
-    children = _children(folder)
-    if any(_MOODLE.match(each.name) or each.suffix.lower() == ".zip" or (each / file).is_file() for each in children):
-        return False
-    modules = {each.name: each.name[: -len(".py")] for each in children if each.is_file()}
+    children, mains = _children(folder), (file, _notebook_of(file))
+    for each in children:
+        suffix = each.suffix.lower()
+        if _MOODLE.match(each.name) or suffix == ".zip" or any((each / main).is_file() for main in mains):
+            return False
+        if suffix == SUFFIX and each.is_file() and each.name not in mains:
+            return False
+    files = {each.name for each in children if each.is_file()}
+    modules = {name: name[: -len(".py")] for name in files if name.lower().endswith(".py")}
     known = set(modules.values())
-    words = {name: _imported(folder / name) & known for name in modules}
-    return file in modules and all(
-        any(module in words[other] for other in modules if other != name)
+    words = {name: _imported(folder / name) & known for name in {*modules, *files.intersection(mains)}}
+    return not files.isdisjoint(mains) and all(
+        any(module in words[other] for other in words if other != name)
         for name, module in modules.items()
         if name != file
     )
 
 
 def _imported(path: Path) -> set[str]:
-    """Words in the import statements of a file."""
+    """Words in the import statements of a file, or of a notebook."""
+    is_notebook = path.name.lower().endswith(SUFFIX)
     try:
         with path.open("rb") as opened:
-            code = opened.read(_MOST_LOOKED_AT).decode("utf-8", "replace")
-    except OSError:  # whoever reads it is told
+            data = opened.read(MOST_BYTES if is_notebook else _MOST_LOOKED_AT)
+        code = read_notebook(data).code[:_MOST_LOOKED_AT] if is_notebook else data.decode("utf-8", "replace")
+    except (OSError, NotebookError):  # whoever reads it is told
         return set()
     imports = re.findall(r"^[ \t]*(?:from|import)\b.*", code, re.MULTILINE)
     return {word for each in imports for word in re.findall(r"\w+", each)}
 
 
-def _moodle_parts(path: Path, file: str) -> list[_Part]:
+def _moodle_parts(path: Path, file: str, tell: _Tell) -> list[_Part]:
     """What lies in a Moodle download. Nothing where the path is none."""
     try:
         members = list(_members(_archive(path, MOST_OF_DOWNLOAD)))
     except Exception:  # no archive, or a damaged one: whoever reads it is told
         return []
     tops: dict[str, list[_File]] = {}
+    others: dict[str, str] = {}
     for each in members:
         top, _, below = each.path.partition("/")
-        if (below or _is_submitted(top)) and top and not top.startswith((".", "__")):
+        if top.startswith((".", "__")):
+            others[top] = _NAME
+        elif top and (below or _is_submitted(top)):
             tops.setdefault(top, []).append(attrs.evolve(each, path=below or _MOODLE.sub("", top, count=1) or top))
+        else:
+            others[top] = _KIND
     if file in tops or not any(map(_MOODLE.match, tops)):
         return []
+    for top, why in others.items():
+        tell(f"{path}:{top}", why)
     return [_Part(top, f"{path}:{top}", files) for top, files in tops.items()]
 
 
 def _gradescope_names(folder: Path) -> dict[str, str]:
     """Folders of a Gradescope export by whom they are of, as its submission_metadata.yml says."""
-    path = folder / "submission_metadata.yml"
+    path = folder / _METADATA
     if not path.is_file():
         return {}
     names: dict[str, str] = {}
@@ -271,21 +348,34 @@ def _bytes(file: _File, most: int) -> bytes:
     return bytes(data)
 
 
-def _files(path: Path) -> Iterator[_File]:
+def _files(path: Path, tell: _Tell) -> Iterator[_File]:
     """Those of a file, folder or archive."""
     if path.is_dir():
-        folders = [path]
-        for each in _walked(folders):
-            if each.name in _IGNORED or each.is_symlink():
-                continue
-            if each.is_dir():
-                folders.append(each)
-            elif each.is_file():
-                yield _File(each.relative_to(path).as_posix(), functools.partial(io.FileIO, each), _time(each))
+        yield from _files_below(path, tell)
     elif path.name.lower().endswith(".zip"):
-        yield from _members(_archive(path))
+        # When its members were changed says whoever made it.
+        time = _time(path)
+        yield from (attrs.evolve(each, time=time) for each in _members(_archive(path)))
     else:
         yield _File(_MOODLE.sub("", path.name, count=1) or path.name, functools.partial(io.FileIO, path), _time(path))
+
+
+def _files_below(path: Path, tell: _Tell) -> Iterator[_File]:
+    folders, others = [path], 0
+    for each in _walked(folders):
+        if each.name in _IGNORED:
+            continue
+        is_link = each.is_symlink()
+        if not is_link and each.is_dir():
+            folders.append(each)
+        elif not is_link and each.is_file():
+            yield _File(each.relative_to(path).as_posix(), functools.partial(io.FileIO, each), _time(each))
+        else:
+            others += 1
+            if others <= _MOST_NAMED:
+                tell(str(each), _LINK if is_link else _NO_FILE)
+    if others > _MOST_NAMED:
+        tell(str(path), f"{others - _MOST_NAMED} more of what lies in it are links, or no files")
 
 
 def _walked(folders: Iterable[Path]) -> Iterator[Path]:

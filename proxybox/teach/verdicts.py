@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from proxybox.result import harmless
+from proxybox.teach.faults import fault_of
 from proxybox.teach.grades import Verdict
 from proxybox.teach.plugin import id_of
 from proxybox.teach.student import MOST_PRINTED, Failed
@@ -18,6 +19,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
     mark = item.get_closest_marker("points")
     possible = float(mark.args[0]) if mark is not None and mark.args else points
     status, message, line = _end(call)
+    error = None if call.excinfo is None else call.excinfo.value
     return Verdict(
         name=name_of(item),
         status=status,
@@ -28,6 +30,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
         hidden=item.get_closest_marker("hidden") is not None,
         seconds=call.duration,
         line=line,
+        fault="" if status != "internal_error" or error is None else fault_of(error, item.config.rootpath),
     )
 
 

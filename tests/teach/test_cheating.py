@@ -123,7 +123,7 @@ def test_nothing_is_earned(verdicts: Any, cheat: str) -> None:
         ("has names that no disk takes", "error", "cannot be used: File name too long."),
         ("has a file in a file", "error", "The file a/b cannot be used"),
         ("is no Python", "syntax_error", "on line 1"),
-        ("is empty", "wrong_answer", "double is not defined"),
+        ("is empty", "error", "The file solution.py is empty."),
         ("is no text", "syntax_error", "no text in UTF-8"),
         ("looks for the tests", "wrong_answer", "returned ([], [], [])"),
         ("looks into the frames", "wrong_answer", "returned []"),

@@ -102,6 +102,24 @@ def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: 
     assert any(words in each["problem"] for each in problems)
 
 
+def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> None:
+    """Its text, line and traceback stand in all that is for teachers, and in nothing that is for students."""
+    run("exercise", "new", "mine")
+    (tmp_path / "mine/tests/test_more.py").write_text("SECRET = {}\n\ndef test_it(student):\n    SECRET['no']\n")
+    where, line = "tests/test_more.py:4: KeyError: 'no'", "  tests/test_more.py:4: in test_it\n    SECRET['no']\n"
+    _, out, _ = run("exercise", "check", "mine")
+    assert f"the test 'it' is at fault itself: {where}" in out
+    assert f"\nThe test 'it' is at fault itself, with model/product and 3 more:\n{where}\n{line}" in out
+    first = json.loads(run("exercise", "check", "mine", "--json")[1])["mine"][0]
+    assert f"{where}\n{line}" in [f"{test['fault']}\n" for test in first["tests"]]
+    status, _, err = run("grade", "mine", "homework", "-f", "vpl", "-f", "gradescope", "-f", "exercism", "-f", "junit")
+    told = f"proxybox: the test 'it' is at fault itself, for 2 submissions, such as ada: {where}"
+    assert (status, told in err.splitlines()) == (125, True), err
+    files = contents(tmp_path / "grades")
+    holding = {name for name, data in files.items() if b"SECRET" in data}
+    assert holding == {"grades.json", "report.html"}
+
+
 def test_without_wrong_or_right_ones(run: Run, tmp_path: Path) -> None:
     run("exercise", "new", "mine")
     shutil.rmtree(tmp_path / "mine/wrong")

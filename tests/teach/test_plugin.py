@@ -81,6 +81,22 @@ def test_by_hand(pytester: pytest.Pytester) -> None:
         assert words in result.stdout.str()
 
 
+def test_a_failure_by_hand_shows_the_line_of_the_test(pytester: pytest.Pytester) -> None:
+    """And none of what lies below it."""
+    pytester.path.joinpath("theirs.py").write_text(SUBMISSION)
+    pytester.makepyfile(
+        test_theirs="def test_area(student):\n    student.expect('area', 3, 4, returns=12)\n\n"
+        "def test_kind(student):\n    student.raises(3, 'boom')\n\n"
+        "def test_run(run_student):\n    run_student('1').expect_output('x')\n"
+    )
+    result = run(pytester, "--submission", "theirs.py", "--tb=short")
+    result.assert_outcomes(failed=3)
+    out = result.stdout.str()
+    assert [line for line in out.splitlines() if ": in " in line] == [
+        "test_theirs.py:2: in test_area", "test_theirs.py:5: in test_kind", "test_theirs.py:8: in test_run",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [((), "pytest --submission=FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],

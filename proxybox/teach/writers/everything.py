@@ -31,4 +31,5 @@ def render(book: GradeBook) -> str:
         }
         for grade in book.grades
     ]
-    return as_json(_plain({"title": book.title, "grades": grades}))
+    passed_over = [attrs.asdict(each) for each in book.passed_over]
+    return as_json(_plain({"title": book.title, "grades": grades, "passed_over": passed_over}))

@@ -1,0 +1,48 @@
+"""A test that is itself at fault, told to its author: where, what was raised, and the lines that led there.
+
+Only the exercise's own frames are told, with paths below its folder: so it is the same on every machine.
+"""
+
+import linecache
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from proxybox.result import harmless
+
+#: Frames of the exercise that are told, the innermost; characters of a line, and of what was raised, in which there may
+#: be what a submission gave.
+_MOST_FRAMES, _MOST_OF_LINE, _MOST_RAISED = 10, 200, 2000
+
+
+def fault_of(error: BaseException, root: Path) -> str:
+    """On the first line the innermost place in the exercise, and what was raised there; then the lines that led to it,
+    the innermost last. Frames that set __tracebackhide__ are left out, as in pytest. root: the folder in which the
+    exercise's folder stands."""
+    frames = _frames(error.__traceback__, root)
+    raised = "".join(traceback.format_exception_only(error)).strip()
+    told = raised if len(raised) <= _MOST_RAISED else raised[:_MOST_RAISED] + "..."
+    where = f"{frames[-1][0]}: " if frames else ""
+    lines = [f"  {place}: in {name}\n    {line}" for place, name, line in frames[-_MOST_FRAMES:]]
+    return harmless("\n".join([f"{where}{told}", *(["  ..."] if len(frames) > _MOST_FRAMES else []), *lines]))
+
+
+def summary_of(fault: str) -> str:
+    """Its first line."""
+    return fault.partition("\n")[0]
+
+
+def _frames(found: TracebackType | None, root: Path) -> list[tuple[str, str, str]]:
+    """Place, function and line of each."""
+    frames = []
+    while found is not None:
+        frame = found.tb_frame
+        path = Path(frame.f_code.co_filename)
+        is_hidden = frame.f_locals.get("__tracebackhide__", frame.f_globals.get("__tracebackhide__", False))
+        if path.is_relative_to(root) and not is_hidden:
+            # Below the exercise's folder, whose name is another each time.
+            parts = path.relative_to(root).parts
+            line = linecache.getline(str(path), found.tb_lineno).strip()[:_MOST_OF_LINE]
+            frames.append((f"{'/'.join(parts[1:] or parts)}:{found.tb_lineno}", frame.f_code.co_name, line))
+        found = found.tb_next
+    return frames

@@ -1,0 +1,164 @@
+"""Notebooks as submissions: the code cells of a Jupyter notebook as one Python source.
+
+Nothing of a notebook is run or compiled here: it is JSON of bounded size, and its code is text. Lines that are
+IPython's own (%magics, !commands, questions) and no Python are left out, and it is told which.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+SUFFIX = ".ipynb"
+#: Characters of code; and signs that begin or part what JSON holds: each may become an object of 200 bytes.
+MOST_CODE, MOST_PARTS = 1 << 20, 1_000_000
+#: Cells, and lines that are left out, that the note names; characters of each line.
+_MOST_NAMED, _MOST_OF_LINE = 20, 80
+#: Cells that begin with one of these are Python all the same: %%time measures what stands below it.
+_PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun")
+_LANGUAGES = ("python", "python3", "ipython", "ipython3", "pypy", "proxybox")
+#: A line that is no Python, with those that a backslash joins to it.
+_IPYTHON = re.compile(r"(?P<indent>[ \t]*+)(?P<words>(?:[%!?]|\w[\w.]*+\?{1,2}[ \t]*+(?=\n|\Z))(?:\\\n|[^\n])*+)")
+#: Where the next line begins a statement and where not: it does not in a text, in brackets, behind a backslash.
+_PIECE = re.compile(
+    r"""
+    (?P<text>
+        "{3}(?:[^"\\]|\\.|"(?!""))*+(?:"{3})?
+      | '{3}(?:[^'\\]|\\.|'(?!''))*+(?:'{3})?
+      | "(?:[^"\\\n]|\\.)*+"?
+      | '(?:[^'\\\n]|\\.)*+'?
+    )
+    | (?P<comment>\#[^\n]*+)
+    | (?P<joined>\\\n)
+    | (?P<line>\n)
+    | (?P<open>[(\[{])
+    | (?P<close>[)\]}])
+    | [^"'\#\\\n(\[{)\]}]++
+    | \\
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class NotebookError(ValueError):
+    """What is no notebook, or none that can be graded; the text says why."""
+
+
+@attrs.frozen
+class Notebook:
+    """code: of all code cells, one behind another. note: what whoever reads about it should know."""
+
+    code: str
+    note: str
+
+
+@functools.lru_cache(maxsize=2)
+def read_notebook(data: bytes) -> Notebook:
+    """The notebook in a file. Raises NotebookError."""
+    parts: list[str] = []
+    begins: list[int] = []
+    left_out: list[str] = []
+    line = size = 0
+    is_empty = True
+    for number, source in enumerate(_code_cells(_parsed(data)), 1):
+        size += len(source)
+        is_empty = is_empty and not source.strip()
+        if size > MOST_CODE:
+            raise NotebookError(f"more than {MOST_CODE >> 20} MiB of code")
+        part = f"# Code cell {number}\n{_python(source, left_out)}\n"
+        begins.append(line + 2)
+        line += part.count("\n")
+        parts.append(part)
+    return Notebook("" if is_empty else "".join(parts), _note(begins, left_out))
+
+
+def _parsed(data: bytes) -> Any:
+    if sum(data.count(sign) for sign in (b"[", b"{", b",", b":")) > MOST_PARTS:
+        raise NotebookError(f"more than {MOST_PARTS:,} parts")
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except RecursionError:
+        raise NotebookError("nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise NotebookError(f"no text in UTF-8 (byte {error.start})") from None
+    except ValueError as error:  # an int of over 4,300 digits, too
+        raise NotebookError(f"no JSON: {error}") from None
+
+
+def _code_cells(parsed: Any) -> Iterator[str]:
+    """The source of each."""
+    cells = parsed.get("cells") if isinstance(parsed, dict) else None
+    if not isinstance(cells, list):
+        raise NotebookError("no notebook of Jupyter's format 4, which has a list of cells")
+    language = _language(parsed.get("metadata"))
+    if language and language.lower() not in _LANGUAGES:
+        raise NotebookError(f"a notebook in {language[:40]}, not in Python")
+    for cell in cells:
+        if not isinstance(cell, dict):
+            raise NotebookError("a cell is no object")
+        if cell.get("cell_type") == "code":
+            source = cell.get("source", "")
+            if isinstance(source, list) and all(isinstance(each, str) for each in source):
+                source = "".join(source)
+            if not isinstance(source, str):
+                raise NotebookError("the source of a code cell is no text")
+            yield source.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _language(metadata: Any) -> str:
+    """What it says that it is written in; empty where it does not."""
+    for key, name in (("kernelspec", "language"), ("language_info", "name")):
+        found = metadata.get(key) if isinstance(metadata, dict) else None
+        if isinstance(found, dict) and isinstance(found.get(name), str):
+            return str(found[name])
+    return ""
+
+
+def _python(source: str, left_out: list[str]) -> str:
+    """A cell without what is IPython's own; it has as many lines as before."""
+    begin = len(source) - len(source.lstrip())
+    first, rest, _ = source[begin:].partition("\n")
+    if first.startswith("%%") and first.split()[0] not in _PYTHON_CELLS:
+        left_out.append(f"{first} (the whole cell)")
+        return "# " + source.replace("\n", "\n# ")
+    if first.startswith("%%"):
+        left_out.append(first)
+        end = begin + len(first)
+        return f"{source[:begin]}# {first}{_without_lines(source[end:], left_out) if rest else source[end:]}"
+    return _without_lines(source, left_out)
+
+
+def _without_lines(source: str, left_out: list[str]) -> str:
+    out: list[str] = []
+    at = depth = 0
+    is_statement = True
+    while at < len(source):
+        found = _IPYTHON.match(source, at) if is_statement else None
+        is_statement = False
+        if found is not None:
+            left_out.append(found["words"])
+            words = found["words"].replace("\n", "\n# ")
+            out.append(f"{found['indent']}pass  # {words}")
+        else:
+            found = _PIECE.match(source, at)
+            if found is None:  # none: each character begins a piece
+                break
+            out.append(found[0])
+            depth = max(0, depth + (found.lastgroup == "open") - (found.lastgroup == "close"))
+            is_statement = found.lastgroup == "line" and not depth
+        at = found.end()
+    return "".join(out)
+
+
+def _note(begins: list[int], left_out: list[str]) -> str:
+    where = ", ".join(f"cell {number} from line {line}" for number, line in enumerate(begins[:_MOST_NAMED], 1))
+    told = f"Of the notebook its code cells are graded, one behind another: {where or 'there are none'}"
+    told += ", and so on." if len(begins) > _MOST_NAMED else "."
+    if left_out:
+        named = "\n".join(f"    {' '.join(each.split())[:_MOST_OF_LINE]}" for each in left_out[:_MOST_NAMED])
+        more = f"\n    and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+        told += f"\nThese lines are IPython's and no Python; they are not run:\n{named}{more}"
+    return told
