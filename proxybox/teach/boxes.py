@@ -27,6 +27,17 @@ _SEED = 0
 _VALUE_SIZE = 10 << 20
 #: Of a call's wall time: so many times its CPU time, where the policy would let it wait for longer.
 _PATIENCE = 3
+#: Runs in the box, before the program does.
+_NO_PROMPTS = """
+def _without_prompts():
+    import builtins
+    ask = builtins.input
+    def input(prompt="", /):
+        return ask()
+    builtins.input = input
+_without_prompts()
+del _without_prompts
+"""
 #: What the main file of a folder is called.
 _MAIN = "solution.py"
 
@@ -129,12 +140,23 @@ class Loaded:
             copy.timeout = seconds
             yield Student(copy, self._file)
 
-    def run(self, stdin: str | bytes, args: Sequence[str], files: Mapping[str, Any], seconds: float | None) -> Run:
-        """The whole program, in a fork of the session that nothing was loaded into."""
+    def run(
+        self,
+        stdin: str | bytes,
+        args: Sequence[str],
+        files: Mapping[str, Any],
+        seconds: float | None,
+        *,
+        prompts: bool = True,
+    ) -> Run:
+        """The whole program, in a fork of the session that nothing was loaded into. prompts: whether input() prints
+        what it asks."""
         with self._boxes.base().fork() as session:
             given = {**self._files, **files, self._file: self._main}
             put(session, given)
             session.exec(f"sys.argv[:] = {[self._file, *args]!r}; del sys", check=True)
+            if not prompts:
+                session.exec(_NO_PROMPTS, name="<input>", check=True)
             session.timeout = seconds
             result = session.exec(_text(self._main), name=self._file, stdin=stdin)
             found = {name: data for name, data in session.files.items() if name not in given or data != given[name]}

@@ -11,4 +11,5 @@ if TYPE_CHECKING:
 
 def test_data(run_student: Any, case: "DataCase") -> None:
     "The data"
-    run_student(stdin=case.input).expect_output(case.answer.decode("utf-8", "replace"), tolerance=case.float_tolerance)
+    run = run_student(stdin=case.input, prompts=case.prompts)
+    run.expect_output(case.answer.decode("utf-8", "replace"), tolerance=case.float_tolerance)

@@ -124,6 +124,12 @@ def _to_tolerance(value: float | None) -> float | None:
     raise refusal("want a number between 0 and 1, such as 1e-6", value)
 
 
+def _to_prompts(value: bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise refusal("want true or false", value)
+
+
 def _to_deadline(value: datetime.datetime | None) -> datetime.datetime | None:
     if value is None or (isinstance(value, datetime.datetime) and value.tzinfo is not None):
         return value
@@ -154,6 +160,7 @@ class _Settings:
     tests: str = attrs.field(default="tests", converter=_to_path)
     data: str = attrs.field(default="data", converter=_to_path)
     float_tolerance: float | None = attrs.field(default=None, converter=_to_tolerance)
+    prompts: bool = attrs.field(default=True, converter=_to_prompts)
     solutions: str = attrs.field(default="solutions", converter=_to_path)
     wrong: str = attrs.field(default="wrong", converter=_to_path)
 
@@ -167,13 +174,14 @@ _KEYS: Final = frozenset(field.name for field in attrs.fields(_Settings))
 @attrs.frozen(kw_only=True)
 class DataCase:
     """One input and the output that is wanted. name: such as "sample/1". secret: whether students may not see it.
-    float_tolerance: the exercise's."""
+    float_tolerance, prompts: the exercise's."""
 
     name: str
     input: bytes
     answer: bytes
     secret: bool
     float_tolerance: float | None = None
+    prompts: bool = True
 
 
 @attrs.frozen(kw_only=True)
@@ -197,6 +205,7 @@ class Exercise:
     tests: Path | None = None
     data: Path | None = None
     float_tolerance: float | None = None
+    prompts: bool = True
     solutions: Path | None = None
     wrong: Path | None = None
 
@@ -211,6 +220,7 @@ class Exercise:
                 answer=_read(path.with_suffix(".ans"), _MOST_CASE),
                 secret=kind == "secret",
                 float_tolerance=self.float_tolerance,
+                prompts=self.prompts,
             )
             for kind in _DATA
             for path in _case_files(self.data / kind, ".in")
@@ -257,6 +267,7 @@ def load_exercise(folder: Path) -> Exercise:
         deadline=settings.deadline,
         rules=settings.rules,
         float_tolerance=settings.float_tolerance,
+        prompts=settings.prompts,
         **folders,
     )
 
@@ -383,6 +394,8 @@ class _Beside:
         if data is None:
             if "float_tolerance" in self._data and self.value("float_tolerance") is not None:
                 self._tell("float_tolerance", "is for data, and there is none")
+            if self.value("prompts") is False:
+                self._tell("prompts", "is for data, and there is none: run_student(prompts=False) is for tests")
             return
         inputs, answers = ({path.with_suffix("") for path in _all_cases(data, end)} for end in (".in", ".ans"))
         if not inputs | answers:

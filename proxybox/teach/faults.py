@@ -20,11 +20,12 @@ def fault_of(error: BaseException, root: Path) -> str:
     the innermost last. Frames that set __tracebackhide__ are left out, as in pytest. root: the folder in which the
     exercise's folder stands."""
     frames = _frames(error.__traceback__, root)
-    raised = "".join(traceback.format_exception_only(error)).strip()
+    lines = traceback.format_exception_only(error)
+    raised = "".join(lines[-1:] if isinstance(error, SyntaxError) else lines).strip()  # its place is told first
     told = raised if len(raised) <= _MOST_RAISED else raised[:_MOST_RAISED] + "..."
     where = f"{frames[-1][0]}: " if frames else ""
-    lines = [f"  {place}: in {name}\n    {line}" for place, name, line in frames[-_MOST_FRAMES:]]
-    return harmless("\n".join([f"{where}{told}", *(["  ..."] if len(frames) > _MOST_FRAMES else []), *lines]))
+    way = [f"  {place}: in {name}\n    {line}" for place, name, line in frames[-_MOST_FRAMES:]]
+    return harmless("\n".join([f"{where}{told}", *(["  ..."] if len(frames) > _MOST_FRAMES else []), *way]))
 
 
 def summary_of(fault: str) -> str:

@@ -188,7 +188,8 @@ def loaded(request: pytest.FixtureRequest, proxybox_boxes: "Boxes") -> Iterator[
 
 @pytest.fixture
 def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
-    """The submission, loaded: `call`, `expect`, `raises`, `get`, `expect_output`, `stdout` (student.py)."""
+    """The submission, loaded: `call`, `expect`, `raises`, `new`, `source`, `get`, `expect_output`, `stdout`
+    (student.py)."""
     with loaded.student(_seconds(request)) as made:
         request.node.proxybox_printed = made.printed
         yield made
@@ -196,14 +197,15 @@ def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
 
 @pytest.fixture
 def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..., Any]:
-    """run_student(stdin="", args=(), files={}): runs the whole program; `expect_output`, `stdout`, `files`."""
+    """run_student(stdin="", args=(), files={}, prompts=True): runs the whole program; `expect_output`, `stdout`,
+    `files`. prompts: whether what input() asks is part of the output."""
     from proxybox.teach.student import keep
 
     printed: list[str] = []
     request.node.proxybox_printed = printed
 
-    def run(stdin: str | bytes = "", args: Sequence[str] = (), files: Any = None) -> Any:
-        done = loaded.run(stdin, args, files or {}, _seconds(request))
+    def run(stdin: str | bytes = "", args: Sequence[str] = (), files: Any = None, *, prompts: bool = True) -> Any:
+        done = loaded.run(stdin, args, files or {}, _seconds(request), prompts=prompts)
         keep(printed, done.stdout, done.stderr)
         return done
 

@@ -141,9 +141,9 @@ class Student:
             result = self._session.call(name, *args, **kwargs)
         except (TypeError, ValueError) as error:  # before anything was called
             words = str(error).replace("value[2]", "arguments", 1).replace("value[3]", "keywords", 1)
-            raise type(error)(
-                f"{told}: {words}; a function goes as student.source(...), an object as student.new(...)"
-            ) from None
+            if "cannot cross" in words:
+                words += "; a function goes as student.source(...), an object as student.new(...)"
+            raise type(error)(f"{told}: {words}") from None
         self.stdout = result.stdout
         keep(self.printed, result.stdout, result.stderr)
         if result.ok and not self._session.alive:  # with exit status 0: that is no answer

@@ -114,7 +114,7 @@ def test_faults_of_a_test_are_told_to_its_author_alone() -> None:
         "source": "SyntaxError: ",
         "statement": "ValueError: want one expression, such as a lambda, or a def as the last statement",
         "method": "TypeError: A().size is a method, to be called; an attribute is read by .get('size')",
-        "other": "TypeError: A().size is a method of an object: want a value, an object or a source",
+        "other": "TypeError: f(A().size): A().size is a method of an object: want a value, an object or a source",
         "fixture": "LookupError: fixture",
     }.items():
         assert words in firsts[name], firsts[name]

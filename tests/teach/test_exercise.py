@@ -159,6 +159,11 @@ SETTINGS: list[tuple[str, str]] = [
     ("title = 'T'\nrules = ['import']", "rules: want a table of forbid, require, max_lines"),
     ("title = 'T'\npoints = 1\nfloat_tolerance = '1e-6'", "float_tolerance: want a number between 0 and 1"),
     ("title = 'T'\nfloat_tolerance = 0.1", "float_tolerance: is for data, and there is none"),
+    ("title = 'T'\nprompts = 'no'", "prompts: want true or false, got 'no'"),
+    (
+        "title = 'T'\nprompts = false",
+        "prompts: is for data, and there is none: run_student(prompts=False) is for tests",
+    ),
     ("title = 'T'\ntests = 'test'", "tests: there is no such file or folder, got 'test'; did you mean \"tests\"?"),
     ("title = 'T'\ndata = 'data'", "data: there is no such file or folder"),
     ("title = 'T'\nsolutions = 'right'", "solutions: there is no such file or folder"),

@@ -107,6 +107,30 @@ def test_data_beside_tests(tmp_path: Path) -> None:
     assert "It printed nothing." in silent.tests[-1].message
 
 
+def test_what_input_asks_can_be_left_out(tmp_path: Path) -> None:
+    """Of the output of data's cases, and of runs; a program that replaces input() prints what it likes."""
+    tests = """
+    def test_without(run_student):
+        run_student("3", prompts=False).expect_output("6")
+
+    def test_with(run_student):
+        run_student("3").expect_output("A number? 6")
+
+    def test_nothing_to_read(run_student):
+        run_student("", prompts=False).check()
+    """
+    files = {"data__sample__1.in": "3\n", "data__sample__1.ans": "6\n"}
+    code = "print(2 * int(input('A number? ')))\n"
+    (asking,) = graded(make(tmp_path / "a", tests, "prompts = false\n", **files), code)
+    assert [test.status for test in asking.tests] == ["ok", "ok", "error", "ok"]
+    assert asking.tests[2].message == "the program raised EOFError, on line 1."
+    own, wrong = graded(
+        make(tmp_path / "b", tests, **files), "def input(p): print(p); return 3\nprint(2 * input('A number?'))\n", code
+    )
+    assert [test.status for test in own.tests] == ["wrong_answer", "ok", "ok", "wrong_answer"]
+    assert [test.status for test in wrong.tests] == ["ok", "ok", "error", "wrong_answer"]
+
+
 def test_a_broken_rule_takes_the_points(tmp_path: Path) -> None:
     exercise = make(tmp_path / "e", settings='[rules]\nforbid = ["import"]\n')
     kept, broken, unread = graded(exercise, RIGHT, "import os\n" + RIGHT, "def double(n) return")
