@@ -156,7 +156,9 @@ def _tell(name: str, title: str, checks: "Sequence[Check]") -> None:
     print(f"{paint('bold', on_one_line(name))}: {title}")
     rows = []
     for each in checks:
-        word = paint("red", on_one_line(each.problem)[:_MOST_OF_LINE]) if each.problem else paint("green", "ok")
+        is_at_fault = any(test.fault for test in each.grade.tests)  # of which more is told below
+        problem = "a test is at fault itself" if is_at_fault else each.problem
+        word = paint("red", problem) if each.problem else paint("green", "ok")
         score = f"{each.grade.points:g} / {each.grade.possible:g}"
         rows.append((on_one_line(each.name), score, word, on_one_line(each.why)[:_MOST_OF_LINE]))
     print(table(("Solution", "Score", "Verdict", "What fails"), rows))

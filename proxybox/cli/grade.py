@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import tell_failure
-from proxybox.cli.text import Paint, table
+from proxybox.cli.text import Paint, fitted, table
 from proxybox.result import on_one_line
 
 if TYPE_CHECKING:
@@ -285,17 +286,20 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
     for pair in pairs:
         alike.setdefault(pair.first, pair.second)
         alike.setdefault(pair.second, pair.first)
-    rows = []
+    rows: list[list[str]] = []
     for each in book.grades:
         colour = "green" if each.status == "ok" else "red"
-        rows.append((
+        rows.append([
             on_one_line(each.student),
             "none" if each.failed else f"{each.points:g} / {each.possible:g}",
             paint(colour, each.status.replace("_", " ")),
             "late" if each.late else "",
             on_one_line(alike.get(each.student, "")),
-        ))  # fmt: skip
-    print(table(("Submission", "Score", "Status", "Late", "Alike"), rows))
+        ])  # fmt: skip
+    head = ("Submission", "Score", "Status", "Late", "Alike")
+    if sys.stdout.isatty():  # which would break longer lines
+        rows = fitted(head, rows, shutil.get_terminal_size().columns, (0, 4))
+    print(table(head, rows))
     full = sum(each.status == "ok" for each in book.grades)
     print(f"\n{len(rows)} submissions, {full} passed everything. More: {output / REPORT}")
     for each in book.grades:

@@ -45,6 +45,25 @@ def width(text: str) -> int:
     return len(_CODES.sub("", text))
 
 
+def fitted(
+    head: Sequence[str], rows: Sequence[Sequence[str]], columns: int, shrinking: Sequence[int], least: int = 10
+) -> list[list[str]]:
+    """The rows of a table of at most so many columns, as far as that can be: cells of the `shrinking` columns, the
+    widest first, are cut, to no less than `least`. Cells that are cut must have no colours."""
+    widths = [max(width(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    room = columns - 2 * (len(head) - 1) - sum(widths)
+    while room < 0 and (able := [i for i in shrinking if widths[i] > max(least, width(head[i]))]):
+        widths[max(able, key=lambda i: widths[i])] -= 1
+        room += 1
+    return [
+        [
+            cell[: widths[i] - 1] + "…" if i in shrinking and width(cell) > widths[i] else cell
+            for i, cell in enumerate(row)
+        ]
+        for row in rows
+    ]
+
+
 def table(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],

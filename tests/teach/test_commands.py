@@ -108,9 +108,9 @@ def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> N
     (tmp_path / "mine/tests/test_more.py").write_text("SECRET = {}\n\ndef test_it(student):\n    SECRET['no']\n")
     where, line = "tests/test_more.py:4: KeyError: 'no'", "  tests/test_more.py:4: in test_it\n    SECRET['no']\n"
     _, out, _ = run("exercise", "check", "mine")
-    assert f"the test 'it' is at fault itself: {where}" in out
     assert f"\nThe test 'it' is at fault itself, with model/product and 3 more:\n{where}\n{line}" in out
     first = json.loads(run("exercise", "check", "mine", "--json")[1])["mine"][0]
+    assert first["problem"] == f"the test 'it' is at fault itself: {where}"
     assert f"{where}\n{line}" in [f"{test['fault']}\n" for test in first["tests"]]
     status, _, err = run("grade", "mine", "homework", "-f", "vpl", "-f", "gradescope", "-f", "exercism", "-f", "junit")
     told = f"proxybox: the test 'it' is at fault itself, for 2 submissions, such as ada: {where}"
@@ -310,6 +310,34 @@ def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
     done = [line for line in (tmp_path / "grades" / FILE).read_text().splitlines() if line]
     assert 1 <= len(done) <= 3
     assert not (tmp_path / "grades/report.html").exists()
+
+
+def test_long_names_on_a_narrow_terminal(tmp_path: Path) -> None:
+    """No line is wider than the terminal, which would break it; elsewhere names are whole."""
+    homework = tmp_path / "homework"
+    homework.mkdir()
+    long, code = "Ada Lovelace of London " * 3, (find_exercise("03-collatz").folder / "solutions").iterdir()
+    text = next(code).read_text()
+    for name in (f"{long}1.py", f"{long}2.py", "bob.py"):
+        (homework / name).write_text(text)
+    main, side = pty.openpty()
+    command = [*COMMAND, "grade", "03-collatz", "homework"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "70", "NO_COLOR": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=side) as process:
+        os.close(side)
+        shown = b""
+        with contextlib.suppress(OSError):
+            while piece := os.read(main, 4096):
+                shown += piece
+        assert process.wait(60) == 0
+    os.close(main)
+    lines = shown.decode().replace("\r", "").splitlines()
+    assert max(map(len, lines[:5])) <= 70
+    assert lines[0].split() == ["Submission", "Score", "Status", "Late", "Alike"]
+    assert lines[2].startswith("Ada Lovelace of Lond")
+    assert lines[2].count("…") == 2
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert long.strip() in done.stdout
 
 
 def test_a_bar_on_a_terminal(homework: Path, tmp_path: Path) -> None:
