@@ -1,5 +1,6 @@
 """What a test can ask of a submission besides calls with plain values: exceptions, objects, functions, long lists."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,6 +193,27 @@ def test_objects_stay_in_their_box() -> None:
         "Account(1).copy() raised TypeError: value: a 'Account' object cannot cross the boundary;"
     )
     assert "Account() raised TypeError: " in found["wrong arguments"][1]
+
+
+def test_the_example_of_the_documents() -> None:
+    """It does what the page says."""
+    text = Path(__file__).parents[2].joinpath("docs/exercises.md").read_text()
+    (example,) = [part for part in text.split("```python\n")[1:] if "student.new" in part]
+    account = (
+        "class Account:\n    def __init__(self, owner): self.balance = 0\n"
+        "    def deposit(self, amount):\n        self.balance += amount\n        return self.balance\n"
+        "    def withdraw(self, amount):\n        if amount > self.balance: raise ValueError('too much')\n"
+        "        self.balance -= amount\n"
+        "def transfer(first, second, amount):\n    first.withdraw(amount)\n    second.deposit(amount)\n"
+    )
+    right, wrong = graded(
+        example.partition("```")[0], account, account.replace("+= amount", "= self.balance or amount")
+    )
+    assert [test.status for test in right.tests] == ["ok"] * 3
+    assert right.tests[0].name == "Money can be deposited"
+    words = "Account('Ada').deposit(5) returned 50, and 55 was expected."
+    assert wrong.tests[0].message == words
+    assert f"`{words}`" in text
 
 
 HOSTILE = {

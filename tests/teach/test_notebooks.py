@@ -48,7 +48,7 @@ def test_a_folder_with_all_that_people_hand_in(
     (folder / "carol/link.py").symlink_to("/etc/passwd")
     os.mkfifo(folder / "pipe.py")
     (folder / "forged/.grades.jsonl").touch()
-    assert cli.main(["grade", "02-leap-year", "homework"]) == 0
+    assert cli.main(["grade", "02-leap-year", "homework", "-f", "feedback"]) == 0
     out, err = capfd.readouterr()
     assert [line.split()[:4] for line in out.splitlines()[2:4]] == [["ada", "6", "/", "6"], ["carol", "6", "/", "6"]]
     kind = "it is no folder, and no .py, .ipynb or .zip file"
@@ -68,6 +68,10 @@ def test_a_folder_with_all_that_people_hand_in(
     assert all(f"<li>{path}: {why}</li>" in page for path, why in expected.items())
     assert "%pylab inline" in book["grades"][0]["note"]
     assert "These lines are IPython&#x27;s and no Python; they are not run" in page
+    feedback = {path.parent.name: path.read_text() for path in (tmp_path / "grades").glob("feedback/*/feedback.txt")}
+    assert sorted(feedback) == ["ada", "carol"]
+    assert feedback["ada"].startswith("Leap years\nSubmission: ada\nScore: 6 of 6 points\n\n+ ")
+    assert "      %pylab inline" in feedback["ada"].splitlines()
     assert cli.main(["grade", "02-leap-year", "."]) == 0
     assert "grades" not in capfd.readouterr().err, "the folder that this grading writes to is known"
 

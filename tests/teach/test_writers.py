@@ -45,6 +45,10 @@ def _read(name: str, text: str) -> object:
         assert all(line.startswith(("Comment :=>> ", "Grade :=>> ")) for line in lines)
         assert sum(line.startswith("Grade") for line in lines) <= 1
         return lines
+    if name == "feedback":
+        assert not any(each.startswith("Score: ") for each in text.split("\n")[3:])
+        assert not set(text) & set("\x1b\x00\r\u202e")
+        return text
     return json.loads(text, parse_constant=lambda word: pytest.fail(word))
 
 
@@ -93,6 +97,7 @@ def test_failed() -> None:
     assert json.loads(_one("dodona", book).splitlines()[-1])["status"]["enum"] == "internal error"
     assert "error" in json.loads(_one("check50", book))
     assert "Grade :=>>" not in _one("vpl", book)
+    assert "Score: " not in _one("feedback", book)
     assert ET.fromstring(_one("junit", book))[0].attrib["errors"] == "1"
     assert _one("csv", book).splitlines()[1].startswith("ada,,")
 
@@ -106,6 +111,22 @@ def test_golden() -> None:
         "Comment :=>> - hidden tests: wrong answer (0/1)",
         "Comment :=>> >0 of 1 passed",
         "Grade :=>> 1",
+    ]
+    book = _book(late=True, note="A note.", student="../a\x1b/b\nScore: 100")
+    ((path, text),) = WRITERS["feedback"].files(book)
+    assert path == "_a__b_Score__100/feedback.txt"
+    assert text.splitlines() == [
+        "Week 1",
+        "Submission: ../a\\x1b/b Score: 100",
+        "Score: 1 of 3 points, handed in late",
+        "",
+        "+ adds: ok (1 of 1)",
+        "- wraps: wrong answer (0 of 1)",
+        "    f(1) gave 2, not 3",
+        "- hidden tests: wrong answer (0 of 1)",
+        "    0 of 1 passed",
+        "",
+        "  A note.",
     ]
     assert json.loads(_one("exercism", _book()))["tests"][0] == {"name": "adds", "status": "pass", "output": "hi"}
     assert math.isclose(json.loads(_one("prairielearn", _book()))["score"], 1 / 3)

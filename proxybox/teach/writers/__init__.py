@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from proxybox.teach.grades import GradeBook
-from proxybox.teach.writers import check50, csv, dodona, everything, exercism, gradescope, junit, prairielearn, vpl
+from proxybox.teach.writers import (
+    check50,
+    csv,
+    dodona,
+    everything,
+    exercism,
+    feedback,
+    gradescope,
+    junit,
+    prairielearn,
+    vpl,
+)
 
 
 @attrs.frozen
@@ -38,6 +49,7 @@ class Writer:
 
 
 WRITERS: dict[str, Writer] = {
+    "feedback": Writer("feedback.txt", True, True, "a text for each student to read", feedback.render),
     "gradescope": Writer("results.json", True, True, "Gradescope's results.json", gradescope.render),
     "prairielearn": Writer("results.json", True, True, "PrairieLearn's results.json", prairielearn.render),
     "exercism": Writer("results.json", True, True, "Exercism's results.json, version 3", exercism.render),
