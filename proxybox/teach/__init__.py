@@ -8,9 +8,10 @@
     plugin.py       the fixtures and marks of a teacher's tests
     boxes.py        the boxes that submissions run in
     student.py      what a test asks of a submission, and what it says to its author
+    handles.py      objects of a submission in a test, and functions for it
     compare.py      output compared as judges do
-    submissions.py  where submissions come from
-    verdicts.py     what the end of a test means
+    submissions.py  where submissions come from; archives.py, notebooks.py: what they may be
+    verdicts.py     what the end of a test means; faults.py: of one that is itself at fault
     grades.py       what grading gives: plain data
     writers/        grades as others read them
     report.py       grades as a page

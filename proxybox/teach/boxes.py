@@ -20,6 +20,9 @@ from proxybox.teach.student import Failed, Run, Student, failure, one_line
 if TYPE_CHECKING:
     from proxybox.teach.submissions import Submission
 
+#: pytest tells of a test's own line, not of these.
+__tracebackhide__ = True
+
 #: Copies that live at once: of a submission, and of that for a test.
 _COPIES = 4
 _SEED = 0

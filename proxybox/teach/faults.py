@@ -4,6 +4,7 @@ Only the exercise's own frames are told, with paths below its folder: so it is t
 """
 
 import linecache
+import os
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -36,9 +37,10 @@ def summary_of(fault: str) -> str:
 def _frames(found: TracebackType | None, root: Path) -> list[tuple[str, str, str]]:
     """Place, function and line of each."""
     frames = []
+    root = Path(os.path.realpath(root))
     while found is not None:
         frame = found.tb_frame
-        path = Path(frame.f_code.co_filename)
+        path = Path(os.path.realpath(frame.f_code.co_filename))
         is_hidden = frame.f_locals.get("__tracebackhide__", frame.f_globals.get("__tracebackhide__", False))
         if path.is_relative_to(root) and not is_hidden:
             # Below the exercise's folder, whose name is another each time.

@@ -205,6 +205,7 @@ def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..
     request.node.proxybox_printed = printed
 
     def run(stdin: str | bytes = "", args: Sequence[str] = (), files: Any = None, *, prompts: bool = True) -> Any:
+        __tracebackhide__ = True
         done = loaded.run(stdin, args, files or {}, _seconds(request), prompts=prompts)
         keep(printed, done.stdout, done.stderr)
         return done

@@ -311,11 +311,10 @@ def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
     if isinstance(expected, list | tuple):
         return len(value) == len(expected) and all(map(lambda a, b: alike(a, b, tolerance), value, expected))
     if isinstance(expected, set | frozenset):
-        return set(map(_exactly, value)) == set(map(_exactly, expected))
+        return len(value) == len(expected) and set(map(_exactly, value)) == set(map(_exactly, expected))
     if isinstance(expected, dict):
-        return set(map(_exactly, value)) == set(map(_exactly, expected)) and all(
-            alike(value[key], expected[key], tolerance) for key in expected
-        )
+        same_keys = len(value) == len(expected) and set(map(_exactly, value)) == set(map(_exactly, expected))
+        return same_keys and all(alike(value[key], expected[key], tolerance) for key in expected)
     return bool(value == expected)
 
 

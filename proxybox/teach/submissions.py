@@ -6,20 +6,20 @@ read is a submission that says so, and keeps none of the others from being grade
 """
 
 import codecs
+import contextlib
 import datetime
 import functools
 import io
 import itertools
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import attrs
 
-from proxybox.errors import ProxyboxError
+from proxybox.teach.archives import IGNORED, MOST_OF_DOWNLOAD, File, members, open_archive
+from proxybox.teach.archives import SubmissionError as SubmissionError
 from proxybox.teach.grades import PassedOver
 from proxybox.teach.notebooks import SUFFIX, NotebookError, read_notebook
 from proxybox.teach.student import Failed, one_line
@@ -29,23 +29,19 @@ from proxybox.teach.student import Failed, one_line
 MOST_FILES, MOST_BYTES = 500, 20 << 20
 #: Files and folders that are walked over, with those that are ignored.
 MOST_ENTRIES = 20_000
-#: Bytes of an archive's table of contents: of a submission's, and of a download's. Each 50 become an object of 600.
-MOST_CONTENTS, MOST_OF_DOWNLOAD = 2 << 20, 8 << 20
 #: Imports are looked for in so many bytes of a file.
 _MOST_LOOKED_AT = 1 << 16
 #: What Moodle calls a folder, and puts before the name of a loose file.
 _MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
-_IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
 #: What Gradescope says of its folders.
 _METADATA = "submission_metadata.yml"
+_CREATED = re.compile(
+    r" +:created_at: ['\"]?(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.\d+)? ?(Z|[+-]\d\d:\d\d)['\"]?\s*$"
+)
 #: Of one submission, so many files that were passed over are named.
 _MOST_NAMED = 20
 #: What an earlier grading has left in its folder (records.py).
 GRADES = ".grades.jsonl"
-
-
-class SubmissionError(ProxyboxError):
-    """A submission that cannot be read; the text says which, and why."""
 
 
 @attrs.frozen(kw_only=True)
@@ -158,23 +154,12 @@ def read_submission(path: Path, student: str | None = None) -> Submission:
 
 
 @attrs.frozen
-class _File:
-    """A file that is still to be read. time: when it was last changed, where that is known. packed: bytes that it has
-    in an archive, by the archive's word: no more of it are unpacked."""
-
-    path: str
-    open: Callable[[], IO[bytes]]
-    time: datetime.datetime | None
-    packed: int = 0
-
-
-@attrs.frozen
 class _Part:
     """A submission, or what Moodle keeps apart of one. student: whose, where its name does not tell."""
 
     name: str
     source: str
-    files: Iterable[_File]
+    files: Iterable[File]
     student: str | None = None
 
     @property
@@ -190,21 +175,29 @@ def _parts(paths: Sequence[Path], file: str, tell: _Tell) -> list[_Part]:
         path.stat()  # what is not there was meant by the caller, and is no student's fault
     if len(paths) == 1 and not _is_output(paths[0]):
         if paths[0].is_dir() and not _is_one(paths[0], file):
-            names = _gradescope_names(paths[0])
+            known = _gradescope(paths[0])
             for child in sorted(paths[0].iterdir()):
-                if (why := _why_not(child)) and child.name not in (*_IGNORED, _METADATA):
+                if (why := _why_not(child)) and child.name not in (*IGNORED, _METADATA):
                     tell(str(child), why)
-            return [_part(child, names.get(child.name), tell) for child in _children(paths[0])]
+            return [_part(child, *known.get(child.name, (None, None)), tell) for child in _children(paths[0])]
         if found := _moodle_parts(paths[0], file, tell):
             return found
     for path in filter(_is_output, paths):
         tell(str(path), _OUTPUT)
-    return [_part(path, None, tell) for path in paths if not _is_output(path)]
+    return [_part(path, None, None, tell) for path in paths if not _is_output(path)]
 
 
-def _part(path: Path, student: str | None = None, tell: _Tell = lambda *_: None) -> _Part:
+def _part(
+    path: Path, student: str | None = None, time: datetime.datetime | None = None, tell: _Tell = lambda *_: None
+) -> _Part:
+    """time: when it was handed in, where the platform says so."""
     name = os.path.basename(os.path.abspath(path))  # of "." too
-    return _Part(name, str(path), _files(path, tell), student)
+    files = _files(path, tell)
+    return _Part(name, str(path), files if time is None else _at(time, files), student)
+
+
+def _at(time: datetime.datetime, files: Iterable[File]) -> Iterator[File]:
+    return (attrs.evolve(each, time=time) for each in files)
 
 
 def _is_output(path: Path) -> bool:
@@ -280,12 +273,12 @@ def _imported(path: Path) -> set[str]:
 def _moodle_parts(path: Path, file: str, tell: _Tell) -> list[_Part]:
     """What lies in a Moodle download. Nothing where the path is none."""
     try:
-        members = list(_members(_archive(path, MOST_OF_DOWNLOAD)))
+        held = list(members(open_archive(path, MOST_OF_DOWNLOAD)))
     except Exception:  # no archive, or a damaged one: whoever reads it is told
         return []
-    tops: dict[str, list[_File]] = {}
+    tops: dict[str, list[File]] = {}
     others: dict[str, str] = {}
-    for each in members:
+    for each in held:
         top, _, below = each.path.partition("/")
         if top.startswith((".", "__")):
             others[top] = _NAME
@@ -300,22 +293,26 @@ def _moodle_parts(path: Path, file: str, tell: _Tell) -> list[_Part]:
     return [_Part(top, f"{path}:{top}", files) for top, files in tops.items()]
 
 
-def _gradescope_names(folder: Path) -> dict[str, str]:
-    """Folders of a Gradescope export by whom they are of, as its submission_metadata.yml says."""
+def _gradescope(folder: Path) -> dict[str, tuple[str | None, datetime.datetime | None]]:
+    """Folders of a Gradescope export: whom they are of, and when it was handed in, as its file of metadata says."""
     path = folder / _METADATA
     if not path.is_file():
         return {}
     names: dict[str, str] = {}
+    times: dict[str, datetime.datetime] = {}
     current = ""
     for line in path.read_text("utf-8", "replace").splitlines():
         if line and not line.startswith((" ", "-", "#")):
             current = line.strip().rstrip(":").strip("\"'")
         elif (found := re.match(r"\s*-?\s*:name:\s*(.+)", line)) and current not in names:
             names[current] = found[1].strip().strip("\"'")
-    return names
+        elif (found := _CREATED.match(line)) and current not in times:
+            with contextlib.suppress(ValueError):  # a day that never was
+                times[current] = datetime.datetime.fromisoformat(f"{found[1]}{found[2].replace('Z', '+00:00')}")
+    return {each: (names.get(each), times.get(each)) for each in {*names, *times}}
 
 
-def _read(student: str, source: str, files: Iterable[_File]) -> Submission:
+def _read(student: str, source: str, files: Iterable[File]) -> Submission:
     found: dict[str, bytes] = {}
     times: list[datetime.datetime] = []
     left, problem = MOST_BYTES, ""
@@ -337,7 +334,7 @@ def _read(student: str, source: str, files: Iterable[_File]) -> Submission:
     return Submission(student=student, source=source, files=found, submitted=newest, problem=problem)
 
 
-def _bytes(file: _File, most: int) -> bytes:
+def _bytes(file: File, most: int) -> bytes:
     data, size = bytearray(), file.packed
     with file.open() as opened:
         while size <= most and (chunk := opened.read(1 << 16)):
@@ -348,28 +345,27 @@ def _bytes(file: _File, most: int) -> bytes:
     return bytes(data)
 
 
-def _files(path: Path, tell: _Tell) -> Iterator[_File]:
+def _files(path: Path, tell: _Tell) -> Iterator[File]:
     """Those of a file, folder or archive."""
     if path.is_dir():
         yield from _files_below(path, tell)
     elif path.name.lower().endswith(".zip"):
         # When its members were changed says whoever made it.
-        time = _time(path)
-        yield from (attrs.evolve(each, time=time) for each in _members(_archive(path)))
+        yield from _at(_time(path), members(open_archive(path)))
     else:
-        yield _File(_MOODLE.sub("", path.name, count=1) or path.name, functools.partial(io.FileIO, path), _time(path))
+        yield File(_MOODLE.sub("", path.name, count=1) or path.name, functools.partial(io.FileIO, path), _time(path))
 
 
-def _files_below(path: Path, tell: _Tell) -> Iterator[_File]:
+def _files_below(path: Path, tell: _Tell) -> Iterator[File]:
     folders, others = [path], 0
     for each in _walked(folders):
-        if each.name in _IGNORED:
+        if each.name in IGNORED:
             continue
         is_link = each.is_symlink()
         if not is_link and each.is_dir():
             folders.append(each)
         elif not is_link and each.is_file():
-            yield _File(each.relative_to(path).as_posix(), functools.partial(io.FileIO, each), _time(each))
+            yield File(each.relative_to(path).as_posix(), functools.partial(io.FileIO, each), _time(each))
         else:
             others += 1
             if others <= _MOST_NAMED:
@@ -394,59 +390,10 @@ def _time(path: Path) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
 
 
-class _Careful:
-    """A file for zipfile, which reads an archive's table of contents at once, however long that says it is."""
-
-    def __init__(self, file: IO[bytes], most: int) -> None:
-        self._file = file
-        self._most = most
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        if size > self._most:
-            raise SubmissionError(f"more than {self._most >> 20} MiB of table of contents")
-        return self._file.read(size)
-
-    def __del__(self) -> None:
-        self._file.close()
-
-
-def _archive(file: Path | IO[bytes], most: int = MOST_CONTENTS) -> zipfile.ZipFile:
-    """An archive, closed when nobody has any of it."""
-    opened = file.open("rb") if isinstance(file, Path) else file
-    return zipfile.ZipFile(_Careful(opened, most))
-
-
-def _members(archive: zipfile.ZipFile) -> Iterator[_File]:
-    """Those of an archive."""
-    for info in archive.infolist():
-        parts = PurePosixPath(info.filename).parts
-        if parts and not info.is_dir() and not set(parts) & set(_IGNORED):
-            yield _File("/".join(parts), functools.partial(_member, archive, info), _date(info), info.compress_size)
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
-    if info.compress_type not in (
-        zipfile.ZIP_STORED,
-        zipfile.ZIP_DEFLATED,
-    ):  # of others zipfile unpacks gigabytes at once
-        raise SubmissionError("it is compressed in another way than by deflate")
-    return archive.open(info)
-
-
-def _date(info: zipfile.ZipInfo) -> datetime.datetime | None:
-    """An archive says the local time and not where: it is taken as UTC. Where it has none, it says 1980."""
-    try:
-        time = datetime.datetime(*info.date_time, tzinfo=datetime.UTC)
-    except ValueError:
-        return None
-    return time if time.year > 1980 else None
-
-
-def _opened(files: Iterable[_File]) -> Iterable[_File]:
+def _opened(files: Iterable[File]) -> Iterable[File]:
     """Those in an archive that is the only file; its own time counts, which whoever took it has given it."""
     found = list(itertools.islice(files, MOST_FILES + 1))
     if len(found) != 1 or not found[0].path.lower().endswith(".zip"):
         return found
-    members = _members(_archive(io.BytesIO(_bytes(found[0], MOST_BYTES))))
-    return [attrs.evolve(each, time=found[0].time) for each in members]
+    held = members(open_archive(io.BytesIO(_bytes(found[0], MOST_BYTES))))
+    return [attrs.evolve(each, time=found[0].time) for each in held]

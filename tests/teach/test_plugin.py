@@ -97,6 +97,16 @@ def test_a_failure_by_hand_shows_the_line_of_the_test(pytester: pytest.Pytester)
     ]  # fmt: skip
 
 
+def test_a_notebook_by_hand(pytester: pytest.Pytester) -> None:
+    pytester.path.joinpath("theirs.ipynb").write_text(
+        '{"cells": [{"cell_type": "code", "source": "%ls\\ndef area(a, b):\\n    return a"}]}'
+    )
+    pytester.makepyfile(test_theirs="def test_area(student):\n    student.expect('area', 3, 4, returns=12)\n")
+    result = run(pytester, "--submission=theirs.ipynb")
+    result.assert_outcomes(failed=1)
+    assert "Failed: area(3, 4) returned 3, and 12 was expected." in result.stdout.str()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [((), "pytest --submission=FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],

@@ -69,6 +69,24 @@ def test_gradescope(tmp_path: Path) -> None:
     assert told(tmp_path) == {"Ada Lovelace": ["solution.py"], "Alan Turing": ["solution.py"]}
 
 
+def test_gradescope_says_when_a_submission_was_handed_in(tmp_path: Path) -> None:
+    """Its word counts, and not the times that unpacking has given to files."""
+    files(tmp_path, **{f"submission_{number}__solution_py": "" for number in range(1, 6)})
+    times = {1: "2026-10-02 23:30:00.586427000 Z", 2: '"2026-10-02T23:30:00+02:00"', 3: "2026-10-02 23:30:00 -07:00",
+             4: "2026-10-32 23:30:00 Z"}  # fmt: skip
+    (tmp_path / "submission_metadata.yml").write_text(
+        "".join(f"submission_{number}:\n  :created_at: {time}\n  :score: 0\n" for number, time in times.items())
+    )
+    for path in tmp_path.glob("*/*"):
+        os.utime(path, (at(9).timestamp(),) * 2)
+    hour = datetime.timedelta(hours=1)
+    first = datetime.datetime(2026, 10, 2, 23, 30, tzinfo=datetime.UTC)
+    assert submitted(tmp_path) == {
+        "submission_1": first, "submission_2": first - 2 * hour, "submission_3": first + 7 * hour,
+        "submission_4": at(9), "submission_5": at(9),
+    }  # fmt: skip
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 

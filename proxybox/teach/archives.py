@@ -1,0 +1,81 @@
+"""Zip archives that anybody may have made: nothing is unpacked onto the disk, and what is read is bounded."""
+
+import datetime
+import functools
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import attrs
+
+from proxybox.errors import ProxyboxError
+
+#: Bytes of an archive's table of contents: of a submission's, and of a download's. Each 50 become an object of 600.
+MOST_CONTENTS, MOST_OF_DOWNLOAD = 2 << 20, 8 << 20
+#: What tools leave, and nobody hands in.
+IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
+
+
+class SubmissionError(ProxyboxError):
+    """A submission that cannot be read; the text says which, and why."""
+
+
+@attrs.frozen
+class File:
+    """A file that is still to be read. time: when it was last changed, where that is known. packed: bytes that it has
+    in an archive, by the archive's word: no more of it are unpacked."""
+
+    path: str
+    open: Callable[[], IO[bytes]]
+    time: datetime.datetime | None
+    packed: int = 0
+
+
+class _Careful:
+    """A file for zipfile, which reads an archive's table of contents at once, however long that says it is."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file = file
+        self._most = most
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._most:
+            raise SubmissionError(f"more than {self._most >> 20} MiB of table of contents")
+        return self._file.read(size)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+def open_archive(file: Path | IO[bytes], most: int = MOST_CONTENTS) -> zipfile.ZipFile:
+    """An archive, closed when nobody has any of it."""
+    opened = file.open("rb") if isinstance(file, Path) else file
+    return zipfile.ZipFile(_Careful(opened, most))
+
+
+def members(archive: zipfile.ZipFile) -> Iterator[File]:
+    """Those of an archive."""
+    for info in archive.infolist():
+        parts = PurePosixPath(info.filename).parts
+        if parts and not info.is_dir() and not set(parts) & set(IGNORED):
+            yield File("/".join(parts), functools.partial(_member, archive, info), _date(info), info.compress_size)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    if info.compress_type not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):  # of others zipfile unpacks gigabytes at once
+        raise SubmissionError("it is compressed in another way than by deflate")
+    return archive.open(info)
+
+
+def _date(info: zipfile.ZipInfo) -> datetime.datetime | None:
+    """An archive says the local time and not where: it is taken as UTC. Where it has none, it says 1980."""
+    try:
+        time = datetime.datetime(*info.date_time, tzinfo=datetime.UTC)
+    except ValueError:
+        return None
+    return time if time.year > 1980 else None
