@@ -121,7 +121,7 @@ class Loaded:
         if not self._is_loaded:
             try:
                 self._session.set("__name__", Path(self._file).stem)  # as one that is imported
-                result = self._session.exec(_text(self._main), name=self._file)
+                result = self._session.exec(_text(self._main, self._session.policy), name=self._file)
                 if not result.ok or result.error is not None:
                     raise Failed(*_load_failure(result, self._file))
                 if not self._session.alive:
@@ -161,7 +161,7 @@ class Loaded:
             if not prompts:
                 session.exec(_NO_PROMPTS, name="<input>", check=True)
             session.timeout = seconds
-            result = session.exec(_text(self._main), name=self._file, stdin=stdin)
+            result = session.exec(_text(self._main, session.policy), name=self._file, stdin=stdin)
             found = {name: data for name, data in session.files.items() if name not in given or data != given[name]}
             return Run(result, found, self._file)
 
@@ -175,7 +175,9 @@ def put(session: Session, files: Mapping[str, bytes]) -> None:
             raise Failed(f"The file {one_line(name)} cannot be used: {error.strerror}.", "error") from None
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes, policy: Policy) -> str:
+    if len(data) > policy.session.value_size:  # it crosses as a value
+        raise Failed(f"The file is larger than {policy.session.value_size:,} bytes.", "error")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

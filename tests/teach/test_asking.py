@@ -313,6 +313,8 @@ def test_a_million_numbers() -> None:
     assert found["too long"] == (
         "error", "long() raised TypeError: the value takes more than 10,485,760 bytes.",
     )  # fmt: skip
-    (small,) = graded(LONG, code, settings="[session]\nvalue_size = '2M'\n")
+    (small, large) = graded(LONG, code, code + "#" * (2 << 20), settings="[session]\nvalue_size = '2M'\n")
+    words = "The file is larger than 2,097,152 bytes."
+    assert {(test.status, test.message) for test in large.tests} == {("error", words)}, "no test is to blame for that"
     assert {test.status for test in small.tests[:2]} == {"internal_error"}, "what a policy says is kept"
     assert isinstance(small.tests[0], Verdict)

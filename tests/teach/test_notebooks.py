@@ -25,10 +25,12 @@ def notebook(*cells: Any, **more: Any) -> bytes:
     return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": found, **more}).encode()
 
 
-def graded(*submissions: dict[str, bytes], settings: str = "", tests: bytes = TESTS) -> tuple[Grade, ...]:
-    files = {"exercise.toml": f"title = 'Doubles'\ntext = 'Double it.'\n{settings}".encode(), "tests/test_it.py": tests}
-    given = tuple(Submission(student=f"s{number}", files=each) for number, each in enumerate(submissions))
-    return grade_some(Task(exercise=Packed(files), submissions=given))
+def graded(*submissions: dict[str, bytes], settings: str = "", problem: str = "") -> tuple[Grade, ...]:
+    """problem: of one more, that could not be read."""
+    files = {"exercise.toml": f"title = 'Doubles'\ntext = 'Double it.'\n{settings}".encode(), "tests/test_it.py": TESTS}
+    given = [Submission(student=f"s{number}", files=each) for number, each in enumerate(submissions)]
+    given += [Submission(student="unread", problem=problem)] if problem else []
+    return grade_some(Task(exercise=Packed(files), submissions=tuple(given)))
 
 
 def test_a_folder_with_all_that_people_hand_in(
@@ -189,6 +191,7 @@ def test_what_is_empty_or_cannot_be_read_breaks_no_rule() -> None:
         {"notes.txt": b"x"},
         {},
         settings="[rules]\nrequire = ['function:double']\n",
+        problem="Permission denied",
     )
     assert {each.status for each in found} == {"error"}
     assert {(each.tests[0].name, each.tests[0].status) for each in found} == {(RULES, "skipped")}
@@ -200,6 +203,7 @@ def test_what_is_empty_or_cannot_be_read_breaks_no_rule() -> None:
         "The notebook hw.ipynb cannot be read: no notebook of Jupyter's format 4, which has a list of cells.",
         "There is no file solution.py in the submission, which holds notes.txt.",
         "There is no file solution.py in the submission, which holds nothing.",
+        "The submission cannot be read: Permission denied.",
     ]
 
 
