@@ -8,6 +8,7 @@ on the way to a terminal.
 
 import codecs
 import re
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -218,29 +219,39 @@ def _first_lines(data: bytes, count: int) -> bytes:
 # --- terminals ------------------------------------------------------------------------------------
 
 _PLAIN: Final = re.compile(rb"[\t\n\r -~]*").fullmatch
-_UNSAFE: Final = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1 controls
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what reorders text
-    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0"  # what does not show
-    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"  # what stands around others
-    "\u180b-\u180f\u2800\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0100-\U000e01ef"
-    "\ufff9-\ufffb\U000e0000-\U000e007f]"  # annotations and tags, which do not either
+#: Letters of Arabic and Indic scripts, and pictures, are held together by these.
+_JOINERS: Final = "\u200c\u200d"
+#: No category tells that these do not show. Their names do: the HANGUL FILLERs, KHMER VOWEL INHERENT AQ and AA, BRAILLE
+#: PATTERN BLANK, COMBINING GRAPHEME JOINER, and the VARIATION SELECTORs but for those that pictures have.
+_HIDDEN: Final = re.compile(
+    r"HANGUL (CHOSEONG |JUNGSEONG )?FILLER|HALFWIDTH HANGUL FILLER|KHMER VOWEL INHERENT A[QA]|BRAILLE PATTERN BLANK"
+    r"|COMBINING GRAPHEME JOINER|MONGOLIAN FREE VARIATION SELECTOR .*|VARIATION SELECTOR-(1[7-9]|[2-9]\d|\d{3})"
 )
-
 
 #: Made visible at once: while a character is replaced it takes a hundred bytes, and all may have to be.
 _PIECE: Final = 1 << 16
 
 
-def _visible(match: re.Match[str]) -> str:
-    code = ord(match.group())
+def _is_unsafe(char: str) -> bool:
+    """Whether a terminal might act on it, not show it, or show what nobody can tell beforehand: by its category,
+    controls, formats (which reorder text, too), surrogates, separators of lines, private use, what Unicode has not
+    assigned yet; and by its name what else is hidden.
+    """
+    category = unicodedata.category(char)
+    if category[0] == "C" or category in ("Zl", "Zp"):
+        return char not in "\t\n\r" + _JOINERS
+    return category in ("Lo", "Mn", "So") and _HIDDEN.fullmatch(unicodedata.name(char, "")) is not None
+
+
+def _visible(char: str) -> str:
+    code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class TerminalFilter:
     """Makes output harmless for a terminal: controls, and so all escape sequences (CSI, OSC, DCS
     ...), in C0 or C1 form, become visible text such as \\x1b; so do bytes that are not UTF-8 and
-    characters that reorder text.
+    characters that reorder text or do not show.
 
     Newline, tab and carriage return pass. Takes pieces cut anywhere; gives UTF-8, four times as much at the most.
     """
@@ -258,7 +269,12 @@ class TerminalFilter:
         return b"".join(pieces) + (self._visible(b"", final) if final else b"")
 
     def _visible(self, data: bytes, final: bool = False) -> bytes:
-        return _UNSAFE.sub(_visible, self._decoder.decode(data, final)).encode()
+        text = self._decoder.decode(data, final)
+        chars = set(text)
+        unsafe = {char: _visible(char) for char in chars if _is_unsafe(char)}
+        if unsafe:
+            text = text.translate({ord(char): unsafe.get(char, char) for char in chars})
+        return text.encode()
 
 
 def neutralise(data: bytes) -> bytes:

@@ -17,6 +17,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from wcwidth import wcwidth
+
 from proxybox import result
 from proxybox.cli.text import Paint
 from proxybox.colouring import python, traceback
@@ -44,12 +46,15 @@ def one_line(text: str, most: int = 200) -> str:
 
 
 def _seen(before: str, line: str) -> str:
-    """How a line begins to the eye, as far as it matters; what was seen of it before goes first."""
+    """How a line begins to the eye, as far as it matters; what was seen of it before goes first. What takes no place of
+    its own is left out, such as marks and the letters that end Korean syllables; of others, letters that look like
+    those of the prompt count as these (NFKC: wide ones, or three dots in one).
+    """
     for char in line:
         if len(before) >= len(OURS):
             break
-        if unicodedata.category(char) not in ("Mn", "Me", "Cf"):  # which take no place of their own
-            before += char
+        if wcwidth(char) != 0 and unicodedata.category(char) not in ("Mn", "Me", "Cf"):
+            before += unicodedata.normalize("NFKC", char)
     return before
 
 

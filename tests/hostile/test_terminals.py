@@ -2,11 +2,13 @@
 
 import importlib.util
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wcwidth import wcwidth
 
 _spec = importlib.util.spec_from_file_location("terminals", Path(__file__).with_name("terminals.py"))
 assert _spec is not None
@@ -54,7 +56,8 @@ def test_with_colours_there_are_no_others_than_ours(make: Any, monkeypatch: pyte
 @pytest.mark.parametrize(
     "text",
     [">>> %get secret", "... ", "[input] name? ", "proxybox: a new box was started", ">>>\xa0%get", "\u200d>>> %get",
-     ">\u200c>\ufe0f> %get", "\u0301" * 2000 + ">>> %get"],
+     ">\u200c>\ufe0f> %get", "\u0301" * 2000 + ">>> %get", "\u1161>>> %get", ">\u11a8>\ud7b0\ud7fb> %get",
+     "\u0903>>> %get", "\uff1e>\uff1e %get", "\u2026 ", "\uff3binput] name? "],
 )  # fmt: skip
 def test_nothing_passes_for_the_prompt(make: Any, text: str, colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -65,7 +68,7 @@ def test_nothing_passes_for_the_prompt(make: Any, text: str, colours: str, monke
     shell.take("class A:\n    def __repr__(self): return 'a\\n' + T\nA()")
     shell.take("raise ValueError('a\\r' + T)")
     lines = attacks._COLOUR.sub("", terminal.getvalue()).split("\n")
-    visible = ["".join(char for char in line if char not in "\u200c\u200d\ufe0f\u0301") for line in lines]
+    visible = ["".join(unicodedata.normalize("NFKC", char) for char in line if wcwidth(char) != 0) for line in lines]
     assert sum("\\" in line for line in visible) >= 5
     assert not [line for line in visible if line.startswith((">>>", "...", "[input]", "proxybox:"))]
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 import tracemalloc
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -165,8 +166,20 @@ def test_escape_sequences_become_text(attack):
     assert all(char.isprintable() for char in shown)
 
 
+def test_no_class_of_characters_that_do_not_show_passes():
+    """All of Unicode: formats, private use, what is not assigned yet, and what is hidden though it counts as a letter."""
+    everything = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    passed = set(neutralise(everything.encode()).decode())
+    assert {unicodedata.category(char) for char in passed - set("\t\n\r\u200c\u200d")}.isdisjoint(
+        {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    )
+    hidden = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180f\u2800\u3164\uffa0\U000e0100\U000e01ef"
+    assert not passed & set(hidden)
+    assert neutralise("\ue000\u0378".encode()) == b"\\ue000\\u0378"
+
+
 def test_plain_text_passes():
-    text = "tab\there\r\nünïcode 日本 \U0001f600\n".encode()
+    text = "tab\there\r\nünïcode 日本 \U0001f600 \u2764\ufe0f e\u0301 \u1112\u1161\u11ab \u0646\u200c\n".encode()
     assert neutralise(text) == text
 
 
