@@ -101,6 +101,12 @@ def harmless(text: str) -> str:
     return neutralise(text.encode("utf-8", "backslashreplace")).decode()
 
 
+def harmless_lines(text: str) -> str:
+    """The same for what people read as lines: of carriage returns only those that end a line pass, as its end. Another
+    one would put what follows over what stands there."""
+    return harmless(text.replace("\r\n", "\n")).replace("\r", "\\r")
+
+
 def on_one_line(text: str) -> str:
     """What a guest has named or said, for a line of ours: controls, line ends and what reorders text as escapes."""
     try:

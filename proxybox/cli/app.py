@@ -388,6 +388,9 @@ def run_command(words: list[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
+        from proxybox.result import harmless_lines
+
+        error.message = harmless_lines(error.message)
         error.show()
         return error.exit_code
     except click.Abort:

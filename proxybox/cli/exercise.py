@@ -13,7 +13,7 @@ from proxybox.cli.failures import CommandError
 from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, shown_progress
 from proxybox.cli.run import tell_failure
 from proxybox.cli.text import Paint, table
-from proxybox.result import harmless, on_one_line
+from proxybox.result import harmless_lines, on_one_line
 
 if TYPE_CHECKING:
     from proxybox.teach.checking import Check
@@ -52,7 +52,8 @@ def new(folder: Path, source: str | None) -> int:
     except Exception as error:
         return tell_failure(error)
     named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # by its name alone it would be the shipped one
-    print(f"{folder}: made. Change what is in it, then: proxybox exercise check {named}")
+    told = f"{folder}: made. Change what is in it, then: proxybox exercise check {named}"
+    print(on_one_line(told))
     return 0
 
 
@@ -111,16 +112,16 @@ def _tell_grade(title: str, grade: "Grade") -> None:
     from rich.text import Text
 
     out = Console(highlight=False)
-    out.print(Text(f"{on_one_line(grade.student)}: {title}", style="bold"))
+    out.print(Text(f"{on_one_line(grade.student)}: {on_one_line(title)}", style="bold"))
     if grade.failed:
-        out.print(Text(f"It could not be graded: {grade.message}", style="red"))
+        out.print(Text(f"It could not be graded: {harmless_lines(grade.message)}", style="red"))
         return
     tests = Table.grid(padding=(0, 2))
     for each in grade.tests:
         is_well = each.passed or each.status == "skipped"
         words = Text(on_one_line(each.name))
         for text in (each.message, each.fault, "" if is_well else _beginning(each.output)):
-            words.append(f"\n{text}" if text else "", style="dim")
+            words.append(f"\n{harmless_lines(text)}" if text else "", style="dim")
         verdict = Text(each.status.replace("_", " "), style="green" if is_well else "red", no_wrap=True)
         tests.add_row(verdict, Text(f"{each.points:g} / {each.possible:g}", no_wrap=True), words)
     out.print(tests)
@@ -148,16 +149,16 @@ def _tell_faults(grades: "Iterable[Grade]") -> None:
                 met.setdefault((test.name, test.fault), []).append(on_one_line(grade.student))
     for (name, fault), students in met.items():
         more = f" and {len(students) - 1} more" if len(students) > 1 else ""
-        print(f"\nThe test {on_one_line(name)!r} is at fault itself, with {students[0]}{more}:\n{harmless(fault)}")
+        print(f"\nThe test {on_one_line(name)!r} is at fault itself, with {students[0]}{more}:\n{harmless_lines(fault)}")
 
 
 def _tell(name: str, title: str, checks: "Sequence[Check]") -> None:
     paint = Paint(sys.stdout)
-    print(f"{paint('bold', on_one_line(name))}: {title}")
+    print(f"{paint('bold', on_one_line(name))}: {on_one_line(title)}")
     rows = []
     for each in checks:
         is_at_fault = any(test.fault for test in each.grade.tests)  # of which more is told below
-        problem = "a test is at fault itself" if is_at_fault else each.problem
+        problem = "a test is at fault itself" if is_at_fault else on_one_line(each.problem)
         word = paint("red", problem) if each.problem else paint("green", "ok")
         score = f"{each.grade.points:g} / {each.grade.possible:g}"
         rows.append((on_one_line(each.name), score, word, on_one_line(each.why)[:_MOST_OF_LINE]))

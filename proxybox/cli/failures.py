@@ -21,7 +21,9 @@ class UsageError(CommandError):
 
 
 def complain(error: Exception) -> int:
-    """Say an error on stderr; return the exit status that goes with it."""
-    text = str(error) or type(error).__name__
+    """Say an error on stderr; return the exit status that goes with it. What it names, files too, may be anybody's."""
+    from proxybox.result import harmless_lines
+
+    text = harmless_lines(str(error)) or type(error).__name__
     print(_FIRST + text.removeprefix(_FIRST), file=sys.stderr)
     return error.status if isinstance(error, CommandError) else EXIT_CANNOT_RUN

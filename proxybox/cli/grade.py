@@ -301,7 +301,7 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
         rows = fitted(head, rows, shutil.get_terminal_size().columns, (0, 4))
     print(table(head, rows))
     full = sum(each.status == "ok" for each in book.grades)
-    print(f"\n{len(rows)} submissions, {full} passed everything. More: {output / REPORT}")
+    print(f"\n{len(rows)} submissions, {full} passed everything. More: {on_one_line(str(output / REPORT))}")
     for each in book.grades:
         if each.failed:
             told = f"proxybox: {each.student}: could not be graded: {each.message}"

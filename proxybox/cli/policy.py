@@ -14,6 +14,7 @@ from proxybox.cli.failures import CommandError
 from proxybox.cli.run import tell_failure
 from proxybox.cli.text import Paint
 from proxybox.policies import PRESETS, Policy, PolicyError
+from proxybox.result import harmless_lines, on_one_line
 
 
 def list_presets(*, as_json: bool) -> int:
@@ -49,9 +50,9 @@ def check(files: Sequence[Path], *, as_json: bool) -> int:
         paint = Paint(sys.stdout)
         for path, problems in found.items():
             for problem in problems:
-                print(paint("red", problem["text"]))
+                print(paint("red", harmless_lines(problem["text"])))
             if not problems:
-                print(f"{path}: {paint('green', 'ok')}")
+                print(f"{on_one_line(path)}: {paint('green', 'ok')}")
     return EXIT_CANNOT_RUN if any(found.values()) else 0
 
 
@@ -78,5 +79,5 @@ def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps([attrs.asdict(section) for section in sections_of(policy)], indent=2))
     else:
-        print(explain_text(policy).rstrip("\n"))
+        print(harmless_lines(explain_text(policy).rstrip("\n")))
     return 0

@@ -129,7 +129,9 @@ def tell_failure(error: Exception) -> int:
     if not isinstance(error, ProxyboxError | CommandError):
         import traceback
 
-        traceback.print_exception(error)
+        from proxybox.result import harmless_lines
+
+        sys.stderr.write(harmless_lines("".join(traceback.format_exception(error))))
         error = CommandError("a fault of proxybox's own; please report it with the lines above")
     return complain(error)
 
@@ -160,7 +162,9 @@ def tell(result: "Result", *, verbose: bool) -> None:
     if verbose:
         lines += summary(result)
     if lines:
-        sys.stderr.write("\n".join(lines) + "\n")
+        from proxybox.result import harmless_lines
+
+        sys.stderr.write(harmless_lines("\n".join(lines) + "\n"))
 
 
 def summary(result: "Result") -> list[str]:

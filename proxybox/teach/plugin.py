@@ -135,6 +135,17 @@ class Grader:
         return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """By hand, pytest prints to the teacher's terminal."""
+    report = yield
+    if item.config.getoption("--submission") is not None:
+        from proxybox.teach.verdicts import make_harmless
+
+        make_harmless(report)
+    return report
+
+
 #: What marks are given, in words, and whether that is right.
 _WANTED: dict[str, tuple[str, Callable[[tuple[Any, ...]], bool]]] = {
     "points": ("points(NUMBER), from 0 to 1,000,000", lambda given: _is_number(given) and 0 <= given[0] <= 1e6),

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import attrs
 
 from proxybox import Result, Session, Status
-from proxybox.result import on_one_line
+from proxybox.result import harmless_lines, on_one_line
 from proxybox.teach.compare import close, difference
 from proxybox.teach.handles import HELPER, OBJECTS, Call, Handle, Source, belongs_to, key_of, packed, told_of
 
@@ -29,10 +29,11 @@ MOST_PRINTED = 10_000
 
 
 class Failed(AssertionError):
-    """A test has failed. status: as in grades.py. line: of the submission."""
+    """A test has failed. message: may hold what a submission gave, and is made harmless here. status: as in grades.py.
+    line: of the submission."""
 
     def __init__(self, message: str, status: str = "wrong_answer", line: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(harmless_lines(message))
         self.status = status
         self.line = line
 

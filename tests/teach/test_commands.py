@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -161,6 +162,50 @@ def test_one_submission_that_prints(run: Run, homework: Path) -> None:
     status, out, _ = run("exercise", "test", "02-leap-year", "homework/bob.py")
     assert (status, "\x1b" in out, out.count("It printed:")) == (1, False, 4)
     assert out.count("red") == 4 * 10
+
+
+#: Sets a title, turns text round, hides what stands before it on its line.
+EVIL = "\x1b]0;owned\x07\u202e\rok  2 / 2"
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
+MESSAGES = """
+def test_output(run_student):
+    run_student().expect_output("42")
+
+def test_words(student):
+    student.call("f")
+    assert student.stdout == "42", f"it printed {student.stdout}"
+"""
+
+
+def test_no_message_reaches_the_teachers_terminal_with_what_a_submission_printed(run: Run, tmp_path: Path) -> None:
+    """The messages of tests, those of a wrong solution, and what the files are called."""
+    run("exercise", "new", "mine")
+    shutil.rmtree(tmp_path / "mine/tests")
+    (tmp_path / "mine/tests").mkdir()
+    (tmp_path / "mine/tests/test_it.py").write_text(MESSAGES)
+    program = f"def f(): print({EVIL!r})\nf()\n"
+    (tmp_path / "mine/wrong" / f"{EVIL.partition('/')[0]}.py").write_text(program)
+    (tmp_path / "theirs.py").write_text(program)
+    exercise = (tmp_path / "mine/exercise.toml").read_text()
+    title = re.search('^title = .*', exercise, re.MULTILINE)
+    assert title is not None
+    told = "\\u001b]0;owned"
+    (tmp_path / "mine/exercise.toml").write_text(exercise.replace(title[0], f'title = "A title{told}"'))
+    for words in (
+        ("exercise", "test", "mine", "theirs.py"),
+        ("exercise", "check", "mine"),
+        ("grade", "mine", "theirs.py"),
+        ("exercise", "test", "mine", f"no{EVIL}.py"),
+        ("exercise", "check", f"no{EVIL}"),
+        ("grade", "mine", f"no{EVIL}", "--output", f"out{EVIL}"),
+        ("grade", "mine", f"--no{EVIL}"),
+        ("policy", "check", f"no{EVIL}"),
+        ("policy", "explain", f"no{EVIL}.toml"),
+        ("run", f"no{EVIL}.py"),
+    ):
+        _, out, err = run(*words)
+        assert not CONTROLS.search(out + err), ascii(out + err)
+        assert "owned" in out + err or words[0] == "grade", words
 
 
 def test_one_submission_as_json(run: Run, homework: Path) -> None:

@@ -65,6 +65,29 @@ def run(pytester: pytest.Pytester, *words: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("-q", "-p", "no:timeout", "-p", "no:cacheprovider", *words, timeout=60)
 
 
+def test_what_pytest_prints_of_a_submission_is_harmless(pytester: pytest.Pytester) -> None:
+    """Of a run by hand: messages, differences, and what a test prints itself."""
+    pytester.path.joinpath("theirs.py").write_text("def f(): print('\\x1b]0;owned\\x07\\ra\\u202e\\nb')\nf()\n")
+    pytester.makepyfile(
+        test_theirs="""
+        def test_output(run_student):
+            run_student().expect_output("42")
+        def test_words(student):
+            student.call("f")
+            print(student.stdout)
+            assert student.stdout == "a\\nb\\n", student.stdout
+        def test_lines(student):
+            student.call("f")
+            assert student.stdout.splitlines() == []
+            """
+    )
+    result = run(pytester, "--submission", "theirs.py", "-vv")
+    result.assert_outcomes(failed=3)
+    text = result.stdout.str()
+    assert text.count("owned") >= 4
+    assert not set(text) & set("\x1b\x07\r\u202e"), ascii(text)
+
+
 def test_by_hand(pytester: pytest.Pytester) -> None:
     pytester.path.joinpath("theirs.py").write_text(SUBMISSION)
     pytester.makepyfile(test_theirs=TESTS)
