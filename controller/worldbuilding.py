@@ -255,6 +255,10 @@ class WorldBuilder:
             variables["PYTHONPATH"] = ":".join(self._packages)
         if self.world.stdout.is_tty and "TERM" in os.environ:
             variables["TERM"] = os.environ["TERM"]
+        if (self.world.stdout.is_tty or self.world.stderr.is_tty) and (
+            self._policy.output.escapes != "raw" or os.environ.get("NO_COLOR")
+        ):
+            variables["NO_COLOR"] = "1"  # colours would be shown as text there: PyPy's tracebacks have some
         return {**variables, **who.variables}
 
     # --- mounts -------------------------------------------------------------------------------------------------------

@@ -184,6 +184,23 @@ def test_escapes_are_neutralised_on_terminals_alone(terminal: Any) -> None:
     terminal("run", "--set", "output.escapes=raw", "-c", code).expect_exact("\x1b]0;owned\x07é")
 
 
+def test_tracebacks_at_a_terminal_are_not_full_of_escapes(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyPy colours them where it may: only where the policy lets colours through, and nobody wants none."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    program = ("-c", "import os; print('told', os.environ.get('NO_COLOR')); 1/0")
+    raw = ("run", "--set", "output.escapes=raw", *program)
+    child = terminal("run", *program)
+    child.expect("""told 1\r\n.*File "<string>", line 1, in <module>\r\n.*ZeroDivisionError: division by zero""")
+    terminal(*raw).expect("told None")
+    monkeypatch.setenv("NO_COLOR", "1")
+    child = terminal(*raw)
+    child.expect(pexpect.EOF)
+    assert "told 1" in child.before
+    assert "ZeroDivisionError" in child.before
+    assert "\x1b" not in child.before
+
+
 def test_end_of_file_on_a_terminal(terminal: Any) -> None:
     child = terminal("run", "-c", "import sys; print(repr(sys.stdin.read()))")
     child.sendline("line")

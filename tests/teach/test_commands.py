@@ -187,7 +187,7 @@ def test_no_message_reaches_the_teachers_terminal_with_what_a_submission_printed
     (tmp_path / "mine/wrong" / f"{EVIL.partition('/')[0]}.py").write_text(program)
     (tmp_path / "theirs.py").write_text(program)
     exercise = (tmp_path / "mine/exercise.toml").read_text()
-    title = re.search('^title = .*', exercise, re.MULTILINE)
+    title = re.search("^title = .*", exercise, re.MULTILINE)
     assert title is not None
     told = "\\u001b]0;owned"
     (tmp_path / "mine/exercise.toml").write_text(exercise.replace(title[0], f'title = "A title{told}"'))
