@@ -5,6 +5,8 @@ A command gets the shell and what was typed behind its name. What it cannot do i
 
 import os
 import shlex
+import shutil
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -185,8 +187,7 @@ def trace(shell: "Shell", text: str) -> None:
 def reset(shell: "Shell", text: str) -> None:
     """Forgets all names; files and modules stay. `%reset box` begins again in a new box."""
     if text == "box":
-        shell.renew()
-        shell.screen.say("A new box.")
+        shell.renew()  # which says so
     elif text:
         raise WrongUse
     else:
@@ -347,10 +348,12 @@ def page(shell: "Shell", _: str) -> None:
     shell.screen.page(shell.screen.last)
 
 
+#: Columns for what a command does, beside how it is typed.
+_LEAST_COLUMNS = 30
 _KEYS = (
     ("NAME? NAME??", "What is known of an object, and its source; F1 shows it beside the cursor."),
     ("Alt-Enter", "Runs a block, whatever it looks like; Ctrl-O begins a new line."),
-    ("exit", "Leaves, as Ctrl-D does. Ctrl-C interrupts what runs."),
+    ("exit", "Leaves, as Ctrl-D does. Ctrl-C interrupts what runs; Ctrl-Z suspends, and the shell's fg goes on."),
 )
 
 
@@ -365,11 +368,17 @@ def help_(shell: "Shell", text: str) -> None:
         shell.screen.say(found.form, "bold")
         shell.screen.say(f"  {found.short}")
         return
-    width = max(len(each.form) for each in COMMANDS.values())
-    for each in COMMANDS.values():
-        shell.screen.say(f"{each.form:<{width}}  {each.short}")
-    for keys, what in _KEYS:
-        shell.screen.say(f"{keys:<{width}}  {what}")
+    rows = [(each.form, each.short) for each in COMMANDS.values()] + [*_KEYS]
+    width = max(len(form) for form, _ in rows)
+    columns = max(shutil.get_terminal_size().columns - 1, 20)
+    for form, what in rows:
+        # Beside each other where there is room for words; else below.
+        if columns >= width + 2 + _LEAST_COLUMNS:
+            head, indent = f"{form:<{width}}  ", " " * (width + 2)
+        else:
+            head, indent = f"{form}\n    ", "    "
+        lines = textwrap.wrap(what, columns - len(indent), break_long_words=False, break_on_hyphens=False)
+        shell.screen.say(head + f"\n{indent}".join(lines))
 
 
 def completions(shell: "Shell", text: str) -> tuple[int, Sequence[str]]:

@@ -9,10 +9,8 @@ from typing import Any, Protocol
 from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session
 from proxybox.repl import commands
 from proxybox.repl.console import Console, Told, how_it_ended
-from proxybox.repl.screen import OURS, Screen, one_line
+from proxybox.repl.screen import LEAVING, OURS, Screen, one_line
 
-#: What leaves, as a bare word.
-_LEAVING = ("exit", "quit")
 _STILL_RUNNING = f"\n{OURS}it has been interrupted, and still runs. Ctrl-C once more ends the box.\n"
 
 
@@ -26,30 +24,60 @@ class Prompter(Protocol):
         """A line for the program. message: what it asks with, which is harmless already."""
 
 
+@contextlib.contextmanager
+def _on_sigint(do: Callable[[], object]) -> Iterator[None]:
+    """What Ctrl-C does meanwhile."""
+    try:
+        before = signal.signal(signal.SIGINT, lambda number, frame: do())
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Shell:
     """One sitting at the prompt."""
 
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
         self.tracing = "off"  # "on": OS calls are shown; "denied": those that are refused
+        self._taking = False  # whether Ctrl-C ends what is being done
         self.console: Console
         self.prompter: Prompter
         self._told = Told(screen.writer("stdout"), screen.writer("stderr"), self._show)
 
     def work(self) -> int:
-        """Until the person leaves; the exit status."""
-        while True:
-            try:
-                text = self.prompter.read()
-            except KeyboardInterrupt:
-                continue
-            except EOFError:
-                return 0
-            if text.strip() in _LEAVING:
-                return 0
-            status = self.take(text)
-            if status is not None:
-                return status
+        """Until the person leaves; the exit status. Ctrl-C, however often, is no way to leave."""
+        with _on_sigint(self._end_taking):
+            while True:
+                try:
+                    text = self.prompter.read()
+                except KeyboardInterrupt:
+                    continue
+                except EOFError:
+                    return 0
+                if text.strip() in LEAVING:
+                    return 0
+                status = None
+                try:
+                    self._taking = True
+                    status = self.take(text)
+                    self._taking = False
+                except KeyboardInterrupt:
+                    self.screen.note("interrupted")
+                    if not self.console.session.alive:
+                        self.renew()
+                if status is not None:
+                    return status
+
+    def _end_taking(self) -> None:
+        """Ctrl-C where nothing runs in the box: a command that waits for a file of the host's, for one, is given up."""
+        if self._taking:
+            self._taking = False
+            raise KeyboardInterrupt
 
     def take(self, text: str) -> int | None:
         """Carries out what was typed. The exit status, where that ended the sitting."""
@@ -96,16 +124,17 @@ class Shell:
         return result
 
     def renew(self) -> None:
-        """Another box, where one has ended."""
-        self.console.renew()
-        self.screen.note("a new box was started: its names and files are those of the beginning")
+        """Another box, where one has ended. Ctrl-C comes too late for that."""
+        with _on_sigint(lambda: None):
+            self.console.renew()
+            self.screen.note("a new box was started: its names and files are those of the beginning")
 
     @contextlib.contextmanager
     def _ctrl_c(self, interrupt: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
         """The first interrupts the program, the second says so and offers to end the box, the third ends it."""
         pressed = 0
 
-        def on_sigint(number: int, frame: Any) -> None:
+        def on_sigint() -> None:
             nonlocal pressed
             pressed += 1
             if pressed == 2:
@@ -116,15 +145,8 @@ class Shell:
             else:
                 interrupt()
 
-        try:
-            before = signal.signal(signal.SIGINT, on_sigint)
-        except ValueError:  # not the main thread
+        with _on_sigint(on_sigint):
             yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     # --- what the program wants ---------------------------------------------------------------------------------------
 

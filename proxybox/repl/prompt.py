@@ -27,7 +27,7 @@ from prompt_toolkit.widgets import Frame
 from proxybox import ProxyboxError
 from proxybox.colouring import PYTHON
 from proxybox.repl import commands
-from proxybox.repl.screen import MARK, PS1, PS2, harmless, one_line
+from proxybox.repl.screen import LEAVING, MARK, PS1, PS2, harmless, one_line
 
 if TYPE_CHECKING:
     from proxybox.repl.loop import Shell
@@ -133,6 +133,7 @@ class Prompt:
             completer=Names(shell),
             complete_while_typing=False,
             enable_history_search=True,
+            enable_suspend=True,
             history=kept,
             auto_suggest=AutoSuggestFromHistory(),
             key_bindings=self._keys(),
@@ -158,7 +159,9 @@ class Prompt:
     def ask(self, message: str, *, echo: bool) -> str:
         """A line for the program, behind a mark that it cannot print itself into the place of the prompt."""
         if self._input is None:
-            self._input = PromptSession(history=DummyHistory(), style=_STYLE, color_depth=self._depth, **self._options)
+            self._input = PromptSession(
+                history=DummyHistory(), style=_STYLE, color_depth=self._depth, enable_suspend=True, **self._options
+            )
         # On the next row it could be a prompt.
         if get_cwidth(MARK + message) >= self._input.app.output.get_size().columns:
             self._shell.screen.say(message)
@@ -228,7 +231,7 @@ class Prompt:
     def _missing(self, text: str) -> str | None:
         """How the next line of an unfinished block is indented; None for one that can be run."""
         line = text.strip()
-        if not line or line.startswith("%") or line.endswith("?"):
+        if not line or line.startswith("%") or line.endswith("?") or line in LEAVING:  # no guest is asked about leaving
             return None
         try:
             found = self._shell.console.session.is_complete(text)

@@ -9,8 +9,10 @@ words do.
 """
 
 import contextlib
+import os
 import re
 import shutil
+import signal
 import sys
 import termios
 import unicodedata
@@ -27,6 +29,8 @@ from proxybox.result import on_one_line
 #: A value of more lines or characters is cut.
 MOST_LINES, MOST_CHARACTERS = 200, 8_000
 _RETURNS = re.compile("\r\n?")
+#: What leaves, as a bare word.
+LEAVING = ("exit", "quit")
 PS1, PS2, MARK, OURS = ">>> ", "... ", "[input] ", "proxybox: "
 _MARKED = "\\" * len(OURS)
 _OURS = tuple(text.rstrip() for text in (PS1, PS2, MARK, OURS))
@@ -69,10 +73,21 @@ def quiet_keys() -> Iterator[None]:
         return
     now = [*before]
     now[3] &= ~termios.ECHO
+
+    def suspend(number: int, frame: object) -> None:
+        """Ctrl-Z: the shell gets its terminal as it was."""
+        termios.tcsetattr(fd, termios.TCSANOW, before)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # until SIGCONT, which fg sends
+        signal.signal(signal.SIGTSTP, suspend)
+        termios.tcsetattr(fd, termios.TCSANOW, now)
+
     termios.tcsetattr(fd, termios.TCSANOW, now)
+    old = signal.signal(signal.SIGTSTP, suspend)
     try:
         yield
     finally:
+        signal.signal(signal.SIGTSTP, old)
         termios.tcsetattr(fd, termios.TCSANOW, before)
 
 

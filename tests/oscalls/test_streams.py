@@ -167,7 +167,7 @@ def test_escape_sequences_become_text(attack):
 
 
 def test_no_class_of_characters_that_do_not_show_passes():
-    """All of Unicode: formats, private use, what is not assigned yet, and what is hidden though it counts as letters."""
+    """All of Unicode: formats, private use, what is not assigned yet, and what is hidden though it is a letter."""
     everything = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
     passed = set(neutralise(everything.encode()).decode())
     assert {unicodedata.category(char) for char in passed - set("\t\n\r\u200c\u200d")}.isdisjoint(

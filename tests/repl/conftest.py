@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import select
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,11 +102,14 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     """Makes terminals with the prompt in them."""
     made: list[Terminal] = []
 
-    def make(*options: str, **variables: str) -> Terminal:
+    def make(*options: str, shell: bool = False, **variables: str) -> Terminal:
         environment = {**os.environ, "TERM": "xterm-256color", "XDG_STATE_HOME": str(tmp_path / "state"), **variables}
         environment.pop("NO_COLOR", None) if "NO_COLOR" not in variables else None
-        made.append(Terminal([*PROXYBOX, "repl", *options], environment))
-        made[-1].until(made[-1].at_prompt)
+        command = [*PROXYBOX, "repl", *options]
+        made.append(Terminal(["bash", "--norc", "--noprofile", "-i"] if shell else command, environment))
+        if shell:  # one with job control
+            made[-1].type(f"PS1='shell$ '; {shlex.join(command)}\r")
+        made[-1].until(made[-1].at_prompt, 60)
         return made[-1]
 
     yield make

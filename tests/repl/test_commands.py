@@ -74,6 +74,16 @@ def test_inspection(sitting: Make, typed: str, shown: str) -> None:
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("columns", [20, 50, 80, 200])
+def test_help_is_wrapped_at_words(sitting: Make, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    told = sitting().do("%help")
+    words = " ".join(told.split())
+    for each in COMMANDS.values():
+        assert " ".join(each.short.split()) in words
+    assert max(map(len, told.splitlines())) < max(columns, 44)  # a command's form is never cut
+
+
 def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
     box = sitting()
     told = box.do("%help")
@@ -157,7 +167,9 @@ def test_reset(sitting: Make) -> None:
     box.do("x = 1\nopen('f', 'w').close()", "%reset")
     assert "NameError" in box.do("x")
     assert box.do("import os; os.listdir()") == "['f']\n"
-    box.do("%reset box")
+    told = box.do("%reset box")
+    assert told.count("new box") == 1
+    assert len(told.splitlines()) == 1
     assert box.do("import os; os.listdir()") == "[]\n"
 
 

@@ -10,7 +10,9 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+from proxybox import Session
 from proxybox.repl.prompt import Names, Prompt, history_file, open_history
+from proxybox.session import Completeness
 
 Make = Callable[..., Any]
 ENTER, ALT_ENTER, CTRL_O, BACKSPACE, LEFT, UP = "\r", "\x1b\r", "\x0f", "\x7f", "\x1b[D", "\x1b[A"
@@ -50,6 +52,17 @@ def typed(sitting: Make) -> Iterator[Callable[[str], str]]:
 )  # fmt: skip
 def test_enter(typed: Callable[[str], str], keys: str, block: str) -> None:
     assert typed(keys) == block
+
+
+@pytest.mark.parametrize("word", ["exit", " quit "])
+def test_no_guest_is_asked_about_leaving(
+    typed: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """It might take its time."""
+    asked: list[str] = []
+    monkeypatch.setattr(Session, "is_complete", lambda session, code: asked.append(code) or Completeness("complete"))
+    assert typed(word + ENTER) == word
+    assert asked == []
 
 
 def test_earlier_blocks_come_back_whole(typed: Callable[[str], str]) -> None:

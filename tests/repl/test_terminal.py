@@ -1,5 +1,7 @@
 """The prompt in a real terminal, screens compared as text."""
 
+import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +156,71 @@ def test_ctrl_c_again_and_again_ends_the_box(terminal: Make) -> None:
     term.see("a new box was started")
     term.until(term.at_prompt)
     assert "NameError" in term.run("x")
+
+
+#: Does not end by KeyboardInterrupt, however often.
+DEAF = (
+    "import itertools\nprint('begun')\n"
+    "for n in itertools.count():\n try:\n  while 1: pass\n except KeyboardInterrupt: print('no', n)"
+)
+
+
+def test_ctrl_c_however_often_does_not_end_the_prompt(terminal: Make) -> None:
+    """Not while the box ends for it and another one starts either, and not when it comes too late."""
+    term = terminal("--set", "limits.wall_time=none", "--set", "limits.cpu_time=none")
+    term.type(f"exec({DEAF!r})\r")
+    term.until(lambda: "\nbegun" in term.text)
+    term.type(CTRL_C)
+    term.see("\nno 0")
+    term.type(CTRL_C)
+    term.see("Ctrl-C once more ends the box")
+    while "a new box was started" not in term.text:  # while the one ends, and the other starts
+        term.child.kill(signal.SIGINT)
+        term._read(0.005)
+    for _ in range(10):
+        term.child.kill(signal.SIGINT)
+    assert "'kept'" in term.run("'ke' 'pt'")
+    term.type("exit\r")
+    assert term.end() == 0
+
+
+def test_ctrl_c_gives_up_a_command_that_waits(terminal: Make, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    term = terminal()
+    term.type(f"%put {tmp_path}/pipe\r")
+    writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # which waits for somebody who reads
+    try:
+        term.type(CTRL_C)
+        term.see("proxybox: interrupted")
+    finally:
+        os.close(writer)
+    assert "'kept'" in term.run("'ke' 'pt'")
+
+
+def test_ctrl_z_and_fg(terminal: Make) -> None:
+    """At the prompt, at a question, and while something runs; the shell has its terminal as it was."""
+    term = terminal(shell=True)
+    term.run("x = 42")
+    for line, seen in (("", ""), ("y = input('question ')\r", "[input] question"),
+                       ("import time; print('be' 'gun'); time.sleep(1000)\r", "\nbegun")):  # fmt: skip
+        term.type(line)
+        term.see(seen)
+        term.type("\x1a")
+        term.until(lambda: term.screen.display[term.screen.cursor.y].startswith("shell$"))
+        term.type("stty -a | grep -ow '.echo '; echo sh''ell\r")
+        term.see("\nshell\n")
+        assert "-echo " not in term.text
+        term.screen.reset()
+        term.type("fg\r")
+        term.see("proxybox" if not line else "")
+        if line.startswith("y"):
+            term.see("[input] question")
+            term.type("answer\r")
+        elif line:
+            term.type(CTRL_C)
+            term.see("KeyboardInterrupt")
+        term.until(term.at_prompt)
+    assert "(42, 'answer')" in term.run("x, y")
 
 
 def test_input_and_passwords(terminal: Make) -> None:
