@@ -12,7 +12,9 @@ import pickle
 import queue
 import select
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection
@@ -24,6 +26,8 @@ from proxybox.workers import Worker
 
 #: Seconds for a process to hear that it is to end.
 _DEAF = 5
+#: And for one that is ended in the middle of a task.
+_PATIENCE = 1
 
 
 class WorkerEnded(Exception):
@@ -83,11 +87,17 @@ class Processes(Executor):
                 thread.join()
 
     def end(self) -> None:
-        """Ends what runs."""
+        """Ends what runs: by force, where a process is deaf."""
         with self._lock:
             self._closed = True
             for worker in self._workers.values():
                 worker.process.terminate()
+            end = time.monotonic() + _PATIENCE
+            for worker in self._workers.values():
+                try:
+                    worker.process.wait(max(end - time.monotonic(), 0))
+                except subprocess.TimeoutExpired:
+                    worker.process.kill()
 
     # --- a thread for each process ------------------------------------------------------------------------------------
 

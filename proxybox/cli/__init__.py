@@ -8,7 +8,7 @@ commands) and rich only by what draws tables.
 import sys
 from collections.abc import Sequence
 
-from proxybox.cli.exits import EXIT_CANNOT_RUN
+from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.modulepath import forget_the_current_folder
 
 NO_CLICK = """\
@@ -46,3 +46,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(NO_CLICK.format(name=error.name), file=sys.stderr)
         return EXIT_CANNOT_RUN
+    except KeyboardInterrupt:  # while a command is loaded
+        return EXIT_CANCELLED

@@ -10,7 +10,7 @@ import attrs
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, shown_progress
+from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, shown_progress, tell_waiting
 from proxybox.cli.run import tell_failure
 from proxybox.cli.text import Paint, table
 from proxybox.result import harmless_lines, on_one_line
@@ -68,7 +68,9 @@ def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, as_j
         for name, exercise in chosen.items():
             ready_guest(exercise, guest)
             with shown_progress(f"Checking {on_one_line(name)}", None) as advance:
-                found[name] = check_exercise(exercise, workers=jobs, guest=guest, on_grade=lambda _: advance())
+                found[name] = check_exercise(
+                    exercise, workers=jobs, guest=guest, on_grade=lambda _: advance(), on_interrupt=tell_waiting
+                )
             if not as_json:
                 _tell(name, exercise.title, found[name])
     except KeyboardInterrupt:
@@ -92,7 +94,7 @@ def test(exercise: str, submission: Path, *, guest: str | None, as_json: bool) -
         chosen = chosen_exercise(exercise)
         given = read_submission(submission)
         ready_guest(chosen, guest)
-        (found,) = grade(chosen, (given,), workers=1, guest=guest)
+        (found,) = grade(chosen, (given,), workers=1, guest=guest, on_interrupt=tell_waiting)
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except Exception as error:

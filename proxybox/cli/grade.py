@@ -212,9 +212,16 @@ def _graded(
             records.add(keys[done.student], done)
             advance()
 
-        new = grade(exercise, left, executor=executor, workers=workers, guest=guest, timings=timings, on_grade=take)
+        new = grade(exercise, left, executor=executor, workers=workers, guest=guest, timings=timings, on_grade=take,
+                    on_interrupt=tell_waiting)  # fmt: skip
     fresh = {each.student: each for each in new}
     return tuple(fresh.get(each.student) or known[each.student] for each in submissions)
+
+
+def tell_waiting(count: int) -> None:
+    """What is waited for after Ctrl-C."""
+    what = "a submission that is" if count == 1 else f"{count} submissions that are"
+    print(f"\nproxybox: waiting for {what} being graded; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session
 from proxybox.repl import commands

@@ -30,7 +30,7 @@ class Check:
 
 def check_exercise(
     exercise: Exercise, *, workers: int | None = None, guest: str | None = None,
-    on_grade: Callable[[Grade], object] | None = None,
+    on_grade: Callable[[Grade], object] | None = None, on_interrupt: Callable[[int], object] | None = None,
 ) -> tuple[Check, ...]:  # fmt: skip
     """Grades what stands in the exercise: models, wrong solutions, and the starter, which is none yet.
 
@@ -39,7 +39,7 @@ def check_exercise(
     solutions = tuple(_solutions(exercise))
     if not any(each.student.startswith("model/") for each in solutions):
         raise ExerciseError.of("solutions", "there is no model solution to check with", exercise.folder / FILE)
-    grades = grade(exercise, solutions, workers=workers, guest=guest, on_grade=on_grade)
+    grades = grade(exercise, solutions, workers=workers, guest=guest, on_grade=on_grade, on_interrupt=on_interrupt)
     return tuple(_check(each) for each in grades)
 
 

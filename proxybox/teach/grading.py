@@ -277,6 +277,7 @@ def grade(
     guest: str | None = None,
     timings: bool = False,
     on_grade: Callable[[Grade], object] | None = None,
+    on_interrupt: Callable[[int], object] | None = None,
 ) -> tuple[Grade, ...]:
     """The grades of all submissions, in their order.
 
@@ -284,6 +285,7 @@ def grade(
     workers: how many work at once (the CPUs). on_grade: is given each grade as it comes.
 
     Ctrl-C: what is being graded is finished, and KeyboardInterrupt is raised then; at the second one, at once.
+    on_interrupt: is told at the first one how many submissions are waited for.
     Raises GradingError.
     """
     workers = workers or cpu_count()
@@ -293,6 +295,7 @@ def grade(
         waiting=deque(tuple(range(at, min(at + size, len(submissions)))) for at in range(0, len(submissions), size)),
         task=Task(exercise=pack(exercise), submissions=(), guest=guest and absolute_guest(guest), timings=timings),
         on_grade=on_grade or (lambda _: None),
+        on_interrupt=on_interrupt or (lambda _: None),
     )
     if executor is None:
         with local_pool(workers) as pool:
@@ -329,6 +332,7 @@ class _Grading:
     waiting: deque[tuple[int, ...]]
     task: Task
     on_grade: Callable[[Grade], object]
+    on_interrupt: Callable[[int], object]
     suspects: deque[int] = attrs.field(factory=deque)
     deaths: Counter[int] = attrs.field(factory=Counter)
     grades: dict[int, Grade] = attrs.field(factory=dict)
@@ -356,8 +360,17 @@ class _Grading:
                 if self.interrupted:
                     raise
                 self.interrupted = True
+                self._finish(running)
         if self.interrupted:
             raise KeyboardInterrupt
+
+    def _finish(self, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]]) -> None:
+        """No more than what has begun."""
+        for future in tuple(running):
+            if future.cancel():
+                del running[future]
+        if running:
+            self.on_interrupt(sum(map(len, running.values())))
 
     def _give(
         self, pool: Executor, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]], workers: int

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from proxybox import cli
@@ -351,7 +353,10 @@ def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert (process.returncode, err.strip()) == (130, "proxybox: interrupted; run the same command to go on")
+    told = [line for line in err.splitlines() if line]
+    assert (process.returncode, told[-1]) == (130, "proxybox: interrupted; run the same command to go on")
+    assert all(line.startswith("proxybox: waiting for ") for line in told[:-1])
+    assert len(told) <= 2
     done = [line for line in (tmp_path / "grades" / FILE).read_text().splitlines() if line]
     assert 1 <= len(done) <= 3
     assert not (tmp_path / "grades/report.html").exists()
@@ -383,6 +388,53 @@ def test_long_names_on_a_narrow_terminal(tmp_path: Path) -> None:
     assert lines[2].count("…") == 2
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert long.strip() in done.stdout
+
+
+@pytest.mark.parametrize(
+    "place", ["while it is tested", "while tests are loaded", "in a library that is deaf to signals"]
+)
+def test_a_second_ctrl_c_ends_at_once(homework: Path, tmp_path: Path, place: str) -> None:
+    """The first says what is waited for. No worker says a word, wherever it is."""
+    shutil.copytree(find_exercise("02-leap-year").folder, tmp_path / "exercise")
+    begun, never = tmp_path / "begun", tmp_path / "never"
+    os.mkfifo(begun)
+    os.mkfifo(never)
+    work = f"open({str(begun)!r}, 'w').close(); "
+    work += "re.match('(a+)+$', 'a' * 60 + 'b')" if "deaf" in place else f"open({str(never)!r}, 'w').close()"
+    test = f"def test_wait(student): {work}" if "load" not in place else f"{work}\ndef test_wait(student): pass"
+    (tmp_path / "exercise/tests/test_wait.py").write_text(f"import re\n{test}\n")
+    child = pexpect.spawn(
+        COMMAND[0], [*COMMAND[1:], "grade", "exercise", "homework", "-j", "2"],
+        cwd=tmp_path, env={**os.environ, "TERM": "xterm", "COLUMNS": "200"}, timeout=100, encoding="utf-8",
+    )  # fmt: skip
+    child.logfile_read = said = io.StringIO()
+    try:
+        with begun.open():
+            child.sendintr()
+            child.expect("proxybox: waiting for .* being graded; Ctrl-C once more ends at once")
+            child.sendintr()
+            child.expect("proxybox: interrupted; run the same command to go on")
+            child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 130
+    assert "Traceback" not in said.getvalue()
+
+
+@pytest.mark.parametrize("module", ["click", "pytest", "proxybox.teach.grading", "rich.progress"])
+def test_ctrl_c_while_the_command_is_loaded(homework: Path, module: str) -> None:
+    code = (
+        "import os, signal, sys\nclass Finder:\n  def find_spec(self, name, *_):\n"
+        f"    if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    child = pexpect.spawn(
+        COMMAND[0], ["-c", code + COMMAND[2], "grade", "02-leap-year", str(homework), "-o", f"{homework}/../grades"],
+        env={**os.environ, "TERM": "xterm"}, timeout=100, encoding="utf-8",
+    )  # fmt: skip
+    said = child.read()
+    child.close()
+    assert (child.exitstatus, "Traceback" in said) == (130, False), said
 
 
 def test_a_bar_on_a_terminal(homework: Path, tmp_path: Path) -> None:
