@@ -45,8 +45,10 @@ _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "err
 #: What a guest shows besides what it prints: an expression's value, what it wants displayed, nothing any more. By MIME
 #: type; and what is to be known of that.
 _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
-#: Is given that, and of how many bytes it was made.
+#: Is given that, and as how many bytes it counts.
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
+#: What is shown counts as so many bytes at least: as a message to a front end it is not shorter.
+_LEAST_SHOWN = 256
 
 
 @attrs.define(kw_only=True)
@@ -312,11 +314,12 @@ class LiveSession:
 
         def take(data: bytes) -> None:
             nonlocal left
-            if left is not None and len(data) > left:
+            size = max(len(data), _LEAST_SHOWN)
+            if left is not None and size > left:
                 sink.cut()
                 return
-            left = None if left is None else left - len(data)
-            on_shown(_form_of(data, self._port.value_size, _SHOWN), len(data))
+            left = None if left is None else left - size
+            on_shown(_form_of(data, self._port.value_size, _SHOWN), size)
 
         return take
 

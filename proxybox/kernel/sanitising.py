@@ -7,7 +7,8 @@ its server who looks. The promise: whatever a box gives, what comes out of here
 - as text has no control or escape sequence and nothing that reorders text, unless the policy passes them (raw);
 - as PNG, JPEG or GIF begins as such a file does;
 - as SVG has been parsed and rebuilt from the elements and attributes below, none of which runs, loads, links, animates
-  or styles anything outside of the picture; its ids are its own, so that they cannot stand for those of the page;
+  or styles anything outside of the picture; its ids are its own, so that they cannot stand for those of the page; it is
+  not larger than a picture may be;
 - as JSON is plain data of bounded depth;
 - has no metadata but a width and a height.
 
@@ -173,6 +174,8 @@ _URL: Final = re.compile(r"""url\(\s*(["']?)#([\w.:-]{1,200})\1\s*\)""", re.ASCI
 _LONGEST_REFERENCE: Final = 300
 _DATA_URL: Final = re.compile(r"data:(image/(?:png|jpeg|gif));base64,([A-Za-z0-9+/=\s]*)", re.ASCII)
 _PREFIX: Final = "box-"
+#: Pixels that a page may be wide.
+_PAGE: Final = 2000
 
 
 @attrs.define
@@ -203,6 +206,7 @@ def svg(value: Any) -> str:
         raise Refused("no picture")
     if _drawn_by_uses(builder.root, builder.by_id) > _ELEMENTS:
         raise Refused("too many elements")
+    _bound(builder.root.attributes)
     return _written(builder.root)
 
 
@@ -343,6 +347,37 @@ def _drawn_by_uses(element: _Element, by_id: Mapping[str, _Element]) -> int:
         kept.append(child)
     element.children = kept
     return drawn
+
+
+_LENGTH: Final = re.compile(r"\s*(\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(px|pt|pc|in|cm|mm|)\s*", re.ASCII)
+_PIXELS: Final = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "in": 96, "cm": 96 / 2.54, "mm": 9.6 / 2.54}
+
+
+def _bound(attributes: dict[str, str]) -> None:
+    """Of the outermost element: the picture takes no more of the page than one of pixels may, and stands in its place.
+    Lengths that depend on others, such as "9em", are left out, but for a share of the page's width."""
+    attributes.pop("transform", None)  # would move it over what is not the box's
+    sides: dict[str, float] = {}
+    for side in ("width", "height"):
+        found = _LENGTH.fullmatch(attributes.get(side, ""))
+        if found is None:
+            if not (side == "width" and re.fullmatch(r"\d{1,2}%|100%", attributes.get(side, ""), re.ASCII)):
+                attributes.pop(side, None)
+            continue
+        sides[side] = float(found[1]) * _PIXELS[found[2]]
+        if sides[side] > _LARGEST_SIDE:
+            sides[side] = _LARGEST_SIDE
+            attributes[side] = str(_LARGEST_SIDE)
+    try:
+        _, _, wide, high = map(float, re.split(r"[\s,]+", attributes.get("viewBox", "").strip()))
+    except ValueError:
+        return
+    # What is not given follows from the other side.
+    width, height = sides.get("width", _PAGE), sides.get("height")
+    if height is None and not high * width <= _LARGEST_SIDE * wide:
+        attributes["height"] = str(_LARGEST_SIDE)
+    if height is not None and "width" not in attributes and not wide * height <= _LARGEST_SIDE * high:
+        attributes["width"] = str(_LARGEST_SIDE)
 
 
 def _written(element: _Element, outermost: bool = True) -> str:

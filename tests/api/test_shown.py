@@ -110,6 +110,18 @@ def test_a_repr_that_fails_is_an_error(session: proxybox.Session) -> None:
     assert result.error.type == "ZeroDivisionError"
 
 
+def test_a_flood_of_empty_displays_is_bounded(box: proxybox.Sandbox) -> None:
+    """Each is a message to a front end, however little it says."""
+    told: list[proxybox.Displayed] = []
+    with box.session() as session:  # within 64K of output
+        flood = "for _ in range(1000): display({}, raw=True); clear_output()"
+        result = session.exec(flood, echo=True, on_display=told.append)
+        assert (result.truncated, len(told)) == (True, 256)
+        told.clear()
+        session.exec("for _ in range(9): display({}, raw=True)", echo=True, on_display=told.append)
+        assert len(told) == 9
+
+
 def test_a_long_repr_is_cut(box: proxybox.Sandbox) -> None:
     with proxybox.Sandbox(output={"limit": "1M"}) as wide, wide.session() as session:
         (text,) = texts(session, "'a' * 300_000")

@@ -1,6 +1,7 @@
 """What a hostile box can put on a notebook's page: nothing but what `sanitising` promises. Named by attack."""
 
 import base64
+import re
 import time
 from typing import Any
 from xml.etree import ElementTree
@@ -276,3 +277,27 @@ def test_metadata_is_two_numbers() -> None:
 def test_values_that_take_long_to_look_at(value: str) -> None:
     """Each is read in time that grows as its length does: as its square it would take hours."""
     svg(f'<svg xmlns="http://www.w3.org/2000/svg"><rect transform="{value}" fill="{value}"/></svg>')
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    ["width='9' height='1000000'", "height='1e9'", "height='.9e99in'", "height='99999999999em'", "height='9000%'",
+     "viewBox='0 0 1 100000'", "width='100%' viewBox='0,0,.001,9'", "width='50' viewBox='0 0 1 1000'",
+     "viewBox='0 0 1e-300 1e300'", "width='1e9' height='9'", "height='500' viewBox='0 0 100 1'", "height='-1'",
+     "transform='scale(1000)'", "style='transform: scale(9)' height='9' viewBox='0 0 nan 9'"],
+)  # fmt: skip
+def test_no_picture_fills_the_page(attributes: str) -> None:
+    root = ElementTree.fromstring(picture("<rect/>", attributes))
+    assert "transform" not in root.attrib
+    sides = {side: root.attrib[side] for side in ("width", "height") if side in root.attrib}
+    assert all(text == "100%" or 0 <= float(text) <= 10_000 for text in sides.values())
+    if "viewBox" in root.attrib and "height" not in sides:
+        _, _, wide, high = map(float, re.split("[ ,]", root.attrib["viewBox"]))
+        width = 2000 if sides.get("width", "100%") == "100%" else float(sides["width"])
+        assert high * width <= 10_000 * wide
+
+
+def test_a_picture_of_a_size_that_can_be_keeps_it() -> None:
+    for attributes in ('width="460.8pt" height="345.6pt" viewBox="0 0 460.8 345.6"', 'viewBox="0 0 100 150"',
+                       'width="100%" viewBox="0 0 9 9"', 'width="3cm" height="90mm"'):  # fmt: skip
+        assert picture("<rect/>", attributes) == f'<svg xmlns="{NS}" {attributes}><rect/></svg>'

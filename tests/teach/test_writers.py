@@ -141,10 +141,20 @@ def test_limits() -> None:
     assert len(test["output"]) <= 500
 
 
-@pytest.mark.parametrize("start", list("=+-@\t\r"))
+@pytest.mark.parametrize("start", [*"=+-@\t\r\uff1d\uff0b\uff0d\uff20\ufe66", "\u3000=", " \uff1d"])
 def test_formulas(start: str) -> None:
     rows = list(csv.reader(io.StringIO(_one("csv", _book(student=start + "cmd()")), newline="")))
     assert rows[1][0].startswith("'")
+
+
+def test_spreadsheets_that_split_at_semicolons() -> None:
+    """Where a comma is the decimal point."""
+    text = _one("csv", _book(student='ada;=cmd();x;\uff1d"1"'))
+    row = next(csv.reader(io.StringIO(text.splitlines()[1], newline="")))
+    assert row[0] == """ada;'=cmd();x;'\uff1d"1\""""
+    assert text.splitlines()[1].startswith('"ada;')
+    apart = next(csv.reader(io.StringIO(text.splitlines()[1], newline=""), delimiter=";"))
+    assert apart[0].startswith("ada;'=cmd()")
 
 
 def test_clean() -> None:

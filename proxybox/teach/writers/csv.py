@@ -1,33 +1,45 @@
 """CSV (RFC 4180) for the teacher's spreadsheet: a row per submission, a column per test.
 
 A cell that begins with = + - @ tab or CR gets an apostrophe in front, so that no spreadsheet takes it for a formula
-(https://owasp.org/www-community/attacks/CSV_Injection).
+(https://owasp.org/www-community/attacks/CSV_Injection): also one whose first character is a wide or small form of
+these, which some take for the same. Where a comma is the decimal point, spreadsheets split at semicolons: a cell with
+one is in quotes, and what follows it is looked at as the beginning of a cell is.
 """
 
-import csv
-import io
+import re
+import unicodedata
+from collections.abc import Iterable
 
 from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers.common import line, number
 
+_SPECIAL = re.compile('[,;"\r\n\t]')
+
 
 def safe_cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
-    shown = line(text)
-    return "'" + shown if text[:1] in tuple("=+-@\t\r") or shown.lstrip()[:1] in tuple("=+-@") else shown
+    shown = ";".join(f"'{part}" if _is_formula(part) else part for part in line(text).split(";"))
+    return "'" + shown if text[:1] in ("\t", "\r") and not shown.startswith("'") else shown
+
+
+def _is_formula(text: str) -> bool:
+    return unicodedata.normalize("NFKC", text.lstrip()[:1])[:1] in tuple("=+-@")
+
+
+def _row(cells: Iterable[object]) -> str:
+    texts = [str(cell) for cell in cells]
+    return ",".join('"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text for text in texts) + "\r\n"
 
 
 def render(book: GradeBook) -> str:
     """The whole book, hidden tests too: for teachers. The score is empty where grading failed."""
-    out = io.StringIO()
-    writer = csv.writer(out)
     names = book.test_names()
     head = ["student", "score", "possible", "status", "late", "submitted"]
-    writer.writerow([*head, *(safe_cell(name) for name in names)])
+    rows = [_row([*head, *(safe_cell(name) for name in names)])]
     for grade in book.grades:
         points = {test.name: number(test.points) for test in grade.tests}
         when = grade.submitted.isoformat() if grade.submitted else ""
         score = "" if grade.failed else number(grade.points)
         row = [safe_cell(grade.student), score, number(grade.possible), grade.status, "yes" if grade.late else "", when]
-        writer.writerow([*row, *("" if grade.failed else points.get(name, "") for name in names)])
-    return out.getvalue()
+        rows.append(_row([*row, *("" if grade.failed else points.get(name, "") for name in names)]))
+    return "".join(rows)
