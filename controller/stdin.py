@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import select
+import termios
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -43,6 +44,7 @@ class Stdin:
         "_buffer",
         "_ended",
         "_function",
+        "_hides_typing",
         "_offset",
         "_terminal",
         "asks",
@@ -56,6 +58,7 @@ class Stdin:
 
     def __init__(self, source: Source | None = None) -> None:
         self.taken = 0
+        self._hides_typing = False
         self.echoes: Callable[[], bool] = lambda: True
         self.asks = True
         self.waiting = "auto"
@@ -65,6 +68,8 @@ class Stdin:
 
     def feed(self, source: Source | None) -> None:
         """Reads come from another source from here on."""
+        if self._hides_typing:
+            self.restore()
         self.host_fd: int | None = None
         self._function: Callable[[int], bytes | str] | None = None
         self._terminal = source if isinstance(source, Terminal) else None
@@ -79,6 +84,26 @@ class Stdin:
             self._function = source
         else:
             self._buffer = bytes(source or b"")
+
+    def show_typing(self, wanted: bool) -> None:
+        """Whether the host's terminal shows what is typed (ECHO of termios(3)), where the source is one: not while a
+        password is asked for. Of all that a guest sets, this alone reaches the terminal; `restore` takes it back.
+        """
+        fd = self.host_fd
+        if fd is None or (wanted and not self._hides_typing):
+            return
+        with contextlib.suppress(OSError, termios.error):
+            if os.tcgetpgrp(fd) != os.getpgrp():  # in the background we would be stopped for it (SIGTTOU)
+                return
+            settings = termios.tcgetattr(fd)
+            if bool(settings[3] & termios.ECHO) is not wanted:
+                settings[3] ^= termios.ECHO
+                termios.tcsetattr(fd, termios.TCSANOW, settings)
+                self._hides_typing = not wanted
+
+    def restore(self) -> None:
+        """Leaves the host's terminal as it was."""
+        self.show_typing(True)
 
     @property
     def is_tty(self) -> bool:

@@ -142,6 +142,7 @@ class Serving:
 
     def close(self) -> None:
         """Gives back what serving took; the guest is the caller's to end."""
+        self._world.stdin.restore()
         with self._process.watch.lock:
             wake, self._wake = self._wake, -1
             if self._process.door is not None:

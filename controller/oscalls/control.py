@@ -245,6 +245,7 @@ def _terminal(world: World, request: int, arg: Pointer) -> Reply:
     if request in (abi.TCSETS, abi.TCSETSW, abi.TCSETSF):
         _need(arg)
         world.termios = (arg[1] or b"")[: abi.TERMIOS.size].ljust(abi.TERMIOS.size, b"\0")
+        world.stdin.show_typing(world.stdin.echoes())
         return 0
     if request == abi.TIOCGWINSZ:
         return 0, (_need(arg), abi.WINSIZE.pack(*world.stdout.winsize, 0, 0))

@@ -43,18 +43,19 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
 
     escapes = policy.output.escapes
     ctrl_c = CtrlC()
-    result = api.run_program(
-        program_of(parsed),
-        stdin=streams.standard_input(),
-        on_stdout=None if capture else streams.writer(1, escapes),
-        on_stderr=None if capture else streams.writer(2, escapes),
-        policy=policy,
-        guest=parsed.text("guest"),
-        guest_library=parsed.text("guest_library"),
-        audit=audit,
-        capture=capture,
-        on_sandbox=ctrl_c.attach,
-    )
+    with streams.kept_terminal():
+        result = api.run_program(
+            program_of(parsed),
+            stdin=streams.standard_input(),
+            on_stdout=None if capture else streams.writer(1, escapes),
+            on_stderr=None if capture else streams.writer(2, escapes),
+            policy=policy,
+            guest=parsed.text("guest"),
+            guest_library=parsed.text("guest_library"),
+            audit=audit,
+            capture=capture,
+            on_sandbox=ctrl_c.attach,
+        )
     if ctrl_c.ends(result):
         raise KeyboardInterrupt
     return result

@@ -1,11 +1,13 @@
 """The command line with real boxes: it works as `python` does."""
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +201,47 @@ def test_tracebacks_at_a_terminal_are_not_full_of_escapes(terminal: Any, monkeyp
     assert "told 1" in child.before
     assert "ZeroDivisionError" in child.before
     assert "\x1b" not in child.before
+
+
+def test_what_is_typed_for_getpass_is_not_shown(terminal: Any) -> None:
+    code = "import getpass; w = getpass.getpass('word: '); print('got', w.upper()); print('hello', input('name: '))"
+    child = terminal("run", "-c", code)
+    child.setecho(True)
+    child.logfile_read = said = io.StringIO()
+    child.expect_exact("word: ")
+    assert child.waitnoecho(20)
+    child.sendline("secret")
+    child.expect_exact("got SECRET")
+    child.expect_exact("name: ")
+    child.sendline("Ada")
+    child.expect_exact("Ada\r\nhello Ada")
+    child.expect(pexpect.EOF)
+    assert "secret" not in said.getvalue()
+
+
+@pytest.mark.parametrize("end", ["exit", "os.abort()", "while 1: pass", signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_terminal_is_left_as_it_was(terminal: Any, end: Any) -> None:
+    """However it ends; all that a program can change of it is the echo."""
+    code = (
+        "import os, termios, time\nsettings = termios.tcgetattr(0)\nsettings[0] = settings[1] = settings[3] = 0\n"
+        "termios.tcsetattr(0, termios.TCSAFLUSH, settings)\nprint('begun')\nassert termios.tcgetattr(0)[3] == 0\n"
+    )
+    how = "" if end == "exit" else end if isinstance(end, str) else "while 1: time.sleep(1)"
+    child = terminal("run", "--timeout", "30" if not isinstance(end, str) else "3", "-c", code + how)
+    child.setecho(True)
+    before = termios.tcgetattr(child.child_fd)
+    child.expect_exact("begun")
+    if not isinstance(end, str):
+        assert child.waitnoecho(20)
+        changed = termios.tcgetattr(child.child_fd)
+        changed[3] |= termios.ECHO
+        assert changed == before
+        child.kill(end)
+    child.expect(pexpect.EOF)
+    child.wait()
+    assert termios.tcgetattr(child.child_fd) == before
+    child.close()
+    assert isinstance(end, str) or child.signalstatus == end
 
 
 def test_end_of_file_on_a_terminal(terminal: Any) -> None:
