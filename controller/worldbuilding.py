@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -32,7 +32,8 @@ from proxybox.controller.vfs.etc import Identity, etc_directory
 from proxybox.controller.vfs.generated import GeneratedFile
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.hostuse import HostUse
-from proxybox.controller.vfs.library import library, library_file
+from proxybox.controller.vfs.library import altered_file, library, library_file
+from proxybox.controller.vfs.loadercache import visible_cache, without_processes
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
 from proxybox.controller.vfs.overlay import Change, OverlayMount
@@ -49,7 +50,8 @@ SYSTEM_FOLDERS = (
     "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/locale", "/usr/lib/ssl", "/usr/share/zoneinfo",
     "/usr/share/ca-certificates", "/etc/ssl/certs",
 )  # fmt: skip
-SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ssl/openssl.cnf", "/etc/mime.types")
+SYSTEM_FILES = ("/etc/ssl/openssl.cnf", "/etc/mime.types")
+LOADER_CACHE = "/etc/ld.so.cache"
 #: Old names of folders that stand in /usr now, as symbolic links.
 USR_LINKS = {b"/lib": b"usr/lib", b"/lib64": b"usr/lib64", b"/bin": b"usr/bin"}
 PACKAGES = "/packages"
@@ -478,7 +480,19 @@ def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
     for file in files:
         if os.path.isfile(file):
             found.append((os.fsencode(file), library_file(file, os.fsencode(file))))
-    return tuple(found)
+    return (*found, *_altered_files(guest))
+
+
+def _altered_files(guest: Guest) -> Iterator[tuple[bytes, Node]]:
+    """What is not told to a box as the host has it."""
+    ctypes = f"{guest.library}/ctypes/util.py"
+    for file, target, alter in (
+        (LOADER_CACHE, LOADER_CACHE, lambda data: visible_cache(data, SYSTEM_FOLDERS)),
+        (ctypes, guest.visible(ctypes), without_processes),
+    ):
+        node = altered_file(file, os.fsencode(target), alter) if os.path.isfile(file) else None
+        if node is not None:
+            yield os.fsencode(target), node
 
 
 def _too_much(limits: Limits) -> str:

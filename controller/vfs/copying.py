@@ -169,7 +169,7 @@ def _fields(kind: type) -> tuple[str, ...]:
 # --- what is shared ---------------------------------------------------------------------------------------------------
 
 shares(*_ATOMS, Credentials, Origin)
-shares(library.LibraryMount, library.LibraryFile, library.LibraryDirectory, library.LibrarySymlink)
+shares(library.LibraryMount, library.LibraryFile, library.AlteredFile, library.LibraryDirectory, library.LibrarySymlink)
 
 
 # --- quotas, filesystems, the tree ------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ import os
 import stat as st
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+
+import attrs
 
 from proxybox.controller.abi import pack_stat
 from proxybox.controller.vfs import host
@@ -178,6 +181,23 @@ class LibraryFile(LibraryNode, RegularFile):
         return content[offset : offset + size]
 
 
+class AlteredFile(LibraryFile):
+    """A file of the library with other contents, which are made once and kept."""
+
+    __slots__ = ()
+
+    def __init__(self, origin: LibraryFile, alter: Callable[[bytes], bytes]) -> None:
+        super().__init__(origin.library, origin.relative, origin.library.host.look(origin.relative))
+        self.content = content = alter(origin.pread(origin.length, 0))
+        self.length = len(content)
+        self._stat = attrs.evolve(self._stat, size=self.length, blocks=(self.length + 511) // 512)
+        self._bytes = pack_stat(self._stat)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        content = self.content or b""
+        return content[offset : offset + size]
+
+
 class LibrarySymlink(LibraryNode, Symlink):
     """A symlink of the library."""
 
@@ -273,6 +293,14 @@ def library_file(source: str | os.PathLike[str], target: bytes, *, uid: int = 0,
     above, _, _ = target.rpartition(b"/")
     mount = library(folder, above or b"/", uid=uid, gid=gid)
     return mount.root.lookup(os.fsencode(name))
+
+
+def altered_file(
+    source: str | os.PathLike[str], target: bytes, alter: Callable[[bytes], bytes]
+) -> LibraryFile | None:
+    """As `library_file`, with what `alter` makes of its contents; None where it is no small file."""
+    node = library_file(source, target)
+    return AlteredFile(node, alter) if isinstance(node, LibraryFile) and node.length <= CACHED_SIZE else None
 
 
 def _read_all(fd: int, size: int) -> bytes:

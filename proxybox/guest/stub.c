@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -99,6 +100,19 @@ static uint64_t limit_memory(void)
     return config.memory ? limit : 0;
 }
 
+/* The C library takes the main thread's limit for that of all. */
+static void limit_stacks(void)
+{
+    pthread_attr_t usual;
+    int error = pthread_attr_init(&usual);
+    if (!error)
+        error = pthread_attr_setstacksize(&usual, THREAD_STACK);
+    if (!error)
+        error = pthread_setattr_default_np(&usual);
+    if (error)
+        fail("stack size", ERROR(error));
+}
+
 static void close_descriptors(void)
 {
     if (KERNEL(SYS_close_range, FIRST_CHANNEL_FD + 2, ~0u, 0) < 0) /* of Linux 5.9, and some filters refuse it */
@@ -130,6 +144,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     if (config.flags & CONFIG_SEAL_ONLY)
         load_locale();
     hide_paths(hide, config.hide);
+    limit_stacks();
     uint64_t limit = limit_memory();
     if (config.flags & CONFIG_SEAL_ONLY)
         signals_install_sealed();

@@ -68,6 +68,9 @@ bool collecting_helps(void);
 /* stub_locale.c: before the seal, and behind `hide_launch`, which needs the environment as the kernel has laid it. */
 void load_locale(void);
 
+/* stub_recursion.c: Python, run when the interpreter stands. */
+extern const char make_recursion[];
+
 /* stub_fork.c */
 long emulate_fork(const uint64_t args[6]);
 

@@ -54,7 +54,8 @@ static __thread bool collecting __attribute__((tls_model("initial-exec")));
 
 bool collecting_is_due = false;
 
-/* PyPy asks for SIGINT when its interpreter stands, just before any program runs; but then it holds its lock. */
+/* PyPy's `site` asks who it is when the interpreter stands, and looks for files next, without its lock; where `site` does
+ * not, PyPy asks for SIGINT just before any program runs, but with its lock held. */
 void collecting_begin(void)
 {
     static bool begun = false;
@@ -69,6 +70,7 @@ void collecting_prepare(void)
     int error = errno;
     collecting_is_due = false;
     pypy_execute_source_ptr(make_callbacks, &python);
+    pypy_execute_source_ptr(make_recursion, NULL);
     errno = error;
 }
 

@@ -41,6 +41,8 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
         break;
     }
     long result = round_trip(number, args);
+    if (number == SYS_geteuid)
+        collecting_begin();
     if (collecting_is_due)
         collecting_prepare();
     if ((result == ERROR(EMFILE) || result == ERROR(ENFILE)) && collecting_helps())

@@ -32,6 +32,10 @@ enum { MAX_PENDING_SIGNALS = 1024 };
 /* More than a controller is likely to have open, where descriptors must be closed one by one. */
 enum { MANY_DESCRIPTORS = 65536 };
 
+/* Bytes that the main thread's stack may grow to, as deep as stub_recursion.c lets a program go, and those of another
+ * thread's, where a program does not say. */
+enum { MAIN_STACK = 192 << 20, THREAD_STACK = 8 << 20 };
+
 struct request {
     uint32_t size, number;
     uint64_t args[6];

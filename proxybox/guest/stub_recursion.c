@@ -1,0 +1,64 @@
+/* sys.setrecursionlimit: what PyPy reserves for a recursion is bounded by the box's memory.
+ *
+ * For each level that may be PyPy sets 1.3 KB of address space aside at once, and as much again for each thread, whether
+ * a program ever goes so deep or not. RLIMIT_AS cannot tell that from use, so a program that begins with
+ * sys.setrecursionlimit(10**6) would end there. It gets what its memory pays for, 200,000 at the most, and is told what it
+ * has asked for; deeper, a RecursionError comes. A thread's stack is not larger than that needs either.
+ *
+ * What a level costs when the error has gone through it, in code that the JIT has compiled: 11 KB, in a thread 13 KB, with
+ * all that was set aside. 16 KB are reckoned.
+ */
+#include "stub.h"
+
+/* What getrlimit(RLIMIT_AS) says is the policy's. A level needs 768 bytes of the C stack. */
+const char make_recursion[] =
+    "import sys\n"
+    "del sys._pypy_execute_source\n"
+    "loaded = '_cffi_backend' in sys.modules\n"
+    "try:\n"
+    "    import _thread, _cffi_backend as ffi\n"
+    "    from __pypy__ import hidden_applevel\n"
+    "    def make(sys, _thread, ffi):\n"
+    "        set_limit, get_limit, set_stack = sys.setrecursionlimit, sys.getrecursionlimit, _thread.stack_size\n"
+    "        limits, stacks = [], []\n"
+    "        @hidden_applevel\n"
+    "        def most():\n"
+    "            number = ffi.new_primitive_type('unsigned long')\n"
+    "            room = ffi.newp(ffi.new_array_type(ffi.new_pointer_type(number), 2))\n"
+    "            integer = ffi.new_primitive_type('int')\n"
+    "            kind = ffi.new_function_type((integer, ffi.new_pointer_type(number)), integer, False)\n"
+    "            ffi.load_library(None, 0).load_function(kind, 'getrlimit')(9, room)\n"
+    "            return max(1000, min(200000, room[0] >> 14))\n"
+    "        @hidden_applevel\n"
+    "        def setrecursionlimit(limit, /):\n"
+    "            real = limit\n"
+    "            if isinstance(limit, int) and 1000 < limit < 1 << 31:\n"
+    "                real = min(limit, most())\n"
+    "            while True:\n"
+    "                try:\n"
+    "                    set_limit(real)\n"
+    "                    break\n"
+    "                except MemoryError:\n" /* before anything has changed */
+    "                    if real <= 1000: raise\n"
+    "                    real = max(real // 2, 1000)\n"
+    "            limits[:] = () if real == limit else (limit,)\n"
+    "        @hidden_applevel\n"
+    "        def getrecursionlimit():\n"
+    "            return limits[0] if limits else get_limit()\n"
+    "        @hidden_applevel\n"
+    "        def stack_size(size=0, /):\n"
+    "            real = size\n"
+    "            if isinstance(size, int) and 8 << 20 < size < 1 << 63:\n"
+    "                real = min(size, max(8 << 20, most() * 768 + (2 << 20) & ~4095))\n"
+    "            before = set_stack(real)\n"
+    "            before = stacks[0] if stacks else before\n"
+    "            stacks[:] = () if real == size else (size,)\n"
+    "            return before\n"
+    "        for place, function, old in ((sys, setrecursionlimit, set_limit), (sys, getrecursionlimit, get_limit),\n"
+    "                                     (_thread, stack_size, set_stack)):\n"
+    "            function.__module__, function.__doc__ = place.__name__, old.__doc__\n"
+    "            function.__qualname__ = function.__name__\n"
+    "            setattr(place, function.__name__, function)\n"
+    "    make(sys, _thread, ffi)\n"
+    "    loaded or sys.modules.pop('_cffi_backend')\n"
+    "except Exception: pass\n"; /* another PyPy: then it is as there */
