@@ -64,6 +64,9 @@ def _fill_world(copier: Copier, old: World, new: World) -> None:
     of = copier.of
     new.cwd = of(old.cwd)
     new.mappings = {number: of(file) for number, file in old.mappings.items()}
+    for numbers in old.stored.values():
+        for number in numbers:
+            new.stored.setdefault(new.mappings[number].stat_bytes()[:16], set()).add(number)
     new.flocks = {of(file): lock for file, lock in old.flocks.items()}
 
 
@@ -81,7 +84,7 @@ def _process(old: ProcessState, pid: int) -> ProcessState:
 
 def _thread(copier: Copier, old: GuestThread, pid: int) -> GuestThread:
     """The only thread, which has the number of its process."""
-    return copier.stand_for(old, attrs.evolve(old, tid=pid, slice=copier.of(old.slice)))
+    return copier.stand_for(old, attrs.evolve(old, tid=pid, slice=copier.of(old.slice), written_back=set()))
 
 
 def _copy_signals(old: SignalState, new: SignalState, thread: GuestThread) -> None:

@@ -6,6 +6,7 @@ OSError into -errno, records denials, and tells the audit. Nothing else in the c
 """
 
 import errno
+import inspect
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -82,8 +83,8 @@ def oscall(number: int, name: str = "") -> Callable[[Handler], Handler]:
 
 def _parameters(handler: Callable[..., Any]) -> list[tuple[str, Scalar | Memory]]:
     roles: list[tuple[str, Scalar | Memory]] = []
-    annotations = handler.__annotations__
-    for name in handler.__code__.co_varnames[1 : handler.__code__.co_argcount]:
+    annotations, code = handler.__annotations__, inspect.unwrap(handler).__code__
+    for name in code.co_varnames[1 : code.co_argcount]:
         metadata = getattr(annotations[name], "__metadata__", ())
         role = next((item for item in metadata if isinstance(item, Scalar | Memory)), None)
         if role is None:

@@ -70,6 +70,7 @@ class GuestThread:
 
     channel: which of the box's pipe pairs it speaks on. calls: how many calls it has made (counted
     by dispatch). slice: the timed futex wait that it is in the middle of (oscalls/memory.py).
+    written_back: mappings that its stub has written back for the call that it is to make again.
     """
 
     tid: int
@@ -80,6 +81,7 @@ class GuestThread:
     exited: bool = False
     calls: int = 0
     slice: object = None
+    written_back: set[int] = attrs.field(factory=set)
 
     def blocks(self, number: int) -> bool:
         """Whether the thread's mask holds the signal."""
@@ -262,6 +264,7 @@ def _anonymous(world: "World") -> "Superblock":
 class World:
     """One box, as its guest sees it. The first seven must be given; the rest follows from the
     policy. flocks: device and inode, and LOCK_SH or LOCK_EX, of each description that holds a lock.
+    stored: which mappings may change a file, by its device and inode (oscalls/stores.py).
     epoll_watches: how many there are in all epoll instances. port: where a warm guest meets its caller. on_fork: what a
     fork comes to, where copies are made; refused without. allotment: of the host's descriptors.
     """
@@ -299,6 +302,7 @@ class World:
     )
     signals: SignalState = attrs.field(default=attrs.Factory(SignalState, takes_self=True))
     mappings: dict[int, "OpenFile"] = attrs.field(factory=dict)
+    stored: dict[bytes, set[int]] = attrs.field(factory=dict)
     flocks: dict["OpenFile", tuple[bytes, int]] = attrs.field(factory=dict)
     epoll_watches: int = 0
     changes: Changes = attrs.field(factory=Changes)

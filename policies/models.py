@@ -178,7 +178,7 @@ class Limits:
         validator=between(0, _EVER, "0 files or more, or none"),
     )
     open_files: int | None = attrs.field(
-        default=256,
+        default=1024,
         converter=checks.to_count,
         validator=between(
             8,

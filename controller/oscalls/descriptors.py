@@ -26,6 +26,7 @@ from proxybox.controller.roles import (
     UInt,
     ULong,
 )
+from proxybox.controller.oscalls.stores import after_stores, forget
 from proxybox.controller.world import HIDDEN, World
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def written(world: World, file: "OpenFile", data: bytes) -> Reply:
 
 
 @oscall(0)
+@after_stores(0)
 def read(world: World, fd: Fd, buf: Addr, count: Size) -> Reply:
     """read(2): bytes from the offset on; more than 1 MiB come short."""
     data = world.descriptors.get(fd).read(count)
@@ -75,6 +77,7 @@ def read(world: World, fd: Fd, buf: Addr, count: Size) -> Reply:
 
 
 @oscall(1)
+@after_stores(0)
 def write(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size) -> Reply:
     """write(2): bytes at the offset; more than 1 MiB are written short."""
     file = world.descriptors.get(fd)
@@ -84,6 +87,7 @@ def write(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: S
 
 
 @oscall(17)
+@after_stores(0)
 def pread64(world: World, fd: Fd, buf: Addr, count: Size, offset: Long) -> Reply:
     """pread(2): bytes at an offset."""
     if offset < 0:
@@ -96,6 +100,7 @@ def pread64(world: World, fd: Fd, buf: Addr, count: Size, offset: Long) -> Reply
 
 
 @oscall(18)
+@after_stores(0)
 def pwrite64(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size, offset: Long) -> Reply:
     """pwrite(2): bytes at an offset."""
     if offset < 0:
@@ -162,6 +167,7 @@ def scattered(pieces: list[tuple[int, int]], data: bytes) -> Reply:
 
 
 @oscall(19)
+@after_stores(0)
 def readv(world: World, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iovcnt: Int) -> Reply:
     """readv(2): read, spread over several pieces of memory."""
     file = world.descriptors.get(fd)
@@ -173,6 +179,7 @@ def readv(world: World, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iov
 
 
 @oscall(20)
+@after_stores(0)
 def writev(world: World, fd: Fd, iov: Annotated[bytes, Gather("iovcnt")], iovcnt: Int) -> Reply:
     """writev(2): write, gathered from several pieces of memory."""
     _check_count(iovcnt)
@@ -180,6 +187,7 @@ def writev(world: World, fd: Fd, iov: Annotated[bytes, Gather("iovcnt")], iovcnt
 
 
 @oscall(295)
+@after_stores(0)
 def preadv(
     world: World,
     fd: Fd,
@@ -197,6 +205,7 @@ def preadv(
 
 
 @oscall(296)
+@after_stores(0)
 def pwritev(
     world: World,
     fd: Fd,
@@ -270,6 +279,7 @@ def lseek(world: World, fd: Fd, offset: Long, whence: Int) -> Reply:
 
 
 @oscall(77)
+@after_stores(0)
 def ftruncate(world: World, fd: Fd, length: Long) -> Reply:
     """ftruncate(2): sets the length of an open file."""
     file = world.descriptors.get(fd)
@@ -362,6 +372,7 @@ def close(world: World, fd: Fd) -> Reply:
     if fd >= HIDDEN:
         file = mapping(world, fd)
         del world.mappings[fd]
+        forget(world, fd)
         file.release()
         return 0
     world.descriptors.close(fd)

@@ -2,6 +2,7 @@
 
 Private anonymous memory is the guest's own affair and never asked for here. A mapping of a file is
 approved with a hidden descriptor, which the stub reads to fill it and writes to for MAP_SHARED.
+Calls on a file that is mapped so begin with what was stored in its mappings (oscalls/stores.py).
 """
 
 import errno
@@ -14,6 +15,7 @@ from proxybox.controller.clock import Wait
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.oscalls.clock import timeout
+from proxybox.controller.oscalls.stores import after_stores, identity
 from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
 from proxybox.controller.world import HIDDEN, World
 
@@ -42,6 +44,7 @@ NEXT_SLICE: Final = 1
 
 
 @oscall(9)
+@after_stores(4)
 def mmap(world: World, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong) -> Reply:
     """mmap(2): a hidden descriptor for a file that may be mapped so; 0 for anonymous memory."""
     kind = flags & abi.MAP_TYPE
@@ -75,6 +78,8 @@ def mmap(world: World, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, 
         number += 1
     file.hold()
     world.mappings[number] = file
+    if shared and prot & abi.PROT_WRITE:
+        world.stored.setdefault(identity(file), set()).add(number)
     return number
 
 

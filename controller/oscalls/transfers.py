@@ -7,6 +7,7 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply, Write
 from proxybox.controller.oscalls.control import Pointer
+from proxybox.controller.oscalls.stores import after_stores
 from proxybox.controller.roles import MAX_PAYLOAD, Fd, Path, Size, Soft, UInt
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.world import World
@@ -60,6 +61,7 @@ def _check_regular(*files: "OpenFile") -> None:
 
 
 @oscall(40)
+@after_stores(0, 1)
 def sendfile(world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Soft(8)], count: Size) -> Reply:
     """sendfile(2): copies between regular files; EINVAL for others, so that callers fall back."""
     source, target = world.descriptors.get(in_fd), world.descriptors.get(out_fd)
@@ -76,6 +78,7 @@ def sendfile(world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Sof
 
 
 @oscall(326)
+@after_stores(0, 2)
 def copy_file_range(
     world: World,
     in_fd: Fd,

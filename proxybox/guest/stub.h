@@ -51,6 +51,8 @@ long emulate_munmap(const uint64_t args[6]);
 long emulate_mremap(const uint64_t args[6]);
 long emulate_msync(const uint64_t args[6]);
 void write_back_all(void);
+/* A round trip on a file: what was stored into mappings of it is written before, and what it writes is seen there. */
+long coherent_trip(long number, const uint64_t args[6]);
 
 /* stub_signals.c: the guest's own signal handlers. */
 void signals_install(void);

@@ -1,22 +1,25 @@
 /* Mappings of virtual files: anonymous memory, filled by proxied reads and written back by proxied writes.
  *
- * The controller answers mmap of a file with a hidden descriptor that keeps the open file alive. Private mappings
- * close it when they are filled. Shared ones keep it until munmap, and live at SHARED_BASE, where the filter sends
- * munmap here.
+ * The controller answers mmap of a file with a hidden descriptor that keeps the open file alive. Private mappings, and
+ * shared ones that are only read, close it when they are filled. The others keep it until munmap, and live at
+ * SHARED_BASE, where the filter sends munmap here. A page of theirs is written back when its sum has changed since it
+ * was last the file's: two mappings of a file do not undo each other's pages.
  */
 #include <errno.h>
 #include <stddef.h>
+#include <unistd.h>
 #include <sys/mman.h>
 
 #include "stub.h"
 
-enum { PAGE = 4096, MAX_SHARED = 256 };
+enum { PAGE = 4096, MAX_SHARED = 4096, MAX_MET = 64 };
 
 static struct shared {
     uint64_t address, length, offset;
+    uint64_t *sums; /* of each page, NULL where there was no memory for them */
     int fd;
-    bool writable;
 } shared[MAX_SHARED];
+static int shared_end; /* behind the last one that was ever used */
 static uint64_t next_shared = SHARED_BASE;
 static int shared_lock;
 
@@ -35,50 +38,171 @@ static long map_anonymous(uint64_t address, uint64_t length, int flags)
     return KERNEL(SYS_mmap, address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 }
 
-/* Reads the file into the mapping until its end; what is behind stays zero. */
-static long fill(uint64_t address, uint64_t length, int fd, uint64_t offset)
+/* Of memory that can be read; 0 for a page of zeros, which a mapping begins with. */
+static uint64_t page_sum(uint64_t address)
 {
-    for (uint64_t done = 0; done < length;) {
-        uint64_t piece = length - done < MAX_PAYLOAD ? length - done : MAX_PAYLOAD;
-        long got = ASK(SYS_pread64, fd, address + done, piece, offset + done);
-        if (got <= 0)
-            return got == ERROR(EINTR) ? ERROR(EAGAIN) : got;
-        done += (uint64_t)got;
+    const uint64_t *word = (const uint64_t *)address;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < PAGE / sizeof *word; i++) {
+        sum = (sum ^ word[i]) * 0x9e3779b97f4a7c15u;
+        sum ^= sum >> 29;
     }
-    return 0;
+    return sum;
 }
 
-/* Writes no more than the file holds: a mapping never makes its file longer. */
-static void write_back(const struct shared *map, uint64_t from, uint64_t length)
+static void remember(const struct shared *map, uint64_t from, uint64_t length)
+{
+    for (uint64_t at = from; map->sums && at < from + length; at += PAGE)
+        map->sums[at / PAGE] = page_sum(map->address + at);
+}
+
+static void keep_sums(struct shared *map)
+{
+    long sums = map_anonymous(0, whole_pages(map->length / PAGE * sizeof *map->sums), 0);
+    map->sums = sums < 0 ? NULL : (uint64_t *)sums;
+}
+
+static void drop_sums(struct shared *map)
+{
+    if (map->sums)
+        KERNEL(SYS_munmap, map->sums, whole_pages(map->length / PAGE * sizeof *map->sums), ROUTE);
+    map->sums = NULL;
+}
+
+/* Reads the file into memory until its end; what is behind stays zero. How far it came, or -errno. */
+static long fill(uint64_t address, uint64_t length, int fd, uint64_t offset)
+{
+    uint64_t done = 0;
+    while (done < length) {
+        uint64_t piece = length - done < MAX_PAYLOAD ? length - done : MAX_PAYLOAD;
+        long got = ASK(SYS_pread64, fd, address + done, piece, offset + done);
+        if (got < 0)
+            return got == ERROR(EINTR) ? ERROR(EAGAIN) : got;
+        if (got == 0)
+            break;
+        done += (uint64_t)got;
+    }
+    return (long)done;
+}
+
+/* The end, in the mapping, of what the file holds: a mapping never makes its file longer. */
+static uint64_t end_of_file(const struct shared *map)
 {
     struct {
         char before_size[48];
         int64_t size;
         char after_size[88];
     } status;
-    if (!map->writable || ASK(SYS_fstat, map->fd, &status) != 0)
-        return;
-    uint64_t end = map->offset + map->length, file_end = (uint64_t)status.size;
-    if (end > file_end)
-        end = file_end;
-    for (uint64_t at = map->offset + from; at < end && length;) {
-        uint64_t piece = end - at < length ? end - at : length;
-        if (piece > MAX_PAYLOAD)
-            piece = MAX_PAYLOAD;
-        long put = ASK(SYS_pwrite64, map->fd, map->address + (at - map->offset), piece, at);
-        if (put <= 0)
+    if (ASK(SYS_fstat, map->fd, &status) != 0 || (uint64_t)status.size <= map->offset)
+        return 0;
+    uint64_t size = (uint64_t)status.size - map->offset;
+    return size < map->length ? size : map->length;
+}
+
+static bool is_changed(const struct shared *map, uint64_t at)
+{
+    return guarded_range((const void *)(map->address + at), PAGE) &&
+           (!map->sums || map->sums[at / PAGE] != page_sum(map->address + at));
+}
+
+static void write_back(const struct shared *map, uint64_t from, uint64_t length)
+{
+    uint64_t end = end_of_file(map), at = from & ~(uint64_t)(PAGE - 1);
+    if (end > from + length)
+        end = from + length;
+    while (at < end) {
+        uint64_t first = at;
+        while (at < end && at - first < MAX_PAYLOAD && is_changed(map, at))
+            at += PAGE;
+        uint64_t piece = (at < end ? at : end) - first;
+        if (at == first)
+            at += PAGE;
+        else if (ASK(SYS_pwrite64, map->fd, map->address + first, piece, map->offset + first) != (long)piece)
             return;
-        at += (uint64_t)put;
-        length -= (uint64_t)put;
+        else
+            remember(map, first, at - first);
     }
 }
 
 static struct shared *find_shared(uint64_t address)
 {
-    for (int i = 0; i < MAX_SHARED; i++)
+    for (int i = 0; i < shared_end; i++)
         if (shared[i].length && address >= shared[i].address && address < shared[i].address + shared[i].length)
             return &shared[i];
     return NULL;
+}
+
+static struct shared *find_mapping(int fd)
+{
+    for (int i = 0; i < shared_end; i++)
+        if (shared[i].length && shared[i].fd == fd)
+            return &shared[i];
+    return NULL;
+}
+
+/* What a call has written to a file below its mapping. `at` is where, of `size` bytes; all where that is not known. */
+static void refresh(const struct shared *map, uint64_t at, uint64_t size)
+{
+    uint64_t from = at > map->offset ? (at - map->offset) & ~(uint64_t)(PAGE - 1) : 0;
+    uint64_t end = at + size > map->offset ? whole_pages(at + size - map->offset) : 0;
+    if (end > map->length || end < from)
+        end = map->length;
+    if (from >= end || !guarded_range((const void *)(map->address + from), end - from))
+        return;
+    long filled = fill(map->address + from, end - from, map->fd, map->offset + from);
+    if (filled > 0)
+        remember(map, from, (uint64_t)filled);
+}
+
+static void refresh_all(const int *met, int count, long number, const uint64_t args[6], long result)
+{
+    uint64_t at = 0, size = UINT64_MAX >> 1;
+    if (number == SYS_pwrite64 || number == SYS_pwritev) {
+        at = args[3];
+        size = (uint64_t)result;
+    } else if (number == SYS_write || number == SYS_writev) {
+        size = (uint64_t)result;
+        at = (uint64_t)ASK(SYS_lseek, args[0], 0, SEEK_CUR) - size;
+    }
+    for (int i = 0; i < count; i++) {
+        struct shared *map = find_mapping(met[i]);
+        if (map)
+            refresh(map, at, size);
+    }
+}
+
+static bool writes(long number)
+{
+    switch (number) {
+    case SYS_write:
+    case SYS_writev:
+    case SYS_pwrite64:
+    case SYS_pwritev:
+    case SYS_pwritev2:
+    case SYS_ftruncate:
+    case SYS_sendfile:
+    case SYS_copy_file_range:
+        return true;
+    default:
+        return false;
+    }
+}
+
+long coherent_trip(long number, const uint64_t args[6])
+{
+    int met[MAX_MET], count = 0;
+    long result = round_trip(number, args);
+    while (result <= WRITE_BACK) {
+        struct shared *map = find_mapping((int)(WRITE_BACK - result));
+        if (map)
+            write_back(map, 0, map->length);
+        if (map && count < MAX_MET)
+            met[count++] = map->fd;
+        result = round_trip(number, args);
+    }
+    if (count && result >= 0 && writes(number))
+        refresh_all(met, count, number, args, result);
+    return result;
 }
 
 static long map_shared(const uint64_t args[6], uint64_t length, int fd)
@@ -90,8 +214,10 @@ static long map_shared(const uint64_t args[6], uint64_t length, int fd)
             map = &shared[i];
     uint64_t address = next_shared;
     if (map) {
-        *map = (struct shared){address, length, args[5], fd, (args[2] & PROT_WRITE) != 0};
+        *map = (struct shared){address, length, args[5], NULL, fd};
         next_shared += length + PAGE;
+        if (map - shared >= shared_end)
+            shared_end = (int)(map - shared) + 1;
     }
     unlock();
     if (!map)
@@ -99,13 +225,21 @@ static long map_shared(const uint64_t args[6], uint64_t length, int fd)
     long result = map_anonymous(address, length, MAP_FIXED_NOREPLACE);
     if (result < 0)
         map->length = 0;
+    else
+        keep_sums(map);
     return result;
+}
+
+static void end(struct shared *map)
+{
+    drop_sums(map);
+    map->length = 0;
 }
 
 long emulate_mmap(const uint64_t args[6])
 {
     int flags = (int)args[3], kind = flags & MAP_TYPE;
-    long hidden = round_trip(SYS_mmap, args);
+    long hidden = coherent_trip(SYS_mmap, args);
     if (hidden < 0)
         return hidden;
     uint64_t length = whole_pages(args[1]);
@@ -116,19 +250,21 @@ long emulate_mmap(const uint64_t args[6])
             KERNEL(SYS_mprotect, result, length, args[2]);
         return result;
     }
-    bool is_shared = kind != MAP_PRIVATE && !placed;
+    bool is_shared = kind != MAP_PRIVATE && !placed && (args[2] & PROT_WRITE);
     long result = is_shared ? map_shared(args, length, (int)hidden) : map_anonymous(args[0], length, placed);
     long filled = result < 0 ? result : fill((uint64_t)result, length, (int)hidden, args[5]);
     if (filled < 0 && result >= 0)
         KERNEL(SYS_munmap, result, length, ROUTE);
     if (filled < 0 || !is_shared)
         ASK(SYS_close, hidden);
+    struct shared *map = is_shared && result >= 0 ? find_shared((uint64_t)result) : NULL;
     if (filled < 0) {
-        struct shared *map = is_shared ? find_shared((uint64_t)result) : NULL;
         if (map)
-            map->length = 0;
+            end(map);
         return filled;
     }
+    if (map)
+        remember(map, 0, (uint64_t)filled);
     if (args[2] != (PROT_READ | PROT_WRITE))
         KERNEL(SYS_mprotect, result, length, args[2]);
     return result;
@@ -138,7 +274,7 @@ static void forget(struct shared *map)
 {
     write_back(map, 0, map->length);
     ASK(SYS_close, map->fd);
-    map->length = 0;
+    end(map);
 }
 
 long emulate_munmap(const uint64_t args[6])
@@ -160,9 +296,12 @@ static long grow_shared(struct shared *map, uint64_t length)
     long result = map_anonymous(address, length, MAP_FIXED_NOREPLACE);
     if (result < 0)
         return result;
-    fill(address, length, map->fd, map->offset);
+    long filled = fill(address, length, map->fd, map->offset);
+    drop_sums(map);
     map->address = address;
     map->length = length;
+    keep_sums(map);
+    remember(map, 0, filled < 0 ? 0 : (uint64_t)filled);
     KERNEL(SYS_munmap, old_address, old_length, ROUTE);
     return result;
 }
@@ -177,8 +316,13 @@ long emulate_mremap(const uint64_t args[6])
         return allowed;
     struct shared *map = find_shared(address);
     if (length <= old_length) {
-        if (map && map->address == address)
+        if (map && map->address == address && length < old_length) {
+            write_back(map, 0, map->length);
+            drop_sums(map);
             map->length = length;
+            keep_sums(map);
+            remember(map, 0, end_of_file(map));
+        }
         if (length < old_length)
             KERNEL(SYS_munmap, address + length, old_length - length, ROUTE);
         return (long)address;
@@ -212,7 +356,7 @@ long emulate_msync(const uint64_t args[6])
 
 void write_back_all(void)
 {
-    for (int i = 0; i < MAX_SHARED; i++)
+    for (int i = 0; i < shared_end; i++)
         if (shared[i].length)
             forget(&shared[i]);
 }

@@ -40,7 +40,7 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
     default:
         break;
     }
-    long result = round_trip(number, args);
+    long result = coherent_trip(number, args);
     if (number == SYS_geteuid)
         collecting_begin();
     if (collecting_is_due)

@@ -96,6 +96,10 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
  * the right place and protects nothing: the controller counts threads by the listener, whoever sets it. */
 #define ROUTE 0x70626f78u
 
+/* The answer to a call on a file that a shared mapping may have changed is WRITE_BACK less that mapping's number: the stub
+ * writes back what was stored there, and makes the call again. */
+#define WRITE_BACK (-(1ll << 40))
+
 /* The flags of glibc's pthread_create, the one kind of clone that exists in a box. */
 #define THREAD_FLAGS 0x3d0f00u
 

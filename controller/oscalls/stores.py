@@ -1,0 +1,68 @@
+"""What a guest stores into a shared mapping of a file is seen by who reads, maps or writes the file next.
+
+The stub alone knows what was stored. So a call on a file that is mapped to be written is answered WRITE_BACK (wire.h),
+once for each of its mappings; the stub writes that one back, and makes the call again.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
+
+from proxybox.controller import abi
+from proxybox.controller.effects import Reply
+from proxybox.controller.world import World
+
+if TYPE_CHECKING:
+    from proxybox.controller.vfs.openfiles import OpenFile
+
+WRITE_BACK: Final = -(1 << 40)
+
+_Arguments = ParamSpec("_Arguments")
+_Handler = Callable[Concatenate[World, _Arguments], Reply]
+
+
+def identity(file: "OpenFile") -> bytes:
+    """Device and inode: the same for all descriptions of a file."""
+    return file.stat_bytes()[:16]
+
+
+def forget(world: World, number: int) -> None:
+    """A mapping is gone."""
+    for key, numbers in list(world.stored.items()):
+        numbers.discard(number)
+        if not numbers:
+            del world.stored[key]
+
+
+def after_stores(*places: int) -> Callable[[_Handler[_Arguments]], _Handler[_Arguments]]:
+    """For handlers of calls on files. places: which of their arguments are descriptors."""
+
+    def decorate(handler: _Handler[_Arguments]) -> _Handler[_Arguments]:
+        @functools.wraps(handler)
+        def call(world: World, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Reply:
+            if world.stored:
+                number = _next(world, [args[place] for place in places])
+                if number is not None:
+                    return WRITE_BACK - number
+            return handler(world, *args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def _next(world: World, fds: list[object]) -> int | None:
+    """The next mapping of these files that is to be written back; None when all are."""
+    done, is_mapped = world.thread.written_back, False
+    for fd in fds:
+        if fd not in world.descriptors:
+            continue  # the stub's own, or none
+        file = world.descriptors.get(fd)
+        numbers = world.stored.get(identity(file)) if file.node.kind == abi.S_IFREG else None
+        for number in sorted(numbers - done) if numbers else ():
+            done.add(number)
+            return number
+        is_mapped |= bool(numbers)
+    if is_mapped:
+        done.clear()
+    return None
