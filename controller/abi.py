@@ -228,6 +228,7 @@ SIGQUIT: Final = 3
 SIGKILL: Final = 9
 SIGSEGV: Final = 11
 SIGPIPE: Final = 13
+SIGXFSZ: Final = 25
 SIGALRM: Final = 14
 SIGTERM: Final = 15
 SIGCHLD: Final = 17

@@ -142,6 +142,7 @@ class Box:
         with Closing(builder.close):
             builder.enter(folder or BoxFolder())
             with Undisturbed() as undisturbed:
+                builder.tell_words(words)
                 live = (start or self.start)(words, builder, started)
                 with Closing(live.close):
                     undisturbed.release()
@@ -165,6 +166,7 @@ class Box:
             builder = self.world(start is not None, Stdin(stdin), *self._sinks(True, on_stdout, on_stderr))
             undo.callback(builder.close)
             builder.enter(folder or BoxFolder())
+            builder.tell_words(words)
             live = (start or self.start)(words, builder, started)
             undo.pop_all()
             live.undo.callback(builder.close)

@@ -88,6 +88,7 @@ class ReadyBox:
         world.stdin.feed(stdin)
         world.stdout.begin(output, transcript, on_stdout)
         world.stderr.begin(output, transcript, on_stderr)
+        self._builder.tell_words(words)
         self._start.post(self._live, "run", tuple(words))
         self._live.policy = box.policy
 

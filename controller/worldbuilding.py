@@ -48,7 +48,7 @@ BOX = "/box"
 #: Folders of the host that every box sees, read-only, where they exist: what libraries load after the seal.
 SYSTEM_FOLDERS = (
     "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/locale", "/usr/lib/ssl", "/usr/share/zoneinfo",
-    "/usr/share/ca-certificates", "/etc/ssl/certs",
+    "/usr/share/terminfo", "/usr/lib/terminfo", "/usr/share/ca-certificates", "/etc/ssl/certs",
 )  # fmt: skip
 SYSTEM_FILES = ("/etc/ssl/openssl.cnf", "/etc/mime.types")
 LOADER_CACHE = "/etc/ld.so.cache"
@@ -201,6 +201,7 @@ class WorldBuilder:
         self.host_use = copier.of(old.host_use)
         self._packages = list(old._packages)
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
+        self._facts.cmdline = old._facts.cmdline
         self._proc = copier.of(old._proc)
         self._overlays = [(target, copier.of(overlay), source) for target, overlay, source in old._overlays]
         self._laid = {name: copier.of(node) for name, node in old._laid.items()}
@@ -262,6 +263,13 @@ class WorldBuilder:
         ):
             variables["NO_COLOR"] = "1"  # colours would be shown as text there: PyPy's tracebacks have some
         return {**variables, **who.variables}
+
+    def _environ(self) -> bytes:
+        return b"".join(os.fsencode(f"{name}={value}\0") for name, value in self.environment().items())
+
+    def tell_words(self, words: Iterable[str]) -> None:
+        """What /proc/self/cmdline says: the interpreter with these arguments."""
+        self._facts.cmdline = tuple(map(os.fsencode, (self.executable, *words)))
 
     # --- mounts -------------------------------------------------------------------------------------------------------
 
@@ -330,11 +338,11 @@ class WorldBuilder:
         world = self.world
         # The streams are the guest's, the folder is not: what is in it is charged to nobody.
         nodes = self._superblock(quota=Quota())
-        dev = dev_directory(nodes, world.randomness.give, world.stdin, world.stdout, world.stderr)
+        dev = dev_directory(nodes, world.randomness.give, world.stdin, world.stdout)
         dev.chown(0, 0)
         tree.mount(b"/dev", dev)
         tree.mount(b"/dev/shm", MemoryDirectory(self._superblock(uid=0, gid=0), 0o1777))
-        for file in open_standard(dev):
+        for file in open_standard(nodes, world.stdin, world.stdout, world.stderr):
             world.descriptors.install(file)
         self._facts = self._proc_facts(world)
         self._proc = proc_directory(self._system_superblock(), self._facts)
@@ -344,7 +352,8 @@ class WorldBuilder:
         who = self._policy.environment
         return ProcFacts(
             tree=world.tree, descriptors=world.descriptors, credentials=world.credentials, cwd=lambda: world.cwd,
-            cmdline=(os.fsencode(self.executable),), exe=os.fsencode(self.executable), pid=world.process.pid,
+            cmdline=(os.fsencode(self.executable),), environ=self._environ,
+            exe=os.fsencode(self.executable), pid=world.process.pid,
             ppid=world.process.ppid, hostname=who.hostname, cpu_count=who.cpu_count,
             memory=self._policy.limits.memory or 4 << 30, tids=lambda: [thread.tid for thread in world.threads],
             umask=lambda: world.umask, uptime_ns=lambda: self.clock.peek_ns(abi.CLOCK_BOOTTIME),

@@ -7,13 +7,14 @@ to fill them and write them back takes those.
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply, Write
+from proxybox.controller.oscalls.stores import after_stores, forget
 from proxybox.controller.roles import (
     MAX_PAYLOAD,
     Addr,
@@ -26,7 +27,6 @@ from proxybox.controller.roles import (
     UInt,
     ULong,
 )
-from proxybox.controller.oscalls.stores import after_stores, forget
 from proxybox.controller.world import HIDDEN, World
 
 if TYPE_CHECKING:
@@ -46,6 +46,38 @@ def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
     return world.wait(attempt, on_interrupt=interrupted, host_fd=wait.host_fd, sources=wait.sources)
 
 
+def room(world: World, file: "OpenFile", at: int | None, size: int) -> int:
+    """How much of a write of `size` bytes RLIMIT_FSIZE lets through: at an offset, None for the description's own.
+    SIGXFSZ and EFBIG where that is nothing."""
+    limit = world.process.rlimits[abi.RLIMIT_FSIZE][0]
+    if limit == abi.RLIM_INFINITY or file.node.kind != abi.S_IFREG or not size:
+        return size
+    if file.flags & abi.O_APPEND:
+        at = _size(file)
+    elif at is None:
+        at = file.offset
+    if at >= limit:
+        too_large(world)
+    return min(size, limit - at)
+
+
+def _size(file: "OpenFile") -> int:
+    return int.from_bytes(file.stat_bytes()[48:56], "little")
+
+
+def too_large(world: World) -> NoReturn:
+    """A file that would be longer than RLIMIT_FSIZE lets it: setrlimit(2)."""
+    world.signals.raise_signal(abi.SIGXFSZ, world.thread)
+    raise OSError(errno.EFBIG, "longer than RLIMIT_FSIZE")
+
+
+def check_length(world: World, size: int, length: int) -> None:
+    """Of a file that is to be `length` bytes long, and has `size`."""
+    limit = world.process.rlimits[abi.RLIMIT_FSIZE][0]
+    if limit != abi.RLIM_INFINITY and length > max(size, limit):
+        too_large(world)
+
+
 def written(world: World, file: "OpenFile", data: bytes) -> Reply:
     """Writes at the offset; a pipe without a reader is a SIGPIPE too, also while it waits."""
     thread = world.thread
@@ -57,7 +89,8 @@ def written(world: World, file: "OpenFile", data: bytes) -> Reply:
             world.signals.raise_signal(abi.SIGPIPE, thread)
             raise
 
-    done = piped(lambda: file.write(data))
+    kept = data[: room(world, file, None, len(data))]
+    done = piped(lambda: file.write(kept))
     if not isinstance(done, Blocked):
         return int(done)
     wait = attrs.evolve(done, attempt=lambda: piped(done.attempt))
@@ -82,7 +115,7 @@ def write(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: S
     """write(2): bytes at the offset; more than 1 MiB are written short."""
     file = world.descriptors.get(fd)
     if file.node.kind == abi.S_IFREG:
-        return file.write(buf)
+        return file.write(buf[: room(world, file, None, len(buf))])
     return written(world, file, buf)
 
 
@@ -107,7 +140,8 @@ def pwrite64(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count
         raise OSError(errno.EINVAL, "a negative offset")
     if fd >= HIDDEN:
         return _write_back(world, fd, buf, offset)
-    return world.descriptors.get(fd).pwrite(buf, offset)
+    file = world.descriptors.get(fd)
+    return file.pwrite(buf[: room(world, file, offset, len(buf))], offset)
 
 
 def mapping(world: World, fd: int) -> Any:
@@ -218,7 +252,8 @@ def pwritev(
     _check_count(iovcnt)
     if offset < 0:
         raise OSError(errno.EINVAL, "a negative offset")
-    return world.descriptors.get(fd).pwrite(iov, offset)
+    file = world.descriptors.get(fd)
+    return file.pwrite(iov[: room(world, file, offset, len(iov))], offset)
 
 
 def _check_rwf(flags: int) -> None:
@@ -285,6 +320,8 @@ def ftruncate(world: World, fd: Fd, length: Long) -> Reply:
     file = world.descriptors.get(fd)
     if length < 0:
         raise OSError(errno.EINVAL, "a negative length")
+    if file.node.kind == abi.S_IFREG:
+        check_length(world, _size(file), length)
     file.truncate(length)
     return 0
 
@@ -301,6 +338,8 @@ def fallocate(world: World, fd: Fd, mode: Int, offset: Long, length: Long) -> Re
         raise OSError(errno.EOPNOTSUPP, "only the default mode and KEEP_SIZE")
     if offset + length > (1 << 63) - 1:
         raise OSError(errno.EFBIG, "past the largest file")
+    if file.node.kind == abi.S_IFREG and not mode:
+        check_length(world, _size(file), offset + length)
     file.allocate(offset, length, bool(mode))
     return 0
 

@@ -11,9 +11,10 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
+from proxybox.controller.oscalls.descriptors import check_length
 from proxybox.controller.roles import Addr, Fd, Int, Long, Path, Size, Struct, UInt
 from proxybox.controller.vfs import namei
-from proxybox.controller.vfs.nodes import Directory, Node, Symlink
+from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.world import World
 
 _CWD = abi.AT_FDCWD
@@ -316,7 +317,10 @@ def truncate(world: World, path: Path, length: Long) -> Reply:
     """truncate(2): sets the length of a file."""
     if length < 0:
         raise OSError(errno.EINVAL, "a negative length")
-    namei.truncate(node_at(world, _CWD, path, 0), world.credentials, length)
+    node = node_at(world, _CWD, path, 0)
+    if isinstance(node, RegularFile):
+        check_length(world, node.size(), length)
+    namei.truncate(node, world.credentials, length)
     return 0
 
 

@@ -6,7 +6,7 @@ once for each of its mappings; the stub writes that one back, and makes the call
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, cast
 
 from proxybox.controller import abi
 from proxybox.controller.effects import Reply
@@ -41,17 +41,17 @@ def after_stores(*places: int) -> Callable[[_Handler[_Arguments]], _Handler[_Arg
         @functools.wraps(handler)
         def call(world: World, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Reply:
             if world.stored:
-                number = _next(world, [args[place] for place in places])
+                number = _next(world, [cast(int, args[place]) for place in places])
                 if number is not None:
                     return WRITE_BACK - number
             return handler(world, *args, **kwargs)
 
-        return call
+        return cast(_Handler[_Arguments], call)
 
     return decorate
 
 
-def _next(world: World, fds: list[object]) -> int | None:
+def _next(world: World, fds: list[int]) -> int | None:
     """The next mapping of these files that is to be written back; None when all are."""
     done, is_mapped = world.thread.written_back, False
     for fd in fds:

@@ -7,6 +7,7 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply, Write
 from proxybox.controller.oscalls.control import Pointer
+from proxybox.controller.oscalls.descriptors import room
 from proxybox.controller.oscalls.stores import after_stores
 from proxybox.controller.roles import MAX_PAYLOAD, Fd, Path, Size, Soft, UInt
 from proxybox.controller.vfs.memory import MemoryFile
@@ -73,7 +74,7 @@ def sendfile(world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Sof
         return 0
     _check_regular(source, target)
     start = _offset(offset)
-    done = _copy(source, start, target, None, count)
+    done = _copy(source, start, target, None, room(world, target, None, count))
     return done, *_moved(offset, start, done)
 
 
@@ -101,7 +102,7 @@ def copy_file_range(
     if target.flags & abi.O_APPEND:
         raise OSError(errno.EBADF, "the target appends")
     start, at = _offset(in_offset), _offset(out_offset)
-    count = min(count, MAX_PAYLOAD)
+    count = room(world, target, at, min(count, MAX_PAYLOAD))
     first = source.offset if start is None else start
     second = target.offset if at is None else at
     if source.node is target.node and first < second + count and second < first + count:

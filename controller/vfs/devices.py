@@ -225,11 +225,7 @@ def standard_stream(superblock: Superblock, source: Source | None = None, sink: 
 
 
 def dev_directory(
-    superblock: Superblock,
-    random_bytes: Callable[[int], bytes],
-    stdin: Source,
-    stdout: Sink,
-    stderr: Sink,
+    superblock: Superblock, random_bytes: Callable[[int], bytes], stdin: Source, stdout: Sink
 ) -> MemoryDirectory:
     """What is mounted at /dev. random_bytes: so many random bytes, for random and urandom.
 
@@ -242,9 +238,8 @@ def dev_directory(
     root.attach(b"full", MemoryDevice(superblock, makedev(1, 7), bytes, full=True))
     root.attach(b"random", MemoryDevice(superblock, makedev(1, 8), random_bytes))
     root.attach(b"urandom", MemoryDevice(superblock, makedev(1, 9), random_bytes))
-    root.attach(b"stdin", standard_stream(superblock, source=stdin))
-    root.attach(b"stdout", standard_stream(superblock, sink=stdout))
-    root.attach(b"stderr", standard_stream(superblock, sink=stderr))
+    for number, name in enumerate((b"stdin", b"stdout", b"stderr")):
+        root.attach(name, MemorySymlink(superblock, b"/proc/self/fd/%d" % number, root.uid, root.gid))
     if stdin.is_tty or stdout.is_tty:
         root.attach(b"tty", Terminal(superblock, stdin, stdout))
     else:
@@ -253,12 +248,11 @@ def dev_directory(
     return root
 
 
-def open_standard(dev: MemoryDirectory) -> tuple[OpenFile, OpenFile, OpenFile]:
-    """Descriptions for descriptors 0, 1 and 2, of the nodes in a `dev_directory`."""
-    files = []
-    for name, flags in ((b"stdin", O_RDONLY), (b"stdout", O_WRONLY), (b"stderr", O_WRONLY)):
-        node = dev.lookup(name)
-        file = node.open(O_RDWR if getattr(node, "is_tty", False) else flags)
-        file.location = (dev, name)
-        files.append(file)
-    return files[0], files[1], files[2]
+def open_standard(superblock: Superblock, stdin: Source, stdout: Sink, stderr: Sink) -> list[OpenFile]:
+    """Descriptions for descriptors 0, 1 and 2."""
+    nodes = (
+        standard_stream(superblock, source=stdin), standard_stream(superblock, sink=stdout),
+        standard_stream(superblock, sink=stderr),
+    )  # fmt: skip
+    flags = O_RDONLY, O_WRONLY, O_WRONLY
+    return [node.open(O_RDWR if node.is_tty else flag) for node, flag in zip(nodes, flags, strict=True)]

@@ -9,6 +9,22 @@ import attrs
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Superblock
 
+#: services(5), of IANA's registry what programs ask for; and protocols(5).
+SERVICES = (
+    ("echo", "7/tcp", "7/udp"), ("discard", "9/tcp", "9/udp"), ("systat", "11/tcp"), ("daytime", "13/tcp", "13/udp"),
+    ("qotd", "17/tcp"), ("chargen", "19/tcp", "19/udp"), ("ftp-data", "20/tcp"), ("ftp", "21/tcp"), ("ssh", "22/tcp"),
+    ("telnet", "23/tcp"), ("smtp", "25/tcp"), ("time", "37/tcp", "37/udp"), ("whois", "43/tcp"),
+    ("domain", "53/tcp", "53/udp"), ("tftp", "69/udp"), ("gopher", "70/tcp"), ("finger", "79/tcp"),
+    ("http", "80/tcp"), ("kerberos", "88/tcp", "88/udp"), ("pop3", "110/tcp"), ("sunrpc", "111/tcp", "111/udp"),
+    ("nntp", "119/tcp"), ("ntp", "123/udp"), ("imap2", "143/tcp"), ("snmp", "161/tcp", "161/udp"), ("irc", "194/tcp"),
+    ("ldap", "389/tcp", "389/udp"), ("https", "443/tcp", "443/udp"), ("submission", "587/tcp"), ("ldaps", "636/tcp"),
+    ("imaps", "993/tcp"), ("pop3s", "995/tcp"), ("mysql", "3306/tcp"), ("postgresql", "5432/tcp"),
+)  # fmt: skip
+PROTOCOLS = {
+    "ip": 0, "icmp": 1, "igmp": 2, "tcp": 6, "egp": 8, "udp": 17, "ipv6": 41, "gre": 47, "esp": 50, "ah": 51,
+    "ipv6-icmp": 58, "ospf": 89, "sctp": 132, "udplite": 136,
+}  # fmt: skip
+
 
 @attrs.frozen(slots=True, kw_only=True)
 class Identity:
@@ -39,7 +55,10 @@ def etc_directory(superblock: Superblock, identity: Identity) -> MemoryDirectory
             "group": group,
             "hostname": user.hostname + "\n",
             "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{user.hostname}\n",
-            "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+            "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n",
+            "services": "".join(f"{name}\t{place}\n" for name, *places in SERVICES for place in places),
+            "protocols": "".join(f"{name}\t{number}\t{name.upper()}\n" for name, number in PROTOCOLS.items()),
+            "os-release": 'NAME="Linux"\nID=linux\nPRETTY_NAME="Linux"\n',
             "resolv.conf": "",
             "host.conf": "",
             "localtime": utc_zone(),

@@ -295,9 +295,7 @@ def library_file(source: str | os.PathLike[str], target: bytes, *, uid: int = 0,
     return mount.root.lookup(os.fsencode(name))
 
 
-def altered_file(
-    source: str | os.PathLike[str], target: bytes, alter: Callable[[bytes], bytes]
-) -> LibraryFile | None:
+def altered_file(source: str | os.PathLike[str], target: bytes, alter: Callable[[bytes], bytes]) -> LibraryFile | None:
     """As `library_file`, with what `alter` makes of its contents; None where it is no small file."""
     node = library_file(source, target)
     return AlteredFile(node, alter) if isinstance(node, LibraryFile) and node.length <= CACHED_SIZE else None

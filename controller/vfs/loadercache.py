@@ -17,7 +17,7 @@ _LITTLE_ENDIAN: Final = 2
 _MOST: Final = 1 << 16
 
 #: Put behind what the library's `ctypes/util.py` says. The first of the cache is what `ldconfig -p` lists first.
-_FIND: Final = b'''
+_FIND: Final = b"""
 
 # In a box no process can be started: what the loader's cache says is read here, and nobody else is asked.
 def _findSoname_ldconfig(name):
@@ -38,7 +38,7 @@ def _findLib_gcc(name):
     return None
 
 _findLib_ld = _findLib_gcc
-'''
+"""
 
 
 def visible_cache(data: bytes, folders: Iterable[str]) -> bytes:

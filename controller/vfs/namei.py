@@ -27,9 +27,12 @@ from proxybox.controller.abi import (
     R_OK,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
+    S_IFCHR,
     S_IFDIR,
+    S_IFIFO,
     S_IFLNK,
     S_IFREG,
+    S_IFSOCK,
     W_OK,
     X_OK,
 )
@@ -403,12 +406,17 @@ def _need_change(node: Node, creds: Credentials) -> None:
         raise OSError(errno.EPERM, "not the owner")
 
 
+#: What has no name but what it is; a terminal is the box's own.
+_NAMELESS = {S_IFIFO: b"pipe:[%d]", S_IFSOCK: b"socket:[%d]", S_IFCHR: b"/dev/tty"}
+
+
 def path_of(tree: Tree, file: OpenFile) -> bytes:
     """The path of an open file as /proc/self/fd shows it, " (deleted)" when its name is gone."""
     if isinstance(file.node, Directory):
         return tree.path_of(file.node)
     if file.location is None:
-        return b"anon_inode:[file]"
+        text = _NAMELESS.get(file.node.kind, b"anon_inode:[file]")
+        return text % file.node.stat().ino if b"%d" in text else text
     directory, name = file.location
     try:
         base = tree.path_of(directory).rstrip(b"/") + b"/" + name

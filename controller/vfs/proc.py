@@ -33,9 +33,9 @@ _HZ = 100
 class ProcFacts:
     """What the world tells about the one process of a box and its machine.
 
-    cmdline: argv; exe: the interpreter's path in the box; uptime_ns, cpu_ns, boot_time: box time;
-    memory: the machine's memory in bytes; resident: what the process uses, in bytes; tids: its
-    threads, the first one the pid; cwd: its working directory.
+    cmdline: argv; environ: as it was at the start; exe: the interpreter's path in the box;
+    uptime_ns, cpu_ns, boot_time: box time; memory: the machine's memory in bytes; resident: what the
+    process uses, in bytes; tids: its threads, the first one the pid; cwd: its working directory.
     """
 
     tree: Tree
@@ -43,7 +43,7 @@ class ProcFacts:
     credentials: Credentials
     cwd: Callable[[], Directory]
     cmdline: tuple[bytes, ...] = (b"pypy3",)
-    environ: bytes = b""
+    environ: Callable[[], bytes] = bytes
     exe: bytes = b"/usr/bin/pypy3"
     pid: int = 100
     ppid: int = 99
@@ -279,7 +279,7 @@ def _mountinfo(facts: ProcFacts) -> bytes:
 
 _PROCESS: dict[bytes, Tell] = {
     b"cmdline": lambda facts: b"".join(arg + b"\0" for arg in facts.cmdline),
-    b"environ": lambda facts: facts.environ,
+    b"environ": lambda facts: facts.environ(),
     b"comm": lambda facts: facts.name + b"\n",
     b"status": _status,
     b"stat": _stat,

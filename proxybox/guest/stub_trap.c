@@ -4,12 +4,48 @@
  * Runs with every signal blocked but SIGSYS and SIGSEGV, on the stack of the calling thread.
  */
 #include <errno.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "stub.h"
+
+enum { MAX_RANDOM = (1 << 25) - 1, MAX_READ = 0x7ffff000 };
 
 #ifndef SYS_SECCOMP
 #define SYS_SECCOMP 1 /* si_code: from a filter, not from kill */
 #endif
+
+/* What one reply cannot carry is asked for in pieces, up to what Linux gives at once: PyPy's os.urandom takes what comes
+ * for all. */
+static long random_bytes(const uint64_t args[6])
+{
+    uint64_t wanted = args[1] < MAX_RANDOM ? args[1] : MAX_RANDOM, done = 0;
+    do {
+        long got = ASK(SYS_getrandom, args[0] + done, wanted - done, args[2]);
+        if (got <= 0)
+            return done ? (long)done : got;
+        done += (uint64_t)got;
+    } while (done < wanted);
+    return (long)done;
+}
+
+/* The same of read, where it waits for nobody: files, and the devices that are memory's. */
+static long read_on(const uint64_t args[6], uint64_t done)
+{
+    struct stat status;
+    if (ASK(SYS_fstat, args[0], &status) != 0)
+        return (long)done;
+    bool is_device = S_ISCHR(status.st_mode) && major(status.st_rdev) == 1;
+    uint64_t most = is_device ? MAX_RANDOM : MAX_READ;
+    while ((is_device || S_ISREG(status.st_mode)) && done < args[2] && done < most && done % MAX_PAYLOAD == 0) {
+        uint64_t left = (args[2] < most ? args[2] : most) - done;
+        long got = ASK(SYS_read, args[0], args[1] + done, left);
+        if (got <= 0)
+            break;
+        done += (uint64_t)got;
+    }
+    return (long)done;
+}
 
 static long answer(long number, const uint64_t args[6], ucontext_t *context)
 {
@@ -24,6 +60,8 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
         return emulate_msync(args);
     case SYS_clone:
         return args[0] == FORK_ASKED ? emulate_fork(args) : emulate_clone(args, context);
+    case SYS_getrandom:
+        return random_bytes(args);
     case SYS_futex:
         return emulate_futex(args);
     case SYS_rt_sigaction:
@@ -41,6 +79,8 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
         break;
     }
     long result = coherent_trip(number, args);
+    if (number == SYS_read && result == MAX_PAYLOAD && args[2] > MAX_PAYLOAD)
+        result = read_on(args, MAX_PAYLOAD);
     if (number == SYS_geteuid)
         collecting_begin();
     if (collecting_is_due)

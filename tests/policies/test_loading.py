@@ -65,6 +65,9 @@ def test_strict_is_nowhere_wider_than_default():
     for field in attrs.fields(Limits):
         if field.name == "input_wait":
             continue
+        if field.name == "open_files":  # of the box's own, which cost the host nothing
+            assert strict.open_files == default.open_files == 1024
+            continue
         assert getattr(strict, field.name) < getattr(default, field.name), field.name
 
 

@@ -42,7 +42,7 @@ def test_the_default_policy():
         memory="512M",
         disk="64M",
         files=10_000,
-        open_files=256,
+        open_files=1024,
         threads=16,
         calls=1_000_000,
     )

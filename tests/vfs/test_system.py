@@ -33,9 +33,9 @@ def system(new_box, tmp_path):
         owner = Superblock(uid=0, gid=0)
         stdin = Stdin(b"given")
         out, err = OutputSink("stdout"), OutputSink("stderr")
-        dev = dev_directory(owner, lambda size: b"r" * size, stdin, out, err)
+        dev = dev_directory(owner, lambda size: b"r" * size, stdin, out)
         box.tree.mount(b"/dev", dev)
-        for file in open_standard(dev):
+        for file in open_standard(owner, stdin, out, err):
             table.install(file)
         facts = ProcFacts(
             tree=box.tree,
@@ -86,8 +86,7 @@ def test_standard_streams(system, fails):
 
 def test_standard_input_that_has_nothing_yet(system):
     reading, writing = os.pipe()
-    dev = dev_directory(Superblock(), bytes, Stdin(reading), OutputSink("stdout"), OutputSink("stderr"))
-    file = open_standard(dev)[0]
+    file = open_standard(Superblock(), Stdin(reading), OutputSink("stdout"), OutputSink("stderr"))[0]
     wait = file.read(10)
     assert isinstance(wait, Blocked)
     assert wait.host_fd == reading

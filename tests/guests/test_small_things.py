@@ -1,0 +1,85 @@
+"""Files, limits and answers that programs meet by chance, and that a box had otherwise than Linux."""
+
+import subprocess
+
+import pytest
+
+import proxybox
+from proxybox.controller.guests import find_guest
+
+PROGRAM = r"""
+import os, resource, signal, socket, sys
+def told(name, action):
+    try:
+        print(name, repr(action()), flush=True)
+    except OSError as error:
+        print(name, type(error).__name__, error.errno, flush=True)
+told("http", lambda: (socket.getservbyname("http"), socket.getservbyname("domain", "udp"), socket.getservbyport(443)))
+told("tcp", lambda: (socket.getprotobyname("tcp"), socket.getprotobyname("udp"), socket.getprotobyname("icmp")))
+told("urandom", lambda: (len(os.urandom(1 << 24)), len(set(os.urandom(1 << 21)))))
+with open("large", "wb") as file:
+    file.write(bytes(3 << 20))
+told("read", lambda: len(os.read(os.open("large", os.O_RDONLY), 5 << 19)))
+told("links", lambda: [os.readlink(f"/dev/{name}") for name in ("stdin", "stdout", "stderr", "fd")])
+told("cmdline", lambda: open("/proc/self/cmdline", "rb").read().split(b"\0")[1:])
+told("environ", lambda: b"\0HOME=" in b"\0" + open("/proc/self/environ", "rb").read())
+with open("/dev/stdout", "w") as file:
+    print("to /dev/stdout", file=file)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+fd = os.open("limited", os.O_RDWR | os.O_CREAT)
+told("first", lambda: os.write(fd, bytes(1500)))
+told("second", lambda: os.write(fd, b"x"))
+told("pwrite", lambda: (os.pwrite(fd, bytes(20), 990), os.pwrite(fd, b"x", 1000)))
+told("truncate", lambda: os.truncate(fd, 1001))
+told("shorter", lambda: os.truncate("limited", 10))
+told("allocate", lambda: os.posix_fallocate(fd, 0, 2000))
+told("sendfile", lambda: os.sendfile(fd, os.open("large", os.O_RDONLY), 0, 5000))
+told("append", lambda: (os.write(os.open("limited", os.O_WRONLY | os.O_APPEND), b"yes"), os.stat(fd).st_size))
+told("handled", lambda: signal.signal(signal.SIGXFSZ, lambda *_: print("SIGXFSZ")) and None)
+told("third", lambda: os.pwrite(fd, b"x", 5000))
+"""
+
+#: What bare PyPy says elsewhere depends on the machine.
+IN_A_BOX = r"""
+import curses, os, platform, socket
+print(socket.if_nameindex(), platform.freedesktop_os_release()["ID"])
+try:
+    socket.if_nametoindex("lo")
+except OSError as error:
+    print(type(error).__name__)
+print(os.readlink("/proc/self/fd/1").partition("[")[0])
+for name in ("xterm-256color", "linux", "dumb"):
+    try:
+        curses.setupterm(name, 1)
+        print(curses.tigetnum("cols"), end=" ")
+    except curses.error:
+        print("none", end=" ")
+"""
+
+
+def test_a_box_and_bare_pypy_say_the_same(tmp_path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(PROGRAM)
+    bare = subprocess.run(
+        [find_guest().executable, "/proc/self/cwd/script.py", "a", "b"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    (tmp_path / "large").unlink()
+    (tmp_path / "limited").unlink()
+    with proxybox.Sandbox(limits={"wall_time": 100, "cpu_time": 50}) as box:
+        results = [box.run(script, ["a", "b"]) for _ in range(3)]
+    for result in results:
+        said = result.stdout.replace("/box/script.py", "/proc/self/cwd/script.py")
+        assert said == bare.stdout, result.stderr
+
+
+@pytest.mark.parametrize("name", ["default", "strict"])
+def test_what_a_box_says_of_itself(name: str) -> None:
+    said = proxybox.run(IN_A_BOX, policy=name, limits={"wall_time": 100, "cpu_time": 50}, on_denied="end").stdout
+    head, _, terminals = said.rpartition("\n")
+    assert head == "[] linux\nOSError\npipe:"
+    known = subprocess.run(
+        ["find", "/usr/share/terminfo", "/usr/lib/terminfo", "-name", "xterm-256color"],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    assert terminals == ("80 80 80 " if known else "none none none ")
