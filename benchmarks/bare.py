@@ -9,6 +9,10 @@ from typing import Any
 
 import proxybox
 
+#: Of every PyPy that is measured, in a box (limits.nursery) or not: what it takes by itself depends on the cache.
+NURSERY = 32 << 20
+os.environ["PYPY_GC_NURSERY"] = os.environ["PYPY_GC_MIN"] = str(NURSERY)
+
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
@@ -32,5 +36,6 @@ def bare_json(interpreter: str, program: str, *arguments: object, folder: str | 
 def boxed_json(program: str, *arguments: object, **options: Any) -> Any:
     """Runs a program of `programs/` in a box with the default policy, but for `options`; its JSON."""
     source = (PROGRAMS / program).read_text()
-    result = proxybox.run(source, [str(each) for each in arguments], check=True, **options)
+    limits = {"nursery": NURSERY, **options.pop("limits", {})}
+    result = proxybox.run(source, [str(each) for each in arguments], check=True, limits=limits, **options)
     return json.loads(result.stdout)

@@ -270,6 +270,7 @@ class Box:
             uid=policy.environment.uid,
             gid=policy.environment.gid,
             memory=limits.memory,
+            nursery=limits.nursery_size,
             threads=1 if guest.is_translated else min(max(limits.threads or MAX_THREADS, 1), MAX_THREADS),
             real_time=policy.time.kind == "real" and policy.time.sleep == "real",
             cpu_seconds=0 if cpu is None else int(cpu) + 2,

@@ -39,7 +39,7 @@ from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import FIRST_CHANNEL_FD, INSTRUCTION, listener_filter, seal_filter
 
 #: wire.h
-_CONFIG = struct.Struct("<IIIIIIIIQ")
+_CONFIG = struct.Struct("<IIIIIIIIQQ")
 _CONFIG_MAGIC = 0x32584250
 _REAL_TIME, _EMPTY_ROOT, _LANDLOCK, _SEAL_ONLY = 1, 2, 4, 8
 CONTROL_FD, STUB_FD = 2, 5
@@ -76,7 +76,8 @@ class LaunchSpec:
     pid, uid, gid: what it is told about itself. memory: bytes on top of the interpreter, None for no limit.
     threads: the most, the main thread included, 1 to MAX_THREADS. cpu_seconds: a hard end by the kernel. hide: (host
     prefix, what the guest sees instead). cpu: pinned to, None for any. required: layers without which it does
-    not start. bare: it marshals its calls itself, and the stub only seals it.
+    not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
+    collector's, 0 for what PyPy takes.
     """
 
     guest: Guest
@@ -96,6 +97,7 @@ class LaunchSpec:
     forks: bool = False
     zygote: bool = False
     bare: bool = False
+    nursery: int = 0
 
     @property
     def wants_listener(self) -> bool:
@@ -150,7 +152,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
         | (_SEAL_ONLY if spec.bare else 0)
     )
     sizes = len(rows) // ROW_SIZE, len(hide), len(listener) // INSTRUCTION.size
-    head = _CONFIG.pack(_CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0)
+    head = _CONFIG.pack(_CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0, spec.nursery)
     return head + rows + hide + listener
 
 

@@ -40,7 +40,7 @@ def essence(policy: Policy) -> Policy:
         policy,
         limits=Limits(
             wall_time=None, cpu_time=None, memory=None, disk=None, files=None, calls=None,
-            threads=None if threads is None or threads > 1 else 1,
+            threads=None if threads is None or threads > 1 else 1, nursery=policy.limits.nursery_size,
         ),
         output=Output(),
         session=SessionLimits(),

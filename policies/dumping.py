@@ -15,7 +15,7 @@ from proxybox.policies.moments import format_moment
 from proxybox.policies.sizes import format_size
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_SIZES: Final = frozenset({"limits.memory", "limits.disk", "output.limit", "session.value_size"})
+_SIZES: Final = frozenset({"limits.memory", "limits.disk", "limits.nursery", "output.limit", "session.value_size"})
 _OPTIONAL: Final = frozenset({"time.start"})
 
 
@@ -41,7 +41,7 @@ def _section(section: str, value: Any) -> dict[str, Any]:
         elif key == "time.start" and item is not None:
             data["start"] = format_moment(item)
         elif key in _SIZES:
-            data[field.name] = format_size(item)
+            data[field.name] = item if isinstance(item, str) else format_size(item)
         elif item is not None or key not in _OPTIONAL:
             data[field.name] = _plain(item)
     return data

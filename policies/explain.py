@@ -178,6 +178,7 @@ def _amounts(limits: Limits) -> Iterator[str]:
         yield "Any amount of memory."
     else:
         yield f"{spoken_size(limits.memory)} of memory; more is a MemoryError, then the end."
+    yield f"Of it {spoken_size(limits.nursery_size)} for new objects, between two collections of garbage."
     if limits.threads is None:
         yield "Any number of threads."
     elif limits.threads <= 1:

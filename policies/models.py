@@ -146,6 +146,22 @@ class Output:
 
 _duration = between(0, _YEAR, "a duration above 0 and of at most 366 days, or none", above=True)
 _calls = between(1, _EVER, "1 call or more, or none")
+_NURSERY: Final = '"auto", or a size from 1M to 1G'
+NURSERY_MOST: Final = 32 * MIB
+"""What `Limits.nursery` is by itself, at the most."""
+
+
+def _to_nursery(value: int | str) -> int | str:
+    return value if value == "auto" else checks.limited(to_size, value, _NURSERY)
+
+
+def _check_nursery(self: Limits, field: attrs.Attribute[Any], value: int | str) -> None:
+    if isinstance(value, str):
+        return
+    if not MIB <= value <= 1024 * MIB:
+        raise refusal(f"want {_NURSERY}", value, key=field.name)
+    if self.memory is not None and value > self.memory // 2:
+        raise refusal("want at most half of limits.memory, or the rest of a program has no room", value, key=field.name)
 
 
 @model("limits")
@@ -159,6 +175,9 @@ class Limits:
     thread can be started. calls: OS calls in all. input_wait: whether wall_time stands still while
     the program waits for standard input: "auto" where a person (a terminal) or a function of the
     caller's gives it, "free" always, "counted" never.
+
+    nursery: bytes that a guest's new objects are made in (PyPy's PYPY_GC_NURSERY); "auto" is an eighth of
+    memory, at most 32 MiB, so that collections do not depend on the machine.
 
     In a session wall_time, cpu_time and calls count for each call anew, and the others for the
     session as a whole; `SessionLimits` has what all its calls may use together.
@@ -196,6 +215,14 @@ class Limits:
     input_wait: Literal["auto", "free", "counted"] = attrs.field(
         default="auto", validator=one_of("auto", "free", "counted")
     )
+    nursery: int | str = attrs.field(default="auto", converter=_to_nursery, validator=_check_nursery)
+
+    @property
+    def nursery_size(self) -> int:
+        """Bytes of the nursery."""
+        if isinstance(self.nursery, int):
+            return self.nursery
+        return NURSERY_MOST if self.memory is None else min(NURSERY_MOST, self.memory // 8)
 
 
 _VALUE_SIZE: Final = 'a size from 1K to 64M, such as "1M"'

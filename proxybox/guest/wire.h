@@ -82,7 +82,7 @@ enum { LAUNCH_SAME_ADDRESSES = 1, LAUNCH_NAMESPACES = 2, LAUNCH_SPECULATION = 4,
 struct config {
     uint32_t magic, flags, rows, hide, listener;
     uint32_t pid, uid, gid;
-    uint64_t memory;
+    uint64_t memory, nursery;
 };
 
 enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER = 1024 };

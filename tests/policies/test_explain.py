@@ -44,6 +44,7 @@ OTHER_VALUES = {
     "limits.threads": [None, 0, 7],
     "limits.calls": [None, 7],
     "limits.input_wait": ["free", "counted"],
+    "limits.nursery": ["4M"],
     "session.wall_time": [3600],
     "session.cpu_time": [7],
     "session.calls": [7],
