@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_origin
 import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
+from proxybox.controller.calledpaths import called_paths
 from proxybox.controller.effects import Blocked, Reply, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
@@ -322,6 +323,8 @@ class Dispatcher:
         except OSError:  # an unreadable argument: the handler is not reached either
             arguments = {}
         call = OSCall(row.name, row.number, row.family, arguments, thread.tid)
+        if self._interceptors:
+            call.paths = called_paths(self._world, arguments)
         for intercept in self._interceptors:
             with self.callers:
                 verdict = intercept(call)
@@ -334,13 +337,23 @@ class Dispatcher:
                 return self._tell(call, started, lambda answer=answer: answer)  # type: ignore[misc]
             if verdict is not None:
                 raise TypeError(f"an interceptor returned {verdict!r}: None, Deny(errno) or Answer(value) is possible")
-        return self._tell(call, started, lambda: self._begin(row, frame))
+        return self._tell(call, started, lambda: self._begin(row, frame, call))
 
-    def _begin(self, row: Row, frame: bytes) -> Reply:
+    def _begin(self, row: Row, frame: bytes, call: OSCall) -> Reply:
         try:
             return row.invoke(self._world, frame)
         except Unfinished:
-            return self._going_on(row, frame)
+            later = self._going_on(row, frame)
+        if not call.paths:
+            return later
+
+        def attempt() -> Reply | None:
+            """Another thread may have changed a link meanwhile: the program asks again then, and so do we."""
+            if called_paths(self._world, call.arguments) != call.paths:
+                raise OSError(errno.EINTR, "its paths lead elsewhere than they did")
+            return later.attempt()
+
+        return attrs.evolve(later, attempt=attempt)
 
     @staticmethod
     def _raise(error: OSError) -> Reply:

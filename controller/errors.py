@@ -18,6 +18,10 @@ class CannotCopy(ProxyboxError):
     """A running program cannot be copied as it is now; it goes on undisturbed."""
 
 
+class SessionBusy(ProxyboxError, RuntimeError):
+    """A session does one thing at a time: another thread, or a callback, has asked for something while a call ran."""
+
+
 class GuestMisbehaved(ProxyboxError):
     """The guest broke the protocol of the wire. Its box ends; nothing else does."""
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import attrs
 
 from proxybox.controller import values
-from proxybox.policies.errors import PolicyError
+from proxybox.policies.errors import PolicyError, shown
 from proxybox.policies.sizes import to_duration, to_size
 
 #: Of what an exception says, so much goes to the program.
@@ -39,6 +39,14 @@ class HostFunction:
     function: Callable[..., Any]
     timeout: float | None = attrs.field(default=None, converter=to_duration)
     size: int | None = attrs.field(default=None, converter=to_size)
+
+    def __attrs_post_init__(self) -> None:
+        if not callable(self.function):
+            raise PolicyError(f"function: want a function, got {shown(self.function)}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise PolicyError(f"timeout: want a duration above 0, or None, got {self.timeout!r}")
+        if self.size is not None and self.size < 1:
+            raise PolicyError(f"size: want a size of 1 byte or more, or None, got {self.size!r}")
 
     @property
     def is_async(self) -> bool:
@@ -187,9 +195,9 @@ class HostFunctions:
 def _checked(name: str, function: Callable[..., Any] | HostFunction, spawn: Spawn | None) -> HostFunction:
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("__"):
         raise PolicyError(f"functions: {name!r} is no name that a program could call: want an identifier")
+    if not callable(function) and not isinstance(function, HostFunction):
+        raise PolicyError(f"functions: {name}: want a function, not {type(function).__name__}")
     known = function if isinstance(function, HostFunction) else HostFunction(function)
-    if not callable(known.function):
-        raise PolicyError(f"functions: {name}: want a function, not {type(known.function).__name__}")
     if known.is_async and spawn is None:
         raise PolicyError(f"functions: {name} is a coroutine function: it needs an AsyncSandbox")
     return known

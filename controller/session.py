@@ -6,6 +6,7 @@ and all numbers, are the controller's own knowledge.
 
 import contextlib
 import errno
+import math
 import threading
 import time
 import weakref
@@ -20,7 +21,7 @@ from proxybox.controller.birth import adopt
 from proxybox.controller.box import Box, LiveBox, Usage
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
-from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError
+from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError, SessionBusy
 from proxybox.controller.inspection import inspect_seal
 from proxybox.controller.keeper import CANCELLED, Watch
 from proxybox.controller.launch import NICE, uid_of_guests
@@ -73,33 +74,44 @@ class Answer:
 
 
 class Copies:
-    """How many copies of a session there are, counted over all of them. living: the session and its copies."""
+    """How many copies of a session there are, counted over all of them. living: the session and its copies.
+
+    A copy that takes the place of a session (`restore`) is not one more beside it: it has the place that the other one
+    had, and is counted as that was.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.living: weakref.WeakSet[LiveSession] = weakref.WeakSet()
         self.next_pid = _BEFORE_COPIES
-        self._live = 0
+        self._counted = 0
+        self._made = 0
         self._lock = threading.Lock()
 
-    def take(self) -> int:
-        """One more: its process id in the box. Raises CannotCopy."""
+    def take(self, counted: bool = True) -> int:
+        """One more: its process id in the box. counted: against the limit. Raises CannotCopy."""
         with self._lock:
-            if self._live >= self.limit:
+            if counted and self._counted >= self.limit:
                 raise CannotCopy(
-                    f"{self._live} copies of this session live, and the policy allows {self.limit} "
+                    f"{self._counted} copies of this session live, and the policy allows {self.limit} "
                     "(session.branches): close some, or allow more"
                 )
-            self._live += 1
+            self._counted += counted
+            self._made += 1
             self.next_pid += 1
             return self.next_pid
 
     def give_back(self) -> None:
-        """One has ended. With the last one the process ids begin anew, so that what comes later does not show how many
-        there were."""
+        """A place against the limit is free again."""
         with self._lock:
-            self._live -= 1
-            if not self._live:
+            self._counted -= 1
+
+    def left(self) -> None:
+        """A copy has ended. With the last one the process ids begin anew, so that what comes later does not show how
+        many there were."""
+        with self._lock:
+            self._made -= 1
+            if not self._made:
                 self.next_pid = _BEFORE_COPIES
 
 
@@ -109,12 +121,13 @@ class LiveSession:
     at_end: called when it is closed. A session that nobody holds any more is closed.
     """
 
-    def __init__(self, box: Box, live: LiveBox, copies: Copies, *, is_copy: bool = False) -> None:
+    def __init__(self, box: Box, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True) -> None:
         self._box = box
         self._live = live
         self._port = _port(live)
         self.copies = copies
-        self.at_end: list[Callable[[], object]] = [copies.give_back] if is_copy else []
+        self._is_counted = is_copy and counted
+        self.at_end: list[Callable[[], object]] = [copies.give_back] if self._is_counted else []
         self._lock = threading.Lock()
         self._cpu_end_ns: int | None = None
         self._wall_end_ns: int | None = None
@@ -123,7 +136,7 @@ class LiveSession:
         self._spent_ns = live.process.watch.meter.spent_ns()
         self._begun: _Begun
         self.outcome: Outcome | None = None
-        self._end = weakref.finalize(self, _end, live, self.at_end)
+        self._end = weakref.finalize(self, _end, live, self.at_end, copies.left if is_copy else None)
         self._end.atexit = False  # the kernel ends guests with their controller
         copies.living.add(self)
 
@@ -213,7 +226,8 @@ class LiveSession:
         on_stderr: Callable[[bytes], object] | None = None,
         on_shown: OnShown | None = None,
     ) -> Answer:
-        """Carries out one command. timeout: seconds of wall time, None for the policy's. calls: OS calls after which it
+        """Carries out one command. timeout: seconds of wall time, None for the policy's, infinite for
+        none. calls: OS calls after which it
         is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the guest shows, as
         `_SHOWN` has it.
 
@@ -250,7 +264,7 @@ class LiveSession:
         wait for a guest that does not read."""
         encoded = values.encode(command, self._port.value_size + ENVELOPE)
         if not self._lock.acquire(blocking=False):
-            raise RuntimeError("the session is in a call already: one at a time")
+            raise SessionBusy("the session is in a call already: one at a time")
         if not self.is_alive:
             self._lock.release()
             raise SandboxClosedError("the session has ended")
@@ -286,7 +300,7 @@ class LiveSession:
         if calls is not None and dispatcher.calls + calls < dispatcher.limit:
             dispatcher.limit, dispatcher.on_limit = dispatcher.calls + calls, self._stop_for_calls
         now, cpu, seconds = time.monotonic_ns(), watch.cpu_time_ns(), policy.limits.cpu_time
-        wall = policy.limits.wall_time if timeout is None else timeout
+        wall = policy.limits.wall_time if timeout is None else None if timeout == math.inf else timeout
         with watch.lock:
             watch.interrupted = ""
             watch.deadline_ns = self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9))
@@ -402,9 +416,9 @@ class LiveSession:
 
     @contextlib.contextmanager
     def world(self) -> Iterator[World]:
-        """Its world, at rest. Raises RuntimeError while a call runs."""
+        """Its world, at rest. Raises SessionBusy while a call runs."""
         if not self._lock.acquire(blocking=False):
-            raise RuntimeError("the session is in a call: its files can be reached between calls")
+            raise SessionBusy("the session is in a call: its files can be reached between calls")
         try:
             if not self.is_alive:
                 raise SandboxClosedError("the session has ended")
@@ -423,19 +437,37 @@ class LiveSession:
         """What stands around it."""
         return self._live.process.layers
 
-    def copy(self) -> "LiveSession":
-        """A session that goes on from the same state by itself. Raises CannotCopy, SandboxStartError."""
+    def copy(self, instead_of: "LiveSession | None" = None) -> "LiveSession":
+        """A session that goes on from the same state by itself. instead_of: whose place it takes, which is `replaced`.
+        Raises CannotCopy, SandboxStartError."""
         if not self.is_alive:
             raise SandboxClosedError("the session has ended")
-        pid = self.copies.take()
+        takes_over = instead_of is not None and (instead_of._end.alive or not instead_of._is_counted)
+        pid = self.copies.take(not takes_over)
         try:
             with Undisturbed():
-                return self._copy(pid)
+                made = self._copy(pid, not takes_over)
         except BaseException:
-            self.copies.give_back()
+            self.copies.left()
+            if not takes_over:
+                self.copies.give_back()
             raise
+        if instead_of is not None and instead_of._end.alive:
+            made._is_counted, instead_of._is_counted = instead_of._is_counted, False
+            made.at_end[:], instead_of.at_end[:] = instead_of.at_end, []
+        return made
 
-    def _copy(self, pid: int) -> "LiveSession":
+    @contextlib.contextmanager
+    def replaced(self) -> Iterator[None]:
+        """While another one takes its place: no call runs, and none begins. Raises SessionBusy."""
+        if not self._lock.acquire(blocking=False):
+            raise SessionBusy("the session is in a call: it can go back to another state between calls")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _copy(self, pid: int, counted: bool) -> "LiveSession":
         live = self._live
         with contextlib.ExitStack() as undo:
             self._reach_fork()
@@ -461,7 +493,7 @@ class LiveSession:
                 if copied.driver.serve(_port(copied).is_idle) is not None:
                     raise CannotCopy("the copy ended before it was ready")
                 unused.pop_all()
-            session = LiveSession(self._box, copied, self.copies, is_copy=True)
+            session = LiveSession(self._box, copied, self.copies, is_copy=True, counted=counted)
             session._inherit(self)
             return session
 
@@ -528,10 +560,12 @@ class LiveSession:
             self._lock.release()
 
 
-def _end(live: LiveBox, at_end: list[Callable[[], object]]) -> None:
+def _end(live: LiveBox, at_end: list[Callable[[], object]], left: Callable[[], object] | None) -> None:
     live.close()
     for call in at_end:
         call()
+    if left is not None:
+        left()
 
 
 @attrs.define

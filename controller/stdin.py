@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from proxybox.controller.effects import Blocked
+from proxybox.policies.errors import PolicyError, shown
 
 
 @attrs.frozen
@@ -29,6 +30,19 @@ class Terminal:
     """
 
     read: Callable[[int, bool], bytes | str]
+
+
+def as_bytes(name: str, content: object) -> bytes:
+    """Text as UTF-8, or what bytes() takes without making something of a number. name: what it is, for the TypeError of
+    anything else; PolicyError for text that is none."""
+    if isinstance(content, str):
+        try:
+            return content.encode()
+        except UnicodeEncodeError:
+            raise PolicyError(f"{name}: want text that can be written as UTF-8, got {shown(content)}") from None
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)
+    raise TypeError(f"{name}: want text or bytes, got {shown(content)}")
 
 
 #: What a source can be. A function is given the most bytes wanted and gives some; b"" is the end.
@@ -185,6 +199,6 @@ class Stdin:
             raise
         except OSError as error:
             raise RuntimeError("the stdin function failed") from error
-        self._buffer = data.encode() if isinstance(data, str) else bytes(data)
+        self._buffer = as_bytes("stdin: what its function returned", data)
         self._offset = 0
         self._ended = not self._buffer and self._terminal is None

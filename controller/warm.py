@@ -21,8 +21,8 @@ from proxybox.controller.port import Port
 from proxybox.controller.worldbuilding import WorldBuilder
 from proxybox.controller.zygote import Zygote
 
-#: Bytes of a task: a program that the caller gives may be large.
-_LARGEST = 1 << 26
+#: Bytes of a task: a program that the caller gives may have 64 MiB, its arguments 1.5, and names of functions go along.
+_LARGEST = 68 << 20
 
 
 @attrs.frozen(kw_only=True)

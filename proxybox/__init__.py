@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from proxybox.errors import ProxyboxError as ProxyboxError
     from proxybox.errors import SandboxClosedError as SandboxClosedError
     from proxybox.errors import SandboxStartError as SandboxStartError
+    from proxybox.errors import SessionBusy as SessionBusy
     from proxybox.errors import TimeLimitExceeded as TimeLimitExceeded
     from proxybox.policies import Environment as Environment
     from proxybox.policies import Filesystem as Filesystem
@@ -78,8 +79,7 @@ _HOMES = {
     "proxybox.errors": (
         "CallDenied", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved",
         "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError",
-        "SandboxStartError",
-        "TimeLimitExceeded",
+        "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
     ),
     "proxybox.policies": (
         "Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "SessionLimits", "Time",

@@ -11,7 +11,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Self, TypeVar
 
 from proxybox.feed import Feed, Reader, loop_door, spawn  # isort: skip - says what to install
@@ -22,16 +23,13 @@ import anyio.lowlevel
 import anyio.to_thread
 import attrs
 
+from proxybox import given
 from proxybox.aiosession import AsyncSession
 from proxybox.api import (
     AsPath,
     Code,
-    Content,
     Functions,
-    Input,
     SandboxBase,
-    as_source,
-    as_text_callback,
     folder_of,
     program_of,
     result_of,
@@ -42,8 +40,8 @@ from proxybox.controller.guests import require_bootstrap
 from proxybox.controller.hostfunctions import Spawn
 from proxybox.controller.ready import is_killed_by_others
 from proxybox.controller.session import LiveSession
+from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy
-from proxybox.policies.sizes import to_duration
 from proxybox.pool import Boxes, with_preload
 from proxybox.program import Program
 from proxybox.result import Result
@@ -121,24 +119,35 @@ class AsyncSandbox(SandboxBase):
         Cancelled, it ends the program. So does an exception of a callback's, which is raised here.
         """
         self._check_open()
-        given: list[tuple[Program, Any]] = []  # what can be read once
+        program, seconds = program_of(code, args, files), given.duration("timeout", timeout)
+        given.stdin(stdin)
+        given.function("on_stdout", on_stdout)
+        given.function("on_stderr", on_stderr)
+        sources: list[Any] = []  # which can be read once
 
         def start() -> tuple[Box, LiveBox]:
-            box = self._box(timeout)
-            if not given:
-                given.append((program_of(code, args, files), as_source(stdin)))
+            box = self._box(seconds)
+            if not sources:
+                sources.append(as_source(stdin))
             return box, self._open(
-                box, *given[0],
-                as_text_callback(feed.tell("stdout") if on_stdout else None),
-                as_text_callback(feed.tell("stderr") if on_stderr else None),
+                box, program, sources[0],
+                as_text_callback("on_stdout", None if on_stdout is None else feed.tell("stdout")),
+                as_text_callback("on_stderr", None if on_stderr is None else feed.tell("stderr")),
             )  # fmt: skip
 
         result = None
-        while result is None:
-            feed = Feed(self._group)
-            box, live = await self._in_worker(start, lambda made: made[1].bury())
-            result = await self._run_live(box, live, feed, on_stdout, on_stderr)
+        async with self._turn() as queued:
+            while result is None:
+                feed = Feed(self._group)
+                box, live = await self._in_worker(start, lambda made: made[1].bury())
+                result = await self._run_live(box, live, feed, on_stdout, on_stderr)
+        if queued:
+            result = attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued))
         return result.check() if check else result
+
+    def _turn(self) -> AbstractAsyncContextManager[float]:
+        """What a run waits for before it begins: gives the seconds that it took."""
+        return contextlib.nullcontext(0.0)
 
     def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
         """In a worker."""
@@ -161,7 +170,8 @@ class AsyncSandbox(SandboxBase):
     ) -> AsyncSession:
         """As `Sandbox.session`: `async with await box.session() as session`."""
         self._check_open()
-        seconds = to_duration(timeout)
+        seconds = given.duration("timeout", timeout)
+        given.stdin(stdin)
         live = await self._in_worker(lambda: self._open_session(files, folder, stdin), LiveSession.close)
         if self._closed:
             live.close()
@@ -256,37 +266,20 @@ class AsyncPool(AsyncSandbox):
         guest: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"size={size}: want at least one box")
+        self.size = given.count("size", size, 1)
         super().__init__(policy, functions=functions, warm=warm, packages=packages, guest=guest, **options)
         self.policy = with_preload(self.policy, preload, {})
-        self.size = size
         self._slots: anyio.Semaphore | None = None
         box = self._box(None)
         require_bootstrap(box.guest)
         self._ready = Boxes(box, self._functions, size, warm=warm)
 
-    async def run(
-        self,
-        code: Code,
-        args: Sequence[str] = (),
-        stdin: Input = None,
-        files: Content | None = None,
-        *,
-        timeout: float | str | None = None,
-        check: bool = False,
-        on_stdout: Reader = None,
-        on_stderr: Reader = None,
-    ) -> Result:
-        """As `AsyncSandbox.run`, in a box that stands ready. Waits while `size` programs run."""
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[float]:
+        """Runs wait while `size` programs run."""
         asked = time.monotonic_ns()
         async with self._slot():
-            queued = time.monotonic_ns() - asked
-            result = await super().run(
-                code, args, stdin, files, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr
-            )
-        result = attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued / 1e9))
-        return result.check() if check else result
+            yield (time.monotonic_ns() - asked) / 1e9
 
     @property
     def ready(self) -> int:
@@ -296,6 +289,7 @@ class AsyncPool(AsyncSandbox):
     async def session(self, *, timeout: float | str | None = None) -> AsyncSession:  # type: ignore[override]
         """A session in a box that stands ready; it counts as a program that runs until it is closed. It begins in an
         empty /box, as those of `Pool` do."""
+        given.duration("timeout", timeout)
         slots, door = self._slot(), loop_door()
         await slots.acquire()
 

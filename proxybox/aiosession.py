@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
 
 from proxybox.feed import Feed, Over, Reader, ShownReader  # isort: skip - says what to install
 
-from proxybox import asking
+from proxybox import asking, given
 from proxybox.asking import CallOptions, Completeness, Completion, Displayed, Inspection, Request, StreamOptions
 from proxybox.controller.boxfiles import FileEntry
 from proxybox.controller.session import LiveSession
 from proxybox.controller.world import World
 from proxybox.result import Result
-from proxybox.session import Finished, Printed, SessionBase, Snapshot, session_result
+from proxybox.session import Finished, Printed, SessionBase, Snapshot, session_result, state_of
 
 if TYPE_CHECKING:
     from proxybox.aio import AsyncSandbox
@@ -42,11 +42,11 @@ class AsyncSession(SessionBase):
 
     async def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[CallOptions]) -> Result:
         """As `Session.exec`. on_stdout, on_stderr and on_display may be coroutine functions."""
-        return await self._ask(asking.statements(code, name, echo), **options)
+        return await self._ask(asking.statements(self._source(code), name, echo), **options)
 
     async def eval(self, code: str, **options: Unpack[CallOptions]) -> Result:
         """As `Session.eval`."""
-        return await self._ask(asking.expression(code), **options)
+        return await self._ask(asking.expression(self._source(code)), **options)
 
     async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
         """As `Session.call`."""
@@ -65,7 +65,7 @@ class AsyncSession(SessionBase):
     ) -> AsyncGenerator[Printed | Displayed | Finished]:
         """As `Session.stream`. A reader that does not read lets the program wait, whose wall time runs on; one that
         leaves interrupts it, when the generator is closed (`contextlib.aclosing`)."""
-        begun = self._begin(asking.statements(code, name, echo), True, True, True, **options)
+        begun = self._begin(asking.statements(self._source(code), name, echo), True, True, True, **options)
         try:
             while not isinstance(event := await begun[2].next(), Over):
                 yield event
@@ -121,8 +121,9 @@ class AsyncSession(SessionBase):
 
     async def restore(self, snapshot: Snapshot) -> None:
         """As `Session.restore`."""
-        new = await self._copy(snapshot._live)
-        old, self._live = self._live, new
+        state, old = state_of(snapshot, self._live), self._live
+        with old.replaced():
+            self._live = await self._sandbox._in_worker(lambda: state.copy(old), LiveSession.close)
         old.close()
 
     async def _copy(self, live: LiveSession) -> LiveSession:
@@ -157,6 +158,8 @@ class AsyncSession(SessionBase):
         on_stderr: Reader = None,
         on_display: ShownReader = None,
     ) -> Result:
+        for parameter, function in (("on_stdout", on_stdout), ("on_stderr", on_stderr), ("on_display", on_display)):
+            given.function(parameter, function)
         begun = self._begin(
             request, on_stdout is not None, on_stderr is not None, on_display is not None,
             timeout=timeout, stdin=stdin, check=check,

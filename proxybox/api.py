@@ -5,15 +5,15 @@ with proxybox.Sandbox(limits={"wall_time": 2}) as box:
     result = box.run(Path("untrusted.py"), stdin="data")
 """
 
-import codecs
-import io
+import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import attrs
 
+from proxybox import given
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
@@ -21,21 +21,19 @@ from proxybox.controller.guests import Guest, absolute_guest, find_guest
 from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.output import neutralise
+from proxybox.controller.preloading import check_preload
 from proxybox.controller.session import Copies, LiveSession
-from proxybox.controller.stdin import Source, Terminal
 from proxybox.controller.undertaker import settle
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate
+from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
-from proxybox.policies.sizes import to_duration
 from proxybox.program import MAIN, Program
 from proxybox.result import Files, Result, Status, read_error, status_of_end
 from proxybox.session import Session
 
 Code: TypeAlias = str | os.PathLike[str]
-Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | Terminal | None
 Callback: TypeAlias = Callable[[str], object] | None
-Content: TypeAlias = Mapping[str, str | bytes]
 Functions: TypeAlias = Mapping[str, Callable[..., Any] | HostFunction]
 
 
@@ -97,14 +95,16 @@ class SandboxBase:
         **policy_fields: Any,
     ) -> None:
         self.policy = evolve(as_policy(policy), **policy_fields) if policy_fields else as_policy(policy)
-        self._interceptors = tuple(interceptors)
-        self._audit = audit
-        self._packages = tuple(os.fspath(folder) for folder in packages)
-        self._guest_path = None if guest is None else absolute_guest(guest)
-        self._guest_library = None if guest_library is None else os.path.abspath(guest_library)
-        self._warm = warm_is_wanted() if warm is None else warm
-        size = self.policy.session.value_size
-        self._functions = HostFunctions(functions, size, self._spawn()) if functions else None
+        self._interceptors = given.interceptors(interceptors)
+        self._audit = given.function("audit", audit)
+        self._packages = given.packages(packages)
+        self._guest_path = None if guest is None else absolute_guest(given.path("guest", guest))
+        self._guest_library = (
+            None if guest_library is None else os.path.abspath(given.path("guest_library", guest_library))
+        )
+        self._warm = warm_is_wanted() if warm is None else given.flag("warm", warm)
+        named = given.functions(functions)
+        self._functions = HostFunctions(named, self.policy.session.value_size, self._spawn()) if named else None
         self._closed = False
         self._boxes: set[Box] = set()
         self._template: WorldTemplate | None = None
@@ -148,13 +148,14 @@ class SandboxBase:
         if self._closed:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
 
-    def _box(self, timeout: float | str | None) -> Box:
+    def _box(self, timeout: float | None) -> Box:
+        """timeout: as given.duration has it."""
         self._check_open()
-        policy = self.policy
-        if timeout is not None:
-            policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
+        policy = with_timeout(self.policy, timeout)
         if self._template is None:  # looked for once: PATH and the files on it are the same for all its runs
-            self._template = WorldTemplate(self.policy, self.guest())
+            guest = self.guest()
+            check_preload(Box(self.policy, guest))
+            self._template = WorldTemplate(self.policy, guest)
         guest = self._template.guest
         return Box(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
 
@@ -168,13 +169,13 @@ class SandboxBase:
         return WarmStart(box=box, zygote=zygote, functions=self._functions).program
 
     def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
+        place = None if folder is None else os.path.realpath(given.folder("folder", folder))
+        program = _with_files(Program(words=(), folder=place), files)
+        source = as_source(stdin)
         box = self._box(None)
-        program = Program(words=(), folder=None if folder is None else os.path.realpath(folder))
-        if files:
-            program = _with_files(program, files)
         zygote = nursery().find(box) if self._warm and not box.is_observed else None
         start = WarmStart(box=box, zygote=zygote, functions=self._functions)
-        live = LiveSession.start(start, folder_of(program), as_source(stdin))
+        live = LiveSession.start(start, folder_of(program), source)
         self._copies.add(live.copies)
         return live
 
@@ -222,8 +223,8 @@ class Sandbox(SandboxBase):
             program_of(code, args, files),
             stdin=stdin,
             timeout=timeout,
-            on_stdout=as_text_callback(on_stdout),
-            on_stderr=as_text_callback(on_stderr),
+            on_stdout=as_text_callback("on_stdout", on_stdout),
+            on_stderr=as_text_callback("on_stderr", on_stderr),
         )
         return result.check() if check else result
 
@@ -238,12 +239,15 @@ class Sandbox(SandboxBase):
         capture: bool = True,
     ) -> Result:
         """Runs a `Program`. The callbacks get bytes; without `capture` the Result keeps no output."""
-        box = self._box(timeout)
+        given.function("on_stdout", on_stdout)
+        given.function("on_stderr", on_stderr)
+        box = self._box(given.duration("timeout", timeout))
+        source = as_source(stdin)
         start = self._start(box, capture)
         self._boxes.add(box)
         try:
             finished = box.run(
-                program.words, folder=folder_of(program), stdin=as_source(stdin),
+                program.words, folder=folder_of(program), stdin=source,
                 on_stdout=on_stdout, on_stderr=on_stderr, capture=capture, start=start,
             )  # fmt: skip
         finally:
@@ -265,7 +269,7 @@ class Sandbox(SandboxBase):
         """A session: one guest that stays for many calls. files: names below /box with their content. folder: a host
         folder that stands at /box, as the policy's filesystem.box says. timeout: seconds of wall time for each call, in
         place of the policy's. Raises SandboxStartError."""
-        seconds = to_duration(timeout)
+        seconds = given.duration("timeout", timeout)
         return Session(self._open_session(files, folder, stdin), self.policy, seconds)
 
 
@@ -307,50 +311,24 @@ def warm_is_wanted() -> bool:
 
 def program_of(code: Code, args: Sequence[str] = (), files: Content | None = None) -> Program:
     """Source text or the path of a script, as a program. Raises PolicyError, OSError."""
+    given.program(code)
     program = Program.source(code, args) if isinstance(code, str) else Program.file(code, args)
-    return _with_files(program, files) if files else program
+    return _with_files(program, files)
 
 
-def _with_files(program: Program, files: Content) -> Program:
-    added = {name: content.encode() if isinstance(content, str) else bytes(content) for name, content in files.items()}
-    for name in added:
-        parts = name.split("/")
-        if name.startswith("/") or not all(parts) or ".." in parts or "." in parts or "\0" in name:
-            raise PolicyError(f"files: {name!r} is no path below /box: want a relative path such as 'data/in.txt'")
-    if MAIN in added and MAIN in program.files:
+def _with_files(program: Program, files: Content | None) -> Program:
+    added = given.files(files)
+    if MAIN in program.files and any(name == MAIN or name.startswith(f"{MAIN}/") for name in added):
         raise PolicyError(f"files: {MAIN!r} is the name of the code itself: give the file another name")
-    return attrs.evolve(program, files={**program.files, **added})
+    return attrs.evolve(program, files={**program.files, **added}) if added else program
 
 
-def as_source(stdin: Input) -> Source | None:
-    """What the controller can read from. A file object without a descriptor is read whole."""
-    if stdin is None or isinstance(stdin, bytes | Terminal):
-        return stdin
-    if isinstance(stdin, str):
-        return stdin.encode()
-    if hasattr(stdin, "fileno"):
-        try:
-            return int(stdin.fileno())
-        except (OSError, io.UnsupportedOperation):
-            content = stdin.read()  # type: ignore[union-attr]
-            return content.encode() if isinstance(content, str) else bytes(content)
-    if callable(stdin):
-        return stdin
-    raise TypeError(f"stdin: want text, bytes, a file object, a function or None, not {type(stdin).__name__}")
-
-
-def as_text_callback(callback: Callback) -> Callable[[bytes], object] | None:
-    """A callback for text gets whole characters, wherever the guest's writes are cut."""
-    if callback is None:
-        return None
-    decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
-
-    def give(data: bytes) -> None:
-        text = decode(data)
-        if text:
-            callback(text)
-
-    return give
+def with_timeout(policy: Policy, seconds: float | None) -> Policy:
+    """The policy of one run: of so many seconds (given.duration)."""
+    if seconds is None:
+        return policy
+    wall_time = None if seconds == math.inf else seconds
+    return evolve(policy, limits=attrs.evolve(policy.limits, wall_time=wall_time))
 
 
 # --- what they get ----------------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from typing import Any, Generic, TypedDict, TypeVar
 
 import attrs
 
+from proxybox import given
 from proxybox.controller import boxfiles
 from proxybox.controller.boxfiles import FileEntry
 from proxybox.controller.world import World
-from proxybox.policies.sizes import to_size
 from proxybox.result import Result
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ class Request(Generic[T]):
 
 def statements(code: str, name: str, echo: bool) -> Request[Result]:
     """See `Session.exec`, and so on below."""
-    return Request(("exec", code, name, echo), _result)
+    return Request(("exec", code, given.text("name", name), given.flag("echo", echo)), _result)
 
 
 def expression(code: str) -> Request[Result]:
@@ -126,19 +126,19 @@ def expression(code: str) -> Request[Result]:
 
 def call_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request[Result]:
     """See `Session.call`."""
-    return Request(("call", name, args, dict(kwargs)), _result)
+    return Request(("call", given.text("name", name), args, dict(kwargs)), _result)
 
 
 def setting(name: str, value: Any) -> Request[None]:
-    """See `Session.set`. Raises ValueError for what is no name."""
-    if not name.isidentifier():
+    """See `Session.set`. Raises TypeError, ValueError for what is no name."""
+    if not given.text("name", name).isidentifier():
         raise ValueError(f"{name!r} is no name of a variable")
     return Request(("set", {name: value}), _checked)
 
 
 def getting(name: str) -> Request[Any]:
     """See `Session.get`."""
-    return Request(("get", name), lambda result: result.check().value)
+    return Request(("get", given.text("name", name)), lambda result: result.check().value)
 
 
 def resetting() -> Request[None]:
@@ -180,19 +180,20 @@ def _seen(result: Result | None) -> Any:
 
 def reading(path: str, limit: int | str) -> Callable[[World], bytes]:
     """See `Session.read_file`."""
-    size = to_size(limit)
-    return lambda world: boxfiles.read(world, path, MOST_READ if size is None else size)
+    size, name = given.size("limit", limit), given.box_path("path", path)
+    return lambda world: boxfiles.read(world, name, MOST_READ if size is None else size)
 
 
 def writing(path: str, data: bytes | str, parents: bool) -> Callable[[World], None]:
     """See `Session.write_file`."""
-    content = data.encode() if isinstance(data, str) else bytes(data)
-    return lambda world: boxfiles.write(world, path, content, parents=parents)
+    content, name = given.as_bytes("data", data), given.box_path("path", path)
+    return lambda world: boxfiles.write(world, name, content, parents=parents)
 
 
 def listing(path: str) -> Callable[[World], list[FileEntry]]:
     """See `Session.list_files`."""
-    return lambda world: boxfiles.listing(world, path)
+    name = given.box_path("path", path)
+    return lambda world: boxfiles.listing(world, name)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

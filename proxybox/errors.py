@@ -9,6 +9,7 @@ from proxybox.controller.errors import CannotCopy as CannotCopy
 from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
 from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
 from proxybox.controller.errors import SandboxStartError as SandboxStartError
+from proxybox.controller.errors import SessionBusy as SessionBusy
 from proxybox.controller.vfs.refusals import CommitFailed as CommitFailed
 from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.refusals import CommitUnfinished as CommitUnfinished

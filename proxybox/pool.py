@@ -22,18 +22,16 @@ from typing import Any, Self
 
 import attrs
 
+from proxybox import given
 from proxybox.api import (
     AsPath,
     Callback,
     Code,
-    Content,
     Functions,
-    Input,
-    as_source,
-    as_text_callback,
     folder_of,
     program_of,
     result_of,
+    with_timeout,
 )
 from proxybox.controller.box import Box
 from proxybox.controller.descriptorshare import soft_limit
@@ -41,14 +39,15 @@ from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxSt
 from proxybox.controller.guests import Guest, absolute_guest, find_guest, require_bootstrap
 from proxybox.controller.hostfunctions import HostFunctions
 from proxybox.controller.nursery import is_worn
+from proxybox.controller.preloading import check_preload
 from proxybox.controller.ready import ReadyBox
-from proxybox.controller.session import LiveSession
+from proxybox.controller.session import Copies, LiveSession
 from proxybox.controller.undertaker import settle, undertaker
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import WorldTemplate
 from proxybox.controller.zygote import Zygote
+from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy, as_policy, evolve
-from proxybox.policies.sizes import to_duration
 from proxybox.program import Program
 from proxybox.result import Result
 from proxybox.session import Session
@@ -85,23 +84,23 @@ class Pool(Executor):
         guest: str | os.PathLike[str] | None = None,
         **policy_fields: Any,
     ) -> None:
-        if size < 1 or processes < 0:
-            raise ValueError(f"size={size}, processes={processes}: want at least one box, and no negative number")
+        self.size = given.count("size", size, 1)
+        given.count("processes", processes, 0)
         self.policy = with_preload(policy, preload, policy_fields)
-        self.size = size
         self._closed = False
         self._threads: ThreadPoolExecutor | None = None
         self._making = threading.Lock()
-        folders = tuple(os.fspath(folder) for folder in packages)
+        folders, named = given.packages(packages), given.functions(functions)
         self._boxes: Workers | Boxes
-        guest = None if guest is None else absolute_guest(guest)
-        require_bootstrap(find_guest(guest))
+        guest = None if guest is None else absolute_guest(given.path("guest", guest))
+        found = guest_with(find_guest(guest), folders)
+        require_bootstrap(found)
+        check_preload(Box(self.policy, found))
         if processes:
-            options = {"functions": dict(functions or {}), "packages": folders, "guest": guest, "warm": warm}
+            options = {"functions": dict(named), "packages": folders, "guest": guest, "warm": warm}
             self._boxes = Workers(self.policy, options, size, processes)
         else:
-            found = guest_with(find_guest(guest), folders)
-            host = HostFunctions(functions, self.policy.session.value_size) if functions else None
+            host = HostFunctions(named, self.policy.session.value_size) if named else None
             self._boxes = Boxes(Box(self.policy, found), host, size, warm=warm)
 
     def __enter__(self) -> Self:
@@ -126,8 +125,8 @@ class Pool(Executor):
         self._check_open()
         program = program_of(code, args, files)
         result = self._boxes.run(
-            program, to_duration(timeout), as_source(stdin),
-            as_text_callback(on_stdout), as_text_callback(on_stderr),
+            program, given.duration("timeout", timeout), as_source(stdin),
+            as_text_callback("on_stdout", on_stdout), as_text_callback("on_stderr", on_stderr),
         )  # fmt: skip
         return result.check() if check else result
 
@@ -146,7 +145,7 @@ class Pool(Executor):
         self._check_open()
         if isinstance(self._boxes, Workers):
             raise ValueError("a pool with processes= has no sessions: they live in this process")
-        return self._boxes.session(to_duration(timeout))
+        return self._boxes.session(given.duration("timeout", timeout))
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
         """Source with the arguments of `run`: a Future of its Result. A function with arguments of plain data: a Future
@@ -192,7 +191,7 @@ def guest_with(guest: Guest, packages: tuple[str, ...]) -> Guest:
 def with_preload(policy: Policy | str | os.PathLike[str] | None, preload: Iterable[str], fields: Any) -> Policy:
     """The policy of a pool."""
     made = evolve(as_policy(policy), **fields) if fields else as_policy(policy)
-    names = (preload,) if isinstance(preload, str) else tuple(preload)
+    names = given.modules(preload)
     return evolve(made, preload=(*made.preload, *names)) if names else made
 
 
@@ -242,7 +241,7 @@ class Boxes:
         self._is_single = not warm
         self._closed = False
         self._running: set[Box] = set()
-        self._sessions: weakref.WeakSet[LiveSession] = weakref.WeakSet()
+        self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._filler = threading.Thread(target=self._fill, name="proxybox-pool-filler", daemon=True)
         self._filler.start()
 
@@ -258,9 +257,7 @@ class Boxes:
         on_begin: Callable[[Callable[[], None]], object] | None = None,
     ) -> Result:  # fmt: skip
         """One program in one box. on_begin: is given what cancels it."""
-        policy = self._box.policy
-        if timeout is not None:
-            policy = evolve(policy, limits=attrs.evolve(policy.limits, wall_time=timeout))
+        policy = with_timeout(self._box.policy, timeout)
         box = attrs.evolve(self._box, policy=policy)
         asked = time.monotonic_ns()
         with self._slots:
@@ -302,7 +299,7 @@ class Boxes:
             self._slots.release()
             raise
         live.at_end.append(self._slots.release)
-        self._sessions.add(live)
+        self._copies.add(live.copies)
         return Session(live, self._box.policy, timeout)
 
     def take(self) -> ReadyBox:
@@ -381,8 +378,12 @@ class Boxes:
         """Ends what runs."""
         for box in tuple(self._running):
             box.cancel()
-        for session in tuple(self._sessions):
+        for session in self._living():
             session.cancel()
+
+    def _living(self) -> tuple[LiveSession, ...]:
+        """Sessions, and their copies."""
+        return tuple(live for copies in tuple(self._copies) for live in tuple(copies.living))
 
     def close(self) -> None:
         """Ends all boxes."""
@@ -390,7 +391,7 @@ class Boxes:
         with self._change:
             self._change.notify_all()
         self._filler.join()
-        for session in tuple(self._sessions):
+        for session in self._living():
             session.cancel()
             session.close()
         while self._ready:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import attrs
 
+from proxybox import given
+
 #: Where the program's folder stands in the box.
 BOX = "/box"
 #: The name under which `run(str)` gives its code to the interpreter, so that tracebacks can show lines.
@@ -30,31 +32,33 @@ class Program:
     @classmethod
     def source(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
         """Source text, as the file main.py in an empty folder."""
-        return cls(words=(f"{BOX}/{MAIN}", *arguments), files={MAIN: text.encode("utf-8", "surrogatepass")})
+        content = given.source(text).encode("utf-8", "surrogatepass")
+        return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: content})
 
     @classmethod
     def code(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
         """Source text given with -c; the working folder is at /box."""
-        return cls(words=("-c", text, *arguments), folder=_working_folder(), holds_program=False)
+        words = ("-c", given.word_of_code(text), *given.arguments(arguments))
+        return cls(words=words, folder=_working_folder(), holds_program=False)
 
     @classmethod
     def module(cls, name: str, arguments: Sequence[str] = ()) -> "Program":
         """A module to be run as with -m, from the standard library or the working folder, which is at /box."""
-        return cls(words=("-m", name, *arguments), folder=_working_folder())
+        return cls(words=("-m", given.text("module", name), *given.arguments(arguments)), folder=_working_folder())
 
     @classmethod
     def stdin(cls, arguments: Sequence[str] = ()) -> "Program":
         """A program that is read from standard input; the working folder is at /box."""
-        return cls(words=("-", *arguments), folder=_working_folder(), holds_program=False)
+        return cls(words=("-", *given.arguments(arguments)), folder=_working_folder(), holds_program=False)
 
     @classmethod
     def file(cls, path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> "Program":
         """A script, or a folder or archive with a __main__.py. Its folder is at /box, unless that is a home folder or
         /: then the script is alone there. Raises OSError when there is nothing to read."""
-        place = Path(os.path.realpath(path))
+        place = Path(os.path.realpath(given.path("code", path)))
         os.stat(place)
         folder, name = (str(place), "") if place.is_dir() else (str(place.parent), place.name)
-        words = (f"{BOX}/{name}" if name else BOX, *arguments)
+        words = (f"{BOX}/{name}" if name else BOX, *given.arguments(arguments))
         if name and _is_private(folder):
             return cls(words=words, folder=folder, single=name)
         return cls(words=words, folder=folder)

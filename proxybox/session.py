@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import attrs
 
-from proxybox import asking
+from proxybox import asking, given
 from proxybox.asking import (
     CallOptions,
     Completeness,
@@ -33,7 +33,6 @@ from proxybox.controller.output import neutralise
 from proxybox.controller.session import Answer, LiveSession
 from proxybox.controller.world import World
 from proxybox.policies import Policy
-from proxybox.policies.sizes import to_duration
 from proxybox.result import Files, GuestError, Result, Status, status_of_end
 
 T = TypeVar("T")
@@ -92,7 +91,7 @@ class SessionBase:
 
     @timeout.setter
     def timeout(self, seconds: float | str | None) -> None:
-        self._timeout = to_duration(seconds)
+        self._timeout = given.duration("timeout", seconds)
 
     @property
     def policy(self) -> Policy:
@@ -107,7 +106,7 @@ class SessionBase:
     def audit(self, audit: Audit | None) -> None:
         """From now on `audit` is called with every OSCall; None: nobody is. In an AsyncSession by the thread that
         serves all boxes."""
-        self._live.audit(audit)
+        self._live.audit(given.function("audit", audit))
 
     def _at_rest(self, work: Callable[[World], T]) -> T:
         """Something with its world, between two calls."""
@@ -123,16 +122,18 @@ class SessionBase:
         on_stderr: Callable[[str], object] | None,
     ) -> dict[str, Any]:
         """What a request is for the controller (LiveSession.begin)."""
-        from proxybox.api import as_source, as_text_callback
-
-        seconds = to_duration(timeout) if timeout is not None else request.timeout
+        seconds = request.timeout if timeout is None else given.duration("timeout", timeout)
         return {
             "timeout": self._timeout if seconds is None else seconds,
             "calls": request.calls,
-            "stdin": None if stdin is None else as_source(stdin),
-            "on_stdout": as_text_callback(on_stdout),
-            "on_stderr": as_text_callback(on_stderr),
+            "stdin": None if stdin is None else given.as_source(stdin),
+            "on_stdout": given.as_text_callback("on_stdout", on_stdout),
+            "on_stderr": given.as_text_callback("on_stderr", on_stderr),
         }
+
+    def _source(self, code: str) -> str:
+        """Raises TypeError, ValueError for what is no source that can cross."""
+        return given.source(code, self._policy.session.value_size, limit="session.value_size")
 
 
 class Session(SessionBase):
@@ -155,11 +156,11 @@ class Session(SessionBase):
         on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises SandboxClosedError when the
         session has ended.
         """
-        return self._ask(asking.statements(code, name, echo), **options)
+        return self._ask(asking.statements(self._source(code), name, echo), **options)
 
     def eval(self, code: str, **options: Unpack[CallOptions]) -> Result:
         """Evaluates an expression, whose value the Result has, as far as it is plain data."""
-        return self._ask(asking.expression(code), **options)
+        return self._ask(asking.expression(self._source(code)), **options)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
         """Calls what the session has under a name (with dots); arguments and result are plain data."""
@@ -265,8 +266,9 @@ class Session(SessionBase):
 
     def restore(self, snapshot: "Snapshot") -> None:
         """Goes back to the state of a snapshot, which stays and can be used again. Raises CannotCopy."""
-        new = snapshot._live.copy()
-        old, self._live = self._live, new
+        state, old = state_of(snapshot, self._live), self._live
+        with old.replaced():
+            self._live = state.copy(old)
         old.close()
 
     def close(self) -> None:
@@ -293,6 +295,7 @@ class Session(SessionBase):
         on_stderr: Callable[[str], object] | None = None,
         on_display: Callable[[Displayed], object] | None = None,
     ) -> Result:
+        given.function("on_display", on_display)
         answer = self._live.call(
             request.command,
             **self._arguments(request, timeout, stdin, on_stdout, on_stderr),
@@ -317,6 +320,15 @@ class Snapshot:
     def close(self) -> None:
         """Gives it up."""
         self._live.close()
+
+
+def state_of(snapshot: Snapshot, live: LiveSession) -> LiveSession:
+    """Raises TypeError, ValueError for what is no state of this session, or of a copy of it."""
+    if not isinstance(snapshot, Snapshot):
+        given.wrong_kind("snapshot", "a Snapshot, as snapshot() gives it", snapshot)
+    if snapshot._live.copies is not live.copies:
+        given.no_sense("snapshot", "one of this session, or of a copy of it", snapshot)
+    return snapshot._live
 
 
 def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) -> Result:

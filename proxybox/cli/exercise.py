@@ -151,7 +151,8 @@ def _tell_faults(grades: "Iterable[Grade]") -> None:
                 met.setdefault((test.name, test.fault), []).append(on_one_line(grade.student))
     for (name, fault), students in met.items():
         more = f" and {len(students) - 1} more" if len(students) > 1 else ""
-        print(f"\nThe test {on_one_line(name)!r} is at fault itself, with {students[0]}{more}:\n{harmless_lines(fault)}")
+        told = f"The test {on_one_line(name)!r} is at fault itself, with {students[0]}{more}:"
+        print(f"\n{told}\n{harmless_lines(fault)}")
 
 
 def _tell(name: str, title: str, checks: "Sequence[Check]") -> None:

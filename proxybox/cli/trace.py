@@ -114,6 +114,7 @@ def line(call: OSCall, paint: Paint) -> str:
 def as_json(call: OSCall) -> dict[str, Any]:
     """A call as JSON has it: bytes as text, what is not UTF-8 with backslashes; of a buffer its first bytes."""
     record = attrs.asdict(call)
+    del record["paths"]  # of interceptors, and there are none
     record["arguments"] = {name: _text(value) if isinstance(value, bytes) else value
                            for name, value in call.arguments.items()}  # fmt: skip
     record["decision"] = str(call.decision)

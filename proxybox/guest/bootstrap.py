@@ -52,7 +52,7 @@ _cffi_backend = own("_cffi_backend")
 EXCHANGE, EINTR = 511, 4
 ROOM, PIECE = 1 << 16, 1 << 19
 NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)  # the compiler tells where they stand
-TASK = 1 << 26  # bytes of what there is to do, at the most
+TASK = 68 << 20  # bytes of what there is to do, at the most
 
 
 class Link:

@@ -1,0 +1,109 @@
+"""Where the paths of an OS call lead, for interceptors (`OSCall.paths`): nothing here decides anything.
+
+What a call names is walked as the tree would (`vfs/tree.py`), from the current directory or the call's own descriptor.
+Unlike there, a walk that comes to nothing is no error: what is left of the path is taken by its letters. It goes on for
+as many links as a call may follow, so that it ends no earlier than the call does.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from proxybox.controller import abi
+from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.nodes import Directory, Node, Symlink
+from proxybox.controller.vfs.tree import MAX_SYMLINKS
+
+if TYPE_CHECKING:
+    from proxybox.controller.world import World
+
+#: Arguments that are paths, and that which says where they begin. What symlink(2) writes is a text.
+_PATHS: Final = {"path": "dirfd", "old": "olddirfd", "new": "newdirfd"}
+
+
+def called_paths(world: "World", arguments: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """The absolute paths in the box that a call is about, each once: for each of its paths as it is written, each
+    symbolic link on its way, and where it leads in the end, a link at its end followed."""
+    found: dict[bytes, None] = {}
+    for name, beginning in _PATHS.items():
+        path = arguments.get(name)
+        if isinstance(path, bytes):
+            found.update(dict.fromkeys(_places(world, path, arguments.get(beginning, abi.AT_FDCWD))))
+            world.steps.renew()
+    return tuple(found)
+
+
+def _places(world: "World", path: bytes, dirfd: int) -> Iterator[bytes]:
+    tree = world.tree
+    current: Node = tree.root
+    above: list[bytes] = []
+    try:
+        if path[:1] != b"/":
+            file = None if dirfd == abi.AT_FDCWD else world.descriptors.get(dirfd)
+            current = world.cwd if file is None else file.node
+            start = tree.path_of(world.cwd) if file is None else namei.path_of(tree, file)
+            above = _names(start)
+    except OSError:  # no descriptor, or a folder that was removed: nothing can be reached from there
+        yield _joined([], _names(path))
+        return
+    names = _names(path)
+    yield _joined(above, names)
+    names.reverse()
+    world.steps.left -= len(names)  # of a path that a call may have
+    links = 0
+    while names:
+        name = names.pop()
+        if name == b".":
+            continue
+        if not isinstance(current, Directory):
+            break
+        if name == b"..":
+            current = tree.parent_of(current)
+            del above[-1:]
+            continue
+        node = _lookup(world, current, name)
+        if not isinstance(node, Symlink):
+            above.append(name)
+            if node is None:
+                break
+            current = node
+            continue
+        yield _joined(above, [name])
+        links += 1
+        try:
+            target, jump = node.target, node.jump()
+            further = _names(target)
+            world.steps.take(len(further) + 1)
+        except OSError:  # a link to what has no name any more, or a longer way than the call goes
+            break
+        if links > MAX_SYMLINKS or not target:
+            break
+        if jump is not None:
+            current, above = jump, further
+            continue
+        if target[:1] == b"/":
+            current, above = tree.root, []
+        names += reversed(further)
+    yield _joined(above, names[::-1])
+
+
+def _lookup(world: "World", directory: Directory, name: bytes) -> Node | None:
+    """None for what is not there, or cannot be reached by the call either."""
+    try:
+        return world.tree.lookup(directory, name)
+    except OSError:
+        return None
+
+
+def _names(path: bytes) -> list[bytes]:
+    return [name for name in path.split(b"/") if name]
+
+
+def _joined(above: list[bytes], names: list[bytes]) -> bytes:
+    """An absolute path without "." and ".."."""
+    joined = above[:]
+    for name in names:
+        if name == b"..":
+            del joined[-1:]
+        elif name != b".":
+            joined.append(name)
+    return b"/" + b"/".join(joined)

@@ -1,0 +1,73 @@
+"""Whether the modules that a policy names for warm guests (`preload`) are there, before any box is started.
+
+Most are files of the interpreter's library or the packages, and are looked for there. What is not (built-in modules,
+those below mounts) is asked of a guest, which imports it as a warm one would: in a box of its own.
+"""
+
+import functools
+import glob
+import os
+from collections.abc import Sequence
+
+import attrs
+
+from proxybox.controller.box import Box
+from proxybox.controller.guests import Guest
+from proxybox.policies import Limits, Output, Policy, PolicyError
+from proxybox.policies.errors import Problem, shown
+
+#: Prints the numbers of those that are not there. What fails in another way is told when a warm guest is started.
+_ASK = """\
+import sys
+for number, name in enumerate(sys.argv[1:]):
+    try:
+        __import__(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name + ".").startswith(error.name + "."):
+            sys.__stdout__.write("missing %d\\n" % number)
+    except BaseException:
+        pass
+"""
+_SECONDS = 60
+
+
+def check_preload(box: Box) -> None:
+    """Raises PolicyError for modules that a guest would not find."""
+    policy, guest = box.policy, box.guest
+    unseen = tuple(name for name in policy.preload if not _is_file(guest, name))
+    if not unseen or guest.is_translated:
+        return
+    try:
+        hash((policy, guest))
+    except TypeError:  # a policy with a mount of data or a function
+        missing = _missing.__wrapped__(policy, guest, unseen)
+    else:
+        missing = _missing(attrs.evolve(policy, limits=Limits()), guest, unseen)
+    if missing:
+        told = "there is no such module in the box: neither the interpreter nor packages= has it"
+        raise PolicyError(
+            *(
+                Problem(key=f"preload[{policy.preload.index(name)}]", message=told, given=shown(name))
+                for name in missing
+            )
+        )
+
+
+def _is_file(guest: Guest, name: str) -> bool:
+    path = name.replace(".", "/")
+    for root in (guest.library, *guest.packages):
+        place = os.path.join(root, path)
+        if os.path.isfile(f"{place}.py") or os.path.isfile(f"{place}/__init__.py"):
+            return True
+        if glob.glob(f"{glob.escape(place)}.*.so"):
+            return True
+    return False
+
+
+@functools.lru_cache(maxsize=64)
+def _missing(policy: Policy, guest: Guest, names: Sequence[str]) -> tuple[str, ...]:
+    limits = Limits(wall_time=_SECONDS, cpu_time=_SECONDS, calls=None)
+    alone = attrs.evolve(policy, limits=limits, output=Output(), on_denied="errno", preload=())
+    run = Box(alone, guest).run(("-c", _ASK, *names))
+    lines = {f"missing {number}": name for number, name in enumerate(names)}
+    return tuple(lines[line] for line in run.stdout.decode("utf-8", "replace").splitlines() if line in lines)

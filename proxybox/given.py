@@ -1,0 +1,305 @@
+"""What callers hand in: source, arguments, files, callbacks, standard input, sizes. Checked once, for all ways of
+running a program.
+
+Rule: nonsense is refused before anything starts, with one error that names the parameter, what is wanted and what was
+given: TypeError for what is of another kind, PolicyError (a ValueError) for what is of the right kind and makes no
+sense.
+"""
+
+import codecs
+import io
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Set
+from typing import IO, Any, NoReturn, TypeAlias
+
+import attrs
+
+from proxybox.controller.stdin import Source, Terminal
+from proxybox.controller.stdin import as_bytes as as_bytes
+from proxybox.policies import Limits, PolicyError
+from proxybox.policies.checks import NAME_MAX, PATH_MAX
+from proxybox.policies.errors import shown
+from proxybox.policies.sizes import spoken_size, to_size
+
+Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | Terminal | None
+Content: TypeAlias = Mapping[str, str | bytes]
+
+#: Bytes of source; a larger program can be a script, or a file beside one.
+MOST_CODE = 64 << 20
+#: Bytes of one argument, with its end, and of all, with their pointers: execve(2) takes no more of them.
+_LONGEST_ARGUMENT, _MOST_ARGUMENTS = 128 << 10, 3 << 19
+_SCRIPT = "source text (str), or the path of a script (os.PathLike)"
+_SOURCE = "source text (str)"
+
+
+def wrong_kind(name: str, wanted: str, value: object, hint: str = "") -> NoReturn:
+    """Raises the TypeError for what is of another kind than is wanted."""
+    raise TypeError(_words(name, wanted, value, hint))
+
+
+def no_sense(name: str, wanted: str, value: object, hint: str = "") -> NoReturn:
+    """Raises the PolicyError for what is of the right kind, and makes no sense."""
+    raise PolicyError(_words(name, wanted, value, hint))
+
+
+def _words(name: str, wanted: str, value: object, hint: str) -> str:
+    return f"{name}: want {wanted}, got {shown(value)}{hint and f': {hint}'}"
+
+
+# --- texts, numbers, functions ----------------------------------------------------------------------------------------
+
+
+def text(name: str, value: object, wanted: str = "text (str)") -> str:
+    """A str."""
+    if not isinstance(value, str):
+        wrong_kind(name, wanted, value)
+    return value
+
+
+def path(name: str, value: object) -> str:
+    """A path of the host's."""
+    found = box_path(name, value)
+    if "\0" in found:
+        no_sense(name, "a path without NUL", found)
+    return found
+
+
+def box_path(name: str, value: object) -> str:
+    """A path in a box, where a NUL is an OSError as any other path that is none."""
+    found = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(found, str):
+        wrong_kind(name, "a path (str or os.PathLike)", value)
+    return found
+
+
+def folder(name: str, value: object) -> str:
+    """A folder of the host's."""
+    found = path(name, value)
+    if not os.path.isdir(found):
+        no_sense(name, "a folder of the host that is there", found)
+    return found
+
+
+def count(name: str, value: object, least: int) -> int:
+    """A whole number of at least `least`."""
+    wanted = f"a whole number of {least} or more"
+    if not isinstance(value, int) or isinstance(value, bool):
+        wrong_kind(name, wanted, value)
+    if value < least:
+        no_sense(name, wanted, value)
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        wrong_kind(name, "True or False", value)
+    return value
+
+
+def function(name: str, value: Any) -> Any:
+    """Something to be called, or None."""
+    if value is not None and not callable(value):
+        wrong_kind(name, "a function or None", value)
+    return value
+
+
+def several(name: str, value: Any, wanted: str) -> tuple[Any, ...]:
+    """What a list has, in its order. A text is none, though it could be gone through."""
+    if isinstance(value, str | bytes | bytearray | os.PathLike | Mapping | Set) or not isinstance(value, Iterable):
+        hint = f"write [{shown(value)}]" if isinstance(value, str | bytes | os.PathLike) else ""
+        wrong_kind(name, f"a list of {wanted}", value, hint)
+    return tuple(value)
+
+
+def size(name: str, value: Any) -> int | None:
+    """Bytes; None for no limit."""
+    try:
+        found = to_size(value)
+    except PolicyError as error:
+        raise error.under(name) from None
+    if found is not None and found < 0:
+        no_sense(name, "a size of 0 bytes or more", value)
+    return found
+
+
+def duration(name: str, value: Any) -> float | None:
+    """Seconds for `limits.wall_time`; None for the policy's own, infinite for none ("none")."""
+    if value is None:
+        return None
+    try:
+        seconds = Limits(wall_time=value).wall_time
+    except PolicyError as error:
+        raise PolicyError(*(attrs.evolve(problem, key=name) for problem in error.problems)) from None
+    return math.inf if seconds is None else seconds
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+def source(value: object, most: int = MOST_CODE, wanted: str = _SOURCE, limit: str = "") -> str:
+    """Source text of at most so many bytes; limit: the key that says so."""
+    code = text("code", value, wanted)
+    if len(code) > most or (4 * len(code) > most and len(code.encode("utf-8", "surrogatepass")) > most):
+        words = f"at most {spoken_size(most)}{f' ({limit})' if limit else ''}"
+        raise PolicyError(f"code: want {words}, got a text of {len(code):,} characters")
+    return code
+
+
+def word_of_code(value: object) -> str:
+    """Source text for `-c`, which is one of the interpreter's arguments."""
+    code = source(value, _LONGEST_ARGUMENT - 1)
+    if "\0" in code:
+        no_sense("code", "source text without NUL", code)
+    return code
+
+
+def program(value: Any) -> Any:
+    """Source text, or the path of a script."""
+    if isinstance(value, str):
+        return source(value)
+    if isinstance(value, bytes | bytearray):
+        wrong_kind("code", _SCRIPT, value, "decode it first")
+    if not isinstance(value, os.PathLike):
+        wrong_kind("code", _SCRIPT, value)
+    return value
+
+
+def arguments(value: Any) -> tuple[str, ...]:
+    """A program's arguments."""
+    words = several("args", value, "texts (str)")
+    size = 0
+    for at, word in enumerate(words):
+        if not isinstance(word, str):
+            wrong_kind(f"args[{at}]", "text (str)", word)
+        if "\0" in word:
+            no_sense(f"args[{at}]", "text without NUL", word)
+        try:
+            length = len(os.fsencode(word)) + 1
+        except UnicodeEncodeError:
+            no_sense(f"args[{at}]", "text that can be written as UTF-8", word)
+        if length > _LONGEST_ARGUMENT:
+            raise PolicyError(f"args[{at}]: want less than {spoken_size(_LONGEST_ARGUMENT)}, got {length - 1:,} bytes")
+        size += length + 8
+    if size > _MOST_ARGUMENTS:
+        raise PolicyError(f"args: want at most {spoken_size(_MOST_ARGUMENTS)} in all, got {size:,} bytes")
+    return words
+
+
+def files(value: Content | None) -> dict[str, bytes]:
+    """Names below /box, with their content."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        wrong_kind("files", "a mapping of names to text or bytes", value)
+    found = {_name(name): _content(name, content) for name, content in value.items()}
+    for name in found:
+        above, slash, _ = name.rpartition("/")
+        while slash:
+            if above in found:
+                raise PolicyError(f"files: {above!r} cannot be a file and the folder of {name!r}")
+            above, slash, _ = above.rpartition("/")
+    return found
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        wrong_kind("files", "names that are text (str)", name)
+    parts = name.split("/")
+    wrong = name.startswith("/") or not all(parts) or ".." in parts or "." in parts or "\0" in name
+    try:
+        lengths = [len(os.fsencode(part)) for part in parts]
+    except UnicodeEncodeError:
+        wrong, lengths = True, []
+    if wrong or max(lengths) > NAME_MAX or sum(lengths) + len(lengths) + len("/box") >= PATH_MAX:
+        raise PolicyError(f"files: {shown(name)} is no path below /box: want a relative path such as 'data/in.txt'")
+    return name
+
+
+def _content(name: str, content: object) -> bytes:
+    if isinstance(content, os.PathLike):
+        wrong_kind(f"files[{shown(name)}]", "text or bytes", content, "give its content (read_bytes), or mount it")
+    return as_bytes(f"files[{shown(name)}]", content)
+
+
+# --- standard input and output ----------------------------------------------------------------------------------------
+
+
+def stdin(value: Any) -> None:
+    """Raises TypeError, PolicyError for what cannot be a source; reads nothing."""
+    if value is None or isinstance(value, str | bytes | Terminal) or callable(value):
+        return
+    if not hasattr(value, "fileno") and not hasattr(value, "read"):
+        wrong_kind("stdin", "text, bytes, a file object, a function, a Terminal or None", value)
+    if getattr(value, "closed", False):
+        no_sense("stdin", "a file object that is open", value)
+
+
+def as_source(value: Input) -> Source | None:
+    """What the controller can read from. A file object without a descriptor is read whole."""
+    stdin(value)
+    if value is None or isinstance(value, bytes | Terminal):
+        return value
+    if isinstance(value, str):
+        return as_bytes("stdin", value)
+    if hasattr(value, "fileno"):
+        try:
+            return int(value.fileno())
+        except (OSError, io.UnsupportedOperation):
+            pass
+    if hasattr(value, "read"):
+        return as_bytes("stdin", value.read())
+    return value
+
+
+def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Callable[[bytes], object] | None:
+    """A callback for text gets whole characters, wherever the guest's writes are cut."""
+    if function(name, callback) is None:
+        return None
+    give_text: Callable[[str], object] = callback  # type: ignore[assignment]
+    decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+
+    def give(data: bytes) -> None:
+        text = decode(data)
+        if text:
+            give_text(text)
+
+    return give
+
+
+# --- sandboxes --------------------------------------------------------------------------------------------------------
+
+
+def functions(value: Any) -> Mapping[str, Any]:
+    """What programs can call; each is looked at by HostFunctions."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        wrong_kind("functions", "a mapping of names to functions", value, 'write {"name": function}')
+    return value
+
+
+def packages(value: Any) -> tuple[str, ...]:
+    """Folders that stay the same wherever somebody stands later."""
+    found = [path(f"packages[{at}]", folder) for at, folder in enumerate(several("packages", value, "folders (paths)"))]
+    for at, folder in enumerate(found):
+        if not os.path.isdir(folder):
+            no_sense(f"packages[{at}]", "a folder of the host that is there", folder)
+    return tuple(os.path.abspath(folder) for folder in found)
+
+
+def interceptors(value: Any) -> tuple[Any, ...]:
+    """Functions that see each call."""
+    if callable(value):
+        wrong_kind("interceptors", "a list of functions", value, "put it in a list")
+    found = several("interceptors", value, "functions")
+    for at, each in enumerate(found):
+        if not callable(each):
+            wrong_kind(f"interceptors[{at}]", "a function", each)
+    return found
+
+
+def modules(value: Any) -> tuple[Any, ...]:
+    """Names for `preload`; a text is one name. What they are is looked at by the policy."""
+    return (value,) if isinstance(value, str) else several("preload", value, "names of modules")
