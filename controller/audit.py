@@ -23,7 +23,7 @@ class OSCall:
     arguments: by the names of the man page; what the guest's memory held comes as bytes, addresses as int.
     result: the value returned (>= 0 or -errno); None before the call was decided.
     duration_ns: from the request to its answer, in nanoseconds of host time, waits included.
-    paths: where interceptors stand, the absolute paths in the box that the call's path arguments lead to, by the current
+    paths: where interceptors stand, the absolute paths in the box that the path arguments lead to, by the current
     directory, dirfd and symbolic links: as written, each link on the way, and what is there in the end. A rule that
     looks at all of them cannot be gone around by another spelling; `arguments` has what the program has written.
     """

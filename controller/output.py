@@ -90,6 +90,10 @@ class Transcript:
         return Interleaved(bytes(self.data["stdout"]), bytes(self.data["stderr"]), self._ends[:])
 
 
+class WriteFailed(OSError):
+    """Raised by a callback: the program's write fails with that errno, as it does for a BrokenPipeError."""
+
+
 class OutputSink:
     """One stream's way out of the box, with its limits.
 
@@ -203,7 +207,7 @@ class OutputSink:
             if self._callback is not None:
                 with self.callers:
                     self._callback(data)
-        except BrokenPipeError:
+        except (BrokenPipeError, WriteFailed):
             raise
         except OSError as error:
             raise RuntimeError(f"the {self.name} function failed") from error

@@ -14,6 +14,9 @@ from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import BoxFolder
 
+#: A guest that may become a program has a filter without fork(2).
+NO_COPIES = "a session of a pool cannot be copied: a Sandbox has sessions that can"
+
 
 def is_killed_by_others(outcome: Outcome) -> bool:
     """Whether neither the guest nor its controller has done that."""
@@ -100,6 +103,7 @@ class ReadyBox:
             self._builder.enter(BoxFolder())
             self._start.lead(self._live)
             session = LiveSession.of(self._start.box, self._live)
+            session.copies.refused = NO_COPIES
             undo.pop_all()
             return session
 

@@ -77,19 +77,22 @@ class Copies:
     """How many copies of a session there are, counted over all of them. living: the session and its copies.
 
     A copy that takes the place of a session (`restore`) is not one more beside it: it has the place that the other one
-    had, and is counted as that was.
+    had, and is counted as that was. refused: why there are none at all.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.living: weakref.WeakSet[LiveSession] = weakref.WeakSet()
         self.next_pid = _BEFORE_COPIES
+        self.refused = ""
         self._counted = 0
         self._made = 0
         self._lock = threading.Lock()
 
     def take(self, counted: bool = True) -> int:
         """One more: its process id in the box. counted: against the limit. Raises CannotCopy."""
+        if self.refused:
+            raise CannotCopy(self.refused)
         with self._lock:
             if counted and self._counted >= self.limit:
                 raise CannotCopy(

@@ -1,12 +1,14 @@
 """What is to be run: the words after `python`, and the folder that they are about."""
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from proxybox import given
+from proxybox.policies import PolicyError
 
 #: Where the program's folder stands in the box.
 BOX = "/box"
@@ -54,14 +56,25 @@ class Program:
     @classmethod
     def file(cls, path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> "Program":
         """A script, or a folder or archive with a __main__.py. Its folder is at /box, unless that is a home folder or
-        /: then the script is alone there. Raises OSError when there is nothing to read."""
-        place = Path(os.path.realpath(given.path("code", path)))
-        os.stat(place)
+        /: then the script is alone there. What is no file but can be read, as a pipe, is read, and is main.py in an
+        empty folder. Raises OSError when there is nothing to read."""
+        name = given.path("code", path)
+        if not stat.S_ISREG(mode := os.stat(name).st_mode) and not stat.S_ISDIR(mode):
+            return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: _read_whole(name)})
+        place = Path(os.path.realpath(name))
         folder, name = (str(place), "") if place.is_dir() else (str(place.parent), place.name)
         words = (f"{BOX}/{name}" if name else BOX, *given.arguments(arguments))
         if name and _is_private(folder):
             return cls(words=words, folder=folder, single=name)
         return cls(words=words, folder=folder)
+
+
+def _read_whole(path: str) -> bytes:
+    with open(path, "rb") as file:
+        content = file.read(given.MOST_CODE + 1)
+    if len(content) > given.MOST_CODE:
+        raise PolicyError(f"code: {path!r} has more than 64 MiB: want a program that is smaller, or a file")
+    return content
 
 
 def _working_folder() -> str | None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
+from proxybox.cli.failures import complain
 from proxybox.modulepath import forget_the_current_folder
 
 NO_CLICK = """\
@@ -18,9 +19,39 @@ proxybox: the command line needs the package {name}, which is not installed. Ins
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (by default the process's own) and return the exit status."""
-    if arguments is None:
-        forget_the_current_folder()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return _command(list(arguments))
+    forget_the_current_folder()
+    from proxybox.cli import streams
+
+    streams.secure()
+    try:
+        status = _command(sys.argv[1:])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except streams.CannotWrite as error:
+        status = error.status
+        try:
+            complain(error)
+        except streams.CannotWrite:
+            streams.forget(2)
+    finally:
+        _let_go()
+    return status
+
+
+def _let_go() -> None:
+    """What could not be written is not tried again, and not complained of by Python at its end."""
+    from proxybox.cli import streams
+
+    for fd, file in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            file.flush()
+        except streams.CannotWrite:
+            streams.forget(fd)
+
+
+def _command(words: list[str]) -> int:
     try:
         if words[:1] == ["run"]:
             from proxybox.cli.arguments import RUN, parse

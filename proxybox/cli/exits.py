@@ -11,6 +11,7 @@ EXIT_CANNOT_RUN: Final = 125  # proxybox itself could not do it, as timeout(1) a
 EXIT_DENIED: Final = 126
 EXIT_CANCELLED: Final = 130
 EXIT_MEMORY: Final = 137  # what the kernel's own out-of-memory killer leaves: 128 + SIGKILL
+EXIT_NO_READER: Final = 141  # what is left of who writes to a pipe that nobody reads: 128 + SIGPIPE
 EXIT_EXCESS: Final = 153  # 128 + SIGXFSZ
 
 BY_STATUS: Final = {

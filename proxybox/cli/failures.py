@@ -12,6 +12,7 @@ class CommandError(Exception):
     """The command cannot do what it was asked to; the text says why."""
 
     status = EXIT_CANNOT_RUN
+    quietly = False
 
 
 class UsageError(CommandError):
@@ -25,5 +26,6 @@ def complain(error: Exception) -> int:
     from proxybox.result import harmless_lines
 
     text = harmless_lines(str(error)) or type(error).__name__
-    print(_FIRST + text.removeprefix(_FIRST), file=sys.stderr)
+    if not (isinstance(error, CommandError) and error.quietly):
+        print(_FIRST + text.removeprefix(_FIRST), file=sys.stderr)
     return error.status if isinstance(error, CommandError) else EXIT_CANNOT_RUN

@@ -107,7 +107,10 @@ def program_of(parsed: Parsed) -> "Program":
     if parsed.kind == "stdin":
         return Program.stdin(arguments)
     require_script(parsed.program)
-    return Program.file(parsed.program, arguments)
+    try:
+        return Program.file(parsed.program, arguments)
+    except OSError as error:
+        raise CommandError(f"can't open file {parsed.program!r}: {error.strerror or error}") from None
 
 
 def require_script(path: str) -> None:

@@ -14,6 +14,7 @@ from proxybox.cli.choosing import choose_policy
 from proxybox.cli.exits import exit_status
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import interrupted, run_box, tell, tell_failure
+from proxybox.cli.streams import text_file
 from proxybox.cli.text import Paint, table
 from proxybox.controller.audit import OSCall
 
@@ -54,7 +55,7 @@ def trace_file(path: str | None) -> Iterator[TextIO]:
         yield sys.stderr
         return
     try:
-        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+        file = text_file(path, f"the trace to {path!r}")
     except OSError as error:
         raise CommandError(f"can't write the trace to {path!r}: {error.strerror}") from None
     with file:

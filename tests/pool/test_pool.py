@@ -4,7 +4,6 @@ import concurrent.futures
 import os
 import signal
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -95,11 +94,10 @@ def test_a_module_that_is_not_there_is_refused_before_anything_starts(processes:
         Pool(size=1, processes=processes, preload=["math", "no_such_module"])
 
 
-def test_a_module_that_cannot_be_preloaded_is_told(tmp_path: Path) -> None:
-    (tmp_path / "breaks.py").write_text("raise LookupError('at its import')")
-    with Pool(size=1, preload=["breaks"], packages=[tmp_path]) as pool:
-        with pytest.raises(proxybox.SandboxStartError, match="LookupError: at its import"):
-            pool.run("1")
+def test_a_module_that_cannot_be_preloaded_is_told() -> None:
+    with Pool(size=1, preload=["asyncio.windows_events"]) as pool, pytest.raises(proxybox.SandboxStartError) as caught:
+        pool.run("1")
+    assert "win32 only" in str(caught.value)
 
 
 def test_what_cannot_be_shipped_is_told() -> None:
