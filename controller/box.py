@@ -348,7 +348,7 @@ class LiveBox:
             unknown=dict(self.dispatcher.unknown),
             layers=dict(process.layers),
             usage=Usage(
-                start=(self.ready_ns - self.started_ns) / 1e9,
+                start=max(0, self.ready_ns - self.started_ns) / 1e9,
                 wall=(ended - self.started_ns) / 1e9,
                 cpu=process.cpu_ns / 1e9,
                 controller=(process.watch.meter.spent_ns() - self.spent_ns) / 1e9,

@@ -221,7 +221,8 @@ class Dispatcher:
     """Answers the requests of one box."""
 
     __slots__ = (
-        "_interceptors", "_steps", "_world", "audit", "callers", "calls", "denials", "limit", "on_limit", "unknown",
+        "_interceptors", "_steps", "_world", "audit", "callers", "calls", "denials", "limit", "limit_name", "on_limit",
+        "unknown",
     )  # fmt: skip
 
     def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
@@ -230,6 +231,7 @@ class Dispatcher:
         self._interceptors = tuple(interceptors)
         self.audit = audit
         self.limit = world.policy.limits.calls or float("inf")
+        self.limit_name = "limits.calls"
         self.on_limit: Callable[[], None] | None = None  # what comes of it first, instead of the end of the box
         self.callers: AbstractContextManager[None] = nullcontext()  # stands around the caller's functions (meter.py)
         self.calls = 0
@@ -277,7 +279,7 @@ class Dispatcher:
 
     def _over_limit(self) -> None:
         if self.on_limit is None:
-            raise EndBox("denied", f"more than {self.limit} OS calls (limits.calls)")
+            raise EndBox("call_limit", self.limit_name)
         on_limit, self.on_limit = self.on_limit, None
         on_limit()
 

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import resource
 import signal
 import socket
 import struct
@@ -49,6 +50,8 @@ MAX_THREADS = 256
 NICE = 19
 #: Seconds for a start: a program's own time begins when its interpreter is sealed.
 START_LIMIT = 60
+#: Bytes of address space in which an interpreter starts, and more.
+_ENOUGH = 1 << 30
 #: The user and group that a box of root's runs under: the last that Debian reserves and gives to nobody. Not 65534:
 #: daemons run as that one, and /proc shows it for whoever has no name in a user namespace.
 BOX_UID = 65533
@@ -370,6 +373,20 @@ def _late() -> SandboxStartError:
     return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
 
 
+def _small_space() -> str:
+    """Whether this process may have too little memory for an interpreter: what it starts inherits that. Its words."""
+    for number, option in ((resource.RLIMIT_AS, "v"), (resource.RLIMIT_DATA, "d")):
+        soft, hard = resource.getrlimit(number)
+        least = min((each for each in (soft, hard) if each != resource.RLIM_INFINITY), default=_ENOUGH)
+        if least < _ENOUGH:
+            return (
+                f"the interpreter ended before it was sealed: what this process starts may have {least >> 20} MiB of "
+                f"memory (ulimit -{option}), which is too little for it. Raise that; what a program may use is "
+                "limits.memory"
+            )
+    return ""
+
+
 def _start_error(control: socket.socket, text: bytes = b"", process: GuestProcess | None = None) -> SandboxStartError:
     """What the launcher, the loader or the stub said, with advice."""
     if process is not None:
@@ -383,7 +400,8 @@ def _start_error(control: socket.socket, text: bytes = b"", process: GuestProces
     said = text.decode("utf-8", "backslashreplace").strip()
     if process is not None and process.watch.expired:
         return _late()
-    reason = _ADVICE.get(said.partition(":")[0], said or "the interpreter ended before it was sealed, without a word")
+    silent = _small_space() or "the interpreter ended before it was sealed, without a word"
+    reason = _ADVICE.get(said.partition(":")[0], said or silent)
     if "Permission denied" in said and os.geteuid() == 0:
         reason = (
             f"{said} (a box that root starts runs as user {BOX_UID}: its interpreter must be readable to everybody)"

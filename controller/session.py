@@ -298,6 +298,7 @@ class LiveSession:
         world.stderr.begin(policy.output, transcript, on_stderr)
         dispatcher.denials, dispatcher.unknown = {}, {}
         dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
+        dispatcher.limit_name = "session.calls" if dispatcher.limit == self._calls_end else "limits.calls"
         dispatcher.on_limit = None
         world.stdin.asks = calls is None  # a look asks nobody
         if calls is not None and dispatcher.calls + calls < dispatcher.limit:
@@ -315,7 +316,7 @@ class LiveSession:
     def _stop_for_calls(self) -> None:
         """By the dispatcher: the call has used what it was given. What it needs to heed that is not counted."""
         watch, dispatcher = self._live.process.watch, self._live.dispatcher
-        dispatcher.limit = self._calls_end
+        dispatcher.limit, dispatcher.limit_name = self._calls_end, "session.calls"
         self._heed(watch, "calls")
         self._live.driver.interrupt()
 
@@ -408,7 +409,7 @@ class LiveSession:
         """What it has used since it began; memory is what it has resident now."""
         live = self._live
         return Usage(
-            start=(live.ready_ns - live.started_ns) / 1e9,
+            start=max(0, live.ready_ns - live.started_ns) / 1e9,
             wall=(time.monotonic_ns() - live.ready_ns) / 1e9,
             cpu=live.process.watch.cpu_time_ns() / 1e9,
             controller=(live.process.watch.meter.spent_ns() - self._spent_ns) / 1e9,

@@ -192,7 +192,7 @@ def _amounts(limits: Limits) -> Iterator[str]:
     if limits.calls is None:
         yield "Any number of OS calls."
     else:
-        yield f"{_count(limits.calls, 'OS call')} in all; then it is ended."
+        yield f"{_count(limits.calls, 'OS call')} in all; then it is ended (call_limit)."
 
 
 def _output(output: Output) -> Iterator[str]:

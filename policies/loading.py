@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from proxybox.policies.building import check_field, check_keys, fields_of
 from proxybox.policies.checks import refusal
 from proxybox.policies.dumping import to_dict
-from proxybox.policies.errors import PolicyError, Problem, shown
+from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
 from proxybox.policies.models import SECTIONS, Filesystem, Mount, Policy
 from proxybox.policies.named import PRESETS, preset
 from proxybox.policies.overrides import find_key, is_file_name
@@ -250,11 +250,19 @@ def _problems(error: BaseException, path: str) -> list[Problem]:
     if isinstance(error, cattrs.ForbiddenExtraKeysError):
         problems = check_keys(error.cl, _with_needed(error))
         if not path:
-            problems = [attrs.evolve(each, meant=find_key(each.key) or each.meant) for each in problems]
+            names = ["extends", *(field.name for field in attrs.fields(Policy))]
+            unknown = [unknown_key(key, names) for key in sorted(error.extra_fields)]
+            needed = [each for each in problems if each.key not in error.extra_fields]
+            problems = [attrs.evolve(each, meant=_meant(each)) for each in unknown] + needed
         return list(PolicyError(*problems).under(path).problems)
     if isinstance(error, KeyError):
         return [Problem(key=path, message="this key is needed")]
     return [Problem(key=path, message=f"{type(error).__name__}: {error}"[:200])]
+
+
+def _meant(problem: Problem) -> str:
+    """A key of that name in a section, unless only the plural of a section's own name is missing."""
+    return problem.meant if problem.meant == f"{problem.key}s" else find_key(problem.key) or problem.meant
 
 
 def _with_needed(error: cattrs.ForbiddenExtraKeysError) -> list[str]:

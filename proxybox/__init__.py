@@ -8,6 +8,7 @@ Names are exported here one by one, and loaded when they are first used.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from proxybox.controller.hostfunctions import HostFunction as HostFunction
     from proxybox.controller.stdin import Terminal as Terminal
     from proxybox.errors import CallDenied as CallDenied
+    from proxybox.errors import CallLimitExceeded as CallLimitExceeded
     from proxybox.errors import CannotCopy as CannotCopy
     from proxybox.errors import CommitRefused as CommitRefused
     from proxybox.errors import DiskLimitExceeded as DiskLimitExceeded
@@ -77,9 +79,9 @@ _HOMES = {
     "proxybox.controller.hostfunctions": ("HostFunction",),
     "proxybox.controller.stdin": ("Terminal",),
     "proxybox.errors": (
-        "CallDenied", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved",
-        "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError", "SandboxClosedError",
-        "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
+        "CallDenied", "CallLimitExceeded", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError",
+        "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError",
+        "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
     ),
     "proxybox.policies": (
         "Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "SessionLimits", "Time",
@@ -91,10 +93,16 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]
+
+def _all() -> list[str]:
+    """Without the names of event loops where what they stand on is not installed: `import *` asks for each."""
+    is_there = find_spec("anyio") is not None
+    return ["__version__", *sorted(name for name, home in _HOME_OF.items() if is_there or home != "proxybox.aio")]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return _all()
     if name not in _HOME_OF:
         raise AttributeError(f"module 'proxybox' has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)
@@ -103,4 +111,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return _all()

@@ -120,6 +120,7 @@ class AsyncSandbox(SandboxBase):
         """
         self._check_open()
         program, seconds = program_of(code, args, files), given.duration("timeout", timeout)
+        folder_of(program, self.policy)
         given.stdin(stdin)
         given.function("on_stdout", on_stdout)
         given.function("on_stderr", on_stderr)
@@ -152,7 +153,7 @@ class AsyncSandbox(SandboxBase):
     def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
         """In a worker."""
         return box.open(
-            program.words, folder=folder_of(program), stdin=stdin, start=self._start(box),
+            program.words, folder=folder_of(program, box.policy), stdin=stdin, start=self._start(box),
             on_stdout=on_stdout, on_stderr=on_stderr,
         )  # fmt: skip
 
@@ -313,7 +314,12 @@ class AsyncPool(AsyncSandbox):
 
     def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
         return self._ready.take().open(
-            program.words, box, folder=folder_of(program), stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr
+            program.words,
+            box,
+            folder=folder_of(program, box.policy),
+            stdin=stdin,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
         )
 
     def _is_void(self, outcome: Outcome, calls: int) -> bool:

@@ -28,7 +28,7 @@ from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
-from proxybox.program import MAIN, Program
+from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Files, Result, Status, read_error, status_of_end
 from proxybox.session import Session
 
@@ -175,7 +175,7 @@ class SandboxBase:
         box = self._box(None)
         zygote = nursery().find(box) if self._warm and not box.is_observed else None
         start = WarmStart(box=box, zygote=zygote, functions=self._functions)
-        live = LiveSession.start(start, folder_of(program), source)
+        live = LiveSession.start(start, folder_of(program, self.policy), source)
         self._copies.add(live.copies)
         return live
 
@@ -242,12 +242,12 @@ class Sandbox(SandboxBase):
         given.function("on_stdout", on_stdout)
         given.function("on_stderr", on_stderr)
         box = self._box(given.duration("timeout", timeout))
-        source = as_source(stdin)
+        folder, source = folder_of(program, box.policy), as_source(stdin)
         start = self._start(box, capture)
         self._boxes.add(box)
         try:
             finished = box.run(
-                program.words, folder=folder_of(program), stdin=source,
+                program.words, folder=folder, stdin=source,
                 on_stdout=on_stdout, on_stderr=on_stderr, capture=capture, start=start,
             )  # fmt: skip
         finally:
@@ -294,8 +294,15 @@ def run_program(
         return box.run_program(program, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr, capture=capture)
 
 
-def folder_of(program: Program) -> BoxFolder:
-    """What stands at /box for a program."""
+def folder_of(program: Program, policy: Policy) -> BoxFolder:
+    """What stands at /box for a program. Raises PolicyError for a script that the policy hides."""
+    script = program.words[0] if program.words else ""
+    hidden = script.startswith(f"{BOX}/.") and program.folder is not None and program.single is None
+    if hidden and policy.filesystem.hide_dotfiles:
+        raise PolicyError(
+            f"code: {script[len(BOX) + 1 :]!r} begins with a dot, and the policy hides such files of the host: give it "
+            "another name, or allow them (filesystem.hide_dotfiles = false)"
+        )
     return BoxFolder(
         folder=program.folder, single=program.single, holds_program=program.holds_program, files=program.files
     )

@@ -44,5 +44,9 @@ class DiskLimitExceeded(ExecutionError):
     """The program failed after it had used up the space or the number of files of the policy."""
 
 
+class CallLimitExceeded(ExecutionError):
+    """The program made more OS calls than the policy allows."""
+
+
 class CallDenied(ExecutionError):
     """A call was refused, and the policy ends the box for that."""

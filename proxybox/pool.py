@@ -124,6 +124,7 @@ class Pool(Executor):
         """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run."""
         self._check_open()
         program = program_of(code, args, files)
+        folder_of(program, self.policy)
         result = self._boxes.run(
             program, given.duration("timeout", timeout), as_source(stdin),
             as_text_callback("on_stdout", on_stdout), as_text_callback("on_stderr", on_stderr),
@@ -269,7 +270,7 @@ class Boxes:
                 finished = None
                 while finished is None:
                     finished = self.take().run(
-                        program.words, box, folder=folder_of(program), stdin=stdin,
+                        program.words, box, folder=folder_of(program, policy), stdin=stdin,
                         on_stdout=on_stdout, on_stderr=on_stderr,
                     )  # fmt: skip
             finally:

@@ -7,6 +7,7 @@ knowledge. `error` is read from what the guest printed: a claim of untrusted cod
 
 import enum
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ class Status(enum.StrEnum):
     MEMORY_LIMIT = "memory_limit"
     OUTPUT_LIMIT = "output_limit"
     DISK_LIMIT = "disk_limit"
+    CALL_LIMIT = "call_limit"
     DENIED = "denied"
     MISBEHAVED = "misbehaved"
     CANCELLED = "cancelled"
@@ -39,11 +41,17 @@ class Status(enum.StrEnum):
     OVERLOADED = "overloaded"
 
 
+#: Bytes of output, and changes of files, that a repr shows.
+_SHOWN, _MOST_FILES = 60, 10
+_VALUES = reprlib.Repr()
+_VALUES.maxstring = _VALUES.maxother = _SHOWN
+
 _EXCEPTIONS: dict[Status, type[errors.ExecutionError]] = {
     Status.TIME_LIMIT: errors.TimeLimitExceeded,
     Status.MEMORY_LIMIT: errors.MemoryLimitExceeded,
     Status.OUTPUT_LIMIT: errors.OutputLimitExceeded,
     Status.DISK_LIMIT: errors.DiskLimitExceeded,
+    Status.CALL_LIMIT: errors.CallLimitExceeded,
     Status.DENIED: errors.CallDenied,
 }
 
@@ -92,7 +100,9 @@ class Files(Mapping[str, bytes]):
         return commit_all(self._overlays)
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{change.kind} {on_one_line(change.name)}" for change in self.changes)
+        told = ", ".join(f"{change.kind} {on_one_line(change.name[:256])}" for change in self.changes[:_MOST_FILES])
+        if len(self.changes) > _MOST_FILES:
+            told += f" and {len(self.changes) - _MOST_FILES:,} more"
         return f"<Files: {told or 'nothing changed'}>"
 
 
@@ -121,7 +131,14 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-@attrs.frozen(kw_only=True)
+def _short(data: bytes) -> str:
+    """The beginning of what was printed, as a literal."""
+    if len(data) <= _SHOWN:
+        return repr(_text(data))
+    return f"{_text(data[:_SHOWN])!r}... ({len(data):,} bytes)"
+
+
+@attrs.frozen(kw_only=True, repr=False)
 class Result:
     """How a program has ended, and all that it left.
 
@@ -147,6 +164,21 @@ class Result:
     unknown_calls: Mapping[int, int] = attrs.field(factory=dict)
     layers: Mapping[str, str] = attrs.field(factory=dict)
     _neutralised: bool = attrs.field(default=False, repr=False)
+
+    def __repr__(self) -> str:
+        summary = self.summary()
+        parts = [
+            summary if len(summary) <= 3 * _SHOWN else f"{summary[: 3 * _SHOWN]}...",
+            f"stdout {_short(self.stdout_bytes)}",
+            f"stderr {_short(self.stderr_bytes)}",
+        ]
+        if self.value is not None:
+            parts.append(f"value {_VALUES.repr(self.value)}")
+        if self.files.changes:
+            parts.append(f"{len(self.files.changes)} changed files")
+        if self.denials:
+            parts.append(f"{len(self.denials)} refusals")
+        return f"<Result: {', '.join(parts)}>"
 
     @property
     def stdout(self) -> str:

@@ -351,7 +351,8 @@ def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) ->
         error = GuestError(*map(_words, claim[1:]))
         status = _status_of_error(error)
     if answer.interrupted and answer.outcome is None:
-        status, why = Status.TIME_LIMIT, f"limits.{answer.interrupted}; the call was interrupted, the session goes on"
+        status = Status.CALL_LIMIT if answer.interrupted == "calls" else Status.TIME_LIMIT
+        why = f"limits.{answer.interrupted}; the call was interrupted, the session goes on"
     safe = policy.output.escapes == "neutralise"
     return Result(
         status=status,

@@ -35,7 +35,7 @@ Examples:
 
 \b
 Exit status: the program's own, or
-  124 time limit   137 memory limit   153 output or disk limit
+  124 time limit   137 memory limit   153 output, disk or call limit
   126 ended for a refused call        128 + N killed by signal N
   130 interrupted  125 proxybox could not run it              2 usage"""
 

@@ -1,6 +1,7 @@
 """`proxybox policy`: the presets, a policy as TOML, its faults, what it means."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from proxybox.cli.failures import CommandError
 from proxybox.cli.run import tell_failure
 from proxybox.cli.text import Paint
 from proxybox.policies import PRESETS, Policy, PolicyError
+from proxybox.policies.errors import Problem, shown
 from proxybox.result import harmless_lines, on_one_line
 
 
@@ -59,12 +61,22 @@ def check(files: Sequence[Path], *, as_json: bool) -> int:
 def faults(path: str) -> list[dict[str, Any]]:
     """The faults of one policy file, each with its text and its parts."""
     try:
-        policy_file(path)
+        missing = missing_sources(policy_file(path), path)
     except PolicyError as error:
-        return [{"text": str(problem), **attrs.asdict(problem)} for problem in error.problems]
+        missing = list(error.problems)
     except CommandError as error:
         return [{"text": str(error), "file": path, "message": str(error)}]
-    return []
+    return [{"text": str(problem), **attrs.asdict(problem)} for problem in missing]
+
+
+def missing_sources(policy: Policy, path: str) -> list[Problem]:
+    """Mounts whose place on the host is not there: a policy says what it may be, and each run needs it to be there."""
+    message = "there is no such file or folder on this host"
+    return [
+        Problem(key=f"filesystem.mounts[{at}].source", message=message, given=shown(mount.source), file=path)
+        for at, mount in enumerate(policy.filesystem.mounts)
+        if isinstance(mount.source, str) and not os.path.exists(mount.source)
+    ]
 
 
 def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:

@@ -25,6 +25,7 @@ _SAID = {
     Status.MEMORY_LIMIT: ("MemoryLimitExceeded", "the cell needed more memory than the policy gives ({limits})"),
     Status.OUTPUT_LIMIT: ("OutputLimitExceeded", "the cell printed more than the policy allows ({limits})"),
     Status.DISK_LIMIT: ("DiskLimitExceeded", "the cell's files need more than the policy gives ({limits})"),
+    Status.CALL_LIMIT: ("CallLimitExceeded", "the cell made more OS calls than the policy allows ({limits})"),
     Status.DENIED: ("CallDenied", "a call was refused, for which this policy ends the box ({why})"),
     Status.CRASHED: ("InterpreterCrashed", "the interpreter in the box has crashed ({why})"),
     Status.MISBEHAVED: ("GuestMisbehaved", "the interpreter broke the protocol of the box ({why})"),
@@ -95,6 +96,7 @@ def _filled(words: str, result: Result, policy: Policy) -> str:
         Status.TIME_LIMIT: f"limits.{key} = {getattr(limits, key, None)}",
         Status.MEMORY_LIMIT: f"limits.memory = {limits.memory}",
         Status.OUTPUT_LIMIT: f"output.limit = {output.limit}, output.lines = {output.lines}",
+        Status.CALL_LIMIT: f"{why} = {policy.session.calls if why.startswith('session') else limits.calls}",
         Status.DISK_LIMIT: f"limits.disk = {limits.disk}, limits.files = {limits.files}",
     }
     return words.format(why=why or "limits", limits=values.get(result.status, ""))

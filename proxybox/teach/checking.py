@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from proxybox.policies.errors import nearest
 from proxybox.teach.exercise import FILE, Exercise, ExerciseError, load_exercise
 from proxybox.teach.faults import summary_of
 from proxybox.teach.grades import Grade
@@ -85,14 +86,21 @@ def is_shipped(name: str) -> bool:
 def find_exercise(name: str) -> Exercise:
     """A shipped exercise by its name, else that in a folder: what lies in the current folder, perhaps with submissions,
     stands for no shipped one (./NAME names it). Raises ExerciseError."""
-    return load_exercise(_SHIPPED / name.rstrip("/") if is_shipped(name) else Path(name))
+    if is_shipped(name):
+        return load_exercise(_SHIPPED / name.rstrip("/"))
+    meant = "" if "/" in name or Path(name).exists() else nearest(name, shipped_exercises())
+    if meant:
+        raise ExerciseError.of("", f"there is no such folder, and no such exercise; did you mean {meant}?", name)
+    return load_exercise(Path(name))
 
 
 def new_exercise(folder: Path, source: str | None = None) -> None:
     """A new exercise: a small one that is whole, or a copy of a shipped one. Raises FileExistsError, ExerciseError,
     OSError."""
     if source is not None and not is_shipped(source):
-        raise ExerciseError.of("", f"there is no exercise {source!r} (proxybox exercise list)", source)
+        meant = nearest(source, shipped_exercises())
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise ExerciseError.of("", f"there is no exercise {source!r} (proxybox exercise list){hint}", "--from")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(17, "there is something already", str(folder))
     ignored = shutil.ignore_patterns("__pycache__")

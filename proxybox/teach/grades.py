@@ -12,7 +12,7 @@ import attrs
 
 STATUSES = (
     "ok", "wrong_answer", "skipped", "forbidden", "syntax_error", "error", "crashed", "time_limit", "memory_limit",
-    "output_limit", "disk_limit", "denied", "misbehaved", "cancelled", "internal_error", "overloaded",
+    "output_limit", "disk_limit", "call_limit", "denied", "misbehaved", "cancelled", "internal_error", "overloaded",
 )  # fmt: skip
 
 

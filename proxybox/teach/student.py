@@ -43,6 +43,7 @@ _ENDS = {
     Status.MEMORY_LIMIT: "needed more memory than there is. Does a list or a string grow for ever?",
     Status.OUTPUT_LIMIT: "printed more than is allowed. Is there a print in a loop that goes on for ever?",
     Status.DISK_LIMIT: "wrote more into files than is allowed.",
+    Status.CALL_LIMIT: "asked the operating system for too much. Is there a loop that opens, reads or prints for ever?",
     Status.DENIED: "did something that is not allowed here.",
     Status.MISBEHAVED: "ended in a way in which Python does not end.",
     Status.CANCELLED: "was stopped.",

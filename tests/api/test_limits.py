@@ -178,8 +178,9 @@ stop.set()
 
 def test_calls() -> None:
     result = proxybox.run("import os\nwhile True: os.getppid()", limits={"calls": 5000})
-    assert result.status is Status.DENIED
-    assert "limits.calls" in result.why
+    assert (result.status, result.why) == (Status.CALL_LIMIT, "limits.calls")
+    with pytest.raises(proxybox.CallLimitExceeded, match=r"call limit \(limits.calls\)"):
+        result.check()
     assert result.usage.calls in (5000, 5001)
 
 

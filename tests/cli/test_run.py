@@ -89,6 +89,7 @@ def test_a_missing_script(api: Any, proxybox: Proxybox, tmp_path: Path) -> None:
         ({"status": "output_limit", "exit_code": None}, 153, "output limit"),
         ({"status": "disk_limit", "exit_code": None}, 153, "disk limit"),
         ({"status": "denied", "exit_code": None}, 126, "refused call"),
+        ({"status": "call_limit", "exit_code": None}, 153, "limit of OS calls"),
         ({"status": "misbehaved", "exit_code": None}, 125, "protocol"),
         ({"status": "internal_error", "exit_code": None}, 125, "fault of proxybox"),
         ({"status": "crashed", "exit_code": None, "signal": 11}, 139, "Segmentation fault"),

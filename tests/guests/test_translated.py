@@ -410,7 +410,7 @@ def test_virtual_time(run: Run) -> None:
         ("spin", {"wall_time": 0.3}, Status.TIME_LIMIT),
         ("quiet", {"wall_time": 0.3}, Status.TIME_LIMIT),
         ("spin", {"cpu_time": 0.2}, Status.TIME_LIMIT),
-        ("repeat 1000 -getuid()i", {"calls": 200}, Status.DENIED),
+        ("repeat 1000 -getuid()i", {"calls": 200}, Status.CALL_LIMIT),
         ("crash", {}, Status.CRASHED),
         ("exit 7", {}, Status.ERROR),
         ("_exit(i)v 7", {}, Status.ERROR),

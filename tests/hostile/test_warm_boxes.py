@@ -428,7 +428,7 @@ LIMITS = {
         "disk_limit",
     ),
     "output": ("while True: print('x' * 1000)", {"output": {"limit": "10K", "on_excess": "end"}}, "output_limit"),
-    "calls": ("import os\nwhile True: os.getppid()", {"limits": {"calls": 5000}}, "denied"),
+    "calls": ("import os\nwhile True: os.getppid()", {"limits": {"calls": 5000}}, "call_limit"),
 }
 
 
