@@ -7,6 +7,7 @@ ways, and in a file that extends another (loading.py).
 from __future__ import annotations
 
 import os
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -108,6 +109,25 @@ def find_key(name: str) -> str:
         if any(field.name == name for field in attrs.fields(cls))
     )
     return next(paths, "")
+
+
+def setting_keys() -> dict[str, tuple[str, ...]]:
+    """The keys that a setting can name, each with the words that it takes where these are few."""
+    keys: dict[str, tuple[str, ...]] = {}
+    for field in attrs.fields(Policy):
+        if field.name not in SECTIONS:
+            keys[field.name] = _words_of(Policy, field.name)
+            continue
+        for below in attrs.fields(SECTIONS[field.name]):
+            keys[f"{field.name}.{below.name}"] = _words_of(SECTIONS[field.name], below.name)
+    return keys
+
+
+def _words_of(cls: type[Any], name: str) -> tuple[str, ...]:
+    kind = typing.get_type_hints(cls)[name]
+    if kind is bool:
+        return "true", "false"
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 # --- --set ----------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def click_option(option: Option) -> click.Option:
     """click's form of one option."""
     completers = {
         "policy": complete_policy, "guest": complete_file, "guest_library": complete_file, "output": complete_file,
-        "folder": complete_file,
+        "folder": complete_file, "family": complete_family, "set": complete_setting,
     }  # fmt: skip
     return click.Option(
         [*option.flags, option.name],
@@ -171,6 +171,24 @@ def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[Co
     return [*names, CompletionItem(text, type="file")]
 
 
+def complete_family(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """The families of calls that begin so."""
+    from proxybox.cli.trace import known_families
+
+    return [CompletionItem(name) for name in sorted(known_families()) if name.startswith(text)]
+
+
+def complete_setting(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """The keys of a policy that begin so, and behind the "=" the words that one takes."""
+    from proxybox.policies.overrides import setting_keys
+
+    key, equals, value = text.partition("=")
+    keys = setting_keys()
+    if equals:
+        return [CompletionItem(f"{key}={word}") for word in keys.get(key, ()) if word.startswith(value)]
+    return [CompletionItem(f"{name}=") for name in keys if name.startswith(key)]
+
+
 def _run(parsed: Parsed) -> int:
     from proxybox.cli.run import run
 
@@ -186,7 +204,15 @@ def _trace(parsed: Parsed) -> int:
 # --- policy -------------------------------------------------------------------------------------
 
 policy_argument = click.argument("policy", metavar="NAME|FILE", shell_complete=complete_policy)
-set_option = click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key first.")
+set_option = click.option(
+    "--set",
+    "-s",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one key first.",
+    shell_complete=complete_setting,
+)
 
 
 @click.group("policy")

@@ -97,7 +97,9 @@ def watching(request):
 
 
 def check(outcome):
-    assert outcome.status in (None, "misbehaved", "denied", "call_limit", "crashed", "output_limit", "disk_limit"), outcome
+    assert outcome.status in (None, "misbehaved", "denied", "call_limit", "crashed", "output_limit", "disk_limit"), (
+        outcome
+    )
 
 
 @LASTING

@@ -359,4 +359,6 @@ def test_many_bombs_at_once(hostile):
             proxybox.run, "import os\nfor _ in range(2000): os.getppid()\nprint('done')", timeout=15
         )
         assert neighbour.result().stdout == "done\n", neighbour.result()
-        assert {result.result().status.value for result in results} <= {"time_limit", "memory_limit", "call_limit"}, results
+        assert {result.result().status.value for result in results} <= {"time_limit", "memory_limit", "call_limit"}, (
+            results
+        )
