@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.audit import Answer, Decision, Deny, OSCall
 from proxybox.controller.dispatch import TABLE, Dispatcher, _parameters, compile_invoke, stub_table
-from proxybox.controller.effects import Blocked
+from proxybox.controller.effects import Blocked, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.protocol import ABSENT, FAULT, TOO_LONG, encode_request
 from proxybox.controller.roles import (
@@ -233,3 +233,34 @@ def test_an_exception_that_is_no_oserror_is_ours_and_passes_through(monkeypatch:
     monkeypatch.setattr(TABLE[39], "invoke", broken)
     with pytest.raises(KeyError):
         Dispatcher(world()).execute(THREAD, GETPID)
+
+
+def test_a_call_of_several_turns_whose_links_change_meanwhile_is_asked_about_anew(
+    side: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule has seen where its path led; another thread of the guest's is answered between the turns."""
+    (row,) = (row for row in TABLE.values() if row.name == "open")
+    turns: list[int] = []
+
+    def invoke(world: Any, frame: bytes) -> Any:
+        turns.append(1)
+        if len(turns) % 2:
+            raise Unfinished
+        return 7
+
+    monkeypatch.setattr(row, "invoke", invoke)
+    side.call("symlink", b"plain", b"/box/link")
+    seen: list[tuple[bytes, ...]] = []
+    dispatcher = Dispatcher(side.world, [lambda call: seen.append(call.paths)])
+    frame = encode_request(row.number, (0x1000, 0, 0), (b"/box/link",))
+    for change, reply in ((lambda: None, 7), (lambda: swap(side), -errno.EINTR)):
+        blocked = dispatcher.execute(side.world.thread, frame)
+        assert isinstance(blocked, Blocked)
+        change()
+        assert dispatcher.settle(blocked.attempt) == reply
+    assert seen == [(b"/box/link", b"/box/plain")] * 2
+
+
+def swap(side: Any) -> None:
+    side.call("unlink", b"/box/link")
+    side.call("symlink", b".secret", b"/box/link")
