@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -471,3 +473,63 @@ proxybox.run("pass", limits={"wall_time": 5})
 print([name for name in sys.modules if name.split(".")[0] in ("click", "rich", "tomllib", "cattrs", "asyncio")])
 """
     assert script(code) == "[]\n"
+
+
+def test_a_result_is_shown_on_one_short_line() -> None:
+    shown = repr(proxybox.run("import sys; print('x' * 500_000); print('\\033[2J' * 1000, file=sys.stderr)"))
+    assert not {"\n", "\033"} & set(shown)
+    assert len(shown) < 600
+    assert shown.startswith("<Result: ok, stdout 'xxxxx")
+    assert "(500,001 bytes)" in shown
+    shown = repr(proxybox.run("raise ValueError('long\\n' * 5000)"))
+    assert shown.startswith("<Result: error (ValueError: long")
+    assert "\n" not in shown
+    assert len(shown) < 600
+    shown = repr(proxybox.run("for n in range(50): open(f'a{n}', 'w').close()").files)
+    assert shown.startswith("<Files: added a0, ")
+    assert shown.endswith("and 40 more>")
+
+
+def test_star_imports_everything_without_anyio() -> None:
+    code = (
+        "import sys\nsys.modules['anyio'] = None\nfrom proxybox import *\nimport proxybox\n"
+        "print(Sandbox.__name__, run.__name__, 'AsyncPool' in globals())\n"
+        "try: proxybox.AsyncSandbox\nexcept ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Sandbox run False"
+    assert "pip install 'proxybox[async]'" in lines[1]
+    assert {"AsyncPool", "AsyncSandbox", "AsyncSession", "__version__"} <= set(proxybox.__all__)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_script_that_the_policy_hides_is_told_with_what_to_do(tmp_path: Path, warm: bool) -> None:
+    script = tmp_path / ".program.py"
+    script.write_text("print('seen')")
+    script.chmod(0o644)
+    tmp_path.chmod(0o755)
+    words = r"'.program.py' begins with a dot, and the policy hides .* \(filesystem.hide_dotfiles = false\)"
+    with proxybox.Sandbox(warm=warm) as box, proxybox.Pool(size=1) as pool:
+        for run in (box.run, box.run, pool.run):
+            with pytest.raises(proxybox.PolicyError, match=words):
+                run(script)
+
+
+def test_a_script_that_is_a_pipe_is_read() -> None:
+    inside, outside = os.pipe()
+    with open(inside, "rb"), open(outside, "wb") as end:
+        end.write(b"import sys; print(sys.argv)")
+        end.flush()
+        end.close()
+        result = proxybox.run(Path(f"/dev/fd/{inside}"), args=["a"])
+    assert result.stdout == "['/box/main.py', 'a']\n"
+
+
+def test_a_process_with_little_address_space_is_told_so() -> None:
+    """Its boxes inherit it, and an interpreter that does not get it ends without a word."""
+    code = "import proxybox\ntry: proxybox.run('1')\nexcept proxybox.SandboxStartError as error: print(error)"
+    line = 'ulimit -v 400000; exec "$0" -P -c "$1"'
+    done = subprocess.run(["sh", "-c", line, sys.executable, code], capture_output=True, text=True, check=False)
+    assert "may have 390 MiB of memory (ulimit -v), which is too little for it" in done.stdout, done

@@ -590,3 +590,85 @@ def test_threads_go_on_between_calls(session: proxybox.Session) -> None:
     )
     assert session.exec("start.set()").ok
     assert session.eval("done.wait(60)").value is True
+
+
+# --- one thing at a time, and copies ----------------------------------------------------------------------------------
+
+
+def test_a_second_thread_in_a_session_is_told_at_once() -> None:
+    """And what the first one does is not disturbed, whatever the other asks for."""
+    with proxybox.Sandbox(session={"branches": 4}) as box, box.session() as session:
+        session.exec("rows = [1]", check=True)
+        before, begun, results = session.snapshot(), threading.Event(), []
+        code = "print('begun', flush=True)\nline = input()"
+        go_on = threading.Event()
+
+        def give(size: int) -> str:
+            go_on.wait()
+            return "went on\n"
+
+        def run() -> None:
+            results.append(session.exec(code, stdin=give, on_stdout=lambda _: begun.set(), timeout=120))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert begun.wait(120)
+        others = (
+            lambda: session.exec("rows.clear()"),
+            lambda: session.eval("rows"),
+            session.fork,
+            session.snapshot,
+            lambda: session.restore(before),
+            lambda: session.read_file("x"),
+            lambda: session.write_file("x", "y"),
+            session.reset,
+        )
+        for other in others:
+            with pytest.raises(proxybox.SessionBusy, match="in a call"):
+                other()
+        go_on.set()
+        thread.join()
+        assert results[0].ok
+        assert session.eval("rows, line").value == ([1], "went on")
+
+
+def test_going_back_takes_the_place_of_the_session() -> None:
+    """`branches` counts what lives besides it: a snapshot, however often it is gone back to."""
+    with proxybox.Sandbox(session={"branches": 1}) as box, box.session() as session:
+        session.exec("import os\nrows = [1]", check=True)
+        ids = {session.eval("os.getpid()").value}
+        with session.snapshot() as before:
+            for _ in range(3):
+                session.exec("rows.clear()")
+                session.restore(before)
+                assert session.eval("rows").value == [1]
+                assert session.eval("os.getpid()").value not in ids
+                ids.add(session.eval("os.getpid()").value)
+            for copy in (session.fork, session.snapshot):
+                with pytest.raises(proxybox.CannotCopy, match=r"1 copies of this session live"):
+                    copy()
+            session.exec("os._exit(3)")
+            session.restore(before)
+            assert session.eval("rows").value == [1]
+        with session.fork() as other:
+            assert other.eval("rows").value == [1]
+            assert other.eval("os.getpid()").value != session.eval("os.getpid()").value
+        session.fork().close()
+
+
+def test_a_snapshot_of_another_session_is_refused() -> None:
+    with proxybox.Sandbox(session={"branches": 2}) as box, box.session() as one, box.session() as other:
+        with one.snapshot() as state, pytest.raises(ValueError, match="snapshot: want one of this session"):
+            other.restore(state)
+        assert other.eval("1").value == 1
+
+
+def test_a_copy_goes_back_to_what_its_original_was() -> None:
+    with proxybox.Sandbox(session={"branches": 2}) as box, box.session() as session:
+        session.exec("rows = [1]", check=True)
+        with session.snapshot() as before, session.fork() as copy:
+            copy.exec("rows.append(2)")
+            copy.restore(before)
+            assert copy.eval("rows").value == [1]
+            with pytest.raises(proxybox.CannotCopy):
+                session.snapshot()

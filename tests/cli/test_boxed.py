@@ -1,6 +1,7 @@
 """The command line with real boxes: it works as `python` does."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -450,3 +451,93 @@ def test_doctor() -> None:
     report = json.loads(proxybox("doctor", "--json").stdout)
     assert report["ok"]
     assert any(layer["mandatory"] and layer["available"] for layer in report["layers"])
+
+
+# --- streams that are closed or full, readers that leave, scripts that are no files -----------------------------------
+
+
+def shell(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line of bash, in which $proxybox is the command."""
+    environment = {**os.environ, "proxybox": " ".join(COMMAND), "PYTHONUNBUFFERED": "", **variables}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment)
+
+
+OURS = (
+    "run --json -c 1", "policy list", "policy list --json", "policy show strict", "policy explain strict --json",
+    "policy check /dev/null", "commits", "commits --json", "completion bash", "exercise list", "exercise list --json",
+    "--help", "--version", "run --help",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_what_cannot_be_written_is_told_in_one_line(command: str) -> None:
+    for stream, reason in (("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        done = shell(f"$proxybox {command} {stream}")
+        assert (done.returncode, done.stderr) == (125, f"proxybox: can't write standard output: {reason}\n")
+
+
+@pytest.mark.parametrize("command", ["run --json -c 1", "policy show default", "trace --json -c 1 2>&1"])
+def test_a_reader_that_leaves_is_left_alone(command: str) -> None:
+    done = shell(f"$proxybox {command} | true; echo ${{PIPESTATUS[0]}}")
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_a_program_meets_a_full_disk_as_by_python() -> None:
+    done = shell("""$proxybox run -c 'import os
+try: os.write(1, b"x")
+except OSError as error: raise SystemExit(error.errno)' > /dev/full""")
+    assert (done.returncode, done.stderr) == (errno.ENOSPC, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("run -v -c 1 2>/dev/full", 125, ""),
+        ("trace -c 1 2>/dev/full", 125, ""),
+        ("trace -c 1 2>&-", 0, ""),
+        ("trace -o /dev/full -c 1", 125, "proxybox: can't write the trace to '/dev/full': No space left on device\n"),
+        ("run nothing.py 2>&-", 125, ""),
+        ("run - <&-", 0, ""),
+        ("repl <&-", 0, ""),
+        ("doctor --json <&- >&- 2>&-", 125, ""),
+        ("run /dev/full", 125, "proxybox: code: '/dev/full' has more than 64 MiB: want a program that is smaller, or "
+         "a file\n"),
+    ],
+)  # fmt: skip
+def test_no_stream_brings_a_traceback(command: str, status: int, said: str) -> None:
+    done = shell(f"$proxybox {command}")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", said)
+
+
+def test_what_is_closed_is_nobody_elses() -> None:
+    """No file of ours gets the number of a standard stream, so that the program's output goes nowhere."""
+    done = shell("""$proxybox run -c 'import os
+for fd in (1, 2):
+    try: os.write(fd, b"x")
+    except OSError as error: print(error.errno)
+raise SystemExit(7)' >&- 2>&- <&-""")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+
+
+@pytest.mark.parametrize("script", ['<(echo "$code")', '/dev/stdin <<< "$code"', '/proc/self/fd/0 < <(echo "$code")'])
+def test_scripts_that_are_no_files(script: str) -> None:
+    script, arrow, source = script.partition(" ") if not script.startswith("<(") else (script, "", "")
+    done = shell(f"$proxybox run {script} a b {source}", code="import sys; print(sys.argv[1:])")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['a', 'b']\n", "")
+
+
+def test_a_hidden_script_is_told_with_what_to_do(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / ".program.py").write_text("print('seen')")
+    done = proxybox("run", tmp_path / ".program.py")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "filesystem.hide_dotfiles = false" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_limit_of_calls_has_its_own_word() -> None:
+    done = proxybox("run", "--set", "limits.calls=3000", "-c", "import os\nwhile True: os.getppid()")
+    assert (done.returncode, done.stderr) == (
+        153,
+        "proxybox: ended: the limit of OS calls was reached (limits.calls)\n",
+    )

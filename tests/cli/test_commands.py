@@ -192,3 +192,47 @@ result.files.commit()
     assert (gone.status, gone.out) == (125, "")
     assert "no unfinished commit" in gone.err
     assert proxybox("commits", "undo").status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("trace --family cl", {"clock"}),
+        ("run --set limits.c", {"limits.calls=", "limits.cpu_time="}),
+        ("repl -s on_denied=", {"on_denied=errno", "on_denied=end"}),
+        ("trace --set time.kind=f", {"time.kind=frozen"}),
+        ("policy show strict --set filesystem.hide_dotfiles=t", {"filesystem.hide_dotfiles=true"}),
+        ("policy explain strict -s prel", {"preload="}),
+    ],
+)
+def test_completing_families_and_settings(words: str, found: set[str]) -> None:
+    environment = {"_PROXYBOX_COMPLETE": "bash_complete", "COMP_WORDS": f"proxybox {words}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "proxybox.cli"],
+        env={**os.environ, **environment, "COMP_CWORD": str(len(words.split()))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert {line.removeprefix("plain,") for line in done.stdout.splitlines()} == found
+
+
+def test_a_check_tells_of_mounts_that_are_not_there(proxybox: Proxybox, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    (tmp_path / "data").mkdir()
+    file.write_text('filesystem.mounts = ["data:/data", "nothing:/x", {target = "/y", source = "/no/such"}]\n')
+    outcome = proxybox("policy", "check", str(file))
+    words = "there is no such file or folder on this host, got"
+    assert (outcome.status, outcome.err) == (125, "")
+    assert outcome.out.splitlines() == [
+        f"{file}: filesystem.mounts[1].source: {words} {str(tmp_path / 'nothing')!r}",
+        f"{file}: filesystem.mounts[2].source: {words} '/no/such'",
+    ]
+
+
+def test_a_check_knows_what_misspelt_keys_mean(proxybox: Proxybox, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('extend = "strict"\nlimit.calls = 3\n')
+    outcome = proxybox("policy", "check", str(file))
+    assert "extend: there is no such key; did you mean extends? (allowed: environment, extends," in outcome.out
+    assert "limit: there is no such key; did you mean limits?" in outcome.out

@@ -278,3 +278,12 @@ def test_a_host_function_that_leaves_its_thread_costs_no_worker() -> None:
         with pytest.raises(RuntimeError, match="SystemExit"):
             pool.run("import host\nhost.stops()")
         assert pool.run("print(2)").stdout == "2\n"
+
+
+def test_a_session_of_a_pool_is_not_copied_and_lives_on() -> None:
+    with Pool(size=1, session={"branches": 2}) as pool, pool.session() as session:
+        for copy in (session.fork, session.snapshot):
+            with pytest.raises(proxybox.CannotCopy, match="a session of a pool cannot be copied"):
+                copy()
+        assert session.eval("6 * 7").value == 42
+        assert session.usage.start >= 0

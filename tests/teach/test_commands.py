@@ -79,6 +79,10 @@ def test_a_new_one_from_another(run: Run, tmp_path: Path) -> None:
     assert not list((tmp_path / "mine").rglob("__pycache__"))
     status, _, err = run("exercise", "new", "other", "--from", "11-weather")
     assert (status, "there is no exercise '11-weather' (proxybox exercise list)" in err) == (125, True)
+    assert "--from: " in err
+    assert err.endswith("; did you mean 10-weather?\n")
+    status, _, err = run("exercise", "check", "10-wether")
+    assert (status, "did you mean 10-weather?" in err) == (125, True)
 
 
 def test_a_new_one_replaces_nothing(run: Run, tmp_path: Path) -> None:
