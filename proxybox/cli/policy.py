@@ -15,7 +15,7 @@ from proxybox.cli.failures import CommandError
 from proxybox.cli.run import tell_failure
 from proxybox.cli.text import Paint
 from proxybox.policies import PRESETS, Policy, PolicyError
-from proxybox.policies.errors import Problem, shown
+from proxybox.policies.errors import Problem
 from proxybox.result import harmless_lines, on_one_line
 
 
@@ -73,7 +73,7 @@ def missing_sources(policy: Policy, path: str) -> list[Problem]:
     """Mounts whose place on the host is not there: a policy says what it may be, and each run needs it to be there."""
     message = "there is no such file or folder on this host"
     return [
-        Problem(key=f"filesystem.mounts[{at}].source", message=message, given=shown(mount.source), file=path)
+        Problem(key=f"filesystem.mounts[{at}].source", message=message, given=repr(mount.source), file=path)
         for at, mount in enumerate(policy.filesystem.mounts)
         if isinstance(mount.source, str) and not os.path.exists(mount.source)
     ]
