@@ -137,7 +137,8 @@ class SessionBase:
 
 
 class Session(SessionBase):
-    """A live session: see `Sandbox.session`. One thread at a time; `interrupt` and `close` from any."""
+    """A live session: see `Sandbox.session`. One thread at a time, SessionBusy for others; `interrupt` and `close` from
+    any."""
 
     def __enter__(self) -> Self:
         return self

@@ -26,7 +26,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.stdin import Terminal
+from proxybox.controller.stdin import Terminal, as_bytes
 from proxybox.modulepath import trusted_path
 from proxybox.policies import Policy, PolicyError
 from proxybox.program import Program
@@ -233,6 +233,6 @@ class Workers:
 def _read_all(source: Callable[[int], bytes | str]) -> bytes:
     """What a function of the caller's gives is sent whole to another process."""
     pieces = []
-    while piece := source(1 << 16):
-        pieces.append(piece.encode() if isinstance(piece, str) else bytes(piece))
+    while piece := as_bytes("stdin: what its function returned", source(1 << 16)):
+        pieces.append(piece)
     return b"".join(pieces)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxybox.controller.abi import pack_stat
+from proxybox.controller.stdin import as_bytes
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.nodes import RegularFile, Stat, Superblock, Symlink
 from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
@@ -32,8 +33,7 @@ class GeneratedFile(Inode, RegularFile):
 
     def make(self) -> bytes:
         """The contents now."""
-        data = self._produce()
-        self._last = data.encode() if isinstance(data, str) else bytes(data)
+        self._last = as_bytes("what the function of a mount returned", self._produce())
         return self._last
 
     def _extent(self) -> tuple[int, int]:

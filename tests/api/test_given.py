@@ -168,6 +168,16 @@ def test_a_stdin_function_that_gives_neither_text_nor_bytes(given: Any, warm: bo
     """bytes(5) would be five NULs, again and again."""
     with Sandbox(warm=warm, limits=LIMITS) as box, pytest.raises(TypeError, match="stdin: what its function returned"):
         box.run("input()", stdin=lambda size: given)
+    with Pool(size=1, processes=1, limits=LIMITS) as pool, pytest.raises(TypeError, match="stdin: what its function"):
+        pool.run("input()", stdin=lambda size: given)
+
+
+@pytest.mark.parametrize("given", [None, 10**9])
+def test_a_mount_whose_function_gives_neither_text_nor_bytes(given: Any) -> None:
+    mounts = [proxybox.Mount("/data/file", lambda: given)]
+    words = "what the function of a mount returned: want text or bytes, got"
+    with Sandbox(filesystem={"mounts": mounts}, limits=LIMITS) as box, pytest.raises(TypeError, match=words):
+        box.run("open('/data/file')")
 
 
 def test_bounds_of_host_functions() -> None:
