@@ -4,6 +4,7 @@ Rules: a command's work is in the file of its name, imported when the command ru
 that a user can cause ends in one line on stderr and the exit status that exits.py gives it.
 """
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -416,8 +417,9 @@ def run_command(words: list[str]) -> int:
     except click.ClickException as error:
         from proxybox.result import harmless_lines
 
-        error.message = harmless_lines(error.message)
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(harmless_lines(said.getvalue()), nl=False, err=True)
         return error.exit_code
     except click.Abort:
         return EXIT_CANCELLED
