@@ -127,6 +127,8 @@ def _tell_grade(title: str, grade: "Grade") -> None:
         verdict = Text(each.status.replace("_", " "), style="green" if is_well else "red", no_wrap=True)
         tests.add_row(verdict, Text(f"{each.points:g} / {each.possible:g}", no_wrap=True), words)
     out.print(tests)
+    if grade.note:
+        out.print(Text(f"\n{grade.note}", style="dim"))
     out.print(f"\n{grade.points:g} of {grade.possible:g} points")
 
 

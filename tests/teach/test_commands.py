@@ -214,6 +214,16 @@ def test_no_message_reaches_the_teachers_terminal_with_what_a_submission_printed
         assert "owned" in out + err or words[0] == "grade", words
 
 
+def test_one_notebook(run: Run, homework: Path) -> None:
+    """Which of its lines are not run is told beside what the tests say."""
+    (homework / "dan.ipynb").write_text(
+        '{"cells": [{"cell_type": "code", "source": ["%ls\\n", "def is_leap(year):\\n", "    return False"]}]}'
+    )
+    status, out, _ = run("exercise", "test", "02-leap-year", "homework/dan.ipynb")
+    assert (status, out.splitlines()[0]) == (1, "dan: Leap years")
+    assert "they are not run:\n    %ls\n" in out
+
+
 def test_one_submission_as_json(run: Run, homework: Path) -> None:
     status, out, _ = run("exercise", "test", "02-leap-year", "homework/bob.py", "--json")
     (grade,) = json.loads(out)["grades"]
