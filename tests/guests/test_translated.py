@@ -61,6 +61,7 @@ def run(pypy: str) -> Run:
     """Runs statements of the client in a box."""
 
     def work(program: str, *, stdin: Any = None, files: Any = None, **policy: Any) -> Result:
+        policy.setdefault("limits", {"wall_time": 120})
         with Sandbox(guest=pypy, **policy) as box:
             return box.run(program, stdin=stdin, files=files)
 
@@ -456,7 +457,7 @@ def test_the_end_of_its_memory(run: Run) -> None:
 
 @pytest.mark.parametrize("program", ["exit 0", "_exit(i)v 0", "crash", "abort", "hoard", "spin"])
 def test_how_much_memory_it_has_used(run: Run, program: str) -> None:
-    result = run(program, limits={"memory": "64M", "wall_time": 1})
+    result = run(program, limits={"memory": "64M", "wall_time": 1 if program == "spin" else 60})
     if not result.layers["namespaces"].startswith("missing") or program == "_exit(i)v 0":
         assert result.usage.memory is not None
         assert (50_000_000 if program == "hoard" else 1_000_000) < result.usage.memory < 150_000_000
