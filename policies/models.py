@@ -155,13 +155,9 @@ def _to_nursery(value: int | str) -> int | str:
     return value if value == "auto" else checks.limited(to_size, value, _NURSERY)
 
 
-def _check_nursery(self: Limits, field: attrs.Attribute[Any], value: int | str) -> None:
-    if isinstance(value, str):
-        return
-    if not MIB <= value <= 1024 * MIB:
+def _check_nursery(_: Any, field: attrs.Attribute[Any], value: int | str) -> None:
+    if isinstance(value, int) and not MIB <= value <= 1024 * MIB:
         raise refusal(f"want {_NURSERY}", value, key=field.name)
-    if self.memory is not None and value > self.memory // 2:
-        raise refusal("want at most half of limits.memory, or the rest of a program has no room", value, key=field.name)
 
 
 @model("limits")
@@ -216,6 +212,13 @@ class Limits:
         default="auto", validator=one_of("auto", "free", "counted")
     )
     nursery: int | str = attrs.field(default="auto", converter=_to_nursery, validator=_check_nursery)
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.nursery, int) and self.memory is not None and self.nursery > self.memory // 2:
+            raise refusal(
+                f"want at most half of limits.memory ({self.memory:,} bytes): the other half is for what lives on",
+                self.nursery, key="nursery",
+            )  # fmt: skip
 
     @property
     def nursery_size(self) -> int:
