@@ -277,7 +277,8 @@ def read_error(stderr: str) -> tuple[GuestError | None, bool]:
     start = tail.rfind(_HEADER)
     syntax = -1 if start >= 0 else tail.find('  File "')
     if start < 0 and syntax < 0:
-        return None, False
+        bare = tail.endswith("\nMemoryError\n") or tail == "MemoryError\n"  # nor was there any left to tell where
+        return (GuestError("MemoryError", "", "MemoryError\n") if bare else None), False
     text = tail[start if start >= 0 else syntax :]
     lines = text.rstrip("\n").split("\n")
     for index, line in enumerate(lines[1:], 1):
