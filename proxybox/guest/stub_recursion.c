@@ -6,7 +6,7 @@
  * has asked for; deeper, a RecursionError comes. A thread's stack is not larger than that needs either.
  *
  * What a level costs when the error has gone through it, in code that the JIT has compiled: 11 KB, in a thread 13 KB, with
- * all that was set aside. 16 KB are reckoned.
+ * all that was set aside. 20 KB are reckoned, for the nursery is part of the memory, too.
  */
 #include "stub.h"
 
@@ -28,7 +28,7 @@ const char make_recursion[] =
     "            integer = ffi.new_primitive_type('int')\n"
     "            kind = ffi.new_function_type((integer, ffi.new_pointer_type(number)), integer, False)\n"
     "            ffi.load_library(None, 0).load_function(kind, 'getrlimit')(9, room)\n"
-    "            return max(1000, min(200000, room[0] >> 14))\n"
+    "            return max(1000, min(200000, room[0] // 20480))\n"
     "        @hidden_applevel\n"
     "        def setrecursionlimit(limit, /):\n"
     "            real = limit\n"

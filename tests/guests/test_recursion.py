@@ -36,7 +36,7 @@ sys.setrecursionlimit(10**6)
 def depth(left):
     return 0 if left == 0 else 1 + depth(left - 1)
 def main():
-    print(depth(40_000))
+    print(depth(30_000))
     try:
         depth(10**9)
     except RecursionError as error:
@@ -69,5 +69,5 @@ def test_a_program_on_the_command_line_is_no_other() -> None:
 def test_a_large_stack_for_a_thread_is_as_large_as_the_recursion_can_use() -> None:
     result = proxybox.run(THREAD, limits=LIMITS)
     assert (result.status, result.stdout) == (
-        "ok", "40000\nmaximum recursion depth exceeded\n536870912 0 1048576\n",
+        "ok", "30000\nmaximum recursion depth exceeded\n536870912 0 1048576\n",
     ), result.stderr  # fmt: skip
