@@ -131,7 +131,7 @@ def _time(time: Time) -> Iterator[str]:
     else:
         yield f"Clocks that start at {start} and run {time.rate:g} times as fast as real ones."
     if time.kind in ("frozen", "virtual"):
-        yield "No clock of the host's can be seen."
+        yield "No clock of the host's can be read; alarms go off by its time while the program computes."
     if time.sleep == "real":
         waits = f" divided by {time.rate:g}" if time.kind == "scaled" else ""
         yield f"A sleep waits for its time{waits}."

@@ -419,7 +419,7 @@ def run_command(words: list[str]) -> int:
 
         said = io.StringIO()
         error.show(said)
-        click.echo(harmless_lines(said.getvalue()), nl=False, err=True)
+        sys.stderr.write(harmless_lines(said.getvalue()))
         return error.exit_code
     except click.Abort:
         return EXIT_CANCELLED

@@ -132,7 +132,7 @@ def kept_terminal() -> Iterator[None]:
         signal.signal(number, on_signal)
         restore(now)
 
-    old: dict[int, Any] = {}
+    old: dict[signal.Signals, Any] = {}
     try:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
             if signal.getsignal(number) is signal.SIG_DFL:

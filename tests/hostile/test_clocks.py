@@ -1,4 +1,4 @@
-"""In a box without real time there is no way to the host's: not by vDSO, counter, wait, file or process."""
+"""In a box without real time there is no way to the host's but an alarm: not by vDSO, counter, wait, file or process."""
 
 import datetime
 import time
@@ -6,6 +6,7 @@ import time
 import pytest
 
 from proxybox import Mount, Time
+from proxybox.policies import explain_text, preset
 
 MOMENT = 1893456000  # 2030-01-01T00:00:00Z
 
@@ -108,6 +109,27 @@ def test_no_clock_tells_the_hosts_time(hostile, kind):
         "uuid1",
     )
     assert {what: shown[what] for what in walls if not MOMENT <= shown[what] < MOMENT + 60} == {}
+
+
+@pytest.mark.parametrize("name", ["REAL", "VIRTUAL", "PROF"])
+def test_an_alarm_is_a_clock_of_the_hosts_and_is_said_to_be(hostile, name):
+    """While a program computes, with no clock that moves; at most once in a millisecond."""
+    out = hostile.ok(
+        f"""
+import signal, time
+number = dict(REAL=signal.SIGALRM, VIRTUAL=signal.SIGVTALRM, PROF=signal.SIGPROF)[{name!r}]
+counts, count = [], 0
+signal.signal(number, lambda *_: counts.append(count))
+before = time.time()
+signal.setitimer(signal.ITIMER_{name}, 1e-6, 1e-6)
+while len(counts) < 20: count += 1
+signal.setitimer(signal.ITIMER_{name}, 0)
+print(counts == sorted(counts), counts[-1] > 1000, time.time() - before < 1)
+""",
+        policy="strict",
+    )
+    assert out == "True True True\n"
+    assert "alarms go off by its time" in explain_text(preset("strict"))
 
 
 def test_frozen_time_stands_still(hostile):
