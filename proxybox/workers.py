@@ -41,9 +41,8 @@ class Worker:
 
     def __init__(self, module: str, *arguments: Any, sockets: int = 1) -> None:
         job = pickle.dumps(arguments)
-        life, self._life = (os.fdopen(fd, "wb", 0) for fd in os.pipe())
         ours, theirs = zip(*(socket.socketpair() for _ in range(sockets)), strict=True)
-        fds = [life.fileno(), *(end.fileno() for end in theirs)]
+        fds = [end.fileno() for end in theirs]
         self.connections = [Connection(end.detach()) for end in ours]
         try:
             self.process = subprocess.Popen(
@@ -53,10 +52,9 @@ class Worker:
             )  # fmt: skip
         except BaseException:
             self.close()
-            self._life.close()
             raise
         finally:
-            for end in (life, *theirs):
+            for end in theirs:
                 end.close()
         with contextlib.suppress(OSError):  # it has ended already: whoever asks it something is told
             self.connections[0].send_bytes(json.dumps({"path": trusted_path(), "module": module}).encode())
@@ -75,7 +73,6 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._life.close()
 
 
 def _python_options() -> list[str]:

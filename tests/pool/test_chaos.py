@@ -7,10 +7,7 @@ does not.
 import contextlib
 import os
 import random
-import select
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -117,37 +114,3 @@ def test_processes_are_killed_at_random(processes: int) -> None:
     assert ended["ok"] > 0.9 * sum(ended.values())
     assert killer.killed["guest"] > 20
     assert killer.killed["worker"] > (3 if processes else -1)
-
-
-DEAF = """
-import re
-def serve(connections):
-    connections[0].send_bytes(b"deaf from now on")
-    re.match("(a+)+$", "a" * 60 + "b")
-"""
-PARENT = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from proxybox.workers import Worker
-worker = Worker("deaf")
-worker.connections[0].recv_bytes()
-print(worker.process.pid, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_worker_that_is_deaf_ends_with_its_parent(tmp_path: Path) -> None:
-    """It looks at nothing: not at its sockets, nor at handlers of signals. Its parent is killed and says no word."""
-    (tmp_path / "deaf.py").write_text(DEAF)
-    command = [sys.executable, "-c", PARENT, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        worker = int(parent.stdout.readline())
-        ends = os.pidfd_open(worker)
-        try:
-            parent.kill()
-            assert select.select([ends], [], [], 60)[0]
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(ends, signal.SIGKILL)
-            os.close(ends)
