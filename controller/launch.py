@@ -195,6 +195,8 @@ def launch(spec: LaunchSpec) -> GuestProcess:
                 process.last_words = control
             else:
                 control.close()
+        except TimeoutError:
+            raise _late() from None
         except OSError as error:
             raise SandboxStartError(f"the box could not be started: {error.strerror or error}") from error
         undo.pop_all()
@@ -260,10 +262,7 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
     init_watch = None
     try:
         control.settimeout(START_LIMIT)
-        try:
-            data = control.recv(layers.REPORT.size)
-        except TimeoutError:
-            raise _late() from None
+        data = control.recv(layers.REPORT.size)
         report = LaunchReport.unpack(data)
         guest, init = (report.guest, report.init) if report and report.init else (launcher, 0)
         if report is None or not guest:

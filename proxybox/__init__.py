@@ -96,8 +96,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def _all() -> list[str]:
     """Without the names of event loops where what they stand on is not installed: `import *` asks for each."""
-    is_there = find_spec("anyio") is not None
-    return ["__version__", *sorted(name for name, home in _HOME_OF.items() if is_there or home != "proxybox.aio")]
+    needy = () if find_spec("anyio") else ("proxybox.aio", "proxybox.aiosession")
+    return ["__version__", *sorted(name for name, home in _HOME_OF.items() if home not in needy)]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from proxybox import given
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.guests import Guest, absolute_guest, find_guest
+from proxybox.controller.guests import Guest, find_guest
 from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.output import neutralise
@@ -98,7 +98,7 @@ class SandboxBase:
         self._interceptors = given.interceptors(interceptors)
         self._audit = given.function("audit", audit)
         self._packages = given.packages(packages)
-        self._guest_path = None if guest is None else absolute_guest(given.path("guest", guest))
+        self._guest_path = given.guest(guest)
         self._guest_library = (
             None if guest_library is None else os.path.abspath(given.path("guest_library", guest_library))
         )

@@ -15,6 +15,7 @@ from typing import IO, Any, NoReturn, TypeAlias
 
 import attrs
 
+from proxybox.controller.guests import absolute_guest
 from proxybox.controller.stdin import Source, Terminal
 from proxybox.controller.stdin import as_bytes as as_bytes
 from proxybox.policies import Limits, PolicyError
@@ -269,6 +270,15 @@ def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Cal
 
 
 # --- sandboxes --------------------------------------------------------------------------------------------------------
+
+
+def guest(value: Any) -> str | None:
+    """An interpreter that stays the same wherever somebody stands later: a name, which is looked for on PATH, or a
+    path."""
+    if value is None:
+        return None
+    path("guest", value)
+    return absolute_guest(value)
 
 
 def functions(value: Any) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ from proxybox.api import (
 from proxybox.controller.box import Box
 from proxybox.controller.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
-from proxybox.controller.guests import Guest, absolute_guest, find_guest, require_bootstrap
+from proxybox.controller.guests import Guest, find_guest, require_bootstrap
 from proxybox.controller.hostfunctions import HostFunctions
 from proxybox.controller.nursery import is_worn
 from proxybox.controller.preloading import check_preload
@@ -92,7 +92,7 @@ class Pool(Executor):
         self._making = threading.Lock()
         folders, named = given.packages(packages), given.functions(functions)
         self._boxes: Workers | Boxes
-        guest = None if guest is None else absolute_guest(given.path("guest", guest))
+        guest = given.guest(guest)
         found = guest_with(find_guest(guest), folders)
         require_bootstrap(found)
         check_preload(Box(self.policy, found))

@@ -171,7 +171,8 @@ def interrupt(*_):
         raised, inside = raised + 1, False
         raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, interrupt)
-signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+pause = 0.001
+signal.setitimer(signal.ITIMER_REAL, pause, pause)
 read = 0
 while read < 250:
     try:
@@ -179,7 +180,10 @@ while read < 250:
         open("/box/x").read()
         inside = False
         read += 1
-    except KeyboardInterrupt: caught += 1
+    except KeyboardInterrupt:
+        caught += 1
+        pause *= 1.02  # on a slow machine a reading takes longer than the first of them
+        signal.setitimer(signal.ITIMER_REAL, pause, pause)
 signal.setitimer(signal.ITIMER_REAL, 0)
 print(raised - caught)
 """

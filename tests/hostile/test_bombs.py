@@ -132,7 +132,7 @@ for name, make in {"open": lambda: os.open("/dev/null", os.O_RDONLY), "dup": lam
     try:
         for _ in range(10000): held.append(make())
     except OSError as error:
-        made[name] = (len(held) <= 256, error.errno)
+        made[name] = (len(held) <= 1024, error.errno)
     for each in held:
         if isinstance(each, int): os.close(each)
         elif isinstance(each, tuple) and isinstance(each[0], int): os.close(each[0]), os.close(each[1])

@@ -489,7 +489,8 @@ def test_a_function_that_calls_its_own_session(make):
     session = make({"again": lambda: sessions[0].eval("1").value})
     sessions.append(session)
     result = session.exec("import host; host.again()")
-    assert (result.status, result.error.type) == ("error", "RuntimeError")
+    assert (result.status, result.error.type) == ("error", "HostError")
+    assert "SessionBusy" in result.error.message
     assert session.eval("6 * 7").value == 42
 
 

@@ -239,7 +239,7 @@ print(raw.signed(fill[-1]) == -12, [raw.signed(made[8 * index + 7]) >= 0 for ind
     )
     full, failed = out.split()
     assert full == "True"
-    assert int(failed) == 99, "readlink of what is no link, and close of what was closed, alone"
+    assert int(failed) == 100, "readlink of what is no link, and close of what is not open, alone"
 
 
 def test_python_calls_with_memory_nearly_gone(hostile):

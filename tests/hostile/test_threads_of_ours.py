@@ -182,7 +182,7 @@ class Jobs:
     def serve(self, code, done):
         box = self.box._box(None)
         program = Program.source(code)
-        live = box.open(program.words, folder=folder_of(program))
+        live = box.open(program.words, folder=folder_of(program, box.policy))
         live.charge()
         the_engine().serve(live.driver, lambda: False, done)
         return live

@@ -410,5 +410,5 @@ def test_cells_that_take_long_to_look_at(shared: Notebook) -> None:
 
 
 def test_a_cell_that_is_too_large_to_cross(shared: Notebook) -> None:
-    assert shared.run("x = '" + "a" * 3_000_000 + "'")["ename"] == "ValueError"
+    assert shared.run("x = '" + "a" * 3_000_000 + "'")["ename"] == "PolicyError"
     assert shared.run("1")["status"] == "ok"

@@ -33,7 +33,7 @@ def test_uname_tells_nothing_of_the_host(make_box):
 
 def test_limits_can_only_be_lowered(box):
     old = box.written(process.prlimit64, 0, abi.RLIMIT_NOFILE, None, 8)
-    assert struct.unpack("<QQ", old) == (256, 256)
+    assert struct.unpack("<QQ", old) == (1024, 1024)
     lower = struct.pack("<QQ", 20, 20)
     assert box.value(process.prlimit64, 0, abi.RLIMIT_NOFILE, lower, 0) == 0
     assert box.world.descriptors.open_files == 20
