@@ -42,7 +42,8 @@ def test_the_second_run_is_warm(zygotes: list[Zygote]) -> None:
 
 def test_sandboxes_of_one_kind_share_a_zygote(zygotes: list[Zygote]) -> None:
     for limit in ("10", "20", "30"):
-        with Sandbox(warm=True, limits={"wall_time": limit, "memory": f"{limit}0M"}, on_denied="end") as box:
+        limits = {"wall_time": limit, "memory": f"{limit}0M", "nursery": "8M"}
+        with Sandbox(warm=True, limits=limits, on_denied="end") as box:
             assert box.run("print(1)").ok
     assert [zygote.forks for zygote in zygotes] == [2]
 
