@@ -56,7 +56,7 @@ def machine_of(kind: str) -> type[FilesystemMachine]:
 
 LONG = "PROXYBOX_FUZZ_SEED" in os.environ
 SETTINGS = settings(
-    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", "500" if LONG else "60")),
+    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", "500" if LONG else "40")),
     stateful_step_count=60,
     deadline=None,
     derandomize=not LONG,

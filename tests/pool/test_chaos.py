@@ -18,7 +18,7 @@ from proxybox import Pool, Status
 from tests.pool.conftest import children
 
 #: Runs in all, callers at once, and runs between two kills.
-RUNS, CALLERS, BETWEEN = 5000, 8, 25
+RUNS, CALLERS, BETWEEN = 2500, 8, 20
 
 
 def below(pid: str) -> list[str]:
