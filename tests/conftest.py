@@ -21,10 +21,11 @@ from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 from tests import leavings
 
-# A shell has its background jobs ignore SIGINT, and what they start does so, too: the tests send it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell has its background jobs ignore SIGINT, nohup(1) SIGHUP, and what they start does so, too: the tests send them.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(number, handler)
 
 _BUFFER = 0x1000  # where the guest's memory would be
 
