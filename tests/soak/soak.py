@@ -104,8 +104,8 @@ def warm(code: str, **options: object) -> Callable[[Path], object]:
     """A copy of the process's zygote, which is there from the second on."""
 
     def run(folder: Path) -> object:
-        with proxybox.Sandbox(warm=True, **options) as sandbox:  # type: ignore[arg-type]
-            return sandbox.run(code, timeout=20)
+        with proxybox.Sandbox(warm=True, **{"limits": {"wall_time": 20}, **options}) as sandbox:  # type: ignore[arg-type]
+            return sandbox.run(code)
 
     return run
 
