@@ -1,6 +1,7 @@
 """What tests of several kinds need."""
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -26,6 +27,13 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
     if signal.getsignal(number) is signal.SIG_IGN:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(number, handler)
+
+
+def pytest_collection_finish() -> None:
+    """Half a million objects stand for the tests themselves: no collection looks at them again, which takes 0.5 s."""
+    gc.collect()
+    gc.freeze()
+
 
 _BUFFER = 0x1000  # where the guest's memory would be
 
