@@ -35,11 +35,11 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) || \
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
 
 orders: setup
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(SHUFFLE) $(PYTEST_FLAGS) $(QUICK) || \
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) $(QUICK) || \
 		{ status=$$?; echo 'this order again: make orders ORDER=$(ORDER)'; exit $$status; }
 
 hostile: setup

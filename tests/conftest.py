@@ -29,6 +29,20 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
             signal.signal(number, handler)
 
 
+#: Files of few tests that take minutes. Each comes whole to one of the processes, so they begin first.
+LONG = (
+    "hostile/test_plain_hosts.py", "pool/test_chaos.py", "teach/test_plugin.py", "teach/test_commands.py",
+    "vfs/test_commits_cut_off.py", "teach/test_cluster.py", "hostile/test_floods.py", "hostile/test_ends.py",
+    "hostile/test_the_trusted_side.py", "hostile/test_callers.py", "teach/test_exercises.py", "soak/test_soak.py",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Behind the shuffle, which is kept otherwise."""
+    items.sort(key=lambda item: not str(item.path).endswith(LONG))
+
+
 def pytest_collection_finish() -> None:
     """Half a million objects stand for the tests themselves: no collection looks at them again, which takes 0.5 s."""
     gc.collect()
