@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,8 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Half a million objects stand for the tests themselves: no collection looks at them again, which takes 0.5 s."""
-    gc.collect()
-    gc.freeze()
+    if "hypothesis" in sys.modules:  # else what it imports later would be warned of: it asks who refers to what
+        gc.collect()
+        gc.freeze()
 
 
 _BUFFER = 0x1000  # where the guest's memory would be
