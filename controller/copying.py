@@ -14,6 +14,7 @@ from proxybox.controller.clock import Clock, Wait
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.oscalls.memory import Slice
 from proxybox.controller.oscalls.polling import EpollFile
+from proxybox.controller.oscalls.stores import identity
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
@@ -66,7 +67,7 @@ def _fill_world(copier: Copier, old: World, new: World) -> None:
     new.mappings = {number: of(file) for number, file in old.mappings.items()}
     for numbers in old.stored.values():
         for number in numbers:
-            new.stored.setdefault(new.mappings[number].stat_bytes()[:16], set()).add(number)
+            new.stored.setdefault(identity(new.mappings[number]), set()).add(number)
     new.flocks = {of(file): lock for file, lock in old.flocks.items()}
 
 

@@ -229,10 +229,9 @@ class LiveSession:
         on_stderr: Callable[[bytes], object] | None = None,
         on_shown: OnShown | None = None,
     ) -> Answer:
-        """Carries out one command. timeout: seconds of wall time, None for the policy's, infinite for
-        none. calls: OS calls after which it
-        is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the guest shows, as
-        `_SHOWN` has it.
+        """Carries out one command. timeout: seconds of wall time, None for the policy's, infinite for none. calls:
+        OS calls after which it is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the
+        guest shows, as `_SHOWN` has it.
 
         Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
         cross.

@@ -59,10 +59,13 @@ def _next(world: World, fds: list[int]) -> int | None:
             continue  # the stub's own, or none
         file = world.descriptors.get(fd)
         numbers = world.stored.get(identity(file)) if file.node.kind == abi.S_IFREG else None
-        for number in sorted(numbers - done) if numbers else ():
+        if not numbers:
+            continue
+        if left := numbers - done:
+            number = min(left)
             done.add(number)
             return number
-        is_mapped |= bool(numbers)
+        is_mapped = True
     if is_mapped:
         done.clear()
     return None

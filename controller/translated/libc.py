@@ -255,9 +255,8 @@ class Libc:
         self.added: dict[bytes, bytes] = {}  # of these, what the guest has set
         self.home = home
         self.folders: dict[int, Folder] = {}
-        self.kept: dict[
-            bytes, tuple[bytes, int]
-        ] = {}  # by variables' names and others: a string in the guest, and where
+        #: By variables' names and others: a string in the guest, and where.
+        self.kept: dict[bytes, tuple[bytes, int]] = {}
         self.stdout = 0
         self._refuse = refuse
 

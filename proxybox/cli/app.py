@@ -424,13 +424,8 @@ def run_command(words: list[str]) -> int:
     except click.Abort:
         return EXIT_CANCELLED
     except BrokenPipeError:
-        _forget_stdout()
+        from proxybox.cli import streams
+
+        streams.forget(1)
         return EXIT_CANNOT_RUN
     return status if isinstance(status, int) else 0
-
-
-def _forget_stdout() -> None:
-    """Keep the interpreter from complaining about the closed pipe once more at exit."""
-    import os
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

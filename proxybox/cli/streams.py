@@ -109,6 +109,14 @@ def writer(fd: int, escapes: str) -> Write:
     return lambda data: write_all(harmless.feed(data))
 
 
+def let_through(number: int, handler: Callable[[int, Any], object]) -> None:
+    """A signal that has come does what it does without its handler. From SIGTSTP a process comes back: fg sends
+    SIGCONT."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    signal.signal(number, handler)
+
+
 @contextlib.contextmanager
 def kept_terminal() -> Iterator[None]:
     """Leaves the terminal of standard input as it was, also where a signal ends this process: a program that asks for a
@@ -127,9 +135,7 @@ def kept_terminal() -> Iterator[None]:
     def on_signal(number: int, frame: object) -> None:
         now = termios.tcgetattr(0) if number == signal.SIGTSTP else before
         restore(before)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)  # SIGTSTP: until fg sends SIGCONT
-        signal.signal(number, on_signal)
+        let_through(number, on_signal)
         restore(now)
 
     old: dict[signal.Signals, Any] = {}

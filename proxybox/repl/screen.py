@@ -9,7 +9,6 @@ words do.
 """
 
 import contextlib
-import os
 import re
 import shutil
 import signal
@@ -22,6 +21,7 @@ from typing import TextIO
 from wcwidth import wcwidth
 
 from proxybox import result
+from proxybox.cli.streams import let_through
 from proxybox.cli.text import Paint
 from proxybox.colouring import python, traceback
 from proxybox.result import on_one_line
@@ -77,9 +77,7 @@ def quiet_keys() -> Iterator[None]:
     def suspend(number: int, frame: object) -> None:
         """Ctrl-Z: the shell gets its terminal as it was."""
         termios.tcsetattr(fd, termios.TCSANOW, before)
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # until SIGCONT, which fg sends
-        signal.signal(signal.SIGTSTP, suspend)
+        let_through(number, suspend)
         termios.tcsetattr(fd, termios.TCSANOW, now)
 
     termios.tcsetattr(fd, termios.TCSANOW, now)
