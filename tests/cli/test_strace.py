@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxybox.cli import strace
@@ -60,6 +60,7 @@ def test_what_a_guest_passes_is_harmless_for_a_terminal(data: bytes) -> None:
     assert text.isprintable()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["open", "mmap", "access", "ioctl", "unlinkat", "frobnicate"]),
     st.dictionaries(
