@@ -2,6 +2,7 @@
 
     python tests/stdlib/compare.py [MODULE...]     prints a table; exit status 1 when a difference has no reason
         --json FILE      everything as JSON; of modules that are not run, what is in FILE already counts
+        --all            every module of the standard library's tests that is not in FILE yet (hours)
         --docs           writes the table into docs/compatibility.md
         --bare FILE      keeps the bare results in FILE, and takes them from there the next time
 
@@ -22,7 +23,7 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,6 +42,8 @@ MODULES = (
     "test_select", "test_signal", "test_mmap", "test_import", "test_hashlib",
 )  # fmt: skip
 NO_TESTCAPI = "raise ImportError('PyPy has no _testcapi')\n"
+#: Packages of which one module that cannot be imported in a box would take all others along.
+SPLIT = ("test_asyncio", "test_concurrent_futures")
 LIMITS = {
     "wall_time": 600, "cpu_time": 600, "memory": "2G", "disk": "1G", "files": 100_000, "threads": 256,
     "open_files": 1024, "calls": None,
@@ -65,11 +68,15 @@ class Outcome:
 
 @attrs.define
 class Results:
-    """All methods of a module in one world, and the seconds that they took."""
+    """All methods of a module in one world, and the seconds that they took.
+
+    note: why a module has not come to its end. denied: the calls that policy refused outside of methods.
+    """
 
     methods: dict[str, Outcome] = attrs.field(factory=dict)
     seconds: float = 0.0
     note: str = ""
+    denied: list[str] = attrs.field(factory=list)
 
 
 @attrs.frozen
@@ -85,6 +92,7 @@ class Difference:
 
 Row: TypeAlias = tuple[Results, Results, list[Difference]]
 Rows: TypeAlias = Mapping[str, Row]
+Done: TypeAlias = Callable[[str, Row], None]
 
 
 class Log:
@@ -95,11 +103,13 @@ class Log:
         self.running: str | None = None
         self.done = False
         self.denied: list[str] = []
+        self.outside: list[str] = []
 
     def line(self, line: bytes) -> None:
         record = json.loads(line)
         if "start" in record:
             self.running = record["start"]
+            self.outside += self.denied
             self.denied.clear()
         elif "end" in record:
             denied = list(dict.fromkeys(self.denied))
@@ -107,6 +117,7 @@ class Log:
             self.running = None
             self.denied.clear()
         else:
+            self.outside += self.denied
             self.done = True
 
     def killed(self, how: str) -> None:
@@ -137,13 +148,18 @@ def run_bare(module: str) -> Results:
             "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
         started = time.monotonic()
-        done = subprocess.run(
-            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=1200, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=1200, check=False
+            )
+            how = f"exit status {done.returncode}"
+        except subprocess.TimeoutExpired:
+            how = "it does not end"
         log = Log()
-        for line in (folder / "log").read_bytes().splitlines():
-            log.line(line)
-        log.killed(f"exit status {done.returncode}")
+        if (folder / "log").exists():
+            for line in (folder / "log").read_bytes().splitlines():
+                log.line(line)
+        log.killed(how)
         return Results(log.methods, round(time.monotonic() - started, 1))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -176,6 +192,7 @@ def run_boxed(module: str, wall: float) -> Results:
             )
         log.killed(result.summary())
         results.methods.update(log.methods)
+        results.denied = list(dict.fromkeys([*results.denied, *log.outside]))
         results.seconds = round(results.seconds + result.usage.wall, 1)
         if log.done or not log.methods:
             if not log.done:
@@ -205,16 +222,19 @@ def _holder(test: str, boxed: Results) -> Outcome:
     for name, outcome in boxed.methods.items():
         if "(" in name and outcome.outcome != "passed" and test.startswith(name.partition("(")[2].rstrip(")")):
             return outcome
-    return Outcome("missing", boxed.note or "not run")
+    denied = boxed.denied if boxed.note.rstrip().endswith("PermissionError: [Errno 1] Operation not permitted") else []
+    return Outcome("missing", boxed.note or "not run", denied)
 
 
 def _explained(test: str, here: Outcome, reasons: Mapping[str, str]) -> Difference:
     text = here.text.strip()
     if here.denied and here.outcome != "killed":
         return Difference(test, here.outcome, "refused", "; ".join(here.denied), text)
-    for pattern, reason in reasons.items():
-        if fnmatch.fnmatchcase(test, pattern):
-            return Difference(test, here.outcome, "explained", reason, text)
+    skip = WRITTEN["skips"] if here.outcome == "skipped" else {}
+    for name, known in ((test, reasons), (text, skip)):
+        for pattern, reason in known.items():
+            if fnmatch.fnmatchcase(name, pattern):
+                return Difference(test, here.outcome, "explained", reason, text)
     return Difference(test, here.outcome, "unexplained", text.splitlines()[-1] if text else "", text)
 
 
@@ -222,25 +242,36 @@ def _explained(test: str, here: Outcome, reasons: Mapping[str, str]) -> Differen
 
 
 def table(rows: Rows) -> str:
-    """A line for each module, then each difference."""
+    """A line for each module that differs, one for all others, and the sums."""
     lines = [
         "| module | pass bare | of these pass boxed | refused by policy | other differences | seconds bare | boxed |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
+    alike: list[Row] = []
+    for module, row in rows.items():
+        if row[2]:
+            lines.append(_line(module, [row]))
+        else:
+            alike.append(row)
+    lines.append(_line(f"{len(alike)} others", alike))
+    return "\n".join([*lines, _line("all", rows.values()), ""])
+
+
+def _line(name: str, rows: Iterable[Row]) -> str:
     total: Counter[str] = Counter()
-    for module, (bare, boxed, found) in rows.items():
+    bare_seconds = boxed_seconds = 0.0
+    for bare, boxed, found in rows:
         passed = sum(outcome.outcome == "passed" for outcome in bare.methods.values())
         refused = sum(each.kind == "refused" for each in found)
-        counts = {"bare": passed, "boxed": passed - len(found), "refused": refused, "other": len(found) - refused}
-        total.update(counts)
-        numbers = " | ".join(map(str, counts.values()))
-        lines.append(f"| {module} | {numbers} | {bare.seconds} | {boxed.seconds} |")
+        total.update(bare=passed, boxed=passed - len(found), refused=refused, other=len(found) - refused)
+        bare_seconds += bare.seconds
+        boxed_seconds += boxed.seconds
     numbers = " | ".join(str(total[key]) for key in ("bare", "boxed", "refused", "other"))
-    return "\n".join([*lines, f"| all | {numbers} | | |", ""])
+    return f"| {name} | {numbers} | {bare_seconds:.1f} | {boxed_seconds:.1f} |"
 
 
 def listing(rows: Rows) -> str:
-    """Every difference, methods of one class and one reason together."""
+    """Every difference, methods of one class and one reason together; of refused ones, the number."""
     lines = []
     for module, (_, _, found) in rows.items():
         groups: dict[tuple[str, str], list[str]] = {}
@@ -256,7 +287,8 @@ def listing(rows: Rows) -> str:
             if why != reason:
                 lines += ([""] if reason else []) + [f"{_sentence(why)}", ""]
                 reason = why
-            lines.append(f"- {owner}: {', '.join(methods)}")
+            refused = why.startswith("refused: ") and len(methods) > 3
+            lines.append(f"- {owner}: {f'{len(methods)} methods' if refused else ', '.join(methods)}")
         if groups:
             lines.append("")
     return "\n".join(lines)
@@ -280,33 +312,57 @@ def write_docs(rows: Rows) -> None:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int) -> Rows:
-    """Runs the modules, `jobs` at a time."""
-    reasons = WRITTEN["reasons"]
+def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int, done: Done = lambda *_: None) -> Rows:
+    """Runs the modules, `jobs` at a time; `done` is called with each as it is done."""
     known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.exists() else {}
 
     def one(module: str) -> Row:
         bare = cattrs.structure(known[module], Results) if module in known else run_bare(module)
-        known[module] = cattrs.unstructure(bare)
         boxed = run_boxed(module, max(wall, 6 * bare.seconds))
-        found = differences(bare, boxed, reasons)
-        print(f"{module}: {len(found)} differences, {bare.seconds} s bare, {boxed.seconds} s boxed", file=sys.stderr)
-        return bare, boxed, found
+        return bare, boxed, differences(bare, boxed, WRITTEN["reasons"])
 
+    rows = {}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        futures = {module: pool.submit(one, module) for module in modules}
-    if kept:
-        kept.write_text(json.dumps(known))
-    return {module: future.result() for module, future in futures.items()}
+        running = {pool.submit(one, module): module for module in modules}
+        for future in concurrent.futures.as_completed(running):
+            module = running[future]
+            bare, boxed, found = rows[module] = future.result()
+            print(
+                f"{module}: {len(found)} differences, {bare.seconds} s bare, {boxed.seconds} s boxed", file=sys.stderr
+            )
+            known[module] = cattrs.unstructure(bare)
+            if kept:
+                kept.write_text(json.dumps(known))
+            done(module, rows[module])
+    return rows
 
 
-def _place(module: str) -> int:
-    return MODULES.index(module) if module in MODULES else len(MODULES)
+def every_module() -> list[str]:
+    """The modules and packages of tests that there are; of the large packages, their modules."""
+    files = [path for path in TESTS.parent.glob("test_*.py") if path.stem not in SPLIT]
+    files += [path for package in SPLIT for path in TESTS.parent.glob(f"{package}/test_*.py")]
+    names = {".".join(path.relative_to(TESTS.parent).with_suffix("").parts) for path in files}
+    return sorted(names | {path.parent.name for path in TESTS.parent.glob("test_*/__init__.py")} - set(SPLIT))
+
+
+def _read(file: Path | None) -> dict[str, Row]:
+    """The rows in a file, with the reasons that are written today."""
+    if file is None or not file.exists():
+        return {}
+    rows = cattrs.structure(json.loads(file.read_text()), dict[str, tuple[Results, Results, Any]])
+    return {
+        module: (bare, boxed, differences(bare, boxed, WRITTEN["reasons"])) for module, (bare, boxed, _) in rows.items()
+    }
+
+
+def _place(module: str) -> tuple[int, str]:
+    return MODULES.index(module) if module in MODULES else len(MODULES), module
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("modules", nargs="*", default=MODULES)
+    parser.add_argument("modules", nargs="*")
+    parser.add_argument("--all", action="store_true", help="every module that is not in the file of --json yet")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--bare", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true")
@@ -315,13 +371,18 @@ def main() -> int:
     asked = parser.parse_args()
     if not TESTS.is_dir():
         parser.exit(2, "the standard library's tests are not here: apt install pypy3-lib-testsuite\n")
-    earlier = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
-    rows = {**cattrs.structure(earlier, dict[str, Row]), **compare(asked.modules, asked.bare, asked.wall, asked.jobs)}
+    rows = _read(asked.json)
+
+    def keep(module: str, row: Row) -> None:
+        rows[module] = row
+        if asked.json:
+            asked.json.write_text(json.dumps(cattrs.unstructure(rows), indent=1))
+
+    missing = [module for module in every_module() if module not in rows] if asked.all else MODULES
+    compare(asked.modules or missing, asked.bare, asked.wall, asked.jobs, keep)
     rows = {module: rows[module] for module in sorted(rows, key=_place)}
     if asked.docs:
         write_docs(rows)
-    if asked.json:
-        asked.json.write_text(json.dumps(cattrs.unstructure(rows), indent=1))
     print(table(rows))
     print(listing(rows))
     return int(any(each.kind == "unexplained" for _, _, found in rows.values() for each in found))
