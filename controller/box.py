@@ -19,7 +19,7 @@ from proxybox.controller.cpus import Share, cpus
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests import Guest
-from proxybox.controller.launch import MAX_THREADS, LaunchSpec, launch
+from proxybox.controller.launch import LaunchSpec, launch
 from proxybox.controller.output import Interleaved, OutputSink
 from proxybox.controller.process import GuestProcess
 from proxybox.controller.stdin import Source, Stdin
@@ -271,7 +271,7 @@ class Box:
             gid=policy.environment.gid,
             memory=limits.memory,
             nursery=limits.nursery_size,
-            threads=1 if guest.is_translated else min(max(limits.threads or MAX_THREADS, 1), MAX_THREADS),
+            threads=1 if guest.is_translated else limits.thread_count,
             real_time=policy.time.kind == "real" and policy.time.sleep == "real",
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,

@@ -44,7 +44,6 @@ _CONFIG = struct.Struct("<IIIIIIIIQQ")
 _CONFIG_MAGIC = 0x32584250
 _REAL_TIME, _EMPTY_ROOT, _LANDLOCK, _SEAL_ONLY = 1, 2, 4, 8
 CONTROL_FD, STUB_FD = 2, 5
-MAX_THREADS = 256
 
 #: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.
 NICE = 19
@@ -77,7 +76,7 @@ class LaunchSpec:
 
     argv: of the interpreter, with the program's name as the guest shall see it first. env: its variables.
     pid, uid, gid: what it is told about itself. memory: bytes on top of the interpreter, None for no limit.
-    threads: the most, the main thread included, 1 to MAX_THREADS. cpu_seconds: a hard end by the kernel. hide: (host
+    threads: the most, the main thread included, 1 to MOST_THREADS. cpu_seconds: a hard end by the kernel. hide: (host
     prefix, what the guest sees instead). cpu: pinned to, None for any. required: layers without which it does
     not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
     collector's, 0 for what PyPy takes.

@@ -179,12 +179,10 @@ def _amounts(limits: Limits) -> Iterator[str]:
     else:
         yield f"{spoken_size(limits.memory)} of memory; more is a MemoryError, then the end."
     yield f"Of it {spoken_size(limits.nursery_size)} for new objects, between two collections of garbage."
-    if limits.threads is None:
-        yield "Any number of threads."
-    elif limits.threads <= 1:
+    if limits.thread_count == 1:
         yield "One thread: no other can be started."
     else:
-        yield f"{limits.threads:,} threads at once, the main one among them."
+        yield f"{limits.thread_count} threads at once, the main one among them."
     if limits.open_files is None:
         yield "Any number of open files."
     else:

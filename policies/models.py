@@ -148,6 +148,8 @@ _duration = between(0, _YEAR, "a duration above 0 and of at most 366 days, or no
 _calls = between(1, _EVER, "1 call or more, or none")
 _NURSERY: Final = '"auto", or a size from 1M to 1G'
 NURSERY_MOST: Final = 32 * MIB
+#: Threads of a box, whatever its policy says: each has a channel of its own.
+MOST_THREADS: Final = 256
 """What `Limits.nursery` is by itself, at the most."""
 
 
@@ -226,6 +228,11 @@ class Limits:
         if isinstance(self.nursery, int):
             return self.nursery
         return NURSERY_MOST if self.memory is None else min(NURSERY_MOST, self.memory // 8)
+
+    @property
+    def thread_count(self) -> int:
+        """How many threads can live at once, the main one among them."""
+        return MOST_THREADS if self.threads is None else min(max(self.threads, 1), MOST_THREADS)
 
 
 _VALUE_SIZE: Final = 'a size from 1K to 64M, such as "1M"'

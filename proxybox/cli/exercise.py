@@ -122,7 +122,7 @@ def _tell_grade(title: str, grade: "Grade") -> None:
     for each in grade.tests:
         is_well = each.passed or each.status == "skipped"
         words = Text(on_one_line(each.name))
-        for text in (each.message, each.fault, "" if is_well else _beginning(each.output)):
+        for text in (each.message, each.fault, "" if is_well else _beginning(each.more_output)):
             words.append(f"\n{harmless_lines(text)}" if text else "", style="dim")
         verdict = Text(each.status.replace("_", " "), style="green" if is_well else "red", no_wrap=True)
         tests.add_row(verdict, Text(f"{each.points:g} / {each.possible:g}", no_wrap=True), words)
@@ -136,7 +136,7 @@ def _beginning(output: str) -> str:
     """The first lines of what a test's submission printed."""
     lines = output.rstrip().split("\n")
     more = ["..."] if len(lines) > _MOST_LINES else []
-    return "\n".join(["It printed:", *lines[:_MOST_LINES], *more]) if output.strip() else ""
+    return "\n".join(["It printed:", *lines[:_MOST_LINES], *more]) if output else ""
 
 
 def _plain(check: "Check") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -24,12 +25,13 @@ class SubmissionError(ProxyboxError):
 @attrs.frozen
 class File:
     """A file that is still to be read. time: when it was last changed, where that is known. packed: bytes that it has
-    in an archive, by the archive's word: no more of it are unpacked."""
+    in an archive, by the archive's word: no more of it are unpacked. is_link: it holds where a link leads."""
 
     path: str
     open: Callable[[], IO[bytes]]
     time: datetime.datetime | None
     packed: int = 0
+    is_link: bool = False
 
 
 class _Careful:
@@ -60,7 +62,9 @@ def members(archive: zipfile.ZipFile) -> Iterator[File]:
     for info in archive.infolist():
         parts = PurePosixPath(info.filename).parts
         if parts and not info.is_dir() and not set(parts) & set(IGNORED):
-            yield File("/".join(parts), functools.partial(_member, archive, info), _date(info), info.compress_size)
+            is_link = stat.S_ISLNK(info.external_attr >> 16)
+            opened = functools.partial(_member, archive, info)
+            yield File("/".join(parts), opened, _date(info), info.compress_size, is_link)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:

@@ -15,6 +15,9 @@ STATUSES = (
     "output_limit", "disk_limit", "call_limit", "denied", "misbehaved", "cancelled", "internal_error", "overloaded",
 )  # fmt: skip
 
+#: How what was printed begins in a message.
+PRINTED = "It printed:\n"
+
 
 def _known(_: object, attribute: "attrs.Attribute[str]", value: str) -> None:
     if value not in STATUSES:
@@ -47,6 +50,12 @@ class Verdict:
     def passed(self) -> bool:
         """Whether it has all its points' reason."""
         return self.status == "ok"
+
+    @property
+    def more_output(self) -> str:
+        """The output of a test that did not pass, where its message does not end in all of it."""
+        told = self.passed or self.message.endswith(f"{PRINTED}{self.output.rstrip()}")
+        return "" if told or not self.output.strip() else self.output
 
 
 @attrs.frozen(kw_only=True)

@@ -64,6 +64,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", "timeout(seconds): for each call, and each run, of the submission")
 
 
+#: What is known of a test until its fixtures have ended.
+_VERDICT = pytest.StashKey["Verdict"]()
+
+
 class Grader:
     """What grades many submissions in one pytest run. tell: is given each (submission's number, verdict). cases: those
     of data_tests.py. faults: what is wrong with the tests themselves, for their author. broken: why boxes could not be
@@ -119,19 +123,23 @@ class Grader:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
-        """Each test's verdict, once: when it has run, or could not."""
+        """Each test's verdict, once: when it has run, or could not, and its fixtures have ended."""
         report = yield
         if call.excinfo is not None and isinstance(call.excinfo.value, pytest.FixtureLookupError):
             self.faults.append(f"{item.nodeid}: {call.excinfo.value.argname!r} is no fixture")
         if call.excinfo is not None and isinstance(call.excinfo.value, ProxyboxError):
             self.broken.append(call.excinfo.value)
-        if call.when == "call" or (call.when == "setup" and call.excinfo is not None):
-            callspec = getattr(item, "callspec", None)
-            number = callspec.params.get("loaded") if callspec is not None else None
-            if number is not None:
-                from proxybox.teach.verdicts import verdict_of
+        callspec = getattr(item, "callspec", None)
+        number = callspec.params.get("loaded") if callspec is not None else None
+        if number is not None and (call.when != "setup" or call.excinfo is not None):
+            from proxybox.teach.verdicts import verdict_of
 
-                self.tell(number, verdict_of(item, call, self.boxes.exercise_points))
+            found = verdict_of(item, call, self.boxes.exercise_points)
+            if call.when != "teardown":
+                item.stash[_VERDICT] = found
+            else:  # a fixture may compare something behind its test, and may be at fault there
+                before = item.stash[_VERDICT]
+                self.tell(number, found if found.fault or (before.passed and not found.passed) else before)
         return report
 
 

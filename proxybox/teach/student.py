@@ -15,6 +15,7 @@ import attrs
 from proxybox import Result, Session, Status
 from proxybox.result import harmless_lines, on_one_line
 from proxybox.teach.compare import close, difference
+from proxybox.teach.grades import PRINTED
 from proxybox.teach.handles import HELPER, OBJECTS, Call, Handle, Source, belongs_to, key_of, packed, told_of
 
 #: pytest tells of a test's own line, not of these.
@@ -198,6 +199,8 @@ class Student:
         """Whether an exception is of a kind. By the submission's word, as the name of its type is."""
         if isinstance(wanted, str) or raised == wanted.__name__:
             return raised == (wanted if isinstance(wanted, str) else wanted.__name__)
+        if raised == "SystemExit":  # of which a session tells no more
+            return issubclass(SystemExit, wanted)
         if getattr(builtins, wanted.__name__, None) is not wanted or not self._session.alive:
             return False
         asked = (
@@ -273,7 +276,7 @@ def keep(printed: list[str], *texts: str) -> None:
 def _compare(what: str, output: str, expected: str, tolerance: float | None) -> None:
     if found := difference(output, expected, tolerance=tolerance):
         printed = output if len(output) <= _MOST_OF_OUTPUT else output[:_MOST_OF_OUTPUT] + "..."
-        told = f"It printed:\n{printed.rstrip()}" if output.strip() else "It printed nothing."
+        told = f"{PRINTED}{printed.rstrip()}" if output.strip() else "It printed nothing."
         raise Failed(f"The output of {what} is another: {found}.\n{told}")
 
 
@@ -285,7 +288,7 @@ def failure(told: str, result: Result, file: str, more: str = "") -> tuple[str, 
     if error is None:
         return f"{told} ended the interpreter{more}.", str(result.status), None
     if error.type == "SystemExit":
-        return f"{told} ended with exit(){more}, which a function is not to do.", "error", None
+        return f"{told} ended with exit(), which a function is not to do{more}.", "error", None
     line = line_of(error.traceback, file)
     where = f", on line {line}" if line is not None else ""
     words = one_line(error.message.replace(f" ({file}, line {line})", ""))

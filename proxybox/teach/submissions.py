@@ -140,7 +140,7 @@ def find_submissions(
         others = (f"{student} ({n})" for n in itertools.count(number or 2))
         name = student if student not in found else next(each for each in others if each not in students | set(found))
         files = itertools.chain.from_iterable(_opened(part.files) for part in parts)
-        found[name] = _read(name, ", ".join(part.source for part in parts), files)
+        found[name] = _read(name, ", ".join(part.source for part in parts), files, tell)
     return [found[name] for name in sorted(found)]
 
 
@@ -312,8 +312,9 @@ def _gradescope(folder: Path) -> dict[str, tuple[str | None, datetime.datetime |
     return {each: (names.get(each), times.get(each)) for each in {*names, *times}}
 
 
-def _read(student: str, source: str, files: Iterable[File]) -> Submission:
+def _read(student: str, source: str, files: Iterable[File], tell: _Tell = lambda *_: None) -> Submission:
     found: dict[str, bytes] = {}
+    links: list[str] = []
     times: list[datetime.datetime] = []
     left, problem = MOST_BYTES, ""
     try:
@@ -322,12 +323,19 @@ def _read(student: str, source: str, files: Iterable[File]) -> Submission:
                 raise SubmissionError(f"{each.path!r} leads out of it")
             if number == MOST_FILES:
                 raise SubmissionError(f"more than {MOST_FILES} files")
+            if each.is_link:
+                links.append(f"{source}:{each.path}")
+                continue
             times += [each.time] if each.time else []
             found[each.path] = _bytes(each, left)
             left -= max(len(found[each.path]), each.packed)
     except Exception as error:  # zipfile has no one word for what it stumbles over in a damaged archive
         reason = error.strerror if isinstance(error, OSError) else None
         found, problem = {}, one_line(reason or str(error) or repr(error))
+    for path in links[:_MOST_NAMED]:
+        tell(path, _LINK)
+    if len(links) > _MOST_NAMED:
+        tell(source, f"{len(links) - _MOST_NAMED} more of what lies in it are links")
     if not times and os.path.isfile(source):
         times.append(_time(Path(source)))
     newest = max(times, default=None)

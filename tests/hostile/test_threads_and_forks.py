@@ -92,6 +92,14 @@ def test_native_clones_that_nobody_was_told_of(hostile, watched):
     assert watched.most == 1
 
 
+@pytest.mark.parametrize("policy", [{"policy": "strict"}, {"limits": {"threads": 0}}, {"limits": {"threads": 1}}])
+def test_a_clone_where_one_thread_is_allowed(policy):
+    """Such a box has no row for it, and no listener."""
+    with proxybox.Sandbox(warm=False, **policy) as box:
+        layers = box.run("print(1)", check=True).layers
+    assert layers["thread count"] == "one: the filter lets no other be made"
+
+
 def test_native_clones_announced_by_forged_frames(hostile, watched):
     """Announced to the handler, made by machine code, never ended: the kernel's own count is what limits."""
     announce = "raw.ask(56, (0x3d0f00, stack + 32768, stack, stack, 0))"

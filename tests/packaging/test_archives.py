@@ -65,8 +65,9 @@ def test_the_source_distribution_can_be_built_and_tested(archives: Path) -> None
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"Makefile", "setup.py", "LICENSE", "README.md", "tools/setup"} <= names
-    assert {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")} <= names
-    assert {str(path.relative_to(ROOT)) for path in (ROOT / "controller").rglob("*.py")} <= names
+    for folder in ("tests", "controller", "benchmarks"):
+        assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")} <= names
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.*")} <= names, "pictures, too"
     assert not [name for name in names if name.endswith(("_launcher", ".so", ".pyc"))]
 
 

@@ -160,3 +160,11 @@ def test_what_no_file_can_hold_is_told():
             to_toml(Policy(filesystem=[Mount("/a", source)]))
     with pytest.raises(PolicyError, match="not Unicode"):
         to_toml(Policy(environment={"variables": {"A": "\udcff"}}))
+
+
+@pytest.mark.parametrize(("threads", "words"), [
+    (0, "One thread: no other can be started."), (1, "One thread: no other can be started."), (2, "2 threads at once"),
+    (1000, "256 threads at once"), (None, "256 threads at once"),
+])  # fmt: skip
+def test_as_many_threads_are_told_of_as_there_can_be(threads, words):
+    assert words in explain_text(Policy(limits={"threads": threads}))

@@ -66,6 +66,25 @@ def test_exceptions_by_class_name_and_words() -> None:
     assert told(third)["own"] == ("wrong_answer", "g() returned 5, and TooMuch was to be raised.")
 
 
+EXITS = """
+def test_own(student): student.raises(SystemExit, "f")
+def test_base(student): student.raises((KeyError, BaseException), "f")
+def test_another(student): student.raises(Exception, "f")
+"""
+
+
+def test_exit_is_an_exception_with_a_base() -> None:
+    (only,) = graded(EXITS, "class Quit(SystemExit): pass\ndef f(): raise Quit(3)\n")
+    assert told(only) == {
+        "own": ("ok", ""),
+        "base": ("ok", ""),
+        "another": (
+            "error",
+            "f() ended with exit(), which a function is not to do; Exception was to be raised.",
+        ),
+    }
+
+
 # --- tests that are at fault themselves -------------------------------------------------------------------------------
 
 FAULTS = """
@@ -120,6 +139,34 @@ def test_faults_of_a_test_are_told_to_its_author_alone() -> None:
     }.items():
         assert words in firsts[name], firsts[name]
         assert firsts[name].startswith("tests/test_it.py:")
+
+
+BEHIND = """
+@pytest.fixture
+def broken(student):
+    yield
+    raise LookupError("behind")
+@pytest.fixture
+def once_more(student):
+    yield
+    student.expect("f", 2, returns=2)
+def test_fault(student, broken): student.expect("f", 1, returns=1)
+def test_fault_of_a_wrong_one(student, broken): student.expect("f", 1, returns=3)
+def test_last(student, once_more): student.expect("f", 1, returns=1)
+def test_first(student, once_more): student.expect("f", 1, returns=3)
+"""
+
+
+def test_what_a_fixture_raises_behind_its_test_counts() -> None:
+    right, wrong = graded(BEHIND, "def f(n): return n\n", "def f(n): return 1\n")
+    fault = "The test itself is at fault (LookupError). Tell your teacher."
+    first = ("wrong_answer", "f(1) returned 1, and 3 was expected.")
+    assert told(right) == {
+        "fault": ("internal_error", fault), "fault of a wrong one": ("internal_error", fault), "last": ("ok", ""), "first": first,
+    }  # fmt: skip
+    assert right.tests[0].fault.startswith("tests/test_it.py:7: LookupError: behind")
+    assert (right.points, told(wrong)["first"]) == (1, first)
+    assert told(wrong)["last"] == ("wrong_answer", "f(2) returned 1, and 2 was expected.")
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------

@@ -170,6 +170,15 @@ def test_one_submission_that_prints(run: Run, homework: Path) -> None:
     assert out.count("red") == 4 * 10
 
 
+def test_what_the_message_shows_is_shown_once(run: Run, homework: Path, tmp_path: Path) -> None:
+    (homework / "bob.py").write_text("print('some words')\n")
+    status, out, _ = run("exercise", "test", "01-greeting", "homework/bob.py")
+    assert (status, out.count("It printed:")) == (1, out.count("The output of the program is another"))
+    assert run("grade", "01-greeting", "homework/bob.py", "-f", "feedback")[0] == 0
+    text = (tmp_path / "grades/feedback/bob/feedback.txt").read_text()
+    assert text.count("It printed:") == text.count("The output of the program is another") > 0
+
+
 #: Sets a title, turns text round, hides what stands before it on its line.
 EVIL = "\x1b]0;owned\x07\u202e\rok  2 / 2"
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")

@@ -385,3 +385,18 @@ def test_what_lies_beside_the_main_file() -> None:
     assert Submission(student="ada", files={"hw.py": b"1"}).beside("solution.py")["solution.py"] == b"1"
     with pytest.raises(Failed, match="cannot be read: it is torn"):
         Submission(student="ada", problem="it is torn").beside("solution.py")
+
+
+def test_links_in_an_archive_are_passed_over(tmp_path: Path) -> None:
+    """As those beside it: what is packed of one is where it leads, and no program."""
+    with zipfile.ZipFile(tmp_path / "ada.zip", "w") as made:
+        made.writestr("solution.py", "x = 1\n")
+        for number in range(22):
+            link = zipfile.ZipInfo(f"link{number}.py")
+            link.external_attr = 0o120777 << 16
+            made.writestr(link, "/etc/passwd")
+    passed: list[tuple[str, str]] = []
+    (only,) = find_submissions([tmp_path], "solution.py", lambda each: passed.append((each.path, each.why)))
+    assert only.files == {"solution.py": b"x = 1\n"}
+    assert passed[:20] == [(f"{tmp_path}/ada.zip:link{number}.py", "links are not followed") for number in range(20)]
+    assert passed[20:] == [(f"{tmp_path}/ada.zip", "2 more of what lies in it are links")]

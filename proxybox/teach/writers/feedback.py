@@ -25,7 +25,7 @@ def render(book: GradeBook) -> str:
         points = f" ({number(test.points):g} of {number(test.possible):g})" if test.possible else ""
         lines.append(f"{'+' if test.passed else '-'} {line(test.name)}: {test.status.replace('_', ' ')}{points}")
         lines += _below(clean(test.message))
-        if test.output.strip() and not test.passed:
-            lines += ["    It printed:", *_below("\n".join(_below(clean(test.output, _MOST_PRINTED))))]
+        if test.more_output:
+            lines += ["    It printed:", *_below("\n".join(_below(clean(test.more_output, _MOST_PRINTED))))]
     note = [f"  {each}" for each in clean(grade.note).split("\n")] if grade.note else []
     return "\n".join([*lines, *([""] if note else []), *note, ""])
