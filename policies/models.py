@@ -148,9 +148,9 @@ _duration = between(0, _YEAR, "a duration above 0 and of at most 366 days, or no
 _calls = between(1, _EVER, "1 call or more, or none")
 _NURSERY: Final = '"auto", or a size from 1M to 1G'
 NURSERY_MOST: Final = 32 * MIB
-#: Threads of a box, whatever its policy says: each has a channel of its own.
-MOST_THREADS: Final = 256
 """What `Limits.nursery` is by itself, at the most."""
+MOST_THREADS: Final = 256
+"""Threads of a box, whatever its policy says: each has a channel of its own."""
 
 
 def _to_nursery(value: int | str) -> int | str:
