@@ -368,6 +368,25 @@ def test_hard_links_are_committed(folder, how):
         assert (path.read_text() if path.exists() else None) == content, name
 
 
+def test_a_folder_with_links_in_the_place_of_a_link(folder):
+    """What stood behind that link is nothing of the folder's that comes."""
+    (folder / "l").symlink_to("sub")
+    (folder / "out").symlink_to("../outside")
+    code = """
+import os
+for name in ("l", "out"):
+    os.unlink(name)
+    os.mkdir(name)
+    os.symlink("nothing", name + "/to-nothing")
+    os.symlink("../sub", name + "/to-sub")
+"""
+    run(folder, code).files.commit()
+    for name in ("l", "out"):
+        assert os.readlink(folder / name / "to-nothing") == "nothing"
+        assert (folder / name / "to-sub" / "file").read_text() == "old"
+    untouched(folder)
+
+
 def test_a_link_up_behind_a_name_by_two_commits(folder):
     """One plants `l -> d/e/../../f`, the other turns d/e into a link."""
     (folder / "d" / "e").mkdir(parents=True)
