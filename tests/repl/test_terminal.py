@@ -162,8 +162,9 @@ def test_ctrl_c_again_and_again_ends_the_box(terminal: Make) -> None:
 
 #: Does not end by KeyboardInterrupt, however often.
 DEAF = (
-    "import itertools\nprint('begun')\n"
-    "for n in itertools.count():\n try:\n  while 1: pass\n except KeyboardInterrupt: print('no', n)"
+    "import itertools\n"
+    "for n in itertools.count():\n try:\n  n or print('begun')\n  while 1: pass\n"
+    " except KeyboardInterrupt: print('no', n)"
 )
 
 
