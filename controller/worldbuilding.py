@@ -217,6 +217,7 @@ class WorldBuilder:
 
     def changes(self) -> "tuple[Changed, ...]":
         """What the guest has changed at /box and in the policy's overlays."""
+        self.steps.lift()
         found: list[Changed] = []
         budget = Budget.of(self.quota)
         for target, overlay, source in self._overlays:

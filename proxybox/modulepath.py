@@ -4,10 +4,12 @@
 library: a submission called selectors.py would be run, as whoever grades it.
 """
 
+import contextlib
 import os
 import site
 import sys
 import sysconfig
+from collections.abc import Iterator
 
 
 def trusted_path() -> list[str]:
@@ -23,6 +25,18 @@ def relative_entries(variable: str) -> list[str]:
     """The entries of a variable such as PATH that name another place in each folder; an empty one is the folder."""
     entries = os.environ.get(variable, "").split(os.pathsep)
     return [entry for entry in entries if not os.path.isabs(entry)] if entries != [""] else []
+
+
+@contextlib.contextmanager
+def programs_of_absolute_folders() -> Iterator[None]:
+    """Within it the name of a pager or an editor is looked for in no folder that somebody merely stands in."""
+    path = os.environ.get("PATH")
+    absolute = filter(os.path.isabs, (path or "").split(os.pathsep))
+    os.environ["PATH"] = os.pathsep.join(absolute) or os.defpath  # an empty one is that folder again
+    try:
+        yield
+    finally:
+        os.environ.pop("PATH") if path is None else os.environ.update(PATH=path)
 
 
 def forget_the_current_folder() -> None:

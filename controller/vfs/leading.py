@@ -91,12 +91,17 @@ class LinkWalk:
         change = self._coming.get(path)
         if change is not None:
             return (change.target or _ENDS) if change.type == "symlink" else None if change.type == "dir" else _ENDS
-        if path in self._deleted:
+        if path in self._deleted or self._is_in_new_folder(path):
             return _ENDS
         if path not in self._found:
             self._pay(16 + len(here))
             self._found[path] = self._text_on_host(path)
         return self._found[path]
+
+    def _is_in_new_folder(self, path: bytes) -> bool:
+        """In the place of what stands there on the host, a link perhaps: nothing of that shows through."""
+        above = self._coming.get(path.rpartition(b"/")[0])
+        return above is not None and above.type == "dir" and above.kind == "added"
 
     def _text_on_host(self, path: bytes) -> bytes | None:
         try:

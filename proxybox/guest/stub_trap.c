@@ -85,7 +85,8 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
         collecting_begin();
     if (collecting_is_due)
         collecting_prepare();
-    if ((result == ERROR(EMFILE) || result == ERROR(ENFILE)) && collecting_helps())
+    bool is_full = result == ERROR(EMFILE) || result == ERROR(ENFILE);
+    if ((is_full || (number == SYS_getdents64 && result == ERROR(ENOMEM))) && collecting_helps()) /* open folders */
         result = round_trip(number, args);
     return result;
 }

@@ -10,11 +10,12 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from proxybox import ProxyboxError
+from proxybox.modulepath import programs_of_absolute_folders
 from proxybox.policies import explain_policy
 from proxybox.repl.screen import one_line
 
@@ -304,19 +305,28 @@ def time_(shell: "Shell", text: str) -> None:
 @command("[HOST_FILE]", ("host",))
 def edit(shell: "Shell", text: str) -> None:
     """Opens your editor with the last block, or with a file of yours, and runs what you leave there."""
-    import click
-
     words = words_of(text, 0, 1)
     if words:
         path = Path(words[0]).expanduser()
-        click.edit(filename=str(path))
+        _edited(filename=str(path))
         code: str | None = path.read_text()
     else:
-        code = click.edit(shell.console.blocks[-1] if shell.console.blocks else "", extension=".py")
+        code = _edited(shell.console.blocks[-1] if shell.console.blocks else "", extension=".py")
     if code is None or not code.strip():
         shell.screen.say("Nothing to run.")
         return
     shell.run(code)
+
+
+def _edited(*given: Any, **options: Any) -> str | None:
+    import click
+
+    with programs_of_absolute_folders():
+        try:
+            edited: str | None = click.edit(*given, **options)
+        except click.ClickException as error:
+            raise CommandFailed(error.format_message()) from None
+    return edited
 
 
 @command("HOST_FILE [-f]", ("host",))

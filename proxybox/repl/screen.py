@@ -24,6 +24,7 @@ from proxybox import result
 from proxybox.cli.streams import let_through
 from proxybox.cli.text import Paint
 from proxybox.colouring import python, traceback
+from proxybox.modulepath import programs_of_absolute_folders
 from proxybox.result import on_one_line
 
 #: A value of more lines or characters is cut.
@@ -180,7 +181,8 @@ class Screen:
         """A long text, in a pager where there is one."""
         import click
 
-        click.echo_via_pager(text if text.endswith("\n") else text + "\n")
+        with programs_of_absolute_folders():
+            click.echo_via_pager(text if text.endswith("\n") else text + "\n")
 
     def _put(self, text: str) -> None:
         try:

@@ -71,17 +71,33 @@ print("done")
         "tempfile.TemporaryFile()",
         "os.scandir('/box').__next__()",
         "Circle()",
+        "mmap.mmap(held.fileno(), 0, access=mmap.ACCESS_READ)",
+        "mmap.mmap(held.fileno(), 0, access=mmap.ACCESS_COPY)",
     ],
 )
 def test_objects_that_own_descriptors(box, make):
     code = f"""
-import os, select, socket, tempfile
+import mmap, os, select, socket, tempfile
+held = open("/box/x", "rb")
 class Circle:
     def __init__(self): self.self, self.file = self, open('/box/x')
 for _ in range(200): {make}
 print("done")
 """
     assert printed(box, code) == "done\n"
+
+
+def test_folders_that_were_listed_in_part():
+    """What open folders remember is bounded before their descriptors are."""
+    code = """
+import os
+for _ in range(150): next(os.scandir("/box/d"))
+print(len(os.listdir("/box/d")))
+"""
+    files = {f"d/{number:04}": b"" for number in range(2000)}
+    with proxybox.Sandbox(limits={"cpu_time": 60}) as box:
+        result = box.run(code, files=files, timeout=100)
+    assert result.stdout == "2000\n", result
 
 
 def test_files_of_many_threads(box):

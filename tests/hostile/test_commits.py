@@ -11,6 +11,7 @@ import pytest
 
 import proxybox
 from proxybox import ProxyboxError
+from proxybox.controller.steps import CALL
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vfs"))
 from commitscenes import as_user
@@ -366,6 +367,52 @@ def test_hard_links_are_committed(folder, how):
     for name, content in wanted.items():
         path = folder / name
         assert (path.read_text() if path.exists() else None) == content, name
+
+
+LARGE = {
+    "moved": ("os.rename('many', 'more')", "more"),
+    "moved down": ("os.mkdir('d'); os.rename('many', 'd/many')", "d/many"),
+    "removed": ("import shutil; shutil.rmtree('many')", None),
+}
+
+
+@pytest.mark.parametrize("front_end", [*FRONT_ENDS, "session"])
+@pytest.mark.parametrize("how", LARGE)
+def test_a_folder_with_more_files_than_one_call_looks_at(folder, how, front_end):
+    """What is seen of changes is bounded by what they hold, and not by the steps that were left to the last call."""
+    (folder / "many").mkdir()
+    for number in range(CALL // 24 + 20):
+        (folder / "many" / f"f{number}").write_text(str(number))
+    held = sorted(path.read_text() for path in (folder / "many").iterdir())
+    code, place = LARGE[how]
+    if front_end == "session":
+        with proxybox.Sandbox() as sandbox, sandbox.session(folder=folder) as session:
+            session.exec("import os; " + code, check=True)
+            session.files.commit()
+    else:
+        (folder / "main.py").write_text("import os; " + code)
+        front_end(folder / "main.py", {}).files.commit()
+    assert not (folder / "many").exists()
+    assert place is None or sorted(path.read_text() for path in (folder / place).iterdir()) == held
+
+
+def test_a_folder_with_links_in_the_place_of_a_link(folder):
+    """What stood behind that link is nothing of the folder's that comes."""
+    (folder / "l").symlink_to("sub")
+    (folder / "out").symlink_to("../outside")
+    code = """
+import os
+for name in ("l", "out"):
+    os.unlink(name)
+    os.mkdir(name)
+    os.symlink("nothing", name + "/to-nothing")
+    os.symlink("../sub", name + "/to-sub")
+"""
+    run(folder, code).files.commit()
+    for name in ("l", "out"):
+        assert os.readlink(folder / name / "to-nothing") == "nothing"
+        assert (folder / name / "to-sub" / "file").read_text() == "old"
+    untouched(folder)
 
 
 def test_a_link_up_behind_a_name_by_two_commits(folder):

@@ -19,7 +19,7 @@ from proxybox.controller import steps
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.oscalls import polling
 from proxybox.controller.output import OutputSink
-from proxybox.controller.vfs import host, openfiles, overlay
+from proxybox.controller.vfs import host, links, openfiles, overlay
 from proxybox.controller.vfs.host import HostRoot
 from proxybox.controller.vfs.nodes import PORTION
 
@@ -574,6 +574,63 @@ def test_a_folder_of_many_names_is_seen_by_an_audit_once(hostile, wide):
     listed = [call for call in calls if call.name == "getdents64"]
     assert all(call.result is not None and call.result >= 0 for call in listed)
     assert len(listed) < 20
+
+
+def test_a_folder_of_an_overlay_that_goes_to_another_one_is_not_read_whole(run, tmp_path, monkeypatch):
+    """Only so much of it is looked at for links that go up out of it."""
+    monkeypatch.setattr(links, "MAX_SEARCHED", PORTION)
+    (tmp_path / "full").mkdir()
+    for number in range(20 * PORTION):
+        (tmp_path / "full" / f"f{number:05}").touch()
+    with counting(host, "_kind", monkeypatch) as asked:
+        result = run(f"""{TELL}
+os.chdir("/overlay")
+os.mkdir("d")
+tell(b"BEGIN")
+for _ in range(10):
+    os.rename("full", "d/full")
+    os.rename("d/full", "full")
+tell(b"END")
+print(len(os.listdir("full")))
+""", policy=mounted(tmp_path))  # fmt: skip
+    assert result.stdout == f"{20 * PORTION}\n", result.summary() + result.stderr
+    assert asked.counted[0] <= 20 * 10 * PORTION
+
+
+def test_folders_far_down_on_the_host_that_go_to_another_one(run, deep, monkeypatch):
+    """Each is reached from the mount's root, and each link in them: that counts as entries do."""
+    policy = writable(deep)
+    with counting(HostRoot, "kinds", monkeypatch) as listed, counting(HostRoot, "read_link", monkeypatch) as read:
+        result = run(f"""{TELL}
+for n in range(1500):
+    os.mkdir("a")
+    os.chdir("a")
+    if n % 2: os.symlink("x", "l")
+os.chdir("/rw")
+os.mkdir("d")
+tell(b"BEGIN")
+try: os.rename("a", "d/a")
+except OSError as error: print(error.strerror)
+tell(b"END")
+os.rename("a", "b")
+print(os.listdir("."))
+""", policy=policy)  # fmt: skip
+    assert result.stdout == "Invalid cross-device link\n['b', 'd']\n", result.summary() + result.stderr
+    assert 100 < listed.counted[0] < 600
+    assert read.counted[0] < 400
+
+
+def test_more_links_in_a_folder_of_an_overlay_than_a_call_has_steps_for(run, tmp_path):
+    """The commit looks at all of them; here the folder may go."""
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "z-up").symlink_to("../../x")
+    for number in range(steps.CALL // 24):
+        (tmp_path / "links" / f"l{number}").symlink_to("x")
+    result = run(
+        "import os; os.chdir('/overlay'); os.mkdir('d'); os.rename('links', 'd/links'); print(os.listdir())",
+        policy=mounted(tmp_path),
+    )
+    assert result.stdout == "['d']\n", result.summary() + result.stderr
 
 
 def test_a_full_folder_of_an_overlay_is_not_read_to_see_that_it_is_full(run, wide, monkeypatch):

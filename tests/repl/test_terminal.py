@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from proxybox.modulepath import programs_of_absolute_folders
+
 CTRL_C, CTRL_D, CTRL_R, CTRL_U, TAB, F1, UP = "\x03", "\x04", "\x12", "\x15", "\t", "\x1bOP", "\x1b[A"
 Make = Callable[..., Any]
 
@@ -160,8 +162,9 @@ def test_ctrl_c_again_and_again_ends_the_box(terminal: Make) -> None:
 
 #: Does not end by KeyboardInterrupt, however often.
 DEAF = (
-    "import itertools\nprint('begun')\n"
-    "for n in itertools.count():\n try:\n  while 1: pass\n except KeyboardInterrupt: print('no', n)"
+    "import itertools\n"
+    "for n in itertools.count():\n try:\n  n or print('begun')\n  while 1: pass\n"
+    " except KeyboardInterrupt: print('no', n)"
 )
 
 
@@ -316,6 +319,13 @@ def test_the_editor(terminal: Make, tmp_path: Path) -> None:
     term.see("edited 42")
 
 
+def test_an_editor_that_is_not_there(terminal: Make) -> None:
+    term = terminal(VISUAL="no-such-editor")
+    term.type("%edit\r")
+    term.see("no-such-editor: ")
+    assert "42" in term.run("6 * 7")
+
+
 def test_a_long_value_is_cut_and_paged(terminal: Make) -> None:
     term = terminal(PAGER="tail -c 20")
     term.type("list(range(20_000))\r")
@@ -323,6 +333,44 @@ def test_a_long_value_is_cut_and_paged(terminal: Make) -> None:
     term.until(term.at_prompt)
     term.type("%page\r")
     term.see("19998, 19999]")
+
+
+@pytest.mark.parametrize("path", [":{}", ".:bin:{}", "{}:"])
+@pytest.mark.parametrize(
+    ("typed", "named"), [("%page", {}), ("%page", {"PAGER": "mine"}), ("%edit", {}), ("%edit x.py", {"VISUAL": "mine"})]
+)
+def test_a_pager_or_editor_of_the_current_folder_is_not_run(
+    terminal: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, named: dict[str, str], path: str
+) -> None:
+    """Anybody's programs may lie where a prompt was started: names of programs are looked for elsewhere."""
+    trap, tools, sprung = tmp_path / "trap", tmp_path / "tools", tmp_path / "sprung"
+    for folder in (trap, trap / "bin", tools):
+        folder.mkdir()
+        for name in ("less", "more", "sensible-editor", "vim", "nano", "vi", *(["mine"] if folder != tools else [])):
+            told = "" if folder == tools else f": > {sprung}\n"
+            (folder / name).write_text(f"#!/bin/sh\n{told}test $# != 0 || cat > /dev/null\n")
+            (folder / name).chmod(0o755)
+    (trap / "x.py").write_text("print('from a file')")
+    monkeypatch.chdir(trap)
+    for name in ("PAGER", "VISUAL", "EDITOR"):
+        monkeypatch.delenv(name, raising=False)
+    term = terminal("--no-history", PATH=path.format(tools), **named)
+    term.run("list(range(20_000))")
+    term.type(f"{typed}\r")
+    assert "42" in term.run("6 * 7")
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("path", ["", ":", ".", "bin:", None])
+def test_where_no_folder_of_programs_is_absolute_those_of_the_system_are_meant(
+    monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    monkeypatch.setenv("PATH", path or "")
+    if path is None:
+        monkeypatch.delenv("PATH")
+    with programs_of_absolute_folders():
+        assert os.environ["PATH"] == os.defpath
+    assert os.environ.get("PATH") == path
 
 
 def test_undo_and_branches(terminal: Make) -> None:
