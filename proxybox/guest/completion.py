@@ -141,10 +141,11 @@ def cut(text):
 
 def is_complete(text):
     """(complete | incomplete | invalid, what the next line is to be indented by)."""
+    begun = text[:-1] if text.endswith("\\\n") else text  # Python 3.9 takes the line that is yet to come for empty
     try:
         with Lent(warnings), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if codeop.compile_command(text, "<input>", "exec") is None:
+            if codeop.compile_command(begun, "<input>", "exec") is None:
                 return unfinished(text)
             block = open_block(text)
     except (SyntaxError, OverflowError, ValueError, MemoryError, RecursionError):
