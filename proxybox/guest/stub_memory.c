@@ -105,7 +105,8 @@ static bool is_changed(const struct shared *map, uint64_t at)
            (!map->sums || map->sums[at / PAGE] != page_sum(map->address + at));
 }
 
-static void write_back(const struct shared *map, uint64_t from, uint64_t length)
+/* 0, or the error of what could not be written: there is a limit to the disk. */
+static long write_back(const struct shared *map, uint64_t from, uint64_t length)
 {
     uint64_t end = end_of_file(map), at = from & ~(uint64_t)(PAGE - 1);
     if (end > from + length)
@@ -115,13 +116,16 @@ static void write_back(const struct shared *map, uint64_t from, uint64_t length)
         while (at < end && at - first < MAX_PAYLOAD && is_changed(map, at))
             at += PAGE;
         uint64_t piece = (at < end ? at : end) - first;
-        if (at == first)
+        if (at == first) {
             at += PAGE;
-        else if (ASK(SYS_pwrite64, map->fd, map->address + first, piece, map->offset + first) != (long)piece)
-            return;
-        else
-            remember(map, first, at - first);
+            continue;
+        }
+        long written = ASK(SYS_pwrite64, map->fd, map->address + first, piece, map->offset + first);
+        if (written != (long)piece)
+            return written < 0 ? written : ERROR(EIO);
+        remember(map, first, at - first);
     }
+    return 0;
 }
 
 static struct shared *find_shared(uint64_t address)
@@ -351,9 +355,7 @@ long emulate_msync(const uint64_t args[6])
 {
     long result = round_trip(SYS_msync, args);
     struct shared *map = result ? NULL : find_shared(args[0]);
-    if (map)
-        write_back(map, args[0] - map->address, whole_pages(args[1]));
-    return result;
+    return map ? write_back(map, args[0] - map->address, whole_pages(args[1])) : result;
 }
 
 void write_back_all(void)

@@ -78,6 +78,21 @@ def test_memory(code: str) -> None:
     assert result.usage.memory is None or result.usage.memory < 300 << 20  # what the interpreter needs comes on top
 
 
+def test_a_mapped_file_that_the_disk_does_not_hold_is_told_by_flush() -> None:
+    code = """
+import mmap
+with open("/tmp/x", "w+b") as file:
+    file.truncate(4 << 20)
+    with mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[:] = b"x" * (4 << 20)
+        mapped.flush()
+"""
+    assert proxybox.run(code, limits={"disk": "8M"}).ok
+    result = proxybox.run(code, limits={"disk": "2M"})
+    assert (result.status, result.error and result.error.type) == (Status.DISK_LIMIT, "OSError"), result
+    assert "No space left on device" in result.stderr
+
+
 def test_output_is_cut() -> None:
     result = proxybox.run("print('x' * 1000); import sys; print('e' * 5, file=sys.stderr)", output={"limit": 100})
     assert (result.status, result.truncated) == (Status.OK, True)
