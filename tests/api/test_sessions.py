@@ -656,6 +656,16 @@ def test_going_back_takes_the_place_of_the_session() -> None:
         session.fork().close()
 
 
+def test_a_snapshot_that_was_given_up_is_told() -> None:
+    """In its own words: the session lives."""
+    with proxybox.Sandbox(session={"branches": 1}) as box, box.session() as session:
+        before = session.snapshot()
+        before.close()
+        with pytest.raises(proxybox.SandboxClosedError, match="the snapshot was closed"):
+            session.restore(before)
+        assert session.eval("42").value == 42
+
+
 def test_a_snapshot_of_another_session_is_refused() -> None:
     with proxybox.Sandbox(session={"branches": 2}) as box, box.session() as one, box.session() as other:
         with one.snapshot() as state, pytest.raises(ValueError, match="snapshot: want one of this session"):
