@@ -227,10 +227,27 @@ def test_bounds_of_host_functions() -> None:
         ({"function": 5}, "function: want a function, got 5"),
         ({"function": max, "timeout": 0}, "timeout: want a duration above 0"),
         ({"function": max, "size": -1}, "size: want a size of 1 byte or more"),
+        ({"function": max, "timeout": math.nan}, "timeout: want a duration such as 2.5 (seconds)"),
+        ({"function": max, "size": "much"}, 'size: want a size such as "512M"'),
     ):
         with pytest.raises(PolicyError) as caught:
             proxybox.HostFunction(**given)
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (lambda: proxybox.Deny("EACCES"), TypeError, "errno: want a number such as errno.EACCES, got 'EACCES'"),  # type: ignore[arg-type]
+        (lambda: proxybox.Deny(0), PolicyError, "errno: want a number such as errno.EACCES, got 0"),
+        (lambda: proxybox.Deny(-13), PolicyError, "errno: want a number such as errno.EACCES, got -13"),
+        (lambda: proxybox.Answer(None), TypeError, "value: want a number, which is what the call returns, got None"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_an_interceptor_says(make: Callable[[], Any], kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind) as caught:
+        make()
+    assert str(caught.value) == words
 
 
 def test_code_of_64_mib_runs_alike() -> None:
