@@ -7,6 +7,7 @@ and all numbers, are the controller's own knowledge.
 import contextlib
 import errno
 import math
+import re
 import threading
 import time
 import weakref
@@ -264,7 +265,7 @@ class LiveSession:
     ) -> "_Begun":
         """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
         wait for a guest that does not read."""
-        encoded = values.encode(command, self._port.value_size + ENVELOPE)
+        encoded = _encoded(command, self._port.value_size + ENVELOPE)
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call already: one at a time")
         if not self.is_alive:
@@ -580,6 +581,24 @@ class _Begun:
     spent: int
     calls: int
     transcript: Transcript
+
+
+#: Where in a command there is what a caller gives, and what it is called.
+_PLACES: Mapping[str, Mapping[str, str]] = {
+    "call": {r"\[2\]": "args", r"\[3\]": "kwargs"},
+    "set": {r"\[1\]\['\w+'\]": "value"},
+}
+
+
+def _encoded(command: tuple[Any, ...], limit: int) -> bytes:
+    """What goes to the guest. Raises TypeError, ValueError for what cannot cross, in words of who has given it."""
+    try:
+        return values.encode(command, limit)
+    except TypeError as error:
+        told = str(error)
+        for place, name in _PLACES.get(command[0], {}).items():
+            told = re.sub(rf"\Avalue{place}", name, told)
+        raise TypeError(told) from None
 
 
 def _port(live: LiveBox) -> Port:

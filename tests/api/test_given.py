@@ -266,6 +266,13 @@ IN_A_SESSION: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "much code": (lambda it: it.exec("#" * (2 << 20)), PolicyError, "code: want at most 1 MiB (session.value_size)"),
     "a number as name": (lambda it: it.exec("1", name=5), TypeError, "name: want text (str), got 5"),
     "a number that is called": (lambda it: it.call(5), TypeError, "name: want text (str), got 5"),
+    "an object as an argument": (
+        lambda it: it.call("len", 1, object()),
+        TypeError,
+        "args[1]: a 'object' object cannot",
+    ),
+    "an object by name": (lambda it: it.call("len", x=[object()]), TypeError, "kwargs['x'][0]: a 'object' object can"),
+    "an object that is set": (lambda it: it.set("a", {1: object()}), TypeError, "value[1]: a 'object' object cannot"),
     "a number that is set": (lambda it: it.set(5, 1), TypeError, "name: want text (str), got 5"),
     "a number that is got": (lambda it: it.get(5), TypeError, "name: want text (str), got 5"),
     "no time": (lambda it: it.exec("1", timeout=0), PolicyError, "timeout: want a duration above 0"),
