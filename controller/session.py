@@ -525,8 +525,8 @@ class LiveSession:
 
             return attempt() or Blocked(attempt, time.monotonic_ns() + int(THREADS_END * 1e9), rest)
 
-        live.world.on_fork = park
         begun = self.begin(("fork",), timeout=COPY_LIMIT)
+        live.world.on_fork = park  # now that it is ours: another thread may be at it
         outcome = self._serve(lambda: bool(parked) or self.is_idle())
         live.world.on_fork = None
         if outcome is not None or not parked:
