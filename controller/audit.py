@@ -51,7 +51,7 @@ class Deny:
     reason: str = "denied by an interceptor"
 
     def __attrs_post_init__(self) -> None:
-        if type(self.errno) is not int:
+        if not isinstance(self.errno, int) or isinstance(self.errno, bool):
             raise TypeError(f"errno: want a number such as errno.EACCES, got {shown(self.errno)}")
         if not 0 < self.errno < 4096:
             raise PolicyError(f"errno: want a number such as errno.EACCES, got {shown(self.errno)}")
@@ -68,7 +68,7 @@ class Answer:
     writes: tuple[tuple[int, bytes], ...] = ()
 
     def __attrs_post_init__(self) -> None:
-        if type(self.value) is not int:
+        if not isinstance(self.value, int) or isinstance(self.value, bool):
             raise TypeError(f"value: want a number, which is what the call returns, got {shown(self.value)}")
 
 
