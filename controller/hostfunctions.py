@@ -223,7 +223,7 @@ def _checked(name: str, function: Callable[..., Any] | HostFunction, spawn: Spaw
 
 def _answer(result: Any, size: int) -> bytes:
     try:
-        return values.encode(("ok", result), size)
+        return values.encode(("ok", result), size, ("", "result"))
     except (TypeError, ValueError) as error:
         return failed(TypeError(f"what the host function returned cannot cross: {error}"))
 

@@ -7,7 +7,6 @@ and all numbers, are the controller's own knowledge.
 import contextlib
 import errno
 import math
-import re
 import threading
 import time
 import weakref
@@ -51,6 +50,8 @@ _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dic
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 #: What is shown counts as so many bytes at least: as a message to a front end it is not shorter.
 _LEAST_SHOWN = 256
+#: What the parts of a command are called by who gives them.
+_PARTS: Mapping[str, tuple[str, ...]] = {"call": ("", "", "args", "kwargs"), "set": ("", "value")}
 
 
 @attrs.define(kw_only=True)
@@ -265,7 +266,7 @@ class LiveSession:
     ) -> "_Begun":
         """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
         wait for a guest that does not read."""
-        encoded = _encoded(command, self._port.value_size + ENVELOPE)
+        encoded = values.encode(command, self._port.value_size + ENVELOPE, _PARTS.get(command[0], ()))
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call already: one at a time")
         if not self.is_alive:
@@ -581,24 +582,6 @@ class _Begun:
     spent: int
     calls: int
     transcript: Transcript
-
-
-#: Where in a command there is what a caller gives, and what it is called.
-_PLACES: Mapping[str, Mapping[str, str]] = {
-    "call": {r"\[2\]": "args", r"\[3\]": "kwargs"},
-    "set": {r"\[1\]\['\w+'\]": "value"},
-}
-
-
-def _encoded(command: tuple[Any, ...], limit: int) -> bytes:
-    """What goes to the guest. Raises TypeError, ValueError for what cannot cross, in words of who has given it."""
-    try:
-        return values.encode(command, limit)
-    except TypeError as error:
-        told = str(error)
-        for place, name in _PLACES.get(command[0], {}).items():
-            told = re.sub(rf"\Avalue{place}", name, told)
-        raise TypeError(told) from None
 
 
 def _port(live: LiveBox) -> Port:

@@ -272,7 +272,7 @@ IN_A_SESSION: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         "args[1]: a 'object' object cannot",
     ),
     "an object by name": (lambda it: it.call("len", x=[object()]), TypeError, "kwargs['x'][0]: a 'object' object can"),
-    "an object that is set": (lambda it: it.set("a", {1: object()}), TypeError, "value[1]: a 'object' object cannot"),
+    "an object that is set": (lambda it: it.set("a", {1: object()}), TypeError, "value['a'][1]: a 'object' object"),
     "a number that is set": (lambda it: it.set(5, 1), TypeError, "name: want text (str), got 5"),
     "a number that is got": (lambda it: it.get(5), TypeError, "name: want text (str), got 5"),
     "no time": (lambda it: it.exec("1", timeout=0), PolicyError, "timeout: want a duration above 0"),
