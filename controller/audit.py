@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from proxybox.policies.errors import PolicyError, shown
+
 
 class Decision(enum.StrEnum):
     """Who decided a call."""
@@ -48,6 +50,12 @@ class Deny:
     errno: int
     reason: str = "denied by an interceptor"
 
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.errno, int) or isinstance(self.errno, bool):
+            raise TypeError(f"errno: want a number such as errno.EACCES, got {shown(self.errno)}")
+        if not 0 < self.errno < 4096:
+            raise PolicyError(f"errno: want a number such as errno.EACCES, got {shown(self.errno)}")
+
 
 @attrs.frozen(slots=True)
 class Answer:
@@ -58,6 +66,10 @@ class Answer:
 
     value: int
     writes: tuple[tuple[int, bytes], ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.value, int) or isinstance(self.value, bool):
+            raise TypeError(f"value: want a number, which is what the call returns, got {shown(self.value)}")
 
 
 #: Sees each call before it is decided: None lets it go on. It may change nothing of the record.

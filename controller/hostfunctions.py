@@ -5,12 +5,13 @@ to the program as an exception; nothing that a program sends can raise here. A f
 what it does with its arguments is its author's responsibility.
 """
 
+import datetime
 import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
@@ -18,12 +19,29 @@ from proxybox.controller import values
 from proxybox.policies.errors import PolicyError, shown
 from proxybox.policies.sizes import to_duration, to_size
 
+Value = TypeVar("Value")
+
 #: Of what an exception says, so much goes to the program.
 _LONGEST_MESSAGE = 4096
 #: Bytes of a call that are decoded at once; more of them in turns.
 _SHORT = 4096
 #: Arguments that a call may name: they are looked at, and copied, at once.
 _MOST_NAMED = 4096
+
+
+def _named(name: str, convert: Callable[[Any], Value], value: Any) -> Value:
+    try:
+        return convert(value)
+    except PolicyError as error:
+        raise error.under(name) from None
+
+
+def _to_timeout(value: float | str | datetime.timedelta | None) -> float | None:
+    return _named("timeout", to_duration, value)
+
+
+def _to_size(value: int | str | None) -> int | None:
+    return _named("size", to_size, value)
 
 
 @attrs.frozen
@@ -37,8 +55,8 @@ class HostFunction:
     """
 
     function: Callable[..., Any]
-    timeout: float | None = attrs.field(default=None, converter=to_duration)
-    size: int | None = attrs.field(default=None, converter=to_size)
+    timeout: float | None = attrs.field(default=None, converter=_to_timeout)
+    size: int | None = attrs.field(default=None, converter=_to_size)
 
     def __attrs_post_init__(self) -> None:
         if not callable(self.function):
@@ -205,7 +223,7 @@ def _checked(name: str, function: Callable[..., Any] | HostFunction, spawn: Spaw
 
 def _answer(result: Any, size: int) -> bytes:
     try:
-        return values.encode(("ok", result), size)
+        return values.encode(("ok", result), size, ("", "result"))
     except (TypeError, ValueError) as error:
         return failed(TypeError(f"what the host function returned cannot cross: {error}"))
 

@@ -50,6 +50,8 @@ _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dic
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 #: What is shown counts as so many bytes at least: as a message to a front end it is not shorter.
 _LEAST_SHOWN = 256
+#: What the parts of a command are called by who gives them.
+_PARTS: Mapping[str, tuple[str, ...]] = {"call": ("", "", "args", "kwargs"), "set": ("", "value")}
 
 
 @attrs.define(kw_only=True)
@@ -264,7 +266,7 @@ class LiveSession:
     ) -> "_Begun":
         """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
         wait for a guest that does not read."""
-        encoded = values.encode(command, self._port.value_size + ENVELOPE)
+        encoded = values.encode(command, self._port.value_size + ENVELOPE, _PARTS.get(command[0], ()))
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call already: one at a time")
         if not self.is_alive:
@@ -524,8 +526,8 @@ class LiveSession:
 
             return attempt() or Blocked(attempt, time.monotonic_ns() + int(THREADS_END * 1e9), rest)
 
-        live.world.on_fork = park
         begun = self.begin(("fork",), timeout=COPY_LIMIT)
+        live.world.on_fork = park  # now that it is ours: another thread may be at it
         outcome = self._serve(lambda: bool(parked) or self.is_idle())
         live.world.on_fork = None
         if outcome is not None or not parked:

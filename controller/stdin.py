@@ -31,6 +31,10 @@ class Terminal:
 
     read: Callable[[int, bool], bytes | str]
 
+    def __attrs_post_init__(self) -> None:
+        if not callable(self.read):
+            raise TypeError(f"read: want a function, got {shown(self.read)}")
+
 
 def as_bytes(name: str, content: object) -> bytes:
     """Text as UTF-8, or what bytes() takes without making something of a number. name: what it is, for the TypeError of

@@ -78,8 +78,8 @@ class _Stranger(Exception):
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
-def encode(value: object, limit: int = LIMIT) -> bytes:
-    """The bytes of a value.
+def encode(value: object, limit: int = LIMIT, parts: tuple[str, ...] = ()) -> bytes:
+    """The bytes of a value. parts: for a tuple of ours, what each of its elements is called by who has given it.
 
     A subclass goes as the type it is derived from, a frozenset as a set, a bytearray or memoryview as bytes, an aware
     datetime with its offset alone. Raises TypeError for what cannot cross, and says where it stands; ValueError for
@@ -89,7 +89,9 @@ def encode(value: object, limit: int = LIMIT) -> bytes:
     try:
         _ENCODERS.get(type(value), _encode_other)(value, out, MAX_DEPTH, limit)
     except _Stranger as stranger:
-        place = _place(value, stranger.found, "value") or "value"
+        of, names = (value, parts) if parts and isinstance(value, tuple) else ((value,), ("value",))
+        places = [_place(part, stranger.found, names[at]) for at, part in enumerate(of)]
+        place = next(filter(None, places), "value")
         raise TypeError(f"{place}: {stranger.why}") from None
     if len(out) > limit:
         raise _too_large(limit)

@@ -30,6 +30,7 @@ from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import dev_directory, open_standard
 from proxybox.controller.vfs.etc import Identity, etc_directory
 from proxybox.controller.vfs.generated import GeneratedFile
+from proxybox.controller.vfs.host import why_no_mount
 from proxybox.controller.vfs.hostmount import HostMount
 from proxybox.controller.vfs.hostuse import HostUse
 from proxybox.controller.vfs.library import altered_file, library, library_file
@@ -450,8 +451,8 @@ class WorldBuilder:
         if source is None:
             return MemoryDirectory(self._superblock(quota=quota), 0o755)
         if isinstance(source, str):
-            if not os.path.exists(source):
-                raise SandboxStartError(f"mount {mount.target}: {source} does not exist")
+            if why := why_no_mount(source):
+                raise SandboxStartError(f"mount {mount.target}: {source} {why}")
             return self._host_mount(mount.target, source, mount.mode, quota)
         if callable(source):
             return GeneratedFile(self._superblock(), source)

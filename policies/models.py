@@ -46,10 +46,11 @@ _bytes = between(0, _EVER, "a size of 0 bytes or more, or none")
 
 
 def _to_rate(value: float | str) -> float:
-    rate = to_duration(value) if isinstance(value, int | float) else None
-    if rate is None:
-        raise refusal("want a number above 0, such as 2.0", value)
-    return rate
+    return checks.limited(
+        lambda given: to_duration(given) if isinstance(given, int | float) else None,
+        value,
+        "a number above 0, such as 2.0",
+    )
 
 
 def _sleeps(self: Time) -> str:

@@ -268,6 +268,7 @@ class AsyncPool(AsyncSandbox):
         **options: Any,
     ) -> None:
         self.size = given.count("size", size, 1)
+        given.flag("warm", warm)
         super().__init__(policy, functions=functions, warm=warm, packages=packages, guest=guest, **options)
         self.policy = with_preload(self.policy, preload, {})
         self._slots: anyio.Semaphore | None = None

@@ -148,19 +148,33 @@ def resetting() -> Request[None]:
 
 def completion(code: str, cursor: int | None) -> Request[Completion]:
     """See `Session.complete`."""
-    at = len(code) if cursor is None else cursor
+    at = _cursor(code, cursor)
     return Request(("complete", code, at), lambda result: completion_of(_seen(result), code, at), is_look=True)
 
 
 def inspection(code: str, cursor: int | None, detail: int) -> Request[Inspection | None]:
     """See `Session.inspect`."""
-    at = len(code) if cursor is None else cursor
-    return Request(("inspect", code, at, detail), lambda result: inspection_of(_seen(result)), is_look=True)
+    at = _cursor(code, cursor)
+    return Request(
+        ("inspect", code, at, given.count("detail", detail, 0)),
+        lambda result: inspection_of(_seen(result)),
+        is_look=True,
+    )
 
 
 def completeness(code: str) -> Request[Completeness]:
     """See `Session.is_complete`."""
-    return Request(("is_complete", code), lambda result: completeness_of(_seen(result)), is_look=True)
+    return Request(
+        ("is_complete", given.text("code", code, given.SOURCE)),
+        lambda result: completeness_of(_seen(result)),
+        is_look=True,
+    )
+
+
+def _cursor(code: str, cursor: int | None) -> int:
+    """Where it stands. Raises TypeError, PolicyError for what is no place in a text."""
+    size = len(given.text("code", code, given.SOURCE))
+    return size if cursor is None else given.count("cursor", cursor, 0)
 
 
 def _result(result: Result) -> Result:

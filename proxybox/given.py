@@ -31,7 +31,7 @@ MOST_CODE = 64 << 20
 #: Bytes of one argument, with its end, and of all, with their pointers: execve(2) takes no more of them.
 _LONGEST_ARGUMENT, _MOST_ARGUMENTS = 128 << 10, 3 << 19
 _SCRIPT = "source text (str), or the path of a script (os.PathLike)"
-_SOURCE = "source text (str)"
+SOURCE = "source text (str)"
 
 
 def wrong_kind(name: str, wanted: str, value: object, hint: str = "") -> NoReturn:
@@ -139,7 +139,7 @@ def duration(name: str, value: Any) -> float | None:
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
-def source(value: object, most: int = MOST_CODE, wanted: str = _SOURCE, limit: str = "") -> str:
+def source(value: object, most: int = MOST_CODE, wanted: str = SOURCE, limit: str = "") -> str:
     """Source text of at most so many bytes; limit: the key that says so."""
     code = text("code", value, wanted)
     if len(code) > most or (4 * len(code) > most and len(code.encode("utf-8", "surrogatepass")) > most):
@@ -246,12 +246,24 @@ def as_source(value: Input) -> Source | None:
         return as_bytes("stdin", value)
     if hasattr(value, "fileno"):
         try:
-            return int(value.fileno())
+            descriptor = int(value.fileno())
         except (OSError, io.UnsupportedOperation):
             pass
+        else:
+            _check_open(value, descriptor)
+            return descriptor
     if hasattr(value, "read"):
         return as_bytes("stdin", value.read())
     return value
+
+
+def _check_open(value: object, descriptor: int) -> None:
+    """Raises PolicyError for a file object whose descriptor is none. One that cannot be read is as with any program:
+    nohup gives such."""
+    try:
+        os.fstat(descriptor)
+    except (OSError, OverflowError):
+        no_sense("stdin", "a file object that is open", value)
 
 
 def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Callable[[bytes], object] | None:

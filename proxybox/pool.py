@@ -86,6 +86,7 @@ class Pool(Executor):
     ) -> None:
         self.size = given.count("size", size, 1)
         given.count("processes", processes, 0)
+        given.flag("warm", warm)
         self.policy = with_preload(policy, preload, policy_fields)
         self._closed = False
         self._threads: ThreadPoolExecutor | None = None
@@ -96,11 +97,12 @@ class Pool(Executor):
         found = guest_with(find_guest(guest), folders)
         require_bootstrap(found)
         check_preload(Box(self.policy, found))
+        host = HostFunctions(named, self.policy.session.value_size) if named else None
         if processes:
+            _check_room(size, _CALLERS + 2 * size)  # both ends of a socket for each box
             options = {"functions": dict(named), "packages": folders, "guest": guest, "warm": warm}
-            self._boxes = Workers(self.policy, options, size, processes)
+            self._boxes = Workers(self.policy, options, size, min(processes, size))
         else:
-            host = HostFunctions(named, self.policy.session.value_size) if named else None
             self._boxes = Boxes(Box(self.policy, found), host, size, warm=warm)
 
     def __enter__(self) -> Self:
@@ -156,7 +158,8 @@ class Pool(Executor):
         if isinstance(fn, str | os.PathLike):
             args = (fn, *args)
         else:
-            work, args, kwargs = self._call, (fn.__name__, source_of(fn), args, kwargs), {}
+            source = source_of(fn)
+            work, args, kwargs = self._call, (fn.__name__, source, args, kwargs), {}
         with self._making:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="proxybox-pool")
@@ -199,7 +202,7 @@ def with_preload(policy: Policy | str | os.PathLike[str] | None, preload: Iterab
 def source_of(fn: Any) -> str:
     """What a function is shipped as. Raises TypeError for one that does not stand for itself."""
     if not isinstance(fn, FunctionType) or fn.__name__ == "<lambda>":
-        raise TypeError(f"{fn!r} cannot be shipped to a box: want source text, or a function that was made with def")
+        given.wrong_kind("fn", "source text, the path of a script, or a function that was made with def", fn)
     if fn.__closure__:
         free = ", ".join(fn.__code__.co_freevars)
         raise TypeError(f"{fn.__name__} uses names of the function around it ({free}): give them as arguments")
@@ -216,7 +219,11 @@ _DESCRIPTORS, _CALLERS = 6, 128
 def make_room(size: int) -> None:
     """Raises ValueError where this process may not open what so many boxes need (RLIMIT_NOFILE): half of its limit is
     for what their guests open (descriptorshare.py). The limit is the caller's affair: it is not raised here."""
-    soft, needed = soft_limit(), 2 * (_CALLERS + _DESCRIPTORS * size)
+    _check_room(size, 2 * (_CALLERS + _DESCRIPTORS * size))
+
+
+def _check_room(size: int, needed: int) -> None:
+    soft = soft_limit()
     if soft < needed:
         raise ValueError(
             f"size={size}: this process may open {soft} descriptors, and so many boxes want {needed}: raise its limit "

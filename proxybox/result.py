@@ -131,6 +131,18 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= 3 * _SHOWN else f"{text[: 3 * _SHOWN]}..."
+
+
+def _short_value(value: Any) -> str:
+    """The beginning of its repr, whatever a guest has given."""
+    try:
+        return _cut(_VALUES.repr(value))
+    except ValueError:  # a number of more than 4,300 digits, somewhere in it (sys.set_int_max_str_digits)
+        return f"of type {type(value).__name__}"
+
+
 def _short(data: bytes) -> str:
     """The beginning of what was printed, as a literal."""
     if len(data) <= _SHOWN:
@@ -166,14 +178,13 @@ class Result:
     _neutralised: bool = attrs.field(default=False, repr=False)
 
     def __repr__(self) -> str:
-        summary = self.summary()
         parts = [
-            summary if len(summary) <= 3 * _SHOWN else f"{summary[: 3 * _SHOWN]}...",
+            _cut(self.summary()),
             f"stdout {_short(self.stdout_bytes)}",
             f"stderr {_short(self.stderr_bytes)}",
         ]
         if self.value is not None:
-            parts.append(f"value {_VALUES.repr(self.value)}")
+            parts.append(f"value {_short_value(self.value)}")
         if self.files.changes:
             parts.append(f"{len(self.files.changes)} changed files")
         if self.denials:

@@ -29,6 +29,7 @@ from proxybox.asking import (
 from proxybox.controller.audit import Audit
 from proxybox.controller.box import Usage
 from proxybox.controller.boxfiles import FileEntry as FileEntry
+from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.output import neutralise
 from proxybox.controller.session import Answer, LiveSession
 from proxybox.controller.world import World
@@ -324,11 +325,14 @@ class Snapshot:
 
 
 def state_of(snapshot: Snapshot, live: LiveSession) -> LiveSession:
-    """Raises TypeError, ValueError for what is no state of this session, or of a copy of it."""
+    """Raises TypeError, ValueError for what is no state of this session, or of a copy of it; SandboxClosedError for one
+    that was given up."""
     if not isinstance(snapshot, Snapshot):
         given.wrong_kind("snapshot", "a Snapshot, as snapshot() gives it", snapshot)
     if snapshot._live.copies is not live.copies:
         given.no_sense("snapshot", "one of this session, or of a copy of it", snapshot)
+    if not snapshot._live.is_alive:
+        raise SandboxClosedError("the snapshot was closed, or has ended: make another one before")
     return snapshot._live
 
 

@@ -352,6 +352,17 @@ def _magic(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
+def why_no_mount(source: str) -> str:
+    """Why what a policy names cannot be mounted, as one look at it tells; empty where it can."""
+    try:
+        mode = os.stat(source).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be reached ({error.strerror})"
+    return "" if st.S_ISREG(mode) or st.S_ISDIR(mode) else "is neither a file nor a folder"
+
+
 def _kind(entry: os.DirEntry[str]) -> int:
     """The kind of an entry that is shown, else 0: FIFOs, sockets and devices do not exist here."""
     if entry.is_symlink():

@@ -1,7 +1,6 @@
 """`proxybox policy`: the presets, a policy as TOML, its faults, what it means."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,11 +70,12 @@ def faults(path: str) -> list[dict[str, Any]]:
 
 def missing_sources(policy: Policy, path: str) -> list[Problem]:
     """Mounts whose place on the host is not there: a policy says what it may be, and each run needs it to be there."""
-    message = "there is no such file or folder on this host"
+    from proxybox.controller.vfs.host import why_no_mount
+
     return [
-        Problem(key=f"filesystem.mounts[{at}].source", message=message, given=repr(mount.source), file=path)
+        Problem(key=f"filesystem.mounts[{at}].source", message=f"{why} on this host", given=repr(source), file=path)
         for at, mount in enumerate(policy.filesystem.mounts)
-        if isinstance(mount.source, str) and not os.path.exists(mount.source)
+        if isinstance(source := mount.source, str) and (why := why_no_mount(source))
     ]
 
 

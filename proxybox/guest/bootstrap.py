@@ -127,7 +127,8 @@ def host_module(link, names, limit):
     def function(name):
         @hidden
         def call(*args, **kwargs):
-            answer = values.decode(link.exchange(b"h" + values.encode((name, args, kwargs), limit)), limit)
+            asked = values.encode((name, args, kwargs), limit, ("", "args", "kwargs"))
+            answer = values.decode(link.exchange(b"h" + asked), limit)
             if answer[0] == "ok":
                 return answer[1]
             kind = getattr(builtins, answer[1], None)

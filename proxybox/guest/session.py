@@ -202,9 +202,9 @@ class Session:
     @hidden
     def encode(self, value):
         try:
-            return values.encode(("ok", value), self.limit)
+            return values.encode(("ok", value), self.limit, ("", "value"))
         except (TypeError, ValueError) as error:
-            return values.encode(("value", str(error)[:4096].replace("value[1]", "value", 1)))  # it is told of the pair
+            return values.encode(("value", str(error)[:4096]))
 
     @hidden
     def shield(self):

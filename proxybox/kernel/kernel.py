@@ -106,6 +106,7 @@ class ProxyboxKernel(Kernel):
 
     def _run(self, code: str) -> Trouble | None:
         self._in_cell = True
+        self._streams.begin()
         try:
             result: Result = self._box.run(
                 lambda session: session.exec(

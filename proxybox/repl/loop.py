@@ -45,6 +45,8 @@ class Shell:
         self.screen = screen
         self.tracing = "off"  # "on": OS calls are shown; "denied": those that are refused
         self._taking = False  # whether Ctrl-C ends what is being done
+        self._pressed = 0  # how often Ctrl-C was, while this block runs
+        self._press: Callable[[], None] = lambda: None
         self.console: Console
         self.prompter: Prompter
         self._told = Told(screen.writer("stdout"), screen.writer("stderr"), self._show)
@@ -132,19 +134,19 @@ class Shell:
     @contextlib.contextmanager
     def _ctrl_c(self, interrupt: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
         """The first interrupts the program, the second says so and offers to end the box, the third ends it."""
-        pressed = 0
+        self._pressed = 0
 
         def on_sigint() -> None:
-            nonlocal pressed
-            pressed += 1
-            if pressed == 2:
+            self._pressed += 1
+            if self._pressed == 2:
                 with contextlib.suppress(OSError, ValueError):
                     os.write(self.screen.file.fileno(), _STILL_RUNNING.encode())
-            if pressed > 2:
+            if self._pressed > 2:
                 end()
             else:
                 interrupt()
 
+        self._press = on_sigint
         with _on_sigint(on_sigint):
             yield
 
@@ -154,12 +156,14 @@ class Shell:
         """A line of input for the program (`proxybox.Terminal`)."""
         message = self.screen.take_unfinished()
         try:
-            return self.prompter.ask(message, echo=echo).encode("utf-8", "backslashreplace").decode() + "\n"
+            text = self.prompter.ask(message, echo=echo)
         except EOFError:
             return ""
-        except KeyboardInterrupt:
-            self.console.session.interrupt()
+        except KeyboardInterrupt:  # the terminal has made a key of it, and no signal
+            self._press()
             raise InterruptedError from None
+        self._pressed = 0  # who answers does not want out
+        return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
     def _show(self, shown: Displayed) -> None:
         """A value, or something displayed: a terminal shows its text."""
@@ -184,7 +188,7 @@ class Shell:
             self.screen.fail(f"nothing is known of {one_line(name)}")
             return
         head = one_line(found.name + (found.signature or ""), 400)
-        self.screen.say(f"{head}  ({one_line(found.type)})", "bold")
+        self.screen.named(f"{head}  ({one_line(found.type)})", "bold")
         for text in (found.text, found.source if source else None, None if source and found.source else found.doc):
             if text:
                 self.screen.value(text)

@@ -148,9 +148,15 @@ class Screen:
     # --- what is ours -------------------------------------------------------------------------------------------------
 
     def say(self, text: str, colour: str = "") -> None:
-        """A line of our own. Whatever a box has named in it has passed `one_line`."""
+        """A line of our own. Whatever a box has named in it has passed `one_line`; where it begins with that, `named`
+        is for it."""
         self.finish_line()
         self._put((self.paint(colour, text) if colour else text) + "\n")
+
+    def named(self, text: str, colour: str = "") -> None:
+        """A line that begins with what a box has named."""
+        self.finish_line()
+        self.say(self._unmistakable(text), colour)
 
     def note(self, text: str) -> None:
         """Something that a person should know."""

@@ -10,6 +10,7 @@ runs the whole program. Marks: points(n), hidden, timeout(seconds). By hand: pyt
 (apart.py says where FILE may not lie).
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", mark)
     if not config.pluginmanager.has_plugin("timeout"):
         config.addinivalue_line("markers", "timeout(seconds): for each call, and each run, of the submission")
+    if config.getoption("--submission") is not None:
+        config.pluginmanager.register(ByHand())
 
 
 #: What is known of a test until its fixtures have ended.
@@ -143,15 +146,24 @@ class Grader:
         return report
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """By hand, pytest prints to the teacher's terminal."""
-    report = yield
-    if item.config.getoption("--submission") is not None:
+class ByHand:
+    """What pytest prints to the teacher's terminal is made harmless first."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Any:
+        """Of a test."""
         from proxybox.teach.verdicts import make_harmless
 
+        report = yield
         make_harmless(report)
-    return report
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        """Of a warning."""
+        from proxybox.result import harmless_lines
+
+        warning_message.message = Warning(harmless_lines(str(warning_message.message)))
 
 
 #: What marks are given, in words, and whether that is right.

@@ -143,7 +143,7 @@ class Student:
             name, args, kwargs = (call.name, call.args, call.kwargs) if call.is_plain else self._packed(call)
             result = self._session.call(name, *args, **kwargs)
         except (TypeError, ValueError) as error:  # before anything was called
-            words = str(error).replace("value[2]", "arguments", 1).replace("value[3]", "keywords", 1)
+            words = str(error)
             if "cannot cross" in words:
                 words += "; a function goes as student.source(...), an object as student.new(...)"
             raise type(error)(f"{told}: {words}") from None

@@ -1,5 +1,6 @@
 """Nonsense is refused at once, with one error that names the parameter, and alike however a program is run."""
 
+import io
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,19 @@ from proxybox import AsyncPool, AsyncSandbox, PolicyError, Pool, Sandbox
 PROGRAM = "print('begun')"
 LIMITS = {"wall_time": 120, "cpu_time": 60}
 
+
+class NoFile:
+    """Says to have a descriptor that nobody has opened."""
+
+    def fileno(self) -> int:
+        return 1 << 20
+
+    def __repr__(self) -> str:
+        return "NoFile()"
+
+
+CLOSED, NO_FILE = io.BytesIO(), NoFile()
+CLOSED.close()
 #: What is given besides or in place of the program, and what is said of it.
 NONSENSE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no code": ({"code": None}, TypeError, "code: want source text (str), or the path of a script"),
@@ -39,6 +53,8 @@ NONSENSE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a file in a file": ({"files": {"a/b": "", "a": ""}}, PolicyError, "'a' cannot be a file and the folder of 'a/b'"),
     "a file in the code": ({"files": {"main.py/x": ""}}, PolicyError, "'main.py' is the name of the code itself"),
     "a number as stdin": ({"stdin": 0}, TypeError, "stdin: want text, bytes, a file object, a function, a Terminal"),
+    "a closed file as stdin": ({"stdin": CLOSED}, PolicyError, "stdin: want a file object that is open, got <_io."),
+    "a descriptor that is none": ({"stdin": NO_FILE}, PolicyError, "stdin: want a file object that is open, got NoFi"),
     "no time": ({"timeout": 0}, PolicyError, "timeout: want a duration above 0 and of at most 366 days"),
     "less than no time": ({"timeout": -1}, PolicyError, "timeout: want a duration above 0 and of at most 366 days"),
     "no number": ({"timeout": math.nan}, PolicyError, "timeout: want a duration such as 2.5 (seconds)"),
@@ -123,12 +139,23 @@ SIZES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no box": ({"size": 0}, PolicyError, "size: want a whole number of 1 or more, got 0"),
     "less than no box": ({"size": -1}, PolicyError, "size: want a whole number of 1 or more, got -1"),
     "true boxes": ({"size": True}, TypeError, "size: want a whole number of 1 or more, got True"),
+    "warm by word, in a pool": ({"warm": "no"}, TypeError, "warm: want True or False, got 'no'"),
+    "warm or not": ({"warm": None}, TypeError, "warm: want True or False, got None"),
+    "more boxes than descriptors": ({"size": 10**9}, ValueError, "size=1000000000: this process may open "),
     "a number to preload": ({"preload": 5}, TypeError, "preload: want a list of names of modules, got 5"),
     "no module": (
         {"preload": ["json", "no_such_module"]}, PolicyError,
         "preload[1]: there is no such module in the box: neither the interpreter nor packages= has it, got 'no_such",
     ),
 }  # fmt: skip
+#: In processes of their own.
+IN_PROCESSES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "a text as processes": ({"processes": "2"}, TypeError, "processes: want a whole number of 0 or more, got '2'"),
+    "less than no process": ({"processes": -1}, PolicyError, "processes: want a whole number of 0 or more, got -1"),
+    "a number as a function": ({"processes": 1, "functions": {"f": 5}}, PolicyError, "functions: f: want a function"),
+    "a name of a function": ({"processes": 1, "functions": {"a b": max}}, PolicyError, "functions: 'a b' is no name"),
+    "more boxes than descriptors": ({"processes": 1, "size": 10**9}, ValueError, "size=1000000000: this process may"),
+}
 RULES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "one interceptor": ({"interceptors": print}, TypeError, "interceptors: want a list of functions"),
     "no interceptor": ({"interceptors": [1]}, TypeError, "interceptors[0]: want a function, got 1"),
@@ -143,10 +170,12 @@ RULES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         *((make, what) for make in (Sandbox, AsyncSandbox, Pool, AsyncPool) for what in MADE_OF),
         *((make, what) for make in (Pool, AsyncPool) for what in SIZES),
         *((make, what) for make in (Sandbox, AsyncSandbox) for what in RULES),
+        *((Pool, f"{what}, in processes") for what in IN_PROCESSES),
     ],
 )
 def test_nonsense_is_refused_when_a_sandbox_is_made(make: type[Any], what: str) -> None:
-    given, kind, words = {**MADE_OF, **SIZES, **RULES}[what]
+    in_processes = {f"{what}, in processes": told for what, told in IN_PROCESSES.items()}
+    given, kind, words = {**MADE_OF, **SIZES, **RULES, **in_processes}[what]
     with pytest.raises(kind) as caught:
         make(**given)
     assert words in str(caught.value)
@@ -180,15 +209,45 @@ def test_a_mount_whose_function_gives_neither_text_nor_bytes(given: Any) -> None
         box.run("open('/data/file')")
 
 
+@pytest.mark.parametrize("given", [5, b"print(1)", None, max, lambda: 1])
+def test_what_a_pool_cannot_ship(given: Any) -> None:
+    with Pool(size=1, limits=LIMITS) as pool:
+        for hand_in in (lambda: pool.submit(given), lambda: pool.map(given, [1])):
+            with pytest.raises(TypeError, match="fn: want source text, the path of a script, or a function that was"):
+                hand_in()
+
+
+def test_a_terminal_without_a_function() -> None:
+    with pytest.raises(TypeError, match="read: want a function, got 5"):
+        proxybox.Terminal(5)  # type: ignore[arg-type]
+
+
 def test_bounds_of_host_functions() -> None:
     for given, words in (
         ({"function": 5}, "function: want a function, got 5"),
         ({"function": max, "timeout": 0}, "timeout: want a duration above 0"),
         ({"function": max, "size": -1}, "size: want a size of 1 byte or more"),
+        ({"function": max, "timeout": math.nan}, "timeout: want a duration such as 2.5 (seconds)"),
+        ({"function": max, "size": "much"}, 'size: want a size such as "512M"'),
     ):
         with pytest.raises(PolicyError) as caught:
             proxybox.HostFunction(**given)
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (lambda: proxybox.Deny("EACCES"), TypeError, "errno: want a number such as errno.EACCES, got 'EACCES'"),  # type: ignore[arg-type]
+        (lambda: proxybox.Deny(0), PolicyError, "errno: want a number such as errno.EACCES, got 0"),
+        (lambda: proxybox.Deny(-13), PolicyError, "errno: want a number such as errno.EACCES, got -13"),
+        (lambda: proxybox.Answer(None), TypeError, "value: want a number, which is what the call returns, got None"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_an_interceptor_says(make: Callable[[], Any], kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind) as caught:
+        make()
+    assert str(caught.value) == words
 
 
 def test_code_of_64_mib_runs_alike() -> None:
@@ -207,12 +266,26 @@ IN_A_SESSION: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "much code": (lambda it: it.exec("#" * (2 << 20)), PolicyError, "code: want at most 1 MiB (session.value_size)"),
     "a number as name": (lambda it: it.exec("1", name=5), TypeError, "name: want text (str), got 5"),
     "a number that is called": (lambda it: it.call(5), TypeError, "name: want text (str), got 5"),
+    "an object as an argument": (
+        lambda it: it.call("len", 1, object()),
+        TypeError,
+        "args[1]: a 'object' object cannot",
+    ),
+    "an object by name": (lambda it: it.call("len", x=[object()]), TypeError, "kwargs['x'][0]: a 'object' object can"),
+    "an object that is set": (lambda it: it.set("a", {1: object()}), TypeError, "value['a'][1]: a 'object' object"),
     "a number that is set": (lambda it: it.set(5, 1), TypeError, "name: want text (str), got 5"),
     "a number that is got": (lambda it: it.get(5), TypeError, "name: want text (str), got 5"),
     "no time": (lambda it: it.exec("1", timeout=0), PolicyError, "timeout: want a duration above 0"),
     "a number as stdin": (lambda it: it.exec("1", stdin=5), TypeError, "stdin: want text, bytes, a file object"),
     "no function": (lambda it: it.exec("1", on_stdout=5), TypeError, "on_stdout: want a function or None, got 5"),
     "no snapshot": (lambda it: it.restore(None), TypeError, "snapshot: want a Snapshot, as snapshot() gives it"),
+    "bytes to complete": (lambda it: it.complete(b"os."), TypeError, "code: want source text (str), got b'os.'"),
+    "a cursor by word": (lambda it: it.complete("x", "1"), TypeError, "cursor: want a whole number of 0 or more"),
+    "before the beginning": (lambda it: it.complete("x", -1), PolicyError, "cursor: want a whole number of 0 or more"),
+    "nothing to inspect": (lambda it: it.inspect(None), TypeError, "code: want source text (str), got None"),
+    "half a cursor": (lambda it: it.inspect("x", 0.5), TypeError, "cursor: want a whole number of 0 or more, got 0.5"),
+    "detail by word": (lambda it: it.inspect("x", detail="all"), TypeError, "detail: want a whole number of 0 or more"),
+    "nothing complete": (lambda it: it.is_complete(None), TypeError, "code: want source text (str), got None"),
 }
 WITH_FILES: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "a number as content": (lambda it: it.write_file("x", 10**9), TypeError, "data: want text or bytes, got 1000000"),

@@ -632,6 +632,49 @@ def test_a_second_thread_in_a_session_is_told_at_once() -> None:
         assert session.eval("rows, line").value == ([1], "went on")
 
 
+def test_threads_that_copy_one_session_at_once() -> None:
+    """One does, the others are told, and the session goes on."""
+    with proxybox.Sandbox(session={"branches": 8}) as box, box.session() as session:
+        told: list[BaseException] = []
+
+        def copy() -> None:
+            for _ in range(20):
+                try:
+                    session.snapshot().close()
+                except proxybox.ProxyboxError as error:
+                    told.append(error)
+
+        threads = [threading.Thread(target=copy) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {type(error) for error in told} <= {proxybox.SessionBusy}
+        assert session.eval("42").value == 42
+
+
+def test_a_copy_that_is_refused_leaves_the_programs_own_forks_alone() -> None:
+    with proxybox.Sandbox(session={"branches": 4}) as box, box.session() as session:
+        begun, copied = threading.Event(), threading.Event()
+
+        def give(size: int) -> str:
+            begun.set()
+            copied.wait()
+            return "\n"
+
+        def copy() -> None:
+            begun.wait()
+            with pytest.raises(proxybox.SessionBusy):
+                session.fork()
+            copied.set()
+
+        thread = threading.Thread(target=copy)
+        thread.start()
+        done = session.exec("import os\ninput()\ntry: os.fork()\nexcept OSError: print('none')", stdin=give, timeout=20)
+        thread.join()
+        assert (done.status, done.stdout) == (proxybox.Status.OK, "none\n")
+
+
 def test_going_back_takes_the_place_of_the_session() -> None:
     """`branches` counts what lives besides it: a snapshot, however often it is gone back to."""
     with proxybox.Sandbox(session={"branches": 1}) as box, box.session() as session:
@@ -654,6 +697,16 @@ def test_going_back_takes_the_place_of_the_session() -> None:
             assert other.eval("rows").value == [1]
             assert other.eval("os.getpid()").value != session.eval("os.getpid()").value
         session.fork().close()
+
+
+def test_a_snapshot_that_was_given_up_is_told() -> None:
+    """In its own words: the session lives."""
+    with proxybox.Sandbox(session={"branches": 1}) as box, box.session() as session:
+        before = session.snapshot()
+        before.close()
+        with pytest.raises(proxybox.SandboxClosedError, match="the snapshot was closed"):
+            session.restore(before)
+        assert session.eval("42").value == 42
 
 
 def test_a_snapshot_of_another_session_is_refused() -> None:

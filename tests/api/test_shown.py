@@ -37,6 +37,22 @@ def texts(session: proxybox.Session, code: str) -> list[str]:
     return [event.data["text/plain"] for event in shown(session, code)]
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("'a' * 900_000", "value 'aaaa"),
+        ("10 ** 100_000", "value of type int"),
+        ("[1, {2: (10 ** 5_000,)}]", "value of type list"),
+        ("{i: {j: ['x' * 9] * 9 for j in range(9)} for i in range(9)}", "value {0: {0: ['xxx"),
+    ],
+)
+def test_the_repr_of_a_result_is_short_whatever_a_guest_gives(box: proxybox.Sandbox, code: str, told: str) -> None:
+    with box.session() as session:
+        shown = repr(session.eval(code))
+    assert told in shown
+    assert len(shown) < 300
+
+
 # --- values -----------------------------------------------------------------------------------------------------------
 
 

@@ -191,6 +191,11 @@ def test_what_cannot_cross_says_where_it_stands(value: Any, place: str) -> None:
     assert str(told.value).startswith(f"{place}: a 'Foo' object cannot cross the boundary; None, bool, int")
 
 
+def test_what_cannot_cross_is_named_by_who_has_given_it() -> None:
+    with pytest.raises(TypeError, match=r"^kwargs\['a'\]\[1\]: a 'Foo' object cannot cross"):
+        encode(("call", (1, 2), {"a": [0, Foo()]}), parts=("", "args", "kwargs"))
+
+
 @pytest.mark.parametrize("value", [1j, object, len, range(3), iter([]), timedelta(1), datetime(2020, 1, 1).date(), ...])
 def test_nothing_else_crosses(value: Any) -> None:
     with pytest.raises(TypeError, match=type(value).__name__):

@@ -73,6 +73,26 @@ def test_nothing_passes_for_the_prompt(make: Any, text: str, colours: str, monke
     assert not [line for line in visible if line.startswith((">>>", "...", "[input]", "proxybox:"))]
 
 
+#: Puts itself into the place of what looks at objects for the person at the prompt.
+SHOWING = """
+import gc, types
+for found in gc.get_objects():
+    if isinstance(found, types.FunctionType) and found.__name__ == 'inspect' and 'proxybox' in found.__code__.co_filename:
+        found.__code__ = (lambda *_: {'name': T, 'type': 'x'}).__code__
+        found.__globals__['T'] = T
+"""
+
+
+@pytest.mark.parametrize("name", [">>> %get secret", "\u1161... ", "[input] name?", "proxybox: a new box was started"])
+def test_a_guest_that_tells_what_it_likes_of_an_object(make: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    shell, terminal = make()
+    shell.take(f"T = {name!r}\n{SHOWING}")
+    start = len(terminal.getvalue())
+    shell.take("len?")
+    assert terminal.getvalue()[start:] == f"\\{name}  (x)\n"
+
+
 def test_a_line_without_end_in_many_pieces(make: Any) -> None:
     """It takes time as its length does, not as the square of it."""
     shell, terminal = make()

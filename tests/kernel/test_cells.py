@@ -72,6 +72,14 @@ def test_a_flood_is_few_messages(shared: Notebook) -> None:
     assert shared.text("stderr") == ""
 
 
+def test_a_flood_of_changes_between_the_streams_is_few_messages(shared: Notebook) -> None:
+    shared.run("import os\nfor _ in range(20_000): os.write(1, b'a'); os.write(2, b'b')")
+    assert (shared.text(), shared.text("stderr")) == ("a" * 20_000, "b" * 20_000)
+    assert len(shared.messages) < 5_000
+    shared.run("import sys\nfor n in range(4): print(n, file=(sys.stdout, sys.stderr)[n % 2])")
+    assert [content["text"] for _, content in shared.messages] == ["0\n", "1\n", "2\n", "3\n"]
+
+
 def test_what_is_beyond_the_limit_is_said_once_and_not_on_stderr(shared: Notebook) -> None:
     reply = shared.run("for _ in range(30_000): print('a' * 99)")
     assert reply["status"] == "ok"

@@ -166,7 +166,7 @@ def test_kinds_of_time():
         ({"kind": "real", "rate": 2}, "time.rate", "only for kind"),
         ({"kind": "scaled", "rate": 0}, "time.rate", "above 0"),
         ({"kind": "scaled", "rate": -1}, "time.rate", "above 0"),
-        ({"kind": "scaled", "rate": float("nan")}, "time.rate", "want"),
+        ({"kind": "scaled", "rate": float("nan")}, "time.rate", "want a number above 0"),
         ({"kind": "scaled", "rate": "2s"}, "time.rate", "want a number"),
         ({"kind": "froze"}, "time.kind", "frozen"),
         ({"sleep": "never"}, "time.sleep", "skip"),

@@ -187,6 +187,24 @@ def test_ctrl_c_however_often_does_not_end_the_prompt(terminal: Make) -> None:
     assert term.end() == 0
 
 
+def test_ctrl_c_again_and_again_at_a_question_ends_the_box(terminal: Make) -> None:
+    """An answer between them shows that nobody wants out."""
+    term = terminal()
+    code = "while 1:\n try: print('got', input('more? '))\n except (KeyboardInterrupt, EOFError): print('no')"
+    term.type(f"exec({code!r})\r")
+    for typed, seen in ((CTRL_C, "\nno"), ("one\r", "\ngot one"), (CTRL_C, "\nno"), ("two\r", "\ngot two")):
+        term.until(lambda: term.screen.display[term.screen.cursor.y].startswith("[input] more?"))
+        term.type(typed)
+        term.see(seen)
+    for _ in range(3):
+        term.until(lambda: term.screen.display[term.screen.cursor.y].startswith("[input] more?"))
+        seen = len(term.raw)
+        term.type(CTRL_C)
+        term.until(lambda seen=seen: len(term.raw) > seen)  # type: ignore[misc]
+    term.see("Ctrl-C once more ends the box", "a new box was started")
+    term.until(term.at_prompt)
+
+
 def test_ctrl_c_gives_up_a_command_that_waits(terminal: Make, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     term = terminal()

@@ -130,7 +130,7 @@ def test_faults_of_a_test_are_told_to_its_author_alone() -> None:
         "kind": "TypeError: raises: want an exception class, its name, or a tuple of these, got 3",
         "pattern": "missing ), unterminated subpattern at position 0",
         "name": "ValueError: 'f()' is no name of what a submission could have",
-        "function": "TypeError: f([1, <built-in function len>]): arguments[0][1]: a 'builtin_function_or_method' object",
+        "function": "TypeError: f([1, <built-in function len>]): args[0][1]: a 'builtin_function_or_method' object",
         "source": "SyntaxError: ",
         "statement": "ValueError: want one expression, such as a lambda, or a def as the last statement",
         "method": "TypeError: A().size is a method, to be called; an attribute is read by .get('size')",

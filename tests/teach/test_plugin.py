@@ -70,6 +70,8 @@ def test_what_pytest_prints_of_a_submission_is_harmless(pytester: pytest.Pyteste
     pytester.path.joinpath("theirs.py").write_text("def f(): print('\\x1b]0;owned\\x07\\ra\\u202e\\nb')\nf()\n")
     pytester.makepyfile(
         test_theirs="""
+        import warnings
+        import pytest
         def test_output(run_student):
             run_student().expect_output("42")
         def test_words(student):
@@ -79,13 +81,20 @@ def test_what_pytest_prints_of_a_submission_is_harmless(pytester: pytest.Pyteste
         def test_lines(student):
             student.call("f")
             assert student.stdout.splitlines() == []
+        def test_expected_to_fail(student):
+            student.call("f")
+            pytest.xfail(student.stdout)
+        def test_warning(student):
+            student.call("f")
+            warnings.warn(student.stdout)
             """
     )
-    result = run(pytester, "--submission", "theirs.py", "-vv")
-    result.assert_outcomes(failed=3)
-    text = result.stdout.str()
-    assert text.count("owned") >= 4
-    assert not set(text) & set("\x1b\x07\r\u202e"), ascii(text)
+    for workers in ("0", "2"):
+        result = run(pytester, "--submission", "theirs.py", "-vv", "-ra", "-n", workers)
+        result.assert_outcomes(failed=3, passed=1, xfailed=1, warnings=1)
+        text = result.stdout.str()
+        assert text.count("owned") >= 7
+        assert not set(text) & set("\x1b\x07\r\u202e"), ascii(text)
 
 
 def test_by_hand(pytester: pytest.Pytester) -> None:
