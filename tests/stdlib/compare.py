@@ -14,6 +14,7 @@ difference is explained by the OS calls that policy refused while the method ran
 import argparse
 import concurrent.futures
 import fnmatch
+import itertools
 import json
 import os
 import shutil
@@ -270,12 +271,23 @@ def _line(name: str, rows: Iterable[Row]) -> str:
     return f"| {name} | {numbers} | {bare_seconds:.1f} | {boxed_seconds:.1f} |"
 
 
+def refusals(rows: Rows) -> str:
+    """How many methods each call that was refused has kept from passing; the first of several counts."""
+    calls = Counter(each.reason.split("; ")[0] for _, _, found in rows.values() for each in found if _is_refused(each))
+    lines = [f"| {reason} | {count} |" for reason, count in calls.most_common()]
+    return "\n".join(["| refused call | methods |", "| --- | --- |", *lines, ""])
+
+
+def _is_refused(each: Difference) -> bool:
+    return each.kind == "refused"
+
+
 def listing(rows: Rows) -> str:
-    """Every difference, methods of one class and one reason together; of refused ones, the number."""
+    """Every other difference, methods of one class and one reason together."""
     lines = []
     for module, (_, _, found) in rows.items():
         groups: dict[tuple[str, str], list[str]] = {}
-        for each in found:
+        for each in itertools.filterfalse(_is_refused, found):
             names = each.test.removeprefix("test.").removeprefix(f"{module}.")
             owner, _, method = names.rpartition(".")
             prefix = "" if each.kind == "explained" else f"{each.kind}: "
@@ -287,8 +299,7 @@ def listing(rows: Rows) -> str:
             if why != reason:
                 lines += ([""] if reason else []) + [f"{_sentence(why)}", ""]
                 reason = why
-            refused = why.startswith("refused: ") and len(methods) > 3
-            lines.append(f"- {owner}: {f'{len(methods)} methods' if refused else ', '.join(methods)}")
+            lines.append(f"- {owner}: {', '.join(methods) if len(methods) < 8 else f'{len(methods)} methods'}")
         if groups:
             lines.append("")
     return "\n".join(lines)
@@ -301,7 +312,7 @@ def _sentence(text: str) -> str:
 def write_docs(rows: Rows) -> None:
     """Puts the table between its two markers in docs/compatibility.md."""
     text = DOCS.read_text()
-    for name, content in (("table", table(rows)), ("differences", listing(rows))):
+    for name, content in (("table", f"{table(rows)}\n{refusals(rows)}"), ("differences", listing(rows))):
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         head, rest = text.split(begin, 1)
         tail = rest.split(end, 1)[1]
@@ -355,10 +366,6 @@ def _read(file: Path | None) -> dict[str, Row]:
     }
 
 
-def _place(module: str) -> tuple[int, str]:
-    return MODULES.index(module) if module in MODULES else len(MODULES), module
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*")
@@ -380,11 +387,10 @@ def main() -> int:
 
     missing = [module for module in every_module() if module not in rows] if asked.all else MODULES
     compare(asked.modules or missing, asked.bare, asked.wall, asked.jobs, keep)
-    rows = {module: rows[module] for module in sorted(rows, key=_place)}
+    rows = dict(sorted(rows.items()))
     if asked.docs:
         write_docs(rows)
-    print(table(rows))
-    print(listing(rows))
+    print(table(rows), refusals(rows), listing(rows), sep="\n")
     return int(any(each.kind == "unexplained" for _, _, found in rows.values() for each in found))
 
 

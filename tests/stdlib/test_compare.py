@@ -38,9 +38,20 @@ def test_a_difference_is_told_with_its_reason() -> None:
         ("c", "unexplained", "AssertionError: 1 != 2"),
         ("d", "explained", "known"),
     ]
-    text = compare.table({"m": (bare, boxed, found)}) + compare.listing({"m": (bare, boxed, found)})
-    assert "| m | 4 | 1 | 1 | 2 |" in text
-    assert "Refused: clone: fork is refused.\n\n- C: test_b" in text
+    rows = {"m": (bare, boxed, found)}
+    assert "| m | 4 | 1 | 1 | 2 |" in compare.table(rows)
+    assert "| clone: fork is refused | 1 |" in compare.refusals(rows)
+    assert "Known.\n\n- C: test_d" in compare.listing(rows)
+
+
+def test_a_module_that_cannot_be_imported_in_a_box() -> None:
+    """By the last line of what it says, and by what was refused meanwhile."""
+    bare = compare.Results({"test.m.C.test_a": compare.Outcome("passed")})
+    denied = ["socket: network: none"]
+    refused = compare.Results(note="PermissionError: [Errno 1] Operation not permitted\n", denied=denied)
+    broken = compare.Results(note="ImportError: no such thing\n", denied=denied)
+    kinds = [compare.differences(bare, each, {})[0].kind for each in (refused, broken)]
+    assert kinds == ["refused", "unexplained"]
 
 
 def test_a_log_that_ends_too_early() -> None:
