@@ -64,8 +64,9 @@ class Pool(Executor):
 
     policy, policy_fields, functions, packages, guest: as for `Sandbox`. size: how many boxes stand ready, and how many
     programs run at once; further callers wait. processes: how many processes of controllers, among which the boxes are
-    divided; 0 for none but this one. preload: modules that are imported before, besides the policy's. warm: boxes are
-    copies of one guest, which share its hash seed and addresses; False starts each by itself, before it is asked for.
+    divided; 0 for none but this one. What a `stdin` function gives is read to its end for them before a program
+    begins. preload: modules that are imported before, besides the policy's. warm: boxes are copies of one guest, which
+    share its hash seed and addresses; False starts each by itself, before it is asked for.
 
     Also a concurrent.futures.Executor: `submit` takes source, which gives a Result, or a function, which is shipped as
     its source and gives its value. From any thread.

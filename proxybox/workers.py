@@ -33,6 +33,8 @@ from proxybox.program import Program
 from proxybox.result import Result, Status
 
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
+#: Bytes that a `stdin` function may give.
+_MOST_STDIN: Final = 64 << 20
 
 
 class Worker:
@@ -231,8 +233,14 @@ class Workers:
 
 
 def _read_all(source: Callable[[int], bytes | str]) -> bytes:
-    """What a function of the caller's gives is sent whole to another process."""
-    pieces = []
+    """What a function of the caller's gives is sent whole to another process. Raises ValueError for one that gives on."""
+    pieces, left = [], _MOST_STDIN
     while piece := as_bytes("stdin: what its function returned", source(1 << 16)):
         pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            raise ValueError(
+                f"stdin: a pool with processes= reads what its function gives to the end before a program begins, and "
+                f"that is more than {_MOST_STDIN >> 20} MiB: give it a pipe or a file"
+            )
     return b"".join(pieces)

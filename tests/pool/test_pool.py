@@ -76,6 +76,15 @@ def test_it_is_an_executor(processes: int) -> None:
         assert caught.value.result.error.type == "IndexError"
 
 
+def test_an_input_function_without_an_end_is_not_read_without_one() -> None:
+    with Pool(size=1, processes=1) as pool:
+        answers = iter(["hello\n", ""])
+        assert pool.run("print(input())", stdin=lambda size: next(answers)).stdout == "hello\n"
+        with pytest.raises(ValueError, match="more than 64 MiB: give it a pipe or a file"):
+            pool.run("print(input())", stdin=lambda size: bytes(size))
+        assert pool.run("print(1)").ok
+
+
 @EACH
 def test_host_functions(processes: int) -> None:
     with Pool(size=2, processes=processes, functions={"add": add}) as pool:
