@@ -233,7 +233,7 @@ class Workers:
 
 
 def _read_all(source: Callable[[int], bytes | str]) -> bytes:
-    """What a function of the caller's gives is sent whole to another process. Raises ValueError for one that gives on."""
+    """What a function of the caller's gives is sent whole to another process. Raises ValueError where it gives on."""
     pieces, left = [], _MOST_STDIN
     while piece := as_bytes("stdin: what its function returned", source(1 << 16)):
         pieces.append(piece)
