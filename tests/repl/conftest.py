@@ -62,7 +62,7 @@ class Terminal:
         self._stream.feed(data)
         return bool(data)
 
-    def until(self, holds: Callable[[], bool], seconds: float = 30) -> None:
+    def until(self, holds: Callable[[], bool], seconds: float = 100) -> None:
         """Takes what comes until the screen is as wanted."""
         end = time.monotonic() + seconds
         while not holds():
@@ -89,9 +89,13 @@ class Terminal:
         """Whether the cursor stands behind an empty prompt."""
         return self.screen.display[self.screen.cursor.y].rstrip() == ">>>"
 
+    def at_question(self) -> bool:
+        """Whether the cursor stands behind a question without words; an earlier one may stand above."""
+        return self.screen.display[self.screen.cursor.y].rstrip() == "[input]"
+
     def end(self) -> int | None:
         """The exit status."""
-        while self._read(30):
+        while self._read(100):
             pass
         self.child.close()
         return self.child.exitstatus  # type: ignore[no-any-return]

@@ -257,7 +257,7 @@ def test_input_and_passwords(terminal: Make) -> None:
     assert "secret" not in term.text
     assert "('Ada', 'secret')" in term.run("name, word")
     term.type("try: input()\rexcept EOFError: print('the end')\r\r")
-    term.see("[input]")
+    term.until(term.at_question)
     term.type(CTRL_D)
     term.see("\nthe end")
 
