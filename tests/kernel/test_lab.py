@@ -6,8 +6,10 @@ import json
 import os
 import re
 import select
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
         said = []
         for line in process.stderr:
             said.append(line)
-            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+                _until_it_listens(int(found[1]))
                 yield found[0], process.pid
                 break
         else:
@@ -46,6 +49,18 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
     finally:
         process.terminate()
         process.communicate()
+
+
+def _until_it_listens(port: int) -> None:
+    """It tells its address a moment before."""
+    end = time.monotonic() + LONG
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 class Page:
