@@ -25,9 +25,10 @@ def children() -> dict[int, str]:
     """Processes whose parent this one is, zombies included, with their names."""
     found = {}
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            with contextlib.suppress(OSError):
-                found[int(pid)] = Path("/proc", pid, "comm").read_text().strip()
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile: its children are another one's now
+            for pid in (task / "children").read_text().split():
+                with contextlib.suppress(OSError):
+                    found[int(pid)] = Path("/proc", pid, "comm").read_text().strip()
     return found
 
 
