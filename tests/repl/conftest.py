@@ -50,6 +50,11 @@ class Terminal:
         """The screen as one text."""
         return "\n".join(self.lines)
 
+    @property
+    def row(self) -> str:
+        """What stands where the cursor is."""
+        return self.screen.display[self.screen.cursor.y].rstrip()
+
     def _read(self, seconds: float) -> bool:
         """Takes what comes. Whether the program still has the terminal."""
         if not select.select([self.child.child_fd], [], [], seconds)[0]:
@@ -87,11 +92,11 @@ class Terminal:
 
     def at_prompt(self) -> bool:
         """Whether the cursor stands behind an empty prompt."""
-        return self.screen.display[self.screen.cursor.y].rstrip() == ">>>"
+        return self.row == ">>>"
 
     def at_question(self) -> bool:
         """Whether the cursor stands behind a question without words; an earlier one may stand above."""
-        return self.screen.display[self.screen.cursor.y].rstrip() == "[input]"
+        return self.row == "[input]"
 
     def end(self) -> int | None:
         """The exit status."""
