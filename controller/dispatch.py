@@ -17,11 +17,11 @@ import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
 from proxybox.controller.calledpaths import called_paths
+from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import Blocked, Reply, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
 from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
-from proxybox.controller.steps import CALL
 
 if TYPE_CHECKING:
     from proxybox.controller.world import GuestThread, World

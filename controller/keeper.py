@@ -24,9 +24,9 @@ from typing import Any
 
 import attrs
 
+from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
-from proxybox.controller.meter import Meter
 
 #: In `Watch.expired`: ended on the caller's word.
 CANCELLED = "cancelled"

@@ -15,13 +15,13 @@ import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.clock import Clock
-from proxybox.controller.descriptorshare import Allotment
+from proxybox.controller.costs.descriptorshare import Allotment
+from proxybox.controller.costs.steps import Steps
 from proxybox.controller.effects import Blocked, Changes, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
-from proxybox.controller.steps import Steps
 
 if TYPE_CHECKING:
     from proxybox.controller.port import Port

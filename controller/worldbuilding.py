@@ -17,12 +17,12 @@ import attrs
 from proxybox.controller import abi
 from proxybox.controller.clock import Clock
 from proxybox.controller.copying import check_copyable, copy_world
+from proxybox.controller.costs.steps import Steps
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests import TRANSLATED_HOME, Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
-from proxybox.controller.steps import Steps
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.collecting import Budget
 from proxybox.controller.vfs.copying import Copier

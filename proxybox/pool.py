@@ -34,7 +34,7 @@ from proxybox.api import (
     with_timeout,
 )
 from proxybox.controller.box import Box
-from proxybox.controller.descriptorshare import soft_limit
+from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.guests import Guest, find_guest, require_bootstrap
 from proxybox.controller.hostfunctions import HostFunctions

@@ -14,7 +14,7 @@ from multiprocessing.reduction import recv_handle
 from typing import Any
 
 from proxybox.controller.box import Box
-from proxybox.controller.descriptorshare import raise_own_limit
+from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.guests import find_guest
 from proxybox.controller.hostfunctions import HostFunctions
 from proxybox.controller.undertaker import settle

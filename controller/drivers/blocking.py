@@ -10,11 +10,11 @@ import select
 import time
 from collections.abc import Callable
 
+from proxybox.controller.costs.meter import thread_clock, thread_time_ns
 from proxybox.controller.cpus import on_cpu
 from proxybox.controller.drivers.serving import Outcome as Outcome
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.errors import EndBox, GuestMisbehaved
-from proxybox.controller.meter import thread_clock, thread_time_ns
 from proxybox.controller.undisturbed import Closing
 
 #: poll(2) takes a C int of milliseconds.

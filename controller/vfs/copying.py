@@ -15,9 +15,9 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from proxybox.controller.descriptorshare import Allotment
+from proxybox.controller.costs.descriptorshare import Allotment
+from proxybox.controller.costs.steps import Steps
 from proxybox.controller.effects import Changes
-from proxybox.controller.steps import Steps
 from proxybox.controller.vfs import host, library
 from proxybox.controller.vfs.changes import Origin
 from proxybox.controller.vfs.descriptors import DescriptorTable

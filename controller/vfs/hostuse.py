@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable
 
 from proxybox.controller.abi import O_RDONLY, O_RDWR, O_WRONLY
-from proxybox.controller.descriptorshare import Allotment
+from proxybox.controller.costs.descriptorshare import Allotment
 from proxybox.controller.vfs.pageset import PageSet
 from proxybox.controller.vfs.quota import PAGE, Quota
 

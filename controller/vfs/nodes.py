@@ -34,9 +34,9 @@ from proxybox.controller.abi import (
     X_OK,
     pack_stat,
 )
+from proxybox.controller.costs.steps import Steps
 from proxybox.controller.effects import Changes
 from proxybox.controller.errors import Denied
-from proxybox.controller.steps import Steps
 from proxybox.controller.vfs.quota import Quota
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 
 from proxybox.controller.abi import NAME_MAX, PATH_MAX, X_OK
-from proxybox.controller.steps import Steps
+from proxybox.controller.costs.steps import Steps
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock, Symlink
 from proxybox.controller.vfs.openfiles import Listings

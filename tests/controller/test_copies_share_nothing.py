@@ -19,7 +19,7 @@ import pytest
 
 from proxybox.controller import abi
 from proxybox.controller import copying as world_copying
-from proxybox.controller.descriptorshare import DescriptorShare
+from proxybox.controller.costs.descriptorshare import DescriptorShare
 from proxybox.controller.guests import Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin

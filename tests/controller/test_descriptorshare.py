@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from proxybox.controller.descriptorshare import FLOOR, Allotment, DescriptorShare, soft_limit
+from proxybox.controller.costs.descriptorshare import FLOOR, Allotment, DescriptorShare, soft_limit
 
 
 def fill(box: Allotment) -> int:
@@ -99,7 +99,7 @@ def test_no_limit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 RAISING = """
 import resource
-from proxybox.controller.descriptorshare import raise_own_limit
+from proxybox.controller.costs.descriptorshare import raise_own_limit
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
 raise_own_limit()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.audit import Answer, Decision, Deny, OSCall
+from proxybox.controller.costs.steps import Steps
 from proxybox.controller.dispatch import TABLE, Dispatcher, _parameters, compile_invoke, stub_table
 from proxybox.controller.effects import Blocked, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
@@ -30,7 +31,6 @@ from proxybox.controller.roles import (
     Struct,
     UInt,
 )
-from proxybox.controller.steps import Steps
 
 
 def decode(handler: Any, *request: Any) -> Any:

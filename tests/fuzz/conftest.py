@@ -8,10 +8,10 @@ import attrs
 import pytest
 
 from proxybox.controller.channel import Channel
+from proxybox.controller.costs.meter import Meter
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests import find_guest
-from proxybox.controller.meter import Meter
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder

@@ -11,7 +11,7 @@ import pytest
 
 import proxybox
 from proxybox import ProxyboxError
-from proxybox.controller.steps import CALL
+from proxybox.controller.costs.steps import CALL
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vfs"))
 from commitscenes import as_user

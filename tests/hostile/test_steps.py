@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import proxybox
-from proxybox.controller import steps
+from proxybox.controller.costs import steps
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.oscalls import polling
 from proxybox.controller.output import OutputSink

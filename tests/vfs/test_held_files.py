@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxybox.controller.descriptorshare import Allotment
+from proxybox.controller.costs.descriptorshare import Allotment
 
 MakeSide = Callable[..., Any]
 
