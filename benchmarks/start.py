@@ -10,7 +10,7 @@ from pathlib import Path
 import proxybox
 from benchmarks.bare import pypy
 from benchmarks.figures import Figure, Target, interleaved, medians
-from proxybox.controller import layers
+from proxybox.controller.seal import layers
 
 ROUNDS = 21
 PROGRAM = "print(1)"

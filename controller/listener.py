@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from proxybox.controller.seal import FORK_FLAGS, NUMBERS
+from proxybox.controller.seal.filters import FORK_FLAGS, NUMBERS
 
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")

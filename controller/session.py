@@ -22,11 +22,11 @@ from proxybox.controller.box import Box, LiveBox, Usage
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError, SessionBusy
-from proxybox.controller.inspection import inspect_seal
 from proxybox.controller.keeper import CANCELLED, Watch
 from proxybox.controller.launch import NICE, uid_of_guests
 from proxybox.controller.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.port import ENVELOPE, Port
+from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.warm import WarmStart

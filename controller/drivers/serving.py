@@ -22,7 +22,7 @@ from proxybox.controller.keeper import CANCELLED, Waiting
 from proxybox.controller.listener import Door, Knock, Listener
 from proxybox.controller.process import GuestProcess, open_channel
 from proxybox.controller.protocol import REPLY
-from proxybox.controller.seal import FIRST_CHANNEL_FD
+from proxybox.controller.seal.filters import FIRST_CHANNEL_FD
 from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.world import EXITED, Ended, GuestThread, Signal, World
 

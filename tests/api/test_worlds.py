@@ -8,7 +8,7 @@ import pytest
 
 import proxybox
 from proxybox import OSCall, Policy, Status, Time
-from proxybox.controller import layers
+from proxybox.controller.seal import layers
 from proxybox.policies.models import LAYERS
 
 # --- time -------------------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import pytest
 
 import proxybox
 from proxybox import Status
-from proxybox.controller import cgroups
-from proxybox.controller.cgroups import Cgroup, Unavailable, parent_for_boxes
-from proxybox.controller.layers import is_missing
+from proxybox.controller.seal import cgroups
+from proxybox.controller.seal.cgroups import Cgroup, Unavailable, parent_for_boxes
+from proxybox.controller.seal.layers import is_missing
 
 
 class Host:

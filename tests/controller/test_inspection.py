@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from proxybox.controller import inspection
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.inspection import inspect_descriptors, inspect_seal
+from proxybox.controller.seal import inspection
+from proxybox.controller.seal.inspection import inspect_descriptors, inspect_seal
 
 GUEST = 1234
 SEALED = {

@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 import proxybox
-from proxybox.controller import layers
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.layers import LaunchReport, is_missing, look_from_outside, require
+from proxybox.controller.seal import layers
+from proxybox.controller.seal.layers import LaunchReport, is_missing, look_from_outside, require
 from proxybox.policies.models import LAYERS
 
 NOT_ASKED = -1

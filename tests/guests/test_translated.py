@@ -492,7 +492,7 @@ def test_nothing_else_reaches_the_kernel(
     run: Run, monkeypatch: pytest.MonkeyPatch, layers: tuple[str, ...] | None
 ) -> None:
     if layers is not None:
-        monkeypatch.setattr("proxybox.controller.layers.USED", layers)
+        monkeypatch.setattr("proxybox.controller.seal.layers.USED", layers)
     result = run("buffer b 16\n" + "\n".join(f"native {each}" for each in NATIVE) + "\nsay alive")
     assert answers(result) == [*["native -1 errno 38"] * len(NATIVE), "alive"]
     assert result.layers["seal"].startswith("a seccomp filter")

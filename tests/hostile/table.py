@@ -60,7 +60,7 @@ class Outcomes:
 
     def pytest_sessionfinish(self) -> None:
         import proxybox
-        from proxybox.controller.layers import is_missing
+        from proxybox.controller.seal.layers import is_missing
         from proxybox.policies import LAYERS
 
         stood = {name: told for name, told in proxybox.run("1").layers.items() if not is_missing(told)}

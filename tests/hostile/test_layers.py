@@ -16,8 +16,8 @@ from typing import Any
 import attrs
 import pytest
 
-from proxybox.controller import layers, seal
 from proxybox.controller.launch import BOX_UID
+from proxybox.controller.seal import filters, layers
 
 HOLE = 0x686F6C65
 
@@ -135,12 +135,14 @@ def hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "ptrace": 101,
         "unshare": 272,
     }
-    monkeypatch.setattr(seal, "NUMBERS", seal.NUMBERS | numbers)
-    holes = [seal.Row(name, (seal.low(5, HOLE),)) for name in ("read", "write", *numbers)]
-    monkeypatch.setattr(seal, "ROWS", tuple(sorted((*seal.ROWS, *holes), key=lambda row: seal.NUMBERS[row.name])))
-    seal.seal_filter.cache_clear()
+    monkeypatch.setattr(filters, "NUMBERS", filters.NUMBERS | numbers)
+    holes = [filters.Row(name, (filters.low(5, HOLE),)) for name in ("read", "write", *numbers)]
+    monkeypatch.setattr(
+        filters, "ROWS", tuple(sorted((*filters.ROWS, *holes), key=lambda row: filters.NUMBERS[row.name]))
+    )
+    filters.seal_filter.cache_clear()
     yield
-    seal.seal_filter.cache_clear()
+    filters.seal_filter.cache_clear()
 
 
 def attacks_that_came_through(hostile: Any, victims: Victims, used: set[str]) -> set[str]:
@@ -238,4 +240,4 @@ def test_the_table_of_calls_that_people_read_is_the_filter() -> None:
     page = (Path(__file__).parents[2] / "docs" / "seal.md").read_text()
     rows = page.partition("| call | only so |")[2].partition("\n\n")[0].splitlines()[2:]
     told = {name.strip().strip("`") for row in rows for name in row.strip("|").split("|")[0].split(",")}
-    assert told == {row.name for row in seal.ROWS}
+    assert told == {row.name for row in filters.ROWS}

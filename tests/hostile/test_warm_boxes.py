@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import birth, nursery, seal, undertaker
+from proxybox.controller import birth, nursery, undertaker
 from proxybox.controller.errors import CannotCopy
+from proxybox.controller.seal import filters
 
 
 @pytest.fixture
@@ -254,10 +255,10 @@ def test_neighbours_behind_a_hole_in_the_filter(run, hostile, monkeypatch):
     """They live in the same namespaces and Landlock domain, so a signal comes through; tracing does not: nobody is
     dumpable."""
     hole, numbers = 0x686F6C65, {"kill": 62, "ptrace": 101}
-    monkeypatch.setattr(seal, "NUMBERS", seal.NUMBERS | numbers)
-    rows = (*seal.ROWS, *(seal.Row(name, (seal.low(5, hole),)) for name in numbers))
-    monkeypatch.setattr(seal, "ROWS", tuple(sorted(rows, key=lambda row: seal.NUMBERS[row.name])))
-    seal.seal_filter.cache_clear()
+    monkeypatch.setattr(filters, "NUMBERS", filters.NUMBERS | numbers)
+    rows = (*filters.ROWS, *(filters.Row(name, (filters.low(5, hole),)) for name in numbers))
+    monkeypatch.setattr(filters, "ROWS", tuple(sorted(rows, key=lambda row: filters.NUMBERS[row.name])))
+    filters.seal_filter.cache_clear()
     found = []
 
     def attack(_):
@@ -274,7 +275,7 @@ def test_neighbours_behind_a_hole_in_the_filter(run, hostile, monkeypatch):
     try:
         run("print('x', flush=True)", on_stdout=attack)
     finally:
-        seal.seal_filter.cache_clear()
+        filters.seal_filter.cache_clear()
     assert found == ["[0, -1, -1]\n"]
 
 

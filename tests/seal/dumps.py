@@ -1,10 +1,10 @@
-"""The filters as text, kept in golden/: what a change of controller/seal.py changes is seen there by its reviewers."""
+"""The filters as text, kept in golden/: what a change of seal/filters.py changes is seen there by its reviewers."""
 
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from proxybox.controller.seal import listener_filter, seal_filter
+from proxybox.controller.seal.filters import listener_filter, seal_filter
 from tests.seal.bpf import disassemble
 from tests.seal.expected import ARCH_X86_64, EXPECTED, KINDS, ROUTE, Kind
 
@@ -56,7 +56,7 @@ def difference(name: str, kind: Kind | None) -> str:
     """What the file says otherwise, as a unified diff; empty when nothing."""
     kept = (FOLDER / name).read_text() if (FOLDER / name).exists() else ""
     lines = difflib.unified_diff(
-        kept.splitlines(True), text(kind).splitlines(True), f"golden/{name}", "controller/seal.py"
+        kept.splitlines(True), text(kind).splitlines(True), f"golden/{name}", "controller/seal/filters.py"
     )
     return "".join(lines)
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import attrs
 
 import proxybox
-from proxybox.controller.seal import NUMBERS, ROWS, listener_filter, seal_filter
+from proxybox.controller.seal.filters import NUMBERS, ROWS, listener_filter, seal_filter
 from tests.seal.cases import BEYOND, FULL, GARBAGE, TABLE, Registers, argument_sets, around
 from tests.seal.expected import ARCH_X86_64, EXPECTED, ROUTE, X32, Kind, expected
 

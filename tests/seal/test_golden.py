@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxybox.controller.seal import ROWS
+from proxybox.controller.seal.filters import ROWS
 from tests.seal import dumps
 from tests.seal.bpf import assemble, parse
 from tests.seal.expected import KINDS, Kind

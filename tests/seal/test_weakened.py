@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 import attrs
 import pytest
 
-from proxybox.controller import seal
+from proxybox.controller.seal import filters
 from tests.seal.bpf import Call, Instruction, action, parse, run
 from tests.seal.cases import LET_THROUGH, TABLE, argument_sets, around
 from tests.seal.expected import ARCH_I386, ARCH_X86_64, EXPECTED, KINDS, Kind, expected
 
 
 def compiled_anew(kind: Kind) -> list[Instruction]:
-    made = seal.seal_filter.__wrapped__(
+    made = filters.seal_filter.__wrapped__(
         kind.channels,
         real_time=kind.real_time,
         threads=kind.threads,
@@ -38,7 +38,7 @@ def differences(numbers: Sequence[int]) -> Iterator[tuple[Kind, int, int]]:
 
 
 def dropped() -> Iterator[tuple[str, int]]:
-    for row_at, row in enumerate(seal.ROWS):
+    for row_at, row in enumerate(filters.ROWS):
         for at in range(len(row.where)):
             yield f"{row.name}, row {row_at}, condition {at}", row_at * 100 + at
 
@@ -46,34 +46,34 @@ def dropped() -> Iterator[tuple[str, int]]:
 @pytest.mark.parametrize("where", [where for _, where in dropped()], ids=[name for name, _ in dropped()])
 def test_a_condition_is_dropped(monkeypatch: pytest.MonkeyPatch, where: int) -> None:
     row_at, at = divmod(where, 100)
-    row = seal.ROWS[row_at]
+    row = filters.ROWS[row_at]
     weaker = attrs.evolve(row, where=(*row.where[:at], *row.where[at + 1 :]))
-    monkeypatch.setattr(seal, "ROWS", (*seal.ROWS[:row_at], weaker, *seal.ROWS[row_at + 1 :]))
-    assert next(differences([seal.NUMBERS[row.name]]))[2] == seal.NUMBERS[row.name]
+    monkeypatch.setattr(filters, "ROWS", (*filters.ROWS[:row_at], weaker, *filters.ROWS[row_at + 1 :]))
+    assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
-@pytest.mark.parametrize("row_at", [at for at, row in enumerate(seal.ROWS) if row.only])
+@pytest.mark.parametrize("row_at", [at for at, row in enumerate(filters.ROWS) if row.only])
 def test_a_row_is_there_for_every_box(monkeypatch: pytest.MonkeyPatch, row_at: int) -> None:
-    row = attrs.evolve(seal.ROWS[row_at], only="")
-    monkeypatch.setattr(seal, "ROWS", (*seal.ROWS[:row_at], row, *seal.ROWS[row_at + 1 :]))
-    assert next(differences([seal.NUMBERS[row.name]]))[2] == seal.NUMBERS[row.name]
+    row = attrs.evolve(filters.ROWS[row_at], only="")
+    monkeypatch.setattr(filters, "ROWS", (*filters.ROWS[:row_at], row, *filters.ROWS[row_at + 1 :]))
+    assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
 @pytest.mark.parametrize("number", [number for number in range(460) if number not in EXPECTED][::50])
 def test_a_row_more(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    monkeypatch.setitem(seal.NUMBERS, "one more", number)
-    monkeypatch.setattr(seal, "ROWS", (*seal.ROWS, seal.Row("one more")))
+    monkeypatch.setitem(filters.NUMBERS, "one more", number)
+    monkeypatch.setattr(filters, "ROWS", (*filters.ROWS, filters.Row("one more")))
     assert next(differences(TABLE))[2] == number
 
 
 @pytest.mark.parametrize("name", ["KILL_PROCESS", "TRAP"])
 def test_a_milder_action(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(seal, name, {"KILL_PROCESS": seal.TRAP, "TRAP": seal.ALLOW}[name])
+    monkeypatch.setattr(filters, name, {"KILL_PROCESS": filters.TRAP, "TRAP": filters.ALLOW}[name])
     assert next(differences([39]), None)
 
 
 def test_the_architecture_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "KILL_PROCESS", seal.ALLOW)
+    monkeypatch.setattr(filters, "KILL_PROCESS", filters.ALLOW)
     assert next(differences([39]))[1] == ARCH_I386
 
 

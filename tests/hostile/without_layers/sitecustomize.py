@@ -1,5 +1,5 @@
 """For the Pythons that tests start with --layers=off: their boxes have the seal alone."""
 
-from proxybox.controller import layers
+from proxybox.controller.seal import layers
 
 layers.USED.clear()
