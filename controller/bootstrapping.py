@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+from proxybox.controller.exchange import values
 from proxybox.controller.launch import guest_folder
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Superblock
@@ -15,8 +16,7 @@ FOLDER = "/usr/lib/proxybox"
 @functools.cache
 def _sources() -> dict[str, bytes]:
     files = {path.name: path.read_bytes() for path in sorted(guest_folder().glob("*.py")) if path.name != "build.py"}
-    values = Path(__file__).with_name("values.py")
-    return {**files, values.name: values.read_bytes()}
+    return {**files, "values.py": Path(values.__file__).read_bytes()}
 
 
 def mount_bootstrap(world: World) -> None:

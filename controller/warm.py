@@ -11,13 +11,13 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller import values
 from proxybox.controller.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.box import Box, LiveBox
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.exchange import values
+from proxybox.controller.exchange.hostfunctions import HostFunctions
+from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests import require_bootstrap
-from proxybox.controller.hostfunctions import HostFunctions
-from proxybox.controller.port import Port
 from proxybox.controller.worldbuilding import WorldBuilder
 from proxybox.controller.zygote import Zygote
 

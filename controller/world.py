@@ -24,7 +24,7 @@ from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
 
 if TYPE_CHECKING:
-    from proxybox.controller.port import Port
+    from proxybox.controller.exchange.port import Port
     from proxybox.controller.vfs.descriptors import DescriptorTable
     from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
     from proxybox.controller.vfs.openfiles import OpenFile

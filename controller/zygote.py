@@ -19,9 +19,9 @@ from proxybox.controller.box import Box, LiveBox
 from proxybox.controller.cpus import on_cpu
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests import require_bootstrap
 from proxybox.controller.output import OutputSink
-from proxybox.controller.port import Port
 from proxybox.controller.process import GuestProcess
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.undisturbed import Undisturbed

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Denial as Denial
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import OSCall as OSCall
-    from proxybox.controller.hostfunctions import HostFunction as HostFunction
+    from proxybox.controller.exchange.hostfunctions import HostFunction as HostFunction
     from proxybox.controller.stdin import Terminal as Terminal
     from proxybox.errors import CallDenied as CallDenied
     from proxybox.errors import CallLimitExceeded as CallLimitExceeded
@@ -76,7 +76,7 @@ _HOMES = {
     "proxybox.api": ("Diagnosis", "Layer", "Sandbox", "diagnose", "run", "run_file"),
     "proxybox.asking": ("Completeness", "Completion", "Displayed", "Inspection"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
-    "proxybox.controller.hostfunctions": ("HostFunction",),
+    "proxybox.controller.exchange.hostfunctions": ("HostFunction",),
     "proxybox.controller.stdin": ("Terminal",),
     "proxybox.errors": (
         "CallDenied", "CallLimitExceeded", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError",

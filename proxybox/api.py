@@ -17,8 +17,8 @@ from proxybox import given
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
+from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.guests import Guest, find_guest
-from proxybox.controller.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.output import neutralise
 from proxybox.controller.preloading import check_preload

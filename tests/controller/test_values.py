@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxybox.controller import values
-from proxybox.controller.values import MAX_DEPTH, decode, encode
+from proxybox.controller.exchange import values
+from proxybox.controller.exchange.values import MAX_DEPTH, decode, encode
 
 SOURCE = Path(values.__file__).resolve()
 

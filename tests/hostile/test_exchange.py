@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import proxybox
-from proxybox.controller import port, values
+from proxybox.controller.exchange import port, values
 
 ENOSYS, EINVAL, EFAULT, EMSGSIZE = -38, -22, -14, -90
 LETTERS = [b"r", b"w", b"h", b"*", b"+", b".", b"-", b"x", b"\0", b""]

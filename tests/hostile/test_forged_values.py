@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxybox.controller import values
 from proxybox.controller.effects import Blocked
-from proxybox.controller.hostfunctions import HostFunction, HostFunctions
-from proxybox.controller.port import Port
-from proxybox.controller.values import FEW_KEYS, MAX_DEPTH, SHARED_HASH, decode, encode
+from proxybox.controller.exchange import values
+from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions
+from proxybox.controller.exchange.port import Port
+from proxybox.controller.exchange.values import FEW_KEYS, MAX_DEPTH, SHARED_HASH, decode, encode
 
 MERSENNE = 2**61 - 1  # hash() of an int is its remainder by this
 A_BIT_OF_ALL = [

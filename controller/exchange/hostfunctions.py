@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from proxybox.controller import values
+from proxybox.controller.exchange import values
 from proxybox.policies.errors import PolicyError, shown
 from proxybox.policies.sizes import to_duration, to_size
 
