@@ -21,11 +21,11 @@ from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.launch import NICE, LaunchSpec, enter_cgroup, uid_of_guests
 from proxybox.controller.listener import Door, Knock, Nest
 from proxybox.controller.process import GuestProcess, open_channel
-from proxybox.controller.protocol import BORN, REQUEST, SEALED
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import FIRST_CHANNEL_FD, INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.undertaker import undertaker
+from proxybox.controller.wire.protocol import BORN, REQUEST, SEALED
 
 #: wire.h: struct newborn; what a grant says besides the process id.
 _NEWBORN = struct.Struct("<QQq")

@@ -20,8 +20,8 @@ from proxybox.controller.calledpaths import called_paths
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import Blocked, Reply, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
 from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
+from proxybox.controller.wire.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
 
 if TYPE_CHECKING:
     from proxybox.controller.world import GuestThread, World

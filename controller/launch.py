@@ -24,20 +24,20 @@ from pathlib import Path
 
 import attrs
 
-from proxybox.controller.channel import Channel
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests import Guest
 from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.listener import Door, Listener
 from proxybox.controller.process import Family, GuestProcess
-from proxybox.controller.protocol import HELLO, REQUEST, SEALED
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import cgroups, layers
 from proxybox.controller.seal.cgroups import Cgroup
 from proxybox.controller.seal.filters import FIRST_CHANNEL_FD, INSTRUCTION, listener_filter, seal_filter
 from proxybox.controller.seal.inspection import count_filters, inspect_descriptors, inspect_seal
 from proxybox.controller.seal.layers import LaunchReport
+from proxybox.controller.wire.channel import Channel
+from proxybox.controller.wire.protocol import HELLO, REQUEST, SEALED
 
 #: wire.h
 _CONFIG = struct.Struct("<IIIIIIIIQQ")

@@ -14,16 +14,16 @@ from select import POLLIN, POLLOUT
 import attrs
 
 from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
-from proxybox.controller.channel import READ, Channel
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.keeper import CANCELLED, Waiting
 from proxybox.controller.listener import Door, Knock, Listener
 from proxybox.controller.process import GuestProcess, open_channel
-from proxybox.controller.protocol import REPLY
 from proxybox.controller.seal.filters import FIRST_CHANNEL_FD
 from proxybox.controller.undisturbed import Undisturbed
+from proxybox.controller.wire.channel import READ, Channel
+from proxybox.controller.wire.protocol import REPLY
 from proxybox.controller.world import EXITED, Ended, GuestThread, Signal, World
 
 #: How long signals wait that a guest has too many of, where it makes no call meanwhile.

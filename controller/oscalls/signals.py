@@ -18,8 +18,8 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.oscalls.clock import timeout
-from proxybox.controller.protocol import FAULTED
 from proxybox.controller.roles import Addr, Int, Size, Struct, UInt
+from proxybox.controller.wire.protocol import FAULTED
 from proxybox.controller.world import (
     SI_TKILL,
     SI_USER,

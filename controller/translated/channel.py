@@ -9,13 +9,13 @@ import errno
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from proxybox.controller.channel import Channel
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.protocol import encode_request
 from proxybox.controller.roles import MAX_PAYLOAD
 from proxybox.controller.translated import wire
 from proxybox.controller.translated.libc import Allocate, Call, Done, Fetch, Free, Libc, Serve, Text
+from proxybox.controller.wire.channel import Channel
+from proxybox.controller.wire.protocol import encode_request
 
 if TYPE_CHECKING:
     from proxybox.controller.world import GuestThread

@@ -15,7 +15,6 @@ from proxybox.controller.costs.steps import Steps
 from proxybox.controller.dispatch import TABLE, Dispatcher, _parameters, compile_invoke, stub_table
 from proxybox.controller.effects import Blocked, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.protocol import ABSENT, FAULT, TOO_LONG, encode_request
 from proxybox.controller.roles import (
     MAX_PAYLOAD,
     Addr,
@@ -31,6 +30,7 @@ from proxybox.controller.roles import (
     Struct,
     UInt,
 )
+from proxybox.controller.wire.protocol import ABSENT, FAULT, TOO_LONG, encode_request
 
 
 def decode(handler: Any, *request: Any) -> Any:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.protocol import (
+from proxybox.controller.wire.protocol import (
     MAX_FRAME,
     MEMORY,
     REPLY,

@@ -20,8 +20,8 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.guests import Guest
 from proxybox.controller.output import OutputSink
-from proxybox.controller.protocol import MAX_FRAME, encode_reply
 from proxybox.controller.stdin import Stdin
+from proxybox.controller.wire.protocol import MAX_FRAME, encode_reply
 from proxybox.controller.world import GuestThread
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Limits, Mount, Policy, Time

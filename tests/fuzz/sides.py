@@ -12,12 +12,12 @@ import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.clock import Clock
 from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.effects import Blocked
-from proxybox.controller.protocol import encode_request
 from proxybox.controller.roles import Memory, Scalar
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.nodes import Credentials, Directory
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
+from proxybox.controller.wire.protocol import encode_request
 from proxybox.controller.world import World
 from proxybox.policies import Policy
 

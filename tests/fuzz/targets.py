@@ -20,10 +20,10 @@ from script import Script
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.effects import Blocked
 from proxybox.controller.errors import EndBox, GuestMisbehaved
-from proxybox.controller.protocol import MAX_FRAME, REQUEST, RequestReader, encode_request, frame_size
 from proxybox.controller.roles import Memory
 from proxybox.controller.translated.channel import TranslatedChannel
 from proxybox.controller.translated.libc import FUNCTIONS, REFUSED, SAME, Libc
+from proxybox.controller.wire.protocol import MAX_FRAME, REQUEST, RequestReader, encode_request, frame_size
 
 #: What one execution may add to this process at its peak: a few payloads on their way, the box's budget, its changes.
 MEMORY = 48 << 20

@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from proxybox.controller.protocol import REPLY, RequestReader, encode_reply
+from proxybox.controller.wire.protocol import REPLY, RequestReader, encode_reply
 
 if TYPE_CHECKING:
     from proxybox.controller.effects import Blocked, Reply
