@@ -17,7 +17,8 @@ from typing import Any
 import attrs
 
 from proxybox.controller.effects import Blocked
-from proxybox.policies.errors import PolicyError, shown
+from proxybox.policies.checks import as_bytes
+from proxybox.policies.errors import shown
 
 
 @attrs.frozen
@@ -34,19 +35,6 @@ class Terminal:
     def __attrs_post_init__(self) -> None:
         if not callable(self.read):
             raise TypeError(f"read: want a function, got {shown(self.read)}")
-
-
-def as_bytes(name: str, content: object) -> bytes:
-    """Text as UTF-8, or what bytes() takes without making something of a number. name: what it is, for the TypeError of
-    anything else; PolicyError for text that is none."""
-    if isinstance(content, str):
-        try:
-            return content.encode()
-        except UnicodeEncodeError:
-            raise PolicyError(f"{name}: want text that can be written as UTF-8, got {shown(content)}") from None
-    if isinstance(content, bytes | bytearray | memoryview):
-        return bytes(content)
-    raise TypeError(f"{name}: want text or bytes, got {shown(content)}")
 
 
 #: What a source can be. A function is given the most bytes wanted and gives some; b"" is the end.

@@ -273,3 +273,16 @@ def _module_meant(name: object) -> str:
         return ""
     likely = name.strip().removesuffix(".py").replace("/", ".").replace("-", "_")
     return likely if _is_module(likely) else ""
+
+
+def as_bytes(name: str, content: object) -> bytes:
+    """Text as UTF-8, or what bytes() takes without making something of a number. name: what it is, for the TypeError of
+    anything else; PolicyError for text that is none."""
+    if isinstance(content, str):
+        try:
+            return content.encode()
+        except UnicodeEncodeError:
+            raise PolicyError(f"{name}: want text that can be written as UTF-8, got {shown(content)}") from None
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)
+    raise TypeError(f"{name}: want text or bytes, got {shown(content)}")

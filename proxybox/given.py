@@ -17,9 +17,9 @@ import attrs
 
 from proxybox.controller.guests import absolute_guest
 from proxybox.controller.stdin import Source, Terminal
-from proxybox.controller.stdin import as_bytes as as_bytes
 from proxybox.policies import Limits, PolicyError
 from proxybox.policies.checks import NAME_MAX, PATH_MAX
+from proxybox.policies.checks import as_bytes as as_bytes
 from proxybox.policies.errors import shown
 from proxybox.policies.sizes import spoken_size, to_size
 

@@ -26,9 +26,10 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.stdin import Terminal, as_bytes
+from proxybox.controller.stdin import Terminal
 from proxybox.modulepath import trusted_path
 from proxybox.policies import Policy, PolicyError
+from proxybox.policies.checks import as_bytes
 from proxybox.program import Program
 from proxybox.result import Result, Status
 

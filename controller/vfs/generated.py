@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxybox.controller.abi import pack_stat
-from proxybox.controller.stdin import as_bytes
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.nodes import RegularFile, Stat, Superblock, Symlink
 from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
+from proxybox.policies.checks import as_bytes
 
 Producer = Callable[[], bytes | str]
 
