@@ -30,10 +30,10 @@ from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import dev_directory, open_standard
 from proxybox.controller.vfs.etc import Identity, etc_directory
 from proxybox.controller.vfs.generated import GeneratedFile
-from proxybox.controller.vfs.host import why_no_mount
-from proxybox.controller.vfs.hostmount import HostMount
-from proxybox.controller.vfs.hostuse import HostUse
-from proxybox.controller.vfs.library import altered_file, library, library_file
+from proxybox.controller.vfs.host.boundary import why_no_mount
+from proxybox.controller.vfs.host.library import altered_file, library, library_file
+from proxybox.controller.vfs.host.mount import HostMount
+from proxybox.controller.vfs.host.use import HostUse
 from proxybox.controller.vfs.loadercache import visible_cache, without_processes
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock

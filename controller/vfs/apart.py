@@ -15,8 +15,8 @@ from typing import Final
 
 import attrs
 
-from proxybox.controller.vfs import host
 from proxybox.controller.vfs.fingerprints import fingerprint
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.journal import Act, Folder, Step
 
 OVERLAYFS: Final = 0x794C7630
@@ -24,10 +24,10 @@ _FULL: Final = b"full"
 _AGAIN: Final = b"again"
 
 
-def is_moved(root: host.HostRoot, path: bytes, staged: host.HostRoot) -> bool:
+def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) -> bool:
     """Whether the host moves that folder. Asked by a move that cannot be, onto a folder that is not empty: overlayfs
     says that it moves no such folder before it says that the place is taken."""
-    if host.filesystem_type(root.fd) != OVERLAYFS:
+    if boundary.filesystem_type(root.fd) != OVERLAYFS:
         return True
     with contextlib.suppress(FileExistsError):
         os.mkdir(_FULL, 0o700, dir_fd=staged.fd)
@@ -35,13 +35,13 @@ def is_moved(root: host.HostRoot, path: bytes, staged: host.HostRoot) -> bool:
     folder, _, name = path.rpartition(b"/")
     with root.directory_fd(folder) as fd:
         try:
-            host.rename(fd, name, staged.fd, _FULL, 0)
+            boundary.rename(fd, name, staged.fd, _FULL, 0)
         except OSError as error:
             return error.errno != errno.EXDEV
     raise OSError(errno.EIO, "a folder that is not empty was replaced")
 
 
-def taken_apart(root: host.HostRoot, step: Step, numbers: Iterator[int]) -> list[Step]:
+def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> list[Step]:
     """What takes a folder away, and puts something in its place, where it cannot be moved. numbers: of slots."""
     folders, parts, left = [], [], [step.place]
     while left:
@@ -49,7 +49,7 @@ def taken_apart(root: host.HostRoot, step: Step, numbers: Iterator[int]) -> list
         seen = root.look(here)
         mode = st.S_IMODE(seen.st_mode)
         folders.append(Folder(path=os.fsdecode(here), mode=mode, uid=seen.st_uid, gid=seen.st_gid))
-        for name, kind in root.kinds(here, host.MAX_ENTRIES):
+        for name, kind in root.kinds(here, boundary.MAX_ENTRIES):
             path = here + b"/" + name
             if kind == st.S_IFDIR:
                 left.append(path)
@@ -59,7 +59,7 @@ def taken_apart(root: host.HostRoot, step: Step, numbers: Iterator[int]) -> list
     return [*parts, attrs.evolve(step, act=Act.APART, old=None, folders=tuple(folders))]
 
 
-def remove_folders(root: host.HostRoot, step: Step) -> None:
+def remove_folders(root: boundary.HostRoot, step: Step) -> None:
     """All of its folders, the deepest first; those that are gone already do not count. OSError for one that is not
     empty."""
     for each in reversed(step.folders):
@@ -68,7 +68,7 @@ def remove_folders(root: host.HostRoot, step: Step) -> None:
             os.rmdir(name, dir_fd=fd)
 
 
-def make_folders(root: host.HostRoot, step: Step, staged: host.HostRoot) -> None:
+def make_folders(root: boundary.HostRoot, step: Step, staged: boundary.HostRoot) -> None:
     """Those of its folders that are gone, as they were; each comes to its place with its owner and mode, but open to
     him, as only such a folder can be moved, and is closed there."""
     for each in step.folders:
@@ -79,12 +79,12 @@ def make_folders(root: host.HostRoot, step: Step, staged: host.HostRoot) -> None
                     os.mkdir(_AGAIN, 0o700, dir_fd=staged.fd)
                 with staged.directory_fd(_AGAIN) as made:
                     if os.geteuid() == 0:
-                        host.change_owner(made, each.uid, each.gid)
-                    host.restore_mode(made, each.mode | 0o700)
-                host.rename(staged.fd, _AGAIN, fd, name, 0)
+                        boundary.change_owner(made, each.uid, each.gid)
+                    boundary.restore_mode(made, each.mode | 0o700)
+                boundary.rename(staged.fd, _AGAIN, fd, name, 0)
         with root.directory_fd(each.place) as fd:
             if each.mode != st.S_IMODE(os.fstat(fd).st_mode) == each.mode | 0o700:
-                host.restore_mode(fd, each.mode)
+                boundary.restore_mode(fd, each.mode)
 
 
 def _is_there(fd: int, name: bytes) -> bool:

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 
 from proxybox.controller.abi import RENAME_EXCHANGE, RENAME_NOREPLACE
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs import apart, host
+from proxybox.controller.vfs import apart
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.journal import Act, Step
 from proxybox.controller.vfs.planning import look
 from proxybox.controller.vfs.refusals import HostChanged
@@ -42,7 +43,7 @@ class Applier:
     its contents are compared with the journal before they are used.
     """
 
-    def __init__(self, root: host.HostRoot, staged: host.HostRoot, *, believes: bool) -> None:
+    def __init__(self, root: boundary.HostRoot, staged: boundary.HostRoot, *, believes: bool) -> None:
         self._root = root
         self._staged = staged
         self._believes = believes
@@ -130,7 +131,7 @@ class Applier:
             if step.old is not None and kept is not None:
                 self._compare(step, self._staged, kept, step.old)
 
-    def _compare(self, step: Step, root: host.HostRoot, path: bytes, wanted: Fingerprint) -> None:
+    def _compare(self, step: Step, root: boundary.HostRoot, path: bytes, wanted: Fingerprint) -> None:
         found = fingerprint(root, path)
         touched = root is self._root and wanted is step.old and found.stamp != wanted.stamp
         if touched or found.digest != wanted.digest:
@@ -222,7 +223,7 @@ class Applier:
         """Take back what was put, to its slot, which may hold what was there before."""
         name = slot(step.slot)
         if step.old is not None and self._is_in(name, step.old):
-            host.rename(self._staged.fd, name, self._staged.fd, old_slot(step.slot), 0)
+            boundary.rename(self._staged.fd, name, self._staged.fd, old_slot(step.slot), 0)
         self._move_out(step, name, new)
         if not self._is_ours(name, new):
             self._place(name, step)
@@ -273,25 +274,25 @@ class Applier:
             os.unlink(name, dir_fd=self._staged.fd)
         with self._parent(step) as (fd, base):
             try:
-                host.rename(fd, base, self._staged.fd, name, 0)
+                boundary.rename(fd, base, self._staged.fd, name, 0)
             except PermissionError:
                 if what is None or what.kind != st.S_IFDIR:
                     raise
                 self._set_mode(step, what, step.old_mode | _OPENED)
-                host.rename(fd, base, self._staged.fd, name, 0)
+                boundary.rename(fd, base, self._staged.fd, name, 0)
 
     def _set_mode(self, step: Step, what: Fingerprint | None, mode: int) -> None:
         """Of a folder in its place, and of no other that has come there. Set-id bits are those that it had before."""
         with self._root.directory_fd(step.place) as fd:
             if what is None or not what.is_of(os.fstat(fd)):
                 raise HostChanged(f"{step.path}: changed on the host since")
-            host.restore_mode(fd, mode)
+            boundary.restore_mode(fd, mode)
 
     def _exchange(self, step: Step) -> bool:
         """The place and the slot change what they hold, in one moment. False where the filesystem has no such thing."""
         with self._parent(step) as (fd, base):
             try:
-                host.rename(self._staged.fd, slot(step.slot), fd, base, RENAME_EXCHANGE)
+                boundary.rename(self._staged.fd, slot(step.slot), fd, base, RENAME_EXCHANGE)
             except PermissionError:
                 return False  # a folder that nobody may write to: it is taken away by itself
             except OSError as error:
@@ -310,7 +311,7 @@ class Applier:
 
     def _rename_to_free(self, name: bytes, fd: int, base: bytes) -> None:
         try:
-            return host.rename(self._staged.fd, name, fd, base, RENAME_NOREPLACE)
+            return boundary.rename(self._staged.fd, name, fd, base, RENAME_NOREPLACE)
         except OSError as error:
             if error.errno not in _NO_SUCH_FLAG:
                 raise
@@ -325,5 +326,5 @@ class Applier:
         try:
             os.stat(base, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
-            return host.rename(self._staged.fd, name, fd, base, 0)
+            return boundary.rename(self._staged.fd, name, fd, base, 0)
         raise FileExistsError(errno.EEXIST, "the name is taken")

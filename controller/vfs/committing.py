@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from proxybox.controller.vfs import apart, host
+from proxybox.controller.vfs import apart
 from proxybox.controller.vfs.applying import Applier
 from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint, identity
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step, new_journal
 from proxybox.controller.vfs.ordering import in_order
 from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan, unshown
@@ -35,7 +36,7 @@ class Target:
     """A host folder, and the changes that are to be written to it. hides: which names were hidden from the box: there
     nothing is written. left_out: how many changes were not kept."""
 
-    root: host.HostRoot
+    root: boundary.HostRoot
     changes: Sequence[Change]
     hides: Callable[[bytes], bool]
     left_out: int = 0
@@ -123,7 +124,7 @@ def _prepared(target: Target, all_of_them: _Together) -> Iterator[Commit]:
 class Commit:
     """One commit that is under way."""
 
-    def __init__(self, root: host.HostRoot, state: StateFolder, agreed: Plan, all_of_them: _Together) -> None:
+    def __init__(self, root: boundary.HostRoot, state: StateFolder, agreed: Plan, all_of_them: _Together) -> None:
         self.root = root
         self.written = agreed.written
         self._state = state
@@ -155,7 +156,7 @@ class Commit:
             steps += [whole] if is_moved else apart.taken_apart(self.root, whole, more)
             steps += _new_modes(unit, staged, number)
         steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
-        host.write_out(staged.fd)
+        boundary.write_out(staged.fd)
         self.journal = attrs.evolve(self.journal, phase=Phase.APPLYING, steps=in_order(steps, gone, come))
         self._state.save(self.journal)
 
@@ -165,7 +166,7 @@ class Commit:
         applier.check_before_doing(self.journal.steps)
         for step in self.journal.steps:
             applier.do(step)
-        host.write_out(self.root.fd)
+        boundary.write_out(self.root.fd)
 
     def close(self) -> None:
         """From now on the commit is done, whatever ends this process."""
@@ -227,7 +228,7 @@ def clear(state: StateFolder, journal: Journal, staging: Staging) -> None:
         state.forget(journal)
 
 
-def clear_up(state: StateFolder, root: host.HostRoot) -> None:
+def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
     """Remove what earlier commits to this folder have left. CommitRefused for one that waits to be finished or undone.
 
     The folder is locked, so none of them is under way.
@@ -245,7 +246,7 @@ def clear_up(state: StateFolder, root: host.HostRoot) -> None:
         clear(state, journal, staging_of(root, journal))
 
 
-def staging_of(root: host.HostRoot, journal: Journal) -> Staging:
+def staging_of(root: boundary.HostRoot, journal: Journal) -> Staging:
     """The folder of a commit that was begun earlier."""
     return Staging(root, os.fsencode(journal.staging).rpartition(b"/")[0], journal.id, journal.staging_ino)
 
@@ -254,9 +255,9 @@ def staging_of(root: host.HostRoot, journal: Journal) -> Staging:
 
 
 def _step(
-    root: host.HostRoot,
+    root: boundary.HostRoot,
     unit: Unit,
-    staged: host.HostRoot,
+    staged: boundary.HostRoot,
     number: int,
     hides: Callable[[bytes], bool],
     gone: set[bytes],
@@ -275,7 +276,7 @@ def _step(
 
 
 def _what_goes(
-    root: host.HostRoot, unit: Unit, top: Change, hides: Callable[[bytes], bool], found: set[bytes]
+    root: boundary.HostRoot, unit: Unit, top: Change, hides: Callable[[bytes], bool], found: set[bytes]
 ) -> tuple[Fingerprint, int]:
     """What stands at a place, and its mode: it must still be what the box was shown, all of it. HostChanged.
 
@@ -298,7 +299,7 @@ def _what_goes(
     return old, mode
 
 
-def _mode_step(root: host.HostRoot, change: Change) -> Step | None:
+def _mode_step(root: boundary.HostRoot, change: Change) -> Step | None:
     """For a folder that stays."""
     seen = root.look(change.path)
     old = st.S_IMODE(seen.st_mode)
@@ -308,7 +309,7 @@ def _mode_step(root: host.HostRoot, change: Change) -> Step | None:
     return Step(act=Act.MODE, path=os.fsdecode(change.path), new=identity(seen), mode=mode, old_mode=old)
 
 
-def _new_modes(unit: Unit, staged: host.HostRoot, number: int) -> list[Step]:
+def _new_modes(unit: Unit, staged: boundary.HostRoot, number: int) -> list[Step]:
     """For folders that come: until all is in its place they are their maker's alone."""
     steps = []
     for change in (unit.new, *unit.below):

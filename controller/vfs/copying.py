@@ -18,7 +18,6 @@ from weakref import WeakSet, WeakValueDictionary
 from proxybox.controller.costs.descriptorshare import Allotment
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.effects import Changes
-from proxybox.controller.vfs import host, library
 from proxybox.controller.vfs.changes import Origin
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import (
@@ -30,11 +29,12 @@ from proxybox.controller.vfs.devices import (
     Terminal,
 )
 from proxybox.controller.vfs.generated import ComputedSymlink, GeneratedFile, Snapshot
-from proxybox.controller.vfs.host import HostRoot
-from proxybox.controller.vfs.hostdirectory import HostDirectory
-from proxybox.controller.vfs.hostmount import HostMount
-from proxybox.controller.vfs.hostnodes import HostFile, HostNode, HostSymlink
-from proxybox.controller.vfs.hostuse import Account, HostUse
+from proxybox.controller.vfs.host import boundary, library
+from proxybox.controller.vfs.host.boundary import HostRoot
+from proxybox.controller.vfs.host.directory import HostDirectory
+from proxybox.controller.vfs.host.mount import HostMount
+from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
+from proxybox.controller.vfs.host.use import Account, HostUse
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
@@ -392,7 +392,7 @@ def _opened_again(fd: int, mode: int) -> int:
     """With an offset of its own, by which each box tells where it has appended. A file that may not be opened any more
     is shared."""
     try:
-        return host.reopen(fd, mode)
+        return boundary.reopen(fd, mode)
     except OSError:
         return os.dup(fd)
 

@@ -12,7 +12,7 @@ import stat as st
 
 import attrs
 
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs.host import boundary
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def identity(seen: os.stat_result) -> Fingerprint:
 
 
 def fingerprint(
-    root: host.HostRoot, path: bytes, *, contents: bool = True, found: set[bytes] | None = None
+    root: boundary.HostRoot, path: bytes, *, contents: bool = True, found: set[bytes] | None = None
 ) -> Fingerprint:
     """Of what is at `path` in the root.
 
@@ -68,7 +68,7 @@ def fingerprint(
         stamp.update(repr((name, kind, seen.st_ino, told)).encode())
         digest.update(repr((name, kind, content)).encode())
         if kind == st.S_IFDIR:
-            names = [name for name, _ in root.kinds(here, host.MAX_ENTRIES)]
+            names = [name for name, _ in root.kinds(here, boundary.MAX_ENTRIES)]
             left.extend(here + b"/" + name for name in sorted(names, reverse=True))
     if first is None:
         raise OSError("nothing to look at")
@@ -77,6 +77,6 @@ def fingerprint(
 
 def _content(fd: int) -> bytes:
     """A digest of a file's contents; nothing for what the caller cannot read: then its size and time have to do."""
-    with contextlib.suppress(PermissionError), os.fdopen(host.reopen(fd, os.O_RDONLY), "rb", buffering=0) as file:
+    with contextlib.suppress(PermissionError), os.fdopen(boundary.reopen(fd, os.O_RDONLY), "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").digest()
     return b""

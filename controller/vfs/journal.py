@@ -22,8 +22,8 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.statefolder import state_folder
-from proxybox.controller.vfs import host
 from proxybox.controller.vfs.fingerprints import Fingerprint
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.refusals import CommitRefused
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
@@ -109,7 +109,7 @@ class Journal:
     steps: tuple[Step, ...] = ()
     version: int = 1
 
-    def is_of(self, root: host.HostRoot) -> bool:
+    def is_of(self, root: boundary.HostRoot) -> bool:
         """Whether it is a commit to that folder. Where that is mounted again its device may have another number."""
         seen = os.fstat(root.fd)
         return seen.st_ino == self.ino and (seen.st_dev == self.dev or os.fsdecode(root.path) == self.folder)
@@ -130,7 +130,7 @@ class StateFolder:
     target: a folder that it must not lie in.
     """
 
-    def __init__(self, target: host.HostRoot | None = None) -> None:
+    def __init__(self, target: boundary.HostRoot | None = None) -> None:
         self.path = _place()
         try:
             os.makedirs(self.path, 0o700, exist_ok=True)
@@ -138,7 +138,7 @@ class StateFolder:
         except OSError as error:
             raise CommitRefused([f"no journal can be kept in {self.path}: {error.strerror}: {HOW_TO_MOVE}"]) from error
 
-    def _check(self, target: host.HostRoot | None) -> None:
+    def _check(self, target: boundary.HostRoot | None) -> None:
         """Whether only the caller can write there."""
         for folder in (os.path.dirname(self.path), self.path):
             seen = os.lstat(folder)
@@ -226,7 +226,7 @@ class StateFolder:
     # --- exclusion ---
 
     @contextlib.contextmanager
-    def alone(self, target: host.HostRoot) -> Iterator[None]:
+    def alone(self, target: boundary.HostRoot) -> Iterator[None]:
         """No other commit to that folder is under way meanwhile. CommitRefused when one is.
 
         By a file of the user's own, and by the folder itself, for other users, where its filesystem has such locks.
@@ -286,7 +286,7 @@ def _place() -> str:
     return place
 
 
-def new_journal(ident: str, target: host.HostRoot, staging: bytes) -> Journal:
+def new_journal(ident: str, target: boundary.HostRoot, staging: bytes) -> Journal:
     """Of a commit that begins now."""
     seen = os.fstat(target.fd)
     return Journal(

@@ -14,9 +14,9 @@ import stat as st
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from proxybox.controller.vfs import host
 from proxybox.controller.vfs.changes import Change
-from proxybox.controller.vfs.links import goes_up_behind_a_name, steps_up
+from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.links import goes_up_behind_a_name, steps_up
 
 MAX_LINKS: Final = 40
 MAX_STEPS: Final = 2_000_000
@@ -34,7 +34,9 @@ class TooManySteps(Exception):
 class LinkWalk:
     """The links of one commit. coming, deleted: its changes by path."""
 
-    def __init__(self, root: host.HostRoot, coming: Mapping[bytes, Change], deleted: Mapping[bytes, Change]) -> None:
+    def __init__(
+        self, root: boundary.HostRoot, coming: Mapping[bytes, Change], deleted: Mapping[bytes, Change]
+    ) -> None:
         self._root = root
         self._coming = coming
         self._deleted = deleted

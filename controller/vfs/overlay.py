@@ -19,9 +19,9 @@ from proxybox.controller.effects import Unfinished
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.changes import Change as Change
 from proxybox.controller.vfs.changes import Origin
-from proxybox.controller.vfs.hostnodes import HostNode
+from proxybox.controller.vfs.host.links import refuse_behind_a_name, refuse_moving_links
+from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
-from proxybox.controller.vfs.links import refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
 from proxybox.controller.vfs.nodes import (
     Credentials,

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from proxybox.controller.vfs import host
 from proxybox.controller.vfs.changes import Change, Origin
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.leading import LinkWalk
 from proxybox.controller.vfs.refusals import CommitRefused
 
@@ -46,7 +46,7 @@ class Plan:
     hides: Callable[[bytes], bool]
 
 
-def plan(root: host.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes], bool]) -> Plan:
+def plan(root: boundary.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes], bool]) -> Plan:
     """What is to be done in the folder for these changes. hides: which names the box was not shown. CommitRefused."""
     planner = _Planner(root, hides, wanted)
     planner.check()
@@ -57,7 +57,7 @@ def plan(root: host.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes],
 
 
 class _Planner:
-    def __init__(self, root: host.HostRoot, hides: Callable[[bytes], bool], wanted: Sequence[Change]) -> None:
+    def __init__(self, root: boundary.HostRoot, hides: Callable[[bytes], bool], wanted: Sequence[Change]) -> None:
         self.root = root
         self.hides = hides
         self.wanted = wanted
@@ -155,7 +155,7 @@ class _Planner:
         return self._folders[path]
 
 
-def unshown(root: host.HostRoot, gone: Sequence[Change], hides: Callable[[bytes], bool]) -> list[str]:
+def unshown(root: boundary.HostRoot, gone: Sequence[Change], hides: Callable[[bytes], bool]) -> list[str]:
     """Why a folder may not go: it holds what the box was not shown. gone: the folder, and what goes with it."""
     top, known = gone[0], {change.path for change in gone}
     reasons: list[str] = []
@@ -163,11 +163,11 @@ def unshown(root: host.HostRoot, gone: Sequence[Change], hides: Callable[[bytes]
     while left:
         here = left.pop()
         try:
-            entries = root.kinds(here, host.MAX_ENTRIES)
+            entries = root.kinds(here, boundary.MAX_ENTRIES)
         except OSError as error:
             return [*reasons, f"{top.name}: cannot be looked through: {error.strerror}"]
-        if len(entries) > host.MAX_ENTRIES:
-            return [*reasons, f"{top.name}: a folder in it has more than {host.MAX_ENTRIES} entries"]
+        if len(entries) > boundary.MAX_ENTRIES:
+            return [*reasons, f"{top.name}: a folder in it has more than {boundary.MAX_ENTRIES} entries"]
         for name, kind in entries:
             path = here + b"/" + name
             if path in known:
@@ -188,7 +188,7 @@ def _folder(path: bytes) -> bytes:
     return path.rpartition(b"/")[0]
 
 
-def look(root: host.HostRoot, path: bytes) -> os.stat_result | None:
+def look(root: boundary.HostRoot, path: bytes) -> os.stat_result | None:
     """What stands at a path, a link itself; None for nothing."""
     try:
         return root.look(path)

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.vfs import host
 from proxybox.controller.vfs.applying import Applier
 from proxybox.controller.vfs.committing import clear, staging_of
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step
 from proxybox.controller.vfs.refusals import CommitRefused, CommitUnfinished, HostChanged
 from proxybox.controller.vfs.staging import Staging
@@ -36,7 +36,7 @@ def resume(ident: str) -> Journal:
         if journal.phase is Phase.APPLYING:
             with _stopping(journal):
                 _do_rest(_applier(root, journal, staging), journal.steps)
-            host.write_out(root.fd)
+            boundary.write_out(root.fd)
             state.save(attrs.evolve(journal, phase=Phase.DONE))
         clear(state, journal, staging)
         return journal
@@ -51,19 +51,19 @@ def undo(ident: str) -> Journal:
         if journal.phase is Phase.APPLYING:
             with _stopping(journal):
                 _undo_all(_applier(root, journal, staging), journal.steps)
-            host.write_out(root.fd)
+            boundary.write_out(root.fd)
             state.save(attrs.evolve(journal, phase=Phase.UNDONE))
         clear(state, journal, staging)
         return journal
 
 
 @contextmanager
-def _opened(ident: str) -> Iterator[tuple[StateFolder, host.HostRoot, Journal]]:
+def _opened(ident: str) -> Iterator[tuple[StateFolder, boundary.HostRoot, Journal]]:
     """The journal and its folder, locked."""
     state = StateFolder()
     journal = state.load(ident)
     try:
-        root = host.HostRoot(os.fsencode(journal.folder))
+        root = boundary.HostRoot(os.fsencode(journal.folder))
     except SandboxStartError as error:
         raise CommitRefused([f"{journal.folder} is not there: bring it back, and do this again ({error})"]) from None
     try:
@@ -75,7 +75,7 @@ def _opened(ident: str) -> Iterator[tuple[StateFolder, host.HostRoot, Journal]]:
         root.close()
 
 
-def _applier(root: host.HostRoot, journal: Journal, staging: Staging) -> Applier:
+def _applier(root: boundary.HostRoot, journal: Journal, staging: Staging) -> Applier:
     try:
         staged = staging.open()
     except OSError as error:

@@ -12,8 +12,8 @@ import os
 import stat as st
 from collections.abc import Iterable, Mapping, Sequence
 
-from proxybox.controller.vfs import host
 from proxybox.controller.vfs.changes import Change
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.planning import OWN_PREFIX, Unit, look
 
 
@@ -39,20 +39,20 @@ class Staging:
     """The folder of one commit. folder: of the target, where it lies. ino: its inode; 0 where that was never written
     down: nothing was put into such a folder, so it is removed when it is empty, and not touched otherwise."""
 
-    def __init__(self, root: host.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
+    def __init__(self, root: boundary.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
         self._root = root
         self._folder = folder
         self._name = name_of(ident)
         self.ino = ino
         self.is_private = False
-        self.host: host.HostRoot | None = None
+        self.host: boundary.HostRoot | None = None
 
     @property
     def path(self) -> bytes:
         """Below the target."""
         return self._folder + b"/" + self._name if self._folder else self._name
 
-    def make(self) -> host.HostRoot:
+    def make(self) -> boundary.HostRoot:
         """It is there from now on, empty: a root of its own. PermissionError where another has its name already."""
         with self._root.directory_fd(self._folder) as fd:
             os.mkdir(self._name, 0o700, dir_fd=fd)
@@ -65,7 +65,7 @@ class Staging:
         self.ino, self.host = seen.st_ino, found
         return found
 
-    def open(self) -> host.HostRoot:
+    def open(self) -> boundary.HostRoot:
         """As it was made before. PermissionError for a folder of that name which is not the commit's."""
         found = self._root.below(self.path)
         if os.fstat(found.fd).st_ino != self.ino:
@@ -87,10 +87,10 @@ class Staging:
             return
 
 
-def _has_no_modes(folder: host.HostRoot) -> bool:
+def _has_no_modes(folder: boundary.HostRoot) -> bool:
     """Whether its filesystem keeps no modes, or no owners. A file of one's own tells: it cannot be another's."""
     with folder.directory_fd(b"") as fd:
-        made = host.create_file(fd, b"probe", 0o604)
+        made = boundary.create_file(fd, b"probe", 0o604)
         try:
             seen = os.fstat(made)
         finally:
@@ -99,7 +99,7 @@ def _has_no_modes(folder: host.HostRoot) -> bool:
     return seen.st_uid != os.geteuid() or st.S_IMODE(seen.st_mode) != 0o604
 
 
-def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -> None:
+def stage(root: boundary.HostRoot, unit: Unit, staged: boundary.HostRoot, number: int) -> None:
     """Makes what comes to a place, with all that lies in it, in the slot of that number.
 
     Folders keep mode 0700 until they are in their places. What root writes into somebody's folder is theirs, and what
@@ -115,18 +115,18 @@ def stage(root: host.HostRoot, unit: Unit, staged: host.HostRoot, number: int) -
         _make(staged, top + change.path[len(unit.path) :], change, owner)
 
 
-def _owner_of(root: host.HostRoot, path: bytes) -> tuple[int, int] | None:
+def _owner_of(root: boundary.HostRoot, path: bytes) -> tuple[int, int] | None:
     if os.geteuid() != 0:
         return None
     seen = look(root, path) or root.look(path.rpartition(b"/")[0])
     return seen.st_uid, seen.st_gid
 
 
-def _make(staged: host.HostRoot, path: bytes, change: Change, owner: tuple[int, int] | None) -> None:
+def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: tuple[int, int] | None) -> None:
     folder, _, name = path.rpartition(b"/")
     with staged.directory_fd(folder) as fd:
         if change.type == "file":
-            made = host.create_file(fd, name, 0o600)
+            made = boundary.create_file(fd, name, 0o600)
         elif change.type == "dir":
             os.mkdir(name, 0o700, dir_fd=fd)
             made = staged.open_path(path)
@@ -135,11 +135,11 @@ def _make(staged: host.HostRoot, path: bytes, change: Change, owner: tuple[int, 
             made = staged.open_path(path)
     try:
         if change.type == "dir":
-            host.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
+            boundary.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
         if change.type == "file":
             _write_all(made, change.content or b"")
         if owner is not None:  # by descriptor: by now the name may be another's
-            host.change_owner(made, *owner)
+            boundary.change_owner(made, *owner)
         if change.type == "file":
             os.fchmod(made, change.mode & 0o777)
     finally:
@@ -152,7 +152,7 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def folder_to_stage_in(root: host.HostRoot, places: Sequence[bytes], modes: Mapping[bytes, int]) -> bytes:
+def folder_to_stage_in(root: boundary.HostRoot, places: Sequence[bytes], modes: Mapping[bytes, int]) -> bytes:
     """The folder of the target in which a commit to these places makes its own: where the caller may make one.
 
     modes: of the folders whose mode the commit changes, the new ones. Such a folder is the last to be taken, and only
@@ -174,7 +174,7 @@ def _new_modes(folder: bytes, modes: Mapping[bytes, int]) -> list[int]:
     return [modes[folder[:end]] for end in ends if folder[:end] in modes]
 
 
-def _is_writable(root: host.HostRoot, folder: bytes) -> bool:
+def _is_writable(root: boundary.HostRoot, folder: bytes) -> bool:
     try:
         with root.directory_fd(folder) as fd:
             return os.access(f"/proc/self/fd/{fd}", os.W_OK | os.X_OK, effective_ids=True)
@@ -190,18 +190,18 @@ def common_folder(paths: Iterable[bytes]) -> bytes:
     return b"/".join(name for name, _ in same)
 
 
-def empty(root: host.HostRoot) -> None:
+def empty(root: boundary.HostRoot) -> None:
     """Remove all that is in a folder, by no recursion and through no link; folders that are closed are opened first."""
-    left: list[tuple[bytes, int]] = list(root.kinds(b"", host.MAX_ENTRIES))
+    left: list[tuple[bytes, int]] = list(root.kinds(b"", boundary.MAX_ENTRIES))
     while left:
         here, kind = left.pop()
         folder, _, name = here.rpartition(b"/")
         if kind == st.S_IFDIR:
             with root.directory_fd(here) as fd:
                 if st.S_IMODE(os.fstat(fd).st_mode) & 0o700 != 0o700:
-                    host.change_mode(fd, 0o700)
+                    boundary.change_mode(fd, 0o700)
             left.append((here, _EMPTIED))
-            left.extend((here + b"/" + entry, below) for entry, below in root.kinds(here, host.MAX_ENTRIES))
+            left.extend((here + b"/" + entry, below) for entry, below in root.kinds(here, boundary.MAX_ENTRIES))
             continue
         with root.directory_fd(folder) as fd:
             if kind == _EMPTIED:

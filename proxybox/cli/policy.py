@@ -70,7 +70,7 @@ def faults(path: str) -> list[dict[str, Any]]:
 
 def missing_sources(policy: Policy, path: str) -> list[Problem]:
     """Mounts whose place on the host is not there: a policy says what it may be, and each run needs it to be there."""
-    from proxybox.controller.vfs.host import why_no_mount
+    from proxybox.controller.vfs.host.boundary import why_no_mount
 
     return [
         Problem(key=f"filesystem.mounts[{at}].source", message=f"{why} on this host", given=repr(source), file=path)

@@ -23,7 +23,8 @@ from proxybox.controller.costs.descriptorshare import DescriptorShare
 from proxybox.controller.guests import Guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
-from proxybox.controller.vfs import copying, library
+from proxybox.controller.vfs import copying
+from proxybox.controller.vfs.host import library
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.vfs.openfiles import OpenFile

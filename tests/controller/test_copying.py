@@ -18,8 +18,9 @@ from proxybox.controller.errors import CannotCopy
 from proxybox.controller.guests import find_guest
 from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
-from proxybox.controller.vfs import copying, host, library
-from proxybox.controller.vfs.hostnodes import HostNode
+from proxybox.controller.vfs import copying
+from proxybox.controller.vfs.host import boundary, library
+from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
@@ -882,7 +883,7 @@ def test_a_host_without_descriptors_left(
         return work
 
     monkeypatch.setattr(os, "dup", scarce(os.dup))
-    monkeypatch.setattr(host, "reopen", scarce(host.reopen))
+    monkeypatch.setattr(boundary, "reopen", scarce(boundary.reopen))
     with pytest.raises(CannotCopy, match="Too many open files"):
         side.copy()
     monkeypatch.undo()

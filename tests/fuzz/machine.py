@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from sides import Answer, Argument, Boxed, Kernel, Room, as_user
 
 from proxybox.controller.abi import AT_FDCWD, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, STAT
-from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Directory, Superblock
 from proxybox.controller.vfs.overlay import OverlayMount

@@ -265,7 +265,7 @@ print(seen)
 @pytest.mark.parametrize("walk", ["openat2", "walk"])
 def test_a_process_swaps_a_folder_of_an_rw_mount_for_ways_out(hostile, host, walk, monkeypatch):
     if walk == "walk":
-        monkeypatch.setattr("proxybox.controller.vfs.host._SYS_OPENAT2", 1023)
+        monkeypatch.setattr("proxybox.controller.vfs.host.boundary._SYS_OPENAT2", 1023)
     outside = host.parent / "outside"
     (host / "absolute").symlink_to(outside)
     (host / "relative").symlink_to("../outside")

@@ -46,7 +46,7 @@ def host(tmp_path):
 def _way_of_opening(request, monkeypatch):
     """Both ways in which host paths are opened: the second is for kernels and filters without openat2."""
     if request.param == "walk":
-        monkeypatch.setattr("proxybox.controller.vfs.host._SYS_OPENAT2", 1023)
+        monkeypatch.setattr("proxybox.controller.vfs.host.boundary._SYS_OPENAT2", 1023)
 
 
 def exchange(one, other, between):

@@ -19,8 +19,9 @@ from proxybox.controller.costs import steps
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.oscalls import polling
 from proxybox.controller.output import OutputSink
-from proxybox.controller.vfs import host, links, openfiles, overlay
-from proxybox.controller.vfs.host import HostRoot
+from proxybox.controller.vfs import openfiles, overlay
+from proxybox.controller.vfs.host import boundary, links
+from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.nodes import PORTION
 
 DEEP = 500
@@ -582,7 +583,7 @@ def test_a_folder_of_an_overlay_that_goes_to_another_one_is_not_read_whole(run, 
     (tmp_path / "full").mkdir()
     for number in range(20 * PORTION):
         (tmp_path / "full" / f"f{number:05}").touch()
-    with counting(host, "_kind", monkeypatch) as asked:
+    with counting(boundary, "_kind", monkeypatch) as asked:
         result = run(f"""{TELL}
 os.chdir("/overlay")
 os.mkdir("d")
@@ -640,7 +641,7 @@ def test_a_full_folder_of_an_overlay_is_not_read_to_see_that_it_is_full(run, wid
     inner = wide.parent / "outer" / "inner"
     inner.parent.mkdir()
     wide.rename(inner)
-    with counting(host, "_kind", monkeypatch) as asked:
+    with counting(boundary, "_kind", monkeypatch) as asked:
         result = run(f"""{TELL}
 os.chdir("/overlay")
 os.mkdir("new")

@@ -216,7 +216,7 @@ def test_files_that_are_named_like_others(hostile, outside, name):
 @pytest.fixture
 def libraries():
     """Folders of packages stay open for later boxes: those of the test are let go."""
-    from proxybox.controller.vfs import library
+    from proxybox.controller.vfs.host import library
 
     before = set(library._libraries)
     yield

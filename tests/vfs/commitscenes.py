@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from proxybox.controller.abi import RENAME_EXCHANGE
-from proxybox.controller.vfs import apart, host, namei
-from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs import apart, namei
+from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock, Symlink
 from proxybox.controller.vfs.overlay import OverlayMount
 from proxybox.controller.vfs.quota import Quota
@@ -26,7 +27,7 @@ State = dict[str, tuple[str, int, bytes]]
 
 CALLS = {
     os: ("chmod", "fchmod", "fsync", "ftruncate", "link", "mkdir", "rename", "rmdir", "symlink", "unlink", "write"),
-    host: ("create_file", "rename"),
+    boundary: ("create_file", "rename"),
 }
 """Everything by which a commit changes the host, its journal included."""
 
@@ -228,7 +229,7 @@ def as_user(uid: int) -> Iterator[None]:
 def lower_layer(folder: Path) -> Iterator[None]:
     """As on overlayfs, where folders of a lower layer, which are all that stand there now, are not moved."""
     lower = {(os.lstat(folder).st_dev, os.lstat(path).st_ino) for path, _, _ in os.walk(folder)}
-    rename = host.rename
+    rename = boundary.rename
 
     def is_lower(fd: int, name: bytes) -> bool:
         with suppress(OSError):
@@ -242,6 +243,6 @@ def lower_layer(folder: Path) -> Iterator[None]:
         rename(old_fd, old, new_fd, new, flags)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, "rename", moved)
-        patch.setattr(host, "filesystem_type", lambda fd: apart.OVERLAYFS)
+        patch.setattr(boundary, "rename", moved)
+        patch.setattr(boundary, "filesystem_type", lambda fd: apart.OVERLAYFS)
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxybox.controller.vfs import namei
-from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Stat, Superblock
 from proxybox.controller.vfs.openfiles import OpenFile

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from proxybox.controller.errors import Denied, SandboxStartError
-from proxybox.controller.vfs import host
 from proxybox.controller.vfs.committing import CommitRefused
-from proxybox.controller.vfs.hostmount import HostMount
-from proxybox.controller.vfs.library import library
+from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.library import library
+from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Superblock
 from proxybox.controller.vfs.overlay import OverlayMount
@@ -34,7 +34,7 @@ def mounted(request, new_box, host_folder):
 def way_of_opening(request, monkeypatch):
     """Everything here with openat2, and as on a host that refuses it."""
     if request.param == "walk":
-        monkeypatch.setattr(host, "_SYS_OPENAT2", 9999)
+        monkeypatch.setattr(boundary, "_SYS_OPENAT2", 9999)
 
 
 def test_dotdot_does_not_reach_the_host(mounted, fails):
@@ -107,7 +107,7 @@ def test_kernel_filesystems_are_no_sources(source):
 
 
 def test_kernel_filesystems_below_a_mount_are_not_entered(new_box, fails):
-    if host._SYS_OPENAT2 == 9999 and not os.path.ismount("/proc"):
+    if boundary._SYS_OPENAT2 == 9999 and not os.path.ismount("/proc"):
         pytest.skip("no /proc mounted")
     with new_box("ro", Path("/")) as box, fails(errno.EACCES):
         box.open(b"proc/self/environ")
@@ -223,7 +223,7 @@ def test_names_with_nul_are_refused(host_folder, fails):
     with fails(errno.EINVAL):
         mount.root.lookup(b"file\0x")  # type: ignore[attr-defined]
     with fails(errno.EINVAL):
-        host.rename(0, b"file\0x", 0, b"y", 0)
+        boundary.rename(0, b"file\0x", 0, b"y", 0)
     mount.close()
 
 
@@ -271,16 +271,16 @@ def test_a_folder_swapped_for_a_link_again_and_again_never_leads_out(host_folder
 @pytest.mark.parametrize("kind", HOST_KINDS)
 def test_a_folder_swapped_for_a_link_at_the_worst_moment(host_folder, new_box, secrets, monkeypatch, fails, kind):
     """The swap happens after `sub` was seen to be a folder, before anything in it is opened."""
-    opens = host.HostRoot.open_path
+    opens = boundary.HostRoot.open_path
     swapped = []
 
-    def swap_first(root: host.HostRoot, relative: bytes) -> int:
+    def swap_first(root: boundary.HostRoot, relative: bytes) -> int:
         if relative.startswith(b"sub/") and not swapped:
-            host.rename(root.fd, b"sub", root.fd, b"link", 2)
+            boundary.rename(root.fd, b"sub", root.fd, b"link", 2)
             swapped.append(relative)
         return opens(root, relative)
 
-    monkeypatch.setattr(host.HostRoot, "open_path", swap_first)
+    monkeypatch.setattr(boundary.HostRoot, "open_path", swap_first)
     with new_box(kind, host_folder) as box:
         with pytest.raises(OSError, match=r"out|folder|entry|directory"):
             box.read(b"sub/inner")
@@ -292,7 +292,7 @@ def test_a_folder_swapped_for_a_link_at_the_worst_moment(host_folder, new_box, s
 
 
 def test_large_directories_are_capped(tmp_path, monkeypatch, new_box, fails):
-    monkeypatch.setattr(host, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(boundary, "MAX_ENTRIES", 10)
     for number in range(11):
         (tmp_path / str(number)).touch()
     with new_box("ro", tmp_path) as box, fails(errno.ENOMEM):

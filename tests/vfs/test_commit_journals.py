@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from proxybox import commits
-from proxybox.controller.vfs import collecting, host, leading, links, staging
+from proxybox.controller.vfs import collecting, leading, staging
 from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.committing import Target, commit
-from proxybox.controller.vfs.host import HostRoot
+from proxybox.controller.vfs.host import boundary, links
+from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.journal import Phase, StateFolder
 from proxybox.controller.vfs.leading import LinkWalk
 from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
@@ -65,7 +66,7 @@ def renames(overlay) -> Guest:
     return guest
 
 
-def cut_off(overlay, call=host.rename, number=2) -> str:
+def cut_off(overlay, call=boundary.rename, number=2) -> str:
     """A commit that is killed ahead of its call of that number; its id."""
     pid = os.fork()
     if pid == 0:
@@ -78,7 +79,7 @@ def cut_off(overlay, call=host.rename, number=2) -> str:
                     os.kill(os.getpid(), signal.SIGKILL)
                 call(*arguments)
 
-            host.rename = watched
+            boundary.rename = watched
             overlay.commit()
         finally:
             os._exit(1)
@@ -320,7 +321,7 @@ def test_what_a_commit_leaves_that_changed_nothing_goes_with_the_next(overlay, f
 def test_two_commits_exclude_each_other(overlay, folder, monkeypatch):
     renames(overlay)
     began, go_on = threading.Event(), threading.Event()
-    rename = host.rename
+    rename = boundary.rename
 
     def slowly(*arguments):
         if threading.current_thread() is not threading.main_thread():
@@ -328,7 +329,7 @@ def test_two_commits_exclude_each_other(overlay, folder, monkeypatch):
             assert go_on.wait(30)
         rename(*arguments)
 
-    monkeypatch.setattr(host, "rename", slowly)
+    monkeypatch.setattr(boundary, "rename", slowly)
     thread = threading.Thread(target=overlay.commit)
     thread.start()
     assert began.wait(30)
@@ -365,13 +366,13 @@ def test_a_chain_of_renames_goes_from_its_end(overlay, folder, monkeypatch):
     guest = Guest(overlay)
     assert guest("rename", "b", "c") == guest("rename", "a", "b") == 0
     seen = []
-    rename = host.rename
+    rename = boundary.rename
 
     def looking(*arguments):
         rename(*arguments)
         seen.append({path.name: path.read_text() for path in folder.iterdir() if path.is_file()})
 
-    monkeypatch.setattr(host, "rename", looking)
+    monkeypatch.setattr(boundary, "rename", looking)
     overlay.commit()
     assert seen == [{"a": "a", "b": "b", "c": "b"}, {"a": "a", "b": "a", "c": "b"}, {"b": "a", "c": "b"}]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from proxybox import commits
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -107,7 +107,7 @@ def test_a_folder_that_takes_the_place_while_the_commits_own_is_made_is_not_empt
 @pytest.fixture
 def no_modes(monkeypatch):
     """As on vfat: all that is made has the mode of the mount, and what chmod is told is forgotten."""
-    mkdir, create = os.mkdir, host.create_file
+    mkdir, create = os.mkdir, boundary.create_file
 
     def made(path, mode=0o777, *, dir_fd=None):
         mkdir(path, 0o755, dir_fd=dir_fd)
@@ -119,7 +119,7 @@ def no_modes(monkeypatch):
         pass
 
     monkeypatch.setattr(os, "mkdir", made)
-    monkeypatch.setattr(host, "create_file", created)
+    monkeypatch.setattr(boundary, "create_file", created)
     for name in ("chmod", "fchmod"):
         monkeypatch.setattr(os, name, forgotten)
 
@@ -347,7 +347,7 @@ def test_an_error_while_a_folder_is_staged_leaves_no_descriptor(folder, monkeypa
     held = []
     with overlay_over(folder) as overlay:
         Guest(overlay)("mkdir", "d")
-        monkeypatch.setattr(host, "change_mode", refused)
+        monkeypatch.setattr(boundary, "change_mode", refused)
         for _ in range(4):
             with pytest.raises(CommitFailed):
                 overlay.commit()

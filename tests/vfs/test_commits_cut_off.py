@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as some
 
 from proxybox.controller.abi import RENAME_EXCHANGE
-from proxybox.controller.vfs import apart, committing, host, recovering
+from proxybox.controller.vfs import apart, committing, recovering
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -170,14 +171,14 @@ USERS = [0, 1000] if os.geteuid() == 0 else [os.geteuid()]
 
 def without_flags(patch: pytest.MonkeyPatch, refused: int) -> None:
     """A filesystem that does not know some flags of renameat2(2)."""
-    rename = host.rename
+    rename = boundary.rename
 
     def plain(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:
         if flags & refused:
             raise OSError(errno.EINVAL, "no such flag")
         rename(old_fd, old, new_fd, new, flags)
 
-    patch.setattr(host, "rename", plain)
+    patch.setattr(boundary, "rename", plain)
 
 
 @pytest.mark.parametrize("refused", [0, 2, 3], ids=["all flags", "no exchange", "no flags"])

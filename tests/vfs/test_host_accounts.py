@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from proxybox.controller.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, S_IFDIR, S_IFLNK, S_IFMT, STAT
-from proxybox.controller.vfs.hostmount import HostMount
-from proxybox.controller.vfs.pageset import PageSet
+from proxybox.controller.vfs.host.mount import HostMount
+from proxybox.controller.vfs.host.pageset import PageSet
 
 MakeSide = Callable[..., Any]
 PAGE = 4096

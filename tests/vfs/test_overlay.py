@@ -8,7 +8,7 @@ import os
 import pytest
 
 from proxybox.controller.vfs.committing import CommitRefused
-from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Credentials, Superblock
 from proxybox.controller.vfs.overlay import OverlayMount

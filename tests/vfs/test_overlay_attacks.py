@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from proxybox.controller.vfs import collecting, host
+from proxybox.controller.vfs import collecting
 from proxybox.controller.vfs.changes import MAX_DIFF_BYTES, Change
 from proxybox.controller.vfs.committing import CommitRefused
-from proxybox.controller.vfs.hostmount import HostMount
+from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
 from proxybox.controller.vfs.overlay import WHITEOUTS_IN_A_PAGE, OverlayMount
@@ -87,7 +88,7 @@ def test_a_file_that_cannot_be_read_is_reported_without_its_contents(layered, mo
     box, overlay, folder = layered
     for name in ("gone", "moved", "replaced"):
         (folder / name).write_bytes(b"secret")
-    monkeypatch.setattr(host, "reopen", refuse)
+    monkeypatch.setattr(boundary, "reopen", refuse)
     box.unlink(b"gone")
     box.rename(b"moved", b"here")
     box.write(b"new", b"public")
@@ -107,7 +108,7 @@ def test_a_folder_that_cannot_be_listed_is_reported_alone(layered, monkeypatch):
     (folder / "locked" / "inner").touch()
     box.rename(b"locked", b"moved")
     box.write(b"z", b"")
-    monkeypatch.setattr(host.HostRoot, "listing", refuse)
+    monkeypatch.setattr(boundary.HostRoot, "listing", refuse)
     assert set(found(overlay.changes())) == {"locked", "moved", "z"}
 
 
@@ -171,7 +172,7 @@ def test_a_name_swapped_during_a_commit_is_not_given_away(layered, tmp_path_fact
     box.symlink(b"file", b"link")
     others = tmp_path_factory.mktemp("other") / "others"
     others.write_bytes(b"root's")
-    change_owner = host.change_owner
+    change_owner = boundary.change_owner
 
     def swap_first(fd, uid, gid):
         if stat.S_ISREG(os.fstat(fd).st_mode):
@@ -180,7 +181,7 @@ def test_a_name_swapped_during_a_commit_is_not_given_away(layered, tmp_path_fact
             os.link(others, staged)
         change_owner(fd, uid, gid)
 
-    monkeypatch.setattr(host, "change_owner", swap_first)
+    monkeypatch.setattr(boundary, "change_owner", swap_first)
     overlay.commit()
     assert others.stat().st_uid == 0
     assert (folder / "made").stat().st_uid == (folder / "link").lstat().st_uid == 1000

@@ -12,14 +12,14 @@ from weakref import WeakValueDictionary
 
 from proxybox.controller.abi import O_RDWR, RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs import host, links
-from proxybox.controller.vfs.hostnodes import HostFile, HostNode, HostSymlink
-from proxybox.controller.vfs.hostuse import identity
+from proxybox.controller.vfs.host import boundary, links
+from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
+from proxybox.controller.vfs.host.use import identity
 from proxybox.controller.vfs.memory import SHORT_TARGET
 from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry, Node, Symlink, finished, in_portions
 
 if TYPE_CHECKING:
-    from proxybox.controller.vfs.hostmount import HostMount
+    from proxybox.controller.vfs.host.mount import HostMount
 
 
 class HostDirectory(HostNode, Directory):
@@ -75,7 +75,7 @@ class HostDirectory(HostNode, Directory):
         found = yield from self._mount.host.listing(self.relative())
         return (yield from in_portions(found, self._shown))
 
-    def _shown(self, found: list[host.Found]) -> list[Entry]:
+    def _shown(self, found: list[boundary.Found]) -> list[Entry]:
         mount = self._mount
         return [(name, mount.virtual_ino(key), D_TYPES[kind]) for name, kind, key in found if not mount.hides(name)]
 
@@ -96,7 +96,7 @@ class HostDirectory(HostNode, Directory):
         use.allotment.take()  # before there is a file that could not be kept open
         try:
             with self._mount.creating() as made, self._own_fd() as fd:
-                file_fd = host.create_file(fd, name, mode)
+                file_fd = boundary.create_file(fd, name, mode)
                 made.append(os.fstat(file_fd))
                 self._changed(fd)
             self._mount.stamp(file_fd)
@@ -114,7 +114,7 @@ class HostDirectory(HostNode, Directory):
             os.mkdir(name, 0o700, dir_fd=fd)
             made.append(os.stat(name, dir_fd=fd, follow_symlinks=False))
             with self._mount.host.directory_fd(node.relative()) as new_fd:
-                host.change_mode(new_fd, mode & 0o1777)
+                boundary.change_mode(new_fd, mode & 0o1777)
                 self._mount.stamp(new_fd)
             self._changed(fd)
         self._children[name] = node
@@ -187,7 +187,7 @@ class HostDirectory(HostNode, Directory):
         with ExitStack() as closing:
             replaced = None if flags else newdir._held_entry(newname, closing)
             with self._own_fd() as old, newdir._own_fd() as new:
-                host.rename(old, name, new, newname, flags)
+                boundary.rename(old, name, new, newname, flags)
                 self._changed(old)
                 newdir._changed(new)
             if replaced is not None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_RDWR, O_TRUNC
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs import host
-from proxybox.controller.vfs.hostuse import FileId, HeldFile, identity
+from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.use import FileId, HeldFile, identity
 from proxybox.controller.vfs.nodes import (
     MAX_FILE_SIZE,
     Credentials,
@@ -26,8 +26,8 @@ from proxybox.controller.vfs.nodes import (
 from proxybox.controller.vfs.quota import PAGE
 
 if TYPE_CHECKING:
-    from proxybox.controller.vfs.hostdirectory import HostDirectory
-    from proxybox.controller.vfs.hostmount import HostMount
+    from proxybox.controller.vfs.host.directory import HostDirectory
+    from proxybox.controller.vfs.host.mount import HostMount
     from proxybox.controller.vfs.openfiles import OpenFile
 
 FRESH_NS = 1_000_000
@@ -105,7 +105,7 @@ class HostNode(Node):
     def _change_mode(self, fd: int, mode: int) -> None:
         if st.S_IFMT(os.fstat(fd).st_mode) not in (st.S_IFREG, st.S_IFDIR):
             raise OSError(errno.EOPNOTSUPP, "no mode to change")
-        host.change_mode(fd, mode)
+        boundary.change_mode(fd, mode)
         self._seen = None
         self.superblock.forget()
 
@@ -124,7 +124,7 @@ class HostNode(Node):
         if st.S_IFMT(seen.st_mode) not in (st.S_IFREG, st.S_IFDIR):
             raise OSError(errno.EOPNOTSUPP, "neither a file nor a folder")
         with _representable():
-            host.change_times(
+            boundary.change_times(
                 fd,
                 seen.st_atime_ns if atime_ns is None else atime_ns,
                 seen.st_mtime_ns if mtime_ns is None else mtime_ns,
@@ -192,7 +192,7 @@ class HostFile(HostNode, RegularFile):
         if mode == O_ACCMODE or (mode == O_RDONLY and flags & O_TRUNC):
             mode = O_RDWR
         if self._fd is not None:
-            fd = host.reopen(self._fd, mode)
+            fd = boundary.reopen(self._fd, mode)
         else:
             fd = self._mount.host.open_file(self.relative(), mode)
         node = HostFile(self._mount, self._above, self._name, self._mount.use.hold(fd, mode))
@@ -333,7 +333,7 @@ class HostSymlink(HostNode, Symlink):
         atime_ns = seen.st_atime_ns if atime_ns is None else atime_ns
         mtime_ns = seen.st_mtime_ns if mtime_ns is None else mtime_ns
         with _representable(), self._mount.host.directory_fd(above.relative()) as fd:
-            host.change_link_times(fd, self._name, atime_ns, mtime_ns)
+            boundary.change_link_times(fd, self._name, atime_ns, mtime_ns)
         self._seen = None
 
     def stat(self) -> Stat:

@@ -15,7 +15,7 @@ from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.nodes import PORTION, Directory, Entry, Symlink
 
 if TYPE_CHECKING:
-    from proxybox.controller.vfs.host import HostRoot
+    from proxybox.controller.vfs.host.boundary import HostRoot
 
 MAX_SEARCHED = 2_048
 """How many entries of a folder that is moved are looked at for links."""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import attrs
 
 from proxybox.controller.abi import pack_stat
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.nodes import (
     D_TYPES,
     X_OK,
@@ -101,7 +101,7 @@ class LibraryMount:
     """A host folder for all boxes that mount it at `target`; get it with `library`."""
 
     def __init__(self, source: bytes, target: bytes, uid: int, gid: int) -> None:
-        self.host = host.HostRoot(source)
+        self.host = boundary.HostRoot(source)
         self.target = target
         self.superblock = Superblock(dev=DEVICE, uid=uid, gid=gid, read_only=True, shared=True)
         self.root = LibraryDirectory(self, b"", self.host.look(b""), None, b"")

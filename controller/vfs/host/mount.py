@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakSet
 
-from proxybox.controller.vfs import host
-from proxybox.controller.vfs.hostdirectory import HostDirectory
-from proxybox.controller.vfs.hostnodes import HostFile, shown_mode
-from proxybox.controller.vfs.hostuse import FileId, HostUse, identity
+from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.directory import HostDirectory
+from proxybox.controller.vfs.host.nodes import HostFile, shown_mode
+from proxybox.controller.vfs.host.use import FileId, HostUse, identity
 from proxybox.controller.vfs.nodes import Node, Stat, Superblock
 from proxybox.controller.vfs.quota import PAGE
 
@@ -56,10 +56,10 @@ class HostMount:
         self.root: Node
         if os.path.isfile(path):
             folder, name = os.path.split(path)
-            self.host = host.HostRoot(folder)
+            self.host = boundary.HostRoot(folder)
             self.root = HostFile(self, HostDirectory(self), os.fsencode(name))
         else:
-            self.host = host.HostRoot(path)
+            self.host = boundary.HostRoot(path)
             self.root = HostDirectory(self)
 
     def close(self) -> None:
@@ -147,10 +147,10 @@ class HostMount:
         """Give what was changed the box's time, when that is not the host's."""
         if not self.superblock.clock_is_real:
             now = self.superblock.now()
-            host.change_times(fd, now, now)
+            boundary.change_times(fd, now, now)
 
     def stamp_link(self, directory_fd: int, name: bytes) -> None:
         """As `stamp`, for a symlink."""
         if not self.superblock.clock_is_real:
             now = self.superblock.now()
-            host.change_link_times(directory_fd, name, now, now)
+            boundary.change_link_times(directory_fd, name, now, now)
