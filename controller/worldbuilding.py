@@ -24,7 +24,6 @@ from proxybox.controller.output import OutputSink
 from proxybox.controller.randomness import Randomness
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import namei
-from proxybox.controller.vfs.collecting import Budget
 from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import dev_directory, open_standard
@@ -37,7 +36,8 @@ from proxybox.controller.vfs.host.use import HostUse
 from proxybox.controller.vfs.loadercache import visible_cache, without_processes
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
-from proxybox.controller.vfs.overlay import Change, OverlayMount
+from proxybox.controller.vfs.overlay.collecting import Budget
+from proxybox.controller.vfs.overlay.mount import Change, OverlayMount
 from proxybox.controller.vfs.proc import ProcFacts, proc_directory, renumber
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.snapshot import copy_of

@@ -18,7 +18,6 @@ from weakref import WeakSet, WeakValueDictionary
 from proxybox.controller.costs.descriptorshare import Allotment
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.effects import Changes
-from proxybox.controller.vfs.changes import Origin
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.devices import (
     MemoryDevice,
@@ -46,7 +45,8 @@ from proxybox.controller.vfs.openfiles import (
     PathOpenFile,
     RegularOpenFile,
 )
-from proxybox.controller.vfs.overlay import (
+from proxybox.controller.vfs.overlay.changes import Origin
+from proxybox.controller.vfs.overlay.mount import (
     Layered,
     OverlayDirectory,
     OverlayFile,

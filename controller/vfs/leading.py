@@ -14,9 +14,9 @@ import stat as st
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from proxybox.controller.vfs.changes import Change
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.links import goes_up_behind_a_name, steps_up
+from proxybox.controller.vfs.overlay.changes import Change
 
 MAX_LINKS: Final = 40
 MAX_STEPS: Final = 2_000_000

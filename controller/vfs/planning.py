@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from proxybox.controller.vfs.changes import Change, Origin
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.leading import LinkWalk
+from proxybox.controller.vfs.overlay.changes import Change, Origin
 from proxybox.controller.vfs.refusals import CommitRefused
 
 OWN_PREFIX = b".proxybox-commit-"

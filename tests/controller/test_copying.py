@@ -25,7 +25,7 @@ from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.openfiles import OpenFile, StreamOpenFile
-from proxybox.controller.vfs.overlay import Layered
+from proxybox.controller.vfs.overlay.mount import Layered
 from proxybox.controller.world import Ended
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy

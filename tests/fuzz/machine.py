@@ -21,7 +21,7 @@ from proxybox.controller.abi import AT_FDCWD, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Directory, Superblock
-from proxybox.controller.vfs.overlay import OverlayMount
+from proxybox.controller.vfs.overlay.mount import OverlayMount
 from proxybox.controller.vfs.quota import Quota
 
 KINDS = ("memory", "overlay", "rw")

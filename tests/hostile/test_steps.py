@@ -19,10 +19,11 @@ from proxybox.controller.costs import steps
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.oscalls import polling
 from proxybox.controller.output import OutputSink
-from proxybox.controller.vfs import openfiles, overlay
+from proxybox.controller.vfs import openfiles
 from proxybox.controller.vfs.host import boundary, links
 from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.nodes import PORTION
+from proxybox.controller.vfs.overlay import mount
 
 DEEP = 500
 
@@ -687,7 +688,7 @@ def check(path):
 def test_a_large_file_is_copied_up_in_portions(run, large, monkeypatch):
     """Holes are not read, and a turn copies a MiB. Signals come behind the call."""
     sizes: list[list[int]] = []
-    copy_up, pages = overlay.OverlayFile.copy_up, overlay.MemoryFile.pwrite
+    copy_up, pages = mount.OverlayFile.copy_up, mount.MemoryFile.pwrite
 
     def turn(file: Any, keep_data: bool = True) -> None:
         sizes.append([])
@@ -698,8 +699,8 @@ def test_a_large_file_is_copied_up_in_portions(run, large, monkeypatch):
             sizes[-1].append(len(data))
         return pages(file, data, offset)
 
-    monkeypatch.setattr(overlay.OverlayFile, "copy_up", turn)
-    monkeypatch.setattr(overlay.MemoryFile, "pwrite", written)
+    monkeypatch.setattr(mount.OverlayFile, "copy_up", turn)
+    monkeypatch.setattr(mount.MemoryFile, "pwrite", written)
     result = run(f"""{COPIED}
 alarms = []
 signal.signal(signal.SIGALRM, lambda *told: alarms.append(1))

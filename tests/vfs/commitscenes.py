@@ -18,7 +18,7 @@ from proxybox.controller.vfs import apart, namei
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock, Symlink
-from proxybox.controller.vfs.overlay import OverlayMount
+from proxybox.controller.vfs.overlay.mount import OverlayMount
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
 

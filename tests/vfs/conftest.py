@@ -15,7 +15,7 @@ from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Stat, Superblock
 from proxybox.controller.vfs.openfiles import OpenFile
-from proxybox.controller.vfs.overlay import OverlayMount
+from proxybox.controller.vfs.overlay.mount import OverlayMount
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
 

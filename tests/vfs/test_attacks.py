@@ -18,7 +18,7 @@ from proxybox.controller.vfs.host.library import library
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Superblock
-from proxybox.controller.vfs.overlay import OverlayMount
+from proxybox.controller.vfs.overlay.mount import OverlayMount
 
 CREATE = os.O_RDWR | os.O_CREAT
 HOST_KINDS = ["ro", "rw", "overlay"]

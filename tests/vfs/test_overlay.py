@@ -11,7 +11,7 @@ from proxybox.controller.vfs.committing import CommitRefused
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Credentials, Superblock
-from proxybox.controller.vfs.overlay import OverlayMount
+from proxybox.controller.vfs.overlay.mount import OverlayMount
 from proxybox.controller.vfs.quota import Quota
 
 

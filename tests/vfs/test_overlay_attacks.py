@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from proxybox.controller.vfs import collecting
-from proxybox.controller.vfs.changes import MAX_DIFF_BYTES, Change
 from proxybox.controller.vfs.committing import CommitRefused
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
-from proxybox.controller.vfs.overlay import WHITEOUTS_IN_A_PAGE, OverlayMount
+from proxybox.controller.vfs.overlay import collecting
+from proxybox.controller.vfs.overlay.changes import MAX_DIFF_BYTES, Change
+from proxybox.controller.vfs.overlay.mount import WHITEOUTS_IN_A_PAGE, OverlayMount
 from proxybox.controller.vfs.quota import Quota
 
 LIMIT = 4 << 20

@@ -17,8 +17,6 @@ from weakref import WeakValueDictionary
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
 from proxybox.controller.effects import Unfinished
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs.changes import Change as Change
-from proxybox.controller.vfs.changes import Origin
 from proxybox.controller.vfs.host.links import refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
@@ -36,10 +34,12 @@ from proxybox.controller.vfs.nodes import (
     in_portions,
 )
 from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
+from proxybox.controller.vfs.overlay.changes import Change as Change
+from proxybox.controller.vfs.overlay.changes import Origin
 from proxybox.controller.vfs.quota import PAGE
 
 if TYPE_CHECKING:
-    from proxybox.controller.vfs.collecting import Budget
+    from proxybox.controller.vfs.overlay.collecting import Budget
 
 COPY_PIECE = 1 << 18
 FIRST_OWN_INO = 1 << 32
@@ -96,7 +96,7 @@ class OverlayMount:
 
         budget: how much may be kept of it, when several overlays are to share that.
         """
-        from proxybox.controller.vfs.collecting import Budget, collect
+        from proxybox.controller.vfs.overlay.collecting import Budget, collect
 
         return collect(self.root, prefix, budget or Budget.of(self.superblock.quota))
 
@@ -108,8 +108,8 @@ class OverlayMount:
         would lead out of the folder; CommitFailed (an OSError) when the host refuses: all is undone
         then; CommitUnfinished when that cannot be.
         """
-        from proxybox.controller.vfs.collecting import Budget
         from proxybox.controller.vfs.committing import CommitRefused, Target, commit
+        from proxybox.controller.vfs.overlay.collecting import Budget
 
         if self.host is None:
             raise CommitRefused(["the overlay does not lie over a host folder"])

@@ -14,9 +14,9 @@ from functools import partial
 import attrs
 
 from proxybox.controller.abi import PATH_MAX
-from proxybox.controller.vfs.changes import MAX_DIFF_BYTES, Change, Origin
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
-from proxybox.controller.vfs.overlay import Layered, OverlayDirectory, origin_of
+from proxybox.controller.vfs.overlay.changes import MAX_DIFF_BYTES, Change, Origin
+from proxybox.controller.vfs.overlay.mount import Layered, OverlayDirectory, origin_of
 from proxybox.controller.vfs.quota import Quota
 
 SPARE_BYTES = 256 << 20
