@@ -92,7 +92,7 @@ def commit_all(overlays: Iterable[Changed]) -> list[Change]:
 
     Raises as committing.commit, and SandboxStartError where a folder is gone.
     """
-    from proxybox.controller.vfs.committing import CommitRefused, Target, commit
+    from proxybox.controller.vfs.commits.committing import CommitRefused, Target, commit
 
     with contextlib.ExitStack() as opened:
         targets = []

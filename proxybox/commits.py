@@ -13,11 +13,11 @@ the folder `.proxybox-commit-ID` beside them.
 
 import attrs
 
-from proxybox.controller.vfs import recovering
-from proxybox.controller.vfs.journal import Act, Journal, Phase
-from proxybox.controller.vfs.refusals import CommitFailed as CommitFailed
-from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
-from proxybox.controller.vfs.refusals import CommitUnfinished as CommitUnfinished
+from proxybox.controller.vfs.commits import recovering
+from proxybox.controller.vfs.commits.journal import Act, Journal, Phase
+from proxybox.controller.vfs.commits.refusals import CommitFailed as CommitFailed
+from proxybox.controller.vfs.commits.refusals import CommitRefused as CommitRefused
+from proxybox.controller.vfs.commits.refusals import CommitUnfinished as CommitUnfinished
 
 
 @attrs.frozen(kw_only=True)

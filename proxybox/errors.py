@@ -10,9 +10,9 @@ from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
 from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
 from proxybox.controller.errors import SandboxStartError as SandboxStartError
 from proxybox.controller.errors import SessionBusy as SessionBusy
-from proxybox.controller.vfs.refusals import CommitFailed as CommitFailed
-from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
-from proxybox.controller.vfs.refusals import CommitUnfinished as CommitUnfinished
+from proxybox.controller.vfs.commits.refusals import CommitFailed as CommitFailed
+from proxybox.controller.vfs.commits.refusals import CommitRefused as CommitRefused
+from proxybox.controller.vfs.commits.refusals import CommitUnfinished as CommitUnfinished
 from proxybox.policies.errors import PolicyError as PolicyError
 from proxybox.policies.errors import ProxyboxError as ProxyboxError
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from proxybox.controller.abi import RENAME_EXCHANGE
-from proxybox.controller.vfs import apart, namei
+from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.commits import apart
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock, Symlink

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxybox.controller.errors import Denied, SandboxStartError
-from proxybox.controller.vfs.committing import CommitRefused
+from proxybox.controller.vfs.commits.committing import CommitRefused
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.library import library
 from proxybox.controller.vfs.host.mount import HostMount

@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 
 from proxybox import commits
-from proxybox.controller.vfs import leading, staging
-from proxybox.controller.vfs.committing import Target, commit
+from proxybox.controller.vfs.commits import leading, staging
+from proxybox.controller.vfs.commits.committing import Target, commit
+from proxybox.controller.vfs.commits.journal import Phase, StateFolder
+from proxybox.controller.vfs.commits.leading import LinkWalk
+from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitRefused, CommitUnfinished
 from proxybox.controller.vfs.host import boundary, links
 from proxybox.controller.vfs.host.boundary import HostRoot
-from proxybox.controller.vfs.journal import Phase, StateFolder
-from proxybox.controller.vfs.leading import LinkWalk
 from proxybox.controller.vfs.overlay import collecting
 from proxybox.controller.vfs.overlay.changes import Change
-from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, as_user, each_call, failing_at, failing_from, killed_at, on_host, overlay_over

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from proxybox import commits
+from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitRefused
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, as_user, killed_at, on_host, overlay_over
@@ -169,7 +169,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from commitscenes import Guest, on_host, overlay_over
 from proxybox.controller.vfs import apart, committing, host
-from proxybox.controller.vfs.refusals import CommitFailed
+from proxybox.controller.vfs.commits.refusals import CommitFailed
 folder = Path("merged")
 fd = os.open(folder, os.O_RDONLY)
 assert host.filesystem_type(fd) == apart.OVERLAYFS

@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as some
 
 from proxybox.controller.abi import RENAME_EXCHANGE
-from proxybox.controller.vfs import apart, committing, recovering
+from proxybox.controller.vfs.commits import apart, committing, recovering
+from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitRefused, CommitUnfinished
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.refusals import CommitFailed, CommitRefused, CommitUnfinished
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import (

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from proxybox.controller.vfs import committing
+from proxybox.controller.vfs.commits import committing
+from proxybox.controller.vfs.commits.refusals import CommitRefused
 from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.overlay import collecting
-from proxybox.controller.vfs.refusals import CommitRefused
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, on_host, overlay_over

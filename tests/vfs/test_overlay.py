@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from proxybox.controller.vfs.committing import CommitRefused
+from proxybox.controller.vfs.commits.committing import CommitRefused
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Credentials, Superblock

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from proxybox.controller.vfs.committing import CommitRefused
+from proxybox.controller.vfs.commits.committing import CommitRefused
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory

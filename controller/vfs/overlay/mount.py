@@ -108,7 +108,7 @@ class OverlayMount:
         would lead out of the folder; CommitFailed (an OSError) when the host refuses: all is undone
         then; CommitUnfinished when that cannot be.
         """
-        from proxybox.controller.vfs.committing import CommitRefused, Target, commit
+        from proxybox.controller.vfs.commits.committing import CommitRefused, Target, commit
         from proxybox.controller.vfs.overlay.collecting import Budget
 
         if self.host is None:

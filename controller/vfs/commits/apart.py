@@ -15,9 +15,9 @@ from typing import Final
 
 import attrs
 
-from proxybox.controller.vfs.fingerprints import fingerprint
+from proxybox.controller.vfs.commits.fingerprints import fingerprint
+from proxybox.controller.vfs.commits.journal import Act, Folder, Step
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.journal import Act, Folder, Step
 
 OVERLAYFS: Final = 0x794C7630
 _FULL: Final = b"full"

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 
 from proxybox.controller.abi import RENAME_EXCHANGE, RENAME_NOREPLACE
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs import apart
-from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint
+from proxybox.controller.vfs.commits import apart
+from proxybox.controller.vfs.commits.fingerprints import Fingerprint, fingerprint
+from proxybox.controller.vfs.commits.journal import Act, Step
+from proxybox.controller.vfs.commits.planning import look
+from proxybox.controller.vfs.commits.refusals import HostChanged
+from proxybox.controller.vfs.commits.staging import old_slot, slot
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.journal import Act, Step
-from proxybox.controller.vfs.planning import look
-from proxybox.controller.vfs.refusals import HostChanged
-from proxybox.controller.vfs.staging import old_slot, slot
 
 _OPENED = 0o700
 _NO_SUCH_FLAG = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from proxybox.controller.vfs.commits.leading import LinkWalk
+from proxybox.controller.vfs.commits.refusals import CommitRefused
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.leading import LinkWalk
 from proxybox.controller.vfs.overlay.changes import Change, Origin
-from proxybox.controller.vfs.refusals import CommitRefused
 
 OWN_PREFIX = b".proxybox-commit-"
 """How the folder is called in which a commit is staged."""

@@ -22,9 +22,9 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.statefolder import state_folder
-from proxybox.controller.vfs.fingerprints import Fingerprint
+from proxybox.controller.vfs.commits.fingerprints import Fingerprint
+from proxybox.controller.vfs.commits.refusals import CommitRefused
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.refusals import CommitRefused
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _TRIES: Final = 100

@@ -18,17 +18,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from proxybox.controller.vfs import apart
-from proxybox.controller.vfs.applying import Applier
-from proxybox.controller.vfs.fingerprints import Fingerprint, fingerprint, identity
+from proxybox.controller.vfs.commits import apart
+from proxybox.controller.vfs.commits.applying import Applier
+from proxybox.controller.vfs.commits.fingerprints import Fingerprint, fingerprint, identity
+from proxybox.controller.vfs.commits.journal import Act, Journal, Phase, StateFolder, Step, new_journal
+from proxybox.controller.vfs.commits.ordering import in_order
+from proxybox.controller.vfs.commits.planning import Plan, Unit, is_still, look, plan, unshown
+from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitUnfinished, HostChanged
+from proxybox.controller.vfs.commits.refusals import CommitRefused as CommitRefused
+from proxybox.controller.vfs.commits.staging import Staging, folder_to_stage_in, slot, stage
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step, new_journal
-from proxybox.controller.vfs.ordering import in_order
 from proxybox.controller.vfs.overlay.changes import Change
-from proxybox.controller.vfs.planning import Plan, Unit, is_still, look, plan, unshown
-from proxybox.controller.vfs.refusals import CommitFailed, CommitUnfinished, HostChanged
-from proxybox.controller.vfs.refusals import CommitRefused as CommitRefused
-from proxybox.controller.vfs.staging import Staging, folder_to_stage_in, slot, stage
 
 
 @attrs.frozen

@@ -12,9 +12,9 @@ import os
 import stat as st
 from collections.abc import Iterable, Mapping, Sequence
 
+from proxybox.controller.vfs.commits.planning import OWN_PREFIX, Unit, look
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.overlay.changes import Change
-from proxybox.controller.vfs.planning import OWN_PREFIX, Unit, look
 
 
 def name_of(ident: str) -> bytes:

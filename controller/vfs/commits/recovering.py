@@ -13,12 +13,12 @@ from contextlib import contextmanager
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.vfs.applying import Applier
-from proxybox.controller.vfs.committing import clear, staging_of
+from proxybox.controller.vfs.commits.applying import Applier
+from proxybox.controller.vfs.commits.committing import clear, staging_of
+from proxybox.controller.vfs.commits.journal import Act, Journal, Phase, StateFolder, Step
+from proxybox.controller.vfs.commits.refusals import CommitRefused, CommitUnfinished, HostChanged
+from proxybox.controller.vfs.commits.staging import Staging
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.journal import Act, Journal, Phase, StateFolder, Step
-from proxybox.controller.vfs.refusals import CommitRefused, CommitUnfinished, HostChanged
-from proxybox.controller.vfs.staging import Staging
 
 
 def journals() -> list[Journal]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from proxybox.controller.vfs.journal import Act, Step
+from proxybox.controller.vfs.commits.journal import Act, Step
 
 _OPEN = 0o300  # who may not write and search a folder cannot change what is in it
 
