@@ -26,19 +26,19 @@ from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.descriptors import DescriptorTable
-from proxybox.controller.vfs.devices import dev_directory, open_standard
-from proxybox.controller.vfs.etc import Identity, etc_directory
-from proxybox.controller.vfs.generated import GeneratedFile
 from proxybox.controller.vfs.host.boundary import why_no_mount
 from proxybox.controller.vfs.host.library import altered_file, library, library_file
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.host.use import HostUse
-from proxybox.controller.vfs.loadercache import visible_cache, without_processes
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
 from proxybox.controller.vfs.overlay.collecting import Budget
 from proxybox.controller.vfs.overlay.mount import Change, OverlayMount
-from proxybox.controller.vfs.proc import ProcFacts, proc_directory, renumber
+from proxybox.controller.vfs.pseudo.devices import dev_directory, open_standard
+from proxybox.controller.vfs.pseudo.etc import Identity, etc_directory
+from proxybox.controller.vfs.pseudo.generated import GeneratedFile
+from proxybox.controller.vfs.pseudo.loadercache import visible_cache, without_processes
+from proxybox.controller.vfs.pseudo.proc import ProcFacts, proc_directory, renumber
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.snapshot import copy_of
 from proxybox.controller.vfs.tree import Tree

@@ -19,15 +19,6 @@ from proxybox.controller.costs.descriptorshare import Allotment
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.effects import Changes
 from proxybox.controller.vfs.descriptors import DescriptorTable
-from proxybox.controller.vfs.devices import (
-    MemoryDevice,
-    MemoryDeviceFile,
-    NoTerminal,
-    StandardFile,
-    StandardStream,
-    Terminal,
-)
-from proxybox.controller.vfs.generated import ComputedSymlink, GeneratedFile, Snapshot
 from proxybox.controller.vfs.host import boundary, library
 from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.host.directory import HostDirectory
@@ -54,7 +45,16 @@ from proxybox.controller.vfs.overlay.mount import (
     OverlayOpenFile,
     OverlaySymlink,
 )
-from proxybox.controller.vfs.proc import FdDirectory, FdLink, Told
+from proxybox.controller.vfs.pseudo.devices import (
+    MemoryDevice,
+    MemoryDeviceFile,
+    NoTerminal,
+    StandardFile,
+    StandardStream,
+    Terminal,
+)
+from proxybox.controller.vfs.pseudo.generated import ComputedSymlink, GeneratedFile, Snapshot
+from proxybox.controller.vfs.pseudo.proc import FdDirectory, FdLink, Told
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.streams import AnonymousNode, Buffer, EventFile, PairEnd, PipeEnd, PipeNode, SocketNode
 from proxybox.controller.vfs.tree import Tree

@@ -5,7 +5,7 @@ import subprocess
 
 import proxybox
 from proxybox.controller.guests import find_guest
-from proxybox.controller.vfs.loadercache import visible_cache
+from proxybox.controller.vfs.pseudo.loadercache import visible_cache
 
 NAMES = ("c", "m", "crypt", "z", "ssl", "no-such-library")
 PROGRAM = f"""

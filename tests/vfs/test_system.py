@@ -15,13 +15,13 @@ from proxybox.controller.output import OutputSink
 from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.descriptors import DescriptorTable
-from proxybox.controller.vfs.devices import dev_directory, open_standard
-from proxybox.controller.vfs.etc import Identity, etc_directory
-from proxybox.controller.vfs.generated import GeneratedFile
 from proxybox.controller.vfs.host.library import library, library_file
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile
 from proxybox.controller.vfs.nodes import Credentials, Superblock
-from proxybox.controller.vfs.proc import ProcFacts, proc_directory
+from proxybox.controller.vfs.pseudo.devices import dev_directory, open_standard
+from proxybox.controller.vfs.pseudo.etc import Identity, etc_directory
+from proxybox.controller.vfs.pseudo.generated import GeneratedFile
+from proxybox.controller.vfs.pseudo.proc import ProcFacts, proc_directory
 from proxybox.controller.vfs.quota import Quota
 
 

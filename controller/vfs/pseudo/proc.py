@@ -15,11 +15,11 @@ import attrs
 
 from proxybox.controller.abi import DT_LNK
 from proxybox.controller.vfs import namei
-from proxybox.controller.vfs.generated import ComputedSymlink, GeneratedFile
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Entry, Node, Superblock, Symlink
 from proxybox.controller.vfs.openfiles import OpenFile
+from proxybox.controller.vfs.pseudo.generated import ComputedSymlink, GeneratedFile
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.descriptors import DescriptorTable
