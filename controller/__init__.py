@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from proxybox.controller.errors import SandboxStartError as SandboxStartError
     from proxybox.controller.guests import Guest as Guest
     from proxybox.controller.guests import find_guest as find_guest
-    from proxybox.controller.world import World as World
+    from proxybox.controller.world.state import World as World
 
 _HOMES = {
     "audit": ("Answer", "Audit", "Decision", "Denial", "Deny", "Interceptor", "OSCall"),
@@ -41,7 +41,7 @@ _HOMES = {
     "effects": ("Blocked", "Reply"),
     "errors": ("Denied", "EndBox", "GuestMisbehaved", "SandboxClosedError", "SandboxStartError"),
     "guests": ("Guest", "find_guest"),
-    "world": ("World",),
+    "world.state": ("World",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -7,7 +7,7 @@ from proxybox.controller.exchange import values
 from proxybox.controller.launch import guest_folder
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Superblock
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 #: Where it stands while a guest starts; a copy has it in memory.
 FOLDER = "/usr/lib/proxybox"

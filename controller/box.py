@@ -20,12 +20,12 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests import Guest
 from proxybox.controller.launch import LaunchSpec, launch
-from proxybox.controller.output import Interleaved, OutputSink
 from proxybox.controller.process import GuestProcess
-from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undertaker import undertaker
 from proxybox.controller.undisturbed import Closing, Undisturbed
-from proxybox.controller.world import World
+from proxybox.controller.world.output import Interleaved, OutputSink
+from proxybox.controller.world.state import World
+from proxybox.controller.world.stdin import Source, Stdin
 from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder, WorldTemplate
 from proxybox.policies import Policy
 

@@ -14,7 +14,7 @@ from proxybox.controller import abi
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.openfiles import RegularOpenFile
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 

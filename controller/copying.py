@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import attrs
 
-from proxybox.controller.clock import Clock, Wait
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.oscalls.memory import Slice
 from proxybox.controller.oscalls.polling import EpollFile
 from proxybox.controller.oscalls.stores import identity
-from proxybox.controller.output import OutputSink
-from proxybox.controller.randomness import Randomness
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs.copying import Copier, copies, description, shares
-from proxybox.controller.world import GuestThread, ProcessState, Signal, SignalState, World
+from proxybox.controller.world.clock import Clock, Wait
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.randomness import Randomness
+from proxybox.controller.world.state import GuestThread, ProcessState, Signal, SignalState, World
+from proxybox.controller.world.stdin import Stdin
 
 shares(Wait)
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_origin
 import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
-from proxybox.controller.calledpaths import called_paths
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import Blocked, Reply, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
 from proxybox.controller.wire.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
+from proxybox.controller.world.calledpaths import called_paths
 
 if TYPE_CHECKING:
-    from proxybox.controller.world import GuestThread, World
+    from proxybox.controller.world.state import GuestThread, World
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Invoke: TypeAlias = Callable[["World", bytes], Reply]

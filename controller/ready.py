@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from proxybox.controller.box import Box, LiveBox, Run
 from proxybox.controller.drivers.blocking import Outcome
-from proxybox.controller.output import OutputSink, Transcript
 from proxybox.controller.session import LiveSession
-from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.warm import WarmStart
+from proxybox.controller.world.output import OutputSink, Transcript
+from proxybox.controller.world.stdin import Source, Stdin
 from proxybox.controller.worldbuilding import BoxFolder
 
 #: A guest that may become a program has a filter without fork(2).

@@ -25,12 +25,12 @@ from proxybox.controller.exchange import values
 from proxybox.controller.exchange.port import ENVELOPE, Port
 from proxybox.controller.keeper import CANCELLED, Watch
 from proxybox.controller.launch import NICE, uid_of_guests
-from proxybox.controller.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.seal.inspection import inspect_seal
-from proxybox.controller.stdin import Source, Stdin
 from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.warm import WarmStart
-from proxybox.controller.world import World
+from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
+from proxybox.controller.world.state import World
+from proxybox.controller.world.stdin import Source, Stdin
 from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.policies import SessionLimits
 

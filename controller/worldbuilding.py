@@ -15,14 +15,10 @@ from typing import Any
 import attrs
 
 from proxybox.controller import abi
-from proxybox.controller.clock import Clock
 from proxybox.controller.copying import check_copyable, copy_world
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests import TRANSLATED_HOME, Guest
-from proxybox.controller.output import OutputSink
-from proxybox.controller.randomness import Randomness
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.descriptors import DescriptorTable
@@ -42,7 +38,11 @@ from proxybox.controller.vfs.pseudo.proc import ProcFacts, proc_directory, renum
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.snapshot import copy_of
 from proxybox.controller.vfs.tree import Tree
-from proxybox.controller.world import World
+from proxybox.controller.world.clock import Clock
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.randomness import Randomness
+from proxybox.controller.world.state import World
+from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Limits, Mount, Policy
 
 BOX = "/box"

@@ -21,11 +21,11 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests import require_bootstrap
-from proxybox.controller.output import OutputSink
 from proxybox.controller.process import GuestProcess
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.undisturbed import Undisturbed
-from proxybox.controller.world import World
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.state import World
+from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Limits, Output, Policy, SessionLimits
 

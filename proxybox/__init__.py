@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import OSCall as OSCall
     from proxybox.controller.exchange.hostfunctions import HostFunction as HostFunction
-    from proxybox.controller.stdin import Terminal as Terminal
+    from proxybox.controller.world.stdin import Terminal as Terminal
     from proxybox.errors import CallDenied as CallDenied
     from proxybox.errors import CallLimitExceeded as CallLimitExceeded
     from proxybox.errors import CannotCopy as CannotCopy
@@ -77,7 +77,7 @@ _HOMES = {
     "proxybox.asking": ("Completeness", "Completion", "Displayed", "Inspection"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.controller.exchange.hostfunctions": ("HostFunction",),
-    "proxybox.controller.stdin": ("Terminal",),
+    "proxybox.controller.world.stdin": ("Terminal",),
     "proxybox.errors": (
         "CallDenied", "CallLimitExceeded", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError",
         "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError",

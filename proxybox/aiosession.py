@@ -9,7 +9,7 @@ from proxybox import asking, given
 from proxybox.asking import CallOptions, Completeness, Completion, Displayed, Inspection, Request, StreamOptions
 from proxybox.controller.boxfiles import FileEntry
 from proxybox.controller.session import LiveSession
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 from proxybox.result import Result
 from proxybox.session import Finished, Printed, SessionBase, Snapshot, session_result, state_of
 

@@ -20,11 +20,11 @@ from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.guests import Guest, find_guest
 from proxybox.controller.nursery import nursery, sweep
-from proxybox.controller.output import neutralise
 from proxybox.controller.preloading import check_preload
 from proxybox.controller.session import Copies, LiveSession
 from proxybox.controller.undertaker import settle
 from proxybox.controller.warm import WarmStart
+from proxybox.controller.world.output import neutralise
 from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy, PolicyError, as_policy, evolve

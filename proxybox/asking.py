@@ -13,7 +13,7 @@ import attrs
 from proxybox import given
 from proxybox.controller import boxfiles
 from proxybox.controller.boxfiles import FileEntry
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 from proxybox.result import Result
 
 T = TypeVar("T")

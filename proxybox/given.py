@@ -16,7 +16,7 @@ from typing import IO, Any, NoReturn, TypeAlias
 import attrs
 
 from proxybox.controller.guests import absolute_guest
-from proxybox.controller.stdin import Source, Terminal
+from proxybox.controller.world.stdin import Source, Terminal
 from proxybox.policies import Limits, PolicyError
 from proxybox.policies.checks import NAME_MAX, PATH_MAX
 from proxybox.policies.checks import as_bytes as as_bytes

@@ -17,8 +17,8 @@ from proxybox import errors
 from proxybox.controller.audit import Denial as Denial
 from proxybox.controller.box import Usage as Usage
 from proxybox.controller.drivers.blocking import Outcome
-from proxybox.controller.output import Interleaved, neutralise
 from proxybox.controller.vfs.overlay.changes import Change as Change
+from proxybox.controller.world.output import Interleaved, neutralise
 from proxybox.controller.worldbuilding import Changed, commit_all
 
 

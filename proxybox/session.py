@@ -30,9 +30,9 @@ from proxybox.controller.audit import Audit
 from proxybox.controller.box import Usage
 from proxybox.controller.boxfiles import FileEntry as FileEntry
 from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.output import neutralise
 from proxybox.controller.session import Answer, LiveSession
-from proxybox.controller.world import World
+from proxybox.controller.world.output import neutralise
+from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 from proxybox.result import Files, GuestError, Result, Status, status_of_end
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.stdin import Terminal
+from proxybox.controller.world.stdin import Terminal
 from proxybox.modulepath import trusted_path
 from proxybox.policies import Policy, PolicyError
 from proxybox.policies.checks import as_bytes

@@ -17,8 +17,8 @@ from proxybox.controller.dispatch import TABLE
 from proxybox.controller.effects import Unfinished
 from proxybox.controller.guests import find_guest
 from proxybox.controller.oscalls.stores import WRITE_BACK
-from proxybox.controller.output import OutputSink
-from proxybox.controller.stdin import Stdin
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 from tests import leavings

@@ -24,7 +24,7 @@ from proxybox.controller.seal.filters import FIRST_CHANNEL_FD
 from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.wire.channel import READ, Channel
 from proxybox.controller.wire.protocol import REPLY
-from proxybox.controller.world import EXITED, Ended, GuestThread, Signal, World
+from proxybox.controller.world.state import EXITED, Ended, GuestThread, Signal, World
 
 #: How long signals wait that a guest has too many of, where it makes no call meanwhile.
 _OFFER_AGAIN_NS = 20_000_000

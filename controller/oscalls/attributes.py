@@ -10,7 +10,7 @@ from proxybox.controller.oscalls.paths import check_flags, node_at
 from proxybox.controller.roles import Fd, Int, OptionalPath, Path, Struct, UInt
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.nodes import Node
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile

@@ -10,7 +10,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.roles import Addr, Int, Struct
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 
 def clock_of(world: World, clock_id: int) -> int:

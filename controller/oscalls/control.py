@@ -14,7 +14,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.roles import Fd, Int, Soft, UInt
 from proxybox.controller.vfs.streams import PipeEnd
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile

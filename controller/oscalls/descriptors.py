@@ -27,7 +27,7 @@ from proxybox.controller.roles import (
     UInt,
     ULong,
 )
-from proxybox.controller.world import HIDDEN, World
+from proxybox.controller.world.state import HIDDEN, World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile

@@ -6,7 +6,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.roles import MAX_PAYLOAD, Addr, Fd, Path, UInt
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 
 @oscall(217)

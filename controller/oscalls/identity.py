@@ -8,7 +8,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.roles import Addr, Int, Struct, UInt
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 _SAME = 0xFFFFFFFF
 

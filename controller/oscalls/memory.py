@@ -11,13 +11,13 @@ from typing import Annotated, Final
 import attrs
 
 from proxybox.controller import abi
-from proxybox.controller.clock import Wait
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.oscalls.stores import after_stores, identity
 from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
-from proxybox.controller.world import HIDDEN, World
+from proxybox.controller.world.clock import Wait
+from proxybox.controller.world.state import HIDDEN, World
 
 MAPPINGS_MAX: Final = 4096
 _MAP_KNOWN: Final = (

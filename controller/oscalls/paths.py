@@ -15,7 +15,7 @@ from proxybox.controller.oscalls.descriptors import check_length
 from proxybox.controller.roles import Addr, Fd, Int, Long, Path, Size, Struct, UInt
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 _CWD = abi.AT_FDCWD
 _STATX_FLAGS = abi.AT_SYMLINK_NOFOLLOW | abi.AT_NO_AUTOMOUNT | abi.AT_EMPTY_PATH | 0x6000

@@ -12,7 +12,7 @@ from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.streams import EventFile
 from proxybox.controller.vfs.streams import pipe as make_pipe
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 
 def install_pair(

@@ -20,7 +20,7 @@ from proxybox.controller.oscalls.signals import check_set_size, wait_masked
 from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Int, Size, Struct, UInt
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.streams import AnonymousNode
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 _ALWAYS: Final = abi.POLLERR | abi.POLLHUP
 _IN: Final = abi.POLLIN | abi.POLLRDNORM

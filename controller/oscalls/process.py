@@ -11,7 +11,7 @@ from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
-from proxybox.controller.world import EXITED, HIDDEN, Ended, World
+from proxybox.controller.world.state import EXITED, HIDDEN, Ended, World
 
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
 _RSS_KIB = 50 * 1024

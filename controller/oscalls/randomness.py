@@ -5,7 +5,7 @@ import errno
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.roles import MAX_PAYLOAD, Addr, Size, UInt
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 _GRND_FLAGS = 1 | 2 | 4  # NONBLOCK, RANDOM, INSECURE
 _GRND_RANDOM_INSECURE = 2 | 4

@@ -14,7 +14,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.roles import Int
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 Row = tuple[int, str, int, str]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.roles import Addr, Buffer, Size
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 
 @oscall(511)

@@ -13,14 +13,14 @@ from typing import Annotated
 import attrs
 
 from proxybox.controller import abi
-from proxybox.controller.clock import FOREVER_NS
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.roles import Addr, Int, Size, Struct, UInt
 from proxybox.controller.wire.protocol import FAULTED
-from proxybox.controller.world import (
+from proxybox.controller.world.clock import FOREVER_NS
+from proxybox.controller.world.state import (
     SI_TKILL,
     SI_USER,
     UNTOUCHABLE,

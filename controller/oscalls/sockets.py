@@ -13,7 +13,7 @@ from proxybox.controller.oscalls.pipes import install_pair
 from proxybox.controller.roles import Addr, Buffer, Fd, Int, Size, Soft, UInt
 from proxybox.controller.vfs.openfiles import MAX_TRANSFER
 from proxybox.controller.vfs.streams import PairEnd, stream_pair
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 _TYPE_FLAGS: Final = abi.O_NONBLOCK | abi.O_CLOEXEC
 _SHUT_RD, _SHUT_WR, _SHUT_RDWR = 0, 1, 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, cast
 
 from proxybox.controller import abi
 from proxybox.controller.effects import Reply
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile

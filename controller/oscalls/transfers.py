@@ -11,7 +11,7 @@ from proxybox.controller.oscalls.descriptors import room
 from proxybox.controller.oscalls.stores import after_stores
 from proxybox.controller.roles import MAX_PAYLOAD, Fd, Path, Size, Soft, UInt
 from proxybox.controller.vfs.memory import MemoryFile
-from proxybox.controller.world import World
+from proxybox.controller.world.state import World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile

@@ -18,7 +18,7 @@ from proxybox.controller.wire.channel import Channel
 from proxybox.controller.wire.protocol import encode_request
 
 if TYPE_CHECKING:
-    from proxybox.controller.world import GuestThread
+    from proxybox.controller.world.state import GuestThread
 
 
 class TranslatedReader:

@@ -22,7 +22,7 @@ from proxybox.controller.roles import MAX_PAYLOAD, PATH_MAX, Memory, Scalar
 from proxybox.controller.roles import Fetch as Kind
 from proxybox.controller.translated import wire
 from proxybox.controller.wire.protocol import ABSENT, TOO_LONG
-from proxybox.controller.world import EXITED, Ended, World
+from proxybox.controller.world.state import EXITED, Ended, World
 
 # --- what a function asks for -----------------------------------------------------------------------------------------
 

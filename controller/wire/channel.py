@@ -11,7 +11,7 @@ from proxybox.controller.wire.protocol import REPLY, RequestReader, encode_reply
 
 if TYPE_CHECKING:
     from proxybox.controller.effects import Blocked, Reply
-    from proxybox.controller.world import GuestThread
+    from proxybox.controller.world.state import GuestThread
 
 #: Bytes per read: nearly all requests are shorter, and a payload comes in few pieces.
 READ = 65536

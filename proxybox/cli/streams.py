@@ -97,13 +97,13 @@ def writer(fd: int, escapes: str) -> Write:
             except BlockingIOError:  # another process has made it so
                 select.select((), (fd,), ())
             except OSError as error:
-                from proxybox.controller.output import WriteFailed
+                from proxybox.controller.world.output import WriteFailed
 
                 raise WriteFailed(error.errno, error.strerror) from None
 
     if escapes == "raw" or (escapes == "auto" and not os.isatty(fd)):
         return write_all
-    from proxybox.controller.output import TerminalFilter
+    from proxybox.controller.world.output import TerminalFilter
 
     harmless = TerminalFilter()
     return lambda data: write_all(harmless.feed(data))

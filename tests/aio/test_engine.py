@@ -12,10 +12,10 @@ from proxybox.controller.drivers.blocking import never
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.guests import find_guest
-from proxybox.controller.output import OutputSink
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.wire.protocol import REPLY, encode_request
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 from tests.fuzz.conftest import FakeProcess, FakeWatch

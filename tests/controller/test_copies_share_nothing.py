@@ -21,14 +21,14 @@ from proxybox.controller import abi
 from proxybox.controller import copying as world_copying
 from proxybox.controller.costs.descriptorshare import DescriptorShare
 from proxybox.controller.guests import Guest
-from proxybox.controller.output import OutputSink
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import copying
 from proxybox.controller.vfs.host import library
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.vfs.openfiles import OpenFile
-from proxybox.controller.world import SignalState, World
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.state import SignalState, World
+from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder
 from proxybox.policies import Policy
 

@@ -16,8 +16,6 @@ from proxybox.controller import abi
 from proxybox.controller.effects import Blocked
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.guests import find_guest
-from proxybox.controller.output import OutputSink
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import copying
 from proxybox.controller.vfs.host import boundary, library
 from proxybox.controller.vfs.host.nodes import HostNode
@@ -26,7 +24,9 @@ from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.openfiles import OpenFile, StreamOpenFile
 from proxybox.controller.vfs.overlay.mount import Layered
-from proxybox.controller.world import Ended
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.state import Ended
+from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 

@@ -11,9 +11,9 @@ from proxybox.controller.costs.meter import Meter
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests import find_guest
-from proxybox.controller.output import OutputSink
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.wire.channel import Channel
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 

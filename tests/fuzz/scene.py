@@ -15,14 +15,14 @@ from pathlib import Path
 from script import Script
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
-from proxybox.controller.clock import Clock
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.guests import Guest
-from proxybox.controller.output import OutputSink
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.wire.protocol import MAX_FRAME, encode_reply
-from proxybox.controller.world import GuestThread
+from proxybox.controller.world.clock import Clock
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.state import GuestThread
+from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Limits, Mount, Policy, Time
 from proxybox.policies.errors import ProxyboxError

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import attrs
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
-from proxybox.controller.clock import Clock
 from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.effects import Blocked
 from proxybox.controller.roles import Memory, Scalar
@@ -18,7 +17,8 @@ from proxybox.controller.vfs.nodes import Credentials, Directory
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
 from proxybox.controller.wire.protocol import encode_request
-from proxybox.controller.world import World
+from proxybox.controller.world.clock import Clock
+from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 
 NUMBERS = {row.name: number for number, row in TABLE.items()}

@@ -18,12 +18,12 @@ import proxybox
 from proxybox.controller.costs import steps
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.oscalls import polling
-from proxybox.controller.output import OutputSink
 from proxybox.controller.vfs import openfiles
 from proxybox.controller.vfs.host import boundary, links
 from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.nodes import PORTION
 from proxybox.controller.vfs.overlay import mount
+from proxybox.controller.world.output import OutputSink
 
 DEEP = 500
 

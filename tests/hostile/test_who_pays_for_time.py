@@ -10,7 +10,7 @@ import proxybox
 from proxybox.controller.costs.meter import Meter, thread_clock, thread_time_ns
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.keeper import Watch
-from proxybox.controller.randomness import MOST_AT_ONCE, Randomness
+from proxybox.controller.world.randomness import MOST_AT_ONCE, Randomness
 
 #: Nearly all of the time of this program is the controller's.
 DEAR = "import os\nwhile True: os.urandom(1 << 20)"

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
-from proxybox.controller.clock import Clock
 from proxybox.controller.effects import Blocked, Unfinished
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Credentials, Superblock
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
-from proxybox.controller.world import World
+from proxybox.controller.world.clock import Clock
+from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 
 FILES = {

@@ -6,9 +6,9 @@ import struct
 import pytest
 
 from proxybox.controller import abi
-from proxybox.controller.clock import MONOTONIC_START_NS, TICK_NS
 from proxybox.controller.effects import Blocked
 from proxybox.controller.oscalls import clock, memory, process, signals
+from proxybox.controller.world.clock import MONOTONIC_START_NS, TICK_NS
 from proxybox.policies import Time
 
 SECOND = 10**9

@@ -6,7 +6,7 @@ import pytest
 
 from proxybox.controller import abi
 from proxybox.controller.oscalls import descriptors, memory, paths, pipes
-from proxybox.controller.world import HIDDEN
+from proxybox.controller.world.state import HIDDEN
 
 READ, WRITE = abi.PROT_READ, abi.PROT_WRITE
 SHARED, PRIVATE = abi.MAP_SHARED, abi.MAP_PRIVATE

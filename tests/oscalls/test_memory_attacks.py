@@ -9,7 +9,7 @@ from proxybox.controller.oscalls import control, descriptors, directories, memor
 from proxybox.controller.vfs import streams
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.streams import Buffer
-from proxybox.controller.world import HIDDEN
+from proxybox.controller.world.state import HIDDEN
 
 IN = abi.EPOLL_EVENT.pack(abi.POLLIN, 0)
 

@@ -9,7 +9,7 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.errors import Denied
 from proxybox.controller.oscalls import identity, process, randomness, refused
-from proxybox.controller.world import FIRST_PID
+from proxybox.controller.world.state import FIRST_PID
 
 
 def test_identity_is_the_policys(box):

@@ -6,7 +6,7 @@ import struct
 from proxybox.controller import abi
 from proxybox.controller.effects import Blocked
 from proxybox.controller.oscalls import signals
-from proxybox.controller.world import FIRST_PID
+from proxybox.controller.world.state import FIRST_PID
 
 HANDLER = abi.SIGACTION.pack(0x1000, 0, 0, (1 << 64) - 1)
 USR1 = 10

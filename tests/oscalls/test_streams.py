@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxybox.controller import output
 from proxybox.controller.effects import Blocked
-from proxybox.controller.output import OutputSink, TerminalFilter, Transcript, neutralise
-from proxybox.controller.stdin import Stdin
+from proxybox.controller.world import output
+from proxybox.controller.world.output import OutputSink, TerminalFilter, Transcript, neutralise
+from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Output
 
 

@@ -11,8 +11,6 @@ import pytest
 
 from proxybox.controller import abi
 from proxybox.controller.effects import Blocked
-from proxybox.controller.output import OutputSink
-from proxybox.controller.stdin import Stdin
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.host.library import library, library_file
@@ -23,6 +21,8 @@ from proxybox.controller.vfs.pseudo.etc import Identity, etc_directory
 from proxybox.controller.vfs.pseudo.generated import GeneratedFile
 from proxybox.controller.vfs.pseudo.proc import ProcFacts, proc_directory
 from proxybox.controller.vfs.quota import Quota
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.stdin import Stdin
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from proxybox.controller.vfs.nodes import Directory, Node, Symlink
 from proxybox.controller.vfs.tree import MAX_SYMLINKS
 
 if TYPE_CHECKING:
-    from proxybox.controller.world import World
+    from proxybox.controller.world.state import World
 
 #: Arguments that are paths, and that which says where they begin. What symlink(2) writes is a text.
 _PATHS: Final = {"path": "dirfd", "old": "olddirfd", "new": "newdirfd"}

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from proxybox.controller import abi
-from proxybox.controller.clock import Clock
 from proxybox.controller.costs.descriptorshare import Allotment
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.effects import Blocked, Changes, Reply
 from proxybox.controller.errors import Denied
-from proxybox.controller.output import OutputSink
-from proxybox.controller.randomness import Randomness
-from proxybox.controller.stdin import Stdin
+from proxybox.controller.world.clock import Clock
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.randomness import Randomness
+from proxybox.controller.world.stdin import Stdin
 
 if TYPE_CHECKING:
     from proxybox.controller.exchange.port import Port
