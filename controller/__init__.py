@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
     from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
     from proxybox.controller.errors import SandboxStartError as SandboxStartError
-    from proxybox.controller.guests import Guest as Guest
-    from proxybox.controller.guests import find_guest as find_guest
+    from proxybox.controller.guests.finding import find_guest as find_guest
+    from proxybox.controller.guests.guest import Guest as Guest
     from proxybox.controller.world.state import World as World
 
 _HOMES = {
@@ -40,7 +40,8 @@ _HOMES = {
     "dispatch": ("TABLE", "Dispatcher", "oscall"),
     "effects": ("Blocked", "Reply"),
     "errors": ("Denied", "EndBox", "GuestMisbehaved", "SandboxClosedError", "SandboxStartError"),
-    "guests": ("Guest", "find_guest"),
+    "guests.finding": ("find_guest",),
+    "guests.guest": ("Guest",),
     "world.state": ("World",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

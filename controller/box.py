@@ -18,7 +18,7 @@ from proxybox.controller.audit import Audit, Denial, Interceptor
 from proxybox.controller.cpus import Share, cpus
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
-from proxybox.controller.guests import Guest
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.launch import LaunchSpec, launch
 from proxybox.controller.process import GuestProcess
 from proxybox.controller.undertaker import undertaker
@@ -216,8 +216,8 @@ class Box:
     @staticmethod
     def _speak_translated(process: GuestProcess, builder: WorldBuilder, dispatcher: Dispatcher) -> None:
         """The other wire, from now on: the guest is sealed, and its stub has said its last."""
-        from proxybox.controller.translated.channel import TranslatedChannel
-        from proxybox.controller.translated.libc import Libc
+        from proxybox.controller.guests.translated.channel import TranslatedChannel
+        from proxybox.controller.guests.translated.libc import Libc
 
         libc = Libc(builder.world, builder.environment(), builder.executable, dispatcher.refuse)
         plain = process.channel

@@ -26,7 +26,7 @@ import attrs
 
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
-from proxybox.controller.guests import Guest
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.keeper import Watch, keeper
 from proxybox.controller.listener import Door, Listener
 from proxybox.controller.process import Family, GuestProcess

@@ -15,7 +15,7 @@ import attrs
 
 from proxybox.controller.box import Box
 from proxybox.controller.errors import CannotCopy, SandboxStartError
-from proxybox.controller.guests import Guest
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.undertaker import undertaker
 from proxybox.controller.zygote import Zygote, essence
 

@@ -17,7 +17,7 @@ from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange import values
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import Port
-from proxybox.controller.guests import require_bootstrap
+from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.worldbuilding import WorldBuilder
 from proxybox.controller.zygote import Zygote
 

@@ -18,7 +18,7 @@ from proxybox.controller import abi
 from proxybox.controller.copying import check_copyable, copy_world
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.errors import CannotCopy, SandboxStartError
-from proxybox.controller.guests import TRANSLATED_HOME, Guest
+from proxybox.controller.guests.guest import TRANSLATED_HOME, Guest
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.descriptors import DescriptorTable

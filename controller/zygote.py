@@ -20,7 +20,7 @@ from proxybox.controller.cpus import on_cpu
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange.port import Port
-from proxybox.controller.guests import require_bootstrap
+from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.process import GuestProcess
 from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.world.output import OutputSink

@@ -18,7 +18,8 @@ from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.box import Box, Run, Start
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
-from proxybox.controller.guests import Guest, find_guest
+from proxybox.controller.guests.finding import find_guest
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.preloading import check_preload
 from proxybox.controller.session import Copies, LiveSession

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from proxybox.api import Diagnosis, Layer, Sandbox
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.seal.layers import MISSING, is_missing
 from proxybox.modulepath import is_led_by_the_current_folder, relative_entries
 

@@ -15,7 +15,7 @@ from typing import IO, Any, NoReturn, TypeAlias
 
 import attrs
 
-from proxybox.controller.guests import absolute_guest
+from proxybox.controller.guests.finding import absolute_guest
 from proxybox.controller.world.stdin import Source, Terminal
 from proxybox.policies import Limits, PolicyError
 from proxybox.policies.checks import NAME_MAX, PATH_MAX

@@ -37,7 +37,8 @@ from proxybox.controller.box import Box
 from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
-from proxybox.controller.guests import Guest, find_guest, require_bootstrap
+from proxybox.controller.guests.finding import find_guest
+from proxybox.controller.guests.guest import Guest, require_bootstrap
 from proxybox.controller.nursery import is_worn
 from proxybox.controller.preloading import check_preload
 from proxybox.controller.ready import ReadyBox

@@ -15,7 +15,7 @@ import pytest
 
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.effects import Unfinished
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.oscalls.stores import WRITE_BACK
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin

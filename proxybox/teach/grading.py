@@ -25,7 +25,7 @@ from typing import Final
 
 import attrs
 
-from proxybox.controller.guests import absolute_guest
+from proxybox.controller.guests.finding import absolute_guest
 from proxybox.errors import ProxyboxError
 from proxybox.executor import Processes
 from proxybox.teach.cluster import submit, unsafe_workers

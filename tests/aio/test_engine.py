@@ -11,7 +11,7 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import never
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.drivers.serving import Serving
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.wire.protocol import REPLY, encode_request
 from proxybox.controller.world.output import OutputSink

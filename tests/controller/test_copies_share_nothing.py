@@ -20,7 +20,7 @@ import pytest
 from proxybox.controller import abi
 from proxybox.controller import copying as world_copying
 from proxybox.controller.costs.descriptorshare import DescriptorShare
-from proxybox.controller.guests import Guest
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.vfs import copying
 from proxybox.controller.vfs.host import library
 from proxybox.controller.vfs.memory import MemoryFile

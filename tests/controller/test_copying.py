@@ -15,7 +15,7 @@ import pytest
 from proxybox.controller import abi
 from proxybox.controller.effects import Blocked
 from proxybox.controller.errors import CannotCopy
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.vfs import copying
 from proxybox.controller.vfs.host import boundary, library
 from proxybox.controller.vfs.host.nodes import HostNode

@@ -10,7 +10,7 @@ import pytest
 from proxybox.controller.costs.meter import Meter
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin

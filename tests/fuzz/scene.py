@@ -17,7 +17,7 @@ from script import Script
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
-from proxybox.controller.guests import Guest
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.wire.protocol import MAX_FRAME, encode_reply
 from proxybox.controller.world.clock import Clock
 from proxybox.controller.world.output import OutputSink

@@ -4,7 +4,7 @@ import struct
 import subprocess
 
 import proxybox
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.vfs.pseudo.loadercache import visible_cache
 
 NAMES = ("c", "m", "crypt", "z", "ssl", "no-such-library")

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 import proxybox
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 
 PROGRAM = r"""
 import os, resource, signal, socket, sys

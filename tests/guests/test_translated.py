@@ -22,8 +22,8 @@ import proxybox
 from proxybox import AsyncPool, AsyncSandbox, Pool, Result, Sandbox, SandboxStartError, Status, cli
 from proxybox.controller import OSCall, find_guest
 from proxybox.controller.dispatch import TABLE
-from proxybox.controller.translated import libc
-from proxybox.controller.translated.channel import TranslatedChannel
+from proxybox.controller.guests.translated import libc
+from proxybox.controller.guests.translated.channel import TranslatedChannel
 
 Run = Callable[..., Result]
 

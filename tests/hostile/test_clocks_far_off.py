@@ -14,7 +14,7 @@ import time
 import pytest
 
 from proxybox import Time
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.launch import guest_folder
 
 YEAR = 365 * 86400

@@ -7,7 +7,7 @@ import sys
 CALLER = """
 import os, resource
 import proxybox
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 
 code = "import threading; t = threading.Thread(target=print, args=('t',)); t.start(); t.join()"
 proxybox.run(code)

@@ -16,7 +16,7 @@ import pytest
 
 import proxybox
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.guests import find_guest
+from proxybox.controller.guests.finding import find_guest
 from tests.hostile.conftest import eventually
 
 SCRIPT = Path(sysconfig.get_path("scripts"), "proxybox")
@@ -337,7 +337,7 @@ def test_an_answer_without_end(hostile: object, program: Callable[[str], Path]) 
 
 
 def test_an_answer_that_never_comes(program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxybox.controller.translated.finding._DUMP_SECONDS", 0)
+    monkeypatch.setattr("proxybox.controller.guests.translated.finding._DUMP_SECONDS", 0)
     made = program("pause();")
     with pytest.raises(SandboxStartError, match="has not ended in 0 s"):
         find_guest(made)

@@ -20,8 +20,8 @@ import sys
 from typing import Final
 
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.guests import VERSIONS, Guest
-from proxybox.controller.translated.libc import is_answered
+from proxybox.controller.guests.guest import VERSIONS, Guest
+from proxybox.controller.guests.translated.libc import is_answered
 
 #: What has it in it knows the question: the program, or the library beside it that holds all but its `main`.
 _MARK = b"RPY_SANDBOX_DUMP"

@@ -1,4 +1,4 @@
-"""Finds the interpreter that runs as guest, and says where its files stand for it.
+"""Finds the interpreter that runs as guest.
 
 A guest is a PyPy of Python 3.9 to 3.11: the distribution's, or an unpacked release. It is recognised by its files,
 without running it.
@@ -10,74 +10,14 @@ import re
 import shutil
 from pathlib import Path
 
-import attrs
-
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests.guest import VERSIONS, Guest
 
-VERSIONS = ((3, 9), (3, 10), (3, 11))
 VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
-#: Where a translated guest finds itself, with its library beside it.
-TRANSLATED_HOME = "/usr/lib/pypy"
 _LIBPYPY = re.compile(rb"libpypy(3\.\d+)?-c\.so")
 _ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
 
 _INSTALL = "install it (Debian, Ubuntu: apt install pypy3), or name one with --guest PATH or " + VARIABLE
-
-
-@attrs.frozen
-class Guest:
-    """An interpreter.
-
-    executable: on the host. version: of the Python language. library: host folder of the standard library.
-    prefix: host folder of an unpacked release, None for a distribution's, whose paths are no secret.
-    packages: host folders to put on sys.path (a virtual environment's). functions: of libc, which a PyPy that was
-    translated with --sandbox marshals itself (translated/); its library is the folder of lib-python and lib_pypy.
-    """
-
-    executable: str
-    version: tuple[int, int]
-    library: str
-    prefix: str | None = None
-    packages: tuple[str, ...] = ()
-    functions: tuple[str, ...] = ()
-
-    @property
-    def is_translated(self) -> bool:
-        """Whether it marshals its calls itself: it can be started, and nothing else."""
-        return bool(self.functions)
-
-    def visible(self, path: str) -> str:
-        """The guest's view of a path of the interpreter's. A release stands at a path in the box that is not longer
-        than its own (stub_hide.c replaces in place)."""
-        if self.is_translated:
-            return f"{TRANSLATED_HOME}/pypy-c"
-        prefix = self.prefix
-        if prefix is None or not f"{path}/".startswith(f"{prefix}/"):
-            return path
-        return _fitting(prefix) + path[len(prefix) :]
-
-    @property
-    def hidden(self) -> tuple[tuple[str, str], ...]:
-        """Host folders whose paths the loader leaves in its memory, and what is to stand there instead."""
-        folder = os.path.dirname(self.executable) if self.is_translated else self.prefix
-        # Not the likes of /opt, which others' paths begin with.
-        if folder is None or (self.is_translated and (folder.count("/") < 2 or folder.startswith("/usr/"))):
-            return ()
-        return ((folder, _fitting(folder)),)
-
-
-def _fitting(folder: str) -> str:
-    """A path for the guest to see, no longer than that one."""
-    return next((seen for seen in ("/usr/lib/pypy", "/opt/pypy", "/pypy") if len(seen) <= len(folder)), "/p")
-
-
-def require_bootstrap(guest: Guest) -> None:
-    """Raises SandboxStartError for a guest that cannot be led from inside: one that was translated with --sandbox."""
-    if guest.is_translated:
-        raise SandboxStartError(
-            f"{guest.executable}: a PyPy translated with --sandbox runs programs, each from its start: it has no "
-            "sessions, copies, pools of warm boxes or host functions (docs/guests.md)"
-        )
 
 
 def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.PathLike[str] | None = None) -> Guest:
@@ -94,7 +34,7 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
         found = next((str(file) for file in sorted(Path(found, "bin").glob("pypy3*")) if file.is_file()), found)
     executable = os.path.realpath(found)
     if not _is_installed(executable):
-        from proxybox.controller.translated.finding import find_translated
+        from proxybox.controller.guests.translated.finding import find_translated
 
         home = _variable(LIBRARY_VARIABLE, is_searched=False) if library is None else os.fspath(library)
         translated = find_translated(found, executable, home)

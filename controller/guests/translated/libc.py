@@ -18,9 +18,9 @@ import attrs
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.dispatch import TABLE
+from proxybox.controller.guests.translated import wire
 from proxybox.controller.roles import MAX_PAYLOAD, PATH_MAX, Memory, Scalar
 from proxybox.controller.roles import Fetch as Kind
-from proxybox.controller.translated import wire
 from proxybox.controller.wire.protocol import ABSENT, TOO_LONG
 from proxybox.controller.world.state import EXITED, Ended, World
 
