@@ -15,14 +15,14 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial, Interceptor
-from proxybox.controller.cpus import Share, cpus
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.launch import LaunchSpec, launch
-from proxybox.controller.process import GuestProcess
-from proxybox.controller.undertaker import undertaker
-from proxybox.controller.undisturbed import Closing, Undisturbed
+from proxybox.controller.process.cpus import Share, cpus
+from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.launch import LaunchSpec, launch
+from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.process.undisturbed import Closing, Undisturbed
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin

@@ -16,7 +16,7 @@ import attrs
 from proxybox.controller.box import Box
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.undertaker import undertaker
+from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.zygote import Zygote, essence
 
 #: A zygote is renewed after so many copies, and seconds: what it shares with them shall not last.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from proxybox.controller.box import Box, LiveBox, Run
 from proxybox.controller.drivers.blocking import Outcome
+from proxybox.controller.process.undisturbed import Closing, Undisturbed
 from proxybox.controller.session import LiveSession
-from proxybox.controller.undisturbed import Closing, Undisturbed
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.world.output import OutputSink, Transcript
 from proxybox.controller.world.stdin import Source, Stdin

@@ -16,17 +16,17 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial
-from proxybox.controller.birth import adopt
 from proxybox.controller.box import Box, LiveBox, Usage
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError, SessionBusy
 from proxybox.controller.exchange import values
 from proxybox.controller.exchange.port import ENVELOPE, Port
-from proxybox.controller.keeper import CANCELLED, Watch
-from proxybox.controller.launch import NICE, uid_of_guests
+from proxybox.controller.process.birth import adopt
+from proxybox.controller.process.keeper import CANCELLED, Watch
+from proxybox.controller.process.launch import NICE, uid_of_guests
+from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
-from proxybox.controller.undisturbed import Undisturbed
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World

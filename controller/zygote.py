@@ -13,16 +13,16 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.birth import adopt, seal
 from proxybox.controller.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.box import Box, LiveBox
-from proxybox.controller.cpus import on_cpu
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
-from proxybox.controller.process import GuestProcess
-from proxybox.controller.undisturbed import Undisturbed
+from proxybox.controller.process.birth import adopt, seal
+from proxybox.controller.process.cpus import on_cpu
+from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin

@@ -22,8 +22,8 @@ from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.nursery import nursery, sweep
 from proxybox.controller.preloading import check_preload
+from proxybox.controller.process.undertaker import settle
 from proxybox.controller.session import Copies, LiveSession
-from proxybox.controller.undertaker import settle
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.world.output import neutralise
 from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate

@@ -41,9 +41,9 @@ from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest, require_bootstrap
 from proxybox.controller.nursery import is_worn
 from proxybox.controller.preloading import check_preload
+from proxybox.controller.process.undertaker import settle, undertaker
 from proxybox.controller.ready import ReadyBox
 from proxybox.controller.session import Copies, LiveSession
-from proxybox.controller.undertaker import settle, undertaker
 from proxybox.controller.warm import WarmStart
 from proxybox.controller.worldbuilding import WorldTemplate
 from proxybox.controller.zygote import Zygote

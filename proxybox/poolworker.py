@@ -17,7 +17,7 @@ from proxybox.controller.box import Box
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
-from proxybox.controller.undertaker import settle
+from proxybox.controller.process.undertaker import settle
 from proxybox.policies import PolicyError
 from proxybox.pool import Boxes, guest_with
 

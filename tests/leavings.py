@@ -7,7 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-from proxybox.controller import nursery, undertaker
+from proxybox.controller import nursery
+from proxybox.controller.process import undertaker
 
 #: Threads that last as long as the process, and that whoever needs one first starts: the controller's own, and those
 #: that wait for work in anyio's and trio's event loops.

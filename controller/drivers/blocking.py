@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 
 from proxybox.controller.costs.meter import thread_clock, thread_time_ns
-from proxybox.controller.cpus import on_cpu
 from proxybox.controller.drivers.serving import Outcome as Outcome
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.errors import EndBox, GuestMisbehaved
-from proxybox.controller.undisturbed import Closing
+from proxybox.controller.process.cpus import on_cpu
+from proxybox.controller.process.undisturbed import Closing
 
 #: poll(2) takes a C int of milliseconds.
 _LONGEST_MS = 1_000_000_000

@@ -26,12 +26,12 @@ from collections.abc import Callable
 import attrs
 
 from proxybox.controller.costs.meter import thread_clock, thread_time_ns
-from proxybox.controller.cpus import Stand, current_cpu
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, Turns, wait_readable
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.faults import fault
-from proxybox.controller.listener import Listener
+from proxybox.controller.process.cpus import Stand, current_cpu
+from proxybox.controller.process.listener import Listener
 
 #: Told in the engine's thread: how the guest has ended, None where `until` holds; or what was raised.
 Done = Callable[[Outcome | None, BaseException | None], object]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from proxybox.aio import AsyncSandbox
-from proxybox.controller import nursery, undertaker
+from proxybox.controller import nursery
+from proxybox.controller.process import undertaker
 from tests import leavings
 from tests.soak.counts import descendants
 

@@ -9,7 +9,8 @@ import pytest
 
 import proxybox
 from proxybox import HostFunction, Sandbox, Status
-from proxybox.controller import nursery, undertaker
+from proxybox.controller import nursery
+from proxybox.controller.process import undertaker
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ import pytest
 
 import proxybox
 from proxybox import Status
-from proxybox.controller import find_guest, nursery, undertaker
+from proxybox.controller import find_guest, nursery
+from proxybox.controller.process import undertaker
 
 NEW = pytest.mark.skipif(find_guest().version < (3, 11), reason="came with Python 3.11")
 

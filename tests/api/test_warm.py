@@ -8,7 +8,8 @@ import pytest
 
 import proxybox
 from proxybox import Sandbox, Status
-from proxybox.controller import nursery, undertaker
+from proxybox.controller import nursery
+from proxybox.controller.process import undertaker
 from proxybox.controller.zygote import Zygote
 
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from proxybox.controller import cpus
-from proxybox.controller.cpus import FOLLOWED, RARE_NS, Stand, allowed_cpus, on_cpu
+from proxybox.controller.process import cpus
+from proxybox.controller.process.cpus import FOLLOWED, RARE_NS, Stand, allowed_cpus, on_cpu
 
 
 class Host:

@@ -4,8 +4,8 @@ import types
 
 import pytest
 
-from proxybox.controller import listener as listening
-from proxybox.controller.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Door, Knock, Listener
+from proxybox.controller.process import listener as listening
+from proxybox.controller.process.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Door, Knock, Listener
 
 
 class Counting(Listener):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from proxybox.controller.keeper import SIGNALS_AT_ONCE, Watch
+from proxybox.controller.process.keeper import SIGNALS_AT_ONCE, Watch
 
 #: RLIMIT_SIGPENDING, which Python has no name for.
 SIGPENDING = 11

@@ -14,7 +14,8 @@ import attrs
 import pytest
 
 import proxybox
-from proxybox.controller import find_guest, nursery, undertaker
+from proxybox.controller import find_guest, nursery
+from proxybox.controller.process import undertaker
 from proxybox.program import Program
 
 #: As a box has it.

@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 
 import proxybox
-from proxybox.controller import nursery, undertaker
-from proxybox.controller.launch import guest_program
+from proxybox.controller import nursery
+from proxybox.controller.process import undertaker
+from proxybox.controller.process.launch import guest_program
 from proxybox.controller.seal import layers
 
 HERE = Path(__file__).parent

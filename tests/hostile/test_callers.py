@@ -268,7 +268,7 @@ def test_a_controller_without_descriptors_to_spare(hostile):
 def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
     """A copy of this process, made by another thread, would hold the guest's ends of the pipes: its end would not be
     seen, and no time limit would help."""
-    from proxybox.controller.keeper import Keeper
+    from proxybox.controller.process.keeper import Keeper
 
     forked, spawn, forking = [], Keeper.spawn, []
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import birth
 from proxybox.controller import session as sessions
 from proxybox.controller.errors import CannotCopy
+from proxybox.controller.process import birth
 
 #: A session's own words for a copy that could not be made.
 REFUSED = (CannotCopy, proxybox.SandboxStartError)
@@ -185,7 +185,7 @@ copies.instead(child)
         session.fork()
     assert not session.alive
     session.close()
-    proxybox.controller.undertaker.settle()
+    proxybox.controller.process.undertaker.settle()
     assert set(hostile.guests()) == before
 
 
@@ -518,7 +518,7 @@ def test_killed_at_each_moment(hostile, make, monkeypatch, soon, module, name, b
         copy.exec("x = 1")  # whatever came of it
         copy.close()
     session.close()
-    proxybox.controller.undertaker.settle()
+    proxybox.controller.process.undertaker.settle()
     assert set(hostile.guests()) == others - {parent}
 
 
@@ -530,7 +530,7 @@ def test_the_trunk_ends_and_its_copies_go_on(hostile, make):
     one.close()
     assert two.eval("6 * 7").value == 42
     two.close()
-    proxybox.controller.undertaker.settle()
+    proxybox.controller.process.undertaker.settle()
     assert not known(two) & set(hostile.guests())
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller.keeper import Keeper
-from proxybox.controller.undisturbed import HELD_BACK, Closing, Undisturbed
+from proxybox.controller.process.keeper import Keeper
+from proxybox.controller.process.undisturbed import HELD_BACK, Closing, Undisturbed
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "soak"))
@@ -657,7 +657,7 @@ def test_no_memory_left_for_the_controller():
 
 def test_a_start_that_takes_too_long(monkeypatch):
     """It says so, whatever is reported later, and everything that was started is ended."""
-    monkeypatch.setattr("proxybox.controller.launch.START_LIMIT", 0.0001)
+    monkeypatch.setattr("proxybox.controller.process.launch.START_LIMIT", 0.0001)
     for _ in range(5):
         with pytest.raises(proxybox.SandboxStartError, match=r"did not start within 0.0001 seconds"):
             proxybox.run("pass", warm=False)

@@ -12,7 +12,7 @@ import pytest
 
 import proxybox
 from proxybox.controller.drivers.engine import the_engine
-from proxybox.controller.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Listener
+from proxybox.controller.process.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Listener
 
 #: Threads that clone natively for as long as the program runs, each at once again.
 STORM = """

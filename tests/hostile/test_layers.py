@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import pytest
 
-from proxybox.controller.launch import BOX_UID
+from proxybox.controller.process.launch import BOX_UID
 from proxybox.controller.seal import filters, layers
 
 HOLE = 0x686F6C65

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import keeper
 from proxybox.controller.drivers.engine import the_engine
+from proxybox.controller.process import keeper
 from proxybox.controller.seal import layers
 
 #: Every signal that can be handled; the kernel keeps back all of them, and the controller sends them.

@@ -14,10 +14,10 @@ import pytest
 
 import proxybox
 from proxybox.api import folder_of
-from proxybox.controller import undertaker
 from proxybox.controller.drivers.engine import Engine, _Job, the_engine
-from proxybox.controller.keeper import Keeper, Watch, keeper
-from proxybox.controller.listener import Listener
+from proxybox.controller.process import undertaker
+from proxybox.controller.process.keeper import Keeper, Watch, keeper
+from proxybox.controller.process.listener import Listener
 from proxybox.program import Program
 from tests.hostile.conftest import eventually
 

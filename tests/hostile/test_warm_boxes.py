@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import birth, nursery, undertaker
+from proxybox.controller import nursery
 from proxybox.controller.errors import CannotCopy
+from proxybox.controller.process import birth, undertaker
 from proxybox.controller.seal import filters
 
 

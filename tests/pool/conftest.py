@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import nursery, undertaker
+from proxybox.controller import nursery
+from proxybox.controller.process import undertaker
 
 
 def children() -> set[str]:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 
 import attrs
 
-from proxybox.controller.keeper import Watch, keeper
-from proxybox.controller.listener import Door, Knock, Listener
+from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.seal.cgroups import Cgroup
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.wire.protocol import SEALED_ANSWER

@@ -17,14 +17,14 @@ import struct
 import time
 
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
-from proxybox.controller.keeper import Watch, keeper
-from proxybox.controller.launch import NICE, LaunchSpec, enter_cgroup, uid_of_guests
-from proxybox.controller.listener import Door, Knock, Nest
-from proxybox.controller.process import GuestProcess, open_channel
+from proxybox.controller.process.guestprocess import GuestProcess, open_channel
+from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.launch import NICE, LaunchSpec, enter_cgroup, uid_of_guests
+from proxybox.controller.process.listener import Door, Knock, Nest
+from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import FIRST_CHANNEL_FD, INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
-from proxybox.controller.undertaker import undertaker
 from proxybox.controller.wire.protocol import BORN, REQUEST, SEALED
 
 #: wire.h: struct newborn; what a grant says besides the process id.

@@ -27,9 +27,9 @@ import attrs
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.keeper import Watch, keeper
-from proxybox.controller.listener import Door, Listener
-from proxybox.controller.process import Family, GuestProcess
+from proxybox.controller.process.guestprocess import Family, GuestProcess
+from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.listener import Door, Listener
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import cgroups, layers
 from proxybox.controller.seal.cgroups import Cgroup
@@ -118,7 +118,7 @@ class LaunchSpec:
 @functools.cache
 def guest_folder() -> Path:
     """What runs on the untrusted side, and its sources."""
-    above = Path(__file__).resolve().parent.parent
+    above = Path(__file__).resolve().parents[2]
     installed = above / "guest"  # in an uninstalled checkout controller/ stands at the top of the tree
     return installed if installed.is_dir() else above / "proxybox" / "guest"
 
