@@ -13,7 +13,7 @@ from typing import Any
 import proxybox
 from benchmarks.bare import pypy
 from benchmarks.figures import Figure, Target
-from proxybox.controller import nursery
+from proxybox.controller.warm import nursery
 
 PROGRAM = "print(1)"
 ROUNDS = 300

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import Interceptor as Interceptor
     from proxybox.controller.audit import OSCall as OSCall
-    from proxybox.controller.box import Box as Box
-    from proxybox.controller.box import Run as Run
+    from proxybox.controller.boxes.box import Box as Box
+    from proxybox.controller.boxes.box import Run as Run
     from proxybox.controller.dispatch import TABLE as TABLE
     from proxybox.controller.dispatch import Dispatcher as Dispatcher
     from proxybox.controller.dispatch import oscall as oscall
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "audit": ("Answer", "Audit", "Decision", "Denial", "Deny", "Interceptor", "OSCall"),
-    "box": ("Box", "Run"),
+    "boxes.box": ("Box", "Run"),
     "dispatch": ("TABLE", "Dispatcher", "oscall"),
     "effects": ("Blocked", "Reply"),
     "errors": ("Denied", "EndBox", "GuestMisbehaved", "SandboxClosedError", "SandboxStartError"),

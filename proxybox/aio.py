@@ -34,12 +34,12 @@ from proxybox.api import (
     program_of,
     result_of,
 )
-from proxybox.controller.box import Box, LiveBox, collect_behind
+from proxybox.controller.boxes.box import Box, LiveBox, collect_behind
 from proxybox.controller.drivers.blocking import Outcome, never
 from proxybox.controller.exchange.hostfunctions import Spawn
 from proxybox.controller.guests.guest import require_bootstrap
-from proxybox.controller.ready import is_killed_by_others
-from proxybox.controller.session import LiveSession
+from proxybox.controller.warm.ready import is_killed_by_others
+from proxybox.controller.warm.session import LiveSession
 from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy
 from proxybox.pool import Boxes, with_preload

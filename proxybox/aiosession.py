@@ -7,8 +7,8 @@ from proxybox.feed import Feed, Over, Reader, ShownReader  # isort: skip - says 
 
 from proxybox import asking, given
 from proxybox.asking import CallOptions, Completeness, Completion, Displayed, Inspection, Request, StreamOptions
-from proxybox.controller.boxfiles import FileEntry
-from proxybox.controller.session import LiveSession
+from proxybox.controller.boxes.boxfiles import FileEntry
+from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.state import World
 from proxybox.result import Result
 from proxybox.session import Finished, Printed, SessionBase, Snapshot, session_result, state_of

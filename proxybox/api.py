@@ -15,18 +15,18 @@ import attrs
 
 from proxybox import given
 from proxybox.controller.audit import Audit, Interceptor
-from proxybox.controller.box import Box, Run, Start
+from proxybox.controller.boxes.box import Box, Run, Start
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.nursery import nursery, sweep
-from proxybox.controller.preloading import check_preload
 from proxybox.controller.process.undertaker import settle
-from proxybox.controller.session import Copies, LiveSession
-from proxybox.controller.warm import WarmStart
+from proxybox.controller.warm.nursery import nursery, sweep
+from proxybox.controller.warm.preloading import check_preload
+from proxybox.controller.warm.session import Copies, LiveSession
+from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import neutralise
-from proxybox.controller.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.program import BOX, MAIN, Program

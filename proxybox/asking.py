@@ -11,8 +11,8 @@ from typing import Any, Generic, TypedDict, TypeVar
 import attrs
 
 from proxybox import given
-from proxybox.controller import boxfiles
-from proxybox.controller.boxfiles import FileEntry
+from proxybox.controller.boxes import boxfiles
+from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.controller.world.state import World
 from proxybox.result import Result
 

@@ -33,20 +33,20 @@ from proxybox.api import (
     result_of,
     with_timeout,
 )
-from proxybox.controller.box import Box
+from proxybox.controller.boxes.box import Box
+from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest, require_bootstrap
-from proxybox.controller.nursery import is_worn
-from proxybox.controller.preloading import check_preload
 from proxybox.controller.process.undertaker import settle, undertaker
-from proxybox.controller.ready import ReadyBox
-from proxybox.controller.session import Copies, LiveSession
-from proxybox.controller.warm import WarmStart
-from proxybox.controller.worldbuilding import WorldTemplate
-from proxybox.controller.zygote import Zygote
+from proxybox.controller.warm.nursery import is_worn
+from proxybox.controller.warm.preloading import check_preload
+from proxybox.controller.warm.ready import ReadyBox
+from proxybox.controller.warm.session import Copies, LiveSession
+from proxybox.controller.warm.start import WarmStart
+from proxybox.controller.warm.zygote import Zygote
 from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy, as_policy, evolve
 from proxybox.program import Program

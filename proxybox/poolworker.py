@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
 
-from proxybox.controller.box import Box
+from proxybox.controller.boxes.box import Box
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest

@@ -15,11 +15,11 @@ import attrs
 
 from proxybox import errors
 from proxybox.controller.audit import Denial as Denial
-from proxybox.controller.box import Usage as Usage
+from proxybox.controller.boxes.box import Usage as Usage
+from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.world.output import Interleaved, neutralise
-from proxybox.controller.worldbuilding import Changed, commit_all
 
 
 class Status(enum.StrEnum):

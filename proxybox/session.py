@@ -27,10 +27,10 @@ from proxybox.asking import (
     displayed_of,
 )
 from proxybox.controller.audit import Audit
-from proxybox.controller.box import Usage
-from proxybox.controller.boxfiles import FileEntry as FileEntry
+from proxybox.controller.boxes.box import Usage
+from proxybox.controller.boxes.boxfiles import FileEntry as FileEntry
 from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.session import Answer, LiveSession
+from proxybox.controller.warm.session import Answer, LiveSession
 from proxybox.controller.world.output import neutralise
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy

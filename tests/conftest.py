@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.effects import Unfinished
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.oscalls.stores import WRITE_BACK
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 from tests import leavings
 

@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 
 #: Threads that last as long as the process, and that whoever needs one first starts: the controller's own, and those
 #: that wait for work in anyio's and trio's event loops.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from proxybox.aio import AsyncSandbox
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 from tests import leavings
 from tests.soak.counts import descendants
 

@@ -7,6 +7,7 @@ import threading
 import attrs
 import pytest
 
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import never
 from proxybox.controller.drivers.engine import the_engine
@@ -16,7 +17,6 @@ from proxybox.controller.wire.channel import Channel
 from proxybox.controller.wire.protocol import REPLY, encode_request
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 from tests.fuzz.conftest import FakeProcess, FakeWatch
 

@@ -9,8 +9,8 @@ import pytest
 
 import proxybox
 from proxybox import HostFunction, Sandbox, Status
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,9 @@ import pytest
 
 import proxybox
 from proxybox import Status
-from proxybox.controller import find_guest, nursery
+from proxybox.controller import find_guest
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 
 NEW = pytest.mark.skipif(find_guest().version < (3, 11), reason="came with Python 3.11")
 

@@ -8,8 +8,8 @@ import pytest
 
 import proxybox
 from proxybox import Displayed, OSCall, Status
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

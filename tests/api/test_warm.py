@@ -8,9 +8,9 @@ import pytest
 
 import proxybox
 from proxybox import Sandbox, Status
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
-from proxybox.controller.zygote import Zygote
+from proxybox.controller.warm import nursery
+from proxybox.controller.warm.zygote import Zygote
 
 
 @pytest.fixture(autouse=True)

@@ -18,10 +18,11 @@ import attrs
 import pytest
 
 from proxybox.controller import abi
-from proxybox.controller import copying as world_copying
+from proxybox.controller.boxes import copying as world_copying
+from proxybox.controller.boxes import copyingfiles
+from proxybox.controller.boxes.worldbuilding import BoxFolder
 from proxybox.controller.costs.descriptorshare import DescriptorShare
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.vfs import copying
 from proxybox.controller.vfs.host import library
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Superblock
@@ -29,7 +30,6 @@ from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import SignalState, World
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.worldbuilding import BoxFolder
 from proxybox.policies import Policy
 
 OLD = b"0123456789" * 1000  # two pages and a part of a third
@@ -185,9 +185,9 @@ OTHERS = {
 def test_every_field_is_copied(make_side: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a class gets a field more, this fails until its copies have it, too."""
     side = furnish(make_side, tmp_path)
-    kept: list[copying.Copier] = []
-    finish = copying.Copier.finish
-    monkeypatch.setattr(copying.Copier, "finish", lambda copier: (finish(copier), kept.append(copier))[0])
+    kept: list[copyingfiles.Copier] = []
+    finish = copyingfiles.Copier.finish
+    monkeypatch.setattr(copyingfiles.Copier, "finish", lambda copier: (finish(copier), kept.append(copier))[0])
     branch = side.copy()
     ours = reachable(side.builder, side.world)
     copies = {key: new for key, new in kept[0]._copies.items() if key in ours and new is not ours[key]}

@@ -13,10 +13,11 @@ import attrs
 import pytest
 
 from proxybox.controller import abi
+from proxybox.controller.boxes import copyingfiles
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.effects import Blocked
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.guests.finding import find_guest
-from proxybox.controller.vfs import copying
 from proxybox.controller.vfs.host import boundary, library
 from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
@@ -27,7 +28,6 @@ from proxybox.controller.vfs.overlay.mount import Layered
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import Ended
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 
 CREATE = os.O_CREAT | os.O_RDWR
@@ -926,4 +926,4 @@ def test_every_class_of_nodes_and_descriptions_is_known() -> None:
     for kind in kinds:
         kinds += kind.__subclasses__()
     ours = {kind for kind in kinds if kind.__module__.startswith("proxybox.")}
-    assert {kind for kind in ours - abstract if not copying.is_known(kind)} == set()
+    assert {kind for kind in ours - abstract if not copyingfiles.is_known(kind)} == set()

@@ -7,6 +7,7 @@ import threading
 import attrs
 import pytest
 
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.costs.meter import Meter
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
@@ -14,7 +15,6 @@ from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Policy
 
 

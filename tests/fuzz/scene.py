@@ -15,6 +15,7 @@ from pathlib import Path
 from script import Script
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.guests.guest import Guest
@@ -23,7 +24,6 @@ from proxybox.controller.world.clock import Clock
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import GuestThread
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Limits, Mount, Policy, Time
 from proxybox.policies.errors import ProxyboxError
 

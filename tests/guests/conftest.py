@@ -14,8 +14,9 @@ import attrs
 import pytest
 
 import proxybox
-from proxybox.controller import find_guest, nursery
+from proxybox.controller import find_guest
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 from proxybox.program import Program
 
 #: As a box has it.

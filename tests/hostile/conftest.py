@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 import proxybox
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
 from proxybox.controller.process.launch import guest_program
 from proxybox.controller.seal import layers
+from proxybox.controller.warm import nursery
 
 HERE = Path(__file__).parent
 GUEST = HERE / "guest"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from proxybox.controller import abi
-from proxybox.controller.vfs.copying import Copier
+from proxybox.controller.boxes.copyingfiles import Copier
 from proxybox.controller.vfs.streams import ENLARGED_BYTES, Buffer
 
 CREATE = os.O_CREAT | os.O_RDWR

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import session as sessions
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.process import birth
+from proxybox.controller.warm import session as sessions
 
 #: A session's own words for a copy that could not be made.
 REFUSED = (CannotCopy, proxybox.SandboxStartError)
@@ -592,7 +592,7 @@ def is_running(pid):
 @pytest.mark.parametrize("when", ["before", "after_in_parent", "after_in_child"])
 def test_functions_of_the_programs_that_do_not_let_it_be_copied(when, monkeypatch):
     """Whatever the policy says of time, making a copy ends."""
-    monkeypatch.setattr("proxybox.controller.session.COPY_LIMIT", 0.5)
+    monkeypatch.setattr("proxybox.controller.warm.session.COPY_LIMIT", 0.5)
     limits = {"wall_time": None, "cpu_time": None}
     with proxybox.Sandbox(warm=False, limits=limits, session={"branches": 2}) as box, box.session() as session:
         session.exec(f"import os\ndef stay():\n    while True: pass\nos.register_at_fork({when}=stay)", check=True)

@@ -218,7 +218,7 @@ print("spinning", flush=True)
 def test_the_very_thread_that_spawned_a_guest_ends(hostile, monkeypatch):
     """The box is handed to another thread while the first one ends: parent-death signals follow the thread that
     started a child, so that is a lasting one."""
-    from proxybox.controller import box as boxes
+    from proxybox.controller.boxes import box as boxes
 
     served, launch = [], boxes.launch
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import nursery
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.process import birth, undertaker
 from proxybox.controller.seal import filters
+from proxybox.controller.warm import nursery
 
 
 @pytest.fixture

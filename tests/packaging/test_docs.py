@@ -7,8 +7,8 @@ import pytest
 
 from proxybox.cli.arguments import PROGRAM, REPL, RUN, TRACE
 from proxybox.cli.exits import BY_STATUS
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 from proxybox.policies import PolicyError, load_policy
 from proxybox.teach.checking import find_exercise
 from proxybox.teach.exercise import ExerciseError, load_exercise

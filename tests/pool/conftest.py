@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller import nursery
 from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
 
 
 def children() -> set[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from proxybox.controller.boxes.copyingfiles import Copier
 from proxybox.controller.vfs.commits import committing
 from proxybox.controller.vfs.commits.refusals import CommitRefused
-from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.overlay import collecting
 
 sys.path.insert(0, str(Path(__file__).parent))

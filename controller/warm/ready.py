@@ -5,14 +5,14 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from proxybox.controller.box import Box, LiveBox, Run
+from proxybox.controller.boxes.box import Box, LiveBox, Run
+from proxybox.controller.boxes.worldbuilding import BoxFolder
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
-from proxybox.controller.session import LiveSession
-from proxybox.controller.warm import WarmStart
+from proxybox.controller.warm.session import LiveSession
+from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import OutputSink, Transcript
 from proxybox.controller.world.stdin import Source, Stdin
-from proxybox.controller.worldbuilding import BoxFolder
 
 #: A guest that may become a program has a filter without fork(2).
 NO_COPIES = "a session of a pool cannot be copied: a Sandbox has sessions that can"

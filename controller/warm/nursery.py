@@ -13,11 +13,11 @@ from collections.abc import Hashable
 
 import attrs
 
-from proxybox.controller.box import Box
+from proxybox.controller.boxes.box import Box
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import undertaker
-from proxybox.controller.zygote import Zygote, essence
+from proxybox.controller.warm.zygote import Zygote, essence
 
 #: A zygote is renewed after so many copies, and seconds: what it shares with them shall not last.
 MOST_FORKS, OLDEST = 1000, 600.0

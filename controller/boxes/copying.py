@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import attrs
 
+from proxybox.controller.boxes.copyingfiles import Copier, copies, description, shares
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.oscalls.memory import Slice
 from proxybox.controller.oscalls.polling import EpollFile
 from proxybox.controller.oscalls.stores import identity
-from proxybox.controller.vfs.copying import Copier, copies, description, shares
 from proxybox.controller.world.clock import Clock, Wait
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.randomness import Randomness

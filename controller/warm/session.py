@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial
-from proxybox.controller.box import Box, LiveBox, Usage
+from proxybox.controller.boxes.box import Box, LiveBox, Usage
+from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError, SessionBusy
@@ -27,11 +28,10 @@ from proxybox.controller.process.keeper import CANCELLED, Watch
 from proxybox.controller.process.launch import NICE, uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
-from proxybox.controller.warm import WarmStart
+from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
-from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.policies import SessionLimits
 
 #: Seconds that a guest has to let itself be copied, whatever its policy says: its own functions may run then

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from proxybox.controller.box import Box
+from proxybox.controller.boxes.box import Box
 from proxybox.controller.guests.guest import Guest
 from proxybox.policies import Limits, Output, Policy, PolicyError
 from proxybox.policies.errors import Problem, shown

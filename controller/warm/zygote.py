@@ -13,8 +13,8 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.bootstrapping import bootstrap_words, mount_bootstrap
-from proxybox.controller.box import Box, LiveBox
+from proxybox.controller.boxes.box import Box, LiveBox
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange.port import Port
@@ -23,10 +23,10 @@ from proxybox.controller.process.birth import adopt, seal
 from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.undisturbed import Undisturbed
+from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.policies import Limits, Output, Policy, SessionLimits
 
 #: A zygote's process id in its boxes' eyes: nobody's. OpenSSL and others notice a fork by another number.

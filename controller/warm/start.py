@@ -11,15 +11,15 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.bootstrapping import bootstrap_words, mount_bootstrap
-from proxybox.controller.box import Box, LiveBox
+from proxybox.controller.boxes.box import Box, LiveBox
+from proxybox.controller.boxes.worldbuilding import WorldBuilder
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange import values
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
-from proxybox.controller.worldbuilding import WorldBuilder
-from proxybox.controller.zygote import Zygote
+from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
+from proxybox.controller.warm.zygote import Zygote
 
 #: Bytes of a task: a program that the caller gives may have 64 MiB, its arguments 1.5, and names of functions go along.
 _LARGEST = 68 << 20

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial, Interceptor
+from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder, WorldTemplate
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests.guest import Guest
@@ -26,7 +27,6 @@ from proxybox.controller.process.undisturbed import Closing, Undisturbed
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
-from proxybox.controller.worldbuilding import BoxFolder, Changed, WorldBuilder, WorldTemplate
 from proxybox.policies import Policy
 
 #: The world of a box that has kept more in memory is collected at once when it has ended.

@@ -15,12 +15,12 @@ from typing import Any
 import attrs
 
 from proxybox.controller import abi
-from proxybox.controller.copying import check_copyable, copy_world
+from proxybox.controller.boxes.copying import check_copyable, copy_world
+from proxybox.controller.boxes.copyingfiles import Copier
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests.guest import TRANSLATED_HOME, Guest
 from proxybox.controller.vfs import namei
-from proxybox.controller.vfs.copying import Copier
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.host.boundary import why_no_mount
 from proxybox.controller.vfs.host.library import altered_file, library, library_file
