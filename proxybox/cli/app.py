@@ -415,7 +415,7 @@ def run_command(words: list[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        from proxybox.result import harmless_lines
+        from proxybox.terminal.harmless import harmless_lines
 
         said = io.StringIO()
         error.show(said)

@@ -57,7 +57,7 @@ def _go_on(work: "Callable[[str], Unfinished]", ident: str, said: str) -> int:
 
 
 def _tell(each: "Unfinished") -> None:
-    from proxybox.result import on_one_line
+    from proxybox.terminal.harmless import on_one_line
 
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.started))
     print(f"{each.id}  {when}  {_plain(each.folder)}")
@@ -71,6 +71,6 @@ def _tell(each: "Unfinished") -> None:
 
 
 def _plain(path: str) -> str:
-    from proxybox.result import on_one_line
+    from proxybox.terminal.harmless import on_one_line
 
     return on_one_line(path)

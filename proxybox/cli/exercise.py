@@ -12,8 +12,8 @@ from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
 from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, shown_progress, tell_waiting
 from proxybox.cli.run import tell_failure
-from proxybox.cli.text import Paint, table
-from proxybox.result import harmless_lines, on_one_line
+from proxybox.terminal.harmless import harmless_lines, on_one_line
+from proxybox.terminal.text import Paint, table
 
 if TYPE_CHECKING:
     from proxybox.teach.checking import Check

@@ -23,7 +23,7 @@ class UsageError(CommandError):
 
 def complain(error: Exception) -> int:
     """Say an error on stderr; return the exit status that goes with it. What it names, files too, may be anybody's."""
-    from proxybox.result import harmless_lines
+    from proxybox.terminal.harmless import harmless_lines
 
     text = harmless_lines(str(error)) or type(error).__name__
     if not (isinstance(error, CommandError) and error.quietly):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import tell_failure
-from proxybox.cli.text import Paint, fitted, table
-from proxybox.result import on_one_line
+from proxybox.terminal.harmless import on_one_line
+from proxybox.terminal.text import Paint, fitted, table
 
 if TYPE_CHECKING:
     from proxybox.teach.exercise import Exercise

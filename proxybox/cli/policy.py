@@ -12,10 +12,10 @@ from proxybox.cli.choosing import named_policy, policy_file
 from proxybox.cli.exits import EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
 from proxybox.cli.run import tell_failure
-from proxybox.cli.text import Paint
 from proxybox.policies import PRESETS, Policy, PolicyError
 from proxybox.policies.errors import Problem
-from proxybox.result import harmless_lines, on_one_line
+from proxybox.terminal.harmless import harmless_lines, on_one_line
+from proxybox.terminal.text import Paint
 
 
 def list_presets(*, as_json: bool) -> int:

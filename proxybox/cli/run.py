@@ -10,6 +10,7 @@ from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy
 from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
 from proxybox.cli.failures import CommandError, complain
+from proxybox.terminal.settings import kept_terminal
 
 if TYPE_CHECKING:
     from proxybox.api import Sandbox
@@ -43,7 +44,7 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
 
     escapes = policy.output.escapes
     ctrl_c = CtrlC()
-    with streams.kept_terminal():
+    with kept_terminal():
         result = api.run_program(
             program_of(parsed),
             stdin=streams.standard_input(),
@@ -133,7 +134,7 @@ def tell_failure(error: Exception) -> int:
     if not isinstance(error, ProxyboxError | CommandError):
         import traceback
 
-        from proxybox.result import harmless_lines
+        from proxybox.terminal.harmless import harmless_lines
 
         sys.stderr.write(harmless_lines("".join(traceback.format_exception(error))))
         error = CommandError("a fault of proxybox's own; please report it with the lines above")
@@ -166,14 +167,14 @@ def tell(result: "Result", *, verbose: bool) -> None:
     if verbose:
         lines += summary(result)
     if lines:
-        from proxybox.result import harmless_lines
+        from proxybox.terminal.harmless import harmless_lines
 
         sys.stderr.write(harmless_lines("\n".join(lines) + "\n"))
 
 
 def summary(result: "Result") -> list[str]:
     """What a curious user wants to know of a run, line by line."""
-    from proxybox.result import on_one_line
+    from proxybox.terminal.harmless import on_one_line
 
     lines = [f"proxybox: {result.status}, exit status {exit_status(result)}"]
     lines += [

@@ -8,15 +8,15 @@ from typing import Any, Final, TextIO
 
 import attrs
 
-from proxybox.cli import strace
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy
 from proxybox.cli.exits import exit_status
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import interrupted, run_box, tell, tell_failure
 from proxybox.cli.streams import text_file
-from proxybox.cli.text import Paint, table
 from proxybox.controller.audit import OSCall
+from proxybox.terminal import strace
+from proxybox.terminal.text import Paint, table
 
 REFUSED: Final = ("denied", "unknown")
 #: Bytes of a buffer in a line of JSON: paths are shorter, and a guest has a megabyte in each call if it likes.

@@ -23,7 +23,7 @@ from proxybox.kernel.history import History
 from proxybox.kernel.sanitising import Sanitiser
 from proxybox.kernel.streams import Streams
 from proxybox.kernel.telling import NO_WIDGETS, Trouble, cut_off, trouble_of, with_hint
-from proxybox.result import harmless, on_one_line
+from proxybox.terminal.harmless import harmless, on_one_line
 
 #: `name?`, `?name`, and with two marks for the source.
 _QUESTION = re.compile(r"(\?{0,2}) ?([^\W\d][\w.]*) ?(\?{0,2})")

@@ -27,7 +27,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from proxybox.result import harmless
+from proxybox.terminal.harmless import harmless
 
 Data: TypeAlias = Mapping[str, Any]
 

@@ -6,8 +6,8 @@ import re
 import attrs
 
 from proxybox import Policy, Result, Status
-from proxybox.colouring import traceback
-from proxybox.result import harmless, on_one_line
+from proxybox.terminal.colouring import traceback
+from proxybox.terminal.harmless import harmless, on_one_line
 
 GONE = "The names of earlier cells are gone: run those that you need once more."
 NO_INPUT = "this front end takes no input (allow_stdin is false)"

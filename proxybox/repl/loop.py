@@ -203,7 +203,7 @@ class Shell:
             session.audit(None)
 
     def _traced(self, call: OSCall) -> None:
-        from proxybox.cli.strace import call_line
+        from proxybox.terminal.strace import call_line
 
         if call.name == "exchange":  # between the session and us: the program has not asked for it
             return

@@ -25,9 +25,9 @@ from prompt_toolkit.utils import get_cwidth, is_dumb_terminal
 from prompt_toolkit.widgets import Frame
 
 from proxybox import ProxyboxError
-from proxybox.colouring import PYTHON
 from proxybox.repl import commands
 from proxybox.repl.screen import LEAVING, MARK, PS1, PS2, harmless, one_line
+from proxybox.terminal.colouring import PYTHON
 
 if TYPE_CHECKING:
     from proxybox.repl.loop import Shell

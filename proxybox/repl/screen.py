@@ -20,12 +20,12 @@ from typing import TextIO
 
 from wcwidth import wcwidth
 
-from proxybox import result
-from proxybox.cli.streams import let_through
-from proxybox.cli.text import Paint
-from proxybox.colouring import python, traceback
 from proxybox.modulepath import programs_of_absolute_folders
-from proxybox.result import on_one_line
+from proxybox.terminal import harmless as plain
+from proxybox.terminal.colouring import python, traceback
+from proxybox.terminal.harmless import on_one_line
+from proxybox.terminal.settings import let_through
+from proxybox.terminal.text import Paint
 
 #: A value of more lines or characters is cut.
 MOST_LINES, MOST_CHARACTERS = 200, 8_000
@@ -41,7 +41,7 @@ _MOST_UNFINISHED = 1000
 
 def harmless(text: str) -> str:
     """A box's text, as it may be shown."""
-    return result.harmless(_RETURNS.sub("\n", text))
+    return plain.harmless(_RETURNS.sub("\n", text))
 
 
 def one_line(text: str, most: int = 200) -> str:

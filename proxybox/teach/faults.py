@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from proxybox.result import harmless
+from proxybox.terminal.harmless import harmless
 
 #: Frames of the exercise that are told, the innermost; characters of a line, and of what was raised, in which there may
 #: be what a submission gave.

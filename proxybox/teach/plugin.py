@@ -161,7 +161,7 @@ class ByHand:
     @pytest.hookimpl(tryfirst=True)
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
         """Of a warning."""
-        from proxybox.result import harmless_lines
+        from proxybox.terminal.harmless import harmless_lines
 
         warning_message.message = Warning(harmless_lines(str(warning_message.message)))
 

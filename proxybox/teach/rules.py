@@ -22,8 +22,8 @@ from proxybox import Filesystem, Limits, Policy, Sandbox, Session, SessionLimits
 from proxybox.policies.building import model
 from proxybox.policies.checks import refusal
 from proxybox.policies.errors import PolicyError, Problem, nearest, shown
-from proxybox.result import on_one_line
 from proxybox.teach import facts
+from proxybox.terminal.harmless import on_one_line
 
 #: Characters of code that is looked at, without comments: what people write is shorter, and more takes seconds.
 MOST_SOURCE: Final = 256 * 1024

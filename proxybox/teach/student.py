@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import attrs
 
 from proxybox import Result, Session, Status
-from proxybox.result import harmless_lines, on_one_line
 from proxybox.teach.compare import close, difference
 from proxybox.teach.grades import PRINTED
 from proxybox.teach.handles import HELPER, OBJECTS, Call, Handle, Source, belongs_to, key_of, packed, told_of
+from proxybox.terminal.harmless import harmless_lines, on_one_line
 
 #: pytest tells of a test's own line, not of these.
 __tracebackhide__ = True

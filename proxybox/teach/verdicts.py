@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from proxybox.result import harmless_lines
 from proxybox.teach.faults import fault_of
 from proxybox.teach.grades import Verdict
 from proxybox.teach.plugin import id_of
 from proxybox.teach.student import MOST_PRINTED, Failed
+from proxybox.terminal.harmless import harmless_lines
 
 #: Characters of a message, which has in it what a submission gave, where the test's author likes it so.
 _MOST_MESSAGE = 10_000

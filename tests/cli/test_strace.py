@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxybox.cli import strace
 from proxybox.controller.audit import OSCall
+from proxybox.terminal import strace
 
 
 def call(name: str, result: int | None = 0, errno: str | None = None, **arguments: Any) -> OSCall:

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Who imports whom, from the sources alone: for each folder its rooms, floors, arrows and circles.
+
+usage: tools/imports.py [FOLDER] [--arrows]
+
+A room is what stands in a folder: a file, or a folder with all that is below it. An arrow leads from one room to
+another where some file of the first imports some file of the second: at its top, within a function, or for types only.
+A floor is how far up a room stands on the longest way from the ground; a circle, rooms that lead back to themselves.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Folders at the top of the tree, and the packages that they are. Those that a link leads to are not walked twice.
+PACKAGES = {"proxybox": "proxybox", "controller": "proxybox.controller", "policies": "proxybox.policies"}
+#: Submissions' and exercises' own files.
+NOT_OURS = ("proxybox/teach/exercises", "proxybox/teach/template")
+
+Graph = dict[str, set[str]]
+
+
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """Every module by its name."""
+    found = {}
+    for folder, package in PACKAGES.items():
+        for file in sorted((root / folder).rglob("*.py")):
+            place = file.relative_to(root)
+            is_seen_by_a_link = any((root / above).is_symlink() for above in list(place.parents)[:-1])
+            if is_seen_by_a_link or str(place).startswith(NOT_OURS):
+                continue
+            parts = (*package.split("."), *place.with_suffix("").parts[1:])
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def imported(source: str) -> Iterator[str]:
+    """What a source imports of ours, by its full name; that of a thing in a module has the module's in front."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def arrows(root: Path = ROOT) -> Graph:
+    """For each module those that it imports. A package that only says where its names live is not what it names."""
+    known = modules(root)
+    graph: Graph = {}
+    for name, file in known.items():
+        graph[name] = set()
+        for target in imported(file.read_text(encoding="utf-8")):
+            while target and target not in known:
+                target = target.rpartition(".")[0]
+            if target not in ("", "proxybox", name) and not _is_exported(name, file):
+                graph[name].add(target)
+    return graph
+
+
+def _is_exported(name: str, file: Path) -> bool:
+    """Whether a module is the list of names that a package exports, which are loaded when they are asked for."""
+    return file.name == "__init__.py" and "_HOME_OF" in file.read_text(encoding="utf-8")
+
+
+def rooms(graph: Mapping[str, set[str]], package: str) -> Graph:
+    """What stands directly in `package`, each with what it imports there."""
+    prefix = package + "."
+
+    def room(module: str) -> str | None:
+        return module[len(prefix) :].partition(".")[0] if module.startswith(prefix) else None
+
+    found: Graph = {}
+    for module, targets in graph.items():
+        here = room(module)
+        if here is not None:
+            mine = found.setdefault(here, set())
+            mine.update(there for there in map(room, targets) if there is not None and there != here)
+    return found
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """The groups of rooms each of which leads to every other one of its group."""
+    reach = {room: _reached(graph, room) for room in graph}
+    groups = {frozenset(other for other in reach[room] if room in reach[other]) | {room} for room in graph}
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    waiting = list(graph[start])
+    while waiting:
+        room = waiting.pop()
+        if room not in found:
+            found.add(room)
+            waiting.extend(graph.get(room, ()))
+    return found
+
+
+def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:
+    """The floor of each room, the ground being 0. Rooms of one circle stand together."""
+    group_of = {room: (room,) for room in graph}
+    for group in circles(graph):
+        group_of.update(dict.fromkeys(group, tuple(group)))
+    above = {group: set[tuple[str, ...]]() for group in group_of.values()}
+    for room, targets in graph.items():
+        above[group_of[room]] |= {group_of[there] for there in targets} - {group_of[room]}
+    height: dict[tuple[str, ...], int] = {}
+    for group in TopologicalSorter(above).static_order():
+        height[group] = 1 + max((height[below] for below in above[group]), default=-1)
+    return {room: height[group] for room, group in group_of.items()}
+
+
+def main(arguments: list[str]) -> None:
+    wanted = [word for word in arguments if not word.startswith("-")]
+    graph = arrows()
+    packages = ["proxybox", *sorted(name for name, file in modules().items() if file.name == "__init__.py")[1:]]
+    for package in packages:
+        folder = next(
+            (f"{here}{package[len(name) :].replace('.', '/')}" for here, name in reversed(PACKAGES.items())
+             if f"{package}.".startswith(f"{name}."))
+        )  # fmt: skip
+        if wanted and folder.rstrip("/") not in [word.rstrip("/") for word in wanted]:
+            continue
+        inside = rooms(graph, package)
+        if not inside:
+            continue
+        storeys, round_trips = floors(inside), circles(inside)
+        count = sum(map(len, inside.values()))
+        print(
+            f"{folder + '/':36} {len(inside):3} rooms on {max(storeys.values()) + 1:2} floors, {count:4} arrows, "
+            f"{len(round_trips)} circles"
+        )
+        for group in round_trips:
+            print(f"    circle: {', '.join(group)}")
+        if "--arrows" in arguments:
+            for room in sorted(inside, key=lambda room: (-storeys[room], room)):
+                print(f"    {storeys[room]:2} {room}: {', '.join(sorted(inside[room])) or '-'}")
+    if not wanted:
+        storeys = floors(graph)
+        print(
+            f"{'all files':36} {len(graph):3} rooms on {max(storeys.values()) + 1:2} floors, "
+            f"{sum(map(len, graph.values())):4} arrows, {len(circles(graph))} circles"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
