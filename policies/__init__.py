@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from proxybox.policies.errors import PolicyError as PolicyError
 from proxybox.policies.errors import Problem as Problem
 from proxybox.policies.errors import ProxyboxError as ProxyboxError
+from proxybox.policies.meant import as_policy as as_policy
 from proxybox.policies.models import LAYERS as LAYERS
 from proxybox.policies.models import Environment as Environment
 from proxybox.policies.models import Filesystem as Filesystem
@@ -22,7 +23,6 @@ from proxybox.policies.models import Time as Time
 from proxybox.policies.models import parse_mount as parse_mount
 from proxybox.policies.named import PRESETS as PRESETS
 from proxybox.policies.named import preset as preset
-from proxybox.policies.overrides import as_policy as as_policy
 from proxybox.policies.overrides import evolve as evolve
 from proxybox.policies.overrides import with_settings as with_settings
 

@@ -1,12 +1,11 @@
-"""One policy made from another: keyword arguments, `--set KEY=VALUE`, names of presets and files.
+"""One policy made from another: keyword arguments, `--set KEY=VALUE`.
 
-Rule: tables are merged into what is there, everything else takes its place; the same in all three
+Rule: tables are merged into what is there, everything else takes its place; the same in both
 ways, and in a file that extends another (loading.py).
 """
 
 from __future__ import annotations
 
-import os
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,35 +15,8 @@ import attrs
 from proxybox.policies.building import build, check_keys, fields_of
 from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
 from proxybox.policies.models import SECTIONS, Policy, Time
-from proxybox.policies.named import PRESETS, preset
 
 _TEXTS = frozenset({"user", "hostname", "locale", "cwd", "home"})
-
-
-def as_policy(value: Policy | str | os.PathLike[str] | Mapping[str, Any] | None) -> Policy:
-    """The policy that is meant: one itself, a preset's name, a TOML file, a dict, or None
-    (default).
-
-    A text that ends in ".toml" or has a "/" is a file. Raises PolicyError.
-    """
-    if isinstance(value, Policy):
-        return value
-    if value is None:
-        return preset("default")
-    if isinstance(value, str) and (value in PRESETS or not is_file_name(value)):
-        return preset(value)
-    if isinstance(value, Mapping | str | os.PathLike):
-        from proxybox.policies import loading  # files are the rarer case, and load more
-
-        return loading.from_dict(value) if isinstance(value, Mapping) else loading.load_policy(value)
-    raise PolicyError(
-        Problem(
-            key="policy",
-            message="want a Policy, the name of a preset, a file or a dict",
-            given=shown(value),
-            allowed=", ".join(PRESETS),
-        )
-    )
 
 
 def is_file_name(text: str) -> bool:

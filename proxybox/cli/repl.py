@@ -54,6 +54,7 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
         try:
             with swift_turns():
                 from proxybox.repl import loop
+                from proxybox.repl.commands import dispatch
                 from proxybox.repl.console import Console
                 from proxybox.repl.prompt import Prompt, history_file, plain_output
                 from proxybox.repl.screen import Screen, quiet_keys
@@ -63,7 +64,7 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
             ) from None
         finally:
             first.wait()
-        shell = loop.Shell(Screen())
+        shell = loop.Shell(Screen(), dispatch)
         shells.append(shell)
         with plain_output(shell.screen.file), contextlib.closing(Console(policy, first.get)) as shell.console:
             history = None if parsed.flag("no_history") else history_file()

@@ -10,17 +10,15 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
 from proxybox import ProxyboxError
 from proxybox.modulepath import programs_of_absolute_folders
 from proxybox.policies import explain_policy
+from proxybox.repl.loop import Shell
 from proxybox.repl.screen import one_line
-
-if TYPE_CHECKING:
-    from proxybox.repl.loop import Shell
 
 
 class CommandFailed(Exception):
@@ -38,7 +36,7 @@ class Command:
 
     name: str
     usage: str
-    run: Callable[["Shell", str], None]
+    run: Callable[[Shell, str], None]
     words: tuple[str, ...] = ()
 
     @property
@@ -55,10 +53,10 @@ class Command:
 COMMANDS: Final[dict[str, Command]] = {}
 
 
-def command(usage: str = "", words: Iterable[str] = ()) -> Callable[[Callable[["Shell", str], None]], object]:
+def command(usage: str = "", words: Iterable[str] = ()) -> Callable[[Callable[[Shell, str], None]], object]:
     """Enters a function among the commands, under its own name."""
 
-    def enter(function: Callable[["Shell", str], None]) -> Callable[["Shell", str], None]:
+    def enter(function: Callable[[Shell, str], None]) -> Callable[[Shell, str], None]:
         name = function.__name__.rstrip("_")
         COMMANDS[name] = Command(name, usage, function, tuple(words))
         return function
@@ -66,7 +64,7 @@ def command(usage: str = "", words: Iterable[str] = ()) -> Callable[[Callable[["
     return enter
 
 
-def dispatch(shell: "Shell", line: str) -> None:
+def dispatch(shell: Shell, line: str) -> None:
     """Carries out a line that begins with %."""
     name, _, rest = line[1:].strip().partition(" ")
     found = COMMANDS.get(name)
@@ -107,7 +105,7 @@ def words_of(text: str, least: int, most: int) -> list[str]:
 
 
 @command()
-def policy(shell: "Shell", _: str) -> None:
+def policy(shell: Shell, _: str) -> None:
     """What the box may do, in plain words."""
     for section in explain_policy(shell.console.policy):
         shell.screen.say(section.title, "bold")
@@ -116,7 +114,7 @@ def policy(shell: "Shell", _: str) -> None:
 
 
 @command()
-def limits(shell: "Shell", _: str) -> None:
+def limits(shell: Shell, _: str) -> None:
     """What has been used, and what is left."""
     from proxybox.terminal.text import table
 
@@ -124,7 +122,7 @@ def limits(shell: "Shell", _: str) -> None:
     shell.screen.say(table(["", "used", "limit"], rows))
 
 
-def usage(shell: "Shell") -> list[tuple[str, str, str]]:
+def usage(shell: Shell) -> list[tuple[str, str, str]]:
     """What was used of each limit: (name, used, limit)."""
     policy, total, last = shell.console.policy, shell.console.session.usage, shell.console.last
     limits, session = policy.limits, policy.session
@@ -165,7 +163,7 @@ def limit(number: float | None, show: Callable[[int], str]) -> str:
 
 
 @command()
-def denied(shell: "Shell", _: str) -> None:
+def denied(shell: Shell, _: str) -> None:
     """Which OS calls were refused since the start, and why."""
     if not shell.console.denials:
         shell.screen.say("Nothing was refused.")
@@ -176,7 +174,7 @@ def denied(shell: "Shell", _: str) -> None:
 
 
 @command("on|off|denied", ("on", "off", "denied"))
-def trace(shell: "Shell", text: str) -> None:
+def trace(shell: Shell, text: str) -> None:
     """Shows OS calls as they happen: all of them, or those that are refused."""
     if text not in ("on", "off", "denied", ""):
         raise WrongUse
@@ -185,7 +183,7 @@ def trace(shell: "Shell", text: str) -> None:
 
 
 @command("[box]", ("box",))
-def reset(shell: "Shell", text: str) -> None:
+def reset(shell: Shell, text: str) -> None:
     """Forgets all names; files and modules stay. `%reset box` begins again in a new box."""
     if text == "box":
         shell.renew()  # which says so
@@ -201,7 +199,7 @@ def reset(shell: "Shell", text: str) -> None:
 
 
 @command("[PATH]", ("box",))
-def ls(shell: "Shell", text: str) -> None:
+def ls(shell: Shell, text: str) -> None:
     """Lists a folder in the box."""
     (path,) = words_of(text, 0, 1) or ["."]
     for entry in shell.console.session.list_files(path):
@@ -215,7 +213,7 @@ _MOST_SHOWN = 1 << 20
 
 
 @command("PATH", ("box",))
-def cat(shell: "Shell", text: str) -> None:
+def cat(shell: Shell, text: str) -> None:
     """Shows a file in the box."""
     (path,) = words_of(text, 1, 1)
     data = shell.console.session.read_file(path, _MOST_SHOWN)
@@ -224,7 +222,7 @@ def cat(shell: "Shell", text: str) -> None:
 
 
 @command("HOST_PATH [PATH]", ("host", "box"))
-def put(shell: "Shell", text: str) -> None:
+def put(shell: Shell, text: str) -> None:
     """Copies a file of yours into the box."""
     source, *rest = words_of(text, 1, 2)
     path = Path(source).expanduser()
@@ -235,7 +233,7 @@ def put(shell: "Shell", text: str) -> None:
 
 
 @command("PATH [HOST_PATH] [-f]", ("box", "host"))
-def get(shell: "Shell", text: str) -> None:
+def get(shell: Shell, text: str) -> None:
     """Copies a file out of the box; -f replaces one of yours."""
     words = words_of(text, 1, 3)
     force = "-f" in words
@@ -261,14 +259,14 @@ def store(path: Path, data: bytes, *, force: bool, again: str) -> None:
 
 
 @command()
-def undo(shell: "Shell", _: str) -> None:
+def undo(shell: Shell, _: str) -> None:
     """Goes back to the state before the last block: names, modules and files of the box."""
     shell.console.go_back()
     shell.screen.say("Back to before the last block.")
 
 
 @command("[NAME | -d NAME]", ("branch",))
-def branch(shell: "Shell", text: str) -> None:
+def branch(shell: Shell, text: str) -> None:
     """Goes on in another branch; a new one begins with the state of now. Without a name: lists them."""
     console = shell.console
     words = words_of(text, 0, 2)
@@ -291,7 +289,7 @@ def branch(shell: "Shell", text: str) -> None:
 
 
 @command("CODE")
-def time_(shell: "Shell", text: str) -> None:
+def time_(shell: Shell, text: str) -> None:
     """Runs code and tells what it took."""
     if not text:
         raise WrongUse
@@ -303,7 +301,7 @@ def time_(shell: "Shell", text: str) -> None:
 
 
 @command("[HOST_FILE]", ("host",))
-def edit(shell: "Shell", text: str) -> None:
+def edit(shell: Shell, text: str) -> None:
     """Opens your editor with the last block, or with a file of yours, and runs what you leave there."""
     words = words_of(text, 0, 1)
     if words:
@@ -330,7 +328,7 @@ def _edited(*given: Any, **options: Any) -> str | None:
 
 
 @command("HOST_FILE [-f]", ("host",))
-def save(shell: "Shell", text: str) -> None:
+def save(shell: Shell, text: str) -> None:
     """Saves the blocks that were run; -f replaces a file."""
     words = words_of(text, 1, 2)
     force = "-f" in words
@@ -343,7 +341,7 @@ def save(shell: "Shell", text: str) -> None:
 
 
 @command("HOST_FILE", ("host",))
-def run(shell: "Shell", text: str) -> None:
+def run(shell: Shell, text: str) -> None:
     """Runs a file of yours in the session, whose names it sees and leaves its own in."""
     (name,) = words_of(text, 1, 1)
     code = Path(name).expanduser().read_bytes().decode("utf-8-sig")
@@ -351,7 +349,7 @@ def run(shell: "Shell", text: str) -> None:
 
 
 @command()
-def page(shell: "Shell", _: str) -> None:
+def page(shell: Shell, _: str) -> None:
     """Shows the last long value or error whole, in a pager."""
     if not shell.screen.last:
         raise CommandFailed("nothing was cut so far")
@@ -368,7 +366,7 @@ _KEYS = (
 
 
 @command("[COMMAND]", ("command",))
-def help_(shell: "Shell", text: str) -> None:
+def help_(shell: Shell, text: str) -> None:
     """Lists the commands, or tells more of one."""
     name = text.removeprefix("%")
     if name:
@@ -391,7 +389,7 @@ def help_(shell: "Shell", text: str) -> None:
         shell.screen.say(head + f"\n{indent}".join(lines))
 
 
-def completions(shell: "Shell", text: str) -> tuple[int, Sequence[str]]:
+def completions(shell: Shell, text: str) -> tuple[int, Sequence[str]]:
     """What may stand at the end of a line that begins with %: where the word begins, and the words."""
     name, space, rest = text[1:].partition(" ")
     if not space:
@@ -414,7 +412,7 @@ def completions(shell: "Shell", text: str) -> tuple[int, Sequence[str]]:
     return len(text) - len(word), [each for each in known if each.startswith(word)]
 
 
-def box_files(shell: "Shell", word: str) -> list[str]:
+def box_files(shell: Shell, word: str) -> list[str]:
     """Files in the box whose paths begin so."""
     folder, slash, _ = word.rpartition("/")
     try:

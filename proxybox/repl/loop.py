@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session
-from proxybox.repl import commands
 from proxybox.repl.console import Console, Told, how_it_ended
 from proxybox.repl.screen import LEAVING, OURS, Screen, one_line
 
@@ -39,10 +38,11 @@ def _on_sigint(do: Callable[[], object]) -> Iterator[None]:
 
 
 class Shell:
-    """One sitting at the prompt."""
+    """One sitting at the prompt. dispatch: carries out a line that begins with % (commands.py)."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, dispatch: Callable[["Shell", str], None]) -> None:
         self.screen = screen
+        self._dispatch = dispatch
         self.tracing = "off"  # "on": OS calls are shown; "denied": those that are refused
         self._taking = False  # whether Ctrl-C ends what is being done
         self._pressed = 0  # how often Ctrl-C was, while this block runs
@@ -87,7 +87,7 @@ class Shell:
         if not line:
             return None
         if line.startswith("%"):
-            commands.dispatch(self, line)
+            self._dispatch(self, line)
         elif line.endswith("?") and "\n" not in line and not line.startswith("#"):
             self.inspect(line.rstrip("?").strip(), source=line.endswith("??"))
         else:

@@ -98,6 +98,8 @@ class Grader:
         """Each test for each submission, all of one submission's together."""
         if "loaded" in metafunc.fixturenames:
             numbers = range(len(self.boxes.submissions))
+            from proxybox.teach.verdicts import id_of
+
             metafunc.parametrize("loaded", numbers, indirect=True, scope="session", ids=map(id_of, numbers))
         if metafunc.module.__name__.endswith("data_tests") and "case" in metafunc.fixturenames:
             hidden = pytest.mark.hidden
@@ -183,11 +185,6 @@ def _wrong_marks(item: pytest.Item) -> Iterator[str]:
         wanted, is_right = _WANTED.get(mark.name, ("", lambda _: True))
         if not is_right(mark.args) or (wanted and mark.kwargs):
             yield f"want the mark {wanted}"
-
-
-def id_of(number: int) -> str:
-    """How a submission is called in the id of a test."""
-    return f"submission{number}"
 
 
 def _grader(config: pytest.Config) -> Grader | None:

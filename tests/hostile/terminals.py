@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import proxybox
+from proxybox.repl.commands import dispatch
 from proxybox.repl.console import Console
 from proxybox.repl.loop import Shell
 from proxybox.repl.screen import Screen
@@ -158,7 +159,7 @@ def shells() -> Iterator[Callable[[], tuple[Shell, Recorder]]]:
 
         def make() -> tuple[Shell, Recorder]:
             terminal = Recorder()
-            shell = Shell(Screen(terminal))
+            shell = Shell(Screen(terminal), dispatch)
             shell.console = Console(sandbox.policy, lambda: sandbox.session(stdin=proxybox.Terminal(shell.ask)))
             shell.prompter = Asked(shell)  # type: ignore[assignment]
             made.append(shell)

@@ -16,6 +16,7 @@ import pyte
 import pytest
 
 import proxybox
+from proxybox.repl.commands import dispatch
 from proxybox.repl.console import Console
 from proxybox.repl.loop import Shell
 from proxybox.repl.screen import Screen
@@ -157,7 +158,7 @@ class Sitting:
 
     def __init__(self, sandbox: proxybox.Sandbox) -> None:
         self.terminal = Recorder()
-        self.shell = Shell(Screen(self.terminal))
+        self.shell = Shell(Screen(self.terminal), dispatch)
         self.typist = self.shell.prompter = Typist()
         self.shell.console = Console(sandbox.policy, lambda: sandbox.session(stdin=proxybox.Terminal(self.shell.ask)))
 
