@@ -1,4 +1,4 @@
-"""Folders of a host mount as nodes; see hostmount.py for the rules."""
+"""Folders of a host mount as nodes; see mount.py for the rules."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import errno
 import os
 import stat as st
 from collections.abc import Collection, Generator
-from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
 from weakref import WeakValueDictionary
 
 from proxybox.controller.abi import O_RDWR, RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.host import boundary, links
+from proxybox.controller.vfs.host.filesystem import HostFilesystem
 from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
 from proxybox.controller.vfs.host.use import identity
 from proxybox.controller.vfs.memory import SHORT_TARGET
 from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry, Node, Symlink, finished, in_portions
-
-if TYPE_CHECKING:
-    from proxybox.controller.vfs.host.mount import HostMount
 
 
 class HostDirectory(HostNode, Directory):
@@ -28,14 +25,14 @@ class HostDirectory(HostNode, Directory):
     __slots__ = ("_children", "_gone")
     stable = False
 
-    def __init__(self, mount: HostMount, above: HostDirectory | None = None, name: bytes = b"") -> None:
+    def __init__(self, mount: HostFilesystem, above: HostDirectory | None = None, name: bytes = b"") -> None:
         super().__init__(mount, above, name)
         self._children: WeakValueDictionary[bytes, HostDirectory] = WeakValueDictionary()
         self._gone = False
 
     @property
     def parent(self) -> Directory | None:  # type: ignore[override]
-        return self._above
+        return self._above  # type: ignore[return-value]  # above anything is a folder
 
     @property
     def name(self) -> bytes:  # type: ignore[override]
@@ -95,7 +92,7 @@ class HostDirectory(HostNode, Directory):
         use, file_fd = self._mount.use, -1
         use.allotment.take()  # before there is a file that could not be kept open
         try:
-            with self._mount.creating() as made, self._own_fd() as fd:
+            with self._mount.creating() as made, self.own_fd() as fd:
                 file_fd = boundary.create_file(fd, name, mode)
                 made.append(os.fstat(file_fd))
                 self._changed(fd)
@@ -110,7 +107,7 @@ class HostDirectory(HostNode, Directory):
     def mkdir(self, name: bytes, mode: int, creds: Credentials) -> Directory:
         self._check_name(name)
         node = HostDirectory(self._mount, self, name)
-        with self._mount.creating() as made, self._own_fd() as fd:
+        with self._mount.creating() as made, self.own_fd() as fd:
             os.mkdir(name, 0o700, dir_fd=fd)
             made.append(os.stat(name, dir_fd=fd, follow_symlinks=False))
             with self._mount.host.directory_fd(node.relative()) as new_fd:
@@ -124,15 +121,12 @@ class HostDirectory(HostNode, Directory):
         self._check_name(name)
         _refuse_leading_out(target)
         pages = 1 if len(target) > SHORT_TARGET else 0
-        with self._mount.creating(pages=pages) as made, self._own_fd() as fd:
+        with self._mount.creating(pages=pages) as made, self.own_fd() as fd:
             os.symlink(target, name, dir_fd=fd)
             made.append(os.stat(name, dir_fd=fd, follow_symlinks=False))
             self._mount.stamp_link(fd, name)
             self._changed(fd)
         return HostSymlink(self._mount, self, name)
-
-    def _own_fd(self) -> AbstractContextManager[int]:
-        return self._mount.host.directory_fd(self.relative())
 
     def _changed(self, fd: int) -> None:
         self._seen = None
@@ -142,7 +136,7 @@ class HostDirectory(HostNode, Directory):
         self._check_name(name)
         if not isinstance(node, HostFile) or node.mount is not self._mount:
             raise OSError(errno.EXDEV, "another filesystem, or no regular file")
-        with self._mount.creating(new=False) as made, node.folder._own_fd() as old, self._own_fd() as new:
+        with self._mount.creating(new=False) as made, node.folder.own_fd() as old, self.own_fd() as new:
             os.link(node.file_name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
             made.append(os.stat(name, dir_fd=new, follow_symlinks=False))
             self._changed(new)
@@ -151,7 +145,7 @@ class HostDirectory(HostNode, Directory):
         self._check_name(name)
         with self._mount.host.path_fd(self._child_path(name)) as fd:
             seen = os.fstat(fd)
-            with self._own_fd() as directory_fd:
+            with self.own_fd() as directory_fd:
                 os.unlink(name, dir_fd=directory_fd)
                 self._changed(directory_fd)
             self._lost_name(seen, fd)
@@ -163,7 +157,7 @@ class HostDirectory(HostNode, Directory):
 
     def rmdir(self, name: bytes) -> None:
         self._check_name(name)
-        with self._own_fd() as fd:
+        with self.own_fd() as fd:
             seen = self._mount.host.look(self._child_path(name))
             os.rmdir(name, dir_fd=fd)
             self._changed(fd)
@@ -186,7 +180,7 @@ class HostDirectory(HostNode, Directory):
             newdir._check_moved_link(newname, self)
         with ExitStack() as closing:
             replaced = None if flags else newdir._held_entry(newname, closing)
-            with self._own_fd() as old, newdir._own_fd() as new:
+            with self.own_fd() as old, newdir.own_fd() as new:
                 boundary.rename(old, name, new, newname, flags)
                 self._changed(old)
                 newdir._changed(new)

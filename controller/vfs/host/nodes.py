@@ -1,4 +1,4 @@
-"""Files and symlinks of a host mount as nodes; see hostmount.py for the rules."""
+"""Files and symlinks of a host mount as nodes; see mount.py for the rules."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import stat as st
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_RDWR, O_TRUNC
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.filesystem import HostFilesystem, shown_mode
 from proxybox.controller.vfs.host.use import FileId, HeldFile, identity
 from proxybox.controller.vfs.nodes import (
     MAX_FILE_SIZE,
@@ -26,8 +27,6 @@ from proxybox.controller.vfs.nodes import (
 from proxybox.controller.vfs.quota import PAGE
 
 if TYPE_CHECKING:
-    from proxybox.controller.vfs.host.directory import HostDirectory
-    from proxybox.controller.vfs.host.mount import HostMount
     from proxybox.controller.vfs.openfiles import OpenFile
 
 FRESH_NS = 1_000_000
@@ -39,7 +38,7 @@ class HostNode(Node):
 
     __slots__ = ("_above", "_mount", "_name", "_seen", "_seen_at")
 
-    def __init__(self, mount: HostMount, above: HostDirectory | None, name: bytes) -> None:
+    def __init__(self, mount: HostFilesystem, above: HostNode | None, name: bytes) -> None:
         super().__init__(mount.superblock)
         self._mount = mount
         self._above = above
@@ -48,7 +47,7 @@ class HostNode(Node):
         self._seen_at = 0
 
     @property
-    def mount(self) -> HostMount:
+    def mount(self) -> HostFilesystem:
         """The mount that it belongs to."""
         return self._mount
 
@@ -56,7 +55,7 @@ class HostNode(Node):
         """Keep what lookup saw for the questions that follow at once."""
         self._seen, self._seen_at = seen, time.monotonic_ns()
 
-    def moved(self, above: HostDirectory, name: bytes) -> None:
+    def moved(self, above: HostNode, name: bytes) -> None:
         """Note a new place in the mount."""
         self._above, self._name = above, name
 
@@ -68,6 +67,10 @@ class HostNode(Node):
             names.append(step._name)
             step = step._above
         return b"/".join(reversed(names))
+
+    def own_fd(self) -> AbstractContextManager[int]:
+        """Of a folder: a descriptor of it, while the context lasts."""
+        return self._mount.host.directory_fd(self.relative())
 
     def look(self) -> os.stat_result:
         """The host's status now, or what lookup saw a moment ago."""
@@ -141,7 +144,7 @@ class HostFile(HostNode, RegularFile):
     __slots__ = ("_fd", "_held", "_taken")
 
     def __init__(
-        self, mount: HostMount, above: HostDirectory | None, name: bytes, held: HeldFile | None = None
+        self, mount: HostFilesystem, above: HostNode | None, name: bytes, held: HeldFile | None = None
     ) -> None:
         super().__init__(mount, above, name)
         self._held = held
@@ -156,7 +159,7 @@ class HostFile(HostNode, RegularFile):
         return self._name
 
     @property
-    def folder(self) -> HostDirectory:
+    def folder(self) -> HostNode:
         """The directory by which it was found."""
         if self._above is None:
             raise OSError(errno.ENOENT, "a file without a folder")
@@ -340,11 +343,6 @@ class HostSymlink(HostNode, Symlink):
         seen = self.look()
         shown = self._mount.show(seen)
         return shown if shown.size < 2 else _with_size(shown, len(self.target))
-
-
-def shown_mode(seen: os.stat_result) -> int:
-    """The mode that a box sees: no set-id bits."""
-    return seen.st_mode & (st.S_IFMT(seen.st_mode) | 0o1777)
 
 
 @contextmanager

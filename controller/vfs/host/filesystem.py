@@ -1,0 +1,146 @@
+"""What all nodes of one host mount share; see mount.py for the rules."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat as st
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+from weakref import WeakSet
+
+from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.use import FileId, HostUse, identity
+from proxybox.controller.vfs.nodes import Stat, Superblock
+from proxybox.controller.vfs.quota import PAGE
+
+MAX_INODES = 200_000
+_SYSTEM = (b"usr", b"lib", b"lib32", b"lib64", b"bin", b"sbin", b"etc")
+_HIDDEN_TARGET = b"/(outside)"
+
+
+class HoldsDescriptor(Protocol):
+    """A node that may hold a descriptor of the host's."""
+
+    def close_fd(self) -> None:
+        """Closes it."""
+
+
+def shown_mode(seen: os.stat_result) -> int:
+    """The mode that a box sees: no set-id bits."""
+    return seen.st_mode & (st.S_IFMT(seen.st_mode) | 0o1777)
+
+
+class HostFilesystem:
+    """What all nodes of one host mount share: the host folder, how the box sees it, and what it was charged for.
+
+    folder: a path in the host. The others: as for HostMount. open_nodes: those that hold a descriptor of the host's.
+    Raises SandboxStartError.
+    """
+
+    def __init__(
+        self, folder: str, superblock: Superblock, *, writable: bool, hide_dotfiles: bool, target: bytes,
+        use: HostUse | None,
+    ) -> None:  # fmt: skip
+        superblock.read_only = not writable
+        self.superblock = superblock
+        self.hide_dotfiles = hide_dotfiles
+        self.target = target.rstrip(b"/")
+        self.use = HostUse(superblock.quota) if use is None else use
+        self.open_nodes: WeakSet[HoldsDescriptor] = WeakSet()
+        self._inodes: dict[FileId, int] = {}
+        self.host = boundary.HostRoot(folder)
+
+    def close(self) -> None:
+        """Close every host descriptor; later calls fail with EBADF."""
+        for node in list(self.open_nodes):
+            node.close_fd()
+        self.host.close()
+
+    def hides(self, name: bytes) -> bool:
+        """Whether entries of that name do not exist for the box."""
+        return self.hide_dotfiles and name[:1] == b"."
+
+    def virtual_ino(self, key: FileId) -> int:
+        """The box's inode number for a host (device, inode): numbered as they are first seen."""
+        ino = self._inodes.get(key)
+        if ino is None:
+            if len(self._inodes) >= MAX_INODES:
+                return int.from_bytes(hashlib.blake2b(b"%d %d" % key, digest_size=6).digest(), "little") | 1 << 48
+            ino = self._inodes[key] = self.superblock.next_ino()
+        return ino
+
+    def show(self, seen: os.stat_result) -> Stat:
+        """The host's status as the box sees it."""
+        superblock = self.superblock
+        if superblock.clock_is_real:
+            atime, ctime = seen.st_atime_ns, seen.st_ctime_ns
+        else:
+            atime = ctime = seen.st_mtime_ns
+        return Stat(
+            superblock.dev, self.virtual_ino(identity(seen)), shown_mode(seen),
+            seen.st_nlink, superblock.uid, superblock.gid, 0, seen.st_size, seen.st_blocks,
+            atime, seen.st_mtime_ns, ctime,
+        )  # fmt: skip
+
+    def show_target(self, text: bytes, depth: int) -> bytes:
+        """A symlink's text without host paths. depth: how far below the root its directory lies."""
+        if text[:1] == b"/":
+            source = self.host.path
+            if text == source or text.startswith(source.rstrip(b"/") + b"/"):
+                return self.target + text[len(source.rstrip(b"/")) :] or b"/"
+            known = self.target == source or text.lstrip(b"/").split(b"/")[0] in _SYSTEM
+            return text if known else _HIDDEN_TARGET
+        for part in text.split(b"/"):
+            depth += -1 if part == b".." else part not in (b"", b".")
+            if depth < 0:
+                return text if self.target == self.host.path else _HIDDEN_TARGET
+        return text
+
+    # --- what is written ---
+
+    def forget_inode(self, file: FileId) -> None:
+        """A file is gone from the disk: another may get its number."""
+        self._inodes.pop(file, None)
+
+    def charge_length(self, fd: int, file: FileId, size: int) -> list[int]:
+        """Charge what a file takes when it becomes as long as `size`, or is written from there on: nothing where the
+        filesystem is known to have holes. The pages that were charged. ENOSPC.
+        """
+        if self.host.has_holes:
+            return []
+        was = os.fstat(fd).st_size
+        return self.use.charge_length(file, was, size) if size > was else []
+
+    @contextmanager
+    def creating(self, *, new: bool = True, pages: int = 0) -> Iterator[list[os.stat_result]]:
+        """Charge an inode for the name that is made inside, and the pages of what it names; the status of that is to be
+        put into the list. new: whether it is a new file, and not a further name for one. ENOSPC.
+        """
+        quota = self.use.quota
+        quota.charge_inode()
+        made: list[os.stat_result] = []
+        try:
+            if pages > quota.free_pages():
+                quota.refuse("no space left for what the box may write")
+            yield made
+        finally:
+            if made:
+                file = identity(made[0])
+                self.use.named(file, new=new)
+                self.use.charge_length(file, 0, pages * PAGE)
+            else:
+                quota.credit_inode()
+
+    def stamp(self, fd: int) -> None:
+        """Give what was changed the box's time, when that is not the host's."""
+        if not self.superblock.clock_is_real:
+            now = self.superblock.now()
+            boundary.change_times(fd, now, now)
+
+    def stamp_link(self, directory_fd: int, name: bytes) -> None:
+        """As `stamp`, for a symlink."""
+        if not self.superblock.clock_is_real:
+            now = self.superblock.now()
+            boundary.change_link_times(directory_fd, name, now, now)
