@@ -28,7 +28,7 @@ from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.host.use import HostUse
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
-from proxybox.controller.vfs.overlay.collecting import Budget
+from proxybox.controller.vfs.overlay.collecting import Budget, changes_of
 from proxybox.controller.vfs.overlay.mount import Change, OverlayMount
 from proxybox.controller.vfs.pseudo.devices import dev_directory, open_standard
 from proxybox.controller.vfs.pseudo.etc import Identity, etc_directory
@@ -225,7 +225,7 @@ class WorldBuilder:
             prefix, left_out = "" if target == BOX else target, budget.left_out
             kept = [
                 change
-                for change in overlay.changes(prefix=prefix, budget=budget)
+                for change in changes_of(overlay, prefix, budget)
                 if not (target == BOX and self._was_given(overlay, change))
             ]
             hides = self._policy.filesystem.hide_dotfiles

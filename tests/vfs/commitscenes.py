@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ import pytest
 from proxybox.controller.abi import RENAME_EXCHANGE
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.commits import apart
+from proxybox.controller.vfs.commits.committing import Target, commit
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock, Symlink
+from proxybox.controller.vfs.overlay.changes import Change
+from proxybox.controller.vfs.overlay.collecting import Budget, changes_of
 from proxybox.controller.vfs.overlay.mount import OverlayMount
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
@@ -41,6 +44,14 @@ def overlay_over(folder: Path, **options: bool) -> Iterator[OverlayMount]:
         yield OverlayMount(mount.root, Superblock(uid=1000, gid=1000, quota=Quota(bytes=16 << 20)))
     finally:
         mount.close()
+
+
+def commit_overlay(overlay: OverlayMount, changes: Sequence[Change] | None = None) -> list[Change]:
+    """Writes changes, by default all, to the host folder below."""
+    assert overlay.host is not None
+    budget = Budget.of(overlay.superblock.quota)
+    wanted = changes_of(overlay, budget=budget) if changes is None else changes
+    return commit([Target(overlay.host.host, wanted, overlay.host.hides, budget.left_out)])
 
 
 def on_host(folder: Path) -> State:

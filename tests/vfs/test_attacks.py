@@ -18,7 +18,9 @@ from proxybox.controller.vfs.host.library import library
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Superblock
+from proxybox.controller.vfs.overlay.collecting import changes_of
 from proxybox.controller.vfs.overlay.mount import OverlayMount
+from tests.vfs.commitscenes import commit_overlay
 
 CREATE = os.O_RDWR | os.O_CREAT
 HOST_KINDS = ["ro", "rw", "overlay"]
@@ -138,7 +140,7 @@ def test_setid_bits_are_not_committed(host_folder, new_box):
         mount = HostMount(str(host_folder), Superblock())
         overlay = OverlayMount(mount.root, Superblock())  # type: ignore[arg-type]
         overlay.root = box.start
-        overlay.commit()
+        commit_overlay(overlay)
         assert (host_folder / "new").stat().st_mode & 0o7777 == 0o755
         mount.close()
 
@@ -194,7 +196,7 @@ def test_links_that_lead_out_are_not_committed(new_box, host_folder):
         memory.symlink(b"evil", target, Credentials())
         overlay.root.attach(b"evil", memory.lookup(b"evil"))  # some of these the overlay itself refuses
         with pytest.raises(CommitRefused, match=r"leads out|behind a name"):
-            overlay.commit()
+            commit_overlay(overlay)
         mount.close()
     assert not (host_folder / "evil").is_symlink()
 
@@ -304,11 +306,11 @@ def test_commit_refuses_what_changed_meanwhile(host_folder, new_box):
     overlay = OverlayMount(mount.root, Superblock())  # type: ignore[arg-type]
     overlay.root.lookup(b"file").pwrite(b"C", 0)  # type: ignore[attr-defined]
     overlay.root.create(b"new", 0o644, Credentials())
-    changes = overlay.changes()
+    changes = changes_of(overlay)
     (host_folder / "file").write_bytes(b"somebody else's")
     (host_folder / "new").write_bytes(b"somebody else's")
     with pytest.raises(CommitRefused) as caught:
-        overlay.commit(changes)
+        commit_overlay(overlay, changes)
     assert len(caught.value.reasons) == 2
     assert (host_folder / "file").read_bytes() == b"somebody else's"
     mount.close()

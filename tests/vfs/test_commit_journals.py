@@ -26,6 +26,8 @@ from proxybox.controller.vfs.host import boundary, links
 from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.overlay import collecting
 from proxybox.controller.vfs.overlay.changes import Change
+from proxybox.controller.vfs.overlay.collecting import changes_of
+from tests.vfs.commitscenes import commit_overlay
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, as_user, each_call, failing_at, failing_from, killed_at, on_host, overlay_over
@@ -81,7 +83,7 @@ def cut_off(overlay, call=boundary.rename, number=2) -> str:
                 call(*arguments)
 
             boundary.rename = watched
-            overlay.commit()
+            commit_overlay(overlay)
         finally:
             os._exit(1)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -107,11 +109,11 @@ def test_a_journal_within_the_folder_is_refused(overlay, folder, monkeypatch, tm
     for where in (folder, folder / "deep" / "er"):
         monkeypatch.setenv("XDG_STATE_HOME", str(where))
         with pytest.raises(CommitRefused, match="set XDG_STATE_HOME"):
-            overlay.commit()
+            commit_overlay(overlay)
     (tmp_path / "way").symlink_to(folder)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "way"))
     with pytest.raises(CommitRefused, match="set XDG_STATE_HOME"):
-        overlay.commit()
+        commit_overlay(overlay)
     assert {path: value for path, value in on_host(folder).items() if value[0] == "file"} == before
 
 
@@ -121,17 +123,17 @@ def test_a_state_folder_of_somebody_elses_is_refused(overlay, folder, state, tmp
     (tmp_path / "elsewhere").mkdir()
     state.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CommitRefused, match="not a folder of yours"):
-        overlay.commit()
+        commit_overlay(overlay)
     state.unlink()
     state.write_text("")
     with pytest.raises(CommitRefused, match="XDG_STATE_HOME"):
-        overlay.commit()
+        commit_overlay(overlay)
     state.unlink()
     if os.geteuid() == 0:
         state.mkdir()
         os.chown(state, 1000, 1000)
         with pytest.raises(CommitRefused, match="not a folder of yours"):
-            overlay.commit()
+            commit_overlay(overlay)
         os.chown(state, 0, 0)
     assert (folder / "a").exists()
 
@@ -141,7 +143,7 @@ def test_a_state_folder_that_others_may_write_to_is_closed(overlay, state):
     state.mkdir(parents=True)
     state.chmod(0o777)
     state.parent.chmod(0o777)
-    overlay.commit()
+    commit_overlay(overlay)
     assert state.stat().st_mode & 0o777 == state.parent.stat().st_mode & 0o777 == 0o700
 
 
@@ -149,7 +151,7 @@ def test_no_home_and_a_relative_state_folder(overlay, monkeypatch, tmp_path):
     renames(overlay)
     monkeypatch.setenv("XDG_STATE_HOME", "state")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    overlay.commit()
+    commit_overlay(overlay)
     assert (tmp_path / "home" / ".local" / "state" / "proxybox" / "commits").is_dir()
     monkeypatch.setenv("HOME", "nowhere")
     with pytest.raises(CommitRefused, match="no home"):
@@ -180,7 +182,7 @@ def test_a_journal_that_makes_no_sense(overlay, state):
         with pytest.raises(CommitRefused, match="cannot be read"):
             commits.unfinished()
     renames(overlay)
-    assert len(overlay.commit()) == 4
+    assert len(commit_overlay(overlay)) == 4
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------
@@ -300,9 +302,9 @@ def test_a_commit_to_a_folder_in_which_another_was_cut_off(overlay, folder):
     with overlay_over(folder) as later:
         Guest(later)("write", "y")
         with pytest.raises(CommitRefused, match=f"proxybox commits resume {ident}"):
-            later.commit()
+            commit_overlay(later)
         commits.undo(ident)
-        assert [change.name for change in later.commit()] == ["y"]
+        assert [change.name for change in commit_overlay(later)] == ["y"]
 
 
 @pytest.mark.parametrize("number", range(1, 12))
@@ -310,8 +312,8 @@ def test_what_a_commit_leaves_that_changed_nothing_goes_with_the_next(overlay, f
     renames(overlay)
     with overlay_over(folder) as earlier:
         Guest(earlier)("write", "y")
-        assert killed_at(number, earlier.commit)
-    overlay.commit()
+        assert killed_at(number, lambda: commit_overlay(earlier))
+    commit_overlay(overlay)
     assert on_host(folder).keys() == {"c", "x"}
     assert commits.unfinished() == []
 
@@ -331,14 +333,14 @@ def test_two_commits_exclude_each_other(overlay, folder, monkeypatch):
         rename(*arguments)
 
     monkeypatch.setattr(boundary, "rename", slowly)
-    thread = threading.Thread(target=overlay.commit)
+    thread = threading.Thread(target=commit_overlay, args=(overlay,))
     thread.start()
     assert began.wait(30)
     try:
         with overlay_over(folder) as other:
             Guest(other)("write", "y")
             with pytest.raises(CommitRefused, match="under way"):
-                other.commit()
+                commit_overlay(other)
         (found,) = commits.unfinished()
         for go in (commits.resume, commits.undo):
             with pytest.raises(CommitRefused, match="under way"):
@@ -354,9 +356,9 @@ def test_another_users_commit_excludes_this_one(overlay, folder):
     held = os.open(folder, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
     with pytest.raises(CommitRefused, match="under way"):
-        overlay.commit()
+        commit_overlay(overlay)
     os.close(held)
-    assert len(overlay.commit()) == 4
+    assert len(commit_overlay(overlay)) == 4
 
 
 # --- what is all or nothing -------------------------------------------------------------------------------------------
@@ -374,7 +376,7 @@ def test_a_chain_of_renames_goes_from_its_end(overlay, folder, monkeypatch):
         seen.append({path.name: path.read_text() for path in folder.iterdir() if path.is_file()})
 
     monkeypatch.setattr(boundary, "rename", looking)
-    overlay.commit()
+    commit_overlay(overlay)
     assert seen == [{"a": "a", "b": "b", "c": "b"}, {"a": "a", "b": "a", "c": "b"}, {"b": "a", "c": "b"}]
 
 
@@ -384,7 +386,7 @@ def test_an_error_that_no_undo_can_mend_names_both_ways(overlay, folder):
     for number in range(1, 60):
         with each_call(failing_from(number)):
             try:
-                overlay.commit()
+                commit_overlay(overlay)
             except CommitUnfinished as error:
                 told.append(error)
                 break
@@ -406,7 +408,7 @@ def test_two_folders_are_committed_together_or_not_at_all(state, tmp_path):
             (folder / "a").write_text("a")
         with overlay_over(one) as first, overlay_over(other) as second:
             assert Guest(first)("rename", "a", "b") == Guest(second)("rename", "a", "c") == 0
-            targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (first, second)]
+            targets = [Target(each.host.host, changes_of(each), each.host.hides) for each in (first, second)]
             with each_call(failing_at(number)) as count, suppress(CommitFailed, CommitRefused):
                 commit(targets)
             for left in commits.unfinished():
@@ -421,10 +423,10 @@ def test_two_folders_are_committed_together_or_not_at_all(state, tmp_path):
 def test_a_folder_that_was_mounted_twice_and_changed_in_both_places(overlay, folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     with overlay_over(tmp_path / "link") as second:
-        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (overlay, second)]
+        targets = [Target(each.host.host, changes_of(each), each.host.hides) for each in (overlay, second)]
         assert commit(targets) == []
         assert Guest(overlay)("unlink", "a") == Guest(second)("unlink", "b") == 0
-        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (overlay, second)]
+        targets = [Target(each.host.host, changes_of(each), each.host.hides) for each in (overlay, second)]
         with pytest.raises(CommitRefused, match="is mounted twice, and was changed in both places"):
             commit(targets)
         assert on_host(folder).keys() == {"a", "b", "c"}
@@ -453,7 +455,7 @@ def test_two_folders_are_both_old_or_both_new_after_every_end(state, tmp_path, e
             (folder / "a").write_text("a")
         with overlay_over(one) as first, overlay_over(other) as second:
             assert Guest(first)("rename", "a", "b") == Guest(second)("rename", "a", "c") == 0
-            targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (first, second)]
+            targets = [Target(each.host.host, changes_of(each), each.host.hides) for each in (first, second)]
             told, is_over = end_at(ENDS[end], number, lambda targets=targets: commit(targets))
             if isinstance(told, (CommitFailed, CommitRefused)):
                 assert (os.path.exists(one / "a"), os.path.exists(other / "a")) == (True, True), (number, told)
@@ -489,7 +491,7 @@ def test_the_second_of_two_folders_cannot_be_noted_as_done_nor_the_first_be_take
 
     with overlay_over(tmp_path / "one") as first, overlay_over(tmp_path / "other") as second:
         assert Guest(first)("rename", "a", "b") == Guest(second)("rename", "a", "b") == 0
-        targets = [Target(each.host.host, each.changes(), each.host.hides) for each in (first, second)]
+        targets = [Target(each.host.host, changes_of(each), each.host.hides) for each in (first, second)]
         with monkeypatch.context() as patch:
             patch.setattr(StateFolder, "save", save)
             if times == 1:
@@ -523,7 +525,7 @@ def test_an_interrupt_undoes_a_commit(overlay, folder):
     before = on_host(folder)
     for number in range(1, 100):
         with each_call(interrupting_at(number)), pytest.raises(KeyboardInterrupt):
-            overlay.commit()
+            commit_overlay(overlay)
         if on_host(folder) != before:
             break
         assert commits.unfinished() == []
@@ -539,11 +541,11 @@ def test_changes_that_were_not_kept_are_not_committed_by_halves(overlay, folder,
     assert guest("mkdir", "z") == guest("rename", "a", "z/a") == guest("rename", "b", "z/b") == 0
     monkeypatch.setattr(collecting, "MAX_CHANGES", 3)
     budget = collecting.Budget(contents=1000, changes=3)
-    assert [change.name for change in overlay.changes(budget=budget)] == ["a", "b", "z"]
+    assert [change.name for change in changes_of(overlay, budget=budget)] == ["a", "b", "z"]
     assert budget.left_out > 0
     monkeypatch.setattr(collecting.Budget, "of", lambda quota: collecting.Budget(contents=1000, changes=3))
     with pytest.raises(CommitRefused, match="were not kept"):
-        overlay.commit()
+        commit_overlay(overlay)
     assert on_host(folder).keys() == {"a", "b", "c"}
 
 
@@ -555,7 +557,7 @@ def test_a_path_that_is_too_long_is_not_lost(overlay, folder):
         guest._start = here = here.lookup(deep.encode())
     overlay.root.rename(b"a", here, b"a", 0)
     with pytest.raises(CommitRefused, match="were not kept"):
-        overlay.commit()
+        commit_overlay(overlay)
     assert (folder / "a").read_text() == "a"
 
 
@@ -569,7 +571,7 @@ def test_a_folder_that_hands_down_its_group(overlay, folder):
         == guest("chmod", "d/e", 0o755)
         == 0
     )
-    overlay.commit()
+    commit_overlay(overlay)
     assert (folder / "d").stat().st_mode & 0o7777 == (folder / "d" / "e").stat().st_mode & 0o7777 == 0o755
 
 
@@ -586,7 +588,7 @@ def test_root_empties_no_folder_that_has_taken_the_place_of_its_own(overlay, fol
         empty(root)
 
     monkeypatch.setattr(staging, "empty", swap_first)
-    overlay.commit()
+    commit_overlay(overlay)
     (own,) = folder.glob(".proxybox-commit-*")
     assert (own / "file").read_text() == "precious"
     assert list((folder / "aside").iterdir()) == []
@@ -638,9 +640,9 @@ def test_a_folder_with_more_entries_than_are_looked_through(overlay, folder, mon
     guest = Guest(overlay)
     assert guest("symlink", "a", "l") == 0
     with pytest.raises(CommitRefused, match="more than 2 entries"):
-        overlay.commit()
+        commit_overlay(overlay)
     assert guest("unlink", "l") == guest("write", "x") == 0
-    overlay.commit()
+    commit_overlay(overlay)
 
 
 def test_a_large_folder_is_not_moved_on_the_host_at_once(folder, new_box, monkeypatch, fails):
@@ -668,7 +670,7 @@ def test_what_another_user_may_not_write_to_is_refused_with_all_undone(overlay, 
     (folder / "closed" / "f").write_text("f")
     guest = renames(overlay)
     assert guest("unlink", "closed/f") == 0
-    changes = overlay.changes()
+    changes = changes_of(overlay)
     os.chown(folder, 1000, 1000)
     before = on_host(folder)
     others_state = tmp_path / "others"
@@ -677,7 +679,7 @@ def test_what_another_user_may_not_write_to_is_refused_with_all_undone(overlay, 
     with as_user(1000), pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(others_state))
         with pytest.raises(CommitFailed) as caught:
-            overlay.commit(changes)
+            commit_overlay(overlay, changes)
     assert caught.value.errno == errno.EACCES
     assert "undone" in str(caught.value)
     assert on_host(folder) == before

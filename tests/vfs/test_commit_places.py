@@ -18,6 +18,7 @@ import pytest
 from proxybox import commits
 from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitRefused
 from proxybox.controller.vfs.host import boundary
+from tests.vfs.commitscenes import commit_overlay
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, as_user, killed_at, on_host, overlay_over
@@ -57,7 +58,7 @@ def test_a_private_folder_under_the_name_of_one_that_was_never_written_down_is_n
     for calls in range(1, 12):
         with overlay_over(folder) as overlay:
             Guest(overlay)("write", "new")
-            assert killed_at(calls, overlay.commit)
+            assert killed_at(calls, lambda: commit_overlay(overlay))
         precious = []
         for own in list(folder.glob(".proxybox-commit-*")):
             own.rename(folder / f"aside{calls}")
@@ -72,7 +73,7 @@ def test_a_private_folder_under_the_name_of_one_that_was_never_written_down_is_n
             with overlay_over(folder) as overlay:
                 Guest(overlay)("write", f"new{calls}")
                 try:
-                    overlay.commit()
+                    commit_overlay(overlay)
                 except CommitRefused as error:
                     assert "was cut off" in str(error)  # noqa: PT017
         assert [own.exists() for own in precious] == [True] * len(precious)
@@ -96,7 +97,7 @@ def test_a_folder_that_takes_the_place_while_the_commits_own_is_made_is_not_empt
         Guest(overlay)("write", "new")
         monkeypatch.setattr(os, "mkdir", swapped)
         with pytest.raises(CommitFailed, match="Permission denied"):
-            overlay.commit()
+            commit_overlay(overlay)
     (own,) = folder.glob(".proxybox-commit-*")
     assert (own / "keys").read_text() == "precious"
 
@@ -131,12 +132,12 @@ def test_a_filesystem_that_keeps_no_modes(folder, no_modes, monkeypatch):
             assert guest("write", f"new{number}") == guest("mkdir", f"d{number}") == guest("write", f"d{number}/y") == 0
             assert guest("chmod", f"d{number}", 0o750) == guest("unlink", f"{'ab'[number]}/x") == 0
             if number == 0:
-                overlay.commit()
+                commit_overlay(overlay)
             else:
-                killed_at(30, overlay.commit)
+                killed_at(30, lambda: commit_overlay(overlay))
                 for left in commits.unfinished():
                     (commits.undo if left.can_undo else commits.resume)(left.id)
-                overlay.commit()
+                commit_overlay(overlay)
     found = on_host(folder).keys()
     assert found == {"a", "b", "new0", "new1", "d0", "d0/y", "d1", "d1/y"}
     assert commits.unfinished() == []
@@ -154,7 +155,7 @@ def test_another_users_folder_is_not_taken_for_one_of_a_filesystem_without_modes
         before = os.umask(0)
         try:
             with pytest.raises(CommitFailed, match="Permission denied"):
-                overlay.commit()
+                commit_overlay(overlay)
         finally:
             os.umask(before)
     assert on_host(folder).keys() == {"a", "a/x", "b", "b/x"}
@@ -187,14 +188,14 @@ with overlay_over(folder) as overlay:
             raise OSError(5, "when all was done")
     host.write_out = failing
     try:
-        overlay.commit()
+        commit_overlay(overlay)
     except CommitFailed:
         pass
     assert on_host(folder) == before, on_host(folder)
     host.write_out = write_out
 with overlay_over(folder) as overlay:  # of a box that is shown the folders that were made again
     change(overlay)
-    overlay.commit()
+    commit_overlay(overlay)
 after = on_host(folder)
 assert after.keys() == {"a", "c", "c/x"} and after["c/x"][2] == b"a", after
 """
@@ -240,7 +241,7 @@ def test_a_folder_that_is_opened_by_the_commit_that_writes_to_it(folder):
     with overlay_over(folder) as overlay:
         guest = Guest(overlay)
         assert guest("chmod", "a", 0o755) == guest("write", "a/new") == 0
-        overlay.commit()
+        commit_overlay(overlay)
     assert on_host(folder).keys() == {"a", "a/x", "a/new", "b", "b/x"}
 
 
@@ -248,7 +249,7 @@ def test_a_folder_that_is_closed_by_the_commit_that_writes_to_it(folder):
     with overlay_over(folder) as overlay:
         guest = Guest(overlay)
         assert guest("write", "a/new") == guest("chmod", "a", 0o555) == 0
-        overlay.commit()
+        commit_overlay(overlay)
     assert on_host(folder).keys() == {"a", "a/x", "a/new", "b", "b/x"}
     assert commits.unfinished() == []
     (folder / "a").chmod(0o755)
@@ -258,7 +259,7 @@ def test_two_folders_that_can_be_written_to_below_one_that_cannot(closed):
     with overlay_over(closed) as overlay:
         guest = Guest(overlay)
         assert guest("write", "a/new") == guest("rename", "b/x", "a/x") == guest("write", "b/new") == 0
-        overlay.commit()
+        commit_overlay(overlay)
     assert on_host(closed).keys() == {"a", "a/x", "a/new", "b", "b/new"}
 
 
@@ -266,7 +267,7 @@ def test_the_mode_of_a_folder_below_one_that_cannot_be_written_to(closed):
     with overlay_over(closed) as overlay:
         guest = Guest(overlay)
         assert guest("chmod", "a", 0o700) == guest("write", "a/new") == 0
-        overlay.commit()
+        commit_overlay(overlay)
     assert on_host(closed).keys() == {"a", "a/x", "a/new", "b", "b/x"}
     assert stat.S_IMODE((closed / "a").stat().st_mode) == 0o700
 
@@ -276,7 +277,7 @@ def test_a_kill_of_a_commit_that_is_staged_beside_the_places_it_writes_to(closed
         with overlay_over(closed) as overlay:
             guest = Guest(overlay)
             assert guest("write", f"a/n{number}") == guest("write", f"b/n{number}") == 0
-            was_killed = killed_at(number, overlay.commit)
+            was_killed = killed_at(number, lambda: commit_overlay(overlay))
         for left in commits.unfinished():
             (commits.undo if left.can_undo else commits.resume)(left.id)
         found = on_host(closed).keys()
@@ -309,7 +310,7 @@ def test_a_file_of_roots_in_a_users_folder_stays_roots(tmp_path, monkeypatch, ho
         else:
             assert guest("unlink", "token") == guest("mkdir", "token") == guest("write", "token/x") == 0
         assert guest("write", "new") == 0
-        overlay.commit()
+        commit_overlay(overlay)
     assert (made / "token").stat().st_uid == 0
     assert how != "folder" or (made / "token" / "x").stat().st_uid == 0
     assert (made / "new").stat().st_uid == 1000
@@ -320,7 +321,7 @@ def test_a_chmod_of_the_box_leaves_set_id_bits_that_it_was_not_shown(folder):
     for mode in (0o750, 0o775):
         with overlay_over(folder) as overlay:
             assert Guest(overlay)("chmod", "a", mode) == 0
-            overlay.commit()
+            commit_overlay(overlay)
         assert stat.S_IMODE((folder / "a").stat().st_mode) == 0o2000 | mode
 
 
@@ -330,7 +331,7 @@ def test_a_commit_that_changes_a_mode_and_is_killed_can_be_undone_and_finished_w
         with overlay_over(folder) as overlay:
             guest = Guest(overlay)
             assert guest("chmod", "a", 0o750) == guest("write", "b/new") == 0
-            was_killed = killed_at(number, overlay.commit)
+            was_killed = killed_at(number, lambda: commit_overlay(overlay))
         for left in commits.unfinished():
             (commits.undo if left.can_undo else commits.resume)(left.id)
         done = (folder / "b" / "new").exists()
@@ -350,7 +351,7 @@ def test_an_error_while_a_folder_is_staged_leaves_no_descriptor(folder, monkeypa
         monkeypatch.setattr(boundary, "change_mode", refused)
         for _ in range(4):
             with pytest.raises(CommitFailed):
-                overlay.commit()
+                commit_overlay(overlay)
             gc.collect()
             held.append(len(os.listdir("/proc/self/fd")))
     assert len(set(held)) == 1
@@ -365,9 +366,9 @@ def test_a_lock_that_another_program_holds_of_the_folder_is_named(folder):
     with overlay_over(folder) as overlay:
         Guest(overlay)("write", "new")
         with pytest.raises(CommitRefused, match=r"folder is locked \(flock\).*lslocks"):
-            overlay.commit()
+            commit_overlay(overlay)
         os.close(held)
-        overlay.commit()
+        commit_overlay(overlay)
 
 
 def test_a_folder_that_cannot_be_read_any_more_is_a_refusal(tmp_path, monkeypatch):
@@ -381,5 +382,5 @@ def test_a_folder_that_cannot_be_read_any_more_is_a_refusal(tmp_path, monkeypatc
             Guest(overlay)("write", "new")
             made.chmod(0o300)
             with pytest.raises(CommitRefused, match="cannot be read"):
-                overlay.commit()
+                commit_overlay(overlay)
             made.chmod(0o700)

@@ -25,6 +25,8 @@ from proxybox.controller.abi import RENAME_EXCHANGE
 from proxybox.controller.vfs.commits import apart, committing, recovering
 from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitRefused, CommitUnfinished
 from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.overlay.collecting import changes_of
+from tests.vfs.commitscenes import commit_overlay
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import (
@@ -95,12 +97,12 @@ class Scene:
             guest = Guest(overlay)
             for name, *arguments in steps:
                 guest(str(name), *arguments)
-            self.changes = overlay.changes()
+            self.changes = changes_of(overlay)
             self.after = in_box(overlay)
 
     def commit(self) -> None:
         with overlay_over(self.folder) as overlay:
-            overlay.commit(self.changes)
+            commit_overlay(overlay, self.changes)
 
     def now(self) -> State:
         return on_host(self.folder)

@@ -15,6 +15,8 @@ from proxybox.controller.boxes.copyingfiles import Copier
 from proxybox.controller.vfs.commits import committing
 from proxybox.controller.vfs.commits.refusals import CommitRefused
 from proxybox.controller.vfs.overlay import collecting
+from proxybox.controller.vfs.overlay.collecting import changes_of
+from tests.vfs.commitscenes import commit_overlay
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, on_host, overlay_over
@@ -103,7 +105,7 @@ COME = {
 def stops(overlay, folder):
     before = on_host(folder)
     with pytest.raises(CommitRefused, match=r"meanwhile|were not kept"):
-        overlay.commit()
+        commit_overlay(overlay)
     assert on_host(folder) == before
 
 
@@ -140,7 +142,7 @@ def test_what_has_come_to_a_folder_after_the_box_removed_it(overlay, folder, gon
 def test_a_folder_that_the_host_leaves_alone_goes(overlay, folder, gone):
     guest = Guest(overlay)
     assert [guest(*step) for step in GONE[gone]] == [0] * len(GONE[gone])
-    overlay.commit()
+    commit_overlay(overlay)
     assert not (folder / "d" / "old").exists() or gone == "moved there and back"
 
 
@@ -149,7 +151,7 @@ def test_what_comes_to_a_folder_that_was_moved_unread_moves_with_it(overlay, fol
     assert Guest(overlay)("rename", "d", "e") == 0
     COME[come](folder)
     before = {name: seen for name, seen in on_host(folder).items() if name != "keep"}
-    overlay.commit()
+    commit_overlay(overlay)
     after = on_host(folder)
     assert {"e" + name[1:]: seen for name, seen in before.items()} == {n: s for n, s in after.items() if n != "keep"}
 
@@ -172,11 +174,11 @@ def test_a_folder_moved_unread_that_changes_while_the_changes_are_collected(
     monkeypatch.setattr(collecting._Collector, "keep", keep)
     for number in range(1, 20):
         count = 0
-        changes = overlay.changes()
+        changes = changes_of(overlay)
         if count < number:
             return
         try:
-            overlay.commit(changes)
+            commit_overlay(overlay, changes)
         except CommitRefused:
             shutil.rmtree(folder / "d")
             fill(folder)
@@ -199,8 +201,8 @@ def test_a_copy_of_the_box_knows_what_the_box_was_shown(overlay, folder):
         stops(copy, folder)
         (folder / "d" / "in" / "deep").write_text("in/deep")
         stops(copy, folder)  # it is another file all the same
-        assert [change.name for change in copy.changes()] == [change.name for change in overlay.changes()]
-        assert "d/in/deep" in [change.name for change in copy.changes()]
+        assert [change.name for change in changes_of(copy)] == [change.name for change in changes_of(overlay)]
+        assert "d/in/deep" in [change.name for change in changes_of(copy)]
 
 
 # --- during the commit ------------------------------------------------------------------------------------------------
@@ -249,6 +251,6 @@ def test_what_changes_between_the_plan_and_the_first_step(overlay, folder, taken
 
     monkeypatch.setattr(committing, name, in_between)
     with pytest.raises(CommitRefused):
-        overlay.commit()
+        commit_overlay(overlay)
     assert before
     assert on_host(folder) == before

@@ -7,12 +7,15 @@ import os
 
 import pytest
 
+from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.vfs.commits.committing import CommitRefused
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Credentials, Superblock
+from proxybox.controller.vfs.overlay.collecting import changes_of
 from proxybox.controller.vfs.overlay.mount import OverlayMount
 from proxybox.controller.vfs.quota import Quota
+from tests.vfs.commitscenes import commit_overlay
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def layered(host_folder, new_box):
 
 
 def kinds(overlay):
-    return {(change.kind, change.type, change.name) for change in overlay.changes()}
+    return {(change.kind, change.type, change.name) for change in changes_of(overlay)}
 
 
 def test_nothing_changes_by_looking(layered):
@@ -36,7 +39,7 @@ def test_nothing_changes_by_looking(layered):
     assert box.read(b"file") == b"contents\n"
     box.names(b"sub")
     box.stat(b"sub/inner")
-    assert overlay.changes() == []
+    assert changes_of(overlay) == []
     assert overlay.superblock.quota.used_bytes == 0
 
 
@@ -79,7 +82,7 @@ def test_writing_the_same_is_no_change(layered):
     box.write(b"file", b"contents\n")
     box.rename(b"file", b"other")
     box.rename(b"other", b"file")
-    assert overlay.changes() == []
+    assert changes_of(overlay) == []
 
 
 def test_whiteouts(layered, fails):
@@ -125,7 +128,7 @@ def test_copying_up_is_charged(layered, fails):
 def test_diffs(layered):
     box, overlay, _ = layered
     box.write(b"file", b"contents\nmore")
-    (change,) = overlay.changes(prefix="/o")
+    (change,) = changes_of(overlay, prefix="/o")
     assert change.name == "/o/file"
     assert change.diff().splitlines()[2:] == [
         "@@ -1 +1,2 @@",
@@ -134,7 +137,7 @@ def test_diffs(layered):
         "\\ No newline at end of file",
     ]
     box.write(b"file", b"\xff\x00")
-    assert "Binary" in overlay.changes()[0].diff()
+    assert "Binary" in changes_of(overlay)[0].diff()
 
 
 def test_commit(layered):
@@ -147,7 +150,7 @@ def test_commit(layered):
     box.unlink(b"sub/inner")
     box.rmdir(b"sub")
     box.unlink(b"inside")
-    assert [(change.kind, change.name) for change in overlay.commit()] == [
+    assert [(change.kind, change.name) for change in commit_overlay(overlay)] == [
         ("modified", "file"),
         ("deleted", "inside"),
         ("added", "made"),
@@ -171,16 +174,17 @@ def test_commit_leaves_hidden_names_out(layered):
     with overlay.given_by_the_caller():
         box.write(b".secret", b"mine")
     box.write(b"shown", b"")
-    assert [change.name for change in overlay.commit()] == ["shown"]
+    assert [change.name for change in commit_overlay(overlay)] == ["shown"]
     assert (folder / ".secret").read_bytes() == b"secret\n"
     assert (folder / "shown").exists()
 
 
-def test_commit_wants_a_host_folder():
+def test_what_lies_over_no_host_folder_is_written_nowhere():
     overlay = OverlayMount(from_tree({"a": "b"}, Superblock()), Superblock())
     overlay.root.create(b"new", 0o644, Credentials())
-    with pytest.raises(CommitRefused):
-        overlay.commit()
+    changes = tuple(changes_of(overlay))
+    assert [change.name for change in changes] == ["new"]
+    assert commit_all([Changed(None, False, changes)]) == []
 
 
 def test_over_data_of_the_callers(new_box, tmp_path):
@@ -201,16 +205,16 @@ def test_deep_folders_and_huge_sparse_files_are_reported_within_bounds(layered):
         box.open(b"sparse%d" % number, os.O_RDWR | os.O_CREAT).truncate(1 << 40)
     box.write(b"small", b"x")
     with pytest.raises(CommitRefused, match="too large"):
-        overlay.commit()
+        commit_overlay(overlay)
     for _ in range(3000):
         box.mkdir(b"d")
         box.start = box.node(b"d")
-    changes = {change.name: change for change in overlay.changes()}
+    changes = {change.name: change for change in changes_of(overlay)}
     assert changes["sparse3"].content is None
     assert changes["small"].content == b"x"
     assert "d/d/d" in changes
     with pytest.raises(CommitRefused, match="were not kept"):
-        overlay.commit()
+        commit_overlay(overlay)
 
 
 def test_an_unnamed_file_can_be_given_a_name(layered, fails):

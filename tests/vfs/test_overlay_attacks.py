@@ -16,8 +16,10 @@ from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
 from proxybox.controller.vfs.overlay import collecting
 from proxybox.controller.vfs.overlay.changes import MAX_DIFF_BYTES, Change
+from proxybox.controller.vfs.overlay.collecting import changes_of
 from proxybox.controller.vfs.overlay.mount import WHITEOUTS_IN_A_PAGE, OverlayMount
 from proxybox.controller.vfs.quota import Quota
+from tests.vfs.commitscenes import commit_overlay
 
 LIMIT = 4 << 20
 
@@ -63,7 +65,7 @@ def test_a_huge_sparse_file_in_place_of_another_is_not_compared(layered):
     box.truncate(b"new", 1 << 42)
     box.rename(b"new", b"big")
     start = time.thread_time()
-    change = found(overlay.changes())["big"]
+    change = found(changes_of(overlay))["big"]
     assert time.thread_time() - start < 1
     assert (change.kind, change.content, change.old) == ("modified", None, None)
 
@@ -77,7 +79,7 @@ def test_what_is_compared_is_bounded_in_all(layered, monkeypatch):
         box.truncate(b"new", 100 << 20)
         box.chmod(b"new", 0o644)
         box.rename(b"new", b"%d" % number)
-    assert set(found(overlay.changes())) == {"2", "3"}
+    assert set(found(changes_of(overlay))) == {"2", "3"}
 
 
 def refuse(*_):
@@ -93,7 +95,7 @@ def test_a_file_that_cannot_be_read_is_reported_without_its_contents(layered, mo
     box.rename(b"moved", b"here")
     box.write(b"new", b"public")
     box.rename(b"new", b"replaced")
-    changes = found(overlay.changes())
+    changes = found(changes_of(overlay))
     assert {name: (change.kind, change.old, change.content) for name, change in changes.items()} == {
         "gone": ("deleted", None, None),
         "moved": ("deleted", None, None),
@@ -109,7 +111,7 @@ def test_a_folder_that_cannot_be_listed_is_reported_alone(layered, monkeypatch):
     box.rename(b"locked", b"moved")
     box.write(b"z", b"")
     monkeypatch.setattr(boundary.HostRoot, "listing", refuse)
-    assert set(found(overlay.changes())) == {"locked", "moved", "z"}
+    assert set(found(changes_of(overlay))) == {"locked", "moved", "z"}
 
 
 def test_a_write_below_a_thousand_folders_does_not_recurse(tmp_path, new_box):
@@ -123,7 +125,7 @@ def test_a_write_below_a_thousand_folders_does_not_recurse(tmp_path, new_box):
         for _ in range(1500):
             box.start = box.start.lookup(b"d")
         box.write(b"new", b"x")
-    assert [(change.kind, change.path) for change in overlay.changes()] == [("added", b"d/" * 1500 + b"new")]
+    assert [(change.kind, change.path) for change in changes_of(overlay)] == [("added", b"d/" * 1500 + b"new")]
 
 
 def test_zeros_of_sparse_files_are_kept_no_more_than_the_disk_limit(layered):
@@ -131,7 +133,7 @@ def test_zeros_of_sparse_files_are_kept_no_more_than_the_disk_limit(layered):
     for number in range(10):
         box.write(b"%d" % number, b"")
         box.truncate(b"%d" % number, 1 << 20)
-    kept = [change.content for change in overlay.changes() if change.content is not None]
+    kept = [change.content for change in changes_of(overlay) if change.content is not None]
     assert sum(map(len, kept)) == LIMIT
 
 
@@ -139,8 +141,8 @@ def test_two_overlays_share_a_budget(layered):
     box, overlay, _ = layered
     box.write(b"x", bytes(3 << 20))
     budget = collecting.Budget.of(overlay.superblock.quota)
-    assert overlay.changes(budget=budget)[0].content is not None
-    assert overlay.changes(budget=budget)[0].content is None
+    assert changes_of(overlay, budget=budget)[0].content is not None
+    assert changes_of(overlay, budget=budget)[0].content is None
 
 
 def test_links_to_one_file_are_not_kept_without_end(layered):
@@ -148,7 +150,7 @@ def test_links_to_one_file_are_not_kept_without_end(layered):
     box.write(b"0", bytes(1 << 20))
     for number in range(1, 100):
         box.link(b"0", b"%d" % number)
-    kept = [change.content for change in overlay.changes() if change.content is not None]
+    kept = [change.content for change in changes_of(overlay) if change.content is not None]
     assert sum(map(len, kept)) == LIMIT
 
 
@@ -158,9 +160,9 @@ def test_former_contents_and_paths_are_kept_within_bounds(layered):
         (folder / str(number)).write_bytes(bytes(MAX_DIFF_BYTES))
         box.unlink(b"%d" % number)
     budget = collecting.Budget(contents=0, old=3 * MAX_DIFF_BYTES, changes=5)
-    changes = overlay.changes(budget=budget)
+    changes = changes_of(overlay, budget=budget)
     assert [len(change.old or b"") for change in changes] == [MAX_DIFF_BYTES] * 3 + [0] * 2
-    assert len(overlay.changes(budget=collecting.Budget(contents=0, paths=6))) == 3
+    assert len(changes_of(overlay, budget=collecting.Budget(contents=0, paths=6))) == 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -182,7 +184,7 @@ def test_a_name_swapped_during_a_commit_is_not_given_away(layered, tmp_path_fact
         change_owner(fd, uid, gid)
 
     monkeypatch.setattr(boundary, "change_owner", swap_first)
-    overlay.commit()
+    commit_overlay(overlay)
     assert others.stat().st_uid == 0
     assert (folder / "made").stat().st_uid == (folder / "link").lstat().st_uid == 1000
 
@@ -195,7 +197,7 @@ def test_a_commit_of_many_changes_is_not_quadratic(layered):
     ]
     start = time.thread_time()
     with pytest.raises(CommitRefused):
-        overlay.commit(changes)
+        commit_overlay(overlay, changes)
     assert time.thread_time() - start < 10
 
 

@@ -16,7 +16,7 @@ import attrs
 from proxybox.controller.abi import PATH_MAX
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.overlay.changes import MAX_DIFF_BYTES, Change, Origin
-from proxybox.controller.vfs.overlay.mount import Layered, OverlayDirectory, origin_of
+from proxybox.controller.vfs.overlay.mount import Layered, OverlayDirectory, OverlayMount, origin_of
 from proxybox.controller.vfs.quota import Quota
 
 SPARE_BYTES = 256 << 20
@@ -54,10 +54,14 @@ class Budget:
         return self.paths <= 0 or self.changes <= 0
 
 
-def collect(root: OverlayDirectory, prefix: str, budget: Budget) -> list[Change]:
-    """All changes below `root`, sorted by path."""
+def changes_of(overlay: OverlayMount, prefix: str = "", budget: Budget | None = None) -> list[Change]:
+    """What was added, modified and deleted, sorted by path; names begin with `prefix`.
+
+    budget: how much may be kept of it, when several overlays are to share that.
+    """
+    budget = Budget.of(overlay.superblock.quota) if budget is None else budget
     collector = _Collector(prefix, budget)
-    collector.directory(root, b"")
+    collector.directory(overlay.root, b"")
     while (waiting := collector.later or collector.last) and not budget.is_spent:
         try:
             waiting.pop()()

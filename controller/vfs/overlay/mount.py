@@ -9,9 +9,8 @@ times are those of memory.py, from which everything here inherits.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
@@ -37,9 +36,6 @@ from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.vfs.overlay.changes import Origin
 from proxybox.controller.vfs.quota import PAGE
-
-if TYPE_CHECKING:
-    from proxybox.controller.vfs.overlay.collecting import Budget
 
 COPY_PIECE = 1 << 18
 FIRST_OWN_INO = 1 << 32
@@ -90,33 +86,6 @@ class OverlayMount:
 
     def _pages_for(self, more: int) -> int:
         return -(-(self.whiteouts + more) // WHITEOUTS_IN_A_PAGE) - -(-self.whiteouts // WHITEOUTS_IN_A_PAGE)
-
-    def changes(self, prefix: str = "", budget: Budget | None = None) -> list[Change]:
-        """What was added, modified and deleted, sorted by path; names begin with `prefix`.
-
-        budget: how much may be kept of it, when several overlays are to share that.
-        """
-        from proxybox.controller.vfs.overlay.collecting import Budget, collect
-
-        return collect(self.root, prefix, budget or Budget.of(self.superblock.quota))
-
-    def commit(self, changes: Sequence[Change] | None = None) -> list[Change]:
-        """Write changes (by default all) to the host folder below; returns those that it has written.
-
-        What the mount hides (dotfiles) is left out. Raises CommitRefused with all reasons, and with
-        nothing written, when the host's files are not those that were read any more, or a symlink
-        would lead out of the folder; CommitFailed (an OSError) when the host refuses: all is undone
-        then; CommitUnfinished when that cannot be.
-        """
-        from proxybox.controller.vfs.commits.committing import CommitRefused, Target, commit
-        from proxybox.controller.vfs.overlay.collecting import Budget
-
-        if self.host is None:
-            raise CommitRefused(["the overlay does not lie over a host folder"])
-        budget = Budget.of(self.superblock.quota)
-        if changes is None:
-            changes = self.changes(budget=budget)
-        return commit([Target(self.host.host, changes, self.host.hides, budget.left_out)])
 
 
 def origin_of(node: Node) -> Origin | None:
