@@ -6,7 +6,7 @@ PYTEST_FLAGS ?=
 ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
 # Two workers for each CPU: many tests wait, for a limit of time or for another process to end.
 WORKERS ?= $(shell echo $$((2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8)))
-QUICK = $(addprefix tests/,policies vfs oscalls controller seal/test_golden.py) \
+QUICK = $(addprefix tests/,policies vfs oscalls controller boxes costs drivers exchange process wire seal/test_golden.py) \
 	$(addprefix --ignore=tests/,vfs/test_commits_cut_off.py vfs/test_commit_journals.py oscalls/test_hostile.py)
 SHUFFLE = $(if $(ORDER),--random-order-bucket=module --random-order-seed=$(ORDER))
 HOSTILE_FLAGS ?=

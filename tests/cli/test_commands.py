@@ -165,15 +165,15 @@ def test_commits_that_were_cut_off(proxybox: Proxybox, tmp_path: Path, monkeypat
     cut_off = """
 import os, pathlib, signal, sys
 import proxybox
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs.host import boundary
 result = proxybox.run(pathlib.Path(sys.argv[1]))
-rename, count = host.rename, []
+rename, count = boundary.rename, []
 def killed(*arguments):
     count.append(1)
     if len(count) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     rename(*arguments)
-host.rename = killed
+boundary.rename = killed
 result.files.commit()
 """
     assert proxybox("commits").out == "no commit was cut off\n"

@@ -544,7 +544,8 @@ def test_closed_while_it_runs(hostile, make):
 ORPHANS = """
 import sys, os
 import proxybox
-from proxybox.controller import layers, nursery
+from proxybox.controller.seal import layers
+from proxybox.controller.warm import nursery
 if {layers!r} == "off": layers.USED.clear()
 from tests.hostile.conftest import children
 box = proxybox.Sandbox(warm=True, session={{"branches": 3}})

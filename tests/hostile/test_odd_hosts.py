@@ -33,7 +33,7 @@ THREADS = "import threading; t = threading.Thread(target=print, args=('thread',)
 def controller(program: str, command: Sequence[str] = (sys.executable,)) -> str:
     """What a controller of its own printed."""
     ended = subprocess.run(
-        [*command, "-c", OUTER + "import proxybox\nfrom proxybox.controller import layers\n" + program],
+        [*command, "-c", OUTER + "import proxybox\nfrom proxybox.controller.seal import layers\n" + program],
         capture_output=True,
         text=True,
         timeout=60,
@@ -52,7 +52,7 @@ def test_a_filter_that_is_said_to_be_taken_and_is_not(
     tmp_path.chmod(0o777)
     open_the_way(tmp_path)
     program = f"""
-from proxybox.controller import layers
+from proxybox.controller.seal import layers
 if {layers!r} == "off":
     layers.USED.clear()
 outer({SECCOMP}, {ERRNO})

@@ -163,7 +163,7 @@ BOUND = """
 import ctypes, os, sys
 import proxybox
 from proxybox import Mount
-from proxybox.controller.vfs import host
+from proxybox.controller.vfs.host import boundary
 mounted, outside, mode, walk = sys.argv[1:]
 libc = ctypes.CDLL(None, use_errno=True)
 def mount(source, target, kind, flags):
@@ -176,7 +176,7 @@ mount(outside + "/file", mounted + "/bound-file", None, 4096)
 mount("none", mounted + "/memory", "tmpfs", 0)
 open(mounted + "/memory/file", "w").write("in the tmpfs")
 mount("/proc", mounted + "/procfs", None, 4096 | 16384)
-if walk == "walk": host._SYS_OPENAT2 = 1023
+if walk == "walk": boundary._SYS_OPENAT2 = 1023
 if open("/proc/self/uid_map").read().split()[2] == "1":  # root of a namespace of one user, who cannot become another
     libc.unshare(0x10000000)
     open("/proc/self/uid_map", "w").write("1000 0 1")

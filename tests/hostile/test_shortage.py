@@ -62,7 +62,7 @@ def test_waiting_for_input_beside_other_work_is_charged(hostile) -> None:
 WARM = """
 import resource
 import proxybox
-from proxybox.controller import nursery
+from proxybox.controller.warm import nursery
 
 box = proxybox.Sandbox(warm=True)
 assert box.run("1").ok

@@ -168,31 +168,32 @@ ON_OVERLAYFS = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from commitscenes import Guest, on_host, overlay_over
-from proxybox.controller.vfs import apart, committing, host
+from commitscenes import Guest, commit_overlay, on_host, overlay_over
+from proxybox.controller.vfs.commits import apart
 from proxybox.controller.vfs.commits.refusals import CommitFailed
+from proxybox.controller.vfs.host import boundary
 folder = Path("merged")
 fd = os.open(folder, os.O_RDONLY)
-assert host.filesystem_type(fd) == apart.OVERLAYFS
+assert boundary.filesystem_type(fd) == apart.OVERLAYFS
 before = on_host(folder)
 def change(overlay):
     guest = Guest(overlay)
     assert guest("rename", "a", "c") == guest("write", "a") == guest("unlink", "b/x") == guest("rmdir", "b") == 0
 with overlay_over(folder) as overlay:
     change(overlay)
-    write_out = host.write_out
+    write_out = boundary.write_out
     count = []
     def failing(fd):
         count.append(fd)
         if len(count) == 2:
             raise OSError(5, "when all was done")
-    host.write_out = failing
+    boundary.write_out = failing
     try:
         commit_overlay(overlay)
     except CommitFailed:
         pass
     assert on_host(folder) == before, on_host(folder)
-    host.write_out = write_out
+    boundary.write_out = write_out
 with overlay_over(folder) as overlay:  # of a box that is shown the folders that were made again
     change(overlay)
     commit_overlay(overlay)
