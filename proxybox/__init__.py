@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from proxybox.aio import AsyncPool as AsyncPool
     from proxybox.aio import AsyncSandbox as AsyncSandbox
     from proxybox.aiosession import AsyncSession as AsyncSession
-    from proxybox.api import Diagnosis as Diagnosis
-    from proxybox.api import Layer as Layer
-    from proxybox.api import Sandbox as Sandbox
-    from proxybox.api import diagnose as diagnose
     from proxybox.api import run as run
     from proxybox.api import run_file as run_file
     from proxybox.asking import Completeness as Completeness
@@ -31,6 +27,9 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import OSCall as OSCall
     from proxybox.controller.exchange.hostfunctions import HostFunction as HostFunction
     from proxybox.controller.world.stdin import Terminal as Terminal
+    from proxybox.diagnosis import Diagnosis as Diagnosis
+    from proxybox.diagnosis import Layer as Layer
+    from proxybox.diagnosis import diagnose as diagnose
     from proxybox.errors import CallDenied as CallDenied
     from proxybox.errors import CallLimitExceeded as CallLimitExceeded
     from proxybox.errors import CannotCopy as CannotCopy
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from proxybox.result import Result as Result
     from proxybox.result import Status as Status
     from proxybox.result import Usage as Usage
+    from proxybox.sandbox import Sandbox as Sandbox
     from proxybox.session import FileEntry as FileEntry
     from proxybox.session import Finished as Finished
     from proxybox.session import Printed as Printed
@@ -73,11 +73,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "proxybox.aio": ("AsyncPool", "AsyncSandbox"),
     "proxybox.aiosession": ("AsyncSession",),
-    "proxybox.api": ("Diagnosis", "Layer", "Sandbox", "diagnose", "run", "run_file"),
+    "proxybox.api": ("run", "run_file"),
     "proxybox.asking": ("Completeness", "Completion", "Displayed", "Inspection"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.controller.exchange.hostfunctions": ("HostFunction",),
     "proxybox.controller.world.stdin": ("Terminal",),
+    "proxybox.diagnosis": ("Diagnosis", "Layer", "diagnose"),
     "proxybox.errors": (
         "CallDenied", "CallLimitExceeded", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError",
         "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError",
@@ -89,6 +90,7 @@ _HOMES = {
     "proxybox.pool": ("Pool",),
     "proxybox.program": ("Program",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
+    "proxybox.sandbox": ("Sandbox",),
     "proxybox.session": ("FileEntry", "Finished", "Printed", "Session", "Snapshot"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -25,15 +25,6 @@ import attrs
 
 from proxybox import given
 from proxybox.aiosession import AsyncSession
-from proxybox.api import (
-    AsPath,
-    Code,
-    Functions,
-    SandboxBase,
-    folder_of,
-    program_of,
-    result_of,
-)
 from proxybox.controller.boxes.box import Box, LiveBox, collect_behind
 from proxybox.controller.drivers.blocking import Outcome, never
 from proxybox.controller.exchange.hostfunctions import Spawn
@@ -44,7 +35,8 @@ from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy
 from proxybox.pool import Boxes, with_preload
 from proxybox.program import Program
-from proxybox.result import Result
+from proxybox.result import Result, result_of
+from proxybox.sandbox import AsPath, Code, Functions, SandboxBase, folder_of, program_of
 
 T = TypeVar("T")
 

@@ -1,41 +1,24 @@
-"""The API: run a program in a box, and keep a policy for many of them.
+"""The API's functions: run a program in a box of its own, and ask whether that can be done here.
 
 result = proxybox.run("print(6 * 7)")
-with proxybox.Sandbox(limits={"wall_time": 2}) as box:
-    result = box.run(Path("untrusted.py"), stdin="data")
 """
 
-import math
 import os
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import attrs
+from proxybox.controller.audit import Audit
+from proxybox.given import Content, Input
+from proxybox.policies import Policy
+from proxybox.program import Program
+from proxybox.result import Result
+from proxybox.sandbox import AsPath, Callback, Code
+from proxybox.sandbox import Sandbox as Sandbox
 
-from proxybox import given
-from proxybox.controller.audit import Audit, Interceptor
-from proxybox.controller.boxes.box import Box, Run, Start
-from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
-from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
-from proxybox.controller.guests.finding import find_guest
-from proxybox.controller.guests.guest import Guest
-from proxybox.controller.process.undertaker import settle
-from proxybox.controller.warm.nursery import nursery, sweep
-from proxybox.controller.warm.preloading import check_preload
-from proxybox.controller.warm.session import Copies, LiveSession
-from proxybox.controller.warm.start import WarmStart
-from proxybox.controller.world.output import neutralise
-from proxybox.given import Content, Input, as_source, as_text_callback
-from proxybox.policies import Policy, PolicyError, as_policy, evolve
-from proxybox.program import BOX, MAIN, Program
-from proxybox.result import Files, Result, Status, read_error, status_of_end
-from proxybox.session import Session
-
-Code: TypeAlias = str | os.PathLike[str]
-Callback: TypeAlias = Callable[[str], object] | None
-Functions: TypeAlias = Mapping[str, Callable[..., Any] | HostFunction]
+if TYPE_CHECKING:
+    from proxybox.diagnosis import Diagnosis as Diagnosis
+    from proxybox.diagnosis import Layer as Layer
+    from proxybox.diagnosis import diagnose as diagnose
 
 
 def run(
@@ -69,211 +52,6 @@ def run_file(path: str | os.PathLike[str], args: Sequence[str] = (), **options: 
     return run(AsPath(path), args, **options)
 
 
-class AsPath(os.PathLike[str]):
-    """A path, as it was spelt, where a str would be source."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
-
-    def __fspath__(self) -> str:
-        return self._path
-
-
-class SandboxBase:
-    """What `Sandbox` and `AsyncSandbox` have in common: what they are made from, and how boxes are."""
-
-    def __init__(
-        self,
-        policy: Policy | str | os.PathLike[str] | None = None,
-        *,
-        functions: Functions | None = None,
-        warm: bool | None = None,
-        interceptors: Sequence[Interceptor] = (),
-        audit: Audit | None = None,
-        packages: Sequence[str | os.PathLike[str]] = (),
-        guest: str | os.PathLike[str] | None = None,
-        guest_library: str | os.PathLike[str] | None = None,
-        **policy_fields: Any,
-    ) -> None:
-        self.policy = evolve(as_policy(policy), **policy_fields) if policy_fields else as_policy(policy)
-        self._interceptors = given.interceptors(interceptors)
-        self._audit = given.function("audit", audit)
-        self._packages = given.packages(packages)
-        self._guest_path = given.guest(guest)
-        self._guest_library = (
-            None if guest_library is None else os.path.abspath(given.path("guest_library", guest_library))
-        )
-        self._warm = warm_is_wanted() if warm is None else given.flag("warm", warm)
-        named = given.functions(functions)
-        self._functions = HostFunctions(named, self.policy.session.value_size, self._spawn()) if named else None
-        self._closed = False
-        self._boxes: set[Box] = set()
-        self._template: WorldTemplate | None = None
-        self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
-        self._setup()
-
-    def _setup(self) -> None:
-        """What one kind has besides."""
-
-    def _spawn(self) -> Spawn | None:
-        """How coroutine functions are begun, where there is a loop."""
-        return None
-
-    def interrupt(self) -> bool:
-        """Sends SIGINT to the programs that run here now, as Ctrl-C at a terminal does; from any thread, and from
-        signal handlers. Whether there was one."""
-        told = [box.interrupt() for box in tuple(self._boxes)]
-        return any(told)
-
-    def guest(self) -> Guest:
-        """The interpreter that runs here. Raises SandboxStartError."""
-        guest = find_guest(self._guest_path, self._guest_library)
-        return attrs.evolve(guest, packages=(*guest.packages, *self._packages)) if self._packages else guest
-
-    def _end(self) -> None:
-        """Nothing begins any more; what runs is cancelled."""
-        self._closed = True
-        for box in tuple(self._boxes):
-            box.cancel()
-        for copies in tuple(self._copies):
-            for live in tuple(copies.living):
-                live.cancel()
-                live.close()
-
-    def _settle(self) -> None:
-        """Returns when all is given back."""
-        sweep()
-        settle()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise SandboxClosedError("the sandbox is closed: make another one for further runs")
-
-    def _box(self, timeout: float | None) -> Box:
-        """timeout: as given.duration has it."""
-        self._check_open()
-        policy = with_timeout(self.policy, timeout)
-        if self._template is None:  # looked for once: PATH and the files on it are the same for all its runs
-            guest = self.guest()
-            check_preload(Box(self.policy, guest))
-            self._template = WorldTemplate(self.policy, guest)
-        guest = self._template.guest
-        return Box(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
-
-    def _start(self, box: Box, capture: bool = True) -> Start | None:
-        """Another way than to start an interpreter for the program, where there is one that shows no difference."""
-        zygote = None
-        if self._warm and capture and not box.is_observed:
-            zygote = nursery().find(box)
-        if zygote is None and self._functions is None:
-            return None
-        return WarmStart(box=box, zygote=zygote, functions=self._functions).program
-
-    def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
-        place = None if folder is None else os.path.realpath(given.folder("folder", folder))
-        program = _with_files(Program(words=(), folder=place), files)
-        source = as_source(stdin)
-        box = self._box(None)
-        zygote = nursery().find(box) if self._warm and not box.is_observed else None
-        start = WarmStart(box=box, zygote=zygote, functions=self._functions)
-        live = LiveSession.start(start, folder_of(program, self.policy), source)
-        self._copies.add(live.copies)
-        return live
-
-
-class Sandbox(SandboxBase):
-    """A policy, an interpreter and the caller's own rules, for any number of runs: each in a fresh box.
-
-    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the
-    caller's that take and return plain data, or HostFunction. interceptors: see `proxybox.controller`. audit:
-    called with each OSCall. packages: host folders of importable packages, or virtual environments, mounted read-only
-    and put on sys.path. guest: the path of the interpreter. guest_library: the folder of lib-python and lib_pypy, for a
-    PyPy that was translated with --sandbox and does not stand beside them.
-
-    warm: from its second run on, boxes are copies of a guest that has started already, which all sandboxes of this
-    process with such a policy share; False starts each by itself, as interceptors, an audit and a seed do; the
-    environment variable PROXYBOX_WARM=0 says so for all. May be used from several threads at once.
-    """
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the sandbox and its sessions: programs that still run in other threads are cancelled, later runs raise
-        SandboxClosedError."""
-        self._end()
-        self._settle()
-
-    def run(
-        self,
-        code: Code,
-        args: Sequence[str] = (),
-        stdin: Input = None,
-        files: Content | None = None,
-        *,
-        timeout: float | str | None = None,
-        check: bool = False,
-        on_stdout: Callback = None,
-        on_stderr: Callback = None,
-    ) -> Result:
-        """As `proxybox.run`, in this sandbox."""
-        result = self.run_program(
-            program_of(code, args, files),
-            stdin=stdin,
-            timeout=timeout,
-            on_stdout=as_text_callback("on_stdout", on_stdout),
-            on_stderr=as_text_callback("on_stderr", on_stderr),
-        )
-        return result.check() if check else result
-
-    def run_program(
-        self,
-        program: Program,
-        *,
-        stdin: Input = None,
-        timeout: float | str | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
-        capture: bool = True,
-    ) -> Result:
-        """Runs a `Program`. The callbacks get bytes; without `capture` the Result keeps no output."""
-        given.function("on_stdout", on_stdout)
-        given.function("on_stderr", on_stderr)
-        box = self._box(given.duration("timeout", timeout))
-        folder, source = folder_of(program, box.policy), as_source(stdin)
-        start = self._start(box, capture)
-        self._boxes.add(box)
-        try:
-            finished = box.run(
-                program.words, folder=folder, stdin=source,
-                on_stdout=on_stdout, on_stderr=on_stderr, capture=capture, start=start,
-            )  # fmt: skip
-        finally:
-            self._boxes.discard(box)
-        return result_of(finished, box.policy)
-
-    def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
-        """`run` for the script at `path`, which may be given as a str."""
-        return self.run(AsPath(path), *args, **options)
-
-    def session(
-        self,
-        *,
-        files: Content | None = None,
-        folder: str | os.PathLike[str] | None = None,
-        stdin: Input = None,
-        timeout: float | str | None = None,
-    ) -> Session:
-        """A session: one guest that stays for many calls. files: names below /box with their content. folder: a host
-        folder that stands at /box, as the policy's filesystem.box says. timeout: seconds of wall time for each call, in
-        place of the policy's. Raises SandboxStartError."""
-        seconds = given.duration("timeout", timeout)
-        return Session(self._open_session(files, folder, stdin), self.policy, seconds)
-
-
 def run_program(
     program: Program,
     *,
@@ -295,124 +73,10 @@ def run_program(
         return box.run_program(program, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr, capture=capture)
 
 
-def folder_of(program: Program, policy: Policy) -> BoxFolder:
-    """What stands at /box for a program. Raises PolicyError for a script that the policy hides."""
-    script = program.words[0] if program.words else ""
-    hidden = script.startswith(f"{BOX}/.") and program.folder is not None and program.single is None
-    if hidden and policy.filesystem.hide_dotfiles:
-        raise PolicyError(
-            f"code: {script[len(BOX) + 1 :]!r} begins with a dot, and the policy hides such files of the host: give it "
-            "another name, or allow them (filesystem.hide_dotfiles = false)"
-        )
-    return BoxFolder(
-        folder=program.folder, single=program.single, holds_program=program.holds_program, files=program.files
-    )
+def __getattr__(name: str) -> Any:
+    """What a host gives is asked rarely, and loaded then."""
+    if name not in ("Diagnosis", "Layer", "diagnose"):
+        raise AttributeError(f"module 'proxybox.api' has no attribute {name!r}")
+    from proxybox import diagnosis
 
-
-def warm_is_wanted() -> bool:
-    """What the environment says of warm guests."""
-    return os.environ.get("PROXYBOX_WARM", "1").lower() not in ("0", "no", "off", "false")
-
-
-# --- what callers give ------------------------------------------------------------------------------------------------
-
-
-def program_of(code: Code, args: Sequence[str] = (), files: Content | None = None) -> Program:
-    """Source text or the path of a script, as a program. Raises PolicyError, OSError."""
-    given.program(code)
-    program = Program.source(code, args) if isinstance(code, str) else Program.file(code, args)
-    return _with_files(program, files)
-
-
-def _with_files(program: Program, files: Content | None) -> Program:
-    added = given.files(files)
-    if MAIN in program.files and any(name == MAIN or name.startswith(f"{MAIN}/") for name in added):
-        raise PolicyError(f"files: {MAIN!r} is the name of the code itself: give the file another name")
-    return attrs.evolve(program, files={**program.files, **added}) if added else program
-
-
-def with_timeout(policy: Policy, seconds: float | None) -> Policy:
-    """The policy of one run: of so many seconds (given.duration)."""
-    if seconds is None:
-        return policy
-    wall_time = None if seconds == math.inf else seconds
-    return evolve(policy, limits=attrs.evolve(policy.limits, wall_time=wall_time))
-
-
-# --- what they get ----------------------------------------------------------------------------------------------------
-
-
-def result_of(finished: Run, policy: Policy) -> Result:
-    """The Result of a program that has ended."""
-    stdout, stderr = finished.stdout, finished.stderr
-    error, is_syntax = (None, False)
-    if finished.outcome.exit_code:
-        error, is_syntax = read_error(stderr[-(1 << 16) :].decode("utf-8", "backslashreplace"))
-    safe = policy.output.escapes == "neutralise"
-    if safe:
-        stdout, stderr = neutralise(stdout), neutralise(stderr)
-    status, why = _status(finished, error.type if error else "", is_syntax)
-    return Result(
-        status=status,
-        exit_code=finished.outcome.exit_code,
-        signal=finished.outcome.signal,
-        why=why,
-        stdout_bytes=stdout,
-        stderr_bytes=stderr,
-        printed=finished.output,
-        neutralised=safe,
-        error=error,
-        usage=finished.usage,
-        truncated=finished.truncated,
-        files=Files(finished.changes),
-        denials=finished.denials,
-        unknown_calls=finished.unknown,
-        layers=finished.layers,
-    )
-
-
-def _status(finished: Run, error: str, is_syntax: bool) -> tuple[Status, str]:
-    """The word for an end. Limits come before what the guest says of itself."""
-    outcome = finished.outcome
-    status, why = status_of_end(outcome)
-    if status is Status.CRASHED and finished.out_of_memory:
-        return Status.MEMORY_LIMIT, "limits.memory"
-    if status is not Status.ERROR:
-        return status, why
-    if error == "MemoryError":
-        return Status.MEMORY_LIMIT, "limits.memory"
-    if "disk" in finished.exceeded and error == "OSError":
-        return Status.DISK_LIMIT, "limits.disk or limits.files"
-    return (Status.SYNTAX_ERROR if is_syntax else Status.ERROR), ""
-
-
-# --- what a host gives ------------------------------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class Layer:
-    """A defence: whether this host gives it, and what to do where it does not."""
-
-    name: str
-    available: bool
-    mandatory: bool
-    detail: str = ""
-    advice: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class Diagnosis:
-    """Whether boxes can run here: the interpreter, the defences, and what stands in the way. warnings: what lets code
-    from outside run beside the boxes, on this side."""
-
-    guest: str | None
-    layers: tuple[Layer, ...] = ()
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
-    """Looks for an interpreter, runs a box with it, and tells which defences stood around that box."""
-    from proxybox.diagnosis import examine
-
-    return examine(guest)
+    return getattr(diagnosis, name)

@@ -6,11 +6,13 @@ It tries rather than guesses: a box is started, and its report of layers is what
 import os
 from collections.abc import Iterator
 
-from proxybox.api import Diagnosis, Layer, Sandbox
+import attrs
+
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.seal.layers import MISSING, is_missing
 from proxybox.modulepath import is_led_by_the_current_folder, relative_entries
+from proxybox.sandbox import Sandbox
 
 _MANDATORY = {
     "seal": "a seccomp filter that leaves the guest its own memory and pipe ends",
@@ -30,8 +32,31 @@ _ADVICE = {
 }
 
 
-def examine(guest: str | os.PathLike[str] | None) -> Diagnosis:
-    """Runs one small box and tells what came of it. Raises nothing that a host or an interpreter can cause."""
+@attrs.frozen(kw_only=True)
+class Layer:
+    """A defence: whether this host gives it, and what to do where it does not."""
+
+    name: str
+    available: bool
+    mandatory: bool
+    detail: str = ""
+    advice: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Diagnosis:
+    """Whether boxes can run here: the interpreter, the defences, and what stands in the way. warnings: what lets code
+    from outside run beside the boxes, on this side."""
+
+    guest: str | None
+    layers: tuple[Layer, ...] = ()
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
+    """Looks for an interpreter, runs a box with it, and tells which defences stood around that box. Raises nothing that
+    a host or an interpreter can cause."""
     try:
         found = find_guest(guest)
     except SandboxStartError as error:

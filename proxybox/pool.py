@@ -23,16 +23,6 @@ from typing import Any, Self
 import attrs
 
 from proxybox import given
-from proxybox.api import (
-    AsPath,
-    Callback,
-    Code,
-    Functions,
-    folder_of,
-    program_of,
-    result_of,
-    with_timeout,
-)
 from proxybox.controller.boxes.box import Box
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.costs.descriptorshare import soft_limit
@@ -50,7 +40,8 @@ from proxybox.controller.warm.zygote import Zygote
 from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy, as_policy, evolve
 from proxybox.program import Program
-from proxybox.result import Result
+from proxybox.result import Result, result_of
+from proxybox.sandbox import AsPath, Callback, Code, Functions, folder_of, program_of, with_timeout
 from proxybox.session import Session
 from proxybox.workers import Workers
 

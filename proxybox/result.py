@@ -13,13 +13,15 @@ from typing import Any
 
 import attrs
 
-from proxybox import errors
 from proxybox.controller.audit import Denial as Denial
+from proxybox.controller.boxes.box import Run
 from proxybox.controller.boxes.box import Usage as Usage
 from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.world.output import Interleaved, neutralise
+from proxybox.policies import Policy
+from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line
 
 
@@ -46,15 +48,6 @@ class Status(enum.StrEnum):
 _SHOWN, _MOST_FILES = 60, 10
 _VALUES = reprlib.Repr()
 _VALUES.maxstring = _VALUES.maxother = _SHOWN
-
-_EXCEPTIONS: dict[Status, type[errors.ExecutionError]] = {
-    Status.TIME_LIMIT: errors.TimeLimitExceeded,
-    Status.MEMORY_LIMIT: errors.MemoryLimitExceeded,
-    Status.OUTPUT_LIMIT: errors.OutputLimitExceeded,
-    Status.DISK_LIMIT: errors.DiskLimitExceeded,
-    Status.CALL_LIMIT: errors.CallLimitExceeded,
-    Status.DENIED: errors.CallDenied,
-}
 
 
 @attrs.frozen
@@ -196,7 +189,7 @@ class Result:
     def check(self) -> "Result":
         """This result when it is ok; raises the ExecutionError of its status otherwise."""
         if not self.ok:
-            raise _EXCEPTIONS.get(self.status, errors.ExecutionError)(self)
+            raise _EXCEPTIONS.get(self.status, ExecutionError)(self)
         return self
 
     def summary(self) -> str:
@@ -230,6 +223,54 @@ class Result:
             "unknown_calls": {str(number): count for number, count in self.unknown_calls.items()},
             "layers": dict(self.layers),
         }
+
+
+# --- what `check` raises ----------------------------------------------------------------------------------------------
+
+
+class ExecutionError(ProxyboxError):
+    """A program did not end well. `result` tells everything about it."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.summary())
+        self.result = result
+
+
+class TimeLimitExceeded(ExecutionError):
+    """The wall time or CPU time of the policy was used up."""
+
+
+class MemoryLimitExceeded(ExecutionError):
+    """The program ended for want of memory that the policy does not give."""
+
+
+class OutputLimitExceeded(ExecutionError):
+    """The program printed more than the policy allows, and the policy ends it for that."""
+
+
+class DiskLimitExceeded(ExecutionError):
+    """The program failed after it had used up the space or the number of files of the policy."""
+
+
+class CallLimitExceeded(ExecutionError):
+    """The program made more OS calls than the policy allows."""
+
+
+class CallDenied(ExecutionError):
+    """A call was refused, and the policy ends the box for that."""
+
+
+_EXCEPTIONS: dict[Status, type[ExecutionError]] = {
+    Status.TIME_LIMIT: TimeLimitExceeded,
+    Status.MEMORY_LIMIT: MemoryLimitExceeded,
+    Status.OUTPUT_LIMIT: OutputLimitExceeded,
+    Status.DISK_LIMIT: DiskLimitExceeded,
+    Status.CALL_LIMIT: CallLimitExceeded,
+    Status.DENIED: CallDenied,
+}
+
+
+# --- how it is told ---------------------------------------------------------------------------------------------------
 
 
 def _change_to_dict(change: Change) -> dict[str, Any]:
@@ -279,3 +320,47 @@ def read_error(stderr: str) -> tuple[GuestError | None, bool]:
             error = GuestError(match[1], message, text)
             return error, start < 0 and match[1] in ("SyntaxError", "IndentationError", "TabError")
     return None, False
+
+
+def result_of(finished: Run, policy: Policy) -> Result:
+    """The Result of a program that has ended."""
+    stdout, stderr = finished.stdout, finished.stderr
+    error, is_syntax = (None, False)
+    if finished.outcome.exit_code:
+        error, is_syntax = read_error(stderr[-(1 << 16) :].decode("utf-8", "backslashreplace"))
+    safe = policy.output.escapes == "neutralise"
+    if safe:
+        stdout, stderr = neutralise(stdout), neutralise(stderr)
+    status, why = _status(finished, error.type if error else "", is_syntax)
+    return Result(
+        status=status,
+        exit_code=finished.outcome.exit_code,
+        signal=finished.outcome.signal,
+        why=why,
+        stdout_bytes=stdout,
+        stderr_bytes=stderr,
+        printed=finished.output,
+        neutralised=safe,
+        error=error,
+        usage=finished.usage,
+        truncated=finished.truncated,
+        files=Files(finished.changes),
+        denials=finished.denials,
+        unknown_calls=finished.unknown,
+        layers=finished.layers,
+    )
+
+
+def _status(finished: Run, error: str, is_syntax: bool) -> tuple[Status, str]:
+    """The word for an end. Limits come before what the guest says of itself."""
+    outcome = finished.outcome
+    status, why = status_of_end(outcome)
+    if status is Status.CRASHED and finished.out_of_memory:
+        return Status.MEMORY_LIMIT, "limits.memory"
+    if status is not Status.ERROR:
+        return status, why
+    if error == "MemoryError":
+        return Status.MEMORY_LIMIT, "limits.memory"
+    if "disk" in finished.exceeded and error == "OSError":
+        return Status.DISK_LIMIT, "limits.disk or limits.files"
+    return (Status.SYNTAX_ERROR if is_syntax else Status.ERROR), ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from proxybox.cli.failures import complain
-from proxybox.errors import ProxyboxError
+from proxybox.policies.errors import ProxyboxError
 
 if TYPE_CHECKING:
     from proxybox.commits import Unfinished

@@ -9,15 +9,15 @@ from proxybox.cli.run import tell_failure
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from proxybox.api import Diagnosis
+    from proxybox.diagnosis import Diagnosis
 
 
 def report(guest: str | None, *, as_json: bool) -> int:
     """Print what the API found out about this host; return 0 when a box can run, else 125."""
-    from proxybox import api
+    from proxybox.diagnosis import diagnose
 
     try:
-        diagnosis = api.diagnose(guest)
+        diagnosis = diagnose(guest)
     except Exception as error:
         return tell_failure(error)
     if as_json:

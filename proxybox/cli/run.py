@@ -13,10 +13,10 @@ from proxybox.cli.failures import CommandError, complain
 from proxybox.terminal.settings import kept_terminal
 
 if TYPE_CHECKING:
-    from proxybox.api import Sandbox
     from proxybox.policies import Policy
     from proxybox.program import Program
     from proxybox.result import Result
+    from proxybox.sandbox import Sandbox
 
 
 def run(parsed: Parsed) -> int:

@@ -10,7 +10,7 @@ from typing import IO
 
 import attrs
 
-from proxybox.errors import ProxyboxError
+from proxybox.policies.errors import ProxyboxError
 
 #: Bytes of an archive's table of contents: of a submission's, and of a download's. Each 50 become an object of 600.
 MOST_CONTENTS, MOST_OF_DOWNLOAD = 2 << 20, 8 << 20

@@ -17,11 +17,10 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox.errors import PolicyError, ProxyboxError
 from proxybox.policies import PRESETS, Policy, Problem, from_dict
 from proxybox.policies.building import build, model
 from proxybox.policies.checks import refusal
-from proxybox.policies.errors import nearest, shown, unknown_key
+from proxybox.policies.errors import PolicyError, ProxyboxError, nearest, shown, unknown_key
 from proxybox.policies.overrides import find_key, is_file_name
 from proxybox.teach.rules import Rules
 from proxybox.teach.submissions import Submission, SubmissionError, read_submission

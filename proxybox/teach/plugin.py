@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proxybox.errors import ProxyboxError
+from proxybox.policies.errors import ProxyboxError
 
 if TYPE_CHECKING:
     from proxybox.teach.boxes import Boxes, Loaded

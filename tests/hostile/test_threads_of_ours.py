@@ -13,12 +13,12 @@ import anyio
 import pytest
 
 import proxybox
-from proxybox.api import folder_of
 from proxybox.controller.drivers.engine import Engine, _Job, the_engine
 from proxybox.controller.process import undertaker
 from proxybox.controller.process.keeper import Keeper, Watch, keeper
 from proxybox.controller.process.listener import Listener
 from proxybox.program import Program
+from proxybox.sandbox import folder_of
 from tests.hostile.conftest import eventually
 
 #: Waits that no poll(2) and no epoll_wait(2) can hold, each of which is interrupted; with the policy's time.
