@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from proxybox.aio import AsyncPool as AsyncPool
-    from proxybox.aio import AsyncSandbox as AsyncSandbox
-    from proxybox.aiosession import AsyncSession as AsyncSession
+    from proxybox.aio.pool import AsyncPool as AsyncPool
+    from proxybox.aio.sandbox import AsyncSandbox as AsyncSandbox
+    from proxybox.aio.session import AsyncSession as AsyncSession
     from proxybox.api import run as run
     from proxybox.api import run_file as run_file
     from proxybox.asking import Completeness as Completeness
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from proxybox.policies import Policy as Policy
     from proxybox.policies import SessionLimits as SessionLimits
     from proxybox.policies import Time as Time
-    from proxybox.pool import Pool as Pool
+    from proxybox.pool.pool import Pool as Pool
     from proxybox.program import Program as Program
     from proxybox.result import Files as Files
     from proxybox.result import GuestError as GuestError
@@ -71,8 +71,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "proxybox.aio": ("AsyncPool", "AsyncSandbox"),
-    "proxybox.aiosession": ("AsyncSession",),
+    "proxybox.aio.pool": ("AsyncPool",),
+    "proxybox.aio.sandbox": ("AsyncSandbox",),
+    "proxybox.aio.session": ("AsyncSession",),
     "proxybox.api": ("run", "run_file"),
     "proxybox.asking": ("Completeness", "Completion", "Displayed", "Inspection"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
@@ -87,7 +88,7 @@ _HOMES = {
     "proxybox.policies": (
         "Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "SessionLimits", "Time",
     ),
-    "proxybox.pool": ("Pool",),
+    "proxybox.pool.pool": ("Pool",),
     "proxybox.program": ("Program",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
     "proxybox.sandbox": ("Sandbox",),
@@ -98,8 +99,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def _all() -> list[str]:
     """Without the names of event loops where what they stand on is not installed: `import *` asks for each."""
-    needy = () if find_spec("anyio") else ("proxybox.aio", "proxybox.aiosession")
-    return ["__version__", *sorted(name for name, home in _HOME_OF.items() if home not in needy)]
+    has_loops = find_spec("anyio") is not None
+    names = (name for name, home in _HOME_OF.items() if has_loops or not home.startswith("proxybox.aio."))
+    return ["__version__", *sorted(names)]
 
 
 def __getattr__(name: str) -> Any:

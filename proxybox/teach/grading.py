@@ -26,8 +26,8 @@ from typing import Final
 import attrs
 
 from proxybox.controller.guests.finding import absolute_guest
-from proxybox.executor import Processes
 from proxybox.policies.errors import ProxyboxError
+from proxybox.pool.executor import Processes
 from proxybox.teach.cluster import submit, unsafe_workers
 from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade, Verdict

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxybox.aio import AsyncSandbox
+from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
 from tests import leavings

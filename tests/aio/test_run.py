@@ -289,7 +289,7 @@ async def test_a_program_that_is_held_can_end(how: str):
             if how == "cancel":
                 group.cancel_scope.cancel()
             else:
-                while not all(event.is_set() for event in box._pending):  # its guest has ended
+                while box._errands.pending():  # its guest has ended
                     await anyio.sleep(0)
                 end.set()
     if how != "cancel":

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from proxybox import Pool
-from proxybox.executor import Processes, WorkerEnded
 from proxybox.modulepath import trusted_path
 from proxybox.policies import PolicyError
+from proxybox.pool.executor import Processes, WorkerEnded
 from tests.pool import functions
 
 

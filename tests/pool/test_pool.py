@@ -10,7 +10,8 @@ import pytest
 import proxybox
 from proxybox import Pool, Status
 from proxybox.controller.process.undertaker import settle
-from proxybox.pool import make_room, source_of
+from proxybox.pool.boxes import make_room
+from proxybox.pool.pool import source_of
 from tests.pool.conftest import children
 from tests.pool.functions import add, double, fails, loops, stops
 

@@ -19,7 +19,7 @@ from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.process.undertaker import settle
 from proxybox.policies import PolicyError
-from proxybox.pool import Boxes, guest_with
+from proxybox.pool.boxes import Boxes, guest_with
 
 
 def serve(connections: list[Connection], setup: bytes) -> None:

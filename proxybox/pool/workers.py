@@ -33,7 +33,7 @@ from proxybox.policies.checks import as_bytes
 from proxybox.program import Program
 from proxybox.result import Result, Status
 
-_PROGRAM: Final = Path(__file__).with_name("worker.py")
+_PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
 #: Bytes that a `stdin` function may give.
 _MOST_STDIN: Final = 64 << 20
 
@@ -116,7 +116,7 @@ class Workers:
             self._start(slots)
 
     def _start(self, slots: int) -> None:
-        worker = Worker("proxybox.poolworker", self._setup, sockets=slots)
+        worker = Worker("proxybox.pool.worker", self._setup, sockets=slots)
         self._workers.append(worker)
         for connection in worker.connections:
             self._free.put(_Slot(worker, connection))

@@ -1,20 +1,19 @@
 """Sessions for event loops: what `AsyncSandbox.session` gives."""
 
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
-from proxybox.feed import Feed, Over, Reader, ShownReader  # isort: skip - says what to install
+from proxybox.aio.feed import Feed, Over, Reader, ShownReader  # isort: skip - says what to install
+from proxybox.aio.errands import Errands  # isort: skip
 
 from proxybox import asking, given
 from proxybox.asking import CallOptions, Completeness, Completion, Displayed, Inspection, Request, StreamOptions
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.state import World
+from proxybox.policies import Policy
 from proxybox.result import Result
 from proxybox.session import Finished, Printed, SessionBase, Snapshot, session_result, state_of
-
-if TYPE_CHECKING:
-    from proxybox.aio import AsyncSandbox
 
 T = TypeVar("T")
 _Begun: TypeAlias = tuple[LiveSession, Any, Feed, bool]
@@ -27,9 +26,9 @@ class AsyncSession(SessionBase):
     that within the grace of its policy (session.grace), the session ends.
     """
 
-    def __init__(self, sandbox: "AsyncSandbox", live: LiveSession, timeout: float | None) -> None:
-        super().__init__(live, sandbox.policy, timeout)
-        self._sandbox = sandbox
+    def __init__(self, errands: Errands, live: LiveSession, policy: Policy, timeout: float | None = None) -> None:
+        super().__init__(live, policy, timeout)
+        self._errands = errands
         self._feed: Feed | None = None
 
     async def __aenter__(self) -> Self:
@@ -107,13 +106,13 @@ class AsyncSession(SessionBase):
 
     async def _in_worker(self, work: Callable[[World], T]) -> T:
         """A large file, and one of the host's, may take a while. What has begun is not cut short."""
-        return await self._sandbox._in_worker(lambda: self._at_rest(work), lambda _: None)
+        return await self._errands.in_worker(lambda: self._at_rest(work), lambda _: None)
 
     # --- the whole ----------------------------------------------------------------------------------------------------
 
     async def fork(self) -> "AsyncSession":
         """As `Session.fork`."""
-        return AsyncSession(self._sandbox, await self._copy(self._live), self._timeout)
+        return AsyncSession(self._errands, await self._copy(self._live), self._policy, self._timeout)
 
     async def snapshot(self) -> Snapshot:
         """As `Session.snapshot`."""
@@ -123,12 +122,12 @@ class AsyncSession(SessionBase):
         """As `Session.restore`."""
         state, old = state_of(snapshot, self._live), self._live
         with old.replaced():
-            self._live = await self._sandbox._in_worker(lambda: state.copy(old), LiveSession.close)
+            self._live = await self._errands.in_worker(lambda: state.copy(old), LiveSession.close)
         old.close()
 
     async def _copy(self, live: LiveSession) -> LiveSession:
         """In a worker: a copy is made at the kernel's door, within milliseconds."""
-        return await self._sandbox._in_worker(live.copy, LiveSession.close)
+        return await self._errands.in_worker(live.copy, LiveSession.close)
 
     async def close(self) -> None:
         """Ends it, with the call that runs; its copies go on."""
@@ -175,7 +174,7 @@ class AsyncSession(SessionBase):
         self, request: Request[Any], stdout: bool, stderr: bool, shown: bool, *,
         timeout: float | str | None = None, stdin: Any = None, check: bool = False,
     ) -> _Begun:  # fmt: skip
-        live, feed = self._live, Feed(self._sandbox._group)
+        live, feed = self._live, Feed(self._errands.group)
         begun = live.begin(
             request.command,
             **self._arguments(
@@ -186,7 +185,7 @@ class AsyncSession(SessionBase):
             blocking=False,
         )  # fmt: skip
         try:
-            self._sandbox._serve(feed, live.driver, live.is_idle)
+            self._errands.serve(feed, live.driver, live.is_idle)
         except BaseException:
             live.abandon()
             raise

@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 
-from proxybox.workers import Worker
+from proxybox.pool.workers import Worker
 
 #: Seconds for a process to hear that it is to end.
 _DEAF = 5

@@ -1,0 +1,114 @@
+"""Pools for event loops: `Pool`, waited for without a thread."""
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Any
+
+from proxybox.aio.feed import loop_door  # isort: skip - says what to install
+
+import anyio
+
+from proxybox import given
+from proxybox.aio.sandbox import AsyncSandbox
+from proxybox.aio.session import AsyncSession
+from proxybox.controller.boxes.box import Box, LiveBox
+from proxybox.controller.drivers.blocking import Outcome
+from proxybox.controller.guests.guest import require_bootstrap
+from proxybox.controller.warm.ready import is_killed_by_others
+from proxybox.controller.warm.session import LiveSession
+from proxybox.given import Content, Input
+from proxybox.policies import Policy
+from proxybox.pool.boxes import Boxes
+from proxybox.pool.pool import with_preload
+from proxybox.program import Program
+from proxybox.sandbox import Functions, folder_of
+
+
+class AsyncPool(AsyncSandbox):
+    """`Pool` for an event loop: boxes that stand ready, as many as `size`, of which so many are used at once; further
+    callers wait. policy, policy_fields, preload, warm, functions, packages, guest: as for `Pool`. interceptors, audit,
+    guest_library: as for `AsyncSandbox`.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        *,
+        size: int = 4,
+        preload: Iterable[str] = (),
+        functions: Functions | None = None,
+        warm: bool = True,
+        packages: Sequence[str | os.PathLike[str]] = (),
+        guest: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> None:
+        self.size = given.count("size", size, 1)
+        given.flag("warm", warm)
+        super().__init__(policy, functions=functions, warm=warm, packages=packages, guest=guest, **options)
+        self.policy = with_preload(self.policy, preload, {})
+        self._slots: anyio.Semaphore | None = None
+        box = self._box(None)
+        require_bootstrap(box.guest)
+        self._ready = Boxes(box, self._functions, size, warm=warm)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[float]:
+        """Runs wait while `size` programs run."""
+        asked = time.monotonic_ns()
+        async with self._slot():
+            yield (time.monotonic_ns() - asked) / 1e9
+
+    @property
+    def ready(self) -> int:
+        """How many boxes stand ready now."""
+        return self._ready.ready
+
+    async def session(self, *, timeout: float | str | None = None) -> AsyncSession:  # type: ignore[override]
+        """A session in a box that stands ready; it counts as a program that runs until it is closed. It begins in an
+        empty /box, as those of `Pool` do."""
+        given.duration("timeout", timeout)
+        slots, door = self._slot(), loop_door()
+        await slots.acquire()
+
+        def release() -> None:
+            with contextlib.suppress(RuntimeError):  # a loop that has ended
+                door(slots.release)
+
+        try:
+            session = await super().session(timeout=timeout)
+        except BaseException:
+            slots.release()
+            raise
+        session._live.at_end.append(release)
+        return session
+
+    def _slot(self) -> anyio.Semaphore:
+        self._check_open()
+        if self._slots is None:
+            self._slots = anyio.Semaphore(self.size)
+        return self._slots
+
+    def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
+        return self._ready.take().open(
+            program.words,
+            box,
+            folder=folder_of(program, box.policy),
+            stdin=stdin,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+        )
+
+    def _is_void(self, outcome: Outcome, calls: int) -> bool:
+        """One whose guest was killed from outside, while it stood ready."""
+        return is_killed_by_others(outcome) and not calls
+
+    def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
+        live = self._ready.take().session()
+        self._copies.add(live.copies)
+        return live
+
+    def _settle(self) -> None:
+        self._ready.close()
+        super()._settle()

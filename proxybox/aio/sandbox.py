@@ -1,0 +1,187 @@
+"""Sandboxes for event loops, asyncio's and trio's (extra `async`): many boxes at once, and no thread for any of them.
+
+    async with proxybox.AsyncSandbox() as box:
+        result = await box.run("print(6 * 7)")
+
+What is slow and short, starting a box, happens in a few worker threads; the guests' OS calls are answered by one
+lasting thread (controller/drivers/engine.py), and the loop hears of results and output only.
+"""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Self
+
+from proxybox.aio.feed import Feed, Reader, spawn  # isort: skip - says what to install
+
+import attrs
+
+from proxybox import given
+from proxybox.aio.errands import Errand, Errands
+from proxybox.aio.session import AsyncSession
+from proxybox.controller.boxes.box import Box, LiveBox, collect_behind
+from proxybox.controller.drivers.blocking import Outcome, never
+from proxybox.controller.exchange.hostfunctions import Spawn
+from proxybox.controller.warm.session import LiveSession
+from proxybox.given import Content, Input, as_source, as_text_callback
+from proxybox.program import Program
+from proxybox.result import Result, result_of
+from proxybox.sandbox import AsPath, Code, SandboxBase, folder_of, program_of
+
+#: A result that is made of more than so many bytes and files is made in a worker thread.
+_SMALL_BYTES, _SMALL_FILES = 1 << 18, 256
+
+
+class AsyncSandbox(SandboxBase):
+    """`Sandbox` for an event loop, with the same arguments.
+
+    functions may be coroutine functions: they run in the caller's loop, in the context of the call whose program calls
+    them, and are cancelled when that ends; the sandbox is to be entered with `async with` for them. Other functions,
+    interceptors, an audit and a `stdin` function run in a thread that serves all boxes: one that takes its
+    time holds up others, unless it is a HostFunction with a timeout, which gets a thread.
+    """
+
+    def _setup(self) -> None:
+        self._errands = Errands()
+
+    def _spawn(self) -> Spawn:
+        return spawn
+
+    async def __aenter__(self) -> Self:
+        if self._functions is not None and self._functions.has_async:
+            await self._errands.open_group()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self.close()
+        finally:
+            await self._errands.close_group()
+
+    async def close(self) -> None:
+        """Ends the sandbox and its sessions: programs that still run in other tasks are cancelled, later runs raise
+        SandboxClosedError."""
+        self._end()
+        await self._errands.settle(self._settle)
+
+    async def run(
+        self,
+        code: Code,
+        args: Sequence[str] = (),
+        stdin: Input = None,
+        files: Content | None = None,
+        *,
+        timeout: float | str | None = None,
+        check: bool = False,
+        on_stdout: Reader = None,
+        on_stderr: Reader = None,
+    ) -> Result:
+        """As `Sandbox.run`. on_stdout, on_stderr: functions or coroutine functions, called in this task; while they
+        have not taken what was printed, the program waits, and its wall time runs on.
+
+        Cancelled, it ends the program. So does an exception of a callback's, which is raised here.
+        """
+        self._check_open()
+        program, seconds = program_of(code, args, files), given.duration("timeout", timeout)
+        folder_of(program, self.policy)
+        given.stdin(stdin)
+        given.function("on_stdout", on_stdout)
+        given.function("on_stderr", on_stderr)
+        sources: list[Any] = []  # which can be read once
+
+        def start() -> tuple[Box, LiveBox]:
+            box = self._box(seconds)
+            if not sources:
+                sources.append(as_source(stdin))
+            return box, self._open(
+                box, program, sources[0],
+                as_text_callback("on_stdout", None if on_stdout is None else feed.tell("stdout")),
+                as_text_callback("on_stderr", None if on_stderr is None else feed.tell("stderr")),
+            )  # fmt: skip
+
+        result = None
+        async with self._turn() as queued:
+            while result is None:
+                feed = Feed(self._errands.group)
+                box, live = await self._errands.in_worker(start, lambda made: made[1].bury())
+                result = await self._run_live(box, live, feed, on_stdout, on_stderr)
+        if queued:
+            result = attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued))
+        return result.check() if check else result
+
+    def _turn(self) -> AbstractAsyncContextManager[float]:
+        """What a run waits for before it begins: gives the seconds that it took."""
+        return contextlib.nullcontext(0.0)
+
+    def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
+        """In a worker."""
+        return box.open(
+            program.words, folder=folder_of(program, box.policy), stdin=stdin, start=self._start(box),
+            on_stdout=on_stdout, on_stderr=on_stderr,
+        )  # fmt: skip
+
+    async def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
+        """`run` for the script at `path`, which may be given as a str."""
+        return await self.run(AsPath(path), *args, **options)
+
+    async def session(
+        self,
+        *,
+        files: Content | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        stdin: Input = None,
+        timeout: float | str | None = None,
+    ) -> AsyncSession:
+        """As `Sandbox.session`: `async with await box.session() as session`."""
+        self._check_open()
+        seconds = given.duration("timeout", timeout)
+        given.stdin(stdin)
+        live = await self._errands.in_worker(lambda: self._open_session(files, folder, stdin), LiveSession.close)
+        if self._closed:
+            live.close()
+            self._check_open()
+        return AsyncSession(self._errands, live, self.policy, seconds)
+
+    async def _run_live(
+        self, box: Box, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
+    ) -> Result | None:
+        """Serves a box that was started until it has ended. None where it `_is_void`."""
+        with contextlib.ExitStack() as held:
+            held.callback(live.bury)
+            if self._closed:
+                self._check_open()
+            self._boxes.add(box)
+            held.callback(self._boxes.discard, box)
+            held.enter_context(box.running(live))
+            calls = live.dispatcher.calls
+            self._errands.serve(feed, live.driver, never)
+            try:
+                over = await feed.read(on_stdout, on_stderr)
+            except BaseException:
+                close = held.pop_all().close
+                feed.leave(live.driver.cancel, lambda _: close())
+                await feed.ended()
+                raise
+            outcome = over.get()
+            assert outcome is not None  # noqa: S101 - it was served until its end
+            if self._is_void(outcome, live.dispatcher.calls - calls):
+                return None
+
+            def report() -> Result:
+                collect_behind(live.builder)
+                return result_of(live.report(outcome), box.policy)
+
+            quota, output = live.builder.quota, live.world.stdout.written + live.world.stderr.written
+            if quota.used_bytes + output < _SMALL_BYTES and quota.used_inodes < _SMALL_FILES:
+                return report()
+            errand = Errand(report)
+            try:
+                return await self._errands.send(errand)
+            except BaseException:
+                errand.behind(held.pop_all().close)
+                raise
+
+    def _is_void(self, outcome: Outcome, calls: int) -> bool:
+        """Whether another box is to run the program."""
+        return False
