@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from proxybox.aio.session import AsyncSession as AsyncSession
     from proxybox.api import run as run
     from proxybox.api import run_file as run_file
-    from proxybox.asking import Completeness as Completeness
-    from proxybox.asking import Completion as Completion
-    from proxybox.asking import Displayed as Displayed
-    from proxybox.asking import Inspection as Inspection
+    from proxybox.commands import Completeness as Completeness
+    from proxybox.commands import Completion as Completion
+    from proxybox.commands import Displayed as Displayed
+    from proxybox.commands import Inspection as Inspection
     from proxybox.controller.audit import Answer as Answer
     from proxybox.controller.audit import Denial as Denial
     from proxybox.controller.audit import Deny as Deny
@@ -75,7 +75,7 @@ _HOMES = {
     "proxybox.aio.sandbox": ("AsyncSandbox",),
     "proxybox.aio.session": ("AsyncSession",),
     "proxybox.api": ("run", "run_file"),
-    "proxybox.asking": ("Completeness", "Completion", "Displayed", "Inspection"),
+    "proxybox.commands": ("Completeness", "Completion", "Displayed", "Inspection"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.controller.exchange.hostfunctions": ("HostFunction",),
     "proxybox.controller.world.stdin": ("Terminal",),

@@ -15,14 +15,14 @@ from typing import Any, Self, TypeVar, Unpack
 
 import attrs
 
-from proxybox import asking, given
-from proxybox.asking import (
+from proxybox import commands, given
+from proxybox.commands import (
     CallOptions,
+    Command,
     Completeness,
     Completion,
     Displayed,
     Inspection,
-    Request,
     StreamOptions,
     displayed_of,
 )
@@ -116,17 +116,17 @@ class SessionBase:
 
     def _arguments(
         self,
-        request: Request[Any],
+        command: Command[Any],
         timeout: float | str | None,
         stdin: Any,
         on_stdout: Callable[[str], object] | None,
         on_stderr: Callable[[str], object] | None,
     ) -> dict[str, Any]:
-        """What a request is for the controller (LiveSession.begin)."""
-        seconds = request.timeout if timeout is None else given.duration("timeout", timeout)
+        """What a command is for the controller (LiveSession.begin)."""
+        seconds = command.timeout if timeout is None else given.duration("timeout", timeout)
         return {
             "timeout": self._timeout if seconds is None else seconds,
-            "calls": request.calls,
+            "calls": command.calls,
             "stdin": None if stdin is None else given.as_source(stdin),
             "on_stdout": given.as_text_callback("on_stdout", on_stdout),
             "on_stderr": given.as_text_callback("on_stderr", on_stderr),
@@ -158,23 +158,23 @@ class Session(SessionBase):
         on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises SandboxClosedError when the
         session has ended.
         """
-        return self._ask(asking.statements(self._source(code), name, echo), **options)
+        return self._ask(commands.statements(self._source(code), name, echo), **options)
 
     def eval(self, code: str, **options: Unpack[CallOptions]) -> Result:
         """Evaluates an expression, whose value the Result has, as far as it is plain data."""
-        return self._ask(asking.expression(self._source(code)), **options)
+        return self._ask(commands.expression(self._source(code)), **options)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
         """Calls what the session has under a name (with dots); arguments and result are plain data."""
-        return self._ask(asking.call_of(name, args, kwargs))
+        return self._ask(commands.call_of(name, args, kwargs))
 
     def set(self, name: str, value: Any) -> None:
         """Gives a name a value of plain data. TypeError, ValueError for one that cannot cross."""
-        self._ask(asking.setting(name, value))
+        self._ask(commands.setting(name, value))
 
     def get(self, name: str) -> Any:
         """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
-        return self._ask(asking.getting(name))
+        return self._ask(commands.getting(name))
 
     def stream(
         self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
@@ -223,35 +223,35 @@ class Session(SessionBase):
 
     def complete(self, code: str, cursor: int | None = None) -> Completion:
         """Names that may stand at the cursor (a count of characters; the end without)."""
-        return self._ask(asking.completion(code, cursor))
+        return self._ask(commands.completion(code, cursor))
 
     def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
         """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
-        return self._ask(asking.inspection(code, cursor, detail))
+        return self._ask(commands.inspection(code, cursor, detail))
 
     def is_complete(self, code: str) -> Completeness:
         """Whether statements are whole, as the guest's own compiler sees it."""
-        return self._ask(asking.completeness(code))
+        return self._ask(commands.completeness(code))
 
     def reset(self) -> None:
         """An empty namespace; modules and files stay."""
-        self._ask(asking.resetting())
+        self._ask(commands.resetting())
 
     # --- files, from outside ------------------------------------------------------------------------------------------
 
-    def read_file(self, path: str, limit: int | str = asking.MOST_READ) -> bytes:
+    def read_file(self, path: str, limit: int | str = commands.MOST_READ) -> bytes:
         """The content of a file as the program would find it, between two calls; none of its code runs for it. path:
         from its working directory. limit: bytes; EFBIG for a larger one. Raises OSError."""
-        return self._at_rest(asking.reading(path, limit))
+        return self._at_rest(commands.reading(path, limit))
 
     def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
         """Gives a file another content, or makes it, with the rights and the limits of the program. parents: makes the
         folders above it, too. Raises OSError."""
-        self._at_rest(asking.writing(path, data, parents))
+        self._at_rest(commands.writing(path, data, parents))
 
     def list_files(self, path: str = ".") -> list[FileEntry]:
         """What stands in a folder, by name. Raises OSError."""
-        return self._at_rest(asking.listing(path))
+        return self._at_rest(commands.listing(path))
 
     # --- the whole ----------------------------------------------------------------------------------------------------
 
@@ -277,18 +277,18 @@ class Session(SessionBase):
         """Ends it; its copies go on."""
         self._live.close()
 
-    def _ask(self, request: Request[T], **options: Unpack[CallOptions]) -> T:
+    def _ask(self, command: Command[T], **options: Unpack[CallOptions]) -> T:
         try:
-            result: Result | None = self._call(request, **options)
+            result: Result | None = self._call(command, **options)
         except ValueError:
-            if not request.is_look:
+            if not command.is_look:
                 raise
             result = None
-        return request.answer(result)
+        return command.answer(result)
 
     def _call(
         self,
-        request: Request[Any],
+        command: Command[Any],
         *,
         timeout: float | str | None = None,
         stdin: Any = None,
@@ -299,8 +299,8 @@ class Session(SessionBase):
     ) -> Result:
         given.function("on_display", on_display)
         answer = self._live.call(
-            request.command,
-            **self._arguments(request, timeout, stdin, on_stdout, on_stderr),
+            command.words,
+            **self._arguments(command, timeout, stdin, on_stdout, on_stderr),
             on_shown=None if on_display is None else lambda shown, _: on_display(displayed_of(shown)),
         )
         result = session_result(answer, self._policy, self._live.layers)

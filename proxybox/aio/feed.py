@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
     raise ImportError("AsyncSandbox and its like need anyio: pip install 'proxybox[async]'") from error
 import attrs
 
-from proxybox.asking import Displayed, displayed_of
+from proxybox.commands import Displayed, displayed_of
 from proxybox.controller.drivers.engine import served_here, the_engine
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.session import Printed

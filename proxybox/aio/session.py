@@ -6,8 +6,8 @@ from typing import Any, Self, TypeAlias, TypeVar, Unpack
 from proxybox.aio.feed import Feed, Over, Reader, ShownReader  # isort: skip - says what to install
 from proxybox.aio.errands import Errands  # isort: skip
 
-from proxybox import asking, given
-from proxybox.asking import CallOptions, Completeness, Completion, Displayed, Inspection, Request, StreamOptions
+from proxybox import commands, given
+from proxybox.commands import CallOptions, Command, Completeness, Completion, Displayed, Inspection, StreamOptions
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.state import World
@@ -41,30 +41,30 @@ class AsyncSession(SessionBase):
 
     async def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[CallOptions]) -> Result:
         """As `Session.exec`. on_stdout, on_stderr and on_display may be coroutine functions."""
-        return await self._ask(asking.statements(self._source(code), name, echo), **options)
+        return await self._ask(commands.statements(self._source(code), name, echo), **options)
 
     async def eval(self, code: str, **options: Unpack[CallOptions]) -> Result:
         """As `Session.eval`."""
-        return await self._ask(asking.expression(self._source(code)), **options)
+        return await self._ask(commands.expression(self._source(code)), **options)
 
     async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
         """As `Session.call`."""
-        return await self._ask(asking.call_of(name, args, kwargs))
+        return await self._ask(commands.call_of(name, args, kwargs))
 
     async def set(self, name: str, value: Any) -> None:
         """As `Session.set`."""
-        await self._ask(asking.setting(name, value))
+        await self._ask(commands.setting(name, value))
 
     async def get(self, name: str) -> Any:
         """As `Session.get`."""
-        return await self._ask(asking.getting(name))
+        return await self._ask(commands.getting(name))
 
     async def stream(
         self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
     ) -> AsyncGenerator[Printed | Displayed | Finished]:
         """As `Session.stream`. A reader that does not read lets the program wait, whose wall time runs on; one that
         leaves interrupts it, when the generator is closed (`contextlib.aclosing`)."""
-        begun = self._begin(asking.statements(self._source(code), name, echo), True, True, True, **options)
+        begun = self._begin(commands.statements(self._source(code), name, echo), True, True, True, **options)
         try:
             while not isinstance(event := await begun[2].next(), Over):
                 yield event
@@ -76,33 +76,33 @@ class AsyncSession(SessionBase):
 
     async def complete(self, code: str, cursor: int | None = None) -> Completion:
         """As `Session.complete`."""
-        return await self._ask(asking.completion(code, cursor))
+        return await self._ask(commands.completion(code, cursor))
 
     async def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
         """As `Session.inspect`."""
-        return await self._ask(asking.inspection(code, cursor, detail))
+        return await self._ask(commands.inspection(code, cursor, detail))
 
     async def is_complete(self, code: str) -> Completeness:
         """As `Session.is_complete`."""
-        return await self._ask(asking.completeness(code))
+        return await self._ask(commands.completeness(code))
 
     async def reset(self) -> None:
         """As `Session.reset`."""
-        await self._ask(asking.resetting())
+        await self._ask(commands.resetting())
 
     # --- files, from outside ------------------------------------------------------------------------------------------
 
-    async def read_file(self, path: str, limit: int | str = asking.MOST_READ) -> bytes:
+    async def read_file(self, path: str, limit: int | str = commands.MOST_READ) -> bytes:
         """As `Session.read_file`."""
-        return await self._in_worker(asking.reading(path, limit))
+        return await self._in_worker(commands.reading(path, limit))
 
     async def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
         """As `Session.write_file`."""
-        await self._in_worker(asking.writing(path, data, parents))
+        await self._in_worker(commands.writing(path, data, parents))
 
     async def list_files(self, path: str = ".") -> list[FileEntry]:
         """As `Session.list_files`."""
-        return await self._in_worker(asking.listing(path))
+        return await self._in_worker(commands.listing(path))
 
     async def _in_worker(self, work: Callable[[World], T]) -> T:
         """A large file, and one of the host's, may take a while. What has begun is not cut short."""
@@ -137,18 +137,18 @@ class AsyncSession(SessionBase):
 
     # --- one call -----------------------------------------------------------------------------------------------------
 
-    async def _ask(self, request: Request[T], **options: Unpack[CallOptions]) -> T:
+    async def _ask(self, command: Command[T], **options: Unpack[CallOptions]) -> T:
         try:
-            result: Result | None = await self._call(request, **options)
+            result: Result | None = await self._call(command, **options)
         except ValueError:
-            if not request.is_look:
+            if not command.is_look:
                 raise
             result = None
-        return request.answer(result)
+        return command.answer(result)
 
     async def _call(
         self,
-        request: Request[Any],
+        command: Command[Any],
         *,
         timeout: float | str | None = None,
         stdin: Any = None,
@@ -160,7 +160,7 @@ class AsyncSession(SessionBase):
         for parameter, function in (("on_stdout", on_stdout), ("on_stderr", on_stderr), ("on_display", on_display)):
             given.function(parameter, function)
         begun = self._begin(
-            request, on_stdout is not None, on_stderr is not None, on_display is not None,
+            command, on_stdout is not None, on_stderr is not None, on_display is not None,
             timeout=timeout, stdin=stdin, check=check,
         )  # fmt: skip
         try:
@@ -171,14 +171,14 @@ class AsyncSession(SessionBase):
         return self._finish(begun, over)
 
     def _begin(
-        self, request: Request[Any], stdout: bool, stderr: bool, shown: bool, *,
+        self, command: Command[Any], stdout: bool, stderr: bool, shown: bool, *,
         timeout: float | str | None = None, stdin: Any = None, check: bool = False,
     ) -> _Begun:  # fmt: skip
         live, feed = self._live, Feed(self._errands.group)
         begun = live.begin(
-            request.command,
+            command.words,
             **self._arguments(
-                request, timeout, stdin,
+                command, timeout, stdin,
                 feed.tell("stdout") if stdout else None, feed.tell("stderr") if stderr else None,
             ),
             on_shown=feed.show if shown else None,

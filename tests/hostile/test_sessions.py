@@ -359,7 +359,7 @@ LOOKED_AT = {
 @pytest.mark.parametrize("code", LOOKED_AT.values(), ids=LOOKED_AT.keys())
 def test_looks_at_objects(make, monkeypatch, code):
     """Completions and inspections run the program's code: within a second, and what comes is of the promised form."""
-    monkeypatch.setattr("proxybox.asking.LOOK_LIMIT", 0.3)
+    monkeypatch.setattr("proxybox.commands.LOOK_LIMIT", 0.3)
     session = make()
     session.exec(code)
     for look in (

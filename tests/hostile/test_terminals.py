@@ -115,7 +115,7 @@ def test_a_message_that_looks_like_a_line_of_a_traceback(make: Any, monkeypatch:
 
 def test_a_guest_that_completes_what_it_likes(make: Any) -> None:
     """What comes into the line goes on with the word before the cursor, and is a name."""
-    from proxybox.asking import completion_of
+    from proxybox.commands import completion_of
 
     forged = ["%put /etc/hostname stolen", "imp\nx", "import os; x", "other", "imp" + "o" * 300, "important", 5]
     for start in (0, -5, 10**9):
@@ -136,7 +136,7 @@ def test_looks_ask_nobody(make: Any) -> None:
 
 @pytest.mark.parametrize("indent", ["\x1c", "\u2028", "\n", " " * 300, "x"])
 def test_indents_that_are_none(indent: str) -> None:
-    from proxybox.asking import completeness_of
+    from proxybox.commands import completeness_of
 
     assert completeness_of(("incomplete", indent)).indent == ""
 

@@ -1,5 +1,5 @@
-"""What a session can be asked: the command for its guest, and what its answer comes to. For `Session` and
-`AsyncSession`, which differ in how they wait.
+"""What a session can be asked. Each is one value: what is sent to its guest, within which limits, and how the answer is
+read. `Session` and `AsyncSession` carry them, and differ in how they wait.
 
 Answers are by the guest's word, and checked for their form here.
 """
@@ -88,18 +88,19 @@ class CallOptions(StreamOptions, total=False):
     on_display: Callable[[Displayed], object] | None
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------
+# --- commands ---------------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
-class Request(Generic[T]):
-    """One thing to ask. command: for the guest. answer: makes what the caller gets of its Result.
+class Command(Generic[T]):
+    """One thing to ask. words: for the guest (`proxybox/guest/session.py`). answer: makes what the caller gets of its
+    Result.
 
     is_look: it is asked for a person who types. Then it has bounds of its own; a command that is too large to cross is
     no error, and `answer` gets None.
     """
 
-    command: tuple[Any, ...]
+    words: tuple[Any, ...]
     answer: Callable[[Any], T]
     is_look: bool = False
 
@@ -114,57 +115,57 @@ class Request(Generic[T]):
         return LOOK_CALLS if self.is_look else None
 
 
-def statements(code: str, name: str, echo: bool) -> Request[Result]:
+def statements(code: str, name: str, echo: bool) -> Command[Result]:
     """See `Session.exec`, and so on below."""
-    return Request(("exec", code, given.text("name", name), given.flag("echo", echo)), _result)
+    return Command(("exec", code, given.text("name", name), given.flag("echo", echo)), _result)
 
 
-def expression(code: str) -> Request[Result]:
+def expression(code: str) -> Command[Result]:
     """See `Session.eval`."""
-    return Request(("eval", code), _result)
+    return Command(("eval", code), _result)
 
 
-def call_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request[Result]:
+def call_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Command[Result]:
     """See `Session.call`."""
-    return Request(("call", given.text("name", name), args, dict(kwargs)), _result)
+    return Command(("call", given.text("name", name), args, dict(kwargs)), _result)
 
 
-def setting(name: str, value: Any) -> Request[None]:
+def setting(name: str, value: Any) -> Command[None]:
     """See `Session.set`. Raises TypeError, ValueError for what is no name."""
     if not given.text("name", name).isidentifier():
         raise ValueError(f"{name!r} is no name of a variable")
-    return Request(("set", {name: value}), _checked)
+    return Command(("set", {name: value}), _checked)
 
 
-def getting(name: str) -> Request[Any]:
+def getting(name: str) -> Command[Any]:
     """See `Session.get`."""
-    return Request(("get", given.text("name", name)), lambda result: result.check().value)
+    return Command(("get", given.text("name", name)), lambda result: result.check().value)
 
 
-def resetting() -> Request[None]:
+def resetting() -> Command[None]:
     """See `Session.reset`."""
-    return Request(("reset",), _checked)
+    return Command(("reset",), _checked)
 
 
-def completion(code: str, cursor: int | None) -> Request[Completion]:
+def completion(code: str, cursor: int | None) -> Command[Completion]:
     """See `Session.complete`."""
     at = _cursor(code, cursor)
-    return Request(("complete", code, at), lambda result: completion_of(_seen(result), code, at), is_look=True)
+    return Command(("complete", code, at), lambda result: completion_of(_seen(result), code, at), is_look=True)
 
 
-def inspection(code: str, cursor: int | None, detail: int) -> Request[Inspection | None]:
+def inspection(code: str, cursor: int | None, detail: int) -> Command[Inspection | None]:
     """See `Session.inspect`."""
     at = _cursor(code, cursor)
-    return Request(
+    return Command(
         ("inspect", code, at, given.count("detail", detail, 0)),
         lambda result: inspection_of(_seen(result)),
         is_look=True,
     )
 
 
-def completeness(code: str) -> Request[Completeness]:
+def completeness(code: str) -> Command[Completeness]:
     """See `Session.is_complete`."""
-    return Request(
+    return Command(
         ("is_complete", given.text("code", code, given.SOURCE)),
         lambda result: completeness_of(_seen(result)),
         is_look=True,
