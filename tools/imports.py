@@ -47,22 +47,31 @@ def imported(source: str) -> Iterator[str]:
 
 
 def arrows(root: Path = ROOT) -> Graph:
-    """For each module those that it imports. A package that only says where its names live is not what it names."""
+    """For each module those that it imports. What a package exports is imported from where it lives."""
     known = modules(root)
+    exported = {name: dict(_homes(name, file)) for name, file in known.items() if file.name == "__init__.py"}
     graph: Graph = {}
     for name, file in known.items():
         graph[name] = set()
+        if exported.get(name):
+            continue  # it says where names live, and loads them when they are asked for
         for target in imported(file.read_text(encoding="utf-8")):
+            package, _, last = target.rpartition(".")
+            target = exported.get(package, {}).get(last, target)
             while target and target not in known:
                 target = target.rpartition(".")[0]
-            if target not in ("", "proxybox", name) and not _is_exported(name, file):
+            if target not in ("", "proxybox", name):
                 graph[name].add(target)
     return graph
 
 
-def _is_exported(name: str, file: Path) -> bool:
-    """Whether a module is the list of names that a package exports, which are loaded when they are asked for."""
-    return file.name == "__init__.py" and "_HOME_OF" in file.read_text(encoding="utf-8")
+def _homes(package: str, file: Path) -> Iterator[tuple[str, str]]:
+    """The names that a package exports, each with the module that it is loaded from (the package's table _HOMES)."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
+            for home, names in ast.literal_eval(node.value).items():
+                module = home if home.startswith("proxybox.") else f"{package}.{home}"
+                yield from ((name, module) for name in names)
 
 
 def rooms(graph: Mapping[str, set[str]], package: str) -> Graph:

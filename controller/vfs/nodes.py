@@ -39,6 +39,8 @@ from proxybox.controller.effects import Changes
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.quota import Quota
 
+# A circle that stays: a node makes the open file descriptions of it (open(2)), and a description is one of a node. Both
+# halves would be one file of 900 lines.
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
 
