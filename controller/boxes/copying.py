@@ -3,7 +3,7 @@
 What a branch of a session sees is what its trunk saw at the branching: files, descriptors, offsets, locks, signals
 that wait, alarms, the time, and the position in the stream of random bytes where the policy seeds it: from there on
 both draw the same numbers. A process that fork(2) makes loses its alarms and its pending signals; a branch, being the
-whole session again, keeps them. vfs/copying.py has the rules, and copies what is in the tree and open.
+whole session again, keeps them. copyingfiles.py has the rules, and copies what is in the tree and open.
 """
 
 from __future__ import annotations

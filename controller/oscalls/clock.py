@@ -1,4 +1,4 @@
-"""Clocks and sleeps: what time it is, and waiting for a later one. See `controller/clock.py` for
+"""Clocks and sleeps: what time it is, and waiting for a later one. See `controller/world/clock.py` for
 the policies.
 """
 

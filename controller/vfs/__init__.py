@@ -1,2 +1,2 @@
-"""The virtual filesystem: nodes in a tree of mounts. Names and paths are bytes, and only namei.py and tree.py walk them;
+"""The virtual filesystem: nodes in a tree of mounts. Names and paths are bytes; only namei.py and tree.py walk them.
 README.md here tells the rest."""

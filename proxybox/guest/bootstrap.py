@@ -3,7 +3,7 @@
     pypy3 bootstrap.py zygote|now [MODULE...]
 
 Nothing here is trusted once a program has run in the same process, and nothing here defends anything. What it says to
-the controller goes through one reserved OS call, `exchange` (controller/port.py says what). Python 3.9 to 3.11.
+the controller goes through one reserved OS call, `exchange` (controller/exchange/port.py). Python 3.9 to 3.11.
 
 A program shall find what it finds under a bare `pypy3 WORDS`. So frames here are hidden, as PyPy hides those of its own
 start (app_main.py, to which a program's exceptions and its exit are left), and what is imported here is not to be seen

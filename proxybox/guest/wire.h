@@ -1,7 +1,7 @@
-/* What both sides of the wire agree on. The controller's copies: controller/protocol.py, roles.py and launch.py.
+/* What both sides of the wire agree on. The controller's copies: controller/wire/protocol.py, roles.py and launch.py.
  *
  * Nothing in this folder is trusted once a guest runs: hostile code can overwrite all of it. What holds then is the
- * filter (controller/seal.py), the controller's parser and its policy.
+ * filter (controller/seal/filters.py), the controller's parser and its policy.
  */
 #ifndef PROXYBOX_WIRE_H
 #define PROXYBOX_WIRE_H

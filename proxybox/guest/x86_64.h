@@ -1,5 +1,5 @@
 /* What is particular to x86-64, and small enough to be inline; the rest is in stub_x86_64.c. A port to another
- * architecture writes these two files, the head of controller/seal.py and the numbers in controller/oscalls anew. */
+ * architecture writes these two files, the head of controller/seal/filters.py and the numbers in controller/oscalls anew. */
 #ifndef PROXYBOX_X86_64_H
 #define PROXYBOX_X86_64_H
 

@@ -22,6 +22,26 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+#: Sources whose words name other files. In a checkout proxybox/ has links to the others.
+SOURCES = [
+    path
+    for top in ("controller", "policies", "proxybox")
+    for path in sorted((ROOT / top).rglob("*.*"))
+    if path.suffix in (".py", ".md", ".c", ".h") and path.resolve() == path
+]
+PLACES = "controller|policies|proxybox|tests|tools|benchmarks|examples"
+OUR_FILE = re.compile(rf"(?<![\w./-])(?:{PLACES})/[\w/]+\.(?:py|c|h|md)\b")
+
+
+def test_files_that_are_named_exist() -> None:
+    """By their whole path. Names of programs in boxes are not looked for."""
+    everywhere = [*DOCUMENTS, *SOURCES]
+    named = {(str(path.relative_to(ROOT)), name) for path in everywhere for name in OUR_FILE.findall(path.read_text())}
+    assert len(named) > 30
+    made_up = {"tests/test_it.py", "tests/test_more.py"}  # of exercises
+    assert sorted((path, name) for path, name in named if not (ROOT / name).exists() and name not in made_up) == []
+
+
 def test_every_option_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     for option in (*RUN, *TRACE, *REPL):

@@ -1,4 +1,4 @@
-"""Where a thread stands that serves many guests (controller/cpus.py)."""
+"""Where a thread stands that serves many guests (controller/process/cpus.py)."""
 
 import os
 import threading

@@ -1,6 +1,6 @@
 """`python -m tests.seal`: what reaches the kernel from inside a box, tried for real and printed as a table.
 
-`python -m tests.seal golden` shows where golden/ and controller/seal.py differ; with --write it makes golden/ anew.
+`python -m tests.seal golden` shows where golden/ and controller/seal/filters.py differ; --write makes golden/ anew.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def show_sweep() -> int:
 def show_golden(write: bool) -> int:
     """Prints the differences; 1 when there are some and they stay."""
     differences = [text for name, kind in dumps.programs() if (text := dumps.difference(name, kind))]
-    print(*differences, sep="\n", end="" if differences else "golden/ is as controller/seal.py is\n")
+    print(*differences, sep="\n", end="" if differences else "golden/ is as controller/seal/filters.py is\n")
     if write:
         dumps.write()
     return 1 if differences and not write else 0
