@@ -19,8 +19,9 @@ from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Int
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import Blocked, Reply, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
-from proxybox.controller.wire.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
+from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOO_LONG, Fetch
+from proxybox.controller.roles import Memory, Scalar, stub_row
+from proxybox.controller.wire.protocol import MEMORY, REGISTERS
 from proxybox.controller.world.calledpaths import called_paths
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.effects import Unfinished
 from proxybox.controller.guests.finding import find_guest
-from proxybox.controller.oscalls.stores import WRITE_BACK
+from proxybox.controller.header import WRITE_BACK
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy

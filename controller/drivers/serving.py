@@ -17,13 +17,12 @@ from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
+from proxybox.controller.header import FIRST_CHANNEL_FD, REPLY
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import CANCELLED, Waiting
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.undisturbed import Undisturbed
-from proxybox.controller.seal.filters import FIRST_CHANNEL_FD
 from proxybox.controller.wire.channel import READ, Channel
-from proxybox.controller.wire.protocol import REPLY
 from proxybox.controller.world.state import EXITED, Ended, GuestThread, Signal, World
 
 #: How long signals wait that a guest has too many of, where it makes no call meanwhile.

@@ -9,6 +9,7 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
+from proxybox.controller.header import FORK_ASKED, THREAD_FLAGS
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
 from proxybox.controller.world.state import EXITED, HIDDEN, Ended, World
@@ -228,9 +229,9 @@ def clone(world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: 
     the caller has asked for one.
 
     The stub is answered `thread id << 16 | channel`, or as wire.h says of forks."""
-    if flags == abi.FORK_FLAGS and world.on_fork is not None:
+    if flags == FORK_ASKED and world.on_fork is not None:
         return world.on_fork()
-    if flags != abi.CLONE_THREAD_FLAGS:
+    if flags != THREAD_FLAGS:
         raise Denied(errno.EPERM, "fork is refused")
     thread = world.allocate_thread()
     return thread.tid << 16 | thread.channel

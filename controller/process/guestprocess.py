@@ -14,11 +14,11 @@ from collections.abc import Iterable
 
 import attrs
 
+from proxybox.controller.header import SEALED_ANSWER
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.seal.cgroups import Cgroup
 from proxybox.controller.wire.channel import Channel
-from proxybox.controller.wire.protocol import SEALED_ANSWER
 
 #: Bytes of last words.
 _LAST_WORDS = 1 << 14

@@ -17,6 +17,8 @@ from itertools import groupby
 
 import attrs
 
+from proxybox.controller.header import FIRST_CHANNEL_FD, FORK_FLAGS, ROUTE, SHARED_BASE, THREAD_FLAGS
+
 # --- what is particular to x86-64 -------------------------------------------------------------------------------------
 
 AUDIT_ARCH = 0xC000003E  # linux/audit.h
@@ -30,16 +32,8 @@ _LOW, _HIGH = 0, 4
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-#: wire.h. In a register that the kernel ignores, it says that the stub has told the controller already. It routes calls
-#: and protects nothing: hostile code can set it as well.
-ROUTE = 0x70626F78
-#: wire.h: what pthread_create(3) passes to clone(2), the one kind of clone that there is.
-THREAD_FLAGS = 0x3D0F00
-#: wire.h: what a fork becomes, a child of the controller's.
-FORK_FLAGS = 0x8000
-#: wire.h: the first channel's descriptor; shared mappings of virtual files lie where an address has this high half,
-#: masked: 16 TiB, so that a box never comes to their end, though its stub uses no address twice.
-FIRST_CHANNEL_FD, SHARED_HIGH, _SHARED_MASK = 3, 0x1000, 0xFFFFF000
+#: Shared mappings of virtual files lie where the high half of an address is this, masked.
+SHARED_HIGH, _SHARED_MASK = SHARED_BASE >> 32, 0xFFFFF000
 
 _PRIVATE, _FIXED, _ANONYMOUS, _NORESERVE, _STACK, _FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x4000, 0x20000, 0x100000
 _DONTNEED, _FREE = 4, 8

@@ -9,12 +9,19 @@ root, Landlock) before anything untrusted runs, cgroups.py from outside.
 import ctypes
 import errno
 import os
-import struct
 from collections.abc import Iterable, Mapping
 
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.header import (
+    LAUNCH_CORE_SCHEDULING,
+    LAUNCH_NAMESPACES,
+    LAUNCH_REPORT,
+    LAUNCH_SPECULATION,
+    NOT_ASKED,
+    REPORT_MAGIC,
+)
 from proxybox.policies.models import LAYERS
 
 #: The layers that boxes of this process use. Tests and benchmarks take some out.
@@ -23,12 +30,9 @@ USED: set[str] = set(LAYERS)
 #: What `Result.layers` says of a layer that is not there begins with this; the reason follows.
 MISSING = "missing: "
 
-#: wire.h
-REPORT = struct.Struct("<Iiiiiii")
-REPORT_MAGIC = 0x4C584250
-_NOT_ASKED = -1
-_LAUNCHED = {"namespaces": 2, "speculation": 4, "core-scheduling": 8}
-SAME_ADDRESSES = 1
+_LAUNCHED = {
+    "namespaces": LAUNCH_NAMESPACES, "speculation": LAUNCH_SPECULATION, "core-scheduling": LAUNCH_CORE_SCHEDULING,
+}  # fmt: skip
 
 _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
 _PR_SCHED_CORE, _PR_SCHED_CORE_GET, _THREAD = 62, 0, 0
@@ -81,9 +85,9 @@ class LaunchReport:
     @staticmethod
     def unpack(data: bytes) -> "LaunchReport | None":
         """The report, or None when these bytes are something else: words of a launcher that failed."""
-        if len(data) != REPORT.size or int.from_bytes(data[:4], "little") != REPORT_MAGIC:
+        if len(data) != LAUNCH_REPORT.size or int.from_bytes(data[:4], "little") != REPORT_MAGIC:
             return None
-        return LaunchReport(*REPORT.unpack(data)[1:])
+        return LaunchReport(*LAUNCH_REPORT.unpack(data)[1:])
 
 
 def launch_flags(used: Iterable[str]) -> int:
@@ -98,15 +102,15 @@ def look_from_outside(pid: int, report: LaunchReport, root_errno: int, landlock_
     has had in hand by then. landlock_errno: None when it was not asked for.
     """
     told: dict[str, str] = {}
-    if report.namespaces != _NOT_ASKED:
+    if report.namespaces != NOT_ASKED:
         told["namespaces"] = _namespaces(pid, report.namespaces, root_errno)
     if landlock_errno is not None:
         told["landlock"] = missing("landlock", landlock_errno) if landlock_errno else "a domain without any right"
-    if report.speculation != _NOT_ASKED:
+    if report.speculation != NOT_ASKED:
         told["speculation"] = _speculation(pid, report.speculation)
-    if report.core_scheduling != _NOT_ASKED:
+    if report.core_scheduling != NOT_ASKED:
         told["core-scheduling"] = _core_scheduling(pid, report.core_scheduling)
-    if report.same_addresses != _NOT_ASKED:
+    if report.same_addresses != NOT_ASKED:
         refused = report.same_addresses
         told["same addresses"] = missing("same addresses", refused) if refused else "no address randomisation"
     return told

@@ -15,22 +15,9 @@ from proxybox.controller.costs.steps import Steps
 from proxybox.controller.dispatch import TABLE, Dispatcher, _parameters, compile_invoke, stub_table
 from proxybox.controller.effects import Blocked, Unfinished
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.roles import (
-    MAX_PAYLOAD,
-    Addr,
-    Bits,
-    Buffer,
-    Fd,
-    Gather,
-    Int,
-    OptionalPath,
-    Path,
-    Size,
-    Soft,
-    Struct,
-    UInt,
-)
-from proxybox.controller.wire.protocol import ABSENT, FAULT, TOO_LONG, encode_request
+from proxybox.controller.header import ABSENT, FAULT, MAX_PAYLOAD, TOO_LONG
+from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Gather, Int, OptionalPath, Path, Size, Soft, Struct, UInt
+from proxybox.controller.wire.protocol import encode_request
 
 
 def decode(handler: Any, *request: Any) -> Any:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from proxybox.controller import abi
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.effects import Blocked, Unfinished
+from proxybox.controller.header import Fetch
 from proxybox.controller.oscalls import descriptors, paths, pipes, polling, sockets
-from proxybox.controller.roles import Fetch, Scalar
+from proxybox.controller.roles import Scalar
 
 EDGES = {
     "i4x": (-(1 << 31), (1 << 31) - 1),

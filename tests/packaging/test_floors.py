@@ -32,7 +32,8 @@ FLOORS = {
         exchange
         vfs
         seal
-        abi audit costs effects errors faults roles statefolder
+        roles
+        abi audit costs effects errors faults header statefolder
     """,
     "proxybox.controller.vfs": """
         commits pseudo

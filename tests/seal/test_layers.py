@@ -11,6 +11,7 @@ import pytest
 
 import proxybox
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.header import LAUNCH_REPORT, REPORT_MAGIC
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.layers import LaunchReport, is_missing, look_from_outside, require
 from proxybox.policies.models import LAYERS
@@ -116,7 +117,7 @@ def test_core_scheduling_is_what_the_kernel_tells(
 
 
 def test_only_words_of_the_launchers_own_are_a_report() -> None:
-    good = layers.REPORT.pack(layers.REPORT_MAGIC, 7, 6, 0, 0, 0, 0)
+    good = LAUNCH_REPORT.pack(REPORT_MAGIC, 7, 6, 0, 0, 0, 0)
     assert LaunchReport.unpack(good) == LaunchReport(7, 6, 0, 0, 0, 0)
     for other in (b"", b"capset: Operation not permitted", good[:-1], b"\0" + good[1:]):
         assert LaunchReport.unpack(other) is None

@@ -13,7 +13,7 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
 from proxybox.controller.guests.translated import wire
 from proxybox.controller.guests.translated.libc import Allocate, Call, Done, Fetch, Free, Libc, Serve, Text
-from proxybox.controller.roles import MAX_PAYLOAD
+from proxybox.controller.header import MAX_PAYLOAD
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.wire.protocol import encode_request
 

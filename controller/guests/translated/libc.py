@@ -19,9 +19,9 @@ import attrs
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.guests.translated import wire
-from proxybox.controller.roles import MAX_PAYLOAD, PATH_MAX, Memory, Scalar
-from proxybox.controller.roles import Fetch as Kind
-from proxybox.controller.wire.protocol import ABSENT, TOO_LONG
+from proxybox.controller.header import ABSENT, MAX_PATH, MAX_PAYLOAD, TOO_LONG
+from proxybox.controller.header import Fetch as Kind
+from proxybox.controller.roles import Memory, Scalar
 from proxybox.controller.world.state import EXITED, Ended, World
 
 # --- what a function asks for -----------------------------------------------------------------------------------------
@@ -468,7 +468,7 @@ def ttyname(libc: Libc, fd: int) -> Steps:
     if failed(value):
         return Done(0, -value)
     link = b"/proc/self/fd/%d" % fd  # which glibc looks at, too
-    value, writes = yield Call(_NUMBER["readlink"], (_NOWHERE, _NOWHERE, PATH_MAX), (link,))
+    value, writes = yield Call(_NUMBER["readlink"], (_NOWHERE, _NOWHERE, MAX_PATH), (link,))
     return Done(0, -value) if failed(value) else Done((yield from libc.string(b"=ttyname", _written(writes))))
 
 
@@ -621,7 +621,7 @@ def fstatvfs(_: Libc, fd: int, at: int) -> Steps:
     return _statvfs("fstatfs", fd, at)
 
 
-_PATHCONF = {0: 127, 1: 255, 2: 255, 3: 255, 4: PATH_MAX, 5: 4096, 6: 1, 7: 1, 8: 0}
+_PATHCONF = {0: 127, 1: 255, 2: 255, 3: 255, 4: MAX_PATH, 5: 4096, 6: 1, 7: 1, 8: 0}
 
 
 @function("pathconf(pi)i")
@@ -678,7 +678,7 @@ _LONGEST_VARIABLE, _MOST_VARIABLES = 128 * 1024 - 1, 1024
 
 @function("getenv(p)p")
 def getenv(libc: Libc, at: int) -> Steps:
-    name = b"" if not at else (yield Text(at, PATH_MAX))
+    name = b"" if not at else (yield Text(at, MAX_PATH))
     value = libc.environment.get(name)
     return Done(0) if value is None else Done((yield from libc.string(name, value)))
 
@@ -706,7 +706,7 @@ def putenv(libc: Libc, at: int) -> Steps:
 
 @function("unsetenv(p)i")
 def unsetenv(libc: Libc, at: int) -> Steps:
-    key = b"" if not at else (yield Text(at, PATH_MAX))
+    key = b"" if not at else (yield Text(at, MAX_PATH))
     return Done(-1, errno.EINVAL) if b"=" in key else _set(libc, key, None)
 
 
