@@ -17,7 +17,7 @@ import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
 from proxybox.controller.costs.steps import CALL
-from proxybox.controller.effects import Blocked, Reply, Unfinished
+from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOO_LONG, Fetch
 from proxybox.controller.roles import Memory, Scalar, stub_row
@@ -263,7 +263,7 @@ class Dispatcher:
             return self._denied(row.name, denied)
         except OSError as error:
             return -(error.errno or errno.EIO)
-        except Unfinished:
+        except AnotherTurn:
             return self._going_on(row, frame)
 
     def _going_on(self, row: Row, frame: bytes) -> Blocked:
@@ -272,7 +272,7 @@ class Dispatcher:
         def attempt() -> Reply | None:
             try:
                 return row.invoke(self._world, frame)
-            except Unfinished:
+            except AnotherTurn:
                 return None
 
         now = time.monotonic_ns()
@@ -345,7 +345,7 @@ class Dispatcher:
     def _begin(self, row: Row, frame: bytes, call: OSCall) -> Reply:
         try:
             return row.invoke(self._world, frame)
-        except Unfinished:
+        except AnotherTurn:
             later = self._going_on(row, frame)
         if not call.paths:
             return later

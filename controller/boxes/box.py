@@ -1,6 +1,6 @@
 """A box: one program, the world that it sees, the guest that runs it, and what is left of it.
 
-`Box.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
+`BoxSpec.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
 """
 
 import contextlib
@@ -86,12 +86,12 @@ class Run:
     usage: Usage
 
 
-#: Words, the world that was built, and when: a box that is ready to be served (`Box.start`, warm.py).
+#: Words, the world that was built, and when: a box that is ready to be served (`BoxSpec.start`, warm/start.py).
 Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Box:
+class BoxSpec:
     """A policy and an interpreter, ready to run one program after another, each in a world of its own. template: for
     worlds of warm guests."""
 

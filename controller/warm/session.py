@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial
-from proxybox.controller.boxes.box import Box, LiveBox, Usage
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, Usage
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
@@ -55,7 +55,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {"call": ("", "", "args", "kwargs"), "se
 
 
 @attrs.define(kw_only=True)
-class Answer:
+class CommandResult:
     """What came of one command.
 
     claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), by the
@@ -126,7 +126,9 @@ class LiveSession:
     at_end: called when it is closed. A session that nobody holds any more is closed.
     """
 
-    def __init__(self, box: Box, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True) -> None:
+    def __init__(
+        self, box: BoxSpec, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True
+    ) -> None:
         self._box = box
         self._live = live
         self._port = _port(live)
@@ -163,7 +165,7 @@ class LiveSession:
             return session
 
     @classmethod
-    def of(cls, box: Box, live: LiveBox) -> "LiveSession":
+    def of(cls, box: BoxSpec, live: LiveBox) -> "LiveSession":
         """The session that a guest has been told to become."""
         session = cls(box, live, Copies(box.policy.session.branches))
         session._begin(box.policy.session)
@@ -230,7 +232,7 @@ class LiveSession:
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
         on_shown: OnShown | None = None,
-    ) -> Answer:
+    ) -> CommandResult:
         """Carries out one command. timeout: seconds of wall time, None for the policy's, infinite for none. calls:
         OS calls after which it is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the
         guest shows, as `_SHOWN` has it.
@@ -342,7 +344,7 @@ class LiveSession:
 
         return take
 
-    def end(self, begun: "_Begun", outcome: Outcome | None) -> Answer:
+    def end(self, begun: "_Begun", outcome: Outcome | None) -> CommandResult:
         """What came of the command that was begun."""
         world, process, dispatcher = self._live.world, self._live.process, self._live.dispatcher
         interrupted, claim = process.watch.interrupted, None
@@ -358,7 +360,7 @@ class LiveSession:
         else:
             self.outcome, cpu = outcome, process.cpu_ns
         printed = begun.transcript.interleaved()
-        answer = Answer(
+        answer = CommandResult(
             claim=claim,
             outcome=outcome,
             interrupted=interrupted,
