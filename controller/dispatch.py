@@ -21,6 +21,7 @@ from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOO_LONG, Fetch
 from proxybox.controller.roles import Memory, Scalar, stub_row
+from proxybox.controller.status import Status
 from proxybox.controller.wire.protocol import MEMORY, REGISTERS
 from proxybox.controller.world.calledpaths import called_paths
 
@@ -280,7 +281,7 @@ class Dispatcher:
 
     def _over_limit(self) -> None:
         if self.on_limit is None:
-            raise EndBox("call_limit", self.limit_name)
+            raise EndBox(Status.CALL_LIMIT, self.limit_name)
         on_limit, self.on_limit = self.on_limit, None
         on_limit()
 
@@ -304,7 +305,7 @@ class Dispatcher:
         if denial in self.denials or len(self.denials) < MAX_DENIALS:
             self.denials[denial] = self.denials.get(denial, 0) + 1
         if self._world.policy.on_denied == "end":
-            raise EndBox("denied", f"{name}: {denied.strerror}")
+            raise EndBox(Status.DENIED, f"{name}: {denied.strerror}")
         return -number
 
     def _unknown(self, thread: "GuestThread", number: int) -> int:

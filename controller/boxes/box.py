@@ -24,6 +24,7 @@ from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec, launch
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
+from proxybox.controller.status import Status
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
@@ -327,7 +328,7 @@ class LiveBox:
         ended = time.monotonic_ns()
         world, process, cpu = self.world, self.process, self.policy.limits.cpu_time
         if outcome.signal in (signal.SIGXCPU, signal.SIGKILL) and cpu is not None and process.cpu_ns >= cpu * 1e9:
-            outcome = attrs.evolve(outcome, status="time_limit", why="limits.cpu_time")
+            outcome = attrs.evolve(outcome, status=Status.TIME_LIMIT, why="limits.cpu_time")
         exceeded = set(world.exceeded)
         if self.builder.quota.exceeded:
             exceeded.add("disk")

@@ -12,7 +12,7 @@ from proxybox.controller.errors import Denied
 from proxybox.controller.header import FORK_ASKED, THREAD_FLAGS
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
-from proxybox.controller.world.state import EXITED, HIDDEN, Ended, World
+from proxybox.controller.world.state import HIDDEN, Ended, World
 
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
 _RSS_KIB = 50 * 1024
@@ -258,7 +258,7 @@ def exit_(world: World, status: Int) -> Reply:
     if not world.threads:
         world.exit_code = status & 0xFF
         world.on_exit()
-        world.end(Ended(EXITED, ""))
+        world.end(Ended(None))
     return 0
 
 
@@ -268,7 +268,7 @@ def exit_group(world: World, status: Int) -> Reply:
     world.exit_code = status & 0xFF
     world.on_exit()
     if world.port is not None:
-        world.end(Ended(EXITED, ""))
+        world.end(Ended(None))
     return 0
 
 

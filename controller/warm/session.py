@@ -28,6 +28,7 @@ from proxybox.controller.process.keeper import CANCELLED, Watch
 from proxybox.controller.process.launch import NICE, uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
+from proxybox.controller.status import Status
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
@@ -352,11 +353,13 @@ class LiveSession:
             try:
                 claim = _form_of(self._port.take_result(), self._port.value_size, _FORMS)
             except GuestMisbehaved as breach:
-                outcome = Outcome(None, None, "misbehaved", str(breach))
+                outcome = Outcome(None, None, Status.MISBEHAVED, str(breach))
         if outcome is None:
             cpu = self._rest()
             if interrupted and self._cpu_end_ns is not None and process.watch.charged_ns() >= self._cpu_end_ns:
-                outcome = self.outcome = Outcome(None, None, "time_limit", "session.cpu_time")  # nothing is left to use
+                outcome = self.outcome = Outcome(
+                    None, None, Status.TIME_LIMIT, "session.cpu_time"
+                )  # nothing is left to use
         else:
             self.outcome, cpu = outcome, process.cpu_ns
         printed = begun.transcript.interleaved()

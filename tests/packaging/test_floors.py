@@ -33,7 +33,8 @@ FLOORS = {
         vfs
         seal
         roles
-        abi audit costs effects errors faults header statefolder
+        errors
+        abi audit costs effects faults header statefolder status
     """,
     "proxybox.controller.vfs": """
         commits pseudo

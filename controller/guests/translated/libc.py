@@ -22,7 +22,7 @@ from proxybox.controller.guests.translated import wire
 from proxybox.controller.header import ABSENT, MAX_PATH, MAX_PAYLOAD, TOO_LONG
 from proxybox.controller.header import Fetch as Kind
 from proxybox.controller.roles import Memory, Scalar
-from proxybox.controller.world.state import EXITED, Ended, World
+from proxybox.controller.world.state import Ended, World
 
 # --- what a function asks for -----------------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ _FLOCK = struct.Struct("<hh4xqqi4x")
 def exit_(libc: Libc, status: int) -> Steps:
     """Nobody waits for what the process does then."""
     yield from os_call("exit_group", status)
-    libc.world.end(Ended(EXITED, ""))
+    libc.world.end(Ended(None))
     return Done()
 
 
