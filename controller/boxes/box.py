@@ -347,7 +347,7 @@ class LiveBox:
             changes=self.builder.changes(),
             denials=dict(self.dispatcher.denials),
             unknown=dict(self.dispatcher.unknown),
-            layers=dict(process.layers),
+            layers=process.told_layers(),
             usage=Usage(
                 start=max(0, self.ready_ns - self.started_ns) / 1e9,
                 wall=(ended - self.started_ns) / 1e9,

@@ -112,9 +112,9 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], spac
     if _frame(child)[0] != CALL_SEALED:
         raise SandboxStartError("the copy could not be sealed")
     child.filters = None if child.filters is None else child.filters + 1
-    child.layers |= inspect_seal(child.pid, uid_of_guests(), NICE, child.filters)
+    child.note(*inspect_seal(child.pid, uid_of_guests(), NICE, child.filters))
     if "cgroup" in layers.USED:
-        child.layers["cgroup"] = enter_cgroup(child, spec)
+        child.note(enter_cgroup(child, spec))
     layers.require(spec.required, child.layers)
 
 

@@ -50,7 +50,7 @@ from proxybox.controller.seal import cgroups, layers
 from proxybox.controller.seal.cgroups import Cgroup
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
 from proxybox.controller.seal.inspection import count_filters, inspect_descriptors, inspect_seal
-from proxybox.controller.seal.layers import LaunchReport
+from proxybox.controller.seal.layers import LaunchReport, Layer
 from proxybox.controller.wire.channel import Channel
 
 #: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.
@@ -299,7 +299,7 @@ def _end_group(launcher: int) -> None:
 
 def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
     if not spec.wants_listener:
-        process.layers["thread count"] = "one: the filter lets no other be made"
+        process.note(layers.stands("thread count", "one: the filter lets no other be made"))
         return
     fds = array.array("i")
     text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
@@ -313,8 +313,8 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
         raise _start_error(control, text, process)
     elif spec.zygote or spec.forks:
         raise CannotCopy("no seccomp listener is to be had here, so no guest can be copied")
-    none = layers.missing("threads", "no seccomp listener is to be had here, so the box has one thread")
-    process.layers["thread count"] = "by the kernel" if fds else none
+    none = layers.missing("thread count", "no seccomp listener is to be had here, so the box has one thread")
+    process.note(layers.stands("thread count", "by the kernel") if fds else none)
 
 
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
@@ -323,11 +323,11 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     if number != CALL_HELLO:
         raise _start_error(control, process=process)
     process.space_limit = space_limit or None
-    process.layers["descriptors"] = inspect_descriptors(process.pid, _descriptors(spec))
+    process.note(inspect_descriptors(process.pid, _descriptors(spec)))
     landlock = landlock_errno if "landlock" in layers.USED else None
-    process.layers |= layers.look_from_outside(process.pid, report, root_errno, landlock)
+    process.note(*layers.look_from_outside(process.pid, report, root_errno, landlock))
     if "cgroup" in layers.USED:
-        process.layers["cgroup"] = enter_cgroup(process, spec)
+        process.note(enter_cgroup(process, spec))
     layers.require(spec.required, process.layers)
     filters = count_filters(process.pid)
     process.reap_launcher()
@@ -337,7 +337,7 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     if _frame(process, control)[0] != CALL_SEALED:  # the last step is all that can have failed
         raise _start_error(control, b"seccomp", process)
     process.filters = None if filters is None else filters + 1
-    process.layers |= inspect_seal(process.pid, uid_of_guests(), NICE, process.filters)
+    process.note(*inspect_seal(process.pid, uid_of_guests(), NICE, process.filters))
 
 
 def _descriptors(spec: LaunchSpec) -> list[int]:
@@ -350,7 +350,7 @@ def uid_of_guests() -> int:
     return BOX_UID if os.geteuid() == 0 else os.geteuid()
 
 
-def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
+def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
     """Puts a guest into a cgroup of its own with the limits of its policy; what is to be told of that layer."""
     try:
         process.cgroup = Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
@@ -359,7 +359,7 @@ def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
         return layers.missing("cgroup", str(error))
     except OSError as error:
         return layers.missing("cgroup", f"the delegated cgroup cannot be used ({error.strerror})")
-    return "limits of memory and tasks"
+    return layers.stands("cgroup", "limits of memory and tasks")
 
 
 def _frame(process: GuestProcess, control: socket.socket) -> tuple[int, ...]:

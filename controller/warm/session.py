@@ -445,7 +445,7 @@ class LiveSession:
     @property
     def layers(self) -> Mapping[str, str]:
         """What stands around it."""
-        return self._live.process.layers
+        return self._live.process.told_layers()
 
     def copy(self, instead_of: "LiveSession | None" = None) -> "LiveSession":
         """A session that goes on from the same state by itself. instead_of: whose place it takes, which is `replaced`.
