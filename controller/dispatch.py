@@ -219,6 +219,11 @@ _TAKERS = {
 MAX_DENIALS = 256
 
 
+def _negative(error: OSError) -> int:
+    """-errno: the one place where an exception becomes a number."""
+    return -(error.errno or (errno.EPERM if isinstance(error, Denied) else errno.EIO))
+
+
 class Dispatcher:
     """Answers the requests of one box."""
 
@@ -260,10 +265,8 @@ class Dispatcher:
             return self._observed(row, thread, frame)
         try:
             return row.invoke(world, frame)
-        except Denied as denied:
-            return self._denied(row.name, denied)
         except OSError as error:
-            return -(error.errno or errno.EIO)
+            return self._failure(row.name, error)
         except AnotherTurn:
             return self._going_on(row, frame)
 
@@ -290,23 +293,26 @@ class Dispatcher:
         self._steps.left = CALL
         try:
             return attempt()
-        except Denied as denied:
-            return self._denied("", denied)
         except OSError as error:
-            return -(error.errno or errno.EIO)
+            return self._failure("", error)
 
     def refuse(self, name: str, reason: str, number: int) -> None:
         """Records a function of libc's that a translated guest may not use; `errno` is `number`. Raises EndBox."""
-        self._denied(name, Denied(number, reason))
+        self._failure(name, Denied(number, reason))
 
-    def _denied(self, name: str, denied: Denied) -> int:
-        number = denied.errno or errno.EPERM
+    def _failure(self, name: str, error: OSError) -> int:
+        """The answer to a call that failed. A refusal by policy is recorded. Raises EndBox where one ends the box."""
+        if isinstance(error, Denied):
+            self._record(name, error)
+        return _negative(error)
+
+    def _record(self, name: str, denied: Denied) -> None:
+        number = -_negative(denied)
         denial = Denial(name, errno.errorcode.get(number, str(number)), denied.strerror or "")
         if denial in self.denials or len(self.denials) < MAX_DENIALS:
             self.denials[denial] = self.denials.get(denial, 0) + 1
         if self._world.policy.on_denied == "end":
             raise EndBox(Status.DENIED, f"{name}: {denied.strerror}")
-        return -number
 
     def _unknown(self, thread: "GuestThread", number: int) -> int:
         """An unknown number is ENOSYS, and told once: its name is not known here, its number is."""
@@ -367,13 +373,11 @@ class Dispatcher:
         """Carries out `action` and completes the record; a wait completes it when it ends."""
         try:
             reply = action()
-        except Denied as denied:
-            call.decision, call.reason = Decision.DENIED, denied.strerror
-            reply = -(denied.errno or errno.EPERM)
-            self._complete(call, started, reply)
-            return self._denied(call.name, denied)
         except OSError as error:
-            reply = -(error.errno or errno.EIO)
+            if isinstance(error, Denied):
+                call.decision, call.reason = Decision.DENIED, error.strerror
+            self._complete(call, started, _negative(error))
+            return self._failure(call.name, error)
         except EndBox as end:
             call.decision, call.reason = Decision.DENIED, end.why
             self._complete(call, started, -errno.EPERM)
