@@ -127,9 +127,7 @@ class SessionBase:
         return {
             "timeout": self._timeout if seconds is None else seconds,
             "calls": command.calls,
-            "stdin": None if stdin is None else given.as_source(stdin),
-            "on_stdout": given.as_text_callback("on_stdout", on_stdout),
-            "on_stderr": given.as_text_callback("on_stderr", on_stderr),
+            "streams": given.streams(stdin, on_stdout, on_stderr),
         }
 
     def _source(self, code: str) -> str:

@@ -33,6 +33,7 @@ from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
+from proxybox.controller.world.streams import Streams
 from proxybox.policies import SessionLimits
 
 #: Seconds that a guest has to let itself be copied, whatever its policy says: its own functions may run then
@@ -49,6 +50,7 @@ _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "err
 _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
 #: Is given that, and as how many bytes it counts.
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
+_NO_STREAMS = Streams()
 #: What is shown counts as so many bytes at least: as a message to a front end it is not shorter.
 _LEAST_SHOWN = 256
 #: What the parts of a command are called by who gives them.
@@ -229,22 +231,17 @@ class LiveSession:
         *,
         timeout: float | None = None,
         calls: int | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
+        streams: Streams = _NO_STREAMS,
         on_shown: OnShown | None = None,
     ) -> CommandResult:
         """Carries out one command. timeout: seconds of wall time, None for the policy's, infinite for none. calls:
-        OS calls after which it is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the
-        guest shows, as `_SHOWN` has it.
+        OS calls after which it is interrupted, as for time. streams: without a stdin that stays as it is. on_shown: is
+        given what the guest shows, as `_SHOWN` has it.
 
         Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
         cross.
         """
-        begun = self.begin(
-            command, timeout=timeout, calls=calls, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr,
-            on_shown=on_shown,
-        )  # fmt: skip
+        begun = self.begin(command, timeout=timeout, calls=calls, streams=streams, on_shown=on_shown)
         return self.end(begun, self._serve(self.is_idle))
 
     def _serve(self, until: Callable[[], bool]) -> Outcome | None:
@@ -261,9 +258,7 @@ class LiveSession:
         *,
         timeout: float | None = None,
         calls: int | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
+        streams: Streams = _NO_STREAMS,
         on_shown: OnShown | None = None,
         blocking: bool = True,
     ) -> "_Begun":
@@ -277,9 +272,9 @@ class LiveSession:
             raise SandboxClosedError("the session has ended")
         try:
             self._live.driver.set_blocking(blocking)
-            if stdin is not None:
-                self._live.world.stdin.feed(stdin)
-            begun = self._count_anew(timeout, calls, on_stdout, on_stderr)
+            if streams.stdin is not None:
+                self._live.world.stdin.feed(streams.stdin)
+            begun = self._count_anew(timeout, calls, streams)
             self._port.show = None if on_shown is None else self._taker(on_shown)
             self._port.post(encoded)
         except BaseException:
@@ -287,19 +282,13 @@ class LiveSession:
             raise
         return begun
 
-    def _count_anew(
-        self,
-        timeout: float | None,
-        calls: int | None,
-        on_stdout: Callable[[bytes], object] | None,
-        on_stderr: Callable[[bytes], object] | None,
-    ) -> "_Begun":
+    def _count_anew(self, timeout: float | None, calls: int | None, streams: Streams) -> "_Begun":
         """Output, refusals, calls and time count from now on for one call."""
         world, watch, dispatcher = self._live.world, self._live.process.watch, self._live.dispatcher
         policy = self._box.policy
         transcript = Transcript()
-        world.stdout.begin(policy.output, transcript, on_stdout)
-        world.stderr.begin(policy.output, transcript, on_stderr)
+        world.stdout.begin(policy.output, transcript, streams.stdout)
+        world.stderr.begin(policy.output, transcript, streams.stderr)
         dispatcher.denials, dispatcher.unknown = {}, {}
         dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
         dispatcher.limit_name = "session.calls" if dispatcher.limit == self._calls_end else "limits.calls"
