@@ -28,8 +28,13 @@ MEMORY = REQUEST.size
 MAX_FRAME = MAX_PAYLOAD + 64 * 1024
 
 
+#: In place of a size: what came was no request.
+_BROKEN = -1
+
+
 class RequestReader:
-    """Puts the requests of one channel together from whatever pieces arrive."""
+    """Puts the requests of one channel together from whatever pieces arrive. After a breach it takes nothing any more:
+    each further call raises GuestMisbehaved, too."""
 
     __slots__ = ("_begun", "_wanted")
 
@@ -48,25 +53,39 @@ class RequestReader:
             return None
         begun = self._begun
         if not begun and len(data) >= 4:
-            wanted = frame_size(data)
+            try:
+                wanted = frame_size(data)
+            except GuestMisbehaved:
+                self._break()
+                raise
             if wanted == len(data):
                 return data
+        elif self._wanted == _BROKEN:
+            raise GuestMisbehaved("bytes follow what was no request")
         else:
             wanted = self._wanted
         begun += data
         if not wanted and len(begun) >= 4:
-            wanted = frame_size(begun)
+            try:
+                wanted = frame_size(begun)
+            except GuestMisbehaved:
+                self._break()
+                raise
         if wanted and len(begun) >= wanted:
             if len(begun) > wanted:
+                self._break()
                 raise GuestMisbehaved("bytes follow a request")
             self._begun, self._wanted = bytearray(), 0
             return bytes(begun)
         self._wanted = wanted
         return None
 
+    def _break(self) -> None:
+        self._begun, self._wanted = bytearray(1), _BROKEN
+
     def end(self) -> None:
         """The channel has ended. Raises GuestMisbehaved when it ended inside a frame."""
-        if self._begun:
+        if self._begun and self._wanted != _BROKEN:
             raise GuestMisbehaved(f"the channel ended {self.missing} bytes short of a whole request")
 
 

@@ -170,7 +170,7 @@ def test_deadlines_that_nobody_waits_for_are_not_kept(fake):
     long = (10**6).to_bytes(8, "little") + bytes(8)
     for _ in range(600):
         sleeper.say(encode_request(35, (4096, 0), (long,)))
-        while sleeper.channel.blocked is None:
+        while sleeper.driver._main.blocked is None:
             pass
         sleeper.driver._interrupted = True
         sleeper.driver.wake()

@@ -199,7 +199,7 @@ def _step(scene: Scene, script: Script) -> None:
 
 @target
 def translated(data: bytes) -> None:
-    """A translated guest (controller/translated): functions of libc's with any arguments, any bytes, and answers to
+    """A translated guest (controller/guests/translated): functions of libc's with any arguments, any bytes, and answers to
     commands that are lies."""
     stage, script = _stage(), Script(data)
     stage.set()
@@ -212,7 +212,6 @@ def translated(data: bytes) -> None:
             closing.callback(os.close, fd)
         libc = Libc(scene.world, {"HOME": "/home/user", "EMPTY": ""}, "/usr/lib/pypy/pypy-c", scene.dispatcher.refuse)
         channel = TranslatedChannel(ends[0], ends[3], libc, scene.dispatcher.execute)
-        channel.thread = scene.thread
         channel.send(0)  # the stub's, before `main`
         with contextlib.suppress(GuestMisbehaved, EndBox):
             while not script.ended and scene.world.ending is None:

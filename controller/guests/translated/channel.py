@@ -60,12 +60,8 @@ class TranslatedChannel(Channel):
         """Whether something has come that is not whole."""
         return bool(self._begun)
 
-    def receive(self) -> bytes | None:
-        """The next frame to execute, b"" at the end of the channel, None when there is none yet. Raises
-        GuestMisbehaved."""
-        data = self.read()
-        if not data:
-            return data
+    def understand(self, data: bytes) -> bytes | None:
+        """The next frame to execute, None when there is none yet. Raises GuestMisbehaved."""
         self._begun += data
         if self._wanted is not None:
             return self._take_answer()
@@ -134,9 +130,7 @@ class TranslatedChannel(Channel):
                 return None
 
     def _call(self, call: SideCall) -> tuple[int, tuple[tuple[int, bytes], ...]]:
-        if self.thread is None:
-            raise GuestMisbehaved("a call on a channel that no thread has")
-        reply = self._execute(self.thread, encode_request(call.number, call.registers, call.memory))
+        reply = self._execute(self._libc.world.threads[0], encode_request(call.number, call.registers, call.memory))
         if isinstance(reply, Blocked):
             raise RuntimeError(f"OS call {call.number} waits, and is not served")
         return _split(reply)
