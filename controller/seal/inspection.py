@@ -1,7 +1,7 @@
 """The look from outside: what the kernel says of a guest, before and after its seal.
 
-Promise: a box whose guest is not as DESIGN calls mandatory does not start. Nothing here believes the guest or its
-stub; every fact is read from /proc/PID, and a fact that is missing is a failure.
+Promise: a box whose guest is not as docs/design.md calls mandatory does not start. Nothing here believes the guest or
+its stub; every fact is read from /proc/PID, and a fact that is missing is a failure.
 """
 
 import os
