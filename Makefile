@@ -62,7 +62,7 @@ docs: setup
 	@$(PY) -c 'import mkdocstrings_handlers.python' 2>/dev/null || { \
 		echo 'docs: installing mkdocs and what it needs into .venv'; \
 		$(PY) -m pip install --quiet --disable-pip-version-check -e '.[docs]'; }
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build  # with --quiet it would not see its own warnings
 	@echo 'docs: the site is in build/site; to read it, with its search: python3 -m http.server -d build/site'
 
 bench: setup

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -66,8 +67,7 @@ def _homes(module: ModuleType, name: str) -> Iterator[ModuleType]:
 
 
 def _has_text_below(module: ModuleType, name: str) -> bool:
-    body = _tree(module).body
-    for node, below in zip(body, body[1:], strict=False):
+    for node, below in pairwise(_tree(module).body):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
