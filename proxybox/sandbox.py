@@ -14,7 +14,7 @@ import attrs
 
 from proxybox import given
 from proxybox.controller.audit import Audit, Interceptor
-from proxybox.controller.boxes.box import Box, Start
+from proxybox.controller.boxes.box import BoxSpec, Start
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
@@ -74,7 +74,7 @@ class SandboxBase:
         named = given.functions(functions)
         self._functions = HostFunctions(named, self.policy.session.value_size, self._spawn()) if named else None
         self._closed = False
-        self._boxes: set[Box] = set()
+        self._boxes: set[BoxSpec] = set()
         self._template: WorldTemplate | None = None
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._setup()
@@ -116,18 +116,18 @@ class SandboxBase:
         if self._closed:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
 
-    def _box(self, timeout: float | None) -> Box:
+    def _box(self, timeout: float | None) -> BoxSpec:
         """timeout: as given.duration has it."""
         self._check_open()
         policy = with_timeout(self.policy, timeout)
         if self._template is None:  # looked for once: PATH and the files on it are the same for all its runs
             guest = self.guest()
-            check_preload(Box(self.policy, guest))
+            check_preload(BoxSpec(self.policy, guest))
             self._template = WorldTemplate(self.policy, guest)
         guest = self._template.guest
-        return Box(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
+        return BoxSpec(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
 
-    def _start(self, box: Box, capture: bool = True) -> Start | None:
+    def _start(self, box: BoxSpec, capture: bool = True) -> Start | None:
         """Another way than to start an interpreter for the program, where there is one that shows no difference."""
         zygote = None
         if self._warm and capture and not box.is_observed:

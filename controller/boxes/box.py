@@ -1,6 +1,6 @@
 """A box: one program, the world that it sees, the guest that runs it, and what is left of it.
 
-`Box.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
+`BoxSpec.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec, launch
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
+from proxybox.controller.status import Status
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
@@ -86,12 +87,12 @@ class Run:
     usage: Usage
 
 
-#: Words, the world that was built, and when: a box that is ready to be served (`Box.start`, warm.py).
+#: Words, the world that was built, and when: a box that is ready to be served (`BoxSpec.start`, warm/start.py).
 Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Box:
+class BoxSpec:
     """A policy and an interpreter, ready to run one program after another, each in a world of its own. template: for
     worlds of warm guests."""
 
@@ -327,7 +328,7 @@ class LiveBox:
         ended = time.monotonic_ns()
         world, process, cpu = self.world, self.process, self.policy.limits.cpu_time
         if outcome.signal in (signal.SIGXCPU, signal.SIGKILL) and cpu is not None and process.cpu_ns >= cpu * 1e9:
-            outcome = attrs.evolve(outcome, status="time_limit", why="limits.cpu_time")
+            outcome = attrs.evolve(outcome, status=Status.TIME_LIMIT, why="limits.cpu_time")
         exceeded = set(world.exceeded)
         if self.builder.quota.exceeded:
             exceeded.add("disk")
@@ -346,7 +347,7 @@ class LiveBox:
             changes=self.builder.changes(),
             denials=dict(self.dispatcher.denials),
             unknown=dict(self.dispatcher.unknown),
-            layers=dict(process.layers),
+            layers=process.told_layers(),
             usage=Usage(
                 start=max(0, self.ready_ns - self.started_ns) / 1e9,
                 wall=(ended - self.started_ns) / 1e9,

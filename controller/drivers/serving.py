@@ -17,14 +17,14 @@ from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
+from proxybox.controller.header import FIRST_CHANNEL_FD, REPLY
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import CANCELLED, Waiting
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.undisturbed import Undisturbed
-from proxybox.controller.seal.filters import FIRST_CHANNEL_FD
+from proxybox.controller.status import Status
 from proxybox.controller.wire.channel import READ, Channel
-from proxybox.controller.wire.protocol import REPLY
-from proxybox.controller.world.state import EXITED, Ended, GuestThread, Signal, World
+from proxybox.controller.world.state import Ended, GuestThread, Signal, World
 
 #: How long signals wait that a guest has too many of, where it makes no call meanwhile.
 _OFFER_AGAIN_NS = 20_000_000
@@ -33,11 +33,11 @@ _OFFER_AGAIN_NS = 20_000_000
 @attrs.frozen
 class Outcome:
     """How a guest ended. exit_code, signal: as the kernel tells (wait(2)). status, why: set where the controller
-    ended it (a word of Status)."""
+    ended it."""
 
     exit_code: int | None
     signal: int | None
-    status: str | None = None
+    status: Status | None = None
     why: str = ""
 
 
@@ -112,9 +112,9 @@ class Serving:
             self._verdict = Outcome(None, None, end.status, end.why)
         elif end is not None:
             if not watch.expired:  # else it was killed in the middle of a frame
-                self._verdict = Outcome(None, None, "misbehaved", str(end))
+                self._verdict = Outcome(None, None, Status.MISBEHAVED, str(end))
         elif world.ending is not None:
-            if world.ending.status == EXITED:  # by its own word; what is left of the process is for its owner to close
+            if world.ending.status is None:  # by its own word; what is left of the process is for its owner to close
                 self._process.cpu_ns = watch.cpu_time_ns()
                 return Outcome(world.exit_code, None)
             self._verdict = Outcome(None, world.ending.signal, world.ending.status, world.ending.reason)
@@ -133,9 +133,9 @@ class Serving:
             return attrs.evolve(self._verdict, exit_code=exit_code)
         expired = self._process.watch.expired
         if expired == CANCELLED:
-            return Outcome(exit_code, signal, "cancelled", "the caller ended it")
+            return Outcome(exit_code, signal, Status.CANCELLED, "the caller ended it")
         if expired:
-            return Outcome(exit_code, signal, "time_limit", f"limits.{expired}")
+            return Outcome(exit_code, signal, Status.TIME_LIMIT, f"limits.{expired}")
         if exit_code is None and signal is None:  # somebody else has waited for our child: the guest's word is left
             exit_code = self._world.exit_code
         return Outcome(exit_code, signal)
@@ -185,7 +185,7 @@ class Serving:
         it has none, the box ends. A guest that is held goes on. Also from signal handlers."""
         disposition = self._world.signals.handler(SIGINT)
         if disposition == SIG_DFL:
-            self._world.end(Ended("crashed", "interrupted", SIGINT))
+            self._world.end(Ended(Status.CRASHED, "interrupted", SIGINT))
             self._process.watch.kill()
         elif disposition != SIG_IGN:
             self._interrupted = self._free = True

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from proxybox.controller.boxes.box import Box, LiveBox, Run
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run
 from proxybox.controller.boxes.worldbuilding import BoxFolder
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
@@ -47,14 +47,14 @@ class ReadyBox:
     def run(
         self,
         words: Sequence[str],
-        box: Box,
+        box: BoxSpec,
         *,
         folder: BoxFolder | None = None,
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
     ) -> Run | None:
-        """As `Box.run`, and then it is gone; None where its guest had been killed before it could do anything. box:
+        """As `BoxSpec.run`, and then it is gone; None where its guest had been killed before it could do anything. box:
         whose policy may have other limits of time and calls."""
         with Closing(self.close):
             self._begin(words, box, folder, stdin, on_stdout, on_stderr)
@@ -65,14 +65,14 @@ class ReadyBox:
     def open(
         self,
         words: Sequence[str],
-        box: Box,
+        box: BoxSpec,
         *,
         folder: BoxFolder | None = None,
         stdin: Source | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
     ) -> LiveBox:
-        """As `Box.open`: whose it is then."""
+        """As `BoxSpec.open`: whose it is then."""
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self._begin(words, box, folder, stdin, on_stdout, on_stderr)
@@ -81,7 +81,7 @@ class ReadyBox:
             return self._live
 
     def _begin(
-        self, words: Sequence[str], box: Box, folder: BoxFolder | None, stdin: Source | None,
+        self, words: Sequence[str], box: BoxSpec, folder: BoxFolder | None, stdin: Source | None,
         on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None,
     ) -> None:  # fmt: skip
         """Gives it its program."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial
-from proxybox.controller.boxes.box import Box, LiveBox, Usage
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, Usage
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
@@ -28,6 +28,7 @@ from proxybox.controller.process.keeper import CANCELLED, Watch
 from proxybox.controller.process.launch import NICE, uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
+from proxybox.controller.status import Status
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
@@ -55,7 +56,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {"call": ("", "", "args", "kwargs"), "se
 
 
 @attrs.define(kw_only=True)
-class Answer:
+class CommandResult:
     """What came of one command.
 
     claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), by the
@@ -126,7 +127,9 @@ class LiveSession:
     at_end: called when it is closed. A session that nobody holds any more is closed.
     """
 
-    def __init__(self, box: Box, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True) -> None:
+    def __init__(
+        self, box: BoxSpec, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True
+    ) -> None:
         self._box = box
         self._live = live
         self._port = _port(live)
@@ -163,7 +166,7 @@ class LiveSession:
             return session
 
     @classmethod
-    def of(cls, box: Box, live: LiveBox) -> "LiveSession":
+    def of(cls, box: BoxSpec, live: LiveBox) -> "LiveSession":
         """The session that a guest has been told to become."""
         session = cls(box, live, Copies(box.policy.session.branches))
         session._begin(box.policy.session)
@@ -230,7 +233,7 @@ class LiveSession:
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
         on_shown: OnShown | None = None,
-    ) -> Answer:
+    ) -> CommandResult:
         """Carries out one command. timeout: seconds of wall time, None for the policy's, infinite for none. calls:
         OS calls after which it is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the
         guest shows, as `_SHOWN` has it.
@@ -342,7 +345,7 @@ class LiveSession:
 
         return take
 
-    def end(self, begun: "_Begun", outcome: Outcome | None) -> Answer:
+    def end(self, begun: "_Begun", outcome: Outcome | None) -> CommandResult:
         """What came of the command that was begun."""
         world, process, dispatcher = self._live.world, self._live.process, self._live.dispatcher
         interrupted, claim = process.watch.interrupted, None
@@ -350,15 +353,17 @@ class LiveSession:
             try:
                 claim = _form_of(self._port.take_result(), self._port.value_size, _FORMS)
             except GuestMisbehaved as breach:
-                outcome = Outcome(None, None, "misbehaved", str(breach))
+                outcome = Outcome(None, None, Status.MISBEHAVED, str(breach))
         if outcome is None:
             cpu = self._rest()
             if interrupted and self._cpu_end_ns is not None and process.watch.charged_ns() >= self._cpu_end_ns:
-                outcome = self.outcome = Outcome(None, None, "time_limit", "session.cpu_time")  # nothing is left to use
+                outcome = self.outcome = Outcome(
+                    None, None, Status.TIME_LIMIT, "session.cpu_time"
+                )  # nothing is left to use
         else:
             self.outcome, cpu = outcome, process.cpu_ns
         printed = begun.transcript.interleaved()
-        answer = Answer(
+        answer = CommandResult(
             claim=claim,
             outcome=outcome,
             interrupted=interrupted,
@@ -440,7 +445,7 @@ class LiveSession:
     @property
     def layers(self) -> Mapping[str, str]:
         """What stands around it."""
-        return self._live.process.layers
+        return self._live.process.told_layers()
 
     def copy(self, instead_of: "LiveSession | None" = None) -> "LiveSession":
         """A session that goes on from the same state by itself. instead_of: whose place it takes, which is `replaced`.

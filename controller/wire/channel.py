@@ -7,7 +7,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from proxybox.controller.wire.protocol import REPLY, RequestReader, encode_reply
+from proxybox.controller.header import REPLY
+from proxybox.controller.wire.protocol import RequestReader, encode_reply
 
 if TYPE_CHECKING:
     from proxybox.controller.effects import Blocked, Reply

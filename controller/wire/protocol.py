@@ -15,11 +15,8 @@ import struct
 
 from proxybox.controller.effects import Write
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.roles import MAX_PAYLOAD
+from proxybox.controller.header import MAX_PAYLOAD, REPLY, REPLY_WRITE, REQUEST
 
-REQUEST = struct.Struct("<II6Q")
-REPLY = struct.Struct("<IIq")
-WRITE = struct.Struct("<QI")
 _ONE_WRITE = struct.Struct("<IIqQI")
 _U32 = struct.Struct("<I")
 
@@ -29,15 +26,6 @@ MEMORY = REQUEST.size
 
 #: A frame is never longer: one payload, two more paths or structures, the header.
 MAX_FRAME = MAX_PAYLOAD + 64 * 1024
-
-#: In place of a length: the argument was NULL, its memory is not readable, its string has no end in bounds.
-ABSENT, FAULT, TOO_LONG = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
-
-#: Call numbers that are the stub's own: ready to be sealed; could not be sealed; about to die of a fault; sealed;
-#: copied.
-HELLO, FAILED, FAULTED, SEALED, BORN = 0x50420001, 0x50420002, 0x50420003, 0x50420004, 0x50420005
-#: The answer to SEALED.
-SEALED_ANSWER = 0x5EA1
 
 
 class RequestReader:
@@ -99,7 +87,7 @@ def encode_reply(value: int, writes: tuple[Write, ...] = ()) -> bytes:
         return _ONE_WRITE.pack(28 + len(data), 1, value, address, len(data)) + data
     parts = [b""]
     for address, data in writes:
-        parts += (WRITE.pack(address, len(data)), data)
+        parts += (REPLY_WRITE.pack(address, len(data)), data)
     size = REPLY.size + sum(map(len, parts))
     parts[0] = REPLY.pack(size, len(writes), value)
     return b"".join(parts)

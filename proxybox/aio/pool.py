@@ -13,7 +13,7 @@ import anyio
 from proxybox import given
 from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
-from proxybox.controller.boxes.box import Box, LiveBox
+from proxybox.controller.boxes.box import BoxSpec, LiveBox
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.warm.ready import is_killed_by_others
@@ -90,7 +90,7 @@ class AsyncPool(AsyncSandbox):
             self._slots = anyio.Semaphore(self.size)
         return self._slots
 
-    def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
+    def _open(self, box: BoxSpec, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
         return self._ready.take().open(
             program.words,
             box,

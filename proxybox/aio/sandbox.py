@@ -20,7 +20,7 @@ import attrs
 from proxybox import given
 from proxybox.aio.errands import Errand, Errands
 from proxybox.aio.session import AsyncSession
-from proxybox.controller.boxes.box import Box, LiveBox, collect_behind
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, collect_behind
 from proxybox.controller.drivers.blocking import Outcome, never
 from proxybox.controller.exchange.hostfunctions import Spawn
 from proxybox.controller.warm.session import LiveSession
@@ -90,7 +90,7 @@ class AsyncSandbox(SandboxBase):
         given.function("on_stderr", on_stderr)
         sources: list[Any] = []  # which can be read once
 
-        def start() -> tuple[Box, LiveBox]:
+        def start() -> tuple[BoxSpec, LiveBox]:
             box = self._box(seconds)
             if not sources:
                 sources.append(as_source(stdin))
@@ -114,7 +114,7 @@ class AsyncSandbox(SandboxBase):
         """What a run waits for before it begins: gives the seconds that it took."""
         return contextlib.nullcontext(0.0)
 
-    def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
+    def _open(self, box: BoxSpec, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
         """In a worker."""
         return box.open(
             program.words, folder=folder_of(program, box.policy), stdin=stdin, start=self._start(box),
@@ -144,7 +144,7 @@ class AsyncSandbox(SandboxBase):
         return AsyncSession(self._errands, live, self.policy, seconds)
 
     async def _run_live(
-        self, box: Box, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
+        self, box: BoxSpec, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
     ) -> Result | None:
         """Serves a box that was started until it has ended. None where it `_is_void`."""
         with contextlib.ExitStack() as held:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.boxes.box import Box
+from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
@@ -59,7 +59,7 @@ def check_room(size: int, needed: int) -> None:
 class Boxes:
     """The boxes of a pool in this process. warm: as for `Pool`."""
 
-    def __init__(self, box: Box, functions: HostFunctions | None, size: int, *, warm: bool = True) -> None:
+    def __init__(self, box: BoxSpec, functions: HostFunctions | None, size: int, *, warm: bool = True) -> None:
         make_room(size)
         self._template = WorldTemplate(box.policy, box.guest)
         self._box = attrs.evolve(box, template=self._template)
@@ -73,7 +73,7 @@ class Boxes:
         self._renewing = threading.Lock()
         self._is_single = not warm
         self._closed = False
-        self._running: set[Box] = set()
+        self._running: set[BoxSpec] = set()
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._filler = threading.Thread(target=self._fill, name="proxybox-pool-filler", daemon=True)
         self._filler.start()

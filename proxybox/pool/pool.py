@@ -18,7 +18,7 @@ from types import FunctionType
 from typing import Any, Self
 
 from proxybox import given
-from proxybox.controller.boxes.box import Box
+from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
@@ -72,14 +72,14 @@ class Pool(Executor):
         guest = given.guest(guest)
         found = guest_with(find_guest(guest), folders)
         require_bootstrap(found)
-        check_preload(Box(self.policy, found))
+        check_preload(BoxSpec(self.policy, found))
         host = HostFunctions(named, self.policy.session.value_size) if named else None
         if processes:
             check_room(size, CALLERS + 2 * size)  # both ends of a socket for each box
             options = {"functions": dict(named), "packages": folders, "guest": guest, "warm": warm}
             self._boxes = Workers(self.policy, options, size, min(processes, size))
         else:
-            self._boxes = Boxes(Box(self.policy, found), host, size, warm=warm)
+            self._boxes = Boxes(BoxSpec(self.policy, found), host, size, warm=warm)
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
 
-from proxybox.controller.boxes.box import Box
+from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
@@ -48,7 +48,7 @@ def _boxes(setup: bytes, size: int) -> Boxes:
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None
     raise_own_limit()  # this process is ours
-    return Boxes(Box(policy, guest), host, size, warm=options["warm"])
+    return Boxes(BoxSpec(policy, guest), host, size, warm=options["warm"])
 
 
 def _watch(jobs: "dict[int, _Jobs]") -> None:

@@ -13,8 +13,9 @@ from proxybox.controller.drivers.blocking import never
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.guests.finding import find_guest
+from proxybox.controller.header import REPLY
 from proxybox.controller.wire.channel import Channel
-from proxybox.controller.wire.protocol import REPLY, encode_request
+from proxybox.controller.wire.protocol import encode_request
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy

@@ -22,8 +22,9 @@ from proxybox.controller.effects import Blocked
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.guests.translated.channel import TranslatedChannel
 from proxybox.controller.guests.translated.libc import FUNCTIONS, REFUSED, SAME, Libc
+from proxybox.controller.header import REQUEST
 from proxybox.controller.roles import Memory
-from proxybox.controller.wire.protocol import MAX_FRAME, REQUEST, RequestReader, encode_request, frame_size
+from proxybox.controller.wire.protocol import MAX_FRAME, RequestReader, encode_request, frame_size
 
 #: What one execution may add to this process at its peak: a few payloads on their way, the box's budget, its changes.
 MEMORY = 48 << 20
