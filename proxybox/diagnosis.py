@@ -20,8 +20,8 @@ from proxybox.sandbox import Sandbox
 class Diagnosis:
     """Whether boxes can run here.
 
-    guest: path and version of the interpreter, None where there is none. layers: the defences. problems: why no box can run.
-    warnings: settings by which code of the current folder runs outside of boxes.
+    guest: path and version of the interpreter, None where there is none. layers: the defences. problems: why no box can
+    run. warnings: settings by which code of the current folder runs outside of boxes.
     """
 
     guest: str | None
