@@ -58,6 +58,17 @@ def test_a_public_name_without_a_description_is_found(monkeypatch: pytest.Monkey
     assert any(fault.startswith("proxybox.run stands in none of ") for fault in found)
 
 
+def test_what_docstrings_say_of_names_becomes_a_list() -> None:
+    pytest.importorskip("griffe", reason="the extra docs is not installed")
+    from tools.docstrings import listed
+
+    text = "A file.\n\nname: below\n/box. size, mode: as stat(2) has them: bytes. Raises OSError."
+    assert listed(text, {"name", "size", "mode"}) == (
+        "A file.\n\n- `name`: below /box.\n- `size`, `mode`: as stat(2) has them: bytes.\n\nRaises OSError."
+    )
+    assert listed("It tells the name: as text.", {"name"}) == "It tells the name: as text."
+
+
 #: The pages that docs/README.md leads to.
 INDEX = "docs/README.md"
 
