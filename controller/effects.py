@@ -83,5 +83,5 @@ class Changes:
         return None if everything else sources
 
 
-#: The value of the system call as the kernel would return it (>= 0 or -errno), with what is to be stored, or a wait.
 Reply: TypeAlias = int | tuple[int, *tuple[Write, ...]] | Blocked
+"""The value of the system call as the kernel would return it (>= 0 or -errno), with what is to be stored, or a wait."""

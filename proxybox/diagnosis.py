@@ -18,8 +18,11 @@ from proxybox.sandbox import Sandbox
 
 @attrs.frozen(kw_only=True)
 class Diagnosis:
-    """Whether boxes can run here: the interpreter, the defences, and what stands in the way. warnings: what lets code
-    from outside run beside the boxes, on this side."""
+    """Whether boxes can run here.
+
+    guest: path and version of the interpreter, None where there is none. layers: the defences. problems: why no box can
+    run. warnings: settings by which code of the current folder runs outside of boxes.
+    """
 
     guest: str | None
     layers: tuple[Layer, ...] = ()

@@ -107,10 +107,13 @@ def _short(data: bytes) -> str:
 class Result:
     """How a program has ended, and all that it left.
 
-    exit_code: its exit status, None when it was killed. signal: what killed it. why: for a box that its controller
-    ended. truncated: whether output was cut. value: of a session's expression; None for a program. denials: refused
-    calls with reasons, each once, with counts. layers: the defences that stood around this box, by name; a text that
-    begins with "missing: " tells why one did not.
+    status: how it ended, in one word. exit_code: its exit status, None when it was killed. signal: the number of the
+    signal that killed it. why: the reason, where the controller has ended the box. stdout_bytes, stderr_bytes: what it
+    printed. value: of a session's expression; None for a program. error: the exception that it ended with, as it
+    printed it. usage: what it has used. truncated: whether output was cut. files: what it has added or changed.
+    denials: refused calls with reasons, each once, with counts. unknown_calls: numbers of OS calls that nothing
+    answers, with counts. layers: the defences that stood around this box, by name; a text that begins with "missing: "
+    tells why one did not.
     """
 
     status: Status

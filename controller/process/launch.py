@@ -5,7 +5,8 @@
     stub: seals itself, and makes a system call that only comes here if it traps: SEALED
     controller: looks again (seccomp, no_new_privs, capabilities, uid), and only then answers; `main` begins
 
-What DESIGN calls mandatory is either so, or the start fails with SandboxStartError. Nothing untrusted has run by then.
+What docs/design.md calls mandatory is either so, or the start fails with SandboxStartError. Nothing untrusted has run
+by then.
 """
 
 import array

@@ -64,7 +64,7 @@ def test_the_source_distribution_can_be_built_and_tested(archives: Path) -> None
     (sdist,) = archives.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"Makefile", "setup.py", "LICENSE", "README.md", "tools/setup"} <= names
+    assert {"Makefile", "setup.py", "LICENSE", "README.md", "mkdocs.yml", "tools/setup"} <= names
     for folder in ("tests", "controller", "benchmarks"):
         assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")} <= names
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.*")} <= names, "pictures, too"
