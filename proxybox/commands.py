@@ -30,7 +30,7 @@ _INDENT = re.compile(r"[ \t]{0,200}")
 
 @attrs.frozen
 class Displayed:
-    """Something that was shown: an event of `Session.stream`, and what `on_display` gets. By the guest's word.
+    """Something that was shown: an event of `Session.stream`, and what `on_display` gets. Untrusted: by the guest.
 
     kind: "value" is that of the expression which the statements end in, "display" what the program has displayed;
     "clear" takes away what was shown before (`wait`: as soon as there is something new). data: by MIME type, text as
@@ -45,7 +45,7 @@ class Displayed:
 
 @attrs.frozen
 class Completion:
-    """What may stand at the cursor. start: where the word begins, in characters. By the guest's word."""
+    """What may stand at the cursor. start: where the word begins, in characters. Untrusted: the guest wrote it."""
 
     start: int
     matches: tuple[str, ...]
@@ -53,7 +53,7 @@ class Completion:
 
 @attrs.frozen(kw_only=True)
 class Inspection:
-    """What is known of an object; texts are None where there are none. By the guest's word."""
+    """What is known of an object; texts are None where there are none. Untrusted: the guest wrote it."""
 
     name: str
     type: str

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
@@ -29,6 +30,20 @@ NESTED = re.compile(r"^  (?=- )", re.MULTILINE)
 CELL = re.compile(r"<td>.*?</td>")
 LANGUAGES = {".py": "python", ".c": "c", ".h": "c", ".toml": "toml", ".svg": "xml"}
 log = logging.getLogger("mkdocs.proxybox")
+
+
+@event_priority(100)  # before mkdocstrings looks
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """An unpacked source archive has no links in proxybox/ to the folders beside it: the reference is read from a tree
+    that has them."""
+    if not (ROOT / "proxybox/controller").exists():
+        tree = ROOT / "build/tree/proxybox"
+        tree.mkdir(parents=True, exist_ok=True)
+        for path in (*(ROOT / "proxybox").iterdir(), ROOT / "controller", ROOT / "policies"):
+            if not (tree / path.name).is_symlink():
+                (tree / path.name).symlink_to(path)
+        config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [str(tree.parent)]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
