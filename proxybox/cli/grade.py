@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import os
 import secrets
 import shutil
@@ -99,13 +100,10 @@ def _tell_passed_over(found: "Sequence[PassedOver]") -> None:
 
 
 def check_needed() -> None:
-    """Raises CommandError without pytest."""
-    try:
-        import pytest  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise CommandError(
-            f"grading needs {error.name}, which is not installed: pip install 'proxybox[teach]'"
-        ) from None
+    """Raises CommandError where the extra `teach` is not whole: before boxes run, not behind them."""
+    for name in ("pytest", "jinja2", "yaml"):
+        if importlib.util.find_spec(name) is None:
+            raise CommandError(f"grading needs {name}, which is not installed: pip install 'proxybox[teach]'")
 
 
 def chosen_exercise(name: str) -> "Exercise":
