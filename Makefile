@@ -13,7 +13,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test orders hostile check format bench soak fuzz dist clean
+.PHONY: help setup demo test orders hostile check format bench soak fuzz man dist clean
 
 help:
 	@echo 'make demo    set up, then run untrusted programs in boxes and show what happens'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench   measure'
 	@echo 'make soak    2,000 boxes in one controller, and what it holds of the host'
 	@echo 'make fuzz    fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
+	@echo 'make man     write the manual page anew, from the commands (share/man/man1/proxybox.1)'
 	@echo 'make dist    source distribution and wheel, in dist/'
 	@echo 'make clean   remove what was built (.venv stays)'
 
@@ -66,6 +67,9 @@ soak: setup
 fuzz: setup
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@$(PY) tests/fuzz/run.py $(FUZZ_FLAGS)
+
+man: setup
+	@$(PY) tools/manpage.py
 
 dist: setup
 	$(PY) -m build
