@@ -4,6 +4,7 @@ page/ has its templates (Jinja2). What stands in it is made harmless and escaped
 expression of a template passes there, whatever it is.
 """
 
+import html
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -41,8 +42,9 @@ def _environment() -> Environment:
     return made
 
 
-def _shown(value: object) -> str:
-    return value if isinstance(value, Markup) else clean(str(value), _MOST_OF_TEXT)
+def _shown(value: object) -> Markup:
+    """Escaped as html.escape spells it; autoescape would escape what this let pass."""
+    return value if isinstance(value, Markup) else Markup(html.escape(clean(str(value), _MOST_OF_TEXT)))  # noqa: S704
 
 
 def _line(text: str, most: int = 200) -> str:
