@@ -81,6 +81,7 @@ class ProgramCommand(click.Command):
     table: Sequence[Option] = ()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, of the words that are the command's own."""
         return super().parse_args(ctx, arguments.own_words(args, self.table))
 
 

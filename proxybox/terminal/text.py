@@ -34,4 +34,5 @@ class Paint:
         self.wanted = has_colours(file)
 
     def __call__(self, colour: str, text: str) -> str:
+        """The text in one of COLOURS, where colours are wanted."""
         return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self.wanted else text
