@@ -1,4 +1,4 @@
-# One command each: demo, test, hostile, check, docs, bench. Each sets up what it needs first (see tools/setup).
+# One command each: demo, test, test-quick, hostile, check, docs, bench. Each sets up what it needs first (see tools/setup).
 
 PY := .venv/bin/python
 PYTEST_FLAGS ?=
@@ -8,26 +8,35 @@ ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
 WORKERS ?= $(shell echo $$((2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8)))
 QUICK = $(addprefix tests/,policies vfs oscalls controller boxes costs drivers exchange process wire seal/test_golden.py) \
 	$(addprefix --ignore=tests/,vfs/test_commits_cut_off.py vfs/test_commit_journals.py oscalls/test_hostile.py)
+# For the inner loop: what needs no box or few, and tests/smoke, which has one run of each kind.
+INNER = $(QUICK) $(addprefix tests/,smoke terminal cli seal/test_bpf.py api/test_run.py kernel/test_sanitising.py \
+	repl/test_start.py packaging teach) \
+	$(addprefix --ignore=tests/,cli/test_boxed.py oscalls/test_memory_attacks.py vfs/test_commit_places.py) \
+	$(patsubst %,--ignore=tests/packaging/test_%.py,archives build setup snippets) \
+	$(patsubst %,--ignore=tests/teach/test_%.py,asking cheating cluster commands exercise exercises grading \
+	hostile_archives hostile_rules notebooks plugin)
 SHUFFLE = $(if $(ORDER),--random-order-bucket=module --random-order-seed=$(ORDER))
 HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test orders hostile check format docs bench soak fuzz dist clean
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz man dist clean
 
 help:
-	@echo 'make demo    set up, then run untrusted programs in boxes and show what happens'
-	@echo 'make test    set up, then run the tests (PYTEST_FLAGS="-k word" for some of them; ORDER=word for another order)'
-	@echo 'make orders  some of them that need few boxes, in another order: ORDER=word'
-	@echo 'make hostile every attack with the layers on and off, as root and as another user; one table'
-	@echo 'make check   linters, types and compiler warnings'
-	@echo 'make format  format the Python sources'
-	@echo 'make docs    the documents and the reference of the API as one site, in build/site'
-	@echo 'make bench   measure'
-	@echo 'make soak    2,000 boxes in one controller, and what it holds of the host'
-	@echo 'make fuzz    fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
-	@echo 'make dist    source distribution and wheel, in dist/'
-	@echo 'make clean   remove what was built (.venv stays)'
+	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
+	@echo 'make test       set up, then run the tests (PYTEST_FLAGS="-k word" for some of them; ORDER=word for another order)'
+	@echo 'make test-quick those for the inner loop: two minutes at the most, with one run of each kind'
+	@echo 'make orders     some of them that need few boxes, in another order: ORDER=word'
+	@echo 'make hostile    every attack with the layers on and off, as root and as another user; one table'
+	@echo 'make check      linters, types and compiler warnings'
+	@echo 'make format     format the Python sources'
+	@echo 'make docs       the documents and the reference of the API as one site, in build/site'
+	@echo 'make bench      measure'
+	@echo 'make soak       2,000 boxes in one controller, and what it holds of the host'
+	@echo 'make fuzz       fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
+	@echo 'make man        write the manual page anew, from the commands (share/man/man1/proxybox.1)'
+	@echo 'make dist       source distribution and wheel, in dist/'
+	@echo 'make clean      remove what was built (.venv stays)'
 
 setup:
 	@tools/setup
@@ -38,6 +47,10 @@ demo: setup
 test: setup
 	@PROXYBOX_SWEEP=$(ORDER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
+
+test-quick: setup
+	@$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) $(INNER) || \
+		{ status=$$?; echo 'this order again: make test-quick ORDER=$(ORDER)'; exit $$status; }
 
 orders: setup
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) $(QUICK) || \
@@ -75,6 +88,9 @@ soak: setup
 fuzz: setup
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@$(PY) tests/fuzz/run.py $(FUZZ_FLAGS)
+
+man: setup
+	@$(PY) tools/manpage.py
 
 dist: setup
 	$(PY) -m build

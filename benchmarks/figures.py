@@ -1,10 +1,13 @@
 """Figures: what was measured, against what, and what was wanted. Nothing here is ever asserted."""
 
 import statistics
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+
+from proxybox.terminal import tables
 
 
 @attrs.frozen(kw_only=True)
@@ -100,23 +103,15 @@ def medians(taken: dict[str, list[float]]) -> dict[str, float]:
 
 def table(title: str, figures: Sequence[Figure]) -> str:
     """The figures for people."""
-    rows = [("", "in the box", "against", "", "ratio", "wanted", "")]
+    rows = []
     for figure in figures:
         against = "" if figure.floor_value is None else f"{_number(figure.floor_value)} {figure.unit}"
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}x"
         wanted = figure.target.text(figure.unit) if figure.target else ""
         rows.append((figure.name, f"{_number(figure.value)} {figure.unit}", against, figure.floor, ratio, wanted,
                      figure.verdict))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(7)]
-    right = (False, True, True, False, True, False, False)
-    lines = [
-        "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([title, *(f"  {line}" for line in lines)])
+    shown = tables.table(("", "in the box", "against", "", "ratio", "wanted", ""), rows, right=(1, 2, 4))
+    return "\n".join((title, textwrap.indent(shown, "  ")))
 
 
 def _number(value: float) -> str:

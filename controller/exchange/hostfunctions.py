@@ -107,7 +107,8 @@ class Spawn(Protocol):
     def __call__(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
         done: Callable[[Any, BaseException | None], None], timeout: float | None,
-    ) -> None: ...  # fmt: skip
+    ) -> None:  # fmt: skip
+        """Begins the call, and returns at once."""
 
 
 def in_thread(

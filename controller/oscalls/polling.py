@@ -307,7 +307,7 @@ class EpollFile(OpenFile):
             self._world.epoll_watches -= 1
         self._leave(file)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: D102 - as in OpenFile, and so on below
         self._world.epoll_watches -= len(self.watches)
         for file in self._watched:
             file.on_close.discard(self.forget)
@@ -330,14 +330,14 @@ class EpollFile(OpenFile):
         """What it is ready for, by what its descriptions are."""
         return _IN if any(_fresh(watch, states, peek=True) for watch in self.watches.values()) else 0
 
-    def readable(self) -> bool:
+    def readable(self) -> bool:  # noqa: D102
         return bool(self.state(_states(self._world)))
 
-    def writable(self) -> bool:
+    def writable(self) -> bool:  # noqa: D102
         return False
 
     @property
-    def pollable(self) -> bool:
+    def pollable(self) -> bool:  # noqa: D102
         return True
 
 

@@ -14,6 +14,7 @@ try:
 except (OSError, AttributeError):  # a C library without sched_getcpu(3)
 
     def current_cpu() -> int:
+        """-1 for not known."""
         return -1
 
 
@@ -54,6 +55,8 @@ class _Cpus:
 
 
 class Share:
+    """A context in which a CPU is a guest's: its number, or None where affinity is not to be had."""
+
     def __init__(self, cpus: _Cpus) -> None:
         self._cpus = cpus
         self._cpu: int | None = None

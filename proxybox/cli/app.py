@@ -66,12 +66,22 @@ Examples:
   proxybox repl --folder . --mount ./data:/data"""
 
 
+MAIN_EPILOG = """`proxybox COMMAND --help` tells more, with examples.
+
+\b
+Environment:
+  PROXYBOX_GUEST           the PyPy to use
+  PROXYBOX_GUEST_LIBRARY   where lib-python and lib_pypy of a translated PyPy are
+  NO_COLOR, FORCE_COLOR    colours never, or always"""
+
+
 class ProgramCommand(click.Command):
     """A command that takes a program as python does: what follows it is the program's own."""
 
     table: Sequence[Option] = ()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, of the words that are the command's own."""
         return super().parse_args(ctx, arguments.own_words(args, self.table))
 
 
@@ -80,7 +90,7 @@ def main_group() -> click.Group:
     group = click.Group(
         "proxybox",
         help="Run untrusted Python in a PyPy that can do nothing but compute and ask.",
-        epilog="`proxybox COMMAND --help` tells more, with examples.",
+        epilog=MAIN_EPILOG,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     click.version_option(package_name="proxybox", message="%(prog)s %(version)s")(group)
@@ -169,7 +179,7 @@ def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[Co
     from proxybox.policies import PRESETS
 
     names = [CompletionItem(name) for name in PRESETS if name.startswith(text)]
-    return [*names, CompletionItem(text, type="file")]
+    return [CompletionItem(text, type="file"), *names]  # bash forgets what stands before the word for files
 
 
 def complete_family(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
@@ -360,7 +370,7 @@ def commits_group(context: click.Context, as_json: bool) -> int | None:
     Nothing is lost meanwhile; what is on its way is in a folder .proxybox-commit-ID beside it. Where the host has
     changed since, `resume` and `undo` stop before they change anything, and say what has changed.
 
-    
+    \b
     Examples:
       proxybox commits
       proxybox commits resume 3f0c2a9d5b7e1846

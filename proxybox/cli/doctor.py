@@ -1,6 +1,7 @@
 """`proxybox doctor`: whether boxes run here, with which defences, and what to do about it."""
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from proxybox.cli.exits import EXIT_CANNOT_RUN
@@ -43,10 +44,11 @@ def as_dict(diagnosis: "Diagnosis") -> dict[str, Any]:
 
 def draw(diagnosis: "Diagnosis") -> None:
     """Print the diagnosis for people."""
-    from rich.console import Console
     from rich.text import Text
 
-    out = Console(highlight=False, soft_wrap=False)
+    from proxybox.terminal.tables import console
+
+    out = console(sys.stdout)
     out.print("interpreter", style="bold")
     found = Text(str(diagnosis.guest)) if diagnosis.guest else Text("none found", style="red")
     out.print(Text("  ") + found, soft_wrap=True)

@@ -13,7 +13,8 @@ from proxybox.cli.failures import CommandError
 from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, shown_progress, tell_waiting
 from proxybox.cli.run import tell_failure
 from proxybox.terminal.harmless import harmless_lines, on_one_line
-from proxybox.terminal.text import Paint, table
+from proxybox.terminal.tables import Cell, console, table
+from proxybox.terminal.text import Paint, has_colours
 
 if TYPE_CHECKING:
     from proxybox.teach.checking import Check
@@ -34,9 +35,7 @@ def list_shipped(*, as_json: bool) -> int:
     if as_json:
         print(json.dumps(titles, indent=2))
         return 0
-    paint, widest = Paint(sys.stdout), max(map(len, titles))
-    for name, title in titles.items():
-        print(f"{paint('bold', name)}{' ' * (widest - len(name))}  {title}")
+    print(table((), [(("bold", name), title) for name, title in titles.items()], coloured=has_colours(sys.stdout)))
     return 0
 
 
@@ -109,11 +108,10 @@ def test(exercise: str, submission: Path, *, guest: str | None, as_json: bool) -
 
 def _tell_grade(title: str, grade: "Grade") -> None:
     """Each test with its points, what is said of it to the student, and what was printed by a test that failed."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    out = Console(highlight=False)
+    out = console(sys.stdout)
     out.print(Text(f"{on_one_line(grade.student)}: {on_one_line(title)}", style="bold"))
     if grade.failed:
         out.print(Text(f"It could not be graded: {harmless_lines(grade.message)}", style="red"))
@@ -160,14 +158,14 @@ def _tell_faults(grades: "Iterable[Grade]") -> None:
 def _tell(name: str, title: str, checks: "Sequence[Check]") -> None:
     paint = Paint(sys.stdout)
     print(f"{paint('bold', on_one_line(name))}: {on_one_line(title)}")
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for each in checks:
         is_at_fault = any(test.fault for test in each.grade.tests)  # of which more is told below
         problem = "a test is at fault itself" if is_at_fault else on_one_line(each.problem)
-        word = paint("red", problem) if each.problem else paint("green", "ok")
+        word = ("red", problem) if each.problem else ("green", "ok")
         score = f"{each.grade.points:g} / {each.grade.possible:g}"
         rows.append((on_one_line(each.name), score, word, on_one_line(each.why)[:_MOST_OF_LINE]))
-    print(table(("Solution", "Score", "Verdict", "What fails"), rows))
+    print(table(("Solution", "Score", "Verdict", "What fails"), rows, coloured=paint.wanted))
     _tell_faults(check.grade for check in checks)
     if not any(each.name.startswith("wrong/") for each in checks):
         print("There are no wrong solutions: whether the tests find a mistake is not known.")

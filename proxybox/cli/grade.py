@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import os
 import secrets
 import shutil
@@ -15,7 +16,8 @@ from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import tell_failure
 from proxybox.terminal.harmless import on_one_line
-from proxybox.terminal.text import Paint, fitted, table
+from proxybox.terminal.tables import ANY_WIDTH, Cell, console, table
+from proxybox.terminal.text import has_colours
 
 if TYPE_CHECKING:
     from proxybox.teach.exercise import Exercise
@@ -99,13 +101,10 @@ def _tell_passed_over(found: "Sequence[PassedOver]") -> None:
 
 
 def check_needed() -> None:
-    """Raises CommandError without pytest."""
-    try:
-        import pytest  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise CommandError(
-            f"grading needs {error.name}, which is not installed: pip install 'proxybox[teach]'"
-        ) from None
+    """Raises CommandError where the extra `teach` is not whole: before boxes run, not behind them."""
+    for name in ("pytest", "jinja2", "yaml"):
+        if importlib.util.find_spec(name) is None:
+            raise CommandError(f"grading needs {name}, which is not installed: pip install 'proxybox[teach]'")
 
 
 def chosen_exercise(name: str) -> "Exercise":
@@ -230,7 +229,6 @@ def shown_progress(what: str, total: int | None, done: int = 0) -> Iterator[Call
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda: None
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -242,7 +240,7 @@ def shown_progress(what: str, total: int | None, done: int = 0) -> Iterator[Call
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
         task = progress.add_task(what, total=total, completed=done)
         yield lambda: progress.advance(task)
 
@@ -288,25 +286,24 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
 
         print(WRITERS["json"].render(book), end="")
         return
-    paint = Paint(sys.stdout)
     alike: dict[str, str] = {}
     for pair in pairs:
         alike.setdefault(pair.first, pair.second)
         alike.setdefault(pair.second, pair.first)
-    rows: list[list[str]] = []
+    rows: list[list[Cell]] = []
     for each in book.grades:
         colour = "green" if each.status == "ok" else "red"
         rows.append([
             on_one_line(each.student),
             "none" if each.failed else f"{each.points:g} / {each.possible:g}",
-            paint(colour, each.status.replace("_", " ")),
+            (colour, each.status.replace("_", " ")),
             "late" if each.late else "",
             on_one_line(alike.get(each.student, "")),
         ])  # fmt: skip
     head = ("Submission", "Score", "Status", "Late", "Alike")
-    if sys.stdout.isatty():  # which would break longer lines
-        rows = fitted(head, rows, shutil.get_terminal_size().columns, (0, 4))
-    print(table(head, rows))
+    # A terminal would break longer lines.
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+    print(table(head, rows, columns=columns, shrinking=(0, 4), coloured=has_colours(sys.stdout)))
     full = sum(each.status == "ok" for each in book.grades)
     print(f"\n{len(rows)} submissions, {full} passed everything. More: {on_one_line(str(output / REPORT))}")
     for each in book.grades:

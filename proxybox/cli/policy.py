@@ -15,7 +15,8 @@ from proxybox.cli.run import tell_failure
 from proxybox.policies import PRESETS, Policy, PolicyError
 from proxybox.policies.errors import Problem
 from proxybox.terminal.harmless import harmless_lines, on_one_line
-from proxybox.terminal.text import Paint
+from proxybox.terminal.tables import table
+from proxybox.terminal.text import Paint, has_colours
 
 
 def list_presets(*, as_json: bool) -> int:
@@ -23,9 +24,7 @@ def list_presets(*, as_json: bool) -> int:
     if as_json:
         print(json.dumps(dict(PRESETS), indent=2))
         return 0
-    paint, widest = Paint(sys.stdout), max(map(len, PRESETS))
-    for name, purpose in PRESETS.items():
-        print(f"{paint('bold', name)}{' ' * (widest - len(name))}  {purpose}")
+    print(table((), [(("bold", name), purpose) for name, purpose in PRESETS.items()], coloured=has_colours(sys.stdout)))
     return 0
 
 

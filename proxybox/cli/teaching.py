@@ -33,7 +33,7 @@ def complete_exercise(_: click.Context, __: click.Parameter, text: str) -> list[
     from proxybox.teach.checking import shipped_exercises
 
     names = [CompletionItem(name) for name in shipped_exercises() if name.startswith(text)]
-    return [*names, CompletionItem(text, type="dir")]
+    return [CompletionItem(text, type="dir"), *names]  # bash forgets what stands before the word for folders
 
 
 def complete_format(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:

@@ -16,7 +16,8 @@ from proxybox.cli.run import interrupted, run_box, tell, tell_failure
 from proxybox.cli.streams import text_file
 from proxybox.controller.audit import OSCall
 from proxybox.terminal import strace
-from proxybox.terminal.text import Paint, table
+from proxybox.terminal.tables import Cell, table
+from proxybox.terminal.text import Paint
 
 REFUSED: Final = ("denied", "unknown")
 #: Bytes of a buffer in a line of JSON: paths are shorter, and a guest has a megabyte in each call if it likes.
@@ -95,7 +96,7 @@ def shower(parsed: Parsed, out: TextIO) -> tuple[Callable[[OSCall], None], Calla
         counts = Summary()
         if parsed.flag("json"):
             return counts.add, lambda: print(json.dumps(counts.rows()), file=out)
-        return counts.add, lambda: print(counts.text(paint), file=out)
+        return counts.add, lambda: print(counts.text(coloured=paint.wanted), file=out)
     if parsed.flag("json"):
         return lambda call: print(json.dumps(as_json(call)), file=out), out.flush
     return lambda call: print(line(call, paint), file=out), out.flush
@@ -149,18 +150,18 @@ class Summary:
         ordered = sorted(self._by_name.items(), key=lambda item: item[1], reverse=True)
         return [{"name": name, **dict(zip(names, counts, strict=True))} for name, counts in ordered]
 
-    def text(self, paint: Paint) -> str:
+    def text(self, *, coloured: bool) -> str:
         """The table."""
         rows = self.rows()
         total = sum(row["duration_ns"] for row in rows)
-        cells = [
+        cells: list[list[Cell]] = [
             [
                 f"{100 * row['duration_ns'] / (total or 1):.2f}",
                 f"{row['duration_ns'] / 1e9:.6f}",
                 f"{row['duration_ns'] / 1e3 / row['calls']:.1f}",
                 str(row["calls"]),
                 str(row["errors"] or ""),
-                paint("red", str(row["refused"])) if row["refused"] else "",
+                ("red", str(row["refused"])) if row["refused"] else "",
                 row["name"],
             ]
             for row in rows
@@ -169,4 +170,4 @@ class Summary:
         foot = ["100.00", f"{total / 1e9:.6f}", f"{total / 1e3 / (calls or 1):.1f}"]
         foot += [str(calls), str(errors or ""), str(refused or ""), "total"]
         head = ["% time", "seconds", "usecs/call", "calls", "errors", "refused", "call"]
-        return table(head, cells, foot, right=6)
+        return table(head, cells, foot, right=range(6), coloured=coloured)

@@ -47,6 +47,7 @@ def make_room(size: int) -> None:
 
 
 def check_room(size: int, needed: int) -> None:
+    """Raises ValueError where this process may open fewer descriptors than are needed for `size` boxes."""
     soft = soft_limit()
     if soft < needed:
         raise ValueError(

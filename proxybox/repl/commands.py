@@ -116,7 +116,7 @@ def policy(shell: Shell, _: str) -> None:
 @command()
 def limits(shell: Shell, _: str) -> None:
     """What has been used, and what is left."""
-    from proxybox.terminal.text import table
+    from proxybox.terminal.tables import table
 
     rows = [[name, used, left] for name, used, left in usage(shell)]
     shell.screen.say(table(["", "used", "limit"], rows))

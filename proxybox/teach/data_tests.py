@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def test_data(run_student: Any, case: "DataCase") -> None:
-    "The data"
+    """The data"""
     run = run_student(stdin=case.input, prompts=case.prompts)
     run.expect_output(case.answer.decode("utf-8", "replace"), tolerance=case.float_tolerance)

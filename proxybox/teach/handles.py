@@ -190,6 +190,7 @@ class Method:
         self._name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the method of the object in the box."""
         return self._handle.call(self._name, *args, **kwargs)
 
     def __repr__(self) -> str:

@@ -6,7 +6,6 @@ read is a submission that says so, and keeps none of the others from being grade
 """
 
 import codecs
-import contextlib
 import datetime
 import functools
 import io
@@ -33,11 +32,10 @@ MOST_ENTRIES = 20_000
 _MOST_LOOKED_AT = 1 << 16
 #: What Moodle calls a folder, and puts before the name of a loose file.
 _MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
-#: What Gradescope says of its folders.
+#: What Gradescope says of its folders, in YAML as Ruby writes it: some megabytes where a class is large and tests say
+#: much. More is not read: YAML takes a second for each.
 _METADATA = "submission_metadata.yml"
-_CREATED = re.compile(
-    r" +:created_at: ['\"]?(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.\d+)? ?(Z|[+-]\d\d:\d\d)['\"]?\s*$"
-)
+_MOST_METADATA = 16 << 20
 #: Of one submission, so many files that were passed over are named.
 _MOST_NAMED = 20
 #: What an earlier grading has left in its folder (records.py).
@@ -175,7 +173,7 @@ def _parts(paths: Sequence[Path], file: str, tell: _Tell) -> list[_Part]:
         path.stat()  # what is not there was meant by the caller, and is no student's fault
     if len(paths) == 1 and not _is_output(paths[0]):
         if paths[0].is_dir() and not _is_one(paths[0], file):
-            known = _gradescope(paths[0])
+            known = _gradescope(paths[0], tell)
             for child in sorted(paths[0].iterdir()):
                 if (why := _why_not(child)) and child.name not in (*IGNORED, _METADATA):
                     tell(str(child), why)
@@ -293,23 +291,51 @@ def _moodle_parts(path: Path, file: str, tell: _Tell) -> list[_Part]:
     return [_Part(top, f"{path}:{top}", files) for top, files in tops.items()]
 
 
-def _gradescope(folder: Path) -> dict[str, tuple[str | None, datetime.datetime | None]]:
+def _gradescope(folder: Path, tell: _Tell) -> dict[str, tuple[str | None, datetime.datetime | None]]:
     """Folders of a Gradescope export: whom they are of, and when it was handed in, as its file of metadata says."""
     path = folder / _METADATA
     if not path.is_file():
         return {}
-    names: dict[str, str] = {}
-    times: dict[str, datetime.datetime] = {}
-    current = ""
-    for line in path.read_text("utf-8", "replace").splitlines():
-        if line and not line.startswith((" ", "-", "#")):
-            current = line.strip().rstrip(":").strip("\"'")
-        elif (found := re.match(r"\s*-?\s*:name:\s*(.+)", line)) and current not in names:
-            names[current] = found[1].strip().strip("\"'")
-        elif (found := _CREATED.match(line)) and current not in times:
-            with contextlib.suppress(ValueError):  # a day that never was
-                times[current] = datetime.datetime.fromisoformat(f"{found[1]}{found[2].replace('Z', '+00:00')}")
-    return {each: (names.get(each), times.get(each)) for each in {*names, *times}}
+    try:
+        said = _yaml(path)
+    except SubmissionError as error:
+        tell(str(path), f"names and times in it are not known: {error}")
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    return {name: (_first_name(of), _created(of)) for name, of in said.items() if isinstance(of, dict)}
+
+
+def _yaml(path: Path) -> object:
+    """What a file says, in lists, dicts and texts alone: no tag makes anything else of them. Raises SubmissionError."""
+    import yaml
+
+    with path.open("rb") as file:
+        data = file.read(_MOST_METADATA + 1)
+    if len(data) > _MOST_METADATA:
+        raise SubmissionError(f"more than {_MOST_METADATA >> 20} MiB")
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # where PyYAML was built without libyaml
+    try:
+        return yaml.load(data.decode("utf-8", "replace"), loader)  # noqa: S506 - safer than SafeLoader
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SubmissionError(one_line(f"no YAML: {getattr(error, 'problem', None) or error}")) from None
+
+
+def _first_name(said: Mapping[str, object]) -> str | None:
+    """The first of those who have handed it in together."""
+    people = said.get(":submitters")
+    names = (each.get(":name") for each in people if isinstance(each, dict)) if isinstance(people, list) else ()
+    return next((name.strip() for name in names if isinstance(name, str) and name.strip()), None)
+
+
+def _created(said: Mapping[str, object]) -> datetime.datetime | None:
+    """When it was handed in. Ruby has a space before the zone; a time of no zone could be any."""
+    time = said.get(":created_at")
+    try:
+        found = datetime.datetime.fromisoformat(re.sub(r" (?=Z|[+-]\d\d:)", "", str(time)))
+    except ValueError:  # a day that never was, too
+        return None
+    return found.replace(microsecond=0) if found.tzinfo else None
 
 
 def _read(student: str, source: str, files: Iterable[File], tell: _Tell = lambda *_: None) -> Submission:

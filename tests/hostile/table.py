@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from proxybox.terminal.tables import table
+
 ROOT = Path(__file__).resolve().parents[2]
 OTHER_USER = 65534
 #: Seconds that one run, or the setting up of a copy, may take.
@@ -261,10 +263,7 @@ def print_table(runs: list[dict[str, Any]]) -> None:
     for attack, columns in by_attack(runs).items():
         forms = max(map(len, columns))
         rows.append([f"{attack} ({forms})" if forms > 1 else attack, *(cell(records, reasons) for records in columns)])
-    widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
-    for row in [heads, ["-" * width for width in widths], *rows]:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    print()
+    print(table(heads, rows), end="\n\n")
     for why, number in reasons.numbers.items():
         print(f"[{number}] {' '.join(why.split())[:300]}")
     for run in runs:

@@ -56,7 +56,10 @@ def test_the_wheel_holds_everything_and_nothing_else(archives: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"proxybox"}
     presets = {f"proxybox/policies/presets/{p.name}" for p in (ROOT / "policies/presets").iterdir()}
     binaries = {"proxybox/guest/_launcher", "proxybox/guest/_stub.so"}
-    assert names >= presets | binaries | {"proxybox/py.typed"}
+    templates = {f"proxybox/teach/page/{path.name}" for path in (ROOT / "proxybox/teach/page").iterdir()}
+    assert names >= presets | binaries | templates | {"proxybox/py.typed"}
+    (page,) = (name for name in names if name.endswith("/share/man/man1/proxybox.1"))
+    assert page.partition("/")[0].endswith(".data"), "pip puts it beside Python's own"
     assert modes["proxybox/guest/_launcher"] & 0o111
 
 
@@ -64,7 +67,9 @@ def test_the_source_distribution_can_be_built_and_tested(archives: Path) -> None
     (sdist,) = archives.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"Makefile", "setup.py", "LICENSE", "README.md", "mkdocs.yml", "tools/setup"} <= names
+    wanted = {"Makefile", "setup.py", "LICENSE", "README.md", "mkdocs.yml", "tools/setup", "share/man/man1/proxybox.1"}
+    assert wanted <= names
+    assert {f"proxybox/teach/page/{path.name}" for path in (ROOT / "proxybox/teach/page").iterdir()} <= names
     for folder in ("tests", "controller", "benchmarks"):
         assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")} <= names
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.*")} <= names, "pictures, too"

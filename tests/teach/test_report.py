@@ -1,5 +1,6 @@
 """The report: well-formed, nothing of a submission is markup, fits on a phone."""
 
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxybox.teach import report
-from proxybox.teach.grades import Grade, GradeBook, Verdict
+from proxybox.teach.grades import Grade, GradeBook, PassedOver, Verdict
 from proxybox.teach.report import render
 from proxybox.teach.similar import Pair
 
@@ -20,7 +21,7 @@ TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=80) | 
 TAGS = frozenset({
     "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "h4", "p", "div", "table",
     "thead", "tbody",
-    "tr", "th", "td", "span", "i", "a", "pre", "section",
+    "tr", "th", "td", "span", "i", "a", "pre", "section", "ul", "li",
 })  # fmt: skip
 
 
@@ -133,3 +134,27 @@ def test_of_many_equal_ones_ten_are_named() -> None:
     page = render(book, [Pair(f"s{a}", f"s{b}", 1) for a in range(60) for b in range(a)])
     assert page.count("(100%)") == 2 * 60 * 10
     assert page.count("others") == 2 * 60
+
+
+EVIL = "</pre></a>\"'><script>{{ 7 * 7 }}{% raw %}\x1b]0;x\x07\x9b2J\u202e\udcff\r"
+
+
+def test_wherever_a_text_can_stand_it_is_harmless() -> None:
+    test = Verdict(name=EVIL, status="wrong_answer", message=EVIL, output=EVIL, fault=EVIL, possible=2)
+    grades = [Grade(student=f"{name}{EVIL}", tests=(test,), message=EVIL, note=EVIL, late=True) for name in "ab"]
+    page = render(
+        GradeBook(title=EVIL, grades=grades, passed_over=(PassedOver(path=EVIL, why=EVIL),)),
+        [Pair(grades[0].student, grades[1].student, 1)],
+    )
+    reader = _Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert page.count("{{ 7 * 7 }}") > 20, "it is no template's"
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]|<script| on\\w+=", page)
+
+
+def test_nothing_in_the_templates_passes_by_the_escaping() -> None:
+    for path in Path(report.__file__).with_name("page").iterdir():
+        text = path.read_text()
+        assert not re.search(r"\|\s*safe\b|autoescape|\bMarkup\b", text)
+        assert not re.search(r"=\{\{", text), "an attribute is in quotes"

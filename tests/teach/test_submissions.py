@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from proxybox.teach import submissions
+from proxybox.teach.grades import PassedOver
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import (
     MOST_BYTES,
@@ -85,6 +87,59 @@ def test_gradescope_says_when_a_submission_was_handed_in(tmp_path: Path) -> None
         "submission_1": first, "submission_2": first - 2 * hour, "submission_3": first + 7 * hour,
         "submission_4": at(9), "submission_5": at(9),
     }  # fmt: skip
+
+
+def export(folder: Path, metadata: str) -> tuple[list[str], list[str]]:
+    """Whose submissions there are in a Gradescope export of one folder, and what is told of it."""
+    files(folder, submission_1__solution_py="x")
+    (folder / "submission_metadata.yml").write_text(metadata, "utf-8", newline="")
+    passed_over: list[PassedOver] = []
+    found = find_submissions([folder], "solution.py", passed_over.append)
+    return [each.student for each in found], [each.why for each in passed_over]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "student"),
+    [
+        ('submission_1: {":submitters": [{":name": "Ada: \\u201cthe first\\u201d"}]}', "Ada: \u201cthe first\u201d"),
+        ("submission_1:\n  :submitters:\n  - &1\n    :name: 'O''Brien'\n  - *1\n", "O'Brien"),
+        ("submission_1:\n  :results:\n    output: |\n      submission_1:\n      - :name: Eve\n"
+         "  :submitters:\n  - :name: !ruby/string Ada\n", "Ada"),
+        ("submission_1:\n  :submitters:\n  - :name: 2026-01-01\n", "2026-01-01"),
+        ("submission_1:\n  :submitters: []\n", "submission_1"),
+        ("submission_1: 3\n", "submission_1"),
+        ("- submission_1\n", "submission_1"),
+        ("", "submission_1"),
+    ],
+    ids=("escapes", "aliases", "output that looks like it", "a date", "nobody", "a number", "a list", "empty"),
+)  # fmt: skip
+def test_what_yaml_may_hold(tmp_path: Path, metadata: str, student: str) -> None:
+    assert export(tmp_path, metadata) == ([student], [])
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["submission_1: a: b\n", "[" * 100_000, "- " * 100_000, "&a [*a]", "submission_1:\n  :name: \x1b[2J\n", "{[]: 1}"],
+    ids=("damaged", "deep in brackets", "deep in lists", "in itself", "controls", "a list as a key"),
+)
+def test_what_is_no_yaml_is_told(tmp_path: Path, metadata: str) -> None:
+    students, (why,) = export(tmp_path, metadata)
+    assert students == ["submission_1"]
+    assert why.startswith("names and times in it are not known: no YAML: ")
+    assert why.isprintable()
+
+
+def test_yaml_makes_nothing_but_texts(tmp_path: Path) -> None:
+    made = "{a: !!python/object/apply:os.mkdir [made], ':submitters': [{':name': !!python/name:os.system x}]}"
+    assert export(tmp_path, f"submission_1: {made}") == (["x"], [])
+    assert not os.path.lexists("made")
+
+
+def test_metadata_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submissions, "_MOST_METADATA", 100)
+    assert export(tmp_path, "# " + "x" * 200) == (
+        ["submission_1"], ["names and times in it are not known: more than 0 MiB"],
+    )  # fmt: skip
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

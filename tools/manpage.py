@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Writes share/man/man1/proxybox.1 from the commands themselves: what click knows of them, which `--help` and the
+shells' completions are made of, too. `make man` calls this; a test fails where the page says anything else.
+
+The page is man(7), for man-db and mandoc alike.
+"""
+
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from jinja2 import Environment, StrictUndefined
+
+from proxybox.cli.app import main_group
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "share/man/man1/proxybox.1"
+#: A paragraph that begins so stays as it stands (click's own mark).
+AS_IT_STANDS = "\b\n"
+_SPECIAL = {"\\": r"\e", "-": r"\-", "'": r"\(aq", '"': r"\(dq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
+_TEMPLATE = r"""
+.\" Made by tools/manpage.py from the commands: make man
+.TH PROXYBOX 1 "" "proxybox {{ version|roff }}" "User Commands"
+.nh
+.ad l
+.SH NAME
+proxybox \- {{ commands[0].command.help.rstrip(".")|roff }}
+.SH SYNOPSIS
+{% for context in commands %}{% if context.command.commands is undefined or context.command.invoke_without_command %}
+{{ context|usage }}
+.br
+{% endif %}{% endfor %}
+.SH OPTIONS
+{{ commands[0]|options }}
+{% for context in commands[1:] %}
+.SH {{ context.command_path.upper()|argument }}
+{{ context|usage }}
+{{ context.command.help|text }}
+{{ context|options }}
+{% endfor %}
+.SH NOTES
+{{ commands[0].command.epilog|text }}
+"""
+
+
+def contexts(context: click.Context) -> Iterator[click.Context]:
+    """A command and those below it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name, command in context.command.commands.items():
+            yield from contexts(click.Context(command, context, name))
+
+
+def roff(text: str) -> str:
+    """A text without a meaning to roff(7), within a line or on lines of its own."""
+    escaped = "".join(_SPECIAL.get(char, char) for char in text)
+    return re.sub(r"^(?=\.)", r"\\&", escaped, flags=re.MULTILINE)
+
+
+def argument(text: str) -> str:
+    """The same as the one argument of a macro."""
+    return f'"{roff(text)}"'
+
+
+def text(given: str) -> str:
+    """A help text: its paragraphs, of which some stay as they stand."""
+    lines = []
+    for paragraph in inspect.cleandoc(given).split("\n\n"):
+        if paragraph.startswith(AS_IT_STANDS):
+            lines += [".PP", ".nf", roff(paragraph.removeprefix(AS_IT_STANDS)), ".fi"]
+        else:
+            lines += [".PP", roff(" ".join(paragraph.split()))]
+    return "\n".join(lines)
+
+
+def usage(context: click.Context) -> str:
+    """A command with what it takes."""
+    pieces = " ".join(context.command.collect_usage_pieces(context))
+    return rf"\fB{roff(context.command_path)}\fR {roff(pieces)}".rstrip()
+
+
+def options(context: click.Context) -> str:
+    """All options of a command, and what each is for."""
+    lines = []
+    for each in context.command.get_params(context):
+        if not isinstance(each, click.Option) or (record := each.get_help_record(context)) is None:
+            continue
+        taken = "" if each.is_flag else each.metavar or each.type.name.upper()
+        flags = ", ".join(rf"\fB{roff(flag)}\fR" for flag in sorted(each.opts, key=len))
+        lines += [".TP", rf"{flags} \fI{roff(taken)}\fR" if taken else flags]
+        lines.append(roff(record[1] + (" May be repeated." if each.multiple else "")))
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The manual page."""
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701 - no HTML
+    environment.filters |= {
+        "argument": argument, "options": options, "roff": roff, "text": text, "usage": usage,
+    }  # fmt: skip
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    group = main_group()
+    commands = list(contexts(click.Context(group, info_name=group.name, **group.context_settings)))
+    made = environment.from_string(_TEMPLATE.lstrip()).render(commands=commands, version=version)
+    return re.sub(r"\n{2,}", "\n", made)
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page())
+    print(PAGE.relative_to(ROOT))
