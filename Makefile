@@ -1,4 +1,4 @@
-# One command each: demo, test, test-quick, hostile, check, bench. Each sets up what it needs first (see tools/setup).
+# One command each: demo, test, test-quick, hostile, check, docs, bench. Each sets up what it needs first (see tools/setup).
 
 PY := .venv/bin/python
 PYTEST_FLAGS ?=
@@ -20,7 +20,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format bench soak fuzz man dist clean
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz man dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -30,6 +30,7 @@ help:
 	@echo 'make hostile    every attack with the layers on and off, as root and as another user; one table'
 	@echo 'make check      linters, types and compiler warnings'
 	@echo 'make format     format the Python sources'
+	@echo 'make docs       the documents and the reference of the API as one site, in build/site'
 	@echo 'make bench      measure'
 	@echo 'make soak       2,000 boxes in one controller, and what it holds of the host'
 	@echo 'make fuzz       fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
@@ -44,7 +45,7 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
+	@PROXYBOX_SWEEP=$(ORDER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
 
 test-quick: setup
@@ -68,6 +69,14 @@ check: setup
 format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+# Strict: a link that leads nowhere, or a public name without a description, is an error.
+docs: setup
+	@$(PY) -c 'import mkdocstrings_handlers.python' 2>/dev/null || { \
+		echo 'docs: installing mkdocs and what it needs into .venv'; \
+		$(PY) -m pip install --quiet --disable-pip-version-check -e '.[docs]'; }
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build  # with --quiet it would not see its own warnings
+	@echo 'docs: the site is in build/site; to read it, with its search: python3 -m http.server -d build/site'
 
 bench: setup
 	@tools/peers

@@ -1,5 +1,5 @@
 """The trusted side of a box, and what a user may build on: OSCall, Deny and Answer for rules of one's own, `@oscall`
-for calls of one's own, `Box` for worlds of one's own. README.md here tells how one call travels.
+for calls of one's own, `BoxSpec` for worlds of one's own. README.md here tells how one call travels.
 
 Installed as `proxybox.controller`; a bare `import controller` from a checkout would make a second copy of every table.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import Interceptor as Interceptor
     from proxybox.controller.audit import OSCall as OSCall
-    from proxybox.controller.boxes.box import Box as Box
+    from proxybox.controller.boxes.box import BoxSpec as BoxSpec
     from proxybox.controller.boxes.box import Run as Run
     from proxybox.controller.dispatch import TABLE as TABLE
     from proxybox.controller.dispatch import Dispatcher as Dispatcher
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "audit": ("Answer", "Audit", "Decision", "Denial", "Deny", "Interceptor", "OSCall"),
-    "boxes.box": ("Box", "Run"),
+    "boxes.box": ("BoxSpec", "Run"),
     "dispatch": ("TABLE", "Dispatcher", "oscall"),
     "effects": ("Blocked", "Reply"),
     "errors": ("Denied", "EndBox", "GuestMisbehaved", "SandboxClosedError", "SandboxStartError"),
@@ -50,6 +50,8 @@ __all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Box":
+        raise AttributeError("module 'proxybox.controller' has no attribute 'Box': it is BoxSpec now")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'proxybox.controller' has no attribute {name!r}")
     value = getattr(import_module(f"proxybox.controller.{_HOME_OF[name]}"), name)

@@ -285,10 +285,6 @@ CLK_TCK: Final = 100
 NS: Final = 1_000_000_000
 TMPFS_MAGIC: Final = 0x01021994
 PROC_SUPER_MAGIC: Final = 0x9FA0
-CLONE_THREAD_FLAGS: Final = 0x3D0F00
-FORK_FLAGS: Final = 0x1200011
-"""What fork(3) of glibc passes to clone(2)."""
-"""The flag word of glibc's pthread_create, the only one that may start a thread."""
 
 
 class StatLike(Protocol):

@@ -72,10 +72,10 @@ class Answer:
             raise TypeError(f"value: want a number, which is what the call returns, got {shown(self.value)}")
 
 
-#: Sees each call before it is decided: None lets it go on. It may change nothing of the record.
 Interceptor: TypeAlias = Callable[[OSCall], Deny | Answer | None]
-#: Receives each call after it was decided.
+"""Sees each call before it is decided: None lets it go on. It may change nothing of the record."""
 Audit: TypeAlias = Callable[[OSCall], None]
+"""Receives each call after it was decided."""
 
 
 @attrs.frozen(slots=True)

@@ -17,10 +17,12 @@ import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
 from proxybox.controller.costs.steps import CALL
-from proxybox.controller.effects import Blocked, Reply, Unfinished
+from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory, Scalar, stub_row
-from proxybox.controller.wire.protocol import ABSENT, MEMORY, REGISTERS, TOO_LONG
+from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOO_LONG, Fetch
+from proxybox.controller.roles import Memory, Scalar, stub_row
+from proxybox.controller.status import Status
+from proxybox.controller.wire.protocol import MEMORY, REGISTERS
 from proxybox.controller.world.calledpaths import called_paths
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def _shown(value: Any) -> Any:
 
 
 TABLE: dict[int, Row] = {}
+"""What answers each call, by its x86-64 number: `oscall` enters a handler here."""
 
 
 def oscall(number: int, name: str = "") -> Callable[[Handler], Handler]:
@@ -217,6 +220,11 @@ _TAKERS = {
 MAX_DENIALS = 256
 
 
+def _negative(error: OSError) -> int:
+    """-errno: the one place where an exception becomes a number."""
+    return -(error.errno or (errno.EPERM if isinstance(error, Denied) else errno.EIO))
+
+
 class Dispatcher:
     """Answers the requests of one box."""
 
@@ -258,11 +266,9 @@ class Dispatcher:
             return self._observed(row, thread, frame)
         try:
             return row.invoke(world, frame)
-        except Denied as denied:
-            return self._denied(row.name, denied)
         except OSError as error:
-            return -(error.errno or errno.EIO)
-        except Unfinished:
+            return self._failure(row.name, error)
+        except AnotherTurn:
             return self._going_on(row, frame)
 
     def _going_on(self, row: Row, frame: bytes) -> Blocked:
@@ -271,7 +277,7 @@ class Dispatcher:
         def attempt() -> Reply | None:
             try:
                 return row.invoke(self._world, frame)
-            except Unfinished:
+            except AnotherTurn:
                 return None
 
         now = time.monotonic_ns()
@@ -279,7 +285,7 @@ class Dispatcher:
 
     def _over_limit(self) -> None:
         if self.on_limit is None:
-            raise EndBox("call_limit", self.limit_name)
+            raise EndBox(Status.CALL_LIMIT, self.limit_name)
         on_limit, self.on_limit = self.on_limit, None
         on_limit()
 
@@ -288,23 +294,26 @@ class Dispatcher:
         self._steps.left = CALL
         try:
             return attempt()
-        except Denied as denied:
-            return self._denied("", denied)
         except OSError as error:
-            return -(error.errno or errno.EIO)
+            return self._failure("", error)
 
     def refuse(self, name: str, reason: str, number: int) -> None:
         """Records a function of libc's that a translated guest may not use; `errno` is `number`. Raises EndBox."""
-        self._denied(name, Denied(number, reason))
+        self._failure(name, Denied(number, reason))
 
-    def _denied(self, name: str, denied: Denied) -> int:
-        number = denied.errno or errno.EPERM
+    def _failure(self, name: str, error: OSError) -> int:
+        """The answer to a call that failed. A refusal by policy is recorded. Raises EndBox where one ends the box."""
+        if isinstance(error, Denied):
+            self._record(name, error)
+        return _negative(error)
+
+    def _record(self, name: str, denied: Denied) -> None:
+        number = -_negative(denied)
         denial = Denial(name, errno.errorcode.get(number, str(number)), denied.strerror or "")
         if denial in self.denials or len(self.denials) < MAX_DENIALS:
             self.denials[denial] = self.denials.get(denial, 0) + 1
         if self._world.policy.on_denied == "end":
-            raise EndBox("denied", f"{name}: {denied.strerror}")
-        return -number
+            raise EndBox(Status.DENIED, f"{name}: {denied.strerror}")
 
     def _unknown(self, thread: "GuestThread", number: int) -> int:
         """An unknown number is ENOSYS, and told once: its name is not known here, its number is."""
@@ -344,7 +353,7 @@ class Dispatcher:
     def _begin(self, row: Row, frame: bytes, call: OSCall) -> Reply:
         try:
             return row.invoke(self._world, frame)
-        except Unfinished:
+        except AnotherTurn:
             later = self._going_on(row, frame)
         if not call.paths:
             return later
@@ -365,13 +374,11 @@ class Dispatcher:
         """Carries out `action` and completes the record; a wait completes it when it ends."""
         try:
             reply = action()
-        except Denied as denied:
-            call.decision, call.reason = Decision.DENIED, denied.strerror
-            reply = -(denied.errno or errno.EPERM)
-            self._complete(call, started, reply)
-            return self._denied(call.name, denied)
         except OSError as error:
-            reply = -(error.errno or errno.EIO)
+            if isinstance(error, Denied):
+                call.decision, call.reason = Decision.DENIED, error.strerror
+            self._complete(call, started, _negative(error))
+            return self._failure(call.name, error)
         except EndBox as end:
             call.decision, call.reason = Decision.DENIED, end.why
             self._complete(call, started, -errno.EPERM)

@@ -42,7 +42,7 @@ class Blocked:
         return self.sources is None or any(not each.isdisjoint(changed) for each in self.sources)
 
 
-class Unfinished(Exception):
+class AnotherTurn(Exception):
     """Raised inside a handler that has done as much as one turn allows. What it has done is kept where it was done, and
     nothing else has happened: the call is made again, at once but behind what others want, and goes on from there."""
 
@@ -83,5 +83,5 @@ class Changes:
         return None if everything else sources
 
 
-#: The value of the system call as the kernel would return it (>= 0 or -errno), with what is to be stored, or a wait.
 Reply: TypeAlias = int | tuple[int, *tuple[Write, ...]] | Blocked
+"""The value of the system call as the kernel would return it (>= 0 or -errno), with what is to be stored, or a wait."""

@@ -3,6 +3,7 @@
 Rule: a guest can cause `GuestMisbehaved`, `Denied` and plain `OSError`; every other exception is our bug.
 """
 
+from proxybox.controller.status import Status
 from proxybox.policies.errors import ProxyboxError
 
 
@@ -36,10 +37,10 @@ class Denied(OSError):
 class EndBox(Exception):
     """Ends the box from inside a call, by decision of the policy: not an error of anybody's.
 
-    status: the word of `proxybox.Status` that the Result will carry. why: in words.
+    status: what the Result will carry. why: in words.
     """
 
-    def __init__(self, status: str, why: str) -> None:
+    def __init__(self, status: Status | str, why: str) -> None:
         super().__init__(why)
-        self.status = status
+        self.status = Status(status)
         self.why = why

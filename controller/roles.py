@@ -5,26 +5,13 @@ An annotation on a handler says how a register is to be read and what the stub m
 Adding a call needs no C.
 """
 
-import enum
-import struct
 from typing import Annotated
 
 import attrs
 
+from proxybox.controller.header import CALL_ROLES, LENGTH_INT, LENGTH_LONG, LENGTH_UNSIGNED, MAX_PATH, ROLE, Fetch
+
 #: Everything that one call carries into the controller or out of it, in bytes; longer transfers come short.
-MAX_PAYLOAD = 1 << 20
-PATH_MAX = 4096
-
-
-class Fetch(enum.IntEnum):
-    """How the stub fetches an argument from guest memory (the numbers stand in wire.h too)."""
-
-    STRING = 1
-    BUFFER = 2
-    STRUCT = 3
-    SOFT = 4
-    GATHER = 5
-    BITS = 6
 
 
 @attrs.frozen
@@ -83,34 +70,30 @@ Long = Annotated[int, Scalar("q")]
 ULong = Annotated[int, Scalar("Q")]
 Size = Annotated[int, Scalar("Q")]
 Addr = Annotated[int, Scalar("Q")]
-Path = Annotated[bytes, Memory(Fetch.STRING, PATH_MAX)]
-OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, PATH_MAX, optional=True)]
+Path = Annotated[bytes, Memory(Fetch.STRING, MAX_PATH)]
+OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, MAX_PATH, optional=True)]
 
-#: One row of the stub's table: call number, how many roles, six roles (wire.h: struct call_roles).
-_ROLE = struct.Struct("<BBBBI")
-_ROW = struct.Struct("<HH")
-ROW_SIZE = _ROW.size + 6 * _ROLE.size
+#: One row of the stub's table: call number, how many roles, six roles.
+ROW_SIZE = CALL_ROLES.size + 6 * ROLE.size
 
-
-#: wire.h: enum length.
-_WIDTHS = {"i4x": 1, "I4x": 2}
+_WIDTHS = {"i4x": LENGTH_INT, "I4x": LENGTH_UNSIGNED}
 
 
 def _counter(parameters: list[tuple[str, Scalar | Memory]], name: str) -> tuple[int, int]:
     """Which argument counts the elements, and how wide it is."""
     for index, (other, role) in enumerate(parameters):
         if name and other == name:
-            return index, _WIDTHS.get(role.code, 0) if isinstance(role, Scalar) else 0
+            return index, _WIDTHS.get(role.code, LENGTH_LONG) if isinstance(role, Scalar) else LENGTH_LONG
     return 0, 0
 
 
 def stub_row(number: int, parameters: list[tuple[str, Scalar | Memory]]) -> bytes:
     """The compact form of one call's memory roles; b"" for a call that reads no memory."""
     roles = [
-        _ROLE.pack(index, role.fetch, *_counter(parameters, role.length), role.size)
+        ROLE.pack(index, role.fetch, *_counter(parameters, role.length), role.size)
         for index, (_, role) in enumerate(parameters)
         if isinstance(role, Memory)
     ]
     if not roles:
         return b""
-    return (_ROW.pack(number, len(roles)) + b"".join(roles)).ljust(ROW_SIZE, b"\0")
+    return (CALL_ROLES.pack(number, len(roles)) + b"".join(roles)).ljust(ROW_SIZE, b"\0")

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from proxybox.session import Snapshot as Snapshot
 
 __version__ = "0.1.0"
+"""The version of this package, as in its metadata."""
 
 _HOMES = {
     "proxybox.aio.pool": ("AsyncPool",),

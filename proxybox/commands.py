@@ -65,7 +65,7 @@ class Inspection:
 
 @attrs.frozen
 class Completeness:
-    """status: "complete", "incomplete" or "invalid"; indent: of the next line."""
+    """Whether statements are whole. status: "complete", "incomplete" or "invalid". indent: of the next line."""
 
     status: str
     indent: str = ""

@@ -10,43 +10,19 @@ import attrs
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests.finding import find_guest
-from proxybox.controller.seal.layers import MISSING, is_missing
+from proxybox.controller.seal.layers import Layer as Layer
+from proxybox.controller.seal.layers import read
 from proxybox.modulepath import is_led_by_the_current_folder, relative_entries
 from proxybox.sandbox import Sandbox
-
-_MANDATORY = {
-    "seal": "a seccomp filter that leaves the guest its own memory and pipe ends",
-    "privileges": "no capabilities, no new privileges, a user id that is not root's, not dumpable",
-    "descriptors": "nothing open but the ends of its channel",
-    "priority": "lower than the controller's",
-}
-#: What could be done where a layer is missing.
-_ADVICE = {
-    "thread count": "needs Linux 5.9 with seccomp user notifications; without, boxes have one thread",
-    "namespaces": "needs user namespaces for ordinary users (user.max_user_namespaces; on Ubuntu also "
-    "kernel.apparmor_restrict_unprivileged_userns=0; in a container, a profile that allows unshare)",
-    "landlock": "needs Linux 5.13 with `landlock` among the LSMs (CONFIG_LSM, or lsm= at boot)",
-    "cgroup": "needs a delegated cgroup v2: systemd-run --user --scope -p Delegate=yes, or so in a service",
-    "speculation": "is a matter of the kernel's spectre_v2_user= setting: prctl lets each process choose",
-    "core-scheduling": "needs Linux 5.14 with CONFIG_SCHED_CORE on a machine with hyperthreads",
-}
-
-
-@attrs.frozen(kw_only=True)
-class Layer:
-    """A defence: whether this host gives it, and what to do where it does not."""
-
-    name: str
-    available: bool
-    mandatory: bool
-    detail: str = ""
-    advice: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Diagnosis:
-    """Whether boxes can run here: the interpreter, the defences, and what stands in the way. warnings: what lets code
-    from outside run beside the boxes, on this side."""
+    """Whether boxes can run here.
+
+    guest: path and version of the interpreter, None where there is none. layers: the defences. problems: why no box can
+    run. warnings: settings by which code of the current folder runs outside of boxes.
+    """
 
     guest: str | None
     layers: tuple[Layer, ...] = ()
@@ -73,8 +49,7 @@ def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
             )
     except SandboxStartError as error:
         problems.append(str(error))
-    layers = tuple(_layers(told))
-    return Diagnosis(guest=named, layers=layers, problems=tuple(problems), warnings=tuple(_warnings()))
+    return Diagnosis(guest=named, layers=read(told), problems=tuple(problems), warnings=tuple(_warnings()))
 
 
 def _warnings() -> Iterator[str]:
@@ -94,12 +69,3 @@ def _warnings() -> Iterator[str]:
 def _entries(relative: list[str]) -> str:
     named = ", ".join(repr(entry) for entry in relative if entry)
     return " and ".join([*(["an empty entry"] if "" in relative else []), *([f"the entry {named}"] if named else [])])
-
-
-def _layers(told: dict[str, str]) -> Iterator[Layer]:
-    for name, detail in _MANDATORY.items():
-        yield Layer(name=name, available=name in told, mandatory=True, detail=told.get(name, detail))
-    for name, advice in _ADVICE.items():
-        seen = told.get(name, "")
-        available = bool(seen) and not is_missing(seen)
-        yield Layer(name=name, available=available, mandatory=False, detail=seen.removeprefix(MISSING), advice=advice)

@@ -17,6 +17,7 @@ import attrs
 
 from proxybox.controller.guests.finding import absolute_guest
 from proxybox.controller.world.stdin import Source, Terminal
+from proxybox.controller.world.streams import Streams
 from proxybox.policies import Limits, PolicyError
 from proxybox.policies.checks import NAME_MAX, PATH_MAX
 from proxybox.policies.checks import as_bytes as as_bytes
@@ -264,6 +265,17 @@ def _check_open(value: object, descriptor: int) -> None:
         os.fstat(descriptor)
     except (OSError, OverflowError):
         no_sense("stdin", "a file object that is open", value)
+
+
+def streams(
+    value: Input, on_stdout: Callable[[str], object] | None, on_stderr: Callable[[str], object] | None
+) -> Streams:
+    """What a program reads, and who is given the text that it prints. Raises TypeError, PolicyError."""
+    return Streams(
+        stdout=as_text_callback("on_stdout", on_stdout),
+        stderr=as_text_callback("on_stderr", on_stderr),
+        stdin=as_source(value),
+    )
 
 
 def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Callable[[bytes], object] | None:

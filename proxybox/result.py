@@ -5,7 +5,6 @@ knowledge. `error` is read from what the guest printed: a claim of untrusted cod
 `memory_limit` and `disk_limit` stands for an exit status that is not 0 rests on it; a guest can lie about no other.
 """
 
-import enum
 import re
 import reprlib
 from collections.abc import Iterator, Mapping
@@ -18,31 +17,12 @@ from proxybox.controller.boxes.box import Run
 from proxybox.controller.boxes.box import Usage as Usage
 from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.drivers.blocking import Outcome
+from proxybox.controller.status import Status as Status
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.world.output import Interleaved, neutralise
 from proxybox.policies import Policy
 from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line
-
-
-class Status(enum.StrEnum):
-    """One word for how a run ended."""
-
-    OK = "ok"
-    SYNTAX_ERROR = "syntax_error"
-    ERROR = "error"
-    CRASHED = "crashed"
-    TIME_LIMIT = "time_limit"
-    MEMORY_LIMIT = "memory_limit"
-    OUTPUT_LIMIT = "output_limit"
-    DISK_LIMIT = "disk_limit"
-    CALL_LIMIT = "call_limit"
-    DENIED = "denied"
-    MISBEHAVED = "misbehaved"
-    CANCELLED = "cancelled"
-    INTERNAL_ERROR = "internal_error"
-    OVERLOADED = "overloaded"
-
 
 #: Bytes of output, and changes of files, that a repr shows.
 _SHOWN, _MOST_FILES = 60, 10
@@ -127,10 +107,13 @@ def _short(data: bytes) -> str:
 class Result:
     """How a program has ended, and all that it left.
 
-    exit_code: its exit status, None when it was killed. signal: what killed it. why: for a box that its controller
-    ended. truncated: whether output was cut. value: of a session's expression; None for a program. denials: refused
-    calls with reasons, each once, with counts. layers: the defences that stood around this box, by name; a text that
-    begins with "missing: " tells why one did not.
+    status: how it ended, in one word. exit_code: its exit status, None when it was killed. signal: the number of the
+    signal that killed it. why: the reason, where the controller has ended the box. stdout_bytes, stderr_bytes: what it
+    printed. value: of a session's expression; None for a program. error: the exception that it ended with, as it
+    printed it. usage: what it has used. truncated: whether output was cut. files: what it has added or changed.
+    denials: refused calls with reasons, each once, with counts. unknown_calls: numbers of OS calls that nothing
+    answers, with counts. layers: the defences that stood around this box, by name; a text that begins with "missing: "
+    tells why one did not.
     """
 
     status: Status
@@ -287,8 +270,8 @@ def _change_to_dict(change: Change) -> dict[str, Any]:
 def status_of_end(outcome: Outcome) -> tuple[Status, str]:
     """The word for how a guest ended, as far as its controller and the kernel know: ERROR for any other exit status
     than 0."""
-    if outcome.status is not None and outcome.status != "crashed":
-        return Status(outcome.status), outcome.why
+    if outcome.status is not None and outcome.status is not Status.CRASHED:
+        return outcome.status, outcome.why
     if outcome.signal is not None:
         return Status.CRASHED, outcome.why
     return (Status.OK if outcome.exit_code == 0 else Status.ERROR), ""

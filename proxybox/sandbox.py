@@ -14,9 +14,8 @@ import attrs
 
 from proxybox import given
 from proxybox.controller.audit import Audit, Interceptor
-from proxybox.controller.boxes.box import Box, Start
+from proxybox.controller.boxes.box import BoxSpec, Start
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
-from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
@@ -25,7 +24,9 @@ from proxybox.controller.warm.nursery import nursery, sweep
 from proxybox.controller.warm.preloading import check_preload
 from proxybox.controller.warm.session import Copies, LiveSession
 from proxybox.controller.warm.start import WarmStart
-from proxybox.given import Content, Input, as_source, as_text_callback
+from proxybox.controller.world.streams import Streams
+from proxybox.errors import SandboxClosedError
+from proxybox.given import Content, Input, as_source
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Result, result_of
@@ -34,6 +35,15 @@ from proxybox.session import Session
 Code: TypeAlias = str | os.PathLike[str]
 Callback: TypeAlias = Callable[[str], object] | None
 Functions: TypeAlias = Mapping[str, Callable[..., Any] | HostFunction]
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """What a run is, whoever carries it out. timeout: seconds of wall time, None for the policy's."""
+
+    program: Program
+    streams: Streams
+    timeout: float | None = None
 
 
 class AsPath(os.PathLike[str]):
@@ -74,7 +84,7 @@ class SandboxBase:
         named = given.functions(functions)
         self._functions = HostFunctions(named, self.policy.session.value_size, self._spawn()) if named else None
         self._closed = False
-        self._boxes: set[Box] = set()
+        self._boxes: set[BoxSpec] = set()
         self._template: WorldTemplate | None = None
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._setup()
@@ -116,18 +126,18 @@ class SandboxBase:
         if self._closed:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
 
-    def _box(self, timeout: float | None) -> Box:
+    def _box(self, timeout: float | None) -> BoxSpec:
         """timeout: as given.duration has it."""
         self._check_open()
         policy = with_timeout(self.policy, timeout)
         if self._template is None:  # looked for once: PATH and the files on it are the same for all its runs
             guest = self.guest()
-            check_preload(Box(self.policy, guest))
+            check_preload(BoxSpec(self.policy, guest))
             self._template = WorldTemplate(self.policy, guest)
         guest = self._template.guest
-        return Box(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
+        return BoxSpec(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
 
-    def _start(self, box: Box, capture: bool = True) -> Start | None:
+    def _start(self, box: BoxSpec, capture: bool = True) -> Start | None:
         """Another way than to start an interpreter for the program, where there is one that shows no difference."""
         zygote = None
         if self._warm and capture and not box.is_observed:
@@ -187,13 +197,7 @@ class Sandbox(SandboxBase):
         on_stderr: Callback = None,
     ) -> Result:
         """As `proxybox.run`, in this sandbox."""
-        result = self.run_program(
-            program_of(code, args, files),
-            stdin=stdin,
-            timeout=timeout,
-            on_stdout=as_text_callback("on_stdout", on_stdout),
-            on_stderr=as_text_callback("on_stderr", on_stderr),
-        )
+        result = self._run(job_of(code, args, stdin, files, timeout, on_stdout, on_stderr))
         return result.check() if check else result
 
     def run_program(
@@ -207,17 +211,17 @@ class Sandbox(SandboxBase):
         capture: bool = True,
     ) -> Result:
         """Runs a `Program`. The callbacks get bytes; without `capture` the Result keeps no output."""
-        given.function("on_stdout", on_stdout)
-        given.function("on_stderr", on_stderr)
-        box = self._box(given.duration("timeout", timeout))
-        folder, source = folder_of(program, box.policy), as_source(stdin)
-        start = self._start(box, capture)
+        takers = given.function("on_stdout", on_stdout), given.function("on_stderr", on_stderr)
+        streams = Streams(stdin=as_source(stdin), stdout=takers[0], stderr=takers[1], keep=capture)
+        return self._run(Job(program=program, streams=streams, timeout=given.duration("timeout", timeout)))
+
+    def _run(self, job: Job) -> Result:
+        box = self._box(job.timeout)
+        folder = folder_of(job.program, box.policy)
+        start = self._start(box, job.streams.keep)
         self._boxes.add(box)
         try:
-            finished = box.run(
-                program.words, folder=folder, stdin=source,
-                on_stdout=on_stdout, on_stderr=on_stderr, capture=capture, start=start,
-            )  # fmt: skip
+            finished = box.run(job.program.words, folder=folder, streams=job.streams, start=start)
         finally:
             self._boxes.discard(box)
         return result_of(finished, box.policy)
@@ -261,6 +265,18 @@ def warm_is_wanted() -> bool:
 
 
 # --- what callers give ------------------------------------------------------------------------------------------------
+
+
+def job_of(
+    code: Code, args: Sequence[str], stdin: Input, files: Content | None, timeout: float | str | None,
+    on_stdout: Callback, on_stderr: Callback,
+) -> Job:  # fmt: skip
+    """The arguments of `run`, checked. Raises TypeError, PolicyError, OSError."""
+    return Job(
+        program=program_of(code, args, files),
+        timeout=given.duration("timeout", timeout),
+        streams=given.streams(stdin, on_stdout, on_stderr),
+    )
 
 
 def program_of(code: Code, args: Sequence[str] = (), files: Content | None = None) -> Program:

@@ -30,7 +30,7 @@ from proxybox.controller.audit import Audit
 from proxybox.controller.boxes.box import Usage
 from proxybox.controller.boxes.boxfiles import FileEntry as FileEntry
 from proxybox.controller.errors import SandboxClosedError
-from proxybox.controller.warm.session import Answer, LiveSession
+from proxybox.controller.warm.session import CommandResult, LiveSession
 from proxybox.controller.world.output import neutralise
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
@@ -127,9 +127,7 @@ class SessionBase:
         return {
             "timeout": self._timeout if seconds is None else seconds,
             "calls": command.calls,
-            "stdin": None if stdin is None else given.as_source(stdin),
-            "on_stdout": given.as_text_callback("on_stdout", on_stdout),
-            "on_stderr": given.as_text_callback("on_stderr", on_stderr),
+            "streams": given.streams(stdin, on_stdout, on_stderr),
         }
 
     def _source(self, code: str) -> str:
@@ -336,7 +334,7 @@ def state_of(snapshot: Snapshot, live: LiveSession) -> LiveSession:
     return snapshot._live
 
 
-def session_result(answer: Answer, policy: Policy, layers: Mapping[str, str]) -> Result:
+def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, str]) -> Result:
     """The Result of one call."""
     status, why, exit_code, value, error = Status.OK, "", None, None, None
     signal = None

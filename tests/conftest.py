@@ -15,9 +15,9 @@ import pytest
 
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.dispatch import TABLE
-from proxybox.controller.effects import Unfinished
+from proxybox.controller.effects import AnotherTurn
 from proxybox.controller.guests.finding import find_guest
-from proxybox.controller.oscalls.stores import WRITE_BACK
+from proxybox.controller.header import WRITE_BACK
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy
@@ -87,7 +87,7 @@ def open_the_way() -> Callable[[Path], None]:
 def _whole(call: Callable[[], Any]) -> Any:
     """What a call gives that may take several turns."""
     while True:
-        with contextlib.suppress(Unfinished):
+        with contextlib.suppress(AnotherTurn):
             return call()
 
 

@@ -1,6 +1,6 @@
 """A box: one program, the world that it sees, the guest that runs it, and what is left of it.
 
-`Box.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
+`BoxSpec.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
 """
 
 import contextlib
@@ -24,9 +24,11 @@ from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec, launch
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
+from proxybox.controller.status import Status
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.state import World
-from proxybox.controller.world.stdin import Source, Stdin
+from proxybox.controller.world.stdin import Stdin
+from proxybox.controller.world.streams import Streams
 from proxybox.policies import Policy
 
 #: The world of a box that has kept more in memory is collected at once when it has ended.
@@ -86,12 +88,13 @@ class Run:
     usage: Usage
 
 
-#: Words, the world that was built, and when: a box that is ready to be served (`Box.start`, warm.py).
+_NO_STREAMS = Streams()
+#: Words, the world that was built, and when: a box that is ready to be served (`BoxSpec.start`, warm/start.py).
 Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Box:
+class BoxSpec:
     """A policy and an interpreter, ready to run one program after another, each in a world of its own. template: for
     worlds of warm guests."""
 
@@ -125,10 +128,7 @@ class Box:
         words: Sequence[str],
         *,
         folder: BoxFolder | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
-        capture: bool = True,
+        streams: Streams = _NO_STREAMS,
         start: "Start | None" = None,
     ) -> Run:
         """Runs the interpreter with `words` as its arguments until it has ended. folder: what stands at /box. start:
@@ -137,8 +137,7 @@ class Box:
         Raises SandboxStartError; whatever a callback or an interceptor raises, with the guest ended before.
         """
         started = time.monotonic_ns()
-        sinks = self._sinks(capture, on_stdout, on_stderr)
-        builder = self.world(start is not None, Stdin(stdin), *sinks)
+        builder = self.world(start is not None, Stdin(streams.stdin), *self._sinks(streams))
         with Closing(builder.close):
             builder.enter(folder or BoxFolder())
             with Undisturbed() as undisturbed:
@@ -155,15 +154,13 @@ class Box:
         words: Sequence[str],
         *,
         folder: BoxFolder | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
+        streams: Streams = _NO_STREAMS,
         start: "Start | None" = None,
     ) -> "LiveBox":
         """As `run`, but for the running: a box for another driver than the calling thread. The caller closes it."""
         started = time.monotonic_ns()
         with contextlib.ExitStack() as undo, Undisturbed():
-            builder = self.world(start is not None, Stdin(stdin), *self._sinks(True, on_stdout, on_stderr))
+            builder = self.world(start is not None, Stdin(streams.stdin), *self._sinks(streams))
             undo.callback(builder.close)
             builder.enter(folder or BoxFolder())
             builder.tell_words(words)
@@ -243,17 +240,22 @@ class Box:
         finally:
             self._running.discard(live.driver)
 
-    def _sinks(
-        self, capture: bool, on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None
-    ) -> tuple[OutputSink, OutputSink]:
-        """Both streams; without `capture` they are terminals where the caller's own are."""
-        policy = self.policy.output
-        tty = [not capture and _is_terminal(fd) for fd in (1, 2)]
-        stdout = OutputSink("stdout", policy, None, on_stdout, keep=capture, is_tty=tty[0], winsize=_window(1))
+    def _sinks(self, streams: Streams) -> tuple[OutputSink, OutputSink]:
+        """Both streams; where they are not kept they are terminals if the caller's own are."""
+        policy, keep = self.policy.output, streams.keep
+        tty = [not keep and _is_terminal(fd) for fd in (1, 2)]
+        stdout = OutputSink("stdout", policy, None, streams.stdout, keep=keep, is_tty=tty[0], winsize=_window(1))
         # The end of standard error tells how a program failed, so it is always kept.
         window = _window(2)
         stderr = OutputSink(
-            "stderr", policy, stdout.transcript, on_stderr, keep=capture, tail=ERROR_TAIL, is_tty=tty[1], winsize=window
+            "stderr",
+            policy,
+            stdout.transcript,
+            streams.stderr,
+            keep=keep,
+            tail=ERROR_TAIL,
+            is_tty=tty[1],
+            winsize=window,
         )
         return stdout, stderr
 
@@ -327,7 +329,7 @@ class LiveBox:
         ended = time.monotonic_ns()
         world, process, cpu = self.world, self.process, self.policy.limits.cpu_time
         if outcome.signal in (signal.SIGXCPU, signal.SIGKILL) and cpu is not None and process.cpu_ns >= cpu * 1e9:
-            outcome = attrs.evolve(outcome, status="time_limit", why="limits.cpu_time")
+            outcome = attrs.evolve(outcome, status=Status.TIME_LIMIT, why="limits.cpu_time")
         exceeded = set(world.exceeded)
         if self.builder.quota.exceeded:
             exceeded.add("disk")
@@ -346,7 +348,7 @@ class LiveBox:
             changes=self.builder.changes(),
             denials=dict(self.dispatcher.denials),
             unknown=dict(self.dispatcher.unknown),
-            layers=dict(process.layers),
+            layers=process.told_layers(),
             usage=Usage(
                 start=max(0, self.ready_ns - self.started_ns) / 1e9,
                 wall=(ended - self.started_ns) / 1e9,

@@ -51,10 +51,10 @@ from proxybox.controller.vfs.pseudo.devices import (
     NoTerminal,
     StandardFile,
     StandardStream,
-    Terminal,
+    TerminalDevice,
 )
-from proxybox.controller.vfs.pseudo.generated import ComputedSymlink, GeneratedFile, Snapshot
-from proxybox.controller.vfs.pseudo.proc import FdDirectory, FdLink, Told
+from proxybox.controller.vfs.pseudo.generated import ComputedSymlink, GeneratedFile, OpenedContent
+from proxybox.controller.vfs.pseudo.proc import FdDirectory, FdLink, LateText
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.streams import AnonymousNode, Buffer, EventFile, PairEnd, PipeEnd, PipeNode, SocketNode
 from proxybox.controller.vfs.tree import Tree
@@ -413,22 +413,22 @@ def _host_directory(copier: Copier, old: HostDirectory) -> Any:
 # --- what the box makes up --------------------------------------------------------------------------------------------
 
 
-@copies(Told)
-def _told(copier: Copier, old: Told) -> Told:
-    return Told(copier.of(old.facts), copier.function(old.tell))
+@copies(LateText)
+def _told(copier: Copier, old: LateText) -> LateText:
+    return LateText(copier.of(old.facts), copier.function(old.tell))
 
 
 @copies(GeneratedFile)
 def _generated_file(copier: Copier, old: GeneratedFile) -> GeneratedFile:
     """A function of the policy's is the caller's, and asked by all."""
     new: GeneratedFile = _inode(copier, old)
-    new._produce = copier.of(old._produce) if isinstance(old._produce, Told) else old._produce
+    new._produce = copier.of(old._produce) if isinstance(old._produce, LateText) else old._produce
     new._sized, new._last = old._sized, old._last
     return new
 
 
-@copies(Snapshot)
-def _snapshot(copier: Copier, old: Snapshot) -> Snapshot:
+@copies(OpenedContent)
+def _snapshot(copier: Copier, old: OpenedContent) -> OpenedContent:
     return copier.plain(old, superblock=copier.of(old.superblock), _origin=copier.of(old._origin))
 
 
@@ -469,7 +469,7 @@ def _memory_device(copier: Copier, old: MemoryDevice) -> MemoryDevice:
 
 
 @copies(StandardStream)
-@copies(Terminal)
+@copies(TerminalDevice)
 def _standard_stream(copier: Copier, old: StandardStream) -> StandardStream:
     of = copier.of
     return copier.plain(old, superblock=of(old.superblock), source=of(old.source), sink=of(old.sink))

@@ -420,11 +420,11 @@ def _tell(job: _Job, outcome: Outcome | None, error: BaseException | None) -> No
             fault(failed)
 
 
-class _Here(threading.local):
+class _Serving(threading.local):
     job: _Job | None = None
 
 
-_here = _Here()
+_here = _Serving()
 
 
 def served_here() -> Serving | None:

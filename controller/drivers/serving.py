@@ -17,14 +17,14 @@ from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
+from proxybox.controller.header import FIRST_CHANNEL_FD, REPLY
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import CANCELLED, Waiting
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.undisturbed import Undisturbed
-from proxybox.controller.seal.filters import FIRST_CHANNEL_FD
+from proxybox.controller.status import Status
 from proxybox.controller.wire.channel import READ, Channel
-from proxybox.controller.wire.protocol import REPLY
-from proxybox.controller.world.state import EXITED, Ended, GuestThread, Signal, World
+from proxybox.controller.world.state import Ended, GuestThread, Signal, World
 
 #: How long signals wait that a guest has too many of, where it makes no call meanwhile.
 _OFFER_AGAIN_NS = 20_000_000
@@ -33,12 +33,22 @@ _OFFER_AGAIN_NS = 20_000_000
 @attrs.frozen
 class Outcome:
     """How a guest ended. exit_code, signal: as the kernel tells (wait(2)). status, why: set where the controller
-    ended it (a word of Status)."""
+    ended it."""
 
     exit_code: int | None
     signal: int | None
-    status: str | None = None
+    status: Status | None = None
     why: str = ""
+
+
+@attrs.define(eq=False)
+class Line:
+    """A channel, and who speaks on it: the thread, None where that has ended and no other has come; and what its call
+    waits for."""
+
+    channel: Channel
+    thread: GuestThread | None = None
+    blocked: Blocked | None = None
 
 
 class Serving:
@@ -49,9 +59,8 @@ class Serving:
         self._process = process
         self._world = world
         self._dispatcher = dispatcher
-        self._main = process.channel
-        self._main.thread = world.threads[0]
-        self._channels: dict[int, Channel] = {0: self._main}
+        self._main = Line(process.channel, world.threads[0])
+        self._lines: dict[int, Line] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
         self._gone = False
         self._begun = False
@@ -91,8 +100,8 @@ class Serving:
         """Whether reading and writing wait. What the guest has not read yet is written when they do."""
         if blocking != self._blocking:
             self._blocking = blocking
-            for channel in self._channels.values():
-                channel.set_blocking(blocking)
+            for line in self._lines.values():
+                line.channel.set_blocking(blocking)
 
     @property
     def is_over(self) -> bool:
@@ -105,16 +114,16 @@ class Serving:
         world, watch = self._world, self._process.watch
         if end is None and world.ending is None:
             try:
-                self._main.reader.end()
+                self._main.channel.reader.end()
             except GuestMisbehaved as breach:
                 end = breach
         if isinstance(end, EndBox):
             self._verdict = Outcome(None, None, end.status, end.why)
         elif end is not None:
             if not watch.expired:  # else it was killed in the middle of a frame
-                self._verdict = Outcome(None, None, "misbehaved", str(end))
+                self._verdict = Outcome(None, None, Status.MISBEHAVED, str(end))
         elif world.ending is not None:
-            if world.ending.status == EXITED:  # by its own word; what is left of the process is for its owner to close
+            if world.ending.status is None:  # by its own word; what is left of the process is for its owner to close
                 self._process.cpu_ns = watch.cpu_time_ns()
                 return Outcome(world.exit_code, None)
             self._verdict = Outcome(None, world.ending.signal, world.ending.status, world.ending.reason)
@@ -133,9 +142,9 @@ class Serving:
             return attrs.evolve(self._verdict, exit_code=exit_code)
         expired = self._process.watch.expired
         if expired == CANCELLED:
-            return Outcome(exit_code, signal, "cancelled", "the caller ended it")
+            return Outcome(exit_code, signal, Status.CANCELLED, "the caller ended it")
         if expired:
-            return Outcome(exit_code, signal, "time_limit", f"limits.{expired}")
+            return Outcome(exit_code, signal, Status.TIME_LIMIT, f"limits.{expired}")
         if exit_code is None and signal is None:  # somebody else has waited for our child: the guest's word is left
             exit_code = self._world.exit_code
         return Outcome(exit_code, signal)
@@ -149,10 +158,10 @@ class Serving:
                 self._process.door.wake = -1
             if wake >= 0:
                 os.close(wake)
-        others, self._channels = self._channels, {0: self._main}
-        for channel in others.values():
-            if channel is not self._main:
-                channel.close()
+        others, self._lines = self._lines, {0: self._main}
+        for line in others.values():
+            if line is not self._main:
+                line.channel.close()
                 self._world.allotment.give_back(2)
 
     # --- the caller's word --------------------------------------------------------------------------------------------
@@ -168,7 +177,7 @@ class Serving:
         """Ends the wait of the main thread; None where it has been answered already."""
         self._main.blocked = None
         if answer is not None:
-            self._main.send(answer)
+            self._main.channel.send(answer)
 
     def wake(self) -> None:
         """Looks again at the calls that wait."""
@@ -185,7 +194,7 @@ class Serving:
         it has none, the box ends. A guest that is held goes on. Also from signal handlers."""
         disposition = self._world.signals.handler(SIGINT)
         if disposition == SIG_DFL:
-            self._world.end(Ended("crashed", "interrupted", SIGINT))
+            self._world.end(Ended(Status.CRASHED, "interrupted", SIGINT))
             self._process.watch.kill()
         elif disposition != SIG_IGN:
             self._interrupted = self._free = True
@@ -212,7 +221,7 @@ class Serving:
     @property
     def main_fd(self) -> int:
         """From which the main thread's requests come."""
-        return self._main.request_fd
+        return self._main.channel.request_fd
 
     @property
     def end_fd(self) -> int | None:
@@ -239,8 +248,8 @@ class Serving:
             len(world.threads) == 1
             and world.threads[0] is main.thread
             and main.blocked is None
-            and not main.unsent
-            and main.is_plain
+            and not main.channel.unsent
+            and main.channel.is_plain
             and not self._newborn
             and not self.is_held
             and world.next_alarm_ns() is None
@@ -250,7 +259,7 @@ class Serving:
     def computes(self) -> bool:
         """Whether a thread of the guest's is not known to wait for anything."""
         return not self.is_held and any(
-            channel.thread is not None and channel.blocked is None for channel in self._channels.values()
+            line.thread is not None and line.blocked is None for line in self._lines.values()
         )
 
     def guest_cpu_ns(self) -> int:
@@ -265,16 +274,16 @@ class Serving:
             return {**fds, self._process.watch.pidfd: POLLIN}, [], None
         door, stdin = self._process.door, self._world.stdin
         deadlines = [self._world.next_alarm_ns(), None if door is None else door.late_ns]
-        for channel in self._channels.values():
-            if channel.unsent:  # no further request before the answer is gone
-                fds[channel.reply_fd] = POLLOUT
+        for line in self._lines.values():
+            if line.channel.unsent:  # no further request before the answer is gone
+                fds[line.channel.reply_fd] = POLLOUT
                 continue
-            fds[channel.request_fd] = POLLIN
-            if channel.blocked is not None:
-                deadlines.append(channel.blocked.deadline_ns)
-                if channel.blocked.host_fd is not None:
-                    callers.append(channel.blocked.host_fd)
-                elif stdin.host_fd is not None and channel.blocked.names(stdin):  # an epoll has come to watch it
+            fds[line.channel.request_fd] = POLLIN
+            if line.blocked is not None:
+                deadlines.append(line.blocked.deadline_ns)
+                if line.blocked.host_fd is not None:
+                    callers.append(line.blocked.host_fd)
+                elif stdin.host_fd is not None and line.blocked.names(stdin):  # an epoll has come to watch it
                     callers.append(stdin.host_fd)
         return fds, callers, min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -291,7 +300,7 @@ class Serving:
 
     def _waits_for_caller(self) -> bool:
         """Whether every thread waits for input that is given time, for as long as that takes, and for nothing else."""
-        waits = [channel.blocked for channel in self._channels.values() if channel.thread is not None]
+        waits = [line.blocked for line in self._lines.values() if line.thread is not None]
         return (
             bool(waits)
             and not self._newborn
@@ -305,8 +314,9 @@ class Serving:
         """Until something other than a plain call comes up; once: or until one has been answered, or there is none.
         Whether the guest still `is_alone`. This is the path of nearly every OS call."""
         main, world, execute = self._main, self._world, self._dispatcher.execute
-        receive, pack = main.reader.receive, REPLY.pack
-        request_fd, reply_fd, thread = main.request_fd, main.reply_fd, world.threads[0]
+        channel = main.channel
+        receive, pack = channel.reader.receive, REPLY.pack
+        request_fd, reply_fd, thread = channel.request_fd, channel.reply_fd, world.threads[0]
         read, write = os.read, os.write
         threads, outbox, timers = world.threads, world.signals.outbox, world.process.timers
         while True:
@@ -330,9 +340,9 @@ class Serving:
                 except BrokenPipeError:  # here alone: an interceptor may raise one too
                     break
                 except BlockingIOError:  # a guest that does not read its answers
-                    main.send(reply)
+                    channel.send(reply)
             elif reply.__class__ is tuple:
-                main.send(reply)
+                channel.send(reply)
             else:
                 main.blocked = reply  # type: ignore[assignment]
                 return False
@@ -340,7 +350,7 @@ class Serving:
                 self._after()
                 return False
             if once:
-                return not main.unsent and not self._holding
+                return not channel.unsent and not self._holding
         self._gone = True
         return False
 
@@ -381,39 +391,40 @@ class Serving:
                 self._answer_interrupted(Signal(SIGINT))
 
     def _waits(self) -> bool:
-        return any(channel.blocked is not None for channel in self._channels.values())
+        return any(line.blocked is not None for line in self._lines.values())
 
     def _answer_all(self, ready: Mapping[int, int]) -> None:
-        for channel in tuple(self._channels.values()):
+        for line in tuple(self._lines.values()):
+            channel = line.channel
             if channel.unsent:
                 if channel.reply_fd in ready:
                     channel.flush()
                 continue
             if channel.request_fd not in ready:
                 continue
-            if channel.blocked is not None and ready[channel.request_fd] & POLLIN:
+            if line.blocked is not None and ready[channel.request_fd] & POLLIN:
                 raise GuestMisbehaved("a second call on a channel before the first was answered")
             frame = channel.receive()
             if frame == b"":
                 self._gone = True
                 return
             if frame is not None:
-                self._answer(channel, frame)
+                self._answer(line, frame)
             if self._world.ending is not None:
                 return
 
-    def _answer(self, channel: Channel, frame: bytes) -> None:
-        if channel.thread is None:
+    def _answer(self, line: Line, frame: bytes) -> None:
+        if line.thread is None:
             raise GuestMisbehaved("a call on a channel that no thread has")
-        reply = self._dispatcher.execute(channel.thread, frame)
+        reply = self._dispatcher.execute(line.thread, frame)
         if self._world.ending is not None:
             return
         if isinstance(reply, Blocked):
-            channel.blocked = reply
+            line.blocked = reply
         else:
             self._send_signals()
-            if not channel.thread.exited:  # an ended thread waits for no answer: its channel may soon be another's
-                channel.send(reply)
+            if not line.thread.exited:  # an ended thread waits for no answer: its channel may soon be another's
+                line.channel.send(reply)
         self._after()
 
     def _send_signals(self) -> None:
@@ -442,34 +453,34 @@ class Serving:
         """What a call may have brought about besides its answer: signals to send, threads that came or went."""
         world = self._world
         self._send_signals()
-        if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._channels) == 1:
+        if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._lines) == 1:
             return
         live = set(map(id, world.threads))
-        for channel in self._channels.values():
-            if channel.thread is not None and id(channel.thread) not in live:
-                channel.thread = None
+        for line in self._lines.values():
+            if line.thread is not None and id(line.thread) not in live:
+                line.thread = None
         for thread in world.threads:
-            known = self._channels.get(thread.channel)
+            known = self._lines.get(thread.channel)
             if (known is None or known.thread is None) and thread not in self._newborn:
                 self._newborn.append(thread)
 
     def _answer_interrupted(self, signal: Signal) -> None:
-        waiting = [channel for channel in self._channels.values() if channel.blocked is not None]
-        for channel in waiting:
-            thread = channel.thread
+        waiting = [line for line in self._lines.values() if line.blocked is not None]
+        for line in waiting:
+            thread = line.thread
             if thread is None or thread.blocks(signal.number) or signal.thread not in (None, thread):
                 continue
-            on_interrupt = channel.blocked.on_interrupt  # type: ignore[union-attr]
-            self._release(channel, -errno.EINTR if on_interrupt is None else self._dispatcher.settle(on_interrupt))
+            on_interrupt = line.blocked.on_interrupt  # type: ignore[union-attr]
+            self._release(line, -errno.EINTR if on_interrupt is None else self._dispatcher.settle(on_interrupt))
             return
 
-    def _release(self, channel: Channel, reply: Reply | None) -> None:
+    def _release(self, line: Line, reply: Reply | None) -> None:
         """Answers a call that has waited; it may turn out to wait for something else."""
         if isinstance(reply, Blocked):
-            channel.blocked = reply
+            line.blocked = reply
         elif reply is not None:
-            channel.blocked = None
-            channel.send(reply)
+            line.blocked = None
+            line.channel.send(reply)
 
     def _settle(self) -> None:
         """Tries the calls that wait for what has changed, and ends the waits whose time has come."""
@@ -480,7 +491,7 @@ class Serving:
         if world.stdin.host_fd is not None and self._waits() and world.stdin.readable():
             changes.tell(world.stdin)
         self._try_waits(changes.take())
-        for _ in self._channels:  # one that is answered may be what another waits for
+        for _ in self._lines:  # one that is answered may be what another waits for
             if not changes:
                 break
             self._try_waits(changes.take())
@@ -490,18 +501,18 @@ class Serving:
         """changed: None for whatever there is."""
         world, now = self._world, time.monotonic_ns()
         world.changes.seen = {}
-        for channel in tuple(self._channels.values()):
-            blocked = channel.blocked
-            if blocked is None or channel.thread is None:
+        for line in tuple(self._lines.values()):
+            blocked = line.blocked
+            if blocked is None or line.thread is None:
                 continue
             due = blocked.deadline_ns is not None and blocked.deadline_ns <= now
             if not due and changed is not None and not blocked.is_about(changed):
                 continue
-            world.thread = channel.thread
+            world.thread = line.thread
             reply = self._dispatcher.settle(blocked.attempt)
             if reply is None and due and blocked.on_timeout is not None:
                 reply = self._dispatcher.settle(blocked.on_timeout)
-            self._release(channel, reply)
+            self._release(line, reply)
         world.changes.seen = None
 
     # --- threads ------------------------------------------------------------------------------------------------------
@@ -524,18 +535,18 @@ class Serving:
             self._newborn.clear()
             return
         thread = self._newborn.pop(0)
-        self._channels[thread.channel].thread = thread
+        self._lines[thread.channel].thread = thread
         door.allow_thread(knock)
 
     def _open_channels(self, listener: Listener, knock: Knock) -> bool:
         for thread in self._newborn:
-            if thread.channel in self._channels:
+            if thread.channel in self._lines:
                 continue
             with Undisturbed():  # until `close`, which closes it, knows the channel
                 channel = self._open_channel(listener, knock, thread.channel)
                 if channel is None:
                     return False
-                self._channels[thread.channel] = channel
+                self._lines[thread.channel] = Line(channel)
             if not self._blocking:
                 channel.set_blocking(False)
         return True

@@ -27,7 +27,7 @@ import attrs
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
 from proxybox.controller.exchange.hostfunctions import HostFunctions, Pending, Work, failed
-from proxybox.controller.roles import MAX_PAYLOAD
+from proxybox.controller.header import MAX_PAYLOAD
 
 #: What stands around a value in a message: names, a traceback.
 ENVELOPE = 1 << 18

@@ -14,19 +14,9 @@ import attrs
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply, Write
+from proxybox.controller.header import MAX_PAYLOAD
 from proxybox.controller.oscalls.stores import after_stores, forget
-from proxybox.controller.roles import (
-    MAX_PAYLOAD,
-    Addr,
-    Buffer,
-    Fd,
-    Gather,
-    Int,
-    Long,
-    Size,
-    UInt,
-    ULong,
-)
+from proxybox.controller.roles import Addr, Buffer, Fd, Gather, Int, Long, Size, UInt, ULong
 from proxybox.controller.world.state import HIDDEN, World
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ import errno
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
-from proxybox.controller.roles import MAX_PAYLOAD, Addr, Fd, Path, UInt
+from proxybox.controller.header import MAX_PAYLOAD
+from proxybox.controller.roles import Addr, Fd, Path, UInt
 from proxybox.controller.world.state import World
 
 

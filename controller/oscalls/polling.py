@@ -231,7 +231,7 @@ def _select(world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns
 
 
 @attrs.define(slots=True, eq=False)
-class Watch:
+class Interest:
     """What epoll_ctl(2) was told of one descriptor, and what was reported of it."""
 
     fd: int
@@ -255,7 +255,7 @@ class EpollFile(OpenFile):
     def __init__(self, world: World) -> None:
         super().__init__(AnonymousNode(world.anonymous), abi.O_RDWR)
         self._world = world
-        self.watches: dict[tuple[int, int], Watch] = {}
+        self.watches: dict[tuple[int, int], Interest] = {}
         self._watched: dict[OpenFile, set[int]] = {}
         self._sources: dict[object, int] = {}
         self.begin()
@@ -264,7 +264,7 @@ class EpollFile(OpenFile):
         """Watches nothing yet."""
         self._sources[self.node] = 1
 
-    def watch(self, key: tuple[int, int], watch: Watch) -> None:
+    def watch(self, key: tuple[int, int], watch: Interest) -> None:
         """Watches a description until it is closed. ENOSPC."""
         if key not in self.watches:
             if self._world.epoll_watches >= _WATCHES_MAX:
@@ -274,7 +274,7 @@ class EpollFile(OpenFile):
         self.enter(watch)
         self._world.changes.tell(self.node)
 
-    def enter(self, watch: Watch) -> None:
+    def enter(self, watch: Interest) -> None:
         """Notes a watch that has been counted."""
         file = watch.file
         self.watches[watch.fd, id(file)] = watch
@@ -316,7 +316,7 @@ class EpollFile(OpenFile):
         self._sources.clear()
         super().close()
 
-    def put_last(self, watches: list[Watch]) -> None:
+    def put_last(self, watches: list[Interest]) -> None:
         """What did not fit comes first the next time, so that nothing starves."""
         for watch in watches:
             key = (watch.fd, id(watch.file))
@@ -341,7 +341,7 @@ class EpollFile(OpenFile):
         return True
 
 
-def _fresh(watch: Watch, states: _States, *, peek: bool = False) -> int:
+def _fresh(watch: Interest, states: _States, *, peek: bool = False) -> int:
     """The events to report now. Notes what was reported, unless it only looks."""
     if watch.disabled:
         return 0
@@ -406,7 +406,7 @@ def epoll_ctl(world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | 
     events, data = abi.EPOLL_EVENT.unpack(event)
     if events & ~(0xFFFF | _EPOLL_FLAGS):
         raise OSError(errno.EINVAL, "unknown events")
-    instance.watch(key, Watch(fd, target, events, data))
+    instance.watch(key, Interest(fd, target, events, data))
     return 0
 
 

@@ -9,9 +9,10 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
+from proxybox.controller.header import FORK_ASKED, THREAD_FLAGS
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
-from proxybox.controller.world.state import EXITED, HIDDEN, Ended, World
+from proxybox.controller.world.state import HIDDEN, Ended, World
 
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
 _RSS_KIB = 50 * 1024
@@ -228,9 +229,9 @@ def clone(world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: 
     the caller has asked for one.
 
     The stub is answered `thread id << 16 | channel`, or as wire.h says of forks."""
-    if flags == abi.FORK_FLAGS and world.on_fork is not None:
+    if flags == FORK_ASKED and world.on_fork is not None:
         return world.on_fork()
-    if flags != abi.CLONE_THREAD_FLAGS:
+    if flags != THREAD_FLAGS:
         raise Denied(errno.EPERM, "fork is refused")
     thread = world.allocate_thread()
     return thread.tid << 16 | thread.channel
@@ -257,7 +258,7 @@ def exit_(world: World, status: Int) -> Reply:
     if not world.threads:
         world.exit_code = status & 0xFF
         world.on_exit()
-        world.end(Ended(EXITED, ""))
+        world.end(Ended(None))
     return 0
 
 
@@ -267,7 +268,7 @@ def exit_group(world: World, status: Int) -> Reply:
     world.exit_code = status & 0xFF
     world.on_exit()
     if world.port is not None:
-        world.end(Ended(EXITED, ""))
+        world.end(Ended(None))
     return 0
 
 

@@ -4,7 +4,8 @@ import errno
 
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
-from proxybox.controller.roles import MAX_PAYLOAD, Addr, Size, UInt
+from proxybox.controller.header import MAX_PAYLOAD
+from proxybox.controller.roles import Addr, Size, UInt
 from proxybox.controller.world.state import World
 
 _GRND_FLAGS = 1 | 2 | 4  # NONBLOCK, RANDOM, INSECURE

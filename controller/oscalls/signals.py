@@ -16,9 +16,9 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied
+from proxybox.controller.header import CALL_FAULTED
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.roles import Addr, Int, Size, Struct, UInt
-from proxybox.controller.wire.protocol import FAULTED
 from proxybox.controller.world.clock import FOREVER_NS
 from proxybox.controller.world.state import (
     SI_TKILL,
@@ -313,7 +313,7 @@ def setitimer(world: World, which: Int, new: Annotated[bytes | None, Struct(32)]
 # --- the stub's own ---------------------------------------------------------------------------------------------------
 
 
-@oscall(FAULTED)
+@oscall(CALL_FAULTED)
 def fault(world: World, signal: Int) -> Reply:
     """No call of Linux's: the stub says that a fault without a handler is about to end the process."""
     world.on_exit()

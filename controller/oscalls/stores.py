@@ -1,21 +1,21 @@
 """What a guest stores into a shared mapping of a file is seen by who reads, maps or writes the file next.
 
-The stub alone knows what was stored. So a call on a file that is mapped to be written is answered WRITE_BACK (wire.h),
+The stub alone knows what was stored. So a call on a file that is mapped to be written is answered WRITE_BACK,
 once for each of its mappings; the stub writes that one back, and makes the call again.
 """
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, cast
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, cast
 
 from proxybox.controller import abi
 from proxybox.controller.effects import Reply
+from proxybox.controller.header import WRITE_BACK
 from proxybox.controller.world.state import World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
 
-WRITE_BACK: Final = -(1 << 40)
 
 _Arguments = ParamSpec("_Arguments")
 _Handler = Callable[Concatenate[World, _Arguments], Reply]

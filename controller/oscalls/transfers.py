@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply, Write
+from proxybox.controller.header import MAX_PAYLOAD
 from proxybox.controller.oscalls.control import Pointer
 from proxybox.controller.oscalls.descriptors import room
 from proxybox.controller.oscalls.stores import after_stores
-from proxybox.controller.roles import MAX_PAYLOAD, Fd, Path, Size, Soft, UInt
+from proxybox.controller.roles import Fd, Path, Size, Soft, UInt
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.world.state import World
 

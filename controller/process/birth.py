@@ -13,23 +13,18 @@ import functools
 import os
 import select
 import signal
-import struct
 import time
 
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
+from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, NEWBORN, REQUEST
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.launch import NICE, LaunchSpec, enter_cgroup, uid_of_guests
 from proxybox.controller.process.listener import Door, Knock, Nest
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.seal import layers
-from proxybox.controller.seal.filters import FIRST_CHANNEL_FD, INSTRUCTION
+from proxybox.controller.seal.filters import INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
-from proxybox.controller.wire.protocol import BORN, REQUEST, SEALED
-
-#: wire.h: struct newborn; what a grant says besides the process id.
-_NEWBORN = struct.Struct("<QQq")
-FORK_AGAIN = 1
 
 #: Seconds that a copy has to come to the door, and to be sealed.
 BIRTH_LIMIT = 10
@@ -38,7 +33,8 @@ BIRTH_LIMIT = 10
 def adopt(
     parent: GuestProcess, pid: int, threads: int, *, again: bool = False
 ) -> tuple[GuestProcess, tuple[int, int, int]]:
-    """Grants a parent its fork and takes the child in, as process `pid` of its box. again: see wire.h.
+    """Grants a parent its fork and takes the child in, as process `pid` of its box. again: whether it is to stand in
+    fork(2) again at once.
 
     The child, and what its BORN said: where its filter is stored, how many instructions, where its limits are. Raises
     SandboxStartError; what the parent made is ended then.
@@ -64,7 +60,7 @@ def adopt(
     keeper().watch(child.watch)
     try:
         number, address, room, limits, *_ = _frame(child)
-        if number != BORN:
+        if number != CALL_BORN:
             raise SandboxStartError("the copy did not say what it shall")
     except BaseException:
         child.close()
@@ -111,14 +107,14 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], spac
     length = len(program) // INSTRUCTION.size
     child.space_limit = None if spec.memory is None else space + spec.memory
     child.cpu = spec.cpu
-    newborn = _NEWBORN.pack(child.space_limit or 0, spec.cpu_seconds, -1 if spec.cpu is None else spec.cpu)
+    newborn = NEWBORN.pack(child.space_limit or 0, spec.cpu_seconds, -1 if spec.cpu is None else spec.cpu)
     child.channel.send((length, (address, program), (limits, newborn)) if length <= room else -1)
-    if _frame(child)[0] != SEALED:
+    if _frame(child)[0] != CALL_SEALED:
         raise SandboxStartError("the copy could not be sealed")
     child.filters = None if child.filters is None else child.filters + 1
-    child.layers |= inspect_seal(child.pid, uid_of_guests(), NICE, child.filters)
+    child.note(*inspect_seal(child.pid, uid_of_guests(), NICE, child.filters))
     if "cgroup" in layers.USED:
-        child.layers["cgroup"] = enter_cgroup(child, spec)
+        child.note(enter_cgroup(child, spec))
     layers.require(spec.required, child.layers)
 
 

@@ -69,13 +69,13 @@ class Share:
 cpus = _Cpus()
 
 
-class _Here(threading.local):
+class _Affinity(threading.local):
     """Where this thread may run when it is not `on_cpu`; None where it is not."""
 
     allowed: set[int] | None = None
 
 
-_here = _Here()
+_here = _Affinity()
 
 
 def allowed_cpus() -> set[int]:

@@ -14,11 +14,12 @@ from collections.abc import Iterable
 
 import attrs
 
+from proxybox.controller.header import SEALED_ANSWER
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.seal.cgroups import Cgroup
+from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
-from proxybox.controller.wire.protocol import SEALED_ANSWER
 
 #: Bytes of last words.
 _LAST_WORDS = 1 << 14
@@ -66,9 +67,9 @@ class GuestProcess:
     """A guest that is sealed and waits to begin: see `begin`.
 
     launcher: another child of this process, that has started the guest. door: where its clones stand, None where no
-    listener is to be had. births: held while a copy of one of its process group is made. layers: what stands around it,
-    see layers.py. filters: how many seccomp
-    filters it has. last_words: where a guest that marshals its own calls says why it ended, None for others.
+    listener is to be had. births: held while a copy of one of its process group is made. layers: what was seen of each
+    that is used. filters: how many seccomp filters it has. last_words: where a guest that marshals its own calls says
+    why it ended, None for others.
     """
 
     pid: int
@@ -77,7 +78,7 @@ class GuestProcess:
     family: Family = attrs.field(factory=Family)
     door: Door | None = None
     births: threading.Lock = attrs.field(factory=threading.Lock)
-    layers: dict[str, str] = attrs.field(factory=dict)
+    layers: dict[str, Layer] = attrs.field(factory=dict)
     launcher: int | None = None
     cgroup: Cgroup | None = None
     last_words: socket.socket | None = None
@@ -92,6 +93,14 @@ class GuestProcess:
 
     def __attrs_post_init__(self) -> None:
         self.family.join(self.pid)
+
+    def note(self, *seen: Layer) -> None:
+        """What was seen of its layers."""
+        self.layers.update((layer.name, layer) for layer in seen)
+
+    def told_layers(self) -> dict[str, str]:
+        """As `Result.layers` says it."""
+        return {name: layer.told for name, layer in self.layers.items()}
 
     def measure(self) -> None:
         """Keeps how much memory the living guest has used at the most (VmPeak, VmHWM of proc_pid_status(5))."""

@@ -5,7 +5,8 @@
     stub: seals itself, and makes a system call that only comes here if it traps: SEALED
     controller: looks again (seccomp, no_new_privs, capabilities, uid), and only then answers; `main` begins
 
-What DESIGN calls mandatory is either so, or the start fails with SandboxStartError. Nothing untrusted has run by then.
+What docs/design.md calls mandatory is either so, or the start fails with SandboxStartError. Nothing untrusted has run
+by then.
 """
 
 import array
@@ -16,7 +17,6 @@ import os
 import resource
 import signal
 import socket
-import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -27,23 +27,32 @@ import attrs
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests.guest import Guest
+from proxybox.controller.header import (
+    CALL_HELLO,
+    CALL_SEALED,
+    CONFIG,
+    CONFIG_EMPTY_ROOT,
+    CONFIG_LANDLOCK,
+    CONFIG_MAGIC,
+    CONFIG_REAL_TIME,
+    CONFIG_SEAL_ONLY,
+    CONTROL_FD,
+    FIRST_CHANNEL_FD,
+    LAUNCH_REPORT,
+    LAUNCH_SAME_ADDRESSES,
+    REQUEST,
+    STUB_FD,
+)  # fmt: skip
 from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import cgroups, layers
 from proxybox.controller.seal.cgroups import Cgroup
-from proxybox.controller.seal.filters import FIRST_CHANNEL_FD, INSTRUCTION, listener_filter, seal_filter
+from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
 from proxybox.controller.seal.inspection import count_filters, inspect_descriptors, inspect_seal
-from proxybox.controller.seal.layers import LaunchReport
+from proxybox.controller.seal.layers import LaunchReport, Layer
 from proxybox.controller.wire.channel import Channel
-from proxybox.controller.wire.protocol import HELLO, REQUEST, SEALED
-
-#: wire.h
-_CONFIG = struct.Struct("<IIIIIIIIQQ")
-_CONFIG_MAGIC = 0x32584250
-_REAL_TIME, _EMPTY_ROOT, _LANDLOCK, _SEAL_ONLY = 1, 2, 4, 8
-CONTROL_FD, STUB_FD = 2, 5
 
 #: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.
 NICE = 19
@@ -148,18 +157,18 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
     listener = listener_filter() if spec.wants_listener else b""
     flags = (
-        (_REAL_TIME if spec.real_time else 0)
-        | (_EMPTY_ROOT if report.namespaces == 0 else 0)
-        | (_LANDLOCK if "landlock" in layers.USED else 0)
-        | (_SEAL_ONLY if spec.bare else 0)
+        (CONFIG_REAL_TIME if spec.real_time else 0)
+        | (CONFIG_EMPTY_ROOT if report.namespaces == 0 else 0)
+        | (CONFIG_LANDLOCK if "landlock" in layers.USED else 0)
+        | (CONFIG_SEAL_ONLY if spec.bare else 0)
     )
     sizes = len(rows) // ROW_SIZE, len(hide), len(listener) // INSTRUCTION.size
-    head = _CONFIG.pack(_CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0, spec.nursery)
+    head = CONFIG.pack(CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0, spec.nursery)
     return head + rows + hide + listener
 
 
 def _launcher_argv(spec: LaunchSpec) -> list[str]:
-    flags = layers.launch_flags(layers.USED) | (layers.SAME_ADDRESSES if spec.same_addresses else 0)
+    flags = layers.launch_flags(layers.USED) | (LAUNCH_SAME_ADDRESSES if spec.same_addresses else 0)
     owner = str(BOX_UID) if os.geteuid() == 0 else "-1"
     cpu = "-1" if spec.cpu is None else str(spec.cpu)
     numbers = [str(os.getpid()), owner, owner, str(NICE), cpu, str(spec.cpu_seconds), str(flags)]
@@ -261,7 +270,7 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
     init_watch = None
     try:
         control.settimeout(START_LIMIT)
-        data = control.recv(layers.REPORT.size)
+        data = control.recv(LAUNCH_REPORT.size)
         report = LaunchReport.unpack(data)
         guest, init = (report.guest, report.init) if report and report.init else (launcher, 0)
         if report is None or not guest:
@@ -291,7 +300,7 @@ def _end_group(launcher: int) -> None:
 
 def _receive_listener(process: GuestProcess, control: socket.socket, spec: LaunchSpec) -> None:
     if not spec.wants_listener:
-        process.layers["thread count"] = "one: the filter lets no other be made"
+        process.note(layers.stands("thread count", "one: the filter lets no other be made"))
         return
     fds = array.array("i")
     text, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
@@ -305,31 +314,31 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
         raise _start_error(control, text, process)
     elif spec.zygote or spec.forks:
         raise CannotCopy("no seccomp listener is to be had here, so no guest can be copied")
-    none = layers.missing("threads", "no seccomp listener is to be had here, so the box has one thread")
-    process.layers["thread count"] = "by the kernel" if fds else none
+    none = layers.missing("thread count", "no seccomp listener is to be had here, so the box has one thread")
+    process.note(layers.stands("thread count", "by the kernel") if fds else none)
 
 
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
     """HELLO, the look from outside, the layers, the seal, its proof, and the second look."""
     number, space_limit, address, room, root_errno, landlock_errno, _ = _frame(process, control)
-    if number != HELLO:
+    if number != CALL_HELLO:
         raise _start_error(control, process=process)
     process.space_limit = space_limit or None
-    process.layers["descriptors"] = inspect_descriptors(process.pid, _descriptors(spec))
+    process.note(inspect_descriptors(process.pid, _descriptors(spec)))
     landlock = landlock_errno if "landlock" in layers.USED else None
-    process.layers |= layers.look_from_outside(process.pid, report, root_errno, landlock)
+    process.note(*layers.look_from_outside(process.pid, report, root_errno, landlock))
     if "cgroup" in layers.USED:
-        process.layers["cgroup"] = enter_cgroup(process, spec)
+        process.note(enter_cgroup(process, spec))
     layers.require(spec.required, process.layers)
     filters = count_filters(process.pid)
     process.reap_launcher()
     program = spec.filter(process.door is not None)
     length = len(program) // INSTRUCTION.size
     process.channel.send((length, (address, program)) if length <= room else 0)
-    if _frame(process, control)[0] != SEALED:  # the last step is all that can have failed
+    if _frame(process, control)[0] != CALL_SEALED:  # the last step is all that can have failed
         raise _start_error(control, b"seccomp", process)
     process.filters = None if filters is None else filters + 1
-    process.layers |= inspect_seal(process.pid, uid_of_guests(), NICE, process.filters)
+    process.note(*inspect_seal(process.pid, uid_of_guests(), NICE, process.filters))
 
 
 def _descriptors(spec: LaunchSpec) -> list[int]:
@@ -342,7 +351,7 @@ def uid_of_guests() -> int:
     return BOX_UID if os.geteuid() == 0 else os.geteuid()
 
 
-def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
+def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
     """Puts a guest into a cgroup of its own with the limits of its policy; what is to be told of that layer."""
     try:
         process.cgroup = Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
@@ -351,7 +360,7 @@ def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> str:
         return layers.missing("cgroup", str(error))
     except OSError as error:
         return layers.missing("cgroup", f"the delegated cgroup cannot be used ({error.strerror})")
-    return "limits of memory and tasks"
+    return layers.stands("cgroup", "limits of memory and tasks")
 
 
 def _frame(process: GuestProcess, control: socket.socket) -> tuple[int, ...]:

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from proxybox.controller.seal.filters import FORK_FLAGS, NUMBERS
+from proxybox.controller.header import FORK_FLAGS
+from proxybox.controller.seal.filters import NUMBERS
 
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")

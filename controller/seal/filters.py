@@ -1,7 +1,7 @@
 """The seal: the one filter that stands between hostile machine code and the kernel, as data.
 
 Promise: once the kernel has taken `seal_filter`, no code in the guest, whatever it does to the stub, reaches the
-kernel except by `ROWS`. Every other call number, x32's among them, traps to the guest's SIGSYS handler (which may be
+kernel except by `RULES`. Every other call number, x32's among them, traps to the guest's SIGSYS handler (which may be
 hostile by then and gains nothing by it); another ABI, as by `int 0x80`, ends the process. Rows may only touch the
 guest's own memory, its own scheduling and its own pipe ends.
 
@@ -17,6 +17,8 @@ from itertools import groupby
 
 import attrs
 
+from proxybox.controller.header import FIRST_CHANNEL_FD, FORK_FLAGS, ROUTE, SHARED_BASE, THREAD_FLAGS
+
 # --- what is particular to x86-64 -------------------------------------------------------------------------------------
 
 AUDIT_ARCH = 0xC000003E  # linux/audit.h
@@ -30,16 +32,8 @@ _LOW, _HIGH = 0, 4
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-#: wire.h. In a register that the kernel ignores, it says that the stub has told the controller already. It routes calls
-#: and protects nothing: hostile code can set it as well.
-ROUTE = 0x70626F78
-#: wire.h: what pthread_create(3) passes to clone(2), the one kind of clone that there is.
-THREAD_FLAGS = 0x3D0F00
-#: wire.h: what a fork becomes, a child of the controller's.
-FORK_FLAGS = 0x8000
-#: wire.h: the first channel's descriptor; shared mappings of virtual files lie where an address has this high half,
-#: masked: 16 TiB, so that a box never comes to their end, though its stub uses no address twice.
-FIRST_CHANNEL_FD, SHARED_HIGH, _SHARED_MASK = 3, 0x1000, 0xFFFFF000
+#: Shared mappings of virtual files lie where the high half of an address is this, masked.
+SHARED_HIGH, _SHARED_MASK = SHARED_BASE >> 32, 0xFFFFF000
 
 _PRIVATE, _FIXED, _ANONYMOUS, _NORESERVE, _STACK, _FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x4000, 0x20000, 0x100000
 _DONTNEED, _FREE = 4, 8
@@ -62,7 +56,7 @@ class Condition:
 
 
 @attrs.frozen
-class Row:
+class Rule:
     """The call `name` is let through when all conditions hold. only: in boxes with "threads", with "real_time", that
     make "forks" (zygotes, and sessions that may be copied), or in a "zygote", which nothing untrusted has run in.
     "bare": in a guest that marshals its own calls (translated/), has descriptors 0 to 2, and none of the stub but its
@@ -90,50 +84,50 @@ _MAP_MUST = _PRIVATE | _ANONYMOUS
 _MAP_MAY = _MAP_MUST | _FIXED | _FIXED_NOREPLACE | _NORESERVE | _STACK
 _NO_TIMEOUT = (low(3, 0), high(3, 0))
 
-ROWS = (
+RULES = (
     # The box's own pipe ends; ROUTE tells them from the guest's descriptors of the same numbers, which trap.
     # What a guest that marshals its own calls speaks on: 0 and 1 are the same pipes once more, 2 is for its last words.
-    Row("read", (_CHANNELS, low(3, ROUTE))),
-    Row("read", (low(0, 0),), only="bare"),
-    Row("write", (_CHANNELS, low(3, ROUTE))),
-    Row("write", (low(0, 1),), only="bare"),
-    Row("write", (low(0, 2),), only="bare"),
+    Rule("read", (_CHANNELS, low(3, ROUTE))),
+    Rule("read", (low(0, 0),), only="bare"),
+    Rule("write", (_CHANNELS, low(3, ROUTE))),
+    Rule("write", (low(0, 1),), only="bare"),
+    Rule("write", (low(0, 2),), only="bare"),
     # Private anonymous memory; the JIT needs PROT_EXEC.
-    Row("mmap", (low(3, 0, mask=_FULL & ~_MAP_MAY), low(3, _MAP_MUST, mask=_MAP_MUST), high(3, 0))),
-    Row("mprotect"),
+    Rule("mmap", (low(3, 0, mask=_FULL & ~_MAP_MAY), low(3, _MAP_MUST, mask=_MAP_MUST), high(3, 0))),
+    Rule("mprotect"),
     # Where shared mappings of virtual files live, munmap writes back first.
-    Row("munmap", (Condition(0, value=SHARED_HIGH, mask=_SHARED_MASK, high=True, differs=True),)),
-    Row("munmap", (low(2, ROUTE),)),
-    Row("brk"),
+    Rule("munmap", (Condition(0, value=SHARED_HIGH, mask=_SHARED_MASK, high=True, differs=True),)),
+    Rule("munmap", (low(2, ROUTE),)),
+    Rule("brk"),
     # The stub does this one for other guests. There is nothing to move but private anonymous memory.
-    Row("mremap", only="bare"),
-    Row("madvise", (low(2, _DONTNEED),)),
-    Row("madvise", (low(2, _FREE),)),
+    Rule("mremap", only="bare"),
+    Rule("madvise", (low(2, _DONTNEED),)),
+    Rule("madvise", (low(2, _FREE),)),
     # Private futexes. A timed wait is a clock: native only where the guest may know the time.
-    Row("futex", (low(1, _WAKE | _FUTEX_PRIVATE),)),
-    Row("futex", (low(1, _WAIT | _FUTEX_PRIVATE), *_NO_TIMEOUT)),
-    Row("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME), *_NO_TIMEOUT)),
-    Row("futex", (low(1, _WAIT | _FUTEX_PRIVATE),), only="real_time"),
-    Row("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME),), only="real_time"),
+    Rule("futex", (low(1, _WAKE | _FUTEX_PRIVATE),)),
+    Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE), *_NO_TIMEOUT)),
+    Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME), *_NO_TIMEOUT)),
+    Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE),), only="real_time"),
+    Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME),), only="real_time"),
     # How the kernel goes on with a timed wait when another thread has taken the signal that woke this one; it only
     # repeats a call that has passed here already.
-    Row("restart_syscall", only="real_time"),
+    Rule("restart_syscall", only="real_time"),
     # Threads: told to the controller, then counted by it through the listener (listener.py).
-    Row("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads", asks=True),
+    Rule("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads", asks=True),
     # Copies of the process: told, and counted in the same way. A copy is adopted at its first call, by which the kernel
     # ends it when the controller ends; a copy that does not make it is ended (birth.py).
-    Row("clone", (low(0, FORK_FLAGS), high(0, 0), low(5, ROUTE)), only="forks", asks=True),
-    Row("prctl", (low(0, _PR_SET_PDEATHSIG), low(1, _SIGKILL), high(1, 0), low(5, ROUTE)), only="forks", asks=True),
+    Rule("clone", (low(0, FORK_FLAGS), high(0, 0), low(5, ROUTE)), only="forks", asks=True),
+    Rule("prctl", (low(0, _PR_SET_PDEATHSIG), low(1, _SIGKILL), high(1, 0), low(5, ROUTE)), only="forks", asks=True),
     # What a zygote's child still gives up before it takes its own, final filter. All of it is about itself.
-    Row("setpgid", (low(0, 0), low(1, 0)), only="zygote"),
-    Row("setrlimit", (low(0, _RLIMIT_CPU),), only="zygote"),
-    Row("setrlimit", (low(0, _RLIMIT_AS),), only="zygote"),
-    Row("sched_setaffinity", (low(0, 0),), only="zygote"),
-    Row("seccomp", (low(0, _SECCOMP_SET_MODE_FILTER), low(1, 0)), only="zygote"),
-    Row("exit", (low(1, ROUTE),)),
-    Row("exit_group", (low(1, ROUTE),)),
-    Row("rt_sigreturn"),
-    Row("sched_yield"),
+    Rule("setpgid", (low(0, 0), low(1, 0)), only="zygote"),
+    Rule("setrlimit", (low(0, _RLIMIT_CPU),), only="zygote"),
+    Rule("setrlimit", (low(0, _RLIMIT_AS),), only="zygote"),
+    Rule("sched_setaffinity", (low(0, 0),), only="zygote"),
+    Rule("seccomp", (low(0, _SECCOMP_SET_MODE_FILTER), low(1, 0)), only="zygote"),
+    Rule("exit", (low(1, ROUTE),)),
+    Rule("exit_group", (low(1, ROUTE),)),
+    Rule("rt_sigreturn"),
+    Rule("sched_yield"),
 )  # fmt: skip
 
 
@@ -161,7 +155,7 @@ def seal_filter(
         "zygote": zygote,
         "bare": bare,
     }
-    rows = [_with_channels(row, channels) for row in ROWS if there[row.only]]
+    rows = [_with_channels(row, channels) for row in RULES if there[row.only]]
     return _program(rows, hit=ALLOW, otherwise=TRAP, foreign=KILL_PROCESS)
 
 
@@ -169,16 +163,16 @@ def seal_filter(
 def listener_filter() -> bytes:
     """The program of the listener: each call of the rows that ask stops at the controller (seccomp_unotify(2)), where
     the seal would let it through. It says nothing about other calls: of two filters, the stricter answer counts."""
-    rows = [row for row in ROWS if row.asks]
+    rows = [row for row in RULES if row.asks]
     return _program(rows, hit=USER_NOTIF, otherwise=ALLOW, foreign=ALLOW)
 
 
-def _with_channels(row: Row, channels: int) -> Row:
+def _with_channels(row: Rule, channels: int) -> Rule:
     where = [attrs.evolve(each, count=2 * channels) if each is _CHANNELS else each for each in row.where]
     return attrs.evolve(row, where=where)
 
 
-def _program(rows: Iterable[Row], *, hit: int, otherwise: int, foreign: int) -> bytes:
+def _program(rows: Iterable[Rule], *, hit: int, otherwise: int, foreign: int) -> bytes:
     lines: list[_Line] = [(LOAD, 0, 0, ARCH_AT), (IF_EQUAL, 1, 0, AUDIT_ARCH), (RETURN, 0, 0, foreign)]
     lines.append((LOAD, 0, 0, NR_AT))
     for name, group in groupby(rows, key=lambda row: row.name):
@@ -191,7 +185,7 @@ def _program(rows: Iterable[Row], *, hit: int, otherwise: int, foreign: int) -> 
     return b"".join(INSTRUCTION.pack(*line) for line in lines)
 
 
-def _row(row: Row, hit: int) -> Iterator[_Line]:
+def _row(row: Rule, hit: int) -> Iterator[_Line]:
     """The instructions of one row; a condition that fails goes on behind the row."""
     pieces = [_condition(each) for each in row.where]
     rest = sum(len(piece) for piece in pieces) + 1

@@ -1,12 +1,13 @@
 """The look from outside: what the kernel says of a guest, before and after its seal.
 
-Promise: a box whose guest is not as DESIGN calls mandatory does not start. Nothing here believes the guest or its
+Promise: a box whose guest lacks a mandatory layer (layers.py) does not start. Nothing here believes the guest or its
 stub; every fact is read from /proc/PID, and a fact that is missing is a failure.
 """
 
 import os
 
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.seal.layers import Layer, stands
 
 #: /proc/PID/status (proc_pid_status(5)) of a sealed guest. A filter is each thread's own, so there is one thread.
 _SEALED = {
@@ -20,7 +21,7 @@ _SEALED = {
 }
 
 
-def inspect_descriptors(pid: int, allowed: list[int]) -> str:
+def inspect_descriptors(pid: int, allowed: list[int]) -> Layer:
     """Before the seal: the guest holds exactly the descriptors `allowed`. Raises SandboxStartError."""
     try:
         held = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
@@ -28,7 +29,7 @@ def inspect_descriptors(pid: int, allowed: list[int]) -> str:
         raise _unseen(f"/proc/{pid}/fd", error) from error
     if held != allowed:
         raise SandboxStartError(f"the guest holds descriptors that are not its own: {held}, not {allowed}")
-    return f"{len(held)}, the ends of its channel"
+    return stands("descriptors", f"{len(held)}, the ends of its channel")
 
 
 def count_filters(pid: int) -> int | None:
@@ -37,11 +38,11 @@ def count_filters(pid: int) -> int | None:
     return int(count) if count.isdigit() else None
 
 
-def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> dict[str, str]:
+def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list[Layer]:
     """After the seal, before its trap is answered, so before `main`. uid: what the guest shall run as on the host.
     filters: how many it shall have, the seal's among them; None where the kernel does not tell.
 
-    The layers by name, each with what was seen. Raises SandboxStartError.
+    The layers, each with what was seen. Raises SandboxStartError.
     """
     status = _status(pid)
     if filters is not None and status.get("Seccomp_filters") != str(filters):
@@ -66,11 +67,11 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> dict
         raise SandboxStartError("the guest is dumpable: others could trace it")
     if seen < niceness or scheduler not in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
         raise SandboxStartError(f"the guest runs at niceness {seen}, not {niceness}, by sched(7) policy {scheduler}")
-    return {
-        "seal": "a seccomp filter that leaves the guest its own memory and pipe ends",
-        "privileges": f"no capabilities and no new privileges, user id {uid}, not dumpable",
-        "priority": f"niceness {seen}",
-    }
+    return [
+        stands("seal", "a seccomp filter that leaves the guest its own memory and pipe ends"),
+        stands("privileges", f"no capabilities and no new privileges, user id {uid}, not dumpable"),
+        stands("priority", f"niceness {seen}"),
+    ]
 
 
 def _status(pid: int) -> dict[str, str]:

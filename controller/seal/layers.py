@@ -9,26 +9,27 @@ root, Landlock) before anything untrusted runs, cgroups.py from outside.
 import ctypes
 import errno
 import os
-import struct
 from collections.abc import Iterable, Mapping
 
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.header import (
+    LAUNCH_CORE_SCHEDULING,
+    LAUNCH_NAMESPACES,
+    LAUNCH_REPORT,
+    LAUNCH_SPECULATION,
+    NOT_ASKED,
+    REPORT_MAGIC,
+)
 from proxybox.policies.models import LAYERS
 
 #: The layers that boxes of this process use. Tests and benchmarks take some out.
 USED: set[str] = set(LAYERS)
 
-#: What `Result.layers` says of a layer that is not there begins with this; the reason follows.
-MISSING = "missing: "
-
-#: wire.h
-REPORT = struct.Struct("<Iiiiiii")
-REPORT_MAGIC = 0x4C584250
-_NOT_ASKED = -1
-_LAUNCHED = {"namespaces": 2, "speculation": 4, "core-scheduling": 8}
-SAME_ADDRESSES = 1
+_LAUNCHED = {
+    "namespaces": LAUNCH_NAMESPACES, "speculation": LAUNCH_SPECULATION, "core-scheduling": LAUNCH_CORE_SCHEDULING,
+}  # fmt: skip
 
 _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
 _PR_SCHED_CORE, _PR_SCHED_CORE_GET, _THREAD = 62, 0, 0
@@ -43,24 +44,98 @@ _REASONS = {
 }
 
 
-def missing(layer: str, reason: int | str) -> str:
-    """What is told of a layer that is not there: an errno or words."""
-    if isinstance(reason, str):
-        return MISSING + reason
-    return MISSING + _REASONS[layer].format(os.strerror(reason))
+#: What `Result.layers` says of a layer that is not there begins with this; the reason follows.
+MISSING = "missing: "
+
+
+@attrs.frozen(kw_only=True)
+class Layer:
+    """A defence: whether it stands around a box, and what to do where it does not.
+
+    available: whether it stands. mandatory: whether no box starts without it. detail: what was seen of it, or why it is
+    missing. advice: what could be done where it is missing.
+    """
+
+    name: str
+    available: bool
+    mandatory: bool = False
+    detail: str = ""
+    advice: str = ""
+
+    @property
+    def told(self) -> str:
+        """What `Result.layers` says of it."""
+        return self.detail if self.available else MISSING + self.detail
+
+
+#: In boxes with a seed, beside the other layers: a matter of repeating a run, and no defence.
+SAME_ADDRESSES = "same addresses"
+
+#: Every kind of layer, as one that is not there: what it would be, or what could be done for it.
+KINDS = {
+    layer.name: layer
+    for layer in (
+        Layer(name="seal", available=False, mandatory=True,
+              detail="a seccomp filter that leaves the guest its own memory and pipe ends"),
+        Layer(name="privileges", available=False, mandatory=True,
+              detail="no capabilities, no new privileges, a user id that is not root's, not dumpable"),
+        Layer(name="descriptors", available=False, mandatory=True, detail="nothing open but the ends of its channel"),
+        Layer(name="priority", available=False, mandatory=True, detail="lower than the controller's"),
+        Layer(name="thread count", available=False,
+              advice="needs Linux 5.9 with seccomp user notifications; without, boxes have one thread"),
+        Layer(name="namespaces", available=False,
+              advice="needs user namespaces for ordinary users (user.max_user_namespaces; on Ubuntu also "
+              "kernel.apparmor_restrict_unprivileged_userns=0; in a container, a profile that allows unshare)"),
+        Layer(name="landlock", available=False,
+              advice="needs Linux 5.13 with `landlock` among the LSMs (CONFIG_LSM, or lsm= at boot)"),
+        Layer(name="cgroup", available=False,
+              advice="needs a delegated cgroup v2: systemd-run --user --scope -p Delegate=yes, or so in a service"),
+        Layer(name="speculation", available=False,
+              advice="is a matter of the kernel's spectre_v2_user= setting: prctl lets each process choose"),
+        Layer(name="core-scheduling", available=False,
+              advice="needs Linux 5.14 with CONFIG_SCHED_CORE on a machine with hyperthreads"),
+        Layer(name=SAME_ADDRESSES, available=False),
+    )
+}  # fmt: skip
+
+
+def stands(name: str, detail: str) -> Layer:
+    """A layer that is there. detail: what was seen of it."""
+    return attrs.evolve(KINDS[name], available=True, detail=detail)
+
+
+def missing(name: str, reason: int | str) -> Layer:
+    """One that is not there. reason: an errno, or words."""
+    return attrs.evolve(KINDS[name], detail=reason if isinstance(reason, str) else _because(name, reason))
+
+
+def _because(what: str, number: int) -> str:
+    return _REASONS[what].format(os.strerror(number))
 
 
 def is_missing(told: str) -> bool:
-    """Whether this is what `missing` says."""
+    """Whether this is what `Result.layers` says of a layer that is not there."""
     return told.startswith(MISSING)
 
 
-def require(layers: Iterable[str], told: Mapping[str, str]) -> None:
-    """Raises SandboxStartError unless all `layers` stand around a box."""
-    lacking = {layer: told.get(layer, MISSING + "turned off") for layer in layers}
-    lacking = {layer: text.removeprefix(MISSING) for layer, text in lacking.items() if is_missing(text)}
-    if lacking:
-        listed = "; ".join(f"{layer}: {text}" for layer, text in lacking.items())
+def read(told: Mapping[str, str]) -> tuple[Layer, ...]:
+    """Every kind of layer, as `Result.layers` tells of a box."""
+    return tuple(
+        attrs.evolve(
+            kind,
+            available=name in told and not is_missing(told[name]),
+            detail=told.get(name, kind.detail).removeprefix(MISSING),
+        )
+        for name, kind in KINDS.items()
+        if name != SAME_ADDRESSES
+    )
+
+
+def require(names: Iterable[str], around: Mapping[str, Layer]) -> None:
+    """Raises SandboxStartError unless all layers of these names stand around a box."""
+    asked = [around[name] if name in around else missing(name, "turned off") for name in names]
+    if lacking := [layer for layer in asked if not layer.available]:
+        listed = "; ".join(f"{layer.name}: {layer.detail}" for layer in lacking)
         raise SandboxStartError(
             f"the policy requires layers that are not there (require_layers): {listed}. "
             "`proxybox doctor` tells what this host gives"
@@ -81,9 +156,9 @@ class LaunchReport:
     @staticmethod
     def unpack(data: bytes) -> "LaunchReport | None":
         """The report, or None when these bytes are something else: words of a launcher that failed."""
-        if len(data) != REPORT.size or int.from_bytes(data[:4], "little") != REPORT_MAGIC:
+        if len(data) != LAUNCH_REPORT.size or int.from_bytes(data[:4], "little") != REPORT_MAGIC:
             return None
-        return LaunchReport(*REPORT.unpack(data)[1:])
+        return LaunchReport(*LAUNCH_REPORT.unpack(data)[1:])
 
 
 def launch_flags(used: Iterable[str]) -> int:
@@ -91,32 +166,35 @@ def launch_flags(used: Iterable[str]) -> int:
     return sum(_LAUNCHED.get(layer, 0) for layer in used)
 
 
-def look_from_outside(pid: int, report: LaunchReport, root_errno: int, landlock_errno: int | None) -> dict[str, str]:
+def look_from_outside(pid: int, report: LaunchReport, root_errno: int, landlock_errno: int | None) -> list[Layer]:
     """What stands around the guest `pid`, which waits for its seal and can still be looked at.
 
     What /proc shows is read there; Landlock shows nothing, so there the word of the stub counts, which nobody but us
     has had in hand by then. landlock_errno: None when it was not asked for.
     """
-    told: dict[str, str] = {}
-    if report.namespaces != _NOT_ASKED:
-        told["namespaces"] = _namespaces(pid, report.namespaces, root_errno)
+    seen: list[Layer] = []
+    if report.namespaces != NOT_ASKED:
+        seen.append(_namespaces(pid, report.namespaces, root_errno))
     if landlock_errno is not None:
-        told["landlock"] = missing("landlock", landlock_errno) if landlock_errno else "a domain without any right"
-    if report.speculation != _NOT_ASKED:
-        told["speculation"] = _speculation(pid, report.speculation)
-    if report.core_scheduling != _NOT_ASKED:
-        told["core-scheduling"] = _core_scheduling(pid, report.core_scheduling)
-    if report.same_addresses != _NOT_ASKED:
-        refused = report.same_addresses
-        told["same addresses"] = missing("same addresses", refused) if refused else "no address randomisation"
-    return told
+        seen.append(_unless(landlock_errno, "landlock", "a domain without any right"))
+    if report.speculation != NOT_ASKED:
+        seen.append(_speculation(pid, report.speculation))
+    if report.core_scheduling != NOT_ASKED:
+        seen.append(_core_scheduling(pid, report.core_scheduling))
+    if report.same_addresses != NOT_ASKED:
+        seen.append(_unless(report.same_addresses, SAME_ADDRESSES, "no address randomisation"))
+    return seen
 
 
-def _namespaces(pid: int, refused: int, root_errno: int) -> str:
+def _unless(refused: int, name: str, detail: str) -> Layer:
+    return missing(name, refused) if refused else stands(name, detail)
+
+
+def _namespaces(pid: int, refused: int, root_errno: int) -> Layer:
     if refused:
         return missing("namespaces", refused)
     if root_errno:
-        return missing("root", root_errno)
+        return missing("namespaces", _because("root", root_errno))
     try:
         shared = [
             name
@@ -130,10 +208,10 @@ def _namespaces(pid: int, refused: int, root_errno: int) -> str:
         return missing(
             "namespaces", f"the guest shares {', '.join(shared) or 'a root that is not empty'} with the host"
         )
-    return f"{', '.join(_NAMESPACES)} of its own, and an empty root"
+    return stands("namespaces", f"{', '.join(_NAMESPACES)} of its own, and an empty root")
 
 
-def _speculation(pid: int, refused: int) -> str:
+def _speculation(pid: int, refused: int) -> Layer:
     """proc_pid_status(5) tells the state of the mitigation, whoever has set it."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
@@ -141,17 +219,17 @@ def _speculation(pid: int, refused: int) -> str:
     except OSError as error:
         return missing("speculation", f"it cannot be looked at from outside ({error.strerror})")
     if "disabled" in state or state == "not affected":
-        return f"of indirect branches: {state}"
+        return stands("speculation", f"of indirect branches: {state}")
     if refused:
         return missing("speculation", refused)
     return missing("speculation", f"of indirect branches: {state or 'unknown'}")
 
 
-def _core_scheduling(pid: int, refused: int) -> str:
+def _core_scheduling(pid: int, refused: int) -> Layer:
     if refused:
         return missing("core-scheduling", refused)
     cookie = ctypes.c_ulong()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SCHED_CORE, _PR_SCHED_CORE_GET, pid, _THREAD, ctypes.byref(cookie)) < 0:
         return missing("core-scheduling", ctypes.get_errno())
-    return "a core of its own while it runs" if cookie.value else missing("core-scheduling", errno.ENODATA)
+    return _unless(0 if cookie.value else errno.ENODATA, "core-scheduling", "a core of its own while it runs")

@@ -29,7 +29,7 @@ from proxybox.controller.abi import (
     SEEK_SET,
     pack_dirent,
 )
-from proxybox.controller.effects import Blocked, Unfinished
+from proxybox.controller.effects import AnotherTurn, Blocked
 from proxybox.controller.vfs.inodes import Inode, node_ino
 from proxybox.controller.vfs.nodes import MAX_FILE_SIZE, PORTION, Directory, Entry, Node, RegularFile
 
@@ -388,7 +388,7 @@ class DirectoryOpenFile(OpenFile):
             self._forget_entries()
             raise OSError(errno.ENOENT, "the directory was removed")
         if self._listings.reads not in (None, self):  # each has its turn: what is in the making is counted nowhere
-            raise Unfinished
+            raise AnotherTurn
         if self._listing is None:
             self._listing, self._listings.reads = self._directory.listing(), self
         try:
@@ -400,7 +400,7 @@ class DirectoryOpenFile(OpenFile):
         except OSError:
             self._end_reading()
             raise
-        raise Unfinished
+        raise AnotherTurn
 
     def getdents(self, size: int) -> bytes:
         self.need_read()

@@ -13,7 +13,7 @@ from collections.abc import Hashable
 
 import attrs
 
-from proxybox.controller.boxes.box import Box
+from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import undertaker
@@ -52,7 +52,7 @@ class Nursery:
         self._places: OrderedDict[Hashable, _Place] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, box: Box, *, now: bool = False) -> Zygote | None:
+    def find(self, box: BoxSpec, *, now: bool = False) -> Zygote | None:
         """A zygote for such boxes; None where there is none yet, or can be none. now: also for the first."""
         key = _key(box)
         if key is None:
@@ -72,7 +72,7 @@ class Nursery:
             return place.zygote
 
     @staticmethod
-    def _start(place: _Place, box: Box) -> bool:
+    def _start(place: _Place, box: BoxSpec) -> bool:
         """Starts a zygote, and says whether it did. Where this host gives none, it is not tried again. What else fails
         may pass, as a lack of descriptors does, or not: it is tried again, more and more seldom."""
         if place.wait:
@@ -139,7 +139,7 @@ def _retire(place: _Place) -> None:
         undertaker().bury(zygote.close)
 
 
-def _key(box: Box) -> Hashable | None:
+def _key(box: BoxSpec) -> Hashable | None:
     """What two boxes have the same of when one zygote serves both; None where that cannot be told."""
     key = (essence(box.policy), box.guest)
     try:

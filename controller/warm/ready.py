@@ -3,16 +3,17 @@
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from proxybox.controller.boxes.box import Box, LiveBox, Run
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run
 from proxybox.controller.boxes.worldbuilding import BoxFolder
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
 from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import OutputSink, Transcript
-from proxybox.controller.world.stdin import Source, Stdin
+from proxybox.controller.world.stdin import Stdin
+from proxybox.controller.world.streams import Streams
 
 #: A guest that may become a program has a filter without fork(2).
 NO_COPIES = "a session of a pool cannot be copied: a Sandbox has sessions that can"
@@ -47,17 +48,15 @@ class ReadyBox:
     def run(
         self,
         words: Sequence[str],
-        box: Box,
+        box: BoxSpec,
         *,
-        folder: BoxFolder | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
+        folder: BoxFolder,
+        streams: Streams,
     ) -> Run | None:
-        """As `Box.run`, and then it is gone; None where its guest had been killed before it could do anything. box:
+        """As `BoxSpec.run`, and then it is gone; None where its guest had been killed before it could do anything. box:
         whose policy may have other limits of time and calls."""
         with Closing(self.close):
-            self._begin(words, box, folder, stdin, on_stdout, on_stderr)
+            self._begin(words, box, folder, streams)
             calls = self._live.dispatcher.calls
             run = box.finish(self._live)
             return None if is_killed_by_others(run.outcome) and self._live.dispatcher.calls == calls else run
@@ -65,32 +64,27 @@ class ReadyBox:
     def open(
         self,
         words: Sequence[str],
-        box: Box,
+        box: BoxSpec,
         *,
-        folder: BoxFolder | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
+        folder: BoxFolder,
+        streams: Streams,
     ) -> LiveBox:
-        """As `Box.open`: whose it is then."""
+        """As `BoxSpec.open`: whose it is then."""
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
-            self._begin(words, box, folder, stdin, on_stdout, on_stderr)
+            self._begin(words, box, folder, streams)
             self._live.undo.callback(self._builder.close)
             undo.pop_all()
             return self._live
 
-    def _begin(
-        self, words: Sequence[str], box: Box, folder: BoxFolder | None, stdin: Source | None,
-        on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None,
-    ) -> None:  # fmt: skip
+    def _begin(self, words: Sequence[str], box: BoxSpec, folder: BoxFolder, streams: Streams) -> None:
         """Gives it its program."""
         self._live.started_ns = time.monotonic_ns()
-        self._builder.enter(folder or BoxFolder())
+        self._builder.enter(folder)
         world, output, transcript = self._live.world, box.policy.output, Transcript()
-        world.stdin.feed(stdin)
-        world.stdout.begin(output, transcript, on_stdout)
-        world.stderr.begin(output, transcript, on_stderr)
+        world.stdin.feed(streams.stdin)
+        world.stdout.begin(output, transcript, streams.stdout)
+        world.stderr.begin(output, transcript, streams.stderr)
         self._builder.tell_words(words)
         self._start.post(self._live, "run", tuple(words))
         self._live.policy = box.policy

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial
-from proxybox.controller.boxes.box import Box, LiveBox, Usage
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, Usage
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
@@ -28,10 +28,12 @@ from proxybox.controller.process.keeper import CANCELLED, Watch
 from proxybox.controller.process.launch import NICE, uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
+from proxybox.controller.status import Status
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
+from proxybox.controller.world.streams import Streams
 from proxybox.policies import SessionLimits
 
 #: Seconds that a guest has to let itself be copied, whatever its policy says: its own functions may run then
@@ -48,6 +50,7 @@ _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "err
 _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
 #: Is given that, and as how many bytes it counts.
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
+_NO_STREAMS = Streams()
 #: What is shown counts as so many bytes at least: as a message to a front end it is not shorter.
 _LEAST_SHOWN = 256
 #: What the parts of a command are called by who gives them.
@@ -55,7 +58,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {"call": ("", "", "args", "kwargs"), "se
 
 
 @attrs.define(kw_only=True)
-class Answer:
+class CommandResult:
     """What came of one command.
 
     claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), by the
@@ -126,7 +129,9 @@ class LiveSession:
     at_end: called when it is closed. A session that nobody holds any more is closed.
     """
 
-    def __init__(self, box: Box, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True) -> None:
+    def __init__(
+        self, box: BoxSpec, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True
+    ) -> None:
         self._box = box
         self._live = live
         self._port = _port(live)
@@ -163,7 +168,7 @@ class LiveSession:
             return session
 
     @classmethod
-    def of(cls, box: Box, live: LiveBox) -> "LiveSession":
+    def of(cls, box: BoxSpec, live: LiveBox) -> "LiveSession":
         """The session that a guest has been told to become."""
         session = cls(box, live, Copies(box.policy.session.branches))
         session._begin(box.policy.session)
@@ -226,22 +231,17 @@ class LiveSession:
         *,
         timeout: float | None = None,
         calls: int | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
+        streams: Streams = _NO_STREAMS,
         on_shown: OnShown | None = None,
-    ) -> Answer:
+    ) -> CommandResult:
         """Carries out one command. timeout: seconds of wall time, None for the policy's, infinite for none. calls:
-        OS calls after which it is interrupted, as for time. stdin: None leaves it as it is. on_shown: is given what the
-        guest shows, as `_SHOWN` has it.
+        OS calls after which it is interrupted, as for time. streams: without a stdin that stays as it is. on_shown: is
+        given what the guest shows, as `_SHOWN` has it.
 
         Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
         cross.
         """
-        begun = self.begin(
-            command, timeout=timeout, calls=calls, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr,
-            on_shown=on_shown,
-        )  # fmt: skip
+        begun = self.begin(command, timeout=timeout, calls=calls, streams=streams, on_shown=on_shown)
         return self.end(begun, self._serve(self.is_idle))
 
     def _serve(self, until: Callable[[], bool]) -> Outcome | None:
@@ -258,9 +258,7 @@ class LiveSession:
         *,
         timeout: float | None = None,
         calls: int | None = None,
-        stdin: Source | None = None,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
+        streams: Streams = _NO_STREAMS,
         on_shown: OnShown | None = None,
         blocking: bool = True,
     ) -> "_Begun":
@@ -274,9 +272,9 @@ class LiveSession:
             raise SandboxClosedError("the session has ended")
         try:
             self._live.driver.set_blocking(blocking)
-            if stdin is not None:
-                self._live.world.stdin.feed(stdin)
-            begun = self._count_anew(timeout, calls, on_stdout, on_stderr)
+            if streams.stdin is not None:
+                self._live.world.stdin.feed(streams.stdin)
+            begun = self._count_anew(timeout, calls, streams)
             self._port.show = None if on_shown is None else self._taker(on_shown)
             self._port.post(encoded)
         except BaseException:
@@ -284,19 +282,13 @@ class LiveSession:
             raise
         return begun
 
-    def _count_anew(
-        self,
-        timeout: float | None,
-        calls: int | None,
-        on_stdout: Callable[[bytes], object] | None,
-        on_stderr: Callable[[bytes], object] | None,
-    ) -> "_Begun":
+    def _count_anew(self, timeout: float | None, calls: int | None, streams: Streams) -> "_Begun":
         """Output, refusals, calls and time count from now on for one call."""
         world, watch, dispatcher = self._live.world, self._live.process.watch, self._live.dispatcher
         policy = self._box.policy
         transcript = Transcript()
-        world.stdout.begin(policy.output, transcript, on_stdout)
-        world.stderr.begin(policy.output, transcript, on_stderr)
+        world.stdout.begin(policy.output, transcript, streams.stdout)
+        world.stderr.begin(policy.output, transcript, streams.stderr)
         dispatcher.denials, dispatcher.unknown = {}, {}
         dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
         dispatcher.limit_name = "session.calls" if dispatcher.limit == self._calls_end else "limits.calls"
@@ -342,7 +334,7 @@ class LiveSession:
 
         return take
 
-    def end(self, begun: "_Begun", outcome: Outcome | None) -> Answer:
+    def end(self, begun: "_Begun", outcome: Outcome | None) -> CommandResult:
         """What came of the command that was begun."""
         world, process, dispatcher = self._live.world, self._live.process, self._live.dispatcher
         interrupted, claim = process.watch.interrupted, None
@@ -350,15 +342,17 @@ class LiveSession:
             try:
                 claim = _form_of(self._port.take_result(), self._port.value_size, _FORMS)
             except GuestMisbehaved as breach:
-                outcome = Outcome(None, None, "misbehaved", str(breach))
+                outcome = Outcome(None, None, Status.MISBEHAVED, str(breach))
         if outcome is None:
             cpu = self._rest()
             if interrupted and self._cpu_end_ns is not None and process.watch.charged_ns() >= self._cpu_end_ns:
-                outcome = self.outcome = Outcome(None, None, "time_limit", "session.cpu_time")  # nothing is left to use
+                outcome = self.outcome = Outcome(
+                    None, None, Status.TIME_LIMIT, "session.cpu_time"
+                )  # nothing is left to use
         else:
             self.outcome, cpu = outcome, process.cpu_ns
         printed = begun.transcript.interleaved()
-        answer = Answer(
+        answer = CommandResult(
             claim=claim,
             outcome=outcome,
             interrupted=interrupted,
@@ -440,7 +434,7 @@ class LiveSession:
     @property
     def layers(self) -> Mapping[str, str]:
         """What stands around it."""
-        return self._live.process.layers
+        return self._live.process.told_layers()
 
     def copy(self, instead_of: "LiveSession | None" = None) -> "LiveSession":
         """A session that goes on from the same state by itself. instead_of: whose place it takes, which is `replaced`.

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.boxes.box import Box, LiveBox
+from proxybox.controller.boxes.box import BoxSpec, LiveBox
 from proxybox.controller.boxes.worldbuilding import WorldBuilder
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange import values
@@ -30,7 +30,7 @@ class WarmStart:
     """How guests of one sandbox come to be. zygote: None starts each by itself. Raises SandboxStartError for a guest
     that knows no bootstrap."""
 
-    box: Box
+    box: BoxSpec
     zygote: Zygote | None = None
     functions: HostFunctions | None = None
 

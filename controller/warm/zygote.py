@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.boxes.box import Box, LiveBox
+from proxybox.controller.boxes.box import BoxSpec, LiveBox
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
@@ -51,7 +51,7 @@ def essence(policy: Policy) -> Policy:
 class Zygote:
     """One warm guest. `fork` from any thread. What a fork raises says whether it is worth to try again: `is_alive`."""
 
-    def __init__(self, policy: Policy, box: Box) -> None:
+    def __init__(self, policy: Policy, box: BoxSpec) -> None:
         """Starts it. Raises SandboxStartError, with what a module that could not be imported said."""
         require_bootstrap(box.guest)
         self._policy = essence(policy)
@@ -127,7 +127,7 @@ class Zygote:
             self._closed = True
             self._live.close()
 
-    def fork(self, box: Box, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
+    def fork(self, box: BoxSpec, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
         """A copy in a world that was built for it, sealed, about to go on. changes: of its LaunchSpec. Raises
         SandboxStartError."""
         world = builder.world

@@ -7,11 +7,12 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from proxybox.controller.wire.protocol import REPLY, RequestReader, encode_reply
+from proxybox.controller.errors import GuestMisbehaved
+from proxybox.controller.header import REPLY
+from proxybox.controller.wire.protocol import RequestReader, encode_reply
 
 if TYPE_CHECKING:
-    from proxybox.controller.effects import Blocked, Reply
-    from proxybox.controller.world.state import GuestThread
+    from proxybox.controller.effects import Reply
 
 #: Bytes per read: nearly all requests are shorter, and a payload comes in few pieces.
 READ = 65536
@@ -23,17 +24,16 @@ class Channel:
     #: Whether a driver may read and write it by itself (`Serving.serve_alone`).
     is_plain = True
 
-    __slots__ = ("blocked", "reader", "reply_fd", "request_fd", "thread", "unsent")
+    __slots__ = ("broken", "reader", "reply_fd", "request_fd", "unsent")
 
     def __init__(self, request_fd: int, reply_fd: int) -> None:
         self.request_fd = request_fd
         self.reply_fd = reply_fd
         self.reader = RequestReader()
-        self.thread: GuestThread | None = None
-        self.blocked: Blocked | None = None
-        self.unsent: bytes | memoryview = (
-            b""  # what is left of the one answer that the guest has not read, where writing does not wait
-        )
+        #: What is left of the one answer that the guest has not read, where writing does not wait.
+        self.unsent: bytes | memoryview = b""
+        #: What was wrong with a frame. Nothing is read or written any more then.
+        self.broken: GuestMisbehaved | None = None
 
     def set_blocking(self, blocking: bool) -> None:
         """Whether `receive` and `write` wait, as they do at first."""
@@ -44,9 +44,19 @@ class Channel:
 
     def receive(self) -> bytes | None:
         """The next frame, b"" at the end of the channel, None when only a part of a frame came, or nothing. Waits for
-        bytes, where it is blocking."""
+        bytes, where it is blocking. Raises GuestMisbehaved, and again each time after that."""
+        if self.broken is not None:
+            raise self.broken
         data = self.read()
-        return self.reader.receive(data) if data else data
+        try:
+            return self.understand(data) if data else data
+        except GuestMisbehaved as breach:
+            self.broken = breach
+            raise
+
+    def understand(self, data: bytes) -> bytes | None:
+        """The frame that these bytes complete, or None. Raises GuestMisbehaved."""
+        return self.reader.receive(data)
 
     def read(self) -> bytes | None:
         """What has come, b"" at the end of the channel, None where nothing has. Waits, where it is blocking."""
@@ -61,6 +71,8 @@ class Channel:
 
     def write(self, data: bytes | memoryview) -> None:
         """All of the bytes, to whoever still reads; or what the pipe takes, and the rest by `flush`."""
+        if self.broken is not None:
+            return
         with contextlib.suppress(BrokenPipeError):
             try:
                 written = os.write(self.reply_fd, data)

@@ -15,11 +15,8 @@ import struct
 
 from proxybox.controller.effects import Write
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.roles import MAX_PAYLOAD
+from proxybox.controller.header import MAX_PAYLOAD, REPLY, REPLY_WRITE, REQUEST
 
-REQUEST = struct.Struct("<II6Q")
-REPLY = struct.Struct("<IIq")
-WRITE = struct.Struct("<QI")
 _ONE_WRITE = struct.Struct("<IIqQI")
 _U32 = struct.Struct("<I")
 
@@ -30,18 +27,14 @@ MEMORY = REQUEST.size
 #: A frame is never longer: one payload, two more paths or structures, the header.
 MAX_FRAME = MAX_PAYLOAD + 64 * 1024
 
-#: In place of a length: the argument was NULL, its memory is not readable, its string has no end in bounds.
-ABSENT, FAULT, TOO_LONG = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
-#: Call numbers that are the stub's own: ready to be sealed; could not be sealed; about to die of a fault; sealed;
-#: copied.
-HELLO, FAILED, FAULTED, SEALED, BORN = 0x50420001, 0x50420002, 0x50420003, 0x50420004, 0x50420005
-#: The answer to SEALED.
-SEALED_ANSWER = 0x5EA1
+#: In place of a size: what came was no request.
+_BROKEN = -1
 
 
 class RequestReader:
-    """Puts the requests of one channel together from whatever pieces arrive."""
+    """Puts the requests of one channel together from whatever pieces arrive. After a breach it takes nothing any more:
+    each further call raises GuestMisbehaved, too."""
 
     __slots__ = ("_begun", "_wanted")
 
@@ -60,25 +53,39 @@ class RequestReader:
             return None
         begun = self._begun
         if not begun and len(data) >= 4:
-            wanted = frame_size(data)
+            try:
+                wanted = frame_size(data)
+            except GuestMisbehaved:
+                self._break()
+                raise
             if wanted == len(data):
                 return data
+        elif self._wanted == _BROKEN:
+            raise GuestMisbehaved("bytes follow what was no request")
         else:
             wanted = self._wanted
         begun += data
         if not wanted and len(begun) >= 4:
-            wanted = frame_size(begun)
+            try:
+                wanted = frame_size(begun)
+            except GuestMisbehaved:
+                self._break()
+                raise
         if wanted and len(begun) >= wanted:
             if len(begun) > wanted:
+                self._break()
                 raise GuestMisbehaved("bytes follow a request")
             self._begun, self._wanted = bytearray(), 0
             return bytes(begun)
         self._wanted = wanted
         return None
 
+    def _break(self) -> None:
+        self._begun, self._wanted = bytearray(1), _BROKEN
+
     def end(self) -> None:
         """The channel has ended. Raises GuestMisbehaved when it ended inside a frame."""
-        if self._begun:
+        if self._begun and self._wanted != _BROKEN:
             raise GuestMisbehaved(f"the channel ended {self.missing} bytes short of a whole request")
 
 
@@ -99,7 +106,7 @@ def encode_reply(value: int, writes: tuple[Write, ...] = ()) -> bytes:
         return _ONE_WRITE.pack(28 + len(data), 1, value, address, len(data)) + data
     parts = [b""]
     for address, data in writes:
-        parts += (WRITE.pack(address, len(data)), data)
+        parts += (REPLY_WRITE.pack(address, len(data)), data)
     size = REPLY.size + sum(map(len, parts))
     parts[0] = REPLY.pack(size, len(writes), value)
     return b"".join(parts)

@@ -10,7 +10,7 @@ import hashlib
 import os
 from typing import Final, TypeAlias
 
-from proxybox.controller.effects import Unfinished
+from proxybox.controller.effects import AnotherTurn
 
 MOST_AT_ONCE: Final = 1 << 17
 """Bytes that one turn of a call makes: of what seems cheap they cost most, about 1.5 ms for each MiB."""
@@ -44,7 +44,7 @@ class Randomness:
         if len(made) < size:
             made += self.bytes(min(size - len(made), MOST_AT_ONCE))
             if len(made) < size:
-                raise Unfinished
+                raise AnotherTurn
         data = Data(made[:size])
         del made[:size]
         return data

@@ -18,6 +18,7 @@ from proxybox.controller.costs.descriptorshare import Allotment
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.effects import Blocked, Changes, Reply
 from proxybox.controller.errors import Denied
+from proxybox.controller.status import Status
 from proxybox.controller.world.clock import Clock
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.randomness import Randomness
@@ -51,16 +52,13 @@ _IGNORED_BY_DEFAULT: Final = frozenset({abi.SIGCHLD, abi.SIGCONT, abi.SIGURG, ab
 _STOP_BY_DEFAULT: Final = frozenset({abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU})
 
 
-EXITED: Final = "exited"
-"""In `Ended.status`: the guest has said that it exits, and World.exit_code is its word."""
-
-
 @attrs.frozen(slots=True)
 class Ended:
-    """Why the controller ends the box: a word of Status or EXITED, and the signal where one is the reason."""
+    """Why the box ends. status: None where the guest has said that it exits; World.exit_code is its word then. signal:
+    where one is the reason."""
 
-    status: str
-    reason: str
+    status: Status | None
+    reason: str = ""
     signal: int | None = None
 
 
@@ -223,7 +221,7 @@ class SignalState:
         number = signal.number
         if number in _IGNORED_BY_DEFAULT or number in _STOP_BY_DEFAULT:
             return
-        self._world.end(Ended("crashed", f"signal {number}", number))
+        self._world.end(Ended(Status.CRASHED, f"signal {number}", number))
 
 
 def _rlimits(policy: "Policy") -> dict[int, tuple[int, int]]:
@@ -332,7 +330,7 @@ class World:
 
     def _output_limit(self) -> None:
         self.exceeded.add("output")
-        self.end(Ended("output_limit", "the guest printed more than the policy allows"))
+        self.end(Ended(Status.OUTPUT_LIMIT, "the guest printed more than the policy allows"))
 
     def unlock(self, file: "OpenFile") -> None:
         """An open description holds no flock(2) lock any more."""

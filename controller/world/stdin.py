@@ -25,9 +25,10 @@ from proxybox.policies.errors import shown
 class Terminal:
     """A source that the program sees as a terminal, which somebody sits at.
 
-    read: is given the most bytes wanted, and whether what is typed shall be seen (ECHO of termios(3): not where a
-    program asks for a password); gives some, usually a line with its end. b"" is the end of the file, as Ctrl-D gives
-    it, and not the last word. InterruptedError: the program's read fails with EINTR, which is what Ctrl-C does.
+    read: a function that is called with the most bytes wanted, and with whether what is typed is to be seen (ECHO of
+    termios(3): False where a program asks for a password). It returns some bytes or text, usually a line with its end.
+    Nothing (b"") is the end of the file, as Ctrl-D gives it; the program can read again after it. Where the function
+    raises InterruptedError, the program's read fails with EINTR, as by Ctrl-C.
     """
 
     read: Callable[[int, bool], bytes | str]

@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
+from proxybox.controller.world.streams import Streams
+
 from proxybox.aio.feed import loop_door  # isort: skip - says what to install
 
 import anyio
@@ -13,7 +15,7 @@ import anyio
 from proxybox import given
 from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
-from proxybox.controller.boxes.box import Box, LiveBox
+from proxybox.controller.boxes.box import BoxSpec, LiveBox
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.warm.ready import is_killed_by_others
@@ -90,15 +92,8 @@ class AsyncPool(AsyncSandbox):
             self._slots = anyio.Semaphore(self.size)
         return self._slots
 
-    def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
-        return self._ready.take().open(
-            program.words,
-            box,
-            folder=folder_of(program, box.policy),
-            stdin=stdin,
-            on_stdout=on_stdout,
-            on_stderr=on_stderr,
-        )
+    def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
+        return self._ready.take().open(program.words, box, folder=folder_of(program, box.policy), streams=streams)
 
     def _is_void(self, outcome: Outcome, calls: int) -> bool:
         """One whose guest was killed from outside, while it stood ready."""

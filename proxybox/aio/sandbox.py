@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
+from proxybox.controller.world.streams import Streams
+
 from proxybox.aio.feed import Feed, Reader, spawn  # isort: skip - says what to install
 
 import attrs
@@ -20,11 +22,11 @@ import attrs
 from proxybox import given
 from proxybox.aio.errands import Errand, Errands
 from proxybox.aio.session import AsyncSession
-from proxybox.controller.boxes.box import Box, LiveBox, collect_behind
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, collect_behind
 from proxybox.controller.drivers.blocking import Outcome, never
 from proxybox.controller.exchange.hostfunctions import Spawn
 from proxybox.controller.warm.session import LiveSession
-from proxybox.given import Content, Input, as_source, as_text_callback
+from proxybox.given import Content, Input, as_source
 from proxybox.program import Program
 from proxybox.result import Result, result_of
 from proxybox.sandbox import AsPath, Code, SandboxBase, folder_of, program_of
@@ -88,17 +90,16 @@ class AsyncSandbox(SandboxBase):
         given.stdin(stdin)
         given.function("on_stdout", on_stdout)
         given.function("on_stderr", on_stderr)
+        wants = {"stdout": on_stdout is not None, "stderr": on_stderr is not None}
         sources: list[Any] = []  # which can be read once
 
-        def start() -> tuple[Box, LiveBox]:
+        def start() -> tuple[BoxSpec, LiveBox]:
             box = self._box(seconds)
             if not sources:
                 sources.append(as_source(stdin))
-            return box, self._open(
-                box, program, sources[0],
-                as_text_callback("on_stdout", None if on_stdout is None else feed.tell("stdout")),
-                as_text_callback("on_stderr", None if on_stderr is None else feed.tell("stderr")),
-            )  # fmt: skip
+            tell = {name: given.as_text_callback(name, feed.tell(name)) for name, wanted in wants.items() if wanted}
+            streams = Streams(stdin=sources[0], stdout=tell.get("stdout"), stderr=tell.get("stderr"))
+            return box, self._open(box, program, streams)
 
         result = None
         async with self._turn() as queued:
@@ -114,12 +115,10 @@ class AsyncSandbox(SandboxBase):
         """What a run waits for before it begins: gives the seconds that it took."""
         return contextlib.nullcontext(0.0)
 
-    def _open(self, box: Box, program: Program, stdin: Any, on_stdout: Any, on_stderr: Any) -> LiveBox:
+    def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
         """In a worker."""
-        return box.open(
-            program.words, folder=folder_of(program, box.policy), stdin=stdin, start=self._start(box),
-            on_stdout=on_stdout, on_stderr=on_stderr,
-        )  # fmt: skip
+        folder = folder_of(program, box.policy)
+        return box.open(program.words, folder=folder, streams=streams, start=self._start(box))
 
     async def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
         """`run` for the script at `path`, which may be given as a str."""
@@ -144,7 +143,7 @@ class AsyncSandbox(SandboxBase):
         return AsyncSession(self._errands, live, self.policy, seconds)
 
     async def _run_live(
-        self, box: Box, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
+        self, box: BoxSpec, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
     ) -> Result | None:
         """Serves a box that was started until it has ended. None where it `_is_void`."""
         with contextlib.ExitStack() as held:

@@ -88,7 +88,7 @@ class Sources:
             yield theirs
 
 
-class Session:
+class Namespace:
     """The namespace, and what can be done with it."""
 
     def __init__(self, new_main, own, limit, screen):
@@ -283,7 +283,7 @@ def lead(link, new_main, own, limit):
         del sys.orig_argv[1:]
     sys.path.insert(0, "")
     sys.modules.setdefault("linecache", linecache)
-    session = Session(new_main, own, limit, showing.Screen(link, limit, flush))
+    session = Namespace(new_main, own, limit, showing.Display(link, limit, flush))
     session.frame = sys._getframe()
     session.take_interrupts()
     result = b""
@@ -303,7 +303,7 @@ def warm(new_main):
     def fail():
         raise ValueError
 
-    session = Session(new_main, None, 1 << 20, None)
+    session = Namespace(new_main, None, 1 << 20, None)
     for _ in range(20):
         session.answer(values.decode(values.encode(("eval", "1+1"))))
     session.answer(("exec", "x = 1", "", False))

@@ -29,7 +29,7 @@ METHODS = (
 )
 
 
-class Screen:
+class Display:
     """Says what is to be shown. flush: what was printed before comes before it."""
 
     def __init__(self, link, limit, flush):

@@ -1,4 +1,4 @@
-/* What both sides of the wire agree on. The controller's copies: controller/wire/protocol.py, roles.py and launch.py.
+/* What both sides of the wire agree on. The controller's copy: controller/header.py; tests/wire/test_header.py compares them.
  *
  * Nothing in this folder is trusted once a guest runs: hostile code can overwrite all of it. What holds then is the
  * filter (controller/seal/filters.py), the controller's parser and its policy.

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.boxes.box import Box
+from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
@@ -21,9 +21,8 @@ from proxybox.controller.warm.ready import ReadyBox
 from proxybox.controller.warm.session import Copies, LiveSession
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.warm.zygote import Zygote
-from proxybox.program import Program
 from proxybox.result import Result, result_of
-from proxybox.sandbox import folder_of, with_timeout
+from proxybox.sandbox import Job, folder_of, with_timeout
 from proxybox.session import Session
 
 #: A start that fails is tried again so often, behind pauses of so many seconds.
@@ -59,7 +58,7 @@ def check_room(size: int, needed: int) -> None:
 class Boxes:
     """The boxes of a pool in this process. warm: as for `Pool`."""
 
-    def __init__(self, box: Box, functions: HostFunctions | None, size: int, *, warm: bool = True) -> None:
+    def __init__(self, box: BoxSpec, functions: HostFunctions | None, size: int, *, warm: bool = True) -> None:
         make_room(size)
         self._template = WorldTemplate(box.policy, box.guest)
         self._box = attrs.evolve(box, template=self._template)
@@ -73,7 +72,7 @@ class Boxes:
         self._renewing = threading.Lock()
         self._is_single = not warm
         self._closed = False
-        self._running: set[Box] = set()
+        self._running: set[BoxSpec] = set()
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._filler = threading.Thread(target=self._fill, name="proxybox-pool-filler", daemon=True)
         self._filler.start()
@@ -85,12 +84,9 @@ class Boxes:
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
-    def run(
-        self, program: Program, timeout: float | None, stdin: Any, on_stdout: Any, on_stderr: Any,
-        on_begin: Callable[[Callable[[], None]], object] | None = None,
-    ) -> Result:  # fmt: skip
+    def run(self, job: Job, on_begin: Callable[[Callable[[], None]], object] | None = None) -> Result:
         """One program in one box. on_begin: is given what cancels it."""
-        policy = with_timeout(self._box.policy, timeout)
+        policy, words = with_timeout(self._box.policy, job.timeout), job.program.words
         box = attrs.evolve(self._box, policy=policy)
         asked = time.monotonic_ns()
         with self._slots:
@@ -101,10 +97,8 @@ class Boxes:
             try:
                 finished = None
                 while finished is None:
-                    finished = self.take().run(
-                        program.words, box, folder=folder_of(program, policy), stdin=stdin,
-                        on_stdout=on_stdout, on_stderr=on_stderr,
-                    )  # fmt: skip
+                    folder = folder_of(job.program, policy)
+                    finished = self.take().run(words, box, folder=folder, streams=job.streams)
             finally:
                 self._running.discard(box)
                 with self._change:

@@ -18,19 +18,19 @@ from types import FunctionType
 from typing import Any, Self
 
 from proxybox import given
-from proxybox.controller.boxes.box import Box
+from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.process.undertaker import settle
 from proxybox.controller.warm.preloading import check_preload
-from proxybox.given import Content, Input, as_source, as_text_callback
+from proxybox.given import Content, Input
 from proxybox.policies import Policy, as_policy, evolve
 from proxybox.pool.boxes import CALLERS, Boxes, check_room, guest_with
 from proxybox.pool.workers import Workers
 from proxybox.result import Result
-from proxybox.sandbox import AsPath, Callback, Code, Functions, folder_of, program_of
+from proxybox.sandbox import AsPath, Callback, Code, Functions, folder_of, job_of
 from proxybox.session import Session
 
 
@@ -72,14 +72,14 @@ class Pool(Executor):
         guest = given.guest(guest)
         found = guest_with(find_guest(guest), folders)
         require_bootstrap(found)
-        check_preload(Box(self.policy, found))
+        check_preload(BoxSpec(self.policy, found))
         host = HostFunctions(named, self.policy.session.value_size) if named else None
         if processes:
             check_room(size, CALLERS + 2 * size)  # both ends of a socket for each box
             options = {"functions": dict(named), "packages": folders, "guest": guest, "warm": warm}
             self._boxes = Workers(self.policy, options, size, min(processes, size))
         else:
-            self._boxes = Boxes(Box(self.policy, found), host, size, warm=warm)
+            self._boxes = Boxes(BoxSpec(self.policy, found), host, size, warm=warm)
 
     def __enter__(self) -> Self:
         return self
@@ -101,12 +101,9 @@ class Pool(Executor):
     ) -> Result:
         """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run."""
         self._check_open()
-        program = program_of(code, args, files)
-        folder_of(program, self.policy)
-        result = self._boxes.run(
-            program, given.duration("timeout", timeout), as_source(stdin),
-            as_text_callback("on_stdout", on_stdout), as_text_callback("on_stderr", on_stderr),
-        )  # fmt: skip
+        job = job_of(code, args, stdin, files, timeout, on_stdout, on_stderr)
+        folder_of(job.program, self.policy)
+        result = self._boxes.run(job)
         return result.check() if check else result
 
     def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:

@@ -4,6 +4,7 @@ It ends when its sockets do, and a program is cancelled when its socket ends.
 """
 
 import contextlib
+import functools
 import os
 import pickle
 import select
@@ -13,13 +14,15 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
 
-from proxybox.controller.boxes.box import Box
+from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.process.undertaker import settle
+from proxybox.controller.world.streams import Streams
 from proxybox.policies import PolicyError
 from proxybox.pool.boxes import Boxes, guest_with
+from proxybox.sandbox import Job
 
 
 def serve(connections: list[Connection], setup: bytes) -> None:
@@ -48,7 +51,7 @@ def _boxes(setup: bytes, size: int) -> Boxes:
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None
     raise_own_limit()  # this process is ours
-    return Boxes(Box(policy, guest), host, size, warm=options["warm"])
+    return Boxes(BoxSpec(policy, guest), host, size, warm=options["warm"])
 
 
 def _watch(jobs: "dict[int, _Jobs]") -> None:
@@ -98,12 +101,12 @@ class _Jobs:
             if job[0] == "call":
                 _, name, source, args, kwargs = job
                 return "result", self._boxes.call(name, source, args, kwargs, self._begun)
-            _, program, timeout, stdin, (stdout, stderr) = job
-            stdin = stdin if handle is None else handle
-            return "result", self._boxes.run(
-                program, timeout, stdin, self._teller("stdout", stdout), self._teller("stderr", stderr),
-                on_begin=self._begun,
-            )  # fmt: skip
+            _, program, timeout, stdin, wanted = job
+            takers = {stream: functools.partial(self._tell, stream) for stream in wanted}
+            streams = Streams(
+                stdin=stdin if handle is None else handle, stdout=takers.get("stdout"), stderr=takers.get("stderr")
+            )
+            return "result", self._boxes.run(Job(program=program, streams=streams, timeout=timeout), self._begun)
         except BaseException as error:  # what a host function raises, too
             return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         finally:
@@ -113,9 +116,6 @@ class _Jobs:
 
     def _begun(self, cancel: Any) -> None:
         self._cancel = cancel
-
-    def _teller(self, stream: str, wanted: bool) -> Any:
-        return (lambda data: self._tell(stream, data)) if wanted else None
 
     def _tell(self, kind: str, what: Any) -> None:
         try:

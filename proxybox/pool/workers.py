@@ -30,8 +30,8 @@ from proxybox.controller.world.stdin import Terminal
 from proxybox.modulepath import trusted_path
 from proxybox.policies import Policy, PolicyError
 from proxybox.policies.checks import as_bytes
-from proxybox.program import Program
 from proxybox.result import Result, Status
+from proxybox.sandbox import Job
 
 _PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
 #: Bytes that a `stdin` function may give.
@@ -123,15 +123,16 @@ class Workers:
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
-    def run(self, program: Program, timeout: float | None, stdin: Any, on_stdout: Any, on_stderr: Any) -> Result:
+    def run(self, job: Job) -> Result:
         """One program in one of the workers."""
+        stdin, takers = job.streams.stdin, {"stdout": job.streams.stdout, "stderr": job.streams.stderr}
         if isinstance(stdin, Terminal):
             raise ValueError("stdin: programs of a pool with processes= cannot sit at a terminal of this one's")
         handle = stdin if isinstance(stdin, int) else None
         if callable(stdin):
             stdin = _read_all(stdin)
-        wanted = on_stdout is not None, on_stderr is not None
-        return self._ask(("run", program, timeout, stdin, wanted), {"stdout": on_stdout, "stderr": on_stderr}, handle)
+        wanted = [stream for stream, taker in takers.items() if taker is not None]
+        return self._ask(("run", job.program, job.timeout, stdin, wanted), takers, handle)
 
     def call(self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         """One function in one of the workers."""

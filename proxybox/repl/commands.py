@@ -30,7 +30,7 @@ class WrongUse(Exception):
 
 
 @attrs.frozen
-class Command:
+class PercentCommand:
     """One command. usage: what may follow its name. words: what may stand there: fixed words, or "host" and "box" for
     files on either side, "branch" for branches."""
 
@@ -50,7 +50,7 @@ class Command:
         return (self.run.__doc__ or "").split("\n")[0]
 
 
-COMMANDS: Final[dict[str, Command]] = {}
+COMMANDS: Final[dict[str, PercentCommand]] = {}
 
 
 def command(usage: str = "", words: Iterable[str] = ()) -> Callable[[Callable[[Shell, str], None]], object]:
@@ -58,7 +58,7 @@ def command(usage: str = "", words: Iterable[str] = ()) -> Callable[[Callable[[S
 
     def enter(function: Callable[[Shell, str], None]) -> Callable[[Shell, str], None]:
         name = function.__name__.rstrip("_")
-        COMMANDS[name] = Command(name, usage, function, tuple(words))
+        COMMANDS[name] = PercentCommand(name, usage, function, tuple(words))
         return function
 
     return enter

@@ -15,7 +15,7 @@ import proxybox
 from proxybox import Policy, Result, Sandbox, Session, Time
 from proxybox.policies import SessionLimits, preset
 from proxybox.teach.notebooks import SUFFIX
-from proxybox.teach.student import Failed, Run, Student, failure, one_line
+from proxybox.teach.student import Failed, Student, StudentRun, failure, one_line
 
 if TYPE_CHECKING:
     from proxybox.teach.submissions import Submission
@@ -60,7 +60,7 @@ def grading_policy(policy: Policy) -> Policy:
     return attrs.evolve(policy, **changes)
 
 
-class Boxes:
+class StudentBoxes:
     """Makes boxes for the submissions of one exercise."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Boxes:
 class Loaded:
     """One submission. Its module is run when a test wants it, once."""
 
-    def __init__(self, boxes: Boxes, session: Session, files: Mapping[str, bytes], file: str) -> None:
+    def __init__(self, boxes: StudentBoxes, session: Session, files: Mapping[str, bytes], file: str) -> None:
         self._boxes = boxes
         self._session = session
         self._files = files
@@ -151,7 +151,7 @@ class Loaded:
         seconds: float | None,
         *,
         prompts: bool = True,
-    ) -> Run:
+    ) -> StudentRun:
         """The whole program, in a fork of the session that nothing was loaded into. prompts: whether input() prints
         what it asks."""
         with self._boxes.base().fork() as session:
@@ -163,7 +163,7 @@ class Loaded:
             session.timeout = seconds
             result = session.exec(_text(self._main, session.policy), name=self._file, stdin=stdin)
             found = {name: data for name, data in session.files.items() if name not in given or data != given[name]}
-            return Run(result, found, self._file)
+            return StudentRun(result, found, self._file)
 
 
 def put(session: Session, files: Mapping[str, bytes]) -> None:
@@ -193,7 +193,7 @@ def _load_failure(result: Result, file: str) -> tuple[str, str, int | None]:
 
 
 @contextlib.contextmanager
-def boxes_by_hand(submission: str | None) -> Iterator[Boxes]:
+def boxes_by_hand(submission: str | None) -> Iterator[StudentBoxes]:
     """For a run of pytest by a person. Raises ValueError, SubmissionError."""
     from proxybox.teach.submissions import read_submission
 
@@ -205,6 +205,6 @@ def boxes_by_hand(submission: str | None) -> Iterator[Boxes]:
         file = f"{file[: -len(SUFFIX)]}.py"
     with (
         Sandbox(grading_policy(preset("classroom"))) as sandbox,
-        contextlib.closing(Boxes(sandbox, [found], file=file, files={}, points=1)) as boxes,
+        contextlib.closing(StudentBoxes(sandbox, [found], file=file, files={}, points=1)) as boxes,
     ):
         yield boxes

@@ -142,7 +142,7 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
 
     from proxybox import Sandbox
     from proxybox.teach import plugin
-    from proxybox.teach.boxes import Boxes, grading_policy
+    from proxybox.teach.boxes import StudentBoxes, grading_policy
 
     root = exercise.folder.parent
     paths = [exercise.tests] if exercise.tests is not None else []
@@ -158,7 +158,9 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
     with (
         Sandbox(grading_policy(exercise.policy), guest=task.guest) as sandbox,
         contextlib.closing(
-            Boxes(sandbox, task.submissions, file=exercise.file, files=exercise.box_files(), points=exercise.points)
+            StudentBoxes(
+                sandbox, task.submissions, file=exercise.file, files=exercise.box_files(), points=exercise.points
+            )
         ) as boxes,
         _undisturbed(root),
     ):

@@ -20,7 +20,7 @@ import pytest
 from proxybox.policies.errors import ProxyboxError
 
 if TYPE_CHECKING:
-    from proxybox.teach.boxes import Boxes, Loaded
+    from proxybox.teach.boxes import Loaded, StudentBoxes
     from proxybox.teach.exercise import DataCase
     from proxybox.teach.grades import Verdict
 
@@ -80,7 +80,7 @@ class Grader:
     """
 
     def __init__(
-        self, boxes: "Boxes", tell: Callable[[int, "Verdict"], object], cases: Sequence["DataCase"] = ()
+        self, boxes: "StudentBoxes", tell: Callable[[int, "Verdict"], object], cases: Sequence["DataCase"] = ()
     ) -> None:
         self.boxes = boxes
         self.tell = tell
@@ -195,7 +195,7 @@ def _grader(config: pytest.Config) -> Grader | None:
 
 
 @pytest.fixture(scope="session")
-def proxybox_boxes(pytestconfig: pytest.Config) -> Iterator["Boxes"]:
+def proxybox_boxes(pytestconfig: pytest.Config) -> Iterator["StudentBoxes"]:
     """The boxes of this run."""
     grader = _grader(pytestconfig)
     if grader is not None:
@@ -208,7 +208,7 @@ def proxybox_boxes(pytestconfig: pytest.Config) -> Iterator["Boxes"]:
 
 
 @pytest.fixture(scope="session")
-def loaded(request: pytest.FixtureRequest, proxybox_boxes: "Boxes") -> Iterator["Loaded"]:
+def loaded(request: pytest.FixtureRequest, proxybox_boxes: "StudentBoxes") -> Iterator["Loaded"]:
     """One submission, in a session that is forked for each test."""
     with proxybox_boxes.load(getattr(request, "param", 0)) as submission:
         yield submission

@@ -242,7 +242,7 @@ def _kinds(kind: Any) -> tuple[str | type[BaseException], ...]:
     return kinds
 
 
-class Run:
+class StudentRun:
     """A whole program that was run. stdout, stderr, exit_code; files: what stands in its folder then, by name."""
 
     def __init__(self, result: Result, files: Mapping[str, bytes], file: str) -> None:
@@ -253,7 +253,7 @@ class Run:
         self.exit_code = 1 if result.error is not None and result.exit_code is None else result.exit_code
         self.files = files
 
-    def check(self) -> "Run":
+    def check(self) -> "StudentRun":
         """Fails the test unless the program has ended well."""
         if not self._result.ok:
             raise Failed(*failure("the program", self._result, self._file))

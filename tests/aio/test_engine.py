@@ -13,8 +13,9 @@ from proxybox.controller.drivers.blocking import never
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.guests.finding import find_guest
+from proxybox.controller.header import REPLY
 from proxybox.controller.wire.channel import Channel
-from proxybox.controller.wire.protocol import REPLY, encode_request
+from proxybox.controller.wire.protocol import encode_request
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy
@@ -169,7 +170,7 @@ def test_deadlines_that_nobody_waits_for_are_not_kept(fake):
     long = (10**6).to_bytes(8, "little") + bytes(8)
     for _ in range(600):
         sleeper.say(encode_request(35, (4096, 0), (long,)))
-        while sleeper.channel.blocked is None:
+        while sleeper.driver._main.blocked is None:
             pass
         sleeper.driver._interrupted = True
         sleeper.driver.wake()

@@ -36,7 +36,7 @@ MADE_INSIDE = {Session}
 
 _OF_LOOPS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 _SPELT = [
-    (r"proxybox\.\w+\.", ""),
+    (r"proxybox\.(\w+\.)+", ""),
     (r"AsyncSession", "Session"),
     (r"collections\.abc\.AsyncGenerator", "collections.abc.Iterator"),
     (r"collections\.abc\.Callable\[\[str\], (typing\.Any|object)\]", "Callback"),

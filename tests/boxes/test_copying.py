@@ -18,6 +18,7 @@ from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.effects import Blocked
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.guests.finding import find_guest
+from proxybox.controller.status import Status
 from proxybox.controller.vfs.host import boundary, library
 from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
@@ -855,7 +856,7 @@ def test_the_thread_that_is_left_becomes_the_copys_first(side: Any) -> None:
 @pytest.mark.parametrize("how", ["ending", "exited"])
 def test_what_has_ended_is_refused(side: Any, how: str) -> None:
     if how == "ending":
-        side.world.end(Ended("crashed", "signal 11", 11))
+        side.world.end(Ended(Status.CRASHED, "signal 11", 11))
     else:
         side.world.exit_code = 0
     with pytest.raises(CannotCopy, match="ended"):

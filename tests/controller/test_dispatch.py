@@ -13,24 +13,11 @@ import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.audit import Answer, Decision, Deny, OSCall
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.dispatch import TABLE, Dispatcher, _parameters, compile_invoke, stub_table
-from proxybox.controller.effects import Blocked, Unfinished
+from proxybox.controller.effects import AnotherTurn, Blocked
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.roles import (
-    MAX_PAYLOAD,
-    Addr,
-    Bits,
-    Buffer,
-    Fd,
-    Gather,
-    Int,
-    OptionalPath,
-    Path,
-    Size,
-    Soft,
-    Struct,
-    UInt,
-)
-from proxybox.controller.wire.protocol import ABSENT, FAULT, TOO_LONG, encode_request
+from proxybox.controller.header import ABSENT, FAULT, MAX_PAYLOAD, TOO_LONG
+from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Gather, Int, OptionalPath, Path, Size, Soft, Struct, UInt
+from proxybox.controller.wire.protocol import encode_request
 
 
 def decode(handler: Any, *request: Any) -> Any:
@@ -245,7 +232,7 @@ def test_a_call_of_several_turns_whose_links_change_meanwhile_is_asked_about_ane
     def invoke(world: Any, frame: bytes) -> Any:
         turns.append(1)
         if len(turns) % 2:
-            raise Unfinished
+            raise AnotherTurn
         return 7
 
     monkeypatch.setattr(row, "invoke", invoke)

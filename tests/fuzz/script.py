@@ -7,7 +7,8 @@ Call numbers stand for themselves, so that a new call does not change what the o
 import struct
 
 from proxybox.controller.dispatch import TABLE, Row
-from proxybox.controller.roles import MAX_PAYLOAD, Fetch, Memory
+from proxybox.controller.header import MAX_PAYLOAD, Fetch
+from proxybox.controller.roles import Memory
 
 MASK = (1 << 64) - 1
 EDGES = (

@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller import abi
 from proxybox.controller.dispatch import TABLE
-from proxybox.controller.roles import Fetch, Memory
+from proxybox.controller.header import THREAD_FLAGS, Fetch
+from proxybox.controller.roles import Memory
 
 NUMBERS = {row.name: number for number, row in TABLE.items()}
 AUDITED, TTY, COMMITS = 0x60, 0x10, 0x80
@@ -123,7 +124,7 @@ def waits() -> bytes:
         call("rt_sigaction", 14, _words(0x1000, 0x4000000, 0x2000, 0), 1, 8),
         call("setitimer", 0, _words(0, 500, 0, 500), 0),
     ]
-    said += [call("clone", abi.CLONE_THREAD_FLAGS, 1, 1, 1, 1), call("pipe2", 0x10, 0), call("read", 3, 1, 5)]
+    said += [call("clone", THREAD_FLAGS, 1, 1, 1, 1), call("pipe2", 0x10, 0), call("read", 3, 1, 5)]
     said += [b"\x0e\x01", call("nanosleep", _words(1, 0), 0), b"\x0d\x04", call("kill", 100, 14), b"\x0d\x04"]
     said += [
         call("tgkill", 100, 101, 10),

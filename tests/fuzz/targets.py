@@ -22,8 +22,9 @@ from proxybox.controller.effects import Blocked
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.guests.translated.channel import TranslatedChannel
 from proxybox.controller.guests.translated.libc import FUNCTIONS, REFUSED, SAME, Libc
+from proxybox.controller.header import REQUEST
 from proxybox.controller.roles import Memory
-from proxybox.controller.wire.protocol import MAX_FRAME, REQUEST, RequestReader, encode_request, frame_size
+from proxybox.controller.wire.protocol import MAX_FRAME, RequestReader, encode_request, frame_size
 
 #: What one execution may add to this process at its peak: a few payloads on their way, the box's budget, its changes.
 MEMORY = 48 << 20
@@ -198,7 +199,7 @@ def _step(scene: Scene, script: Script) -> None:
 
 @target
 def translated(data: bytes) -> None:
-    """A translated guest (controller/translated): functions of libc's with any arguments, any bytes, and answers to
+    """A translated guest (controller/guests/translated): functions of libc's with any arguments, any bytes, and answers to
     commands that are lies."""
     stage, script = _stage(), Script(data)
     stage.set()
@@ -211,7 +212,6 @@ def translated(data: bytes) -> None:
             closing.callback(os.close, fd)
         libc = Libc(scene.world, {"HOME": "/home/user", "EMPTY": ""}, "/usr/lib/pypy/pypy-c", scene.dispatcher.refuse)
         channel = TranslatedChannel(ends[0], ends[3], libc, scene.dispatcher.execute)
-        channel.thread = scene.thread
         channel.send(0)  # the stub's, before `main`
         with contextlib.suppress(GuestMisbehaved, EndBox):
             while not script.ended and scene.world.ending is None:

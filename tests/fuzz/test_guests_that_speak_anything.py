@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.dispatch import TABLE, compile_invoke
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.roles import Fetch, Memory
+from proxybox.controller.header import Fetch
+from proxybox.controller.roles import Memory
 from proxybox.controller.wire.protocol import MAX_FRAME, RequestReader, encode_request, frame_size
 
 #: Ends of the guest's own; with sleeping calls a run would only last.

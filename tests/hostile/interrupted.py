@@ -18,7 +18,9 @@ from pathlib import Path
 
 import proxybox
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "soak"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "soak"))
+import sweeps
 from counts import Counts, descendants
 
 BUSY = """
@@ -84,7 +86,7 @@ def report(place, before, seconds=0.1):
 
 
 def at_every_line(act, check):
-    for nth in range(1, 2000):
+    for nth in sweeps.numbers(2000):
         before = Counts.take()
         at_line = AtLine(nth, act)
         sys.settrace(at_line)

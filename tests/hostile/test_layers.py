@@ -136,9 +136,9 @@ def hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "unshare": 272,
     }
     monkeypatch.setattr(filters, "NUMBERS", filters.NUMBERS | numbers)
-    holes = [filters.Row(name, (filters.low(5, HOLE),)) for name in ("read", "write", *numbers)]
+    holes = [filters.Rule(name, (filters.low(5, HOLE),)) for name in ("read", "write", *numbers)]
     monkeypatch.setattr(
-        filters, "ROWS", tuple(sorted((*filters.ROWS, *holes), key=lambda row: filters.NUMBERS[row.name]))
+        filters, "ROWS", tuple(sorted((*filters.RULES, *holes), key=lambda row: filters.NUMBERS[row.name]))
     )
     filters.seal_filter.cache_clear()
     yield
@@ -240,4 +240,4 @@ def test_the_table_of_calls_that_people_read_is_the_filter() -> None:
     page = (Path(__file__).parents[2] / "docs" / "seal.md").read_text()
     rows = page.partition("| call | only so |")[2].partition("\n\n")[0].splitlines()[2:]
     told = {name.strip().strip("`") for row in rows for name in row.strip("|").split("|")[0].split(",")}
-    assert told == {row.name for row in filters.ROWS}
+    assert told == {row.name for row in filters.RULES}

@@ -150,6 +150,7 @@ def test_hostile_code_in_an_ordinary_container():
     names = ("raw_system_calls", "stub_overwritten", "threads_and_forks", "own_memory", "paths_out_of_mounts")
     files = [str(HERE / f"test_{name}.py") for name in names]
     options = ["-q", "-p", "no:cacheprovider", "-c", str(CHECKOUT / "pyproject.toml"), f"--rootdir={CHECKOUT}"]
+    options += ["-k", "not while_many_threads_wait"]  # half a minute more, in which the kernel gives nothing special
     ended = in_container(["--init"], [sys.executable, "-m", "pytest", *options, *files], timeout=500)
     assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
-from proxybox.controller.effects import Blocked, Unfinished
+from proxybox.controller.effects import AnotherTurn, Blocked
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Credentials, Superblock
@@ -56,7 +56,7 @@ class Box:
         while True:
             try:
                 return handler(self.world, *arguments)
-            except Unfinished:
+            except AnotherTurn:
                 continue
             except OSError as error:
                 return -error.errno

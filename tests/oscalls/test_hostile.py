@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from proxybox.controller import abi
 from proxybox.controller.dispatch import TABLE
-from proxybox.controller.effects import Blocked, Unfinished
+from proxybox.controller.effects import AnotherTurn, Blocked
+from proxybox.controller.header import Fetch
 from proxybox.controller.oscalls import descriptors, paths, pipes, polling, sockets
-from proxybox.controller.roles import Fetch, Scalar
+from proxybox.controller.roles import Scalar
 
 EDGES = {
     "i4x": (-(1 << 31), (1 << 31) - 1),
@@ -114,7 +115,7 @@ def test_any_arguments_at_all(make_box, calls):
     for row, arguments in calls:
         try:
             reply = row.handler(box.world, *arguments)
-        except Unfinished:  # it is made again, after others
+        except AnotherTurn:  # it is made again, after others
             continue
         except OSError as error:
             failures.append((row.name, error))

@@ -8,6 +8,7 @@ import pytest
 from proxybox.controller import abi
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.errors import Denied
+from proxybox.controller.header import THREAD_FLAGS
 from proxybox.controller.oscalls import identity, process, randomness, refused
 from proxybox.controller.world.state import FIRST_PID
 
@@ -53,7 +54,7 @@ def test_cpus(make_box):
 
 def test_threads_are_counted(make_box):
     box = make_box(limits={"threads": 3})
-    flags = abi.CLONE_THREAD_FLAGS
+    flags = THREAD_FLAGS
     made = [box.value(process.clone, flags, 0, 0, 0, 0) for _ in range(3)]
     assert made == [FIRST_PID + 1 << 16 | 1, FIRST_PID + 2 << 16 | 2, -errno.EAGAIN]
     main, first, _ = box.world.threads
@@ -66,7 +67,7 @@ def test_threads_are_counted(make_box):
 
 
 def test_forks_are_denied(box):
-    for flags in (0x1200011, 0x4111, 0, abi.CLONE_THREAD_FLAGS | 1, (1 << 64) - 1):
+    for flags in (0x1200011, 0x4111, 0, THREAD_FLAGS | 1, (1 << 64) - 1):
         with pytest.raises(Denied) as error:
             process.clone(box.world, flags, 0, 0, 0, 0)
         assert error.value.errno == errno.EPERM

@@ -67,7 +67,8 @@ def test_the_source_distribution_can_be_built_and_tested(archives: Path) -> None
     (sdist,) = archives.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"Makefile", "setup.py", "LICENSE", "README.md", "tools/setup", "share/man/man1/proxybox.1"} <= names
+    wanted = {"Makefile", "setup.py", "LICENSE", "README.md", "mkdocs.yml", "tools/setup", "share/man/man1/proxybox.1"}
+    assert wanted <= names
     assert {f"proxybox/teach/page/{path.name}" for path in (ROOT / "proxybox/teach/page").iterdir()} <= names
     for folder in ("tests", "controller", "benchmarks"):
         assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")} <= names

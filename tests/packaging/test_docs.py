@@ -1,4 +1,4 @@
-"""The documents: links that lead somewhere, options that exist, examples that run."""
+"""The documents: links that lead somewhere, names and options that exist, examples that run."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ from proxybox.cli.arguments import PROGRAM, REPL, RUN, TRACE
 from proxybox.cli.exits import BY_STATUS
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
+from tools import publicnames
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -42,6 +43,48 @@ def test_files_that_are_named_exist() -> None:
     made_up |= {"tests/oscalls/test_cachestat.py", "tests/policies/test_release.py"}  # of CONTRIBUTING's examples
     made_up |= {"proxybox/teach/writers/tap.py"}
     assert sorted((path, name) for path, name in named if not (ROOT / name).exists() and name not in made_up) == []
+
+
+def test_every_public_name_is_described() -> None:
+    """In the sources by a docstring, and in the reference by its place there: `make docs` puts the one to the other."""
+    assert list(publicnames.faults()) == []
+
+
+def test_a_public_name_without_a_description_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    import proxybox
+
+    monkeypatch.setattr(proxybox.Deny, "__doc__", None)
+    monkeypatch.setattr(publicnames, "REFERENCE", ("docs/api-policies.md", "docs/api-controller.md"))
+    found = list(publicnames.faults())
+    assert "proxybox.Deny has no docstring" in found
+    assert any(fault.startswith("proxybox.run stands in none of ") for fault in found)
+
+
+def test_what_docstrings_say_of_names_becomes_a_list() -> None:
+    pytest.importorskip("griffe", reason="the extra docs is not installed")
+    from tools.docstrings import listed
+
+    text = "A file.\n\nname: below\n/box. size, mode: as stat(2) has them: bytes. Raises OSError."
+    assert listed(text, {"name", "size", "mode"}) == (
+        "A file.\n\n- `name`: below /box.\n- `size`, `mode`: as stat(2) has them: bytes.\n\nRaises OSError."
+    )
+    assert listed("It tells the name: as text.", {"name"}) == "It tells the name: as text."
+
+
+#: The pages that docs/README.md leads to.
+INDEX = "docs/README.md"
+
+
+def test_the_index_names_every_document() -> None:
+    listed = {(ROOT / "docs" / target).resolve() for target, _ in LINK.findall((ROOT / INDEX).read_text())}
+    assert {*DOCUMENTS, ROOT / "controller/README.md"} - listed <= {ROOT / INDEX}
+
+
+def test_the_site_has_every_document() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2].partition("\n\n")[0]
+    listed = set(re.findall(r": (\S+\.md)$", nav, re.MULTILINE))
+    assert {str(document.relative_to(ROOT)) for document in DOCUMENTS} <= listed
+    assert all((ROOT / place).exists() for place in listed)
 
 
 def test_every_option_is_documented() -> None:

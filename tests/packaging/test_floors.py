@@ -32,7 +32,9 @@ FLOORS = {
         exchange
         vfs
         seal
-        abi audit costs effects errors faults roles statefolder
+        roles
+        errors
+        abi audit costs effects faults header statefolder status
     """,
     "proxybox.controller.vfs": """
         commits pseudo

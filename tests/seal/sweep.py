@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import attrs
 
 import proxybox
-from proxybox.controller.seal.filters import NUMBERS, ROWS, listener_filter, seal_filter
+from proxybox.controller.seal.filters import NUMBERS, RULES, listener_filter, seal_filter
 from tests.seal.cases import BEYOND, FULL, GARBAGE, TABLE, Registers, argument_sets, around
 from tests.seal.expected import ARCH_X86_64, EXPECTED, ROUTE, X32, Kind, expected
 
@@ -410,7 +410,7 @@ def listed(kind: Kind) -> set[int]:
         "zygote": kind.zygote,
         "bare": kind.bare,
     }
-    return {NUMBERS[row.name] for row in ROWS if there[row.only]}
+    return {NUMBERS[row.name] for row in RULES if there[row.only]}
 
 
 def table(counts: Iterable[Count]) -> Iterator[str]:

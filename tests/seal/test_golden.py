@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxybox.controller.seal.filters import ROWS
+from proxybox.controller.seal.filters import RULES
 from tests.seal import dumps
 from tests.seal.bpf import assemble, parse
 from tests.seal.expected import KINDS, Kind
@@ -28,7 +28,7 @@ def test_no_file_is_left_over() -> None:
 
 def test_every_row_stands_in_a_golden_file() -> None:
     """The kinds differ in all that the table can ask for."""
-    assert {row.only for row in ROWS} == {"", "real_time", "threads", "forks", "zygote", "bare"}
+    assert {row.only for row in RULES} == {"", "real_time", "threads", "forks", "zygote", "bare"}
     assert len({dumps.compiled(kind) for kind in KINDS}) == len(KINDS)
 
 

@@ -11,8 +11,9 @@ import pytest
 
 import proxybox
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.header import LAUNCH_REPORT, REPORT_MAGIC
 from proxybox.controller.seal import layers
-from proxybox.controller.seal.layers import LaunchReport, is_missing, look_from_outside, require
+from proxybox.controller.seal.layers import LaunchReport, is_missing, look_from_outside, missing, require, stands
 from proxybox.policies.models import LAYERS
 
 NOT_ASKED = -1
@@ -20,7 +21,7 @@ NOTHING = LaunchReport(0, 0, NOT_ASKED, NOT_ASKED, NOT_ASKED, NOT_ASKED)
 
 
 def told(report: LaunchReport, pid: int = os.getpid(), root: int = 0, landlock: int | None = None) -> dict[str, str]:
-    return look_from_outside(pid, report, root, landlock)
+    return {layer.name: layer.told for layer in look_from_outside(pid, report, root, landlock)}
 
 
 def test_nothing_is_told_of_what_was_not_asked_for() -> None:
@@ -116,7 +117,7 @@ def test_core_scheduling_is_what_the_kernel_tells(
 
 
 def test_only_words_of_the_launchers_own_are_a_report() -> None:
-    good = layers.REPORT.pack(layers.REPORT_MAGIC, 7, 6, 0, 0, 0, 0)
+    good = LAUNCH_REPORT.pack(REPORT_MAGIC, 7, 6, 0, 0, 0, 0)
     assert LaunchReport.unpack(good) == LaunchReport(7, 6, 0, 0, 0, 0)
     for other in (b"", b"capset: Operation not permitted", good[:-1], b"\0" + good[1:]):
         assert LaunchReport.unpack(other) is None
@@ -124,8 +125,8 @@ def test_only_words_of_the_launchers_own_are_a_report() -> None:
 
 def test_requiring_fails_closed() -> None:
     require([], {})
-    require(["landlock"], {"landlock": "a domain"})
-    for seen in ({}, {"landlock": "missing: no"}, {"namespaces": "own"}):
+    require(["landlock"], {"landlock": stands("landlock", "a domain")})
+    for seen in ({}, {"landlock": missing("landlock", "no")}, {"namespaces": stands("namespaces", "own")}):
         with pytest.raises(SandboxStartError, match="landlock"):
             require(["landlock"], seen)
 

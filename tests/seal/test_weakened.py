@@ -38,7 +38,7 @@ def differences(numbers: Sequence[int]) -> Iterator[tuple[Kind, int, int]]:
 
 
 def dropped() -> Iterator[tuple[str, int]]:
-    for row_at, row in enumerate(filters.ROWS):
+    for row_at, row in enumerate(filters.RULES):
         for at in range(len(row.where)):
             yield f"{row.name}, row {row_at}, condition {at}", row_at * 100 + at
 
@@ -46,23 +46,23 @@ def dropped() -> Iterator[tuple[str, int]]:
 @pytest.mark.parametrize("where", [where for _, where in dropped()], ids=[name for name, _ in dropped()])
 def test_a_condition_is_dropped(monkeypatch: pytest.MonkeyPatch, where: int) -> None:
     row_at, at = divmod(where, 100)
-    row = filters.ROWS[row_at]
+    row = filters.RULES[row_at]
     weaker = attrs.evolve(row, where=(*row.where[:at], *row.where[at + 1 :]))
-    monkeypatch.setattr(filters, "ROWS", (*filters.ROWS[:row_at], weaker, *filters.ROWS[row_at + 1 :]))
+    monkeypatch.setattr(filters, "ROWS", (*filters.RULES[:row_at], weaker, *filters.RULES[row_at + 1 :]))
     assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
-@pytest.mark.parametrize("row_at", [at for at, row in enumerate(filters.ROWS) if row.only])
+@pytest.mark.parametrize("row_at", [at for at, row in enumerate(filters.RULES) if row.only])
 def test_a_row_is_there_for_every_box(monkeypatch: pytest.MonkeyPatch, row_at: int) -> None:
-    row = attrs.evolve(filters.ROWS[row_at], only="")
-    monkeypatch.setattr(filters, "ROWS", (*filters.ROWS[:row_at], row, *filters.ROWS[row_at + 1 :]))
+    row = attrs.evolve(filters.RULES[row_at], only="")
+    monkeypatch.setattr(filters, "ROWS", (*filters.RULES[:row_at], row, *filters.RULES[row_at + 1 :]))
     assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
 @pytest.mark.parametrize("number", [number for number in range(460) if number not in EXPECTED][::50])
 def test_a_row_more(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setitem(filters.NUMBERS, "one more", number)
-    monkeypatch.setattr(filters, "ROWS", (*filters.ROWS, filters.Row("one more")))
+    monkeypatch.setattr(filters, "ROWS", (*filters.RULES, filters.Rule("one more")))
     assert next(differences(TABLE))[2] == number
 
 

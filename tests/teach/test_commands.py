@@ -573,8 +573,9 @@ def test_grades_that_somebody_else_has_written_down_count_for_nothing(
         }
 
 
-@pytest.mark.parametrize("end", ["", "/", "//"])
-@pytest.mark.parametrize("command", ["grade", "exercise check", "exercise test"])
+@pytest.mark.parametrize(
+    ("command", "end"), [("grade", ""), ("exercise check", "/"), ("exercise test", ""), ("exercise test", "//")]
+)
 def test_a_folder_stands_for_no_exercise_that_comes_with_proxybox(
     run: Run, homework: Path, tmp_path: Path, command: str, end: str
 ) -> None:

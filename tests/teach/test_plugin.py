@@ -60,9 +60,15 @@ def test_run(run_student):
 """
 
 
-def run(pytester: pytest.Pytester, *words: str) -> pytest.RunResult:
-    """As a teacher would, without the plugins of this suite; proxybox's own has to be found by its entry point."""
-    return pytester.runpytest_subprocess("-q", "-p", "no:timeout", "-p", "no:cacheprovider", *words, timeout=60)
+@pytest.fixture(autouse=True)
+def _no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this suite take four times as long to load as all of pytest."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
+def run(pytester: pytest.Pytester, *words: str, plugin: str = "proxybox.teach.plugin") -> pytest.RunResult:
+    """As a teacher would."""
+    return pytester.runpytest_subprocess("-q", "-p", plugin, "-p", "no:cacheprovider", *words, timeout=60)
 
 
 def test_what_pytest_prints_of_a_submission_is_harmless(pytester: pytest.Pytester) -> None:
@@ -90,17 +96,19 @@ def test_what_pytest_prints_of_a_submission_is_harmless(pytester: pytest.Pyteste
             """
     )
     for workers in ("0", "2"):
-        result = run(pytester, "--submission", "theirs.py", "-vv", "-ra", "-n", workers)
+        result = run(pytester, "--submission", "theirs.py", "-vv", "-ra", "-p", "xdist", "-n", workers)
         result.assert_outcomes(failed=3, passed=1, xfailed=1, warnings=1)
         text = result.stdout.str()
         assert text.count("owned") >= 7
         assert not set(text) & set("\x1b\x07\r\u202e"), ascii(text)
 
 
-def test_by_hand(pytester: pytest.Pytester) -> None:
+def test_by_hand(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by its entry point, with whatever other plugins there are."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     pytester.path.joinpath("theirs.py").write_text(SUBMISSION)
     pytester.makepyfile(test_theirs=TESTS)
-    result = run(pytester, "--submission", "theirs.py", "--strict-markers")
+    result = run(pytester, "--submission", "theirs.py", "--strict-markers", plugin="no:timeout")
     result.assert_outcomes(failed=6, passed=3)
     for words in (
         "Failed: area(3, b=4) returned 7, and 12 was expected.",
@@ -230,6 +238,7 @@ def test_a_submission_as_the_current_folder(
     pytester: pytest.Pytester, theirs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for what -m alone would take from there: it is the script that is started."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     monkeypatch.chdir(theirs)
     for name in ("random", "evil"):
         (theirs / f"{name}.py").unlink()

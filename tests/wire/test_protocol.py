@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.wire.protocol import (
-    MAX_FRAME,
-    MEMORY,
-    REPLY,
-    WRITE,
-    RequestReader,
-    encode_reply,
-    encode_request,
-)
+from proxybox.controller.header import REPLY, REPLY_WRITE
+from proxybox.controller.wire.protocol import MAX_FRAME, MEMORY, RequestReader, encode_reply, encode_request
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
@@ -90,8 +83,8 @@ def test_a_reply_says_its_size_and_holds_its_writes(value: int, writes: list[tup
     assert (size, count, told) == (len(data), len(writes), value)
     at = REPLY.size
     for address, content in writes:
-        assert WRITE.unpack_from(data, at) == (address, len(content))
-        at += WRITE.size
+        assert REPLY_WRITE.unpack_from(data, at) == (address, len(content))
+        at += REPLY_WRITE.size
         assert data[at : at + len(content)] == content
         at += len(content)
     assert at == len(data)

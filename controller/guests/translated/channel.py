@@ -1,8 +1,8 @@
 """A translated guest's channel, in the place of channel.Channel: what comes out are frames for the dispatcher.
 
 A request is a function of libc's. libc.py says what becomes of it, as a generator that asks for what it needs: guest
-memory, an allocation there, OS calls. `Serve` is an OS call that the driver carries out, which may wait; `Call` is one
-that never does, and is made at once.
+memory, an allocation there, OS calls. `Serve` is an OS call that the driver carries out, which may wait; `SideCall` is
+one that never does, and is made at once.
 """
 
 import errno
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
 from proxybox.controller.guests.translated import wire
-from proxybox.controller.guests.translated.libc import Allocate, Call, Done, Fetch, Free, Libc, Serve, Text
-from proxybox.controller.roles import MAX_PAYLOAD
+from proxybox.controller.guests.translated.libc import Allocate, Done, FetchMemory, Free, Libc, Serve, SideCall, Text
+from proxybox.controller.header import MAX_PAYLOAD
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.wire.protocol import encode_request
 
@@ -53,19 +53,15 @@ class TranslatedChannel(Channel):
         self._begun = bytearray()
         self._request: wire.Request | None = None
         self._running: Generator[Any, Any, Done] | None = None
-        self._wanted: Fetch | Text | Allocate | None = None  # what the guest is to answer
+        self._wanted: FetchMemory | Text | Allocate | None = None  # what the guest is to answer
 
     @property
     def is_inside(self) -> bool:
         """Whether something has come that is not whole."""
         return bool(self._begun)
 
-    def receive(self) -> bytes | None:
-        """The next frame to execute, b"" at the end of the channel, None when there is none yet. Raises
-        GuestMisbehaved."""
-        data = self.read()
-        if not data:
-            return data
+    def understand(self, data: bytes) -> bytes | None:
+        """The next frame to execute, None when there is none yet. Raises GuestMisbehaved."""
         self._begun += data
         if self._wanted is not None:
             return self._take_answer()
@@ -84,7 +80,7 @@ class TranslatedChannel(Channel):
     def _take_answer(self) -> bytes | None:
         """What a command is answered, when it is whole."""
         wanted, begun = self._wanted, self._begun
-        if isinstance(wanted, Fetch):
+        if isinstance(wanted, FetchMemory):
             if len(begun) < wanted.size:
                 return None
             size, start = wanted.size, 0
@@ -123,7 +119,7 @@ class TranslatedChannel(Channel):
                 if commands:
                     self.write(bytes(commands))
                 return encode_request(wanted.number, wanted.registers, wanted.memory)
-            if isinstance(wanted, Call):
+            if isinstance(wanted, SideCall):
                 value = self._call(wanted)
             elif isinstance(wanted, Free):
                 commands += wire.free(wanted.address)
@@ -133,10 +129,8 @@ class TranslatedChannel(Channel):
                 self.write(bytes(commands))
                 return None
 
-    def _call(self, call: Call) -> tuple[int, tuple[tuple[int, bytes], ...]]:
-        if self.thread is None:
-            raise GuestMisbehaved("a call on a channel that no thread has")
-        reply = self._execute(self.thread, encode_request(call.number, call.registers, call.memory))
+    def _call(self, call: SideCall) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+        reply = self._execute(self._libc.world.threads[0], encode_request(call.number, call.registers, call.memory))
         if isinstance(reply, Blocked):
             raise RuntimeError(f"OS call {call.number} waits, and is not served")
         return _split(reply)

@@ -19,16 +19,16 @@ import attrs
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.guests.translated import wire
-from proxybox.controller.roles import MAX_PAYLOAD, PATH_MAX, Memory, Scalar
-from proxybox.controller.roles import Fetch as Kind
-from proxybox.controller.wire.protocol import ABSENT, TOO_LONG
-from proxybox.controller.world.state import EXITED, Ended, World
+from proxybox.controller.header import ABSENT, MAX_PATH, MAX_PAYLOAD, TOO_LONG
+from proxybox.controller.header import Fetch as Kind
+from proxybox.controller.roles import Memory, Scalar
+from proxybox.controller.world.state import Ended, World
 
 # --- what a function asks for -----------------------------------------------------------------------------------------
 
 
 @attrs.frozen
-class Fetch:
+class FetchMemory:
     """Guest memory, as bytes."""
 
     address: int
@@ -70,7 +70,7 @@ class Free:
 
 
 @attrs.frozen
-class Call:
+class SideCall:
     """An OS call that never waits: (value, writes)."""
 
     number: int
@@ -79,7 +79,7 @@ class Call:
 
 
 @attrs.frozen
-class Serve(Call):
+class Serve(SideCall):
     """An OS call that may wait, or take the driver several turns. A function makes one at the most."""
 
 
@@ -146,14 +146,14 @@ def _block(
             size = min(max(count, 0) * role.size, MAX_PAYLOAD)
     if not size:
         return b""
-    data: bytes = yield Fetch(address, size)
+    data: bytes = yield FetchMemory(address, size)
     return data
 
 
 def os_call(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[tuple[int, bytes], ...]]]:
     """An OS call that never waits, with what it reads from the guest."""
     memory = yield from fetched(name, registers)
-    reply: tuple[int, tuple[tuple[int, bytes], ...]] = yield Call(_NUMBER[name], registers, memory)
+    reply: tuple[int, tuple[tuple[int, bytes], ...]] = yield SideCall(_NUMBER[name], registers, memory)
     return reply
 
 
@@ -237,7 +237,7 @@ def is_answered(signature: str) -> bool:
 
 
 @attrs.define
-class Folder:
+class DirStream:
     """A DIR: its descriptor, what getdents64(2) has given, and where the next entry in it begins."""
 
     fd: int
@@ -254,7 +254,7 @@ class Libc:
         self.environment = {_bytes(key): _bytes(value) for key, value in environment.items()}
         self.added: dict[bytes, bytes] = {}  # of these, what the guest has set
         self.home = home
-        self.folders: dict[int, Folder] = {}
+        self.folders: dict[int, DirStream] = {}
         #: By variables' names and others: a string in the guest, and where.
         self.kept: dict[bytes, tuple[bytes, int]] = {}
         self.stdout = 0
@@ -316,7 +316,7 @@ _FLOCK = struct.Struct("<hh4xqqi4x")
 def exit_(libc: Libc, status: int) -> Steps:
     """Nobody waits for what the process does then."""
     yield from os_call("exit_group", status)
-    libc.world.end(Ended(EXITED, ""))
+    libc.world.end(Ended(None))
     return Done()
 
 
@@ -452,7 +452,7 @@ _NOTHING = bytes(44)
 
 
 def _terminal(fd: int) -> Generator[Any, Any, int]:
-    value, _writes = yield Call(_NUMBER["ioctl"], (fd, _TCGETS, _NOWHERE), (_NOTHING,))
+    value, _writes = yield SideCall(_NUMBER["ioctl"], (fd, _TCGETS, _NOWHERE), (_NOTHING,))
     return int(value)
 
 
@@ -468,7 +468,7 @@ def ttyname(libc: Libc, fd: int) -> Steps:
     if failed(value):
         return Done(0, -value)
     link = b"/proc/self/fd/%d" % fd  # which glibc looks at, too
-    value, writes = yield Call(_NUMBER["readlink"], (_NOWHERE, _NOWHERE, PATH_MAX), (link,))
+    value, writes = yield SideCall(_NUMBER["readlink"], (_NOWHERE, _NOWHERE, MAX_PATH), (link,))
     return Done(0, -value) if failed(value) else Done((yield from libc.string(b"=ttyname", _written(writes))))
 
 
@@ -481,7 +481,7 @@ def ctermid(libc: Libc, at: int) -> Steps:
 
 @function("tcgetpgrp(i)i")
 def tcgetpgrp(_: Libc, fd: int) -> Steps:
-    value, writes = yield Call(_NUMBER["ioctl"], (fd, _TIOCGPGRP, _NOWHERE), (_NOTHING,))
+    value, writes = yield SideCall(_NUMBER["ioctl"], (fd, _TIOCGPGRP, _NOWHERE), (_NOTHING,))
     if failed(value):
         return Done(-1, -value)
     return Done(struct.unpack("<i", _written(writes).ljust(4, b"\0")[:4])[0])
@@ -490,7 +490,7 @@ def tcgetpgrp(_: Libc, fd: int) -> Steps:
 @function("tcsetpgrp(ii)i")
 def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
     given = struct.pack("<i40x", max(-1, min(group, 2**31 - 1)))
-    value, _writes = yield Call(_NUMBER["ioctl"], (fd, _TIOCSPGRP, _NOWHERE), (given,))
+    value, _writes = yield SideCall(_NUMBER["ioctl"], (fd, _TIOCSPGRP, _NOWHERE), (given,))
     return Done(-1, -value) if failed(value) else Done(0)
 
 
@@ -508,7 +508,7 @@ def _open_folder(libc: Libc, fd: int) -> Steps:
     pointer: int = yield Allocate(bytes(_DIRENT_SIZE))
     if not pointer or pointer in libc.folders or len(libc.folders) >= _MOST_FOLDERS:  # or what no malloc answers
         return Done(0, errno.ENOMEM)
-    libc.folders[pointer] = Folder(fd)
+    libc.folders[pointer] = DirStream(fd)
     return Done(pointer)
 
 
@@ -525,7 +525,7 @@ def opendir(libc: Libc, path: int) -> Steps:
 
 @function("fdopendir(i)p")
 def fdopendir(libc: Libc, fd: int) -> Steps:
-    value, writes = yield Call(_NUMBER["fstat"], (fd, _NOWHERE))
+    value, writes = yield SideCall(_NUMBER["fstat"], (fd, _NOWHERE))
     if failed(value):
         return Done(0, -value)
     if struct.unpack_from("<I", _written(writes).ljust(28, b"\0"), 24)[0] & 0o170000 != 0o040000:
@@ -599,7 +599,7 @@ _ST_VALID = 0x20
 
 def _statvfs(name: str, what: int, at: int) -> Steps:
     memory = yield from fetched(name, (what, _NOWHERE))
-    value, writes = yield Call(_NUMBER[name], (what, _NOWHERE), memory)
+    value, writes = yield SideCall(_NUMBER[name], (what, _NOWHERE), memory)
     if failed(value):
         return Done(-1, -value)
     _, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags = _STATFS.unpack_from(
@@ -621,7 +621,7 @@ def fstatvfs(_: Libc, fd: int, at: int) -> Steps:
     return _statvfs("fstatfs", fd, at)
 
 
-_PATHCONF = {0: 127, 1: 255, 2: 255, 3: 255, 4: PATH_MAX, 5: 4096, 6: 1, 7: 1, 8: 0}
+_PATHCONF = {0: 127, 1: 255, 2: 255, 3: 255, 4: MAX_PATH, 5: 4096, 6: 1, 7: 1, 8: 0}
 
 
 @function("pathconf(pi)i")
@@ -634,7 +634,7 @@ def pathconf(_: Libc, path: int, name: int) -> Steps:
 
 @function("fpathconf(ii)i")
 def fpathconf(_: Libc, fd: int, name: int) -> Steps:
-    value, _writes = yield Call(_NUMBER["fcntl"], (fd, _F_GETFD, 0), (ABSENT,))
+    value, _writes = yield SideCall(_NUMBER["fcntl"], (fd, _F_GETFD, 0), (ABSENT,))
     if failed(value):
         return Done(-1, -value)
     return Done(_PATHCONF[name]) if name in _PATHCONF else Done(-1, errno.EINVAL)
@@ -662,7 +662,7 @@ def rpy_cpu_count(libc: Libc) -> Steps:
 @function("clock()i")
 def clock(_: Libc) -> Steps:
     """clock(3): microseconds of the process's CPU time."""
-    value, writes = yield Call(_NUMBER["clock_gettime"], (2, _NOWHERE))  # CLOCK_PROCESS_CPUTIME_ID
+    value, writes = yield SideCall(_NUMBER["clock_gettime"], (2, _NOWHERE))  # CLOCK_PROCESS_CPUTIME_ID
     if failed(value):
         return Done(-1, -value)
     seconds, nanoseconds = struct.unpack("<qq", _written(writes).ljust(16, b"\0")[:16])
@@ -678,7 +678,7 @@ _LONGEST_VARIABLE, _MOST_VARIABLES = 128 * 1024 - 1, 1024
 
 @function("getenv(p)p")
 def getenv(libc: Libc, at: int) -> Steps:
-    name = b"" if not at else (yield Text(at, PATH_MAX))
+    name = b"" if not at else (yield Text(at, MAX_PATH))
     value = libc.environment.get(name)
     return Done(0) if value is None else Done((yield from libc.string(name, value)))
 
@@ -706,7 +706,7 @@ def putenv(libc: Libc, at: int) -> Steps:
 
 @function("unsetenv(p)i")
 def unsetenv(libc: Libc, at: int) -> Steps:
-    key = b"" if not at else (yield Text(at, PATH_MAX))
+    key = b"" if not at else (yield Text(at, MAX_PATH))
     return Done(-1, errno.EINVAL) if b"=" in key else _set(libc, key, None)
 
 

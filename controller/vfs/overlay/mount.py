@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
-from proxybox.controller.effects import Unfinished
+from proxybox.controller.effects import AnotherTurn
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.host.links import refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.host.nodes import HostNode
@@ -220,7 +220,7 @@ class OverlayFile(Layered, MemoryFile):
             self._stop_copying()
             raise
         else:
-            raise Unfinished
+            raise AnotherTurn
 
     def _stop_copying(self) -> None:
         copying, self._copying = self._copying, None

@@ -1,7 +1,7 @@
 """Character devices of the box: /dev/null and its kin, and the standard streams.
 
 Rules: no host device is ever opened; what a device does is written here. The standard streams are
-objects of the world with the small interfaces `Source` and `Sink`.
+objects of the world with the small interfaces `InputSource` and `Sink`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxybox.controller.vfs.nodes import Stat, Superblock
 from proxybox.controller.vfs.openfiles import MAX_TRANSFER, OpenFile, StreamOpenFile
 
 
-class Source(Protocol):
+class InputSource(Protocol):
     """Where a standard stream reads from."""
 
     @property
@@ -136,7 +136,7 @@ class StandardStream(Device):
     __slots__ = ("sink", "source")
     kind = S_IFIFO
 
-    def __init__(self, superblock: Superblock, source: Source | None = None, sink: Sink | None = None) -> None:
+    def __init__(self, superblock: Superblock, source: InputSource | None = None, sink: Sink | None = None) -> None:
         super().__init__(superblock, 0, 0o666)
         self.source = source
         self.sink = sink
@@ -150,13 +150,13 @@ class StandardStream(Device):
         return StandardFile(self, flags)
 
 
-class Terminal(StandardStream):
+class TerminalDevice(StandardStream):
     """A standard stream that is a terminal."""
 
     __slots__ = ()
     kind = S_IFCHR
 
-    def __init__(self, superblock: Superblock, source: Source | None = None, sink: Sink | None = None) -> None:
+    def __init__(self, superblock: Superblock, source: InputSource | None = None, sink: Sink | None = None) -> None:
         super().__init__(superblock, source, sink)
         self.rdev = os.makedev(136, 0)
         self.mode = S_IFCHR | 0o666
@@ -218,14 +218,16 @@ class NoTerminal(Device):
         raise OSError(errno.ENXIO, "no terminal")
 
 
-def standard_stream(superblock: Superblock, source: Source | None = None, sink: Sink | None = None) -> StandardStream:
+def standard_stream(
+    superblock: Superblock, source: InputSource | None = None, sink: Sink | None = None
+) -> StandardStream:
     """The node for a stream of the world's: a terminal when the source or the sink is one."""
     is_tty = bool((source and source.is_tty) or (sink and sink.is_tty))
-    return (Terminal if is_tty else StandardStream)(superblock, source, sink)
+    return (TerminalDevice if is_tty else StandardStream)(superblock, source, sink)
 
 
 def dev_directory(
-    superblock: Superblock, random_bytes: Callable[[int], bytes], stdin: Source, stdout: Sink
+    superblock: Superblock, random_bytes: Callable[[int], bytes], stdin: InputSource, stdout: Sink
 ) -> MemoryDirectory:
     """What is mounted at /dev. random_bytes: so many random bytes, for random and urandom.
 
@@ -241,14 +243,14 @@ def dev_directory(
     for number, name in enumerate((b"stdin", b"stdout", b"stderr")):
         root.attach(name, MemorySymlink(superblock, b"/proc/self/fd/%d" % number, root.uid, root.gid))
     if stdin.is_tty or stdout.is_tty:
-        root.attach(b"tty", Terminal(superblock, stdin, stdout))
+        root.attach(b"tty", TerminalDevice(superblock, stdin, stdout))
     else:
         root.attach(b"tty", NoTerminal(superblock, makedev(5, 0)))
     root.attach(b"fd", MemorySymlink(superblock, b"/proc/self/fd", root.uid, root.gid))
     return root
 
 
-def open_standard(superblock: Superblock, stdin: Source, stdout: Sink, stderr: Sink) -> list[OpenFile]:
+def open_standard(superblock: Superblock, stdin: InputSource, stdout: Sink, stderr: Sink) -> list[OpenFile]:
     """Descriptions for descriptors 0, 1 and 2."""
     nodes = (
         standard_stream(superblock, source=stdin), standard_stream(superblock, sink=stdout),

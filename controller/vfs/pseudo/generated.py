@@ -51,10 +51,10 @@ class GeneratedFile(Inode, RegularFile):
     def open(self, flags: int) -> OpenFile:
         if flags & 3:
             self.refuse_change()
-        return RegularOpenFile(Snapshot(self, self.make()), flags)
+        return RegularOpenFile(OpenedContent(self, self.make()), flags)
 
 
-class Snapshot(RegularFile):
+class OpenedContent(RegularFile):
     """What a generated file held when it was opened."""
 
     __slots__ = ("_data", "_origin")

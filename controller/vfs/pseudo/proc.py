@@ -69,7 +69,7 @@ Tell = Callable[[ProcFacts], Any]
 """What a node of /proc says of a world: text or bytes, and bytes for a link."""
 
 
-class Told:
+class LateText:
     """What `tell` says of the facts, when it is asked."""
 
     __slots__ = ("facts", "tell")
@@ -168,11 +168,11 @@ def _pid(facts: ProcFacts) -> bytes:
 
 
 def _file(directory: MemoryDirectory, name: bytes, facts: ProcFacts, tell: Tell) -> None:
-    directory.attach(name, GeneratedFile(directory.superblock, Told(facts, tell), sized=False))
+    directory.attach(name, GeneratedFile(directory.superblock, LateText(facts, tell), sized=False))
 
 
 def _link(directory: MemoryDirectory, name: bytes, facts: ProcFacts, tell: Tell) -> None:
-    directory.attach(name, ComputedSymlink(directory.superblock, Told(facts, tell)))
+    directory.attach(name, ComputedSymlink(directory.superblock, LateText(facts, tell)))
 
 
 def _folder(directory: MemoryDirectory, name: bytes) -> MemoryDirectory:

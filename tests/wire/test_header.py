@@ -1,0 +1,93 @@
+"""controller/header.py and proxybox/guest/wire.h say the same numbers: asked of the C compiler that makes the stub."""
+
+import re
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from proxybox.controller import header
+from proxybox.guest import build
+
+WIRE = Path(build.SOURCES) / "wire.h"
+#: Names that the C side needs alone.
+OF_THE_STUB = {
+    "MAX_CHANNELS", "MAX_PENDING_SIGNALS", "MANY_DESCRIPTORS", "MAIN_STACK", "THREAD_STACK", "MAX_ROWS", "MAX_HIDE",
+    "MAX_FILTER", "PROXYBOX_WIRE_H",
+}  # fmt: skip
+#: Structs whose size is that of their Python twin; of call_roles, the six roles come behind.
+STRUCTS = {
+    "request": header.REQUEST,
+    "reply": header.REPLY,
+    "reply_write": header.REPLY_WRITE,
+    "role": header.ROLE,
+    "launch_report": header.LAUNCH_REPORT,
+    "config": header.CONFIG,
+    "newborn": header.NEWBORN,
+}
+
+
+def constants() -> dict[str, int]:
+    """Those of header.py, under the names that they have in wire.h."""
+    found = {name: value for name, value in vars(header).items() if name.isupper() and isinstance(value, int)}
+    return found | {f"FETCH_{each.name}": each.value for each in header.Fetch}
+
+
+def names_in_c() -> set[str]:
+    """Every constant that wire.h defines."""
+    text = re.sub(r"/\*.*?\*/", "", WIRE.read_text(), flags=re.DOTALL)
+    defined = re.findall(r"^#define (\w+)", text, re.MULTILINE)
+    enums = [
+        name for body in re.findall(r"enum(?: \w+)? \{([^}]*)\}", text) for name in re.findall(r"\b[A-Z]\w+", body)
+    ]
+    return {*defined, *enums}
+
+
+def ask(tmp_path: Path, expressions: dict[str, str]) -> dict[str, int]:
+    """What expressions of C come to, with wire.h included."""
+    lines = "\n".join(f'printf("{name} %lld\\n", (long long)({code}));' for name, code in expressions.items())
+    source, program = tmp_path / "ask.c", tmp_path / "ask"
+    source.write_text(f'#include <stdio.h>\n#include <stddef.h>\n#include "{WIRE}"\nint main(void) {{\n{lines}\n}}\n')
+    subprocess.run([*build.find_compiler(), "-o", program, source], check=True)
+    told = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    return {name: int(value) for name, value in (line.split() for line in told.splitlines())}
+
+
+def test_every_number_is_the_same(tmp_path: Path) -> None:
+    told = ask(tmp_path, {name: name for name in constants()})
+    assert {name: value & (1 << 64) - 1 for name, value in told.items()} == {
+        name: value & (1 << 64) - 1 for name, value in constants().items()
+    }
+
+
+def test_no_number_is_missing() -> None:
+    assert names_in_c() - OF_THE_STUB == set(constants())
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_every_struct_is_the_same(tmp_path: Path, name: str) -> None:
+    """Size, and where each field stands."""
+    (body,) = re.findall(rf"struct (?:__attribute__\(\(packed\)\) )?{name} \{{([^}}]*)\}}", WIRE.read_text())
+    fields = [
+        (word, int(count or 1))
+        for line in body.split(";")
+        for word, count in re.findall(r"(?:^|[\s,])(\w+)(?:\[(\d+)\])?(?=,|$)", line.strip())
+    ]
+    offsets = {f"at_{field}": f"offsetof(struct {name}, {field})" for field, _ in fields}
+    told = ask(tmp_path, {"size": f"sizeof(struct {name})", **offsets})
+    twin = STRUCTS[name]
+    assert told.pop("size") == twin.size
+    codes = re.findall(r"(\d*)([a-zA-Z])", twin.format)
+    flat = "".join(code * int(count or 1) for count, code in codes)
+    at, wanted = 0, {}
+    for field, count in fields:
+        wanted[f"at_{field}"] = at
+        at += struct.calcsize("<" + flat[:count])
+        flat = flat[count:]
+    assert (told, flat) == (wanted, "")
+
+
+def test_the_rows_of_the_stubs_table(tmp_path: Path) -> None:
+    told = ask(tmp_path, {"size": "sizeof(struct call_roles)", "at": "offsetof(struct call_roles, role)"})
+    assert told == {"size": header.CALL_ROLES.size + 6 * header.ROLE.size, "at": header.CALL_ROLES.size}

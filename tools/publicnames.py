@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""What is public, and what of it is not described: run it, or `make docs`, or the tests, to see.
+
+Public are the names of `__all__`; where a module has none, what it defines or imports as itself (`import X as X`).
+"""
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = ("proxybox", "proxybox.controller", "proxybox.policies", "proxybox.commits")
+REFERENCE = ("docs/api.md", "docs/api-policies.md", "docs/api-controller.md")
+
+
+def public(module: ModuleType) -> list[str]:
+    names = getattr(module, "__all__", None)
+    if names is not None:
+        return list(names)
+    found = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ImportFrom):
+            found |= {each.name for each in node.names if each.asname == each.name}
+    found |= {
+        name
+        for name, value in vars(module).items()
+        if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
+    }
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def faults() -> Iterator[str]:
+    """One line for each name that has no docstring, or stands on no page of the reference."""
+    text = "".join((ROOT / place).read_text() for place in REFERENCE)
+    standing = set(re.findall(r"^::: [\w.]*?(\w+)$|`(\w+)`", text, re.MULTILINE))
+    standing = {name for pair in standing for name in pair if name}
+    for path in MODULES:
+        module = import_module(path)
+        for name in public(module):
+            if name not in standing:
+                yield f"{path}.{name} stands in none of {', '.join(REFERENCE)}"
+            if not _is_described(module, name):
+                yield f"{path}.{name} has no docstring"
+
+
+def _is_described(module: ModuleType, name: str) -> bool:
+    value = getattr(module, name)
+    if inspect.isclass(value):
+        return bool(value.__dict__.get("__doc__"))
+    if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
+        return bool(value.__doc__)
+    return any(_has_text_below(each, name) for each in _homes(module, name))
+
+
+def _homes(module: ModuleType, name: str) -> Iterator[ModuleType]:
+    """The modules that a value may be defined in: this one, or one that it is imported from."""
+    yield module
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ImportFrom) and node.module and any(each.name == name for each in node.names):
+            yield import_module(node.module)
+
+
+def _has_text_below(module: ModuleType, name: str) -> bool:
+    for node, below in pairwise(_tree(module).body):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+    return False
+
+
+def _tree(module: ModuleType) -> ast.Module:
+    return ast.parse(Path(module.__file__ or "").read_text())
+
+
+if __name__ == "__main__":
+    found = list(faults())
+    print("\n".join(found) or "Every public name is described, and stands in the reference.")
+    sys.exit(bool(found))
