@@ -1,6 +1,7 @@
 """policy, completion, help, versions: the commands that start no box."""
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import signal
@@ -243,3 +244,15 @@ def test_a_check_knows_what_misspelt_keys_mean(proxybox: Proxybox, tmp_path: Pat
     outcome = proxybox("policy", "check", str(file))
     assert "extend: there is no such key; did you mean extends? (allowed: environment, extends," in outcome.out
     assert "limit: there is no such key; did you mean limits?" in outcome.out
+
+
+@pytest.mark.parametrize("name", ["pytest", "jinja2", "yaml"])
+@pytest.mark.parametrize("words", ["grade exercise homework", "exercise check exercise", "exercise test exercise a.py"])
+def test_grading_says_what_it_needs_before_it_begins(
+    proxybox: Proxybox, monkeypatch: pytest.MonkeyPatch, words: str, name: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda each: None if each == name else find(each))
+    outcome = proxybox(*words.split())
+    told = f"proxybox: grading needs {name}, which is not installed: pip install 'proxybox[teach]'\n"
+    assert (outcome.status, outcome.out, outcome.err) == (125, "", told)

@@ -89,6 +89,7 @@ def test_an_installed_wheel_keeps_to_itself(archives: Path, tmp_path: Path) -> N
     )
     done = run([python, "-W", "error", "-c", code], dependencies(tmp_path), cwd=tmp_path)
     assert done.stdout.startswith(str(tmp_path / "environment")), done.stderr
+    assert (tmp_path / "environment/share/man/man1/proxybox.1").exists(), "where man(1) looks, by PATH"
 
 
 @pytest.mark.timeout(300)
