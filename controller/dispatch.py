@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-Invoke: TypeAlias = Callable[["World", bytes], Reply]
+Invoke: TypeAlias = Callable[["World", "GuestThread", bytes], Reply]
 
 _NUMBER = struct.Struct("<4xI")
 _U32 = struct.Struct("<I")
@@ -49,16 +49,16 @@ class Row:
         self.invoke: Invoke = self._compile_first
         self._decode: Invoke | None = None
 
-    def _compile_first(self, world: "World", frame: bytes) -> Reply:
+    def _compile_first(self, world: "World", thread: "GuestThread", frame: bytes) -> Reply:
         """Decoders are compiled when a call is first made: a run uses about sixty of three hundred."""
         self.invoke = compile_invoke(self.handler, self.parameters)
-        return self.invoke(world, frame)
+        return self.invoke(world, thread, frame)
 
     def arguments(self, frame: bytes) -> dict[str, Any]:
         """The decoded arguments by name, for audit and interceptors."""
         if self._decode is None:
             self._decode = compile_invoke(lambda _, *values: values, self.parameters)
-        values: Any = self._decode(None, frame)  # type: ignore[arg-type]
+        values: Any = self._decode(None, None, frame)  # type: ignore[arg-type]
         named = zip((name for name, _ in self.parameters), values, strict=True)
         return {name: _shown(value) for name, value in named}
 
@@ -85,10 +85,16 @@ def oscall(number: int, name: str = "") -> Callable[[Handler], Handler]:
     return enter
 
 
+def takes_thread(handler: Callable[..., Any]) -> bool:
+    """Whether the thread that makes the call is the handler's second argument, and not the first of the call's own."""
+    names: tuple[str, ...] = inspect.unwrap(handler).__code__.co_varnames
+    return names[1:2] == ("thread",)
+
+
 def _parameters(handler: Callable[..., Any]) -> list[tuple[str, Scalar | Memory]]:
     roles: list[tuple[str, Scalar | Memory]] = []
     annotations, code = handler.__annotations__, inspect.unwrap(handler).__code__
-    for name in code.co_varnames[1 : code.co_argcount]:
+    for name in code.co_varnames[1 + takes_thread(handler) : code.co_argcount]:
         metadata = getattr(annotations[name], "__metadata__", ())
         role = next((item for item in metadata if isinstance(item, Scalar | Memory)), None)
         if role is None:
@@ -123,18 +129,17 @@ def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Sc
             codes += "8x"
     unpack = struct.Struct(codes).unpack_from
     memory = [(name, role) for name, role in parameters if isinstance(role, Memory)]
+    callers = ["world", "thread"] if takes_thread(handler) else ["world"]
+    lines = ["def invoke(world, thread, frame):"]
+    names: dict[str, Any] = {"unpack": unpack, "handler": handler, "finish": _finish}
     if not memory:
-
-        def invoke(world: "World", frame: bytes) -> Reply:
-            if len(frame) != MEMORY:
-                _finish()
-            return handler(world, *unpack(frame, REGISTERS))
-
-        return invoke
-    lines = ["def invoke(world, frame):", f"    at = {MEMORY}"]
+        lines.append(f"    if len(frame) != {MEMORY}: finish()")
+        lines.append(f"    return handler({', '.join(callers)}, *unpack(frame, {REGISTERS}))")
+        exec("\n".join(lines), names)  # noqa: S102 - the text is ours
+        return names["invoke"]  # type: ignore[no-any-return]
+    lines.append(f"    at = {MEMORY}")
     if registers:
         lines.append(f"    {', '.join(registers)}, = unpack(frame, {REGISTERS})")
-    names: dict[str, Any] = {"unpack": unpack, "handler": handler, "finish": _finish}
     for name, role in memory:
         names[f"take_{name}"] = _TAKERS[role.fetch]
         names[f"role_{name}"] = role
@@ -142,7 +147,7 @@ def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Sc
         if role.with_address:
             lines.append(f"    {name} = {name}_at, {name}")
     lines.append("    if at != len(frame): finish()")
-    lines.append(f"    return handler(world, {', '.join(name for name, _ in parameters)})")
+    lines.append(f"    return handler({', '.join([*callers, *(name for name, _ in parameters)])})")
     exec("\n".join(lines), names)  # noqa: S102 - the text is made of our own handlers' argument names
     return names["invoke"]  # type: ignore[no-any-return]
 
@@ -252,7 +257,6 @@ class Dispatcher:
         Raises GuestMisbehaved for a request that is none, EndBox when policy ends the box.
         """
         world = self._world
-        world.thread = thread
         self._steps.left = CALL
         thread.calls += 1
         self.calls += 1
@@ -265,18 +269,18 @@ class Dispatcher:
         if self.audit is not None or self._interceptors:
             return self._observed(row, thread, frame)
         try:
-            return row.invoke(world, frame)
+            return row.invoke(world, thread, frame)
         except OSError as error:
             return self._failure(row.name, error)
         except AnotherTurn:
-            return self._going_on(row, frame)
+            return self._going_on(row, thread, frame)
 
-    def _going_on(self, row: Row, frame: bytes) -> Blocked:
+    def _going_on(self, row: Row, thread: "GuestThread", frame: bytes) -> Blocked:
         """A call that takes several turns. No signal comes between them, as none would on the way to a disk."""
 
         def attempt() -> Reply | None:
             try:
-                return row.invoke(self._world, frame)
+                return row.invoke(self._world, thread, frame)
             except AnotherTurn:
                 return None
 
@@ -348,13 +352,13 @@ class Dispatcher:
                 return self._tell(call, started, lambda answer=answer: answer)  # type: ignore[misc]
             if verdict is not None:
                 raise TypeError(f"an interceptor returned {verdict!r}: None, Deny(errno) or Answer(value) is possible")
-        return self._tell(call, started, lambda: self._begin(row, frame, call))
+        return self._tell(call, started, lambda: self._begin(row, thread, frame, call))
 
-    def _begin(self, row: Row, frame: bytes, call: OSCall) -> Reply:
+    def _begin(self, row: Row, thread: "GuestThread", frame: bytes, call: OSCall) -> Reply:
         try:
-            return row.invoke(self._world, frame)
+            return row.invoke(self._world, thread, frame)
         except AnotherTurn:
-            later = self._going_on(row, frame)
+            later = self._going_on(row, thread, frame)
         if not call.paths:
             return later
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
-from proxybox.controller.dispatch import TABLE
+from proxybox.controller.dispatch import TABLE, takes_thread
 from proxybox.controller.effects import AnotherTurn
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.header import WRITE_BACK
@@ -110,11 +110,12 @@ class Side:
 
     def call(self, name: str, *arguments: Any) -> Any:
         handler = next(row.handler for row in TABLE.values() if row.name == name)
+        caller = (self.world.thread,) if takes_thread(handler) else ()
         self.world.steps.renew()  # as for each call of a guest
         try:
-            reply = _whole(lambda: handler(self.world, *arguments))
+            reply = _whole(lambda: handler(self.world, *caller, *arguments))
             while isinstance(reply, int) and reply <= WRITE_BACK:  # as a stub that has nothing to write back
-                reply = _whole(lambda: handler(self.world, *arguments))
+                reply = _whole(lambda: handler(self.world, *caller, *arguments))
         except OSError as error:
             return -(error.errno or 0)
         if isinstance(reply, tuple):

@@ -170,7 +170,6 @@ class Serving:
         """Tries the call again that the main thread waits in; behind something that the caller has brought about."""
         blocked = self._main.blocked
         if blocked is not None:
-            self._world.thread = self._world.threads[0]
             self._release(self._main, self._dispatcher.settle(blocked.attempt))
 
     def release(self, answer: int | None) -> None:
@@ -508,7 +507,6 @@ class Serving:
             due = blocked.deadline_ns is not None and blocked.deadline_ns <= now
             if not due and changed is not None and not blocked.is_about(changed):
                 continue
-            world.thread = line.thread
             reply = self._dispatcher.settle(blocked.attempt)
             if reply is None and due and blocked.on_timeout is not None:
                 reply = self._dispatcher.settle(blocked.on_timeout)

@@ -17,7 +17,7 @@ from proxybox.controller.effects import Blocked, Reply, Write
 from proxybox.controller.header import MAX_PAYLOAD
 from proxybox.controller.oscalls.stores import after_stores, forget
 from proxybox.controller.roles import Addr, Buffer, Fd, Gather, Int, Long, Size, UInt, ULong
-from proxybox.controller.world.state import HIDDEN, World
+from proxybox.controller.world.state import HIDDEN, GuestThread, World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
@@ -36,7 +36,7 @@ def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
     return world.wait(attempt, on_interrupt=interrupted, host_fd=wait.host_fd, sources=wait.sources)
 
 
-def room(world: World, file: "OpenFile", at: int | None, size: int) -> int:
+def room(world: World, thread: GuestThread, file: "OpenFile", at: int | None, size: int) -> int:
     """How much of a write of `size` bytes RLIMIT_FSIZE lets through: at an offset, None for the description's own.
     SIGXFSZ and EFBIG where that is nothing."""
     limit = world.process.rlimits[abi.RLIMIT_FSIZE][0]
@@ -47,7 +47,7 @@ def room(world: World, file: "OpenFile", at: int | None, size: int) -> int:
     elif at is None:
         at = file.offset
     if at >= limit:
-        too_large(world)
+        too_large(world, thread)
     return min(size, limit - at)
 
 
@@ -55,22 +55,21 @@ def _size(file: "OpenFile") -> int:
     return int.from_bytes(file.stat_bytes()[48:56], "little")
 
 
-def too_large(world: World) -> NoReturn:
+def too_large(world: World, thread: GuestThread) -> NoReturn:
     """A file that would be longer than RLIMIT_FSIZE lets it: setrlimit(2)."""
-    world.signals.raise_signal(abi.SIGXFSZ, world.thread)
+    world.signals.raise_signal(abi.SIGXFSZ, thread)
     raise OSError(errno.EFBIG, "longer than RLIMIT_FSIZE")
 
 
-def check_length(world: World, size: int, length: int) -> None:
+def check_length(world: World, thread: GuestThread, size: int, length: int) -> None:
     """Of a file that is to be `length` bytes long, and has `size`."""
     limit = world.process.rlimits[abi.RLIMIT_FSIZE][0]
     if limit != abi.RLIM_INFINITY and length > max(size, limit):
-        too_large(world)
+        too_large(world, thread)
 
 
-def written(world: World, file: "OpenFile", data: bytes) -> Reply:
+def written(world: World, thread: GuestThread, file: "OpenFile", data: bytes) -> Reply:
     """Writes at the offset; a pipe without a reader is a SIGPIPE too, also while it waits."""
-    thread = world.thread
 
     def piped(step: Callable[[], Any]) -> Any:
         try:
@@ -79,7 +78,7 @@ def written(world: World, file: "OpenFile", data: bytes) -> Reply:
             world.signals.raise_signal(abi.SIGPIPE, thread)
             raise
 
-    kept = data[: room(world, file, None, len(data))]
+    kept = data[: room(world, thread, file, None, len(data))]
     done = piped(lambda: file.write(kept))
     if not isinstance(done, Blocked):
         return int(done)
@@ -89,7 +88,7 @@ def written(world: World, file: "OpenFile", data: bytes) -> Reply:
 
 @oscall(0)
 @after_stores(0)
-def read(world: World, fd: Fd, buf: Addr, count: Size) -> Reply:
+def read(world: World, thread: GuestThread, fd: Fd, buf: Addr, count: Size) -> Reply:
     """read(2): bytes from the offset on; more than 1 MiB come short."""
     data = world.descriptors.get(fd).read(count)
     if data.__class__ is bytes:
@@ -101,17 +100,17 @@ def read(world: World, fd: Fd, buf: Addr, count: Size) -> Reply:
 
 @oscall(1)
 @after_stores(0)
-def write(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size) -> Reply:
+def write(world: World, thread: GuestThread, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size) -> Reply:
     """write(2): bytes at the offset; more than 1 MiB are written short."""
     file = world.descriptors.get(fd)
     if file.node.kind == abi.S_IFREG:
-        return file.write(buf[: room(world, file, None, len(buf))])
-    return written(world, file, buf)
+        return file.write(buf[: room(world, thread, file, None, len(buf))])
+    return written(world, thread, file, buf)
 
 
 @oscall(17)
 @after_stores(0)
-def pread64(world: World, fd: Fd, buf: Addr, count: Size, offset: Long) -> Reply:
+def pread64(world: World, thread: GuestThread, fd: Fd, buf: Addr, count: Size, offset: Long) -> Reply:
     """pread(2): bytes at an offset."""
     if offset < 0:
         raise OSError(errno.EINVAL, "a negative offset")
@@ -124,14 +123,16 @@ def pread64(world: World, fd: Fd, buf: Addr, count: Size, offset: Long) -> Reply
 
 @oscall(18)
 @after_stores(0)
-def pwrite64(world: World, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size, offset: Long) -> Reply:
+def pwrite64(
+    world: World, thread: GuestThread, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size, offset: Long
+) -> Reply:
     """pwrite(2): bytes at an offset."""
     if offset < 0:
         raise OSError(errno.EINVAL, "a negative offset")
     if fd >= HIDDEN:
         return _write_back(world, fd, buf, offset)
     file = world.descriptors.get(fd)
-    return file.pwrite(buf[: room(world, file, offset, len(buf))], offset)
+    return file.pwrite(buf[: room(world, thread, file, offset, len(buf))], offset)
 
 
 def mapping(world: World, fd: int) -> Any:
@@ -192,7 +193,7 @@ def scattered(pieces: list[tuple[int, int]], data: bytes) -> Reply:
 
 @oscall(19)
 @after_stores(0)
-def readv(world: World, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iovcnt: Int) -> Reply:
+def readv(world: World, thread: GuestThread, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iovcnt: Int) -> Reply:
     """readv(2): read, spread over several pieces of memory."""
     file = world.descriptors.get(fd)
     pieces = iovec(iov, iovcnt)
@@ -204,16 +205,17 @@ def readv(world: World, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iov
 
 @oscall(20)
 @after_stores(0)
-def writev(world: World, fd: Fd, iov: Annotated[bytes, Gather("iovcnt")], iovcnt: Int) -> Reply:
+def writev(world: World, thread: GuestThread, fd: Fd, iov: Annotated[bytes, Gather("iovcnt")], iovcnt: Int) -> Reply:
     """writev(2): write, gathered from several pieces of memory."""
     _check_count(iovcnt)
-    return written(world, world.descriptors.get(fd), iov)
+    return written(world, thread, world.descriptors.get(fd), iov)
 
 
 @oscall(295)
 @after_stores(0)
 def preadv(
     world: World,
+    thread: GuestThread,
     fd: Fd,
     iov: Annotated[bytes, Buffer("iovcnt", 16)],
     iovcnt: Int,
@@ -232,6 +234,7 @@ def preadv(
 @after_stores(0)
 def pwritev(
     world: World,
+    thread: GuestThread,
     fd: Fd,
     iov: Annotated[bytes, Gather("iovcnt")],
     iovcnt: Int,
@@ -243,7 +246,7 @@ def pwritev(
     if offset < 0:
         raise OSError(errno.EINVAL, "a negative offset")
     file = world.descriptors.get(fd)
-    return file.pwrite(iov[: room(world, file, offset, len(iov))], offset)
+    return file.pwrite(iov[: room(world, thread, file, offset, len(iov))], offset)
 
 
 def _check_rwf(flags: int) -> None:
@@ -255,6 +258,7 @@ def _check_rwf(flags: int) -> None:
 @oscall(327)
 def preadv2(
     world: World,
+    thread: GuestThread,
     fd: Fd,
     iov: Annotated[bytes, Buffer("iovcnt", 16)],
     iovcnt: Int,
@@ -265,13 +269,14 @@ def preadv2(
     """preadv2(2): preadv with flags; offset -1 is the current one."""
     _check_rwf(flags)
     if offset == -1:
-        return readv(world, fd, iov, iovcnt)
-    return preadv(world, fd, iov, iovcnt, offset, high)
+        return readv(world, thread, fd, iov, iovcnt)
+    return preadv(world, thread, fd, iov, iovcnt, offset, high)
 
 
 @oscall(328)
 def pwritev2(
     world: World,
+    thread: GuestThread,
     fd: Fd,
     iov: Annotated[bytes, Gather("iovcnt")],
     iovcnt: Int,
@@ -282,8 +287,8 @@ def pwritev2(
     """pwritev2(2): pwritev with flags; offset -1 is the current one."""
     _check_rwf(flags)
     if offset == -1:
-        return writev(world, fd, iov, iovcnt)
-    return pwritev(world, fd, iov, iovcnt, offset, high)
+        return writev(world, thread, fd, iov, iovcnt)
+    return pwritev(world, thread, fd, iov, iovcnt, offset, high)
 
 
 # --- the file behind the descriptor ---------------------------------------------------------------
@@ -305,19 +310,19 @@ def lseek(world: World, fd: Fd, offset: Long, whence: Int) -> Reply:
 
 @oscall(77)
 @after_stores(0)
-def ftruncate(world: World, fd: Fd, length: Long) -> Reply:
+def ftruncate(world: World, thread: GuestThread, fd: Fd, length: Long) -> Reply:
     """ftruncate(2): sets the length of an open file."""
     file = world.descriptors.get(fd)
     if length < 0:
         raise OSError(errno.EINVAL, "a negative length")
     if file.node.kind == abi.S_IFREG:
-        check_length(world, _size(file), length)
+        check_length(world, thread, _size(file), length)
     file.truncate(length)
     return 0
 
 
 @oscall(285)
-def fallocate(world: World, fd: Fd, mode: Int, offset: Long, length: Long) -> Reply:
+def fallocate(world: World, thread: GuestThread, fd: Fd, mode: Int, offset: Long, length: Long) -> Reply:
     """fallocate(2): sets space aside; no holes are punched and no ranges moved."""
     file = world.descriptors.get(fd)
     if file.is_path_only:
@@ -329,7 +334,7 @@ def fallocate(world: World, fd: Fd, mode: Int, offset: Long, length: Long) -> Re
     if offset + length > (1 << 63) - 1:
         raise OSError(errno.EFBIG, "past the largest file")
     if file.node.kind == abi.S_IFREG and not mode:
-        check_length(world, _size(file), offset + length)
+        check_length(world, thread, _size(file), offset + length)
     file.allocate(offset, length, bool(mode))
     return 0
 

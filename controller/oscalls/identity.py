@@ -8,7 +8,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.roles import Addr, Int, Struct, UInt
-from proxybox.controller.world.state import World
+from proxybox.controller.world.state import GuestThread, World
 
 _SAME = 0xFFFFFFFF
 
@@ -26,9 +26,9 @@ def getppid(world: World) -> Reply:
 
 
 @oscall(186)
-def gettid(world: World) -> Reply:
+def gettid(world: World, thread: GuestThread) -> Reply:
     """gettid(2): the calling thread's id."""
-    return world.thread.tid
+    return thread.tid
 
 
 @oscall(102)

@@ -17,7 +17,7 @@ from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.oscalls.stores import after_stores, identity
 from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
 from proxybox.controller.world.clock import Wait
-from proxybox.controller.world.state import HIDDEN, World
+from proxybox.controller.world.state import HIDDEN, GuestThread, World
 
 MAPPINGS_MAX: Final = 4096
 _MAP_KNOWN: Final = (
@@ -45,7 +45,9 @@ NEXT_SLICE: Final = 1
 
 @oscall(9)
 @after_stores(4)
-def mmap(world: World, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong) -> Reply:
+def mmap(
+    world: World, thread: GuestThread, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
+) -> Reply:
     """mmap(2): a hidden descriptor for a file that may be mapped so; 0 for anonymous memory."""
     kind = flags & abi.MAP_TYPE
     if kind not in (abi.MAP_PRIVATE, abi.MAP_SHARED, abi.MAP_SHARED_VALIDATE):
@@ -136,6 +138,7 @@ class Slice:
 @oscall(202)
 def futex(
     world: World,
+    thread: GuestThread,
     uaddr: Addr,
     op: Int,
     value: UInt,
@@ -154,20 +157,19 @@ def futex(
     if command == abi.FUTEX_WAIT_BITSET and value3 == 0:
         raise OSError(errno.EINVAL, "waits for no bit")
     key = (uaddr, op, value, time)
-    piece = _continued(world, key, uaddr2) or _begun(world, key, command)
+    piece = _continued(world, thread, key, uaddr2) or _begun(world, thread, key, command)
     wait = piece.wait
     if wait is not None and wait.deadline_ns is None:
-        world.thread.slice = None
+        thread.slice = None
         if world.jump_to_alarm(wait.ends_ns):
             return -errno.EINTR
         world.clock.finish(wait)
         return -errno.ETIMEDOUT
-    return _slice(world, piece)
+    return _slice(world, thread, piece)
 
 
-def _continued(world: World, key: tuple[int, int, int, bytes | None], mark: int) -> Slice | None:
+def _continued(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | None], mark: int) -> Slice | None:
     """The wait that this call goes on with, if it is not a new one."""
-    thread = world.thread
     piece = thread.slice
     if not isinstance(piece, Slice) or piece.key != key or mark == FIRST_SLICE:
         return None
@@ -179,7 +181,7 @@ def _continued(world: World, key: tuple[int, int, int, bytes | None], mark: int)
     return piece
 
 
-def _begun(world: World, key: tuple[int, int, int, bytes | None], command: int) -> Slice:
+def _begun(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | None], command: int) -> Slice:
     _, op, _, time = key
     ns = timeout(time)
     wait = None
@@ -189,13 +191,12 @@ def _begun(world: World, key: tuple[int, int, int, bytes | None], command: int) 
         absolute = command == abi.FUTEX_WAIT_BITSET
         alone = len(world.threads) <= 1
         wait = world.clock.wait(clock_id, ns, absolute=absolute, skip=alone)
-    world.thread.slice = piece = Slice(key, wait, world.thread.calls)
+    thread.slice = piece = Slice(key, wait, thread.calls)
     return piece
 
 
-def _slice(world: World, piece: Slice) -> Reply:
+def _slice(world: World, thread: GuestThread, piece: Slice) -> Reply:
     """Waits for a piece of host time: short at first, longer the longer the whole wait has been."""
-    thread = world.thread
     now = world.clock.host_ns()
     deadline = now + min(_SLICE_FIRST_NS << min(piece.count, 6), _SLICE_LAST_NS)
     piece.count += 1

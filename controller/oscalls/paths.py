@@ -15,7 +15,7 @@ from proxybox.controller.oscalls.descriptors import check_length
 from proxybox.controller.roles import Addr, Fd, Int, Long, Path, Size, Struct, UInt
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
-from proxybox.controller.world.state import World
+from proxybox.controller.world.state import GuestThread, World
 
 _CWD = abi.AT_FDCWD
 _STATX_FLAGS = abi.AT_SYMLINK_NOFOLLOW | abi.AT_NO_AUTOMOUNT | abi.AT_EMPTY_PATH | 0x6000
@@ -313,13 +313,13 @@ def symlinkat(world: World, target: Path, dirfd: Fd, path: Path) -> Reply:
 
 
 @oscall(76)
-def truncate(world: World, path: Path, length: Long) -> Reply:
+def truncate(world: World, thread: GuestThread, path: Path, length: Long) -> Reply:
     """truncate(2): sets the length of a file."""
     if length < 0:
         raise OSError(errno.EINVAL, "a negative length")
     node = node_at(world, _CWD, path, 0)
     if isinstance(node, RegularFile):
-        check_length(world, node.size(), length)
+        check_length(world, thread, node.size(), length)
     namei.truncate(node, world.credentials, length)
     return 0
 

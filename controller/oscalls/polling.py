@@ -20,7 +20,7 @@ from proxybox.controller.oscalls.signals import check_set_size, wait_masked
 from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Int, Size, Struct, UInt
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.streams import AnonymousNode
-from proxybox.controller.world.state import World
+from proxybox.controller.world.state import GuestThread, World
 
 _ALWAYS: Final = abi.POLLERR | abi.POLLHUP
 _IN: Final = abi.POLLIN | abi.POLLRDNORM
@@ -105,6 +105,7 @@ def poll(world: World, fds: Annotated[InOut, Buffer("nfds", 8)], nfds: UInt, tim
 @oscall(271)
 def ppoll(
     world: World,
+    thread: GuestThread,
     fds: Annotated[InOut, Buffer("nfds", 8)],
     nfds: UInt,
     timeout: Annotated[bytes | None, Struct(16)],
@@ -116,7 +117,7 @@ def ppoll(
     if sigmask is None:
         return _poll(world, fds, nfds, ns)
     check_set_size(sigsetsize)
-    return wait_masked(world, sigmask, lambda: _poll(world, fds, nfds, ns))
+    return wait_masked(world, thread, sigmask, lambda: _poll(world, fds, nfds, ns))
 
 
 def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
@@ -443,6 +444,7 @@ def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: In
 @oscall(281)
 def epoll_pwait(
     world: World,
+    thread: GuestThread,
     epfd: Fd,
     events: Addr,
     maxevents: Int,
@@ -452,12 +454,13 @@ def epoll_pwait(
 ) -> Reply:
     """epoll_pwait(2): epoll_wait under another signal mask."""
     ns = _milliseconds(timeout)
-    return _masked(world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
+    return _masked(world, thread, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
 
 
 @oscall(441)
 def epoll_pwait2(
     world: World,
+    thread: GuestThread,
     epfd: Fd,
     events: Addr,
     maxevents: Int,
@@ -467,11 +470,11 @@ def epoll_pwait2(
 ) -> Reply:
     """epoll_pwait2(2): epoll_pwait with a timespec."""
     ns = time_of(timeout)
-    return _masked(world, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
+    return _masked(world, thread, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
 
 
-def _masked(world: World, mask: bytes | None, size: int, call: Callable[[], Reply]) -> Reply:
+def _masked(world: World, thread: GuestThread, mask: bytes | None, size: int, call: Callable[[], Reply]) -> Reply:
     if mask is None:
         return call()
     check_set_size(size)
-    return wait_masked(world, mask, call)
+    return wait_masked(world, thread, mask, call)

@@ -12,7 +12,7 @@ from proxybox.controller.errors import Denied
 from proxybox.controller.header import FORK_ASKED, THREAD_FLAGS
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
-from proxybox.controller.world.state import HIDDEN, Ended, World
+from proxybox.controller.world.state import HIDDEN, Ended, GuestThread, World
 
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
 _RSS_KIB = 50 * 1024
@@ -224,7 +224,9 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
 
 
 @oscall(56)
-def clone(world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr) -> Reply:
+def clone(
+    world: World, thread: GuestThread, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr
+) -> Reply:
     """clone(2): a thread exactly as pthread_create makes one, within Limits.threads; and a copy of the process, where
     the caller has asked for one.
 
@@ -233,14 +235,14 @@ def clone(world: World, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: 
         return world.on_fork()
     if flags != THREAD_FLAGS:
         raise Denied(errno.EPERM, "fork is refused")
-    thread = world.allocate_thread()
-    return thread.tid << 16 | thread.channel
+    child = world.allocate_thread(thread)
+    return child.tid << 16 | child.channel
 
 
 @oscall(218)
-def set_tid_address(world: World, address: Addr) -> Reply:
+def set_tid_address(world: World, thread: GuestThread, address: Addr) -> Reply:
     """set_tid_address(2): the stub clears the word itself."""
-    return world.thread.tid
+    return thread.tid
 
 
 @oscall(273)
@@ -252,9 +254,9 @@ def set_robust_list(world: World, head: Addr, size: Size) -> Reply:
 
 
 @oscall(60)
-def exit_(world: World, status: Int) -> Reply:
+def exit_(world: World, thread: GuestThread, status: Int) -> Reply:
     """exit(2): the calling thread is gone. With the last one the process ends, whatever it goes on to do natively."""
-    world.end_thread(world.thread)
+    world.end_thread(thread)
     if not world.threads:
         world.exit_code = status & 0xFF
         world.on_exit()
@@ -289,16 +291,16 @@ def waitid(world: World, idtype: Int, id_: UInt, info: Addr, options: Int, usage
 
 
 @oscall(157)
-def prctl(world: World, option: Int, arg: Annotated[tuple[int, bytes | None], Soft(16)]) -> Reply:
+def prctl(world: World, thread: GuestThread, option: Int, arg: Annotated[tuple[int, bytes | None], Soft(16)]) -> Reply:
     """prctl(2): the calling thread's name, and what tells that nothing is privileged."""
     address, data = arg
     if option == _PR_SET_NAME:
         if data is None:
             raise OSError(errno.EFAULT, "no name")
-        world.thread.name = data[:15].partition(b"\0")[0]
+        thread.name = data[:15].partition(b"\0")[0]
         return 0
     if option == _PR_GET_NAME:
-        return 0, (address, world.thread.name[:15].ljust(16, b"\0"))
+        return 0, (address, thread.name[:15].ljust(16, b"\0"))
     if option == _PR_GET_PDEATHSIG:
         return 0, (address, bytes(4))
     if option == _PR_GET_DUMPABLE:

@@ -6,13 +6,15 @@ from typing import Annotated
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.roles import Addr, Buffer, Size
-from proxybox.controller.world.state import World
+from proxybox.controller.world.state import GuestThread, World
 
 
 @oscall(511)
-def exchange(world: World, message: Annotated[bytes, Buffer("size")], size: Size, answer: Addr, room: Size) -> Reply:
+def exchange(
+    world: World, thread: GuestThread, message: Annotated[bytes, Buffer("size")], size: Size, answer: Addr, room: Size
+) -> Reply:
     """Says a message to the caller; its answer is stored at `answer`, as far as there is room. ENOSYS in boxes that
     have no such caller."""
     if world.port is None:
         raise OSError(errno.ENOSYS, "there is nobody to talk to")
-    return world.port.exchange(world.thread.channel, message, answer, room)
+    return world.port.exchange(thread.channel, message, answer, room)

@@ -69,11 +69,11 @@ def rt_sigaction(
 
 @oscall(14)
 def rt_sigprocmask(
-    world: World, how: Int, set_: Annotated[bytes | None, Struct(8)], oldset: Addr, sigsetsize: Size
-) -> Reply:
+    world: World, thread: GuestThread, how: Int, set_: Annotated[bytes | None, Struct(8)], oldset: Addr,
+    sigsetsize: Size,
+) -> Reply:  # fmt: skip
     """rt_sigprocmask(2): the calling thread's mask."""
     check_set_size(sigsetsize)
-    thread = world.thread
     old = thread.sigmask
     if set_ is not None:
         mask = mask_of(set_)
@@ -90,19 +90,21 @@ def rt_sigprocmask(
 
 
 @oscall(127)
-def rt_sigpending(world: World, set_: Addr, sigsetsize: Size) -> Reply:
+def rt_sigpending(world: World, thread: GuestThread, set_: Addr, sigsetsize: Size) -> Reply:
     """rt_sigpending(2): the signals that wait for the mask to open."""
     check_set_size(sigsetsize)
-    return 0, (set_, abi.U64.pack(world.signals.pending_mask(world.thread)))
+    return 0, (set_, abi.U64.pack(world.signals.pending_mask(thread)))
 
 
 @oscall(130)
-def rt_sigsuspend(world: World, mask: Annotated[bytes | None, Struct(8)], sigsetsize: Size) -> Reply:
+def rt_sigsuspend(
+    world: World, thread: GuestThread, mask: Annotated[bytes | None, Struct(8)], sigsetsize: Size
+) -> Reply:
     """rt_sigsuspend(2): waits for a signal under another mask."""
     check_set_size(sigsetsize)
     if mask is None:
         raise OSError(errno.EFAULT, "no mask")
-    return wait_masked(world, mask, lambda: world.wait(lambda: None))
+    return wait_masked(world, thread, mask, lambda: world.wait(lambda: None))
 
 
 @oscall(34)
@@ -114,6 +116,7 @@ def pause(world: World) -> Reply:
 @oscall(128)
 def rt_sigtimedwait(
     world: World,
+    thread: GuestThread,
     set_: Annotated[bytes | None, Struct(8)],
     info: Addr,
     time: Annotated[bytes | None, Struct(16)],
@@ -123,7 +126,7 @@ def rt_sigtimedwait(
     check_set_size(sigsetsize)
     if set_ is None:
         raise OSError(errno.EFAULT, "no set")
-    thread, mask = world.thread, mask_of(set_)
+    mask = mask_of(set_)
 
     def attempt() -> Reply | None:
         signal = world.signals.take(thread, mask)
@@ -141,9 +144,9 @@ def rt_sigtimedwait(
 
 
 @oscall(131)
-def sigaltstack(world: World, stack: Annotated[bytes | None, Struct(24)], old: Addr) -> Reply:
+def sigaltstack(world: World, thread: GuestThread, stack: Annotated[bytes | None, Struct(24)], old: Addr) -> Reply:
     """sigaltstack(2): the calling thread's stack for handlers."""
-    before = world.thread.altstack
+    before = thread.altstack
     if stack is not None:
         address, flags, _, size = abi.STACK_T.unpack(stack)
         mode = flags & ~_SS_AUTODISARM
@@ -153,15 +156,14 @@ def sigaltstack(world: World, stack: Annotated[bytes | None, Struct(24)], old: A
             address = size = 0
         elif size < abi.MINSIGSTKSZ:
             raise OSError(errno.ENOMEM, "too small a stack")
-        world.thread.altstack = abi.STACK_T.pack(address, abi.SS_DISABLE if mode == abi.SS_DISABLE else 0, 0, size)
+        thread.altstack = abi.STACK_T.pack(address, abi.SS_DISABLE if mode == abi.SS_DISABLE else 0, 0, size)
     return (0, (old, before)) if old else 0
 
 
-def wait_masked(world: World, mask: bytes, call: Callable[[], Reply]) -> Reply:
+def wait_masked(world: World, thread: GuestThread, mask: bytes, call: Callable[[], Reply]) -> Reply:
     """The answer of a call that waits under another signal mask, which goes back to the old one
     with its answer.
     """
-    thread = world.thread
     old, thread.sigmask = thread.sigmask, mask_of(mask)
     outbox = len(world.signals.outbox)
 

@@ -13,7 +13,7 @@ from proxybox.controller.oscalls.pipes import install_pair
 from proxybox.controller.roles import Addr, Buffer, Fd, Int, Size, Soft, UInt
 from proxybox.controller.vfs.openfiles import MAX_TRANSFER
 from proxybox.controller.vfs.streams import PairEnd, stream_pair
-from proxybox.controller.world.state import World
+from proxybox.controller.world.state import GuestThread, World
 
 _TYPE_FLAGS: Final = abi.O_NONBLOCK | abi.O_CLOEXEC
 _SHUT_RD, _SHUT_WR, _SHUT_RDWR = 0, 1, 2
@@ -60,6 +60,7 @@ def shutdown(world: World, fd: Fd, how: Int) -> Reply:
 @oscall(44)
 def sendto(
     world: World,
+    thread: GuestThread,
     fd: Fd,
     buf: Annotated[bytes, Buffer("count")],
     count: Size,
@@ -77,7 +78,7 @@ def sendto(
         done = end.write(buf)
     except BrokenPipeError:
         if not flags & abi.MSG_NOSIGNAL:
-            world.signals.raise_signal(abi.SIGPIPE, world.thread)
+            world.signals.raise_signal(abi.SIGPIPE, thread)
         raise
     if not isinstance(done, Blocked):
         return done

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, cast
 from proxybox.controller import abi
 from proxybox.controller.effects import Reply
 from proxybox.controller.header import WRITE_BACK
-from proxybox.controller.world.state import World
+from proxybox.controller.world.state import GuestThread, World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
 
 
 _Arguments = ParamSpec("_Arguments")
-_Handler = Callable[Concatenate[World, _Arguments], Reply]
+_Handler = Callable[Concatenate[World, GuestThread, _Arguments], Reply]
 
 
 def identity(file: "OpenFile") -> bytes:
@@ -39,21 +39,21 @@ def after_stores(*places: int) -> Callable[[_Handler[_Arguments]], _Handler[_Arg
 
     def decorate(handler: _Handler[_Arguments]) -> _Handler[_Arguments]:
         @functools.wraps(handler)
-        def call(world: World, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Reply:
+        def call(world: World, thread: GuestThread, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Reply:
             if world.stored:
-                number = _next(world, [cast(int, args[place]) for place in places])
+                number = _next(world, thread, [cast(int, args[place]) for place in places])
                 if number is not None:
                     return WRITE_BACK - number
-            return handler(world, *args, **kwargs)
+            return handler(world, thread, *args, **kwargs)
 
         return cast(_Handler[_Arguments], call)
 
     return decorate
 
 
-def _next(world: World, fds: list[int]) -> int | None:
+def _next(world: World, thread: GuestThread, fds: list[int]) -> int | None:
     """The next mapping of these files that is to be written back; None when all are."""
-    done, is_mapped = world.thread.written_back, False
+    done, is_mapped = thread.written_back, False
     for fd in fds:
         if fd not in world.descriptors:
             continue  # the stub's own, or none

@@ -12,7 +12,7 @@ from proxybox.controller.oscalls.descriptors import room
 from proxybox.controller.oscalls.stores import after_stores
 from proxybox.controller.roles import Fd, Path, Size, Soft, UInt
 from proxybox.controller.vfs.memory import MemoryFile
-from proxybox.controller.world.state import World
+from proxybox.controller.world.state import GuestThread, World
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
@@ -64,7 +64,9 @@ def _check_regular(*files: "OpenFile") -> None:
 
 @oscall(40)
 @after_stores(0, 1)
-def sendfile(world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Soft(8)], count: Size) -> Reply:
+def sendfile(
+    world: World, thread: GuestThread, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Soft(8)], count: Size
+) -> Reply:
     """sendfile(2): copies between regular files; EINVAL for others, so that callers fall back."""
     source, target = world.descriptors.get(in_fd), world.descriptors.get(out_fd)
     source.need_read()
@@ -75,7 +77,7 @@ def sendfile(world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Sof
         return 0
     _check_regular(source, target)
     start = _offset(offset)
-    done = _copy(source, start, target, None, room(world, target, None, count))
+    done = _copy(source, start, target, None, room(world, thread, target, None, count))
     return done, *_moved(offset, start, done)
 
 
@@ -83,6 +85,7 @@ def sendfile(world: World, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Sof
 @after_stores(0, 2)
 def copy_file_range(
     world: World,
+    thread: GuestThread,
     in_fd: Fd,
     in_offset: Annotated[Pointer, Soft(8)],
     out_fd: Fd,
@@ -103,7 +106,7 @@ def copy_file_range(
     if target.flags & abi.O_APPEND:
         raise OSError(errno.EBADF, "the target appends")
     start, at = _offset(in_offset), _offset(out_offset)
-    count = room(world, target, at, min(count, MAX_PAYLOAD))
+    count = room(world, thread, target, at, min(count, MAX_PAYLOAD))
     first = source.offset if start is None else start
     second = target.offset if at is None else at
     if source.node is target.node and first < second + count and second < first + count:

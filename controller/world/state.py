@@ -265,6 +265,7 @@ class World:
     stored: which mappings may change a file, by its device and inode (oscalls/stores.py).
     epoll_watches: how many there are in all epoll instances. port: where a warm guest meets its caller. on_fork: what a
     fork comes to, where copies are made; refused without. allotment: of the host's descriptors.
+    thread: that which the process began with. Which one makes a call is told to the handler (dispatch.py).
     """
 
     policy: "Policy"
@@ -339,7 +340,7 @@ class World:
 
     # --- threads ----------------------------------------------------------------------------------
 
-    def allocate_thread(self, channel: int | None = None) -> GuestThread:
+    def allocate_thread(self, parent: GuestThread | None = None, channel: int | None = None) -> GuestThread:
         """A new thread on a free channel, which starts with its maker's signal mask. Denied beyond
         Limits.threads.
         """
@@ -349,7 +350,8 @@ class World:
         if channel is None:
             taken = {thread.channel for thread in self.threads}
             channel = next(number for number in range(len(taken) + 1) if number not in taken)
-        thread = GuestThread(self._next_tid, channel, self.thread.sigmask, self.thread.name)
+        parent = self.thread if parent is None else parent
+        thread = GuestThread(self._next_tid, channel, parent.sigmask, parent.name)
         self._next_tid += 1
         self.threads.append(thread)
         return thread

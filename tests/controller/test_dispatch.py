@@ -21,7 +21,7 @@ from proxybox.controller.wire.protocol import encode_request
 
 
 def decode(handler: Any, *request: Any) -> Any:
-    return compile_invoke(handler, _parameters(handler))(None, encode_request(1, *request))  # type: ignore[arg-type]
+    return compile_invoke(handler, _parameters(handler))(None, None, encode_request(1, *request))  # type: ignore[arg-type]
 
 
 def plain(world: Any, fd: Fd, flags: UInt, size: Size, at: Addr) -> Any:
@@ -61,7 +61,7 @@ def test_a_blob_that_claims_more_than_its_frame_is_a_breach() -> None:
     frame = bytearray(encode_request(1, (3, 0x1000, 0), (b"abc",)))
     frame[56:60] = (100).to_bytes(4, "little")
     with pytest.raises(GuestMisbehaved):
-        compile_invoke(with_path, _parameters(with_path))(None, bytes(frame))  # type: ignore[arg-type]
+        compile_invoke(with_path, _parameters(with_path))(None, None, bytes(frame))  # type: ignore[arg-type]
 
 
 def writes(world: Any, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size) -> Any:
@@ -193,7 +193,7 @@ def test_a_wait_is_told_to_the_audit_when_it_ends(monkeypatch: pytest.MonkeyPatc
     seen: list[OSCall] = []
     answers: list[Any] = [None, 5]
     blocked = Blocked(attempt=lambda: answers.pop(0))
-    monkeypatch.setattr(TABLE[39], "invoke", lambda world, frame: blocked)
+    monkeypatch.setattr(TABLE[39], "invoke", lambda world, thread, frame: blocked)
     reply = Dispatcher(world(), audit=seen.append).execute(THREAD, GETPID)
     assert isinstance(reply, Blocked)
     assert (reply.attempt(), seen) == (None, [])
@@ -214,7 +214,7 @@ def test_errors_of_a_wait_are_errnos_too() -> None:
 
 
 def test_an_exception_that_is_no_oserror_is_ours_and_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(world: Any, frame: bytes) -> Any:
+    def broken(world: Any, thread: Any, frame: bytes) -> Any:
         raise KeyError("a bug")
 
     monkeypatch.setattr(TABLE[39], "invoke", broken)
@@ -229,7 +229,7 @@ def test_a_call_of_several_turns_whose_links_change_meanwhile_is_asked_about_ane
     (row,) = (row for row in TABLE.values() if row.name == "open")
     turns: list[int] = []
 
-    def invoke(world: Any, frame: bytes) -> Any:
+    def invoke(world: Any, thread: Any, frame: bytes) -> Any:
         turns.append(1)
         if len(turns) % 2:
             raise AnotherTurn

@@ -168,7 +168,6 @@ class Scene:
         if alarm is not None and alarm <= self.time.ns:
             self.world.fire_alarms()
         for thread, blocked in tuple(self._waiting.items()):
-            self.world.thread = thread
             reply = self.dispatcher.settle(blocked.attempt)
             due = blocked.deadline_ns is not None and blocked.deadline_ns <= self.time.ns
             if reply is None and due and blocked.on_timeout is not None:

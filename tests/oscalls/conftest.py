@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
+from proxybox.controller.dispatch import takes_thread
 from proxybox.controller.effects import AnotherTurn, Blocked
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.memory import from_tree
@@ -55,7 +56,8 @@ class Box:
         """The reply, whose turns are all taken at once: an int, (int, writes...), or Blocked."""
         while True:
             try:
-                return handler(self.world, *arguments)
+                caller = (self.world.thread,) if takes_thread(handler) else ()
+                return handler(self.world, *caller, *arguments)
             except AnotherTurn:
                 continue
             except OSError as error:

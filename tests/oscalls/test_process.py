@@ -69,7 +69,7 @@ def test_threads_are_counted(make_box):
 def test_forks_are_denied(box):
     for flags in (0x1200011, 0x4111, 0, THREAD_FLAGS | 1, (1 << 64) - 1):
         with pytest.raises(Denied) as error:
-            process.clone(box.world, flags, 0, 0, 0, 0)
+            process.clone(box.world, box.world.thread, flags, 0, 0, 0, 0)
         assert error.value.errno == errno.EPERM
 
 
