@@ -2,9 +2,28 @@
 
 A driver asks for what is to be waited for (`waits`), waits in its own way, and says what is ready (`step`). Nothing
 here waits for a guest; where the controller's ends are non-blocking (`set_blocking`), nothing here can.
+
+A guest and its driver:
+
+    state   event                                                        next state
+    NEW     begin: the answer for which the sealed guest waits is sent   SERVED
+    SERVED  begin, after a while: the main thread's wait is tried again  SERVED
+    SERVED  a call comes, time passes, somebody wakes it                 SERVED
+    SERVED  the main thread's channel ends                               GONE
+    any     the world says that the box ends (`World.ending`)            as it was, and over
+
+`is_over` is GONE, or an end that the world has said. What comes next is `conclude`, and `reap` where the process has to
+end first. In SERVED a guest may be held, beside all that:
+
+    answered  hold: nobody takes its output            held
+    held      let_go, an interrupt, the process's end  answered
+    held      begin                                    answered
+
+A held guest's calls wait in its pipes. Only its end and an interrupt are looked at.
 """
 
 import contextlib
+import enum
 import errno
 import os
 import time
@@ -41,6 +60,14 @@ class Outcome:
     why: str = ""
 
 
+class Phase(enum.Enum):
+    """The states of the first table above."""
+
+    NEW = enum.auto()
+    SERVED = enum.auto()
+    GONE = enum.auto()
+
+
 @attrs.define(eq=False)
 class Line:
     """A channel, and who speaks on it: the thread, None where that has ended and no other has come; and what its call
@@ -62,10 +89,11 @@ class Serving:
         self._main = Line(process.channel, world.threads[0])
         self._lines: dict[int, Line] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
-        self._gone = False
-        self._begun = False
-        self._interrupted = False
+        self._phase = Phase.NEW
         self._blocking = True
+        self._interrupted = False  # an interrupt was sent, and no call has been answered EINTR for it yet
+        # Held is `_holding and not _free`. They are two, since the thread that serves holds, and any other may let go
+        # for good: with one, a hold that is on its way would undo that.
         self._holding = False
         self._free = False
         self._uncharged: Waiting | None = None
@@ -90,11 +118,11 @@ class Serving:
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
                 if self._process.door is not None:
                     self._process.door.wake = self._wake
-        if self._begun:
-            self.resume()
-        else:
-            self._begun = True
+        if self._phase is Phase.NEW:
+            self._phase = Phase.SERVED
             self._process.begin()
+        else:
+            self.resume()
 
     def set_blocking(self, blocking: bool) -> None:
         """Whether reading and writing wait. What the guest has not read yet is written when they do."""
@@ -106,7 +134,7 @@ class Serving:
     @property
     def is_over(self) -> bool:
         """Whether the guest has ended, or is to be ended: `conclude` comes next."""
-        return self._gone or self._world.ending is not None
+        return self._phase is Phase.GONE or self._world.ending is not None
 
     def conclude(self, end: EndBox | GuestMisbehaved | None = None) -> Outcome | None:
         """No call is answered any more. end: what was raised. The outcome where it is known; None where the process has
@@ -350,7 +378,7 @@ class Serving:
                 return False
             if once:
                 return not channel.unsent and not self._holding
-        self._gone = True
+        self._phase = Phase.GONE
         return False
 
     # --- several threads, waits, alarms -------------------------------------------------------------------------------
@@ -405,7 +433,7 @@ class Serving:
                 raise GuestMisbehaved("a second call on a channel before the first was answered")
             frame = channel.receive()
             if frame == b"":
-                self._gone = True
+                self._phase = Phase.GONE
                 return
             if frame is not None:
                 self._answer(line, frame)
