@@ -201,23 +201,20 @@ class Session(SessionBase):
 
         worker = threading.Thread(target=work, name="proxybox-stream", daemon=True)
         worker.start()
+        event: Printed | Displayed | Finished | BaseException | None = None
         try:
-            while True:
+            while not isinstance(event, Finished):
                 event = events.get()
                 if isinstance(event, BaseException):
                     raise event
                 yield event
-                if isinstance(event, Finished):
-                    return
         finally:
             left.set()
-            if worker.is_alive():
+            if not isinstance(event, Finished | BaseException):
                 self.interrupt()
-            while worker.is_alive():
-                try:
-                    events.get(timeout=0.05)
-                except queue.Empty:
-                    continue
+                while not isinstance(events.get(), Finished | BaseException):  # makes room for what it puts meanwhile
+                    pass
+            worker.join()
 
     def complete(self, code: str, cursor: int | None = None) -> Completion:
         """Names that may stand at the cursor (a count of characters; the end without)."""

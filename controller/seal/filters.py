@@ -54,6 +54,13 @@ class Condition:
     differs: bool = attrs.field(default=False, kw_only=True)
     count: int = attrs.field(default=1, kw_only=True)
 
+    def __attrs_post_init__(self) -> None:
+        """Raises ValueError for what no call could meet, or every one does."""
+        is_half = 0 <= self.value <= _FULL and 0 < self.mask <= _FULL
+        is_alone = self.count == 1 or not (self.differs or self.mask != _FULL)
+        if not (0 <= self.arg <= 5 and is_half and self.value & ~self.mask == 0 and self.count >= 0 and is_alone):
+            raise ValueError(f"a condition that makes no sense: {self}")
+
 
 @attrs.frozen
 class Rule:
@@ -66,6 +73,11 @@ class Rule:
     where: Sequence[Condition] = ()
     only: str = ""
     asks: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Raises ValueError for a call that is not known here, and for boxes that there are not."""
+        if self.name not in NUMBERS or self.only not in ("", "threads", "real_time", "forks", "zygote", "bare"):
+            raise ValueError(f"a rule that makes no sense: {self}")
 
 
 def low(arg: int, value: int, mask: int = _FULL) -> Condition:

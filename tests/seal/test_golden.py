@@ -1,8 +1,10 @@
 """The filters are those whose text stands in golden/: a change of the table shows there, call by call."""
 
+from typing import Any
+
 import pytest
 
-from proxybox.controller.seal.filters import RULES
+from proxybox.controller.seal.filters import RULES, Condition, Rule
 from tests.seal import dumps
 from tests.seal.bpf import assemble, parse
 from tests.seal.expected import KINDS, Kind
@@ -40,3 +42,28 @@ def test_more_channels_change_two_numbers_and_no_more() -> None:
         changed = [(one, other) for one, other in zip(few, many, strict=True) if one != other]
         assert changed == [(one, one._replace(k=2 * 257)) for one, _ in changed]
         assert [one.k for one, _ in changed] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"arg": 6, "value": 0},
+        {"arg": -1, "value": 0},
+        {"arg": 0, "value": 1 << 32},
+        {"arg": 0, "value": -1},
+        {"arg": 0, "value": 3, "mask": 1},  # no half is that
+        {"arg": 0, "value": 0, "mask": 0},  # every half is that
+        {"arg": 0, "value": 0, "count": -1},
+        {"arg": 0, "value": 0, "count": 2, "differs": True},
+    ],
+    ids=str,
+)
+def test_a_condition_that_makes_no_sense(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="makes no sense"):
+        Condition(**fields)
+
+
+@pytest.mark.parametrize(("name", "only"), [("getpid_", ""), ("read", "thread")])
+def test_a_rule_that_makes_no_sense(name: str, only: str) -> None:
+    with pytest.raises(ValueError, match="makes no sense"):
+        Rule(name, only=only)
