@@ -138,7 +138,7 @@ def hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(filters, "NUMBERS", filters.NUMBERS | numbers)
     holes = [filters.Rule(name, (filters.low(5, HOLE),)) for name in ("read", "write", *numbers)]
     monkeypatch.setattr(
-        filters, "ROWS", tuple(sorted((*filters.RULES, *holes), key=lambda row: filters.NUMBERS[row.name]))
+        filters, "RULES", tuple(sorted((*filters.RULES, *holes), key=lambda row: filters.NUMBERS[row.name]))
     )
     filters.seal_filter.cache_clear()
     yield

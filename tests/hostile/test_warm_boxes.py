@@ -258,7 +258,7 @@ def test_neighbours_behind_a_hole_in_the_filter(run, hostile, monkeypatch):
     hole, numbers = 0x686F6C65, {"kill": 62, "ptrace": 101}
     monkeypatch.setattr(filters, "NUMBERS", filters.NUMBERS | numbers)
     rows = (*filters.RULES, *(filters.Rule(name, (filters.low(5, hole),)) for name in numbers))
-    monkeypatch.setattr(filters, "ROWS", tuple(sorted(rows, key=lambda row: filters.NUMBERS[row.name])))
+    monkeypatch.setattr(filters, "RULES", tuple(sorted(rows, key=lambda row: filters.NUMBERS[row.name])))
     filters.seal_filter.cache_clear()
     found = []
 

@@ -48,21 +48,21 @@ def test_a_condition_is_dropped(monkeypatch: pytest.MonkeyPatch, where: int) -> 
     row_at, at = divmod(where, 100)
     row = filters.RULES[row_at]
     weaker = attrs.evolve(row, where=(*row.where[:at], *row.where[at + 1 :]))
-    monkeypatch.setattr(filters, "ROWS", (*filters.RULES[:row_at], weaker, *filters.RULES[row_at + 1 :]))
+    monkeypatch.setattr(filters, "RULES", (*filters.RULES[:row_at], weaker, *filters.RULES[row_at + 1 :]))
     assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
 @pytest.mark.parametrize("row_at", [at for at, row in enumerate(filters.RULES) if row.only])
 def test_a_row_is_there_for_every_box(monkeypatch: pytest.MonkeyPatch, row_at: int) -> None:
     row = attrs.evolve(filters.RULES[row_at], only="")
-    monkeypatch.setattr(filters, "ROWS", (*filters.RULES[:row_at], row, *filters.RULES[row_at + 1 :]))
+    monkeypatch.setattr(filters, "RULES", (*filters.RULES[:row_at], row, *filters.RULES[row_at + 1 :]))
     assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
 @pytest.mark.parametrize("number", [number for number in range(460) if number not in EXPECTED][::50])
 def test_a_row_more(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setitem(filters.NUMBERS, "one more", number)
-    monkeypatch.setattr(filters, "ROWS", (*filters.RULES, filters.Rule("one more")))
+    monkeypatch.setattr(filters, "RULES", (*filters.RULES, filters.Rule("one more")))
     assert next(differences(TABLE))[2] == number
 
 
