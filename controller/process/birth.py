@@ -15,6 +15,7 @@ import select
 import signal
 import time
 
+from proxybox.controller import hostproc
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, NEWBORN, REQUEST
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
@@ -142,9 +143,8 @@ def end_strays(parent: GuestProcess) -> None:
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         if parent.family.knows(pid):
             continue
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-                ppid, pgrp = map(int, file.read(1024).rpartition(b")")[2].split()[1:3])
+        with contextlib.suppress(OSError, ValueError):
+            ppid, pgrp = hostproc.stat(pid, 4, 5)
             if ppid == os.getpid() and pgrp == group:
                 os.kill(pid, signal.SIGKILL)
                 undertaker().bury(functools.partial(_wait_for, pid))

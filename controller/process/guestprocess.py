@@ -6,7 +6,6 @@ of their filters and the pid namespace, and each is a child of the controller's 
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from proxybox.controller import hostproc
 from proxybox.controller.header import SEALED_ANSWER
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
@@ -103,23 +103,19 @@ class GuestProcess:
         return {name: layer.told for name, layer in self.layers.items()}
 
     def measure(self) -> None:
-        """Keeps how much memory the living guest has used at the most (VmPeak, VmHWM of proc_pid_status(5))."""
+        """Keeps how much memory the living guest has used at the most."""
         try:
-            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
-                status = file.read(8192)
+            peaks = hostproc.peaks(self.pid)
         except OSError:
             return
-        for name, line in ((b"VmPeak:", "peak_space"), (b"VmHWM:", "peak_resident")):
-            words = status.partition(name)[2].split(None, 1)
-            if words and words[0].isdigit():
-                setattr(self, line, int(words[0]) * 1024)
+        self.peak_space = peaks.get("VmPeak", self.peak_space)
+        self.peak_resident = peaks.get("VmHWM", self.peak_resident)
 
     def resident(self) -> int | None:
-        """Bytes that are in memory now (proc_pid_statm(5)); None when it cannot be told."""
+        """Bytes that are in memory now; None when it cannot be told."""
         try:
-            with open(f"/proc/{self.pid}/statm", "rb", buffering=0) as file:
-                return int(file.read(256).split()[1]) * resource.getpagesize()
-        except (OSError, IndexError, ValueError):
+            return hostproc.memory(self.pid)[1]
+        except (OSError, ValueError):
             return None
 
     def has_pending(self, number: int) -> bool:

@@ -24,6 +24,7 @@ from typing import Any
 
 import attrs
 
+from proxybox.controller import hostproc
 from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
@@ -170,12 +171,11 @@ class Watch:
         return True
 
     def undelivered(self) -> int:
-        """The set, as a mask, of the signals to the process that it has not taken (proc_pid_status(5)); all of them
-        where that cannot be told."""
+        """The set, as a mask, of the signals to the process that it has not taken; all of them where that cannot be
+        told."""
         try:
-            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
-                return int(file.read(8192).partition(b"ShdPnd:")[2].split(None, 1)[0], 16)
-        except (OSError, IndexError):
+            return hostproc.status(self.pid, "ShdPnd", 16)
+        except (OSError, ValueError):
             return -1
 
     @contextlib.contextmanager

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import attrs
 
+from proxybox.controller import hostproc
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests.guest import Guest
@@ -215,8 +216,7 @@ def _require_capabilities() -> None:
     """A root that may not signal other users could never end what it starts: neither at a limit, nor with itself."""
     if os.geteuid() != 0:
         return
-    with open("/proc/self/status", "rb", buffering=0) as file:
-        held = int(file.read(8192).partition(b"CapEff:")[2].split(None, 1)[0], 16)
+    held = hostproc.status("self", "CapEff", 16)
     lacking = [name for name, number in _ROOTS_NEEDS.items() if not held >> number & 1]
     if lacking:
         raise SandboxStartError(

@@ -22,9 +22,12 @@ from collections.abc import Iterator
 
 import attrs
 
+from proxybox.controller import hostproc
 from proxybox.controller.header import FORK_FLAGS
 from proxybox.controller.seal.filters import NUMBERS
 
+#: In proc_pid_stat(5).
+_NUM_THREADS = 20
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
 _ADDFD = struct.Struct("=QIIII")
@@ -185,11 +188,10 @@ def _group_of(pid: int) -> int:
 
 
 def _process_of(tid: int) -> int:
-    """The process that a thread is of (proc_pid_status(5)); 0 when it has gone."""
+    """The process that a thread is of; 0 when it has gone."""
     try:
-        with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
-            return int(file.read(4096).partition(b"\nTgid:")[2].split(None, 1)[0])
-    except (OSError, IndexError, ValueError):
+        return hostproc.status(tid, "Tgid")
+    except (OSError, ValueError):
         return 0
 
 
@@ -273,12 +275,11 @@ class Door:
         return self._refused_ns - (REFUSED_AT_ONCE - 1) * REFUSED_EVERY_NS if self._unwelcome else None
 
     def threads(self) -> int:
-        """How many threads the kernel counts, from /proc/PID/stat (proc_pid_stat(5)). Where that cannot be
-        read it is as many as there may be: nobody is let in unseen."""
+        """How many threads the kernel counts. Where that cannot be read it is as many as there may be: nobody is let in
+        unseen."""
         try:
-            with open(f"/proc/{self.pid}/stat", "rb", buffering=0) as file:
-                return int(file.read(1024).rpartition(b")")[2].split()[17])
-        except (OSError, IndexError, ValueError):
+            return hostproc.stat(self.pid, _NUM_THREADS)[0]
+        except (OSError, ValueError):
             return self._limit
 
     def admits(self, tid: int) -> bool:

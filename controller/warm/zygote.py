@@ -63,7 +63,7 @@ class Zygote:
         self.started = time.monotonic()
         with Undisturbed():
             self._live = self._start()
-        self._space = _address_space(self._live.process)
+        self._space = hostproc.memory(self._live.process.pid)[0]
 
     def _start(self) -> LiveBox:
         policy = self._policy
@@ -164,9 +164,3 @@ class Zygote:
         if not frame:
             raise SandboxStartError("the warm guest has ended")
         self._asked = True
-
-
-def _address_space(process: GuestProcess) -> int:
-    """Bytes in use, the first number of proc_pid_statm(5)."""
-    with open(f"/proc/{process.pid}/statm", "rb", buffering=0) as file:
-        return int(file.read(64).split()[0]) * 4096

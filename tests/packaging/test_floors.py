@@ -34,7 +34,7 @@ FLOORS = {
         seal
         roles
         errors
-        abi audit costs effects faults header statefolder status
+        abi audit costs effects faults header hostproc statefolder status
     """,
     "proxybox.controller.vfs": """
         commits pseudo
