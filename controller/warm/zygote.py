@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from proxybox.controller import hostproc
 from proxybox.controller.boxes.box import BoxSpec, LiveBox
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.effects import Blocked, Reply
