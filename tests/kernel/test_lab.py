@@ -85,16 +85,20 @@ class Page:
         self.socket = await websocket_connect(HTTPRequest(url, headers={"Authorization": "token secret"}))
 
     async def run(self, code: str, until: str = "execute_reply") -> tuple[str, dict[str, Any]]:
-        """What a cell prints, and the last message."""
+        """What a cell prints, and the last message. What it prints comes in another channel than its reply, which says
+        nothing of when: all of it has come when the kernel is idle again."""
         message = self.session.msg("execute_request", {"code": code, "silent": False, "allow_stdin": False})
         await self.socket.write_message(json.dumps({**message, "channel": "shell", "buffers": []}, default=str))
-        printed = ""
-        while True:
+        printed, last, is_idle = "", None, False
+        while last is None or not (is_idle or until == "stream"):
             heard = json.loads(await asyncio.wait_for(self.socket.read_message(), LONG))
             if heard["parent_header"].get("msg_id") == message["header"]["msg_id"]:
-                printed += heard["content"].get("text", "")
+                content = heard["content"]
+                printed += content.get("text", "")
+                is_idle = is_idle or content.get("execution_state") == "idle"
                 if heard["msg_type"] == until:
-                    return printed, heard["content"]
+                    last = content
+        return printed, last
 
 
 def test_a_restart_from_the_menu(server: tuple[str, int]) -> None:
@@ -104,18 +108,21 @@ def test_a_restart_from_the_menu(server: tuple[str, int]) -> None:
     async def use() -> None:
         page = Page(url)
         await page.open()
-        for code, until in ((STUBBORN, "stream"), ("import os; os._exit(3)", "execute_reply")):
-            assert (await page.run("x = 1; open('mine', 'w').close()"))[1]["status"] == "ok"
-            await page.run(code, until)
-            with contextlib.ExitStack() as stack:
-                before = _watched(stack, set(descendants()) - {process})
-                assert before
-                await page.ask(f"{page.kernel}/restart")
-                printed, reply = await page.run("import os\nprint('x' in globals(), os.listdir())")
-                assert (printed, reply["execution_count"]) == ("False []\n", 1)
-                for fd in before:
-                    assert _has_ended(fd)
-        page.socket.close()
+        with contextlib.closing(page.socket):
+            for code, until in ((STUBBORN, "stream"), ("import os; os._exit(3)", "execute_reply")):
+                await restart_behind(page, code, until)
+
+    async def restart_behind(page: Page, code: str, until: str) -> None:
+        assert (await page.run("x = 1; open('mine', 'w').close()"))[1]["status"] == "ok"
+        await page.run(code, until)
+        with contextlib.ExitStack() as stack:
+            before = _watched(stack, set(descendants()) - {process})
+            assert before
+            await page.ask(f"{page.kernel}/restart")
+            printed, reply = await page.run("import os\nprint('x' in globals(), os.listdir())")
+            assert (printed, reply["execution_count"]) == ("False []\n", 1)
+            for fd in before:
+                assert _has_ended(fd)
 
     asyncio.run(use())
 
