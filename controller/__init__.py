@@ -1,8 +1,10 @@
-"""The trusted side of a box, and what a user may build on: OSCall, Deny and Answer for rules of one's own, `@oscall`
-for calls of one's own, `BoxSpec` for worlds of one's own. README.md here tells how one call travels.
+"""The trusted side of a box, and what a user may build on.
 
-Installed as `proxybox.controller`; a bare `import controller` from a checkout would make a second copy of every table.
-"""
+OSCall, Deny and Answer are for a user's own rules, `@oscall` is for OS calls, and `BoxSpec` for worlds. README.md in
+this folder follows one call through the code.
+
+The package is installed as `proxybox.controller`. A bare `import controller` from a checkout would make a second
+copy of every table, and raises ImportError."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

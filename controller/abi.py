@@ -1,9 +1,8 @@
 """The x86-64 Linux ABI as constants and struct packers: no state, no policy, no I/O.
 
-Rules: names are the kernel's; sizes are the kernel's structs on x86-64 (not glibc's where they
-differ: sigaction, termios, sigset). A packer never fails on values that our own nodes produce;
-nothing here reads guest data but the `unpack_*` functions, which take exactly sized bytes.
-"""
+Rules: names are the kernel's. Sizes are those of the kernel's structs on x86-64, also where glibc's differ
+(sigaction, termios, sigset). A packer never fails on values that the controller's own nodes produce. Only the
+`unpack_*` functions read guest data, and they take bytes of exactly the right size."""
 
 from __future__ import annotations
 
@@ -288,7 +287,7 @@ PROC_SUPER_MAGIC: Final = 0x9FA0
 
 
 class StatLike(Protocol):
-    """What `pack_stat` reads: the vfs's Stat."""
+    """The attributes that `pack_stat` reads; the vfs's `Stat` has them."""
 
     @property
     def dev(self) -> int: ...
@@ -345,7 +344,7 @@ _M64: Final = (1 << 64) - 1
 
 
 def pack_stat(stat: StatLike) -> bytes:
-    """struct stat of stat(2), 144 bytes."""
+    """Returns the struct stat of stat(2), 144 bytes."""
     atime, mtime, ctime = stat.atime_ns, stat.mtime_ns, stat.ctime_ns
     return STAT.pack(
         stat.dev & _M64, stat.ino & _M64, stat.nlink, stat.mode, stat.uid, stat.gid, 0,
@@ -355,7 +354,7 @@ def pack_stat(stat: StatLike) -> bytes:
 
 
 def stat_to_statx(stat: bytes) -> bytes:
-    """struct statx, 256 bytes, from the 144 bytes of a struct stat; there is no birth time."""
+    """Converts the 144 bytes of a struct stat into a struct statx of 256 bytes, without a birth time."""
     (dev, ino, nlink, mode, uid, gid, _, rdev, size, blksize, blocks,
      atime, atime_ns, mtime, mtime_ns, ctime, ctime_ns, *_rest) = STAT.unpack(stat)  # fmt: skip
     return STATX.pack(
@@ -367,7 +366,7 @@ def stat_to_statx(stat: bytes) -> bytes:
 
 
 def pack_statx(stat: StatLike) -> bytes:
-    """struct statx of statx(2), 256 bytes."""
+    """Returns the struct statx of statx(2), 256 bytes."""
     return stat_to_statx(pack_stat(stat))
 
 
@@ -381,7 +380,7 @@ def pack_statfs(
     block_size: int = PAGE_SIZE,
     read_only: bool = False,
 ) -> bytes:
-    """struct statfs of statfs(2), 120 bytes. `blocks` and `free` count blocks, not bytes."""
+    """Returns the struct statfs of statfs(2), 120 bytes. `blocks` and `free` count blocks, not bytes."""
     flags = 0x20 | (1 if read_only else 0)  # ST_VALID, ST_RDONLY
     return STATFS.pack(
         kind, block_size, blocks, free, free, files, files_free, 0,
@@ -390,17 +389,17 @@ def pack_statfs(
 
 
 def pack_timespec(ns: int) -> bytes:
-    """struct timespec (16 bytes) of a time in nanoseconds, which may lie before 1970."""
+    """Returns the struct timespec (16 bytes) of a time in nanoseconds, which may lie before 1970."""
     return TIMESPEC.pack(ns // NS, ns % NS)
 
 
 def pack_timeval(ns: int) -> bytes:
-    """struct timeval (16 bytes) of a time in nanoseconds."""
+    """Returns the struct timeval (16 bytes) of a time in nanoseconds."""
     return TIMESPEC.pack(ns // NS, ns % NS // 1000)
 
 
 def unpack_timespec(data: bytes) -> int | None:
-    """Nanoseconds of a struct timespec; None when the kernel would say EINVAL."""
+    """Returns the nanoseconds of a struct timespec, or None where the kernel would answer EINVAL."""
     seconds, ns = TIMESPEC.unpack(data)
     if seconds < 0 or not 0 <= ns < NS:
         return None
@@ -408,7 +407,7 @@ def unpack_timespec(data: bytes) -> int | None:
 
 
 def unpack_timeval(data: bytes) -> int | None:
-    """Nanoseconds of a struct timeval; None when the kernel would say EINVAL."""
+    """Returns the nanoseconds of a struct timeval, or None where the kernel would answer EINVAL."""
     seconds, us = TIMESPEC.unpack(data)
     if seconds < 0 or not 0 <= us < 1_000_000:
         return None
@@ -416,7 +415,7 @@ def unpack_timeval(data: bytes) -> int | None:
 
 
 def pack_rusage(user_ns: int, system_ns: int, max_rss_kib: int = 0, minor_faults: int = 0) -> bytes:
-    """struct rusage of getrusage(2), 144 bytes."""
+    """Returns the struct rusage of getrusage(2), 144 bytes."""
     return RUSAGE.pack(
         user_ns // NS, user_ns % NS // 1000, system_ns // NS, system_ns % NS // 1000,
         max_rss_kib, 0, 0, 0, minor_faults, *(0,) * 9,
@@ -424,26 +423,26 @@ def pack_rusage(user_ns: int, system_ns: int, max_rss_kib: int = 0, minor_faults
 
 
 def pack_utsname(*fields: str) -> bytes:
-    """struct utsname of uname(2): six fields of 65 bytes, each cut to 64 and NUL-terminated."""
+    """Returns the struct utsname of uname(2): six fields of 65 bytes, each cut to 64 bytes and NUL-terminated."""
     return b"".join(field.encode()[:64].ljust(65, b"\0") for field in fields)
 
 
 def pack_sysinfo(uptime: int, total_ram: int, free_ram: int, processes: int) -> bytes:
-    """struct sysinfo of sysinfo(2), 112 bytes; sizes in bytes."""
+    """Returns the struct sysinfo of sysinfo(2), 112 bytes; sizes are in bytes."""
     return SYSINFO.pack(uptime, 0, 0, 0, total_ram, free_ram, 0, 0, 0, 0, processes & 0xFFFF, 0, 0, 0, 0, 1, 0)
 
 
 def pack_dirent(ino: int, offset: int, d_type: int, name: bytes) -> bytes:
-    """One linux_dirent64 of getdents64(2), padded to 8 bytes."""
+    """Returns one linux_dirent64 of getdents64(2), padded to a multiple of 8 bytes."""
     size = (DIRENT_HEAD.size + len(name) + 8) & ~7
     head = DIRENT_HEAD.pack(ino & _M64, offset, size, d_type)
     return (head + name).ljust(size, b"\0")
 
 
 ECHO: Final = 0o10
-"""In c_lflag of termios(3)."""
+"""The flag ECHO in c_lflag of termios(3)."""
 
 DEFAULT_TERMIOS: Final = TERMIOS.pack(
     0x500, 0x5, 0xBF, 0x8A3B, 0, bytes.fromhex("031c7f150400010011131a00120f1716000000")
 )
-"""A Linux console's settings: ICRNL IXON, OPOST ONLCR, 38400 8N1, canonical with echo."""
+"""The settings of a Linux console: ICRNL IXON, OPOST ONLCR, 38400 8N1, canonical with echo."""
