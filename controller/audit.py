@@ -1,4 +1,4 @@
-"""What a caller can see of OS calls, and change: the OSCall record, interceptors and their verdicts."""
+"""What a caller can see and change of OS calls: the OSCall record, interceptors and their verdicts."""
 
 import enum
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from proxybox.policies.errors import PolicyError, shown
 
 
 class Decision(enum.StrEnum):
-    """Who decided a call."""
+    """How a call was decided."""
 
     ALLOWED = "allowed"
     DENIED = "denied"
@@ -20,15 +20,18 @@ class Decision(enum.StrEnum):
 
 @attrs.define(slots=True)
 class OSCall:
-    """One OS call as a caller sees it. Nobody else keeps it: who does keeps up to 1 MiB of the guest's with each.
+    """One OS call as a caller sees it.
 
-    arguments: by the names of the man page; what the guest's memory held comes as bytes, addresses as int.
-    result: the value returned (>= 0 or -errno); None before the call was decided.
+    The controller does not keep the record. A caller that keeps it keeps up to 1 MiB of the guest's data with it.
+
+    arguments: the arguments by their names in the man page. What the guest's memory held is bytes, addresses are
+    int.
+    result: the value returned (>= 0 or -errno); None before the call is decided.
     duration_ns: from the request to its answer, in nanoseconds of host time, waits included.
-    paths: where interceptors stand, the absolute paths in the box that the path arguments lead to, by the current
-    directory, dirfd and symbolic links: as written, each link on the way, and what is there in the end. A rule that
-    looks at all of them cannot be gone around by another spelling; `arguments` has what the program has written.
-    """
+    paths: where there are interceptors, the absolute paths in the box that the path arguments lead to, by the
+    current directory, dirfd and symbolic links. These are each path as it was written, each link on the way, and the
+    place that is reached in the end. A rule that looks at all of them cannot be evaded by another spelling;
+    `arguments` has what the program has written."""
 
     name: str
     number: int
@@ -45,7 +48,7 @@ class OSCall:
 
 @attrs.frozen(slots=True)
 class Deny:
-    """An interceptor's refusal: the guest sees `errno`, the caller `reason`."""
+    """An interceptor's refusal: the guest sees `errno`, the caller sees `reason`."""
 
     errno: int
     reason: str = "denied by an interceptor"
@@ -61,8 +64,7 @@ class Deny:
 class Answer:
     """An interceptor's own answer: policy and handler are skipped.
 
-    value: what the call returns (>= 0 or -errno). writes: (guest address, bytes) pairs to store.
-    """
+    value: what the call returns (>= 0 or -errno). writes: the (guest address, bytes) pairs to store in the guest."""
 
     value: int
     writes: tuple[tuple[int, bytes], ...] = ()
@@ -73,14 +75,16 @@ class Answer:
 
 
 Interceptor: TypeAlias = Callable[[OSCall], Deny | Answer | None]
-"""Sees each call before it is decided: None lets it go on. It may change nothing of the record."""
+"""A function that gets each call before it is decided; None lets the call go on.
+
+It must not change the record."""
 Audit: TypeAlias = Callable[[OSCall], None]
-"""Receives each call after it was decided."""
+"""A function that gets each call after it was decided."""
 
 
 @attrs.frozen(slots=True)
 class Denial:
-    """A call that policy refused: its name, the errno's name that the guest saw, and why; how often it happened."""
+    """A call that was refused: its name, the name of the errno that the guest saw, and the reason."""
 
     call: str
     errno: str

@@ -1,9 +1,9 @@
-"""From a request to its answer: the table of OS calls, their decoders, and the one function that every call passes.
+"""The table of OS calls, the decoders of their requests, and the one function that every call passes.
 
 A handler is a function decorated with `@oscall(number)` in `oscalls/`; its annotations (see `roles`) say what it
-takes. `Dispatcher.execute` decides in this order: interceptors, then policy and limits, then the handler; it turns an
-OSError into -errno, records denials, and tells the audit. Nothing else in the controller does any of that.
-"""
+takes. `Dispatcher.execute` counts the call against its limit, asks the interceptors, and then calls the handler,
+which applies the policy. It turns an OSError into -errno, records denials, and calls the audit. Nothing outside this
+file does any of that."""
 
 import errno
 import inspect
@@ -36,7 +36,7 @@ _U32 = struct.Struct("<I")
 
 
 class Row:
-    """One OS call: its name, its handler, and how to call it with a request."""
+    """One OS call: its name, its handler, and the function that calls the handler with a request."""
 
     __slots__ = ("_decode", "family", "handler", "invoke", "name", "number", "parameters")
 
@@ -50,12 +50,12 @@ class Row:
         self._decode: Invoke | None = None
 
     def _compile_first(self, world: "World", thread: "GuestThread", frame: bytes) -> Reply:
-        """Decoders are compiled when a call is first made: a run uses about sixty of three hundred."""
+        """Compiles the decoder when the call is first made: a run uses about sixty calls of three hundred."""
         self.invoke = compile_invoke(self.handler, self.parameters)
         return self.invoke(world, thread, frame)
 
     def arguments(self, frame: bytes) -> dict[str, Any]:
-        """The decoded arguments by name, for audit and interceptors."""
+        """Returns the decoded arguments by name, for the audit and the interceptors."""
         if self._decode is None:
             self._decode = compile_invoke(lambda _, *values: values, self.parameters)
         values: Any = self._decode(None, None, frame)  # type: ignore[arg-type]
@@ -64,12 +64,12 @@ class Row:
 
 
 def _shown(value: Any) -> Any:
-    """What memory held where that is known, else its address."""
+    """Returns the bytes that guest memory held, where they are known, else their address."""
     return value if not isinstance(value, tuple) else value[0] if value[1] is None else value[1]
 
 
 TABLE: dict[int, Row] = {}
-"""What answers each call, by its x86-64 number: `oscall` enters a handler here."""
+"""The row that answers each call, by the x86-64 number; `oscall` enters a handler here."""
 
 
 def oscall(number: int, name: str = "") -> Callable[[Handler], Handler]:
@@ -86,7 +86,7 @@ def oscall(number: int, name: str = "") -> Callable[[Handler], Handler]:
 
 
 def takes_thread(handler: Callable[..., Any]) -> bool:
-    """Whether the thread that makes the call is the handler's second argument, and not the first of the call's own."""
+    """Whether the handler takes the calling thread, as its second argument, before the call's own arguments."""
     names: tuple[str, ...] = inspect.unwrap(handler).__code__.co_varnames
     return names[1:2] == ("thread",)
 
@@ -108,7 +108,7 @@ def _parameters(handler: Callable[..., Any]) -> list[tuple[str, Scalar | Memory]
 
 
 def stub_table() -> bytes:
-    """All rows that read guest memory, in the compact form that the stub is given."""
+    """Returns the rows of all calls that read guest memory, in the compact form that the stub is given."""
     return b"".join(stub_row(number, row.parameters) for number, row in sorted(TABLE.items()))
 
 
@@ -116,7 +116,9 @@ def stub_table() -> bytes:
 
 
 def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Scalar | Memory]]) -> Invoke:
-    """A function that decodes a request and calls the handler: one struct call for all registers, then the memory."""
+    """Returns a function that decodes a request and calls the handler.
+
+    It decodes all registers with one struct call, and then the memory."""
     codes, registers = "<", []
     for name, role in parameters:
         if isinstance(role, Scalar):
@@ -157,7 +159,7 @@ def _finish() -> None:
 
 
 def _blob(frame: bytes, at: int, optional: bool) -> tuple[bytes | None, int]:
-    """The next piece of fetched memory and where the one after it begins."""
+    """Returns the next piece of fetched memory, and the offset at which the piece after it begins."""
     if len(frame) < at + 4:
         raise GuestMisbehaved("a request is shorter than its arguments")
     (size,) = _U32.unpack_from(frame, at)
@@ -221,12 +223,12 @@ _TAKERS = {
 
 # --- execution --------------------------------------------------------------------------------------------------------
 
-#: Distinct denials kept for the Result; more are only counted.
+#: Distinct denials, and distinct unknown numbers, that are kept for the Result. Further ones are not recorded.
 MAX_DENIALS = 256
 
 
 def _negative(error: OSError) -> int:
-    """-errno: the one place where an exception becomes a number."""
+    """Returns the -errno of an exception: this is the one place where an exception becomes a number."""
     return -(error.errno or (errno.EPERM if isinstance(error, Denied) else errno.EIO))
 
 
@@ -245,17 +247,16 @@ class Dispatcher:
         self.audit = audit
         self.limit = world.policy.limits.calls or float("inf")
         self.limit_name = "limits.calls"
-        self.on_limit: Callable[[], None] | None = None  # what comes of it first, instead of the end of the box
-        self.callers: AbstractContextManager[None] = nullcontext()  # stands around the caller's functions (meter.py)
+        self.on_limit: Callable[[], None] | None = None  # called once at the limit, instead of ending the box
+        self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
         self.calls = 0
         self.denials: dict[Denial, int] = {}
         self.unknown: dict[int, int] = {}
 
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
-        """The answer to a request, or a wait. Every OS call of every guest passes here, and nothing else does.
+        """Returns the answer to a request, or a wait. Every OS call of every guest passes here, and nothing else does.
 
-        Raises GuestMisbehaved for a request that is none, EndBox when policy ends the box.
-        """
+        Raises GuestMisbehaved for a malformed request, and EndBox when the policy ends the box."""
         world = self._world
         self._steps.left = CALL
         thread.calls += 1
@@ -276,7 +277,9 @@ class Dispatcher:
             return self._going_on(row, thread, frame)
 
     def _going_on(self, row: Row, thread: "GuestThread", frame: bytes) -> Blocked:
-        """A call that takes several turns. No signal comes between them, as none would on the way to a disk."""
+        """Returns the wait of a call that takes several turns.
+
+        A signal does not interrupt it between its turns, as on Linux a signal does not interrupt a wait for a disk."""
 
         def attempt() -> Reply | None:
             try:
@@ -294,7 +297,7 @@ class Dispatcher:
         on_limit()
 
     def settle(self, attempt: Callable[[], Reply | None]) -> Reply | None:
-        """What a wait has come to: `attempt`, with errors turned into their numbers as for any call."""
+        """Returns what `attempt`, a function of a wait, answers; errors become numbers as for any call."""
         self._steps.left = CALL
         try:
             return attempt()
@@ -302,11 +305,15 @@ class Dispatcher:
             return self._failure("", error)
 
     def refuse(self, name: str, reason: str, number: int) -> None:
-        """Records a function of libc's that a translated guest may not use; `errno` is `number`. Raises EndBox."""
+        """Records that a translated guest called a function of libc that it may not use.
+
+        number: the errno of the refusal. Raises EndBox when the policy ends the box for a refusal."""
         self._failure(name, Denied(number, reason))
 
     def _failure(self, name: str, error: OSError) -> int:
-        """The answer to a call that failed. A refusal by policy is recorded. Raises EndBox where one ends the box."""
+        """Returns the answer to a call that failed, and records a refusal by policy.
+
+        Raises EndBox when the policy ends the box for a refusal."""
         if isinstance(error, Denied):
             self._record(name, error)
         return _negative(error)
@@ -320,7 +327,7 @@ class Dispatcher:
             raise EndBox(Status.DENIED, f"{name}: {denied.strerror}")
 
     def _unknown(self, thread: "GuestThread", number: int) -> int:
-        """An unknown number is ENOSYS, and told once: its name is not known here, its number is."""
+        """Answers an unknown call number with ENOSYS, counts it, and calls the audit, which gets no name."""
         if number in self.unknown or len(self.unknown) < MAX_DENIALS:
             self.unknown[number] = self.unknown.get(number, 0) + 1
         if self.audit is not None:
@@ -329,13 +336,13 @@ class Dispatcher:
                                -errno.ENOSYS, "ENOSYS", reason))  # fmt: skip
         return -errno.ENOSYS
 
-    # With interceptors or an audit, the same steps, told.
+    # The same steps, with interceptors or an audit.
 
     def _observed(self, row: Row, thread: "GuestThread", frame: bytes) -> Reply:
         started = time.perf_counter_ns()
         try:
             arguments = row.arguments(frame)
-        except OSError:  # an unreadable argument: the handler is not reached either
+        except OSError:  # an unreadable argument, for which the handler is not called either
             arguments = {}
         call = OSCall(row.name, row.number, row.family, arguments, thread.tid)
         if self._interceptors:
@@ -363,7 +370,9 @@ class Dispatcher:
             return later
 
         def attempt() -> Reply | None:
-            """Another thread may have changed a link meanwhile: the program asks again then, and so do we."""
+            """Answers EINTR when another thread has changed a link meanwhile.
+
+            The program then makes the call again, and the interceptors are asked again."""
             if called_paths(self._world, call.arguments) != call.paths:
                 raise OSError(errno.EINTR, "its paths lead elsewhere than they did")
             return later.attempt()
