@@ -14,16 +14,17 @@ Write: TypeAlias = tuple[int, bytes]
 
 @attrs.frozen(slots=True)
 class Blocked:
-    """The call cannot be answered yet.
+    """A wait: the call cannot be answered yet.
 
-    attempt: tried again when something has changed that it waits for; None means "still not ready". May raise OSError.
-    deadline_ns: host monotonic nanoseconds at which `on_timeout` gives the answer; None waits for ever.
-    on_interrupt: the answer when a signal ends the wait; -EINTR when None. What gives None is not ended by signals.
+    attempt: tried again when something has changed that the wait depends on; None means "still not ready". It may
+    raise OSError.
+    deadline_ns: host monotonic time in nanoseconds at which `on_timeout` gives the answer; None waits for ever.
+    on_interrupt: gives the answer when a signal ends the wait, which is -EINTR without it. If it returns None,
+    signals do not end the wait.
     host_fd: a host descriptor whose readability may unblock the call (standard input only).
-    sources: what it waits for, as `Changes` is told of it; None stands for whatever can happen, so that the wait is
-    tried again after every call of the box. They may be views of what others add to.
-    unfinished: it waits for nothing but its next turn.
-    """
+    sources: what the wait depends on, in the terms of `Changes.tell`. None stands for anything, so that the wait is
+    tried again after every call of the box. The sets may be views that change while the wait lasts.
+    unfinished: whether the call waits for nothing but its next turn."""
 
     attempt: Callable[[], "Reply | None"]
     deadline_ns: int | None = None
@@ -34,26 +35,28 @@ class Blocked:
     unfinished: bool = False
 
     def names(self, source: object) -> bool:
-        """Whether that is one of its sources."""
+        """Whether `source` is one of the wait's sources."""
         return self.sources is not None and any(source in each for each in self.sources)
 
     def is_about(self, changed: Set[object]) -> bool:
-        """Whether it waits for something of that."""
+        """Whether the wait depends on one of the changed sources."""
         return self.sources is None or any(not each.isdisjoint(changed) for each in self.sources)
 
 
 class AnotherTurn(Exception):
-    """Raised inside a handler that has done as much as one turn allows. What it has done is kept where it was done, and
-    nothing else has happened: the call is made again, at once but behind what others want, and goes on from there."""
+    """Raised inside a handler that has done as much as one turn allows.
+
+    The handler keeps what it has done, and has had no other effect. The call is made again at the driver's next
+    turn, after the requests of others, and goes on from there."""
 
 
 class Changes:
-    """What has changed in a box since its waits were tried last.
+    """What has changed in a box since its waits were last tried.
 
-    Whatever makes a description ready tells of it here, by its source: the buffer of a pipe, a counter, an epoll
-    instance. everything: for what has no source, or when there were too many. seen: what the waits that are being tried
-    have found out about descriptions already, None while none is tried: it is true until something changes.
-    """
+    Code that makes a description ready reports it here by its source: the buffer of a pipe, a counter, an epoll
+    instance. everything: set for a change that has no source, or when there were too many sources. seen: what the
+    waits that are being tried have already found out about descriptions, None while none is tried. It is valid until
+    something changes."""
 
     __slots__ = ("_sources", "everything", "seen")
 
@@ -68,7 +71,7 @@ class Changes:
         return self.everything or bool(self._sources)
 
     def tell(self, source: object) -> None:
-        """It has changed, so that those who wait for it look again."""
+        """Notes that `source` has changed, so that the waits for it are tried again."""
         if self.seen:
             self.seen.clear()
         if len(self._sources) < self.MOST:
@@ -77,11 +80,11 @@ class Changes:
             self.everything = True
 
     def take(self) -> Set[object] | None:
-        """What has changed, and is to be looked at now; None for everything."""
+        """Returns the sources that have changed, and forgets them; None stands for everything."""
         everything, sources = self.everything, self._sources
         self.everything, self._sources = False, set()
         return None if everything else sources
 
 
 Reply: TypeAlias = int | tuple[int, *tuple[Write, ...]] | Blocked
-"""The value of the system call as the kernel would return it (>= 0 or -errno), with what is to be stored, or a wait."""
+"""The call's value as the kernel would return it (>= 0 or -errno), perhaps with bytes to store; or a wait."""

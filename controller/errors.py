@@ -1,7 +1,7 @@
 """What can go wrong on the trusted side, apart from what a guest's own code does.
 
-Rule: a guest can cause `GuestMisbehaved`, `Denied` and plain `OSError`; every other exception is our bug.
-"""
+Rule: a guest can cause `GuestMisbehaved`, `Denied`, `EndBox` and plain `OSError`. Any other exception is a fault of
+proxybox."""
 
 from proxybox.controller.status import Status
 from proxybox.policies.errors import ProxyboxError
@@ -20,7 +20,7 @@ class CannotCopy(ProxyboxError):
 
 
 class SessionBusy(ProxyboxError, RuntimeError):
-    """A session does one thing at a time: another thread, or a callback, has asked for something while a call ran."""
+    """A session was asked for something, by another thread or by a callback, while one of its calls ran."""
 
 
 class GuestMisbehaved(ProxyboxError):
@@ -35,10 +35,9 @@ class Denied(OSError):
 
 
 class EndBox(Exception):
-    """Ends the box from inside a call, by decision of the policy: not an error of anybody's.
+    """Ends the box from inside a call because the policy says so; this is not an error.
 
-    status: what the Result will carry. why: in words.
-    """
+    status: the status that the Result gets. why: the reason in words."""
 
     def __init__(self, status: Status | str, why: str) -> None:
         super().__init__(why)

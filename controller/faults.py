@@ -1,11 +1,11 @@
-"""Faults of our own in threads that last: they are told, and the thread goes on."""
+"""Faults of proxybox in its lasting threads: each is reported, and the thread goes on."""
 
 import contextlib
 import threading
 
 
 def fault(error: BaseException) -> None:
-    """Tells of an exception that no caller waits for, as an uncaught one in any thread is (threading.excepthook)."""
+    """Reports an exception that no caller waits for to threading.excepthook, as an uncaught one in any thread."""
     told = threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-    with contextlib.suppress(BaseException):  # the hook may be the program's own
+    with contextlib.suppress(BaseException):  # the hook may be the caller's own, and fail
         threading.excepthook(told)
