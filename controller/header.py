@@ -1,5 +1,7 @@
-"""The numbers that both sides of the wire agree on. Each stands in proxybox/guest/wire.h under the same name, and says
-there what it is for; a test compares the two (tests/wire/test_header.py)."""
+"""The numbers that both sides of the wire agree on.
+
+Each stands in proxybox/guest/wire.h under the same name, with its purpose. A test compares the two files
+(tests/wire/test_header.py)."""
 
 import enum
 import struct
@@ -13,15 +15,15 @@ STUB_FD: Final = 5
 
 # --- frames -----------------------------------------------------------------------------------------------------------
 
-#: Bytes that an argument may bring, or an answer store, and those of a path with its NUL.
+#: The most bytes that an argument may bring or an answer may store, and the most bytes of a path with its NUL.
 MAX_PAYLOAD: Final = 1 << 20
 MAX_PATH: Final = 4096
-#: In place of a length: the argument was NULL, its memory is not readable, its string has no end in bounds.
+#: Markers in place of a length: the argument is NULL; its memory is not readable; its string is longer than allowed.
 ABSENT: Final = 0xFFFFFFFF
 FAULT: Final = 0xFFFFFFFE
 TOO_LONG: Final = 0xFFFFFFFD
-#: Call numbers that are the stub's own: ready to be sealed; could not be sealed; about to die of a fault; sealed;
-#: copied.
+#: The stub's own calls. It is ready to be sealed; it could not be sealed; it is about to die of a fault; it is sealed;
+#: it is a new copy.
 CALL_HELLO: Final = 0x50420001
 CALL_FAILED: Final = 0x50420002
 CALL_FAULTED: Final = 0x50420003
@@ -29,7 +31,7 @@ CALL_SEALED: Final = 0x50420004
 CALL_BORN: Final = 0x50420005
 #: The answer to CALL_SEALED.
 SEALED_ANSWER: Final = 0x5EA1
-#: The answer to a call on a file that is mapped to be written: this, less the mapping's number.
+#: The answer to a call on a file with a writable shared mapping is this number less the mapping's number.
 WRITE_BACK: Final = -(1 << 40)
 
 REQUEST: Final = struct.Struct("<II6Q")
@@ -50,7 +52,7 @@ class Fetch(enum.IntEnum):
     BITS = 6
 
 
-#: How wide the argument is that counts.
+#: The width of the argument that counts the elements.
 LENGTH_LONG: Final = 0
 LENGTH_INT: Final = 1
 LENGTH_UNSIGNED: Final = 2
@@ -78,16 +80,18 @@ CONFIG: Final = struct.Struct("<IIIIIIIIQQ")
 
 # --- the seal, threads and copies -------------------------------------------------------------------------------------
 
-#: In a register that the kernel ignores: the stub has told the controller already. Hostile code can set it as well.
+#: In a register that the kernel ignores, this says that the stub has told the controller already. Hostile code can set
+#: it as well.
 ROUTE: Final = 0x70626F78
-#: Shared mappings of virtual files lie in the 16 TiB from here: a box never comes to their end, though its stub uses no
+#: Shared mappings of virtual files lie in the 16 TiB from here. A box never uses them up, though its stub uses no
 #: address twice.
 SHARED_BASE: Final = 0x100000000000
-#: What pthread_create(3) passes to clone(2), what fork(3) does, and what the stub makes of that.
+#: The flags that pthread_create(3) passes to clone(2), those that fork(3) passes, and those that the stub uses instead
+#: of fork's.
 THREAD_FLAGS: Final = 0x3D0F00
 FORK_ASKED: Final = 0x1200011
 FORK_FLAGS: Final = 0x8000
-#: In the answer to a fork that is granted, beside the child's process id << 16.
+#: A flag in the answer to a granted fork, beside the child's process id << 16: the parent is to fork again at once.
 FORK_AGAIN: Final = 1
 
 NEWBORN: Final = struct.Struct("<QQq")

@@ -1,8 +1,9 @@
-"""What the host's own /proc says of a process: all that the controller asks it, but for what proves a seal
-(seal/inspection.py, which believes nothing that it has not read itself).
+"""What the host's own /proc says of a process: all that the controller asks it, except to check a seal.
 
-Each raises OSError where the process has gone, or /proc is not to be had, and ValueError where a fact is not told.
-"""
+What checks the seal (seal/inspection.py) relies on nothing that it has not read itself.
+
+Each function raises OSError where the process has gone or /proc cannot be read, and ValueError where a fact is
+missing."""
 
 import resource
 
@@ -15,7 +16,9 @@ def _read(pid: int | str, name: str) -> bytes:
 
 
 def status(pid: int | str, key: str, base: int = 10) -> int:
-    """A number of proc_pid_status(5), by its key. pid: or a thread's id, or "self"."""
+    """Returns a number from proc_pid_status(5), by its key.
+
+    pid: a process id, a thread id, or "self"."""
     words = _read(pid, "status").partition(b"\n%s:" % key.encode())[2].split(None, 1)
     if not words:
         raise ValueError(f"no {key} in /proc/{pid}/status")
@@ -23,7 +26,9 @@ def status(pid: int | str, key: str, base: int = 10) -> int:
 
 
 def stat(pid: int, *fields: int) -> tuple[int, ...]:
-    """Fields of proc_pid_stat(5), by their numbers there: those behind the name, which may hold anything."""
+    """Returns fields of proc_pid_stat(5), by their numbers in the man page.
+
+    Only the fields after the name can be read. The name may hold any bytes."""
     words = _read(pid, "stat").rpartition(b")")[2].split()
     if len(words) + 2 < max(fields):
         raise ValueError(f"/proc/{pid}/stat ends too soon")
@@ -31,7 +36,7 @@ def stat(pid: int, *fields: int) -> tuple[int, ...]:
 
 
 def memory(pid: int) -> tuple[int, int]:
-    """Bytes of address space, and of those that are in memory (proc_pid_statm(5))."""
+    """Returns the bytes of address space, and how many of them are in memory (proc_pid_statm(5))."""
     words = _read(pid, "statm").split()
     if len(words) < 2:
         raise ValueError(f"/proc/{pid}/statm is empty")
@@ -39,8 +44,9 @@ def memory(pid: int) -> tuple[int, int]:
 
 
 def peaks(pid: int) -> dict[str, int]:
-    """The most bytes that a living process has used: VmPeak (address space) and VmHWM (in memory) of
-    proc_pid_status(5), as far as they are told."""
+    """Returns the most bytes that a living process has used, as far as /proc tells.
+
+    The keys are VmPeak (address space) and VmHWM (in memory) of proc_pid_status(5)."""
     text, found = _read(pid, "status"), {}
     for key in ("VmPeak", "VmHWM"):
         words = text.partition(b"\n%s:" % key.encode())[2].split(None, 1)
