@@ -11,8 +11,6 @@ import attrs
 
 from proxybox.controller.header import CALL_ROLES, LENGTH_INT, LENGTH_LONG, LENGTH_UNSIGNED, MAX_PATH, ROLE, Fetch
 
-#: Everything that one call carries into the controller or out of it, in bytes; longer transfers come short.
-
 
 @attrs.frozen
 class Scalar:
@@ -27,9 +25,9 @@ class Memory:
 
     size: bytes of one element, or of the whole where no argument counts elements.
     length: the name of the argument that counts the elements.
-    optional: NULL gives None; otherwise NULL is EFAULT.
-    with_address: the handler gets (address, bytes), for what it reads and writes: Annotated[tuple[...], role].
-    """
+    optional: whether NULL gives None; otherwise NULL is EFAULT.
+    with_address: whether the handler gets (address, bytes), because it also writes there: Annotated[tuple[...],
+    role]."""
 
     fetch: Fetch
     size: int = 1
@@ -73,14 +71,14 @@ Addr = Annotated[int, Scalar("Q")]
 Path = Annotated[bytes, Memory(Fetch.STRING, MAX_PATH)]
 OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, MAX_PATH, optional=True)]
 
-#: One row of the stub's table: call number, how many roles, six roles.
+#: Bytes of one row of the stub's table: call number, number of roles, six roles.
 ROW_SIZE = CALL_ROLES.size + 6 * ROLE.size
 
 _WIDTHS = {"i4x": LENGTH_INT, "I4x": LENGTH_UNSIGNED}
 
 
 def _counter(parameters: list[tuple[str, Scalar | Memory]], name: str) -> tuple[int, int]:
-    """Which argument counts the elements, and how wide it is."""
+    """Returns the index of the argument that counts the elements, and its width."""
     for index, (other, role) in enumerate(parameters):
         if name and other == name:
             return index, _WIDTHS.get(role.code, LENGTH_LONG) if isinstance(role, Scalar) else LENGTH_LONG
@@ -88,7 +86,7 @@ def _counter(parameters: list[tuple[str, Scalar | Memory]], name: str) -> tuple[
 
 
 def stub_row(number: int, parameters: list[tuple[str, Scalar | Memory]]) -> bytes:
-    """The compact form of one call's memory roles; b"" for a call that reads no memory."""
+    """Returns the compact form of one call's memory roles; b"" for a call that reads no memory."""
     roles = [
         ROLE.pack(index, role.fetch, *_counter(parameters, role.length), role.size)
         for index, (_, role) in enumerate(parameters)

@@ -1,11 +1,12 @@
-"""Where what lasts for one user is kept: $XDG_STATE_HOME/proxybox, as the XDG base directory specification has it."""
+"""The folder of what is kept for a user: $XDG_STATE_HOME/proxybox, by the XDG base directory specification."""
 
 import os
 
 
 def state_folder(name: str) -> str | None:
-    """The path of one of its folders, perhaps made by nobody yet; None for who has no home. A relative variable does
-    not count."""
+    """Returns the path of a folder in it, which may not exist yet; None for a user without a home.
+
+    A relative $XDG_STATE_HOME is ignored."""
     state = os.environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):
         home = os.path.expanduser("~")

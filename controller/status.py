@@ -1,4 +1,4 @@
-"""How a run has ended, in one word: the same from the driver to the Result."""
+"""How a run ended, in one word that is the same from the driver to the Result."""
 
 import enum
 
