@@ -1,2 +1,3 @@
-"""What is done for a guest costs the host something: CPU time, steps of a call, descriptors. Here it is counted and
-bounded, for each box, and nothing here knows what it is spent on."""
+"""What is done for a guest and costs the host something: CPU time, steps of a call, descriptors.
+
+It is counted and bounded here for each box. Nothing here knows what it is spent on."""

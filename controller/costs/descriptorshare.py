@@ -1,11 +1,10 @@
 """How many of this process's descriptors guests may make it hold, and which part of them each box gets.
 
-Rules: what guests cause, in all boxes together, takes no more than half of the soft limit (RLIMIT_NOFILE), as it is
-when they ask. The other half is the caller's, and what a box costs that does nothing. The limit of a caller's process
-is never raised. A box gets its first FLOOR whatever others hold, for as many boxes as there is room for in half of the
-share; in the other half, a box may hold as much as is still free there. So the first that is greedy leaves half, the
-next half of that, and whoever comes later is not shut out.
-"""
+Rules: the guests of all boxes together may take at most half of the soft limit (RLIMIT_NOFILE), as it is when they
+ask. The other half is for the caller, and for what a box needs that does nothing. The limit of a caller's process is
+never raised. A box gets its first FLOOR descriptors whatever others hold, for as many boxes as half of the share has
+room for. In the other half, a box may hold as many as are still free there. So the first greedy box leaves half of
+it, the next leaves half of that, and later boxes are not shut out."""
 
 from __future__ import annotations
 
@@ -21,13 +20,13 @@ _OWN_LIMIT = 1 << 16
 
 
 def soft_limit() -> int:
-    """How many descriptors this process may open now."""
+    """Returns how many descriptors this process may open now."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _NO_LIMIT if soft == resource.RLIM_INFINITY else soft
 
 
 def raise_own_limit() -> None:
-    """Raise the soft limit, for processes that are proxybox's own: a pool's workers."""
+    """Raises the soft limit, for processes that are proxybox's own: a pool's workers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OWN_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _OWN_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -35,20 +34,19 @@ def raise_own_limit() -> None:
 
 
 class DescriptorShare:
-    """What all boxes of this process may hold for their guests; from any thread.
+    """The descriptors that all boxes of this process may hold for their guests; any thread may use it.
 
-    soft: tells the limit of the process.
-    """
+    soft: returns the limit of the process."""
 
     def __init__(self, soft: Callable[[], int] = soft_limit) -> None:
         self._soft = soft
-        # Reentrant: the collector may close a file of a dead box while the lock is held.
+        # Reentrant: the garbage collector may close a file of a dead box while this thread holds the lock.
         self._lock = threading.RLock()
         self._held = 0
         self._beyond_floors = 0
 
     def take(self, box: Allotment, count: int) -> None:
-        """Let a box have `count` descriptors more. ENFILE."""
+        """Gives a box `count` descriptors more. Raises OSError (ENFILE)."""
         limit = self._soft() // 2
         with self._lock:
             held = box.held + count
@@ -61,7 +59,7 @@ class DescriptorShare:
             box.held = held
 
     def give_back(self, box: Allotment, count: int) -> None:
-        """Take `count` descriptors of a box back."""
+        """Takes `count` descriptors of a box back."""
         with self._lock:
             held = box.held - count
             if box.held > FLOOR:
@@ -74,7 +72,9 @@ _share = DescriptorShare()
 
 
 class Allotment:
-    """The descriptors that one box holds for its guest. share: by default that of the process."""
+    """The descriptors that one box holds for its guest.
+
+    share: the share that they come from; by default that of the process."""
 
     __slots__ = ("_share", "held")
 
@@ -83,20 +83,20 @@ class Allotment:
         self.held = 0
 
     def again(self) -> Allotment:
-        """One for another box, which holds nothing yet."""
+        """Returns an allotment for another box, which holds nothing yet."""
         return Allotment(self._share)
 
     def take(self, count: int = 1) -> None:
-        """Have `count` more. ENFILE."""
+        """Takes `count` descriptors more. Raises OSError (ENFILE)."""
         self._share.take(self, count)
 
     def give_back(self, count: int = 1) -> None:
-        """Have `count` fewer: they have been closed."""
+        """Gives `count` descriptors back, which have been closed."""
         self._share.give_back(self, count)
 
 
 def _unlock() -> None:
-    """In a forked child: the thread that held the lock is not there."""
+    """Makes a new lock in a forked child: the thread that held the old one does not exist there."""
     _share._lock = threading.RLock()
 
 
