@@ -1,2 +1,3 @@
-"""Bytes to calls and back: frames (protocol.py), and the pipe ends that carry them (channel.py). Any bytes may come; at
-worst the box ends."""
+"""Bytes to calls and back: frames (protocol.py), and the pipe ends that carry them (channel.py).
+
+A guest may send any bytes; the worst that they can do is end its box."""

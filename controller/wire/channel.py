@@ -1,7 +1,7 @@
-"""A pipe pair: the only place where bytes are exchanged with a guest.
+"""A pair of pipes, over which bytes are exchanged with a guest.
 
-Everything read here is hostile. It goes to `RequestReader` unseen, and a frame to the dispatcher.
-"""
+Everything read here is hostile. It goes to `RequestReader` without a look at it, and whole frames go to the
+dispatcher."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ from proxybox.controller.wire.protocol import RequestReader, encode_reply
 if TYPE_CHECKING:
     from proxybox.controller.effects import Reply
 
-#: Bytes per read: nearly all requests are shorter, and a payload comes in few pieces.
+#: Bytes per read. Nearly all requests are shorter, and a long payload comes in a few pieces.
 READ = 65536
 
 
 class Channel:
     """The controller's ends of one guest thread's channel."""
 
-    #: Whether a driver may read and write it by itself (`Serving.serve_alone`).
+    #: Whether a driver may read and write the pipe ends itself (`Serving.serve_alone`).
     is_plain = True
 
     __slots__ = ("broken", "reader", "reply_fd", "request_fd", "unsent")
@@ -30,21 +30,23 @@ class Channel:
         self.request_fd = request_fd
         self.reply_fd = reply_fd
         self.reader = RequestReader()
-        #: What is left of the one answer that the guest has not read, where writing does not wait.
+        #: The rest of the one answer that the guest has not read yet, on a non-blocking channel.
         self.unsent: bytes | memoryview = b""
-        #: What was wrong with a frame. Nothing is read or written any more then.
+        #: What was wrong with a frame. After that no request is taken and nothing is written.
         self.broken: GuestMisbehaved | None = None
 
     def set_blocking(self, blocking: bool) -> None:
-        """Whether `receive` and `write` wait, as they do at first."""
+        """Sets whether `receive` and `write` wait; at first they do."""
         os.set_blocking(self.request_fd, blocking)
         os.set_blocking(self.reply_fd, blocking)
         if blocking:
             self.flush()
 
     def receive(self) -> bytes | None:
-        """The next frame, b"" at the end of the channel, None when only a part of a frame came, or nothing. Waits for
-        bytes, where it is blocking. Raises GuestMisbehaved, and again each time after that."""
+        """Returns the next frame, b"" at the end of the channel, or None when no whole frame has come.
+
+        Where the channel is blocking, it waits for bytes. Raises GuestMisbehaved for a malformed frame, and at each
+        call after that."""
         if self.broken is not None:
             raise self.broken
         data = self.read()
@@ -55,22 +57,26 @@ class Channel:
             raise
 
     def understand(self, data: bytes) -> bytes | None:
-        """The frame that these bytes complete, or None. Raises GuestMisbehaved."""
+        """Returns the frame that `data` completes, or None. Raises GuestMisbehaved."""
         return self.reader.receive(data)
 
     def read(self) -> bytes | None:
-        """What has come, b"" at the end of the channel, None where nothing has. Waits, where it is blocking."""
+        """Returns the bytes that have come, b"" at the end of the channel, or None where nothing has come.
+
+        Where the channel is blocking, it waits."""
         try:
             return os.read(self.request_fd, READ)
         except BlockingIOError:
             return None
 
     def send(self, reply: "Reply") -> None:
-        """Answers the outstanding call. A guest that has gone is not an error: its end is seen by `receive`."""
+        """Answers the outstanding call. A guest that has gone is not an error here: `receive` sees its end."""
         self.write(REPLY.pack(16, 0, reply) if reply.__class__ is int else encode_reply(reply[0], reply[1:]))  # type: ignore[index]
 
     def write(self, data: bytes | memoryview) -> None:
-        """All of the bytes, to whoever still reads; or what the pipe takes, and the rest by `flush`."""
+        """Writes all of the bytes; on a non-blocking channel what the pipe takes, and `flush` writes the rest.
+
+        A guest that has gone is not an error."""
         if self.broken is not None:
             return
         with contextlib.suppress(BrokenPipeError):
@@ -84,7 +90,7 @@ class Channel:
                 self.unsent = data
 
     def flush(self) -> None:
-        """Goes on with what is unsent."""
+        """Writes what is unsent, as far as the pipe takes it."""
         if self.unsent:
             data, self.unsent = self.unsent, b""
             self.write(data)

@@ -1,15 +1,14 @@
 """The wire: frames in, frames out, without any I/O.
 
-Every size that comes from a guest is checked here before it is used. What is not a well-formed frame is
-`GuestMisbehaved`: there is no third outcome, and no guest byte may cause another exception.
+Every size that comes from a guest is checked here before it is used. Bytes that are not a well-formed frame raise
+`GuestMisbehaved`. There is no third outcome, and no guest byte may cause another exception.
 
     request  u32 size of the frame, u32 call number, u64 x 6 registers, then for each argument that the stub
              fetched from memory, in order: u32 length or a marker, and the bytes
     reply    u32 size of the frame, u32 number of writes, i64 value, then for each write: u64 address, u32 length,
              the bytes
 
-One call is outstanding per channel, so bytes behind a frame are a breach as well.
-"""
+One call is outstanding per channel, so bytes after a frame are a breach as well."""
 
 import struct
 
@@ -20,35 +19,36 @@ from proxybox.controller.header import MAX_PAYLOAD, REPLY, REPLY_WRITE, REQUEST
 _ONE_WRITE = struct.Struct("<IIqQI")
 _U32 = struct.Struct("<I")
 
-#: Registers begin here in a request, fetched memory there.
+#: Where the registers begin in a request, and where the fetched memory begins.
 REGISTERS = 8
 MEMORY = REQUEST.size
 
-#: A frame is never longer: one payload, two more paths or structures, the header.
+#: The size of the longest frame: one payload, two more paths or structures, the header.
 MAX_FRAME = MAX_PAYLOAD + 64 * 1024
 
 
-#: In place of a size: what came was no request.
+#: In place of a size: what came was not a request.
 _BROKEN = -1
 
 
 class RequestReader:
-    """Puts the requests of one channel together from whatever pieces arrive. After a breach it takes nothing any more:
-    each further call raises GuestMisbehaved, too."""
+    """Puts the requests of one channel together from the pieces that arrive.
+
+    After a breach it takes nothing any more: each further call raises GuestMisbehaved, too."""
 
     __slots__ = ("_begun", "_wanted")
 
     def __init__(self) -> None:
-        self._begun = bytearray()  # one piece of memory, however small the pieces are that arrive
+        self._begun = bytearray()  # one buffer, so that many small pieces take no more memory
         self._wanted = 0
 
     @property
     def missing(self) -> int:
-        """Bytes that the frame begun still lacks; 0 between frames, and while its size is not known."""
+        """The bytes that the current frame still lacks; 0 between frames, and while its size is not known."""
         return self._wanted - len(self._begun) if self._wanted else 0
 
     def receive(self, data: bytes) -> bytes | None:
-        """The frame that `data` completes, or None. Raises GuestMisbehaved."""
+        """Returns the frame that `data` completes, or None. Raises GuestMisbehaved."""
         if not data:
             return None
         begun = self._begun
@@ -84,13 +84,13 @@ class RequestReader:
         self._begun, self._wanted = bytearray(1), _BROKEN
 
     def end(self) -> None:
-        """The channel has ended. Raises GuestMisbehaved when it ended inside a frame."""
+        """Notes that the channel has ended. Raises GuestMisbehaved when it ended inside a frame."""
         if self._begun and self._wanted != _BROKEN:
             raise GuestMisbehaved(f"the channel ended {self.missing} bytes short of a whole request")
 
 
 def frame_size(data: bytes | bytearray) -> int:
-    """The size that a frame of at least four bytes claims, checked."""
+    """Returns the size that a frame of at least four bytes claims. Raises GuestMisbehaved for an impossible size."""
     (size,) = _U32.unpack_from(data)
     if not MEMORY <= size <= MAX_FRAME:
         raise GuestMisbehaved(f"a request claims {size} bytes; {MEMORY} to {MAX_FRAME} are possible")
@@ -98,7 +98,7 @@ def frame_size(data: bytes | bytearray) -> int:
 
 
 def encode_reply(value: int, writes: tuple[Write, ...] = ()) -> bytes:
-    """The frame that answers a call."""
+    """Returns the frame that answers a call."""
     if not writes:
         return REPLY.pack(16, 0, value)
     if len(writes) == 1:
@@ -113,7 +113,7 @@ def encode_reply(value: int, writes: tuple[Write, ...] = ()) -> bytes:
 
 
 def encode_request(number: int, registers: tuple[int, ...] = (), memory: tuple[bytes | int, ...] = ()) -> bytes:
-    """A request as the stub sends it, for tests and fake guests: an int in `memory` is a marker."""
+    """Returns a request as the stub sends it, for guests and tests without a stub; an int in `memory` is a marker."""
     parts = []
     for item in memory:
         parts.append(_U32.pack(item) if isinstance(item, int) else _U32.pack(len(item)) + item)
