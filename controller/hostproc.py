@@ -1,6 +1,6 @@
 """What the host's own /proc says of a process: all that the controller asks it, except to check a seal.
 
-What checks the seal (seal/inspection.py) relies on nothing that it has not read itself.
+The checks of the seal (seal/inspection.py, seal/layers.py) rely on nothing that they have not read themselves.
 
 Each function raises OSError where the process has gone or /proc cannot be read, and ValueError where a fact is
 missing."""
