@@ -1,9 +1,9 @@
 """Where the paths of an OS call lead, for interceptors (`OSCall.paths`): nothing here decides anything.
 
-What a call names is walked as the tree would (`vfs/tree.py`), from the current directory or the call's own descriptor.
-Unlike there, a walk that comes to nothing is no error: what is left of the path is taken by its letters. It goes on for
-as many links as a call may follow, so that it ends no earlier than the call does.
-"""
+The path arguments are walked as the tree walks them (`vfs/tree.py`), from the current directory or the call's own
+descriptor. Unlike there, a walk that cannot go on is not an error: the names that are left are then joined to the
+path as text. A walk follows as many links as a call may follow, so that it does not end before the call's own walk
+does."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -16,13 +16,15 @@ from proxybox.controller.vfs.tree import MAX_SYMLINKS
 if TYPE_CHECKING:
     from proxybox.controller.world.state import World
 
-#: Arguments that are paths, and that which says where they begin. What symlink(2) writes is a text.
+#: The arguments that are paths, each with the argument that says where it begins. The target of symlink(2) is a text.
 _PATHS: Final = {"path": "dirfd", "old": "olddirfd", "new": "newdirfd"}
 
 
 def called_paths(world: "World", arguments: Mapping[str, Any]) -> tuple[bytes, ...]:
-    """The absolute paths in the box that a call is about, each once: for each of its paths as it is written, each
-    symbolic link on its way, and where it leads in the end, a link at its end followed."""
+    """Returns the absolute paths in the box that a call is about, each once.
+
+    For each path argument these are the path as it is written, each symbolic link on its way, and the place where it
+    leads in the end, with a link at its end followed."""
     found: dict[bytes, None] = {}
     for name, beginning in _PATHS.items():
         path = arguments.get(name)
@@ -48,7 +50,7 @@ def _places(world: "World", path: bytes, dirfd: int) -> Iterator[bytes]:
     names = _names(path)
     yield _joined(above, names)
     names.reverse()
-    world.steps.left -= len(names)  # of a path that a call may have
+    world.steps.left -= len(names)  # enough are left: a path has 2,048 names at the most
     links = 0
     while names:
         name = names.pop()
@@ -73,7 +75,7 @@ def _places(world: "World", path: bytes, dirfd: int) -> Iterator[bytes]:
             target, jump = node.target, node.jump()
             further = _names(target)
             world.steps.take(len(further) + 1)
-        except OSError:  # a link to what has no name any more, or a longer way than the call goes
+        except OSError:  # the link's target has no name any more, or the steps are used up
             break
         if links > MAX_SYMLINKS or not target:
             break
@@ -87,7 +89,7 @@ def _places(world: "World", path: bytes, dirfd: int) -> Iterator[bytes]:
 
 
 def _lookup(world: "World", directory: Directory, name: bytes) -> Node | None:
-    """None for what is not there, or cannot be reached by the call either."""
+    """Returns the node, or None for a name that does not exist, or that the call could not reach either."""
     try:
         return world.tree.lookup(directory, name)
     except OSError:
@@ -99,7 +101,7 @@ def _names(path: bytes) -> list[bytes]:
 
 
 def _joined(above: list[bytes], names: list[bytes]) -> bytes:
-    """An absolute path without "." and ".."."""
+    """Returns an absolute path without "." and ".."."""
     joined = above[:]
     for name in names:
         if name == b"..":

@@ -1,11 +1,10 @@
-"""The clocks of one box: what the guest is told that time it is, and how long a wait lasts.
+"""The clocks of one box: what time the guest is told, and how long a wait lasts.
 
 Rules: all times are integers in nanoseconds. "Box time" is what the guest sees, "host time" is
-`time.monotonic_ns()`. Unless the policy says that time is real, no value that comes out of `now_ns`
-depends on the host's clocks, with one exception: scaled time is the host's elapsed time, scaled.
-CPU clocks count clock reads then, one microsecond each, so that a program that polls a clock makes
-progress and a run repeats to the byte.
-"""
+`time.monotonic_ns()`. Unless the policy's time is real, no value that `now_ns` returns depends on the host's clocks,
+with one exception: scaled time is the host's elapsed time, scaled, and begins at the host's time where the policy
+names no start. CPU clocks then count clock reads, one microsecond each, so that a program that polls a clock makes
+progress and a run can be repeated exactly."""
 
 import errno
 import time
@@ -46,18 +45,19 @@ _CPU: Final = frozenset({abi.CLOCK_PROCESS_CPUTIME_ID, abi.CLOCK_THREAD_CPUTIME_
 
 @attrs.frozen(slots=True)
 class Wait:
-    """A timed wait. `deadline_ns`: host time at which it is over, None when it is skipped or
-    already over. `ends_ns`: where the box's elapsed time stands then, for `Clock.finish`.
-    """
+    """A timed wait.
+
+    deadline_ns: host time at which it is over, None when it is skipped or already over. ends_ns: the box's elapsed
+    time at its end, for `Clock.finish`."""
 
     deadline_ns: int | None
     ends_ns: int
 
 
 class Clock:
-    """All clocks of a box, by its time policy. `guest_pid` (host pid) is set once the guest runs:
-    real CPU clocks.
-    """
+    """All clocks of a box, according to its time policy.
+
+    guest_pid: the guest's pid on the host, set once the guest runs; the real CPU clocks need it."""
 
     __slots__ = (
         "_cpu_before_ns",
@@ -88,7 +88,7 @@ class Clock:
         self._started = host_ns()
         self._jumped_ns = 0
         self._reads = 0
-        self._cpu_before_ns: int | None = None  # what the processes used that this one's was copied from
+        self._cpu_before_ns: int | None = None  # CPU time of the processes from which this one was copied
         if policy.start is not None:
             self._start_ns = round(policy.start * abi.NS)
         elif self.kind in ("real", "scaled"):
@@ -99,7 +99,7 @@ class Clock:
     # --- reading ----------------------------------------------------------------------------------
 
     def elapsed_ns(self) -> int:
-        """Box time since the box started. Does not itself advance any clock."""
+        """Returns the box time since the box started, without advancing any clock."""
         if self.kind in ("virtual", "frozen"):
             return self._jumped_ns
         host = self._host_ns() - self._started
@@ -108,14 +108,14 @@ class Clock:
         return host + self._jumped_ns
 
     def now_ns(self, clock_id: int) -> int:
-        """The time of a clock of clock_gettime(2). EINVAL for one that does not exist."""
+        """Returns the time of a clock of clock_gettime(2). Raises OSError (EINVAL) for a clock that does not exist."""
         self._reads += 1
         if self.kind == "virtual":
             self._jumped_ns += TICK_NS
         return self.peek_ns(clock_id)
 
     def peek_ns(self, clock_id: int) -> int:
-        """`now_ns` without the tick, for what is not a clock read of the guest's (file times)."""
+        """Returns what `now_ns` returns without the tick, for reads that are not the guest's own (file times)."""
         if clock_id in _CPU:
             return self.cpu_ns()
         if clock_id in _WALL:
@@ -132,23 +132,23 @@ class Clock:
         return now - now % COARSE_NS if clock_id in _COARSE else now
 
     def wall_ns(self) -> int:
-        """CLOCK_REALTIME for file times: a read that advances nothing."""
+        """Returns CLOCK_REALTIME for file times, without advancing any clock."""
         return self.peek_ns(abi.CLOCK_REALTIME)
 
     def boot_wall_ns(self) -> int:
-        """CLOCK_REALTIME at the moment that the box claims to have booted (/proc/stat's btime)."""
+        """Returns CLOCK_REALTIME at the moment that the box claims to have booted (btime in /proc/stat)."""
         return self._start_ns - MONOTONIC_START_NS
 
     def cpu_ns(self) -> int:
-        """CPU time of the guest: its process's where time is real, else a count of clock reads."""
+        """Returns the guest's CPU time: that of its process where time is real, else a count of clock reads."""
         if self.kind != "real" or (self.guest_pid is None and self._cpu_before_ns is None):
             return self._reads * TICK_NS
         return self.host_cpu_ns()
 
     def host_cpu_ns(self) -> int:
-        """CPU time of the guest's process on the host; for limits and CPU timers, never for the
-        guest's eyes.
-        """
+        """Returns the CPU time of the guest's process on the host.
+
+        It is for CPU timers. Where time is not real, the guest must not see it."""
         before = self._cpu_before_ns
         if self.guest_pid is None:
             return self._host_ns() - self._started if before is None else before
@@ -158,7 +158,7 @@ class Clock:
             return before or 0
 
     def resolution_ns(self, clock_id: int) -> int:
-        """The answer of clock_getres(2). EINVAL for a clock that does not exist."""
+        """Returns the answer of clock_getres(2). Raises OSError (EINVAL) for a clock that does not exist."""
         if clock_id in _COARSE:
             return COARSE_NS
         if clock_id in _WALL or clock_id in _UP or clock_id in _CPU:
@@ -168,11 +168,10 @@ class Clock:
     # --- waiting ----------------------------------------------------------------------------------
 
     def wait(self, clock_id: int, ns: int, *, absolute: bool = False, skip: bool = True) -> Wait:
-        """How a wait until (`absolute`) or for `ns` of a clock goes.
+        """Returns how a wait for `ns` of a clock, or until `ns` (`absolute`), goes.
 
-        With `skip` false the wait is real even where the policy skips sleeps: another thread may
-        end it. EINVAL for a clock that cannot be waited for.
-        """
+        With `skip` false the wait is real even where the policy skips sleeps, because another thread may end it.
+        Raises OSError (EINVAL) for a clock that cannot be waited for."""
         if clock_id in _CPU:
             raise OSError(errno.EINVAL, "CPU clocks cannot be waited for")
         duration = ns - self.peek_ns(clock_id) if absolute else ns
@@ -183,22 +182,22 @@ class Clock:
         return Wait(self._host_ns() + self._host_duration(duration), ends)
 
     def finish(self, wait: Wait) -> None:
-        """A wait is over: virtual and skipped time stand at its end now. Nothing to do where time
-        flows by itself.
-        """
+        """Moves virtual and skipped time to the end of a wait that is over.
+
+        Time that flows by itself does not change."""
         self.advance_to(wait.ends_ns)
 
     def advance_to(self, elapsed_ns: int) -> None:
-        """Moves box time forward to `elapsed_ns`; never back. Time that flows by itself moves only
-        by skipping.
-        """
+        """Moves box time forward to `elapsed_ns`, never back.
+
+        Frozen time does not move. Time that flows by itself moves only where the policy skips sleeps."""
         if self.kind == "frozen":
             return
         if self.kind == "virtual" or self.skips:
             self._jumped_ns += max(0, elapsed_ns - self.elapsed_ns())
 
     def host_deadline_ns(self, elapsed_ns: int) -> int:
-        """Host time at which box time will be `elapsed_ns`, if nothing moves it but the host's."""
+        """Returns the host time at which box time will be `elapsed_ns`, if only the host's clock moves it."""
         remaining = max(0, elapsed_ns - self.elapsed_ns())
         return self._host_ns() + self._host_duration(remaining)
 
@@ -206,5 +205,5 @@ class Clock:
         return int(min(box_ns / self._rate, FOREVER_NS))
 
     def host_ns(self) -> int:
-        """Host time, for deadlines only."""
+        """Returns the host time, for deadlines only."""
         return self._host_ns()
