@@ -1,10 +1,7 @@
-"""What the guest prints: counted, limited, kept for the Result, handed on while it runs, made safe
-for terminals.
+"""What the guest prints: it is counted, limited, kept for the Result, handed on, and made safe for terminals.
 
-Rules: a guest cannot make the controller keep more than the limits say, however small its writes
-are. The bytes that are kept and handed on are the guest's own; only `TerminalFilter` changes any,
-on the way to a terminal.
-"""
+Rules: a guest cannot make the controller keep more than the limits say, however small its writes are. The bytes that
+are kept and handed on are the guest's own. Only `TerminalFilter` changes bytes, on the way to a terminal."""
 
 import codecs
 import re
@@ -22,23 +19,22 @@ if TYPE_CHECKING:
 STREAMS: Final = ("stdout", "stderr")
 
 
-#: So many turns of the two streams are kept in their order: 8 bytes each, where a turn may be a single byte.
+#: The most turns of the two streams whose order is kept. Each takes 8 bytes, and a turn may be a single byte.
 MOST_TURNS: Final = 1 << 16
 
 
 @attrs.frozen
 class Interleaved:
-    """What was printed to both streams, and in which order: pieces are made only where somebody asks for them.
+    """What was printed to both streams, and in which order; pieces are made only when they are asked for.
 
-    ends: where each turn ends in its stream; turns are stdout's and stderr's alternately.
-    """
+    ends: where each turn ends in its stream. The turns of stdout and stderr alternate, beginning with stdout."""
 
     stdout: bytes = b""
     stderr: bytes = b""
     ends: Sequence[int] = ()
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        """(stream, bytes) in order; neighbours of one stream are joined."""
+        """Yields (stream, bytes) in order; adjacent pieces of one stream are joined."""
         data, starts = (self.stdout, self.stderr), [0, 0]
         for index, end in enumerate(self.ends):
             turn = index % 2
@@ -48,9 +44,9 @@ class Interleaved:
 
 
 class Transcript:
-    """Both streams and the order in which they were written, in little more memory than the bytes take: after
-    MOST_TURNS turns, all that follows counts as one turn of each stream.
-    """
+    """Both streams and the order in which they were written, in little more memory than the bytes take.
+
+    After MOST_TURNS turns, all that follows counts as one turn of each stream."""
 
     __slots__ = ("_ends", "_last", "data")
 
@@ -67,7 +63,7 @@ class Transcript:
         kept += data
         if stream == self._last:
             if not ends:
-                ends.append(0)  # stderr speaks first: stdout's turn is empty
+                ends.append(0)  # stderr is written first: stdout's turn is empty
                 ends.append(0)
             ends[-1] = len(kept)
         elif len(ends) < MOST_TURNS:
@@ -77,30 +73,29 @@ class Transcript:
             ends[-2] = len(kept)
 
     def append_tail(self, stream: str, data: bytes, size: int) -> None:
-        """Keeps the last bytes of a stream, `size` at least and twice as many at the most; they have no place in the
-        order.
-        """
+        """Keeps the last bytes of a stream: at least `size`, and at most twice as many.
+
+        They have no place in the order."""
         kept = self.data[stream]
         kept += data[-size:]
         if len(kept) > 2 * size:
             del kept[:-size]
 
     def interleaved(self) -> Interleaved:
-        """All of it, as it stands now."""
+        """Returns all of it, as it stands now."""
         return Interleaved(bytes(self.data["stdout"]), bytes(self.data["stderr"]), self._ends[:])
 
 
 class WriteFailed(OSError):
-    """Raised by a callback: the program's write fails with that errno, as it does for a BrokenPipeError."""
+    """Raised by a callback: the program's write fails with this errno, as it does for a BrokenPipeError."""
 
 
 class OutputSink:
     """One stream's way out of the box, with its limits.
 
-    policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that
-    is within them. keep: all of it for the Result; tail: else so many bytes of its end. on_limit:
-    called once when the box is to end for it. `truncated` and `over` can be read at any time.
-    """
+    policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that is within them.
+    keep: whether all of it is kept for the Result. tail: how many bytes of its end are kept otherwise. on_limit:
+    called when the box is to end because of the limits. `truncated` and `over` can be read at any time."""
 
     __slots__ = (
         "_bytes_left",
@@ -136,7 +131,7 @@ class OutputSink:
         self.is_tty = is_tty
         self.winsize = winsize
         self.on_limit: Callable[[], None] | None = None
-        self.callers: AbstractContextManager[None] = nullcontext()  # stands around the callback (meter.py)
+        self.callers: AbstractContextManager[None] = nullcontext()  # entered around the callback (meter.py)
         self._keep = keep
         self._tail = tail
         self._ends = policy is not None and policy.on_excess == "end"
@@ -145,7 +140,7 @@ class OutputSink:
     def begin(
         self, policy: "Output | None", transcript: Transcript, callback: Callable[[bytes], object] | None = None
     ) -> None:
-        """From here on all is counted, and kept, anew: for the next call of a session, or the owner of a warm box."""
+        """Begins to count and keep anew, for the next call of a session or the owner of a warm box."""
         self.transcript = transcript
         self.truncated = False
         self.over = False
@@ -155,13 +150,11 @@ class OutputSink:
         self._lines_left: int | None = None if policy is None else policy.lines
 
     def getvalue(self) -> bytes:
-        """Everything kept of this stream: all of it, its tail, or nothing."""
+        """Returns everything that is kept of this stream: all of it, its tail, or nothing."""
         return bytes(self.transcript.data[self.name])
 
     def write(self, data: bytes) -> int:
-        """Takes what the guest writes and says that all of it was written, even where some was cut
-        off.
-        """
+        """Takes what the guest writes, and answers that all of it was written, even where some was cut off."""
         size = len(data)
         self.written += size
         if self.over:
@@ -181,7 +174,7 @@ class OutputSink:
         return size
 
     def cut(self) -> None:
-        """Something was left out; a policy may end the box for it."""
+        """Notes that something was left out; a policy may end the box for this."""
         self.truncated = True
         if self._ends and self.on_limit is not None:
             self.on_limit()
@@ -200,9 +193,10 @@ class OutputSink:
         return data
 
     def _hand_on(self, data: bytes) -> None:
-        """The caller's function may fail: a closed pipe is one for the guest too, the rest ends the
-        box.
-        """
+        """Gives the bytes to the caller's function.
+
+        When it raises BrokenPipeError or WriteFailed, the guest's write fails. Another OSError becomes a
+        RuntimeError, which ends the box."""
         try:
             if self._callback is not None:
                 with self.callers:
@@ -223,24 +217,24 @@ def _first_lines(data: bytes, count: int) -> bytes:
 # --- terminals ------------------------------------------------------------------------------------
 
 _PLAIN: Final = re.compile(rb"[\t\n\r -~]*").fullmatch
-#: Letters of Arabic and Indic scripts, and pictures, are held together by these.
+#: These join letters of Arabic and Indic scripts, and the parts of pictures.
 _JOINERS: Final = "\u200c\u200d"
-#: No category tells that these do not show. Their names do: the HANGUL FILLERs, KHMER VOWEL INHERENT AQ and AA, BRAILLE
-#: PATTERN BLANK, COMBINING GRAPHEME JOINER, and the VARIATION SELECTORs but for those that pictures have.
+#: Characters that do not show, although their categories do not say so: the HANGUL FILLERs, KHMER VOWEL INHERENT AQ and
+#: AA, BRAILLE PATTERN BLANK, COMBINING GRAPHEME JOINER, and the VARIATION SELECTORs except those that pictures use.
 _HIDDEN: Final = re.compile(
     r"HANGUL (CHOSEONG |JUNGSEONG )?FILLER|HALFWIDTH HANGUL FILLER|KHMER VOWEL INHERENT A[QA]|BRAILLE PATTERN BLANK"
     r"|COMBINING GRAPHEME JOINER|MONGOLIAN FREE VARIATION SELECTOR .*|VARIATION SELECTOR-(1[7-9]|[2-9]\d|\d{3})"
 )
 
-#: Made visible at once: while a character is replaced it takes a hundred bytes, and all may have to be.
+#: Bytes that are made visible at a time. A character takes a hundred bytes while it is replaced, and each may be.
 _PIECE: Final = 1 << 16
 
 
 def _is_unsafe(char: str) -> bool:
-    """Whether a terminal might act on it, not show it, or show what nobody can tell beforehand: by its category,
-    controls, formats (which reorder text, too), surrogates, separators of lines, private use, what Unicode has not
-    assigned yet; and by its name what else is hidden.
-    """
+    """Whether a terminal might act on a character, not show it, or show something that cannot be known beforehand.
+
+    By category these are controls, formats (which also reorder text), surrogates, line separators, private use, and
+    unassigned characters. By name they are other characters that do not show."""
     category = unicodedata.category(char)
     if category[0] == "C" or category in ("Zl", "Zp"):
         return char not in "\t\n\r" + _JOINERS
@@ -253,12 +247,13 @@ def _visible(char: str) -> str:
 
 
 class TerminalFilter:
-    """Makes output harmless for a terminal: controls, and so all escape sequences (CSI, OSC, DCS
-    ...), in C0 or C1 form, become visible text such as \\x1b; so do bytes that are not UTF-8 and
-    characters that reorder text or do not show.
+    """Makes output harmless for a terminal.
 
-    Newline, tab and carriage return pass. Takes pieces cut anywhere; gives UTF-8, four times as much at the most.
-    """
+    Controls, and so all escape sequences (CSI, OSC, DCS ...), in C0 or C1 form, become visible text such as \\x1b. So
+    do bytes that are not UTF-8, and characters that reorder text or do not show.
+
+    Newline, tab and carriage return pass. Pieces may be cut anywhere. The result is UTF-8, and at most four times as
+    long."""
 
     __slots__ = ("_decoder",)
 
@@ -266,7 +261,7 @@ class TerminalFilter:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def feed(self, data: bytes, final: bool = False) -> bytes:
-        """What to show for the next piece; `final` ends a character that was cut off too."""
+        """Returns what to show for the next piece; `final` also ends a character that was cut off."""
         if _PLAIN(data) and not self._decoder.getstate()[0]:
             return data
         pieces = [self._visible(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
@@ -282,7 +277,7 @@ class TerminalFilter:
 
 
 def neutralise(data: bytes) -> bytes:
-    """`TerminalFilter` for a whole text."""
+    """Applies `TerminalFilter` to a whole text."""
     if _PLAIN(data):
         return data
     return TerminalFilter().feed(data, final=True)

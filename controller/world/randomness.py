@@ -1,10 +1,7 @@
-"""Where the box's random bytes come from: the host's generator, or a seed that makes every run the
-same.
+"""Where the box's random bytes come from: the host's generator, or a seed that makes every run the same.
 
-Rule: a seeded stream depends on the seed and on how many bytes were taken before, on nothing else.
-It is a pseudorandom function of a secret only as far as the seed is one: it is for repeatable runs,
-not for keys.
-"""
+Rule: a seeded stream depends only on the seed and on how many bytes were taken before. It is a pseudorandom function
+of a secret only as far as the seed is secret: it is for repeatable runs, not for keys."""
 
 import hashlib
 import os
@@ -13,13 +10,15 @@ from typing import Final, TypeAlias
 from proxybox.controller.effects import AnotherTurn
 
 MOST_AT_ONCE: Final = 1 << 17
-"""Bytes that one turn of a call makes: of what seems cheap they cost most, about 1.5 ms for each MiB."""
+"""Bytes that one turn of a call makes. They cost more than they seem to: about 1.5 ms for each MiB."""
 _BLOCK: Final = 1024
 Data: TypeAlias = bytes
 
 
 class Randomness:
-    """A stream of random bytes. `policy`: "system", or an int as the seed."""
+    """A stream of random bytes.
+
+    policy: "system", or an int as the seed."""
 
     __slots__ = ("_buffer", "_counter", "_key", "_made", "_offset")
 
@@ -28,7 +27,7 @@ class Randomness:
         self._key = hashlib.sha256(b"proxybox randomness %d" % int(policy)).digest() if seeded else b""
         self._counter = 0
         self._buffer = b""
-        self._made = bytearray()  # of calls that are not done yet
+        self._made = bytearray()  # bytes for calls that are not done yet
         self._offset = 0
 
     @property
@@ -37,7 +36,9 @@ class Randomness:
         return bool(self._key)
 
     def give(self, size: int) -> Data:
-        """The next `size` bytes, for a call that makes many of them in several turns (Unfinished)."""
+        """Returns the next `size` bytes. A call that wants many of them makes them in several turns.
+
+        Raises AnotherTurn while some are missing."""
         made = self._made
         if size <= MOST_AT_ONCE and not made:
             return self.bytes(size)
@@ -50,7 +51,7 @@ class Randomness:
         return data
 
     def bytes(self, size: int) -> Data:
-        """The next `size` bytes (the caller bounds it)."""
+        """Returns the next `size` bytes, whose number the caller has bounded."""
         if not self._key:
             return os.urandom(size)
         end = self._offset + size
@@ -64,7 +65,7 @@ class Randomness:
         return data
 
     def _expand(self, size: int) -> Data:
-        """Whole blocks only, so that the stream does not depend on how it is cut."""
+        """Returns new bytes of the stream, in whole blocks only, so that it does not depend on how it is cut."""
         blocks = -(-size // _BLOCK)
         first, self._counter = self._counter, self._counter + blocks
         return b"".join(
