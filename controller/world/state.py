@@ -1,11 +1,8 @@
-"""Everything that one guest sees and has changed: the state that the handlers of `oscalls/` work
-on.
+"""Everything that one guest sees and has changed: the state that the handlers of `oscalls/` work on.
 
-Rules: no I/O with the guest and no waiting. A world belongs to one box and is used by one driver at
-a time. Guest data never leads to an exception here other than OSError. Times are nanoseconds;
-"elapsed" ones are box time since the box started (`Clock.elapsed_ns`), "host" ones
-`time.monotonic_ns()`.
-"""
+Rules: there is no I/O with the guest here, and no waiting. A world belongs to one box and is used by one driver at a
+time. Guest data leads to no exception here other than OSError. Times are nanoseconds. "Elapsed" times are box time
+since the box started (`Clock.elapsed_ns`), "host" times are `time.monotonic_ns()`."""
 
 import errno
 from collections.abc import Callable, Set
@@ -36,16 +33,16 @@ if TYPE_CHECKING:
 FIRST_PID: Final = 100
 PENDING_MAX: Final = 64
 TIMER_PAUSE_NS: Final = 1_000_000
-"""Interval timers fire no more often than this, whatever their interval: each time costs the controller."""
+"""The shortest time between two signals of an interval timer: each signal costs the controller."""
 HIDDEN: Final = 1 << 20
-"""Numbers from here on are mappings, held by the stub and unknown to the guest's own calls."""
+"""Descriptor numbers from here on are mappings, which the stub holds and the guest's own calls do not know."""
 _NO_ALTSTACK: Final = abi.STACK_T.pack(0, abi.SS_DISABLE, 0, 0)
 
 SI_USER: Final = 0
 SI_KERNEL: Final = 0x80
 SI_TKILL: Final = -6
 
-#: Signals that a guest can neither block nor handle; SIGSYS is how its OS calls reach the stub.
+#: Signals that a guest can neither block nor handle. SIGSYS brings its OS calls to the stub.
 UNTOUCHABLE: Final = frozenset({abi.SIGKILL, abi.SIGSTOP, abi.SIGSYS})
 UNTOUCHABLE_MASK: Final = sum(1 << (number - 1) for number in UNTOUCHABLE)
 _IGNORED_BY_DEFAULT: Final = frozenset({abi.SIGCHLD, abi.SIGCONT, abi.SIGURG, abi.SIGWINCH})
@@ -54,8 +51,10 @@ _STOP_BY_DEFAULT: Final = frozenset({abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU})
 
 @attrs.frozen(slots=True)
 class Ended:
-    """Why the box ends. status: None where the guest has said that it exits; World.exit_code is its word then. signal:
-    where one is the reason."""
+    """Why the box ends.
+
+    status: None where the guest has said that it exits; `World.exit_code` is then the status that it gave. signal:
+    the signal that is the reason, if one is."""
 
     status: Status | None
     reason: str = ""
@@ -66,10 +65,9 @@ class Ended:
 class GuestThread:
     """One thread of the guest.
 
-    channel: which of the box's pipe pairs it speaks on. calls: how many calls it has made (counted
-    by dispatch). slice: the timed futex wait that it is in the middle of (oscalls/memory.py).
-    written_back: mappings that its stub has written back for the call that it is to make again.
-    """
+    channel: the number of the box's pipe pair that the thread uses. calls: how many calls it has made (counted by
+    dispatch). slice: the timed futex wait in which it is (oscalls/memory.py). written_back: the mappings that its
+    stub has written back for the call that the stub is to make again."""
 
     tid: int
     channel: int = 0
@@ -82,15 +80,16 @@ class GuestThread:
     written_back: set[int] = attrs.field(factory=set)
 
     def blocks(self, number: int) -> bool:
-        """Whether the thread's mask holds the signal."""
+        """Whether the thread's mask blocks the signal."""
         return bool(self.sigmask >> (number - 1) & 1)
 
 
 @attrs.define(slots=True)
 class Timer:
-    """One interval timer of setitimer(2). Times are elapsed box time, or CPU time of the host's for
-    `cpu` ones. not_before_ns: host time before which an interval timer does not fire again.
-    """
+    """One interval timer of setitimer(2).
+
+    Times are elapsed box time, or for `cpu` timers the guest's CPU time on the host. not_before_ns: host time before
+    which an interval timer does not fire again."""
 
     signal: int
     cpu: bool = False
@@ -121,7 +120,7 @@ class ProcessState:
 
 @attrs.frozen(slots=True)
 class Signal:
-    """A signal on its way: to a thread, or to any (None). `code` and `value` as in siginfo."""
+    """A signal on its way to a thread, or to any thread (None). `code` and `value` are as in siginfo."""
 
     number: int
     thread: GuestThread | None = None
@@ -130,9 +129,9 @@ class Signal:
 
 
 class SignalState:
-    """Dispositions, signals that wait for a mask to open, and those that the driver is to send for
-    real. offer_ns: host time at which what the kernel does not take yet is offered again.
-    """
+    """Dispositions, pending signals, and the signals that the driver is to send with the kernel.
+
+    offer_ns: host time at which signals that could not be sent yet are offered again."""
 
     __slots__ = ("_world", "actions", "offer_ns", "outbox", "pending")
 
@@ -144,15 +143,16 @@ class SignalState:
         self.offer_ns: int | None = None
 
     def handler(self, number: int) -> int:
-        """SIG_DFL, SIG_IGN or the address of the guest's handler."""
+        """Returns SIG_DFL, SIG_IGN or the address of the guest's handler."""
         action = self.actions.get(number)
         return abi.SIG_DFL if action is None else int.from_bytes(action[:8], "little")
 
     def raise_signal(self, number: int, thread: GuestThread | None = None, code: int = SI_USER, value: int = 0) -> None:
-        """Sends a signal to the guest: kept while blocked, dropped where ignored, put on the outbox
-        for a handler; one whose default is to end the process ends the box. EAGAIN for one that is
-        more than may be queued.
-        """
+        """Sends a signal to the guest.
+
+        A blocked signal is kept, an ignored one is dropped, and one with a handler is put on the outbox. A signal
+        whose default is to end the process ends the box. Raises OSError (EAGAIN) for a signal beyond those that may
+        be queued."""
         signal = Signal(number, thread, code, value)
         if number in UNTOUCHABLE:
             self._deliver(signal)
@@ -166,10 +166,11 @@ class SignalState:
             self._deliver(signal)
 
     def _coincides(self, signal: Signal) -> bool:
-        """Whether a signal is one with another that waits: a standard one always, and beyond
-        PENDING_MAX one of kill(2), for which there is always room (signal(7), "Queueing and
-        delivery semantics"). EAGAIN for another real-time signal then.
-        """
+        """Whether a signal is merged with another one that waits.
+
+        A standard signal always is. Beyond PENDING_MAX a signal of kill(2) is too: there is always room for one of
+        each (signal(7), "Queueing and delivery semantics"). Raises OSError (EAGAIN) for another real-time signal
+        then."""
         waiting = [*self.pending, *self.outbox]
         if len(waiting) < PENDING_MAX:
             return signal.number <= 31 and signal in self.pending
@@ -178,7 +179,7 @@ class SignalState:
         return any(each.number == signal.number for each in waiting)
 
     def release(self) -> None:
-        """Delivers what was pending and is blocked no more; after every change of a mask."""
+        """Delivers the pending signals that are no longer blocked; called after every change of a mask."""
         if not self.pending:
             return
         waiting, self.pending = self.pending, []
@@ -189,7 +190,7 @@ class SignalState:
                 self._deliver(signal)
 
     def pending_mask(self, thread: GuestThread) -> int:
-        """The set of rt_sigpending(2)."""
+        """Returns the set of rt_sigpending(2)."""
         mask = 0
         for signal in self.pending:
             if signal.thread is None or signal.thread is thread:
@@ -197,7 +198,7 @@ class SignalState:
         return mask
 
     def take(self, thread: GuestThread, mask: int) -> Signal | None:
-        """The first pending signal of a set, taken away (rt_sigtimedwait(2))."""
+        """Removes and returns the first pending signal of a set (rt_sigtimedwait(2))."""
         ours = [each for each in self.pending if mask >> (each.number - 1) & 1 and each.thread in (None, thread)]
         if not ours:
             return None
@@ -242,7 +243,7 @@ def _rlimits(policy: "Policy") -> dict[int, tuple[int, int]]:
 
 
 def _anonymous(world: "World") -> "Superblock":
-    """The filesystem of what has no name: pipes, stream pairs, memfd."""
+    """Returns the filesystem of what has no name: pipes, stream pairs, memfd."""
     from proxybox.controller.vfs.nodes import Superblock
 
     owner = world.credentials
@@ -260,13 +261,15 @@ def _anonymous(world: "World") -> "Superblock":
 
 @attrs.define(slots=True, eq=False)
 class World:
-    """One box, as its guest sees it. The first seven must be given; the rest follows from the
-    policy. flocks: device and inode, and LOCK_SH or LOCK_EX, of each description that holds a lock.
-    stored: which mappings may change a file, by its device and inode (oscalls/stores.py).
-    epoll_watches: how many there are in all epoll instances. port: where a warm guest meets its caller. on_fork: what a
-    fork comes to, where copies are made; refused without. allotment: of the host's descriptors.
-    thread: that which the process began with. Which one makes a call is told to the handler (dispatch.py).
-    """
+    """One box, as its guest sees it.
+
+    The first seven fields must be given; the others follow from the policy.
+
+    flocks: device and inode, and LOCK_SH or LOCK_EX, of each description that holds a lock. stored: the mappings
+    that may change a file, by its device and inode (oscalls/stores.py). epoll_watches: how many watches all epoll
+    instances have. port: where a warm guest meets its caller. on_fork: answers a fork where copies are made; without
+    it, a fork is refused. allotment: the box's part of the host's descriptors. thread: the thread with which the
+    process began. A handler is told the thread that makes a call (dispatch.py)."""
 
     policy: "Policy"
     tree: "Tree"
@@ -313,7 +316,7 @@ class World:
     port: "Port | None" = None
     on_fork: Callable[[], Reply] | None = None
     allotment: Allotment = attrs.field(factory=Allotment)
-    _next_tid: int = FIRST_PID + 1  # beyond the pid
+    _next_tid: int = FIRST_PID + 1  # above the pid
 
     def __attrs_post_init__(self) -> None:
         if not self.threads:
@@ -334,16 +337,16 @@ class World:
         self.end(Ended(Status.OUTPUT_LIMIT, "the guest printed more than the policy allows"))
 
     def unlock(self, file: "OpenFile") -> None:
-        """An open description holds no flock(2) lock any more."""
+        """Takes an open description's flock(2) lock away."""
         self.flocks.pop(file, None)
         file.on_close.discard(self.unlock)
 
     # --- threads ----------------------------------------------------------------------------------
 
     def allocate_thread(self, parent: GuestThread | None = None, channel: int | None = None) -> GuestThread:
-        """A new thread on a free channel, which starts with its maker's signal mask. Denied beyond
-        Limits.threads.
-        """
+        """Returns a new thread on a free channel, which starts with its parent's signal mask.
+
+        Raises Denied beyond `limits.threads`."""
         limit = self.thread_limit
         if limit is not None and len(self.threads) >= limit:
             raise Denied(errno.EAGAIN, "limits.threads")
@@ -357,7 +360,7 @@ class World:
         return thread
 
     def end_thread(self, thread: GuestThread) -> None:
-        """A thread is gone: its channel is free, signals that wait for it are lost."""
+        """Removes a thread that has ended: its channel is free, and the signals that wait for it are lost."""
         thread.exited = True
         if thread in self.threads:
             self.threads.remove(thread)
@@ -365,7 +368,7 @@ class World:
         self.signals.release()
 
     def thread_by_tid(self, tid: int) -> GuestThread | None:
-        """The live thread of that id."""
+        """Returns the live thread with this id, or None."""
         return next((thread for thread in self.threads if thread.tid == tid), None)
 
     # --- waiting ----------------------------------------------------------------------------------
@@ -383,13 +386,13 @@ class World:
         sources: tuple[Set[object], ...] | None = None,
         only_time: bool = False,
     ) -> Reply:
-        """The answer of `attempt`; where there is none yet, a wait for it by the box's clock. sources: as in Blocked.
+        """Returns the answer of `attempt`, or where there is none yet, a wait for it by the box's clock.
 
-        Where sleeps are skipped and no other thread could end the wait (there is none, or it is
-        for `only_time`, as a sleep is), time jumps: to the next
-        alarm if one comes first (the answer is then `on_interrupt`'s, or -EINTR), else to the end
-        of the wait.
-        """
+        sources: as in Blocked. only_time: whether nothing but time can end the wait, as with a sleep.
+
+        Time jumps where sleeps are skipped and no other thread could end the wait: there is no other thread, or
+        `only_time` is true. It jumps to the next alarm if that comes first (the answer is then that of
+        `on_interrupt`, or -EINTR), else to the end of the wait."""
         reply = attempt()
         if reply is not None:
             return reply
@@ -413,9 +416,9 @@ class World:
         return Blocked(attempt, wait.deadline_ns, over, on_interrupt, host_fd, sources)
 
     def jump_to_alarm(self, ends_ns: int | None) -> bool:
-        """Whether an alarm that comes before the end of a skipped wait interrupts it; time stands
-        at the alarm then.
-        """
+        """Moves time to an alarm that comes before the end of a skipped wait, if there is one.
+
+        Returns whether the alarm interrupts the wait. ends_ns: None for a wait without an end."""
         timer = self.process.timers[abi.ITIMER_REAL]
         if timer.due_ns is None or (ends_ns is not None and timer.due_ns > ends_ns):
             return False
@@ -436,13 +439,13 @@ class World:
         self._rearm(timer)
 
     def timer_left(self, which: int) -> tuple[int, int]:
-        """(time left, interval) of getitimer(2); an armed timer has at least a microsecond left."""
+        """Returns (time left, interval) of getitimer(2); an armed timer has at least a microsecond left."""
         timer = self.process.timers[which]
         left = 0 if timer.due_ns is None else max(1_000, timer.due_ns - self._timer_now(timer))
         return left, timer.interval_ns
 
     def next_alarm_ns(self) -> int | None:
-        """Host time at which `fire_alarms` is to be called next or signals are to be sent, or None."""
+        """Returns the host time at which to call `fire_alarms` or to send signals next, or None."""
         deadlines = [
             timer.host_deadline_ns if timer.cpu or timer.due_ns > self.clock.elapsed_ns() else timer.not_before_ns
             for timer in self.process.timers
@@ -453,9 +456,7 @@ class World:
         return min(deadlines) if deadlines else None
 
     def fire_alarms(self) -> None:
-        """Raises the signals of all timers that are due, in box time or at the host time that was
-        asked for.
-        """
+        """Raises the signals of all timers that are due, by box time or by the host time that they were set to."""
         host = self.clock.host_ns()
         for timer in self.process.timers:
             if timer.due_ns is None or host < timer.not_before_ns:
