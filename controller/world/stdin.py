@@ -1,9 +1,8 @@
 """The guest's standard input: bytes, a host descriptor, or a function of the caller's.
 
-Rules: nothing here ever waits. A source that has nothing yet is told to the driver as `Blocked`
-with the host descriptor to watch. The descriptor is read only after poll(2) has said that it is
-readable, and is never closed.
-"""
+Rules: nothing here waits, except the caller's function. For a descriptor that has nothing yet, the driver gets
+`Blocked` with the descriptor to watch. The descriptor is read only after poll(2) has said that it is readable, and
+is never closed."""
 
 import contextlib
 import errno
@@ -23,13 +22,12 @@ from proxybox.policies.errors import shown
 
 @attrs.frozen
 class Terminal:
-    """A source that the program sees as a terminal, which somebody sits at.
+    """A source that the program sees as a terminal with a person at it.
 
-    read: a function that is called with the most bytes wanted, and with whether what is typed is to be seen (ECHO of
-    termios(3): False where a program asks for a password). It returns some bytes or text, usually a line with its end.
-    Nothing (b"") is the end of the file, as Ctrl-D gives it; the program can read again after it. Where the function
-    raises InterruptedError, the program's read fails with EINTR, as by Ctrl-C.
-    """
+    read: a function that gets the most bytes wanted, and whether what is typed is to be shown (ECHO of termios(3):
+    False where a program asks for a password). It returns some bytes or text, usually a line with its end. Nothing
+    (b"") is the end of the file, as Ctrl-D gives it; the program can read again after it. Where the function raises
+    InterruptedError, the program's read fails with EINTR, as after Ctrl-C."""
 
     read: Callable[[int, bool], bytes | str]
 
@@ -38,14 +36,16 @@ class Terminal:
             raise TypeError(f"read: want a function, got {shown(self.read)}")
 
 
-#: What a source can be. A function is given the most bytes wanted and gives some; b"" is the end.
+#: What a source can be. A function gets the most bytes wanted and returns some; b"" is the end.
 Source = bytes | int | Callable[[int], bytes | str] | Terminal
 
 
 class Stdin:
-    """Standard input of one box. asks: whether a function of the caller's is called; without, there is nothing to read.
-    echoes: whether its terminal shows what is typed. waiting: limits.input_wait, whether time spent waiting for it is
-    the program's. uncharged: stands around what a function of the caller's takes."""
+    """The standard input of one box.
+
+    asks: whether the caller's function is called; where it is not, there is nothing to read. echoes: whether the
+    guest's terminal shows what is typed. waiting: limits.input_wait, which says whether time spent waiting for input
+    is the program's. uncharged: makes a context in which the caller's function takes none of the program's time."""
 
     __slots__ = (
         "_buffer",
@@ -69,12 +69,12 @@ class Stdin:
         self.echoes: Callable[[], bool] = lambda: True
         self.asks = True
         self.waiting = "auto"
-        self.callers: AbstractContextManager[None] = contextlib.nullcontext()  # stands around the function (meter.py)
+        self.callers: AbstractContextManager[None] = contextlib.nullcontext()  # entered around the function (meter.py)
         self.uncharged: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.feed(source)
 
     def feed(self, source: Source | None) -> None:
-        """Reads come from another source from here on."""
+        """Sets another source for the reads from here on."""
         if self._hides_typing:
             self.restore()
         self.host_fd: int | None = None
@@ -93,14 +93,15 @@ class Stdin:
             self._buffer = bytes(source or b"")
 
     def show_typing(self, wanted: bool) -> None:
-        """Whether the host's terminal shows what is typed (ECHO of termios(3)), where the source is one: not while a
-        password is asked for. Of all that a guest sets, this alone reaches the terminal; `restore` takes it back.
-        """
+        """Sets whether the host's terminal shows what is typed (ECHO of termios(3)), where the source is one.
+
+        It does not while the guest asks for a password. Of all settings of a guest, only this one reaches the
+        terminal; `restore` takes it back."""
         fd = self.host_fd
         if fd is None or (wanted and not self._hides_typing):
             return
         with contextlib.suppress(OSError, termios.error):
-            if os.tcgetpgrp(fd) != os.getpgrp():  # in the background we would be stopped for it (SIGTTOU)
+            if os.tcgetpgrp(fd) != os.getpgrp():  # SIGTTOU would stop a background process for it
                 return
             settings = termios.tcgetattr(fd)
             if bool(settings[3] & termios.ECHO) is not wanted:
@@ -109,12 +110,12 @@ class Stdin:
                 self._hides_typing = not wanted
 
     def restore(self) -> None:
-        """Leaves the host's terminal as it was."""
+        """Makes the host's terminal show what is typed, if `show_typing` has switched that off."""
         self.show_typing(True)
 
     @property
     def is_tty(self) -> bool:
-        """Whether the source is a terminal, of the host's or the caller's."""
+        """Whether the source is a terminal, of the host or of the caller."""
         return self._terminal is not None or (self.host_fd is not None and os.isatty(self.host_fd))
 
     @property
@@ -125,14 +126,15 @@ class Stdin:
         return self.waiting == "free"
 
     def for_copy(self) -> "Stdin":
-        """What a copy of the box reads from: the same terminal, or nothing where there is none: who was to read the
-        rest of a source would be left to chance."""
+        """Returns what a copy of the box reads from: the same terminal of the caller's, or nothing.
+
+        With any other source, chance would decide which box reads the rest."""
         return Stdin(self._terminal)
 
     def readable(self) -> bool:
-        """Whether a read would not wait: there is data, or the end is reached. A function always
-        has an answer.
-        """
+        """Whether a read would not wait, because there is data or the end is reached.
+
+        A function always has an answer."""
         if self.host_fd is None or self._offset < len(self._buffer):
             return True
         try:
@@ -143,11 +145,11 @@ class Stdin:
             return True
 
     def pending(self) -> int:
-        """Bytes that are known to be waiting (FIONREAD)."""
+        """Returns the number of bytes that are known to be waiting (FIONREAD)."""
         return len(self._buffer) - self._offset
 
     def take(self, size: int) -> bytes | None:
-        """At most `size` bytes, b"" at the end, None when there is nothing yet."""
+        """Returns at most `size` bytes, b"" at the end, or None when there is nothing yet."""
         if size <= 0:
             return b""
         if self._offset == len(self._buffer):
@@ -165,7 +167,7 @@ class Stdin:
         return data
 
     def read(self, size: int) -> bytes | Blocked:
-        """`take`, with the wait as `Blocked`, whose attempt gives the bytes."""
+        """Returns what `take` returns, but in place of None a `Blocked` whose attempt gives the bytes."""
         data = self.take(size)
         if data is not None:
             return data

@@ -1,4 +1,4 @@
-"""The standard streams of one program, as its caller gives and takes them: one value, from the API to the world."""
+"""The standard streams of one program as its caller sets them: one value that goes from the API to the world."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -7,15 +7,17 @@ import attrs
 
 from proxybox.controller.world.stdin import Source
 
-#: Is given what was printed, as it comes.
+#: A function that gets what was printed, as it comes.
 Taker: TypeAlias = Callable[[bytes], object]
 
 
 @attrs.frozen(kw_only=True)
 class Streams:
-    """stdin: where the program reads (stdin.py); None: from nowhere, and in a session from where it did. stdout,
-    stderr: are given what it prints; None: nobody is. keep: whether the Result has that, too; the end of standard error
-    it always has."""
+    """The sources and takers of one program's standard streams.
+
+    stdin: what the program reads (stdin.py). None: it reads nothing; in a session, it goes on with the source that
+    it had. stdout, stderr: functions that get what it prints, or None. keep: whether the Result has that, too. It
+    always has the end of standard error."""
 
     stdin: Source | None = None
     stdout: Taker | None = None
