@@ -95,7 +95,7 @@ class Stdin:
     def show_typing(self, wanted: bool) -> None:
         """Sets whether the host's terminal shows what is typed (ECHO of termios(3)), where the source is one.
 
-        It does not while the guest asks for a password. Of all settings of a guest, only this one reaches the
+        Typing is hidden while the guest asks for a password. Of all settings of a guest, only this one reaches the
         terminal; `restore` takes it back."""
         fd = self.host_fd
         if fd is None or (wanted and not self._hides_typing):
