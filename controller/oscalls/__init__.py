@@ -1,9 +1,8 @@
 """The handlers of OS calls, one file per family, one function per call.
 
-Rules: a handler takes the World and the decoded arguments, does no I/O with the guest, never waits
-(it returns `Blocked`), fails by OSError, and refuses flags that it does not know. Importing this
-package fills `dispatch.TABLE`.
-"""
+Rules: a handler takes the World and the decoded arguments. It does no I/O with the guest, never waits (it returns
+`Blocked`), fails with OSError, and refuses flags that it does not know. Importing this package fills
+`dispatch.TABLE`."""
 
 from proxybox.controller.oscalls import (
     attributes,

@@ -1,4 +1,4 @@
-"""Permissions, owners and times of files. Who may change them is checked by `vfs/namei.py`."""
+"""Permissions, owners and times of files. `vfs/namei.py` checks who may change them."""
 
 import errno
 from typing import TYPE_CHECKING, Annotated
@@ -96,7 +96,7 @@ def utimensat(
     times: Annotated[bytes | None, Struct(32)],
     flags: Int,
 ) -> Reply:
-    """utimensat(2): access and modification times; no path means the open file dirfd (futimens)."""
+    """utimensat(2): access and modification times; without a path, those of the open file dirfd (futimens(3))."""
     if times is not None and times[8:16] == times[24:] == _OMIT:
         return 0
     check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH)
@@ -130,7 +130,7 @@ def _utime(time: bytes, now: int) -> int | None:
 
 
 def _clip(seconds: int) -> int:
-    """Seconds as a filesystem with 64-bit nanoseconds keeps them: clamped."""
+    """Clamps seconds to what a filesystem with 64-bit nanoseconds can keep."""
     return max(-(1 << 33), min(seconds, 1 << 33))
 
 

@@ -1,6 +1,4 @@
-"""Clocks and sleeps: what time it is, and waiting for a later one. See `controller/world/clock.py` for
-the policies.
-"""
+"""Clocks and sleeps; `controller/world/clock.py` has the time policies."""
 
 import errno
 from typing import Annotated
@@ -14,9 +12,10 @@ from proxybox.controller.world.state import World
 
 
 def clock_of(world: World, clock_id: int) -> int:
-    """A clock id as the `Clock` knows it: those of pthread_getcpuclockid(3) become the two CPU
-    clocks. EINVAL.
-    """
+    """Returns a clock id as the `Clock` knows it.
+
+    Those of pthread_getcpuclockid(3) become the two CPU clocks. Raises OSError (EINVAL) for other clocks of
+    processes."""
     if clock_id >= 0:
         return clock_id
     owner, per_thread = ~(clock_id >> 3), bool(clock_id & 4)
@@ -30,7 +29,7 @@ def clock_of(world: World, clock_id: int) -> int:
 
 
 def duration(time: bytes | None) -> int:
-    """Nanoseconds of a timespec argument. EFAULT without one, EINVAL for nonsense."""
+    """Returns the nanoseconds of a timespec. Raises OSError (EFAULT without one, EINVAL for an invalid time)."""
     if time is None:
         raise OSError(errno.EFAULT, "no timespec")
     ns = abi.unpack_timespec(time)
@@ -40,7 +39,7 @@ def duration(time: bytes | None) -> int:
 
 
 def timeout(time: bytes | None) -> int | None:
-    """Nanoseconds of an optional timespec argument; None waits for ever. EINVAL for nonsense."""
+    """Returns the nanoseconds of an optional timespec; None waits for ever. Raises OSError (EINVAL)."""
     return None if time is None else duration(time)
 
 
@@ -90,7 +89,7 @@ def clock_nanosleep(
     request: Annotated[bytes | None, Struct(16)],
     remain: Addr,
 ) -> Reply:
-    """clock_nanosleep(2): waits for a time, or until one with TIMER_ABSTIME."""
+    """clock_nanosleep(2): waits for a time, or with TIMER_ABSTIME until a time."""
     if flags & ~abi.TIMER_ABSTIME:
         raise OSError(errno.EINVAL, "unknown flags")
     if clock_id < 0 or clock_id in (abi.CLOCK_PROCESS_CPUTIME_ID, abi.CLOCK_THREAD_CPUTIME_ID):
@@ -113,13 +112,13 @@ def _sleep(world: World, clock_id: int, flags: int, ns: int, remain: int) -> Rep
 
 @oscall(227)
 def clock_settime(world: World, clock_id: Int, timespec: Addr) -> Reply:
-    """clock_settime(2): refused, as to any ordinary user."""
+    """clock_settime(2): refused, as for any ordinary user."""
     raise Denied(errno.EPERM, "the clock is the policy's")
 
 
 @oscall(164)
 def settimeofday(world: World, timeval: Addr, timezone: Addr) -> Reply:
-    """settimeofday(2): refused, as to any ordinary user."""
+    """settimeofday(2): refused, as for any ordinary user."""
     raise Denied(errno.EPERM, "the clock is the policy's")
 
 
