@@ -1,8 +1,7 @@
-"""fcntl, flock and ioctl: what is asked of a descriptor besides its bytes.
+"""fcntl, flock and ioctl: what can be asked of a descriptor besides reading and writing.
 
-There is one process, so POSIX record locks never meet another owner; flock(2) and open file
-description locks are between descriptions, and can.
-"""
+There is one process, so POSIX record locks never meet another owner. Locks of flock(2) belong to open file
+descriptions, and can conflict. Open file description locks could too; they are not offered."""
 
 import errno
 import struct
@@ -19,7 +18,7 @@ from proxybox.controller.world.state import World
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
 
-#: A pointer that may be none: its register, and the bytes behind it where they can be read.
+#: A pointer that may be NULL: its register, and the bytes that it points to, where they can be read.
 Pointer = tuple[int, bytes | None]
 
 _SETTABLE = abi.O_APPEND | abi.O_NONBLOCK | abi.O_ASYNC | abi.O_DIRECT | abi.O_NOATIME
@@ -29,7 +28,7 @@ _INT_MAX = 0x7FFFFFFF
 
 
 def _int(register: int) -> int:
-    """A register as the C int that the kernel reads from it."""
+    """Returns a register as the C int that the kernel reads from it."""
     value = register & 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value
 
@@ -106,7 +105,7 @@ def _set_pipe_size(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Rep
 
 
 def _lock_argument(file: "OpenFile", arg: Pointer, *, ofd: bool) -> tuple[int, int, int]:
-    """(type, start, end) of a struct flock; end is exclusive. EFAULT, EINVAL, EOVERFLOW."""
+    """Returns (type, start, end) of a struct flock; end is exclusive. Raises OSError (EFAULT, EINVAL, EOVERFLOW)."""
     if arg[1] is None:
         raise OSError(errno.EFAULT, "no struct flock")
     kind, whence, _, start, length, pid, _ = abi.FLOCK.unpack(arg[1])
@@ -129,7 +128,7 @@ def _lock_argument(file: "OpenFile", arg: Pointer, *, ofd: bool) -> tuple[int, i
 
 
 def _getlk(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
-    """Nobody else can hold a lock."""
+    """Answers that there is no conflicting lock: there is no other process that could hold one."""
     kind, _, _ = _lock_argument(file, arg, ofd=False)
     if kind == abi.F_UNLCK or arg[1] is None:
         raise OSError(errno.EINVAL, "asks for no lock")
@@ -191,7 +190,7 @@ def flock(world: World, fd: Fd, operation: Int) -> Reply:
     def attempt() -> Reply | None:
         world.unlock(file)
         if file.references <= 0:
-            return 0  # closed while it waited: the lock would be gone at once
+            return 0  # closed during the wait: the lock would be released at once
         if any(key == locked and abi.LOCK_EX in (kind, held) for locked, held in world.flocks.values()):
             return None
         world.flocks[file] = key, kind
@@ -210,7 +209,7 @@ def flock(world: World, fd: Fd, operation: Int) -> Reply:
 
 @oscall(16)
 def ioctl(world: World, fd: Fd, request: UInt, arg: Annotated[Pointer, Soft(44)]) -> Reply:
-    """ioctl(2): what isatty(3) and its friends ask; everything else is ENOTTY."""
+    """ioctl(2): the requests of isatty(3) and similar functions; everything else is ENOTTY."""
     file = world.descriptors.get(fd)
     if file.is_path_only:
         raise OSError(errno.EBADF, "opened with O_PATH")
@@ -231,7 +230,7 @@ def ioctl(world: World, fd: Fd, request: UInt, arg: Annotated[Pointer, Soft(44)]
 
 
 def _need(arg: Pointer) -> int:
-    """The address; EFAULT where there is none or it cannot be read."""
+    """Returns the address of a pointer. Raises OSError (EFAULT) where it is NULL or cannot be read."""
     if arg[0] == 0 or arg[1] is None:
         raise OSError(errno.EFAULT, "no memory there")
     return arg[0]

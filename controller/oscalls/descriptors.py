@@ -1,9 +1,8 @@
 """Reading, writing and managing open descriptors.
 
-A wait comes from the open file description (`OpenFile.read` may give `Blocked`); here it becomes
-the call's answer. Numbers from HIDDEN on are mappings (oscalls/memory.py): only what the stub needs
-to fill them and write them back takes those.
-"""
+A wait comes from the open file description (`OpenFile.read` may return `Blocked`); here it becomes the wait of the
+call. Numbers from HIDDEN on are mappings (oscalls/memory.py). Only the calls that the stub needs, to fill mappings,
+write them back and close them, take these numbers."""
 
 import errno
 from collections.abc import Callable
@@ -26,7 +25,7 @@ _FADVISE_MAX = 5
 
 
 def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
-    """The wait of an open file description, with `done` making the answer of what it gives."""
+    """Returns the wait of an open file description as the call's; `done` makes the answer of its value."""
 
     def attempt() -> Reply | None:
         value: Any = wait.attempt()
@@ -37,8 +36,10 @@ def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
 
 
 def room(world: World, thread: GuestThread, file: "OpenFile", at: int | None, size: int) -> int:
-    """How much of a write of `size` bytes RLIMIT_FSIZE lets through: at an offset, None for the description's own.
-    SIGXFSZ and EFBIG where that is nothing."""
+    """Returns how many bytes of a write of `size` bytes RLIMIT_FSIZE allows.
+
+    at: the offset of the write, None for the description's own. Where nothing is allowed, the guest gets SIGXFSZ.
+    Raises OSError (EFBIG) then."""
     limit = world.process.rlimits[abi.RLIMIT_FSIZE][0]
     if limit == abi.RLIM_INFINITY or file.node.kind != abi.S_IFREG or not size:
         return size
@@ -56,20 +57,20 @@ def _size(file: "OpenFile") -> int:
 
 
 def too_large(world: World, thread: GuestThread) -> NoReturn:
-    """A file that would be longer than RLIMIT_FSIZE lets it: setrlimit(2)."""
+    """Answers an operation that would pass RLIMIT_FSIZE (setrlimit(2)): SIGXFSZ, and raises OSError (EFBIG)."""
     world.signals.raise_signal(abi.SIGXFSZ, thread)
     raise OSError(errno.EFBIG, "longer than RLIMIT_FSIZE")
 
 
 def check_length(world: World, thread: GuestThread, size: int, length: int) -> None:
-    """Of a file that is to be `length` bytes long, and has `size`."""
+    """Checks RLIMIT_FSIZE for a file of `size` bytes that is to be `length` bytes long."""
     limit = world.process.rlimits[abi.RLIMIT_FSIZE][0]
     if limit != abi.RLIM_INFINITY and length > max(size, limit):
         too_large(world, thread)
 
 
 def written(world: World, thread: GuestThread, file: "OpenFile", data: bytes) -> Reply:
-    """Writes at the offset; a pipe without a reader is a SIGPIPE too, also while it waits."""
+    """Writes at the offset. Where a pipe has no reader, or loses it during the wait, the guest also gets SIGPIPE."""
 
     def piped(step: Callable[[], Any]) -> Any:
         try:
@@ -89,7 +90,7 @@ def written(world: World, thread: GuestThread, file: "OpenFile", data: bytes) ->
 @oscall(0)
 @after_stores(0)
 def read(world: World, thread: GuestThread, fd: Fd, buf: Addr, count: Size) -> Reply:
-    """read(2): bytes from the offset on; more than 1 MiB come short."""
+    """read(2): bytes from the offset on; of more than 1 MiB only a part is read."""
     data = world.descriptors.get(fd).read(count)
     if data.__class__ is bytes:
         return len(data), (buf, data)
@@ -101,7 +102,7 @@ def read(world: World, thread: GuestThread, fd: Fd, buf: Addr, count: Size) -> R
 @oscall(1)
 @after_stores(0)
 def write(world: World, thread: GuestThread, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size) -> Reply:
-    """write(2): bytes at the offset; more than 1 MiB are written short."""
+    """write(2): bytes at the offset; of more than 1 MiB only a part is written."""
     file = world.descriptors.get(fd)
     if file.node.kind == abi.S_IFREG:
         return file.write(buf[: room(world, thread, file, None, len(buf))])
@@ -136,7 +137,7 @@ def pwrite64(
 
 
 def mapping(world: World, fd: int) -> Any:
-    """The description behind a mapping's number. EBADF."""
+    """Returns the open file description of a mapping's number. Raises OSError (EBADF)."""
     file = world.mappings.get(fd)
     if file is None:
         raise OSError(errno.EBADF, "not a mapping")
@@ -144,9 +145,9 @@ def mapping(world: World, fd: int) -> Any:
 
 
 def _write_back(world: World, fd: int, data: bytes, offset: int) -> int:
-    """What a shared mapping changed; a mapping never makes its file longer, and O_APPEND means
-    nothing to it.
-    """
+    """Writes back what a shared mapping changed.
+
+    A mapping never makes its file longer, and O_APPEND does not apply to it."""
     file = mapping(world, fd)
     if not file.may_write:
         raise OSError(errno.EBADF, "not open for writing")
@@ -165,7 +166,7 @@ def _check_count(iovcnt: int) -> None:
 
 
 def iovec(data: bytes, iovcnt: int) -> list[tuple[int, int]]:
-    """(address, length) of an iovec array, cut at 1 MiB altogether. EINVAL."""
+    """Returns (address, length) pairs of an iovec array, cut at 1 MiB in total. Raises OSError (EINVAL)."""
     _check_count(iovcnt)
     room, pieces = MAX_PAYLOAD, []
     for start in range(0, len(data) & ~15, 16):
@@ -180,7 +181,7 @@ def iovec(data: bytes, iovcnt: int) -> list[tuple[int, int]]:
 
 
 def scattered(pieces: list[tuple[int, int]], data: bytes) -> Reply:
-    """The answer that spreads `data` over the pieces of an iovec."""
+    """Returns the answer that spreads `data` over the pieces of an iovec."""
     writes: list[Write] = []
     start = 0
     for address, length in pieces:
@@ -250,7 +251,7 @@ def pwritev(
 
 
 def _check_rwf(flags: int) -> None:
-    """The hints and sync flags of preadv2 are taken; RWF_NOWAIT and RWF_APPEND are not offered."""
+    """Accepts the hints and sync flags of preadv2(2); RWF_NOWAIT and RWF_APPEND are not offered."""
     if flags & ~0x7:
         raise OSError(errno.EOPNOTSUPP, "unknown flags")
 
@@ -266,7 +267,7 @@ def preadv2(
     high: ULong,
     flags: UInt,
 ) -> Reply:
-    """preadv2(2): preadv with flags; offset -1 is the current one."""
+    """preadv2(2): preadv with flags; offset -1 stands for the current offset."""
     _check_rwf(flags)
     if offset == -1:
         return readv(world, thread, fd, iov, iovcnt)
@@ -284,7 +285,7 @@ def pwritev2(
     high: ULong,
     flags: UInt,
 ) -> Reply:
-    """pwritev2(2): pwritev with flags; offset -1 is the current one."""
+    """pwritev2(2): pwritev with flags; offset -1 stands for the current offset."""
     _check_rwf(flags)
     if offset == -1:
         return writev(world, thread, fd, iov, iovcnt)
@@ -323,7 +324,7 @@ def ftruncate(world: World, thread: GuestThread, fd: Fd, length: Long) -> Reply:
 
 @oscall(285)
 def fallocate(world: World, thread: GuestThread, fd: Fd, mode: Int, offset: Long, length: Long) -> Reply:
-    """fallocate(2): sets space aside; no holes are punched and no ranges moved."""
+    """fallocate(2): reserves space; punching holes and moving ranges are not offered."""
     file = world.descriptors.get(fd)
     if file.is_path_only:
         raise OSError(errno.EBADF, "opened with O_PATH")
@@ -341,7 +342,7 @@ def fallocate(world: World, thread: GuestThread, fd: Fd, mode: Int, offset: Long
 
 @oscall(74)
 def fsync(world: World, fd: Fd) -> Reply:
-    """fsync(2): what is written is kept already."""
+    """fsync(2): changes nothing, since written data is kept already."""
     world.descriptors.get(fd).fsync()
     return 0
 
@@ -355,7 +356,7 @@ def fdatasync(world: World, fd: Fd) -> Reply:
 
 @oscall(162)
 def sync(world: World) -> Reply:
-    """sync(2): nothing of the host's is flushed for a guest."""
+    """sync(2): changes nothing; nothing of the host's is flushed for a guest."""
     return 0
 
 
@@ -402,7 +403,7 @@ def readahead(world: World, fd: Fd, offset: Long, count: Size) -> Reply:
 
 @oscall(3)
 def close(world: World, fd: Fd) -> Reply:
-    """close(2): forgets a descriptor, or a mapping that the stub is done with."""
+    """close(2): closes a descriptor, or a mapping that the stub does not need any more."""
     if fd >= HIDDEN:
         file = mapping(world, fd)
         del world.mappings[fd]
@@ -415,9 +416,9 @@ def close(world: World, fd: Fd) -> Reply:
 
 @oscall(436)
 def close_range(world: World, first: UInt, last: UInt, flags: UInt) -> Reply:
-    """close_range(2): closes, or marks close-on-exec; CLOSE_RANGE_UNSHARE has nobody to unshare
-    from.
-    """
+    """close_range(2): closes descriptors, or marks them close-on-exec.
+
+    CLOSE_RANGE_UNSHARE changes nothing, since there is no other process that shares the descriptors."""
     if first > last or flags & ~(abi.CLOSE_RANGE_CLOEXEC | abi.CLOSE_RANGE_UNSHARE):
         raise OSError(errno.EINVAL, "not a range, or unknown flags")
     if flags & abi.CLOSE_RANGE_CLOEXEC:
@@ -435,7 +436,7 @@ def dup(world: World, fd: Fd) -> Reply:
 
 @oscall(33)
 def dup2(world: World, fd: Fd, newfd: Fd) -> Reply:
-    """dup2(2): the same under a number of one's choice."""
+    """dup2(2): dup, with a number that the guest chooses."""
     return world.descriptors.dup2(fd, newfd)
 
 
