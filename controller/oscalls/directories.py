@@ -19,7 +19,7 @@ def getdents64(world: World, fd: Fd, dirp: Addr, count: UInt) -> Reply:
 
 @oscall(78)
 def getdents(world: World, fd: Fd, dirp: Addr, count: UInt) -> Reply:
-    """getdents(2): the old form, which no C library of today uses."""
+    """getdents(2): not offered; no C library of today uses this old form."""
     world.descriptors.get(fd)
     raise OSError(errno.ENOSYS, "use getdents64")
 

@@ -1,4 +1,4 @@
-"""Who the guest is told that it is: made-up process ids, the policy's user, group and host name."""
+"""The identity that the guest is told: made-up process ids, and the policy's user, group and host name."""
 
 import errno
 from typing import Annotated
@@ -21,7 +21,7 @@ def getpid(world: World) -> Reply:
 
 @oscall(110)
 def getppid(world: World) -> Reply:
-    """getppid(2): a parent that the guest will never meet."""
+    """getppid(2): the made-up id of a parent, which is not in the box."""
     return world.process.ppid
 
 
@@ -57,21 +57,21 @@ def getegid(world: World) -> Reply:
 
 @oscall(118)
 def getresuid(world: World, ruid: Addr, euid: Addr, suid: Addr) -> Reply:
-    """getresuid(2): three times the user id."""
+    """getresuid(2): the user id, three times."""
     uid = abi.UINT.pack(world.credentials.uid)
     return 0, (ruid, uid), (euid, uid), (suid, uid)
 
 
 @oscall(120)
 def getresgid(world: World, rgid: Addr, egid: Addr, sgid: Addr) -> Reply:
-    """getresgid(2): three times the group id."""
+    """getresgid(2): the group id, three times."""
     gid = abi.UINT.pack(world.credentials.gid)
     return 0, (rgid, gid), (egid, gid), (sgid, gid)
 
 
 @oscall(115)
 def getgroups(world: World, size: Int, list_: Addr) -> Reply:
-    """getgroups(2): the further groups."""
+    """getgroups(2): the supplementary groups."""
     groups = sorted(world.credentials.groups)
     if size == 0 or not groups:
         return len(groups)
@@ -81,7 +81,7 @@ def getgroups(world: World, size: Int, list_: Addr) -> Reply:
 
 
 def _stay(wanted: tuple[int, ...], own: int) -> Reply:
-    """Identities can be set to what they are already."""
+    """Answers a change of ids: they can only be set to what they are. Raises Denied."""
     if all(each in (own, _SAME) for each in wanted):
         return 0
     raise Denied(errno.EPERM, "the user is the policy's")
@@ -129,24 +129,24 @@ def setresgid(world: World, rgid: UInt, egid: UInt, sgid: UInt) -> Reply:
 
 @oscall(122)
 def setfsuid(world: World, uid: UInt) -> Reply:
-    """setfsuid(2): changes nothing and tells the id, as the kernel does for anybody."""
+    """setfsuid(2): changes nothing and returns the id, as the kernel does where a change is not permitted."""
     return world.credentials.uid
 
 
 @oscall(123)
 def setfsgid(world: World, gid: UInt) -> Reply:
-    """setfsgid(2): changes nothing and tells the id."""
+    """setfsgid(2): changes nothing and returns the id."""
     return world.credentials.gid
 
 
 @oscall(116)
 def setgroups(world: World, size: Int, list_: Addr) -> Reply:
-    """setgroups(2): refused, as to any ordinary user."""
+    """setgroups(2): refused, as for any ordinary user."""
     raise Denied(errno.EPERM, "the user is the policy's")
 
 
 def check_own(world: World, pid: int) -> None:
-    """ESRCH unless `pid` is the process, one of its threads, or 0."""
+    """Raises OSError (ESRCH) unless `pid` is the process, one of its threads, or 0."""
     if pid not in (0, world.process.pid) and world.thread_by_tid(pid) is None:
         raise OSError(errno.ESRCH, "there is no other process")
 
@@ -166,7 +166,7 @@ def getpgid(world: World, pid: Int) -> Reply:
 
 @oscall(109)
 def setpgid(world: World, pid: Int, pgid: Int) -> Reply:
-    """setpgid(2): into one's own group."""
+    """setpgid(2): makes the process the leader of its own group."""
     if pgid < 0:
         raise OSError(errno.EINVAL, "not a process group")
     check_own(world, pid)
@@ -189,7 +189,7 @@ def getsid(world: World, pid: Int) -> Reply:
 
 @oscall(112)
 def setsid(world: World) -> Reply:
-    """setsid(2): a group leader cannot."""
+    """setsid(2): a new session; refused for a process group leader."""
     if world.process.pgid == world.process.pid:
         raise OSError(errno.EPERM, "a process group leader")
     world.process.sid = world.process.pgid = world.process.pid
@@ -215,6 +215,6 @@ def uname(world: World, buf: Addr) -> Reply:
 
 @oscall(95)
 def umask(world: World, mask: UInt) -> Reply:
-    """umask(2): sets the file mode creation mask and tells the old one."""
+    """umask(2): sets the file mode creation mask and returns the old one."""
     old, world.umask = world.umask, mask & 0o777
     return old
