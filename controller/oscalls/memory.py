@@ -1,9 +1,8 @@
 """Memory: mappings of virtual files, hints, and the timed futex waits.
 
-Private anonymous memory is the guest's own affair and never asked for here. A mapping of a file is
-approved with a hidden descriptor, which the stub reads to fill it and writes to for MAP_SHARED.
-Calls on a file that is mapped so begin with what was stored in its mappings (oscalls/stores.py).
-"""
+The guest gets private anonymous memory from the kernel, without the controller. A mapping of a file is approved with
+a hidden descriptor. The stub reads it to fill the mapping, and writes to it for MAP_SHARED. Before a call on a file
+with a writable shared mapping, the stub writes back what was stored there (oscalls/stores.py)."""
 
 import errno
 from typing import Annotated, Final
@@ -36,11 +35,10 @@ _HINTS: Final = frozenset({0, 1, 2, 3, 4, 8, 14, 15, 16, 17})
 _SLICE_FIRST_NS: Final = 50_000
 _SLICE_LAST_NS: Final = 2_000_000
 _SAME_WAIT_NS: Final = 100_000_000
-"""A call that comes later than this after a slice is taken for a new wait."""
+"""A call that comes later than this after a slice counts as a new wait."""
 FIRST_SLICE: Final = 2
 NEXT_SLICE: Final = 1
-"""What the stub may put into the unused fifth argument of a sliced wait; 0 leaves it to be guessed.
-"""
+"""What the stub may put into the unused fifth argument of a sliced wait; with 0, the controller guesses."""
 
 
 @oscall(9)
@@ -48,7 +46,7 @@ NEXT_SLICE: Final = 1
 def mmap(
     world: World, thread: GuestThread, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
 ) -> Reply:
-    """mmap(2): a hidden descriptor for a file that may be mapped so; 0 for anonymous memory."""
+    """mmap(2): a hidden descriptor for a file that may be mapped in this way; 0 for anonymous memory."""
     kind = flags & abi.MAP_TYPE
     if kind not in (abi.MAP_PRIVATE, abi.MAP_SHARED, abi.MAP_SHARED_VALIDATE):
         raise OSError(errno.EINVAL, "neither shared nor private")
@@ -87,7 +85,7 @@ def mmap(
 
 @oscall(11)
 def munmap(world: World, addr: Addr, length: Size) -> Reply:
-    """munmap(2): the stub's work; here only what the kernel would refuse."""
+    """munmap(2): the stub does the work; only what the kernel would refuse is refused here."""
     if addr % abi.PAGE_SIZE or length == 0:
         raise OSError(errno.EINVAL, "not whole pages")
     return 0
@@ -95,7 +93,7 @@ def munmap(world: World, addr: Addr, length: Size) -> Reply:
 
 @oscall(25)
 def mremap(world: World, addr: Addr, old_size: Size, new_size: Size, flags: UInt, new_addr: Addr) -> Reply:
-    """mremap(2): the stub's work; here only what the kernel would refuse."""
+    """mremap(2): the stub does the work; only what the kernel would refuse is refused here."""
     known = abi.MREMAP_MAYMOVE | abi.MREMAP_FIXED
     if flags & ~known or (flags & abi.MREMAP_FIXED and not flags & abi.MREMAP_MAYMOVE):
         raise OSError(errno.EINVAL, "unknown flags")
@@ -106,7 +104,7 @@ def mremap(world: World, addr: Addr, old_size: Size, new_size: Size, flags: UInt
 
 @oscall(26)
 def msync(world: World, addr: Addr, length: Size, flags: Int) -> Reply:
-    """msync(2): the stub writes back; here only what the kernel would refuse."""
+    """msync(2): the stub writes back; only what the kernel would refuse is refused here."""
     both = abi.MS_ASYNC | abi.MS_SYNC
     if flags & ~(both | abi.MS_INVALIDATE) or flags & both == both or addr % abi.PAGE_SIZE:
         raise OSError(errno.EINVAL, "unknown flags, or an address inside a page")
@@ -126,7 +124,7 @@ def madvise(world: World, addr: Addr, length: Size, advice: Int) -> Reply:
 
 @attrs.define(slots=True)
 class Slice:
-    """A wait that the stub makes piece by piece, looking at the word in between."""
+    """A wait that the stub makes piece by piece; between the pieces it looks at the futex word."""
 
     key: tuple[int, int, int, bytes | None]
     wait: Wait | None
@@ -146,12 +144,13 @@ def futex(
     uaddr2: Addr,
     value3: UInt,
 ) -> Reply:
-    """futex(2): a slice of a timed or shared wait. 0: look at the word and call again with the same
-    arguments; -ETIMEDOUT by the box's clock; -EINTR. Private untimed waits and wakes are native.
-    """
+    """futex(2): one slice of a timed or shared wait.
+
+    0 tells the stub to look at the word and to call again with the same arguments. -ETIMEDOUT comes by the box's
+    clock, -EINTR by a signal. Private wakes and private waits without a timeout are native."""
     command = op & abi.FUTEX_CMD_MASK
     if command in (abi.FUTEX_WAKE, abi.FUTEX_WAKE_BITSET):
-        return 0  # whoever waits for a shared word looks again soon
+        return 0  # a thread that waits for a shared word looks again soon
     if command not in (abi.FUTEX_WAIT, abi.FUTEX_WAIT_BITSET):
         raise OSError(errno.ENOSYS, "only WAIT and WAKE")
     if command == abi.FUTEX_WAIT_BITSET and value3 == 0:
@@ -169,7 +168,7 @@ def futex(
 
 
 def _continued(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | None], mark: int) -> Slice | None:
-    """The wait that this call goes on with, if it is not a new one."""
+    """Returns the wait that this call goes on with, or None for a new wait."""
     piece = thread.slice
     if not isinstance(piece, Slice) or piece.key != key or mark == FIRST_SLICE:
         return None
@@ -196,7 +195,7 @@ def _begun(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | 
 
 
 def _slice(world: World, thread: GuestThread, piece: Slice) -> Reply:
-    """Waits for a piece of host time: short at first, longer the longer the whole wait has been."""
+    """Returns a wait for a piece of host time, short at first, and longer the longer the whole wait has lasted."""
     now = world.clock.host_ns()
     deadline = now + min(_SLICE_FIRST_NS << min(piece.count, 6), _SLICE_LAST_NS)
     piece.count += 1

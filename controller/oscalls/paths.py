@@ -1,8 +1,7 @@
 """Calls that take a path: open, status, names, the current directory.
 
-Paths are walked by the tree, permissions are checked by `vfs/namei.py`; here the flags are. Each
-call without "at" is the one with it, from the current directory.
-"""
+The tree walks the paths, `vfs/namei.py` checks permissions, and the flags are checked here. Each call without "at"
+in its name does the same as the call with it, from the current directory."""
 
 import errno
 from typing import Annotated
@@ -23,7 +22,7 @@ _OPEN_HOW = 24
 
 
 def start_of(world: World, dirfd: int, path: bytes) -> Directory:
-    """The directory that a path starts from. EBADF, ENOTDIR."""
+    """Returns the directory that a path starts from. Raises OSError (EBADF, ENOTDIR)."""
     if dirfd == _CWD or path[:1] == b"/":
         return world.cwd
     node = world.descriptors.get(dirfd).node
@@ -33,7 +32,7 @@ def start_of(world: World, dirfd: int, path: bytes) -> Directory:
 
 
 def node_at(world: World, dirfd: int, path: bytes, flags: int) -> Node:
-    """The node that (dirfd, path, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) names."""
+    """Returns the node that dirfd, path and flags (AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH) name."""
     if not path and flags & abi.AT_EMPTY_PATH:
         return world.cwd if dirfd == _CWD else world.descriptors.get(dirfd).node
     follow = not flags & abi.AT_SYMLINK_NOFOLLOW
@@ -41,7 +40,7 @@ def node_at(world: World, dirfd: int, path: bytes, flags: int) -> Node:
 
 
 def check_flags(flags: int, known: int) -> None:
-    """EINVAL for a flag that is not known."""
+    """Raises OSError (EINVAL) for a flag that is not known."""
     if flags & ~known:
         raise OSError(errno.EINVAL, "unknown flags")
 
@@ -68,15 +67,13 @@ def open_(world: World, path: Path, flags: Int, mode: UInt) -> Reply:
 
 @oscall(85)
 def creat(world: World, path: Path, mode: UInt) -> Reply:
-    """creat(2): open for writing, created or emptied."""
+    """creat(2): opens a file for writing, after it was created or emptied."""
     return openat(world, _CWD, path, abi.O_CREAT | abi.O_WRONLY | abi.O_TRUNC, mode)
 
 
 @oscall(437)
 def openat2(world: World, dirfd: Fd, path: Path, how: Annotated[bytes | None, Struct(24)], size: Size) -> Reply:
-    """openat2(2): openat that refuses unknown flags; of the RESOLVE flags only NO_MAGICLINKS is
-    offered.
-    """
+    """openat2(2): openat that refuses unknown flags. Of the RESOLVE flags only NO_MAGICLINKS is offered."""
     if how is None:
         raise OSError(errno.EFAULT, "no open_how")
     if size != _OPEN_HOW:
@@ -133,7 +130,7 @@ def statx(world: World, dirfd: Fd, path: Path, flags: Int, mask: UInt, statxbuf:
     return 0, (statxbuf, abi.stat_to_statx(status))
 
 
-#: Blocks of a read-only mount, all of them used: what the host's filesystem holds is not for a guest.
+#: Blocks and files of a read-only mount, all in use: a guest does not learn how large the host's filesystem is.
 _FULL = 1 << 20
 
 
@@ -158,7 +155,7 @@ def statfs(world: World, path: Path, buf: Addr) -> Reply:
 
 @oscall(138)
 def fstatfs(world: World, fd: Fd, buf: Addr) -> Reply:
-    """fstatfs(2): the same for an open file."""
+    """fstatfs(2): as statfs, for an open file."""
     return 0, (buf, _statfs(world.descriptors.get(fd).node))
 
 
@@ -176,7 +173,7 @@ def faccessat(world: World, dirfd: Fd, path: Path, mode: Int) -> Reply:
 
 @oscall(439)
 def faccessat2(world: World, dirfd: Fd, path: Path, mode: Int, flags: Int) -> Reply:
-    """faccessat2(2): real and effective ids are the same here."""
+    """faccessat2(2): as access, with flags; real and effective ids are the same here."""
     check_flags(mode, abi.R_OK | abi.W_OK | abi.X_OK)
     check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EACCESS | abi.AT_EMPTY_PATH)
     namei.access(node_at(world, dirfd, path, flags), world.credentials, mode)
@@ -185,13 +182,13 @@ def faccessat2(world: World, dirfd: Fd, path: Path, mode: Int, flags: Int) -> Re
 
 @oscall(89)
 def readlink(world: World, path: Path, buf: Addr, size: Int) -> Reply:
-    """readlink(2): what a symbolic link says."""
+    """readlink(2): the target of a symbolic link."""
     return readlinkat(world, _CWD, path, buf, size)
 
 
 @oscall(267)
 def readlinkat(world: World, dirfd: Fd, path: Path, buf: Addr, size: Int) -> Reply:
-    """readlinkat(2): an empty path is the link that dirfd was opened on (O_PATH)."""
+    """readlinkat(2): as readlink; an empty path stands for the link that dirfd was opened on (O_PATH)."""
     if size <= 0:
         raise OSError(errno.EINVAL, "no room")
     flags = abi.AT_SYMLINK_NOFOLLOW | (0 if dirfd == _CWD else abi.AT_EMPTY_PATH)
@@ -271,13 +268,13 @@ def renameat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path) -> 
 
 @oscall(316)
 def renameat2(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags: UInt) -> Reply:
-    """renameat2(2): with RENAME_NOREPLACE or RENAME_EXCHANGE."""
+    """renameat2(2): renameat with RENAME_NOREPLACE or RENAME_EXCHANGE."""
     namei.check_rename_flags(flags)
     old_start = start_of(world, olddirfd, old)
     try:
         new_start = start_of(world, newdirfd, new)
     except OSError:
-        world.tree.resolve_parent(old, old_start, world.credentials)  # what is wrong with the old path comes first
+        world.tree.resolve_parent(old, old_start, world.credentials)  # an error of the old path comes first
         raise
     namei.rename(world.tree, old, old_start, new, new_start, world.credentials, flags)
     return 0
@@ -291,7 +288,7 @@ def link(world: World, old: Path, new: Path) -> Reply:
 
 @oscall(265)
 def linkat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags: Int) -> Reply:
-    """linkat(2): another name for a file; a final symbolic link is followed only when asked for."""
+    """linkat(2): another name for a file; a final symbolic link is followed only with AT_SYMLINK_FOLLOW."""
     check_flags(flags, abi.AT_SYMLINK_FOLLOW | abi.AT_EMPTY_PATH)
     nofollow = 0 if flags & abi.AT_SYMLINK_FOLLOW else abi.AT_SYMLINK_NOFOLLOW
     node = node_at(world, olddirfd, old, nofollow | flags & abi.AT_EMPTY_PATH)
@@ -301,13 +298,13 @@ def linkat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags
 
 @oscall(88)
 def symlink(world: World, target: Path, path: Path) -> Reply:
-    """symlink(2): a name that leads to a path."""
+    """symlink(2): a new symbolic link."""
     return symlinkat(world, target, _CWD, path)
 
 
 @oscall(266)
 def symlinkat(world: World, target: Path, dirfd: Fd, path: Path) -> Reply:
-    """symlinkat(2): a name that leads to a path."""
+    """symlinkat(2): a new symbolic link."""
     namei.symlink(world.tree, target, path, start_of(world, dirfd, path), world.credentials)
     return 0
 
@@ -329,13 +326,13 @@ def truncate(world: World, thread: GuestThread, path: Path, length: Long) -> Rep
 
 @oscall(80)
 def chdir(world: World, path: Path) -> Reply:
-    """chdir(2): the current directory."""
+    """chdir(2): sets the current directory."""
     return _enter(world, node_at(world, _CWD, path, 0))
 
 
 @oscall(81)
 def fchdir(world: World, fd: Fd) -> Reply:
-    """fchdir(2): the current directory, by descriptor."""
+    """fchdir(2): sets the current directory, by descriptor."""
     return _enter(world, world.descriptors.get(fd).node)
 
 
@@ -349,7 +346,7 @@ def _enter(world: World, node: Node) -> Reply:
 
 @oscall(79)
 def getcwd(world: World, buf: Addr, size: Size) -> Reply:
-    """getcwd(2): the length of the path with its NUL, as the kernel answers."""
+    """getcwd(2): stores the path, and returns its length with the NUL, as the kernel does."""
     path = world.tree.path_of(world.cwd) + b"\0"
     if len(path) > size:
         raise OSError(errno.ERANGE, "too small a buffer")
