@@ -1,4 +1,4 @@
-"""Pipes and event counters: what is read from one descriptor was written to another."""
+"""Pipes and event counters (eventfd(2))."""
 
 import errno
 import struct
@@ -18,7 +18,7 @@ from proxybox.controller.world.state import World
 def install_pair(
     world: World, address: int, flags: int, make: Callable[[Superblock, int], tuple[OpenFile, OpenFile]]
 ) -> Reply:
-    """Two new descriptions under two new numbers, which are stored at `address`; both or, with EMFILE, none."""
+    """Installs two new descriptions and stores their numbers at `address`. With EMFILE, it installs none."""
     world.descriptors.room_for(2)
     ends = make(world.anonymous, flags & abi.O_NONBLOCK)
     one, other = (world.descriptors.install(end, bool(flags & abi.O_CLOEXEC)) for end in ends)
@@ -33,7 +33,7 @@ def pipe(world: World, fds: Addr) -> Reply:
 
 @oscall(293)
 def pipe2(world: World, fds: Addr, flags: Int) -> Reply:
-    """pipe2(2): with O_CLOEXEC, O_NONBLOCK; packet mode is not offered."""
+    """pipe2(2): pipe with O_CLOEXEC and O_NONBLOCK; packet mode (O_DIRECT) is not offered."""
     if flags & ~(abi.O_CLOEXEC | abi.O_NONBLOCK):
         raise OSError(errno.EINVAL, "unknown flags")
     return install_pair(world, fds, flags, make_pipe)
@@ -47,7 +47,7 @@ def eventfd(world: World, count: UInt) -> Reply:
 
 @oscall(290)
 def eventfd2(world: World, count: UInt, flags: Int) -> Reply:
-    """eventfd2(2): with O_CLOEXEC, O_NONBLOCK, EFD_SEMAPHORE."""
+    """eventfd2(2): eventfd with O_CLOEXEC, O_NONBLOCK and EFD_SEMAPHORE."""
     if flags & ~(abi.O_CLOEXEC | abi.O_NONBLOCK | abi.EFD_SEMAPHORE):
         raise OSError(errno.EINVAL, "unknown flags")
     semaphore = bool(flags & abi.EFD_SEMAPHORE)

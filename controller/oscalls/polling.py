@@ -1,10 +1,9 @@
 """Waiting for several descriptors at once: poll, select and epoll.
 
-All three ask each description the same question (`ready`), and each once however often it is named. A
-wait is tried again when one of the descriptions has something new to say (`OpenFile.sources`). Edges:
-EPOLLET is honoured for writing; for reading it reports as long as there is something to read, which a
-program that drains its descriptors cannot tell apart.
-"""
+All three ask each description the same question (`ready`), and each only once, however often it is named. A wait is
+tried again when one of its descriptions has changed (`OpenFile.sources`). EPOLLET is honoured for descriptions that
+know their edges (`OpenFile.edge`), and for writing. Other descriptions are reported as long as there is something to
+read. A program that drains its descriptors cannot tell this apart."""
 
 import errno
 from collections.abc import Callable, Iterable, Set
@@ -29,7 +28,7 @@ _SELECT_READ: Final = _IN | abi.POLLHUP | abi.POLLERR
 _SELECT_WRITE: Final = _OUT | abi.POLLERR
 _FD_SETSIZE: Final = 1024
 _WATCHES_MAX: Final = 4096
-"""In all epoll instances of a box."""
+"""The most watches of all epoll instances of a box together."""
 _EVENTS_MAX: Final = 4096
 _EPOLL_FLAGS: Final = abi.EPOLLET | abi.EPOLLONESHOT | abi.EPOLLWAKEUP | abi.EPOLLEXCLUSIVE
 
@@ -38,7 +37,7 @@ OptionalInOut = tuple[int, bytes | None]
 
 
 def ready(file: OpenFile, wanted: int) -> int:
-    """The poll(2) events of a description among those wanted; errors and hang-ups always count."""
+    """Returns which of the wanted poll(2) events a description has; errors and hang-ups always count."""
     if file.is_path_only:
         return abi.POLLNVAL
     if not file.pollable:
@@ -56,19 +55,19 @@ def ready(file: OpenFile, wanted: int) -> int:
 
 
 class _States(dict[OpenFile, int]):
-    """What descriptions are ready for, each asked once."""
+    """What descriptions are ready for; each description is asked once."""
 
     def __missing__(self, file: OpenFile) -> int:
         state = self[file] = file.state(self) if isinstance(file, EpollFile) else ready(file, 0xFFFF)
         return state
 
     def among(self, file: OpenFile, wanted: int) -> int:
-        """As `ready`."""
+        """Returns what `ready` returns, without asking a description again."""
         return self[file] & (wanted | _ALWAYS | abi.POLLNVAL)
 
 
 def _states(world: World) -> _States:
-    """Those that the waits which are being tried have in common, or new ones for a call of its own."""
+    """Returns the states that the waits being tried share, or new ones for a call that has just come."""
     seen = world.changes.seen
     if seen is None:
         return _States()
@@ -78,14 +77,16 @@ def _states(world: World) -> _States:
 
 
 def _sources(files: Iterable[OpenFile]) -> tuple[Set[object], ...]:
-    """What a wait for all these waits for. What epoll instances watch may come to be more while it lasts."""
+    """Returns the sources of a wait for all these files.
+
+    What epoll instances watch may grow while the wait lasts, so their part is a view."""
     files = set(files)
     instances = [file.sources() for file in files if isinstance(file, EpollFile)]
     return frozenset[object]().union(*(file.sources() for file in files if not isinstance(file, EpollFile))), *instances
 
 
 def _host_fd(files: list[tuple[OpenFile, int]]) -> int | None:
-    """The host descriptor to watch too, where somebody waits for standard input."""
+    """Returns the host descriptor to watch as well, where one of the files is standard input, to be read."""
     return next((f.host_fd for f, wanted in files if f.host_fd is not None and wanted & _IN), None)
 
 
@@ -148,7 +149,7 @@ def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
 def _revents(states: _States, fd: int, wanted: int, file: OpenFile | None) -> int:
     if fd < 0:
         return 0
-    if file is None or file.references <= 0:  # closed meanwhile
+    if file is None or file.references <= 0:  # closed during the wait
         return abi.POLLNVAL
     return states.among(file, wanted)
 
@@ -165,7 +166,7 @@ def select(
     exceptfds: Annotated[OptionalInOut, Bits("nfds")],
     timeout: Annotated[bytes | None, Struct(16)],
 ) -> Reply:
-    """select(2): as poll, for sets; unlike Linux, the timeout is not changed."""
+    """select(2): poll for sets; unlike on Linux, the timeout is not changed."""
     ns = None if timeout is None else abi.unpack_timeval(timeout)
     if timeout is not None and ns is None:
         raise OSError(errno.EINVAL, "not a time")
@@ -182,7 +183,7 @@ def pselect6(
     timeout: Annotated[bytes | None, Struct(16)],
     sigmask: Annotated[bytes | None, Struct(16)],
 ) -> Reply:
-    """pselect(2): select with a timespec, but no signal mask: that lies behind a second pointer."""
+    """pselect(2): select with a timespec. A signal mask is refused: it lies behind a second pointer."""
     if sigmask is not None and any(sigmask[:8]):
         raise OSError(errno.EINVAL, "no signal mask here; ppoll takes one")
     return _select(world, nfds, (readfds, writefds, exceptfds), time_of(timeout))
@@ -233,7 +234,7 @@ def _select(world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns
 
 @attrs.define(slots=True, eq=False)
 class Interest:
-    """What epoll_ctl(2) was told of one descriptor, and what was reported of it."""
+    """What epoll_ctl(2) was told about one descriptor, and what was reported about it."""
 
     fd: int
     file: OpenFile
@@ -245,11 +246,11 @@ class Interest:
 
 
 class EpollFile(OpenFile):
-    """An epoll instance: what it watches, keyed by descriptor and description as in Linux.
+    """An epoll instance; its watches are keyed by descriptor and description, as in Linux.
 
-    _watched: the descriptors by which each description is watched. _sources: what a wait for the instance waits for,
-    with how many descriptions have it; the instance's own node is one of them, and changes with its watches.
-    """
+    _watched: the descriptors by which each description is watched. _sources: what a wait for the instance depends
+    on, each with the number of watched descriptions that have it. The instance's own node is one of them; it changes
+    when the watches change."""
 
     __slots__ = ("_sources", "_watched", "_world", "watches")
 
@@ -262,11 +263,11 @@ class EpollFile(OpenFile):
         self.begin()
 
     def begin(self) -> None:
-        """Watches nothing yet."""
+        """Begins without watches."""
         self._sources[self.node] = 1
 
     def watch(self, key: tuple[int, int], watch: Interest) -> None:
-        """Watches a description until it is closed. ENOSPC."""
+        """Watches a description until it is closed. Raises OSError (ENOSPC)."""
         if key not in self.watches:
             if self._world.epoll_watches >= _WATCHES_MAX:
                 raise OSError(errno.ENOSPC, "too many watches")
@@ -276,7 +277,7 @@ class EpollFile(OpenFile):
         self._world.changes.tell(self.node)
 
     def enter(self, watch: Interest) -> None:
-        """Notes a watch that has been counted."""
+        """Enters a watch that has been counted already."""
         file = watch.file
         self.watches[watch.fd, id(file)] = watch
         if file not in self._watched:
@@ -286,7 +287,7 @@ class EpollFile(OpenFile):
         self._watched[file].add(watch.fd)
 
     def unwatch(self, key: tuple[int, int]) -> None:
-        """Watches a description no more by one of its descriptors."""
+        """Stops watching a description by one of its descriptors."""
         file = self.watches.pop(key).file
         self._world.epoll_watches -= 1
         self._watched[file].discard(key[0])
@@ -302,7 +303,7 @@ class EpollFile(OpenFile):
                 del self._sources[source]
 
     def forget(self, file: OpenFile) -> None:
-        """A description was closed."""
+        """Removes the watches of a description that was closed."""
         for fd in self._watched[file]:
             del self.watches[fd, id(file)]
             self._world.epoll_watches -= 1
@@ -318,17 +319,17 @@ class EpollFile(OpenFile):
         super().close()
 
     def put_last(self, watches: list[Interest]) -> None:
-        """What did not fit comes first the next time, so that nothing starves."""
+        """Moves reported watches to the end: what did not fit comes first the next time, so that nothing starves."""
         for watch in watches:
             key = (watch.fd, id(watch.file))
             self.watches[key] = self.watches.pop(key)
 
     def sources(self) -> Set[object]:
-        """A view, so that a wait hears of what is watched later."""
+        """Returns a view, so that a wait also depends on what is watched later."""
         return self._sources.keys()
 
     def state(self, states: _States) -> int:
-        """What it is ready for, by what its descriptions are."""
+        """Returns what the instance is ready for, by the states of its descriptions."""
         return _IN if any(_fresh(watch, states, peek=True) for watch in self.watches.values()) else 0
 
     def readable(self) -> bool:  # noqa: D102
@@ -343,14 +344,14 @@ class EpollFile(OpenFile):
 
 
 def _fresh(watch: Interest, states: _States, *, peek: bool = False) -> int:
-    """The events to report now. Notes what was reported, unless it only looks."""
+    """Returns the events to report now, and notes them as reported unless `peek` is true."""
     if watch.disabled:
         return 0
     events = states.among(watch.file, watch.events & 0xFFFF)
     new = events
     edge = watch.file.edge()
     if watch.events & abi.EPOLLET and edge == watch.edge:
-        # Where edges are not known, what can be read is told again rather than never.
+        # Where a description does not know its edges, readability is reported again rather than never.
         new = events & ~(watch.reported if edge is not None else watch.reported & ~_IN)
     if not peek:
         watch.reported, watch.edge = events, edge
@@ -361,7 +362,7 @@ def _fresh(watch: Interest, states: _States, *, peek: bool = False) -> int:
 
 @oscall(213)
 def epoll_create(world: World, size: Int) -> Reply:
-    """epoll_create(2): the size is a hint of old."""
+    """epoll_create(2): an epoll descriptor; the size is a hint that has no effect."""
     if size <= 0:
         raise OSError(errno.EINVAL, "not a size")
     return epoll_create1(world, 0)
@@ -384,7 +385,7 @@ def _epoll(world: World, fd: int) -> EpollFile:
 
 @oscall(233)
 def epoll_ctl(world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | None, Struct(12)]) -> Reply:
-    """epoll_ctl(2): what an epoll descriptor watches."""
+    """epoll_ctl(2): changes what an epoll descriptor watches."""
     target = world.descriptors.get(fd)
     instance = _epoll(world, epfd)
     if not target.pollable:
@@ -419,7 +420,7 @@ def _epoll_wait(world: World, epfd: int, events: int, maximum: int, timeout_ns: 
 
     def attempt() -> Reply | None:
         found, states = [], _states(world)
-        states.pop(instance, None)  # whether it is ready changes by what it reports now
+        states.pop(instance, None)  # its own readiness changes with what it reports now
         for watch in instance.watches.values():
             new = _fresh(watch, states)
             if new:
