@@ -1,6 +1,6 @@
-"""The guest's only process: ids, names, limits, usage, scheduling, threads, its end. All ids are
-made up.
-"""
+"""The guest's only process: names, limits, usage, scheduling, threads, its end.
+
+All ids are made up."""
 
 import errno
 from typing import Annotated
@@ -58,7 +58,7 @@ def _limit(world: World, resource: int) -> tuple[int, int]:
 
 
 def _set_limit(world: World, resource: int, new: bytes) -> None:
-    """Limits can be lowered, and the soft one raised as far as the hard one. EINVAL, EPERM."""
+    """Lowers a limit, or raises the soft one as far as the hard one. Raises OSError (EINVAL, EPERM)."""
     _, hard = _limit(world, resource)
     soft, ceiling = abi.RLIMIT.unpack(new)
     if soft > ceiling:
@@ -123,7 +123,7 @@ def sched_setaffinity(world: World, pid: Int, size: Size, mask: Annotated[bytes 
 
 @oscall(309)
 def getcpu(world: World, cpu: Addr, node: Addr) -> Reply:
-    """getcpu(2): always the first."""
+    """getcpu(2): always the first cpu."""
     return 0, *((address, bytes(4)) for address in (cpu, node) if address)
 
 
@@ -192,7 +192,7 @@ def sched_rr_get_interval(world: World, pid: Int, timespec: Addr) -> Reply:
 
 @oscall(24)
 def sched_yield(world: World) -> Reply:
-    """sched_yield(2): native in the guest; here for calls that reach us all the same."""
+    """sched_yield(2): native in the guest; answered here for calls that reach the controller all the same."""
     return 0
 
 
@@ -208,7 +208,7 @@ def getpriority(world: World, which: Int, who: Int) -> Reply:
 
 @oscall(141)
 def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
-    """setpriority(2): the nice value may rise; it is a number that changes nothing."""
+    """setpriority(2): the nice value may rise; it is only a number, without an effect."""
     if which not in (0, 1, 2):
         raise OSError(errno.EINVAL, "not PROCESS, PGRP or USER")
     if which == 0:
@@ -227,10 +227,10 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
 def clone(
     world: World, thread: GuestThread, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr
 ) -> Reply:
-    """clone(2): a thread exactly as pthread_create makes one, within Limits.threads; and a copy of the process, where
-    the caller has asked for one.
+    """clone(2): a thread exactly as pthread_create makes one, or a copy of the process where the caller wants one.
 
-    The stub is answered `thread id << 16 | channel`, or as wire.h says of forks."""
+    There are at most `limits.threads` threads. The answer to the stub is `thread id << 16 | channel`; wire.h has the
+    answer to a fork."""
     if flags == FORK_ASKED and world.on_fork is not None:
         return world.on_fork()
     if flags != THREAD_FLAGS:
@@ -255,7 +255,9 @@ def set_robust_list(world: World, head: Addr, size: Size) -> Reply:
 
 @oscall(60)
 def exit_(world: World, thread: GuestThread, status: Int) -> Reply:
-    """exit(2): the calling thread is gone. With the last one the process ends, whatever it goes on to do natively."""
+    """exit(2): ends the calling thread.
+
+    With the last thread the process ends, whatever it goes on to do natively."""
     world.end_thread(thread)
     if not world.threads:
         world.exit_code = status & 0xFF
@@ -266,7 +268,9 @@ def exit_(world: World, thread: GuestThread, status: Int) -> Reply:
 
 @oscall(231)
 def exit_group(world: World, status: Int) -> Reply:
-    """exit_group(2): what the guest claims as its exit status. A warm guest ends here: nobody waits for its process."""
+    """exit_group(2): notes the exit status that the guest claims.
+
+    The box of a warm guest ends here, without a wait for its process."""
     world.exit_code = status & 0xFF
     world.on_exit()
     if world.port is not None:
@@ -292,7 +296,7 @@ def waitid(world: World, idtype: Int, id_: UInt, info: Addr, options: Int, usage
 
 @oscall(157)
 def prctl(world: World, thread: GuestThread, option: Int, arg: Annotated[tuple[int, bytes | None], Soft(16)]) -> Reply:
-    """prctl(2): the calling thread's name, and what tells that nothing is privileged."""
+    """prctl(2): the calling thread's name, and options that tell that nothing is privileged."""
     address, data = arg
     if option == _PR_SET_NAME:
         if data is None:
@@ -314,7 +318,7 @@ def prctl(world: World, thread: GuestThread, option: Int, arg: Annotated[tuple[i
 
 @oscall(158)
 def arch_prctl(world: World, code: Int, address: ULong) -> Reply:
-    """arch_prctl(2): the loader has set what was to be set."""
+    """arch_prctl(2): refused; the loader has set everything already."""
     raise OSError(errno.EINVAL, "not after the start")
 
 

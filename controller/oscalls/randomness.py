@@ -1,4 +1,4 @@
-"""Random bytes, by the policy's source."""
+"""Random bytes from the policy's source."""
 
 import errno
 
@@ -14,7 +14,7 @@ _GRND_RANDOM_INSECURE = 2 | 4
 
 @oscall(318)
 def getrandom(world: World, buf: Addr, count: Size, flags: UInt) -> Reply:
-    """getrandom(2): random bytes; more than 1 MiB come short."""
+    """getrandom(2): random bytes, at most 1 MiB at once."""
     if flags & ~_GRND_FLAGS or flags & _GRND_RANDOM_INSECURE == _GRND_RANDOM_INSECURE:
         raise OSError(errno.EINVAL, "unknown flags")
     data = world.randomness.give(min(count, MAX_PAYLOAD))
