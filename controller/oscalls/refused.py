@@ -1,9 +1,8 @@
-"""Calls that a box does not make: refused by policy, or not there at all.
+"""Calls that a box refuses by policy, or that do not exist in it.
 
-Each is one row: number, name, errno, reason. A row of DENIED is a denial, which the caller of the
-box sees in `Result.denials`; a row of ABSENT answers as a kernel would that lacks the call, so that
-programs fall back. A number in neither table, and without a handler, is ENOSYS.
-"""
+Each is one row: number, name, errno, reason. A row of DENIED is a denial, which the caller of the box sees in
+`Result.denials`. A row of ABSENT answers as a kernel without the call would, so that programs fall back. A number
+that is in neither table and has no handler is ENOSYS."""
 
 import errno
 from collections.abc import Callable
@@ -184,16 +183,14 @@ for _error, _rows in ((Denied, DENIED), (OSError, ABSENT)):
         oscall(_number, _name)(_refusal(_error, _code, _reason))
 
 _NSCD: Final = (1, 0o2004001, 0)
-"""What glibc asks for before it reads /etc/passwd: AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC |
-SOCK_NONBLOCK.
-"""
+"""What glibc asks for before it reads /etc/passwd: AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK."""
 
 
 @oscall(41)
 def socket(world: World, domain: Int, kind: Int, protocol: Int) -> Reply:
-    """socket(2): refused. glibc's own question for its name cache is no denial: no program asked
-    it.
-    """
+    """socket(2): refused.
+
+    glibc's own question for its name cache is not recorded as a denial, because the program did not ask it."""
     if (domain, kind, protocol) == _NSCD:
         raise OSError(EACCES, "no name cache in a box")
     raise Denied(errno.EPERM, _NETWORK)

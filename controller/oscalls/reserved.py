@@ -13,8 +13,9 @@ from proxybox.controller.world.state import GuestThread, World
 def exchange(
     world: World, thread: GuestThread, message: Annotated[bytes, Buffer("size")], size: Size, answer: Addr, room: Size
 ) -> Reply:
-    """Says a message to the caller; its answer is stored at `answer`, as far as there is room. ENOSYS in boxes that
-    have no such caller."""
+    """Sends a message to the caller, and stores the caller's answer at `answer`, as far as there is room.
+
+    Raises OSError (ENOSYS) in boxes that have no such caller."""
     if world.port is None:
         raise OSError(errno.ENOSYS, "there is nobody to talk to")
     return world.port.exchange(thread.channel, message, answer, room)
