@@ -1,9 +1,7 @@
-"""Signals to oneself: dispositions, masks, sending, waiting, alarms.
+"""Signals that a guest sends to itself: dispositions, masks, sending, waiting, alarms.
 
-The stub keeps the guest's real masks and handlers in step with what is answered here; the driver
-sends what lands on `SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor
-handled.
-"""
+The stub keeps the guest's real masks and handlers in step with what is answered here. The driver sends the signals
+that are put on `SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor handled."""
 
 import errno
 import struct
@@ -36,12 +34,12 @@ _SS_AUTODISARM = -(1 << 31)  # bit 31 of an int
 
 
 def mask_of(data: bytes | None) -> int:
-    """A sigset without the signals that nobody can block; 0 for none."""
+    """Returns a sigset without the signals that cannot be blocked; 0 for None."""
     return 0 if data is None else int.from_bytes(data, "little") & ~UNTOUCHABLE_MASK
 
 
 def check_set_size(size: int) -> None:
-    """EINVAL unless a sigset is as large as the kernel's."""
+    """Raises OSError (EINVAL) unless a sigset is as large as the kernel's."""
     if size != _SET_SIZE:
         raise OSError(errno.EINVAL, "a sigset has 8 bytes")
 
@@ -55,7 +53,7 @@ def _check_number(number: int) -> None:
 def rt_sigaction(
     world: World, sig: Int, act: Annotated[bytes | None, Struct(32)], oldact: Addr, sigsetsize: Size
 ) -> Reply:
-    """rt_sigaction(2): what a signal does."""
+    """rt_sigaction(2): the disposition of a signal."""
     check_set_size(sigsetsize)
     _check_number(sig)
     if sig == 0 or (act is not None and sig in UNTOUCHABLE):
@@ -91,7 +89,7 @@ def rt_sigprocmask(
 
 @oscall(127)
 def rt_sigpending(world: World, thread: GuestThread, set_: Addr, sigsetsize: Size) -> Reply:
-    """rt_sigpending(2): the signals that wait for the mask to open."""
+    """rt_sigpending(2): the signals that are blocked and wait."""
     check_set_size(sigsetsize)
     return 0, (set_, abi.U64.pack(world.signals.pending_mask(thread)))
 
@@ -122,7 +120,7 @@ def rt_sigtimedwait(
     time: Annotated[bytes | None, Struct(16)],
     sigsetsize: Size,
 ) -> Reply:
-    """rt_sigtimedwait(2): takes a pending signal of a set, waiting for one."""
+    """rt_sigtimedwait(2): takes a pending signal of a set, or waits for one."""
     check_set_size(sigsetsize)
     if set_ is None:
         raise OSError(errno.EFAULT, "no set")
@@ -161,9 +159,7 @@ def sigaltstack(world: World, thread: GuestThread, stack: Annotated[bytes | None
 
 
 def wait_masked(world: World, thread: GuestThread, mask: bytes, call: Callable[[], Reply]) -> Reply:
-    """The answer of a call that waits under another signal mask, which goes back to the old one
-    with its answer.
-    """
+    """Returns the answer of a call that waits under another signal mask; the answer restores the old mask."""
     old, thread.sigmask = thread.sigmask, mask_of(mask)
     outbox = len(world.signals.outbox)
 
@@ -206,7 +202,7 @@ def _send(world: World, sig: int, thread: GuestThread | None, code: int, value: 
 
 
 def _check_target(world: World, pid: int) -> None:
-    """ESRCH unless `pid`, as kill(2) reads it, means the only process of the box."""
+    """Raises OSError (ESRCH) unless `pid`, as kill(2) reads it, means the only process of the box."""
     process = world.process
     if pid not in (process.pid, 0, -1, -process.pgid):
         raise OSError(errno.ESRCH, "there is no other process")
@@ -214,7 +210,7 @@ def _check_target(world: World, pid: int) -> None:
 
 @oscall(62)
 def kill(world: World, pid: Int, sig: Int) -> Reply:
-    """kill(2): to oneself, or to one's group; there is nobody else."""
+    """kill(2): to the guest's own process or group; there is no other."""
     _check_number(sig)
     _check_target(world, pid)
     return _send(world, sig, None, SI_USER)
@@ -231,14 +227,14 @@ def _thread(world: World, tid: int) -> GuestThread:
 
 @oscall(200)
 def tkill(world: World, tid: Int, sig: Int) -> Reply:
-    """tkill(2): to one of one's own threads."""
+    """tkill(2): to one of the guest's own threads."""
     _check_number(sig)
     return _send(world, sig, _thread(world, tid), SI_TKILL)
 
 
 @oscall(234)
 def tgkill(world: World, tgid: Int, tid: Int, sig: Int) -> Reply:
-    """tgkill(2): to one of one's own threads."""
+    """tgkill(2): to one of the guest's own threads."""
     _check_number(sig)
     thread = _thread(world, tid)
     if tgid <= 0:
@@ -249,7 +245,7 @@ def tgkill(world: World, tgid: Int, tid: Int, sig: Int) -> Reply:
 
 
 def _queued(info: bytes | None) -> tuple[int, int]:
-    """(si_code, si_value) of a siginfo that a guest sends to itself."""
+    """Returns (si_code, si_value) of a siginfo that a guest sends to itself."""
     if info is None:
         raise OSError(errno.EFAULT, "no siginfo")
     return int.from_bytes(info[8:12], "little", signed=True), int.from_bytes(info[24:32], "little")
@@ -257,7 +253,7 @@ def _queued(info: bytes | None) -> tuple[int, int]:
 
 @oscall(129)
 def rt_sigqueueinfo(world: World, pid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]) -> Reply:
-    """rt_sigqueueinfo(2): to oneself, with a value."""
+    """rt_sigqueueinfo(2): to the guest's own process, with a value."""
     code, value = _queued(info)
     _check_number(sig)
     _check_target(world, pid if pid > 0 else 1 << 30)
@@ -266,7 +262,7 @@ def rt_sigqueueinfo(world: World, pid: Int, sig: Int, info: Annotated[bytes | No
 
 @oscall(297)
 def rt_tgsigqueueinfo(world: World, tgid: Int, tid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]) -> Reply:
-    """rt_tgsigqueueinfo(2): to one of one's own threads, with a value."""
+    """rt_tgsigqueueinfo(2): to one of the guest's own threads, with a value."""
     code, value = _queued(info)
     _check_number(sig)
     thread = _thread(world, tid)
@@ -293,7 +289,7 @@ def _itimerval(world: World, which: int) -> bytes:
 
 @oscall(36)
 def getitimer(world: World, which: Int, value: Addr) -> Reply:
-    """getitimer(2): what is left of an interval timer."""
+    """getitimer(2): the time that is left of an interval timer."""
     if not abi.ITIMER_REAL <= which <= abi.ITIMER_PROF:
         raise OSError(errno.EINVAL, "no such timer")
     return 0, (value, _itimerval(world, which))
@@ -317,6 +313,6 @@ def setitimer(world: World, which: Int, new: Annotated[bytes | None, Struct(32)]
 
 @oscall(CALL_FAULTED)
 def fault(world: World, signal: Int) -> Reply:
-    """No call of Linux's: the stub says that a fault without a handler is about to end the process."""
+    """A call of the stub's, not of Linux: a fault without a handler is about to end the process."""
     world.on_exit()
     return 0

@@ -1,4 +1,4 @@
-"""Connected pairs of streams, which asyncio and others wake themselves with. No other sockets."""
+"""Connected pairs of streams, with which asyncio and others wake their own loops; there are no other sockets."""
 
 import errno
 import struct
@@ -68,7 +68,7 @@ def sendto(
     address: Addr,
     length: UInt,
 ) -> Reply:
-    """sendto(2): send(2), that is, into a pair."""
+    """sendto(2): sends into a pair, as send(2) does, without an address."""
     end = _end(world, fd)
     if flags & ~(abi.MSG_DONTWAIT | abi.MSG_NOSIGNAL):
         raise OSError(errno.EOPNOTSUPP, "unknown flags")
@@ -88,7 +88,7 @@ def sendto(
 
 
 def _now(wait: Blocked) -> Reply:
-    """The answer of a write that does not wait: what it has managed, or EAGAIN."""
+    """Returns the answer of a write that does not wait: how much it has written, or -EAGAIN."""
     reply = wait.attempt()
     if reply is None:
         reply = (wait.on_interrupt and wait.on_interrupt()) or -errno.EAGAIN
@@ -105,7 +105,7 @@ def recvfrom(
     address: Addr,
     length: Annotated[Pointer, Soft(4)],
 ) -> Reply:
-    """recvfrom(2): recv(2), that is, from a pair; MSG_PEEK and MSG_DONTWAIT are known."""
+    """recvfrom(2): receives from a pair, as recv(2) does; MSG_PEEK and MSG_DONTWAIT are known."""
     end = _end(world, fd)
     if flags & ~(abi.MSG_DONTWAIT | abi.MSG_PEEK | abi.MSG_NOSIGNAL):
         raise OSError(errno.EOPNOTSUPP, "unknown flags")
@@ -145,7 +145,7 @@ def getpeername(world: World, fd: Fd, address: Addr, length: Annotated[Pointer, 
 
 
 def _sized(address: int, length: Pointer, data: bytes, *, option: bool = False) -> Reply:
-    """Stores `data` in a buffer whose length is behind a pointer, and its length there."""
+    """Returns the answer that stores `data` and its length. Before, `length` points to the size of the buffer."""
     if length[1] is None:
         raise OSError(errno.EFAULT, "no length")
     room = int.from_bytes(length[1], "little", signed=True)
@@ -160,7 +160,7 @@ def _sized(address: int, length: Pointer, data: bytes, *, option: bool = False) 
 
 @oscall(55)
 def getsockopt(world: World, fd: Fd, level: Int, name: Int, value: Addr, length: Annotated[Pointer, Soft(4)]) -> Reply:
-    """getsockopt(2): what a connected stream has to say."""
+    """getsockopt(2): the options of a connected stream."""
     _end(world, fd)
     if level != abi.SOL_SOCKET:
         raise OSError(errno.EOPNOTSUPP, "only SOL_SOCKET")
@@ -184,7 +184,7 @@ def getsockopt(world: World, fd: Fd, level: Int, name: Int, value: Addr, length:
 
 @oscall(54)
 def setsockopt(world: World, fd: Fd, level: Int, name: Int, value: Addr, length: UInt) -> Reply:
-    """setsockopt(2): accepted where it makes no difference."""
+    """setsockopt(2): accepts options that make no difference."""
     _end(world, fd)
     if level != abi.SOL_SOCKET or name not in _SETTABLE:
         raise OSError(errno.ENOPROTOOPT, "no such option")
