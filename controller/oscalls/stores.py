@@ -1,8 +1,7 @@
-"""What a guest stores into a shared mapping of a file is seen by who reads, maps or writes the file next.
+"""Makes visible what a guest stores into a shared mapping of a file, before the file is read, mapped or written.
 
-The stub alone knows what was stored. So a call on a file that is mapped to be written is answered WRITE_BACK,
-once for each of its mappings; the stub writes that one back, and makes the call again.
-"""
+Only the stub knows what was stored. So a call on a file with writable shared mappings is answered WRITE_BACK, once
+for each mapping. The stub writes this mapping back, and makes the call again."""
 
 import functools
 from collections.abc import Callable
@@ -22,12 +21,12 @@ _Handler = Callable[Concatenate[World, GuestThread, _Arguments], Reply]
 
 
 def identity(file: "OpenFile") -> bytes:
-    """Device and inode: the same for all descriptions of a file."""
+    """Returns device and inode, which are the same for all descriptions of a file."""
     return file.stat_bytes()[:16]
 
 
 def forget(world: World, number: int) -> None:
-    """A mapping is gone."""
+    """Forgets a mapping that is gone."""
     for key, numbers in list(world.stored.items()):
         numbers.discard(number)
         if not numbers:
@@ -35,7 +34,9 @@ def forget(world: World, number: int) -> None:
 
 
 def after_stores(*places: int) -> Callable[[_Handler[_Arguments]], _Handler[_Arguments]]:
-    """For handlers of calls on files. places: which of their arguments are descriptors."""
+    """Decorates handlers of calls on files, so that stores into mappings are written back first.
+
+    places: the positions of the arguments that are descriptors."""
 
     def decorate(handler: _Handler[_Arguments]) -> _Handler[_Arguments]:
         @functools.wraps(handler)
@@ -52,11 +53,11 @@ def after_stores(*places: int) -> Callable[[_Handler[_Arguments]], _Handler[_Arg
 
 
 def _next(world: World, thread: GuestThread, fds: list[int]) -> int | None:
-    """The next mapping of these files that is to be written back; None when all are."""
+    """Returns the next mapping of these files to write back, or None when all are written back."""
     done, is_mapped = thread.written_back, False
     for fd in fds:
         if fd not in world.descriptors:
-            continue  # the stub's own, or none
+            continue  # a number of the stub's own, or not a descriptor
         file = world.descriptors.get(fd)
         numbers = world.stored.get(identity(file)) if file.node.kind == abi.S_IFREG else None
         if not numbers:

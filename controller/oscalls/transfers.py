@@ -22,7 +22,7 @@ _MEMFD_NAME_MAX = 249
 
 
 def _offset(pointer: Pointer) -> int | None:
-    """The value of an optional offset argument. EFAULT, EINVAL."""
+    """Returns the value of an optional offset argument. Raises OSError (EFAULT, EINVAL)."""
     address, data = pointer
     if address == 0:
         return None
@@ -35,7 +35,7 @@ def _offset(pointer: Pointer) -> int | None:
 
 
 def _copy(source: "OpenFile", start: int | None, target: "OpenFile", at: int | None, count: int) -> int:
-    """Copies at most 1 MiB and moves the offsets that were not given."""
+    """Copies at most 1 MiB. Where an offset was not given, the description's own is used and moved."""
     count = min(count, MAX_PAYLOAD)
     first = source.offset if start is None else start
     data = source.pread(count, first)
@@ -57,7 +57,7 @@ def _moved(pointer: Pointer, start: int | None, done: int) -> list[Write]:
 
 
 def _check_regular(*files: "OpenFile") -> None:
-    """EINVAL for anything but regular files: callers fall back on read and write then."""
+    """Raises OSError (EINVAL) for anything but regular files, so that callers fall back on read and write."""
     if any(file.node.kind != abi.S_IFREG for file in files):
         raise OSError(errno.EINVAL, "only between regular files")
 
