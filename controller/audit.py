@@ -24,8 +24,7 @@ class OSCall:
 
     The controller does not keep the record. A caller that keeps it keeps up to 1 MiB of the guest's data with it.
 
-    arguments: the arguments by their names in the man page. What the guest's memory held is bytes, addresses are
-    int.
+    arguments: by the names of the man page. What the guest's memory held comes as bytes, addresses as int.
     result: the value returned (>= 0 or -errno); None before the call is decided.
     duration_ns: from the request to its answer, in nanoseconds of host time, waits included.
     paths: where there are interceptors, the absolute paths in the box that the path arguments lead to, by the

@@ -327,7 +327,9 @@ class Dispatcher:
             raise EndBox(Status.DENIED, f"{name}: {denied.strerror}")
 
     def _unknown(self, thread: "GuestThread", number: int) -> int:
-        """Answers an unknown call number with ENOSYS, counts it, and calls the audit, which gets no name."""
+        """Answers an unknown call number with ENOSYS, counts it, and calls the audit.
+
+        Only the number is known here, not the call's name."""
         if number in self.unknown or len(self.unknown) < MAX_DENIALS:
             self.unknown[number] = self.unknown.get(number, 0) + 1
         if self.audit is not None:
