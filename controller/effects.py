@@ -1,7 +1,6 @@
 """What a handler returns: an answer, or a wait for a driver to carry out.
 
-Rule: nothing here waits or talks to a guest. The same values serve every driver.
-"""
+Rule: nothing here waits or talks to a guest. The same values serve every driver."""
 
 from collections.abc import Callable, Set
 from typing import Any, TypeAlias

@@ -8,7 +8,7 @@ from proxybox.policies.errors import ProxyboxError
 
 
 class SandboxStartError(ProxyboxError):
-    """A box could not be started: no interpreter, no compiler output, or a host that refuses what is mandatory."""
+    """A box could not be started: no interpreter, no compiled stub, or a host that refuses what is mandatory."""
 
 
 class SandboxClosedError(ProxyboxError):
@@ -30,8 +30,7 @@ class GuestMisbehaved(ProxyboxError):
 class Denied(OSError):
     """A refusal by policy: the guest sees only the errno, the caller sees the reason in `Result.denials`.
 
-    Takes an errno and the reason in words, as OSError does.
-    """
+    Takes an errno and the reason in words, as OSError does."""
 
 
 class EndBox(Exception):

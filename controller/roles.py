@@ -1,9 +1,8 @@
 """The roles that the arguments of an OS call can have.
 
 An annotation on a handler says how a register is to be read and what the stub must fetch from guest memory.
-`dispatch` compiles decoders from these, and the stub receives the same facts in the compact form of `stub_row`.
-Adding a call needs no C.
-"""
+`dispatch` compiles decoders from these annotations, and the stub receives the same facts in the compact form of
+`stub_row`. So a new call needs no C."""
 
 from typing import Annotated
 
@@ -26,8 +25,8 @@ class Memory:
     size: bytes of one element, or of the whole where no argument counts elements.
     length: the name of the argument that counts the elements.
     optional: whether NULL gives None; otherwise NULL is EFAULT.
-    with_address: whether the handler gets (address, bytes), because it also writes there: Annotated[tuple[...],
-    role]."""
+    with_address: whether the handler gets (address, bytes), because it also writes there. `Annotated[tuple[...], role]`
+    sets it."""
 
     fetch: Fetch
     size: int = 1
