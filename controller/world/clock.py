@@ -3,8 +3,8 @@
 Rules: all times are integers in nanoseconds. "Box time" is what the guest sees, "host time" is
 `time.monotonic_ns()`. Unless the policy's time is real, no value that `now_ns` returns depends on the host's clocks,
 with one exception: scaled time is the host's elapsed time, scaled, and begins at the host's time where the policy
-names no start. CPU clocks then count clock reads, one microsecond each, so that a program that polls a clock makes
-progress and a run can be repeated exactly."""
+names no start. Where time is not real, CPU clocks count clock reads, one microsecond each, so that a program that
+polls a clock makes progress and a run can be repeated exactly."""
 
 import errno
 import time

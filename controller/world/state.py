@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FIRST_PID: Final = 100
 PENDING_MAX: Final = 64
 TIMER_PAUSE_NS: Final = 1_000_000
-"""The shortest time between two signals of an interval timer: each signal costs the controller."""
+"""An interval timer fires no more often than this, whatever its interval: each time costs the controller."""
 HIDDEN: Final = 1 << 20
 """Descriptor numbers from here on are mappings, which the stub holds and the guest's own calls do not know."""
 _NO_ALTSTACK: Final = abi.STACK_T.pack(0, abi.SS_DISABLE, 0, 0)
@@ -129,9 +129,10 @@ class Signal:
 
 
 class SignalState:
-    """Dispositions, pending signals, and the signals that the driver is to send with the kernel.
+    """Dispositions, pending signals, and the signals that the driver is to send to the process.
 
-    offer_ns: host time at which signals that could not be sent yet are offered again."""
+    pending: signals that wait until no mask blocks them. outbox: signals for the driver. offer_ns: host time at
+    which the driver offers those again that could not be sent yet."""
 
     __slots__ = ("_world", "actions", "offer_ns", "outbox", "pending")
 
