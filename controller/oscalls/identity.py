@@ -89,7 +89,7 @@ def _stay(wanted: tuple[int, ...], own: int) -> Reply:
 
 @oscall(105)
 def setuid(world: World, uid: UInt) -> Reply:
-    """setuid(2): to the same id only."""
+    """setuid(2): the id can only be set to what it is."""
     if uid == _SAME:
         raise OSError(errno.EINVAL, "not an id")
     return _stay((uid,), world.credentials.uid)
@@ -97,7 +97,7 @@ def setuid(world: World, uid: UInt) -> Reply:
 
 @oscall(106)
 def setgid(world: World, gid: UInt) -> Reply:
-    """setgid(2): to the same id only."""
+    """setgid(2): the id can only be set to what it is."""
     if gid == _SAME:
         raise OSError(errno.EINVAL, "not an id")
     return _stay((gid,), world.credentials.gid)
@@ -105,25 +105,25 @@ def setgid(world: World, gid: UInt) -> Reply:
 
 @oscall(113)
 def setreuid(world: World, ruid: UInt, euid: UInt) -> Reply:
-    """setreuid(2): to the same ids only."""
+    """setreuid(2): the ids can only be set to what they are."""
     return _stay((ruid, euid), world.credentials.uid)
 
 
 @oscall(114)
 def setregid(world: World, rgid: UInt, egid: UInt) -> Reply:
-    """setregid(2): to the same ids only."""
+    """setregid(2): the ids can only be set to what they are."""
     return _stay((rgid, egid), world.credentials.gid)
 
 
 @oscall(117)
 def setresuid(world: World, ruid: UInt, euid: UInt, suid: UInt) -> Reply:
-    """setresuid(2): to the same ids only."""
+    """setresuid(2): the ids can only be set to what they are."""
     return _stay((ruid, euid, suid), world.credentials.uid)
 
 
 @oscall(119)
 def setresgid(world: World, rgid: UInt, egid: UInt, sgid: UInt) -> Reply:
-    """setresgid(2): to the same ids only."""
+    """setresgid(2): the ids can only be set to what they are."""
     return _stay((rgid, egid, sgid), world.credentials.gid)
 
 

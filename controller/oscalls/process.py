@@ -165,13 +165,13 @@ def sched_setparam(world: World, pid: Int, param: Annotated[bytes | None, Struct
 
 @oscall(146)
 def sched_get_priority_max(world: World, policy: Int) -> Reply:
-    """sched_get_priority_max(2)."""
+    """sched_get_priority_max(2): 99 for real-time policies, else 0."""
     return _priority(policy, 99)
 
 
 @oscall(147)
 def sched_get_priority_min(world: World, policy: Int) -> Reply:
-    """sched_get_priority_min(2)."""
+    """sched_get_priority_min(2): 1 for real-time policies, else 0."""
     return _priority(policy, 1)
 
 

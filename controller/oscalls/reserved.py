@@ -1,4 +1,4 @@
-"""The one call that no kernel has: between a warm guest's own Python and its caller (port.py)."""
+"""The one call that no kernel has: with it the bootstrap in a warm guest talks to its caller (exchange/port.py)."""
 
 import errno
 from typing import Annotated
