@@ -266,7 +266,7 @@ def unlink(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> Non
     directory, name, trailing = tree.resolve_parent(path, start, creds)
     if not name or name in _DOTS:
         raise OSError(errno.EISDIR, "a directory")
-    # A missing entry is ENOENT on a read-only mount too, as Linux answers.
+    # A missing entry is ENOENT on a read-only mount too. An ordinary user gets the same in a folder of root's.
     node = tree.lookup(directory, name)
     _need_writable(directory)
     if trailing:

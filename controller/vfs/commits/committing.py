@@ -35,8 +35,8 @@ from proxybox.controller.vfs.overlay.changes import Change
 class Target:
     """A host folder, and the changes that are to be written to it.
 
-    hides: which names were hidden from the box; changes below such names are not written. left_out: how many changes
-    were not kept."""
+    hides: which names were hidden from the box; changes with such a name in their path are not written. left_out: how
+    many changes were not kept."""
 
     root: boundary.HostRoot
     changes: Sequence[Change]

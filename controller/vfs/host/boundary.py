@@ -323,7 +323,7 @@ def change_times(fd: int, atime_ns: int, mtime_ns: int) -> None:
 
 
 def change_link_times(directory_fd: int, name: bytes, atime_ns: int, mtime_ns: int) -> None:
-    """Like `change_times`, but for a symlink, which is named here because it cannot be changed through a descriptor."""
+    """Like `change_times`, but for a symlink, which is given by its directory and name."""
     os.utime(name, ns=(atime_ns, mtime_ns), dir_fd=directory_fd, follow_symlinks=False)
 
 

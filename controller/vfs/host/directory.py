@@ -208,7 +208,10 @@ class HostDirectory(HostNode, Directory):
         return os.fstat(fd), fd
 
     def _check_moved_link(self, name: bytes, newdir: HostDirectory) -> None:
-        """Refuses to move a link with ".." in it, or a folder with such links: elsewhere their meaning may differ."""
+        """Refuses to move a link that may mean something else in another folder, or a folder with such links.
+
+        A link that is moved by itself must not have ".." in its text. Links in a moved folder must not go up out of
+        it."""
         if newdir is self:
             return
         node = self.lookup(name)

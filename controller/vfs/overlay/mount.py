@@ -133,7 +133,7 @@ class Layered(Inode):
         raise NotImplementedError
 
     def pin(self) -> None:
-        """Enters this node in the directories above, because its own state must now be kept."""
+        """Enters this node and the folders above it in their parents, because its own state must now be kept."""
         node: Layered = self
         while node.above is not None and node.above.children.get(node.called) is not node:
             node.above.children[node.called] = node
