@@ -1,8 +1,7 @@
 """The descriptor table of a box: small numbers for open file descriptions.
 
-Rules: a new descriptor is always the lowest free number; a description is closed when its last
-descriptor is. Numbers are the box's own and have nothing to do with host descriptors.
-"""
+Rules: a new descriptor is always the lowest free number; a description is closed with its last descriptor. The numbers
+belong to the box and have nothing to do with host descriptors."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from proxybox.controller.vfs.openfiles import OpenFile
 
 
 class DescriptorTable:
-    """open_files: how many descriptors there may be, and the first number that is never given."""
+    """The table. open_files: the limit for the number of descriptors, and the first number that is never given."""
 
     __slots__ = ("_cloexec", "_files", "_hint", "open_files")
 
@@ -24,7 +23,7 @@ class DescriptorTable:
         self._hint = 0  # no number below it is free
 
     def get(self, fd: int) -> OpenFile:
-        """The description behind a descriptor. EBADF."""
+        """The description behind a descriptor. Raises EBADF."""
         file = self._files.get(fd)
         if file is None:
             raise OSError(errno.EBADF, "not an open descriptor")
@@ -41,7 +40,7 @@ class DescriptorTable:
         return iter(sorted(self._files))
 
     def install(self, file: OpenFile, cloexec: bool = False, minimum: int = 0) -> int:
-        """Give `file` the lowest free number from `minimum` on. EMFILE, and the file is let go."""
+        """Gives `file` the lowest free number from `minimum` on. Raises EMFILE, after closing an unused `file`."""
         try:
             fd = self._lowest(minimum)
         except OSError:
@@ -52,11 +51,11 @@ class DescriptorTable:
         return fd
 
     def need_room(self) -> None:
-        """EMFILE unless another descriptor can be had: before anything is made for it, as in Linux."""
+        """Raises EMFILE unless one more descriptor can be had. As in Linux, this is checked before a file is made."""
         self._lowest(0)
 
     def room_for(self, count: int) -> None:
-        """EMFILE unless `count` more descriptors can be had (for pipe, socketpair)."""
+        """Raises EMFILE unless `count` more descriptors can be had (for pipe, socketpair)."""
         if len(self._files) + count > self.open_files:
             raise OSError(errno.EMFILE, "too many open descriptors")
 
@@ -79,14 +78,16 @@ class DescriptorTable:
             self._cloexec.discard(fd)
 
     def dup(self, fd: int, minimum: int = 0, cloexec: bool = False) -> int:
-        """A second descriptor for the same description, the lowest from `minimum` on. EBADF, EINVAL, EMFILE."""
+        """Makes another descriptor for the same description, the lowest free one from `minimum` on.
+
+        Raises EBADF, EINVAL, EMFILE."""
         file = self.get(fd)
         if not 0 <= minimum < self.open_files:
             raise OSError(errno.EINVAL, "no such descriptor number can be")
         return self.install(file, cloexec, minimum)
 
     def dup2(self, fd: int, newfd: int, cloexec: bool = False) -> int:
-        """Make `newfd` another descriptor for what `fd` is, closing what it was. EBADF."""
+        """Makes `newfd` another descriptor for the description of `fd`, and closes what `newfd` was. Raises EBADF."""
         file = self.get(fd)
         if not 0 <= newfd < self.open_files:
             raise OSError(errno.EBADF, "no such descriptor number can be")
@@ -102,7 +103,7 @@ class DescriptorTable:
         return newfd
 
     def close(self, fd: int) -> None:
-        """Forget a descriptor. EBADF."""
+        """Closes a descriptor. Raises EBADF."""
         file = self._files.pop(fd, None)
         if file is None:
             raise OSError(errno.EBADF, "not an open descriptor")
@@ -111,16 +112,16 @@ class DescriptorTable:
         file.release()
 
     def close_range(self, first: int, last: int) -> None:
-        """Close every open descriptor from `first` to `last`."""
+        """Closes every open descriptor from `first` to `last`."""
         for fd in [fd for fd in self._files if first <= fd <= last]:
             self.close(fd)
 
     def cloexec_range(self, first: int, last: int) -> None:
-        """Set close-on-exec on every open descriptor from `first` to `last`."""
+        """Sets close-on-exec on every open descriptor from `first` to `last`."""
         self._cloexec.update(fd for fd in self._files if first <= fd <= last)
 
     def close_all(self) -> None:
-        """Close everything, at the end of the box; goes on past errors."""
+        """Closes everything at the end of the box; goes on after errors."""
         for fd in list(self._files):
             try:
                 self.close(fd)
@@ -128,12 +129,12 @@ class DescriptorTable:
                 continue
 
     def cloexec(self, fd: int) -> bool:
-        """F_GETFD: the close-on-exec flag. EBADF."""
+        """F_GETFD: the close-on-exec flag. Raises EBADF."""
         self.get(fd)
         return fd in self._cloexec
 
     def set_cloexec(self, fd: int, value: bool) -> None:
-        """F_SETFD. EBADF."""
+        """F_SETFD: sets the close-on-exec flag. Raises EBADF."""
         self.get(fd)
         if value:
             self._cloexec.add(fd)

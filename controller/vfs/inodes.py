@@ -1,4 +1,4 @@
-"""The status that nodes in memory keep for themselves: modes, owners, times, link counts."""
+"""The status that nodes in memory store themselves: modes, owners, times, link counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_TIME = (1 << 63) * NS - 1
 
 
 class Inode(Node):
-    """The status fields that every node in memory keeps for itself."""
+    """A node that stores its status fields itself, as every node in memory does."""
 
     __slots__ = ("atime_ns", "ctime_ns", "gid", "ino", "mode", "mtime_ns", "nlink", "opens", "uid")
 
@@ -28,7 +28,7 @@ class Inode(Node):
         self.atime_ns = self.mtime_ns = self.ctime_ns = superblock.now()
 
     def _extent(self) -> tuple[int, int]:
-        """Size in bytes and allocated blocks of 512 bytes."""
+        """The size in bytes, and how many blocks of 512 bytes are allocated."""
         return 0, 0
 
     def stat(self) -> Stat:
@@ -76,15 +76,15 @@ class Inode(Node):
         self.changed()
 
     def changed(self) -> None:
-        """Note a change of status."""
+        """Records a change of status."""
         self.ctime_ns = self.superblock.now()
 
     def modified(self) -> None:
-        """Note a change of contents."""
+        """Records a change of contents."""
         self.mtime_ns = self.ctime_ns = self.superblock.now()
 
     def linked(self) -> None:
-        """Note one more name, and charge it as tmpfs does."""
+        """Records one more name, and charges it as tmpfs does."""
         if self.nlink >= MAX_LINKS:
             raise OSError(errno.EMLINK, "too many links")
         if self.nlink > 0:  # an unnamed file was charged when it was made
@@ -93,7 +93,7 @@ class Inode(Node):
         self.changed()
 
     def unlinked(self) -> None:
-        """Note one name less; without names and descriptions the node is gone."""
+        """Records one name less. A node without names and descriptions is freed."""
         self.nlink -= 1
         self.changed()
         if self.nlink > 0:
@@ -102,20 +102,20 @@ class Inode(Node):
             self.free()
 
     def opened(self) -> None:
-        """Note one more description that refers to this node."""
+        """Records one more description that refers to this node."""
         self.opens += 1
 
     def closed(self) -> None:
-        """Note that a description is gone."""
+        """Records that a description is closed."""
         self.opens -= 1
         if self.opens == 0 and self.nlink == 0:
             self.free()
 
     def free(self) -> None:
-        """Give back what the node was charged for."""
+        """Gives back what the node was charged for."""
         self.superblock.quota.credit_inode()
 
 
 def node_ino(node: Node) -> int:
-    """The inode number of any node, without packing a whole status where it can be had."""
+    """The inode number of any node. A whole status is built only for a node that does not store the number."""
     return (node.ino if isinstance(node, Inode) else 0) or node.stat().ino

@@ -1,9 +1,8 @@
-"""Nodes kept in memory: what tmpfs(5) is, with its errors.
+"""Nodes kept in memory, with the behaviour and the errors of tmpfs(5).
 
-Rules: a page or an inode is charged to the quota before it exists. Files are sparse: a page that
-was never written takes nothing. What is unlinked lives on until the last description is closed. Files
-of copied worlds share their pages until one of them is written (`MemoryFile.share_pages`).
-"""
+Rules: a page or an inode is charged to the quota before it exists. Files are sparse: a page that was never written
+takes no space. An unlinked file lives until its last description is closed. Files of copied worlds share their pages
+until one of them is written (`MemoryFile.share_pages`)."""
 
 from __future__ import annotations
 
@@ -39,15 +38,14 @@ SHORT_TARGET = 128
 _ZEROS = bytes(PAGE)
 
 TreeSource = Mapping[str, Union[str, bytes, "TreeSource"]]
-"""A folder as Python data: names to text, bytes, or further folders."""
+"""A folder as Python data: a mapping of names to text, bytes, or further folders."""
 
 
 class MemoryFile(Inode, RegularFile):
     """A sparse regular file: a dict of the pages that were written.
 
-    _shared: whether the dict belongs to another file too, and must be copied before it changes. _own: the pages that
-    are this file's alone since then, and may be changed in place; None where all are.
-    """
+    _shared: whether another file uses the same dict, which must then be copied before it changes. _own: the pages that
+    belong to this file alone since that copy, and may be changed in place; None when all do."""
 
     __slots__ = ("_own", "_pages", "_shared", "_size")
 
@@ -63,12 +61,12 @@ class MemoryFile(Inode, RegularFile):
         self._own: set[int] | None = None
 
     def share_pages(self, other: MemoryFile) -> None:
-        """Let `other` have the same contents; neither will see what is written to the other."""
+        """Gives `other` the same contents. Later writes to one of the two files do not change the other."""
         other._pages, other._size, other._own = self._pages, self._size, None
         self._shared = other._shared = True
 
     def _own_pages(self) -> dict[int, bytes | bytearray]:
-        """The pages as a dict that is this file's alone."""
+        """The pages, as a dict that belongs to this file alone."""
         if self._shared:
             self._pages, self._own, self._shared = dict(self._pages), set(), False
         return self._pages
@@ -140,7 +138,9 @@ class MemoryFile(Inode, RegularFile):
         return length
 
     def _fit(self, data: bytes, offset: int) -> bytes:
-        """Charge the pages that `data` needs; cut it where the space ends, ENOSPC when at once."""
+        """Charges the pages that `data` needs, and returns as much of `data` as there is space for.
+
+        Raises ENOSPC when there is no space for any of it."""
         pages = self._pages
         first, last = offset // PAGE, (offset + len(data) - 1) // PAGE
         missing = [index for index in range(first, last + 1) if index not in pages]
@@ -174,7 +174,7 @@ class MemoryFile(Inode, RegularFile):
         if offset + size > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
         first, last = offset // PAGE, (offset + size - 1) // PAGE
-        # No file can have more pages than the quota allows, so look at the count before the pages.
+        # A file cannot have more pages than the quota allows, so the count is checked before the pages are listed.
         quota = self.superblock.quota
         if last + 1 - first > quota.free_pages() + len(self._pages):
             quota.refuse("no space left in the box's memory filesystems")
@@ -202,7 +202,7 @@ class MemoryFile(Inode, RegularFile):
         return max(offset, index * PAGE)
 
     def _is_written(self, index: int) -> bool:
-        """A page that was allocated, and is not written yet, is a hole."""
+        """Whether a page was written. An allocated page that was not written yet is a hole."""
         return self._pages.get(index, _ZEROS) is not _ZEROS
 
     def _drop_pages(self, first: int) -> None:
@@ -313,7 +313,7 @@ class MemoryDirectory(Inode, Directory):
     # --- changes ---
 
     def attach(self, name: bytes, node: Node) -> None:
-        """Enter `node` under a name that is free. EEXIST; ENOENT when this directory was removed."""
+        """Enters `node` under a free name. Raises EEXIST, or ENOENT when this directory was removed."""
         self._check_free(name)
         self._place(name, node)
         self.modified()
@@ -326,7 +326,7 @@ class MemoryDirectory(Inode, Directory):
             self.nlink += 1
 
     def detach(self, name: bytes) -> Node:
-        """Take an entry out of the directory, whatever it is."""
+        """Takes an entry of any kind out of the directory, and returns it."""
         node = self.lookup(name)
         self._displace(name)
         if node.kind == S_IFDIR:
@@ -397,10 +397,10 @@ class MemoryDirectory(Inode, Directory):
         node.removed()
 
     def removed(self) -> None:
-        """Note that this (empty) directory has no name any more."""
+        """Records that this directory, which is empty, has lost its name."""
         self.nlink = 0
         self.changed()
-        if self.opens == 0:  # else its last description does it
+        if self.opens == 0:  # else closing its last description frees it
             self.free()
 
     def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
@@ -433,12 +433,12 @@ class MemoryDirectory(Inode, Directory):
                 moved.changed()
 
     def find(self, name: bytes) -> Node | None:
-        """The entry of that name or None."""
+        """The entry of that name, or None."""
         return self.children.get(name)
 
 
 def check_rename(olddir: Directory, node: Node, newdir: Directory, other: Node | None, *, exchange: bool) -> None:
-    """What rename(2) refuses about kinds and loops: EINVAL, EISDIR, ENOTDIR, ENOTEMPTY."""
+    """Checks the kinds and loops that rename(2) refuses. Raises EINVAL, EISDIR, ENOTDIR, ENOTEMPTY."""
     if isinstance(node, Directory) and node.holds(newdir):
         raise OSError(errno.EINVAL, "a directory cannot go below itself")
     if isinstance(other, Directory) and other.holds(olddir):
@@ -465,11 +465,11 @@ def _lost_name(node: Node) -> None:
 
 
 def from_tree(source: TreeSource, superblock: Superblock, *, writable_mode: bool = True) -> MemoryDirectory:
-    """A directory filled from Python data: text is stored as UTF-8.
+    """Makes a directory from Python data; text is stored as UTF-8.
 
-    Files get mode 0644 and directories 0755 (0444 and 0555 when not `writable_mode`); owners are
-    the superblock's. Raises ValueError for names that no directory can have, OSError(ENOSPC).
-    """
+    Files get mode 0644 and directories 0755 (0444 and 0555 when `writable_mode` is False); the owner is the
+    superblock's. Raises ValueError for names that no directory can have and for trees that are too deep,
+    OSError(ENOSPC)."""
     root = MemoryDirectory(superblock, 0o755 if writable_mode else 0o555)
     _fill(root, source, 0o644 if writable_mode else 0o444, depth=0)
     return root
@@ -493,7 +493,7 @@ def _fill(directory: MemoryDirectory, source: TreeSource, file_mode: int, depth:
 
 
 def write_file(directory: MemoryDirectory, name: bytes, data: bytes, mode: int = 0o644) -> MemoryFile:
-    """A new file with contents; OSError(ENOSPC) when they do not fit."""
+    """Makes a new file with contents. Raises OSError(ENOSPC) when they do not fit."""
     node = MemoryFile(directory.superblock, mode, directory.uid, directory.gid)
     directory.attach(name, node)
     if node.pwrite(data, 0) < len(data):

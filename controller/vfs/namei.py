@@ -1,9 +1,8 @@
-"""What calls do to names: open, create, remove, rename, and the permissions for each.
+"""What calls do to names: open, create, remove, rename, and the permission checks for each.
 
-Rules: this is where permissions are checked, in the order in which Linux checks (fs/namei.c), and
-nodes are changed only after that. Every function takes the tree, a path and the directory that it
-starts from; `mode` has the umask taken off already.
-"""
+Rules: permissions are checked here, in the order in which Linux checks them (fs/namei.c), and nodes are changed only
+after that. Every function takes the tree, a path and the directory that the path starts from. The caller has already
+applied the umask to `mode`."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ _MASKS = {O_RDONLY: R_OK, O_WRONLY: W_OK, O_RDWR: R_OK | W_OK, 3: R_OK | W_OK}
 
 
 def need(node: Node, creds: Credentials, mask: int) -> None:
-    """EROFS or EACCES unless `creds` may do `mask` (R_OK, W_OK, X_OK) to the node."""
+    """Raises EROFS or EACCES unless `creds` may do `mask` (R_OK, W_OK, X_OK) to the node."""
     if mask & W_OK and node.superblock.read_only and node.kind in (S_IFREG, S_IFDIR, S_IFLNK):
         raise Denied(errno.EROFS, "mounted read-only")
     if not node.permits(creds, mask):
@@ -63,7 +62,9 @@ def need(node: Node, creds: Credentials, mask: int) -> None:
 
 
 def access(node: Node, creds: Credentials, mask: int) -> None:
-    """access(2): `mask` is F_OK, or R_OK, W_OK, X_OK together. A probe, so never a denial."""
+    """access(2): `mask` is F_OK, or a combination of R_OK, W_OK, X_OK.
+
+    The call only asks, so a refusal is not reported as a denial."""
     try:
         need(node, creds, mask)
     except Denied as error:
@@ -103,7 +104,7 @@ def _find(tree: Tree, directory: Directory, name: bytes) -> Node | None:
 
 
 def open_file(tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int) -> OpenFile:
-    """open(2): a new description. Errors as there; unknown flags are the caller's business."""
+    """open(2): a new description. Raises the errors of open(2); the caller checks for unknown flags."""
     if flags & O_PATH:
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
     elif flags & O_TMPFILE == O_TMPFILE:
@@ -129,7 +130,7 @@ def _opened(tree: Tree, node: Node, path: bytes, start: Directory, creds: Creden
 
 
 def open_node(tree: Tree, node: Node, creds: Credentials, flags: int) -> OpenFile:
-    """Open a node that was found already: kinds and permissions, truncation, the description."""
+    """Opens a node that was already found: checks its kind and the permissions, truncates, makes the description."""
     if isinstance(node, Symlink) and not flags & O_PATH:
         raise OSError(errno.ENOTDIR if flags & O_DIRECTORY else errno.ELOOP, "a symbolic link")
     directory = isinstance(node, Directory)
@@ -174,7 +175,7 @@ def _open_or_create(tree: Tree, path: bytes, start: Directory, creds: Credential
         if node is None:
             _may_create(directory, creds)
             node = directory.create(name, mode & 0o7777, creds)
-            # What was just made may be opened by whoever made it, whatever its mode says.
+            # As in open(2), the call that creates a file may open it, whatever the new file's mode is.
             file = node.open(flags & ~O_TRUNC)
             file.location = (directory, name)
             return file
@@ -202,7 +203,7 @@ def _open_or_create(tree: Tree, path: bytes, start: Directory, creds: Credential
 def _for_new(
     tree: Tree, path: bytes, start: Directory, creds: Credentials, *, is_directory: bool = False
 ) -> tuple[Directory, bytes]:
-    """Where a new entry goes. EEXIST comes before EROFS, and both before EACCES."""
+    """The directory and name for a new entry. EEXIST is raised before EROFS, and both before EACCES."""
     directory, name, trailing = tree.resolve_parent(path, start, creds)
     if not name or name in _DOTS or _find(tree, directory, name) is not None:
         raise OSError(errno.EEXIST, "it exists")
@@ -219,7 +220,9 @@ def mkdir(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: i
 
 
 def make_folders(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:
-    """Makes the folders that `path` leads through, where they are missing; for the box's caller, as so many calls."""
+    """Makes the folders on the way to `path` that are missing.
+
+    It is for the caller of the box, not for the guest, so each folder has the steps of a call of its own."""
     for end in (at for at, byte in enumerate(path) if byte == 0x2F and at):
         tree.steps.renew()
         with contextlib.suppress(FileExistsError):
@@ -227,7 +230,7 @@ def make_folders(tree: Tree, path: bytes, start: Directory, creds: Credentials, 
 
 
 def mknod(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:
-    """mknod(2) of a regular file; any other kind is the caller's to refuse."""
+    """mknod(2) of a regular file; the caller refuses any other kind."""
     directory, name = _for_new(tree, path, start, creds)
     directory.create(name, mode & 0o7777, creds)
 
@@ -243,7 +246,7 @@ def symlink(tree: Tree, target: bytes, path: bytes, start: Directory, creds: Cre
 
 
 def link(tree: Tree, node: Node, path: bytes, start: Directory, creds: Credentials) -> None:
-    """link(2) for a node that was resolved already. EPERM for directories, EXDEV across mounts."""
+    """link(2) for a node that was already resolved. Raises EPERM for directories, EXDEV across mounts."""
     directory, name, trailing = tree.resolve_parent(path, start, creds)
     if not name or name in _DOTS or _find(tree, directory, name) is not None:
         raise OSError(errno.EEXIST, "it exists")
@@ -263,7 +266,8 @@ def unlink(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> Non
     directory, name, trailing = tree.resolve_parent(path, start, creds)
     if not name or name in _DOTS:
         raise OSError(errno.EISDIR, "a directory")
-    node = tree.lookup(directory, name)  # what is not there is ENOENT on a read-only mount too: as for a user of root's
+    # A missing entry is ENOENT on a read-only mount too. An ordinary user gets the same in a folder of root's.
+    node = tree.lookup(directory, name)
     _need_writable(directory)
     if trailing:
         code = errno.EISDIR if isinstance(node, Directory) else errno.ENOTDIR
@@ -294,7 +298,7 @@ def rmdir(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> None
 
 
 def check_rename_flags(flags: int) -> None:
-    """EINVAL unless it is none, RENAME_NOREPLACE or RENAME_EXCHANGE."""
+    """Raises EINVAL unless the flags are 0, RENAME_NOREPLACE or RENAME_EXCHANGE."""
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
         raise OSError(errno.EINVAL, "unknown flags, or flags that exclude each other")
 
@@ -308,7 +312,7 @@ def rename(
     creds: Credentials,
     flags: int = 0,
 ) -> None:
-    """renameat2(2); flags RENAME_NOREPLACE and RENAME_EXCHANGE, which exclude each other."""
+    """renameat2(2). The flags are RENAME_NOREPLACE and RENAME_EXCHANGE, which exclude each other."""
     check_rename_flags(flags)
     olddir, oldname, old_trailing = tree.resolve_parent(old, old_start, creds)
     newdir, newname, new_trailing = tree.resolve_parent(new, new_start, creds)
@@ -352,7 +356,7 @@ def rename(
 
 
 def chmod(node: Node, creds: Credentials, mode: int) -> None:
-    """chmod(2): for the owner. A group that is not the caller's loses the set-group-ID bit."""
+    """chmod(2), for the owner. The set-group-ID bit is dropped unless `creds` are root's or in the file's group."""
     _need_change(node, creds)
     if creds.uid != 0 and not creds.in_group(node.stat().gid):
         mode &= ~0o2000
@@ -360,7 +364,7 @@ def chmod(node: Node, creds: Credentials, mode: int) -> None:
 
 
 def chown(node: Node, creds: Credentials, uid: int, gid: int) -> None:
-    """chown(2): -1 leaves one as it is. Without privilege only to a group of one's own."""
+    """chown(2); -1 leaves an id as it is. Without privilege, an owner may only set one of the owner's groups."""
     if node.superblock.read_only:
         raise Denied(errno.EROFS, "mounted read-only")
     if creds.uid != 0:
@@ -374,7 +378,9 @@ def chown(node: Node, creds: Credentials, uid: int, gid: int) -> None:
 
 
 def utimens(node: Node, creds: Credentials, atime_ns: int | None, mtime_ns: int | None, *, touch: bool) -> None:
-    """utimensat(2): None leaves a time as it is. `touch`: both are the present, which whoever may write may do."""
+    """utimensat(2); None leaves a time as it is.
+
+    touch: both times are the present. Any caller that may write to the file may set that."""
     if atime_ns is None and mtime_ns is None:
         return
     if node.superblock.read_only:
@@ -406,12 +412,12 @@ def _need_change(node: Node, creds: Credentials) -> None:
         raise OSError(errno.EPERM, "not the owner")
 
 
-#: What has no name but what it is; a terminal is the box's own.
+#: How /proc/self/fd shows what has no path, by kind. The terminal is the box's own, so it has a fixed name.
 _NAMELESS = {S_IFIFO: b"pipe:[%d]", S_IFSOCK: b"socket:[%d]", S_IFCHR: b"/dev/tty"}
 
 
 def path_of(tree: Tree, file: OpenFile) -> bytes:
-    """The path of an open file as /proc/self/fd shows it, " (deleted)" when its name is gone."""
+    """The path of an open file as /proc/self/fd shows it, with " (deleted)" when its name is gone."""
     if isinstance(file.node, Directory):
         return tree.path_of(file.node)
     if file.location is None:

@@ -1,9 +1,8 @@
 """What a filesystem is made of: nodes with the semantics of Linux inodes, and their permissions.
 
-Rules: names and paths are bytes. A node never walks a path and never asks who is calling, beyond
-`permits`: namei.py checks permissions and then uses the mechanical methods here. A method that a
-kind of node does not have fails with the errno that Linux would give.
-"""
+Rules: names and paths are bytes. A node never walks a path, and looks at credentials only in `permits` and `owned_by`:
+namei.py checks permissions and then uses the mechanical methods here. A method that a kind of node does not support
+fails with the errno that Linux would give."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ from proxybox.controller.effects import Changes
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.quota import Quota
 
-# A circle that stays: a node makes the open file descriptions of it (open(2)), and a description is one of a node. Both
+# This import cycle stays: a node makes its open file descriptions (open(2)), and a description belongs to a node. Both
 # halves would be one file of 900 lines.
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
@@ -52,10 +51,10 @@ D_TYPES = {
 
 MAX_FILE_SIZE = (1 << 63) - 1
 MAX_LEVELS = 1 << 15
-"""Folders within each other, of which it can be said what holds what."""
+"""How many folders within each other `Directory.holds` looks through."""
 
 PORTION = 128
-"""Of what may be many, so many are done in one turn of a call."""
+"""How many items of a long list one turn of a call handles."""
 
 _T = TypeVar("_T")
 _Made = TypeVar("_Made")
@@ -66,7 +65,7 @@ Entry = tuple[bytes, int, int]
 
 @attrs.frozen(slots=True)
 class Credentials:
-    """Who is asking: user, group and further groups, as the box sees them."""
+    """The user, group and further groups of a caller, as the box sees them."""
 
     uid: int = 1000
     gid: int = 1000
@@ -79,7 +78,7 @@ class Credentials:
 
 @attrs.frozen(slots=True)
 class Stat:
-    """What stat(2) tells. Times in nanoseconds, `size` in bytes, `blocks` in units of 512 bytes."""
+    """The fields of stat(2). Times are in nanoseconds, `size` in bytes, `blocks` in units of 512 bytes."""
 
     dev: int
     ino: int
@@ -100,13 +99,12 @@ class Stat:
 class Superblock:
     """What all nodes of one filesystem share.
 
-    dev: the virtual device number. uid, gid: the owner shown for what has none of its own.
-    now: the box's clock in nanoseconds. clock_is_real: when not, no time that the host keeps by
-    itself (atime, ctime) is shown. forget: called when the namespace or a permission changes.
-    steps: those of the box's calls. changes: what the box's waits are told. shared: by several
-    boxes, so that no tree may hang anything on it. pipe_bytes: what its pipes may hold beyond the
-    usual size, together. in_the_making: nodes that a call is to go on with at its next turn.
-    """
+    dev: the virtual device number. uid, gid: the owner shown for nodes that have none of their own. now: the box's
+    clock in nanoseconds. clock_is_real: when False, no time that the host sets by itself (atime, ctime) is shown.
+    forget: called when the namespace or a permission changes. steps: the steps of the box's calls. changes: where
+    changes are reported, so that waiting calls of the box are tried again. shared: whether several boxes use this
+    filesystem; a tree must not set fields of a shared superblock. pipe_bytes: how much its pipes together may hold
+    beyond their usual sizes. in_the_making: nodes with work that a call continues at its next turn."""
 
     dev: int = 1
     uid: int = 1000
@@ -124,7 +122,7 @@ class Superblock:
     in_the_making: set[object] = attrs.field(factory=set)
 
     def next_ino(self) -> int:
-        """A number that no other inode of this filesystem has."""
+        """An inode number that no other inode of this filesystem has."""
         self.last_ino += 1
         return self.last_ino
 
@@ -132,9 +130,8 @@ class Superblock:
 def mode_permits(mode: int, uid: int, gid: int, creds: Credentials, mask: int) -> bool:
     """Whether a file with this mode and owner lets `creds` do `mask` (R_OK, W_OK, X_OK).
 
-    As in path_resolution(7): the first class that fits decides; uid 0 may do everything but
-    execute a file that nobody may execute.
-    """
+    As in path_resolution(7), the first class that fits decides; uid 0 may do everything except execute a file that
+    nobody may execute."""
     if creds.uid == 0:
         return not (mask & X_OK) or mode & S_IFMT == S_IFDIR or bool(mode & 0o111)
     if creds.uid == uid:
@@ -145,7 +142,7 @@ def mode_permits(mode: int, uid: int, gid: int, creds: Credentials, mask: int) -
 
 
 def in_portions(items: list[_T], make: Callable[[list[_T]], list[_Made]]) -> Generator[None, None, list[_Made]]:
-    """What is made of the items; yields where a turn may end."""
+    """Applies `make` to portions of the items and joins the results; yields where a turn of a call may end."""
     made: list[_Made] = []
     for start in range(0, len(items), PORTION):
         if start:
@@ -155,7 +152,7 @@ def in_portions(items: list[_T], make: Callable[[list[_T]], list[_Made]]) -> Gen
 
 
 def finished(work: Generator[None, None, _T]) -> _T:
-    """What comes of it, done in one go."""
+    """Runs such a generator to its end in one go, and returns its result."""
     while True:
         try:
             next(work)
@@ -165,7 +162,7 @@ def finished(work: Generator[None, None, _T]) -> _T:
 
 
 class Node:
-    """An inode. `kind` is its S_IFMT part."""
+    """An inode. `kind` is the file type part (S_IFMT) of its mode."""
 
     __slots__ = ("__weakref__", "superblock")
 
@@ -175,7 +172,7 @@ class Node:
         self.superblock = superblock
 
     def stat(self) -> Stat:
-        """Status as in stat(2)."""
+        """The status as in stat(2)."""
         raise NotImplementedError
 
     def stat_bytes(self) -> bytes:
@@ -183,32 +180,32 @@ class Node:
         return pack_stat(self.stat())
 
     def permits(self, creds: Credentials, mask: int) -> bool:
-        """Whether the mode bits let `creds` do `mask`; says nothing about read-only mounts."""
+        """Whether the mode bits let `creds` do `mask`. Read-only mounts are not considered."""
         stat = self.stat()
         return mode_permits(stat.mode, stat.uid, stat.gid, creds, mask)
 
     def owned_by(self, creds: Credentials) -> bool:
-        """Whether `creds` may do what only the owner may."""
+        """Whether `creds` may do what is reserved to the owner."""
         return creds.uid == 0 or self.stat().uid == creds.uid
 
     def chmod(self, mode: int) -> None:
-        """Set the permission bits (07777)."""
+        """Sets the permission bits (07777)."""
         self.refuse_change()
 
     def chown(self, uid: int, gid: int) -> None:
-        """Set owner and group; -1 leaves one as it is."""
+        """Sets owner and group; -1 leaves an id as it is."""
         self.refuse_change()
 
     def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Set the times in nanoseconds since the epoch; None leaves one as it is."""
+        """Sets the times, in nanoseconds since the epoch; None leaves a time as it is."""
         self.refuse_change()
 
     def open(self, flags: int) -> OpenFile:
-        """A new open file description; `flags` as in open(2), already checked against permissions."""
+        """A new open file description. `flags` are those of open(2); the caller has already checked permissions."""
         raise OSError(errno.ENXIO, "this kind of file cannot be opened")
 
     def refuse_change(self) -> NoReturn:
-        """Fail as a change of something immutable fails."""
+        """Raises the error for a change of something immutable: EROFS on a read-only mount, else EPERM."""
         if self.superblock.read_only:
             raise Denied(errno.EROFS, "mounted read-only")
         raise OSError(errno.EPERM, "this kind of file cannot be changed")
@@ -229,7 +226,7 @@ class RegularFile(Node):
         raise NotImplementedError
 
     def whole(self) -> bytes:
-        """All contents, read in pieces; what a host does to the size meanwhile is not followed."""
+        """All contents, read in pieces, up to the size at the start: later growth of a host's file is ignored."""
         pieces, offset, size = [], 0, self.size()
         while offset < size and (piece := self.pread(1 << 20, offset)):
             pieces.append(piece)
@@ -237,17 +234,17 @@ class RegularFile(Node):
         return b"".join(pieces)
 
     def pwrite(self, data: bytes, offset: int) -> int:
-        """Write at `offset` and return how much was written: less when space runs out. ENOSPC, EFBIG."""
+        """Writes at `offset`. Returns how much was written: less than all when space runs out. Raises ENOSPC, EFBIG."""
         self.refuse_change()
 
     def append(self, data: bytes) -> tuple[int, int]:
-        """Write at the end: how much was written, and the offset behind it. ENOSPC, EFBIG."""
+        """Writes at the end. Returns how much was written, and the offset behind it. Raises ENOSPC, EFBIG."""
         end = self.size()
         done = self.pwrite(data, end)
         return done, end + done
 
     def truncate(self, size: int) -> None:
-        """Set the length; what is added reads as zeros and takes no space."""
+        """Sets the length. Added bytes read as zeros and take no space."""
         self.refuse_change()
 
     def allocate(self, offset: int, size: int, keep_size: bool) -> None:
@@ -255,7 +252,7 @@ class RegularFile(Node):
         raise OSError(errno.EOPNOTSUPP, "no preallocation here")
 
     def seek_data(self, offset: int, hole: bool) -> int:
-        """lseek(2) with SEEK_DATA or SEEK_HOLE; without knowledge of holes the file is all data."""
+        """lseek(2) with SEEK_DATA or SEEK_HOLE. Where holes are unknown, the whole file counts as data."""
         size = self.size()
         if offset >= size:
             raise OSError(errno.ENXIO, "past the end of the file")
@@ -277,7 +274,7 @@ class Symlink(Node):
 
     @property
     def target(self) -> bytes:
-        """What readlink(2) gives."""
+        """The text that readlink(2) returns."""
         raise NotImplementedError
 
     def jump(self) -> Node | None:
@@ -294,35 +291,34 @@ class Symlink(Node):
 class Directory(Node):
     """A directory. It has one parent, and knows its own name there (b"" for a root).
 
-    `stable` tells that its entries change only through this object, so that results may be kept.
-    The methods that change entries are mechanical: existence is checked, permissions are not.
-    """
+    stable: whether its entries change only through this object, so that results of walks may be kept. The methods that
+    change entries are mechanical: they check existence, but not permissions."""
 
     __slots__ = ()
     kind = S_IFDIR
     stable: ClassVar[bool] = True
-    parent: Directory | None  # slots of the concrete classes
+    parent: Directory | None  # slots in the concrete classes
     name: bytes
 
     def lookup(self, name: bytes) -> Node:
-        """The entry of that name, or ENOENT. Never asked for "." and ".."."""
+        """The entry of that name. Raises ENOENT. Callers never ask for "." and ".."."""
         raise NotImplementedError
 
     def entries(self) -> list[Entry]:
-        """All entries but "." and "..", in an order that is the same each time."""
+        """All entries except "." and "..", in an order that is the same each time."""
         raise NotImplementedError
 
     def listing(self) -> Generator[None, None, list[Entry]]:
-        """As `entries`; yields where a turn of the call may end."""
+        """Like `entries`, but yields where a turn of the call may end."""
         yield from ()
         return self.entries()
 
     def has_others(self, names: Collection[bytes]) -> bool:
-        """Whether it has an entry that is not one of these."""
+        """Whether there is an entry whose name is not one of `names`."""
         return any(name not in names for name, _, _ in self.entries())
 
     def is_removed(self) -> bool:
-        """Whether it was removed while somebody still holds it."""
+        """Whether it was removed while it is still in use."""
         return False
 
     def is_empty(self) -> bool:
@@ -330,39 +326,39 @@ class Directory(Node):
         return not self.entries()
 
     def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
-        """A new regular file. EEXIST; ENOSPC."""
+        """Makes a new regular file. Raises EEXIST, ENOSPC."""
         self.refuse_change()
 
     def tmpfile(self, mode: int, creds: Credentials) -> Node:
-        """A new regular file without a name (O_TMPFILE)."""
+        """Makes a new regular file without a name (O_TMPFILE)."""
         raise OSError(errno.EOPNOTSUPP, "no unnamed files here")
 
     def mkdir(self, name: bytes, mode: int, creds: Credentials) -> Directory:
-        """A new directory. EEXIST; ENOSPC."""
+        """Makes a new directory. Raises EEXIST, ENOSPC."""
         self.refuse_change()
 
     def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
-        """A new symbolic link. EEXIST; ENOSPC."""
+        """Makes a new symbolic link. Raises EEXIST, ENOSPC."""
         self.refuse_change()
 
     def link(self, name: bytes, node: Node) -> None:
-        """A further name for `node`, which is not a directory. EEXIST; EXDEV."""
+        """Adds a name for `node`, which must not be a directory. Raises EEXIST, EXDEV."""
         self.refuse_change()
 
     def unlink(self, name: bytes) -> None:
-        """Remove an entry that is not a directory. ENOENT; EISDIR."""
+        """Removes an entry that is not a directory. Raises ENOENT, EISDIR."""
         self.refuse_change()
 
     def rmdir(self, name: bytes) -> None:
-        """Remove an empty directory. ENOENT; ENOTDIR; ENOTEMPTY."""
+        """Removes an empty directory. Raises ENOENT, ENOTDIR, ENOTEMPTY."""
         self.refuse_change()
 
     def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
-        """rename(2) within one filesystem; flags RENAME_NOREPLACE or RENAME_EXCHANGE. EXDEV otherwise."""
+        """rename(2) in one filesystem, with RENAME_NOREPLACE or RENAME_EXCHANGE. Raises EXDEV for two filesystems."""
         self.refuse_change()
 
     def holds(self, other: Directory) -> bool:
-        """Whether `other` is this directory or lies below it, inside the filesystem. ELOOP where it lies too deep."""
+        """Whether `other` is this directory or lies below it in the filesystem. Raises ELOOP when it lies too deep."""
         step: Directory | None = other
         for _ in range(MAX_LEVELS):
             if step is None or step is self:

@@ -1,9 +1,8 @@
 """Open file descriptions: a node with flags and an offset, shared by dup'ed descriptors.
 
-Rules: nothing here waits. A description that has nothing to give yet returns `Blocked`, whose
-attempt gives what the call would have given (bytes, or a count), or raises EAGAIN under O_NONBLOCK.
-No call moves more than MAX_TRANSFER bytes, whatever the guest asked for.
-"""
+Rules: nothing here waits. A description that has no data or no room yet returns `Blocked`, whose attempt returns what
+the call would have returned (bytes, or a count). Under O_NONBLOCK it raises EAGAIN instead. No call moves more than
+MAX_TRANSFER bytes, even if the guest asks for more."""
 
 from __future__ import annotations
 
@@ -39,12 +38,12 @@ WRITABLE = (O_WRONLY, O_RDWR)
 
 
 class OpenFile:
-    """An open file description. The base refuses everything, as O_PATH descriptors do.
+    """An open file description. The base class refuses everything, as O_PATH descriptors do.
 
-    location: the directory and name it was opened by, for /proc/self/fd. references: how many
-    descriptors (and mappings) share it: use `hold` and `release`. on_close: who remembers it, and is
-    told when the last of them is gone: locks and epoll instances, which would keep it otherwise.
-    """
+    location: the directory and name by which it was opened, for /proc/self/fd. references: how many descriptors (and
+    mappings) share it; changed by `hold` and `release`. on_close: functions that are called when the last reference is
+    gone. Locks and epoll instances register here, because they remember the description and would otherwise keep it
+    alive."""
 
     __slots__ = (
         "__weakref__",
@@ -75,11 +74,11 @@ class OpenFile:
     # --- lifetime ---
 
     def hold(self) -> None:
-        """One more user of this description."""
+        """Adds a user of this description."""
         self.references += 1
 
     def release(self) -> None:
-        """One user less; the last one closes it."""
+        """Removes a user. When it was the last, the description is closed."""
         self.references -= 1
         if self.references <= 0:
             for forget in tuple(self.on_close):
@@ -87,7 +86,7 @@ class OpenFile:
             self.close()
 
     def close(self) -> None:
-        """Let go of the node. Called once, by the last `release`."""
+        """Lets go of the node. Called once, by the last `release`."""
         if isinstance(self.node, Inode):
             self.node.closed()
 
@@ -100,7 +99,7 @@ class OpenFile:
 
     @property
     def host_fd(self) -> int | None:
-        """A host descriptor whose readability may unblock a read: standard input only."""
+        """A host descriptor whose readability may unblock a read. Only standard input has one."""
         return None
 
     @property
@@ -124,12 +123,12 @@ class OpenFile:
         return bool(self.flags & O_NONBLOCK)
 
     def need_read(self) -> None:
-        """EBADF unless it may be read."""
+        """Raises EBADF unless the description may be read."""
         if not self._can_read:
             raise OSError(errno.EBADF, "not open for reading")
 
     def need_write(self) -> None:
-        """EBADF unless it may be written."""
+        """Raises EBADF unless the description may be written."""
         if not self._can_write:
             raise OSError(errno.EBADF, "not open for writing")
 
@@ -141,12 +140,12 @@ class OpenFile:
         raise OSError(errno.EINVAL, "cannot be read")
 
     def write(self, data: bytes) -> int | Blocked:
-        """write(2): how many bytes were written, from the offset on."""
+        """write(2): writes at the offset, and returns how many bytes were written."""
         self.need_write()
         raise OSError(errno.EINVAL, "cannot be written")
 
     def pread(self, size: int, offset: int) -> bytes:
-        """pread(2). ESPIPE for what has no offsets."""
+        """pread(2). Raises ESPIPE when the file has no offsets."""
         if self.is_path_only:
             raise OSError(errno.EBADF, "opened with O_PATH")
         raise OSError(errno.ESPIPE, "cannot seek")
@@ -158,7 +157,7 @@ class OpenFile:
         raise OSError(errno.ESPIPE, "cannot seek")
 
     def seek(self, offset: int, whence: int) -> int:
-        """lseek(2): the new offset. EINVAL, ENXIO, ESPIPE."""
+        """lseek(2): the new offset. Raises EINVAL, ENXIO, ESPIPE."""
         if self.is_path_only:
             raise OSError(errno.EBADF, "opened with O_PATH")
         raise OSError(errno.ESPIPE, "cannot seek")
@@ -173,7 +172,7 @@ class OpenFile:
         raise OSError(errno.ENODEV, "not a regular file")
 
     def fsync(self) -> None:
-        """fsync(2) and fdatasync(2): host files are written at once, and the host syncs them."""
+        """fsync(2) and fdatasync(2). Nothing to do: data is written to host files at once, and the host syncs them."""
         if self.is_path_only:
             raise OSError(errno.EBADF, "opened with O_PATH")
 
@@ -182,17 +181,17 @@ class OpenFile:
         return self.node.stat_bytes()
 
     def getdents(self, size: int) -> bytes:
-        """The next linux_dirent64 records in at most `size` bytes; b"" at the end. EINVAL when none fits."""
+        """The next linux_dirent64 records in at most `size` bytes; b"" at the end. Raises EINVAL when none fits."""
         raise OSError(errno.EBADF if self.is_path_only else errno.ENOTDIR, "not a directory")
 
     def available(self) -> int:
-        """FIONREAD: bytes that can be read at once. ENOTTY where there is no such count."""
+        """FIONREAD: how many bytes can be read at once. Raises ENOTTY for files without such a count."""
         raise OSError(errno.ENOTTY, "no such ioctl here")
 
     # --- readiness, for poll, select, epoll ---
 
     def sources(self) -> Set[object]:
-        """What `Changes` is told when one of the following may have come to hold; nothing where none ever changes."""
+        """What is reported to `Changes` when one of the answers below may have changed; empty when none ever does."""
         return frozenset()
 
     def readable(self) -> bool:
@@ -208,27 +207,27 @@ class OpenFile:
         return False
 
     def edge(self) -> int | None:
-        """Grows whenever the other end does something that may make this one ready; None where that is not known."""
+        """A number that grows whenever the other end may have made this end ready; None when that is unknown."""
         return None
 
     def failed(self) -> bool:
-        """Whether a write would fail (POLLERR): the reader of a pipe is gone."""
+        """Whether a write would fail (POLLERR) because the reader of a pipe is gone."""
         return False
 
     @property
     def pollable(self) -> bool:
-        """Whether epoll_ctl(2) takes it; EPERM for regular files and directories."""
+        """Whether epoll_ctl(2) accepts it; regular files and directories are refused with EPERM."""
         return False
 
 
 class PathOpenFile(OpenFile):
-    """What O_PATH gives: a place in the tree and nothing else."""
+    """What open(2) with O_PATH returns: a place in the tree, without access to contents."""
 
     __slots__ = ()
 
 
 def _check_range(offset: int, size: int) -> None:
-    """EINVAL for a range that ends where no offset can be, before anything else is looked at, as in Linux."""
+    """Raises EINVAL for a range that ends beyond all possible offsets. Linux checks this before anything else, too."""
     if offset < 0 or offset + min(size, MAX_TRANSFER) > MAX_FILE_SIZE:
         raise OSError(errno.EINVAL, "a range outside of all files")
 
@@ -269,7 +268,7 @@ class RegularOpenFile(OpenFile):
     def pwrite(self, data: bytes, offset: int) -> int:
         self.need_write()
         _check_range(offset, len(data))
-        # As Linux does, against POSIX: O_APPEND wins over the offset.
+        # O_APPEND wins over the offset: Linux does so, although POSIX says otherwise.
         return self._file.append(data)[0] if self.flags & O_APPEND else self._file.pwrite(data, offset)
 
     def size(self) -> int:
@@ -311,16 +310,18 @@ class RegularOpenFile(OpenFile):
 
 @attrs.define(slots=True)
 class Listings:
-    """room: how many more entries the open directories of a box may remember together. reads: the one of them that is
-    in the middle of being read."""
+    """What the open directories of a box remember of their entries, together.
+
+    room: how many more entries they may remember. reads: the one whose entries are being read now, in several turns."""
 
     room: int = 200_000
     reads: DirectoryOpenFile | None = None
 
 
 class DirectoryOpenFile(OpenFile):
-    """An open directory: a snapshot of its entries, taken at the first read and after a rewind, in several turns where
-    they are many."""
+    """An open directory. It takes a snapshot of its entries at the first read, and again after a rewind.
+
+    A snapshot of many entries is taken in several turns of a call."""
 
     __slots__ = ("_above", "_directory", "_listing", "_listings", "_mounted", "_snapshot")
 
@@ -334,9 +335,9 @@ class DirectoryOpenFile(OpenFile):
         self._listings = Listings()
 
     def placed(self, above: Directory, mounted: dict[bytes, Node], listings: Listings) -> None:
-        """What only the tree knows: the directory behind "..", what is mounted on entries, and how
-        much of that may be remembered.
-        """
+        """Sets what only the tree knows.
+
+        above: the directory behind "..". mounted: what is mounted on entries. listings: how much may be remembered."""
         self._above = above
         self._mounted = mounted
         self._listings = listings
@@ -367,7 +368,9 @@ class DirectoryOpenFile(OpenFile):
         raise OSError(errno.EBADF, "not open for writing")
 
     def entries(self) -> list[Entry]:
-        """All entries, "." and ".." first, as they were when first read. ENOMEM; Unfinished where they are many."""
+        """All entries, "." and ".." first, as they were at the first read.
+
+        Raises ENOMEM, and AnotherTurn while there are more entries than one turn can read."""
         if self._snapshot is None:
             own = self._read_entries()
             from proxybox.controller.vfs.nodes import D_TYPES
@@ -383,11 +386,12 @@ class DirectoryOpenFile(OpenFile):
         return self._snapshot
 
     def _read_entries(self) -> list[Entry]:
-        """One turn of reading the directory, which may be the last."""
+        """Reads the directory for one turn. Returns the entries after the last turn, and raises AnotherTurn before."""
         if self._directory.is_removed():
             self._forget_entries()
             raise OSError(errno.ENOENT, "the directory was removed")
-        if self._listings.reads not in (None, self):  # each has its turn: what is in the making is counted nowhere
+        # Only one directory is read at a time: entries that are being read are not counted against `room` yet.
+        if self._listings.reads not in (None, self):
             raise AnotherTurn
         if self._listing is None:
             self._listing, self._listings.reads = self._directory.listing(), self
@@ -436,7 +440,7 @@ class DirectoryOpenFile(OpenFile):
 
 
 class StreamOpenFile(OpenFile):
-    """A description without offsets: pipes, sockets, devices. Subclasses give `take` and `put`."""
+    """A description without offsets: pipes, sockets, devices. Subclasses implement `take` and `put`."""
 
     __slots__ = ()
 
@@ -445,7 +449,7 @@ class StreamOpenFile(OpenFile):
         raise OSError(errno.EINVAL, "cannot be read")
 
     def put(self, data: bytes) -> int | None:
-        """How many bytes were taken in, None when there is no room yet."""
+        """How many bytes were accepted; None when there is no room yet."""
         raise OSError(errno.EINVAL, "cannot be written")
 
     def read(self, size: int) -> bytes | Blocked:
@@ -482,7 +486,7 @@ class StreamOpenFile(OpenFile):
         return self.blocked(attempt, interrupted=lambda: total or -errno.EINTR)
 
     def blocked(self, attempt: Any, interrupted: Any = None) -> Blocked:
-        """A wait for this description. The attempt gives what `read` or `write` would have given."""
+        """A wait for this description. `attempt` returns what `read` or `write` would have returned."""
         sources = self.sources()
         return Blocked(attempt, on_interrupt=interrupted, host_fd=self.host_fd, sources=(sources,) if sources else None)
 
@@ -492,7 +496,7 @@ class StreamOpenFile(OpenFile):
 
 
 class HostOpenFile(RegularOpenFile):
-    """An open host file: its node is bound to a host descriptor, which closes with it."""
+    """An open host file. Its node is bound to a host descriptor, which is closed with this description."""
 
     __slots__ = ()
 

@@ -1,8 +1,7 @@
-"""How much a box may keep in memory-backed filesystems: bytes (by pages) and inodes.
+"""How much a box may keep in memory-backed filesystems: bytes (counted in pages) and inodes.
 
-Rule: whatever a guest can make the controller remember in a filesystem is charged here before
-it is allocated, and credited when it is gone.
-"""
+Rule: everything that a guest can make the controller remember in a filesystem is charged here before it is allocated,
+and credited when it is freed."""
 
 from __future__ import annotations
 
@@ -15,18 +14,17 @@ PAGE = 4096
 
 
 def half_of_memory() -> int:
-    """Half of the machine's memory in bytes: what tmpfs(5) takes as its limit when none is given."""
+    """Half of the machine's memory in bytes, which is the default limit of tmpfs(5)."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 @attrs.define(slots=True, kw_only=True)
 class Quota:
-    """Limits shared by all memory-backed nodes of a box (or of one mount, with the box's as `parent`).
+    """Limits shared by all memory-backed nodes of a box, or of one mount with the box's quota as `parent`.
 
-    bytes: what may be kept, in bytes; None stands for half of the machine's memory.
-    inodes: how many files, directories, links may exist; None for no limit.
-    exceeded: becomes True, here and in the parents, when something was refused.
-    """
+    bytes: how many bytes may be kept; None stands for half of the machine's memory. inodes: how many files, directories
+    and links may exist; None for no limit. exceeded: becomes True, here and in the parents, when something was
+    refused."""
 
     bytes: int | None = None
     inodes: int | None = None
@@ -40,33 +38,33 @@ class Quota:
         self._limit = half_of_memory() if self.bytes is None else self.bytes
 
     def allow(self, bytes: int | None, inodes: int | None) -> None:  # noqa: A002 - as in the fields
-        """Set the limits to so much more than is used already. None: half of memory; no limit."""
+        """Sets the limits to so much above what is used now. None: half of memory for bytes, no limit for inodes."""
         self.bytes = None if bytes is None else self.used_bytes + bytes
         self.inodes = None if inodes is None else self.used_inodes + inodes
         self._limit = self.used_bytes + (half_of_memory() if bytes is None else bytes)
 
     @property
     def limit(self) -> int:
-        """The bytes that may be kept, a number even when no limit was asked for."""
+        """How many bytes may be kept; a number also when `bytes` is None."""
         return self._limit
 
     def free_pages(self) -> int:
-        """How many more pages may be had, here and in the parents."""
+        """How many more pages may be charged, here and in the parents."""
         free = (self._limit - self.used_bytes) // PAGE
         return max(0, free if self.parent is None else min(free, self.parent.free_pages()))
 
     def charge_pages(self, count: int) -> None:
-        """Take `count` pages or raise ENOSPC, as a full tmpfs does."""
+        """Charges `count` pages. Raises ENOSPC, as a full tmpfs does."""
         if count > self.free_pages():
             self.refuse("no space left in the box's memory filesystems")
         self._add(count * PAGE, 0)
 
     def credit_pages(self, count: int) -> None:
-        """Give back what `charge_pages` took."""
+        """Gives back pages that `charge_pages` took."""
         self._add(-count * PAGE, 0)
 
     def charge_inode(self) -> None:
-        """Take one inode or raise ENOSPC."""
+        """Charges one inode. Raises ENOSPC."""
         level: Quota | None = self
         while level is not None:
             if level.inodes is not None and level.used_inodes >= level.inodes:
@@ -75,11 +73,11 @@ class Quota:
         self._add(0, 1)
 
     def credit_inode(self) -> None:
-        """Give back one inode."""
+        """Gives back one inode."""
         self._add(0, -1)
 
     def refuse(self, why: str) -> None:
-        """Note that a limit was met and raise ENOSPC."""
+        """Records that a limit was reached, and raises ENOSPC."""
         level: Quota | None = self
         while level is not None:
             level.exceeded = True

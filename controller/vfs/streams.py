@@ -1,9 +1,8 @@
 """Streams inside the box: pipes, pairs of connected streams, event counters.
 
-Rules: both ends belong to the one box, so a buffer is all there is; nothing reaches the host. Sizes
-are Linux's: 64 KiB, and writes of up to PIPE_BUF are never split. Whatever may make an end ready is told to `Changes`:
-a wait for it would never be tried again.
-"""
+Rules: both ends belong to the same box, so a buffer is all that is needed; nothing reaches the host. Sizes are those of
+Linux: 64 KiB, and writes of up to PIPE_BUF bytes are never split. Everything that may make an end ready is reported to
+`Changes`; otherwise a call that waits for it would never be tried again."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from proxybox.controller.vfs.openfiles import StreamOpenFile
 CAPACITY = 65536
 MAX_CAPACITY = 1 << 20
 ENLARGED_BYTES = 16 << 20
-"""What the pipes of a box may hold together beyond their usual size."""
+"""How many bytes the pipes of a box may hold together beyond their usual sizes."""
 MAX_COUNT = (1 << 64) - 2
 _U64 = struct.Struct("<Q")
 
@@ -41,11 +40,12 @@ class Buffer:
     def __init__(self, changes: Changes, capacity: int = CAPACITY) -> None:
         self._changes = changes
         self.data = bytearray()
-        self.start = 0  # what is before it was read already
+        self.start = 0  # the data before this index was read already
         self.capacity = capacity
         self.readers = 0
         self.writers = 0
-        self.arrived = 0  # how often something was put in, and taken out: edges of epoll(7)
+        # How often data was put in and taken out, for edge-triggered epoll(7).
+        self.arrived = 0
         self.taken = 0
 
     def __len__(self) -> int:
@@ -53,15 +53,15 @@ class Buffer:
 
     @property
     def room(self) -> int:
-        """How many bytes more fit."""
+        """How many more bytes fit."""
         return self.capacity - len(self)
 
     def changed(self) -> None:
-        """Have those look again who wait for either end."""
+        """Reports a change, so that calls that wait for either end are tried again."""
         self._changes.tell(self)
 
     def drop(self) -> None:
-        """Let go of what nobody will read: whoever still remembers an end must not keep it."""
+        """Frees data that nobody will read. The buffer itself may live longer, where an end is still remembered."""
         self.data = bytearray()
         self.start = 0
 
@@ -82,7 +82,9 @@ class Buffer:
         return piece
 
     def put(self, data: bytes, atomic: int = 0) -> int | None:
-        """Take in what fits, nothing of what is `atomic` bytes or less and does not fit; EPIPE."""
+        """Accepts as many bytes as fit, and returns how many; None when nothing can be accepted yet.
+
+        Data of at most `atomic` bytes is accepted whole or not at all. Raises EPIPE."""
         if not self.readers:
             raise BrokenPipeError(errno.EPIPE, "nobody reads the other end")
         if not data:
@@ -97,13 +99,13 @@ class Buffer:
 
 
 class PipeNode(Inode):
-    """The inode behind both ends of a pipe; opened again, through /proc/self/fd, it gives a new end."""
+    """The inode behind both ends of a pipe. Opening it again, through /proc/self/fd, gives a new end."""
 
     __slots__ = ("buffer",)
     kind = S_IFIFO
 
     def resize(self, capacity: int) -> None:
-        """Let the buffer hold so much. EPERM when the pipes of the box hold too much already."""
+        """Sets how many bytes the buffer may hold. Raises EPERM when the box's pipes would hold too much together."""
         more = max(CAPACITY, capacity) - max(CAPACITY, self.buffer.capacity)
         total = self.superblock.pipe_bytes + more
         if total > ENLARGED_BYTES:
@@ -117,14 +119,14 @@ class PipeNode(Inode):
         self.buffer = Buffer(superblock.changes)
 
     def free(self) -> None:
-        """Pipes are charged to the descriptors, not to the quota."""
+        """Credits nothing: pipes are charged to the descriptors, not to the quota."""
 
     def open(self, flags: int) -> PipeEnd:
         return PipeEnd(self, flags)
 
 
 class PipeEnd(StreamOpenFile):
-    """One end of a pipe, by its access mode (or both, opened O_RDWR)."""
+    """One end of a pipe, as its access mode says; both ends when opened with O_RDWR."""
 
     __slots__ = ("_buffer", "_pipe")
 
@@ -176,9 +178,9 @@ class PipeEnd(StreamOpenFile):
         return self._buffer.capacity
 
     def set_capacity(self, size: int) -> int:
-        """F_SETPIPE_SZ: rounded up to a power of two of pages. EINVAL, EBUSY, EPERM over 1 MiB or over
-        what the pipes of the box may hold together.
-        """
+        """F_SETPIPE_SZ; the size is rounded up to a power of two of pages.
+
+        Raises EINVAL, EBUSY, and EPERM for more than 1 MiB or for more than the pipes of the box may hold together."""
         if size <= 0 or size > 0x7FFFFFFF:
             raise OSError(errno.EINVAL, "no such size")
         if size > MAX_CAPACITY:
@@ -208,7 +210,7 @@ class SocketNode(Inode):
         super().__init__(superblock, 0o777, superblock.uid, superblock.gid)
 
     def free(self) -> None:
-        """Charged to the descriptors, not to the quota."""
+        """Credits nothing: sockets are charged to the descriptors, not to the quota."""
 
 
 class PairEnd(StreamOpenFile):
@@ -242,7 +244,7 @@ class PairEnd(StreamOpenFile):
         return self._incoming.take(size)
 
     def peek(self, size: int) -> bytes | None:
-        """As `take`, leaving the bytes there (MSG_PEEK)."""
+        """Like `take`, but leaves the bytes in the buffer (MSG_PEEK)."""
         if not self._incoming.readers:
             return b""
         return self._incoming.take(size, peek=True)
@@ -278,7 +280,7 @@ def stream_pair(superblock: Superblock, flags: int = 0) -> tuple[PairEnd, PairEn
 
 
 class AnonymousNode(Inode):
-    """The inode of what has no place in the tree: eventfd, epoll."""
+    """The inode of an eventfd or an epoll instance, which has no place in the tree."""
 
     __slots__ = ()
     kind = 0
@@ -287,7 +289,7 @@ class AnonymousNode(Inode):
         super().__init__(superblock, 0o600, superblock.uid, superblock.gid)
 
     def free(self) -> None:
-        """Charged to the descriptors, not to the quota."""
+        """Credits nothing: these are charged to the descriptors, not to the quota."""
 
 
 class EventFile(StreamOpenFile):
@@ -325,7 +327,7 @@ class EventFile(StreamOpenFile):
         return 8
 
     def write(self, data: bytes) -> int | Blocked:
-        return super().write(data[:8])  # a count is taken whole, and the rest ignored
+        return super().write(data[:8])  # only the first 8 bytes count; the rest is ignored
 
     def edge(self) -> int:
         return self._posted

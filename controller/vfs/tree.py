@@ -1,10 +1,8 @@
 """The tree of a box: its mounts, and the only place where a guest's path is walked.
 
-Rules: a path is walked with the caller's credentials, in virtual space alone; a symlink's target is
-walked like any other path. A call goes so many steps and no further (`steps`). Results are kept only
-for absolute paths whose every step is stable, and all are dropped when the namespace or a permission
-changes.
-"""
+Rules: a path is walked with the caller's credentials, and only in the virtual tree; the target of a symlink is walked
+like any other path. Each call has a limited number of steps (`steps`). Results are kept only for absolute paths whose
+every step is stable, and all of them are dropped when the namespace or a permission changes."""
 
 from __future__ import annotations
 
@@ -19,15 +17,15 @@ from proxybox.controller.vfs.openfiles import Listings
 MAX_SYMLINKS = 40
 MAX_CACHED = 20_000
 MAX_CACHED_PATH = 256
-"""Longer paths are walked each time: a box could fill the controller's memory with them."""
+"""Longer paths are walked each time. If they were kept, a box could fill the controller's memory with them."""
 _SLASH = 0x2F
 
 
 class Tree:
-    """All that a box can see. root: the directory at "/"; without one, an empty one in memory.
+    """All that a box can see.
 
-    listings: what the open directories of the box remember of their entries. steps: what one call of its may cost.
-    """
+    root: the directory at "/"; by default an empty one in memory. listings: what the open directories of the box
+    remember of their entries. steps: the steps that one call of the box may take."""
 
     __slots__ = ("_above", "_failed", "_followed", "_kept_for", "_mounts", "_unfollowed", "listings", "root", "steps")
 
@@ -43,7 +41,7 @@ class Tree:
         self._adopt(self.root)
 
     def _adopt(self, node: Node) -> None:
-        """What a filesystem of this tree tells it, and takes from it."""
+        """Lets the filesystem of `node` use this tree's `forget` and `steps`, unless several boxes share it."""
         if not node.superblock.shared:
             node.superblock.forget = self.forget
             node.superblock.steps = self.steps
@@ -51,11 +49,10 @@ class Tree:
     # --- mounts ---
 
     def mount(self, target: bytes, node: Node) -> None:
-        """Put `node` at an absolute path; folders on the way that do not exist are made in memory.
+        """Mounts `node` at an absolute path, and makes missing folders on the way in memory.
 
-        A later mount at the same place covers the earlier one. Raises ValueError when the target
-        is no absolute path, or when the same directory is already mounted elsewhere.
-        """
+        A later mount at the same place covers the earlier one. Raises ValueError when `target` is not an absolute path,
+        or when the same directory is already mounted elsewhere."""
         parts = [part for part in target.split(b"/") if part]
         if not target.startswith(b"/") or b".." in parts or b"." in parts:
             raise ValueError(f"not an absolute path: {target!r}")
@@ -90,7 +87,7 @@ class Tree:
         return directory
 
     def _way_station(self, directory: Directory, name: bytes) -> Directory:
-        """A folder that only leads to a mount: in a memory directory its own, elsewhere a mount itself."""
+        """Makes a folder that only leads to a mount: an entry in a memory directory, a mount in any other."""
         superblock = directory.superblock
         if isinstance(directory, MemoryDirectory) and type(directory) is MemoryDirectory:
             return directory.mkdir(name, 0o755, Credentials(directory.uid, directory.gid))
@@ -102,7 +99,7 @@ class Tree:
         return station
 
     def mounts(self) -> list[tuple[bytes, Node]]:
-        """What is mounted where, the root first, for /proc/mounts."""
+        """All mounts with their paths, the root first, for /proc/mounts."""
         found: list[tuple[bytes, Node]] = [(b"/", self.root)]
         for directory, names in self._mounts.items():
             base = self.path_of(directory).rstrip(b"/")
@@ -110,17 +107,17 @@ class Tree:
         return found
 
     def mounted_in(self, directory: Directory) -> dict[bytes, Node]:
-        """The names in `directory` on which something is mounted."""
+        """The names in `directory` on which something is mounted, with the mounted nodes."""
         return self._mounts.get(directory, {})
 
     def is_mountpoint(self, directory: Directory, name: bytes) -> bool:
-        """Whether something is mounted on that name: it cannot be removed or renamed (EBUSY)."""
+        """Whether something is mounted on that name. If so, it cannot be removed or renamed (EBUSY)."""
         return name in self._mounts.get(directory, {})
 
     # --- steps ---
 
     def lookup(self, directory: Directory, name: bytes) -> Node:
-        """One step down: the entry of that name, or what is mounted on it. ENOENT, ENAMETOOLONG."""
+        """One step down: the entry of that name, or what is mounted on it. Raises ENOENT, ENAMETOOLONG."""
         if len(name) > NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, "a name of more than 255 bytes")
         mounted = self._mounts.get(directory)
@@ -131,14 +128,14 @@ class Tree:
         return directory.lookup(name)
 
     def parent_of(self, directory: Directory) -> Directory:
-        """One step up, out of a mount too; the root is its own parent."""
+        """One step up, which may lead out of a mount; the root is its own parent."""
         above = self._above.get(directory)
         if above is not None:
             return above[0]
         return directory.parent or directory
 
     def path_of(self, directory: Directory) -> bytes:
-        """The absolute path of a directory, for getcwd. ENOENT when it was removed, ENAMETOOLONG."""
+        """The absolute path of a directory, for getcwd(2). Raises ENOENT when it was removed, ENAMETOOLONG."""
         names: list[bytes] = []
         step, size = directory, 1
         while step is not self.root:
@@ -160,7 +157,7 @@ class Tree:
     # --- walking ---
 
     def forget(self) -> None:
-        """Drop kept results: something was renamed, made, removed, or its mode changed."""
+        """Drops the kept results. Called when an entry was made, renamed or removed, or when its mode changed."""
         if self._followed:
             self._followed.clear()
         if self._unfollowed:
@@ -169,8 +166,7 @@ class Tree:
     def resolve(self, path: bytes, start: Directory, creds: Credentials, *, follow: bool = True) -> Node:
         """The node at `path`, seen from `start`; `follow` says whether a final symlink is followed.
 
-        Raises ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES as path_resolution(7) says.
-        """
+        Raises ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES as path_resolution(7) says."""
         kept = self._followed if follow else self._unfollowed
         found = kept.get(path)
         if found is not None and creds is self._kept_for:
@@ -197,11 +193,10 @@ class Tree:
         kept[path] = found
 
     def resolve_parent(self, path: bytes, start: Directory, creds: Credentials) -> tuple[Directory, bytes, bool]:
-        """The directory that holds the last name of `path`, that name, and whether slashes follow it.
+        """The directory that holds the last name of `path`, that name, and whether slashes follow the name.
 
-        The name may be b"." or b".."; it is b"" when the path is the root itself. Raises as
-        `resolve` does, EACCES without search permission on the directory too.
-        """
+        The name may be b"." or b".."; it is b"" when the path is the root itself. Raises the errors of `resolve`, and
+        EACCES also when the directory gives no search permission."""
         _check_path(path)
         stripped = path.rstrip(b"/")
         if not stripped:
@@ -280,7 +275,7 @@ def _names(path: bytes) -> list[bytes]:
 
 
 class _Unfound(OSError):
-    """ENOENT or ENOTDIR, and whether it would be the same the next time."""
+    """ENOENT or ENOTDIR; `stable` says whether the same path would fail in the same way the next time."""
 
     def __init__(self, code: int, why: str, stable: bool) -> None:
         super().__init__(code, why)

@@ -1,2 +1,4 @@
-"""An overlay's changes written to the host, on the caller's word: planned whole, staged whole, checked, written down,
-and then applied, so that never a byte is in neither place."""
+"""The changes of an overlay written to the host, when the caller asks for it.
+
+They are planned whole, staged whole, checked, recorded in a journal, and then applied. At every moment each byte is in
+the old place or in the new one."""

@@ -1,8 +1,9 @@
-"""Folders that the host does not move: overlayfs moves none of a lower layer (without redirect_dir), and says EXDEV.
+"""Folders that the host does not move.
 
-Such a folder is taken apart: a step for each file and link in it, which are moved like all others, and one more, which
-removes the empty folders, and makes them again when the commit is undone. So it loses nothing but times and attributes.
-"""
+overlayfs without redirect_dir moves no folder of a lower layer: rename(2) fails with EXDEV. Such a folder is taken
+apart. There is one step for each file and link in it, which are moved like all others, and one more step that removes
+the empty folders. When the commit is undone, that step makes the folders again. Only times and attributes of the
+folders are lost."""
 
 from __future__ import annotations
 
@@ -25,8 +26,10 @@ _AGAIN: Final = b"again"
 
 
 def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) -> bool:
-    """Whether the host moves that folder. Asked by a move that cannot be, onto a folder that is not empty: overlayfs
-    says that it moves no such folder before it says that the place is taken."""
+    """Whether the host moves that folder.
+
+    It is tried with a move that cannot succeed, onto a folder that is not empty: overlayfs reports that it does not
+    move such a folder before it reports that the place is taken."""
     if boundary.filesystem_type(root.fd) != OVERLAYFS:
         return True
     with contextlib.suppress(FileExistsError):
@@ -42,7 +45,9 @@ def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) ->
 
 
 def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> list[Step]:
-    """What takes a folder away, and puts something in its place, where it cannot be moved. numbers: of slots."""
+    """The steps that replace `step` where its folder cannot be moved: they take it away part by part.
+
+    numbers: the numbers of free slots."""
     folders, parts, left = [], [], [step.place]
     while left:
         here = left.pop()
@@ -60,8 +65,9 @@ def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> 
 
 
 def remove_folders(root: boundary.HostRoot, step: Step) -> None:
-    """All of its folders, the deepest first; those that are gone already do not count. OSError for one that is not
-    empty."""
+    """Removes all folders of the step, the deepest first. Folders that are already gone are skipped.
+
+    Raises OSError for a folder that is not empty."""
     for each in reversed(step.folders):
         folder, _, name = each.place.rpartition(b"/")
         with contextlib.suppress(FileNotFoundError), root.directory_fd(folder) as fd:
@@ -69,8 +75,10 @@ def remove_folders(root: boundary.HostRoot, step: Step) -> None:
 
 
 def make_folders(root: boundary.HostRoot, step: Step, staged: boundary.HostRoot) -> None:
-    """Those of its folders that are gone, as they were; each comes to its place with its owner and mode, but open to
-    him, as only such a folder can be moved, and is closed there."""
+    """Makes those folders of the step again that are gone, with their owners and modes.
+
+    A folder can only be moved while its owner may write to it. So it is moved to its place with the bits 0700 added to
+    its mode, and gets its own mode there."""
     for each in step.folders:
         folder, _, name = each.place.rpartition(b"/")
         with root.directory_fd(folder) as fd:

@@ -1,9 +1,8 @@
-"""The steps of a commit, each done and undone by renames between the folder and the commit's own one.
+"""The steps of a commit, each done and undone by renames between the target folder and the commit's own folder.
 
-Rules: how far a step has come is seen from where its inodes are, by whoever looks, so that a kill between any two calls
-changes nothing. What was moved is looked at after it was moved: what is not what the journal says goes back, and the
-commit stops (HostChanged). Nothing is removed here, so no byte is ever in neither place.
-"""
+Rules: how far a step has come is determined by where its inodes are, at each look, so that a kill between any two calls
+changes nothing. What was moved is checked after the move: if it is not what the journal says, it is moved back, and the
+commit stops (HostChanged). Nothing is removed here, so at every moment each byte is in one of the two places."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ _NO_SUCH_FLAG = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class At(enum.Enum):
-    """How far a step has come. between: its place is empty, and both are in the commit's folder."""
+    """How far a step has come. between: its place is empty, and both the old and the new are in the commit's folder."""
 
     BEFORE = "before"
     BETWEEN = "between"
@@ -37,11 +36,10 @@ class At(enum.Enum):
 
 
 class Applier:
-    """Does and undoes steps. root: of the target. staged: the commit's own folder.
+    """Does and undoes steps. root: the target folder. staged: the commit's own folder.
 
-    believes: whether what is in `staged` is what was put there, as nobody but this commit has had it since; otherwise
-    its contents are compared with the journal before they are used.
-    """
+    believes: whether the contents of `staged` can be relied on, because nobody but this commit has had access since
+    they were put there. Otherwise they are compared with the journal before they are used."""
 
     def __init__(self, root: boundary.HostRoot, staged: boundary.HostRoot, *, believes: bool) -> None:
         self._root = root
@@ -49,12 +47,12 @@ class Applier:
         self._believes = believes
 
     def at(self, step: Step) -> At:
-        """Where the step stands. HostChanged when that cannot be."""
+        """How far the step has come. Raises HostChanged when what is found fits no state of the step."""
         seen = self._there(step)
         if step.act is Act.MODE:
             if step.new is not None and step.new.is_of(seen) and seen is not None:
                 mode, wanted, old = (each & ~st.S_ISGID for each in (seen.st_mode, step.mode, step.old_mode))
-                mode = st.S_IMODE(mode)  # chmod(2) drops that bit where the group is not one of the caller's
+                mode = st.S_IMODE(mode)  # chmod(2) drops that bit when the caller is not in the folder's group
                 if mode in (wanted, old):
                     return At.AFTER if mode == wanted else At.BEFORE
             raise HostChanged(f"{step.path}: the folder, or its mode, was changed on the host since")
@@ -64,7 +62,7 @@ class Applier:
         if step.old is not None and step.old.is_of(seen) and (staged or step.new is None):
             return At.BEFORE
         kept = self._kept(step) is not None
-        if step.act is Act.PART and kept:  # at its place there may be something of what came for the whole folder
+        if step.act is Act.PART and kept:  # its place may already hold a part of what replaces the whole folder
             return At.AFTER
         if kept or step.old is None:
             if seen is None and staged:
@@ -74,7 +72,9 @@ class Applier:
         raise HostChanged(f"{step.path}: changed on the host since")
 
     def _apart_at(self, step: Step, seen: os.stat_result | None, staged: bool) -> At:
-        """A folder there is one to be removed, whichever: when it is empty, it holds nothing that could be lost."""
+        """How far an APART step has come.
+
+        Any folder in its place is taken for the one to be removed: when it is empty, nothing in it can be lost."""
         if step.new is None:
             if seen is None:
                 return At.AFTER
@@ -87,10 +87,9 @@ class Applier:
         raise HostChanged(f"{step.path}: changed on the host since")
 
     def is_done(self, step: Step) -> bool:
-        """Whether the step is behind, and what was done is still so. HostChanged.
+        """Whether the step was done, and what it did is still there. Raises HostChanged.
 
-        In a folder that the commit itself has closed, what is in the slots tells.
-        """
+        In a folder that the commit itself has closed, the contents of the slots decide."""
         new = step.new
         try:
             if step.act is Act.MODE:  # its folder may be still to come
@@ -105,13 +104,15 @@ class Applier:
         return True
 
     def is_begun(self, step: Step) -> bool:
-        """Whether anything was moved for it, so that there may be something to undo."""
+        """Whether anything was moved for the step, so that there may be something to undo."""
         if step.new is not None and step.new.is_of(self._there(step)):
             return True
         return self._kept(step) is not None or not (step.new is None or self._is_in(slot(step.slot), step.new))
 
     def check_before_doing(self, steps: Sequence[Step]) -> None:
-        """Whether all of these can be done, before any is. HostChanged. Folders that get a mode may be to come."""
+        """Checks that all of these steps can be done, before any of them is done. Raises HostChanged.
+
+        A folder whose mode is to be set need not exist yet."""
         for step in steps:
             if step.act is Act.MODE or (at := self.at(step)) is At.AFTER or self._believes:
                 continue
@@ -121,7 +122,7 @@ class Applier:
                 self._compare(step, self._root, step.place, step.old)
 
     def check_before_undoing(self, steps: Sequence[Step]) -> None:
-        """Whether all of these can be undone, before any is. HostChanged."""
+        """Checks that all of these steps can be undone, before any of them is undone. Raises HostChanged."""
         for step in steps:
             if step.act is Act.MODE or not self.is_begun(step):
                 continue
@@ -140,7 +141,7 @@ class Applier:
     # --- forward ---
 
     def do(self, step: Step) -> None:
-        """Bring the step behind. HostChanged with the step as it was."""
+        """Does the step. When it raises HostChanged, the step is as it was before."""
         at = self.at(step)
         if at is At.AFTER:
             return
@@ -177,7 +178,7 @@ class Applier:
             raise HostChanged(f"{step.path}: changed on the host while it was taken away")
 
     def _is_what_was_shown(self, name: bytes, old: Fingerprint | None) -> bool:
-        """Whether a slot holds what is to be taken away, and nothing has come to it since the plan."""
+        """Whether a slot holds what is to be taken away, and it has not changed since the plan."""
         if old is None or not old.is_of(look(self._staged, name)):
             return False
         return fingerprint(self._staged, name, contents=False).stamp == old.stamp
@@ -185,7 +186,7 @@ class Applier:
     # --- backward ---
 
     def undo(self, step: Step) -> None:
-        """Bring the step before. HostChanged with the step as it was."""
+        """Undoes the step. When it raises HostChanged, the step is as it was before."""
         if step.act is Act.MODE:
             self._undo_mode(step)
             return
@@ -211,7 +212,7 @@ class Applier:
             self._restore_mode(step)
 
     def _undo_mode(self, step: Step) -> None:
-        """A mode that is not the commit's any more is the host's own, and stays."""
+        """Restores the old mode. A mode that is no longer the commit's was set by the host, and stays."""
         try:
             if self.at(step) is At.BEFORE:
                 return
@@ -220,7 +221,7 @@ class Applier:
         self._set_mode(step, step.new, step.old_mode)
 
     def _withdraw(self, step: Step, new: Fingerprint) -> None:
-        """Take back what was put, to its slot, which may hold what was there before."""
+        """Moves what the step put in its place back to its slot, which may hold what was there before."""
         name = slot(step.slot)
         if step.old is not None and self._is_in(name, step.old):
             boundary.rename(self._staged.fd, name, self._staged.fd, old_slot(step.slot), 0)
@@ -233,7 +234,7 @@ class Applier:
         return new.is_of(look(self._staged, name)) and fingerprint(self._staged, name).digest == new.digest
 
     def _restore_mode(self, step: Step) -> None:
-        """A folder that was opened so that it could be moved is closed again."""
+        """Closes a folder again that was opened so that it could be moved."""
         seen = self._there(step)
         if step.old is None or step.old.kind != st.S_IFDIR or seen is None or not step.old.is_of(seen):
             return
@@ -243,7 +244,9 @@ class Applier:
     # --- moves ---
 
     def _there(self, step: Step) -> os.stat_result | None:
-        """What stands at its place; nothing where that lies behind a link, which is still to be replaced."""
+        """The status of what is in the step's place.
+
+        Returns None when the place lies behind a link, which the commit is still to replace."""
         try:
             return look(self._root, step.place)
         except Denied:
@@ -253,7 +256,7 @@ class Applier:
         return what.is_of(look(self._staged, name))
 
     def _kept(self, step: Step) -> bytes | None:
-        """The slot that holds what the step took away."""
+        """The name of the slot that holds what the step took away; None when there is none."""
         for name in (old_slot(step.slot), slot(step.slot)):
             if step.old is not None and self._is_in(name, step.old):
                 return name
@@ -266,10 +269,10 @@ class Applier:
             yield fd, name
 
     def _move_out(self, step: Step, name: bytes, what: Fingerprint | None) -> None:
-        """From its place to a slot. A folder can be moved by those alone who may write to it.
+        """Moves `what` from the step's place to a slot.
 
-        What is in the slot already is the same file: `_rename_to_free` had no time to remove its other name.
-        """
+        Only a user who may write to a folder can move it, so a closed folder is opened first. If the slot already holds
+        `what`, this is the same file: `_rename_to_free` was stopped before it removed the file's other name."""
         if what is not None and self._is_in(name, what):
             os.unlink(name, dir_fd=self._staged.fd)
         with self._parent(step) as (fd, base):
@@ -282,19 +285,19 @@ class Applier:
                 boundary.rename(fd, base, self._staged.fd, name, 0)
 
     def _set_mode(self, step: Step, what: Fingerprint | None, mode: int) -> None:
-        """Of a folder in its place, and of no other that has come there. Set-id bits are those that it had before."""
+        """Sets the mode of a folder in its place, unless another has come there. It keeps the set-id bits it had."""
         with self._root.directory_fd(step.place) as fd:
             if what is None or not what.is_of(os.fstat(fd)):
                 raise HostChanged(f"{step.path}: changed on the host since")
             boundary.restore_mode(fd, mode)
 
     def _exchange(self, step: Step) -> bool:
-        """The place and the slot change what they hold, in one moment. False where the filesystem has no such thing."""
+        """Exchanges the contents of place and slot atomically. Returns False where the host cannot do that."""
         with self._parent(step) as (fd, base):
             try:
                 boundary.rename(self._staged.fd, slot(step.slot), fd, base, RENAME_EXCHANGE)
             except PermissionError:
-                return False  # a folder that nobody may write to: it is taken away by itself
+                return False  # nobody may write to the folder: it is taken away separately
             except OSError as error:
                 if error.errno not in _NO_SUCH_FLAG:
                     raise
@@ -302,7 +305,7 @@ class Applier:
         return True
 
     def _place(self, name: bytes, step: Step) -> None:
-        """From a slot to a place that is free. HostChanged when it is not."""
+        """Moves from a slot to a place that must be free. Raises HostChanged when it is not."""
         with self._parent(step) as (fd, base):
             try:
                 self._rename_to_free(name, fd, base)
@@ -321,7 +324,7 @@ class Applier:
                 return os.unlink(name, dir_fd=self._staged.fd)
             except FileExistsError:
                 raise
-            except OSError:  # no hard links there: then only a look tells whether the place is free
+            except OSError:  # no hard links there: then only a look shows whether the place is free
                 pass
         try:
             os.stat(base, dir_fd=fd, follow_symlinks=False)

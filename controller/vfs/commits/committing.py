@@ -1,10 +1,10 @@
 """Writes the reviewed changes of an overlay to the host folder below.
 
 Rules: a commit is planned whole (planning.py), staged whole on the folder's own filesystem (staging.py), compared whole
-with what the box was shown, written down (journal.py), and then applied (applying.py): first what comes to a free
-place, then what replaces something, then what goes, modes of folders last. What it takes away is kept until all is
-done. An error undoes it; after a kill, recovering.py goes on from the journal.
-"""
+with what the box was shown, recorded in a journal (journal.py), and then applied (applying.py). First comes what goes
+to a free place, then what replaces something, then what is taken away; modes of folders are set last. What a commit
+takes away is kept until everything is done. An error undoes the commit; after a kill, recovering.py continues from the
+journal."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ from proxybox.controller.vfs.overlay.changes import Change
 
 @attrs.frozen
 class Target:
-    """A host folder, and the changes that are to be written to it. hides: which names were hidden from the box: there
-    nothing is written. left_out: how many changes were not kept."""
+    """A host folder, and the changes that are to be written to it.
+
+    hides: which names were hidden from the box; changes with such a name in their path are not written. left_out: how
+    many changes were not kept."""
 
     root: boundary.HostRoot
     changes: Sequence[Change]
@@ -47,10 +49,10 @@ class Target:
 
 
 def commit(targets: Sequence[Target]) -> list[Change]:
-    """Write to all of these folders, or to none; returns what was written.
+    """Writes to all of these folders, or to none; returns what was written.
 
-    Raises CommitRefused with nothing written, CommitFailed with all undone, CommitUnfinished.
-    """
+    Raises CommitRefused with nothing written, CommitFailed with everything undone, CommitUnfinished when a commit could
+    be neither finished nor undone."""
     all_of_them = _Together()
     targets = [target for target in targets if target.wanted()]
     _refuse_twice(targets)
@@ -65,7 +67,7 @@ def commit(targets: Sequence[Target]) -> list[Change]:
 
 
 def _refuse_twice(targets: Sequence[Target]) -> None:
-    """Two overlays know nothing of each other, so what both have changed in one folder is not to be joined."""
+    """Refuses two overlays over one folder. They know nothing of each other, so their changes cannot be joined."""
     seen: set[tuple[int, int]] = set()
     for target in targets:
         if target.root.identity in seen:
@@ -76,14 +78,16 @@ def _refuse_twice(targets: Sequence[Target]) -> None:
 
 @attrs.define
 class _Together:
-    """Commits that are done together or not at all. are_done: from the first that is, there is no way back."""
+    """Commits that are done together or not at all. are_done: whether one is done; then none is undone any more."""
 
     are_done: bool = False
 
 
 def _close(commits: Sequence[Commit], all_of_them: _Together) -> None:
-    """Note of each that it is done. Where that fails for the first, all may still be undone; for a later one it is
-    tried again, and then that one waits to be resumed, and none is cleared."""
+    """Records of each commit that it is done.
+
+    If this fails for the first commit, all may still be undone. If it fails for a later one, it is tried again; if it
+    fails once more, that commit waits to be resumed, and no commit is cleared."""
     again = []
     for each in commits:
         try:
@@ -106,7 +110,7 @@ def _close(commits: Sequence[Commit], all_of_them: _Together) -> None:
 
 @contextlib.contextmanager
 def _prepared(target: Target, all_of_them: _Together) -> Iterator[Commit]:
-    """A commit that needs only to be applied and closed; if not all are by the end of the with block, it is undone."""
+    """A commit that only needs to be applied and closed. The end of the with block undoes it if not all are done."""
     root = target.root
     if target.left_out:
         told = f"{target.left_out} changes were not kept, and what was moved there would be lost"
@@ -137,10 +141,10 @@ class Commit:
         self.journal = new_journal(ident, root, self._staging.path)
 
     def stage(self, agreed: Plan) -> None:
-        """Make all that is to come, compare all that is to go, and write down both."""
+        """Makes everything that is to come, compares everything that is to go, and records both in the journal."""
         self._state.save(self.journal)
         staged = self._staging.make()
-        # What is put there may be removed by whoever finds this journal, so that says first which folder it is.
+        # Whoever finds this journal may remove what is staged, so the journal first records which folder that is.
         self.journal = attrs.evolve(self.journal, staging_ino=self._staging.ino)
         self._state.save(self.journal)
         steps = []
@@ -161,7 +165,7 @@ class Commit:
         self._state.save(self.journal)
 
     def apply(self) -> None:
-        """Change the folder."""
+        """Changes the target folder."""
         applier = self._applier()
         applier.check_before_doing(self.journal.steps)
         for step in self.journal.steps:
@@ -169,17 +173,17 @@ class Commit:
         boundary.write_out(self.root.fd)
 
     def close(self) -> None:
-        """From now on the commit is done, whatever ends this process."""
+        """Records that the commit is done. From now on that holds, however this process ends."""
         self._is_closing = True
         self._save(Phase.DONE)
 
     def clear(self) -> None:
-        """Remove what it took away."""
+        """Removes what the commit took away."""
         clear(self._state, self.journal, self._staging)
 
     @contextlib.contextmanager
     def or_undone(self) -> Iterator[None]:
-        """Whatever ends the with block before all are done: it is undone."""
+        """Undoes the commit when the with block ends before all are done, for whatever reason."""
         try:
             yield
             if not self._together.are_done:
@@ -201,7 +205,7 @@ class Commit:
 
     def _undo(self) -> None:
         if self.journal.phase is not Phase.STAGING:
-            if self._is_closing:  # a journal that may say that it is done is taken back first
+            if self._is_closing:  # the journal may already say that the commit is done; that is taken back first
                 self._save(Phase.APPLYING)
             applier = self._applier()
             for step in reversed(self.journal.steps):
@@ -221,22 +225,23 @@ class Commit:
 
 
 def clear(state: StateFolder, journal: Journal, staging: Staging) -> None:
-    """Remove what is left of a commit that is done, undone, or was never begun. What cannot be removed now is when the
-    next commit to that folder comes."""
+    """Removes what is left of a commit that is done, undone, or was never begun.
+
+    What cannot be removed now is removed by the next commit to that folder."""
     with contextlib.suppress(OSError):
         staging.remove()
         state.forget(journal)
 
 
 def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
-    """Remove what earlier commits to this folder have left. CommitRefused for one that waits to be finished or undone.
+    """Removes what earlier commits to this folder have left.
 
-    The folder is locked, so none of them is under way.
-    """
+    The folder is locked, so none of them is under way. Raises CommitRefused for a commit that waits to be finished or
+    undone."""
     for ident in state.ids():
         try:
             journal = state.load(ident)
-        except CommitRefused:  # not to be read: `proxybox commits` tells of it
+        except CommitRefused:  # the journal cannot be read: `proxybox commits` reports it
             continue
         if not journal.is_of(root):
             continue
@@ -247,7 +252,7 @@ def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
 
 
 def staging_of(root: boundary.HostRoot, journal: Journal) -> Staging:
-    """The folder of a commit that was begun earlier."""
+    """The staging folder of a commit that was begun earlier."""
     return Staging(root, os.fsencode(journal.staging).rpartition(b"/")[0], journal.id, journal.staging_ino)
 
 
@@ -263,10 +268,9 @@ def _step(
     gone: set[bytes],
     come: set[bytes],
 ) -> Step:
-    """What a unit comes to, with what is there now.
+    """The step for a unit, with what is in its place now.
 
-    gone, come: get a digest of the contents of each file that it takes away, and brings.
-    """
+    gone, come: receive a digest of the contents of each file that the step takes away, and brings."""
     old, mode = None, 0
     if unit.old is not None:
         old, mode = _what_goes(root, unit, unit.old, hides, gone)
@@ -278,10 +282,10 @@ def _step(
 def _what_goes(
     root: boundary.HostRoot, unit: Unit, top: Change, hides: Callable[[bytes], bool], found: set[bytes]
 ) -> tuple[Fingerprint, int]:
-    """What stands at a place, and its mode: it must still be what the box was shown, all of it. HostChanged.
+    """What is in a place, and its mode. All of it must still be what the box was shown. Raises HostChanged.
 
-    That is looked at when the fingerprint was taken: what comes or changes later differs from that (applying.py).
-    """
+    This is checked after the fingerprint was taken: what comes or changes later differs from the fingerprint, which
+    applying.py notices."""
     try:
         old = fingerprint(root, unit.path, found=found)
     except FileNotFoundError:
@@ -300,7 +304,7 @@ def _what_goes(
 
 
 def _mode_step(root: boundary.HostRoot, change: Change) -> Step | None:
-    """For a folder that stays."""
+    """The step that sets the mode of a folder that stays; None when the mode is right already."""
     seen = root.look(change.path)
     old = st.S_IMODE(seen.st_mode)
     mode = change.mode & 0o1777 | old & 0o6000  # the box was shown no set-id bits, so it has taken none away
@@ -310,12 +314,12 @@ def _mode_step(root: boundary.HostRoot, change: Change) -> Step | None:
 
 
 def _new_modes(unit: Unit, staged: boundary.HostRoot, number: int) -> list[Step]:
-    """For folders that come: until all is in its place they are their maker's alone."""
+    """The steps that set the modes of new folders. Until everything is in place, only their owner may use them."""
     steps = []
     for change in (unit.new, *unit.below):
         if change is not None and change.type == "dir" and change.mode != 0o700:
             seen = staged.look(slot(number) + change.path[len(unit.path) :])
-            if st.S_IMODE(seen.st_mode) != 0o700:  # a filesystem that keeps no modes
+            if st.S_IMODE(seen.st_mode) != 0o700:  # the filesystem stores no modes
                 continue
             new, path = identity(seen), os.fsdecode(change.path)
             steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=change.mode & 0o1777, old_mode=0o700))

@@ -1,7 +1,7 @@
-"""Tells whether what stands in a folder of the host's is what stood there before.
+"""Tells whether what is in a folder of the host is still what was there before.
 
-Rules: no recursion, a box may nest folders deeply. Nothing is followed; only regular files are opened.
-"""
+Rules: there is no recursion, because a box may nest folders deeply. No link is followed; only regular files are
+opened."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from proxybox.controller.vfs.host import boundary
 
 @attrs.frozen(slots=True, kw_only=True)
 class Fingerprint:
-    """A file, link, or folder with all that is in it.
+    """A file, a link, or a folder with everything in it.
 
-    dev, ino, kind (S_IFMT): of itself. stamp: over inodes, sizes and times of modification, which is cheap. digest:
-    over names, contents and link texts; empty where nobody has asked for it. Modes are in neither.
-    """
+    dev, ino, kind (S_IFMT): those of the file, link or folder itself. stamp: a hash over inodes, sizes and times of
+    modification, which is cheap. digest: a hash over names, contents and link texts; empty when it was not asked for.
+    Modes are in neither."""
 
     dev: int
     ino: int
@@ -30,24 +30,24 @@ class Fingerprint:
     digest: str = ""
 
     def is_of(self, seen: os.stat_result | None) -> bool:
-        """Whether it is the same inode."""
+        """Whether `seen` is the status of the same inode."""
         if seen is None:
             return False
         return (seen.st_dev, seen.st_ino, st.S_IFMT(seen.st_mode)) == (self.dev, self.ino, self.kind)
 
 
 def identity(seen: os.stat_result) -> Fingerprint:
-    """Of a thing that counts by its inode alone."""
+    """The fingerprint of something of which only the inode matters."""
     return Fingerprint(dev=seen.st_dev, ino=seen.st_ino, kind=st.S_IFMT(seen.st_mode))
 
 
 def fingerprint(
     root: boundary.HostRoot, path: bytes, *, contents: bool = True, found: set[bytes] | None = None
 ) -> Fingerprint:
-    """Of what is at `path` in the root.
+    """The fingerprint of what is at `path` in the root.
 
-    contents: whether the digest is wanted, for which all files are read. found: gets a digest of each file's contents.
-    """
+    contents: whether the digest is wanted, for which all files are read. found: receives a digest of each file's
+    contents."""
     stamp, digest = hashlib.sha256(), hashlib.sha256()
     left = [path]
     first: os.stat_result | None = None
@@ -76,7 +76,7 @@ def fingerprint(
 
 
 def _content(fd: int) -> bytes:
-    """A digest of a file's contents; nothing for what the caller cannot read: then its size and time have to do."""
+    """A digest of a file's contents; b"" when the caller cannot read it. Then its size and time have to do."""
     with contextlib.suppress(PermissionError), os.fdopen(boundary.reopen(fd, os.O_RDONLY), "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").digest()
     return b""

@@ -1,10 +1,9 @@
-"""What is written down of a commit before it changes anything, so that it can be finished or undone after any end.
+"""What is recorded of a commit before it changes anything, so that it can be finished or undone after any interruption.
 
-Rules: it stands in the caller's state folder, which is the caller's alone (0700) and never within the folder that is
-committed to: what a submission brings is no journal. It is on the disk before the first change, and it does not say how
-far the commit has come: that is seen from where the inodes are. The phase says which of the two states of the folder
-is wanted.
-"""
+Rules: the journal is in the caller's state folder, which only the caller can use (0700) and which is never within the
+folder that is committed to, so that a submission cannot bring a journal. It is on the disk before the first change. It
+does not record how far the commit has come: that is determined by where the inodes are. The phase says which of the two
+states of the folder is wanted."""
 
 from __future__ import annotations
 
@@ -32,7 +31,9 @@ HOW_TO_MOVE: Final = "set XDG_STATE_HOME to a folder of yours elsewhere"
 
 
 class Phase(enum.StrEnum):
-    """staging: nothing was changed yet. applying: under way. done, undone: only the commit's own folder is left."""
+    """The phase of a commit.
+
+    staging: nothing was changed yet. applying: under way. done, undone: only the commit's own folder is left."""
 
     STAGING = "staging"
     APPLYING = "applying"
@@ -41,11 +42,11 @@ class Phase(enum.StrEnum):
 
 
 class Act(enum.StrEnum):
-    """put: into a free place. swap: in the place of something. take: away. mode: of a folder.
+    """What a step does.
 
-    apart: of a folder that the host does not move, when it is empty, and something comes to its place. part: what was
-    in it is taken away (apart.py).
-    """
+    put: puts something into a free place. swap: puts something in the place of something else. take: takes something
+    away. mode: sets the mode of a folder. apart: removes the empty folders of one that the host does not move, and puts
+    something in its place if there is something. part: takes away what was in such a folder (apart.py)."""
 
     PUT = "put"
     SWAP = "swap"
@@ -57,7 +58,7 @@ class Act(enum.StrEnum):
 
 @attrs.frozen(slots=True, kw_only=True)
 class Folder:
-    """One that is removed, and made again when the commit is undone. path: as a step's."""
+    """A folder that is removed, and made again when the commit is undone. path: like a step's."""
 
     path: str
     mode: int
@@ -66,7 +67,7 @@ class Folder:
 
     @property
     def place(self) -> bytes:
-        """The path as the host has it."""
+        """The path as the host has it, in bytes."""
         return os.fsencode(self.path)
 
 
@@ -74,10 +75,9 @@ class Folder:
 class Step:
     """One change of one place.
 
-    path: below the target, undecodable bytes as surrogates. slot: its number in the commit's own folder. new, old: what
-    is to stand there, and what stood there. mode, old_mode: of a folder. folders: that are taken apart, each before
-    those in it.
-    """
+    path: below the target; undecodable bytes as surrogates. slot: its number in the commit's own folder. new, old: what
+    is to be in the place, and what was there. mode, old_mode: the new and the old mode of a folder. folders: the
+    folders that are taken apart, each before those in it."""
 
     act: Act
     path: str
@@ -90,13 +90,15 @@ class Step:
 
     @property
     def place(self) -> bytes:
-        """The path as the host has it."""
+        """The path as the host has it, in bytes."""
         return os.fsencode(self.path)
 
 
 @attrs.frozen(slots=True, kw_only=True)
 class Journal:
-    """One commit. folder: the target, with its device and inode. staging: the commit's own folder, below the target."""
+    """The journal of one commit.
+
+    folder: the target, with its device and inode (`dev`, `ino`). staging: the commit's own folder, below the target."""
 
     id: str
     phase: Phase
@@ -110,12 +112,12 @@ class Journal:
     version: int = 1
 
     def is_of(self, root: boundary.HostRoot) -> bool:
-        """Whether it is a commit to that folder. Where that is mounted again its device may have another number."""
+        """Whether it is the journal of a commit to that folder, whose device number may differ after a new mount."""
         seen = os.fstat(root.fd)
         return seen.st_ino == self.ino and (seen.st_dev == self.dev or os.fsdecode(root.path) == self.folder)
 
     def on_device(self, dev: int) -> Journal:
-        """The same, where its filesystem has that number now: inodes and contents tell what is what."""
+        """The same journal with another device number of its filesystem: inodes and contents identify everything."""
 
         def there(what: Fingerprint | None) -> Fingerprint | None:
             return None if what is None else attrs.evolve(what, dev=dev)
@@ -125,10 +127,9 @@ class Journal:
 
 
 class StateFolder:
-    """Where the journals of all commits of a user lie. Raises CommitRefused where there can be none.
+    """Where the journals of all commits of a user are. target: a folder that must not contain the state folder.
 
-    target: a folder that it must not lie in.
-    """
+    Raises CommitRefused when no journal can be kept."""
 
     def __init__(self, target: boundary.HostRoot | None = None) -> None:
         self.path = _place()
@@ -139,7 +140,7 @@ class StateFolder:
             raise CommitRefused([f"no journal can be kept in {self.path}: {error.strerror}: {HOW_TO_MOVE}"]) from error
 
     def _check(self, target: boundary.HostRoot | None) -> None:
-        """Whether only the caller can write there."""
+        """Checks that only the caller can write there."""
         for folder in (os.path.dirname(self.path), self.path):
             seen = os.lstat(folder)
             if not st.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid():
@@ -163,7 +164,9 @@ class StateFolder:
     # --- journals ---
 
     def save(self, journal: Journal) -> None:
-        """Whole or not at all; and on the disk when this returns, as soon as anything may have been changed."""
+        """Writes the journal, whole or not at all.
+
+        From the first phase in which the target may have been changed, it is on the disk when this returns."""
         is_lasting = journal.phase is not Phase.STAGING
         temporary = os.path.join(self.path, f"{journal.id}.new")
         with contextlib.suppress(FileNotFoundError):
@@ -184,7 +187,7 @@ class StateFolder:
             self._write_out()
 
     def load(self, ident: str) -> Journal:
-        """CommitRefused for one that is not there or makes no sense."""
+        """Reads a journal. Raises CommitRefused when it is missing or makes no sense."""
         if not _ID.fullmatch(ident):
             raise CommitRefused([f"{ident!r} is no id of a commit"])
         try:
@@ -201,12 +204,12 @@ class StateFolder:
         return journal
 
     def forget(self, journal: Journal) -> None:
-        """The commit is over, and nothing of it is left."""
+        """Removes the journal of a commit of which nothing is left."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._file(journal.id))
 
     def ids(self) -> list[str]:
-        """Of all journals that are kept."""
+        """The ids of all journals that are kept."""
         return sorted(
             name.removesuffix(".json")
             for name in os.listdir(self.path)
@@ -227,10 +230,10 @@ class StateFolder:
 
     @contextlib.contextmanager
     def alone(self, target: boundary.HostRoot) -> Iterator[None]:
-        """No other commit to that folder is under way meanwhile. CommitRefused when one is.
+        """Keeps out other commits to that folder in the context. Raises CommitRefused when one is under way.
 
-        By a file of the user's own, and by the folder itself, for other users, where its filesystem has such locks.
-        """
+        A lock file of the user keeps out the user's own commits. A lock of the folder itself keeps out other users,
+        where its filesystem has such locks."""
         seen = os.fstat(target.fd)
         path = os.path.join(self.path, f"{seen.st_dev:x}-{seen.st_ino:x}.lock")
         with contextlib.ExitStack() as held:
@@ -248,12 +251,14 @@ class StateFolder:
             except BlockingIOError:
                 why = "another user's commit is under way, or another program holds a lock of it: lslocks tells which"
                 raise CommitRefused([f"{told} is locked (flock): {why}"]) from None
-            except OSError:  # no such locks there
+            except OSError:  # the filesystem has no such locks
                 pass
             yield
 
     def _lock_file(self, path: str) -> int:
-        """The lock file, held. It is removed by whoever held it, so it may be another by the time it is locked."""
+        """A descriptor of the lock file, locked.
+
+        The last holder removes the file, so another file may have its name by the time it is locked."""
         for _ in range(_TRIES):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
@@ -270,7 +275,7 @@ class StateFolder:
 
 
 def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):  # one that stays is held by nobody
+    with contextlib.suppress(OSError):  # if the file stays, nobody holds it
         os.unlink(path)
 
 
@@ -279,7 +284,7 @@ def _busy() -> CommitRefused:
 
 
 def _place() -> str:
-    """$XDG_STATE_HOME/proxybox/commits."""
+    """The path of the folder for journals: $XDG_STATE_HOME/proxybox/commits."""
     place = state_folder("commits")
     if place is None:
         raise CommitRefused([f"there is no home folder to keep a journal in: {HOW_TO_MOVE}"])
@@ -287,7 +292,7 @@ def _place() -> str:
 
 
 def new_journal(ident: str, target: boundary.HostRoot, staging: bytes) -> Journal:
-    """Of a commit that begins now."""
+    """The journal of a commit that begins now."""
     seen = os.fstat(target.fd)
     return Journal(
         id=ident, phase=Phase.STAGING, folder=os.fsdecode(target.path), dev=seen.st_dev, ino=seen.st_ino,
@@ -297,7 +302,7 @@ def new_journal(ident: str, target: boundary.HostRoot, staging: bytes) -> Journa
 
 @functools.cache
 def _converter() -> Any:
-    """Loaded by those alone who commit."""
+    """The JSON converter. cattrs is only imported by callers that commit."""
     from cattrs.preconf.json import make_converter
 
     return make_converter()

@@ -1,9 +1,9 @@
 """Whether the symbolic links of a commit lead out of its folder.
 
-Rules: one budget of steps for all links of a commit, whatever they say. A text is relative, has `..` at its beginning
-only, and leads up no further than its folder lies deep; so does every link that it leads through. Where a commit makes
-or removes links, none with `..` behind a name may stand in the folder: what that means would be the commit's to say.
-"""
+Rules: all links of a commit share one budget of steps, whatever their texts are. A text must be relative, may have `..`
+only at its beginning, and may lead up no further than to the folder that is committed to; the same holds for every link
+that it leads through. Where a commit makes or removes links, the folder may contain no link with `..` behind a name,
+because the commit could change what that link means."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from proxybox.controller.vfs.overlay.changes import Change
 
 MAX_LINKS: Final = 40
 MAX_STEPS: Final = 2_000_000
-"""A name costs 1, one that must be looked up on the host 16 and its depth: about two seconds in all."""
+"""The budget: a name costs 1, or 16 and its depth when it must be looked up on the host. About two seconds in all."""
 MAX_STANDING: Final = 500_000
-"""How many entries of the folder are looked through for links with `..` behind a name."""
+"""How many entries of the folder are searched for links with `..` behind a name."""
 
-_ENDS: Final = b""  # no link has this text: a file, or nothing
+_ENDS: Final = b""  # stands for a file or for nothing; no link has this text
 
 
 class TooManySteps(Exception):
@@ -44,7 +44,7 @@ class LinkWalk:
         self.steps = 0
 
     def refusals(self) -> list[str]:
-        """One line for each link that is not to be made."""
+        """One line for each link that must not be made."""
         reasons = []
         try:
             for change in self._coming.values():
@@ -72,23 +72,23 @@ class LinkWalk:
             del here[len(here) - ups :]
             pending.extend(name for name in reversed(text.split(b"/")) if name not in (b"", b".", b".."))
             text = self._next_link(here, pending)
-        return None  # through more links than anybody follows it leads nowhere
+        return None  # it leads nowhere: nothing follows more links than that
 
     def _next_link(self, here: list[bytes], pending: list[bytes]) -> bytes | None:
-        """Walk down, to the folder of the next link: its text. None when there is none."""
+        """Walks down to the folder of the next link, and returns that link's text; None when there is none."""
         while pending:
             here.append(pending.pop())
             self._pay(1)
             text = self._text_at(here)
             if text == _ENDS:
-                return None  # behind it there is no way up, so it matters no more
+                return None  # there is no way up behind it, so the rest does not matter
             if text is not None:
                 here.pop()
                 return text
         return None
 
     def _text_at(self, here: list[bytes]) -> bytes | None:
-        """The text of the link there, None for a folder."""
+        """The text of the link there; None for a folder, _ENDS for anything else."""
         path = b"/".join(here)
         change = self._coming.get(path)
         if change is not None:
@@ -101,7 +101,7 @@ class LinkWalk:
         return self._found[path]
 
     def _is_in_new_folder(self, path: bytes) -> bool:
-        """In the place of what stands there on the host, a link perhaps: nothing of that shows through."""
+        """Whether `path` is in a folder that the commit adds. Then nothing that is there on the host shows through."""
         above = self._coming.get(path.rpartition(b"/")[0])
         return above is not None and above.type == "dir" and above.kind == "added"
 
@@ -115,7 +115,7 @@ class LinkWalk:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
                 return _ENDS
-            return b"/refused"  # another filesystem, or not to be looked at: as a link that leads out
+            return b"/refused"  # another filesystem, or it cannot be looked at: treated like a link that leads out
 
     def _pay(self, steps: int) -> None:
         self.steps += steps
@@ -123,12 +123,12 @@ class LinkWalk:
             raise TooManySteps
 
     def _standing(self) -> Iterable[str]:
-        """Links on the host whose meaning depends on names that this commit may change."""
+        """Refusals for links on the host whose meaning depends on names that this commit may change."""
         left, searched = [b""], 0
         while left:
             folder = left.pop()
             entries: list[tuple[bytes, int]] = []
-            with contextlib.suppress(OSError):  # not the caller's to look at, or another filesystem's
+            with contextlib.suppress(OSError):  # the caller may not look at it, or it is on another filesystem
                 entries = self._root.kinds(folder, MAX_STANDING - searched)
             searched += len(entries)
             if searched > MAX_STANDING:

@@ -1,4 +1,4 @@
-"""In which order the steps of a commit are done."""
+"""The order in which the steps of a commit are done."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from proxybox.controller.vfs.commits.journal import Act, Step
 
-_OPEN = 0o300  # who may not write and search a folder cannot change what is in it
+_OPEN = 0o300  # without these bits of a folder's mode, its owner cannot change what is in it
 
 
 def in_order(steps: Sequence[Step], gone: Mapping[int, set[bytes]], come: Mapping[int, set[bytes]]) -> tuple[Step, ...]:
-    """Nothing goes before its new place holds it, and no folder is closed while something in it is to change.
+    """Orders the steps: nothing goes before its new place holds it, and a folder is closed after all changes in it.
 
-    gone, come: which contents the step of each slot takes away, and brings. What goes round in a circle is held by the
-    commit's own folder meanwhile.
-    """
+    gone, come: which contents the step of each slot takes away, and brings. Where steps need each other in a circle,
+    the commit's own folder holds the contents meanwhile."""
     by_act: dict[Act, list[Step]] = {act: [] for act in Act}
     for step in steps:
         by_act[step.act].append(step)
@@ -32,7 +31,9 @@ def _opens(step: Step) -> bool:
 def _after_what_they_need(
     swaps: Sequence[Step], gone: Mapping[int, set[bytes]], come: Mapping[int, set[bytes]]
 ) -> list[Step]:
-    """Each behind those that bring what it takes away: a walk in depth, without recursion, in which circles end."""
+    """Puts each step behind the steps that bring what it takes away.
+
+    It is a depth-first walk without recursion, which also ends when there are circles."""
     bringing: dict[bytes, list[Step]] = {}
     for step in swaps:
         for content in come[step.slot]:

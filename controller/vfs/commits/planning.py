@@ -1,9 +1,8 @@
 """Plans a commit: which places of the host's folder change, and whether each may.
 
-Rules: nothing is written here, and every reason against the whole is found before anything is. What a commit takes away
-must be what the box was shown, all of it: a folder that holds more is refused. A change that lies within an added or
-deleted folder goes with that folder, in one step.
-"""
+Rules: nothing is written here, and every reason against the commit is found before anything is written. What a commit
+takes away must be exactly what the box was shown: a folder that holds more is refused. A change within an added or
+deleted folder is made together with that folder, in one step."""
 
 from __future__ import annotations
 
@@ -20,13 +19,14 @@ from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.overlay.changes import Change, Origin
 
 OWN_PREFIX = b".proxybox-commit-"
-"""How the folder is called in which a commit is staged."""
+"""How the name of the folder begins in which a commit is staged."""
 
 
 @attrs.frozen
 class Unit:
-    """One place: what is taken away from it, what comes there. below, gone: what lies in what comes, and in what is
-    taken away, when that is a folder."""
+    """One place: what is taken away from it, and what comes there.
+
+    below, gone: what is in the folder that comes, and in the folder that is taken away."""
 
     path: bytes
     old: Change | None
@@ -37,8 +37,10 @@ class Unit:
 
 @attrs.frozen
 class Plan:
-    """What a commit does. modes: of folders that are there and stay. written: all changes that are made. hides: which
-    names the box was not shown."""
+    """What a commit does.
+
+    modes: the changed modes of folders that are there and stay. written: all changes that are made. hides: which names
+    the box was not shown."""
 
     units: tuple[Unit, ...]
     modes: tuple[Change, ...]
@@ -47,7 +49,7 @@ class Plan:
 
 
 def plan(root: boundary.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes], bool]) -> Plan:
-    """What is to be done in the folder for these changes. hides: which names the box was not shown. CommitRefused."""
+    """The plan for writing these changes to a folder. hides: names the box was not shown. Raises CommitRefused."""
     planner = _Planner(root, hides, wanted)
     planner.check()
     units, modes = planner.arrange()
@@ -72,7 +74,7 @@ class _Planner:
     # --- each change ---
 
     def check(self) -> None:
-        """Each change by itself, and then all links together."""
+        """Checks each change by itself, and then all links together."""
         for change in self.wanted:
             parts = change.path.split(b"/")
             if any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
@@ -87,7 +89,7 @@ class _Planner:
         self.reasons += walk.refusals()
 
     def _look(self, change: Change) -> None:
-        """What stands at its place now must be what the box was shown: nothing, for what is added."""
+        """Checks that a change's place holds what the box was shown: nothing, for an added entry."""
         try:
             found = look(self.root, change.path)
         except OSError as error:
@@ -104,9 +106,9 @@ class _Planner:
     # --- all together ---
 
     def arrange(self) -> tuple[tuple[Unit, ...], tuple[Change, ...]]:
-        """The places that change, and the folders whose mode does."""
+        """The places that change, and the folders whose mode changes."""
         below: dict[bytes, list[Change]] = {}
-        inside: dict[bytes, bytes] = {}  # added folders, with the topmost one that each lies in
+        inside: dict[bytes, bytes] = {}  # added folders, and for each the topmost added folder that contains it
         modes: list[Change] = []
         for path, change in sorted(self.coming.items()):
             top = inside.get(_folder(path))
@@ -135,7 +137,7 @@ class _Planner:
         return tuple(units), tuple(modes)
 
     def _taken(self) -> dict[bytes, list[Change]]:
-        """What goes, by the topmost path: that first, and then what lies in it."""
+        """What goes, by its topmost path: first the change of that path, then the changes within it."""
         taken: dict[bytes, list[Change]] = {}
         inside: dict[bytes, bytes] = {}
         for path, change in sorted(self.deleted.items()):
@@ -189,7 +191,7 @@ def _folder(path: bytes) -> bytes:
 
 
 def look(root: boundary.HostRoot, path: bytes) -> os.stat_result | None:
-    """What stands at a path, a link itself; None for nothing."""
+    """The status of what is at a path; of a link itself, not its target. None when there is nothing."""
     try:
         return root.look(path)
     except OSError as error:
@@ -199,8 +201,8 @@ def look(root: boundary.HostRoot, path: bytes) -> os.stat_result | None:
 
 
 def is_still(change: Change, found: os.stat_result) -> bool:
-    """Whether what stands there is what the box was shown."""
+    """Whether what is there is what the box was shown."""
     shown, now = change.origin, Origin.of(found)
-    if change.type == "dir":  # its size and time are those of its entries, each of which is looked at
+    if change.type == "dir":  # size and time depend on the folder's entries, which are checked one by one
         return st.S_ISDIR(found.st_mode) and (shown is None or (shown.dev, shown.ino) == (now.dev, now.ino))
     return shown == now

@@ -1,8 +1,8 @@
-"""Goes on with commits that were cut off, from their journals.
+"""Continues commits that were cut off, from their journals.
 
-Rules: a journal is the caller's own word; what lies in the folder is not, and is compared with it, contents too, before
-any of it is used. Everything is looked at before anything is changed, and where the host has changed since it stops.
-"""
+Rules: a journal comes from the caller and is trusted. What is in the target folder is not: it is compared with the
+journal, including contents, before any of it is used. Everything is checked before anything is changed, and if the host
+has changed since, the recovery stops."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from proxybox.controller.vfs.host import boundary
 
 
 def journals() -> list[Journal]:
-    """Of all commits of the caller's that are not over, the oldest first. What cannot be read is CommitRefused."""
+    """The journals of all commits of the caller that are not over, the oldest first.
+
+    Raises CommitRefused when a journal cannot be read."""
     state = StateFolder()
     return sorted((state.load(ident) for ident in state.ids()), key=lambda journal: journal.started)
 
 
 def resume(ident: str) -> Journal:
-    """Finish a commit. CommitRefused, CommitUnfinished, OSError."""
+    """Finishes a commit. Raises CommitRefused, CommitUnfinished, OSError."""
     with _opened(ident) as (state, root, journal):
         if journal.phase in (Phase.STAGING, Phase.UNDONE):
             raise CommitRefused([f"commit {ident} has changed nothing: undo it and commit again"])
@@ -43,7 +45,7 @@ def resume(ident: str) -> Journal:
 
 
 def undo(ident: str) -> Journal:
-    """Bring the folder back to what it was. CommitRefused, CommitUnfinished, OSError."""
+    """Brings the folder back to what it was. Raises CommitRefused, CommitUnfinished, OSError."""
     with _opened(ident) as (state, root, journal):
         if journal.phase is Phase.DONE:
             raise CommitRefused([f"commit {ident} is done, and what it replaced may be gone: resume clears it up"])
@@ -86,7 +88,7 @@ def _applier(root: boundary.HostRoot, journal: Journal, staging: Staging) -> App
 
 @contextmanager
 def _stopping(journal: Journal) -> Iterator[None]:
-    """Whatever speaks against going on is said with the id of the commit, which waits."""
+    """Turns every error that prevents going on into CommitUnfinished, with the id of the commit that waits."""
     try:
         yield
     except HostChanged as error:
@@ -98,7 +100,7 @@ def _stopping(journal: Journal) -> Iterator[None]:
 
 
 def _do_rest(applier: Applier, steps: Sequence[Step]) -> None:
-    """After a power cut those that were done need not be the first ones."""
+    """Does the steps that were not done yet. After a power cut, the done ones need not be the first ones."""
     left = [step for step in steps if not applier.is_done(step)]
     applier.check_before_doing(left)
     for step in left:
@@ -106,7 +108,7 @@ def _do_rest(applier: Applier, steps: Sequence[Step]) -> None:
 
 
 def _undo_all(applier: Applier, steps: Sequence[Step]) -> None:
-    """Folders that the commit has closed at its end are opened first."""
+    """Undoes all steps. Folders that the commit has closed at its end are opened first."""
     closing = len(steps)
     while closing and steps[closing - 1].act is Act.MODE:
         closing -= 1

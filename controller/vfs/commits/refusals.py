@@ -8,12 +8,14 @@ from proxybox.policies.errors import ProxyboxError
 
 
 def printable(text: str) -> str:
-    """The names in it are a guest's: what could act on a terminal, or hide on one, stands as escapes."""
+    """The text with unprintable characters as escapes.
+
+    The text holds names that a guest chose; such characters could act on a terminal, or hide something there."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class CommitRefused(ProxyboxError):
-    """Nothing was written. `reasons` says why, one line for each change that could not be made."""
+    """Nothing was written. `reasons` says why, with one line for each change that could not be made."""
 
     def __init__(self, reasons: list[str]) -> None:
         self.reasons = [printable(reason) for reason in reasons]
@@ -21,7 +23,7 @@ class CommitRefused(ProxyboxError):
 
 
 class CommitFailed(ProxyboxError, OSError):
-    """The host refused something in the middle; all was undone, and the folder is as it was. `errno` is the host's."""
+    """The host refused a call during a commit; all was undone, and the folder is as it was. `errno` is the host's."""
 
     def __init__(self, error: OSError) -> None:
         why = os.strerror(error.errno) if error.errno else str(error)
@@ -32,8 +34,10 @@ class CommitFailed(ProxyboxError, OSError):
 
 
 class CommitUnfinished(ProxyboxError, OSError):
-    """A commit could neither be finished nor undone, and waits for its user: `proxybox.commits` and the command line
-    go on with it by its `id`. Nothing is lost: what is in neither place is in the commit's own folder beside them."""
+    """A commit could be neither finished nor undone, and waits for its user.
+
+    `proxybox.commits` and the command line continue it by its `id`. Nothing is lost: what is in neither its old nor its
+    new place is in the commit's own folder beside them."""
 
     def __init__(self, ident: str, why: str, error: BaseException | None = None) -> None:
         number = error.errno if isinstance(error, OSError) else None
@@ -47,4 +51,4 @@ class CommitUnfinished(ProxyboxError, OSError):
 
 
 class HostChanged(Exception):
-    """What stands on the host is not what the commit has found there, or has put there."""
+    """What is on the host is not what the commit found there, or put there."""

@@ -1,8 +1,8 @@
-"""The folder in which a commit is staged: on the target's own filesystem, under a name that nobody can guess, 0700.
+"""The folder in which a commit is staged.
 
-Slot `N` holds what step N is to put in its place, slot `N.old` what it took away from there, which stays until the
-whole commit is done. Nothing here is believed by its name: see applying.py.
-"""
+It is on the target's own filesystem, with a name that nobody can guess, and mode 0700. Slot `N` holds what step N is to
+put in its place. Slot `N.old` holds what the step took away from there, until the whole commit is done. Nothing here is
+trusted because of its name: see applying.py."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from proxybox.controller.vfs.overlay.changes import Change
 
 
 def name_of(ident: str) -> bytes:
-    """What the folder of the commit with that id is called."""
+    """The name of the folder for the commit with that id."""
     return OWN_PREFIX + ident.encode()
 
 
 def slot(number: int) -> bytes:
-    """What the step of that number puts in its place."""
+    """The name of what the step of that number puts in its place."""
     return b"%d" % number
 
 
 def old_slot(number: int) -> bytes:
-    """What the step of that number has taken away."""
+    """The name of what the step of that number has taken away."""
     return b"%d.old" % number
 
 
@@ -36,8 +36,10 @@ _EMPTIED = -1
 
 
 class Staging:
-    """The folder of one commit. folder: of the target, where it lies. ino: its inode; 0 where that was never written
-    down: nothing was put into such a folder, so it is removed when it is empty, and not touched otherwise."""
+    """The folder of one commit. folder: the folder of the target that contains it.
+
+    ino: its inode; 0 when the journal does not have it. Nothing was put into such a folder, so it is removed when it is
+    empty, and otherwise left as it is."""
 
     def __init__(self, root: boundary.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
         self._root = root
@@ -49,11 +51,13 @@ class Staging:
 
     @property
     def path(self) -> bytes:
-        """Below the target."""
+        """The path of the folder, below the target."""
         return self._folder + b"/" + self._name if self._folder else self._name
 
     def make(self) -> boundary.HostRoot:
-        """It is there from now on, empty: a root of its own. PermissionError where another has its name already."""
+        """Makes the folder, empty, and returns it as a root of its own.
+
+        Raises PermissionError when another folder already has its name."""
         with self._root.directory_fd(self._folder) as fd:
             os.mkdir(self._name, 0o700, dir_fd=fd)
         found = self._root.below(self.path)
@@ -66,7 +70,7 @@ class Staging:
         return found
 
     def open(self) -> boundary.HostRoot:
-        """As it was made before. PermissionError for a folder of that name which is not the commit's."""
+        """Opens the folder that was made before. Raises PermissionError when the folder of that name is another one."""
         found = self._root.below(self.path)
         if os.fstat(found.fd).st_ino != self.ino:
             found.close()
@@ -75,7 +79,9 @@ class Staging:
         return found
 
     def remove(self) -> None:
-        """It is gone, with all that is left in it, whatever stands at its name by now."""
+        """Removes the folder with everything that is left in it.
+
+        Its contents are removed through a descriptor, so it does not matter what has the folder's name by now."""
         try:
             if self.ino:
                 found = self.host or self.open()
@@ -88,7 +94,9 @@ class Staging:
 
 
 def _has_no_modes(folder: boundary.HostRoot) -> bool:
-    """Whether its filesystem keeps no modes, or no owners. A file of one's own tells: it cannot be another's."""
+    """Whether the filesystem stores no modes, or no owners.
+
+    This is tried with a file that the caller makes, which cannot be anybody else's."""
     with folder.directory_fd(b"") as fd:
         made = boundary.create_file(fd, b"probe", 0o604)
         try:
@@ -100,11 +108,10 @@ def _has_no_modes(folder: boundary.HostRoot) -> bool:
 
 
 def stage(root: boundary.HostRoot, unit: Unit, staged: boundary.HostRoot, number: int) -> None:
-    """Makes what comes to a place, with all that lies in it, in the slot of that number.
+    """Makes what comes to a place, with everything in it, in the slot of that number.
 
-    Folders keep mode 0700 until they are in their places. What root writes into somebody's folder is theirs, and what
-    replaces something belongs to whom that belonged to.
-    """
+    Folders keep mode 0700 until they are in their places. What root writes into a user's folder belongs to that user,
+    and what replaces something belongs to the owner of what it replaces."""
     new = unit.new
     if new is None:
         return
@@ -138,7 +145,7 @@ def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: tuple[i
             boundary.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
         if change.type == "file":
             _write_all(made, change.content or b"")
-        if owner is not None:  # by descriptor: by now the name may be another's
+        if owner is not None:  # by descriptor: by now another file may have the name
             boundary.change_owner(made, *owner)
         if change.type == "file":
             os.fchmod(made, change.mode & 0o777)
@@ -153,11 +160,10 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def folder_to_stage_in(root: boundary.HostRoot, places: Sequence[bytes], modes: Mapping[bytes, int]) -> bytes:
-    """The folder of the target in which a commit to these places makes its own: where the caller may make one.
+    """The folder of the target in which a commit to these places makes its own: one to which the caller may write.
 
-    modes: of the folders whose mode the commit changes, the new ones. Such a folder is the last to be taken, and only
-    when it can be written to before and afterwards.
-    """
+    modes: the new modes of the folders whose mode the commit changes. Such a folder is taken only when no other can be,
+    and only when the caller can write to it both before and afterwards."""
     common = common_folder(places)
     above = [common[:end] for end, byte in enumerate(common) if byte == ord("/")]
     wanted = dict.fromkeys([common, *reversed(above), b"", *(place.rpartition(b"/")[0] for place in places)])
@@ -169,7 +175,7 @@ def folder_to_stage_in(root: boundary.HostRoot, places: Sequence[bytes], modes: 
 
 
 def _new_modes(folder: bytes, modes: Mapping[bytes, int]) -> list[int]:
-    """Of those folders on the way to one, itself included, whose mode is to change."""
+    """The new modes of those folders on the way to `folder`, itself included, whose mode is to change."""
     ends = (end for end, byte in enumerate(folder + b"/") if byte == ord("/"))
     return [modes[folder[:end]] for end in ends if folder[:end] in modes]
 
@@ -183,7 +189,7 @@ def _is_writable(root: boundary.HostRoot, folder: bytes) -> bool:
 
 
 def common_folder(paths: Iterable[bytes]) -> bytes:
-    """The deepest folder that holds all these places: who may change them may make a folder there."""
+    """The deepest folder that contains all these places. A user who may change them may make a folder there."""
     folders = [path.split(b"/")[:-1] for path in paths]
     first, last = min(folders), max(folders)
     same = itertools.takewhile(lambda names: names[0] == names[1], zip(first, last, strict=False))
@@ -191,7 +197,7 @@ def common_folder(paths: Iterable[bytes]) -> bytes:
 
 
 def empty(root: boundary.HostRoot) -> None:
-    """Remove all that is in a folder, by no recursion and through no link; folders that are closed are opened first."""
+    """Removes everything in a folder, without recursion and through no link. Closed folders are opened first."""
     left: list[tuple[bytes, int]] = list(root.kinds(b"", boundary.MAX_ENTRIES))
     while left:
         here, kind = left.pop()

@@ -1,1 +1,3 @@
-"""Folders of the host as a guest sees them. boundary.py alone opens host paths; the other files hold what it opened."""
+"""Folders of the host as a guest sees them.
+
+Only boundary.py opens host paths; the other files hold what it opened."""

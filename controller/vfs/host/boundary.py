@@ -1,11 +1,10 @@
 """The only file that opens host paths: the boundary between virtual paths and the host's.
 
-Rules: everything is opened relative to a mount's root descriptor, beneath it, by no symlink, no
-magic link and no other mount (openat2(2); a walk with O_NOFOLLOW where a host refuses that call).
-It is opened O_PATH first and looked at; only regular files and directories are opened for more, by
-that same descriptor: no FIFO or device is ever opened, and nothing is swapped in between. Relative
-paths here are made of names from virtual directories: never "..", never empty.
-"""
+Rules: everything is opened relative to a mount's root descriptor and beneath it, and never through a symlink, a magic
+link or another mount. openat2(2) enforces this; where a host refuses that call, a walk with O_NOFOLLOW does. A path is
+opened with O_PATH first, and its type is checked. Only regular files and directories are then opened for more, through
+that same descriptor. So no FIFO or device is ever opened, and nothing can be swapped in between. Relative paths here
+consist of names from virtual directories: never "..", never empty."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ Found = tuple[bytes, int, tuple[int, int]]
 """An entry of a folder: its name, kind (S_IFMT), device and inode."""
 
 MAX_ENTRIES: Final = 100_000
-"""How many entries of one host directory are ever listed."""
+"""How many entries of one host directory are listed at most."""
 
 _SYS_OPENAT2: Final = 437
 _SYS_RENAMEAT2: Final = 316
@@ -46,7 +45,7 @@ _HOW = struct.pack(
 )
 _RETRIES: Final = 128
 
-# statfs(2) types of what the kernel makes up: some hold secrets, some act when they are touched.
+# statfs(2) types of filesystems that the kernel makes up. Some hold secrets, some act when they are touched.
 _REFUSED: Final = {
     0x9FA0: "procfs", 0x62656572: "sysfs", 0x27E0EB: "cgroup", 0x63677270: "cgroup2",
     0x64626720: "debugfs", 0x74726163: "tracefs", 0x73636673: "securityfs", 0xF97CFF8C: "selinuxfs",
@@ -55,7 +54,7 @@ _REFUSED: Final = {
     0x65735543: "fusectl", 0x67596969: "rpc_pipefs", 0x187: "autofs", 0x1373: "devfs",
 }  # fmt: skip
 
-# statfs(2) types of filesystems on which what was never written takes no space. Some others fill a file with zeros.
+# statfs(2) types of filesystems on which unwritten parts of a file take no space. Some others fill a file with zeros.
 _WITH_HOLES: Final = {
     0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0xF2F52010: "f2fs", 0x2FC12FC1: "zfs",
     0xCA451A4E: "bcachefs", 0x01021994: "tmpfs", 0x794C7630: "overlayfs",
@@ -69,16 +68,15 @@ _openat2_works = True
 
 
 def has_openat2() -> bool:
-    """Whether the last host path was opened by openat2(2) rather than by the component walk."""
+    """Whether the last host path was opened with openat2(2), and not by the walk with O_NOFOLLOW."""
     return _openat2_works
 
 
 class HostRoot:
-    """A host directory that a mount shows, held open by a descriptor. has_holes: whether files there may have holes.
+    """A host directory that a mount shows, held open by a descriptor.
 
-    source: a path in the host, followed through symlinks once, now. SandboxStartError when it is
-    missing, no directory, or of a filesystem that is never shown.
-    """
+    source: a path in the host; its symlinks are followed once, now. has_holes: whether files there may have holes.
+    Raises SandboxStartError when `source` is missing, not a directory, or on a filesystem that is never shown."""
 
     __slots__ = ("device", "fd", "has_holes", "path")
 
@@ -101,7 +99,7 @@ class HostRoot:
             raise
 
     def again(self) -> HostRoot:
-        """The same directory by a descriptor of its own, for a copy of the mount."""
+        """The same directory with a descriptor of its own, for a copy of the mount."""
         other = object.__new__(HostRoot)
         other.fd = -1
         other.path, other.device, other.has_holes = self.path, self.device, self.has_holes
@@ -109,7 +107,7 @@ class HostRoot:
         return other
 
     def close(self) -> None:
-        """Let go of the directory; everything fails with EBADF afterwards."""
+        """Closes the descriptor; every method fails with EBADF afterwards."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -127,7 +125,7 @@ class HostRoot:
 
     @contextmanager
     def path_fd(self, relative: bytes) -> Iterator[int]:
-        """An O_PATH descriptor for whatever is there, a symlink itself included."""
+        """An O_PATH descriptor for whatever is there; a symlink itself, not its target."""
         fd = self.open_path(relative)
         try:
             yield fd
@@ -135,7 +133,7 @@ class HostRoot:
             os.close(fd)
 
     def open_path(self, relative: bytes) -> int:
-        """As `path_fd`, to be closed by the caller."""
+        """Like `path_fd`, but the caller closes the descriptor."""
         global _openat2_works
         path = relative or b"."
         if b"\0" in path:
@@ -156,7 +154,7 @@ class HostRoot:
         raise _for_guest(OSError(code, "refused by the host"))
 
     def _walk(self, path: bytes) -> int:
-        """What openat2 does, step by step; a bind mount of the same device is not noticed."""
+        """Does what openat2(2) would do, name by name. It does not notice a bind mount of the same device."""
         fd = _open(".", os.O_PATH | os.O_DIRECTORY, dir_fd=self.fd)
         for name in path.split(b"/"):
             if name in (b"", b"."):
@@ -192,7 +190,7 @@ class HostRoot:
         return finished(self.listing(relative))
 
     def has_entry(self, relative: bytes, is_meant: Callable[[bytes], bool]) -> bool:
-        """Whether an entry that is shown has a name that is meant."""
+        """Whether there is an entry that is shown and for whose name `is_meant` is true."""
         try:
             with self.path_fd(relative) as path_fd, os.scandir(_magic(path_fd)) as entries:
                 return any(_kind(entry) and is_meant(os.fsencode(entry.name)) for entry in entries)
@@ -200,7 +198,7 @@ class HostRoot:
             raise _for_guest(error) from None
 
     def listing(self, relative: bytes) -> Generator[None, None, list[Found]]:
-        """As `list_directory`; yields where a turn of a call may end."""
+        """Like `list_directory`, but yields where a turn of a call may end."""
         with self.path_fd(relative) as path_fd:
             fd = _open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY)
         portions: list[list[Found]] = []
@@ -218,7 +216,7 @@ class HostRoot:
                         raise Denied(errno.ENOMEM, f"more than {MAX_ENTRIES} entries")
                     if len(entered) == PORTION:
                         yield
-        except OSError as error:  # a scan has a descriptor of its own
+        except OSError as error:  # a scan uses a descriptor of its own
             raise _for_guest(error) from None
         finally:
             os.close(fd)
@@ -233,7 +231,9 @@ class HostRoot:
         return found
 
     def kinds(self, relative: bytes, limit: int) -> list[tuple[bytes, int]]:
-        """Name and kind (S_IFMT; 0 for what is never shown) of all entries, in no order, at most limit + 1 of them."""
+        """The names and kinds of all entries, in no order, at most limit + 1 of them.
+
+        A kind is an S_IFMT value, or 0 for what is never shown."""
         with self.path_fd(relative) as path_fd:
             fd = os.open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -243,7 +243,7 @@ class HostRoot:
             os.close(fd)
 
     def below(self, relative: bytes) -> HostRoot:
-        """A folder in it as a root of its own. ENOTDIR."""
+        """A folder below this one as a root of its own. Raises ENOTDIR."""
         with self.directory_fd(relative) as fd:
             other = object.__new__(HostRoot)
             other.fd = -1
@@ -254,13 +254,13 @@ class HostRoot:
     # --- opening ---
 
     def open_file(self, relative: bytes, flags: int) -> int:
-        """A descriptor of a regular file, opened with the access mode of `flags` (and O_TRUNC)."""
+        """Opens a regular file with the access mode of `flags` (and O_TRUNC), and returns the descriptor."""
         with self.path_fd(relative) as fd:
             return reopen(fd, flags)
 
     @contextmanager
     def directory_fd(self, relative: bytes) -> Iterator[int]:
-        """An O_PATH descriptor of a directory, for the *at(2) calls. ENOTDIR."""
+        """An O_PATH descriptor of a directory, for the *at(2) calls. Raises ENOTDIR."""
         with self.path_fd(relative) as fd:
             if not st.S_ISDIR(os.fstat(fd).st_mode):
                 raise OSError(errno.ENOTDIR, "not a directory on the host")
@@ -268,7 +268,7 @@ class HostRoot:
 
 
 def reopen(fd: int, flags: int) -> int:
-    """Open what a descriptor refers to once more, when it is a regular file; EACCES otherwise."""
+    """Opens the regular file behind a descriptor once more. Raises EACCES when it is not a regular file."""
     if not st.S_ISREG(os.fstat(fd).st_mode):
         raise Denied(errno.EACCES, "neither a regular file nor a directory on the host")
     keep = os.O_ACCMODE | os.O_TRUNC
@@ -276,7 +276,7 @@ def reopen(fd: int, flags: int) -> int:
 
 
 def create_file(directory_fd: int, name: bytes, mode: int) -> int:
-    """A new regular file, open for reading and writing; set-id bits are not stored. EEXIST."""
+    """Makes a new regular file, open for reading and writing. Set-id bits are not stored. Raises EEXIST."""
     fd = _open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=directory_fd)
     try:
         os.fchmod(fd, mode & 0o1777)
@@ -287,17 +287,17 @@ def create_file(directory_fd: int, name: bytes, mode: int) -> int:
 
 
 def change_mode(fd: int, mode: int) -> None:
-    """chmod of a regular file or directory by any descriptor; set-id bits are stripped."""
+    """chmod of a regular file or directory, through a descriptor of any kind. Set-id bits are stripped."""
     os.chmod(_magic(fd), mode & 0o1777)
 
 
 def restore_mode(fd: int, mode: int) -> None:
-    """Give something of the host's the mode that it had, set-id bits included."""
+    """Restores the mode that a file or directory of the host had, set-id bits included."""
     os.chmod(_magic(fd), mode & 0o7777)
 
 
 def write_out(fd: int) -> None:
-    """syncfs(2): what was written to the filesystem of a directory is on the disk when this returns."""
+    """syncfs(2): when this returns, everything written to the filesystem of a directory is on the disk."""
     opened = os.open(_magic(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if _libc.syncfs(opened) != 0:
@@ -307,28 +307,28 @@ def write_out(fd: int) -> None:
 
 
 def filesystem_type(fd: int) -> int:
-    """statfs(2): the magic number of the filesystem on which a descriptor's file lies. 0 where it is not told."""
+    """The magic number of the filesystem that holds a descriptor's file, from statfs(2); 0 when the call fails."""
     found = (ctypes.c_long * 32)()  # struct statfs begins with f_type
     return int(found[0]) & 0xFFFFFFFF if _libc.fstatfs(fd, found) == 0 else 0
 
 
 def change_owner(fd: int, uid: int, gid: int) -> None:
-    """chown of whatever a descriptor of any kind refers to, a symlink itself included."""
+    """chown of whatever a descriptor of any kind refers to; of a symlink itself, not its target."""
     os.chown(_magic(fd), uid, gid)
 
 
 def change_times(fd: int, atime_ns: int, mtime_ns: int) -> None:
-    """utimensat of a regular file or directory by any descriptor."""
+    """utimensat of a regular file or directory, through a descriptor of any kind."""
     os.utime(_magic(fd), ns=(atime_ns, mtime_ns))
 
 
 def change_link_times(directory_fd: int, name: bytes, atime_ns: int, mtime_ns: int) -> None:
-    """As `change_times`, for a symlink, which has no descriptor of its own to go by."""
+    """Like `change_times`, but for a symlink, which is given by its directory and name."""
     os.utime(name, ns=(atime_ns, mtime_ns), dir_fd=directory_fd, follow_symlinks=False)
 
 
 def rename(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:
-    """renameat2(2) between two directories given by descriptor."""
+    """renameat2(2) between two directories that are given by descriptor."""
     if b"\0" in old or b"\0" in new:
         raise OSError(errno.EINVAL, "a NUL in a name")
     if _syscall(_SYS_RENAMEAT2, old_fd, old, new_fd, new, flags) != 0:
@@ -336,7 +336,7 @@ def rename(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None
 
 
 def _open(path: str | bytes, flags: int, *, dir_fd: int | None = None) -> int:
-    """open(2), for a guest. New files are for their owner only."""
+    """open(2) on behalf of a guest. New files are readable and writable only for their owner."""
     try:
         return os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
     except OSError as error:
@@ -344,7 +344,10 @@ def _open(path: str | bytes, flags: int, *, dir_fd: int | None = None) -> int:
 
 
 def _for_guest(error: OSError) -> OSError:
-    """EMFILE would say that the guest has too many files open. It is this process, which to a guest is the system."""
+    """Replaces EMFILE by ENFILE.
+
+    EMFILE would tell the guest that it has too many open files. In truth the controller's process has, which to a guest
+    is the system."""
     return OSError(errno.ENFILE, "no descriptor left in the controller") if error.errno == errno.EMFILE else error
 
 
@@ -353,7 +356,7 @@ def _magic(fd: int) -> str:
 
 
 def why_no_mount(source: str) -> str:
-    """Why what a policy names cannot be mounted, as one look at it tells; empty where it can."""
+    """Why a file or folder that a policy names cannot be mounted, judged by one stat(2); empty when it can."""
     try:
         mode = os.stat(source).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -364,7 +367,7 @@ def why_no_mount(source: str) -> str:
 
 
 def _kind(entry: os.DirEntry[str]) -> int:
-    """The kind of an entry that is shown, else 0: FIFOs, sockets and devices do not exist here."""
+    """The kind of an entry that is shown, else 0. FIFOs, sockets and devices are never shown."""
     if entry.is_symlink():
         return st.S_IFLNK
     if entry.is_file(follow_symlinks=False):
@@ -373,7 +376,7 @@ def _kind(entry: os.DirEntry[str]) -> int:
 
 
 def _filesystem(fd: int) -> int:
-    """The type of filesystem that statfs(2) tells."""
+    """The type of filesystem, from statfs(2)."""
     status = ctypes.create_string_buffer(256)
     if _fstatfs(fd, status) != 0:
         raise OSError(ctypes.get_errno(), "statfs failed")
@@ -387,7 +390,7 @@ def _refuse_kernel_filesystems(fd: int, kind: int, name: str) -> None:
         devices = os.stat("/dev")
     except OSError:
         return
-    # devtmpfs has the type of tmpfs, so it is told by its place.
+    # devtmpfs has the same type as tmpfs, so it is recognized by its place.
     mine = os.fstat(fd)
     if (mine.st_dev, mine.st_ino) == (devices.st_dev, devices.st_ino):
         raise SandboxStartError(f"cannot mount {name!r}: /dev is never shown to a box")

@@ -20,7 +20,7 @@ from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry
 
 
 class HostDirectory(HostNode, Directory):
-    """A folder of the host's: one object as long as anybody holds it, so that renames reach it."""
+    """A folder of the host. While it is in use there is one object for it, so that a rename reaches all its users."""
 
     __slots__ = ("_children", "_gone")
     stable = False
@@ -32,7 +32,7 @@ class HostDirectory(HostNode, Directory):
 
     @property
     def parent(self) -> Directory | None:  # type: ignore[override]
-        return self._above  # type: ignore[return-value]  # above anything is a folder
+        return self._above  # type: ignore[return-value]  # the node above is always a folder
 
     @property
     def name(self) -> bytes:  # type: ignore[override]
@@ -90,7 +90,7 @@ class HostDirectory(HostNode, Directory):
     def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
         self._check_name(name)
         use, file_fd = self._mount.use, -1
-        use.allotment.take()  # before there is a file that could not be kept open
+        use.allotment.take()  # before a file is made that could not be kept open
         try:
             with self._mount.creating() as made, self.own_fd() as fd:
                 file_fd = boundary.create_file(fd, name, mode)
@@ -151,7 +151,9 @@ class HostDirectory(HostNode, Directory):
             self._lost_name(seen, fd)
 
     def _lost_name(self, seen: os.stat_result, fd: int) -> None:
-        """`seen`: the status of what has lost a name in this folder, while it had that. `fd`: of it, of any kind."""
+        """Records that a file has lost a name in this folder.
+
+        seen: its status while it still had the name. fd: a descriptor of it, of any kind."""
         if self._mount.use.lost_name(seen, fd):
             self._mount.forget_inode(identity(seen))
 
@@ -198,7 +200,7 @@ class HostDirectory(HostNode, Directory):
         self.superblock.forget()
 
     def _held_entry(self, name: bytes, closing: ExitStack) -> tuple[os.stat_result, int] | None:
-        """The status of an entry and an O_PATH descriptor of it, which `closing` closes; None where there is none."""
+        """The status of an entry and an O_PATH descriptor of it, which `closing` closes; None for no such entry."""
         try:
             fd = closing.enter_context(self._mount.host.path_fd(self._child_path(name)))
         except FileNotFoundError:
@@ -206,7 +208,10 @@ class HostDirectory(HostNode, Directory):
         return os.fstat(fd), fd
 
     def _check_moved_link(self, name: bytes, newdir: HostDirectory) -> None:
-        """A link with ".." in it means something else in another folder, and so may links in a folder that moves."""
+        """Refuses to move a link that may mean something else in another folder, or a folder with such links.
+
+        A link that is moved by itself must not have ".." in its text. Links in a moved folder must not go up out of
+        it."""
         if newdir is self:
             return
         node = self.lookup(name)
@@ -217,8 +222,10 @@ class HostDirectory(HostNode, Directory):
 
 
 def _refuse_leading_out(target: bytes) -> None:
-    """Others on the host would follow a link that leads out of the mount, so none is made. One to "." leads up, too, in
-    the place of a folder that a link with `folder/..` names, which may have stood before."""
+    """Refuses a link that may lead out of the mount, because others on the host would follow it.
+
+    A link to "." is refused too: it can take the place of a folder that an older link names as `folder/..`, and then
+    that link leads one folder further up."""
     parts = target.split(b"/")
     if target[:1] == b"/" or b".." in parts or not set(parts) - {b"", b"."}:
         raise Denied(errno.EPERM, "a symbolic link that may lead out of the mount on the host")

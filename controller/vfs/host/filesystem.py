@@ -21,23 +21,22 @@ _HIDDEN_TARGET = b"/(outside)"
 
 
 class HoldsDescriptor(Protocol):
-    """A node that may hold a descriptor of the host's."""
+    """A node that may hold a descriptor of the host."""
 
     def close_fd(self) -> None:
-        """Closes it."""
+        """Closes the descriptor."""
 
 
 def shown_mode(seen: os.stat_result) -> int:
-    """The mode that a box sees: no set-id bits."""
+    """The mode that a box sees: without set-id bits."""
     return seen.st_mode & (st.S_IFMT(seen.st_mode) | 0o1777)
 
 
 class HostFilesystem:
-    """What all nodes of one host mount share: the host folder, how the box sees it, and what it was charged for.
+    """What all nodes of one host mount share: the host folder, how the box sees it, and what the box was charged for.
 
-    folder: a path in the host. The others: as for HostMount. open_nodes: those that hold a descriptor of the host's.
-    Raises SandboxStartError.
-    """
+    folder: a path in the host. The other arguments are those of HostMount. open_nodes: the nodes that hold a descriptor
+    of the host. Raises SandboxStartError."""
 
     def __init__(
         self, folder: str, superblock: Superblock, *, writable: bool, hide_dotfiles: bool, target: bytes,
@@ -53,17 +52,17 @@ class HostFilesystem:
         self.host = boundary.HostRoot(folder)
 
     def close(self) -> None:
-        """Close every host descriptor; later calls fail with EBADF."""
+        """Closes every host descriptor; later calls fail with EBADF."""
         for node in list(self.open_nodes):
             node.close_fd()
         self.host.close()
 
     def hides(self, name: bytes) -> bool:
-        """Whether entries of that name do not exist for the box."""
+        """Whether entries of that name are hidden from the box."""
         return self.hide_dotfiles and name[:1] == b"."
 
     def virtual_ino(self, key: FileId) -> int:
-        """The box's inode number for a host (device, inode): numbered as they are first seen."""
+        """The box's inode number for a host (device, inode). Files are numbered in the order in which they are seen."""
         ino = self._inodes.get(key)
         if ino is None:
             if len(self._inodes) >= MAX_INODES:
@@ -85,7 +84,7 @@ class HostFilesystem:
         )  # fmt: skip
 
     def show_target(self, text: bytes, depth: int) -> bytes:
-        """A symlink's text without host paths. depth: how far below the root its directory lies."""
+        """A symlink's text without host paths. depth: how far below the root the link's directory lies."""
         if text[:1] == b"/":
             source = self.host.path
             if text == source or text.startswith(source.rstrip(b"/") + b"/"):
@@ -101,13 +100,13 @@ class HostFilesystem:
     # --- what is written ---
 
     def forget_inode(self, file: FileId) -> None:
-        """A file is gone from the disk: another may get its number."""
+        """Forgets the number of a file that is gone from the disk: the host may give its inode to another file."""
         self._inodes.pop(file, None)
 
     def charge_length(self, fd: int, file: FileId, size: int) -> list[int]:
-        """Charge what a file takes when it becomes as long as `size`, or is written from there on: nothing where the
-        filesystem is known to have holes. The pages that were charged. ENOSPC.
-        """
+        """Charges the pages that a file takes when it becomes `size` bytes long, or is written from there on.
+
+        Charges nothing where the filesystem is known to support holes. Returns the charged pages. Raises ENOSPC."""
         if self.host.has_holes:
             return []
         was = os.fstat(fd).st_size
@@ -115,9 +114,10 @@ class HostFilesystem:
 
     @contextmanager
     def creating(self, *, new: bool = True, pages: int = 0) -> Iterator[list[os.stat_result]]:
-        """Charge an inode for the name that is made inside, and the pages of what it names; the status of that is to be
-        put into the list. new: whether it is a new file, and not a further name for one. ENOSPC.
-        """
+        """Charges an inode for the name that is made inside the context, and the pages of what the name refers to.
+
+        The body puts the status of what it made into the yielded list. new: whether that is a new file, and not a
+        further name of one. Raises ENOSPC."""
         quota = self.use.quota
         quota.charge_inode()
         made: list[os.stat_result] = []
@@ -134,13 +134,13 @@ class HostFilesystem:
                 quota.credit_inode()
 
     def stamp(self, fd: int) -> None:
-        """Give what was changed the box's time, when that is not the host's."""
+        """Gives a changed file the box's time, when the box's clock is not the host's."""
         if not self.superblock.clock_is_real:
             now = self.superblock.now()
             boundary.change_times(fd, now, now)
 
     def stamp_link(self, directory_fd: int, name: bytes) -> None:
-        """As `stamp`, for a symlink."""
+        """Like `stamp`, but for a symlink."""
         if not self.superblock.clock_is_real:
             now = self.superblock.now()
             boundary.change_link_times(directory_fd, name, now, now)

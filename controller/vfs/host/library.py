@@ -1,10 +1,9 @@
 """The interpreter's own library: a host folder that is looked at once and never again.
 
-Rules: what was seen is kept for the whole process and shared by all boxes with the same mount, so
-nothing here depends on a box: no quota, no clock, no parent outside. Status is packed once; inode
-numbers come from names, so that they are the same in every process. Changes on the host after the
-first look are not seen. Contents are kept within `CACHE_BYTES`, files open within `CACHE_FILES`.
-"""
+Rules: what was seen is kept for the whole process and shared by all boxes with the same mount, so nothing here depends
+on a box: no quota, no clock, no parent outside. Status is packed once. Inode numbers are computed from names, so they
+are the same in every process. Changes on the host after the first look are not seen. At most `CACHE_BYTES` of contents
+and `CACHE_FILES` open files are kept."""
 
 from __future__ import annotations
 
@@ -37,18 +36,20 @@ from proxybox.controller.vfs.nodes import (
 CACHE_BYTES = 64 << 20
 CACHE_FILES = 32
 CACHED_SIZE = 4 << 20
-"""Files up to this size are kept whole; larger ones are read through a kept descriptor."""
+"""Files up to this size are kept whole; larger ones are read through a descriptor that is kept open."""
 
 MISSES = 32
-"""A folder is listed when it is asked to, or when so many names were not in it: most never are, and
-listing all that the first box of a process looks into takes half as long as its interpreter."""
+"""A folder is listed when its entries are asked for, or after so many lookups of names that it does not have.
+
+Most folders are never listed. To list every folder in which the first box of a process looks names up would take half
+as long as its interpreter's start."""
 
 DEVICE = 0x2F
 _KINDS = (st.S_IFREG, st.S_IFDIR, st.S_IFLNK)
 
 
 class _Contents:
-    """Contents and descriptors kept for all libraries of this process; the least recent go first."""
+    """Contents and descriptors kept for all libraries of this process; the least recently used are dropped first."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -57,7 +58,7 @@ class _Contents:
         self._fds: OrderedDict[LibraryFile, int] = OrderedDict()
 
     def whole(self, file: LibraryFile) -> bytes:
-        """All of a small file."""
+        """All contents of a small file."""
         with self.lock:
             data = self._whole.get(file)
             if data is not None:
@@ -80,7 +81,7 @@ class _Contents:
         return data
 
     def part(self, file: LibraryFile, size: int, offset: int) -> bytes:
-        """A part of a large file, under the lock: no descriptor is closed under its reader."""
+        """A part of a large file. It is read under the lock, so that no descriptor is closed while it is being read."""
         with self.lock:
             fd = self._fds.get(file)
             if fd is None:
@@ -98,7 +99,7 @@ _libraries_lock = threading.Lock()
 
 
 class LibraryMount:
-    """A host folder for all boxes that mount it at `target`; get it with `library`."""
+    """A host folder for all boxes that mount it at `target`; made by `library`."""
 
     def __init__(self, source: bytes, target: bytes, uid: int, gid: int) -> None:
         self.host = boundary.HostRoot(source)
@@ -107,7 +108,7 @@ class LibraryMount:
         self.root = LibraryDirectory(self, b"", self.host.look(b""), None, b"")
 
     def ino(self, relative: bytes) -> int:
-        """An inode number that depends on the path in the box alone."""
+        """An inode number that depends only on the path in the box."""
         path = self.target + b"/" + relative
         return int.from_bytes(hashlib.blake2b(path, digest_size=6).digest(), "little") | 1 << 48
 
@@ -115,9 +116,8 @@ class LibraryMount:
 def library(source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0) -> LibraryMount:
     """The library at `source`, as it is mounted at `target`: the same object for all boxes.
 
-    uid, gid: the owner that is shown (root, as for a system's own files). SandboxStartError when
-    the folder is missing or must not be shown.
-    """
+    uid, gid: the owner that is shown (root, as for a system's own files). Raises SandboxStartError when the folder is
+    missing or must not be shown."""
     key = (os.path.realpath(os.fsencode(source)), target, uid, gid)
     with _libraries_lock:
         found = _libraries.get(key)
@@ -137,7 +137,7 @@ class LibraryNode(Node):
         self.relative = relative
         mode = seen.st_mode & (st.S_IFMT(seen.st_mode) | 0o1777)
         is_directory = st.S_ISDIR(mode)
-        # Link counts and times of use change on the host, so they are not its own.
+        # Link counts and access times change on the host, so the host's values are not used.
         self._stat = Stat(
             DEVICE, mount.ino(relative), mode, 2 if is_directory else 1,
             mount.superblock.uid, mount.superblock.gid, 0, 4096 if is_directory else seen.st_size,
@@ -158,7 +158,7 @@ class LibraryNode(Node):
 
 
 class LibraryFile(LibraryNode, RegularFile):
-    """A file of the library; `content` is there once it was read, as long as there is room."""
+    """A file of the library. `content` is set once the file was read, as long as there is room in the cache."""
 
     __slots__ = ("content", "length")
 
@@ -219,7 +219,7 @@ class LibrarySymlink(LibraryNode, Symlink):
 
 
 class LibraryDirectory(LibraryNode, Directory):
-    """A folder of the library: listed once, its entries looked at when they are first asked for."""
+    """A folder of the library. It is listed at most once, and each entry is looked at when it is first asked for."""
 
     __slots__ = ("_children", "_entries", "_kinds", "_misses", "_open_to_all", "name", "parent")
 
@@ -288,7 +288,7 @@ class LibraryDirectory(LibraryNode, Directory):
 
 
 def library_file(source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0) -> Node:
-    """One file of the host, kept as a library is: /etc/ld.so.cache, for instance."""
+    """One file of the host, kept in the same way as a library; for instance /etc/ld.so.cache."""
     folder, name = os.path.split(os.path.realpath(source))
     above, _, _ = target.rpartition(b"/")
     mount = library(folder, above or b"/", uid=uid, gid=gid)
@@ -296,7 +296,7 @@ def library_file(source: str | os.PathLike[str], target: bytes, *, uid: int = 0,
 
 
 def altered_file(source: str | os.PathLike[str], target: bytes, alter: Callable[[bytes], bytes]) -> LibraryFile | None:
-    """As `library_file`, with what `alter` makes of its contents; None where it is no small file."""
+    """Like `library_file`, with what `alter` makes of the contents; None unless it is a small regular file."""
     node = library_file(source, target)
     return AlteredFile(node, alter) if isinstance(node, LibraryFile) and node.length <= CACHED_SIZE else None
 

@@ -1,9 +1,9 @@
-"""What symbolic links may say in folders of the host's, where others follow what a box leaves.
+"""What symbolic links may say in folders of the host, where others follow the links that a box leaves.
 
-Rules: a text goes up at its beginning only. What `name/..` means depends on what stands at that name, and that may be
-changed later, by a rename or another commit; `../..` at the beginning means the same as long as its folder lies as deep
-as it did. So neither is a link with `..` behind a name made, nor a folder moved whose links go up out of it.
-"""
+Rules: a text may go up only at its beginning. The meaning of `name/..` depends on what stands at that name, and a
+rename or another commit may change that later. `../..` at the beginning keeps its meaning as long as the link's folder
+stays as deep as it was. So a link with `..` behind a name is not made, and a folder is not moved whole when links in it
+go up out of it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from proxybox.controller.vfs.host.boundary import HostRoot
 
 MAX_SEARCHED = 2_048
-"""How many entries of a folder that is moved are looked at for links."""
+"""How many entries of a folder that is moved are searched for links."""
 _AS_FAR_AS_AN_ENTRY = 64
-"""So many folders on the way to one of the host's take as long as an entry does."""
+"""The search counts so many folders on the way to a host folder or link as one entry, because they take as long."""
 
 
 def steps_up(text: bytes) -> int:
@@ -35,24 +35,26 @@ def steps_up(text: bytes) -> int:
 
 
 def goes_up_behind_a_name(text: bytes) -> bool:
-    """Whether what the text means depends on what its names are: `name/..`."""
+    """Whether `..` follows a name in the text (`name/..`), so that the meaning depends on what stands at that name."""
     return text.split(b"/").count(b"..") > steps_up(text)
 
 
 def refuse_behind_a_name(text: bytes) -> None:
-    """EPERM for a text with `..` behind a name."""
+    """Raises EPERM for a text with `..` behind a name."""
     if goes_up_behind_a_name(text):
         raise Denied(errno.EPERM, "a symbolic link with .. behind a name")
 
 
 def _means_the_same(text: bytes, depth: int) -> bool:
-    """Whether a link so far below a folder that is moved leads where it led before."""
+    """Whether a link that lies `depth` folders below a moved folder leads to the same place after the move."""
     return not goes_up_behind_a_name(text) and steps_up(text) <= depth
 
 
 def refuse_moving_links_of_the_host(root: HostRoot, folder: bytes) -> None:
-    """EXDEV, so that it is copied instead, for a folder with links that go up out of it, hidden ones included, or one
-    that is too large, or lies too deep, to look through: the host walks to each folder and link from the root."""
+    """Raises EXDEV for a folder with links that go up out of it, so that the guest copies it instead of moving it.
+
+    Hidden links count too. A folder that is too large or lies too deep to be searched is refused as well: the host
+    walks from the root to each folder and link."""
     left, searched = [(folder, 0)], 0
     while left:
         path, depth = left.pop()
@@ -72,8 +74,9 @@ def refuse_moving_links_of_the_host(root: HostRoot, folder: bytes) -> None:
 
 
 def refuse_moving_links(folder: Directory) -> None:
-    """The same for a folder of an overlay. What is not found in as many steps as a call has may go: a commit looks at
-    every link."""
+    """The same for a folder of an overlay.
+
+    A link that is not found within the steps of one call may be moved: a commit looks at every link."""
     steps = folder.superblock.steps
     others = steps.left
     steps.renew()
@@ -81,7 +84,7 @@ def refuse_moving_links(folder: Directory) -> None:
         _search(folder)
     except Denied:
         raise
-    except OSError:  # no step is left, or the host does not show it
+    except OSError:  # no step is left, or the host refuses to show it
         pass
     finally:
         steps.left = others
@@ -105,7 +108,7 @@ def _search(folder: Directory) -> None:
 
 
 def _entries(directory: Directory) -> list[Entry]:
-    """None of one that has many more than are looked at: to list it takes what it holds."""
+    """The entries of a folder; none when it has many more than are searched, because listing takes time for each."""
     listing = directory.listing()
     for _ in range(4 * (MAX_SEARCHED // PORTION + 1)):  # an overlay goes through each name several times
         try:

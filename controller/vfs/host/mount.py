@@ -1,10 +1,9 @@
 """Host folders and files as nodes: mounts of mode ro and rw.
 
-Rules: a node holds names, never a host path; boundary.py opens them. Owners, device and inode numbers
-are the box's. Set-id bits are neither shown nor stored. FIFOs, sockets, devices and, when asked
-for, dotfiles do not exist: they are not listed and looking them up is ENOENT. In a box whose clock
-is not real, what is written gets the box's time, and times that the host keeps are not shown.
-"""
+Rules: a node holds names, never a host path; boundary.py opens them. Owners, device and inode numbers are the box's.
+Set-id bits are neither shown nor stored. FIFOs, sockets, devices and, on request, dotfiles are hidden: they are not
+listed, and looking them up fails with ENOENT. In a box whose clock is not real, written files get the box's time, and
+times that the host sets by itself are not shown."""
 
 from __future__ import annotations
 
@@ -20,11 +19,10 @@ from proxybox.controller.vfs.nodes import Node, Superblock
 class HostMount(HostFilesystem):
     """A host folder (or one file of it) in the tree.
 
-    source: a path in the host. superblock: the box's; `read_only` is set unless `writable`.
-    target: where it will be mounted, so that absolute symlinks inside can be shown as paths in the
-    box; those that lead elsewhere in the host are not shown. root: the node to mount. use: what the
-    box has of the host already; it charges the quota that the superblock has. Raises SandboxStartError.
-    """
+    source: a path in the host. superblock: the box's; its `read_only` is set unless `writable`. target: where the mount
+    will be; absolute symlinks inside are shown as paths in the box, and those that lead elsewhere in the host are not
+    shown. root: the node to mount. use: what the box already uses of the host, which charges the quota of the
+    superblock. Raises SandboxStartError."""
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
 
 FRESH_NS = 1_000_000
-"""How long what lookup saw may answer for the host: long enough for the same OS call."""
+"""How long the status from a lookup is used instead of asking the host again: long enough for the same OS call."""
 
 
 class HostNode(Node):
@@ -43,24 +43,24 @@ class HostNode(Node):
         self._mount = mount
         self._above = above
         self._name = name
-        self._seen: os.stat_result | None = None  # what lookup saw, good for the call that looked
+        self._seen: os.stat_result | None = None  # the status from the lookup, for the call that looked it up
         self._seen_at = 0
 
     @property
     def mount(self) -> HostFilesystem:
-        """The mount that it belongs to."""
+        """The mount that the node belongs to."""
         return self._mount
 
     def note(self, seen: os.stat_result) -> None:
-        """Keep what lookup saw for the questions that follow at once."""
+        """Keeps the status from a lookup for the questions that follow at once."""
         self._seen, self._seen_at = seen, time.monotonic_ns()
 
     def moved(self, above: HostNode, name: bytes) -> None:
-        """Note a new place in the mount."""
+        """Records a new place in the mount."""
         self._above, self._name = above, name
 
     def relative(self) -> bytes:
-        """The path below the mount's root, b"" for the root."""
+        """The path below the mount's root; b"" for the root."""
         names = []
         step: HostNode | None = self
         while step is not None and step._above is not None:
@@ -69,11 +69,11 @@ class HostNode(Node):
         return b"/".join(reversed(names))
 
     def own_fd(self) -> AbstractContextManager[int]:
-        """Of a folder: a descriptor of it, while the context lasts."""
+        """A descriptor of this node, which must be a folder, for the time of the context."""
         return self._mount.host.directory_fd(self.relative())
 
     def look(self) -> os.stat_result:
-        """The host's status now, or what lookup saw a moment ago."""
+        """The host's status now, or the one from a lookup a moment ago."""
         seen = self._seen
         if seen is None or time.monotonic_ns() - self._seen_at > FRESH_NS:
             path = self.relative()
@@ -96,7 +96,7 @@ class HostNode(Node):
         return creds.uid in (0, self.superblock.uid)
 
     def need_writable(self) -> None:
-        """EROFS on a mount that is read-only."""
+        """Raises EROFS on a read-only mount."""
         if self.superblock.read_only:
             self.refuse_change()
 
@@ -136,10 +136,10 @@ class HostNode(Node):
 
 
 class HostFile(HostNode, RegularFile):
-    """A regular file: by name, or, once opened, by the host descriptor that its box has of it.
+    """A regular file, found by its name, or open through the host descriptor that its box has of it.
 
-    _fd: that of _held, None for one by name. _taken: whether it was opened by its guest, or closed.
-    """
+    _fd: the descriptor of `_held`; None when the file is only known by name. _taken: whether the guest has opened the
+    file through this node, or the node was closed."""
 
     __slots__ = ("_fd", "_held", "_taken")
 
@@ -160,13 +160,13 @@ class HostFile(HostNode, RegularFile):
 
     @property
     def folder(self) -> HostNode:
-        """The directory by which it was found."""
+        """The directory in which it was found."""
         if self._above is None:
             raise OSError(errno.ENOENT, "a file without a folder")
         return self._above
 
     def close_fd(self) -> None:
-        """Let go of the host descriptor, if there is one."""
+        """Lets go of the host descriptor, if there is one."""
         held, self._held, self._fd = self._held, None, None
         if held is not None:
             self._taken = True
@@ -206,7 +206,7 @@ class HostFile(HostNode, RegularFile):
 
     @contextmanager
     def _opened(self, flags: int) -> Iterator[tuple[int, FileId]]:
-        """The descriptor, or one for this moment only, and the file's identity."""
+        """The held descriptor, or one that is opened for this context only, and the file's identity."""
         held = self._held
         if held is not None:
             yield held.fd, held.file
@@ -233,7 +233,7 @@ class HostFile(HostNode, RegularFile):
         return self._write(data, offset, os.pwrite)
 
     def append(self, data: bytes) -> tuple[int, int]:
-        """As in every file; the host finds the end, since others may be writing there, too."""
+        """Like `append` of every file; but the host finds the end, since other processes may write there, too."""
         done = self._write(data, self.size(), _append)
         if not done or self._fd is None:
             return done, self.size()
@@ -252,7 +252,7 @@ class HostFile(HostNode, RegularFile):
             return self._charged(fd, file, data, offset, put)
 
     def _charged(self, fd: int, file: FileId, data: bytes, offset: int, put: Callable[[int, bytes, int], int]) -> int:
-        """A write, as far as the quota pays for it."""
+        """Writes as much as the quota pays for."""
         mount, done = self._mount, 0
         gap = mount.charge_length(fd, file, offset)
         try:
@@ -309,12 +309,12 @@ class HostFile(HostNode, RegularFile):
 
 
 def _append(fd: int, data: bytes, _: int) -> int:
-    """pwritev2(2) at the end of the file, and the descriptor's own offset with it."""
+    """pwritev2(2) at the end of the file. It moves the descriptor's own offset, too."""
     return os.pwritev(fd, [data], -1, os.RWF_APPEND)
 
 
 class HostSymlink(HostNode, Symlink):
-    """A symlink of the host's: its text is walked in virtual space only."""
+    """A symlink of the host; its text is walked in virtual space only."""
 
     __slots__ = ()
 
@@ -347,7 +347,7 @@ class HostSymlink(HostNode, Symlink):
 
 @contextmanager
 def _representable() -> Iterator[None]:
-    """EINVAL for a time that the host cannot keep."""
+    """Raises EINVAL for a time that the host cannot store."""
     try:
         yield
     except OverflowError:

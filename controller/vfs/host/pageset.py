@@ -9,26 +9,25 @@ _WORD = 512
 
 
 class PageSet:
-    """A set of page numbers: a bit for each, in words that exist where there is one.
+    """A set of page numbers: one bit for each, in words that are only stored when they have a bit.
 
-    So it takes some 250 bytes for a page that stands alone, and less than one for each of many beside each other.
-    """
+    A page far from all others takes some 250 bytes; each of many adjacent pages takes less than one."""
 
     __slots__ = ("_starts", "_words", "count")
 
     def __init__(self) -> None:
         self.count = 0
         self._words: dict[int, int] = {}
-        self._starts: list[int] = []  # the numbers of the words, ascending, so that an end is cut off at once
+        self._starts: list[int] = []  # the numbers of the words, ascending, so that the end can be cut off at once
 
     def copy(self) -> PageSet:
-        """The same pages in a set of its own."""
+        """A separate set with the same pages."""
         other = PageSet()
         other.count, other._words, other._starts = self.count, dict(self._words), list(self._starts)
         return other
 
     def missing(self, first: int, last: int) -> list[int]:
-        """Those from `first` to `last` that are not in the set."""
+        """The pages from `first` to `last` that are not in the set."""
         found: list[int] = []
         for word in range(first // _WORD, last // _WORD + 1):
             base = word * _WORD
@@ -42,7 +41,7 @@ class PageSet:
         return found
 
     def add(self, pages: Iterable[int]) -> None:
-        """Add pages that are not in the set."""
+        """Adds pages that are not in the set."""
         for page in pages:
             word, bit = divmod(page, _WORD)
             if word not in self._words:
@@ -52,14 +51,14 @@ class PageSet:
             self.count += 1
 
     def remove(self, pages: Iterable[int]) -> None:
-        """Remove pages that are in the set."""
+        """Removes pages that are in the set."""
         for page in pages:
             word, bit = divmod(page, _WORD)
             self._words[word] &= ~(1 << bit)
             self.count -= 1
 
     def cut(self, first: int) -> int:
-        """Remove all pages from `first` on; how many there were."""
+        """Removes all pages from `first` on, and returns how many there were."""
         before = self.count
         word, bit = divmod(first, _WORD)
         kept = bisect_left(self._starts, word + 1 if bit else word)

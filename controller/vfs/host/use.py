@@ -1,11 +1,10 @@
-"""What a box has of the host: the files that it holds open there, and what it has put on the disk.
+"""What a box uses of the host: the files that it holds open there, and what it has put on the disk.
 
-Rules: a box has one host descriptor for each inode and access mode, however often its guest opens it; offsets, flags
-and locks are the box's own (openfiles.py), so it does not matter which. The opening itself happens each time, for the
-host's permissions. What is written is charged as files in memory are: a name an inode, a page that did not exist a
-page, a hole nothing. It is credited when it is gone from the disk, which the last descriptor of an unlinked file keeps
-from happening; never more than was charged, whatever others on the host do.
-"""
+Rules: a box has one host descriptor for each inode and access mode, however often its guest opens the file. It can be
+shared because offsets, flags and locks are the box's own (openfiles.py). Each open of the guest still opens the file on
+the host, which checks permissions. What is written is charged like files in memory: an inode for a name, a page for a
+page that did not exist, nothing for a hole. It is credited when it is gone from the disk, which for an unlinked file is
+after its last descriptor. Never more is credited than was charged, whatever other processes on the host do."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ def identity(seen: os.stat_result) -> FileId:
 
 
 class HeldFile:
-    """An open file of the host. users: the nodes that share it."""
+    """An open file of the host. users: how many nodes share it."""
 
     __slots__ = ("_use", "fd", "file", "mode", "users")
 
@@ -42,13 +41,15 @@ class HeldFile:
         self.users = 1
 
     def release(self) -> bool:
-        """One user less; whether the file itself is gone from the disk with the last."""
+        """Removes one user. Returns whether this was the last one and the file itself is gone from the disk."""
         self.users -= 1
         return self.users == 0 and self._use._close(self)
 
 
 class Account:
-    """What a box was charged for one file of the host. names: how many it has made. pages: that it has written."""
+    """What a box was charged for one file of the host.
+
+    names: how many names of it the box has made. pages: the pages that the box has written."""
 
     __slots__ = ("names", "pages")
 
@@ -58,7 +59,7 @@ class Account:
 
 
 class HostUse:
-    """One for each box. quota: what is charged. allotment: of descriptors."""
+    """What one box uses of the host. quota: pays for it. allotment: the box's share of host descriptors."""
 
     def __init__(self, quota: Quota, allotment: Allotment | None = None) -> None:
         self.quota = quota
@@ -69,14 +70,14 @@ class HostUse:
     # --- descriptors ---
 
     def hold(self, fd: int, mode: int) -> HeldFile:
-        """Keep what was opened, with the access mode `mode`. `fd` is closed where the file is held already, and where
-        there is no place for it: ENFILE.
-        """
+        """Keeps a file that was opened with the access mode `mode`.
+
+        `fd` is closed when the file is already held, and when there is no place for another descriptor: ENFILE."""
         try:
             file = identity(os.fstat(fd))
             held = self._held.get((file, mode))
             if held is not None:
-                held.users += 1  # at once: from here on the collector of garbage cannot close it
+                held.users += 1  # at once: from here on the garbage collector cannot close it
                 if held.fd >= 0:
                     os.close(fd)
                     return held
@@ -87,7 +88,7 @@ class HostUse:
         return self.keep(fd, file, mode)
 
     def keep(self, fd: int, file: FileId, mode: int) -> HeldFile:
-        """As `hold`, for a file that is not held yet, and for whose descriptor the allotment was asked."""
+        """Like `hold`, for a file that is not held yet, and for whose descriptor the allotment was already asked."""
         held = self._held[file, mode] = HeldFile(self, fd, file, mode)
         return held
 
@@ -111,19 +112,22 @@ class HostUse:
     # --- names ---
 
     def named(self, file: FileId, *, new: bool) -> None:
-        """Note a name whose inode was charged. new: of a new file; what had its number before was removed by others."""
+        """Records a name whose inode was charged.
+
+        new: whether the file is new. Then an earlier file with its number was removed by other processes, and is
+        forgotten."""
         if new:
             self.forget(file)
         self._account(file).names += 1
 
     def lost_name(self, before: os.stat_result, fd: int) -> bool:
-        """Note that a file has lost a name in this box; whether it is gone with it. before: its status with the name.
-        fd: of the file, of any kind.
-        """
+        """Records that a file has lost a name in this box. Returns whether the file itself is gone from the disk.
+
+        before: its status while it had the name. fd: a descriptor of the file, of any kind."""
         file, left = identity(before), _links_left(fd)
         if left == 0:
             if self._holds(file):
-                return False  # the last descriptor says so
+                return False  # closing the last descriptor reports it
             self.forget(file)
             return True
         account = self._accounts.get(file)
@@ -134,7 +138,7 @@ class HostUse:
         return False
 
     def forget(self, file: FileId) -> None:
-        """Credit all that was charged for a file that does not exist any more."""
+        """Credits everything that was charged for a file that no longer exists."""
         account = self._accounts.pop(file, None)
         if account is not None:
             self.quota.credit_pages(account.pages.count)
@@ -144,9 +148,9 @@ class HostUse:
     # --- contents ---
 
     def charge_write(self, fd: int, file: FileId, offset: int, size: int) -> tuple[int, list[int]]:
-        """Charge the pages that a write of at most a megabyte would add. How many bytes may be written, and the pages.
-        ENOSPC when it is none.
-        """
+        """Charges the pages that a write of at most a megabyte would add.
+
+        Returns how many bytes may be written, and the charged pages. Raises ENOSPC when no byte may be."""
         missing = self._missing(file, offset // PAGE, (offset + size - 1) // PAGE)
         absent = _absent(fd, missing) if missing else missing
         if not absent:
@@ -161,16 +165,16 @@ class HostUse:
         return size, absent
 
     def charge_length(self, file: FileId, was: int, size: int) -> list[int]:
-        """As `charge_write`, for all that lies between two lengths: on filesystems that may not have holes."""
+        """Like `charge_write`, for everything between two lengths, on filesystems that may not support holes."""
         first, last = pages_of(was), pages_of(size) - 1
-        if last - first >= self.quota.free_pages():  # looked at before the pages: they may be very many
+        if last - first >= self.quota.free_pages():  # checked before the pages are listed: there may be very many
             self.quota.refuse("no space left for what the box may write")
         missing = self._missing(file, first, last)
         self._charge(file, missing)
         return missing
 
     def credit(self, file: FileId, pages: list[int]) -> None:
-        """Give back charged pages that were not written after all."""
+        """Gives back charged pages that were not written after all."""
         account = self._accounts.get(file)
         if account is not None and pages:
             account.pages.remove(pages)
@@ -178,7 +182,7 @@ class HostUse:
             self._drop_empty(file, account)
 
     def cut(self, file: FileId, size: int) -> None:
-        """Note that a file has no more than `size` bytes now."""
+        """Records that a file has no more than `size` bytes now."""
         account = self._accounts.get(file)
         if account is not None:
             self.quota.credit_pages(account.pages.cut(pages_of(size)))
@@ -210,14 +214,14 @@ def pages_of(size: int) -> int:
 def _links_left(fd: int) -> int:
     try:
         return os.fstat(fd).st_nlink
-    except OSError:  # some network filesystems know nothing of a file that was removed
+    except OSError:  # some network filesystems know nothing about a removed file
         return 0
 
 
 def _absent(fd: int, pages: list[int]) -> list[int]:
-    """Those of the pages, ascending, that a file does not have: its holes, and what is beyond its end."""
+    """Which of the pages (ascending) a file does not have: its holes, and what is beyond its end."""
     absent = []
-    start = end = -1  # of the stretch of data that was looked at last
+    start = end = -1  # the stretch of data that was looked at last
     for page in pages:
         at = page * PAGE
         if at >= end:
@@ -229,7 +233,7 @@ def _absent(fd: int, pages: list[int]) -> list[int]:
 
 
 def _seek(fd: int, offset: int, whence: int) -> int:
-    """lseek(2). What cannot be told counts as a hole, and is charged."""
+    """lseek(2). Where the host cannot tell, the pages count as a hole, and are charged."""
     try:
         return os.lseek(fd, offset, whence) if offset < _NOWHERE else _NOWHERE
     except OSError as error:

@@ -1,2 +1,4 @@
-"""Folders of the host that a guest may change without the host noticing: read below, written in memory (mount.py), and
-what has changed told (collecting.py, changes.py)."""
+"""Folders of the host that a guest may change while the host's files stay as they are.
+
+mount.py reads the host's files and keeps what is written in memory; collecting.py and changes.py tell what has
+changed."""

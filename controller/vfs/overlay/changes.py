@@ -13,7 +13,7 @@ MAX_DIFF_BYTES = 1 << 20
 
 @attrs.frozen(slots=True)
 class Origin:
-    """Which file of the host something stood for when it was read: device, inode, size, time of change."""
+    """Which version of a host file a node stood for when it was read: device, inode, size, time of modification."""
 
     dev: int
     ino: int
@@ -22,7 +22,7 @@ class Origin:
 
     @classmethod
     def of(cls, seen: os.stat_result) -> Origin:
-        """From what fstat gave."""
+        """Makes an Origin from what fstat(2) returned."""
         return cls(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
 
 
@@ -30,12 +30,10 @@ class Origin:
 class Change:
     """One entry that a box has added, modified or deleted.
 
-    name: its path below the mount, after the prefix that was asked for; undecodable bytes as
-    surrogates. path: the same below the mount, as bytes. kind: "added", "modified" or "deleted".
-    type: "file", "dir" or "symlink". mode: the permission bits. content: a file's new contents.
-    target: a link's text. old: a file's former contents, when they are at most 1 MiB. origin: the
-    host's file that a commit expects to find there, None for nothing.
-    """
+    name: its path below the mount, after the prefix that was asked for; undecodable bytes as surrogates. path: the path
+    below the mount, as bytes. kind: "added", "modified" or "deleted". type: "file", "dir" or "symlink". mode: the
+    permission bits. content: a file's new contents. target: a link's text. old: a file's former contents, when they are
+    at most 1 MiB. origin: the host's file that a commit expects to find there; None for nothing."""
 
     name: str
     path: bytes
@@ -48,7 +46,7 @@ class Change:
     origin: Origin | None = attrs.field(default=None, repr=False)
 
     def diff(self) -> str:
-        """A unified diff; for what is no text, a line that says so."""
+        """A unified diff; for anything that is not text, a line that says so."""
         before = _lines(self.old if self.kind != "added" else b"")
         after = _lines(self.content if self.kind != "deleted" else b"")
         if self.type != "file":

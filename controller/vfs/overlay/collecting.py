@@ -1,9 +1,8 @@
-"""Walks an overlay and says what differs from the folder below.
+"""Walks an overlay and finds out what differs from the folder below.
 
-Rules: no recursion, a box may nest folders as deeply as it likes; what is kept, and what is read,
-stays within a budget, whatever the box and the host's folder hold. What has vanished from the host
-meanwhile is left out; what cannot be read has no contents.
-"""
+Rules: there is no recursion, because a box may nest folders as deeply as it likes. What is kept and what is read stay
+within a budget, whatever the box and the host's folder hold. What has vanished from the host meanwhile is left out; a
+file that cannot be read has no contents in its Change."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from proxybox.controller.vfs.overlay.mount import Layered, OverlayDirectory, Ove
 from proxybox.controller.vfs.quota import Quota
 
 SPARE_BYTES = 256 << 20
-"""Holes cost a box nothing, but their zeros would be kept in its changes: never more than this."""
+"""How much a box's changes may hold beyond what its quota has charged. Holes cost no quota, but are kept as zeros."""
 OLD_BYTES = 64 << 20
 PATH_BYTES = 64 << 20
 MAX_CHANGES = 100_000
@@ -28,13 +27,12 @@ MAX_CHANGES = 100_000
 
 @attrs.define(slots=True, kw_only=True)
 class Budget:
-    """What may still be kept of a box's changes, in bytes; several overlays may share one.
+    """What may still be kept of a box's changes, in bytes; several overlays may share one budget.
 
-    contents: of new contents; a file beyond that has none in its Change. old: of former contents.
-    compared: of files to be read for a comparison; a file beyond that counts as modified. paths: of
-    paths, and changes: how many; what is beyond them is not reported. left_out: how much was not
-    reported, for that or another reason: then a commit of the rest could lose what was moved.
-    """
+    contents: new contents; a file beyond that has none in its Change. old: former contents. compared: files that are
+    read for a comparison; a file beyond that counts as modified. paths: paths, and changes: the number of changes; what
+    is beyond them is not reported. left_out: how many entries were not reported, for that or another reason. A commit
+    of the others could then lose what was moved."""
 
     contents: int
     old: int = OLD_BYTES
@@ -45,27 +43,26 @@ class Budget:
 
     @classmethod
     def of(cls, quota: Quota) -> Budget:
-        """For a box, or one mount of it, that may keep in memory what `quota` says."""
+        """The budget for a box, or for one mount of it, that may keep in memory what `quota` says."""
         return cls(contents=min(quota.limit, quota.used_bytes + SPARE_BYTES))
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing more is reported."""
+        """Whether no further change is reported."""
         return self.paths <= 0 or self.changes <= 0
 
 
 def changes_of(overlay: OverlayMount, prefix: str = "", budget: Budget | None = None) -> list[Change]:
     """What was added, modified and deleted, sorted by path; names begin with `prefix`.
 
-    budget: how much may be kept of it, when several overlays are to share that.
-    """
+    budget: how much of it may be kept, when several overlays share that."""
     budget = Budget.of(overlay.superblock.quota) if budget is None else budget
     collector = _Collector(prefix, budget)
     collector.directory(overlay.root, b"")
     while (waiting := collector.later or collector.last) and not budget.is_spent:
         try:
             waiting.pop()()
-        except OSError:  # of the host: gone, or not to be looked at
+        except OSError:  # from the host: the entry is gone, or cannot be looked at
             budget.left_out += 1
     budget.left_out += len(collector.later) + len(collector.last)
     collector.found.sort(key=lambda change: (change.path, change.kind != "deleted"))
@@ -74,7 +71,9 @@ def changes_of(overlay: OverlayMount, prefix: str = "", budget: Budget | None = 
 
 @attrs.define(slots=True)
 class _Collector:
-    """prefix: of names. later: what is still to be looked at. last: what is looked at after all of that."""
+    """Collects the changes of one overlay.
+
+    prefix: put before names. later: work that is still to be done. last: work that is done after all of that."""
 
     prefix: str
     budget: Budget
@@ -102,8 +101,10 @@ class _Collector:
             self.comes(where, node)
 
     def comes(self, path: bytes, node: Node) -> None:
-        """An added entry is read when all that goes was looked at: what the host writes in between is then seen as a
-        change of what goes, and never taken for what was moved."""
+        """Reads an added entry after all entries that go were looked at.
+
+        If the host writes to a moved file in between, the commit then sees this as a change of what goes, and never
+        takes the old contents for what was moved."""
         self.last.append(partial(self.added, path, node))
 
     def changed_in_place(self, path: bytes, node: Layered, directory: OverlayDirectory) -> None:
@@ -127,13 +128,13 @@ class _Collector:
             self.comes(path, node)
 
     def compared(self, path: bytes, node: RegularFile, below: Node | None, origin: Origin | None) -> None:
-        """A file that stands where one stood: modified when its contents or its mode differ."""
+        """Compares a file with the one that stood in its place: it is modified when its contents or its mode differ."""
         old = self.old(below)
         if not (isinstance(below, RegularFile) and _mode(below) == _mode(node) and self.same(node, below, old)):
             self.add("modified", path, node, old=old, origin=origin)
 
     def same(self, node: RegularFile, below: RegularFile, old: bytes | None) -> bool:
-        """Whether the contents are those of the file below, as far as that may be found out."""
+        """Whether the contents are those of the file below, as far as the budget lets this be found out."""
         size = node.size()
         if size != below.size():
             return False
@@ -145,7 +146,7 @@ class _Collector:
         return _same(node, below)
 
     def old(self, below: Node | None) -> bytes | None:
-        """Former contents, for a diff."""
+        """The former contents, for a diff."""
         return _read(below, min(MAX_DIFF_BYTES, self.budget.old)) if isinstance(below, RegularFile) else None
 
     def added(self, path: bytes, node: Node) -> None:
@@ -154,15 +155,16 @@ class _Collector:
             self.each(path, node, self.added)
 
     def taken(self, path: bytes, directory: OverlayDirectory, name: bytes, below: Node) -> None:
-        """What stood below where `directory` has a whiteout now."""
+        """Reports as deleted what stood below where `directory` has a whiteout now."""
         self.deleted(path, below, directory.whiteouts[name])
         displaced = directory.displaced.get(name)
         if displaced is not None and isinstance(below, Directory):
             self.later.append(partial(self.taken_within, path, displaced))
 
     def taken_within(self, path: bytes, moved: OverlayDirectory) -> None:
-        """What goes with a folder that was removed or moved: what the box was shown in it, as it was shown. For what
-        has come or changed since no change speaks, so that the commit finds it and stops."""
+        """Reports as deleted what the box was shown in a folder that was removed or moved, as it was shown.
+
+        What has come or changed there since is not reported, so that the commit finds it and stops."""
         if moved.lower is not None:
             self.each(path, moved.lower, partial(self.taken_entry, moved))
 
@@ -188,12 +190,12 @@ class _Collector:
         self.keep("deleted", path, below, old=self.old(below), origin=origin)
 
     def each(self, path: bytes, directory: Directory, visit: Callable[[bytes, Node], None]) -> None:
-        """Visit the entries of a folder later."""
+        """Visits the entries of a folder later."""
         for name, _, _ in directory.entries():
             self.later.append(partial(self.visit, visit, path, directory, name))
 
     def visit(self, visit: Callable[[bytes, Node], None], path: bytes, directory: Directory, name: bytes) -> None:
-        """What no path can name is left out."""
+        """Visits an entry, or leaves it out when its path is too long for any call."""
         where = path + b"/" + name
         if len(where) < PATH_MAX:
             visit(where, directory.lookup(name))
@@ -261,7 +263,7 @@ def _mode(node: Node) -> int:
 def _read(node: RegularFile, limit: int) -> bytes | None:
     try:
         return None if node.size() > limit else node.whole()
-    except OSError:  # not to be read by the controller's user, or gone
+    except OSError:  # the controller's user cannot read it, or it is gone
         return None
 
 
@@ -273,6 +275,6 @@ def _same(one: RegularFile, other: RegularFile) -> bool:
             if piece != other.pread(1 << 20, offset):
                 return False
             offset += max(1, len(piece))
-    except OSError:  # as in `_read`: then nobody can tell
+    except OSError:  # as in `_read`: whether they are the same cannot be found out
         return False
     return True

@@ -1,10 +1,9 @@
-"""An overlay: a folder that is read below and written above, in memory.
+"""An overlay: reads go to a folder below, and writes are kept in memory.
 
-Rules: nothing below is ever changed but by `OverlayMount.commit`, on the caller's word. A node
-stands for the one below until it is written; then it is copied up, whole, and charged. What was
-removed or renamed leaves a whiteout that remembers what it hides. Names, links, permissions and
-times are those of memory.py, from which everything here inherits.
-"""
+Rules: nothing below is ever changed, except by a commit (../commits), when the caller asks for it. A node stands for
+the one below until it is written; then it is copied up, whole, and charged. What was removed or renamed leaves a
+whiteout that remembers what it hides. Names, links, permissions and times work as in memory.py, from which everything
+here inherits."""
 
 from __future__ import annotations
 
@@ -39,20 +38,19 @@ from proxybox.controller.vfs.quota import PAGE
 
 COPY_PIECE = 1 << 18
 FIRST_OWN_INO = 1 << 32
-"""Inode numbers from here on are the overlay's own; smaller ones are those of the folder below."""
+"""Inode numbers from here on are the overlay's own; smaller ones belong to the folder below."""
 WHITEOUTS_IN_A_PAGE = 6
-"""What is charged for them: each takes some 460 bytes and its name."""
+"""One page is charged for so many whiteouts: each takes some 460 bytes and its name."""
 FOLDER_WHITEOUT = 5
-"""A folder's weighs so much: 3.4 KB, since what the box was shown of it is remembered."""
+"""A folder's whiteout counts as so many: it takes 3.4 KB, because it remembers what the box was shown of the folder."""
 
 
 class OverlayMount:
-    """An overlay over `lower`, any directory; root: what is to be mounted.
+    """An overlay over `lower`, which may be any directory. root: the node to mount.
 
-    superblock: one of its own, whose quota pays for what is written. host: the mount below when that
-    is of the host, so that changes may be committed: then no name that it hides can be made, and no
-    link that a commit would refuse whatever else it finds.
-    """
+    superblock: a superblock for this overlay alone, whose quota pays for what is written. host: the mount below, when
+    that is a mount of the host and its changes may therefore be committed. Then the guest cannot make a name that the
+    mount hides, nor a link that a commit would refuse whatever else it finds."""
 
     def __init__(self, lower: Directory, superblock: Superblock) -> None:
         self.superblock = superblock
@@ -60,12 +58,12 @@ class OverlayMount:
         self.lower = lower
         self.host = lower.mount if isinstance(lower, HostNode) else None
         self.is_open = False
-        self.whiteouts = 0  # what those of all folders weigh; it is never less
+        self.whiteouts = 0  # the weight of the whiteouts of all folders; it never decreases
         self.root = OverlayDirectory(self, lower, None, b"")
 
     @contextmanager
     def given_by_the_caller(self) -> Iterator[None]:
-        """What is made meanwhile is the caller's, who may use names that the mount below hides."""
+        """For the time of the context, the caller makes files here, and may use names that the mount below hides."""
         self.is_open = True
         try:
             yield
@@ -73,14 +71,15 @@ class OverlayMount:
             self.is_open = False
 
     def check_whiteouts(self, *names: tuple[OverlayDirectory, bytes]) -> None:
-        """That there is room to remember what is removed at those names. ENOSPC, as overlayfs says where its upper
-        filesystem is full."""
+        """Checks that there is room to remember what is removed at those names.
+
+        Raises ENOSPC, as overlayfs does when its upper filesystem is full."""
         pages = self._pages_for(FOLDER_WHITEOUT * len(names))
         if pages > self.superblock.quota.free_pages() and any(each.leaves_whiteout(name) for each, name in names):
             self.superblock.quota.refuse("no space left for the names of what was removed")
 
     def charge_whiteout(self, weight: int) -> None:
-        """Behind `check_whiteouts`, before anything of the call was done."""
+        """Charges one whiteout. `check_whiteouts` has made sure that there is room, before the call did anything."""
         self.superblock.quota.charge_pages(self._pages_for(weight))
         self.whiteouts += weight
 
@@ -89,18 +88,18 @@ class OverlayMount:
 
 
 def origin_of(node: Node) -> Origin | None:
-    """What identifies a node below on the host; None when it is not of the host."""
+    """What identifies a node below on the host; None when it is not on the host."""
     return Origin.of(node.look()) if isinstance(node, HostNode) else None
 
 
 class Layered(Inode):
     """A node that stands for one below until it is changed.
 
-    below: that node, None once it was copied up. above, called: where it is; above is None when it
-    was removed. in_place: whether it is where the node below is. charged: whether the quota paid.
-    """
+    below: that node; None once it was copied up. above, called: the folder and name where this node is; above is None
+    when it was removed. in_place: whether this node is where the node below is. charged: whether the quota has paid for
+    it."""
 
-    # No slots: two bases with slots of their own cannot be joined.
+    # No slots: Python cannot join two bases that both have slots.
 
     above: OverlayDirectory | None
     below: Node | None
@@ -119,22 +118,22 @@ class Layered(Inode):
         self.atime_ns = self.mtime_ns = self.ctime_ns = 0
 
     def _take_status(self, shown: Stat) -> None:
-        """Let what was shown of the node below be this node's own status from now on."""
+        """Makes the status that was shown of the node below this node's own status."""
         self.ino, self.mode, self.uid, self.gid = shown.ino, shown.mode, shown.uid, shown.gid
         self.atime_ns, self.mtime_ns, self.ctime_ns = shown.atime_ns, shown.mtime_ns, shown.ctime_ns
         self.below = None
         self.pin()
 
     def is_at(self, above: OverlayDirectory, name: bytes) -> bool:
-        """Whether that is its first name, and not a hard link's."""
+        """Whether that is this node's first name, and not a hard link to it."""
         return self.above is above and self.called == name
 
     def copy_up(self) -> None:
-        """Stand for itself from now on. ENOSPC."""
+        """Stops standing for the node below: copies it, and charges the copy. Raises ENOSPC."""
         raise NotImplementedError
 
     def pin(self) -> None:
-        """Be kept by the directories above, now that there is something to keep."""
+        """Enters this node and the folders above it in their parents, because its own state must now be kept."""
         node: Layered = self
         while node.above is not None and node.above.children.get(node.called) is not node:
             node.above.children[node.called] = node
@@ -180,7 +179,7 @@ class Layered(Inode):
 
 
 def _next_data(file: Node, offset: int, size: int) -> int:
-    """Where the next byte is that is not in a hole; `size` where there is none."""
+    """The offset of the next byte that is not in a hole; `size` when there is none."""
     try:
         return file.seek_data(offset, hole=False) if isinstance(file, RegularFile) else offset
     except OSError as error:
@@ -188,7 +187,7 @@ def _next_data(file: Node, offset: int, size: int) -> int:
 
 
 class OverlayFile(Layered, MemoryFile):
-    """A file of the folder below, or its copy in memory. _copying: the copy that is in the making."""
+    """A file of the folder below, or its copy in memory. _copying: a copy that is being made."""
 
     def __init__(self, below: RegularFile, above: OverlayDirectory, name: bytes) -> None:
         self.superblock = above.superblock
@@ -199,11 +198,11 @@ class OverlayFile(Layered, MemoryFile):
 
     @property
     def file_below(self) -> RegularFile | None:
-        """The file that is read, as long as it was not copied up."""
+        """The file below that is read, as long as it was not copied up."""
         return self.below if isinstance(self.below, RegularFile) else None
 
     def copy_up(self, keep_data: bool = True) -> None:
-        """Stand for itself from now on; Unfinished where there is much to copy. ENOSPC."""
+        """Stops standing for the file below. Raises ENOSPC, and AnotherTurn while there is more to copy."""
         below = self.file_below
         if below is None:
             return
@@ -229,7 +228,7 @@ class OverlayFile(Layered, MemoryFile):
             copying.close()
 
     def _copy(self, below: RegularFile, keep_data: bool) -> Generator[None, None, None]:
-        """The work of `copy_up`; yields where a turn may end, and leaves nothing when it is stopped there."""
+        """Does the work of `copy_up`. Yields where a turn may end; when it is stopped there, it undoes everything."""
         shown = below.stat()
         source = below.open(O_RDONLY)
         quota = self.superblock.quota
@@ -259,7 +258,7 @@ class OverlayFile(Layered, MemoryFile):
     def _copy_pages(self, source: OpenFile) -> Generator[None, None, None]:
         quota = self.superblock.quota
         size = self.size()
-        if size > quota.free_pages() * PAGE:  # looked at before reading: it may be huge and all holes
+        if size > quota.free_pages() * PAGE:  # checked before reading: the file may be huge and consist of holes
             quota.refuse("no space left to copy a file that is changed")
         offset = 0
         while (offset := _next_data(source.node, offset, size)) < size and (piece := source.pread(COPY_PIECE, offset)):
@@ -305,7 +304,7 @@ class OverlayFile(Layered, MemoryFile):
 
 
 class OverlayOpenFile(RegularOpenFile):
-    """A file opened for reading while it stood for one below; sees what is written to it later."""
+    """A file opened for reading while it stood for one below. It also sees what is written to the file later."""
 
     __slots__ = ("_lower", "_overlay")
 
@@ -363,13 +362,13 @@ class OverlaySymlink(Layered, MemorySymlink):
 
 
 class OverlayDirectory(Layered, MemoryDirectory):
-    """A folder of the overlay. lower: the one below whose entries show through, None for a new one.
+    """A folder of the overlay.
 
-    whiteouts: the names below that do not show through, with what they stood for. displaced: the
-    folders among them, which know what of theirs the box was shown. hidden: whether its name, or
-    one above it, is hidden on the host: such a folder was given by the caller, and what is in it
-    can be read, written and removed, but nothing made there or moved to it.
-    """
+    lower: the folder below whose entries show through; None for a new folder. whiteouts: the names below that do not
+    show through, with the origin of what they hide. displaced: the folders among them, which know which of their
+    entries the box was shown. hidden: whether this folder's name, or one above it, is hidden on the host. The caller
+    has put such a folder there; the guest may read, write and remove what is in it, but can neither make anything there
+    nor move anything to it."""
 
     stable = False
 
@@ -406,7 +405,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     def stat(self) -> Stat:
         shown = super().stat()
-        # 1 says that the subdirectories are not counted here.
+        # A link count of 1 means that subdirectories are not counted.
         return Stat(
             shown.dev, shown.ino, shown.mode, 0 if self._gone else 1, shown.uid, shown.gid, 0, 4096,
             8, shown.atime_ns, shown.mtime_ns, shown.ctime_ns,
@@ -420,7 +419,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
             return
         try:
             shown = self.below.stat()
-        except OSError:  # gone on the host: what it shows from now on is ours to say
+        except OSError:  # gone on the host: from now on this node makes up its own status
             owner, now = self.superblock, self.superblock.now()
             shown = Stat(owner.dev, owner.next_ino(), S_IFDIR | 0o755, 1, owner.uid, owner.gid, 0,
                          4096, 8, now, now, now)  # fmt: skip
@@ -453,7 +452,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         standing = self._standing.get(name)
         if standing is not None and standing.kind == below.kind:
             if standing.below is not None and not isinstance(standing, OverlayDirectory):
-                standing.below = below  # what was just looked at, with its fresh status
+                standing.below = below  # the node that was just looked up, with its fresh status
             return standing
         made = self._stand_in(name, below)
         if made is not None:
@@ -488,7 +487,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         return sorted(found)
 
     def _shown(self, below: list[Entry]) -> list[Entry]:
-        """Those of the entries below that show through."""
+        """The entries below that show through."""
         return [entry for entry in below if entry[0] not in self.children and entry[0] not in self.whiteouts]
 
     def has_others(self, names: Collection[bytes]) -> bool:
@@ -542,14 +541,14 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     def _place(self, name: bytes, node: Node) -> None:
         super()._place(name, node)
-        if isinstance(node, Layered) and node.above is None:  # a hard link leaves it where it was
+        if isinstance(node, Layered) and node.above is None:  # a hard link does not change where the node is
             node.above, node.called, node.in_place = self, name, False
         if isinstance(node, OverlayDirectory):
             host = self.mount.host
             node.hidden = host is not None and (self.hidden or host.hides(name))
 
     def leaves_whiteout(self, name: bytes) -> bool:
-        """Whether something below is to be remembered when that is removed."""
+        """Whether the removal of that name must be remembered, because there is something below it."""
         home = self._at_home(name)
         is_below = (home is not None and home.in_place) or self._find_below(name) is not None
         return is_below and name not in self.whiteouts

@@ -1,8 +1,7 @@
-"""Character devices of the box: /dev/null and its kin, and the standard streams.
+"""Character devices of the box: /dev/null and similar ones, and the standard streams.
 
-Rules: no host device is ever opened; what a device does is written here. The standard streams are
-objects of the world with the small interfaces `InputSource` and `Sink`.
-"""
+Rules: no host device is ever opened; what a device does is implemented here. The standard streams are objects of the
+world with the small interfaces `InputSource` and `Sink`."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ from proxybox.controller.vfs.openfiles import MAX_TRANSFER, OpenFile, StreamOpen
 
 
 class InputSource(Protocol):
-    """Where a standard stream reads from."""
+    """What a standard stream reads from."""
 
     @property
     def is_tty(self) -> bool:
@@ -30,31 +29,31 @@ class InputSource(Protocol):
 
     @property
     def host_fd(self) -> int | None:
-        """A host descriptor whose readability tells that there is more; None when never waiting."""
+        """A host descriptor that is readable when there is more to read; None when reading never waits."""
 
     def take(self, size: int) -> bytes | None:
         """Up to `size` bytes, b"" at the end, None when there is nothing yet."""
 
     def readable(self) -> bool:
-        """Whether `take` would give something or the end."""
+        """Whether `take` would return data or the end."""
 
     def pending(self) -> int:
-        """Bytes known to be waiting."""
+        """How many bytes are known to be waiting."""
 
 
 class Sink(Protocol):
-    """Where a standard stream writes to."""
+    """What a standard stream writes to."""
 
     @property
     def is_tty(self) -> bool:
         """Whether it is a terminal."""
 
     def write(self, data: bytes) -> int:
-        """Take all of it; returns its length. EPIPE when nobody reads any more."""
+        """Accepts all of `data` and returns its length. Raises EPIPE when nobody reads any more."""
 
 
 class Device(Inode):
-    """A device node. Not charged to the quota."""
+    """A device node. It is not charged to the quota."""
 
     __slots__ = ("rdev",)
     kind = S_IFCHR
@@ -73,11 +72,11 @@ class Device(Inode):
         return pack_stat(self.stat())
 
     def free(self) -> None:
-        """Nothing was charged."""
+        """Credits nothing, because nothing was charged."""
 
 
 class MemoryDevice(Device):
-    """A device that always has an answer: what it gives to a read, and whether it takes a write."""
+    """A device that always answers at once. produce: makes what a read returns. full: whether writes fail (ENOSPC)."""
 
     __slots__ = ("full", "produce")
 
@@ -98,7 +97,7 @@ class MemoryDevice(Device):
 
 
 class MemoryDeviceFile(OpenFile):
-    """An open /dev/null, zero, full, random or urandom."""
+    """An open /dev/null, /dev/zero, /dev/full, /dev/random or /dev/urandom."""
 
     __slots__ = ("_device",)
 
@@ -131,7 +130,7 @@ class MemoryDeviceFile(OpenFile):
 
 
 class StandardStream(Device):
-    """stdin, stdout, stderr or a terminal: a source, a sink, or both. Not a terminal: a FIFO."""
+    """stdin, stdout, stderr or a terminal: a source, a sink, or both. If it is no terminal, it is a FIFO."""
 
     __slots__ = ("sink", "source")
     kind = S_IFIFO
@@ -180,7 +179,7 @@ class StandardFile(StreamOpenFile):
         return self._stream.source.host_fd if self._stream.source else None
 
     def sources(self) -> Set[object]:
-        """A source of the host's is told of by the driver, which looks at it."""
+        """The source; the driver watches a source that is on the host, and reports its changes."""
         return frozenset((self._stream.source,))
 
     def blocked(self, attempt: Any, interrupted: Any = None) -> Blocked:
@@ -221,7 +220,7 @@ class NoTerminal(Device):
 def standard_stream(
     superblock: Superblock, source: InputSource | None = None, sink: Sink | None = None
 ) -> StandardStream:
-    """The node for a stream of the world's: a terminal when the source or the sink is one."""
+    """The node for a stream of the world: a terminal when the source or the sink is one."""
     is_tty = bool((source and source.is_tty) or (sink and sink.is_tty))
     return (TerminalDevice if is_tty else StandardStream)(superblock, source, sink)
 
@@ -229,10 +228,9 @@ def standard_stream(
 def dev_directory(
     superblock: Superblock, random_bytes: Callable[[int], bytes], stdin: InputSource, stdout: Sink
 ) -> MemoryDirectory:
-    """What is mounted at /dev. random_bytes: so many random bytes, for random and urandom.
+    """The directory that is mounted at /dev. random_bytes: makes so many random bytes, for random and urandom.
 
-    /dev/shm is not among it: mount a MemoryDirectory of the box's quota there.
-    """
+    /dev/shm is not in it: mount a MemoryDirectory with the box's quota there."""
     root = MemoryDirectory(superblock, 0o755)
     makedev = os.makedev
     root.attach(b"null", MemoryDevice(superblock, makedev(1, 3), lambda size: b""))
@@ -251,7 +249,7 @@ def dev_directory(
 
 
 def open_standard(superblock: Superblock, stdin: InputSource, stdout: Sink, stderr: Sink) -> list[OpenFile]:
-    """Descriptions for descriptors 0, 1 and 2."""
+    """The open file descriptions for descriptors 0, 1 and 2."""
     nodes = (
         standard_stream(superblock, source=stdin), standard_stream(superblock, sink=stdout),
         standard_stream(superblock, sink=stderr),

@@ -1,4 +1,4 @@
-"""A minimal /etc: who and where one is, in the words of the box."""
+"""A minimal /etc: the users, groups, host names and services that the box shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Superblock
 
-#: services(5), of IANA's registry what programs ask for; and protocols(5).
+#: services(5): the entries of IANA's registry that programs ask for. Then protocols(5).
 SERVICES = (
     ("echo", "7/tcp", "7/udp"), ("discard", "9/tcp", "9/udp"), ("systat", "11/tcp"), ("daytime", "13/tcp", "13/udp"),
     ("qotd", "17/tcp"), ("chargen", "19/tcp", "19/udp"), ("ftp-data", "20/tcp"), ("ftp", "21/tcp"), ("ssh", "22/tcp"),
@@ -39,7 +39,7 @@ class Identity:
 
 
 def etc_directory(superblock: Superblock, identity: Identity) -> MemoryDirectory:
-    """What is mounted at /etc, owned by the superblock's owner; mount ld.so.cache into it."""
+    """The directory that is mounted at /etc, owned by the superblock's owner; mount ld.so.cache into it."""
     user = identity
     passwd = "root:x:0:0:root:/root:/bin/sh\n"
     group = "root:x:0:\n"
@@ -69,7 +69,7 @@ def etc_directory(superblock: Superblock, identity: Identity) -> MemoryDirectory
 
 
 def utc_zone() -> bytes:
-    """UTC as a TZif file of version 2: RFC 8536."""
+    """UTC as a TZif file of version 2 (RFC 8536)."""
 
     def block(version: bytes) -> bytes:
         counts = struct.pack(">6l", 0, 0, 0, 0, 1, 4)

@@ -1,7 +1,6 @@
-"""Files whose contents are made when they are opened, and links that are worked out when followed.
+"""Files whose contents are made when they are opened, and links whose text is computed when they are followed.
 
-Rules: a description keeps what was made for it, so that reading in pieces is consistent.
-"""
+Rule: a description keeps the contents that were made for it, so that reading in pieces is consistent."""
 
 from __future__ import annotations
 
@@ -17,11 +16,10 @@ Producer = Callable[[], bytes | str]
 
 
 class GeneratedFile(Inode, RegularFile):
-    """A read-only file; `produce` gives its contents each time that it is opened.
+    """A read-only file; `produce` returns its contents each time that it is opened.
 
-    sized: whether stat shows the length (of what was made last); files of /proc show 0. An
-    exception of `produce` other than OSError is a fault of whoever wrote it, and goes up to them.
-    """
+    sized: whether stat shows the length of what was produced last; files of /proc show 0. An exception of `produce`
+    other than OSError is a fault of that function's author, and is passed on to the caller."""
 
     __slots__ = ("_last", "_produce", "_sized")
 
@@ -32,7 +30,7 @@ class GeneratedFile(Inode, RegularFile):
         self._last: bytes | None = None
 
     def make(self) -> bytes:
-        """The contents now."""
+        """Produces the contents now."""
         self._last = as_bytes("what the function of a mount returned", self._produce())
         return self._last
 
@@ -46,7 +44,7 @@ class GeneratedFile(Inode, RegularFile):
         return self.make()[offset : offset + size]
 
     def free(self) -> None:
-        """Nothing was charged."""
+        """Credits nothing, because nothing was charged."""
 
     def open(self, flags: int) -> OpenFile:
         if flags & 3:
@@ -55,7 +53,7 @@ class GeneratedFile(Inode, RegularFile):
 
 
 class OpenedContent(RegularFile):
-    """What a generated file held when it was opened."""
+    """What a generated file contained when it was opened."""
 
     __slots__ = ("_data", "_origin")
 
@@ -81,7 +79,7 @@ class OpenedContent(RegularFile):
 
 
 class ComputedSymlink(Inode, Symlink):
-    """A link whose text is worked out when it is read, as those of /proc are."""
+    """A link whose text is computed when it is read, like those of /proc."""
 
     __slots__ = ("_compute",)
 
@@ -94,7 +92,7 @@ class ComputedSymlink(Inode, Symlink):
         return self._compute()
 
     def free(self) -> None:
-        """Nothing was charged."""
+        """Credits nothing, because nothing was charged."""
 
     def open(self, flags: int) -> OpenFile:
         return Symlink.open(self, flags)

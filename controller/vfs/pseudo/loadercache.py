@@ -1,8 +1,8 @@
 """/etc/ld.so.cache as a box sees it, and `ctypes.util`, which reads it there.
 
-The host's cache (ldconfig(8)) names every library of the host. A box's names those that stand in folders that it sees,
-and so does `ctypes.util.find_library`: elsewhere that asks ldconfig, gcc and ld, and a box starts no process.
-"""
+The host's cache (ldconfig(8)) names every library of the host. A box's cache names only those in folders that the box
+sees, and `ctypes.util.find_library` searches this cache. Outside of a box, that function runs ldconfig, gcc and ld, but
+a box starts no process."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ _X86_64: Final = 0x0303  # libc6,x86-64
 _LITTLE_ENDIAN: Final = 2
 _MOST: Final = 1 << 16
 
-#: Put behind what the library's `ctypes/util.py` says. The first of the cache is what `ldconfig -p` lists first.
+#: Added at the end of the library's `ctypes/util.py`. The first match in the cache is what `ldconfig -p` lists first.
 _FIND: Final = b"""
 
 # In a box no process can be started: what the loader's cache says is read here, and nobody else is asked.
@@ -42,7 +42,7 @@ _findLib_ld = _findLib_gcc
 
 
 def visible_cache(data: bytes, folders: Iterable[str]) -> bytes:
-    """Those entries of a cache that lead into `folders`, in their order, as a cache. What cannot be read has none."""
+    """A cache with those entries of `data` that lead into `folders`, in order; with none when `data` is unreadable."""
     inside = tuple(f"{folder}/".encode() for folder in folders)
     kept = [(name, path) for name, path in _entries(data) if _unlinked(path).startswith(inside)]
     start = _HEAD.size + _ENTRY.size * len(kept)
@@ -50,7 +50,7 @@ def visible_cache(data: bytes, folders: Iterable[str]) -> bytes:
     for name, path in kept:
         value = start + len(strings)
         strings += path + b"\0"
-        key = value + len(path) - len(name)  # the end of the path, nearly always
+        key = value + len(path) - len(name)  # the name is nearly always the end of the path
         if not path.endswith(name):
             key = start + len(strings)
             strings += name + b"\0"
@@ -59,8 +59,8 @@ def visible_cache(data: bytes, folders: Iterable[str]) -> bytes:
 
 
 def _entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and paths, without those for some processors only."""
-    start = data.find(_MAGIC)  # behind one of the older form, in some
+    """The names and paths of a cache, without libraries that are only for some processors."""
+    start = data.find(_MAGIC)  # some caches begin with one in the older format
     if start < 0 or len(data) < start + _HEAD.size:
         return
     count = min(_HEAD.unpack_from(data, start)[1], _MOST, (len(data) - start - _HEAD.size) // _ENTRY.size)
@@ -77,10 +77,10 @@ def _text(data: bytes, at: int) -> bytes:
 
 
 def _unlinked(path: bytes) -> bytes:
-    """/lib and /lib64 are links into /usr in a box."""
+    """The path with /usr before /lib and /lib64, which are links into /usr in a box."""
     return b"/usr" + path if path.startswith((b"/lib/", b"/lib64/")) else path
 
 
 def without_processes(source: bytes) -> bytes:
-    """What `ctypes/util.py` says in a box."""
+    """The source of `ctypes/util.py` in a box."""
     return source + _FIND if b"def _findSoname_ldconfig(" in source else source

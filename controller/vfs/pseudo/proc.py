@@ -1,9 +1,8 @@
 """/proc: what programs read about themselves and the machine, with the values of the box.
 
-Rules: nothing here comes from the host. The world gives the facts as `ProcFacts`; this file only
-knows the formats of proc(5). No node holds a fact: all ask the facts of their world, so that a copy's
-nodes tell of the copy.
-"""
+Rules: nothing here comes from the host. The world supplies the facts as `ProcFacts`; this file only knows the formats
+of proc(5). No node stores a fact: all nodes ask the facts of their world, so that the nodes of a copied world show the
+copy's facts."""
 
 from __future__ import annotations
 
@@ -31,12 +30,11 @@ _HZ = 100
 
 @attrs.define(slots=True, kw_only=True, eq=False)
 class ProcFacts:
-    """What the world tells about the one process of a box and its machine.
+    """What the world says about the one process of a box and its machine.
 
-    cmdline: argv; environ: as it was at the start; exe: the interpreter's path in the box;
-    uptime_ns, cpu_ns, boot_time: box time; memory: the machine's memory in bytes; resident: what the
-    process uses, in bytes; tids: its threads, the first one the pid; cwd: its working directory.
-    """
+    cmdline: argv; environ: the environment as it was at the start; exe: the interpreter's path in the box; uptime_ns,
+    cpu_ns, boot_time: box time; memory: the machine's memory in bytes; resident: what the process uses, in bytes; tids:
+    its threads, the first one being the pid; cwd: its working directory."""
 
     tree: Tree
     descriptors: DescriptorTable
@@ -61,16 +59,16 @@ class ProcFacts:
 
     @property
     def name(self) -> bytes:
-        """The comm of the process: 15 bytes of its program's name."""
+        """The comm of the process: the first 15 bytes of its program's name."""
         return self.exe.rpartition(b"/")[2][:15]
 
 
 Tell = Callable[[ProcFacts], Any]
-"""What a node of /proc says of a world: text or bytes, and bytes for a link."""
+"""Computes what a node of /proc says about a world: text or bytes for a file, bytes for a link."""
 
 
 class LateText:
-    """What `tell` says of the facts, when it is asked."""
+    """What `tell` says about the facts at the time of the call."""
 
     __slots__ = ("facts", "tell")
 
@@ -110,7 +108,7 @@ class FdDirectory(Inode, Directory):
 
 
 class FdLink(Inode, Symlink):
-    """/proc/self/fd/N: reads as a path, leads to the very file."""
+    """/proc/self/fd/N: its text is a path, and following it leads to the open file itself."""
 
     __slots__ = ("_facts", "_fd")
 
@@ -134,7 +132,7 @@ class FdLink(Inode, Symlink):
 
 
 def proc_directory(superblock: Superblock, facts: ProcFacts) -> MemoryDirectory:
-    """What is mounted at /proc. The superblock is one of its own, and becomes read-only."""
+    """The directory that is mounted at /proc. It needs a superblock of its own, which becomes read-only."""
     superblock.read_only = True
     root = MemoryDirectory(superblock, 0o555)
     _link(root, b"self", facts, _pid)
@@ -148,11 +146,11 @@ def proc_directory(superblock: Superblock, facts: ProcFacts) -> MemoryDirectory:
 
 
 def renumber(root: MemoryDirectory, old: int, new: int) -> None:
-    """Let the process of a copied /proc have another number."""
+    """Gives the process of a copied /proc another number."""
     for directory in (root, _folder_of(root.children[b"%d" % old], b"task")):
         moved = _folder_of(directory, b"%d" % old)
         moved.name = b"%d" % new
-        # In the same place of the order. No guest changes anything here, so nothing else is to be told.
+        # The name keeps its place in the order. No guest changes entries here, so no other state depends on the name.
         directory.children = {moved.name if node is moved else name: node for name, node in directory.children.items()}
 
 
