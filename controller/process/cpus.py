@@ -21,8 +21,8 @@ except (OSError, AttributeError):  # a C library without sched_getcpu(3)
         return -1
 
 
-#: After FOLLOWED calls in a row from guests of one CPU, a thread (`Stand`) moves to that CPU. When two calls from guests
-#: of other CPUs come within RARE_NS nanoseconds, the kernel chooses the thread's CPU again.
+#: After FOLLOWED calls in a row from guests of one CPU, a thread (`Stand`) moves to that CPU. When two calls from
+#: guests of other CPUs come within RARE_NS nanoseconds, the kernel chooses the thread's CPU again.
 FOLLOWED: Final = 32
 RARE_NS: Final = 1_000_000
 
