@@ -147,7 +147,7 @@ class GuestProcess:
         self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
         code = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGTRAP and self.last_words is not None:
-            code = -signal.SIGABRT  # such a guest cannot send itself SIGABRT, so the stub makes abort(3) a SIGTRAP
+            code = -signal.SIGABRT  # stub_signals.c: the guest cannot send itself SIGABRT, so abort(3) ends by SIGTRAP
         return (code, None) if code >= 0 else (None, -code)
 
     def begin(self) -> None:
@@ -155,7 +155,7 @@ class GuestProcess:
         self.channel.send(self.first_answer)
 
     def reap_launcher(self) -> None:
-        """Waits for the launcher, which ends by itself after the start, where it did not become the guest."""
+        """Waits for the launcher, which ends when the guest runs and the init has closed its descriptors."""
         if self.launcher is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.launcher, 0)
@@ -197,8 +197,8 @@ def open_channel(listener: Listener, knock: Knock, first: int, others: Iterable[
     """Makes a pipe pair, and puts its far ends into the guest whose call the kernel holds.
 
     The guest gets them as the descriptors `first` and `first` + 1, which replace what had these numbers. They also
-    replace the descriptors `others`, so that the guest keeps nothing under these numbers. Returns None where descriptors
-    have run out or the guest has gone.
+    replace the descriptors `others`, so that the guest keeps nothing under these numbers. Returns None where
+    descriptors have run out or the guest has gone.
     """
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         try:
