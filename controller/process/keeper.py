@@ -204,7 +204,7 @@ class Watch:
         Returns the argument for `resume`: None where no limit is suspended.
         """
         with self.lock:
-            if self.interrupted or self.deadline_ns is None:  # the grace after an interrupt is short, and never suspended
+            if self.interrupted or self.deadline_ns is None:  # the grace after an interrupt is never suspended
                 return None
             waiting = self._waiting = Waiting(self.deadline_ns, time.monotonic_ns(), self.cpu_time_ns())
             self.deadline_ns = None
