@@ -299,7 +299,8 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
 def _end_group(launcher: int) -> None:
     """Kills a launcher and all its processes, reported or not, which are one process group, and waits for them."""
     with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PGID, launcher, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # no child of ours: another group may have the id
+        # Fails where no child of the controller is in the group: its id may belong to another group by now.
+        os.waitid(os.P_PGID, launcher, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         os.killpg(launcher, signal.SIGKILL)
         while True:
             os.waitid(os.P_PGID, launcher, os.WEXITED)
