@@ -300,7 +300,10 @@ class Door:
             return self._limit
 
     def admits(self, tid: int) -> bool:
-        """Whether one more thread is within the limit. Clones that were just allowed count, too. tid: who makes it."""
+        """Whether one more thread, made by thread `tid`, is within the limit.
+
+        Clones of the other threads that were allowed less than IN_FLIGHT_NS ago count as threads, too.
+        """
         now = time.monotonic_ns()
         self._in_flight = {
             other: since for other, since in self._in_flight.items() if other != tid and now - since < IN_FLIGHT_NS
