@@ -29,7 +29,7 @@ PATIENCE: Final = 200_000
 #: does not wait for them in the next DORMANT rounds.
 NOTICEABLE: Final = 50_000
 DORMANT: Final = 16
-#: The same number of rounds, for guests on another CPU, when no request came in the whole wait.
+#: For this many rounds it does not wait for a guest on another CPU, when it has waited for PATIENCE in vain.
 LONG_DORMANT: Final = 64
 
 

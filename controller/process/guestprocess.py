@@ -69,8 +69,9 @@ class GuestProcess:
 
     launcher: pid of the child of the controller that has started the guest, where that is another process. door: its
     part of the listener, None where there is no listener. births: held while a guest of its process group is copied.
-    layers: those that are used, by name, with what was seen of each. filters: how many seccomp filters it has.
-    last_words: the socket on which a guest that marshals its own calls says why it ends; None for other guests.
+    layers: those that are used, by name, with what was seen of each. filters: how many seccomp filters it has; None
+    where the kernel does not say. last_words: the socket on which a guest that marshals its own calls says why it ends;
+    None for other guests.
     """
 
     pid: int

@@ -34,7 +34,7 @@ CANCELLED = "cancelled"
 #: In `Watch.expired`: the guest's limits could not be enforced; `Watch.fault` says why.
 FAULTED = "faulted"
 
-#: Seconds between two checks of the running guests. A time limit is enforced this much too late at the most.
+#: Seconds between two checks of the running guests. So a time limit may be enforced this much too late.
 TICK = 0.02
 
 #: The most signals, of those that a guest itself has caused, that are pending for it at one time. The kernel counts the
