@@ -40,7 +40,7 @@ def count_filters(pid: int) -> int | None:
 
 
 def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list[Layer]:
-    """Checks a guest that has just been sealed, before CALL_SEALED is answered: before `main`, or before a copy goes on.
+    """Checks a guest that has just been sealed, before CALL_SEALED is answered, and so before `main`.
 
     uid: the user id of the host that it must have. niceness: the least that it must have. filters: how many seccomp
     filters it must have, the seal's included; None where the kernel does not say. Returns the layers, each with what
