@@ -53,8 +53,8 @@ class _Job:
     cpu: the CPU on which it runs. fds: descriptors of the controller that are watched for it, with their events.
     callers: descriptors of the caller, each with the copy of it that is watched. due_ns: its next deadline. is_alone,
     computes: what its driver has said last. is_ending: the engine only waits for the end of its process. is_over:
-    `done` was called. credit_ns, is_resting, dormant: see turns.py. overdue_ns: when a deadline has passed
-    while it rested.
+    `done` was called. credit_ns, is_resting, dormant: see turns.py. overdue_ns: when the engine has seen a deadline of
+    it pass while it rested.
     """
 
     driver: Serving

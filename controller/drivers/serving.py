@@ -158,7 +158,7 @@ class Serving:
         if isinstance(end, EndBox):
             self._verdict = Outcome(None, None, end.status, end.why)
         elif end is not None:
-            if not watch.expired:  # else the keeper has killed it, in the middle of a frame
+            if not watch.expired:  # else it was killed before, in the middle of a frame
                 self._verdict = Outcome(None, None, Status.MISBEHAVED, str(end))
         elif world.ending is not None:
             if world.ending.status is None:  # the guest exits; `GuestProcess.close` ends the process

@@ -476,7 +476,8 @@ def _looked_at(data: _Message, keys: list[Any], span: int) -> Turns[list[int]]:
 
     Returns the offsets of the cuts, from 0 to the number of keys. Raises ValueError for keys that were chosen to make
     the dict or set slow: many with one hash, hashes that collide in the table, or long keys with the same hash, which
-    are slow to compare. The hashes of str and bytes depend on a secret; those of numbers, tuples and datetimes do not.
+    are slow to compare. The hashes of str and bytes depend on a secret. Those of numbers, of tuples of them and of
+    aware datetimes do not.
     """
     kinds = set(map(type, keys))
     is_light = tuple not in kinds
