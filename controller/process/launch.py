@@ -185,8 +185,9 @@ os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, a
 def launch(spec: LaunchSpec) -> GuestProcess:
     """Starts and seals a guest, within START_LIMIT seconds.
 
-    The caller then sets the limits in the guest's `watch`. Raises SandboxStartError with the step that failed, after
-    everything that the attempt has made was ended and closed.
+    The caller then sets the limits in the guest's `watch`. Raises SandboxStartError with the step that failed, and
+    CannotCopy for a guest that is to be copied where there is no seccomp listener; everything that the attempt has made
+    was ended and closed then.
     """
     _require_capabilities()
     with contextlib.ExitStack() as undo:
