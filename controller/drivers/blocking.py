@@ -1,9 +1,10 @@
 """The blocking driver: the calling thread serves one box, until its guest has ended or waits for its caller.
 
-Two modes. `serve_alone` is for a guest of one thread with nothing pending: read, execute, write, and nothing else.
-Else it polls: several threads, calls that wait, alarms. What ends a guest that does neither is the keeper.
+It has two modes. `serve_alone` is for a guest of one thread with nothing pending: it reads, executes and writes, and
+does nothing else. In all other cases (several threads, calls that wait, alarms) the driver uses poll(2). A guest that
+computes and makes no calls is ended by the keeper.
 
-Both processes run on one CPU where the host allows it: a round trip is a hand-over then, and not a wake-up.
+Both processes run on one CPU where the host allows it: a round trip is then a hand-over, and no CPU has to be woken.
 """
 
 import select
@@ -22,11 +23,13 @@ _LONGEST_MS = 1_000_000_000
 
 
 class BlockingDriver(Serving):
-    """Serves one guest: `run` until it has ended, or `serve` again and again, and `close`."""
+    """Serves one guest: with `run` until it has ended, or with repeated calls of `serve`, and then `close`."""
 
     def run(self) -> Outcome:
-        """Answers calls until the guest is gone. Whatever is no doing of the guest's is raised; `GuestProcess.close`,
-        which is the caller's to call, ends the guest then."""
+        """Answers calls until the guest has ended.
+
+        Raises exceptions that the guest has not caused. The caller then ends the guest, with `GuestProcess.close`.
+        """
         with Closing(self.close):
             outcome = None
             while outcome is None:
@@ -34,8 +37,11 @@ class BlockingDriver(Serving):
             return outcome
 
     def serve(self, until: Callable[[], bool]) -> Outcome | None:
-        """Answers calls until `until` holds, which is looked at when the guest's main thread waits for something: None
-        then, and how the guest has ended else. Whatever is no doing of the guest's is raised."""
+        """Answers calls until `until` returns true, or the guest has ended.
+
+        Returns None in the first case, and else how the guest has ended. `until` is called before each turn of the
+        loop, but not between plain calls of a guest that is alone. Raises exceptions that the guest has not caused.
+        """
         self.set_blocking(True)
         end = None
         self.meter.begin(thread_time_ns(), thread_clock())
@@ -56,7 +62,7 @@ class BlockingDriver(Serving):
         return self.conclude(end) or self.reap()
 
     def _wait(self) -> dict[int, int]:
-        """Descriptors that are ready, with their events, or nothing when a deadline has come first."""
+        """Waits, and returns the descriptors that are ready, with their events: none when a deadline has come first."""
         poll = select.poll()
         fds, callers, due = self.waits()
         for fd, events in fds.items():
@@ -65,7 +71,7 @@ class BlockingDriver(Serving):
             poll.register(fd, select.POLLIN)
         if self.listener is not None:
             poll.register(self.listener.fd, select.POLLIN)
-        # Rounded up: a wait that ends too early would only be repeated, as one that poll(2) cannot hold is.
+        # Rounded up, since a wait that ends too early would only be repeated. A wait too long for poll(2) is repeated.
         timeout = None if due is None else min(max(0, -(-(due - time.monotonic_ns()) // 1_000_000)), _LONGEST_MS)
         self.begin_waiting()
         try:
@@ -75,5 +81,5 @@ class BlockingDriver(Serving):
 
 
 def never() -> bool:
-    """`until` the guest has ended."""
+    """The argument `until` for serving a guest until it has ended."""
     return False

@@ -1,16 +1,16 @@
-"""The engine: one lasting thread serves all live boxes of callers that must not wait.
+"""The engine: one thread, which never ends, serves all live boxes of callers that must not wait.
 
     the_engine().serve(driver, until, done)
 
-An OS call of a guest is answered here and nowhere else; the caller is only told when `until` has come to hold or the
-guest has ended. There is one thread and not one for each CPU, since two would only wait for each other: what they do is
-Python, which one thread at a time runs. It moves to the CPU of a guest that calls again and again, where a round trip
-is a hand-over; among guests of several CPUs it is the kernel's to place.
+The engine's thread answers all OS calls of these guests. The caller is only told when `until` returns true or the guest
+has ended. There is one thread, and not one for each CPU, since two would only wait for each other: they run Python,
+which one thread at a time can do. The thread moves to the CPU of a guest that calls again and again, where a round trip
+is a hand-over. When guests of several CPUs do so, the kernel places it.
 
 Rules: nothing in this thread waits for a guest. What a caller's own function does in it (an interceptor, a `stdin`
-function, a host function without a timeout) holds up all other boxes. What is raised while a guest is
-served is told to whoever waits for that guest; what is raised between two guests, to all who wait for one, and the
-thread begins anew: it never ends.
+function, a host function without a timeout) delays all other boxes. An exception that is raised while a guest is served
+is passed to the caller that waits for this guest. One that is raised between two guests is passed to all callers, and
+the thread starts over with no guests.
 """
 
 import contextlib
@@ -33,22 +33,29 @@ from proxybox.controller.faults import fault
 from proxybox.controller.process.cpus import Stand, current_cpu
 from proxybox.controller.process.listener import Listener
 
-#: Told in the engine's thread: how the guest has ended, None where `until` holds; or what was raised.
+#: Called in the engine's thread, with how the guest has ended (None where `until` has returned true), or with what was
+#: raised.
 Done = Callable[[Outcome | None, BaseException | None], object]
 
-#: So many deadlines that nobody waits for any more may be kept, besides one for each guest.
+#: The most outdated deadlines that are kept, besides one deadline for each guest.
 _STALE = 256
-#: Seconds of one wait at the most: epoll_wait(2) takes a C int of milliseconds, and a later deadline is looked at anew.
+#: The longest single wait, in seconds: epoll_wait(2) takes a C int of milliseconds. For a later deadline the engine
+#: waits again.
 _LONGEST = 1_000_000.0
-#: Told of a descriptor whatever is asked for: the other end of a guest's pipe is gone.
+#: Events that epoll reports for every descriptor, asked for or not: the other end of a guest's pipe is gone.
 _ENDED = select.EPOLLHUP | select.EPOLLERR
 
 
 @attrs.define(eq=False)
 class _Job:
-    """One guest that is being served. cpu: where it runs. callers: descriptors of the caller's, each with a copy of it
-    that is watched. is_alone, computes: as its driver said last. is_ending: only the end of its process is waited for.
-    credit_ns, is_resting, dormant: see turns.py. overdue_ns: a deadline that came while it rested."""
+    """One guest that is being served.
+
+    cpu: the CPU on which it runs. fds: descriptors of the controller that are watched for it, with their events.
+    callers: descriptors of the caller, each with the copy of it that is watched. due_ns: its next deadline. is_alone,
+    computes: what its driver has said last. is_ending: the engine only waits for the end of its process. is_over:
+    `done` was called. credit_ns, is_resting, dormant: see turns.py. overdue_ns: when the engine has seen a deadline of
+    it pass while it rested.
+    """
 
     driver: Serving
     until: Callable[[], bool]
@@ -67,12 +74,12 @@ class _Job:
     overdue_ns: int | None = None
 
     def guest_cpu_ns(self) -> int:
-        """CPU time of its process."""
+        """CPU time of the guest's process, in nanoseconds."""
         return self.driver.guest_cpu_ns()
 
 
 class Engine:
-    """Use `the_engine`; there is one in a process, and a new one after a fork."""
+    """The engine and its thread. Use `the_engine()`: there is one per process, and a new one after a fork."""
 
     def __init__(self) -> None:
         self._stand = Stand()
@@ -90,8 +97,11 @@ class Engine:
         threading.Thread(target=self._run, name="proxybox-engine", daemon=True).start()
 
     def serve(self, driver: Serving, until: Callable[[], bool], done: Done) -> None:
-        """Answers a guest's calls until `until` holds, as `BlockingDriver.serve` does; from any thread. `done` is
-        called once, when the guest is not looked at any more: it may be closed then, and not before."""
+        """Answers a guest's calls until `until` returns true, as `BlockingDriver.serve` does; from any thread.
+
+        `done` is called once, after the engine has used the guest's descriptors for the last time. The guest may be
+        closed then, and not before.
+        """
         self._new.append(_Job(driver, until, done, driver.cpu))
         os.eventfd_write(self._wake, 1)
 
@@ -101,7 +111,7 @@ class Engine:
         while True:
             try:
                 self._round()
-            except BaseException as error:  # a fault of ours, and no guest's
+            except BaseException as error:  # a fault of the engine, not of a guest
                 try:
                     self._begin_anew(error)
                 except BaseException as another:
@@ -121,7 +131,7 @@ class Engine:
             if job is None:
                 self._sort(fd)
                 continue
-            if job.is_over:  # one that could not be forgotten
+            if job.is_over:  # `_forget` has failed for it
                 self._unregister(fd)
                 continue
             if job.credit_ns <= turns.line:
@@ -131,17 +141,20 @@ class Engine:
                 turns.came(job)
             if not job.is_alone or fd != job.driver.main_fd:
                 self._step(job, {fd: events})
-            else:  # nearly every OS call
+            else:  # the way of nearly every OS call
                 self._step(job, None)
             before, now = now, time.monotonic_ns()
             job.credit_ns -= now - before
-            if now - before > NOTICEABLE:  # somebody else may have come meanwhile: what is left comes again
+            if now - before > NOTICEABLE:  # look for new requests; epoll reports the remaining ones again
                 break
         self._look_at_the_clock(now)
         self._begin()
 
     def _must_rest(self, job: _Job, events: int = 0) -> bool:
-        """Whether one that has less credit than others is left for later: not where there are none, nor at its end."""
+        """Whether a guest with too little credit is left for later.
+
+        It is not when it is the only one, or when it is ending. events: of its descriptor.
+        """
         if len(self._jobs) == 1:
             job.credit_ns, self._turns.line = BURST, 0
             return False
@@ -174,7 +187,7 @@ class Engine:
         wait_readable(self._epoll.fileno(), ns)
 
     def _sort(self, fd: int) -> None:
-        """Something has come to the door of one of a family, or a job for this engine."""
+        """Handles a descriptor that no job owns: a family's listener, or the one that announces new jobs."""
         self._turn_to(None)
         if fd in self._listeners:
             listener, jobs = self._listeners[fd]
@@ -183,13 +196,13 @@ class Engine:
             except BaseException as error:
                 for job in tuple(jobs):
                     self._fail(job, error)
-        elif fd == self._wake:  # read here and not where jobs are taken in, which may be before it is written
+        elif fd == self._wake:  # not read where jobs are taken in: that may be before it is written
             self._take_wake()
         else:
             self._unregister(fd)
 
     def _begin_anew(self, error: BaseException) -> None:
-        """Whoever waits for a guest is told of it; nothing of what was known before is believed any more."""
+        """Starts over after a fault of the engine: drops all jobs and what is watched, and tells every caller."""
         jobs, self._jobs = self._jobs, set()
         self._turn_to(None)
         self._take_wake()
@@ -201,7 +214,7 @@ class Engine:
         with (
             contextlib.suppress(OSError),
             select.epoll() as fresh,
-        ):  # else what is known to nobody is unregistered later
+        ):  # where this fails, `_sort` unregisters descriptors that no job owns
             fresh.register(self._wake, select.EPOLLIN)
             os.dup2(fresh.fileno(), self._epoll.fileno(), inheritable=False)
         for job in jobs:
@@ -213,7 +226,7 @@ class Engine:
             fault(error)
 
     def _begin(self) -> None:
-        """Takes in what was handed over; behind the events of a round, none of which can be for it."""
+        """Takes in new jobs. It is called after the events of a round, none of which can be for them."""
         if self._new:
             self._turn_to(None)
         while self._new:
@@ -238,7 +251,7 @@ class Engine:
     # --- one guest's turn ---------------------------------------------------------------------------------------------
 
     def _step(self, job: _Job, ready: dict[int, int] | None) -> None:
-        """What has come for a guest is answered. ready: None for a plain call."""
+        """Answers what has come for a guest. ready: descriptors with their events; None for a plain call."""
         if job is not self._served:
             self._turn_to(job)
         if job.cpu != self._stand.cpu:
@@ -259,7 +272,7 @@ class Engine:
             _here.job = None
 
     def _turn_to(self, job: _Job | None) -> None:
-        """What this thread computes is for another guest now, or for none."""
+        """From here on the CPU time of this thread is spent for `job`; None: for no guest."""
         if job is self._served:
             return
         now = thread_time_ns()
@@ -270,7 +283,7 @@ class Engine:
             job.driver.meter.begin(now, self._clock)
 
     def _guarded(self, job: _Job, action: Callable[[], None]) -> None:
-        """Carries out a part of a guest's turn, and looks at what it is to wait for next."""
+        """Carries out a part of a guest's turn, and then watches for what its driver waits for next."""
         driver = job.driver
         try:
             action()
@@ -293,7 +306,7 @@ class Engine:
         self._drop(job, None, error)
 
     def _conclude(self, job: _Job, end: EndBox | GuestMisbehaved | None) -> None:
-        """The guest has ended or is to end: its process is waited for here, with all others."""
+        """Handles a guest that has ended or is to be ended. The end of its process is awaited with epoll, too."""
         outcome = job.driver.conclude(end)
         end_fd = job.driver.end_fd
         if outcome is None and end_fd is not None:
@@ -311,7 +324,7 @@ class Engine:
             self._turn_to(None)
         try:
             self._forget(job)
-        except BaseException as another:  # what is still watched of it belongs to no job any more
+        except BaseException as another:  # `_round` unregisters what is still watched of it
             error = error or another
         self._jobs.discard(job)
         _tell(job, outcome, error)
@@ -347,7 +360,7 @@ class Engine:
         job.fds = fds
 
     def _watch_callers(self, job: _Job, callers: list[int]) -> None:
-        """Copies are watched: the caller may give one descriptor to several boxes, and close it at any time."""
+        """Watches copies of the caller's descriptors: it may give one to several boxes, and close it at any time."""
         for fd in job.callers.keys() - set(callers):
             self._close_copy(job, fd)
         for fd in callers:
@@ -363,11 +376,11 @@ class Engine:
 
     def _unregister(self, fd: int) -> None:
         self._owners.pop(fd, None)
-        with contextlib.suppress(OSError):  # one whose registration has failed
+        with contextlib.suppress(OSError):  # its registration may have failed
             self._epoll.unregister(fd)
 
     def _forget(self, job: _Job) -> None:
-        """Nothing of a guest's is watched any more."""
+        """Stops watching everything of a guest."""
         self._turns.forget(job)
         job.driver.end_waiting()
         self._register(job, {})
@@ -411,7 +424,7 @@ class Engine:
 
 
 def _tell(job: _Job, outcome: Outcome | None, error: BaseException | None) -> None:
-    """Tells how it went, once. Who is told may fail; that is nobody's who is served here."""
+    """Calls `done`, once. What that raises concerns no guest that is served here, and is reported as a fault."""
     if not job.is_over:
         job.is_over = True
         try:
@@ -428,7 +441,7 @@ _here = _Serving()
 
 
 def served_here() -> Serving | None:
-    """Whose call this thread answers at the moment, where it is an engine's."""
+    """The driver of the guest whose call this thread answers now; None in a thread that is not an engine's."""
     return None if _here.job is None else _here.job.driver
 
 
@@ -447,7 +460,7 @@ def the_engine() -> Engine:
 
 
 def _forget() -> None:
-    """A forked child has no such thread; its parent's guests are not its own."""
+    """Forgets the engine in a forked child: it has no such thread, and its parent's guests are not its own."""
     global _engine, _making
     _making = threading.Lock()
     if _engine is not None:

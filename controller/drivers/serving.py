@@ -1,25 +1,25 @@
-"""How one guest is served, but for the waiting: what drivers have in common.
+"""Serves one guest, except for the waiting: the part that all drivers share.
 
-A driver asks for what is to be waited for (`waits`), waits in its own way, and says what is ready (`step`). Nothing
-here waits for a guest; where the controller's ends are non-blocking (`set_blocking`), nothing here can.
+A driver asks what to wait for (`waits`), waits in its own way, and says what is ready (`step`). Nothing here waits for
+a guest; where the controller's pipe ends are non-blocking (`set_blocking`), nothing here can.
 
-A guest and its driver:
+The states of a guest that is served:
 
     state   event                                                        next state
     NEW     begin: the answer for which the sealed guest waits is sent   SERVED
-    SERVED  begin, after a while: the main thread's wait is tried again  SERVED
-    SERVED  a call comes, time passes, somebody wakes it                 SERVED
+    SERVED  begin again, later: the main thread's wait is tried again    SERVED
+    SERVED  a call comes, time passes, another thread calls wake         SERVED
     SERVED  the main thread's channel ends                               GONE
-    any     the world says that the box ends (`World.ending`)            as it was, and over
+    any     the world says that the box ends (`World.ending`)            the same, and is_over
 
-`is_over` is GONE, or an end that the world has said. What comes next is `conclude`, and `reap` where the process has to
-end first. In SERVED a guest may be held, beside all that:
+`is_over` is true in GONE, and after the world has said that the box ends. Then comes `conclude`, and `reap` where the
+process has to end first. Besides, a guest in SERVED is either answered or held:
 
-    answered  hold: nobody takes its output            held
+    answered  hold: its output finds no reader         held
     held      let_go, an interrupt, the process's end  answered
     held      begin                                    answered
 
-A held guest's calls wait in its pipes. Only its end and an interrupt are looked at.
+The calls of a held guest wait in its pipes. The driver looks only for its end and for interrupts.
 """
 
 import contextlib
@@ -45,14 +45,16 @@ from proxybox.controller.status import Status
 from proxybox.controller.wire.channel import READ, Channel
 from proxybox.controller.world.state import Ended, GuestThread, Signal, World
 
-#: How long signals wait that a guest has too many of, where it makes no call meanwhile.
+#: After this time, signals that exceed what may be pending for a guest are offered again, if it makes no call before.
 _OFFER_AGAIN_NS = 20_000_000
 
 
 @attrs.frozen
 class Outcome:
-    """How a guest ended. exit_code, signal: as the kernel tells (wait(2)). status, why: set where the controller
-    ended it."""
+    """How a guest ended.
+
+    exit_code, signal: as the kernel reports them (wait(2)). status, why: set where the controller has ended the guest.
+    """
 
     exit_code: int | None
     signal: int | None
@@ -61,7 +63,7 @@ class Outcome:
 
 
 class Phase(enum.Enum):
-    """The states of the first table above."""
+    """The states in the first table of the module's docstring."""
 
     NEW = enum.auto()
     SERVED = enum.auto()
@@ -70,8 +72,11 @@ class Phase(enum.Enum):
 
 @attrs.define(eq=False)
 class Line:
-    """A channel, and who speaks on it: the thread, None where that has ended and no other has come; and what its call
-    waits for."""
+    """A channel and its thread.
+
+    thread: None where the last one has ended and no other has taken its place. blocked: what the thread's call waits
+    for; None where no call waits.
+    """
 
     channel: Channel
     thread: GuestThread | None = None
@@ -79,8 +84,10 @@ class Line:
 
 
 class Serving:
-    """One guest and what it waits for. `resume`, `release` and what follows them is for one thread at a time; `wake`,
-    `cancel`, `interrupt`, `let_go` are for any."""
+    """One guest, and what its calls wait for.
+
+    `wake`, `cancel`, `interrupt` and `let_go` may be called from any thread, everything else by one thread at a time.
+    """
 
     def __init__(self, process: GuestProcess, world: World, dispatcher: Dispatcher) -> None:
         self._process = process
@@ -88,12 +95,12 @@ class Serving:
         self._dispatcher = dispatcher
         self._main = Line(process.channel, world.threads[0])
         self._lines: dict[int, Line] = {0: self._main}
-        self._newborn: list[GuestThread] = []  # granted, not yet let through by the listener
+        self._newborn: list[GuestThread] = []  # granted; the listener has not let their clones through yet
         self._phase = Phase.NEW
         self._blocking = True
         self._interrupted = False  # an interrupt was sent, and no call has been answered EINTR for it yet
-        # Held is `_holding and not _free`. They are two, since the thread that serves holds, and any other may let go
-        # for good: with one, a hold that is on its way would undo that.
+        # The guest is held while `_holding and not _free`. There are two flags, since the serving thread holds the
+        # guest and any other may let it go for good. With one flag, a concurrent `hold` would undo this.
         self._holding = False
         self._free = False
         self._uncharged: Waiting | None = None
@@ -110,7 +117,7 @@ class Serving:
     # --- before and after ---------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Serving begins, or goes on after a while: what the main thread waits for may have come."""
+        """Begins to serve the guest, or begins again: what the main thread waits for may have come meanwhile."""
         self._holding = self._free = False
         self._world.changes.everything = True
         if self._wake < 0:
@@ -125,7 +132,7 @@ class Serving:
             self.resume()
 
     def set_blocking(self, blocking: bool) -> None:
-        """Whether reading and writing wait. What the guest has not read yet is written when they do."""
+        """Sets whether reading and writing wait. When they do, answers that the guest has not read yet are written."""
         if blocking != self._blocking:
             self._blocking = blocking
             for line in self._lines.values():
@@ -133,12 +140,15 @@ class Serving:
 
     @property
     def is_over(self) -> bool:
-        """Whether the guest has ended, or is to be ended: `conclude` comes next."""
+        """Whether the guest has ended or is to be ended, so that `conclude` has to be called next."""
         return self._phase is Phase.GONE or self._world.ending is not None
 
     def conclude(self, end: EndBox | GuestMisbehaved | None = None) -> Outcome | None:
-        """No call is answered any more. end: what was raised. The outcome where it is known; None where the process has
-        to end first, as it does now: then `reap`."""
+        """Ends the serving; no call is answered any more. end: the exception that has ended it, if any.
+
+        Returns the outcome where it is known. Otherwise returns None: the process is ending, or is killed here, and
+        `reap` gives the outcome when it has ended.
+        """
         world, watch = self._world, self._process.watch
         if end is None and world.ending is None:
             try:
@@ -148,10 +158,10 @@ class Serving:
         if isinstance(end, EndBox):
             self._verdict = Outcome(None, None, end.status, end.why)
         elif end is not None:
-            if not watch.expired:  # else it was killed in the middle of a frame
+            if not watch.expired:  # else it was killed before, in the middle of a frame
                 self._verdict = Outcome(None, None, Status.MISBEHAVED, str(end))
         elif world.ending is not None:
-            if world.ending.status is None:  # by its own word; what is left of the process is for its owner to close
+            if world.ending.status is None:  # the guest exits; `GuestProcess.close` ends the process
                 self._process.cpu_ns = watch.cpu_time_ns()
                 return Outcome(world.exit_code, None)
             self._verdict = Outcome(None, world.ending.signal, world.ending.status, world.ending.reason)
@@ -161,8 +171,10 @@ class Serving:
         return None
 
     def reap(self) -> Outcome:
-        """How the guest has ended. Waits for the end of its process. Raises what kept its limits from being
-        enforced."""
+        """Waits for the end of the guest's process, and returns how it has ended.
+
+        Raises the exception that has kept its limits from being enforced (`Watch.fault`), where there is one.
+        """
         exit_code, signal = self._process.reap()
         if self._process.watch.fault is not None:
             raise self._process.watch.fault
@@ -173,12 +185,12 @@ class Serving:
             return Outcome(exit_code, signal, Status.CANCELLED, "the caller ended it")
         if expired:
             return Outcome(exit_code, signal, Status.TIME_LIMIT, f"limits.{expired}")
-        if exit_code is None and signal is None:  # somebody else has waited for our child: the guest's word is left
+        if exit_code is None and signal is None:  # other code has waited for our child: believe the guest
             exit_code = self._world.exit_code
         return Outcome(exit_code, signal)
 
     def close(self) -> None:
-        """Gives back what serving took; the guest is the caller's to end."""
+        """Gives back what serving has taken. The caller has to end the guest."""
         self._world.stdin.restore()
         with self._process.watch.lock:
             wake, self._wake = self._wake, -1
@@ -192,33 +204,36 @@ class Serving:
                 line.channel.close()
                 self._world.allotment.give_back(2)
 
-    # --- the caller's word --------------------------------------------------------------------------------------------
+    # --- what the caller asks for -------------------------------------------------------------------------------------
 
     def resume(self) -> None:
-        """Tries the call again that the main thread waits in; behind something that the caller has brought about."""
+        """Tries the main thread's waiting call again, after the caller has done something that may end the wait."""
         blocked = self._main.blocked
         if blocked is not None:
             self._release(self._main, self._dispatcher.settle(blocked.attempt))
 
     def release(self, answer: int | None) -> None:
-        """Ends the wait of the main thread; None where it has been answered already."""
+        """Ends the wait of the main thread. answer: of its call; None where that has been answered already."""
         self._main.blocked = None
         if answer is not None:
             self._main.channel.send(answer)
 
     def wake(self) -> None:
-        """Looks again at the calls that wait."""
+        """Has the driver look again at the calls that wait."""
         with self._process.watch.lock:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
 
     def cancel(self) -> None:
-        """Ends the guest; its outcome is "cancelled". Also from signal handlers."""
+        """Ends the guest, with the outcome "cancelled". May be called from signal handlers."""
         self._process.watch.cancel()
 
     def interrupt(self) -> None:
-        """SIGINT for the guest, as from a terminal: its handler runs, and a call that waits is answered EINTR; where
-        it has none, the box ends. A guest that is held goes on. Also from signal handlers."""
+        """Sends the guest SIGINT, as a terminal does. May be called from signal handlers.
+
+        The guest's handler runs, and a call that waits is answered with EINTR. Where the disposition is SIG_DFL, the
+        box ends. A guest that is held is let go.
+        """
         disposition = self._world.signals.handler(SIGINT)
         if disposition == SIG_DFL:
             self._world.end(Ended(Status.CRASHED, "interrupted", SIGINT))
@@ -229,47 +244,52 @@ class Serving:
             self.wake()
 
     def hold(self) -> None:
-        """The guest's next calls wait, for readers of its output, until `let_go`. By the thread that serves."""
+        """Lets the guest's next calls wait, for readers of its output, until `let_go`. For the serving thread only."""
         self._holding = True
 
     def let_go(self, *, for_good: bool = False) -> None:
-        """Goes on with a guest that is held. for_good: and does not hold it again before the next `begin`."""
+        """Lets a held guest go on. for_good: it is not held again before the next `begin`."""
         self._holding = False
         self._free = self._free or for_good
         self.wake()
 
     @property
     def is_held(self) -> bool:
-        """Whether its calls are not answered now. Only its end, and an interrupt, are looked at."""
+        """Whether the guest's calls are not answered now. Only its end and interrupts are looked for."""
         return self._holding and not self._free
 
     # --- what to wait for ---------------------------------------------------------------------------------------------
 
     @property
     def main_fd(self) -> int:
-        """From which the main thread's requests come."""
+        """The descriptor from which the main thread's requests are read."""
         return self._main.channel.request_fd
 
     @property
     def end_fd(self) -> int | None:
-        """Readable when the process has ended (pidfd_open(2)); None where there is nothing to wait for."""
+        """The pidfd, which is readable when the process has ended (pidfd_open(2)); None where it cannot be awaited."""
         watch = self._process.watch
         return None if watch.unreachable or watch.pidfd < 0 else watch.pidfd
 
     @property
     def listener(self) -> Listener | None:
-        """Where the guest's clones come to; with others of its family. What `sort` finds there wakes this one."""
+        """The listener of the guest and its family, to which their clones come; None where there is none.
+
+        When `Listener.sort` finds a clone of this guest, it wakes this driver.
+        """
         return None if self._process.door is None else self._process.door.listener
 
     @property
     def cpu(self) -> int | None:
-        """Where the guest runs."""
+        """The CPU on which the guest runs; None for any."""
         return self._process.cpu
 
     @property
     def is_alone(self) -> bool:
-        """Whether a guest of one thread computes, with nothing pending: its next request is all that can come, but for
-        what comes by `wake`."""
+        """Whether the guest has one thread, which computes, and nothing is pending.
+
+        Then only its next request can come, or a call of `wake`.
+        """
         world, main = self._world, self._main
         return (
             len(world.threads) == 1
@@ -284,7 +304,7 @@ class Serving:
 
     @property
     def computes(self) -> bool:
-        """Whether a thread of the guest's is not known to wait for anything."""
+        """Whether the guest may be computing: not all of its threads wait for an answer, and it is not held."""
         return not self.is_held and any(
             line.thread is not None and line.blocked is None for line in self._lines.values()
         )
@@ -294,15 +314,18 @@ class Serving:
         return self._process.watch.cpu_time_ns()
 
     def waits(self) -> tuple[dict[int, int], list[int], int | None]:
-        """Descriptors of the controller's with events of poll(2); the caller's, that may become readable; and host time
-        in nanoseconds at which to look again, whatever comes. `listener` is always to be looked at, too."""
+        """What the driver has to wait for, besides `listener`, which it always has to watch, too.
+
+        Returns the controller's descriptors with events of poll(2), the caller's descriptors that may become readable,
+        and the host time in nanoseconds at which to call `step` in any case; None for no such time.
+        """
         fds, callers = {self._wake: POLLIN}, []
         if self.is_held:
             return {**fds, self._process.watch.pidfd: POLLIN}, [], None
         door, stdin = self._process.door, self._world.stdin
         deadlines = [self._world.next_alarm_ns(), None if door is None else door.late_ns]
         for line in self._lines.values():
-            if line.channel.unsent:  # no further request before the answer is gone
+            if line.channel.unsent:  # no further request is read before the answer is sent
                 fds[line.channel.reply_fd] = POLLOUT
                 continue
             fds[line.channel.request_fd] = POLLIN
@@ -310,23 +333,23 @@ class Serving:
                 deadlines.append(line.blocked.deadline_ns)
                 if line.blocked.host_fd is not None:
                     callers.append(line.blocked.host_fd)
-                elif stdin.host_fd is not None and line.blocked.names(stdin):  # an epoll has come to watch it
+                elif stdin.host_fd is not None and line.blocked.names(stdin):  # an epoll instance watches it
                     callers.append(stdin.host_fd)
         return fds, callers, min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def begin_waiting(self) -> None:
-        """The driver waits now. While the guest waits for the caller's input, its wall time stands still."""
+        """Called before the driver waits. While the guest waits for the caller's input, its wall time is suspended."""
         if self._uncharged is None and self._waits_for_caller():
             self._uncharged = self._process.watch.suspend()
 
     def end_waiting(self) -> None:
-        """The driver goes on; behind `begin_waiting`."""
+        """Called when the driver's wait is over."""
         if self._uncharged is not None:
             suspended, self._uncharged = self._uncharged, None
             self._process.watch.resume(suspended)
 
     def _waits_for_caller(self) -> bool:
-        """Whether every thread waits for input that is given time, for as long as that takes, and for nothing else."""
+        """Whether every thread waits for the caller's input, without a deadline, and this wait is not charged."""
         waits = [line.blocked for line in self._lines.values() if line.thread is not None]
         return (
             bool(waits)
@@ -338,8 +361,10 @@ class Serving:
     # --- one thread ---------------------------------------------------------------------------------------------------
 
     def serve_alone(self, *, once: bool = False) -> bool:
-        """Until something other than a plain call comes up; once: or until one has been answered, or there is none.
-        Whether the guest still `is_alone`. This is the path of nearly every OS call."""
+        """Answers plain calls until something else comes up. This is the path of nearly every OS call.
+
+        Returns whether the guest still `is_alone`. once: also returns when one call was answered, or none has come.
+        """
         main, world, execute = self._main, self._world, self._dispatcher.execute
         channel = main.channel
         receive, pack = channel.reader.receive, REPLY.pack
@@ -364,9 +389,9 @@ class Serving:
             if reply.__class__ is int:
                 try:
                     write(reply_fd, pack(16, 0, reply))
-                except BrokenPipeError:  # here alone: an interceptor may raise one too
+                except BrokenPipeError:  # caught only around write(2): an interceptor may raise one as well
                     break
-                except BlockingIOError:  # a guest that does not read its answers
+                except BlockingIOError:  # the guest does not read its answers
                     channel.send(reply)
             elif reply.__class__ is tuple:
                 channel.send(reply)
@@ -384,7 +409,7 @@ class Serving:
     # --- several threads, waits, alarms -------------------------------------------------------------------------------
 
     def step(self, ready: Mapping[int, int]) -> None:
-        """Answers what has come, and looks again at the calls that wait. ready: descriptors with their events."""
+        """Answers what has come, and tries the calls that wait again. ready: descriptors with their events."""
         self.end_waiting()
         woken = self._wake in ready
         if woken:
@@ -397,7 +422,7 @@ class Serving:
         if self.is_held:
             if self._process.watch.pidfd not in ready:
                 return
-            self._free = True  # it has ended: what it has said before is still to be heard
+            self._free = True  # it has ended: its earlier calls are still to be answered
         self._answer_all(ready)
         if self.is_over:
             return
@@ -411,7 +436,7 @@ class Serving:
         self._settle()
 
     def heed_interrupt(self) -> None:
-        """Behind `interrupt`: EINTR for a call whose request was on its way when the signal came."""
+        """After `interrupt`: answers with EINTR a call whose request was on its way when the signal came."""
         if self._interrupted and self._waits():
             self._interrupted = False
             if self._process.has_pending(SIGINT):
@@ -450,16 +475,19 @@ class Serving:
             line.blocked = reply
         else:
             self._send_signals()
-            if not line.thread.exited:  # an ended thread waits for no answer: its channel may soon be another's
+            if not line.thread.exited:  # no answer for an ended thread: another may soon have its channel
                 line.channel.send(reply)
         self._after()
 
     def _send_signals(self) -> None:
-        """Before the answer of the call that has sent them: as with kill(2), their handlers run before it returns. What
-        the guest has too much of stays: it is sent behind a later call, or after a while.
+        """Sends the guest's signals, before the answer of the call that has caused them.
 
-        A call that waits is answered EINTR behind a signal: that is blocked in the guest while its call is out, so the
-        handler runs before the interrupted code goes on."""
+        So their handlers run before the call returns, as with kill(2). Signals that exceed what may be pending stay in
+        the outbox, and are sent after a later call, or after _OFFER_AGAIN_NS.
+
+        After a signal was sent, a call that waits is answered with EINTR. The guest blocks the signal while the call is
+        under way, so the handler runs before the interrupted code goes on.
+        """
         signals = self._world.signals
         signals.offer_ns = None
         if not signals.outbox:
@@ -477,7 +505,7 @@ class Serving:
             signals.offer_ns = time.monotonic_ns() + _OFFER_AGAIN_NS
 
     def _after(self) -> None:
-        """What a call may have brought about besides its answer: signals to send, threads that came or went."""
+        """Handles what a call may have caused besides its answer: signals to send, threads that have come or gone."""
         world = self._world
         self._send_signals()
         if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._lines) == 1:
@@ -502,7 +530,7 @@ class Serving:
             return
 
     def _release(self, line: Line, reply: Reply | None) -> None:
-        """Answers a call that has waited; it may turn out to wait for something else."""
+        """Answers a call that has waited. reply: None where it still waits, `Blocked` where it now waits otherwise."""
         if isinstance(reply, Blocked):
             line.blocked = reply
         elif reply is not None:
@@ -510,7 +538,7 @@ class Serving:
             line.channel.send(reply)
 
     def _settle(self) -> None:
-        """Tries the calls that wait for what has changed, and ends the waits whose time has come."""
+        """Tries the calls that wait for something that has changed, and ends the waits whose deadline has passed."""
         world, changes = self._world, self._world.changes
         alarm = world.next_alarm_ns()
         if alarm is not None and alarm <= time.monotonic_ns():
@@ -518,14 +546,14 @@ class Serving:
         if world.stdin.host_fd is not None and self._waits() and world.stdin.readable():
             changes.tell(world.stdin)
         self._try_waits(changes.take())
-        for _ in self._lines:  # one that is answered may be what another waits for
+        for _ in self._lines:  # an answered call may bring what another one waits for
             if not changes:
                 break
             self._try_waits(changes.take())
         self._after()
 
     def _try_waits(self, changed: Set[object] | None) -> None:
-        """changed: None for whatever there is."""
+        """Tries the calls that wait for something in `changed`, or all when that is None."""
         world, now = self._world, time.monotonic_ns()
         world.changes.seen = {}
         for line in tuple(self._lines.values()):
@@ -549,8 +577,11 @@ class Serving:
             self._admit_thread(door, knock)
 
     def _admit_thread(self, door: Door, knock: Knock) -> None:
-        """A clone stands at the kernel's door: it goes on when the handler has granted it, the kernel's own count is
-        within the limit, and the guest has been given the channels that it lacks."""
+        """Allows or refuses a clone that the kernel holds.
+
+        It is allowed when the handler has granted it, the kernel's count of threads is within the limit, and the guest
+        was given the channels that it lacks.
+        """
         if not self._newborn:
             door.refuse(knock)
             return
@@ -568,7 +599,7 @@ class Serving:
         for thread in self._newborn:
             if thread.channel in self._lines:
                 continue
-            with Undisturbed():  # until `close`, which closes it, knows the channel
+            with Undisturbed():  # until the channel is in _lines, so that `close` can close it
                 channel = self._open_channel(listener, knock, thread.channel)
                 if channel is None:
                     return False

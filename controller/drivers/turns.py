@@ -1,15 +1,15 @@
-"""Whose turn it is: the guests of the engine share its thread by deficit.
+"""Decides which guest of an engine is next: the guests share the engine's thread by deficit.
 
-Each guest has credit, in nanoseconds: what the engine computes for it is taken from that, and when nobody who wants
-something has any left, all get a QUANTUM. Who has most comes first: others rest, which means that their requests are
-not looked at, until it has used a QUANTUM more, whether it has a request or its guest computes at the moment. So who
-asks for less than its part, and has saved up to a BURST, waits for the one step that is under way and not for all that
-want more.
+Each guest has credit, in nanoseconds. What the engine computes for the guest is subtracted from it. When no guest that
+wants something has credit left, each guest gets a QUANTUM. The guest with the most credit comes first: the others rest,
+which means that the engine does not read their requests, until the first has used a QUANTUM more, with requests or by
+computing itself. So a guest that asks for less than its share, and has saved up to a BURST of credit, waits only for
+the one step that is under way, and not for all guests that ask for more.
 
-Rules: a guest that is alone, or beside others that only wait, rests never. Nobody is waited for that does not compute,
-nor for long who computes on another CPU, where the engine is not in its way:
-what a guest has used is read from the kernel's clock of its process, not believed, and where a wait has left the CPU
-idle, who was waited for comes to its part by its requests alone for a while.
+Rules: a guest never rests when it is alone, or when all others only wait. The engine waits only for guests that
+compute, and not for long for those on another CPU, where the engine is not in their way. What a guest has used is read
+from the kernel's clock of its process. When a wait has left the CPU idle, the guests that the engine waited for are
+dormant: for a while they get their share by their requests alone.
 """
 
 import ctypes
@@ -20,15 +20,16 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-#: Nanoseconds: what each gets when nobody has credit; what can be saved, or owed; how long others are waited for.
+#: In nanoseconds: the credit that each guest gets when none has any; the most credit that a guest can save, or owe; how
+#: long the engine waits for guests that compute.
 QUANTUM: Final = 200_000
 BURST: Final = 30_000_000
 PATIENCE: Final = 200_000
-#: Those for whom it was waited so many nanoseconds, and who have used too little of it, are not waited for in so many
-#: rounds.
+#: When the engine has waited for NOTICEABLE nanoseconds or longer, and the guests have used too little of that time, it
+#: does not wait for them in the next DORMANT rounds.
 NOTICEABLE: Final = 50_000
 DORMANT: Final = 16
-#: The same for those that it was waited for in vain, and that run on another CPU.
+#: For this many rounds it does not wait for a guest on another CPU, when it has waited for PATIENCE in vain.
 LONG_DORMANT: Final = 64
 
 
@@ -41,12 +42,16 @@ _POLLFD, _TIMESPEC = struct.Struct("=ihh"), struct.Struct("=qq")
 
 
 def wait_readable(fd: int, ns: int) -> None:
-    """Waits for less than a millisecond, which ppoll(2) can and Python's own functions cannot."""
+    """Waits until `fd` is readable, for `ns` nanoseconds at the most. Python's poll and epoll count in milliseconds."""
     _ppoll()(_POLLFD.pack(fd, select.POLLIN, 0), 1, _TIMESPEC.pack(0, min(ns, 999_999_999)), None)
 
 
 class Turn(Protocol):
-    """What is known of one guest's turn; the owner has them as attributes of its own."""
+    """What `Turns` knows of one guest; the engine's jobs have these attributes.
+
+    cpu: the guest's; None for any. credit_ns: its credit. is_resting: whether its requests are left for later. dormant:
+    in so many rounds the engine does not wait for it.
+    """
 
     cpu: int | None
     credit_ns: int
@@ -55,15 +60,19 @@ class Turn(Protocol):
 
     @property
     def computes(self) -> bool:
-        """Whether its guest is not known to wait for anything."""
+        """Whether the guest may be computing: not all of its threads wait for an answer."""
 
     def guest_cpu_ns(self) -> int:
-        """CPU time of its process."""
+        """CPU time of the guest's process, in nanoseconds."""
 
 
 class Turns:
-    """The guests of an engine. turns: all of them. mask, unmask: stops and begins to look at the requests of one.
-    wait: until somebody has a request, or for so many nanoseconds. cpu: which one runs the engine; -1: not known."""
+    """The guests of an engine, and which of them rest.
+
+    turns: returns all of them. mask, unmask: stop and begin to read the requests of one guest. wait: waits until a
+    guest has a request, for so many nanoseconds at the most. cpu: returns the CPU that runs the engine; -1: not known.
+    now_ns: the clock.
+    """
 
     def __init__(
         self,
@@ -82,28 +91,28 @@ class Turns:
         self._now_ns = now_ns
         self._here = -1
         self.resting: set[Turn] = set()
-        #: Who has no more credit than this rests.
+        #: A guest with this much credit, or less, rests.
         self.line = 0
 
     def came(self, turn: Turn) -> None:
-        """It has a request, and far more credit than those that were served meanwhile."""
+        """Raises the line for a guest that has a request, and far more credit than those that were served before."""
         self.line = turn.credit_ns - QUANTUM
 
     def rest(self, turn: Turn) -> None:
-        """It has less credit than others."""
+        """Lets a guest rest, since it has less credit than others."""
         turn.is_resting = True
         self.resting.add(turn)
         self._mask(turn)
 
     def forget(self, turn: Turn) -> None:
-        """It is served no more."""
+        """The guest rests no longer. Also when the engine stops serving it."""
         turn.is_resting = False
         self.resting.discard(turn)
 
     def go_on(self) -> None:
-        """Some rest: others that compute get their part of the CPU, else the line is drawn anew."""
+        """To be called while guests rest: lets others compute that have credit, or else draws a new line."""
         here = self._cpu()
-        if here != self._here:  # it is in other guests' way from now on
+        if here != self._here:  # the engine has moved, and is in the way of this CPU's guests now
             self._here = here
             for each in self._turns():
                 if each.cpu == here:
@@ -130,7 +139,10 @@ class Turns:
                 each.dormant = DORMANT
 
     def _draw_line(self) -> None:
-        """Just below whoever has most. Where nobody has any credit, all get as much as it takes."""
+        """Sets the line just below the guest with the most credit, and ends the rest of guests above the line.
+
+        Where no guest has credit, all first get as many quanta as it takes until one has.
+        """
         most = max(each.credit_ns for each in self._turns() if each.is_resting or _is_waited_for(each))
         rounds = max(0, -most // QUANTUM + 1)
         for each in self._turns():

@@ -1,2 +1,5 @@
-"""What a guest's Python and its caller say to each other: plain values (values.py), functions of the caller's
-(hostfunctions.py), and the one OS call that carries them (port.py)."""
+"""What a guest's Python and its caller say to each other.
+
+values.py: plain values as bytes. hostfunctions.py: functions of the caller that the guest may call. port.py: the one OS
+call that carries all of it.
+"""

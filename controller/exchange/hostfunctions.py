@@ -1,8 +1,8 @@
-"""Functions of the caller's that a program may call: the one way by which abilities are passed into a box.
+"""Functions of the caller that a program may call: the one way by which abilities are passed into a box.
 
-Rules: arguments and results are plain values of bounded size (values.py), never objects. What a function raises goes
-to the program as an exception; nothing that a program sends can raise here. A function runs in the trusted process:
-what it does with its arguments is its author's responsibility.
+Rules: arguments and results are plain values of bounded size (values.py), never other objects. What a function raises
+goes to the program as an exception; nothing that a program sends can raise here. A function runs in the trusted
+process: what it does with its arguments is its author's responsibility.
 """
 
 import datetime
@@ -21,11 +21,11 @@ from proxybox.policies.sizes import to_duration, to_size
 
 Value = TypeVar("Value")
 
-#: Of what an exception says, so much goes to the program.
+#: The program gets at most so many characters of an exception's message.
 _LONGEST_MESSAGE = 4096
-#: Bytes of a call that are decoded at once; more of them in turns.
+#: An encoded call of this many bytes or fewer is decoded in one turn, a longer one in several.
 _SHORT = 4096
-#: Arguments that a call may name: they are looked at, and copied, at once.
+#: The most keyword arguments of a call: they are checked and copied in one turn.
 _MOST_NAMED = 4096
 
 
@@ -46,12 +46,13 @@ def _to_size(value: int | str | None) -> int | None:
 
 @attrs.frozen
 class HostFunction:
-    """A function with bounds of its own.
+    """A function with limits of its own.
 
-    function: takes and returns plain values. timeout: seconds after which the program gets a TimeoutError; the function
-    runs in a thread of its own then, and goes on there. None: it runs in the thread that serves the box, which
-    is faster, as long as it takes. A coroutine function (of an AsyncSandbox) is cancelled when its time is over. size:
-    bytes of its encoded arguments, and of its result; None for the policy's session.value_size.
+    function: takes and returns plain values. timeout: seconds after which the program gets a TimeoutError; a function
+    with a timeout runs in a thread of its own, and goes on there. None: the function runs in the thread that serves the
+    box, which is faster, for as long as it takes. A coroutine function (of an AsyncSandbox) is cancelled at the
+    timeout. size: the most bytes of its encoded arguments, and of its encoded result; None for the policy's
+    session.value_size.
     """
 
     function: Callable[..., Any]
@@ -68,13 +69,17 @@ class HostFunction:
 
     @property
     def is_async(self) -> bool:
-        """Whether it wants an event loop."""
+        """Whether the function needs an event loop."""
         return inspect.iscoroutinefunction(self.function)
 
 
 @attrs.frozen
 class Pending:
-    """An answer that is not there yet. take: gives it, or None; expired: the answer when the deadline comes first."""
+    """An answer that does not exist yet.
+
+    take: returns the answer, or None while there is none. deadline_ns: on the host's monotonic clock; None for no
+    deadline. expired: the answer when the deadline comes first.
+    """
 
     take: Callable[[], bytes | None]
     deadline_ns: int | None = None
@@ -83,15 +88,17 @@ class Pending:
 
 @attrs.define(eq=False)
 class Work:
-    """A call whose arguments are still to be decoded. turns: what is left; they return the answer. size: of the
-    arguments, in bytes."""
+    """A call whose arguments have not been decoded yet.
+
+    turns: a generator that decodes them, makes the call and returns the answer. size: of the encoded call, in bytes.
+    """
 
     turns: "values.Turns[bytes | Pending]"
     size: int
     has_begun: bool = False
 
     def go_on(self) -> bytes | Pending | None:
-        """One turn; None where it was not the last."""
+        """Carries out one turn. Returns the answer, or None where more turns are left."""
         self.has_begun = True
         try:
             next(self.turns)
@@ -102,20 +109,23 @@ class Work:
 
 
 class Spawn(Protocol):
-    """Begins a call somewhere else, and hands its end to `done`. timeout: seconds after which nobody waits for it."""
+    """Begins a call outside this thread. Its result, or what it raised, is passed to `done`.
+
+    timeout: seconds after which the result is not needed any more; None for no limit.
+    """
 
     def __call__(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
         done: Callable[[Any, BaseException | None], None], timeout: float | None,
     ) -> None:  # fmt: skip
-        """Begins the call, and returns at once."""
+        """Begins the call and returns at once."""
 
 
 def in_thread(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
     done: Callable[[Any, BaseException | None], None], timeout: float | None,
 ) -> None:  # fmt: skip
-    """The way of functions with a timeout."""
+    """Begins a call in a new thread. It is the `Spawn` of functions with a timeout."""
 
     def call() -> None:
         try:
@@ -132,8 +142,11 @@ _NOTHING = nullcontext()
 
 
 class HostFunctions:
-    """What one sandbox lets its programs call. spawn: how coroutine functions are begun, None where there is no
-    loop."""
+    """The functions that one sandbox lets its programs call.
+
+    value_size: the most bytes of a function's arguments and result, unless it has a size of its own. spawn: begins
+    coroutine functions; None where there is no event loop.
+    """
 
     def __init__(
         self, functions: Mapping[str, Callable[..., Any] | HostFunction], value_size: int, spawn: Spawn | None = None
@@ -144,21 +157,23 @@ class HostFunctions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the module `host` has."""
+        """The names in the program's module `host`."""
         return tuple(self._functions)
 
     @property
     def has_async(self) -> bool:
-        """Whether one of them wants an event loop."""
+        """Whether one of the functions needs an event loop."""
         return any(function.is_async for function in self._functions.values())
 
     def call(
         self, data: bytes, notify: Callable[[], None], callers: AbstractContextManager[None] = _NOTHING
     ) -> bytes | Pending | Work:
-        """The answer to an encoded call. notify: to be called when what is pending has come. callers: stands around the
-        function.
+        """The answer to an encoded call.
 
-        Nothing is decoded for a function that does not exist, or beyond what its arguments may take."""
+        notify: called when a pending answer has come. callers: a context that is entered around the function.
+
+        Nothing but the name is decoded when the function does not exist, or when the call is larger than its size.
+        """
         try:
             name = values.first_text(data, 3)
             known = self._functions[name]
@@ -204,7 +219,7 @@ class HostFunctions:
         spawn = self._spawn if known.is_async and self._spawn is not None else in_thread
         try:
             spawn(known.function, args, kwargs, done, known.timeout)
-        except RuntimeError as error:  # no thread is to be had
+        except RuntimeError as error:  # no thread can be started
             return failed(error)
         expired = failed(TimeoutError(f"host.{name} took longer than {known.timeout} seconds"))
         deadline = None if known.timeout is None else time.monotonic_ns() + int(known.timeout * 1e9)
@@ -230,7 +245,7 @@ def _answer(result: Any, size: int) -> bytes:
 
 
 def failed(error: BaseException) -> bytes:
-    """The answer that raises in the program."""
+    """The encoded answer that makes the call raise this exception in the program."""
     try:
         words = str(error)
     except Exception:

@@ -1,19 +1,19 @@
-"""What a warm guest's own Python and its caller say to each other, through the one reserved OS call.
+"""The messages between the Python code of a warm guest and its caller, through the one reserved OS call.
 
     exchange(message, size, answer, room) -> size of the whole answer
 
 The first byte of a message says what it is:
 
-    r  the result of the last command (nothing at first): the next command is the answer, when there is one
-    h  a call of one of the caller's functions: what it returned is the answer
-    d  something to be shown: the answer is empty, and comes when it has been taken
-    w  the wait of the last message goes on: a signal had interrupted it
-    *  the first piece of a longer message, its letter and all; what was begun before is forgotten
+    r  the result of the last command (empty at first); the answer is the next command, when there is one
+    h  a call of one of the caller's functions; the answer is what it has returned
+    d  something to be shown; the answer is empty, and comes when the caller has taken it
+    w  continues the wait of the last message, which a signal has interrupted
+    *  the first piece of a longer message, with its own first byte; pieces that came before are forgotten
     +  a further piece
-    .  the last one: the answer is that of the message
-    -  the next piece of an answer that was longer than its room
+    .  the last piece; the answer is that of the whole message
+    -  asks for the next piece of an answer that was longer than its room
 
-Whatever comes is a claim of untrusted code, of bounded size.
+Every message is a claim of untrusted code, of bounded size.
 """
 
 import errno
@@ -29,16 +29,16 @@ from proxybox.controller.errors import GuestMisbehaved
 from proxybox.controller.exchange.hostfunctions import HostFunctions, Pending, Work, failed
 from proxybox.controller.header import MAX_PAYLOAD
 
-#: What stands around a value in a message: names, a traceback.
+#: Bytes that a message may have beyond one value: for names, a traceback.
 ENVELOPE = 1 << 18
-#: So many functions may run for one box that its threads wait for no longer, or still; and so many of the largest calls
-#: they may have been given together: decoded, one takes up to 45 times its bytes.
+#: The most host functions that may run for one box at a time, whether its threads still wait for them or not; and how
+#: many calls of the largest size may be given to them together: decoded, a call takes up to 45 times its bytes.
 MOST_RUNNING, MOST_LARGE = 64, 4
 
 
 @attrs.define
 class _Line:
-    """One thread's part: the pieces of a message, what is left of an answer, and what it waits for."""
+    """One thread's state: the pieces of a message, the rest of an answer, and what the thread waits for."""
 
     pieces: bytearray = attrs.field(factory=bytearray)
     rest: bytes = b""
@@ -46,10 +46,12 @@ class _Line:
 
 
 class Port:
-    """The controller's side. value_size: of one value, at the most, in bytes. notify: called, from any thread, when the
-    wait for a function of the caller's may be over. show: is given what is to be shown, encoded.
+    """The controller's side of the exchange.
 
-    What a guest can leave here is one message and one answer for each channel that its threads may have.
+    A guest can make this object keep one message and one answer for each channel of its threads, and no more.
+
+    value_size: the most bytes of one value. notify: called, from any thread, when the wait for a host function may be
+    over. show: called with what is to be shown, encoded. result: what the guest has given last.
     """
 
     __slots__ = (
@@ -72,28 +74,32 @@ class Port:
         self.show: Callable[[bytes], object] | None = None
         self.result: bytes | None = None
         self.functions = functions
-        self.callers: AbstractContextManager[None] = nullcontext()  # stands around the caller's functions (meter.py)
+        self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
         self._command: bytes | None = None
         self._idle: int | None = None  # the channel that waits for a command
         self._lines: dict[int, _Line] = {}  # by channel
-        self._running: list[tuple[Pending, int]] = []  # with the size of what they were given
-        self._works: deque[Work] = deque()  # one is decoded at a time, since they grow
+        self._running: list[tuple[Pending, int]] = []  # with the sizes of their calls
+        self._works: deque[Work] = deque()  # one is decoded at a time: decoded, they are larger
 
     def post(self, command: bytes) -> None:
-        """What the guest shall do next. It is told when the call that it waits in is tried again.
+        """Gives the guest its next command, which it gets when its waiting call is tried again.
 
-        Raises RuntimeError while it has not been told the last."""
+        Raises RuntimeError while the guest has not got the last command yet.
+        """
         if self._command is not None:
             raise RuntimeError("a command was posted before the last was taken")
         self._command = command
         self.result = None
 
     def is_idle(self) -> bool:
-        """Whether the guest waits for a command, and there is none."""
+        """Whether the guest waits for a command, and none was posted."""
         return self._idle is not None and self._command is None
 
     def exchange(self, channel: int, message: bytes, address: int, room: int) -> Reply:
-        """The answer to a message of the thread on that channel, or a wait. EINVAL, EMSGSIZE."""
+        """Answers a message of the thread on that channel, or returns its wait.
+
+        Raises OSError: EINVAL for an unknown message, EMSGSIZE for one that is too long.
+        """
         line = self._lines.setdefault(channel, _Line())
         kind, data, room = message[:1], message[1:], min(room, MAX_PAYLOAD)
         if kind == b"-":
@@ -119,7 +125,7 @@ class Port:
         return self._wait(line, line.wait, address, room)
 
     def _begin(self, channel: int, kind: bytes, data: bytes) -> Pending | Work | None:
-        """What a whole message waits for. None: there is no such message."""
+        """Begins to handle a whole message, and returns what its answer waits for; None for an unknown message."""
         if self._idle == channel:
             self._idle = None
         if kind == b"r":
@@ -142,7 +148,7 @@ class Port:
         return self._answered(answer, len(data))
 
     def _refused(self, size: int) -> bytes | None:
-        """The answer where too many calls still run for one of that size."""
+        """The answer to a call of that size when too many calls still run; None when it may be made."""
         self._running = [(pending, given) for pending, given in self._running if pending.take() is None]
         if len(self._running) >= MOST_RUNNING:
             return failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
@@ -178,8 +184,10 @@ class Port:
         return Blocked(attempt, pending.deadline_ns, lambda: give(pending.expired)) if reply is None else reply
 
     def _work(self, line: _Line, work: Work, address: int, room: int) -> Reply:
-        """Of a message that is long, one turn after another, as others have theirs. A signal ends this wait as any:
-        the guest goes on with it."""
+        """Decodes a long message in turns, between which other guests are served.
+
+        A signal ends this wait like any other; the guest continues it with a message `w`.
+        """
 
         def attempt() -> Reply | None:
             if not self._works or self._works[0] is not work:
@@ -199,7 +207,7 @@ class Port:
         return reply or Blocked(attempt, deadline_ns=time.monotonic_ns(), sources=(), unfinished=True)
 
     def take_result(self) -> bytes:
-        """What the guest gave last. Raises GuestMisbehaved where it gave nothing."""
+        """Returns the result that the guest has given last, once. Raises GuestMisbehaved where it has given none."""
         result, self.result = self.result, None
         if result is None:
             raise GuestMisbehaved("a session that asks for a command has given no result")

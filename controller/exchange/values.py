@@ -1,18 +1,18 @@
-"""Plain values as bytes, and back: what crosses between host and guest.
+"""Encodes plain values as bytes, and decodes them: what crosses between host and guest.
 
     None, bool      a tag
-    int             a tag and an i64, or a tag, u32 size and the bytes in two's complement: never text, which has a
-                    limit of digits and costs the square of them
+    int             a tag and an i64, or a tag, u32 size and the bytes in two's complement; never text, which Python
+                    limits in digits and which takes time quadratic in them
     float           a tag and a double
     str, bytes      a tag, u32 size, UTF-8 (lone surrogates too) or the bytes
-    list, tuple, set, dict      a tag, u32 count, then the elements; for a dict a key and a value in turn
+    list, tuple, set, dict      a tag, u32 count, then the elements; for a dict each key and then its value
     datetime        a tag, a structure, and for an aware one its offset from UTC in microseconds
 
-Everything is little-endian. Nothing is ever looked up by name, called or constructed but these types: `decode` takes
-any bytes from anybody, and gives a value or raises ValueError, in time and memory linear in their number.
+All numbers are little-endian. Only objects of these types are made; nothing is looked up by name or called. `decode`
+accepts any bytes from anybody, and returns a value or raises ValueError, in time and memory linear in their number.
 
-The same file is imported in the guest, by PyPy 3.9 to 3.11 and before the program: it imports what is there already,
-uses the syntax of 3.9, and loads datetime only for a datetime.
+The guest imports the same file, in PyPy 3.9 to 3.11 and before the program. So it imports only modules that are loaded
+there anyway, uses the syntax of 3.9, and imports datetime only for a datetime.
 """
 
 from __future__ import annotations
@@ -31,24 +31,26 @@ if TYPE_CHECKING:
     Encoder = Callable[[Any, bytearray, int, int], None]
     Decoder = Callable[[bytes, int], tuple[Any, int]]
 
-#: Containers within containers. The recursion of `encode` ends here.
+#: How deep containers may be nested. It limits the recursion of `encode`.
 MAX_DEPTH = 64
-#: Bytes of one encoding, unless the caller says otherwise; 4 GiB is the most that the format can say.
+#: The most bytes of one encoding, unless the caller passes another limit. The format itself allows up to 4 GiB.
 LIMIT = 1 << 20
-#: Keys of one dict or set that may have the same hash. Each is compared with all before it, so hashes that were
-#: chosen to be equal would make building a dict quadratic.
+#: The most keys of one dict or set that may have the same hash. Each is compared with all before it, so keys that were
+#: chosen to have equal hashes would make it quadratic to build a dict.
 SHARED_HASH = 64
-#: In a dict or set of more keys, how the hashes spread in its table is looked at as well; with fewer, the worst that
-#: they can do is a small multiple of the time for decoding them.
+#: In a dict or set with more keys than this, it is also checked how the hashes spread in its table. With fewer keys,
+#: the worst that chosen hashes can cost is a small multiple of the time for decoding the keys.
 FEW_KEYS = 512
-#: Steps through the tables, while these grow, that all keys of one message may take together, besides some for each
-#: key: random keys take 3 each, 12,000 multiples of 1 << 44 take 36 each.
+#: The most steps through growing tables that all keys of one message may take together: STEPS, and STEPS_PER_KEY more
+#: for each key. Random keys take 3 each, 12,000 multiples of 1 << 44 take 36 each.
 STEPS, STEPS_PER_KEY = 1 << 19, 4
-#: Elements that are decoded in one turn, and steps that are taken: some 100 us, and 1 ms of the dearest moments.
+#: The most elements that are decoded, and steps that are taken, in one turn. It lasts some 100 us, and 1 ms for the
+#: most expensive datetimes.
 IN_ONE_TURN, STEPS_IN_ONE_TURN = 256, 1024
-#: Elements that are compared, at the most, to find that a key is not one of those with the same hash.
+#: The most elements that may be compared to find that a key differs from all keys with the same hash.
 COMPARED = 2048
-#: Neighbouring places that CPython looks at before it jumps (perturbed, as Objects/dictobject.c describes).
+#: How many neighbouring places of a table CPython tries before it jumps to another one (by perturbation, as
+#: Objects/dictobject.c describes).
 IN_DICT, IN_SET = 1, 10
 
 NONE, TRUE, FALSE, INT, BIG, FLOAT, STR, BYTES, LIST, TUPLE, SET, DICT, NAIVE, AWARE = b"NTFiIdsbltSDnz"
@@ -67,7 +69,7 @@ _CAN = "None, bool, int, float, str, bytes, list, tuple, dict, set and datetime 
 
 
 class _Stranger(Exception):
-    """What cannot cross, and why, for `encode` to say where it stands."""
+    """An object that cannot cross, and why. `encode` adds where in the value it is."""
 
     def __init__(self, found: object, why: str) -> None:
         super().__init__(found, why)
@@ -79,11 +81,16 @@ class _Stranger(Exception):
 
 
 def encode(value: object, limit: int = LIMIT, parts: tuple[str, ...] = ()) -> bytes:
-    """The bytes of a value. parts: for a tuple of ours, what each of its elements is called by who has given it.
+    """The encoding of a value.
 
-    A subclass goes as the type it is derived from, a frozenset as a set, a bytearray or memoryview as bytes, an aware
-    datetime with its offset alone. Raises TypeError for what cannot cross, and says where it stands; ValueError for
-    more than `limit` bytes and for more than MAX_DEPTH containers within each other.
+    An object of a subclass is encoded as one of the type that it is derived from, a frozenset as a set, a bytearray or
+    memoryview as bytes, an aware datetime with its UTC offset only.
+
+    limit: the most bytes. parts: for a tuple that proxybox has made of the caller's objects: the names of its elements
+    in error messages.
+
+    Raises TypeError for an object that cannot cross, with its place in the value; ValueError for more than `limit`
+    bytes and for containers nested deeper than MAX_DEPTH.
     """
     out = bytearray()
     try:
@@ -134,7 +141,7 @@ def _encode_bytes(value: bytes, out: bytearray, room: int, limit: int) -> None:
 
 
 def _put(tag: int, data: bytes, size: int, out: bytearray, limit: int) -> None:
-    """Adds bytes of a known size; what is too large never gets as far as being copied."""
+    """Adds bytes of a known size. The size is checked first, so that too many bytes are not copied."""
     if len(out) + size > limit:
         raise _too_large(limit)
     out += _pack_head(tag, size)
@@ -144,7 +151,8 @@ def _put(tag: int, data: bytes, size: int, out: bytearray, limit: int) -> None:
 def _begin(tag: int, count: int, out: bytearray, room: int, limit: int) -> None:
     """Adds the head of a container.
 
-    Each container looks at the size so far: one list that many hold, each of them held by many, ends here.
+    Each container checks the size so far. This ends the encoding of a list that occurs many times in lists that occur
+    many times themselves, which would grow exponentially.
     """
     if not room:
         raise ValueError(f"the value is nested deeper than {MAX_DEPTH}, or contains itself")
@@ -183,7 +191,7 @@ def _encode_dict(value: dict[Any, Any], out: bytearray, room: int, limit: int) -
 
 
 def _check_keys(keys: Collection[Any], room: int, limit: int) -> None:
-    """Refuses keys that change on their way so that they are no keys any more, or the same one twice."""
+    """Refuses keys that change in the encoding in such a way that they are not hashable, or equal to each other."""
     arrived = set()
     for key in keys:
         out = bytearray()
@@ -197,8 +205,8 @@ def _check_keys(keys: Collection[Any], room: int, limit: int) -> None:
 
 
 def _encode_other(value: object, out: bytearray, room: int, limit: int) -> None:
-    """Encodes what is not exactly of one of the types as the one it is derived from."""
-    # The types' own methods: an enum's str() is its name, not its value.
+    """Encodes an object whose type is derived from one of the types, or converted to one of them."""
+    # By methods of the base types: str() of an enum's member, for example, gives its name, not its value.
     if isinstance(value, int):
         _encode_int(int.__index__(value), out, room, limit)
     elif isinstance(value, float):
@@ -232,7 +240,7 @@ def _encode_datetime(value: datetime, out: bytearray) -> None:
 
 
 def _place(value: object, wanted: object, here: str) -> str:
-    """Where an object stands in a value that contains it, or "": the way of encoding once more, for its message."""
+    """The place of an object in a value that contains it, for an error message; "" where it is not found."""
     if value is wanted:
         return here
     for inner, place in _inside(value, here):
@@ -256,7 +264,7 @@ def _inside(value: object, here: str) -> Iterator[tuple[object, str]]:
 
 
 def _short(key: object) -> str:
-    """A key as a message shows it: an int of many digits has no repr, and a str may be a book."""
+    """A key as an error message shows it. An int with too many digits has no repr, and a str may be very long."""
     if isinstance(key, str):
         return ascii(key[:40])
     if key is None or isinstance(key, float) or (isinstance(key, int) and key.bit_length() < 256):
@@ -268,9 +276,10 @@ def _short(key: object) -> str:
 
 
 def decode(data: bytes, limit: int = LIMIT) -> Any:
-    """The value that `data` is the encoding of.
+    """The value that `data` encodes.
 
-    Raises ValueError, and nothing else, for whatever is not exactly one well-formed encoding of at most `limit` bytes.
+    Raises ValueError, and nothing else, for bytes that are not exactly one well-formed encoding of at most `limit`
+    bytes.
     """
     if len(data) > limit:
         raise _too_large(limit)
@@ -281,7 +290,7 @@ def decode(data: bytes, limit: int = LIMIT) -> Any:
 
 
 def decoding(data: bytes, limit: int = LIMIT) -> Turns[Any]:
-    """`decode` in turns, for whoever has something else to do meanwhile: a generator that returns the value."""
+    """`decode` in turns, for a caller that does other work in between: a generator that returns the value."""
     if len(data) > limit:
         raise _too_large(limit)
     try:
@@ -291,7 +300,7 @@ def decoding(data: bytes, limit: int = LIMIT) -> Turns[Any]:
 
 
 def at_once(turns: Turns[Value]) -> Value:
-    """All turns, one behind another."""
+    """Carries out all turns, one after another, and returns the result."""
     try:
         while True:
             next(turns)
@@ -318,9 +327,9 @@ def _why(error: Exception) -> str:
 
 
 def _decode(data: _Message) -> Turns[tuple[Any, int]]:
-    """The value that it begins with, and where that ends."""
-    around: list[tuple[int, list[Any], int]] = []  # containers that are not whole yet, the outermost first
-    tag, items, missing = NONE, [], 1  # the one that is being filled: at first, the place of the value itself
+    """The first value in `data`, and the offset of its end."""
+    around: list[tuple[int, list[Any], int]] = []  # containers that are not complete yet, the outermost first
+    tag, items, missing = NONE, [], 1  # the container that is being filled; at first, a list for the value itself
     at, left = 0, IN_ONE_TURN
     while True:
         while missing:
@@ -358,7 +367,10 @@ def _decode(data: _Message) -> Turns[tuple[Any, int]]:
 
 
 def first_text(data: bytes, count: int) -> str:
-    """The first element of an encoded tuple of `count`: a str, or ValueError. The others are not looked at."""
+    """The first element, a str, of an encoded tuple of `count` elements. The others are not decoded.
+
+    Raises ValueError where there is no such tuple or str.
+    """
     if data[:6] != _pack_head(TUPLE, count) + bytes([STR]):
         raise ValueError(f"not a tuple of {count} that begins with a str")
     try:
@@ -368,7 +380,7 @@ def first_text(data: bytes, count: int) -> str:
 
 
 class _Message(bytes):
-    """What is decoded. left: the steps that putting its keys into tables may still take."""
+    """The bytes that are decoded. left: the steps that its keys may still take in tables."""
 
     left = STEPS
 
@@ -392,7 +404,7 @@ def _decode_int(data: bytes, at: int) -> tuple[int, int]:
 def _decode_big(data: bytes, at: int) -> tuple[int, int]:
     begin, end = _extent(data, at)
     value = int.from_bytes(data[begin:end], "little", signed=True)
-    # One encoding for each number: an int of a million zero bytes is a zero that is expensive.
+    # Each number has one encoding. Otherwise a million zero bytes could be sent as an expensive 0.
     if end - begin != value.bit_length() // 8 + 1 or -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
         raise ValueError("not a value: an int is longer than it must be")
     return value, end
@@ -413,7 +425,7 @@ def _decode_bytes(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _extent(data: bytes, at: int) -> tuple[int, int]:
-    """Where the bytes begin and end whose size stands at `at`."""
+    """Where the bytes begin and end that follow their size, which is at offset `at`."""
     (size,) = _read_u32(data, at)
     at += 4
     if size > len(data) - at:
@@ -422,7 +434,7 @@ def _extent(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _whole_small(tag: int, items: list[Any]) -> set[Any] | dict[Any, Any]:
-    """A set or dict that cannot be made slow."""
+    """Makes a set or dict that is too small to be made slow by chosen keys."""
     value = set(items) if tag == SET else dict(zip(items[::2], items[1::2]))  # noqa: B905 - strict= is not in 3.9
     if len(value) != (len(items) if tag == SET else len(items) // 2):
         raise ValueError(_TWICE)
@@ -442,7 +454,7 @@ def _whole_set(data: _Message, items: list[Any]) -> Turns[set[Any]]:
 
 
 def _whole_dict(data: _Message, items: list[Any]) -> Turns[dict[Any, Any]]:
-    """items: a key and a value in turn."""
+    """Makes a dict in turns. items: each key and then its value."""
     keys = items[::2]
     cuts = yield from _looked_at(data, keys, IN_DICT)
     value: dict[Any, Any] = {}
@@ -460,11 +472,13 @@ def _between(cuts: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _looked_at(data: _Message, keys: list[Any], span: int) -> Turns[list[int]]:
-    """Where to cut keys into portions that are put into a dict or set in one turn each; from 0 to their number.
+    """Checks keys, and cuts them into portions of which one per turn is put into the dict or set.
 
-    Refuses those that were chosen to make it slow: with one hash, or with hashes that get in each other's way, or so
-    long that to compare them is. The hashes of str and bytes depend on a secret; those of numbers, tuples and moments
-    do not."""
+    Returns the offsets of the cuts, from 0 to the number of keys. Raises ValueError for keys that were chosen to make
+    the dict or set slow: many with one hash, hashes that collide in the table, or long keys with the same hash, which
+    are slow to compare. The hashes of str and bytes depend on a secret. Those of numbers, of tuples of them and of
+    aware datetimes do not.
+    """
     kinds = set(map(type, keys))
     is_light = tuple not in kinds
     if kinds <= _TEXT or (is_light and len(keys) <= SHARED_HASH):
@@ -473,13 +487,13 @@ def _looked_at(data: _Message, keys: list[Any], span: int) -> Turns[list[int]]:
     for begin in range(0, len(keys), IN_ONE_TURN):
         hashes += map(hash, keys[begin : begin + IN_ONE_TURN])
         yield
-    if len(hashes) > FEW_KEYS:  # first: else what counts equal ones would be slow
+    if len(hashes) > FEW_KEYS:  # first, since such hashes make `seen` below slow, too
         yield from _refuse_crowds(data, hashes, span)
     seen: dict[int, int] = {}
     cuts, cost = [0], 0
     for at, one in enumerate(hashes):
         before = seen.get(one, 0)
-        if before == SHARED_HASH:  # honest keys can share hashes, powers of two have 61 different ones
+        if before == SHARED_HASH:  # honest keys can share hashes: powers of two have only 61
             raise ValueError(f"not a value: more than {SHARED_HASH} keys with the same hash")
         seen[one] = before + 1
         compared = before * _weight(keys[at]) if before and not is_light else 0
@@ -494,7 +508,7 @@ def _looked_at(data: _Message, keys: list[Any], span: int) -> Turns[list[int]]:
 
 
 def _weight(key: Any) -> int:
-    """The elements of a key, all tuples within each other counted; no more than matter."""
+    """The number of elements of a key, with those of tuples in it. Counting stops soon after COMPARED."""
     if type(key) is not tuple:
         return 1
     weight = 1
@@ -506,10 +520,11 @@ def _weight(key: Any) -> int:
 
 
 def _refuse_crowds(data: _Message, hashes: list[int], span: int) -> Turns[None]:
-    """Counts the steps that CPython takes to put the hashes into a table that grows, in a table of our own.
+    """Counts the steps that CPython would take to put the hashes into a growing table, and refuses too many.
 
-    Different hashes can be found that all walk through the same taken places: the square of their number in steps.
-    Besides, whoever copies such a dict walks again, so it may not even exist.
+    The count is made in a table of our own. Different hashes can be chosen that all try the same taken places, which
+    takes steps quadratic in their number. A dict of such keys must not even exist: each copy of it takes the steps
+    again.
     """
     data.left = yield from _Table(span).fill(hashes, data.left + STEPS_PER_KEY * len(hashes))
     if data.left < 0:
@@ -517,7 +532,7 @@ def _refuse_crowds(data: _Message, hashes: list[int], span: int) -> Turns[None]:
 
 
 class _Table:
-    """Where CPython puts hashes in the table of a dict or a set."""
+    """A model of where CPython puts hashes in the table of a dict or a set."""
 
     def __init__(self, span: int) -> None:
         self._span = span
@@ -526,17 +541,17 @@ class _Table:
     def _empty(self, size: int) -> None:
         self._size = size
         self._taken = bytearray(size)
-        self._hashes: list[int] = []  # a dict's, as they came
-        self._places: list[int | None] = [None] * size if self._span == IN_SET else []  # a set's, by place
-        # So many are in it when it grows: two thirds of a dict's places, three fifths of a set's.
+        self._hashes: list[int] = []  # of a dict, in the order of insertion
+        self._places: list[int | None] = [None] * size if self._span == IN_SET else []  # of a set, by place
+        # The table grows when it has this many entries: two thirds of a dict's places, three fifths of a set's.
         self._full = size * 2 // 3 if self._span == IN_DICT else -(-(size - 1) * 3 // 5)
 
     def in_order(self) -> list[int]:
-        """The hashes as a dict or a set gives its keys: a dict in the order of coming, a set in that of places."""
+        """The hashes in the order in which a dict (by insertion) or a set (by place) iterates over its keys."""
         return self._hashes if self._span == IN_DICT else [one for one in self._places if one is not None]
 
     def fill(self, hashes: list[int], left: int) -> Turns[int]:
-        """Puts all of them in, growth included. What remains of `left` steps; less than 0 where they did not do."""
+        """Puts all hashes in, and grows as needed. Returns how many of `left` steps remain; below 0 if too few."""
         count = 0
         while left >= 0:
             more = hashes[count : self._full]
@@ -550,7 +565,7 @@ class _Table:
         return left
 
     def _put(self, hashes: list[int], left: int) -> Turns[int]:
-        """Puts each hash into the first free place of its way; a set's row of ten places counts as three steps."""
+        """Puts each hash into its first free place. In a set, trying a row of ten places counts as three steps."""
         size, span, taken, places = self._size, self._span, self._taken, self._places
         mask, due = size - 1, left - STEPS_IN_ONE_TURN
         for one in hashes:
@@ -572,7 +587,7 @@ class _Table:
         return left
 
     def _walk(self, one: int, place: int) -> tuple[int, int]:
-        """The free place of a hash whose first one is taken, and the steps to it."""
+        """The free place of a hash whose first place is taken, and the number of steps to it."""
         size, span, taken = self._size, self._span, self._taken
         perturb, steps = one & 0xFFFFFFFFFFFFFFFF, 0
         while taken[place]:
@@ -602,12 +617,12 @@ def _decode_aware(data: bytes, at: int) -> tuple[datetime, int]:
     return value.replace(tzinfo=timezone(timedelta(microseconds=offset))), at + 8
 
 
-#: What decoding raises on its way besides ValueError.
+#: What the decoding of malformed bytes raises besides ValueError; `decode` turns it into one.
 _MALFORMED = (IndexError, struct.error, KeyError, UnicodeDecodeError, TypeError, OverflowError)
 _TWICE = "not a value: a key of a dict, or an element of a set, comes twice"
 _TEXT = frozenset({str, bytes})
 
-#: Types whose objects are equal after the crossing exactly when they were before, and can still be keys.
+#: Types whose objects, when decoded, are equal exactly when they were equal before, and can still be keys.
 _SAME_WHEN_ARRIVED = frozenset({type(None), bool, int, float, str, bytes})
 
 _ENCODERS: dict[type, Encoder] = {
@@ -623,7 +638,7 @@ _ENCODERS: dict[type, Encoder] = {
     dict: _encode_dict,
 }
 
-#: None: a container.
+#: The decoder of each tag; None for a container.
 _DECODERS: dict[int, Decoder | None] = {
     NONE: _decode_none,
     TRUE: _decode_true,

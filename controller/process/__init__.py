@@ -1,1 +1,1 @@
-"""One guest process, from its launch to its burial: started, watched, counted, copied by fork(2), ended."""
+"""One guest process: its start, its limits, its threads and copies (fork(2)), and its end."""

@@ -1,11 +1,11 @@
 """How a copied guest becomes a box of its own.
 
-    parent: waits in fork(2) ── the controller grants it ── clone, at the kernel's door: allowed
-    child:  prctl(PR_SET_PDEATHSIG), at the kernel's door: known by the kernel's word, given its own pipe ends, allowed
-    child:  BORN. One of a zygote's takes limits and its final filter now, and is looked at from outside as at any start
+    parent: waits in fork(2) ── the controller grants it ── clone: held by the kernel, allowed by the controller
+    child:  prctl(PR_SET_PDEATHSIG): held by the kernel, which tells its pid; given its own pipe ends, allowed
+    child:  BORN. A zygote's child now takes its limits and its final filter, and is inspected as after any start
 
-Promise: there is no copy that the controller does not know. A parent that was granted one, and whose child does not
-come to the door, is ended with all that it has made.
+Promise: the controller knows every copy. If a granted fork does not produce a child that reports itself with this
+prctl, the parent is ended with all processes that it has made.
 """
 
 import contextlib
@@ -27,18 +27,20 @@ from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
 
-#: Seconds that a copy has to come to the door, and to be sealed.
+#: Seconds in which a copy has to make its first call, and to be sealed.
 BIRTH_LIMIT = 10
 
 
 def adopt(
     parent: GuestProcess, pid: int, threads: int, *, again: bool = False
 ) -> tuple[GuestProcess, tuple[int, int, int]]:
-    """Grants a parent its fork and takes the child in, as process `pid` of its box. again: whether it is to stand in
-    fork(2) again at once.
+    """Grants a parent its fork, and takes over the child, whose process id in its box is `pid`.
 
-    The child, and what its BORN said: where its filter is stored, how many instructions, where its limits are. Raises
-    SandboxStartError; what the parent made is ended then.
+    Returns the child and what its BORN request says: the address for its filter, how many instructions fit there, and
+    the address for its limits. again: whether the parent goes back into fork(2) at once.
+
+    Raises SandboxStartError when no child can be taken over. The parent, and the processes that it has made, are ended
+    when the fork itself fails; a child that fails after that is ended alone.
     """
     listener = parent.family.listener
     if listener is None or parent.door is None:
@@ -70,11 +72,11 @@ def adopt(
 
 
 def _take_in(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> tuple[GuestProcess, Knock]:
-    """The newborn, which still stands at the door. It holds no end of a pipe of its parent's any more."""
+    """The newborn, which the kernel still holds. Its parent's pipe ends have been replaced in it."""
     knock = _at_the_door(parent, door, nest, deadline)
     watch = Watch(knock.tid, os.pidfd_open(knock.tid), deadline)
     channel = None
-    if door.listener.is_there(knock):  # so that the number means no other
+    if door.listener.is_there(knock):  # it still waits, so its pid cannot belong to another process by now
         channel = open_channel(door.listener, knock, FIRST_CHANNEL_FD, door.given)
     if channel is None:
         watch.close()
@@ -84,7 +86,7 @@ def _take_in(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> tup
 
 
 def _at_the_door(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> Knock:
-    """Waits for the child of the parent's one clone, which `Listener.sort` lets through."""
+    """Waits for the child's first call. Meanwhile `Listener.sort` lets one clone of the parent through."""
     poll = select.poll()
     for fd in (door.listener.fd, nest.wake, parent.watch.pidfd):
         poll.register(fd, select.POLLIN)
@@ -101,8 +103,10 @@ def _at_the_door(parent: GuestProcess, door: Door, nest: Nest, deadline: int) ->
 
 
 def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], space: int) -> None:
-    """Gives a zygote's child its limits and its final filter, and looks at it from outside. space: bytes of address
-    space that the zygote has. Raises SandboxStartError."""
+    """Gives a zygote's child its limits and its final filter, and inspects it from outside.
+
+    space: bytes of address space that the zygote has. Raises SandboxStartError.
+    """
     address, room, limits = born
     program = spec.filter(True)
     length = len(program) // INSTRUCTION.size
@@ -120,7 +124,7 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], spac
 
 
 def _frame(child: GuestProcess) -> tuple[int, ...]:
-    """The next request of a child: its number and registers. Raises SandboxStartError."""
+    """The next request of a child: its call number and registers. Raises SandboxStartError where there is none."""
     frame: bytes | None = None
     with contextlib.suppress(GuestMisbehaved):
         while frame is None:
@@ -131,7 +135,7 @@ def _frame(child: GuestProcess) -> tuple[int, ...]:
 
 
 def end_strays(parent: GuestProcess) -> None:
-    """Ends a parent and whatever it has made that nobody knows: children of ours in its process group."""
+    """Ends a parent, and every child of the controller in its process group that is not in the parent's family."""
     parent.watch.kill()
     ended = select.poll()
     ended.register(parent.watch.pidfd, select.POLLIN)
@@ -151,5 +155,5 @@ def end_strays(parent: GuestProcess) -> None:
 
 
 def _wait_for(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):  # found twice
+    with contextlib.suppress(ChildProcessError):  # `end_strays` has found it twice, and it has been waited for
         os.waitpid(pid, 0)

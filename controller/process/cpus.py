@@ -1,4 +1,7 @@
-"""Where guests and those who serve them run: on one CPU a round trip is a hand-over, across two it is a wake-up."""
+"""Chooses the CPUs of guests and of the threads that serve them.
+
+On one CPU a round trip is a hand-over between two processes. Across two CPUs, an idle CPU has to be woken each time.
+"""
 
 import contextlib
 import ctypes
@@ -9,17 +12,17 @@ from collections.abc import Callable
 from typing import Final
 
 try:
-    #: The CPU that runs the calling thread; -1 where that cannot be known.
+    #: The CPU that runs the calling thread; -1 where it is not known.
     current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
 except (OSError, AttributeError):  # a C library without sched_getcpu(3)
 
     def current_cpu() -> int:
-        """-1 for not known."""
+        """-1: the CPU is not known."""
         return -1
 
 
-#: So many calls in a row from one CPU bring a thread there. Those from elsewhere, where they come in no more
-#: nanoseconds than these one behind another, free it.
+#: After FOLLOWED calls in a row from guests of one CPU, a thread (`Stand`) moves to that CPU. When two calls from
+#: guests of other CPUs come within RARE_NS nanoseconds, the kernel chooses the thread's CPU again.
 FOLLOWED: Final = 32
 RARE_NS: Final = 1_000_000
 
@@ -32,7 +35,7 @@ class _Cpus:
         self._boxes: dict[int, int] = {}
 
     def share(self) -> "Share":
-        """A CPU for one box, until the end of the with block; None where affinity is not to be had."""
+        """A CPU for one box, until the end of the with block; None where affinity is not available."""
         return Share(self)
 
     def take(self) -> int | None:
@@ -41,8 +44,9 @@ class _Cpus:
         except OSError:
             return None
         with self._lock:
-            # Among equals the CPU that runs this thread: it has room for it. Several controllers that all began with
-            # the same CPU would starve each other's guests, which run at the lowest priority.
+            # Among CPUs with equally few boxes, the CPU that runs this thread is preferred: it evidently has room.
+            # If several controllers all began with the same CPU, they would starve each other's guests, which run at
+            # the lowest priority.
             here = current_cpu()
             cpu = min(allowed, key=lambda each: (self._boxes.get(each, 0), each != here, each))
             self._boxes[cpu] = self._boxes.get(cpu, 0) + 1
@@ -55,7 +59,7 @@ class _Cpus:
 
 
 class Share:
-    """A context in which a CPU is a guest's: its number, or None where affinity is not to be had."""
+    """A context in which a guest has a CPU. It gives the CPU's number, or None where affinity is not available."""
 
     def __init__(self, cpus: _Cpus) -> None:
         self._cpus = cpus
@@ -73,7 +77,7 @@ cpus = _Cpus()
 
 
 class _Affinity(threading.local):
-    """Where this thread may run when it is not `on_cpu`; None where it is not."""
+    """The affinity that this thread had before it entered `on_cpu`; None outside of it."""
 
     allowed: set[int] | None = None
 
@@ -82,12 +86,15 @@ _here = _Affinity()
 
 
 def allowed_cpus() -> set[int]:
-    """Where the calling thread may run, of its own accord: it may serve a guest at the moment. Raises OSError."""
+    """The CPUs on which the calling thread may run, apart from a pinning by `on_cpu`. Raises OSError."""
     return os.sched_getaffinity(0) if _here.allowed is None else _here.allowed
 
 
 class on_cpu:  # noqa: N801 - used as a function is
-    """The calling thread runs where its guest runs; its own affinity is restored at the end. cpu: None does nothing."""
+    """A context in which the calling thread runs on its guest's CPU; its own affinity is restored at the end.
+
+    cpu: of the guest; None changes nothing.
+    """
 
     __slots__ = ("_before", "_cpu", "_is_first")
 
@@ -115,8 +122,11 @@ class on_cpu:  # noqa: N801 - used as a function is
 
 
 class Stand:
-    """Where one thread stands that serves many guests: on the CPU of those that call again and again, else where the
-    kernel places it, among those that its maker may run on. cpu: None there."""
+    """The CPU of a thread that serves many guests.
+
+    The thread runs on the CPU of the guests that call again and again. Otherwise the kernel places it, among the CPUs
+    on which the thread that made this object may run. cpu: the CPU; None while the kernel places the thread.
+    """
 
     __slots__ = ("_all", "_calls", "_from", "_strayed_ns", "cpu")
 
@@ -130,11 +140,11 @@ class Stand:
         self.cpu: int | None = None
 
     def begin(self) -> None:
-        """By the thread itself, before anything else."""
+        """Leaves the placing to the kernel. The serving thread calls this first."""
         self._move(None)
 
     def called_from(self, cpu: int | None) -> None:
-        """A guest calls that runs elsewhere than this thread. By the thread itself."""
+        """Notes a call of a guest whose CPU is not this thread's. The serving thread itself calls this."""
         if self.cpu is not None:
             before, self._strayed_ns = self._strayed_ns, time.monotonic_ns()
             if self._strayed_ns - before <= RARE_NS:

@@ -1,7 +1,7 @@
-"""A guest's process as its controller holds it: how it is ended, measured and reaped, and what it shares with others.
+"""A guest's process as the controller holds it: how it is ended, measured and reaped, and what it shares with others.
 
-Guests that come from one start, a zygote's children or the copies of a session, are a `Family`: they share the listener
-of their filters and the pid namespace, and each is a child of the controller's own.
+The guests that come from one start (the children of a zygote, the copies of a session) are a `Family`. They share the
+listener of their filters and the pid namespace. Each of them is a child of the controller.
 """
 
 import contextlib
@@ -21,14 +21,15 @@ from proxybox.controller.seal.cgroups import Cgroup
 from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
 
-#: Bytes of last words.
+#: The most bytes that `said_last` returns.
 _LAST_WORDS = 1 << 14
 
 
 class Family:
-    """What is given back when the last guest of a start has ended.
+    """What the guests of one start share. It is given back when the last of them has ended.
 
-    listener: None where none is to be had. init: the first process of the pid namespace, where there is one.
+    listener: of their seccomp filters; None where there is none. init: the first process of the pid namespace, where
+    there is one.
     """
 
     def __init__(self, listener: Listener | None = None, init: Watch | None = None) -> None:
@@ -38,22 +39,22 @@ class Family:
         self._lock = threading.Lock()
 
     def join(self, pid: int) -> None:
-        """One more guest; so it is known that this process is no stray."""
+        """Adds a guest. `birth.end_strays` ends processes that no family knows."""
         with self._lock:
             self._members.add(pid)
 
     def knows(self, pid: int) -> bool:
-        """Whether this is one of its processes."""
+        """Whether this process is one of the family's guests, or its init."""
         return pid in self._members or (self.init is not None and self.init.pid == pid)
 
     def leave(self, pid: int) -> None:
-        """That guest has ended and has been reaped; with the last one all ends."""
+        """Removes a guest that has ended and been reaped. After the last one, ends the init and closes the listener."""
         with self._lock:
             self._members.discard(pid)
             if self._members:
                 return
         if self.init is not None:
-            self.init.kill()  # and with it all that may be left in its namespace
+            self.init.kill()  # the kernel then kills what is left in its pid namespace (pid_namespaces(7))
             with contextlib.suppress(OSError):
                 if not self.init.unreachable:
                     os.waitid(os.P_PIDFD, self.init.pidfd, os.WEXITED)
@@ -64,12 +65,13 @@ class Family:
 
 @attrs.define(kw_only=True, eq=False)
 class GuestProcess:
-    """A guest that is sealed and waits to begin: see `begin`.
+    """One guest process. After its launch it is sealed, and waits for `begin`.
 
-    launcher: another child of this process, that has started the guest. door: where its clones stand, None where no
-    listener is to be had. births: held while a copy of one of its process group is made. layers: what was seen of each
-    that is used. filters: how many seccomp filters it has. last_words: where a guest that marshals its own calls says
-    why it ended, None for others.
+    launcher: pid of the child of the controller that has started the guest, where that is another process. door: its
+    part of the listener, None where there is no listener. births: held while a guest of its process group is copied.
+    layers: those that are used, by name, with what was seen of each. filters: how many seccomp filters it has; None
+    where the kernel does not say. last_words: the socket on which a guest that marshals its own calls says why it ends;
+    None for other guests.
     """
 
     pid: int
@@ -95,15 +97,15 @@ class GuestProcess:
         self.family.join(self.pid)
 
     def note(self, *seen: Layer) -> None:
-        """What was seen of its layers."""
+        """Records what was seen of its layers."""
         self.layers.update((layer.name, layer) for layer in seen)
 
     def told_layers(self) -> dict[str, str]:
-        """As `Result.layers` says it."""
+        """What `Result.layers` says of its layers."""
         return {name: layer.told for name, layer in self.layers.items()}
 
     def measure(self) -> None:
-        """Keeps how much memory the living guest has used at the most."""
+        """Records the peak memory of the guest, which must still be alive."""
         try:
             peaks = hostproc.peaks(self.pid)
         except OSError:
@@ -112,36 +114,41 @@ class GuestProcess:
         self.peak_resident = peaks.get("VmHWM", self.peak_resident)
 
     def resident(self) -> int | None:
-        """Bytes that are in memory now; None when it cannot be told."""
+        """Its resident memory now, in bytes; None where /proc does not tell."""
         try:
             return hostproc.memory(self.pid)[1]
         except (OSError, ValueError):
             return None
 
     def has_pending(self, number: int) -> bool:
-        """Whether a signal that was sent to it waits for the end of a call."""
+        """Whether a signal that was sent to the process is still pending."""
         return bool(self.watch.undelivered() >> number - 1 & 1)
 
     def reap(self) -> tuple[int | None, int | None]:
-        """(exit code, signal) of the ended guest; both None where somebody else has waited for it."""
+        """Waits for the guest's end, and returns (exit code, signal).
+
+        Both are None where other code of this process has waited for the guest already, or where the guest is
+        unreachable.
+        """
         keeper().release(self.watch)
         if self.watch.unreachable:
             return None, None
         self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
         self._leave_door()
         try:
-            os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED | os.WNOWAIT)  # from here on the pid is its own
+            os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED | os.WNOWAIT)  # a zombie now: keeps its pid
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
             return None, None
         self.cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
         if self.peak_resident is None and self.family.init is not None:
-            # Without an init it is a child of vfork(2), of which the kernel tells the controller's own peak.
+            # Without an init the guest was made by vfork(2) (in posix_spawn(3)), and its ru_maxrss includes the
+            # controller's own peak.
             self.peak_resident = usage.ru_maxrss * 1024
         self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
         code = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGTRAP and self.last_words is not None:
-            code = -signal.SIGABRT  # stub_signals.c: it cannot send itself that one
+            code = -signal.SIGABRT  # stub_signals.c: the guest cannot send itself SIGABRT, so abort(3) ends by SIGTRAP
         return (code, None) if code >= 0 else (None, -code)
 
     def begin(self) -> None:
@@ -149,19 +156,19 @@ class GuestProcess:
         self.channel.send(self.first_answer)
 
     def reap_launcher(self) -> None:
-        """Waits for the launcher, which ends when the guest runs and the init has nothing any more."""
+        """Waits for the launcher, which ends when the guest runs and the init has closed its descriptors."""
         if self.launcher is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.launcher, 0)
             self.launcher = None
 
     def _leave_door(self) -> None:
-        """Before it is reaped: a newborn may have its number next."""
+        """Forgets its door, before the guest is reaped: then a newborn may get its pid."""
         if self.door is not None:
             self.door.listener.discard(self.door)
 
     def close(self) -> None:
-        """Kills what still runs, reaps it, and closes everything that the controller held for it."""
+        """Kills the guest if it still runs, reaps it, and closes everything that the controller holds for it."""
         self.channel.close()
         self.watch.kill()
         with contextlib.suppress(OSError):
@@ -176,7 +183,7 @@ class GuestProcess:
             self.last_words.close()
 
     def said_last(self) -> bytes:
-        """What a guest that marshals its own calls has said of its end: untrusted, and of bounded size."""
+        """What a guest that marshals its own calls has said of its end: untrusted, at most _LAST_WORDS bytes."""
         if self.last_words is None:
             return b""
         self.last_words.setblocking(False)
@@ -188,9 +195,12 @@ class GuestProcess:
 
 
 def open_channel(listener: Listener, knock: Knock, first: int, others: Iterable[int] = ()) -> Channel | None:
-    """A pipe pair whose far ends the guest at the door holds as `first` and the next, in the place of what they were,
-    and under the numbers of `others`, so that nothing is left there; None where descriptors have run out or the guest
-    has gone."""
+    """Makes a pipe pair, and puts its far ends into the guest whose call the kernel holds.
+
+    The guest gets them as the descriptors `first` and `first` + 1, which replace what had these numbers. They also
+    replace the descriptors `others`, so that the guest keeps nothing under these numbers. Returns None where
+    descriptors have run out or the guest has gone.
+    """
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         try:
             request_read, request_write = os.pipe2(os.O_CLOEXEC)

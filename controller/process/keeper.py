@@ -1,11 +1,11 @@
-"""The one lasting thread of a controller: it starts every guest, and it ends those whose time is up.
+"""The keeper: a thread of the controller that never ends. It starts every guest, and ends those whose time is up.
 
-Starts guests: the kernel ties a parent-death signal to the *thread* that made the child, so a guest that was started
-by a caller's short-lived thread would die with it. Ends guests: a blocking driver sits in read(2) while its guest
-computes, and needs somebody else to look at the clock.
+Why it starts guests: the kernel ties a parent-death signal (prctl(2), PR_SET_PDEATHSIG) to the *thread* that made the
+child, so a guest that was started by a caller's short-lived thread would die with that thread. Why it ends guests: a
+blocking driver waits in read(2) while its guest computes, so another thread has to look at the clock.
 
-Rules: nothing here waits for a guest, and nothing here holds a reference to a box that has ended. What is raised while
-one guest is looked at ends that guest, and whoever waits for it is told (`Watch.fault`); the thread never ends.
+Rules: nothing here waits for a guest, and nothing here holds a reference to a box that has ended. An exception that is
+raised while one guest is checked ends that guest, and is raised for whoever waits for it (`Watch.fault`).
 """
 
 import contextlib
@@ -29,22 +29,22 @@ from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
 
-#: In `Watch.expired`: ended on the caller's word.
+#: In `Watch.expired`: the caller has ended the guest.
 CANCELLED = "cancelled"
-#: In `Watch.expired`: its limits could not be enforced; `Watch.fault` says why.
+#: In `Watch.expired`: the guest's limits could not be enforced; `Watch.fault` says why.
 FAULTED = "faulted"
 
-#: Seconds between two looks at the running guests: how late a time limit can be.
+#: Seconds between two checks of the running guests. So a time limit may be enforced this much too late.
 TICK = 0.02
 
-#: So many signals of a guest's own making are on their way to it at once. The kernel counts the pending ones of all
-#: processes of a user together (RLIMIT_SIGPENDING), so that a guest which takes none of its own would take them from
-#: others.
+#: The most signals, of those that a guest itself has caused, that are pending for it at one time. The kernel counts the
+#: pending signals of all processes of a user together (RLIMIT_SIGPENDING), so a guest that never takes its own signals
+#: would use up the share of others.
 SIGNALS_AT_ONCE = 8
 _FIRST_REAL_TIME = 32
 
 
-#: siginfo_t: signo, errno, code; sender's pid and uid are zero.
+#: siginfo_t: signo, errno, code; the sender's pid and uid are zero.
 _SIGINFO = struct.Struct("=iii116x")
 _PIDFD_SEND_SIGNAL, _SI_QUEUE = 424, -1
 
@@ -56,7 +56,10 @@ def _libc() -> ctypes.CDLL:
 
 @attrs.frozen(slots=True, eq=False)
 class Waiting:
-    """A wait that wall time stands still in: its end as it was, host time and the guest's CPU time at the begin."""
+    """A wait for which the wall time limit is suspended.
+
+    deadline_ns: the limit before the wait. since_ns, cpu_ns: host time, and the guest's CPU time, when it began.
+    """
 
     deadline_ns: int
     since_ns: int
@@ -67,14 +70,15 @@ class Waiting:
 class Watch:
     """The limits of one running guest.
 
-    pid: of the guest. pidfd: the same for signals, owned by this object; -1 once closed, so that a late `kill` from
-    another thread meets nobody. deadline_ns: host monotonic end of its wall time, None while it is not charged.
-    cpu_ns: its CPU time limit, of what `charged_ns` says. meter: CPU time that the controller spends for it; free_ns:
-    how much of that costs it nothing. interrupt: a first word to a guest that has reached a limit, which then has
-    grace_ns to heed it. interrupted: the limit for which it got that. expired: why the keeper has killed it. fault:
-    what went wrong when it was looked at, which is no doing of the guest's. unreachable: the kernel does not let this
-    process send it signals, so that nobody may wait for the end that one would have brought. offered: the set, as a
-    mask, of the signals that `offer` has sent, and that may be pending.
+    pid: of the guest. pidfd: its pidfd, for signals, owned by this object; -1 once closed, so that a late `kill` from
+    another thread reaches no process. deadline_ns: the end of its wall time on the host's monotonic clock; None while
+    wall time is not charged. cpu_ns: the limit of `charged_ns`. meter: CPU time that the controller spends for the
+    guest. free_ns: how much of that is not charged. interrupt: called when the guest reaches a limit for the first
+    time; the guest is killed only grace_ns after that. interrupted: the limit for which `interrupt` was called.
+    expired: why the guest was killed: a limit, CANCELLED or FAULTED. fault: an exception of the controller while it
+    checked the guest; the guest has not caused it. unreachable: the kernel does not let this process send the guest
+    signals, so nobody may wait for it to end by one. offered: a mask of the signals that `offer` has sent, and that may
+    still be pending.
     """
 
     pid: int
@@ -90,31 +94,34 @@ class Watch:
     fault: BaseException | None = None
     unreachable: bool = False
     offered: int = 0
-    lock: threading.RLock = attrs.field(factory=threading.RLock)  # re-entered by signal handlers
+    lock: threading.RLock = attrs.field(factory=threading.RLock)  # signal handlers re-enter it
     _carried_ns: int = 0
     _waiting: "Waiting | None" = None
 
     def cpu_time_ns(self) -> int:
-        """CPU time that the guest has used, in nanoseconds; 0 when it cannot be told."""
+        """CPU time that the guest has used, in nanoseconds; 0 when its clock cannot be read."""
         try:
             return time.clock_gettime_ns(~self.pid << 3 | 2)  # clock_getcpuclockid(3)
         except OSError:
             return 0
 
     def charged_ns(self) -> int:
-        """CPU time that counts against its limit: its own, and what the controller has spent beyond what is free."""
+        """CPU time that counts against its limit: its own, and the controller's as far as it exceeds what is free."""
         return self.cpu_time_ns() + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
 
     def free(self, seconds: float | None) -> None:
-        """The controller may spend so much for it, from now on, that costs it nothing: how long the same calls take
-        depends on the machine's load, and no honest program shall come to its limit by that."""
+        """Sets how much CPU time the controller may spend for the guest, from now on, without charging it.
+
+        The time that the same calls take depends on the machine's load, and an honest program should not reach its
+        limit because of that. seconds: None for 0.
+        """
         with self.lock:
             spent = self.meter.spent_ns()
             self._carried_ns += max(0, spent - self.free_ns)
             self.free_ns = spent + int((seconds or 0) * 1e9)
 
     def is_running(self) -> bool:
-        """Whether it has not ended: a pidfd is readable when its process has (pidfd_open(2))."""
+        """Whether the guest has not ended yet. A pidfd becomes readable when its process ends (pidfd_open(2))."""
         with self.lock:
             if self.pidfd < 0:
                 return False
@@ -123,7 +130,7 @@ class Watch:
             return not poll.poll(0)
 
     def cancel(self) -> None:
-        """Ends the guest on the caller's word; from any thread."""
+        """Ends the guest for the caller, from any thread."""
         self.expired = self.expired or CANCELLED
         self.kill()
 
@@ -132,11 +139,13 @@ class Watch:
         self.send(signal.SIGKILL)
 
     def send(self, number: int) -> bool:
-        """A real signal, by pidfd, so that no other process can be meant. Its siginfo tells the guest nothing of us:
-        pidfd_send_signal(2) lets a sender write its own for SI_QUEUE.
+        """Sends a real signal, by pidfd, so that it cannot reach another process.
 
-        False where it is to be sent again later: as many real-time signals as may be are pending (EAGAIN). Others do
-        not fail so: beyond the limit the kernel sends them without their siginfo."""
+        Its siginfo tells the guest nothing about the controller: pidfd_send_signal(2) lets a sender write its own for
+        SI_QUEUE. Returns False where the signal has to be sent again later, because the kernel's limit of pending
+        real-time signals is reached (EAGAIN). Other signals do not fail in this way: beyond the limit the kernel sends
+        them without their siginfo.
+        """
         with self.lock:
             if self.pidfd < 0:
                 return True
@@ -148,8 +157,11 @@ class Watch:
             return error != errno.EAGAIN
 
     def offer(self, numbers: Sequence[int]) -> list[bool]:
-        """Sends signals that the guest itself has caused: for each, whether it has been. The others are to be offered
-        again: of one real-time signal one is pending at a time, and of all signals SIGNALS_AT_ONCE."""
+        """Sends signals that the guest itself has caused, and returns for each whether it was sent.
+
+        The caller offers the others again later: one of each real-time signal may be pending at a time, and
+        SIGNALS_AT_ONCE different signals in total.
+        """
         wanted = queued = 0
         for number in numbers:
             wanted |= 1 << number - 1
@@ -171,8 +183,7 @@ class Watch:
         return True
 
     def undelivered(self) -> int:
-        """The set, as a mask, of the signals to the process that it has not taken; all of them where that cannot be
-        told."""
+        """A mask of the signals that are pending for the whole process; every bit is set where it cannot be read."""
         try:
             return hostproc.status(self.pid, "ShdPnd", 16)
         except (OSError, ValueError):
@@ -180,7 +191,7 @@ class Watch:
 
     @contextlib.contextmanager
     def uncharged(self) -> Iterator[None]:
-        """Wall time stands still meanwhile, unless somebody sets another end of it."""
+        """A context in which wall time is not charged, unless another deadline is set meanwhile."""
         since = self.suspend()
         try:
             yield
@@ -188,17 +199,19 @@ class Watch:
             self.resume(since)
 
     def suspend(self) -> "Waiting | None":
-        """Wall time stands still, but for what the guest computes while it is said to wait. What `resume` wants to
-        know, None where there is no limit."""
+        """Suspends the wall time limit; the CPU time that the guest uses meanwhile is still charged as wall time.
+
+        Returns the argument for `resume`: None where no limit is suspended.
+        """
         with self.lock:
-            if self.interrupted or self.deadline_ns is None:  # the time to heed an interrupt is short, and its own
+            if self.interrupted or self.deadline_ns is None:  # the grace after an interrupt is never suspended
                 return None
             waiting = self._waiting = Waiting(self.deadline_ns, time.monotonic_ns(), self.cpu_time_ns())
             self.deadline_ns = None
         return waiting
 
     def resume(self, waiting: "Waiting | None") -> None:
-        """Wall time goes on."""
+        """Ends the suspension that `suspend` has begun, unless a later one has replaced it."""
         with self.lock:
             if waiting is None or self._waiting is not waiting:
                 return
@@ -216,7 +229,7 @@ class Watch:
 
     def _check(self) -> None:
         try:
-            with self.lock:  # whoever sets other limits meanwhile has the last word
+            with self.lock:  # another thread may set new limits: they are set before this check or after it
                 self._enforce()
         except BaseException as error:
             self.fault = self.fault or error
@@ -246,7 +259,7 @@ class Watch:
 
 
 class Keeper:
-    """Use `keeper()`; there is one per process, and a new one after a fork."""
+    """The keeper thread. Use `keeper()`: there is one per process, and a new one after a fork."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -256,7 +269,7 @@ class Keeper:
         self._thread.start()
 
     def spawn(self, path: str, argv: list[str], env: Mapping[str, str], **options: Any) -> int:
-        """posix_spawn(3) in the lasting thread; the child's pid. Raises OSError."""
+        """Calls posix_spawn(3) in the keeper's thread, and returns the child's pid. Raises OSError."""
         done = threading.Lock()
         done.acquire()
         outcome: list[int | BaseException] = []
@@ -278,14 +291,14 @@ class Keeper:
 
     def watch(self, watch: Watch) -> None:
         """Begins to enforce a guest's limits."""
-        with self._adding:  # of two at once, one sees that it is the first
+        with self._adding:  # of two concurrent calls, exactly one sees that its guest is the first
             self._watched.add(watch)
             is_first = len(self._watched) == 1
         if is_first:
             self._jobs.put(None)
 
     def release(self, watch: Watch) -> None:
-        """Stops looking at a guest; before it is reaped, so that its pid still is its own."""
+        """Stops enforcing a guest's limits. To be called before the guest is reaped, while its pid is still its own."""
         self._watched.discard(watch)
 
     def _run(self) -> None:
@@ -312,20 +325,20 @@ _making = threading.Lock()
 
 
 def keeper() -> Keeper:
-    """The keeper of this process. Raises SandboxStartError where no thread can be had for it."""
+    """The keeper of this process. Raises SandboxStartError where its thread cannot be started."""
     global _keeper
     if _keeper is None:
         with _making:
             if _keeper is None:
                 try:
                     _keeper = Keeper()
-                except RuntimeError as error:  # threading's word for EAGAIN
+                except RuntimeError as error:  # threading raises it for EAGAIN
                     raise SandboxStartError(f"the box could not be started: {error} (RLIMIT_NPROC)") from error
     return _keeper
 
 
 def _forget() -> None:
-    """A forked child has no keeper thread; its parent's guests are not its own."""
+    """Forgets the keeper in a forked child: it has no keeper thread, and its parent's guests are not its own."""
     global _keeper, _making
     _keeper = None
     _making = threading.Lock()

@@ -1,12 +1,12 @@
-"""Starts a guest, has it sealed, and checks from outside that it is.
+"""Starts a guest, has it sealed, and checks from outside that it is sealed.
 
     controller --posix_spawn--> launcher: reports --exec--> pypy3 with the stub: HELLO
-    controller: looks at the process in /proc, answers with the filter
-    stub: seals itself, and makes a system call that only comes here if it traps: SEALED
-    controller: looks again (seccomp, no_new_privs, capabilities, uid), and only then answers; `main` begins
+    controller: inspects the process in /proc, answers with the filter
+    stub: seals itself, and makes a system call that reaches the controller only if it traps: SEALED
+    controller: inspects it again (seccomp, no_new_privs, capabilities, uid), and only then answers; `main` begins
 
-What docs/design.md calls mandatory is either so, or the start fails with SandboxStartError. Nothing untrusted has run
-by then.
+Where something that docs/design.md calls mandatory is missing, the start fails with SandboxStartError, before anything
+untrusted has run.
 """
 
 import array
@@ -55,18 +55,18 @@ from proxybox.controller.seal.inspection import count_filters, inspect_descripto
 from proxybox.controller.seal.layers import LaunchReport, Layer
 from proxybox.controller.wire.channel import Channel
 
-#: Guests run at the lowest priority of the ordinary scheduler: a controller's answer always comes first.
+#: Guests run at the lowest priority of the ordinary scheduler (sched(7)), so that controllers can answer first.
 NICE = 19
-#: Seconds for a start: a program's own time begins when its interpreter is sealed.
+#: Seconds that a start may take. The limits of the program's own time apply after that, when its interpreter is sealed.
 START_LIMIT = 60
-#: Bytes of address space in which an interpreter starts, and more.
+#: An interpreter starts in this many bytes of address space, or fewer.
 _ENOUGH = 1 << 30
-#: The user and group that a box of root's runs under: the last that Debian reserves and gives to nobody. Not 65534:
-#: daemons run as that one, and /proc shows it for whoever has no name in a user namespace.
+#: The user and group id of a guest whose controller is root: the last id that Debian reserves and never assigns. 65534
+#: would be wrong: daemons run under it, and /proc shows it for ids that have no mapping in a user namespace.
 BOX_UID = 65533
-#: Capabilities (capabilities(7)) that a controller of root's needs to start its boxes as another user and to end them.
+#: Capabilities (capabilities(7)) that a controller needs when it is root, to start guests as another user and end them.
 _ROOTS_NEEDS = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
-#: Inherited descriptors are moved above everything that the child uses.
+#: Descriptors that the child inherits are moved to numbers from here on, above all numbers that it uses.
 _ABOVE = 16
 
 
@@ -84,12 +84,12 @@ _ADVICE = {
 class LaunchSpec:
     """What one guest is started with.
 
-    argv: of the interpreter, with the program's name as the guest shall see it first. env: its variables.
-    pid, uid, gid: what it is told about itself. memory: bytes on top of the interpreter, None for no limit.
-    threads: the most, the main thread included, 1 to MOST_THREADS. cpu_seconds: a hard end by the kernel. hide: (host
-    prefix, what the guest sees instead). cpu: pinned to, None for any. required: layers without which it does
-    not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
-    collector's, 0 for what PyPy takes.
+    argv: of the interpreter; the first is the program's name as the guest sees it. env: its environment variables.
+    pid, uid, gid: what it is told about itself. memory: bytes beyond what the interpreter has, None for no limit.
+    threads: the most that it may have, the main thread included, 1 to MOST_THREADS. cpu_seconds: at which the kernel
+    ends it (RLIMIT_CPU). hide: pairs of a host prefix and what the guest sees instead. cpu: it is pinned to, None for
+    any. required: layers without which it does not start. bare: it marshals its calls itself, and the stub only seals
+    it. nursery: bytes of its garbage collector's nursery, 0 for PyPy's own choice.
     """
 
     guest: Guest
@@ -113,11 +113,11 @@ class LaunchSpec:
 
     @property
     def wants_listener(self) -> bool:
-        """Whether something of it stops at the kernel's door."""
+        """Whether the guest makes calls for which the kernel asks the controller through a listener."""
         return self.threads > 1 or self.forks or self.zygote
 
     def filter(self, has_listener: bool) -> bytes:
-        """The program that seals it."""
+        """The seccomp filter that seals the guest."""
         return seal_filter(
             self.threads if has_listener else 1, real_time=self.real_time,
             threads=has_listener and self.threads > 1, forks=has_listener and self.forks, zygote=self.zygote,
@@ -127,15 +127,15 @@ class LaunchSpec:
 
 @functools.cache
 def guest_folder() -> Path:
-    """What runs on the untrusted side, and its sources."""
+    """The folder of the programs and sources of the untrusted side."""
     above = Path(__file__).resolve().parents[2]
-    installed = above / "guest"  # in an uninstalled checkout controller/ stands at the top of the tree
+    installed = above / "guest"  # in an uninstalled checkout, controller/ is at the top of the tree
     return installed if installed.is_dir() else above / "proxybox" / "guest"
 
 
 @functools.cache
 def guest_program(name: str) -> str:
-    """The compiled launcher or stub. Raises SandboxStartError when it was never compiled."""
+    """The path of the compiled launcher or stub. Raises SandboxStartError when it has not been compiled."""
     path = guest_folder() / name
     if not path.is_file():
         raise SandboxStartError(
@@ -153,7 +153,7 @@ def _rows() -> bytes:
 
 
 def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
-    """What the stub reads first."""
+    """The configuration, which the stub reads first."""
     rows = b"" if spec.bare else _rows()
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
     listener = listener_filter() if spec.wants_listener else b""
@@ -176,16 +176,18 @@ def _launcher_argv(spec: LaunchSpec) -> list[str]:
     return ["launcher", *numbers, spec.guest.executable, *spec.argv]
 
 
-#: Held while the guest's ends of the pipes are open here: in a copy of this process that another thread's fork(2) makes
-#: they would stay open, and the end of the guest would not be seen.
+#: Held while the guest's pipe ends are open in the controller, and during fork(2). If another thread forked meanwhile,
+#: the pipe ends would stay open in its child, and the controller would not see the end of the guest.
 _forking = threading.RLock()
 os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_forking.release)
 
 
 def launch(spec: LaunchSpec) -> GuestProcess:
-    """Starts and seals a guest, within START_LIMIT seconds; the caller sets the limits in its `watch` then.
+    """Starts and seals a guest, within START_LIMIT seconds.
 
-    Raises SandboxStartError with the step that failed; nothing is left of the attempt.
+    The caller then sets the limits in the guest's `watch`. Raises SandboxStartError with the step that failed, and
+    CannotCopy for a guest that is to be copied where there is no seccomp listener; everything that the attempt has made
+    was ended and closed then.
     """
     _require_capabilities()
     with contextlib.ExitStack() as undo:
@@ -213,7 +215,10 @@ def launch(spec: LaunchSpec) -> GuestProcess:
 
 
 def _require_capabilities() -> None:
-    """A root that may not signal other users could never end what it starts: neither at a limit, nor with itself."""
+    """Raises SandboxStartError when the controller is root, but may not signal other users.
+
+    It could then never end the guests that it starts: neither at a limit, nor when it ends itself.
+    """
     if os.geteuid() != 0:
         return
     held = hostproc.status("self", "CapEff", 16)
@@ -226,14 +231,16 @@ def _require_capabilities() -> None:
 
 
 def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, socket.socket]:
-    """Starts the launcher: its pid, the channel and the control socket, which `undo` closes. What the child inherits is
-    closed here."""
+    """Starts the launcher, and returns its pid, the channel and the control socket.
+
+    `undo` closes the channel and the socket. The child's ends are closed in this process before the function returns.
+    """
     launcher = guest_program("_launcher")
     with _forking, contextlib.ExitStack() as inherited:
         stub = _child_end(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC), inherited)
         ours, theirs = socket.socketpair()
         undo.callback(ours.close)
-        # What says more at its end than fits loses the rest of it, and does not wait for somebody to listen.
+        # A bare guest may write its last words here. What does not fit is lost, and the guest never waits for a reader.
         theirs.setblocking(not spec.bare)
         control = _child_end(theirs.detach(), inherited)
         request_read, request_write = os.pipe2(os.O_CLOEXEC)
@@ -252,7 +259,7 @@ def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, 
 
 
 def _child_end(fd: int, inherited: contextlib.ExitStack) -> int:
-    """Moves a descriptor above all numbers that it could be moved to in the child; `inherited` closes it."""
+    """Moves a descriptor above all numbers that the child uses (_ABOVE); `inherited` closes it."""
     try:
         moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
     finally:
@@ -262,9 +269,10 @@ def _child_end(fd: int, inherited: contextlib.ExitStack) -> int:
 
 
 def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[GuestProcess, LaunchReport]:
-    """The processes that there are, by the launcher's report: the guest, and its init where it has one.
+    """The processes that the launcher reports: the guest, and its init where it has one.
 
-    Their numbers mean no others: they are children of ours that nobody has waited for. What is not adopted is ended.
+    Their pids cannot belong to other processes: they are children of the controller that nobody has waited for. Where
+    this fails, all of them are ended.
     """
     deadline = time.monotonic_ns() + START_LIMIT * 10**9
     init_watch = None
@@ -290,9 +298,10 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
 
 
 def _end_group(launcher: int) -> None:
-    """Kills a launcher and all that it has made, reported or not, and waits for it: they are one process group."""
+    """Kills a launcher and all its processes, reported or not, which are one process group, and waits for them."""
     with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PGID, launcher, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # none of ours: it may be another's by now
+        # Fails where no child of the controller is in the group: its id may belong to another group by now.
+        os.waitid(os.P_PGID, launcher, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         os.killpg(launcher, signal.SIGKILL)
         while True:
             os.waitid(os.P_PGID, launcher, os.WEXITED)
@@ -319,7 +328,7 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
 
 
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
-    """HELLO, the look from outside, the layers, the seal, its proof, and the second look."""
+    """Receives HELLO, inspects the guest and its layers from outside, sends the filter, and inspects it again."""
     number, space_limit, address, room, root_errno, landlock_errno, _ = _frame(process, control)
     if number != CALL_HELLO:
         raise _start_error(control, process=process)
@@ -335,24 +344,24 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     program = spec.filter(process.door is not None)
     length = len(program) // INSTRUCTION.size
     process.channel.send((length, (address, program)) if length <= room else 0)
-    if _frame(process, control)[0] != CALL_SEALED:  # the last step is all that can have failed
+    if _frame(process, control)[0] != CALL_SEALED:  # only the last step, seccomp(2), can have failed
         raise _start_error(control, b"seccomp", process)
     process.filters = None if filters is None else filters + 1
     process.note(*inspect_seal(process.pid, uid_of_guests(), NICE, process.filters))
 
 
 def _descriptors(spec: LaunchSpec) -> list[int]:
-    """What a guest may hold before it is sealed."""
+    """The descriptors that a guest holds before it is sealed."""
     return [*range(FIRST_CHANNEL_FD if spec.bare else 0), FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1]
 
 
 def uid_of_guests() -> int:
-    """The user on the host that guests of this process run as."""
+    """The host's user id that guests of this process run under."""
     return BOX_UID if os.geteuid() == 0 else os.geteuid()
 
 
 def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
-    """Puts a guest into a cgroup of its own with the limits of its policy; what is to be told of that layer."""
+    """Puts a guest into a cgroup of its own with the limits of its policy, and returns what became of that layer."""
     try:
         process.cgroup = Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
         process.cgroup.add(process.pid)
@@ -364,7 +373,7 @@ def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
 
 
 def _frame(process: GuestProcess, control: socket.socket) -> tuple[int, ...]:
-    """Receives one request: its number and registers. Raises SandboxStartError at an early end."""
+    """Receives one request, and returns its call number and registers. Raises SandboxStartError where there is none."""
     frame: bytes | None = None
     try:
         while frame is None:
@@ -381,7 +390,10 @@ def _late() -> SandboxStartError:
 
 
 def _small_space() -> str:
-    """Whether this process may have too little memory for an interpreter: what it starts inherits that. Its words."""
+    """A message for when the limits of this process, which its children inherit, are too small for an interpreter.
+
+    "" where they are large enough.
+    """
     for number, option in ((resource.RLIMIT_AS, "v"), (resource.RLIMIT_DATA, "d")):
         soft, hard = resource.getrlimit(number)
         least = min((each for each in (soft, hard) if each != resource.RLIM_INFINITY), default=_ENOUGH)
@@ -395,7 +407,7 @@ def _small_space() -> str:
 
 
 def _start_error(control: socket.socket, text: bytes = b"", process: GuestProcess | None = None) -> SandboxStartError:
-    """What the launcher, the loader or the stub said, with advice."""
+    """Ends a guest whose start has failed, and makes an error of what the launcher, the loader or the stub has said."""
     if process is not None:
         process.watch.kill()
         if process.family.init is not None:

@@ -1,12 +1,12 @@
-"""Counts threads and copies of guests where a guest cannot lie: at the kernel's own door.
+"""Counts the threads and copies of guests where a guest cannot lie: when the kernel asks about their system calls.
 
 Each clone, and the first call of each copied process, reaches the controller as a seccomp user notification
-(seccomp_unotify(2)). The answer is CONTINUE or EAGAIN; register arguments cannot change in between. What a guest says
-about its threads is believed for routing only; the numbers are the kernel's. A thread and a copy are told apart by the
-registers, since a grant of one is none of the other.
+(seccomp_unotify(2)). The kernel holds the calling thread until the controller answers with CONTINUE or EAGAIN; register
+arguments cannot change in between. What a guest says about its threads is used for routing only; they are counted by
+the kernel. The registers tell the clone of a thread from that of a copy: a grant of one does not allow the other.
 
-A chain of filters has one listener. Guests that were forked from one another share it, so whoever looks at it takes
-what has come to the door of the guest that it is from.
+A chain of filters has one listener, and guests that were forked from one another share it. Whichever thread reads it
+sorts each notification to the `Door` of the guest that it comes from.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from proxybox.controller import hostproc
 from proxybox.controller.header import FORK_FLAGS
 from proxybox.controller.seal.filters import NUMBERS
 
-#: In proc_pid_stat(5).
+#: The number of the field num_threads in proc_pid_stat(5).
 _NUM_THREADS = 20
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
@@ -35,22 +35,25 @@ _RECV, _SEND, _ID_VALID, _ADD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
 _CONTINUE = 1
 _SETFD = 1
 
-#: So many are taken at once: a guest that knocks without end holds nobody up.
+#: The most notifications that are taken at once, so that a guest that makes them without end delays nobody else.
 _AT_ONCE = 16
 
-#: Clones that nobody has granted: so many of a guest are refused at once, and from then on one in so many nanoseconds.
-#: Meanwhile the threads that make them sleep in the kernel, so that a storm of them costs next to nothing.
+#: Clones that the controller has not granted: the first REFUSED_AT_ONCE of a guest are refused at once, later ones at a
+#: rate of one in REFUSED_EVERY_NS nanoseconds. Meanwhile the threads that make them sleep in the kernel, so that a
+#: storm of clones costs next to nothing.
 REFUSED_AT_ONCE = 16
 REFUSED_EVERY_NS = 20_000_000
 
-#: A clone that was let through counts as a thread of its own until its maker asks again or this time is over.
+#: A clone that was allowed counts as one more thread until its caller makes another, or until this time is over.
 IN_FLIGHT_NS = 50_000_000
 
 
 @attrs.frozen
 class Knock:
-    """A call that stands at the door: the clone of a thread, or that of a copy, or what a copy does first. tid: the
-    host's id of the thread that makes it, by the kernel's word."""
+    """A call that the kernel holds: the clone of a thread, the clone of a copy (is_fork), or a copy's first (is_birth).
+
+    identifier: of the notification. tid: the host's id of the thread that makes the call, as the kernel tells it.
+    """
 
     identifier: int
     tid: int
@@ -68,7 +71,7 @@ class Listener:
         self._lock = threading.RLock()
 
     def add(self, door: "Door") -> None:
-        """Begins to sort what comes from the guest of that door."""
+        """Begins to sort the calls of the guest of that door."""
         with self._lock:
             self._doors[door.pid] = door
 
@@ -80,8 +83,10 @@ class Listener:
 
     @contextlib.contextmanager
     def expect(self, group: int) -> Iterator["Nest"]:
-        """Where a newborn of that process group will be, until the end of the with block. Nothing that a guest can do
-        takes it into another group, and the guests of one ask for one copy at a time."""
+        """A context that gives the nest in which a newborn of that process group will be put.
+
+        A guest cannot change its process group, and the guests of one group are copied one at a time.
+        """
         nest = Nest()
         with self._lock:
             self._nests[group] = nest
@@ -93,14 +98,14 @@ class Listener:
             os.close(nest.wake)
 
     def close(self) -> None:
-        """Closes the listener: all that stands at a door gets ENOSYS."""
+        """Closes the listener. All calls that the kernel holds for it then fail with ENOSYS."""
         with self._lock:
             fd, self.fd = self.fd, -1
             if fd >= 0:
                 os.close(fd)
 
     def sort(self) -> None:
-        """Takes what has come, if anything has, to the guest that it is from. From any thread."""
+        """Reads the notifications that have come, and hands each to the door of its guest. From any thread."""
         with self._lock:
             for _ in range(_AT_ONCE):
                 if not self._has_come():
@@ -115,13 +120,14 @@ class Listener:
                     door.knock(knock)
                 elif door is None and knock.is_birth and (nest := self._nests.get(_group_of(knock.tid))) is not None:
                     nest.put(knock)
-                # Whoever claims to be born again stands there until its box ends: an answer would let it ask once more.
+                # A guest that makes a newborn's call again gets no answer until its box ends: after an answer it could
+                # ask once more.
 
     def _door_of(self, knock: Knock) -> "Door | None":
         return self._doors.get(knock.tid) or self._doors.get(_process_of(knock.tid))
 
     def _answer_fork(self, door: "Door", knock: Knock) -> None:
-        """One for each grant, and at once: a copy waits for nobody's turn."""
+        """Allows one clone for each grant, and at once, so that a copy does not wait for its parent's turn."""
         if door.may_fork:
             door.may_fork = False
             self.allow(knock)
@@ -140,14 +146,14 @@ class Listener:
         buffer = bytearray(_NOTIF.size)
         try:
             fcntl.ioctl(self.fd, _RECV, buffer)
-        except OSError:  # the thread that asked has gone meanwhile
+        except OSError:  # the thread that made the call has gone meanwhile
             return None
         identifier, tid, _, number, _, _, first, *_ = _NOTIF.unpack(buffer)
         is_birth = number == NUMBERS["prctl"]
         return Knock(identifier, tid, not is_birth and first == FORK_FLAGS, is_birth)
 
     def is_there(self, knock: Knock) -> bool:
-        """Whether the thread still stands at the door, so that its number means no other."""
+        """Whether the kernel still holds the call, so that the thread's id cannot belong to another thread."""
         try:
             fcntl.ioctl(self.fd, _ID_VALID, struct.pack("=Q", knock.identifier))
         except OSError:
@@ -155,7 +161,10 @@ class Listener:
         return True
 
     def give_descriptors(self, knock: Knock, descriptors: dict[int, int]) -> bool:
-        """Opens the controller's descriptors in the guest under the numbers that are the keys."""
+        """Installs descriptors of the controller (the values) in the guest under the numbers that are the keys.
+
+        Returns False where that fails.
+        """
         door = self._door_of(knock)
         if door is not None:
             door.given.update(descriptors)
@@ -167,11 +176,11 @@ class Listener:
         return True
 
     def allow(self, knock: Knock) -> None:
-        """Lets the call go on."""
+        """Lets the kernel carry the call out."""
         self._respond(knock, 0, _CONTINUE)
 
     def refuse(self, knock: Knock) -> None:
-        """The call fails with EAGAIN, as pthread_create(3) and fork(2) expect of a limit."""
+        """Lets the call fail with EAGAIN, as pthread_create(3) and fork(2) expect at a limit."""
         self._respond(knock, -errno.EAGAIN, 0)
 
     def _respond(self, knock: Knock, error: int, flags: int) -> None:
@@ -188,7 +197,7 @@ def _group_of(pid: int) -> int:
 
 
 def _process_of(tid: int) -> int:
-    """The process that a thread is of; 0 when it has gone."""
+    """The process id of the process that a thread belongs to; 0 when it has gone."""
     try:
         return hostproc.status(tid, "Tgid")
     except (OSError, ValueError):
@@ -196,23 +205,24 @@ def _process_of(tid: int) -> int:
 
 
 class Nest:
-    """Where one newborn is expected: `wake` is readable when it is there."""
+    """A place for one newborn that is expected. `wake` becomes readable when it is there."""
 
     def __init__(self) -> None:
         self.newborn: Knock | None = None
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def put(self, knock: Knock) -> None:
-        """By `Listener.sort`, in any thread."""
+        """Puts the newborn here. Called by `Listener.sort`, in any thread."""
         self.newborn = knock
         os.eventfd_write(self.wake, 1)
 
 
 class Door:
-    """One guest's part of a listener. `limit` counts the main thread too.
+    """One guest's part of a listener.
 
-    may_fork: whether the next clone of a copy is let through. given: descriptors that the guest holds besides its first
-    channel's; its copies would hold them, too.
+    limit: the most threads of the guest, the main thread included. may_fork: whether its next clone of a copy is
+    allowed. given: descriptors that were installed in the guest, besides those of its first channel; its copies would
+    inherit them.
     """
 
     def __init__(self, listener: Listener, pid: int, limit: int) -> None:
@@ -223,14 +233,17 @@ class Door:
         self._wake = -1
         self._limit = limit
         self._knocks: deque[Knock] = deque()
-        self._unwelcome: dict[int, Knock] = {}  # by thread: a signal calls one away, which then comes again
-        self._refused_ns = 0  # each refusal puts it off by REFUSED_EVERY_NS
+        self._unwelcome: dict[int, Knock] = {}  # by thread: one whose clone a signal interrupts makes it again
+        self._refused_ns = 0  # each refusal adds REFUSED_EVERY_NS
         self._in_flight: dict[int, int] = {}
         listener.add(self)
 
     @property
     def wake(self) -> int:
-        """An eventfd that is told of what comes; -1 for none. Who has set it to -1 may close it: nobody writes then."""
+        """An eventfd that is written to when something comes; -1 for none.
+
+        After it was set to -1 nothing is written any more, so the descriptor may be closed.
+        """
         return self._wake
 
     @wake.setter
@@ -239,31 +252,33 @@ class Door:
             self._wake = fd
 
     def knock(self, knock: Knock) -> None:
-        """A thread's clone has come from this guest; by `Listener.sort`, in any thread."""
+        """Adds the clone of a thread of this guest. Called by `Listener.sort`, in any thread."""
         self._knocks.append(knock)
         self.tell()
 
     def tell(self) -> None:
-        """Whoever serves this guest looks here; by `Listener.sort`, in any thread."""
+        """Wakes the driver of this guest, so that it looks here. Called by `Listener.sort`, in any thread."""
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
     def next_knock(self) -> Knock | None:
-        """The next clone of a thread that stands here."""
+        """The next clone of a thread that waits for its answer; None where there is none."""
         return self._knocks.popleft() if self._knocks else None
 
     def refuse(self, knock: Knock) -> None:
-        """A clone that nobody has granted fails with EAGAIN: at once where that is rare, else by `refuse_late`. From
-        any thread."""
+        """Lets a clone that was not granted fail with EAGAIN: at once where these are rare, otherwise in `refuse_late`.
+
+        From any thread.
+        """
         with self.listener._lock:
             self._unwelcome.pop(knock.tid, None)
             self._unwelcome[knock.tid] = knock
             self.refuse_late()
-            if len(self._unwelcome) > self._limit:  # more than can stand here: the thread of the first has ended
+            if len(self._unwelcome) > self._limit:  # more than the guest has threads: the first one's has ended
                 self.listener.refuse(self._unwelcome.pop(next(iter(self._unwelcome))))
 
     def refuse_late(self) -> None:
-        """Refuses as many clones that nobody has granted as it is time for; when `late_ns` has come."""
+        """Refuses those clones without a grant whose time has come (`late_ns`)."""
         with self.listener._lock:
             while (due := self.late_ns) is not None and due <= (now := time.monotonic_ns()):
                 self._refused_ns = max(self._refused_ns, now) + REFUSED_EVERY_NS
@@ -271,19 +286,24 @@ class Door:
 
     @property
     def late_ns(self) -> int | None:
-        """Host time at which the next clone that nobody has granted is to be refused; None where none stands here."""
+        """Host time at which the next clone without a grant is to be refused; None where none waits."""
         return self._refused_ns - (REFUSED_AT_ONCE - 1) * REFUSED_EVERY_NS if self._unwelcome else None
 
     def threads(self) -> int:
-        """How many threads the kernel counts. Where that cannot be read it is as many as there may be: nobody is let in
-        unseen."""
+        """How many threads of the guest the kernel counts.
+
+        Where that cannot be read, the limit is returned, so that no thread is allowed without a count.
+        """
         try:
             return hostproc.stat(self.pid, _NUM_THREADS)[0]
         except (OSError, ValueError):
             return self._limit
 
     def admits(self, tid: int) -> bool:
-        """Whether one more thread is within the limit, counting those that are about to appear."""
+        """Whether one more thread, made by thread `tid`, is within the limit.
+
+        Clones of the other threads that were allowed less than IN_FLIGHT_NS ago count as threads, too.
+        """
         now = time.monotonic_ns()
         self._in_flight = {
             other: since for other, since in self._in_flight.items() if other != tid and now - since < IN_FLIGHT_NS
@@ -291,6 +311,6 @@ class Door:
         return self.threads() + len(self._in_flight) + 1 <= self._limit
 
     def allow_thread(self, knock: Knock) -> None:
-        """Lets a clone go on."""
+        """Allows the clone of a thread, and counts it as in flight."""
         self._in_flight[knock.tid] = time.monotonic_ns()
         self.listener.allow(knock)

@@ -1,7 +1,7 @@
-"""The one lasting thread that closes ended boxes, so that nobody waits for a process to be taken apart.
+"""The undertaker: a thread that never ends and closes ended boxes, so that no caller waits for the kernel to do so.
 
-The kernel needs about a millisecond to give back a guest's memory; a Result is complete before. `settle` waits until
-all is done: sandboxes and pools do so when they are closed.
+The kernel needs about a millisecond to free a guest's memory; the Result is complete before that. `settle` waits until
+all boxes are closed: sandboxes and pools call it when they are closed.
 """
 
 import os
@@ -11,14 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-#: Seconds in which whoever has brought something gets its work done: a dying process takes the CPU that it is on.
+#: Seconds to wait before each closing, in which the caller can finish its work: a dying process occupies its CPU.
 PAUSE = 0.001
-#: So many faults are kept until somebody settles.
+#: The most faults that are kept for `settle`.
 MOST_FAULTS = 16
 
 
 class Undertaker:
-    """Use `undertaker()`; there is one per process, and a new one after a fork."""
+    """The undertaker thread. Use `undertaker()`: there is one per process, and a new one after a fork."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -26,12 +26,14 @@ class Undertaker:
         threading.Thread(target=self._run, name="proxybox-undertaker", daemon=True).start()
 
     def bury(self, close: Callable[[], object]) -> None:
-        """Calls `close` soon."""
+        """Has `close` called soon, in the undertaker's thread."""
         self._jobs.put(close)
 
     def settle(self) -> None:
-        """Returns when all that was buried before has been closed. Raises what went wrong meanwhile; several faults as
-        a BaseExceptionGroup."""
+        """Returns when everything that was passed to `bury` before has been closed.
+
+        Raises what `close` functions have raised since the last call; several exceptions as a BaseExceptionGroup.
+        """
         done = threading.Event()
         self._jobs.put(done.set)
         done.wait()
@@ -45,7 +47,7 @@ class Undertaker:
         while True:
             try:
                 self._close_next()
-            except BaseException as error:  # for whoever settles
+            except BaseException as error:  # `settle` raises it
                 self._failed.append(error)
 
     def _close_next(self) -> None:
@@ -69,7 +71,7 @@ def undertaker() -> Undertaker:
 
 
 def settle() -> None:
-    """Waits for the undertaker, where there is one."""
+    """Waits for the undertaker, where there is one: see `Undertaker.settle`."""
     if _undertaker is not None:
         _undertaker.settle()
 

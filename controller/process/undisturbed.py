@@ -1,23 +1,23 @@
-"""Holds back the caller's signal handlers while a guest has no owner yet.
+"""Holds back the caller's signal handlers while no code is responsible yet for ending a guest.
 
-Python runs a handler between any two lines of the main thread, and most raise (KeyboardInterrupt for one). Between
-the start of a guest and the `try` that ends it, that would leave a process behind. What came meanwhile is done at
-`release`.
+Python runs a handler between any two instructions of the main thread, and most handlers raise (KeyboardInterrupt, for
+one). Between the start of a guest and the `try` whose end closes it, this would leave a process behind. Handlers of
+signals that come meanwhile run at `release`.
 """
 
-import _signal  # type: ignore[import-not-found]  # without signal's enumerations, which cost ten times as much
+import _signal  # type: ignore[import-not-found]  # not `signal`: its enumerations make a call ten times as slow
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-#: Those that people and supervisors send; a handler of another signal is the caller's own business.
+#: The signals that people and supervisors send. Handlers of other signals are not held back.
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 class Undisturbed:
-    """A context in which no handler of HELD_BACK runs. In other threads than the main one there is nothing to do."""
+    """A context in which no handler of a signal in HELD_BACK runs. Outside the main thread it does nothing."""
 
     def __init__(self) -> None:
         self._handlers: dict[int, Any] = {}
@@ -31,7 +31,7 @@ class Undisturbed:
                     if callable(handler):
                         self._handlers[number] = handler
                         _signal.signal(number, self._note)
-            except BaseException:  # by a handler whose turn had not come
+            except BaseException:  # raised by a handler that is not held back yet
                 self.release()
                 raise
         return self
@@ -40,14 +40,14 @@ class Undisturbed:
         self._came.append(number)
 
     def release(self) -> None:
-        """Puts the handlers back and runs those whose signals have come. Whatever they raise is raised here."""
+        """Puts the handlers back, and runs those whose signals have come meanwhile. What they raise is raised here."""
         raised: BaseException | None = None
         while self._handlers:
             try:
                 for number, handler in self._handlers.items():
                     _signal.signal(number, handler)
                 self._handlers = {}
-            except BaseException as error:  # one that is back has run already: the others are put back none the less
+            except BaseException as error:  # raised by a handler that is back already: the loop goes on with the others
                 raised = error
         came, self._came = self._came, []
         try:
@@ -62,7 +62,7 @@ class Undisturbed:
 
 
 class Closing:
-    """A context whose end calls `close`, undisturbed."""
+    """A context at whose end `close` is called, with handlers held back."""
 
     def __init__(self, close: Callable[[], object]) -> None:
         self._close: Callable[[], object] | None = close
@@ -74,7 +74,7 @@ class Closing:
         with Undisturbed():
             self.__del__()
 
-    def __del__(self) -> None:  # also where a handler has raised at the very door of __exit__
+    def __del__(self) -> None:  # also where a handler raises before __exit__ has begun
         close, self._close = self._close, None
         if close is not None:
             close()

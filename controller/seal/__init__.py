@@ -1,2 +1,5 @@
-"""What a guest may still ask of the kernel (filters.py), the look from outside at whether that holds (inspection.py),
-and what stands around it in case it has a hole (layers.py, cgroups.py). Nothing here serves a call."""
+"""The seal: what a guest may still ask of the kernel, and what limits the damage if the seal has a hole.
+
+filters.py has the filter; inspection.py checks from outside that it is in force; layers.py and cgroups.py are about the
+layers around it. Nothing here serves a call.
+"""

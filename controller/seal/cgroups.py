@@ -1,7 +1,7 @@
-"""The cgroup of a box: a second limit of memory and tasks, kept by the kernel (cgroups(7), cgroup v2).
+"""The cgroup of a box: a second limit of memory and tasks, enforced by the kernel (cgroups(7), cgroup v2).
 
-Used where somebody has delegated a cgroup to this process: the controllers `memory` and `pids` are enabled for the
-children of its own cgroup or of the one above, and it may make children there. Nothing of the process itself is moved.
+It is used where a cgroup is delegated to this process: the cgroup controllers `memory` and `pids` are enabled for the
+children of its own cgroup or of the parent cgroup, and it may make children there. The process itself is not moved.
 """
 
 import contextlib
@@ -14,16 +14,17 @@ import attrs
 
 _SELF, _MOUNTS = Path("/proc/self/cgroup"), Path("/proc/self/mountinfo")
 _NEEDED = frozenset(("memory", "pids"))
-#: On top of limits.memory, which bounds address space: page tables, pipe buffers, what the kernel keeps for a guest.
+#: Bytes beyond limits.memory (which limits address space), for page tables, pipe buffers and other memory that the
+#: kernel needs for a guest.
 _MEMORY_OF_THE_KERNEL = 64 << 20
-#: Beside the guest's threads.
+#: Tasks beyond the guest's threads.
 _TASKS = 2
 
 _numbers = itertools.count()
 
 
 class Unavailable(Exception):
-    """There is no delegated cgroup; the text says why."""
+    """No cgroup is delegated to this process. The text says why."""
 
 
 @attrs.define(eq=False)
@@ -43,7 +44,7 @@ class Cgroup:
             cgroup._write("memory.oom.group", 1)
             if memory is not None:
                 cgroup._write("memory.max", memory + _MEMORY_OF_THE_KERNEL)
-                with contextlib.suppress(OSError):  # a kernel without accounting of swap
+                with contextlib.suppress(OSError):  # this kernel does not account for swap
                     cgroup._write("memory.swap.max", 0)
         except OSError:
             cgroup.close()
@@ -51,11 +52,11 @@ class Cgroup:
         return cgroup
 
     def add(self, pid: int) -> None:
-        """Moves a process in. Raises OSError."""
+        """Moves a process into the cgroup. Raises OSError."""
         self._write("cgroup.procs", pid)
 
     def ran_out_of_memory(self) -> bool:
-        """Whether the kernel has killed the box for its memory."""
+        """Whether the kernel's OOM killer has killed a process of the box."""
         try:
             events = (self.path / "memory.events").read_text().split()
         except OSError:
@@ -63,7 +64,7 @@ class Cgroup:
         return "oom_kill" in events and events[events.index("oom_kill") + 1] != "0"
 
     def close(self) -> None:
-        """Removes it; its processes have been waited for. What is still in it is killed."""
+        """Kills processes that are still in the cgroup, and removes it. The box's own have been waited for by then."""
         with contextlib.suppress(OSError):
             self._write("cgroup.kill", 1)
         with contextlib.suppress(OSError):
@@ -75,7 +76,10 @@ class Cgroup:
 
 
 def parent_for_boxes() -> Path:
-    """Where this process may make cgroups for its boxes. Raises Unavailable. Looked up once per process."""
+    """The cgroup below which this process may make those of its boxes. Looked up once per process.
+
+    Raises Unavailable where there is none.
+    """
     found = _find(os.getpid())
     if isinstance(found, str):
         raise Unavailable(found)
@@ -100,7 +104,10 @@ def _find(pid: int) -> Path | str:
 
 
 def _root() -> Path | None:
-    """The mount point of the whole hierarchy (or of what a cgroup namespace shows of it): proc_pid_mountinfo(5)."""
+    """The mount point of the cgroup v2 hierarchy, or of the part that a cgroup namespace shows (proc_pid_mountinfo(5)).
+
+    None where it is not mounted.
+    """
     for line in _MOUNTS.read_text().splitlines():
         before, _, after = line.partition(" - ")
         if after.startswith("cgroup2 "):
@@ -117,7 +124,7 @@ def _is_delegated(parent: Path) -> bool:
 
 
 def _sweep(parent: Path) -> None:
-    """Removes what controllers left that were killed; a cgroup with processes in it refuses."""
+    """Removes the cgroups of controllers that have ended without `close`. Those with processes in them stay."""
     for path in parent.glob("proxybox-*"):
         _, _, rest = path.name.partition("-")
         owner = rest.partition("-")[0]

@@ -1,13 +1,13 @@
-"""The seal: the one filter that stands between hostile machine code and the kernel, as data.
+"""The seal: the one seccomp filter between hostile machine code and the kernel, as data.
 
-Promise: once the kernel has taken `seal_filter`, no code in the guest, whatever it does to the stub, reaches the
-kernel except by `RULES`. Every other call number, x32's among them, traps to the guest's SIGSYS handler (which may be
-hostile by then and gains nothing by it); another ABI, as by `int 0x80`, ends the process. Rows may only touch the
-guest's own memory, its own scheduling and its own pipe ends.
+Promise: once the kernel has installed `seal_filter`, no code in the guest, whatever it does to the stub, reaches the
+kernel except through `RULES`. Every other call number, also those of x32, traps to the guest's SIGSYS handler (which
+may be hostile by then, and gains nothing by the trap). A call by another ABI, such as `int 0x80`, ends the process.
+Calls that a row allows may only touch the guest's own memory, its own scheduling and its own pipe ends.
 
-The guest's stub is handed the compiled program and installs it (stub.c); the controller sees from outside that a filter
-is in force before it answers anything. seccomp(2) says what a filter sees: `struct seccomp_data`, each argument in two
-halves of 32 bits.
+The stub receives the compiled program and installs it (stub.c). The controller checks from outside that a filter is in
+force before it answers any OS call. seccomp(2) describes what a filter sees: `struct seccomp_data`, with each argument
+in two halves of 32 bits.
 """
 
 import functools
@@ -27,12 +27,12 @@ NUMBERS = {
     "mremap": 25, "madvise": 28, "clone": 56, "exit": 60, "setpgid": 109, "prctl": 157, "setrlimit": 160, "futex": 202,
     "sched_setaffinity": 203, "restart_syscall": 219, "exit_group": 231, "seccomp": 317,
 }  # fmt: skip
-#: Where the low half of an argument stands in its eight bytes, and the high one.
+#: The offsets of the low and the high half of an argument in its eight bytes.
 _LOW, _HIGH = 0, 4
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-#: Shared mappings of virtual files lie where the high half of an address is this, masked.
+#: Shared mappings of virtual files are at the addresses whose high half, masked, is this.
 SHARED_HIGH, _SHARED_MASK = SHARED_BASE >> 32, 0xFFFFF000
 
 _PRIVATE, _FIXED, _ANONYMOUS, _NORESERVE, _STACK, _FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x4000, 0x20000, 0x100000
@@ -45,7 +45,10 @@ _FULL = 0xFFFFFFFF
 
 @attrs.frozen
 class Condition:
-    """Of one half of argument `arg`: half & mask == value; with `differs`, not so; with `count`, a range from value."""
+    """A condition on one half of argument `arg`: half & mask == value.
+
+    differs: the condition is half & mask != value instead. count: the half is one of the `count` numbers from `value`.
+    """
 
     arg: int
     value: int = attrs.field(kw_only=True)
@@ -55,7 +58,7 @@ class Condition:
     count: int = attrs.field(default=1, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Raises ValueError for what no call could meet, or every one does."""
+        """Raises ValueError for a condition that no call could meet, or that every call meets."""
         is_half = 0 <= self.value <= _FULL and 0 < self.mask <= _FULL
         is_alone = self.count == 1 or not (self.differs or self.mask != _FULL)
         if not (0 <= self.arg <= 5 and is_half and self.value & ~self.mask == 0 and self.count >= 0 and is_alone):
@@ -64,10 +67,14 @@ class Condition:
 
 @attrs.frozen
 class Rule:
-    """The call `name` is let through when all conditions hold. only: in boxes with "threads", with "real_time", that
-    make "forks" (zygotes, and sessions that may be copied), or in a "zygote", which nothing untrusted has run in.
-    "bare": in a guest that marshals its own calls (translated/), has descriptors 0 to 2, and none of the stub but its
-    seal. asks: the controller each time, through the listener (listener.py)."""
+    """A row of the table: the call `name` is allowed when all conditions `where` hold.
+
+    only: the kind of guest that has the row; "" for all. "threads": a guest that may have several threads. "real_time":
+    one that may know the host's time. "forks": one that may be copied (a zygote, some sessions). "zygote": a zygote, in
+    which nothing untrusted has run. "bare": one that marshals its own calls (translated/), has descriptors 0 to 2, and
+    uses the stub for the seal only. asks: whether the kernel asks the controller each time, through the listener
+    (listener.py).
+    """
 
     name: str
     where: Sequence[Condition] = ()
@@ -75,30 +82,31 @@ class Rule:
     asks: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Raises ValueError for a call that is not known here, and for boxes that there are not."""
+        """Raises ValueError for an unknown call, and for an unknown kind of guest."""
         if self.name not in NUMBERS or self.only not in ("", "threads", "real_time", "forks", "zygote", "bare"):
             raise ValueError(f"a rule that makes no sense: {self}")
 
 
 def low(arg: int, value: int, mask: int = _FULL) -> Condition:
-    """The low half of an argument, masked, is `value`."""
+    """The condition that the low half of an argument, masked, is `value`."""
     return Condition(arg, value=value, mask=mask)
 
 
 def high(arg: int, value: int) -> Condition:
-    """The high half of an argument is `value`."""
+    """The condition that the high half of an argument is `value`."""
     return Condition(arg, value=value, high=True)
 
 
-#: Stands for the box's own pipe ends: two descriptors for each channel.
+#: Stands for the box's own pipe ends, two descriptors for each channel. `_with_channels` puts their number in.
 _CHANNELS = Condition(0, value=FIRST_CHANNEL_FD, count=0)
 _MAP_MUST = _PRIVATE | _ANONYMOUS
 _MAP_MAY = _MAP_MUST | _FIXED | _FIXED_NOREPLACE | _NORESERVE | _STACK
 _NO_TIMEOUT = (low(3, 0), high(3, 0))
 
 RULES = (
-    # The box's own pipe ends; ROUTE tells them from the guest's descriptors of the same numbers, which trap.
-    # What a guest that marshals its own calls speaks on: 0 and 1 are the same pipes once more, 2 is for its last words.
+    # The box's own pipe ends. The stub passes ROUTE; calls on the guest's virtual descriptors of the same numbers come
+    # without it, and trap. A guest that marshals its own calls uses 0 and 1, which are the same pipes once more, and 2
+    # for its last words.
     Rule("read", (_CHANNELS, low(3, ROUTE))),
     Rule("read", (low(0, 0),), only="bare"),
     Rule("write", (_CHANNELS, low(3, ROUTE))),
@@ -107,30 +115,30 @@ RULES = (
     # Private anonymous memory; the JIT needs PROT_EXEC.
     Rule("mmap", (low(3, 0, mask=_FULL & ~_MAP_MAY), low(3, _MAP_MUST, mask=_MAP_MUST), high(3, 0))),
     Rule("mprotect"),
-    # Where shared mappings of virtual files live, munmap writes back first.
+    # Not where shared mappings of virtual files are: there, the stub has to write back before munmap.
     Rule("munmap", (Condition(0, value=SHARED_HIGH, mask=_SHARED_MASK, high=True, differs=True),)),
     Rule("munmap", (low(2, ROUTE),)),
     Rule("brk"),
-    # The stub does this one for other guests. There is nothing to move but private anonymous memory.
+    # For other guests the stub emulates mremap. Only private anonymous memory exists that it could move.
     Rule("mremap", only="bare"),
     Rule("madvise", (low(2, _DONTNEED),)),
     Rule("madvise", (low(2, _FREE),)),
-    # Private futexes. A timed wait is a clock: native only where the guest may know the time.
+    # Private futexes. A timed wait is a clock, so it is native only where the guest may know the time.
     Rule("futex", (low(1, _WAKE | _FUTEX_PRIVATE),)),
     Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE), *_NO_TIMEOUT)),
     Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME), *_NO_TIMEOUT)),
     Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE),), only="real_time"),
     Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME),), only="real_time"),
-    # How the kernel goes on with a timed wait when another thread has taken the signal that woke this one; it only
-    # repeats a call that has passed here already.
+    # By this call the kernel continues a timed wait when another thread has taken the signal that woke this one. It
+    # only repeats a call that has passed the filter already.
     Rule("restart_syscall", only="real_time"),
-    # Threads: told to the controller, then counted by it through the listener (listener.py).
+    # Threads: the controller is first asked for one, and then counts the clone through the listener (listener.py).
     Rule("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads", asks=True),
-    # Copies of the process: told, and counted in the same way. A copy is adopted at its first call, by which the kernel
-    # ends it when the controller ends; a copy that does not make it is ended (birth.py).
+    # Copies of the process are asked for and counted in the same way. A copy is adopted at its first call, the prctl,
+    # which makes the kernel end it when the controller ends. A copy that does not make this call is ended (birth.py).
     Rule("clone", (low(0, FORK_FLAGS), high(0, 0), low(5, ROUTE)), only="forks", asks=True),
     Rule("prctl", (low(0, _PR_SET_PDEATHSIG), low(1, _SIGKILL), high(1, 0), low(5, ROUTE)), only="forks", asks=True),
-    # What a zygote's child still gives up before it takes its own, final filter. All of it is about itself.
+    # What a zygote's child still limits before it installs its final filter. All of these calls affect itself only.
     Rule("setpgid", (low(0, 0), low(1, 0)), only="zygote"),
     Rule("setrlimit", (low(0, _RLIMIT_CPU),), only="zygote"),
     Rule("setrlimit", (low(0, _RLIMIT_AS),), only="zygote"),
@@ -145,7 +153,7 @@ RULES = (
 
 # --- from the table to the kernel's instructions ----------------------------------------------------------------------
 
-#: seccomp(2): what a filter returns. linux/filter.h: struct sock_filter and the instructions that we use.
+#: What a filter returns (seccomp(2)); then, from linux/filter.h, struct sock_filter and the instructions used here.
 ALLOW, TRAP, KILL_PROCESS, USER_NOTIF = 0x7FFF0000, 0x00030000, 0x80000000, 0x7FC00000
 INSTRUCTION = struct.Struct("=HBBI")
 LOAD, AND, SUBTRACT, IF_EQUAL, IF_AT_LEAST, RETURN = 0x20, 0x54, 0x14, 0x15, 0x35, 0x06
@@ -158,7 +166,7 @@ _Line = tuple[int, int, int, int]
 def seal_filter(
     channels: int, *, real_time: bool, threads: bool, forks: bool = False, zygote: bool = False, bare: bool = False
 ) -> bytes:
-    """The program for a guest with so many channels: an array of struct sock_filter (8 bytes each)."""
+    """The filter of a guest with `channels` channels, as an array of struct sock_filter (8 bytes each)."""
     there = {
         "": True,
         "real_time": real_time,
@@ -173,8 +181,11 @@ def seal_filter(
 
 @functools.cache
 def listener_filter() -> bytes:
-    """The program of the listener: each call of the rows that ask stops at the controller (seccomp_unotify(2)), where
-    the seal would let it through. It says nothing about other calls: of two filters, the stricter answer counts."""
+    """The listener's filter: the kernel asks the controller about each call that a row with `asks` allows.
+
+    This is done by seccomp_unotify(2). The filter allows all other calls, which leaves them to the seal: of two
+    filters, the stricter answer counts.
+    """
     rows = [row for row in RULES if row.asks]
     return _program(rows, hit=USER_NOTIF, otherwise=ALLOW, foreign=ALLOW)
 
@@ -198,7 +209,7 @@ def _program(rows: Iterable[Rule], *, hit: int, otherwise: int, foreign: int) ->
 
 
 def _row(row: Rule, hit: int) -> Iterator[_Line]:
-    """The instructions of one row; a condition that fails goes on behind the row."""
+    """The instructions of one row. Where a condition fails, they jump to the end of the row."""
     pieces = [_condition(each) for each in row.where]
     rest = sum(len(piece) for piece in pieces) + 1
     for piece, each in zip(pieces, row.where, strict=True):

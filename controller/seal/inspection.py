@@ -1,7 +1,7 @@
-"""The look from outside: what the kernel says of a guest, before and after its seal.
+"""The inspection from outside: what the kernel says of a guest, before and after its seal.
 
-Promise: a box whose guest lacks a mandatory layer (layers.py) does not start. Nothing here believes the guest or its
-stub; every fact is read from /proc/PID, and a fact that is missing is a failure.
+Promise: a box whose guest lacks a mandatory layer (layers.py) does not start. Nothing here relies on the guest or its
+stub. Every fact comes from the kernel (/proc/PID, and calls such as getpriority(2)); a missing fact is a failure.
 """
 
 import os
@@ -9,7 +9,8 @@ import os
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.seal.layers import Layer, stands
 
-#: /proc/PID/status (proc_pid_status(5)) of a sealed guest. A filter is each thread's own, so there is one thread.
+#: What /proc/PID/status (proc_pid_status(5)) says of a sealed guest. Each thread has its own filters, so there must be
+#: one thread only.
 _SEALED = {
     "Seccomp": "2",
     "NoNewPrivs": "1",
@@ -22,7 +23,7 @@ _SEALED = {
 
 
 def inspect_descriptors(pid: int, allowed: list[int]) -> Layer:
-    """Before the seal: the guest holds exactly the descriptors `allowed`. Raises SandboxStartError."""
+    """Checks, before the seal, that the guest holds exactly the descriptors `allowed`. Raises SandboxStartError."""
     try:
         held = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
     except OSError as error:
@@ -33,16 +34,17 @@ def inspect_descriptors(pid: int, allowed: list[int]) -> Layer:
 
 
 def count_filters(pid: int) -> int | None:
-    """How many seccomp filters a process has; None before Linux 5.9, which does not tell. Raises SandboxStartError."""
+    """How many seccomp filters a process has; None before Linux 5.9, which does not say. Raises SandboxStartError."""
     count = _status(pid).get("Seccomp_filters", "")
     return int(count) if count.isdigit() else None
 
 
 def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list[Layer]:
-    """After the seal, before its trap is answered, so before `main`. uid: what the guest shall run as on the host.
-    filters: how many it shall have, the seal's among them; None where the kernel does not tell.
+    """Checks a guest that has just been sealed, before CALL_SEALED is answered, and so before `main`.
 
-    The layers, each with what was seen. Raises SandboxStartError.
+    uid: the user id of the host that it must have. niceness: the least that it must have. filters: how many seccomp
+    filters it must have, the seal's included; None where the kernel does not say. Returns the layers, each with what
+    was seen. Raises SandboxStartError.
     """
     status = _status(pid)
     if filters is not None and status.get("Seccomp_filters") != str(filters):
@@ -63,7 +65,7 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list
         scheduler = os.sched_getscheduler(pid)
     except OSError as error:
         raise _unseen(f"/proc/{pid}", error) from error
-    if owner == uid:  # the files of a process that is not dumpable are root's
+    if owner == uid:  # root owns the /proc files of a process that is not dumpable
         raise SandboxStartError("the guest is dumpable: others could trace it")
     if seen < niceness or scheduler not in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
         raise SandboxStartError(f"the guest runs at niceness {seen}, not {niceness}, by sched(7) policy {scheduler}")

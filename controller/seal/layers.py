@@ -1,9 +1,9 @@
-"""The layers around the seal: which of them boxes use, and what came of each.
+"""The layers around the seal: which of them boxes use, and whether each is in force.
 
-A layer is a second wall for the day on which the seal, the kernel or the controller has a hole. Each is used where the
-host gives it; where it does not, the box starts all the same and says so in `Result.layers`, unless its policy requires
-the layer. Who carries them out: launcher.c (namespaces, speculation, core scheduling) and stub_layers.c (the empty
-root, Landlock) before anything untrusted runs, cgroups.py from outside.
+A layer is a second defence, in case the seal, the kernel or the controller has a hole. Each is used where the host
+allows it. Where it does not, the box starts without the layer and says so in `Result.layers`, unless its policy
+requires the layer. launcher.c (namespaces, speculation, core scheduling) and stub_layers.c (the empty root, Landlock)
+set them up before anything untrusted runs; cgroups.py works from outside.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from proxybox.controller.header import (
 )
 from proxybox.policies.models import LAYERS
 
-#: The layers that boxes of this process use. Tests and benchmarks take some out.
+#: The layers that boxes of this process use. Tests and benchmarks remove some.
 USED: set[str] = set(LAYERS)
 
 _LAUNCHED = {
@@ -44,16 +44,16 @@ _REASONS = {
 }
 
 
-#: What `Result.layers` says of a layer that is not there begins with this; the reason follows.
+#: In `Result.layers` the text about a missing layer begins with this; the reason follows.
 MISSING = "missing: "
 
 
 @attrs.frozen(kw_only=True)
 class Layer:
-    """A defence: whether it stands around a box, and what to do where it does not.
+    """A defence: whether a box has it, and what to do where it does not.
 
-    available: whether it stands. mandatory: whether no box starts without it. detail: what was seen of it, or why it is
-    missing. advice: what could be done where it is missing.
+    available: whether the box has it. mandatory: whether no box starts without it. detail: what was seen of it, or why
+    it is missing. advice: what could be done where it is missing.
     """
 
     name: str
@@ -64,14 +64,14 @@ class Layer:
 
     @property
     def told(self) -> str:
-        """What `Result.layers` says of it."""
+        """What `Result.layers` says of the layer."""
         return self.detail if self.available else MISSING + self.detail
 
 
-#: In boxes with a seed, beside the other layers: a matter of repeating a run, and no defence.
+#: Reported like a layer for boxes with a seed. It makes a run repeatable, and is no defence.
 SAME_ADDRESSES = "same addresses"
 
-#: Every kind of layer, as one that is not there: what it would be, or what could be done for it.
+#: Every kind of layer, by name, as a missing one: with what it would be, or what could be done to get it.
 KINDS = {
     layer.name: layer
     for layer in (
@@ -100,12 +100,12 @@ KINDS = {
 
 
 def stands(name: str, detail: str) -> Layer:
-    """A layer that is there. detail: what was seen of it."""
+    """A layer that is in force. detail: what was seen of it."""
     return attrs.evolve(KINDS[name], available=True, detail=detail)
 
 
 def missing(name: str, reason: int | str) -> Layer:
-    """One that is not there. reason: an errno, or words."""
+    """A layer that is missing. reason: an errno, or a text."""
     return attrs.evolve(KINDS[name], detail=reason if isinstance(reason, str) else _because(name, reason))
 
 
@@ -114,12 +114,12 @@ def _because(what: str, number: int) -> str:
 
 
 def is_missing(told: str) -> bool:
-    """Whether this is what `Result.layers` says of a layer that is not there."""
+    """Whether this text of `Result.layers` is about a missing layer."""
     return told.startswith(MISSING)
 
 
 def read(told: Mapping[str, str]) -> tuple[Layer, ...]:
-    """Every kind of layer, as `Result.layers` tells of a box."""
+    """Every kind of layer, as the `Result.layers` of a box describes it."""
     return tuple(
         attrs.evolve(
             kind,
@@ -132,7 +132,7 @@ def read(told: Mapping[str, str]) -> tuple[Layer, ...]:
 
 
 def require(names: Iterable[str], around: Mapping[str, Layer]) -> None:
-    """Raises SandboxStartError unless all layers of these names stand around a box."""
+    """Raises SandboxStartError unless a box has all layers of these names. around: those that it uses, by name."""
     asked = [around[name] if name in around else missing(name, "turned off") for name in names]
     if lacking := [layer for layer in asked if not layer.available]:
         listed = "; ".join(f"{layer.name}: {layer.detail}" for layer in lacking)
@@ -144,7 +144,10 @@ def require(names: Iterable[str], around: Mapping[str, Layer]) -> None:
 
 @attrs.frozen
 class LaunchReport:
-    """What the launcher did: pids of the host (0 where it became the guest itself), and an errno for each layer."""
+    """What the launcher did: pids on the host (0 where the launcher itself became the guest), an errno for each layer.
+
+    The errno is 0 for a layer that was set up, and NOT_ASKED for one that was not asked for.
+    """
 
     guest: int
     init: int
@@ -155,22 +158,22 @@ class LaunchReport:
 
     @staticmethod
     def unpack(data: bytes) -> "LaunchReport | None":
-        """The report, or None when these bytes are something else: words of a launcher that failed."""
+        """The report; None when these bytes are something else: the message of a launcher that has failed."""
         if len(data) != LAUNCH_REPORT.size or int.from_bytes(data[:4], "little") != REPORT_MAGIC:
             return None
         return LaunchReport(*LAUNCH_REPORT.unpack(data)[1:])
 
 
 def launch_flags(used: Iterable[str]) -> int:
-    """The bits of wire.h for the launcher."""
+    """The flags for the launcher (wire.h) that ask for these layers."""
     return sum(_LAUNCHED.get(layer, 0) for layer in used)
 
 
 def look_from_outside(pid: int, report: LaunchReport, root_errno: int, landlock_errno: int | None) -> list[Layer]:
-    """What stands around the guest `pid`, which waits for its seal and can still be looked at.
+    """The layers of the guest `pid`, which waits for its seal, so that /proc still shows them.
 
-    What /proc shows is read there; Landlock shows nothing, so there the word of the stub counts, which nobody but us
-    has had in hand by then. landlock_errno: None when it was not asked for.
+    /proc shows nothing of Landlock. For that layer the stub's report is used: nothing untrusted has run in the guest by
+    then. root_errno: of leaving the host's root. landlock_errno: None when Landlock was not asked for.
     """
     seen: list[Layer] = []
     if report.namespaces != NOT_ASKED:
@@ -212,7 +215,7 @@ def _namespaces(pid: int, refused: int, root_errno: int) -> Layer:
 
 
 def _speculation(pid: int, refused: int) -> Layer:
-    """proc_pid_status(5) tells the state of the mitigation, whoever has set it."""
+    """The state of the mitigation, as proc_pid_status(5) shows it, whether or not the launcher has set it."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             state = file.read().partition("SpeculationIndirectBranch:")[2].partition("\n")[0].strip()
