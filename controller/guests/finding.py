@@ -74,7 +74,7 @@ def _variable(name: str, *, is_searched: bool = True) -> str | None:
 
 
 def _folders_of_programs() -> str:
-    """Returns PATH without empty and relative entries: the working directory may hold programs of anyone's."""
+    """Returns PATH without empty and relative entries: the working directory may hold anybody's programs."""
     absolute = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
     return os.pathsep.join([*absolute, "/usr/bin", "/usr/local/bin"])
 

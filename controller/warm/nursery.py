@@ -58,7 +58,7 @@ class Nursery:
     def find(self, box: BoxSpec, *, now: bool = False) -> Zygote | None:
         """Returns a zygote for boxes like this one, or None where there is none yet or there can be none.
 
-        now: the first request also starts one."""
+        now: starts a zygote at the first request already."""
         key = _key(box)
         if key is None:
             return None

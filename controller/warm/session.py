@@ -552,7 +552,7 @@ class LiveSession:
         answer: the answer to its fork(2); None where it has been answered."""
         self._live.driver.release(answer)
         outcome = self._serve(self.is_idle)
-        if outcome is None and not self._live.process.watch.is_running():  # after a failed copy (end_strays)
+        if outcome is None and not self._live.process.watch.is_running():  # ended with the copy: reads its last output
             outcome = self._serve(lambda: False)
         self.end(self._begun, outcome)
 

@@ -77,7 +77,7 @@ class WarmStart:
         port = Port(self.box.policy.session.value_size, self.functions)
         try:
             live = None if self.zygote is None else self.zygote.fork(self.box, builder, started, port, **changes)
-        except SandboxStartError:  # the zygote has died; the nursery starts another one for the next box
+        except SandboxStartError:  # the zygote has died; the nursery or the pool starts another one for the next box
             live = None
         if live is None:
             live = self._start(builder, started, port, **changes)
