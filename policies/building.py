@@ -1,8 +1,7 @@
-"""How the classes of a policy are built: from arguments or friendly forms, with all faults at once.
+"""How the classes of a policy are built, from arguments or short forms, with all faults reported at once.
 
-Rule: whatever is given, the outcome is an instance or a PolicyError. The exception is arguments
-that Python itself refuses, such as a third positional one: those are a TypeError, as for any class.
-"""
+Rule: whatever is given, the outcome is an instance or a PolicyError. The exception is arguments that Python itself
+refuses, such as a third positional one: those are a TypeError, as for any class."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
 
 T = TypeVar("T")
 Form: TypeAlias = Callable[[Any], Any]
-"""Turns a short form into a table of fields; what it does not know it gives back."""
+"""Turns a short form into a table of fields, and returns anything else unchanged."""
 
 _forms: dict[type[Any], Form] = {}
 
 
 def check_field(field: attrs.Attribute[Any], value: Any) -> Any:
-    """The converted value of one field. PolicyError whose keys begin with the field's name."""
+    """Returns the converted value of one field. Raises PolicyError with keys that begin with the field's name."""
     convert: Callable[[Any], Any] | None = field.converter  # type: ignore[assignment]
     try:
         converted = value if convert is None else convert(value)
@@ -34,14 +33,14 @@ def check_field(field: attrs.Attribute[Any], value: Any) -> Any:
     if field.validator is not None:
         try:
             field.validator(None, field, converted)
-        except PolicyError as error:  # what was given is told as it was given
+        except PolicyError as error:  # the message quotes the value as it was given
             problems = (attrs.evolve(problem, given=shown(value)) for problem in error.problems)
             raise PolicyError(*problems) from None
     return converted
 
 
 def check_keys(cls: type[attrs.AttrsInstance], keys: Collection[Any]) -> list[Problem]:
-    """A problem for each of `keys` that is no field of `cls`, and for each field that is needed."""
+    """Returns a problem for each of `keys` that is no field of `cls`, and for each required field that is missing."""
     fields = attrs.fields(cls)
     names = [field.name for field in fields]
     problems = [unknown_key(key, names) for key in keys if key not in names]
@@ -63,11 +62,10 @@ def _all_problems(cls: type[attrs.AttrsInstance], given: dict[str, Any]) -> list
 
 
 def model(section: str, form: Form | None = None) -> Callable[[type[T]], type[T]]:
-    """Decorates an attrs class: its constructor tells all that is wrong in one PolicyError.
+    """Decorates an attrs class: its constructor reports all faults in one PolicyError.
 
-    section: what the keys of these problems are put under, such as "limits", until `under` says
-    otherwise. form: what else than a table of fields `fields_of` takes for it.
-    """
+    section: what the keys of these problems begin with, such as "limits", until `under` replaces it. form: converts the
+    short forms that `fields_of` takes besides a table of fields."""
 
     def decorate(cls: type[T]) -> type[T]:
         fields = attrs.fields(cls)  # type: ignore[arg-type]
@@ -79,7 +77,7 @@ def model(section: str, form: Form | None = None) -> Callable[[type[T]], type[T]
         def construct(self: T, *args: Any, **given: Any) -> None:
             if args:
                 if len(args) > len(positional) or not given.keys().isdisjoint(positional[: len(args)]):
-                    build(self, *args, **given)  # which says so, as Python does
+                    build(self, *args, **given)  # raises the TypeError that Python raises for such arguments
                 given.update(zip(positional, args, strict=False))
             found: tuple[Problem, ...] = ()
             if names >= given.keys() >= needed:
@@ -101,10 +99,9 @@ def model(section: str, form: Form | None = None) -> Callable[[type[T]], type[T]
 
 
 def fields_of(cls: type[Any], value: Any) -> dict[str, Any]:
-    """The constructor's arguments for one of our classes, from a table or a short form.
+    """Returns the constructor's arguments for a class of a policy, from a table or a short form.
 
-    Raises PolicyError for anything else. The values are not looked at.
-    """
+    Raises PolicyError for anything else. The values are not checked."""
     if cls in _forms:
         value = _forms[cls](value)
     if not isinstance(value, Mapping):
@@ -115,7 +112,7 @@ def fields_of(cls: type[Any], value: Any) -> dict[str, Any]:
 
 
 def rename(table: Any, key: str, name: str, convert: Callable[[Any], Any]) -> Any:
-    """For forms: `table` with `key` under another name. Raises PolicyError when it has both."""
+    """For forms: returns `table` with `key` under another name. Raises PolicyError when it has both."""
     if not isinstance(table, Mapping) or key not in table:
         return table
     if name in table:
@@ -129,5 +126,7 @@ def rename(table: Any, key: str, name: str, convert: Callable[[Any], Any]) -> An
 
 
 def build(cls: type[T], value: Any) -> T:
-    """An instance of one of our classes, from itself or what `fields_of` takes. Or PolicyError."""
+    """Returns an instance of a class of a policy, from an instance or from what `fields_of` takes.
+
+    Raises PolicyError for anything else."""
     return value if isinstance(value, cls) else cls(**fields_of(cls, value))

@@ -1,9 +1,7 @@
-"""What fields of a policy accept: converters from friendly forms, validators for what is left.
+"""What the fields of a policy accept: converters from short forms, and validators for the converted values.
 
-Rules: a converter gets the value alone and raises PolicyError with an empty key; a validator is
-attrs' own kind. Neither may raise anything but PolicyError, whatever it is given: policies come
-from files and from requests.
-"""
+Rules: a converter gets only the value, and raises PolicyError with an empty key; a validator is one of attrs' kind.
+Neither may raise anything but PolicyError, whatever it is given: policies come from files and from requests."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ _NOTHING: Final = object()
 def refusal(
     message: str, value: object = _NOTHING, *, key: str = "", meant: str = "", allowed: str = ""
 ) -> PolicyError:
-    """The PolicyError of one problem."""
+    """Returns the PolicyError of one problem."""
     given = "" if value is _NOTHING else shown(value)
     return PolicyError(Problem(key=key, message=message, given=given, meant=meant, allowed=allowed))
 
@@ -52,10 +50,9 @@ def refusal(
 
 
 def between(low: float, high: float, unit: str, why: str = "", *, above: bool = False) -> Validator:
-    """None (no limit), or a number from `low` to `high` (with `above`, more than `low`).
+    """Returns a validator for None (no limit) or a number from `low` to `high`.
 
-    unit: that range in words. why: the reason for it.
-    """
+    unit: that range in words. why: the reason for it. above: the number must be greater than `low`."""
     reason = f": {why}" if why else ""
 
     def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
@@ -67,7 +64,7 @@ def between(low: float, high: float, unit: str, why: str = "", *, above: bool = 
 
 
 def one_of(*choices: str) -> Validator:
-    """One of a few words."""
+    """Returns a validator for one of a few words."""
 
     def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
         if isinstance(value, str) and value in choices:
@@ -85,7 +82,7 @@ def one_of(*choices: str) -> Validator:
 
 
 def matches(pattern: re.Pattern[str], words: str, maximum: int) -> Validator:
-    """A text of at most `maximum` characters that the pattern matches as a whole."""
+    """Returns a validator for a text of at most `maximum` characters that the pattern matches as a whole."""
 
     def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
         if not isinstance(value, str) or len(value) > maximum or not pattern.fullmatch(value):
@@ -98,7 +95,7 @@ def matches(pattern: re.Pattern[str], words: str, maximum: int) -> Validator:
 
 
 def to_count(value: int | str | None) -> int | None:
-    """A whole number; None, "none" and "unlimited" are no limit."""
+    """Returns a whole number, or None (no limit) for None, "none" and "unlimited"."""
     if value is None or (isinstance(value, str) and value.strip().lower() in ("none", "unlimited")):
         return None
     if isinstance(value, int) and not isinstance(value, bool):
@@ -107,7 +104,9 @@ def to_count(value: int | str | None) -> int | None:
 
 
 def limited(convert: Callable[[Any], T | None], value: Any, words: str) -> T:
-    """`value` converted, where no limit is none of the forms. words: what is wanted."""
+    """Returns `value` converted, for a field that must have a limit.
+
+    words: what is wanted."""
     try:
         converted = convert(value)
     except PolicyError:
@@ -118,21 +117,21 @@ def limited(convert: Callable[[Any], T | None], value: Any, words: str) -> T:
 
 
 def to_whole(value: int) -> int:
-    """A whole number, and nothing that only looks like one."""
+    """Returns a whole number. Booleans and texts are refused."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise refusal("want a whole number", value)
 
 
 def to_flag(value: bool) -> bool:
-    """true or false."""
+    """Returns true or false. Other values are refused."""
     if isinstance(value, bool):
         return value
     raise refusal("want true or false", value)
 
 
 def to_virtual_path(value: str) -> str:
-    """An absolute path inside the box, normalised: "/data//x/" is "/data/x"; `..` is refused."""
+    """Returns an absolute path inside the box, normalised: "/data//x/" becomes "/data/x". `..` is refused."""
     if not isinstance(value, str) or not value.startswith("/"):
         raise refusal('want an absolute path inside the box, such as "/data"', value)
     names = [name for name in value.split("/") if name not in ("", ".")]
@@ -148,7 +147,7 @@ def to_virtual_path(value: str) -> str:
 
 
 def to_host_path(value: str) -> str:
-    """A path on the host, made absolute; "~" is the home folder. It is not looked up here."""
+    """Returns a path on the host, made absolute; "~" is the home folder. The path is not looked up here."""
     _encodable(value, errors="surrogateescape")
     if not value or "\0" in value:
         raise refusal("want a path on the host: not empty, without NUL", value)
@@ -158,7 +157,7 @@ def to_host_path(value: str) -> str:
             path = os.path.join(os.getcwd(), path)
         except OSError as error:
             raise refusal(f"there is no current folder for it to start from ({error.strerror})", value) from None
-    # What `..` means depends on symbolic links, which are not looked at here.
+    # What `..` means depends on symbolic links, which are not read here.
     return path if ".." in path.split("/") else os.path.normpath(path)
 
 
@@ -188,7 +187,7 @@ class FrozenDict(dict[str, T]):
 
 
 def to_variables(value: Mapping[str, str]) -> FrozenDict[str]:
-    """Environment variables, none of which the dynamic linker obeys."""
+    """Returns environment variables. Those that the dynamic linker obeys are refused."""
     if not isinstance(value, Mapping):
         raise refusal("want a table of names and texts", value)
     problems: list[Problem] = []
@@ -222,7 +221,7 @@ _MIME_TYPE: Final = re.compile(r"[a-z]{1,32}/[a-z0-9][a-z0-9.+_-]{0,126}", re.AS
 
 
 def to_mime_types(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """MIME types, each once, in the order given."""
+    """Returns MIME types, each once, in the order given."""
     if isinstance(value, str):
         likely = _MIME_TYPE.fullmatch(value)
         raise refusal(_MIME_TYPES, value, meant=f'["{value}"]' if likely else "")
@@ -244,13 +243,13 @@ _MODULE: Final = 'want the dotted name of a module, such as "xml.dom": identifie
 
 
 def to_modules(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Dotted names of modules, each once, in the order in which they are to be imported."""
+    """Returns dotted names of modules, each once, in the order in which they are to be imported."""
     if isinstance(value, str):
         names = value[:_HINT_MAX].replace(",", " ").split()
         quoted = ", ".join(f'"{name}"' for name in names)
         likely = names and len(value) <= _HINT_MAX and all(map(_is_module, names))
         raise refusal(_MODULES, value, meant=f"[{quoted}]" if likely else "")
-    if not isinstance(value, list | tuple):  # of a set, the order would be another in each run
+    if not isinstance(value, list | tuple):  # a set would have another order in each run
         raise refusal(_MODULES, value)
     problems: list[Problem] = []
     for at, name in enumerate(value):
@@ -268,7 +267,7 @@ def _is_module(name: object) -> bool:
 
 
 def _module_meant(name: object) -> str:
-    """The module whose file or distribution was named in its place; empty when there is none."""
+    """Returns the module that was meant by the name of its file or distribution; empty when there is none."""
     if not isinstance(name, str) or len(name) > _HINT_MAX:
         return ""
     likely = name.strip().removesuffix(".py").replace("/", ".").replace("-", "_")
@@ -276,8 +275,10 @@ def _module_meant(name: object) -> str:
 
 
 def as_bytes(name: str, content: object) -> bytes:
-    """Text as UTF-8, or what bytes() takes without making something of a number. name: what it is, for the TypeError of
-    anything else; PolicyError for text that is none."""
+    """Returns text as UTF-8, and a bytes-like object as bytes; unlike bytes(), it takes no number.
+
+    name: names the argument in errors. Raises TypeError for anything else, and PolicyError for text that cannot be
+    encoded."""
     if isinstance(content, str):
         try:
             return content.encode()

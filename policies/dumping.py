@@ -20,10 +20,9 @@ _OPTIONAL: Final = frozenset({"time.start"})
 
 
 def to_dict(policy: Policy) -> dict[str, Any]:
-    """`policy` as tables, texts, numbers and lists, all of which JSON and TOML have.
+    """Returns `policy` as tables, texts, numbers and lists, all of which JSON and TOML have.
 
-    Raises PolicyError for what a file cannot hold: functions and contents that are not text.
-    """
+    Raises PolicyError for what a file cannot hold: functions and contents that are not text."""
     data: dict[str, Any] = {}
     for field in attrs.fields(Policy):
         value = getattr(policy, field.name)
@@ -96,7 +95,7 @@ def _text(content: bytes, key: str) -> str:
 
 
 def to_toml(policy: Policy) -> str:
-    """`policy` as a TOML file, every key written out. Raises PolicyError as `to_dict` does."""
+    """Returns `policy` as a TOML file, with every key written out. Raises PolicyError as `to_dict` does."""
     data = to_dict(policy)
     mounts = data["filesystem"].pop("mounts")
     lines = [_line(name, value) for name, value in data.items() if name not in SECTIONS]
@@ -126,7 +125,7 @@ def _value(value: Any) -> str:
             value.encode()
         except UnicodeEncodeError:
             raise PolicyError("a text that is not Unicode cannot be written to a file") from None
-        # JSON's strings are TOML's, but for this one character.
+        # JSON's strings are valid in TOML, except for this one character.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
         return "{" + ", ".join(_line(*item) for item in value.items()) + "}"

@@ -1,9 +1,7 @@
-"""The errors at the bottom of the import order, and how the faults of a policy are told.
+"""The errors at the bottom of the import order, and how the faults of a policy are reported.
 
-Rule: a `Problem` is one fault of one key. Whoever knows more about where it lies (the section, the
-file) adds that on the way up; whoever can go on checking does, so that one `PolicyError` tells
-every fault at once.
-"""
+Rule: a `Problem` is one fault of one key. Callers that know more about its place (the section, the file) add that on
+the way up. Checks go on after a fault where they can, so that one `PolicyError` reports all faults."""
 
 from __future__ import annotations
 
@@ -23,11 +21,10 @@ class ProxyboxError(Exception):
 class Problem:
     """One fault in a policy.
 
-    key: dotted path of the key, such as "limits.wall_time"; empty for the policy as a whole.
-    message: what is wrong. allowed: what would be right, in words. given: what was given,
-    shortened. meant: what was probably meant, for a misspelt name. file: the file it stands in, if
-    any. assumed: the beginning of `key` that is a guess, because the section was built on its own.
-    """
+    key: dotted path of the key, such as "limits.wall_time"; empty for the policy as a whole. message: what is wrong.
+    allowed: what would be right, in words. given: what was given, shortened. meant: what was probably meant, for a
+    misspelt name. file: the file that has the fault, if any. assumed: the beginning of `key` that is a guess, because
+    the section was built on its own."""
 
     key: str
     message: str
@@ -38,7 +35,7 @@ class Problem:
     assumed: str = ""
 
     def under(self, section: str, *, assumed: bool = False) -> Problem:
-        """The same fault seen from one level further up; an assumed level is replaced."""
+        """Returns the same fault as seen from one level further up; an assumed level is replaced."""
         key = self.key.removeprefix(self.assumed).removeprefix(".")
         if section:
             key = section + ("" if not key or key.startswith("[") else ".") + key
@@ -59,9 +56,7 @@ class Problem:
 class PolicyError(ProxyboxError, ValueError):
     """A policy that makes no sense. The text says where, what is allowed and what was given.
 
-    Takes problems, or plain texts where there is no key to name. `problems` holds every fault that
-    was found.
-    """
+    Takes problems, or plain texts where there is no key to name. problems: every fault that was found."""
 
     problems: tuple[Problem, ...]
 
@@ -77,21 +72,21 @@ class PolicyError(ProxyboxError, ValueError):
         return f"{len(self.problems)} problems:\n" + "\n".join(f"  {problem}" for problem in self.problems)
 
     def under(self, section: str, *, assumed: bool = False) -> PolicyError:
-        """The same error, its keys seen from one level further up."""
+        """Returns the same error, with its keys as seen from one level further up."""
         return PolicyError(*(problem.under(section, assumed=assumed) for problem in self.problems))
 
 
 def shown(value: object) -> str:
-    """A value as it is quoted in a message: its repr, cut short, whatever it is."""
+    """Returns a value as it is quoted in a message: its repr, cut short. Works for any value."""
     try:
         text = repr(value)
-    except Exception:  # ints of over 4,300 digits, nests too deep, a repr of somebody's own
+    except Exception:  # ints of over 4,300 digits, nests too deep, a __repr__ that raises
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The one of `names` that a misspelt `name` most likely means; empty when none is near."""
+    """Returns the one of `names` that a misspelt `name` most likely means; empty when none is near."""
     import difflib  # only errors need it
 
     known = {candidate.lower().replace("-", "_"): candidate for candidate in names}
@@ -100,7 +95,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def unknown_key(key: Any, names: Iterable[str], *, section: str = "") -> Problem:
-    """The problem of a key that does not exist among `names`."""
+    """Returns the problem of a key that does not exist among `names`."""
     names = sorted(names)
     if not isinstance(key, str):
         return Problem(key=section, message="a key must be a text", given=shown(key))

@@ -1,7 +1,6 @@
 """A policy in plain words, in sections: what `proxybox policy explain` prints.
 
-Rule: every key of a policy is told of, and what does not follow from the policy is not told.
-"""
+Rule: every key of a policy is explained, and nothing is said that does not follow from the policy."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ class Section:
 
 
 def explain(policy: Policy) -> tuple[Section, ...]:
-    """What a box under `policy` can read, write, see and use up, and how denials go."""
+    """Explains what a box under `policy` can read, write, see and use up, and what happens when a call is denied."""
     return (
         Section("What it can read", tuple(_reads(policy))),
         Section("What it can write", tuple(_writes(policy.filesystem, policy.limits))),
@@ -44,7 +43,7 @@ explain_policy = explain  # for the package, where `explain` is this module
 
 
 def explain_text(policy: Policy) -> str:
-    """`explain` as plain text."""
+    """Returns the result of `explain` as plain text."""
     parts = ["\n".join([section.title, *(f"  - {line}" for line in section.lines)]) for section in explain(policy)]
     return "\n\n".join(parts) + "\n"
 

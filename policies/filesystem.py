@@ -1,7 +1,6 @@
 """What a box sees of files: its mounts.
 
-Rule: nothing here looks at the host; whether a source is there is found out when a box starts.
-"""
+Rule: nothing here looks at the host. Whether a source exists is found out when a box starts."""
 
 from __future__ import annotations
 
@@ -82,15 +81,12 @@ def _mount_form(value: Any) -> Any:
 class Mount:
     """One place in the box's filesystem.
 
-    target: where in the box, an absolute path.
-    source: a path on the host; or a tree of files as a dict (names to text, bytes or dicts); or
-    bytes, the content of one file; or a function without arguments that gives the content whenever
-    the file is opened; or None, an empty folder in memory.
-    mode: "ro" cannot be written; "rw" writes to the host; "overlay" keeps changes beside the
-    source; "memory" is a copy that is lost with the box. Default: "ro", and "memory" without a
-    source. size, files: bytes and number of files that may be added (overlay and memory). None:
-    what the whole box may use.
-    """
+    target: where in the box, an absolute path. source: a path on the host; or a tree of files as a dict (names to text,
+    bytes or dicts); or bytes, the content of one file; or a function without arguments that gives the content whenever
+    the file is opened; or None, an empty folder in memory. mode: "ro" cannot be written; "rw" writes to the host;
+    "overlay" keeps changes beside the source; "memory" is a copy that is lost with the box. Default: "ro", and "memory"
+    without a source. size, files: bytes and number of files that may be added (overlay and memory). None: what the
+    whole box may use."""
 
     target: str = attrs.field(converter=_to_target)
     source: Source = attrs.field(default=None, converter=_to_source)
@@ -123,7 +119,7 @@ class Mount:
 
 
 def parse_mount(text: str) -> Mount:
-    """The mount written as "SRC:DST[:MODE]", as after --mount. PolicyError says what is wrong."""
+    """Returns the mount written as "SRC:DST[:MODE]", as after --mount. Raises PolicyError that says what is wrong."""
     try:
         fields = split_mount(text)
     except PolicyError as error:
@@ -148,7 +144,7 @@ def _to_mounts(value: Iterable[Mount | Mapping[str, Any] | str]) -> tuple[Mount,
 
 
 def _conflicts(mounts: Iterable[Mount]) -> list[Problem]:
-    """The problems between mounts: one target twice, or one below a file."""
+    """Returns the problems between mounts: one target twice, or one below a file."""
     problems = []
     seen: dict[str, Mount] = {}
     mounts = list(mounts)
@@ -175,10 +171,9 @@ def _filesystem_form(value: Any) -> Any:
 class Filesystem:
     """What the box sees of files.
 
-    mounts: further places besides the box's own (the interpreter's library, /tmp, /etc, /dev,
-    /proc). box: how the script's folder is mounted at /box; the modes are those of `Mount`.
-    hide_dotfiles: names that begin with a dot are left out of host folders, at /box too.
-    """
+    mounts: further places besides the box's own (the interpreter's library, /tmp, /etc, /dev, /proc). box: how the
+    script's folder is mounted at /box; the modes are those of `Mount`. hide_dotfiles: names that begin with a dot are
+    left out of host folders, at /box too."""
 
     mounts: tuple[Mount, ...] = attrs.field(default=(), converter=_to_mounts)
     box: Mode = attrs.field(default="overlay", validator=one_of(*MODES))

@@ -1,9 +1,7 @@
 """Policies from TOML files and dicts.
 
-Rules: every fault of a file, and of those that it extends, is told at once, each with the file that
-it stands in and its key. A key that does not exist is a fault. Host paths are relative to their
-file.
-"""
+Rules: all faults of a file, and of the files that it extends, are reported at once, each with its file and its key. A
+key that does not exist is a fault. Host paths are relative to their file."""
 
 from __future__ import annotations
 
@@ -32,21 +30,20 @@ KeyPath = tuple[str, ...]
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """The policy in a TOML file. PolicyError: all that is wrong, or why it cannot be read."""
+    """Returns the policy in a TOML file. Raises PolicyError with all faults, or the reason why it cannot be read."""
     return _resolve(_layers_of_file(os.fspath(path), ()))
 
 
 def from_toml(text: str, *, name: str = "", folder: str | None = None) -> Policy:
-    """The policy in a TOML text.
+    """Returns the policy in a TOML text.
 
-    name: what its errors call it. folder: what host paths and `extends` in it are relative to; the
-    current one when left out.
-    """
+    name: what errors call the text. folder: what host paths and `extends` in it are relative to; by default the current
+    folder."""
     return _resolve(_layers(_parsed(text, name), name, folder or "", ()))
 
 
 def from_dict(data: Mapping[str, Any], *, name: str = "", folder: str | None = None) -> Policy:
-    """The policy in a dict of the form of a TOML file. The rest is as in `from_toml`."""
+    """Returns the policy in a dict that has the form of a TOML file. The rest is as in `from_toml`."""
     return _resolve(_layers(data, name, folder or "", ()))
 
 
@@ -80,7 +77,7 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         message = "nested too deeply"
-    except ValueError as error:  # TOMLDecodeError is one; so is an int of over 4,300 digits
+    except ValueError as error:  # TOMLDecodeError is one; so is that of an int of over 4,300 digits
         message = f"not TOML: {error}"
     raise PolicyError(Problem(key="", message=message, file=name))
 
@@ -110,7 +107,7 @@ def _in_file(error: PolicyError, name: str) -> PolicyError:
 
 
 def _anchored(data: dict[str, Any], folder: str) -> dict[str, Any]:
-    """`data` with the host paths of its mounts made relative to the file's folder."""
+    """Returns `data` with the host paths of its mounts made relative to the file's folder."""
     filesystem = data.get("filesystem")
     mounts = filesystem.get("mounts") if isinstance(filesystem, Mapping) else filesystem
     if not isinstance(mounts, list | tuple) or not folder:
@@ -125,7 +122,7 @@ def _anchored_mount(mount: Any, folder: str) -> Any:
         try:
             mount = split_mount(mount)
         except PolicyError:
-            return mount  # told when it is structured
+            return mount  # the fault is reported when the mount is structured
     source = mount.get("source") if isinstance(mount, Mapping) else None
     if isinstance(source, str) and source and not source.startswith(("/", "~")):
         return {**mount, "source": os.path.join(folder, source)}
@@ -176,11 +173,11 @@ def _as_table(section: str, value: Any) -> Any:
     try:
         return fields_of(SECTIONS[section], value)
     except PolicyError:
-        return value  # told when it is structured
+        return value  # the fault is reported when the section is structured
 
 
 def _restarts(path: KeyPath, value: Mapping[Any, Any]) -> bool:
-    """Another kind of time: the start and rate of the one below mean nothing to it."""
+    """Whether a table names the kind of time: the start and rate of a file below mean nothing for another kind."""
     return path == ("time",) and "kind" in value
 
 
@@ -242,7 +239,7 @@ def _structured(data: Mapping[str, Any]) -> Policy:
 
 
 def _problems(error: BaseException, path: str) -> list[Problem]:
-    """The leaves of cattrs' tree of errors, each with the path that its notes add up to."""
+    """Returns the leaves of cattrs' tree of errors, each with the path that its notes add up to."""
     if isinstance(error, cattrs.BaseValidationError):
         return [problem for below in error.exceptions for problem in _problems(below, path + _step(below, path))]
     if isinstance(error, PolicyError):
@@ -261,12 +258,12 @@ def _problems(error: BaseException, path: str) -> list[Problem]:
 
 
 def _meant(problem: Problem) -> str:
-    """A key of that name in a section, unless only the plural of a section's own name is missing."""
+    """Returns the key of that name in a section, unless only the plural of a section's own name is missing."""
     return problem.meant if problem.meant == f"{problem.key}s" else find_key(problem.key) or problem.meant
 
 
 def _with_needed(error: cattrs.ForbiddenExtraKeysError) -> list[str]:
-    """The extra keys and those that are there: what is missing is told by a KeyError of its own."""
+    """Returns the extra keys and all fields, so that `check_keys` reports no missing keys: KeyErrors report those."""
     return [*error.extra_fields, *(field.name for field in attrs.fields(error.cl))]
 
 

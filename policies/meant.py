@@ -1,4 +1,4 @@
-"""Which policy is meant by what a caller has given."""
+"""Turns what a caller has given into the policy that it means."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from proxybox.policies.overrides import is_file_name
 
 
 def as_policy(value: Policy | str | os.PathLike[str] | Mapping[str, Any] | None) -> Policy:
-    """The policy that is meant: one itself, a preset's name, a TOML file, a dict, or None
-    (default).
+    """Returns the policy that is meant by a Policy, a preset's name, a TOML file, a dict, or None (default).
 
-    A text that ends in ".toml" or has a "/" is a file. Raises PolicyError.
-    """
+    A text that ends in ".toml" or has a "/" is the name of a file. Raises PolicyError."""
     if isinstance(value, Policy):
         return value
     if value is None:
@@ -25,7 +23,7 @@ def as_policy(value: Policy | str | os.PathLike[str] | Mapping[str, Any] | None)
     if isinstance(value, str) and (value in PRESETS or not is_file_name(value)):
         return preset(value)
     if isinstance(value, Mapping | str | os.PathLike):
-        from proxybox.policies import loading  # files are the rarer case, and load more
+        from proxybox.policies import loading  # files are the rarer case, and load more modules
 
         return loading.from_dict(value) if isinstance(value, Mapping) else loading.load_policy(value)
     raise PolicyError(

@@ -1,9 +1,8 @@
 """What a box may do, as data: one frozen class for each section of a policy.
 
-Rules: a value that makes no sense is refused when it is constructed, with a PolicyError that tells
-all that is wrong with it. Nothing changes afterwards, and nothing here looks at the host. Sizes are
-bytes and durations are seconds once converted; None is no limit.
-"""
+Rules: a value that makes no sense is refused when the object is constructed, with a PolicyError that reports all
+faults. Nothing changes afterwards, and nothing here looks at the host. Sizes are bytes and durations are seconds once
+converted; None is no limit."""
 
 from __future__ import annotations
 
@@ -32,12 +31,12 @@ _YEAR: Final = 366 * 86_400.0
 VIRTUAL_START: Final = 1_767_225_600.0
 """2026-01-01: where virtual time begins when the policy names no start."""
 LAYERS: Final = ("namespaces", "landlock", "cgroup", "speculation", "core-scheduling")
-"""What `require_layers` may name: defences that not every host gives."""
+"""What `require_layers` may name: defences that not every host has."""
 
 DISPLAY: Final = (
     "text/plain", "image/png", "image/jpeg", "image/gif", "image/svg+xml", "application/json",
 )  # fmt: skip
-"""What `Output.display` is by default: MIME types that can be shown on a page without trust in who made them."""
+"""The default of `Output.display`: MIME types that a page can show without trust in their author."""
 
 _bytes = between(0, _EVER, "a size of 0 bytes or more, or none")
 
@@ -66,10 +65,9 @@ def _time_form(value: Any) -> Any:
 class Time:
     """The box's clocks. Build one with `real`, `frozen`, `virtual` or `scaled`.
 
-    start: the wall clock's first reading: seconds since 1970 UTC, a datetime (UTC where it names no
-    zone) or an ISO 8601 text. rate: box seconds in a real second. sleep: "real" sleeps wait, "skip"
-    ones return at once, with the clock moved on.
-    """
+    start: the wall clock's first reading: seconds since 1970 UTC, a datetime (UTC where it has no zone) or an ISO 8601
+    text. rate: box seconds in a real second. sleep: with "real" a sleep waits, with "skip" it returns at once and the
+    clock moves on."""
 
     kind: Literal["real", "frozen", "virtual", "scaled"] = attrs.field(
         default="real", validator=one_of("real", "frozen", "virtual", "scaled")
@@ -99,7 +97,7 @@ class Time:
 
     @classmethod
     def real(cls, *, sleep: Literal["real", "skip"] = "real") -> Time:
-        """The host's clocks. With sleep="skip" each sleep moves the box's clocks on instead."""
+        """The host's clocks. With sleep="skip" each sleep moves the box's clocks on instead of waiting."""
         return cls(kind="real", sleep=sleep)
 
     @classmethod
@@ -114,21 +112,19 @@ class Time:
 
     @classmethod
     def scaled(cls, rate: float, start: Moment | None = None, *, sleep: Literal["real", "skip"] = "real") -> Time:
-        """Clocks that run `rate` times as fast as real ones, from `start` or the real time on."""
+        """Clocks that run `rate` times as fast as real ones, beginning at `start` or at the real time."""
         return cls(kind="scaled", rate=rate, start=start, sleep=sleep)
 
 
 @model("output")
 @attrs.frozen(kw_only=True)
 class Output:
-    """What the box may print: bytes and lines, for each of stdout and stderr.
+    """What the box may print: limits of bytes and lines, for each of stdout and stderr.
 
-    on_excess: "truncate" drops the rest, "end" ends the box. escapes: whether terminal escape
-    sequences reach the caller: "neutralise" makes them visible text, "raw" lets them through,
-    "auto" neutralises them for terminals alone. display: MIME types that a notebook may show of what
-    the program displays, besides plain text; of HTML and JavaScript, which are obeyed by the page
-    that shows them, none unless they are named.
-    """
+    on_excess: "truncate" drops the rest, "end" ends the box. escapes: whether terminal escape sequences reach the
+    caller: "neutralise" makes them visible text, "raw" lets them through, "auto" neutralises them for terminals alone.
+    display: MIME types of what the program displays that a notebook may show, besides plain text. HTML and JavaScript
+    are carried out by the page that shows them, so they are shown only if they are named."""
 
     limit: int | None = attrs.field(default=MIB, converter=to_size, validator=_bytes)
     lines: int | None = attrs.field(
@@ -149,9 +145,9 @@ _duration = between(0, _YEAR, "a duration above 0 and of at most 366 days, or no
 _calls = between(1, _EVER, "1 call or more, or none")
 _NURSERY: Final = '"auto", or a size from 1M to 1G'
 NURSERY_MOST: Final = 32 * MIB
-"""What `Limits.nursery` is by itself, at the most."""
+"""The most that `Limits.nursery` is when it is "auto"."""
 MOST_THREADS: Final = 256
-"""Threads of a box, whatever its policy says: each has a channel of its own."""
+"""The most threads of a box, whatever its policy says: each thread has its own channel."""
 
 
 def _to_nursery(value: int | str) -> int | str:
@@ -168,19 +164,17 @@ def _check_nursery(_: Any, field: attrs.Attribute[Any], value: int | str) -> Non
 class Limits:
     """How much a box may use before it ends, or before its calls fail. None: no limit.
 
-    wall_time, cpu_time: seconds from the start of the program. memory: of the guest's process,
-    which gets a MemoryError first. disk, files: bytes and files that it may add in memory and
-    overlays. open_files: descriptors. threads: at once, the main thread counted: with 0 or 1 no
-    thread can be started. calls: OS calls in all. input_wait: whether wall_time stands still while
-    the program waits for standard input: "auto" where a person (a terminal) or a function of the
-    caller's gives it, "free" always, "counted" never.
+    wall_time, cpu_time: seconds from the start of the program. memory: of the guest's process, which gets a MemoryError
+    first. disk, files: bytes and files that it may add in memory and overlays. open_files: descriptors. threads: at
+    once, including the main thread: with 0 or 1 no thread can be started. calls: OS calls in all. input_wait: whether
+    wall_time stands still while the program waits for standard input: "auto" where a person (a terminal) or a function
+    of the caller's gives it, "free" always, "counted" never.
 
-    nursery: bytes that a guest's new objects are made in (PyPy's PYPY_GC_NURSERY); "auto" is an eighth of
-    memory, at most 32 MiB, so that collections do not depend on the machine.
+    nursery: bytes of the memory in which a guest's new objects are made (PyPy's PYPY_GC_NURSERY); "auto" is an eighth
+    of memory, at most 32 MiB, so that collections do not depend on the machine.
 
-    In a session wall_time, cpu_time and calls count for each call anew, and the others for the
-    session as a whole; `SessionLimits` has what all its calls may use together.
-    """
+    In a session wall_time, cpu_time and calls count for each call anew, and the others for the session as a whole.
+    `SessionLimits` has the limits of all its calls together."""
 
     wall_time: float | None = attrs.field(default=10.0, converter=to_duration, validator=_duration)
     cpu_time: float | None = attrs.field(default=5.0, converter=to_duration, validator=_duration)
@@ -232,7 +226,7 @@ class Limits:
 
     @property
     def thread_count(self) -> int:
-        """How many threads can live at once, the main one among them."""
+        """How many threads can live at once, including the main thread."""
         return MOST_THREADS if self.threads is None else min(max(self.threads, 1), MOST_THREADS)
 
 
@@ -251,14 +245,12 @@ def _to_grace(value: float | str | datetime.timedelta) -> float:
 @model("session")
 @attrs.frozen(kw_only=True)
 class SessionLimits:
-    """What a session may use in all its calls together, besides what `Limits` says of each.
+    """What all calls of a session together may use, besides the limits of each call in `Limits`.
 
-    wall_time, cpu_time, calls: seconds from its start, and OS calls; None is no limit. branches:
-    copies of it that may live at once besides it; with 0 it cannot be copied. value_size: bytes of
-    one encoded value that crosses the boundary, as an argument or a result. grace: seconds that a
-    call gets to react to the interrupt of a time limit, before the session is ended; with 0 it is
-    ended at once.
-    """
+    wall_time, cpu_time, calls: seconds from its start, and OS calls; None is no limit. branches: copies of the session
+    that may live at once besides it; with 0 it cannot be copied. value_size: bytes of one encoded value that crosses
+    the boundary, as an argument or a result. grace: seconds that a call gets to react to the interrupt of a time limit,
+    before the session is ended; with 0 it is ended at once."""
 
     wall_time: float | None = attrs.field(default=None, converter=to_duration, validator=_duration)
     cpu_time: float | None = attrs.field(default=None, converter=to_duration, validator=_duration)
@@ -278,12 +270,11 @@ _id = between(1, (1 << 31) - 1, "an id from 1 to 2,147,483,647", "0 is root, whi
 @model("environment")
 @attrs.frozen(kw_only=True)
 class Environment:
-    """Who and where the program believes it is.
+    """What the program is told about its user, its machine and its place in the filesystem.
 
-    variables: environment variables besides those that follow from the rest (HOME, USER, LANG,
-    PATH). user, uid, gid, hostname, locale, cpu_count: what the box answers. cwd: the folder the
-    program starts in; home: its home folder; both are paths in the box.
-    """
+    variables: environment variables besides those that follow from the rest (HOME, USER, LANG, PATH). user, uid, gid,
+    hostname, locale, cpu_count: what the box answers. cwd: the folder that the program starts in; home: its home
+    folder; both are paths in the box."""
 
     variables: FrozenDict[str] = attrs.field(factory=FrozenDict, converter=checks.to_variables)
     user: str = attrs.field(
@@ -378,12 +369,10 @@ def _to_layers(value: Iterable[str]) -> tuple[str, ...]:
 class Policy:
     """Everything that a box may do. Each section may be given as its class or as a dict.
 
-    randomness: "system", or a seed (0 to 2**64 - 1) that makes the box repeatable.
-    on_denied: what a call does that the policy refuses: "errno" fails it as Linux would, "end" ends
-    the box. require_layers: defences (`LAYERS`) without which the box does not start.
-    preload: names of modules that warm guests import, in this order, before untrusted code runs.
-    Raises PolicyError, which tells all faults at once.
-    """
+    randomness: "system", or a seed (0 to 2**64 - 1) that makes the box repeatable. on_denied: what happens when the
+    policy refuses a call: "errno" fails it as Linux would, "end" ends the box. require_layers: defences (`LAYERS`)
+    without which the box does not start. preload: names of modules that warm guests import, in this order, before
+    untrusted code runs. Raises PolicyError, which reports all faults at once."""
 
     filesystem: Filesystem = attrs.field(factory=Filesystem, converter=_to_filesystem)
     time: Time = attrs.field(factory=Time, converter=_to_time)

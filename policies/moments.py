@@ -1,4 +1,4 @@
-"""Points in time as people write them, to seconds since 1970 UTC and back."""
+"""Converts points in time from the forms that people write to seconds since 1970 UTC, and back."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ Moment: TypeAlias = "float | str | datetime.datetime | datetime.date"
 
 EARLIEST: Final = 0.0
 LATEST: Final = 7_258_118_400.0
-"""2200-01-01: beyond 2262 the kernel's 64-bit nanoseconds end."""
+"""2200-01-01. The kernel's 64-bit nanoseconds end in 2262."""
 _WANT: Final = 'want a time from 1970-01-01 to 2200-01-01 UTC, such as "2026-01-01T12:00:00Z"'
 
 
 def to_moment(value: Moment | None) -> float | None:
-    """Seconds since 1970 UTC of a number, a datetime or date, or an ISO 8601 text. None stays None.
+    """Returns the seconds since 1970 UTC of a number, a datetime or date, or an ISO 8601 text. None stays None.
 
-    A time without a zone is UTC. Raises PolicyError for anything else.
-    """
+    A time without a zone is UTC. Raises PolicyError for anything else."""
     if value is None:
         return None
     seconds = _seconds(value)
@@ -50,7 +49,7 @@ def _seconds(value: object) -> float:
 
 
 def format_moment(seconds: float) -> str | float:
-    """The ISO 8601 text that `to_moment` reads back exactly; the number where there is none."""
+    """Returns the ISO 8601 text that `to_moment` reads back exactly, or the number where there is no such text."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     if moment.timestamp() != seconds:
         return seconds
@@ -58,6 +57,6 @@ def format_moment(seconds: float) -> str | float:
 
 
 def spoken_moment(seconds: float) -> str:
-    """A point in time for people."""
+    """Returns a point in time in a form for people."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,8 +1,7 @@
 """The policies that come with proxybox, as objects, so that using one reads no file.
 
-Rule: each has a twin in presets/*.toml, the form to copy from; the tests hold them equal. Why each
-number is what it is stands there.
-"""
+Rule: for each of them there is an equal policy in presets/*.toml, to copy from; the tests check that they are equal.
+The reasons for the numbers are in those files."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ PRESETS: Final[Mapping[str, str]] = {
 
 @functools.cache
 def preset(name: str) -> Policy:
-    """The preset of that name. PolicyError, with the names there are, for any other."""
+    """Returns the preset of that name. Raises PolicyError, with the names of all presets, for any other name."""
     if name == "default":
         return Policy()
     if name == "strict":

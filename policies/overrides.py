@@ -1,8 +1,7 @@
-"""One policy made from another: keyword arguments, `--set KEY=VALUE`.
+"""Makes one policy from another, by keyword arguments or `--set KEY=VALUE`.
 
-Rule: tables are merged into what is there, everything else takes its place; the same in both
-ways, and in a file that extends another (loading.py).
-"""
+Rule: tables are merged into the existing ones, and everything else replaces the existing value. This is the same in
+both ways, and in a file that extends another (loading.py)."""
 
 from __future__ import annotations
 
@@ -20,16 +19,16 @@ _TEXTS = frozenset({"user", "hostname", "locale", "cwd", "home"})
 
 
 def is_file_name(text: str) -> bool:
-    """Whether a policy given as text is a file and not the name of a preset."""
+    """Whether a policy given as text is the name of a file, not of a preset."""
     return text.endswith(".toml") or "/" in text
 
 
 def evolve(policy: Policy, /, **policy_fields: Any) -> Policy:
-    """`policy` with some fields replaced, as by the keyword arguments of `run` and `Sandbox`.
+    """Returns `policy` with some fields replaced, as by the keyword arguments of `run` and `Sandbox`.
 
-    A section may be its class, which replaces it, or a dict, which changes the keys it names:
-    evolve(policy, limits={"wall_time": 3}). So do `variables`. Raises PolicyError with all faults.
-    """
+    A section may be given as its class, which replaces it, or as a dict, which changes the keys that it names:
+    evolve(policy, limits={"wall_time": 3}). A dict of `variables` changes those that it names, too. Raises PolicyError
+    with all faults."""
     problems = [_unknown(problem) for problem in check_keys(Policy, policy_fields)]
     changes: dict[str, Any] = {}
     for name, value in policy_fields.items():
@@ -56,25 +55,24 @@ def _merged(section: Any, value: Any) -> Any:
         return value
     fields = fields_of(cls, value)
     if cls is Time and fields.get("kind", section.kind) != section.kind:
-        return build(Time, value)  # another kind's start and rate mean nothing to it
+        return build(Time, value)  # the start and rate of another kind mean nothing to it
     variables = fields.get("variables")
     if isinstance(variables, Mapping) and hasattr(section, "variables"):
         fields["variables"] = {**section.variables, **variables}
-    # Not attrs.evolve: a misspelt name is to be told by the class.
+    # Not attrs.evolve: the class has to report a misspelt name.
     return cls(**{**{field.name: getattr(section, field.name) for field in attrs.fields(cls)}, **fields})
 
 
 def _unknown(problem: Problem) -> Problem:
-    """Whoever writes wall_time=3 most likely means limits.wall_time."""
+    """Suggests the key of a section: a caller who writes wall_time=3 most likely means limits.wall_time."""
     found = find_key(problem.key)
     return attrs.evolve(problem, meant=found) if found else problem
 
 
 def find_key(name: str) -> str:
-    """The dotted path of the key of that name in any section; empty when there is none.
+    """Returns the dotted path of the key of that name in any section; empty when there is none.
 
-    What both `limits` and `session` have is meant to be that of `limits`, which comes first.
-    """
+    A key that both `limits` and `session` have is taken for that of `limits`, which comes first."""
     paths = (
         f"{section}.{name}"
         for section, cls in SECTIONS.items()
@@ -84,7 +82,7 @@ def find_key(name: str) -> str:
 
 
 def setting_keys() -> dict[str, tuple[str, ...]]:
-    """The keys that a setting can name, each with the words that it takes where these are few."""
+    """Returns the keys that a setting can name, each with the words that it takes where these are few."""
     keys: dict[str, tuple[str, ...]] = {}
     for field in attrs.fields(Policy):
         if field.name not in SECTIONS:
@@ -106,10 +104,9 @@ def _words_of(cls: type[Any], name: str) -> tuple[str, ...]:
 
 
 def with_settings(policy: Policy, settings: Iterable[str]) -> Policy:
-    """`policy` with settings in the form "limits.wall_time=3"; values are written as in TOML.
+    """Returns `policy` with settings in the form "limits.wall_time=3"; values are written as in TOML.
 
-    Quotes may be left out: limits.memory=256M. Raises PolicyError with all faults.
-    """
+    Quotes may be left out: limits.memory=256M. Raises PolicyError with all faults."""
     fields: dict[str, Any] = {}
     problems: list[Problem] = []
     for setting in settings:

@@ -1,9 +1,7 @@
-"""Sizes and durations as people write them, to ints and floats and back.
+"""Converts sizes and durations from the forms that people write to ints and floats, and back.
 
-Rules: a bare number is bytes or seconds. K, M, G, T and KiB, MiB, GiB, TiB are powers of 1024; KB,
-MB, GB, TB are powers of 1000. Case does not matter for sizes. "none" and "unlimited" are None: no
-limit.
-"""
+Rules: a bare number is bytes or seconds. K, M, G, T and KiB, MiB, GiB, TiB are powers of 1024; KB, MB, GB, TB are
+powers of 1000. Case does not matter for sizes. "none" and "unlimited" are None: no limit."""
 
 from __future__ import annotations
 
@@ -32,7 +30,9 @@ _NUMBER: Final = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)
 
 
 def to_size(value: int | str | None) -> int | None:
-    """Bytes of `value`: an int, a text such as "512M", or None for no limit. Else PolicyError."""
+    """Returns the bytes of `value`: an int, a text such as "512M", or None for no limit.
+
+    Raises PolicyError for anything else."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if isinstance(value, str) and len(value) <= 40:
@@ -51,7 +51,9 @@ def to_size(value: int | str | None) -> int | None:
 
 
 def to_duration(value: float | str | datetime.timedelta | None) -> float | None:
-    """Seconds of `value`: a number, "1m30s", a timedelta, None for no limit. Else PolicyError."""
+    """Returns the seconds of `value`: a number, a text such as "1m30s", a timedelta, or None for no limit.
+
+    Raises PolicyError for anything else."""
     seconds = _seconds(value)
     if seconds is None or math.isfinite(seconds):
         return seconds
@@ -83,7 +85,7 @@ def _seconds(value: object) -> float | None:
 
 
 def format_size(size: int | None) -> str | int:
-    """The shortest way to write `size` that `to_size` reads back exactly."""
+    """Returns the shortest form of `size` that `to_size` reads back exactly."""
     if size is None:
         return "none"
     for letter, power in reversed(_POWERS.items()):
@@ -94,7 +96,7 @@ def format_size(size: int | None) -> str | int:
 
 
 def spoken_size(size: int) -> str:
-    """`size` for people: "512 MiB", "1,000 bytes"."""
+    """Returns `size` in a form for people: "512 MiB", "1,000 bytes"."""
     for letter, power in reversed(_POWERS.items()):
         unit = 1024**power
         if power and size >= unit and size * 10 % unit == 0:
@@ -103,7 +105,7 @@ def spoken_size(size: int) -> str:
 
 
 def spoken_duration(seconds: float) -> str:
-    """`seconds` for people: "1 min 30 s", "500 ms"."""
+    """Returns `seconds` in a form for people: "1 min 30 s", "500 ms"."""
     if seconds < 1:
         return f"{seconds * 1000:g} ms"
     if seconds < 60 or seconds != int(seconds):

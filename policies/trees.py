@@ -1,7 +1,6 @@
-"""Contents of mounts that are given and not found: trees of files as dicts; and the --mount form.
+"""Contents of mounts that the policy itself gives: trees of files as dicts; and the form of --mount.
 
-Rule: what leaves here is normal: nested dicts that cannot change, names without "/", bytes.
-"""
+Rule: the results are in one form: nested dicts that cannot change, names without "/", contents as bytes."""
 
 from __future__ import annotations
 
@@ -19,10 +18,9 @@ _DEPTH_MAX: Final = 64
 
 
 def to_tree(value: Mapping[str, Any]) -> Tree:
-    """A tree of files: names (or paths below, as "src/a.py") to text, bytes or further such tables.
+    """Converts a tree of files: names (or paths below, such as "src/a.py") to text, bytes or further such tables.
 
-    Raises PolicyError for a name that no file can have, a path given twice, and other contents.
-    """
+    Raises PolicyError for a name that no file can have, a path given twice, and other contents."""
     root: dict[str, Any] = {}
     problems: list[Problem] = []
     _fill(root, value, "", 0, problems)
@@ -76,7 +74,7 @@ def _frozen(tree: dict[str, Any]) -> Tree:
 
 
 def to_content(value: object) -> bytes:
-    """The bytes of a file: bytes as they are, text as UTF-8."""
+    """Returns the bytes of a file: bytes as they are, text as UTF-8."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, str):
@@ -88,10 +86,9 @@ def to_content(value: object) -> bytes:
 
 
 def split_mount(text: str) -> dict[str, str]:
-    """The fields of a mount given as "SRC:DST[:MODE]"; "\\:" is a colon that is part of a path.
+    """Returns the fields of a mount given as "SRC:DST[:MODE]"; "\\:" is a colon that is part of a path.
 
-    Raises PolicyError when the text has another form.
-    """
+    Raises PolicyError when the text has another form."""
     if not isinstance(text, str):
         raise refusal('want "SRC:DST[:MODE]"', text)
     parts = [part.replace("\0", ":") for part in text.replace("\\:", "\0").split(":")]

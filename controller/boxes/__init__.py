@@ -1,2 +1,3 @@
-"""One box: what it is made of, from a policy to a world and a process, to its end. Copies of worlds are made here, too:
-they know every kind of thing that a world holds."""
+"""One box, from a policy to a world and a process, to its end.
+
+Worlds are copied here too, because their copier must know every kind of object that a world holds."""

@@ -1,7 +1,6 @@
-"""A box: one program, the world that it sees, the guest that runs it, and what is left of it.
+"""A box: one program, the world that it sees, the guest that runs it, and the result.
 
-`BoxSpec.run` reads as a table of contents. Nothing of a guest outlives it but the `Run` that it returns.
-"""
+`BoxSpec.run` reads as a table of contents. Of a guest that has ended, nothing remains but the `Run` that it returns."""
 
 import contextlib
 import gc
@@ -31,28 +30,27 @@ from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.world.streams import Streams
 from proxybox.policies import Policy
 
-#: The world of a box that has kept more in memory is collected at once when it has ended.
+#: When a box that has kept more than this in memory has ended, its world is garbage-collected at once.
 COLLECT_BYTES = 4 << 20
 
-#: Of standard error so much is kept for a caller that wants no output.
+#: For a caller that wants no output, this much of the end of standard error is kept.
 ERROR_TAIL = 1 << 16
 
-#: A guest that died of a failed allocation has used at least this part of what it may.
+#: A guest that died of a failed allocation has used at least this part of its memory limit.
 _NEARLY_ALL = 0.75
-#: The last words of a PyPy that marshals its own calls, when its collector, or the wire, got no memory.
+#: The last words of a PyPy that marshals its own calls, when its garbage collector or its wire ran out of memory.
 _OUT_OF_MEMORY = re.compile(rb"\bout of memory\b|\bRPython error: MemoryError\b|\bcommand M: failed to allocate\b")
 
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """What a run has cost. Times in seconds of the host's clock, sizes in bytes.
+    """What a run has cost. Times are in seconds of the host's clock, sizes in bytes.
 
-    queue: until a pool had room for it. start: until the first OS call of the sealed guest; of a box that stood ready,
-    none of that. wall: from start to end. cpu: of the guest. controller: CPU time that the controller has spent on its
-    calls, without functions of the caller's; it differs from run to run. calls: OS calls. memory: the guest's resident
-    memory at its peak, None where it could not be seen (in sessions). input: bytes taken from standard input. output:
-    bytes printed. disk: bytes of files that it has added.
-    """
+    queue: the wait until a pool had room for it. start: the time until the first OS call of the sealed guest; in a box
+    that stood ready, none of that. wall: from start to end. cpu: CPU time of the guest. controller: CPU time that the
+    controller has spent on its calls, without functions of the caller's; it differs from run to run. calls: OS calls.
+    memory: the guest's resident memory at its peak, None where it could not be seen (in sessions). input: bytes taken
+    from standard input. output: bytes printed. disk: bytes of files that it has added."""
 
     queue: float = 0.0
     start: float = 0.0
@@ -68,11 +66,10 @@ class Usage:
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """What is left of a box when its guest has ended.
+    """The result of a box whose guest has ended.
 
-    outcome: how it ended. exceeded: limits of the world that were met ("disk", "output"). out_of_memory: whether the
-    guest had come close to its memory limit. changes: for each overlay, /box first.
-    """
+    outcome: how it ended. exceeded: limits of the world that were reached ("disk", "output"). out_of_memory: whether
+    the guest ran out of memory, as far as the controller can tell. changes: for each overlay, /box first."""
 
     outcome: Outcome
     stdout: bytes
@@ -89,14 +86,16 @@ class Run:
 
 
 _NO_STREAMS = Streams()
-#: Words, the world that was built, and when: a box that is ready to be served (`BoxSpec.start`, warm/start.py).
+#: A function that is given the interpreter's arguments, the builder of the world, and the start time, and returns a box
+#: that is ready to be served (`BoxSpec.start`, warm/start.py).
 Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class BoxSpec:
-    """A policy and an interpreter, ready to run one program after another, each in a world of its own. template: for
-    worlds of warm guests."""
+    """A policy and an interpreter, ready to run one program after another, each in a world of its own.
+
+    template: makes the worlds of warm guests."""
 
     policy: Policy = attrs.field(kw_only=False)
     guest: Guest = attrs.field(kw_only=False)
@@ -107,8 +106,10 @@ class BoxSpec:
 
     @property
     def is_observed(self) -> bool:
-        """Whether somebody wants to see every call, those of the interpreter's start among them, or a seed asks for
-        the same start each time."""
+        """Whether the OS calls of the interpreter's start matter, so that a guest must not be copied from a zygote.
+
+        Interceptors and an audit see every call, those of the start included; a seed asks for the same start each
+        time."""
         return bool(self.interceptors) or self.audit is not None or self.policy.randomness != "system"
 
     def cancel(self) -> None:
@@ -117,7 +118,9 @@ class BoxSpec:
             driver.cancel()
 
     def interrupt(self) -> bool:
-        """Sends SIGINT to every program that runs now, as a terminal does; from any thread. Whether there was one."""
+        """Sends SIGINT to every program that runs now, as a terminal does; from any thread.
+
+        Returns whether there was such a program."""
         running = tuple(self._running)
         for driver in running:
             driver.interrupt()
@@ -131,11 +134,11 @@ class BoxSpec:
         streams: Streams = _NO_STREAMS,
         start: "Start | None" = None,
     ) -> Run:
-        """Runs the interpreter with `words` as its arguments until it has ended. folder: what stands at /box. start:
-        another way to have a guest than to start one.
+        """Runs the interpreter with `words` as its arguments until it has ended.
 
-        Raises SandboxStartError; whatever a callback or an interceptor raises, with the guest ended before.
-        """
+        folder: what stands at /box. start: makes the guest, instead of `BoxSpec.start`.
+
+        Raises SandboxStartError, and whatever a callback or an interceptor raises, after the guest was ended."""
         started = time.monotonic_ns()
         builder = self.world(start is not None, Stdin(streams.stdin), *self._sinks(streams))
         with Closing(builder.close):
@@ -157,7 +160,7 @@ class BoxSpec:
         streams: Streams = _NO_STREAMS,
         start: "Start | None" = None,
     ) -> "LiveBox":
-        """As `run`, but for the running: a box for another driver than the calling thread. The caller closes it."""
+        """Prepares a box as `run` does, but leaves the running to another driver. The caller closes the box."""
         started = time.monotonic_ns()
         with contextlib.ExitStack() as undo, Undisturbed():
             builder = self.world(start is not None, Stdin(streams.stdin), *self._sinks(streams))
@@ -170,7 +173,9 @@ class BoxSpec:
             return live
 
     def world(self, is_warm: bool, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> WorldBuilder:
-        """A world that lacks only what stands at /box. The caller closes it. Raises SandboxStartError."""
+        """Returns a world that is complete but for the contents of /box.
+
+        The caller closes it. Raises SandboxStartError."""
         if is_warm and self.template is not None:
             return self.template.make(stdin, stdout, stderr)
         builder = WorldBuilder(self.policy, self.guest, BoxFolder())
@@ -182,8 +187,10 @@ class BoxSpec:
         return builder
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> "LiveBox":
-        """A guest that is sealed and waits to begin, in the world that was built. changes: of its LaunchSpec. The
-        caller holds signal handlers back, and closes it. Raises SandboxStartError."""
+        """Returns a guest that is sealed and waits to begin, in the world that was built.
+
+        changes: fields of its LaunchSpec. The caller holds signal handlers back, and closes the guest. Raises
+        SandboxStartError."""
         with contextlib.ExitStack() as undo:
             cpu = undo.enter_context(self.cpu())
             process = launch(attrs.evolve(self.spec(words, builder), cpu=cpu, **changes))
@@ -193,7 +200,9 @@ class BoxSpec:
     def serve(
         self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack
     ) -> "LiveBox":
-        """The box of a guest and its world. undo: how it is all given back, taken over by the box."""
+        """Returns the box of a guest and its world.
+
+        undo: releases what the guest holds; the box takes it over."""
         world = builder.world
         world.clock.guest_pid = process.pid
         if process.door is None:
@@ -212,7 +221,7 @@ class BoxSpec:
 
     @staticmethod
     def _speak_translated(process: GuestProcess, builder: WorldBuilder, dispatcher: Dispatcher) -> None:
-        """The other wire, from now on: the guest is sealed, and its stub has said its last."""
+        """Switches to the wire of translated guests: the guest is sealed, and its stub sends nothing any more."""
         from proxybox.controller.guests.translated.channel import TranslatedChannel
         from proxybox.controller.guests.translated.libc import Libc
 
@@ -222,7 +231,7 @@ class BoxSpec:
 
     @staticmethod
     def cpu() -> Share:
-        """A CPU for one guest, while the context lasts; None where affinity is not to be had."""
+        """A context that gives a CPU for one guest, or None where CPU affinity is not available."""
         return cpus.share()
 
     def finish(self, live: "LiveBox") -> Run:
@@ -241,7 +250,7 @@ class BoxSpec:
             self._running.discard(live.driver)
 
     def _sinks(self, streams: Streams) -> tuple[OutputSink, OutputSink]:
-        """Both streams; where they are not kept they are terminals if the caller's own are."""
+        """Returns both output streams; a stream that is not kept is a terminal if the caller's own stream is one."""
         policy, keep = self.policy.output, streams.keep
         tty = [not keep and _is_terminal(fd) for fd in (1, 2)]
         stdout = OutputSink("stdout", policy, None, streams.stdout, keep=keep, is_tty=tty[0], winsize=_window(1))
@@ -260,7 +269,7 @@ class BoxSpec:
         return stdout, stderr
 
     def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
-        """What a guest of this box is started with."""
+        """Returns what a guest of this box is started with."""
         policy, guest = self.policy, self.guest
         limits, cpu = policy.limits, policy.limits.cpu_time
         seeded = policy.randomness != "system"
@@ -285,8 +294,9 @@ class BoxSpec:
 
 @attrs.define(kw_only=True, eq=False)
 class LiveBox:
-    """A guest that runs in its world, and what serves it. started_ns, ready_ns: host time. spent_ns: the controller's
-    CPU time before its time began."""
+    """A guest that runs in its world, and what serves it.
+
+    started_ns, ready_ns: host time. spent_ns: the CPU time that the controller had spent when time began to count."""
 
     policy: Policy
     builder: WorldBuilder
@@ -304,15 +314,15 @@ class LiveBox:
         return self.builder.world
 
     def close(self) -> None:
-        """Ends the guest, and gives back everything that was held for it."""
+        """Ends the guest, and releases everything that was held for it."""
         if self.world.port is None:
             self.undo.pop_all().close()
         else:
             self.bury()
 
     def bury(self) -> None:
-        """As `close`, without waiting for anything: the undertaker gives it back."""
-        if self.world.exit_code is None:  # else it waits for an answer that never comes
+        """Does what `close` does, but waits for nothing: the undertaker's thread does the rest."""
+        if self.world.exit_code is None:  # otherwise the guest waits for an answer that never comes
             self.process.watch.kill()
         undertaker().bury(self.undo.pop_all().close)
 
@@ -325,7 +335,7 @@ class LiveBox:
         self.spent_ns = watch.meter.spent_ns()
 
     def report(self, outcome: Outcome) -> Run:
-        """What is left, when the guest has ended."""
+        """Returns the result, when the guest has ended."""
         ended = time.monotonic_ns()
         world, process, cpu = self.world, self.process, self.policy.limits.cpu_time
         if outcome.signal in (signal.SIGXCPU, signal.SIGKILL) and cpu is not None and process.cpu_ns >= cpu * 1e9:
@@ -334,7 +344,7 @@ class LiveBox:
         if self.builder.quota.exceeded:
             exceeded.add("disk")
         stdout, stderr, said = world.stdout, world.stderr, process.said_last()
-        with contextlib.suppress(BrokenPipeError):  # nobody takes it: no more than an EPIPE to a guest that lives
+        with contextlib.suppress(BrokenPipeError):  # the reader is gone; a living guest would only get EPIPE
             stderr.write(said)
         printed = stdout.transcript.interleaved()
         return Run(
@@ -364,13 +374,17 @@ class LiveBox:
 
 
 def collect_behind(builder: WorldBuilder) -> None:
-    """For the end of a run: a world is full of cycles, and waiting for the collector would keep several large ones."""
+    """Collects the garbage of a run that has ended and kept much in memory.
+
+    A world is full of reference cycles: until the collector's next run, several large worlds could be kept."""
     if builder.quota.used_bytes > COLLECT_BYTES:
         gc.collect()
 
 
 def _is_out_of_memory(process: GuestProcess, said: bytes) -> bool:
-    """Whether that is why it crashed, if it has. said: by the interpreter, where it marshals its own calls."""
+    """Whether the guest, if it crashed, ran out of memory.
+
+    said: the last words of an interpreter that marshals its own calls."""
     used = process.peak_resident if process.peak_space is None else process.peak_space
     limit = process.space_limit
     is_nearly_all = used is not None and limit is not None and used >= limit * _NEARLY_ALL

@@ -1,8 +1,7 @@
-"""A live box's files, as its caller looks at them and changes them: with the rights of the program, in its tree.
+"""The files of a live box, as its caller reads and changes them: in the program's tree, with the program's rights.
 
-Rules: no code of the program's runs for it. Only regular files are read and written: a device or a pipe may wait, and
-nobody would answer. Sizes are bounded by the caller.
-"""
+Rules: none of the program's code runs for this. Only regular files are read and written: a read from a device or a pipe
+may have to wait, and nothing would end the wait. The caller bounds the sizes."""
 
 import errno
 import os
@@ -21,7 +20,9 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
 @attrs.frozen
 class FileEntry:
-    """One name in a folder. type: "file", "directory", "link" or "other". size: in bytes. mtime: seconds since 1970."""
+    """One name in a folder.
+
+    type: "file", "directory", "link" or "other". size: in bytes. mtime: seconds since 1970."""
 
     name: str
     type: str
@@ -31,8 +32,9 @@ class FileEntry:
 
 
 def read(world: World, path: str, limit: int) -> bytes:
-    """The content of a regular file. OSError: as open(2), EFBIG for more than `limit` bytes: a file with holes may say
-    that it is of any size."""
+    """Returns the content of a regular file.
+
+    Raises OSError as open(2) does, and EFBIG for more than `limit` bytes: a file with holes may have any size."""
     node = _resolve(world, path)
     namei.need(node, world.credentials, abi.R_OK)
     if isinstance(node, Directory):
@@ -45,8 +47,9 @@ def read(world: World, path: str, limit: int) -> bytes:
 
 
 def write(world: World, path: str, data: bytes, *, parents: bool = False) -> None:
-    """Makes a regular file, or gives it another content. parents: makes the folders above it, too. OSError: as open(2)
-    and write(2), with limits.disk."""
+    """Makes a regular file, or replaces its content.
+
+    parents: makes missing folders above it too. Raises OSError as open(2) and write(2) do; limits.disk applies."""
     if parents:
         namei.make_folders(world.tree, _encoded(path), world.cwd, world.credentials, 0o777 & ~world.umask)
     try:
@@ -66,7 +69,7 @@ def write(world: World, path: str, data: bytes, *, parents: bool = False) -> Non
 
 
 def listing(world: World, path: str) -> list[FileEntry]:
-    """What stands in a folder, by name; of a file, itself. OSError: as opendir(3)."""
+    """Returns the entries of a folder, sorted by name; for a file, its own entry. Raises OSError as opendir(3) does."""
     node = _resolve(world, path)
     if not isinstance(node, Directory):
         return [_entry(os.path.basename(path), node)]

@@ -1,10 +1,9 @@
-"""Copies worlds: `copy_world` gives a world that goes on by itself from the state of another.
+"""Copies worlds: `copy_world` makes a world that goes on independently from the state of another.
 
-What a branch of a session sees is what its trunk saw at the branching: files, descriptors, offsets, locks, signals
-that wait, alarms, the time, and the position in the stream of random bytes where the policy seeds it: from there on
-both draw the same numbers. A process that fork(2) makes loses its alarms and its pending signals; a branch, being the
-whole session again, keeps them. copyingfiles.py has the rules, and copies what is in the tree and open.
-"""
+A branch of a session sees what its trunk saw at the branching: files, descriptors, offsets, locks, pending signals,
+alarms, and the time. Where the policy seeds the stream of random bytes, both continue from the same position and draw
+the same numbers. A process that fork(2) makes loses its alarms and its pending signals; a branch, being the whole
+session again, keeps them. copyingfiles.py has the rules, and copies the tree and the open files."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ shares(Wait)
 
 
 def check_copyable(world: World) -> None:
-    """Raises CannotCopy unless the world is one that can be copied now."""
+    """Raises CannotCopy unless the world can be copied now."""
     if len(world.threads) != 1:
         raise CannotCopy(
             f"the program has {len(world.threads)} threads: a copy has only the one that asks for it, so the others "
@@ -36,10 +35,11 @@ def check_copyable(world: World) -> None:
 
 
 def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, pid: int) -> World:
-    """The copy, with streams and a process id of its own; what holds the world's facts must be known to the copier,
-    and `copier.finish` called, before it is whole. What drivers and sessions put into a world (on_exit, on_fork, port)
-    is left as in a new one: the copy's own put theirs there.
-    """
+    """Returns the copy, which has its own streams and its own process id.
+
+    The copy is complete only after the caller has told the copier what stands for the object that holds the world's
+    facts (`stand_for`), and has called `copier.finish`. What drivers and sessions put into a world (on_exit, on_fork,
+    port) is as in a new world: the driver and the session of the copy set it."""
     of = copier.of
     copier.stand_for(old.stdin, stdin)
     copier.stand_for(old.stdout, stdout)
@@ -72,7 +72,7 @@ def _fill_world(copier: Copier, old: World, new: World) -> None:
 
 
 def _process(old: ProcessState, pid: int) -> ProcessState:
-    """The process under its new number, by which its group and session are called where it leads them."""
+    """Returns the process with its new id. A group or session that it leads gets the same id."""
     return attrs.evolve(
         old,
         pid=pid,
@@ -84,13 +84,13 @@ def _process(old: ProcessState, pid: int) -> ProcessState:
 
 
 def _thread(copier: Copier, old: GuestThread, pid: int) -> GuestThread:
-    """The only thread, which has the number of its process."""
+    """Returns the only thread. Its id is that of its process."""
     return copier.stand_for(old, attrs.evolve(old, tid=pid, slice=copier.of(old.slice), written_back=set()))
 
 
 def _copy_signals(old: SignalState, new: SignalState, thread: GuestThread) -> None:
     def own(signals: list[Signal]) -> list[Signal]:
-        """Those to the process, and to the thread that goes on."""
+        """Returns the signals to the process and to the thread that goes on."""
         return [signal if signal.thread is None else attrs.evolve(signal, thread=thread) for signal in signals
                 if signal.thread is None or not signal.thread.exited]  # fmt: skip
 
@@ -104,7 +104,7 @@ def _copy_signals(old: SignalState, new: SignalState, thread: GuestThread) -> No
 
 @copies(Clock)
 def _clock(copier: Copier, old: Clock) -> Clock:
-    """Real time has the same start, virtual time the same jumps, and CPU time goes on from what was used."""
+    """Returns a clock with the same start of real time and the same jumps of virtual time; CPU time continues."""
     return copier.plain(
         old, guest_pid=None, _host_ns=old._host_ns, _wall_ns=old._wall_ns, _cpu_before_ns=old.host_cpu_ns()
     )
@@ -112,7 +112,9 @@ def _clock(copier: Copier, old: Clock) -> Clock:
 
 @copies(Randomness)
 def _randomness(copier: Copier, old: Randomness) -> Randomness:
-    """Of a seeded stream the same position, so that a copy is repeatable, too; what the host has made is used once."""
+    """A seeded stream continues from the same position, so that a copy is repeatable too.
+
+    Random bytes that the host has made are used only once, so the copy does not get them."""
     return copier.plain(old, _made=bytearray(old._made if old.seeded else b""))
 
 

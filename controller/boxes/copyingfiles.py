@@ -1,10 +1,10 @@
-"""Copies the nodes and open descriptions of a world, so that the copy goes on by itself from the same state.
+"""Copies the nodes and open file descriptions of a world, so that the copy goes on independently from the same state.
 
-Rules: every object is copied once, by the function that its very class has here: a class that has none is an error of
-ours, and never shared. The function makes the copy and leaves for later what may be deep or lead back (`later`), so
-that nothing here recurses as deeply as a guest may nest. What is shared is named by `shares`: it never changes, or
-belongs to no box. Contents of files are shared until they are written (memory.py).
-"""
+Rules: every object is copied once, by the function that is registered here for exactly its class. A class without such
+a function is a fault of proxybox; its objects are never shared silently. The function makes the copy, and leaves for
+later (`later`) whatever may be nested deeply or refer back to the object, so that the recursion here never depends on
+how deeply a guest nests. Objects of the classes named by `shares` are shared: they never change, or belong to no box.
+Contents of files are shared until they are written (memory.py)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _FIELDS: dict[type, tuple[str, ...]] = {}
 
 
 def copies(kind: type) -> Callable[[How], How]:
-    """Says how objects of that class, and of no subclass, are copied."""
+    """Registers the function that copies objects of that class; subclasses are not included."""
 
     def register(how: How) -> How:
         _HOW[kind] = how
@@ -79,7 +79,7 @@ def copies(kind: type) -> Callable[[How], How]:
 
 
 def shares(*kinds: type) -> None:
-    """Says that objects of these classes are the same in all copies."""
+    """Registers classes whose objects are the same in all copies."""
     for kind in kinds:
         _HOW[kind] = lambda copier, old: old
 
@@ -90,16 +90,20 @@ def is_known(kind: type) -> bool:
 
 
 class Copier:
-    """The making of one copy. closing: gets whatever of the host's the copy holds."""
+    """The making of one copy.
+
+    closing: collects what closes the host's resources that the copy holds."""
 
     def __init__(self, closing: ExitStack) -> None:
         self.closing = closing
-        self._copies: dict[int, Any] = {}  # by the id of what was copied, which lives as long as its world
+        self._copies: dict[int, Any] = {}  # by the id of the original, which lives as long as its world
         self._unfilled: list[tuple[Fill, Any, Any]] = []
         self._weak: list[tuple[WeakValueDictionary[bytes, Any], WeakValueDictionary[bytes, Any]]] = []
 
     def of(self, old: _T) -> _T:
-        """The copy of an object; it may be still to be filled. TypeError for a class that nobody has thought of."""
+        """Returns the copy of an object; the copy may not be filled yet.
+
+        Raises TypeError for a class that has no registered function."""
         new: _T | None = self._copies.get(id(old))
         if new is not None:
             return new
@@ -111,20 +115,20 @@ class Copier:
         return made
 
     def stand_for(self, old: _T, new: _T) -> _T:
-        """Let `new`, made by the caller, be the copy of `old`."""
+        """Makes `new`, which the caller has created, the copy of `old`; returns `new`."""
         self._copies[id(old)] = new
         return new
 
     def has(self, old: object) -> bool:
-        """Whether it was copied already."""
+        """Whether the object has been copied already."""
         return id(old) in self._copies
 
     def later(self, fill: Fill, old: Any, new: Any) -> None:
-        """Has `new` filled from `old` when it is not in the middle of anything."""
+        """Calls `fill` in `finish`, where no other object is half copied, to fill `new` from `old`."""
         self._unfilled.append((fill, old, new))
 
     def weakly(self, old: WeakValueDictionary[bytes, Any], new: WeakValueDictionary[bytes, Any]) -> None:
-        """Has `new` hold at the end what is copied of `old` because something else holds it."""
+        """Has `finish` put into `new` the copies of those values of `old` that other objects hold too."""
         if old:
             self._weak.append((old, new))
 
@@ -138,7 +142,7 @@ class Copier:
             now.update({name: self.of(value) for name, value in was.items() if self.has(value)})
 
     def plain(self, old: _T, **given: Any) -> _T:
-        """A copy of an object whose fields are numbers, texts and bytes, and what is `given`."""
+        """Returns a copy of an object whose fields are numbers, texts and bytes, except for those that are `given`."""
         kind = old.__class__
         new = object.__new__(kind)
         for name in _fields(kind):
@@ -149,7 +153,7 @@ class Copier:
         return new
 
     def function(self, old: Callable[..., Any]) -> Any:
-        """A function for the copy: a method of something that is copied becomes the copy's."""
+        """Returns the function for the copy: a method of a copied object becomes the method of its copy."""
         if isinstance(old, types.MethodType):
             return types.MethodType(old.__func__, self.of(old.__self__))
         of_nobody = isinstance(old, types.BuiltinFunctionType) and isinstance(old.__self__, types.ModuleType)
@@ -159,7 +163,7 @@ class Copier:
 
 
 def _fields(kind: type) -> tuple[str, ...]:
-    """The names of all slots of a class, which has no other fields."""
+    """Returns the names of all slots of a class. The class must have no other fields."""
     if kind not in _FIELDS:
         slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
         _FIELDS[kind] = tuple(name for name in slots if name != "__weakref__")
@@ -194,7 +198,7 @@ def _superblock(copier: Copier, old: Superblock) -> Superblock:
 
 @copies(Changes)
 def _changes(copier: Copier, old: Changes) -> Changes:
-    """Nothing waits in a copy that has begun to wait in the original."""
+    """Returns new, empty `Changes`: in a copy, nothing waits yet of what waits in the original."""
     return Changes()
 
 
@@ -212,7 +216,7 @@ def _listings(copier: Copier, old: Listings) -> Listings:
 
 @copies(Tree)
 def _tree(copier: Copier, old: Tree) -> Tree:
-    """What was found before is not copied: it is found again."""
+    """Copies the mounts; the results of earlier lookups are found again."""
     new = object.__new__(Tree)
     new._followed, new._unfollowed, new._kept_for = {}, {}, None
     new.listings, new.steps = copier.of(old.listings), copier.of(old.steps)
@@ -236,7 +240,7 @@ def _fill_tree(copier: Copier, old: Tree, new: Tree) -> None:
 
 
 def _inode(copier: Copier, old: Any) -> Any:
-    """A copy with the status of an inode; this is most of the work, and so written out."""
+    """Returns a copy with the status of an inode; this is most of the work, so the fields are written out."""
     new = object.__new__(old.__class__)
     new.superblock = copier.of(old.superblock)
     new.ino = old.ino
@@ -342,7 +346,7 @@ def _allotment(copier: Copier, old: Allotment) -> Allotment:
 
 @copies(HostUse)
 def _host_use(copier: Copier, old: HostUse) -> HostUse:
-    """What was charged goes on; descriptors are held as the files are copied."""
+    """The charges of the copy continue from the original's. Descriptors are counted as the files are copied."""
     new = HostUse(copier.of(old.quota), copier.of(old.allotment))
     new._accounts = {file: Account(account.names, account.pages.copy()) for file, account in old._accounts.items()}
     return new
@@ -350,7 +354,7 @@ def _host_use(copier: Copier, old: HostUse) -> HostUse:
 
 @copies(HostMount)
 def _host_mount(copier: Copier, old: HostMount) -> HostMount:
-    """With descriptors and accounts of its own; the host's files are the same for all."""
+    """Returns a mount with descriptors and accounts of its own; the host's files are the same for all copies."""
     new = object.__new__(HostMount)
     new.host = copier.of(old.host)
     new.open_nodes = WeakSet()
@@ -389,8 +393,9 @@ def _host_file(copier: Copier, old: HostFile) -> HostFile:
 
 
 def _opened_again(fd: int, mode: int) -> int:
-    """With an offset of its own, by which each box tells where it has appended. A file that may not be opened any more
-    is shared."""
+    """Opens a file again, so that the copy has an offset of its own: a box finds out by it where it has appended.
+
+    A file that may not be opened any more is shared."""
     try:
         return boundary.reopen(fd, mode)
     except OSError:
@@ -420,7 +425,7 @@ def _told(copier: Copier, old: LateText) -> LateText:
 
 @copies(GeneratedFile)
 def _generated_file(copier: Copier, old: GeneratedFile) -> GeneratedFile:
-    """A function of the policy's is the caller's, and asked by all."""
+    """A function that the policy names belongs to the caller, and all copies call the same one."""
     new: GeneratedFile = _inode(copier, old)
     new._produce = copier.of(old._produce) if isinstance(old._produce, LateText) else old._produce
     new._sized, new._last = old._sized, old._last
@@ -500,7 +505,9 @@ def _anonymous_node(copier: Copier, old: Inode) -> Any:
 
 
 def description(copier: Copier, old: OpenFile, *links: str, **given: Any) -> Any:
-    """A copy of an open description; links: names of fields that hold what is to be copied, too."""
+    """Returns a copy of an open file description.
+
+    links: names of fields that hold objects which are copied too."""
     of = copier.of
     location: tuple[Directory, bytes] | None = None
     if old.location is not None:

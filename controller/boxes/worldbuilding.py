@@ -1,9 +1,8 @@
-"""Builds the world of a box from a policy: which mounts stand where, who the guest is, what it inherits.
+"""Builds the world of a box from a policy: what is mounted where, the guest's identity, and what the guest inherits.
 
 /usr/lib/pypy3.x, /usr/lib/x86_64-linux-gnu, /usr/share/zoneinfo ...   the host's own, read-only, shared, cached
 /box        the program's folder      /tmp, /home/user   in memory
-/dev /proc /etc                       made here           and the policy's own mounts
-"""
+/dev /proc /etc                       made here           and the policy's own mounts"""
 
 import contextlib
 import functools
@@ -46,14 +45,14 @@ from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Limits, Mount, Policy
 
 BOX = "/box"
-#: Folders of the host that every box sees, read-only, where they exist: what libraries load after the seal.
+#: Folders of the host that every box sees, read-only, where they exist: libraries load files from them after the seal.
 SYSTEM_FOLDERS = (
     "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/locale", "/usr/lib/ssl", "/usr/share/zoneinfo",
     "/usr/share/terminfo", "/usr/lib/terminfo", "/usr/share/ca-certificates", "/etc/ssl/certs",
 )  # fmt: skip
 SYSTEM_FILES = ("/etc/ssl/openssl.cnf", "/etc/mime.types")
 LOADER_CACHE = "/etc/ld.so.cache"
-#: Old names of folders that stand in /usr now, as symbolic links.
+#: Old names of folders that are in /usr today, as symbolic links.
 USR_LINKS = {b"/lib": b"usr/lib", b"/lib64": b"usr/lib64", b"/bin": b"usr/bin"}
 PACKAGES = "/packages"
 
@@ -62,8 +61,7 @@ PACKAGES = "/packages"
 class BoxFolder:
     """What stands at /box: a host folder, or one file of it, and further files.
 
-    holds_program: a folder that does not is left out where the policy wants a copy of it.
-    """
+    holds_program: where the policy wants a copy of the folder, it is copied only if this is true."""
 
     folder: str | None = None
     single: str | None = None
@@ -73,8 +71,10 @@ class BoxFolder:
 
 @attrs.frozen
 class Changed:
-    """The changes in one overlay. source: the host folder below it, None for one that was given as data. left_out: how
-    much is not among them (collecting.py); then they cannot be committed. identity: device and inode of the source."""
+    """The changes in one overlay.
+
+    source: the host folder below it, None for one that was given as data. left_out: how much is missing from the
+    changes (collecting.py); if anything is, they cannot be committed. identity: device and inode of the source."""
 
     source: str | None
     hide_dotfiles: bool
@@ -83,15 +83,14 @@ class Changed:
     identity: tuple[int, int] | None = None
 
     def commit(self) -> list[Change]:
-        """As `commit_all`, for this one alone."""
+        """Does what `commit_all` does, for this overlay alone."""
         return commit_all([self])
 
 
 def commit_all(overlays: Iterable[Changed]) -> list[Change]:
-    """Writes the changes to the host folders that they were made over, to all or none; returns those that were written.
+    """Writes the changes to the host folders below the overlays, all or none; returns those that were written.
 
-    Raises as committing.commit, and SandboxStartError where a folder is gone.
-    """
+    Raises what committing.commit raises, and SandboxStartError where a folder no longer exists."""
     from proxybox.controller.vfs.commits.committing import CommitRefused, Target, commit
 
     with contextlib.ExitStack() as opened:
@@ -132,8 +131,9 @@ class WorldBuilder:
     # --- the world ----------------------------------------------------------------------------------------------------
 
     def build(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, with_box: bool = True) -> World:
-        """The world, with everything mounted and descriptors 0, 1 and 2 open; without the box, `enter` is to follow.
-        Raises SandboxStartError."""
+        """Returns the world, with everything mounted and descriptors 0, 1 and 2 open.
+
+        with_box: if false, the caller calls `enter` later to mount /box. Raises SandboxStartError."""
         policy = self._policy
         who = policy.environment
         credentials = Credentials(who.uid, who.gid)
@@ -144,7 +144,7 @@ class WorldBuilder:
             clock=self.clock, quota=self.quota, randomness=Randomness(policy.randomness),
             stdin=stdin, stdout=stdout, stderr=stderr, allotment=self.host_use.allotment,
         )  # fmt: skip
-        self._mount_own(tree)  # first: certificates and the loader's cache stand below /etc
+        self._mount_own(tree)  # first: certificates and the loader's cache are mounted below /etc
         self._mount_system(tree)
         for mount in policy.filesystem.mounts:
             if not _is_in_box(mount.target):
@@ -155,7 +155,7 @@ class WorldBuilder:
         return self.world
 
     def enter(self, box: BoxFolder) -> None:
-        """Mounts what stands at /box, and makes the policy's folder the working one. From here on the quota counts."""
+        """Mounts /box, and makes the policy's working directory the current one. From here on the quota counts."""
         self._box = box
         tree, policy = self.world.tree, self._policy
         self.steps.lift()
@@ -168,7 +168,9 @@ class WorldBuilder:
         self.steps.lift()
 
     def given(self, path: str) -> bytes | None:
-        """What the caller has given as the file of this path in /box; None where it has not, or could be covered."""
+        """Returns what the caller has given as the file of this path in /box.
+
+        Returns None where the caller has given no such file, or where one of the policy's mounts could cover it."""
         if not path.startswith(f"{BOX}/") or any(_is_in_box(mount.target) for mount in self._policy.filesystem.mounts):
             return None
         return self._box.files.get(path[len(BOX) + 1 :])
@@ -176,12 +178,12 @@ class WorldBuilder:
     def copy(
         self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, pid: int, clock: Clock | None = None
     ) -> "WorldBuilder":
-        """A builder whose world goes on by itself from the state of this one's, with streams and a process id of its
-        own; it is to be closed, too. clock: in the place of a copy of this one's. The guest of this world must be at
-        rest meanwhile.
+        """Returns a builder whose world goes on independently from the state of this world.
 
-        Raises CannotCopy, with nothing changed or kept.
-        """
+        The copy has its own streams and its own process id, and must be closed too. clock: used instead of a copy of
+        this world's clock. Meanwhile the guest of this world must be at rest.
+
+        Raises CannotCopy, with nothing changed or kept."""
         check_copyable(self.world)
         made = WorldBuilder(self._policy, self._guest, self._box)
         copier = Copier(made._closing)
@@ -211,13 +213,13 @@ class WorldBuilder:
         self.world = world
 
     def close(self) -> None:
-        """Closes everything that the world holds of the host."""
+        """Closes everything of the host that the world holds open."""
         if hasattr(self, "world"):
             self.world.descriptors.close_all()
         self._closing.close()
 
     def changes(self) -> "tuple[Changed, ...]":
-        """What the guest has changed at /box and in the policy's overlays."""
+        """Returns what the guest has changed at /box and in the policy's overlays."""
         self.steps.lift()
         found: list[Changed] = []
         budget = Budget.of(self.quota)
@@ -234,8 +236,9 @@ class WorldBuilder:
         return tuple(found)
 
     def _was_given(self, overlay: OverlayMount, change: Change) -> bool:
-        """Whether the change is a file that the caller has put there, as it was: that very file, since one of the
-        host's with the same contents may have been moved there."""
+        """Whether the change is only a file that the caller has put there, unchanged.
+
+        It must be that very file: the guest may have moved a host file with the same contents there."""
         if change.content is None or self._box.files.get(change.name) != change.content:
             return False
         node: Node | None = overlay.root
@@ -252,7 +255,7 @@ class WorldBuilder:
             "USER": who.user,
             "LOGNAME": who.user,
             "LANG": who.locale,
-            "PYTHONDONTWRITEBYTECODE": "1",  # a cache would be among the changes that a program is reported to make
+            "PYTHONDONTWRITEBYTECODE": "1",  # a cache would be reported as a change that the program has made
         }
         if self._policy.randomness != "system":
             variables["PYTHONHASHSEED"] = str(int(self._policy.randomness) % (1 << 32))
@@ -263,14 +266,14 @@ class WorldBuilder:
         if (self.world.stdout.is_tty or self.world.stderr.is_tty) and (
             self._policy.output.escapes != "raw" or os.environ.get("NO_COLOR")
         ):
-            variables["NO_COLOR"] = "1"  # colours would be shown as text there: PyPy's tracebacks have some
+            variables["NO_COLOR"] = "1"  # PyPy's tracebacks have colours, and escapes would be shown as text there
         return {**variables, **who.variables}
 
     def _environ(self) -> bytes:
         return b"".join(os.fsencode(f"{name}={value}\0") for name, value in self.environment().items())
 
     def tell_words(self, words: Iterable[str]) -> None:
-        """What /proc/self/cmdline says: the interpreter with these arguments."""
+        """Sets what /proc/self/cmdline shows: the interpreter with these arguments."""
         self._facts.cmdline = tuple(map(os.fsencode, (self.executable, *words)))
 
     # --- mounts -------------------------------------------------------------------------------------------------------
@@ -289,11 +292,11 @@ class WorldBuilder:
         )
 
     def _system_superblock(self) -> Superblock:
-        """For what every box has: root's, and not charged to the policy's quota."""
+        """Returns the superblock of a mount that every box has: owned by root, and not charged to the quota."""
         return self._superblock(uid=0, gid=0, quota=Quota())
 
     def _mount_system(self, tree: Tree) -> None:
-        """The interpreter's files, and the system's that it loads from."""
+        """Mounts the interpreter's files, and the system's files that it loads."""
         guest = self._guest
         for target, node in _system_mounts(attrs.evolve(guest, packages=())):
             tree.mount(target, node)
@@ -307,7 +310,7 @@ class WorldBuilder:
             self._mount_packages(tree, number, folder)
 
     def _mount_packages(self, tree: Tree, number: int, folder: str) -> None:
-        """A folder of packages, or a virtual environment (then its site-packages)."""
+        """Mounts a folder of packages, or the site-packages of a virtual environment."""
         version = f"pypy{self._guest.version[0]}.{self._guest.version[1]}"
         inside = os.path.join(folder, "lib", version, "site-packages")
         if os.path.isfile(os.path.join(folder, "pyvenv.cfg")) and os.path.isdir(inside):
@@ -318,14 +321,14 @@ class WorldBuilder:
 
     @staticmethod
     def _link(tree: Tree, path: bytes, target: bytes) -> None:
-        """A symbolic link of root's."""
+        """Makes a symbolic link that root owns."""
         root = Credentials(0, 0)
         namei.make_folders(tree, path, tree.root, root, 0o755)
         with contextlib.suppress(FileExistsError):
             namei.symlink(tree, target, path, tree.root, root)
 
     def _mount_own(self, tree: Tree) -> None:
-        """/etc, /tmp and the user's home."""
+        """Mounts /etc, /tmp and the user's home."""
         who = self._policy.environment
         identity = Identity(
             user=who.user, uid=who.uid, gid=who.gid, group=who.user, home=who.home, hostname=who.hostname
@@ -336,9 +339,9 @@ class WorldBuilder:
         tree.mount(os.fsencode(who.home), MemoryDirectory(self._superblock(), 0o755))
 
     def _mount_kernel(self, tree: Tree) -> None:
-        """/dev and /proc: nothing that is mounted later covers them, it is all below /box."""
+        """Mounts /dev and /proc. No later mount covers them, because all later mounts are below /box."""
         world = self.world
-        # The streams are the guest's, the folder is not: what is in it is charged to nobody.
+        # The streams belong to the guest, the folder /dev does not: nothing in it is charged to the quota.
         nodes = self._superblock(quota=Quota())
         dev = dev_directory(nodes, world.randomness.give, world.stdin, world.stdout)
         dev.chown(0, 0)
@@ -368,7 +371,7 @@ class WorldBuilder:
         return (self.clock.peek_ns(abi.CLOCK_REALTIME) - self.clock.peek_ns(abi.CLOCK_BOOTTIME)) // abi.NS
 
     def _mount_box(self, tree: Tree) -> None:
-        """The program's folder at /box, in the mode of the policy; files that come with it are laid over it."""
+        """Mounts the program's folder at /box, in the policy's mode, and lays the caller's files over it."""
         box, mode = self._box, self._policy.filesystem.box
         if box.folder is not None and box.single is not None:
             path = os.path.join(box.folder, box.single)
@@ -401,7 +404,7 @@ class WorldBuilder:
             raise SandboxStartError(f"files: {name}: {error.strerror}") from error
 
     def _copy_of(self, folder: str) -> Directory:
-        """The folder in memory, of the size that the policy allows to what the box itself adds there at the most."""
+        """Copies the folder into memory; it may be as large as what the policy lets the box itself add."""
         limits = self._policy.limits
         quota = Quota(bytes=limits.disk, inodes=limits.files, parent=self.quota)
         mount = HostMount(folder, self._superblock(), hide_dotfiles=self._policy.filesystem.hide_dotfiles)
@@ -444,7 +447,7 @@ class WorldBuilder:
         return self._overlay(target, root, quota) if mode == "overlay" else root
 
     def _policy_mount(self, mount: Mount) -> Node:
-        """A mount of the policy's own."""
+        """Makes one of the policy's own mounts."""
         source, quota = mount.source, None
         if mount.size is not None or mount.files is not None:
             quota = Quota(bytes=mount.size, inodes=mount.files, parent=self.quota)
@@ -471,7 +474,9 @@ class WorldBuilder:
 
 @functools.lru_cache(maxsize=16)
 def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
-    """What every box with this interpreter sees of the host, looked up once: libraries do not change meanwhile."""
+    """Returns what every box with this interpreter sees of the host.
+
+    The lookup is made once, because libraries do not change meanwhile."""
     found: list[tuple[bytes, Node]] = []
     if guest.is_translated:
         for name in ("lib-python", "lib_pypy"):
@@ -495,7 +500,7 @@ def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
 
 
 def _altered_files(guest: Guest) -> Iterator[tuple[bytes, Node]]:
-    """What is not told to a box as the host has it."""
+    """Yields the files whose contents a box sees altered: the loader's cache and ctypes/util.py."""
     ctypes = f"{guest.library}/ctypes/util.py"
     for file, target, alter in (
         (LOADER_CACHE, LOADER_CACHE, lambda data: visible_cache(data, SYSTEM_FOLDERS)),
@@ -507,7 +512,7 @@ def _altered_files(guest: Guest) -> Iterator[tuple[bytes, Node]]:
 
 
 def _too_much(limits: Limits) -> str:
-    """Why a folder is not copied, and what to do."""
+    """Returns why a folder is not copied, and what to do about it."""
     size = "" if limits.disk is None else f"{limits.disk:,} bytes (limits.disk)"
     files = "" if limits.files is None else f"{limits.files:,} files and folders (limits.files)"
     most = " or ".join(filter(None, (size, files))) or "half of the machine's memory"
@@ -522,8 +527,9 @@ def _is_in_box(target: str) -> bool:
 
 
 class WorldTemplate:
-    """A world without a program, as every box of a policy begins with it: it is copied in half the time that building
-    one takes. From any thread."""
+    """A world without a program, as every box of a policy begins with it. Can be used from any thread.
+
+    Copying this world takes half the time of building one."""
 
     def __init__(self, policy: Policy, guest: Guest) -> None:
         self.guest = guest
@@ -532,7 +538,7 @@ class WorldTemplate:
         self._lock = threading.Lock()
 
     def make(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> WorldBuilder:
-        """A builder with such a world; `enter` is to follow. Raises SandboxStartError."""
+        """Returns a builder with such a world; the caller calls `enter` next. Raises SandboxStartError."""
         with self._lock:
             if self._builder is None:
                 self._builder = WorldBuilder(self._policy, self.guest, BoxFolder())
@@ -542,7 +548,7 @@ class WorldTemplate:
             return self._builder.copy(stdin, stdout, stderr, pid=pid, clock=Clock(self._policy.time))
 
     def close(self) -> None:
-        """Closes what it holds of the host."""
+        """Closes everything of the host that it holds open."""
         with self._lock:
             builder, self._builder = self._builder, None
         if builder is not None:

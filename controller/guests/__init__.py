@@ -1,2 +1,3 @@
-"""Which interpreter runs as guest: what it is (guest.py), how it is found (finding.py), and what a PyPy that marshals
-its calls itself needs besides (translated/)."""
+"""Which interpreter runs as guest: what a guest is (guest.py), and how it is found (finding.py).
+
+translated/ has what is needed besides for a PyPy that marshals its calls itself."""

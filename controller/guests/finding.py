@@ -1,8 +1,7 @@
 """Finds the interpreter that runs as guest.
 
 A guest is a PyPy of Python 3.9 to 3.11: the distribution's, or an unpacked release. It is recognised by its files,
-without running it.
-"""
+without being run; only a translated PyPy is run once (translated/finding.py)."""
 
 import functools
 import os
@@ -21,11 +20,12 @@ _INSTALL = "install it (Debian, Ubuntu: apt install pypy3), or name one with --g
 
 
 def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.PathLike[str] | None = None) -> Guest:
-    """The interpreter at `path`, else of $PROXYBOX_GUEST, else pypy3. A name without "/" is looked for in the absolute
-    folders of PATH. library: of a translated guest, else $PROXYBOX_GUEST_LIBRARY, else what stands beside it.
+    """Returns the interpreter at `path`, or else that of $PROXYBOX_GUEST, or else pypy3.
 
-    Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
-    """
+    A name without "/" is looked up in the absolute folders of PATH. library: the library of a translated guest; without
+    it, that of $PROXYBOX_GUEST_LIBRARY or the one beside the guest.
+
+    Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest."""
     named = (_variable(VARIABLE) if path is None else absolute_guest(path)) or "pypy3"
     found = named if "/" in named else shutil.which(named, path=_folders_of_programs())
     if not found:
@@ -51,16 +51,20 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
 
 
 def absolute_guest(path: str | os.PathLike[str]) -> str:
-    """What a caller has named, so that it stays the same wherever somebody stands later: a str without "/" is looked
-    for on PATH, and anything else is a path."""
+    """Makes what a caller has named independent of the working directory.
+
+    A str without "/" is returned as it is, because it is looked up on PATH. Anything else is a path and becomes
+    absolute."""
     return path if isinstance(path, str) and "/" not in path else os.path.abspath(path)
 
 
 def _variable(name: str, *, is_searched: bool = True) -> str | None:
-    """What a variable of the environment names; is_searched: a name without "/" may be looked for on PATH.
+    """Returns what an environment variable names.
 
-    Raises SandboxStartError for a relative path: it is set once, and would be another file in each folder.
-    """
+    is_searched: a name without "/" is allowed, and is looked up on PATH.
+
+    Raises SandboxStartError for a relative path: the variable is set once, and would mean another file in each
+    folder."""
     value = os.environ.get(name)
     if value and not os.path.isabs(value) and ("/" in value or not is_searched):
         raise SandboxStartError(
@@ -70,18 +74,20 @@ def _variable(name: str, *, is_searched: bool = True) -> str | None:
 
 
 def _folders_of_programs() -> str:
-    """PATH without empty and relative entries: the folder that somebody stands in may hold anybody's programs."""
+    """Returns PATH without empty and relative entries: the working directory may hold anybody's programs."""
     absolute = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
     return os.pathsep.join([*absolute, "/usr/bin", "/usr/local/bin"])
 
 
 def _is_installed(executable: str) -> bool:
-    """Whether it stands where distributions put theirs, which are none of that kind: nobody has to look into it."""
+    """Whether the program is in the folder of the distribution's programs.
+
+    These are never translated with --sandbox, so the file need not be searched for the mark of such a program."""
     return executable.startswith("/usr/bin/")
 
 
 def _pypy_version(found: str, executable: str) -> tuple[int, int]:
-    """Which Python the executable speaks."""
+    """Returns the version of the Python language of the executable."""
     try:
         status = os.stat(executable)
     except OSError as error:
@@ -91,7 +97,9 @@ def _pypy_version(found: str, executable: str) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=16)
 def _version_of(found: str, executable: str, *_: int) -> tuple[int, int]:
-    """From the library that it needs, by its name; looked for again when the file is another."""
+    """Reads the version from the name of the library that the executable needs.
+
+    The result is cached until the file changes."""
     try:
         with open(executable, "rb") as file:
             head = file.read(1 << 20)
@@ -104,7 +112,7 @@ def _version_of(found: str, executable: str, *_: int) -> tuple[int, int]:
         raise SandboxStartError(
             f"{found}: not a PyPy (it does not need libpypy3.*-c.so); a box needs PyPy 3.9 to 3.11: {_INSTALL}"
         )
-    # A distribution's library may carry no version in its name; the program's name does then.
+    # The name of a distribution's library may have no version; then the program's name has it.
     named = re.search(r"pypy(3\.\d+)", executable)
     spoken = match[1].decode() if match[1] else named[1] if named else ""
     if not spoken:
@@ -119,7 +127,7 @@ def _version_of(found: str, executable: str, *_: int) -> tuple[int, int]:
 
 
 def _libraries(executable: str, version: tuple[int, int]) -> list[tuple[str, str | None]]:
-    """Where the standard library can be: (folder, prefix of a release)."""
+    """Returns the folders where the standard library can be, each with the prefix of a release or None."""
     name = f"pypy{version[0]}.{version[1]}"
     above = os.path.dirname(os.path.dirname(executable))
     candidates: list[tuple[str, str | None]] = []
@@ -129,7 +137,7 @@ def _libraries(executable: str, version: tuple[int, int]) -> list[tuple[str, str
 
 
 def _environment_packages(found: str, version: tuple[int, int]) -> tuple[str, ...]:
-    """The packages of the virtual environment that `found` is the interpreter of (PEP 405)."""
+    """Returns the packages of the virtual environment whose interpreter is `found` (PEP 405)."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(found)))
     folder = f"{root}/lib/pypy{version[0]}.{version[1]}/site-packages"
     return (folder,) if os.path.isfile(f"{root}/pyvenv.cfg") and os.path.isdir(folder) else ()

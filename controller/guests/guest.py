@@ -1,4 +1,4 @@
-"""What a guest is: an interpreter, and where its files stand for who runs in it."""
+"""What a guest is: an interpreter, and the paths at which a program in it sees the interpreter's files."""
 
 import os
 
@@ -6,9 +6,9 @@ import attrs
 
 from proxybox.controller.errors import SandboxStartError
 
-#: Of the Python language, which the guest's own Python (proxybox/guest) is written for.
+#: Versions of the Python language that the guest's own Python files (proxybox/guest) are written for.
 VERSIONS = ((3, 9), (3, 10), (3, 11))
-#: Where a translated guest finds itself, with its library beside it.
+#: The folder in which a translated guest finds its own program, with its library beside it.
 TRANSLATED_HOME = "/usr/lib/pypy"
 
 
@@ -16,11 +16,11 @@ TRANSLATED_HOME = "/usr/lib/pypy"
 class Guest:
     """An interpreter.
 
-    executable: on the host. version: of the Python language. library: host folder of the standard library.
-    prefix: host folder of an unpacked release, None for a distribution's, whose paths are no secret.
-    packages: host folders to put on sys.path (a virtual environment's). functions: of libc, which a PyPy that was
-    translated with --sandbox marshals itself (translated/); its library is the folder of lib-python and lib_pypy.
-    """
+    executable: its path on the host. version: of the Python language. library: host folder of the standard library.
+    prefix: host folder of an unpacked release, None for a distribution's interpreter, whose paths are no secret.
+    packages: host folders to put on sys.path (a virtual environment's). functions: functions of libc that the guest
+    marshals itself, if it is a PyPy that was translated with --sandbox (translated/); the library of such a guest is
+    the folder of lib-python and lib_pypy."""
 
     executable: str
     version: tuple[int, int]
@@ -31,12 +31,13 @@ class Guest:
 
     @property
     def is_translated(self) -> bool:
-        """Whether it marshals its calls itself: it can be started, and nothing else."""
+        """Whether the guest marshals its calls itself. Such a guest can only run programs from their start."""
         return bool(self.functions)
 
     def visible(self, path: str) -> str:
-        """The guest's view of a path of the interpreter's. A release stands at a path in the box that is not longer
-        than its own (stub_hide.c replaces in place)."""
+        """Returns the path at which the guest sees a file of the interpreter.
+
+        A release is shown at a path that is not longer than its own, because stub_hide.c replaces it in place."""
         if self.is_translated:
             return f"{TRANSLATED_HOME}/pypy-c"
         prefix = self.prefix
@@ -46,21 +47,21 @@ class Guest:
 
     @property
     def hidden(self) -> tuple[tuple[str, str], ...]:
-        """Host folders whose paths the loader leaves in its memory, and what is to stand there instead."""
+        """Host folders whose paths the loader leaves in the guest's memory, with the paths that replace them there."""
         folder = os.path.dirname(self.executable) if self.is_translated else self.prefix
-        # Not the likes of /opt, which others' paths begin with.
+        # Folders such as /opt are not replaced, because other paths begin with them.
         if folder is None or (self.is_translated and (folder.count("/") < 2 or folder.startswith("/usr/"))):
             return ()
         return ((folder, _fitting(folder)),)
 
 
 def _fitting(folder: str) -> str:
-    """A path for the guest to see, no longer than that one."""
+    """Returns a path for the guest to see that is no longer than `folder`."""
     return next((seen for seen in ("/usr/lib/pypy", "/opt/pypy", "/pypy") if len(seen) <= len(folder)), "/p")
 
 
 def require_bootstrap(guest: Guest) -> None:
-    """Raises SandboxStartError for a guest that cannot be led from inside: one that was translated with --sandbox."""
+    """Raises SandboxStartError for a guest that cannot run the bootstrap: one that was translated with --sandbox."""
     if guest.is_translated:
         raise SandboxStartError(
             f"{guest.executable}: a PyPy translated with --sandbox runs programs, each from its start: it has no "

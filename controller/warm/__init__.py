@@ -1,2 +1,3 @@
-"""Guests that wait: zygotes and who keeps them, boxes that are ready, sessions. What they run is led from inside, by
-proxybox/guest/bootstrap.py."""
+"""Guests that wait: zygotes and the nursery that keeps them, boxes that are ready, and sessions.
+
+Inside such a guest, proxybox/guest/bootstrap.py carries out the commands."""

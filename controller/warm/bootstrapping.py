@@ -1,4 +1,4 @@
-"""The guest's own Python (proxybox/guest/*.py), and how it is started with it."""
+"""The guest's own Python files (proxybox/guest/*.py), and how a guest is started with them."""
 
 import functools
 from pathlib import Path
@@ -9,7 +9,7 @@ from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.world.state import World
 
-#: Where it stands while a guest starts; a copy has it in memory.
+#: The folder in the guest that has these files while it starts. A copy has them in memory.
 FOLDER = "/usr/lib/proxybox"
 
 
@@ -20,11 +20,13 @@ def _sources() -> dict[str, bytes]:
 
 
 def mount_bootstrap(world: World) -> None:
-    """Shows the bootstrap to a guest that is started with it."""
+    """Mounts the bootstrap in the world of a guest that is started with it."""
     superblock = Superblock(dev=0x7F, uid=0, gid=0, now=world.clock.wall_ns, read_only=True)
     world.tree.mount(FOLDER.encode(), from_tree(dict(_sources()), superblock))
 
 
 def bootstrap_words(mode: str, preload: tuple[str, ...]) -> tuple[str, ...]:
-    """The interpreter's arguments. mode: "zygote" waits to be copied, "now" goes on at once."""
+    """Returns the interpreter's arguments.
+
+    mode: with "zygote" the guest waits to be copied, with "now" it goes on at once."""
     return (f"{FOLDER}/bootstrap.py", mode, *preload)

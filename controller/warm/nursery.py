@@ -1,8 +1,8 @@
-"""The zygotes of this process: found by what a policy needs of one, made when it is needed twice, renewed in time.
+"""The zygotes of this process: one for each kind of guest, started for the second box that needs it, renewed in time.
 
-A single run does not pay for a zygote: the first asks for none, the second starts one. A zygote that has been copied
-often, is old, has died, or whose interpreter has changed on disk, is replaced; its copies go on.
-"""
+A single run does not pay for a zygote: the first request for a kind of guest gets none, the second starts one. A zygote
+is replaced when it has been copied often, is old, has died, or when its interpreter has changed on disk. Its copies go
+on."""
 
 import contextlib
 import os
@@ -19,21 +19,24 @@ from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.warm.zygote import Zygote, essence
 
-#: A zygote is renewed after so many copies, and seconds: what it shares with them shall not last.
+#: A zygote is renewed after this number of copies, and after this number of seconds, because its copies share addresses
+#: and a hash seed with it.
 MOST_FORKS, OLDEST = 1000, 600.0
-#: Seconds between two looks at the interpreter's files.
+#: Seconds between two checks of the interpreter's files.
 LOOK_EVERY = 1.0
-#: After failures so many boxes at the most do without, until a zygote is tried again.
+#: After failed starts, at most this number of boxes do without a zygote before the next start is tried.
 MOST_WAITS = 256
-#: So many live at once; those that were not used for longest go first.
+#: At most this number of zygotes live at once. The least recently used ones are ended first.
 MOST_ZYGOTES = 4
 
 
 @attrs.define
 class _Place:
-    """What is known of one kind of guest. refused: why there can be no zygote of it. failures: how many starts of one
-    have failed in a row, and wait: how many boxes do without before the next. interpreter: what its files looked like,
-    and when that was seen."""
+    """What is known about one kind of guest.
+
+    wanted: how many boxes have asked for a zygote. refused: why there can be no zygote of this kind. failures: how many
+    starts in a row have failed. wait: how many boxes do without a zygote before the next start is tried. interpreter:
+    the fingerprint of the interpreter's files. seen: when that was taken."""
 
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     wanted: int = 0
@@ -46,14 +49,16 @@ class _Place:
 
 
 class Nursery:
-    """Keeps zygotes; from any thread."""
+    """Keeps zygotes. Can be used from any thread."""
 
     def __init__(self) -> None:
         self._places: OrderedDict[Hashable, _Place] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(self, box: BoxSpec, *, now: bool = False) -> Zygote | None:
-        """A zygote for such boxes; None where there is none yet, or can be none. now: also for the first."""
+        """Returns a zygote for boxes like this one, or None where there is none yet or there can be none.
+
+        now: starts a zygote at the first request already."""
         key = _key(box)
         if key is None:
             return None
@@ -73,8 +78,10 @@ class Nursery:
 
     @staticmethod
     def _start(place: _Place, box: BoxSpec) -> bool:
-        """Starts a zygote, and says whether it did. Where this host gives none, it is not tried again. What else fails
-        may pass, as a lack of descriptors does, or not: it is tried again, more and more seldom."""
+        """Starts a zygote, and returns whether that succeeded.
+
+        Where this host cannot copy guests, no further start is tried. Other failures may be temporary, such as a lack
+        of descriptors, or lasting, so starts are tried again, less and less often."""
         if place.wait:
             place.wait -= 1
             return False
@@ -91,7 +98,7 @@ class Nursery:
 
     @staticmethod
     def _look_at_interpreter(place: _Place, guest: Guest) -> None:
-        """A zygote of an interpreter that was installed anew meanwhile is none any more."""
+        """Retires the zygote when its interpreter was installed anew since the last check."""
         now = time.monotonic()
         if now - place.seen < LOOK_EVERY:
             return
@@ -109,7 +116,7 @@ class Nursery:
                 _retire(self._places.popitem(last=False)[1])
 
     def sweep(self) -> None:
-        """Gives up those that have died, so that nothing is left of them."""
+        """Gives up zygotes that have died, so that nothing of them is kept."""
         with self._lock:
             places = tuple(self._places.values())
         for place in places:
@@ -129,7 +136,7 @@ class Nursery:
 
 
 def is_worn(zygote: Zygote) -> bool:
-    """Whether a zygote is to be replaced."""
+    """Whether a zygote has to be replaced."""
     return not zygote.is_alive() or zygote.forks >= MOST_FORKS or time.monotonic() - zygote.started > OLDEST
 
 
@@ -140,7 +147,7 @@ def _retire(place: _Place) -> None:
 
 
 def _key(box: BoxSpec) -> Hashable | None:
-    """What two boxes have the same of when one zygote serves both; None where that cannot be told."""
+    """Returns what two boxes must have in common to share a zygote; None where this cannot be compared."""
     key = (essence(box.policy), box.guest)
     try:
         hash(key)
@@ -150,7 +157,7 @@ def _key(box: BoxSpec) -> Hashable | None:
 
 
 def _fingerprint(guest: Guest) -> tuple[int, ...]:
-    """Changes when the interpreter or its library is installed anew."""
+    """Returns numbers that change when the interpreter or its library is installed anew."""
     found: list[int] = []
     for path in (guest.executable, guest.library, *guest.packages):
         with contextlib.suppress(OSError):
@@ -180,13 +187,13 @@ def sweep() -> None:
 
 
 def close() -> None:
-    """Ends the zygotes of this process; new ones are started when they are needed again."""
+    """Ends the zygotes of this process. New ones are started when they are needed again."""
     if _nursery is not None:
         _nursery.close()
 
 
 def _forget() -> None:
-    """A forked child has none: its parent's are not its own."""
+    """In a forked child: forgets the nursery, because its zygotes belong to the parent process."""
     global _nursery, _making
     _nursery = None
     _making = threading.Lock()

@@ -1,8 +1,7 @@
-"""Whether the modules that a policy names for warm guests (`preload`) are there, before any box is started.
+"""Checks that the modules that a policy names for warm guests (`preload`) exist, before any box is started.
 
-Most are files of the interpreter's library or the packages, and are looked for there. What is not (built-in modules,
-those below mounts) is asked of a guest, which imports it as a warm one would: in a box of its own.
-"""
+Most are files of the interpreter's library or of the packages, and are looked up there. For all others (built-in
+modules, modules below mounts) a guest in a box of its own tries to import them, as a warm guest would."""
 
 import functools
 import glob
@@ -16,7 +15,8 @@ from proxybox.controller.guests.guest import Guest
 from proxybox.policies import Limits, Output, Policy, PolicyError
 from proxybox.policies.errors import Problem, shown
 
-#: Prints the numbers of those that are not there. What fails in another way is told when a warm guest is started.
+#: Prints the numbers of the modules that do not exist. Other failures of an import are reported when a warm guest is
+#: started.
 _ASK = """\
 import sys
 for number, name in enumerate(sys.argv[1:]):

@@ -1,4 +1,4 @@
-"""Boxes that stand ready: warm guests in worlds that lack only what stands at /box, for whoever comes next."""
+"""Boxes that stand ready: warm guests in worlds that are complete but for the contents of /box."""
 
 import contextlib
 import signal
@@ -15,20 +15,20 @@ from proxybox.controller.world.output import OutputSink, Transcript
 from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.world.streams import Streams
 
-#: A guest that may become a program has a filter without fork(2).
+#: A guest that may have to run a program has a filter without fork(2).
 NO_COPIES = "a session of a pool cannot be copied: a Sandbox has sessions that can"
 
 
 def is_killed_by_others(outcome: Outcome) -> bool:
-    """Whether neither the guest nor its controller has done that."""
+    """Whether the guest was killed by a process other than itself and its controller."""
     return outcome.status is None and outcome.signal == signal.SIGKILL
 
 
 class ReadyBox:
-    """A warm guest in a world without a program yet, for whoever comes next."""
+    """A warm guest in a world without a program yet. The next task of a pool gets it."""
 
     def __init__(self, start: WarmStart) -> None:
-        """Raises SandboxStartError."""
+        """Starts the guest and prepares it for a program. Raises SandboxStartError."""
         self._start = start
         policy = start.box.policy
         stdout = OutputSink("stdout", policy.output)
@@ -42,7 +42,7 @@ class ReadyBox:
             raise
 
     def is_alive(self) -> bool:
-        """Whether its guest still lives."""
+        """Whether the guest still lives."""
         return self._live.process.watch.is_running()
 
     def run(
@@ -53,8 +53,10 @@ class ReadyBox:
         folder: BoxFolder,
         streams: Streams,
     ) -> Run | None:
-        """As `BoxSpec.run`, and then it is gone; None where its guest had been killed before it could do anything. box:
-        whose policy may have other limits of time and calls."""
+        """Runs a program as `BoxSpec.run` does, and closes the box.
+
+        Returns None where the guest had been killed before it made any OS call. box: its policy may have other limits
+        of time and output than the policy of the start."""
         with Closing(self.close):
             self._begin(words, box, folder, streams)
             calls = self._live.dispatcher.calls
@@ -69,7 +71,7 @@ class ReadyBox:
         folder: BoxFolder,
         streams: Streams,
     ) -> LiveBox:
-        """As `BoxSpec.open`: whose it is then."""
+        """Starts a program as `BoxSpec.open` does. The caller owns the returned box and closes it."""
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self._begin(words, box, folder, streams)
@@ -78,7 +80,7 @@ class ReadyBox:
             return self._live
 
     def _begin(self, words: Sequence[str], box: BoxSpec, folder: BoxFolder, streams: Streams) -> None:
-        """Gives it its program."""
+        """Gives the guest its program, its files and its streams."""
         self._live.started_ns = time.monotonic_ns()
         self._builder.enter(folder)
         world, output, transcript = self._live.world, box.policy.output, Transcript()
@@ -90,7 +92,7 @@ class ReadyBox:
         self._live.policy = box.policy
 
     def session(self) -> LiveSession:
-        """A session in it, whose it is then."""
+        """Turns the guest into a session. The caller owns the session and closes it."""
         with Undisturbed(), contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self._live.started_ns = time.monotonic_ns()
@@ -102,6 +104,6 @@ class ReadyBox:
             return session
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the guest."""
         self._builder.close()
         self._live.close()

@@ -1,8 +1,7 @@
-"""A live session: commands to a guest that stays, one at a time, each within limits of its own.
+"""A live session: a guest that stays gets commands, one at a time, each within limits of its own.
 
-What comes back is a claim of untrusted code, checked for its form only. That a call was interrupted or the guest ended,
-and all numbers, are the controller's own knowledge.
-"""
+What the guest sends back is a claim of untrusted code; only its form is checked. That a call was interrupted, that the
+guest has ended, and all numbers are known to the controller itself."""
 
 import contextlib
 import errno
@@ -36,35 +35,34 @@ from proxybox.controller.world.stdin import Source, Stdin
 from proxybox.controller.world.streams import Streams
 from proxybox.policies import SessionLimits
 
-#: Seconds that a guest has to let itself be copied, whatever its policy says: its own functions may run then
-#: (os.register_at_fork), and the copy's.
+#: Seconds that a guest has to let itself be copied, whatever its policy says: functions of the guest's own
+#: (os.register_at_fork) may run then, in the guest and in the copy.
 COPY_LIMIT = 3.0
-#: Process ids of copies are greater.
+#: Copies have process ids greater than this.
 _BEFORE_COPIES = 1000
-#: Seconds that threads get which have ended for the program (join returns before they are gone).
+#: Seconds to wait for threads that have ended for the program but not yet for the kernel (join returns earlier).
 THREADS_END = 0.05
-#: What a result may be, and of which types its parts are.
+#: The kinds of result that a guest may send, and the types of the parts of each.
 _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
-#: What a guest shows besides what it prints: an expression's value, what it wants displayed, nothing any more. By MIME
-#: type; and what is to be known of that.
+#: What a guest may send to be shown besides its printed output: the value of an expression, an object to display (both
+#: as data by MIME type and metadata), or the wish to clear what was shown.
 _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
-#: Is given that, and as how many bytes it counts.
+#: A function that is given what the guest shows, and the number of bytes that it counts as.
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 _NO_STREAMS = Streams()
-#: What is shown counts as so many bytes at least: as a message to a front end it is not shorter.
+#: What is shown counts as at least this number of bytes, because a message to a front end is at least that long.
 _LEAST_SHOWN = 256
-#: What the parts of a command are called by who gives them.
+#: Names of the parts of a command, as the caller who gives them knows them.
 _PARTS: Mapping[str, tuple[str, ...]] = {"call": ("", "", "args", "kwargs"), "set": ("", "value")}
 
 
 @attrs.define(kw_only=True)
 class CommandResult:
-    """What came of one command.
+    """The outcome of one command.
 
-    claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), by the
-    guest's word; None where it ended. outcome: how it ended, None while it lives. interrupted: the limit (a key of
-    policy.limits) for which the call was interrupted.
-    """
+    claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), as the
+    guest says; None where the guest has ended. outcome: how the guest ended, None while it lives. interrupted: the
+    limit (a key of policy.limits) for which the call was interrupted."""
 
     claim: tuple[Any, ...] | None
     outcome: Outcome | None
@@ -79,11 +77,13 @@ class CommandResult:
 
 
 class Copies:
-    """How many copies of a session there are, counted over all of them. living: the session and its copies.
+    """Counts the copies of a session, and the copies of its copies.
 
-    A copy that takes the place of a session (`restore`) is not one more beside it: it has the place that the other one
-    had, and is counted as that was. refused: why there are none at all.
-    """
+    limit: the most copies that may live at once. living: the session and its copies. next_pid: the process id of the
+    copy made last. refused: why no copies can be made; empty where they can.
+
+    A copy that takes the place of a session (`restore`) does not count as an additional one. It takes over the place of
+    the session that it replaces, and is counted as that session was."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -95,7 +95,9 @@ class Copies:
         self._lock = threading.Lock()
 
     def take(self, counted: bool = True) -> int:
-        """One more: its process id in the box. counted: against the limit. Raises CannotCopy."""
+        """Reserves a place for one more copy, and returns the copy's process id in the box.
+
+        counted: whether the copy counts against the limit. Raises CannotCopy."""
         if self.refused:
             raise CannotCopy(self.refused)
         with self._lock:
@@ -110,13 +112,14 @@ class Copies:
             return self.next_pid
 
     def give_back(self) -> None:
-        """A place against the limit is free again."""
+        """Frees one place that counted against the limit."""
         with self._lock:
             self._counted -= 1
 
     def left(self) -> None:
-        """A copy has ended. With the last one the process ids begin anew, so that what comes later does not show how
-        many there were."""
+        """Notes that a copy has ended.
+
+        After the last one the process ids start again, so that later copies cannot tell how many there were."""
         with self._lock:
             self._made -= 1
             if not self._made:
@@ -124,10 +127,10 @@ class Copies:
 
 
 class LiveSession:
-    """One session, or a copy of one. For one thread at a time, but for `interrupt` and `cancel`.
+    """One session, or a copy of one.
 
-    at_end: called when it is closed. A session that nobody holds any more is closed.
-    """
+    Only one thread at a time may use it, except for `interrupt`, `stop`, `cancel` and `close`. at_end: functions that
+    are called when the session is closed. A session that nobody refers to any more is closed."""
 
     def __init__(
         self, box: BoxSpec, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True
@@ -152,7 +155,7 @@ class LiveSession:
 
     @classmethod
     def start(cls, start: WarmStart, folder: BoxFolder, stdin: Source | None) -> "LiveSession":
-        """A new one. Raises SandboxStartError."""
+        """Starts a new session. Raises SandboxStartError."""
         box, started = start.box, time.monotonic_ns()
         policy = box.policy
         stdout = OutputSink("stdout", policy.output)
@@ -169,13 +172,13 @@ class LiveSession:
 
     @classmethod
     def of(cls, box: BoxSpec, live: LiveBox) -> "LiveSession":
-        """The session that a guest has been told to become."""
+        """Returns the session of a guest that has been told to become one."""
         session = cls(box, live, Copies(box.policy.session.branches))
         session._begin(box.policy.session)
         return session
 
     def _begin(self, limits: SessionLimits) -> None:
-        """All in all, from now on."""
+        """Sets the limits of the session as a whole, from now on."""
         watch = self._live.process.watch
         if limits.wall_time is not None:
             self._wall_end_ns = time.monotonic_ns() + int(limits.wall_time * 1e9)
@@ -188,8 +191,10 @@ class LiveSession:
         self._rest()
 
     def _rest(self) -> int:
-        """Between calls only what holds for the whole session counts, and the CPU time that threads may still use. CPU
-        time so far, in nanoseconds."""
+        """Sets the limits that hold between calls, and returns the CPU time used so far, in nanoseconds.
+
+        These are the limits of the whole session, and a limit of the CPU time that the guest's threads may use until
+        the next call."""
         watch, cpu = self._live.process.watch, self._box.policy.limits.cpu_time
         with watch.lock:
             watch.free(self._free_seconds)
@@ -208,21 +213,21 @@ class LiveSession:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it takes commands."""
+        """Whether the session takes commands."""
         return self.outcome is None and self._end.alive
 
     @property
     def is_busy(self) -> bool:
-        """Whether a command is carried out, or it is copied."""
+        """Whether a command is running, or the session is being copied."""
         return self._lock.locked()
 
     @property
     def driver(self) -> BlockingDriver:
-        """What serves its guest."""
+        """The driver that serves the guest."""
         return self._live.driver
 
     def is_idle(self) -> bool:
-        """Whether the guest waits for a command, and there is none."""
+        """Whether the guest waits for a command and none has been posted."""
         return self._port.is_idle()
 
     def call(
@@ -234,18 +239,21 @@ class LiveSession:
         streams: Streams = _NO_STREAMS,
         on_shown: OnShown | None = None,
     ) -> CommandResult:
-        """Carries out one command. timeout: seconds of wall time, None for the policy's, infinite for none. calls:
-        OS calls after which it is interrupted, as for time. streams: without a stdin that stays as it is. on_shown: is
-        given what the guest shows, as `_SHOWN` has it.
+        """Carries out one command.
+
+        timeout: seconds of wall time; None means the policy's limit, infinity means no limit. calls: the number of OS
+        calls after which the command is interrupted, as it is at the end of its time. streams: without a stdin, the
+        session keeps its standard input. on_shown: is given what the guest shows, in the forms of `_SHOWN`.
 
         Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
-        cross.
-        """
+        cross."""
         begun = self.begin(command, timeout=timeout, calls=calls, streams=streams, on_shown=on_shown)
         return self.end(begun, self._serve(self.is_idle))
 
     def _serve(self, until: Callable[[], bool]) -> Outcome | None:
-        """Between `begin` and `end`. Raises what is no doing of the guest's, with the session ended."""
+        """Serves the guest between `begin` and `end`.
+
+        An exception that is not caused by the guest is raised after the session has been ended."""
         try:
             return self._live.driver.serve(until)
         except BaseException:
@@ -262,8 +270,9 @@ class LiveSession:
         on_shown: OnShown | None = None,
         blocking: bool = True,
     ) -> "_Begun":
-        """Posts a command, whose guest is then to be served until it `is_idle`, and `end`. blocking: whether that may
-        wait for a guest that does not read."""
+        """Posts a command. The caller then serves the guest until it `is_idle`, and calls `end`.
+
+        blocking: whether serving may wait for a guest that does not read."""
         encoded = values.encode(command, self._port.value_size + ENVELOPE, _PARTS.get(command[0], ()))
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call already: one at a time")
@@ -283,7 +292,7 @@ class LiveSession:
         return begun
 
     def _count_anew(self, timeout: float | None, calls: int | None, streams: Streams) -> "_Begun":
-        """Output, refusals, calls and time count from now on for one call."""
+        """Starts new counts of output, refusals, calls and time for one call."""
         world, watch, dispatcher = self._live.world, self._live.process.watch, self._live.dispatcher
         policy = self._box.policy
         transcript = Transcript()
@@ -293,7 +302,7 @@ class LiveSession:
         dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
         dispatcher.limit_name = "session.calls" if dispatcher.limit == self._calls_end else "limits.calls"
         dispatcher.on_limit = None
-        world.stdin.asks = calls is None  # a look asks nobody
+        world.stdin.asks = calls is None  # completion and other looks at the session do not ask the caller for input
         if calls is not None and dispatcher.calls + calls < dispatcher.limit:
             dispatcher.limit, dispatcher.on_limit = dispatcher.calls + calls, self._stop_for_calls
         now, cpu, seconds = time.monotonic_ns(), watch.cpu_time_ns(), policy.limits.cpu_time
@@ -307,7 +316,9 @@ class LiveSession:
         return _Begun(now, cpu, watch.meter.spent_ns(), dispatcher.calls, transcript)
 
     def _stop_for_calls(self) -> None:
-        """By the dispatcher: the call has used what it was given. What it needs to heed that is not counted."""
+        """Called by the dispatcher when the call has used up its OS calls.
+
+        OS calls that the guest needs to react to the interrupt are not counted."""
         watch, dispatcher = self._live.process.watch, self._live.dispatcher
         dispatcher.limit, dispatcher.limit_name = self._calls_end, "session.calls"
         self._heed(watch, "calls")
@@ -320,7 +331,7 @@ class LiveSession:
             watch.interrupted = watch.interrupted or why
 
     def _taker(self, on_shown: OnShown) -> Callable[[bytes], object]:
-        """What the guest shows is a claim, as a result is, and counts as output does."""
+        """Returns the function that takes what the guest shows: a claim like a result, counted like output."""
         sink, left = self._live.world.stdout, self._box.policy.output.limit
 
         def take(data: bytes) -> None:
@@ -335,7 +346,7 @@ class LiveSession:
         return take
 
     def end(self, begun: "_Begun", outcome: Outcome | None) -> CommandResult:
-        """What came of the command that was begun."""
+        """Returns the outcome of the command that was begun."""
         world, process, dispatcher = self._live.world, self._live.process, self._live.dispatcher
         interrupted, claim = process.watch.interrupted, None
         if outcome is None:
@@ -348,7 +359,7 @@ class LiveSession:
             if interrupted and self._cpu_end_ns is not None and process.watch.charged_ns() >= self._cpu_end_ns:
                 outcome = self.outcome = Outcome(
                     None, None, Status.TIME_LIMIT, "session.cpu_time"
-                )  # nothing is left to use
+                )  # no CPU time is left
         else:
             self.outcome, cpu = outcome, process.cpu_ns
         printed = begun.transcript.interleaved()
@@ -377,18 +388,19 @@ class LiveSession:
         return answer
 
     def abandon(self) -> None:
-        """In the place of `end`, where serving the guest has failed: it is ended."""
+        """Ends the session, instead of `end`, after serving the guest has failed."""
         self._lock.release()
         self.close()
 
     def interrupt(self) -> None:
-        """SIGINT for the call that runs, if one does; from any thread. Between calls there is nothing to interrupt."""
+        """Sends SIGINT to the call that runs, if there is one; from any thread. Between calls it does nothing."""
         if self.is_busy:
             self._live.driver.interrupt()
 
     def stop(self) -> None:
-        """Interrupts the call that runs. A guest that does not heed it within the session's grace is ended. From any
-        thread."""
+        """Interrupts the call that runs; from any thread.
+
+        A guest that does not stop within the session's grace is ended."""
         self._heed(self._live.process.watch, CANCELLED)
         self.interrupt()
 
@@ -397,11 +409,11 @@ class LiveSession:
         self._live.driver.cancel()
 
     def changes(self) -> tuple[Changed, ...]:
-        """What it has changed so far."""
+        """Returns what the session has changed so far."""
         return self._live.builder.changes()
 
     def usage(self) -> Usage:
-        """What it has used since it began; memory is what it has resident now."""
+        """Returns what the session has used since it began; memory is what is resident now."""
         live = self._live
         return Usage(
             start=max(0, live.ready_ns - live.started_ns) / 1e9,
@@ -415,7 +427,7 @@ class LiveSession:
 
     @contextlib.contextmanager
     def world(self) -> Iterator[World]:
-        """Its world, at rest. Raises SessionBusy while a call runs."""
+        """Gives the session's world while no call runs. Raises SessionBusy while one does."""
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call: its files can be reached between calls")
         try:
@@ -424,21 +436,23 @@ class LiveSession:
             yield self._live.world
         finally:
             self._lock.release()
-            if self._closing:  # meanwhile, by another thread
+            if self._closing:  # another thread has called `close` meanwhile
                 self.close()
 
     def audit(self, audit: Audit | None) -> None:
-        """Who is told of every OS call from now on; None for nobody."""
+        """Sets the function that is told of every OS call from now on; None removes it."""
         self._live.dispatcher.audit = audit
 
     @property
     def layers(self) -> Mapping[str, str]:
-        """What stands around it."""
+        """The protection layers around the guest."""
         return self._live.process.told_layers()
 
     def copy(self, instead_of: "LiveSession | None" = None) -> "LiveSession":
-        """A session that goes on from the same state by itself. instead_of: whose place it takes, which is `replaced`.
-        Raises CannotCopy, SandboxStartError."""
+        """Returns a new session that goes on from the same state independently.
+
+        instead_of: the session that the new one replaces; the caller has it in `replaced`. Raises CannotCopy,
+        SandboxStartError."""
         if not self.is_alive:
             raise SandboxClosedError("the session has ended")
         takes_over = instead_of is not None and (instead_of._end.alive or not instead_of._is_counted)
@@ -458,7 +472,9 @@ class LiveSession:
 
     @contextlib.contextmanager
     def replaced(self) -> Iterator[None]:
-        """While another one takes its place: no call runs, and none begins. Raises SessionBusy."""
+        """A context in which another session takes this one's place: no call runs, and none can begin.
+
+        Raises SessionBusy."""
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call: it can go back to another state between calls")
         try:
@@ -474,7 +490,7 @@ class LiveSession:
             try:
                 builder = self._copy_world(pid)
                 undo.callback(builder.close)
-                answer = None  # adopt gives it
+                answer = None  # from here on, adopt sends the answer
                 child, _ = adopt(live.process, pid, self._box.spec((), builder).threads)
                 undo.callback(child.close)
                 child.cpu, child.space_limit = live.process.cpu, live.process.space_limit
@@ -505,8 +521,9 @@ class LiveSession:
         return builder
 
     def _reach_fork(self) -> None:
-        """The guest stands in fork(2) then, and its world is at rest. Threads that were joined may be on their way out
-        yet: they get a moment."""
+        """Brings the guest to fork(2), where its world is at rest.
+
+        Threads that the program has joined may not have ended yet; they get a moment (THREADS_END)."""
         live = self._live
         parked: list[Blocked] = []
 
@@ -521,7 +538,7 @@ class LiveSession:
             return attempt() or Blocked(attempt, time.monotonic_ns() + int(THREADS_END * 1e9), rest)
 
         begun = self.begin(("fork",), timeout=COPY_LIMIT)
-        live.world.on_fork = park  # now that it is ours: another thread may be at it
+        live.world.on_fork = park  # only after `begin`, which has locked the session: another thread may be copying it
         outcome = self._serve(lambda: bool(parked) or self.is_idle())
         live.world.on_fork = None
         if outcome is not None or not parked:
@@ -530,15 +547,17 @@ class LiveSession:
         self._begun = begun
 
     def _leave_fork(self, answer: int | None) -> None:
-        """The guest goes on, back to where it takes commands. answer: None where it has one already."""
+        """Lets the guest go on, back to where it takes commands.
+
+        answer: the answer to its fork(2); None where it has been answered."""
         self._live.driver.release(answer)
         outcome = self._serve(self.is_idle)
-        if outcome is None and not self._live.process.watch.is_running():  # with its copy: what it said last is read
+        if outcome is None and not self._live.process.watch.is_running():  # ended with the copy: reads its last output
             outcome = self._serve(lambda: False)
         self.end(self._begun, outcome)
 
     def _inherit(self, parent: "LiveSession") -> None:
-        """What is left of the parent's limits for the whole session is the copy's to use, too."""
+        """Gives the copy what is left of the parent's limits for the whole session."""
         watch, now = self._live.process.watch, parent._live
         self._wall_end_ns = parent._wall_end_ns
         if parent._cpu_end_ns is not None:
@@ -548,7 +567,9 @@ class LiveSession:
         self._rest()
 
     def close(self) -> None:
-        """Ends it; its copies go on. From any thread: a call that runs is cancelled, and closes it when it returns."""
+        """Ends the session; its copies go on. From any thread.
+
+        A call that runs is cancelled, and the session is closed when the call returns."""
         self._closing = True
         if not self._lock.acquire(blocking=False):
             self.cancel()
@@ -569,7 +590,7 @@ def _end(live: LiveBox, at_end: list[Callable[[], object]], left: Callable[[], o
 
 @attrs.define
 class _Begun:
-    """Where the counts stood when a command was begun."""
+    """The counts at the time when a command was begun."""
 
     now: int
     cpu: int
@@ -585,7 +606,7 @@ def _port(live: LiveBox) -> Port:
 
 
 def _form_of(data: bytes, value_size: int, forms: Mapping[str, tuple[type, ...]]) -> tuple[Any, ...]:
-    """What a guest has given, in one of these forms. Raises GuestMisbehaved for what is none."""
+    """Returns what a guest has sent, as one of these forms. Raises GuestMisbehaved when it has none of them."""
     try:
         claim = values.decode(data, value_size + ENVELOPE)
         form = forms[claim[0]]

@@ -1,9 +1,8 @@
 """Zygotes: guests that have started, have imported what the policy names, and wait to be copied.
 
-A zygote never runs anything untrusted, and is never served but while it starts. Its copies are boxes: each with a world
-and limits of its own and the final filter (birth.py). What they have in common with one another is what the zygote had
-in memory: addresses, the hash seed, imported modules.
-"""
+A zygote never runs untrusted code, and its calls are answered only while it starts. Its copies are boxes, each with its
+own world, its own limits and the final filter (birth.py). The copies have in common what the zygote had in memory:
+addresses, the hash seed, imported modules."""
 
 import contextlib
 import threading
@@ -30,12 +29,13 @@ from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Limits, Output, Policy, SessionLimits
 
-#: A zygote's process id in its boxes' eyes: nobody's. OpenSSL and others notice a fork by another number.
+#: The process id that a zygote sees as its own; no box has this id. OpenSSL and other libraries notice a fork by the
+#: change of the process id.
 ZYGOTE_PID = 50
 
 
 def essence(policy: Policy) -> Policy:
-    """What of a policy a zygote is started with: two policies with the same can share one."""
+    """Reduces a policy to what matters when a zygote starts; policies that are equal then can share a zygote."""
     threads = policy.limits.threads
     return attrs.evolve(
         policy,
@@ -50,15 +50,19 @@ def essence(policy: Policy) -> Policy:
 
 
 class Zygote:
-    """One warm guest. `fork` from any thread. What a fork raises says whether it is worth to try again: `is_alive`."""
+    """One warm guest.
+
+    `fork` can be called from any thread. When `fork` raises, `is_alive` tells whether another try makes sense."""
 
     def __init__(self, policy: Policy, box: BoxSpec) -> None:
-        """Starts it. Raises SandboxStartError, with what a module that could not be imported said."""
+        """Starts the zygote.
+
+        Raises SandboxStartError; where a module could not be imported, it quotes the error message."""
         require_bootstrap(box.guest)
         self._policy = essence(policy)
         self._box = attrs.evolve(box, policy=self._policy, interceptors=(), audit=None)
         self._lock = threading.Lock()
-        self._asked = False  # whether its request for the next copy has been read
+        self._asked = False  # whether the zygote's request for the next copy has been read
         self._closed = False
         self.forks = 0
         self.started = time.monotonic()
@@ -93,8 +97,9 @@ class Zygote:
             return live
 
     def _reach_fork(self, live: LiveBox, port: Port, stderr: OutputSink) -> None:
-        """It has imported everything, and asks for its first copy then. A module that forks at its import is
-        refused."""
+        """Lets the zygote, which has imported everything, go on until it asks for its first copy.
+
+        A module that forks while it is imported is refused."""
         parked: list[Blocked] = []
 
         def park() -> Reply:
@@ -119,18 +124,19 @@ class Zygote:
         return self._live.process
 
     def is_alive(self) -> bool:
-        """Whether it can still be copied."""
+        """Whether the zygote can still be copied."""
         return not self._closed and self._live.process.watch.is_running()
 
     def close(self) -> None:
-        """Ends it; its copies go on."""
+        """Ends the zygote. Its copies go on."""
         with self._lock:
             self._closed = True
             self._live.close()
 
     def fork(self, box: BoxSpec, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
-        """A copy in a world that was built for it, sealed, about to go on. changes: of its LaunchSpec. Raises
-        SandboxStartError."""
+        """Returns a sealed copy that is about to go on, in a world that was built for it.
+
+        changes: fields of its LaunchSpec. Raises SandboxStartError."""
         world = builder.world
         self._prepare(world)
         world.port = port
@@ -147,14 +153,14 @@ class Zygote:
             return box.serve(child, builder, started, undo)
 
     def _prepare(self, world: World) -> None:
-        """What the zygote's interpreter has set up in its own world holds in the copy's."""
+        """Gives the copy's world the signal and thread state that the interpreter has set up in the zygote's world."""
         mine = self._live.world
         world.signals.actions.update(mine.signals.actions)
         world.thread.sigmask, world.thread.name = mine.thread.sigmask, mine.thread.name
         world.thread.altstack = mine.thread.altstack
 
     def _await_request(self) -> None:
-        """Reads the zygote's request for its next copy, in which it also says what became of the last."""
+        """Reads the zygote's request for its next copy; the same request reports what became of the last copy."""
         if self._closed:
             raise SandboxStartError("the warm guest is closed")
         if self._asked:

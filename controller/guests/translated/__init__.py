@@ -1,9 +1,8 @@
-"""PyPy translated with --sandbox, as a guest: libc's functions, marshalled by RPython over the guest's own fd 0 and 1.
+"""PyPy translated with --sandbox, as a guest: RPython marshals calls of libc's functions over the guest's fds 0 and 1.
 
-    wire.py      requests and commands as bytes; nothing else reads what such a guest says
-    channel.py   a wire of that kind in the place of channel.py's: frames for the dispatcher come out of it
-    libc.py      each function of libc's: which OS call it becomes, or what it is answered
+    wire.py      requests and commands as bytes; no other file reads what such a guest sends
+    channel.py   replaces channel.Channel: turns requests of that wire into frames for the dispatcher
+    libc.py      each function of libc: which OS call it becomes, or how it is answered
     finding.py   how such a guest is recognised, and what it needs
 
-The calls are those of every guest (dispatch.py, oscalls/): same handlers, policies, limits, audit.
-"""
+The OS calls are those of every guest (dispatch.py, oscalls/), with the same handlers, policies, limits and audit."""

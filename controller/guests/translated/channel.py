@@ -1,9 +1,8 @@
-"""A translated guest's channel, in the place of channel.Channel: what comes out are frames for the dispatcher.
+"""The channel of a translated guest, in the place of channel.Channel: it produces frames for the dispatcher.
 
-A request is a function of libc's. libc.py says what becomes of it, as a generator that asks for what it needs: guest
-memory, an allocation there, OS calls. `Serve` is an OS call that the driver carries out, which may wait; `SideCall` is
-one that never does, and is made at once.
-"""
+A request names a function of libc. libc.py has a generator for it, which asks for what it needs: guest memory, an
+allocation there, OS calls. `Serve` is an OS call that the driver carries out, and that may wait. `SideCall` is one that
+never waits, and is carried out at once."""
 
 import errno
 from collections.abc import Callable, Generator
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TranslatedReader:
-    """What the drivers ask of a channel's reader: whether it ended between two requests."""
+    """Does what the drivers need of a channel's reader: checks that the channel ends between two requests."""
 
     __slots__ = ("_channel",)
 
@@ -30,13 +29,15 @@ class TranslatedReader:
         self._channel = channel
 
     def end(self) -> None:
-        """The channel has ended. Raises GuestMisbehaved when it ended inside a request."""
+        """Called when the channel has ended. Raises GuestMisbehaved when it ended inside a request."""
         if self._channel.is_inside:
             raise GuestMisbehaved("the channel ended inside a request, or an answer to a command")
 
 
 class TranslatedChannel(Channel):
-    """The controller's ends of a translated guest's only channel. execute: the dispatcher's."""
+    """The controller's ends of a translated guest's only channel.
+
+    execute: the dispatcher's method of this name."""
 
     __slots__ = ("_begun", "_execute", "_has_begun", "_libc", "_request", "_running", "_wanted")
 
@@ -53,15 +54,15 @@ class TranslatedChannel(Channel):
         self._begun = bytearray()
         self._request: wire.Request | None = None
         self._running: Generator[Any, Any, Done] | None = None
-        self._wanted: FetchMemory | Text | Allocate | None = None  # what the guest is to answer
+        self._wanted: FetchMemory | Text | Allocate | None = None  # what the guest has been asked for
 
     @property
     def is_inside(self) -> bool:
-        """Whether something has come that is not whole."""
+        """Whether a part of a request or of an answer has come."""
         return bool(self._begun)
 
     def understand(self, data: bytes) -> bytes | None:
-        """The next frame to execute, None when there is none yet. Raises GuestMisbehaved."""
+        """Returns the next frame to execute, or None when there is none yet. Raises GuestMisbehaved."""
         self._begun += data
         if self._wanted is not None:
             return self._take_answer()
@@ -78,7 +79,7 @@ class TranslatedChannel(Channel):
         return self._go_on(None)
 
     def _take_answer(self) -> bytes | None:
-        """What a command is answered, when it is whole."""
+        """Takes the guest's answer to a command when it is complete, and lets the function go on."""
         wanted, begun = self._wanted, self._begun
         if isinstance(wanted, FetchMemory):
             if len(begun) < wanted.size:
@@ -103,7 +104,9 @@ class TranslatedChannel(Channel):
         return self._go_on(value)
 
     def _go_on(self, value: Any) -> bytes | None:
-        """Lets the function go on until it needs the guest, or the driver; a frame for that one."""
+        """Lets the function go on until it needs an answer of the guest or a call of the driver.
+
+        Returns the frame for the driver, or None."""
         running = self._running
         if running is None:
             raise GuestMisbehaved("an answer that nobody waits for")
@@ -136,8 +139,9 @@ class TranslatedChannel(Channel):
         return _split(reply)
 
     def send(self, reply: Reply) -> None:
-        """The dispatcher's answer to the frame, from which the function goes on. The first one is for the stub, which
-        waits for it to let `main` run."""
+        """Gives the function the dispatcher's answer to its frame, and lets it go on.
+
+        The first answer goes to the stub instead, which waits for it before it lets `main` run."""
         if not self._has_begun:
             self._has_begun = True
             super().send(reply)
@@ -152,7 +156,7 @@ class TranslatedChannel(Channel):
         request = self._request
         if request is None:
             raise RuntimeError("nothing was asked")
-        if not all(address for address, _ in done.writes):  # NULL: what the kernel would not write to either
+        if not all(address for address, _ in done.writes):  # NULL: EFAULT, as from the kernel
             done = Done(0 if request.result == "p" else -1, errno.EFAULT)
         for address, data in done.writes:
             commands += wire.store(address, data[:MAX_PAYLOAD])

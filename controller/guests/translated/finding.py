@@ -1,10 +1,9 @@
 """Recognises a translated guest, and checks before any start that it can be served.
 
-Such a program prints what it is and every function that it can call when it is started with RPY_SANDBOX_DUMP=1. That is
-the interpreter's own word, given before it runs anything untrusted, as the version of any interpreter is. It runs
-outside of any box then: only a file that the caller has named, or that stands in an absolute folder of PATH, is asked,
-and it has little to do harm with.
-"""
+When such a program is started with RPY_SANDBOX_DUMP=1, it prints what it is and every function that it can call. The
+interpreter says this before it runs anything untrusted, so it is as reliable as any interpreter's version. The program
+runs outside of any box then. So only a file that the caller has named, or one in an absolute folder of PATH, is
+started, within limits that let it do little harm."""
 
 import errno
 import functools
@@ -23,13 +22,13 @@ from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests.guest import VERSIONS, Guest
 from proxybox.controller.guests.translated.libc import is_answered
 
-#: What has it in it knows the question: the program, or the library beside it that holds all but its `main`.
+#: Whatever contains this understands the variable: the program, or the library beside it that holds all but its `main`.
 _MARK = b"RPY_SANDBOX_DUMP"
 _LIBRARY = re.compile(rb"libpypy([0-9.]*)-c\.so")
 _VERSIONS, _PLATFORMS = ("20001",), ("linux", "linux2")
 _DUMP_SECONDS, _MOST_TOLD, _MOST_NAMED = 20, 1 << 20, 20
-#: A process of its own sets the limits: between fork and exec nothing of a process with threads may run. RLIMIT_FSIZE
-#: bounds the answer, which goes to a file of memory. NPROC does not count for root.
+#: A separate process sets the limits, because between fork and exec no code of a process with threads may run.
+#: RLIMIT_FSIZE bounds the answer, which goes to a file in memory. RLIMIT_NPROC does not bind root.
 _ASK: Final = f"""\
 import os, sys
 from resource import *
@@ -41,19 +40,20 @@ os.execve(sys.argv[1], sys.argv[1:], {{"RPY_SANDBOX_DUMP": "1"}})
 """
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
 _PT_INTERP = 3
-#: Where its library can stand: beside the program, or in one of the folders above it.
+#: Its library can be in the program's folder, or in one of this number of folders above it.
 _ABOVE = 6
-#: In names of libraries of PyPys that nobody translates with --sandbox: these are not searched.
+#: Versions in the names of libraries of ordinary PyPys, which are never translated with --sandbox: these libraries are
+#: not searched.
 _ORDINARY = {f"{major}.{minor}" for major, minor in VERSIONS}
 _PYTHONS = {"lib-python/3": (3, 6), "lib-python/2.7": (2, 7)}
 
 
 def find_translated(found: str, executable: str, library: str | None = None) -> Guest | None:
-    """The guest, where the program is one; None where it is another kind of program. library: the folder that holds
-    lib-python and lib_pypy.
+    """Returns the guest if the program is a translated PyPy, None if it is another kind of program.
 
-    Raises SandboxStartError for one that cannot be served, with what is missing.
-    """
+    library: the folder that holds lib-python and lib_pypy.
+
+    Raises SandboxStartError with what is missing, for a guest that cannot be served."""
     try:
         parts = [_identity(executable)]
         with open(executable, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -81,7 +81,9 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
 
 
 def _identity(path: str) -> tuple[str, int, int, int, int]:
-    """Changes when the file is another. Raises OSError, also where it is none that can be opened without waiting."""
+    """Returns values that change when the file is replaced.
+
+    Raises OSError, also when it is not a regular file: opening another kind of file might wait."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
@@ -89,8 +91,10 @@ def _identity(path: str) -> tuple[str, int, int, int, int]:
 
 
 def _library_beside(executable: str, data: mmap.mmap) -> tuple[str, int, int, int, int] | None:
-    """The library of a build in two files, as upstream's makefile leaves them: the small program finds it by its rpath,
-    $ORIGIN. None where it is another program. Raises OSError."""
+    """Returns the identity of the library of a build in two files, or None for another program.
+
+    Upstream's makefile leaves such a build: the small program finds the library by its rpath, $ORIGIN. Raises
+    OSError."""
     needed = _LIBRARY.search(data)
     if needed is None or needed[1].decode() in _ORDINARY:
         return None
@@ -100,13 +104,13 @@ def _library_beside(executable: str, data: mmap.mmap) -> tuple[str, int, int, in
 
 @functools.lru_cache(maxsize=8)
 def _has_mark(library: str, *_: int) -> bool:
-    """Some 60 MB are searched; again when the file is another."""
+    """Whether the library contains the mark. It has some 60 MB, so the result is cached until the file changes."""
     with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.find(_MARK) >= 0
 
 
 def _is_dynamic(data: mmap.mmap) -> bool:
-    """Whether the kernel starts a loader for it, which preloads (elf(5))."""
+    """Whether the kernel starts a loader for the program, so that the stub can be preloaded (elf(5))."""
     (table,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
     return any(struct.unpack_from("<I", data, table + size * number)[0] == _PT_INTERP for number in range(count))
@@ -114,7 +118,7 @@ def _is_dynamic(data: mmap.mmap) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _dump(executable: str, *_: tuple[str, int, int, int, int]) -> tuple[str, ...]:
-    """The functions that it can call; asked again when one of its files is another."""
+    """Returns the functions that the program can call; the answer is cached until one of its files changes."""
     try:
         text = _ask(executable).decode("ascii", "replace")
     except OSError as error:
@@ -133,7 +137,7 @@ def _dump(executable: str, *_: tuple[str, int, int, int, int]) -> tuple[str, ...
 
 
 def _ask(executable: str) -> bytes:
-    """What it prints, in a neutral folder, without our environment. Raises OSError."""
+    """Returns what the program prints, run in / without the controller's environment. Raises OSError."""
     with open(os.memfd_create("dump"), "w+b") as answer:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _ASK, executable], cwd="/", stdin=subprocess.DEVNULL, stdout=answer,
@@ -142,7 +146,7 @@ def _ask(executable: str) -> bytes:
         try:
             has_ended = _wait(process.pid)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)  # with what it may have started
+            os.killpg(process.pid, signal.SIGKILL)  # with any processes that it has started
             process.wait()
         if not has_ended:
             raise TimeoutError(f"it has not ended in {_DUMP_SECONDS} s")
@@ -151,7 +155,7 @@ def _ask(executable: str) -> bytes:
 
 
 def _wait(pid: int) -> bool:
-    """Whether a child ends in time; it is not reaped yet, so that its number stays its own."""
+    """Whether a child ends in time. The child is not reaped yet, so that its process id stays its own."""
     pidfd = os.pidfd_open(pid)
     try:
         poll = select.poll()
@@ -162,7 +166,7 @@ def _wait(pid: int) -> bool:
 
 
 def _home(found: str, executable: str, library: str | None) -> str:
-    """The folder with lib-python and lib_pypy."""
+    """Returns the folder with lib-python and lib_pypy."""
     if library is not None:
         candidates = [os.path.realpath(library)]
     else:

@@ -1,13 +1,12 @@
 """libc for a translated guest: what each function becomes.
 
-Most are an OS call under another name (`SAME`), some with other arguments (`@function`), a few are libc's own: folders,
-the environment, what sysconf(3) knows. The others are refused, each with its reason (`REFUSED`). What is in none of
-these is ENOSYS.
+Most functions are an OS call, some under another name (`SAME`), some with other arguments (`@function`). A few are
+libc's own: folders, the environment, the values of sysconf(3). The others are refused, each with its reason
+(`REFUSED`). A function in none of these tables is answered with ENOSYS.
 
-A function is a generator. It asks for what it needs by `yield`, and returns a `Done`. Errors are the handlers' and the
-policy's; what the guest gives (addresses, counts, pointers to folders that are none) is checked where it is used.
-Structures are those of x86-64 glibc, which are the kernel's but for statvfs.
-"""
+Each function is a generator. It asks for what it needs by `yield`, and returns a `Done`. Errors come from the handlers
+and the policy. Whatever the guest gives (addresses, counts, invalid pointers to folders) is checked where it is used.
+Structures are those of x86-64 glibc, which are the kernel's except for statvfs."""
 
 import errno
 import struct
@@ -29,49 +28,49 @@ from proxybox.controller.world.state import Ended, World
 
 @attrs.frozen
 class FetchMemory:
-    """Guest memory, as bytes."""
+    """A request for guest memory, as bytes."""
 
     address: int
     size: int
 
     def command(self) -> bytes:
-        """As the guest is asked."""
+        """The command for the guest."""
         return wire.read_memory(self.address, self.size)
 
 
 @attrs.frozen
 class Text:
-    """A C string of the guest's, as bytes, cut at `most`."""
+    """A request for a C string of the guest, as bytes, cut at `most`."""
 
     address: int
     most: int
 
     def command(self) -> bytes:
-        """As the guest is asked."""
+        """The command for the guest."""
         return wire.read_string(self.address, self.most)
 
 
 @attrs.frozen
 class Allocate:
-    """Memory in the guest that holds these bytes; its address."""
+    """A request for memory in the guest that holds these bytes; the answer is its address."""
 
     data: bytes
 
     def command(self) -> bytes:
-        """As the guest is asked."""
+        """The command for the guest."""
         return wire.allocate(self.data)
 
 
 @attrs.frozen
 class Free:
-    """Gives that back."""
+    """A request to free memory that was allocated."""
 
     address: int
 
 
 @attrs.frozen
 class SideCall:
-    """An OS call that never waits: (value, writes)."""
+    """A request for an OS call that never waits; the answer is (value, writes)."""
 
     number: int
     registers: tuple[int, ...]
@@ -80,12 +79,14 @@ class SideCall:
 
 @attrs.frozen
 class Serve(SideCall):
-    """An OS call that may wait, or take the driver several turns. A function makes one at the most."""
+    """A request for an OS call that may wait, or take several turns of the driver. A function makes at most one."""
 
 
 @attrs.frozen
 class Done:
-    """What the function gives. writes: (address, bytes) in the guest."""
+    """What the function returns.
+
+    writes: (address, bytes) to store in the guest."""
 
     value: float = 0
     errno: int = 0
@@ -97,14 +98,14 @@ Function: TypeAlias = Callable[..., Steps]
 
 _NUMBER: Final = {row.name: number for number, row in TABLE.items()}
 _MASK: Final = (1 << 64) - 1
-#: An address that no handler reads: what it writes there is looked at here, or dropped.
+#: An address that no handler reads. What a handler would write there is used by the function here, or dropped.
 _NOWHERE: Final = 0x1000
-#: Below this nothing is mapped (vm.mmap_min_addr): a number that stands where others give an address.
+#: Nothing is mapped below this (vm.mmap_min_addr): an argument smaller than this is a number, not an address.
 _LOWEST: Final = 1 << 16
 
 
 def _written(writes: tuple[tuple[int, bytes], ...]) -> bytes:
-    """What an OS call stores; b"" where an interceptor has answered it with nothing."""
+    """Returns what an OS call stores; b"" where an interceptor has answered the call with nothing."""
     return writes[0][1] if writes else b""
 
 
@@ -114,7 +115,7 @@ def failed(value: int) -> bool:
 
 
 def fetched(name: str, registers: tuple[int, ...]) -> Generator[Any, Any, tuple[bytes | int, ...]]:
-    """The memory that the handler of an OS call wants, in the order of its arguments (roles.py)."""
+    """Fetches the memory that the handler of an OS call reads, in the order of its arguments (roles.py)."""
     parameters = TABLE[_NUMBER[name]].parameters
     values = dict(zip((name for name, _ in parameters), registers, strict=False))
     memory: list[bytes | int] = []
@@ -151,28 +152,28 @@ def _block(
 
 
 def os_call(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[tuple[int, bytes], ...]]]:
-    """An OS call that never waits, with what it reads from the guest."""
+    """Makes an OS call that never waits, after fetching what it reads from the guest."""
     memory = yield from fetched(name, registers)
     reply: tuple[int, tuple[tuple[int, bytes], ...]] = yield SideCall(_NUMBER[name], registers, memory)
     return reply
 
 
 def waited(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[tuple[int, bytes], ...]]]:
-    """An OS call that may wait, with what it reads from the guest."""
+    """Makes an OS call that may wait, after fetching what it reads from the guest."""
     memory = yield from fetched(name, registers)
     reply: tuple[int, tuple[tuple[int, bytes], ...]] = yield Serve(_NUMBER[name], registers, memory)
     return reply
 
 
 def served(name: str, *registers: int) -> Steps:
-    """A function that is an OS call: its value, or -1 and errno; with what it writes."""
+    """A function that is an OS call: returns its value, or -1 and errno, together with what the call writes."""
     value, writes = yield from waited(name, *registers)
     return Done(-1, -value) if failed(value) else Done(value, 0, writes)
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------
 
-#: Functions that are the OS call of the same arguments.
+#: Functions that are an OS call with the same arguments.
 SAME: Final[dict[str, str]] = {
     signature: (kernel or signature.partition("(")[0])
     for signature, kernel in (
@@ -204,7 +205,7 @@ SAME: Final[dict[str, str]] = {
 
 _NO_PROCESSES = (errno.EPERM, "a box has one process")
 _NO_TERMINAL = (errno.ENOENT, "a box has no terminals to give out")
-#: Functions that are not done: errno, and why.
+#: Functions that are refused: errno, and the reason.
 REFUSED: Final[dict[str, tuple[int, str]]] = {
     "execv(pp)i": _NO_PROCESSES,
     "fexecve(ipp)i": _NO_PROCESSES,
@@ -221,7 +222,7 @@ FUNCTIONS: Final[dict[str, Function]] = {}
 
 
 def function(*signatures: str) -> Callable[[Function], Function]:
-    """Enters a function of libc's that is not just an OS call. It gets the `Libc` and the arguments."""
+    """Registers a function of libc that is not just an OS call. It gets the `Libc` and the arguments."""
 
     def enter(work: Function) -> Function:
         for signature in signatures:
@@ -232,13 +233,15 @@ def function(*signatures: str) -> Callable[[Function], Function]:
 
 
 def is_answered(signature: str) -> bool:
-    """Whether something other than ENOSYS comes of a function: it is done, or refused with a reason."""
+    """Whether a function is answered with something other than ENOSYS: it is carried out, or refused with a reason."""
     return signature in SAME or signature in FUNCTIONS or signature in REFUSED
 
 
 @attrs.define
 class DirStream:
-    """A DIR: its descriptor, what getdents64(2) has given, and where the next entry in it begins."""
+    """A DIR stream.
+
+    fd: its descriptor. data: what getdents64(2) has returned. at: where the next entry begins in that."""
 
     fd: int
     data: bytes = b""
@@ -246,22 +249,23 @@ class DirStream:
 
 
 class Libc:
-    """The functions of one box, and what libc would keep for it. home: of the interpreter, as the guest sees it.
-    refuse: is told of a function that is refused."""
+    """The functions of one box, and the state that libc would keep for it.
+
+    home: the path of the interpreter, as the guest sees it. refuse: is told of each function that is refused."""
 
     def __init__(self, world: World, environment: dict[str, str], home: str, refuse: Callable[[str, str, int], object]):
         self.world = world
         self.environment = {_bytes(key): _bytes(value) for key, value in environment.items()}
-        self.added: dict[bytes, bytes] = {}  # of these, what the guest has set
+        self.added: dict[bytes, bytes] = {}  # those of the variables that the guest has set
         self.home = home
         self.folders: dict[int, DirStream] = {}
-        #: By variables' names and others: a string in the guest, and where.
+        #: Strings that stay in the guest's memory, with their addresses; by the name of a variable, or another name.
         self.kept: dict[bytes, tuple[bytes, int]] = {}
         self.stdout = 0
         self._refuse = refuse
 
     def answer(self, request: wire.Request) -> Steps:
-        """What comes of a request."""
+        """Returns the generator that answers a request."""
         signature = request.signature
         if signature in SAME:
             return _same(SAME[signature], request)
@@ -276,8 +280,10 @@ class Libc:
         return (yield from failure(number, 0 if request.result in "pv" else -1))
 
     def string(self, name: bytes, text: bytes) -> Generator[Any, Any, int]:
-        """A C string in the guest, at an address that is the same until `name` stands for another one, as libc's own
-        are (getenv(3), ttyname(3))."""
+        """Puts a C string into the guest's memory, and returns its address.
+
+        The address stays the same until `name` gets another string, like those of libc's own strings (getenv(3),
+        ttyname(3))."""
         known, address = self.kept.get(name, (None, 0))
         if known != text:
             if known is not None:
@@ -314,7 +320,7 @@ _FLOCK = struct.Struct("<hh4xqqi4x")
 
 @function("_exit(i)v")
 def exit_(libc: Libc, status: int) -> Steps:
-    """Nobody waits for what the process does then."""
+    """Ends the world; the controller does not wait for what the process does afterwards."""
     yield from os_call("exit_group", status)
     libc.world.end(Ended(None))
     return Done()
@@ -399,7 +405,7 @@ def rpy_set_inheritable(_: Libc, fd: int, inheritable: int) -> Steps:
 @function("posix_fadvise(iiii)i")
 def posix_fadvise(_: Libc, fd: int, offset: int, size: int, advice: int) -> Steps:
     value, _writes = yield from os_call("fadvise64", fd, offset, size, advice)
-    return Done(-value)  # the error is what it returns, and errno stays
+    return Done(-value)  # posix_fadvise returns the error, and leaves errno alone
 
 
 @function("posix_fallocate(iii)i")
@@ -411,7 +417,7 @@ def posix_fallocate(_: Libc, fd: int, offset: int, size: int) -> Steps:
 @function("getpriority(ii)i")
 def getpriority(_: Libc, which: int, who: int) -> Steps:
     value, _writes = yield from os_call("getpriority", which, who)
-    return Done(-1, -value) if failed(value) else Done(20 - value)  # the kernel gives 20 - nice
+    return Done(-1, -value) if failed(value) else Done(20 - value)  # the kernel returns 20 - nice
 
 
 @function("nice(i)i")
@@ -424,7 +430,7 @@ def nice(_: Libc, increment: int) -> Steps:
 
 @function("lockf(iii)i")
 def lockf(_: Libc, fd: int, command: int, size: int) -> Steps:
-    """lockf(3): F_ULOCK, F_LOCK, F_TLOCK, F_TEST, from where the file stands."""
+    """lockf(3): F_ULOCK, F_LOCK, F_TLOCK, F_TEST, from the current file offset."""
     if not 0 <= command <= 3:
         return (yield from failure(errno.EINVAL))
     kind = 2 if command == 0 else 1  # F_UNLCK, F_WRLCK
@@ -434,7 +440,7 @@ def lockf(_: Libc, fd: int, command: int, size: int) -> Steps:
 
 
 def _fcntl_lock(fd: int, operation: int, lock: bytes) -> Steps:
-    """A record lock whose struct flock is ours. Where the handler wants it in guest memory, it is put there."""
+    """Sets or tests a record lock whose struct flock is made here, in memory that is allocated in the guest."""
     address: int = yield Allocate(lock)
     done = yield from served("fcntl", fd, operation, address)
     yield Free(address)
@@ -447,7 +453,7 @@ def _fcntl_lock(fd: int, operation: int, lock: bytes) -> Steps:
 # --- terminals --------------------------------------------------------------------------------------------------------
 
 
-#: What an ioctl(2) of ours reads from memory that the guest has not given.
+#: What an ioctl(2) made here reads, because the guest has given no memory for it.
 _NOTHING = bytes(44)
 
 
@@ -467,7 +473,7 @@ def ttyname(libc: Libc, fd: int) -> Steps:
     value = yield from _terminal(fd)
     if failed(value):
         return Done(0, -value)
-    link = b"/proc/self/fd/%d" % fd  # which glibc looks at, too
+    link = b"/proc/self/fd/%d" % fd  # glibc reads this link, too
     value, writes = yield SideCall(_NUMBER["readlink"], (_NOWHERE, _NOWHERE, MAX_PATH), (link,))
     return Done(0, -value) if failed(value) else Done((yield from libc.string(b"=ttyname", _written(writes))))
 
@@ -500,13 +506,14 @@ def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
 _DIRENT = struct.Struct("<QqHB")
 _DIRENT_SIZE = 280
 _MOST_FOLDERS = 1024
-#: Bytes of entries that are kept for a folder until they are asked for: less where many stand open, 2 MiB in all.
+#: Bytes of entries that are kept for each open folder until the guest reads them. With many open folders it is less:
+#: all of them together keep at most 2 MiB.
 _GETDENTS, _FEW_FOLDERS, _GETDENTS_OF_MANY = 32768, 32, 1024
 
 
 def _open_folder(libc: Libc, fd: int) -> Steps:
     pointer: int = yield Allocate(bytes(_DIRENT_SIZE))
-    if not pointer or pointer in libc.folders or len(libc.folders) >= _MOST_FOLDERS:  # or what no malloc answers
+    if not pointer or pointer in libc.folders or len(libc.folders) >= _MOST_FOLDERS:  # not a new address, or too many
         return Done(0, errno.ENOMEM)
     libc.folders[pointer] = DirStream(fd)
     return Done(pointer)
@@ -661,7 +668,7 @@ def rpy_cpu_count(libc: Libc) -> Steps:
 
 @function("clock()i")
 def clock(_: Libc) -> Steps:
-    """clock(3): microseconds of the process's CPU time."""
+    """clock(3): the CPU time of the process, in microseconds."""
     value, writes = yield SideCall(_NUMBER["clock_gettime"], (2, _NOWHERE))  # CLOCK_PROCESS_CPUTIME_ID
     if failed(value):
         return Done(-1, -value)
@@ -672,7 +679,8 @@ def clock(_: Libc) -> Steps:
 # --- the environment --------------------------------------------------------------------------------------------------
 
 
-#: Of what a guest sets itself: bytes of one, which execve(2) takes of a variable; how many, of MAX_PAYLOAD in all.
+#: Limits of the variables that a guest sets: bytes of one (as execve(2) allows), and their number. All together have at
+#: most MAX_PAYLOAD bytes.
 _LONGEST_VARIABLE, _MOST_VARIABLES = 128 * 1024 - 1, 1024
 
 
@@ -685,7 +693,7 @@ def getenv(libc: Libc, at: int) -> Steps:
 
 @function("get_environ()p")
 def get_environ(libc: Libc) -> Steps:
-    """All texts in one piece of memory, and where each begins in another."""
+    """Puts all variables into one block of the guest's memory, and their addresses into another."""
     texts = [key + b"=" + value + b"\0" for key, value in libc.environment.items()]
     address: int = yield Allocate(b"".join(texts))
     table = bytearray()
@@ -729,7 +737,7 @@ def _set(libc: Libc, key: bytes, value: bytes | None) -> Done:
 
 @function("_pypy_init_home()p")
 def pypy_init_home(libc: Libc) -> Steps:
-    """The path of the interpreter, from which it looks for its library. The guest frees it."""
+    """Returns the path of the interpreter, from which it looks for its library. The guest frees it."""
     return Done((yield Allocate(_bytes(libc.home) + b"\0")))
 
 
@@ -748,7 +756,7 @@ def pypy_allow_attach(_: Libc) -> Steps:
 
 @function("get_stdout()p")
 def get_stdout(libc: Libc) -> Steps:
-    """A FILE, of which only its number is ever asked."""
+    """Returns a FILE pointer. The guest only ever asks for its descriptor (fileno(3))."""
     if not libc.stdout:
         libc.stdout = yield Allocate(bytes(8))
     return Done(libc.stdout)

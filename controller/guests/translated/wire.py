@@ -1,11 +1,10 @@
 """The wire of a translated guest, without any I/O.
 
-    request   u8 N, N bytes `name(args)result`, then 8 bytes for each argument but `v`
+    request   u8 N, N bytes `name(args)result`, then 8 bytes for each argument except `v`
     commands  any number of R Z W M F E, of which R Z M are answered by the guest, and then one result
 
-https://foss.heptapod.net/pypy/pypy, branch sandbox-2: rpython/translator/sandbox. What is not a well-formed request is
-GuestMisbehaved.
-"""
+The wire is that of https://foss.heptapod.net/pypy/pypy, branch sandbox-2: rpython/translator/sandbox. Raises
+GuestMisbehaved for what is not a well-formed request."""
 
 import re
 import struct
@@ -21,14 +20,16 @@ _CODES = {"i": "q", "p": "Q", "f": "d"}
 
 @attrs.frozen
 class Request:
-    """One call. signature: such as "open(pii)i". arguments: ints, floats for `f`."""
+    """One call of a function.
+
+    signature: such as "open(pii)i". arguments: ints, or floats for `f`."""
 
     signature: str
     arguments: tuple[int | float, ...]
 
     @property
     def name(self) -> str:
-        """Of the function."""
+        """The function's name."""
         return self.signature.partition("(")[0]
 
     @property
@@ -38,7 +39,7 @@ class Request:
 
 
 def parse_request(data: bytes | bytearray) -> tuple[Request, int] | None:
-    """A request and how long it is; None while it is not whole. Raises GuestMisbehaved."""
+    """Returns a request and its length in bytes, or None while it is incomplete. Raises GuestMisbehaved."""
     if not data:
         return None
     begin = 1 + data[0]
@@ -49,44 +50,44 @@ def parse_request(data: bytes | bytearray) -> tuple[Request, int] | None:
         raise GuestMisbehaved("a request without the name and signature of a function")
     text = signature.decode("ascii")
     codes = "".join(_CODES[kind] for kind in text[text.index("(") + 1 : -2] if kind != "v")
-    layout = struct.Struct("<" + codes)  # `v`, for none, carries nothing
+    layout = struct.Struct("<" + codes)  # `v` means none, and carries nothing
     if len(data) < begin + layout.size:
         return None
     return Request(text, layout.unpack_from(data, begin)), begin + layout.size
 
 
 def read_memory(address: int, size: int) -> bytes:
-    """The guest answers with `size` bytes."""
+    """Encodes a command to which the guest answers with `size` bytes from an address."""
     return b"R" + struct.pack("<QQ", address, size)
 
 
 def read_string(address: int, most: int) -> bytes:
-    """The guest answers with a length and so many bytes: the C string there, cut at `most`."""
+    """Encodes a command to which the guest answers with a length and the C string at an address, cut at `most`."""
     return b"Z" + struct.pack("<QQ", address, most)
 
 
 def store(address: int, data: bytes) -> bytes:
-    """The guest stores them, and does not answer."""
+    """Encodes a command by which the guest stores the bytes at an address. The guest does not answer it."""
     return b"W" + struct.pack("<QQ", address, len(data)) + data
 
 
 def allocate(data: bytes) -> bytes:
-    """The guest answers with the address at which it has stored them."""
+    """Encodes a command by which the guest stores the bytes in new memory. The guest answers with their address."""
     return b"M" + _U64.pack(len(data)) + data
 
 
 def free(address: int) -> bytes:
-    """The guest frees what it has allocated."""
+    """Encodes a command by which the guest frees what it has allocated."""
     return b"F" + _U64.pack(address)
 
 
 def error(number: int) -> bytes:
-    """errno, for the guest."""
+    """Encodes a command that sets errno in the guest."""
     return b"E" + struct.pack("<i", number)
 
 
 def answer(kind: str, value: float) -> bytes:
-    """The result, of the kind that the request names."""
+    """Encodes the result, of the kind that the request names."""
     if kind == "v":
         return b"v"
     if kind == "f":
@@ -95,5 +96,5 @@ def answer(kind: str, value: float) -> bytes:
 
 
 def parse_word(data: bytes | bytearray) -> int | None:
-    """A length or an address that the guest answers; None while it is not whole."""
+    """Returns a length or an address that the guest has answered; None while it is incomplete."""
     return int(_U64.unpack_from(data)[0]) if len(data) >= _U64.size else None
