@@ -26,8 +26,8 @@ class Unfinished:
 
     id: the id to pass to `resume` or `undo`. folder: the host folder to which the commit was made. kept: the folder
     with the content that is not in its place yet. started: seconds since 1970. paths: what the commit changes, below
-    the folder. can_resume, can_undo: whether `resume` and `undo` are possible. Only one of them is when all steps were
-    done, or none, and only `kept` has to be removed.
+    the folder. can_resume, can_undo: whether `resume` and `undo` are possible. Only one is when all steps were done, or
+    none, and only `kept` has to be removed.
     """
 
     id: str
