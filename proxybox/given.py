@@ -260,7 +260,8 @@ def as_source(value: Input) -> Source | None:
 def _check_open(value: object, descriptor: int) -> None:
     """Raises PolicyError for a file object whose descriptor is not open.
 
-    A descriptor that is open but cannot be read is allowed, as for any program: nohup(1) gives its program such a descriptor.
+    A descriptor that is open but cannot be read is allowed, as for any program: nohup(1) can make standard input such
+    a descriptor.
     """
     try:
         os.fstat(descriptor)
