@@ -81,7 +81,7 @@ class AsyncSandbox(SandboxBase):
         on_stdout: Reader = None,
         on_stderr: Reader = None,
     ) -> Result:
-        """Does what `Sandbox.run` does.
+        """As `Sandbox.run`.
 
         on_stdout, on_stderr: functions or coroutine functions, which are called in this task. While they have not taken
         what was printed, the program waits, and its wall time goes on.
@@ -136,7 +136,7 @@ class AsyncSandbox(SandboxBase):
         stdin: Input = None,
         timeout: float | str | None = None,
     ) -> AsyncSession:
-        """Does what `Sandbox.session` does: `async with await box.session() as session`."""
+        """As `Sandbox.session`: `async with await box.session() as session`."""
         self._check_open()
         seconds = given.duration("timeout", timeout)
         given.stdin(stdin)
