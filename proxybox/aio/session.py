@@ -63,7 +63,7 @@ class AsyncSession(SessionBase):
     async def stream(
         self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
     ) -> AsyncGenerator[Printed | Displayed | Finished]:
-        """Does what `Session.stream` does.
+        """As `Session.stream`.
 
         While the reader does not take events, the program waits, and its wall time goes on. Closing the generator
         (`contextlib.aclosing`) interrupts the program.
