@@ -99,7 +99,7 @@ class Pool(Executor):
         on_stdout: Callback = None,
         on_stderr: Callback = None,
     ) -> Result:
-        """Does what `Sandbox.run` does, in a box that stands ready. Waits while `size` programs run."""
+        """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run."""
         self._check_open()
         job = job_of(code, args, stdin, files, timeout, on_stdout, on_stderr)
         folder_of(job.program, self.policy)
