@@ -171,8 +171,9 @@ class Sandbox(SandboxBase):
 
     warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
     process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so
-    with interceptors, an audit or a seed. The environment variable PROXYBOX_WARM=0 sets False as the default. A Sandbox
-    may be used from several threads at once.
+    with interceptors, an audit or a seed. The environment variable PROXYBOX_WARM=0 sets False as the default.
+
+    A sandbox can be used from several threads at once.
     """
 
     def __enter__(self) -> Self:
@@ -201,7 +202,7 @@ class Sandbox(SandboxBase):
         on_stdout: Callback = None,
         on_stderr: Callback = None,
     ) -> Result:
-        """Does what `proxybox.run` does, in this sandbox."""
+        """As `proxybox.run`, in this sandbox."""
         result = self._run(job_of(code, args, stdin, files, timeout, on_stdout, on_stderr))
         return result.check() if check else result
 
