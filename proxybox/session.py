@@ -246,8 +246,7 @@ class Session(SessionBase):
     def read_file(self, path: str, limit: int | str = commands.MOST_READ) -> bytes:
         """Returns the content of a file, as the program would find it, between two calls. No code of the guest runs.
 
-        path: relative to the program's working directory. limit: bytes; a larger file is an OSError with EFBIG. Raises
-        OSError.
+        path: relative to the program's working directory. limit: bytes. Raises OSError, with EFBIG for a larger file.
         """
         return self._at_rest(commands.reading(path, limit))
 
