@@ -28,7 +28,7 @@ from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.session import Printed
 
 #: Characters of output, and bytes of things shown, that may wait for a task. When there are more, the guest's calls
-#: wait until the task has taken half of them.
+#: wait until no more than half of this number is left.
 BACKLOG = 1 << 16
 
 Reader: TypeAlias = Callable[[str], Any] | None
