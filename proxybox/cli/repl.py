@@ -114,7 +114,7 @@ class Early:
 
 @contextlib.contextmanager
 def swift_turns() -> Iterator[None]:
-    """Lets another thread get the interpreter lock soon after each of its calls: it serves a guest that starts."""
+    """Gives the thread that serves the starting guest the interpreter lock soon after each of its system calls."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-5)
     try:
