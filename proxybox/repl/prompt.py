@@ -160,7 +160,7 @@ class Prompt:
         return "\n".join(lines)
 
     def ask(self, message: str, *, echo: bool) -> str:
-        """Reads a line for the program, after a mark that distinguishes it from the prompt."""
+        """Reads a line for the program, after a mark that the program cannot replace by something like the prompt."""
         if self._input is None:
             self._input = PromptSession(
                 history=DummyHistory(), style=_STYLE, color_depth=self._depth, enable_suspend=True, **self._options
