@@ -176,7 +176,7 @@ class Screen:
             self.unfinished = ""
 
     def take_unfinished(self) -> str:
-        """Removes the unfinished line from the screen and returns it: it is the question with which a program reads.
+        """Removes the unfinished line from the screen and returns it: the question of a program that reads input.
 
         Returns "" when it cannot be removed; then it is ended.
         """
