@@ -43,7 +43,7 @@ class GuestError:
 class Files(Mapping[str, bytes]):
     """The files that a run has added or changed, by their paths below /box (in other places: by absolute paths).
 
-    `changes` lists everything with its kind and diff, and deletions, folders and links too.
+    `changes` lists every change with its kind and diff: deletions, folders and links, too.
     """
 
     def __init__(self, overlays: tuple[Changed, ...] = ()) -> None:
@@ -195,7 +195,7 @@ class Result:
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns everything as JSON-compatible values; file content is text if it is UTF-8, else only its size."""
+        """Returns all but `value` as JSON-compatible values; file content is text if it is UTF-8, else only its size."""
         return {
             "status": self.status.value,
             "exit_code": self.exit_code,
