@@ -267,7 +267,7 @@ class Session(SessionBase):
         """Makes a session that continues independently from the same state: variables, modules and files.
 
         Raises CannotCopy when the policy does not allow it (session.branches), when threads are alive, or when the
-        session has ended.
+        program ends meanwhile, and SandboxClosedError when the session had ended before.
         """
         return Session(self._live.copy(), self._policy, self._timeout)
 
