@@ -156,7 +156,7 @@ class Feed:
         return event
 
     def taken(self) -> None:
-        """Makes room for further events: the last one of `next` no longer counts."""
+        """Makes room for further events: the event that `next` returned last no longer counts."""
         with self._lock:
             self._backlog -= self._taking
             if self._backlog <= BACKLOG // 2 and self._driver is not None and self._driver.is_held:
