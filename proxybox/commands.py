@@ -199,7 +199,7 @@ def _seen(result: Result | None) -> Any:
     return result.value if result is not None and result.ok else None
 
 
-# --- files of the session, which the controller reads and writes without its guest -----------------------------------
+# --- files of the session, which the controller reads and writes without its guest ------------------------------------
 
 
 def reading(path: str, limit: int | str) -> Callable[[World], bytes]:
@@ -250,7 +250,7 @@ def inspection_of(value: Any) -> Inspection | None:
 
 
 def completeness_of(value: Any) -> Completeness:
-    """Reads the guest's answer whether statements are complete."""
+    """Reads the guest's answer about whether statements are complete."""
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
         status, indent = value
         return Completeness(status, indent if _INDENT.fullmatch(indent) else "")
