@@ -195,7 +195,7 @@ class Result:
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all but `value` as JSON-compatible values; file content is text if it is UTF-8, else only its size."""
+        """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""
         return {
             "status": self.status.value,
             "exit_code": self.exit_code,
