@@ -1,10 +1,10 @@
-"""proxybox: untrusted Python in a sealed PyPy, every OS call of which is answered or denied by a trusted controller.
+"""proxybox runs untrusted Python in a sealed PyPy; a trusted controller answers or denies each of its OS calls.
 
     >>> import proxybox
     >>> proxybox.run("print(6 * 7)").stdout
     '42\\n'
 
-Names are exported here one by one, and loaded when they are first used.
+Each exported name is imported when it is first used.
 """
 
 from importlib import import_module
@@ -99,7 +99,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def _all() -> list[str]:
-    """Without the names of event loops where what they stand on is not installed: `import *` asks for each."""
+    """Returns the names for `import *`, which loads each: without anyio, those of event loops are left out."""
     has_loops = find_spec("anyio") is not None
     names = (name for name, home in _HOME_OF.items() if has_loops or not home.startswith("proxybox.aio."))
     return ["__version__", *sorted(names)]

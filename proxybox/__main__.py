@@ -1,5 +1,7 @@
-"""`python -P -m proxybox`: the command line without its script. Without -P, modules of the current folder go before
-these, a proxybox.py of its own too."""
+"""`python -P -m proxybox`: the command line without its script.
+
+Without -P, modules of the current folder are found before installed ones, so a proxybox.py there would run instead.
+"""
 
 import sys
 

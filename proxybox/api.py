@@ -1,4 +1,4 @@
-"""The API's functions: run a program in a box of its own, and ask whether that can be done here.
+"""The functions of the API: they run a program in a box of its own, or diagnose whether boxes can run on this host.
 
 result = proxybox.run("print(6 * 7)")
 """
@@ -35,20 +35,22 @@ def run(
 ) -> Result:
     """Runs a program in a box of its own and returns how it ended.
 
-    code: source text, or the path of a script. args: its arguments. stdin: text, bytes, a file object, a function
-    that is asked for at most n bytes, or a Terminal. files: names below /box with their content. policy: a Policy, the
-    name of a preset or the path of a TOML file; `policy_fields` replace its sections (limits={"memory": "1G"}).
-    timeout: seconds of wall time. check: raise ExecutionError unless the program ends well. on_stdout, on_stderr:
-    called with text as it is printed.
+    code: source text (a str), or the path of a script (an os.PathLike). args: the program's arguments. stdin: text,
+    bytes, a file object, a function that is called with n and returns at most n bytes, or a Terminal. files: names
+    below /box with their content. policy: a Policy, the name of a preset or the path of a TOML file; `policy_fields`
+    replace its sections (limits={"memory": "1G"}). timeout: seconds of wall time. check: whether to raise
+    ExecutionError when the program does not end well. on_stdout, on_stderr: functions that are called with text as the
+    program prints it.
 
-    Raises PolicyError, SandboxStartError, OSError for a script that cannot be read.
+    Raises PolicyError for arguments or a policy that make no sense, SandboxStartError when no box can be started, and
+    OSError for a script that cannot be read.
     """
     with Sandbox(policy, **policy_fields) as box:
         return box.run(code, args, stdin, files, timeout=timeout, check=check, on_stdout=on_stdout, on_stderr=on_stderr)
 
 
 def run_file(path: str | os.PathLike[str], args: Sequence[str] = (), **options: Any) -> Result:
-    """`run` for the script at `path`, which may be given as a str."""
+    """Does what `run` does, for the script at `path`, which may be a str."""
     return run(AsPath(path), args, **options)
 
 
@@ -65,8 +67,11 @@ def run_program(
     capture: bool = True,
     on_sandbox: Callable[[Sandbox], object] | None = None,
 ) -> Result:
-    """One `Program` in a box of its own: what the command line stands on. on_sandbox: is given the sandbox before the
-    program runs in it, for `interrupt` and `close`."""
+    """Runs one `Program` in a box of its own; the command line uses this.
+
+    on_sandbox: called with the sandbox before the program runs in it, so that the caller can use its `interrupt` and
+    `close`.
+    """
     with Sandbox(policy, guest=guest, guest_library=guest_library, audit=audit) as box:
         if on_sandbox is not None:
             on_sandbox(box)
@@ -74,7 +79,7 @@ def run_program(
 
 
 def __getattr__(name: str) -> Any:
-    """What a host gives is asked rarely, and loaded then."""
+    """Imports the names of diagnosis.py when they are first used, since they are used rarely."""
     if name not in ("Diagnosis", "Layer", "diagnose"):
         raise AttributeError(f"module 'proxybox.api' has no attribute {name!r}")
     from proxybox import diagnosis

@@ -1,7 +1,9 @@
-"""What a session can be asked. Each is one value: what is sent to its guest, within which limits, and how the answer is
-read. `Session` and `AsyncSession` carry them, and differ in how they wait.
+"""The commands that a session takes.
 
-Answers are by the guest's word, and checked for their form here.
+Each command is one value: what is sent to the guest, within which limits, and how the answer is read. `Session` and
+`AsyncSession` send commands, and differ in how they wait for the answers.
+
+Rule: an answer is written by the guest, so its form is checked here.
 """
 
 import re
@@ -18,11 +20,11 @@ from proxybox.result import Result
 
 T = TypeVar("T")
 
-#: Seconds, and OS calls, for a look at the live objects of a session: it runs the program's code.
+#: Seconds, and OS calls, for a command that looks at the live objects of a session: this runs the program's code.
 LOOK_LIMIT, LOOK_CALLS = 1.0, 5000
-#: Bytes that are read of a file, where nothing else is said.
+#: Bytes that are read from a file when the caller names no limit.
 MOST_READ = 64 << 20
-#: Of completions.
+#: How many completions are taken, and how many characters a name may have.
 _MOST_NAMES, _LONGEST_NAME = 1000, 200
 _WORD = re.compile(r"[^\W\d]\w*\Z")
 _INDENT = re.compile(r"[ \t]{0,200}")
@@ -30,11 +32,12 @@ _INDENT = re.compile(r"[ \t]{0,200}")
 
 @attrs.frozen
 class Displayed:
-    """Something that was shown: an event of `Session.stream`, and what `on_display` gets. Untrusted: by the guest.
+    """Something that the program has shown: an event of `Session.stream`, and what `on_display` gets.
 
-    kind: "value" is that of the expression which the statements end in, "display" what the program has displayed;
-    "clear" takes away what was shown before (`wait`: as soon as there is something new). data: by MIME type, text as
-    str, pictures as bytes or in base64. metadata: what is to be known of it.
+    Untrusted: the guest wrote it. kind: "value" is the value of the expression at the end of the statements; "display"
+    is what the program has displayed; "clear" removes what was shown before (with `wait`: as soon as something new is
+    shown). data: the content by MIME type: text as str, pictures as bytes or in base64. metadata: what the program says
+    about the data.
     """
 
     kind: str
@@ -45,7 +48,10 @@ class Displayed:
 
 @attrs.frozen
 class Completion:
-    """What may stand at the cursor. start: where the word begins, in characters. Untrusted: the guest wrote it."""
+    """The names that may stand at the cursor. Untrusted: the guest wrote them.
+
+    start: where the word begins, in characters.
+    """
 
     start: int
     matches: tuple[str, ...]
@@ -53,7 +59,7 @@ class Completion:
 
 @attrs.frozen(kw_only=True)
 class Inspection:
-    """What is known of an object; texts are None where there are none. Untrusted: the guest wrote it."""
+    """What is known of an object; texts that do not exist are None. Untrusted: the guest wrote it."""
 
     name: str
     type: str
@@ -65,15 +71,18 @@ class Inspection:
 
 @attrs.frozen
 class Completeness:
-    """Whether statements are whole. status: "complete", "incomplete" or "invalid". indent: of the next line."""
+    """Whether statements are complete. status: "complete", "incomplete" or "invalid". indent: that of the next line."""
 
     status: str
     indent: str = ""
 
 
 class StreamOptions(TypedDict, total=False):
-    """Of `stream`. timeout: seconds, for the policy's limits.wall_time. stdin: from here on. check: raise what went
-    wrong."""
+    """The options of `stream`.
+
+    timeout: seconds, in place of the policy's limits.wall_time. stdin: standard input from this call on. check: whether
+    to raise an exception when the program fails.
+    """
 
     timeout: float | str | None
     stdin: Any
@@ -81,7 +90,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 class CallOptions(StreamOptions, total=False):
-    """Of `exec` and `eval`. The callbacks of an AsyncSession may be coroutine functions."""
+    """The options of `exec` and `eval`. The callbacks of an AsyncSession may be coroutine functions."""
 
     on_stdout: Callable[[str], object] | None
     on_stderr: Callable[[str], object] | None
@@ -93,11 +102,11 @@ class CallOptions(StreamOptions, total=False):
 
 @attrs.frozen
 class Command(Generic[T]):
-    """One thing to ask. words: for the guest (`proxybox/guest/session.py`). answer: makes what the caller gets of its
-    Result.
+    """One command for a guest.
 
-    is_look: it is asked for a person who types. Then it has bounds of its own; a command that is too large to cross is
-    no error, and `answer` gets None.
+    words: what is sent to the guest (`proxybox/guest/session.py`). answer: turns the Result into what the caller gets.
+    is_look: whether the command only looks at the session, for a person who types. It has limits of its own then; one
+    that is too large to be sent is no error, and `answer` gets None.
     """
 
     words: tuple[Any, ...]
@@ -111,50 +120,50 @@ class Command(Generic[T]):
 
     @property
     def calls(self) -> int | None:
-        """Of the operating system; None: as for any call."""
+        """The limit of OS calls; None: as for any call."""
         return LOOK_CALLS if self.is_look else None
 
 
 def statements(code: str, name: str, echo: bool) -> Command[Result]:
-    """See `Session.exec`, and so on below."""
+    """Makes the command for `Session.exec`; the functions below do the same for the methods that they name."""
     return Command(("exec", code, given.text("name", name), given.flag("echo", echo)), _result)
 
 
 def expression(code: str) -> Command[Result]:
-    """See `Session.eval`."""
+    """Makes the command for `Session.eval`."""
     return Command(("eval", code), _result)
 
 
 def call_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Command[Result]:
-    """See `Session.call`."""
+    """Makes the command for `Session.call`."""
     return Command(("call", given.text("name", name), args, dict(kwargs)), _result)
 
 
 def setting(name: str, value: Any) -> Command[None]:
-    """See `Session.set`. Raises TypeError, ValueError for what is no name."""
+    """Makes the command for `Session.set`. Raises TypeError or ValueError when `name` cannot name a variable."""
     if not given.text("name", name).isidentifier():
         raise ValueError(f"{name!r} is no name of a variable")
     return Command(("set", {name: value}), _checked)
 
 
 def getting(name: str) -> Command[Any]:
-    """See `Session.get`."""
+    """Makes the command for `Session.get`."""
     return Command(("get", given.text("name", name)), lambda result: result.check().value)
 
 
 def resetting() -> Command[None]:
-    """See `Session.reset`."""
+    """Makes the command for `Session.reset`."""
     return Command(("reset",), _checked)
 
 
 def completion(code: str, cursor: int | None) -> Command[Completion]:
-    """See `Session.complete`."""
+    """Makes the command for `Session.complete`."""
     at = _cursor(code, cursor)
     return Command(("complete", code, at), lambda result: completion_of(_seen(result), code, at), is_look=True)
 
 
 def inspection(code: str, cursor: int | None, detail: int) -> Command[Inspection | None]:
-    """See `Session.inspect`."""
+    """Makes the command for `Session.inspect`."""
     at = _cursor(code, cursor)
     return Command(
         ("inspect", code, at, given.count("detail", detail, 0)),
@@ -164,7 +173,7 @@ def inspection(code: str, cursor: int | None, detail: int) -> Command[Inspection
 
 
 def completeness(code: str) -> Command[Completeness]:
-    """See `Session.is_complete`."""
+    """Makes the command for `Session.is_complete`."""
     return Command(
         ("is_complete", given.text("code", code, given.SOURCE)),
         lambda result: completeness_of(_seen(result)),
@@ -173,7 +182,7 @@ def completeness(code: str) -> Command[Completeness]:
 
 
 def _cursor(code: str, cursor: int | None) -> int:
-    """Where it stands. Raises TypeError, PolicyError for what is no place in a text."""
+    """The cursor's place in the text. Raises TypeError or PolicyError when it is not a whole number of 0 or more."""
     size = len(given.text("code", code, given.SOURCE))
     return size if cursor is None else given.count("cursor", cursor, 0)
 
@@ -190,23 +199,23 @@ def _seen(result: Result | None) -> Any:
     return result.value if result is not None and result.ok else None
 
 
-# --- its files, which its guest is not asked about --------------------------------------------------------------------
+# --- files of the session, which the controller reads and writes without its guest ------------------------------------
 
 
 def reading(path: str, limit: int | str) -> Callable[[World], bytes]:
-    """See `Session.read_file`."""
+    """Makes the function for `Session.read_file`."""
     size, name = given.size("limit", limit), given.box_path("path", path)
     return lambda world: boxfiles.read(world, name, MOST_READ if size is None else size)
 
 
 def writing(path: str, data: bytes | str, parents: bool) -> Callable[[World], None]:
-    """See `Session.write_file`."""
+    """Makes the function for `Session.write_file`."""
     content, name = given.as_bytes("data", data), given.box_path("path", path)
     return lambda world: boxfiles.write(world, name, content, parents=parents)
 
 
 def listing(path: str) -> Callable[[World], list[FileEntry]]:
-    """See `Session.list_files`."""
+    """Makes the function for `Session.list_files`."""
     name = given.box_path("path", path)
     return lambda world: boxfiles.listing(world, name)
 
@@ -215,8 +224,11 @@ def listing(path: str) -> Callable[[World], list[FileEntry]]:
 
 
 def completion_of(value: Any, code: str, cursor: int) -> Completion:
-    """Names by the guest's word, as the next two are; which word they are for is ours to say, so that nothing else can
-    come into its place."""
+    """Reads the guest's answer to a completion.
+
+    The names are the guest's claim, as are the answers below. The word to be completed is found here, in the caller's
+    text, so that the guest cannot have other text replaced.
+    """
     found = _WORD.search(code[max(0, cursor - _LONGEST_NAME) : cursor])
     word = "" if found is None else found.group()
     names = value[1] if isinstance(value, tuple) and len(value) == 2 and type(value[1]) is list else []
@@ -229,7 +241,7 @@ def completion_of(value: Any, code: str, cursor: int) -> Completion:
 
 
 def inspection_of(value: Any) -> Inspection | None:
-    """What is known of an object."""
+    """Reads the guest's answer to an inspection."""
     if not isinstance(value, dict):
         return None
     texts = {key: text for key, text in value.items() if isinstance(text, str)}
@@ -238,7 +250,7 @@ def inspection_of(value: Any) -> Inspection | None:
 
 
 def completeness_of(value: Any) -> Completeness:
-    """Whether statements are whole."""
+    """Reads the guest's answer about whether statements are complete."""
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
         status, indent = value
         return Completeness(status, indent if _INDENT.fullmatch(indent) else "")
@@ -246,7 +258,7 @@ def completeness_of(value: Any) -> Completeness:
 
 
 def displayed_of(shown: tuple[Any, ...]) -> Displayed:
-    """What the guest shows."""
+    """Makes the event for what the guest shows."""
     kind, *rest = shown
     if kind == "clear":
         return Displayed(kind, wait=rest[0])

@@ -1,14 +1,14 @@
-"""Commits that were cut off, by a kill or a host that refused, and how to go on with them.
+"""Commits that were interrupted, by a kill or by an error of the host, and how to continue them.
 
-`files.commit()` writes down what it will do before it does any of it, in $XDG_STATE_HOME/proxybox/commits (by default
-in ~/.local/state). What it has not finished waits there:
+Before `files.commit()` changes anything, it writes down what it will do in $XDG_STATE_HOME/proxybox/commits (by default
+below ~/.local/state). A commit that was not finished stays recorded there:
 
     >>> from proxybox import commits
     >>> commits.unfinished()
     []
 
-Until a commit is finished or undone nothing of it is lost: what stands neither in its old nor in its new place is in
-the folder `.proxybox-commit-ID` beside them.
+Until a commit is finished or undone, nothing of it is lost: content that is neither in its old nor in its new place is
+in the folder `.proxybox-commit-ID` beside them.
 """
 
 import attrs
@@ -22,11 +22,12 @@ from proxybox.controller.vfs.commits.refusals import CommitUnfinished as CommitU
 
 @attrs.frozen(kw_only=True)
 class Unfinished:
-    """A commit that was cut off.
+    """A commit that was interrupted.
 
-    id: by which it is resumed or undone. folder: of the host, to which it was made. kept: the folder that holds what is
-    on its way. started: seconds since 1970. paths: what it changes, below the folder. can_resume, can_undo: what is
-    left to do with it; one of both where all was done, or nothing, and only `kept` is to be removed.
+    id: the id to pass to `resume` or `undo`. folder: the host folder to which the commit was made. kept: the folder
+    with the content that is not in its place yet. started: seconds since 1970. paths: what the commit changes, below
+    the folder. can_resume, can_undo: whether `resume` and `undo` are possible. Only one is when all steps were done, or
+    none, and only `kept` has to be removed.
     """
 
     id: str
@@ -39,24 +40,24 @@ class Unfinished:
 
 
 def unfinished() -> list[Unfinished]:
-    """All commits of this user's that were cut off, the oldest first. Those that are under way are among them.
+    """All interrupted commits of this user, the oldest first; commits that are still running are among them.
 
-    Raises CommitRefused where a journal cannot be read.
+    Raises CommitRefused when a journal cannot be read.
     """
     return [_shown(journal) for journal in recovering.journals()]
 
 
 def resume(id: str) -> Unfinished:  # noqa: A002 - as in the field
-    """Finish a commit; returns what it was.
+    """Finishes a commit and returns what it was.
 
-    All is looked at before anything is changed: raises CommitUnfinished where the host has changed since, or refuses,
-    and CommitRefused where there is nothing to resume.
+    Everything is checked before anything is changed. Raises CommitUnfinished when the host's files have changed since
+    or the host refuses, and CommitRefused when there is nothing to resume.
     """
     return _shown(recovering.resume(id))
 
 
 def undo(id: str) -> Unfinished:  # noqa: A002 - as in the field
-    """Bring the folder back to what it was before a commit; returns what it was. Raises as `resume`."""
+    """Restores the folder to its state before a commit, and returns what the commit was. Raises as `resume` does."""
     return _shown(recovering.undo(id))
 
 

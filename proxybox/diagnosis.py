@@ -1,6 +1,6 @@
 """Whether boxes can run here, and with which defences: what `proxybox doctor` prints.
 
-It tries rather than guesses: a box is started, and its report of layers is what counts.
+It does not guess: it starts a box, and reports the layers of this box.
 """
 
 import os
@@ -20,8 +20,8 @@ from proxybox.sandbox import Sandbox
 class Diagnosis:
     """Whether boxes can run here.
 
-    guest: path and version of the interpreter, None where there is none. layers: the defences. problems: why no box can
-    run. warnings: settings by which code of the current folder runs outside of boxes.
+    guest: path and version of the interpreter, None when there is none. layers: the defences. problems: why no box can
+    run. warnings: settings that let code of the current folder run outside of boxes.
     """
 
     guest: str | None
@@ -31,8 +31,10 @@ class Diagnosis:
 
 
 def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
-    """Looks for an interpreter, runs a box with it, and tells which defences stood around that box. Raises nothing that
-    a host or an interpreter can cause."""
+    """Looks for an interpreter, runs a box with it, and reports the defences that this box had.
+
+    Raises no exception for anything that a host or an interpreter can cause.
+    """
     try:
         found = find_guest(guest)
     except SandboxStartError as error:

@@ -1,6 +1,6 @@
-"""Every exception that a user of proxybox can meet.
+"""All exceptions that a user of proxybox can get.
 
-What a program in a box does wrong is data (`Result`), unless `check=True` asks for an exception.
+What a program in a box does wrong is data (`Result`), unless the caller asks for an exception with `check=True`.
 """
 
 from proxybox.controller.errors import CannotCopy as CannotCopy

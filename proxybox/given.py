@@ -1,9 +1,8 @@
-"""What callers hand in: source, arguments, files, callbacks, standard input, sizes. Checked once, for all ways of
-running a program.
+"""Checks of what callers pass: source, arguments, files, callbacks, standard input, sizes.
 
-Rule: nonsense is refused before anything starts, with one error that names the parameter, what is wanted and what was
-given: TypeError for what is of another kind, PolicyError (a ValueError) for what is of the right kind and makes no
-sense.
+The checks are the same for all ways of running a program. Rule: an argument that makes no sense is refused before
+anything starts, with one error that names the parameter, what is wanted and what was given. It is TypeError for a value
+of the wrong type, and PolicyError (a ValueError) for a value of the right type that makes no sense.
 """
 
 import codecs
@@ -27,21 +26,21 @@ from proxybox.policies.sizes import spoken_size, to_size
 Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | Terminal | None
 Content: TypeAlias = Mapping[str, str | bytes]
 
-#: Bytes of source; a larger program can be a script, or a file beside one.
+#: Bytes of source. A larger program can be a script, or a file beside one.
 MOST_CODE = 64 << 20
-#: Bytes of one argument, with its end, and of all, with their pointers: execve(2) takes no more of them.
+#: Bytes of one argument with its NUL, and of all arguments with their pointers: the limits of execve(2).
 _LONGEST_ARGUMENT, _MOST_ARGUMENTS = 128 << 10, 3 << 19
 _SCRIPT = "source text (str), or the path of a script (os.PathLike)"
 SOURCE = "source text (str)"
 
 
 def wrong_kind(name: str, wanted: str, value: object, hint: str = "") -> NoReturn:
-    """Raises the TypeError for what is of another kind than is wanted."""
+    """Raises TypeError for a value of the wrong type."""
     raise TypeError(_words(name, wanted, value, hint))
 
 
 def no_sense(name: str, wanted: str, value: object, hint: str = "") -> NoReturn:
-    """Raises the PolicyError for what is of the right kind, and makes no sense."""
+    """Raises PolicyError for a value of the right type that makes no sense."""
     raise PolicyError(_words(name, wanted, value, hint))
 
 
@@ -53,14 +52,14 @@ def _words(name: str, wanted: str, value: object, hint: str) -> str:
 
 
 def text(name: str, value: object, wanted: str = "text (str)") -> str:
-    """A str."""
+    """Returns a str."""
     if not isinstance(value, str):
         wrong_kind(name, wanted, value)
     return value
 
 
 def path(name: str, value: object) -> str:
-    """A path of the host's."""
+    """Returns a path on the host."""
     found = box_path(name, value)
     if "\0" in found:
         no_sense(name, "a path without NUL", found)
@@ -68,7 +67,7 @@ def path(name: str, value: object) -> str:
 
 
 def box_path(name: str, value: object) -> str:
-    """A path in a box, where a NUL is an OSError as any other path that is none."""
+    """Returns a path in a box. A NUL in it is not refused here: it leads to an OSError later, as any bad path does."""
     found = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(found, str):
         wrong_kind(name, "a path (str or os.PathLike)", value)
@@ -76,7 +75,7 @@ def box_path(name: str, value: object) -> str:
 
 
 def folder(name: str, value: object) -> str:
-    """A folder of the host's."""
+    """Returns the path of a folder on the host."""
     found = path(name, value)
     if not os.path.isdir(found):
         no_sense(name, "a folder of the host that is there", found)
@@ -84,7 +83,7 @@ def folder(name: str, value: object) -> str:
 
 
 def count(name: str, value: object, least: int) -> int:
-    """A whole number of at least `least`."""
+    """Returns a whole number of at least `least`."""
     wanted = f"a whole number of {least} or more"
     if not isinstance(value, int) or isinstance(value, bool):
         wrong_kind(name, wanted, value)
@@ -94,21 +93,21 @@ def count(name: str, value: object, least: int) -> int:
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False."""
+    """Returns True or False."""
     if not isinstance(value, bool):
         wrong_kind(name, "True or False", value)
     return value
 
 
 def function(name: str, value: Any) -> Any:
-    """Something to be called, or None."""
+    """Returns a function, or None."""
     if value is not None and not callable(value):
         wrong_kind(name, "a function or None", value)
     return value
 
 
 def several(name: str, value: Any, wanted: str) -> tuple[Any, ...]:
-    """What a list has, in its order. A text is none, though it could be gone through."""
+    """Returns the items of a list, in order. A text is refused, although Python could iterate over it."""
     if isinstance(value, str | bytes | bytearray | os.PathLike | Mapping | Set) or not isinstance(value, Iterable):
         hint = f"write [{shown(value)}]" if isinstance(value, str | bytes | os.PathLike) else ""
         wrong_kind(name, f"a list of {wanted}", value, hint)
@@ -116,7 +115,7 @@ def several(name: str, value: Any, wanted: str) -> tuple[Any, ...]:
 
 
 def size(name: str, value: Any) -> int | None:
-    """Bytes; None for no limit."""
+    """Returns a size in bytes; None for no limit."""
     try:
         found = to_size(value)
     except PolicyError as error:
@@ -127,7 +126,7 @@ def size(name: str, value: Any) -> int | None:
 
 
 def duration(name: str, value: Any) -> float | None:
-    """Seconds for `limits.wall_time`; None for the policy's own, infinite for none ("none")."""
+    """Returns seconds for `limits.wall_time`: None for the policy's own limit, infinity for "none" (no limit)."""
     if value is None:
         return None
     try:
@@ -141,7 +140,7 @@ def duration(name: str, value: Any) -> float | None:
 
 
 def source(value: object, most: int = MOST_CODE, wanted: str = SOURCE, limit: str = "") -> str:
-    """Source text of at most so many bytes; limit: the key that says so."""
+    """Returns source text of at most `most` bytes. limit: the policy's key for this size, for the error message."""
     code = text("code", value, wanted)
     if len(code) > most or (4 * len(code) > most and len(code.encode("utf-8", "surrogatepass")) > most):
         words = f"at most {spoken_size(most)}{f' ({limit})' if limit else ''}"
@@ -150,7 +149,7 @@ def source(value: object, most: int = MOST_CODE, wanted: str = SOURCE, limit: st
 
 
 def word_of_code(value: object) -> str:
-    """Source text for `-c`, which is one of the interpreter's arguments."""
+    """Returns source text for `-c`, which has to fit into one argument of the interpreter."""
     code = source(value, _LONGEST_ARGUMENT - 1)
     if "\0" in code:
         no_sense("code", "source text without NUL", code)
@@ -158,7 +157,7 @@ def word_of_code(value: object) -> str:
 
 
 def program(value: Any) -> Any:
-    """Source text, or the path of a script."""
+    """Returns source text, or the path of a script."""
     if isinstance(value, str):
         return source(value)
     if isinstance(value, bytes | bytearray):
@@ -169,7 +168,7 @@ def program(value: Any) -> Any:
 
 
 def arguments(value: Any) -> tuple[str, ...]:
-    """A program's arguments."""
+    """Returns the arguments of a program."""
     words = several("args", value, "texts (str)")
     size = 0
     for at, word in enumerate(words):
@@ -190,7 +189,7 @@ def arguments(value: Any) -> tuple[str, ...]:
 
 
 def files(value: Content | None) -> dict[str, bytes]:
-    """Names below /box, with their content."""
+    """Returns names below /box, with their content."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -229,7 +228,7 @@ def _content(name: str, content: object) -> bytes:
 
 
 def stdin(value: Any) -> None:
-    """Raises TypeError, PolicyError for what cannot be a source; reads nothing."""
+    """Raises TypeError or PolicyError for a value that cannot be a source of standard input. It reads nothing."""
     if value is None or isinstance(value, str | bytes | Terminal) or callable(value):
         return
     if not hasattr(value, "fileno") and not hasattr(value, "read"):
@@ -239,7 +238,7 @@ def stdin(value: Any) -> None:
 
 
 def as_source(value: Input) -> Source | None:
-    """What the controller can read from. A file object without a descriptor is read whole."""
+    """Returns a source that the controller can read. A file object without a descriptor is read to its end."""
     stdin(value)
     if value is None or isinstance(value, bytes | Terminal):
         return value
@@ -259,8 +258,11 @@ def as_source(value: Input) -> Source | None:
 
 
 def _check_open(value: object, descriptor: int) -> None:
-    """Raises PolicyError for a file object whose descriptor is none. One that cannot be read is as with any program:
-    nohup gives such."""
+    """Raises PolicyError for a file object whose descriptor is not open.
+
+    A descriptor that is open but cannot be read is allowed, as for any program: nohup(1) can make standard input such
+    a descriptor.
+    """
     try:
         os.fstat(descriptor)
     except (OSError, OverflowError):
@@ -270,7 +272,7 @@ def _check_open(value: object, descriptor: int) -> None:
 def streams(
     value: Input, on_stdout: Callable[[str], object] | None, on_stderr: Callable[[str], object] | None
 ) -> Streams:
-    """What a program reads, and who is given the text that it prints. Raises TypeError, PolicyError."""
+    """What a program reads, and the functions that get the text that it prints. Raises TypeError or PolicyError."""
     return Streams(
         stdout=as_text_callback("on_stdout", on_stdout),
         stderr=as_text_callback("on_stderr", on_stderr),
@@ -279,7 +281,7 @@ def streams(
 
 
 def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Callable[[bytes], object] | None:
-    """A callback for text gets whole characters, wherever the guest's writes are cut."""
+    """Makes a callback for bytes from one for text, which gets whole characters wherever the guest's writes end."""
     if function(name, callback) is None:
         return None
     give_text: Callable[[str], object] = callback  # type: ignore[assignment]
@@ -297,8 +299,10 @@ def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Cal
 
 
 def guest(value: Any) -> str | None:
-    """An interpreter that stays the same wherever somebody stands later: a name, which is looked for on PATH, or a
-    path."""
+    """Returns an interpreter: a name, which is looked for on PATH, or an absolute path.
+
+    A relative path is made absolute, so that it means the same file when the current folder changes.
+    """
     if value is None:
         return None
     path("guest", value)
@@ -306,7 +310,7 @@ def guest(value: Any) -> str | None:
 
 
 def functions(value: Any) -> Mapping[str, Any]:
-    """What programs can call; each is looked at by HostFunctions."""
+    """Returns the functions that programs can call. HostFunctions checks each of them."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -315,7 +319,7 @@ def functions(value: Any) -> Mapping[str, Any]:
 
 
 def packages(value: Any) -> tuple[str, ...]:
-    """Folders that stay the same wherever somebody stands later."""
+    """Returns folders as absolute paths, which mean the same folders when the current folder changes."""
     found = [path(f"packages[{at}]", folder) for at, folder in enumerate(several("packages", value, "folders (paths)"))]
     for at, folder in enumerate(found):
         if not os.path.isdir(folder):
@@ -324,7 +328,7 @@ def packages(value: Any) -> tuple[str, ...]:
 
 
 def interceptors(value: Any) -> tuple[Any, ...]:
-    """Functions that see each call."""
+    """Returns the functions that see each OS call."""
     if callable(value):
         wrong_kind("interceptors", "a list of functions", value, "put it in a list")
     found = several("interceptors", value, "functions")
@@ -335,5 +339,5 @@ def interceptors(value: Any) -> tuple[Any, ...]:
 
 
 def modules(value: Any) -> tuple[Any, ...]:
-    """Names for `preload`; a text is one name. What they are is looked at by the policy."""
+    """Returns names of modules for `preload`; a str is one name. The policy checks the names themselves."""
     return (value,) if isinstance(value, str) else several("preload", value, "names of modules")

@@ -1,7 +1,7 @@
-"""Where modules come from: never from the folder that somebody merely stands in, where other people's files may lie.
+"""Where Python may import modules from: not from the current folder, which may have files of other people.
 
-`-c`, `-m`, a prompt, and empty entries of PYTHONPATH put the current folder on sys.path, in front of Python's own
-library: a submission called selectors.py would be run, as whoever grades it.
+`-c`, `-m`, an interactive prompt, and empty entries of PYTHONPATH put the current folder on sys.path, in front of
+Python's own library. A submission called selectors.py would then run with the rights of the person who grades it.
 """
 
 import contextlib
@@ -13,8 +13,11 @@ from collections.abc import Iterator
 
 
 def trusted_path() -> list[str]:
-    """The absolute entries of sys.path; among them the current folder only where it was named, as that of the script
-    which runs, in PYTHONPATH by its absolute path, or as Python's own library or what is installed."""
+    """The absolute entries of sys.path, without the current folder unless it was named.
+
+    It was named when it is the folder of the running script, has its absolute path in PYTHONPATH, or holds Python's own
+    library or installed packages.
+    """
     here = _identity(".")
     found = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
     elsewhere = [entry for entry in found if _identity(entry) != here]
@@ -22,17 +25,17 @@ def trusted_path() -> list[str]:
 
 
 def relative_entries(variable: str) -> list[str]:
-    """The entries of a variable such as PATH that name another place in each folder; an empty one is the folder."""
+    """The relative entries of a variable such as PATH, which depend on the current folder. An empty one means it."""
     entries = os.environ.get(variable, "").split(os.pathsep)
     return [entry for entry in entries if not os.path.isabs(entry)] if entries != [""] else []
 
 
 @contextlib.contextmanager
 def programs_of_absolute_folders() -> Iterator[None]:
-    """Within it the name of a pager or an editor is looked for in no folder that somebody merely stands in."""
+    """Removes relative entries from PATH within the block, so that no pager or editor of the current folder is run."""
     path = os.environ.get("PATH")
     absolute = filter(os.path.isabs, (path or "").split(os.pathsep))
-    os.environ["PATH"] = os.pathsep.join(absolute) or os.defpath  # an empty one is that folder again
+    os.environ["PATH"] = os.pathsep.join(absolute) or os.defpath  # an empty PATH would mean the current folder
     try:
         yield
     finally:
@@ -40,20 +43,22 @@ def programs_of_absolute_folders() -> Iterator[None]:
 
 
 def forget_the_current_folder() -> None:
-    """For a command at its start: what has not been imported yet will not come from there."""
+    """Sets sys.path to `trusted_path` when a command starts: later imports do not come from the current folder."""
     sys.path[:] = trusted_path()
 
 
 def is_led_by_the_current_folder() -> bool:
-    """Whether this process was started by `-c`, `-m` or as a prompt, without -P: modules of the current folder went
-    before all others while it started."""
+    """Whether this process was started with `-c`, `-m` or as a prompt, and without -P.
+
+    Modules of the current folder were found before all others while such a process started.
+    """
     main = sys.modules.get("__main__")
     by_module = getattr(main, "__spec__", None) is not None
     return not sys.flags.safe_path and (by_module or not _script_folder())
 
 
 def _script_folder() -> str:
-    """That of a script which runs; "" where none does."""
+    """The folder of the running script; "" when there is none."""
     main = sys.modules.get("__main__")
     file: str | None = getattr(main, "__file__", None)
     if not file or getattr(main, "__spec__", None) is not None:
@@ -62,13 +67,13 @@ def _script_folder() -> str:
 
 
 def _named() -> set[tuple[int, int] | None]:
-    """The folders that somebody chose."""
+    """The folders that the user has chosen."""
     entries = (_script_folder(), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
     return {_identity(entry) for entry in entries if os.path.isabs(entry)}
 
 
 def _installed() -> set[tuple[int, int] | None]:
-    """Where Python's own library and what is installed lie, whoever stands there."""
+    """The folders of Python's own library and of installed packages."""
     folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [sysconfig.get_config_var("DESTSHARED"), *site.getsitepackages()]
     if site.ENABLE_USER_SITE:
@@ -77,7 +82,7 @@ def _installed() -> set[tuple[int, int] | None]:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Which folder it is, whatever it is called."""
+    """Identifies a folder by device and inode, whatever path it was reached by; None when it cannot be read."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""What is to be run: the words after `python`, and the folder that they are about."""
+"""A program to run: the arguments that follow `python`, and the folder that they refer to."""
 
 import os
 import stat
@@ -10,9 +10,9 @@ import attrs
 from proxybox import given
 from proxybox.policies import PolicyError
 
-#: Where the program's folder stands in the box.
+#: The path of the program's folder in the box.
 BOX = "/box"
-#: The name under which `run(str)` gives its code to the interpreter, so that tracebacks can show lines.
+#: The file name that `run(str)` gives to its code, so that tracebacks can show its lines.
 MAIN = "main.py"
 
 
@@ -20,9 +20,10 @@ MAIN = "main.py"
 class Program:
     """A program and its arguments. Use the constructors.
 
-    words: the interpreter's arguments. folder: host folder to stand at /box, None for an empty one.
-    single: the only file of `folder` that may be seen. holds_program: whether the program is, or may be, in `folder`;
-    else a policy that copies folders (filesystem.box = "memory") leaves it out. files: further content of /box.
+    words: the interpreter's arguments. folder: the host folder that is shown at /box, None for an empty one. single:
+    the only file of `folder` that the program may see. holds_program: whether the program is, or may be, in `folder`;
+    when it is not, a policy that copies folders (filesystem.box = "memory") leaves `folder` out. files: further files
+    in /box.
     """
 
     words: tuple[str, ...]
@@ -33,31 +34,34 @@ class Program:
 
     @classmethod
     def source(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
-        """Source text, as the file main.py in an empty folder."""
+        """Makes a program from source text, which becomes the file main.py in an empty folder."""
         content = given.source(text).encode("utf-8", "surrogatepass")
         return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: content})
 
     @classmethod
     def code(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
-        """Source text given with -c; the working folder is at /box."""
+        """Makes a program from source text for -c; the working folder is at /box."""
         words = ("-c", given.word_of_code(text), *given.arguments(arguments))
         return cls(words=words, folder=_working_folder(), holds_program=False)
 
     @classmethod
     def module(cls, name: str, arguments: Sequence[str] = ()) -> "Program":
-        """A module to be run as with -m, from the standard library or the working folder, which is at /box."""
+        """Makes a program from a module for -m, of the standard library or the working folder, which is at /box."""
         return cls(words=("-m", given.text("module", name), *given.arguments(arguments)), folder=_working_folder())
 
     @classmethod
     def stdin(cls, arguments: Sequence[str] = ()) -> "Program":
-        """A program that is read from standard input; the working folder is at /box."""
+        """Makes a program that is read from standard input; the working folder is at /box."""
         return cls(words=("-", *given.arguments(arguments)), folder=_working_folder(), holds_program=False)
 
     @classmethod
     def file(cls, path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> "Program":
-        """A script, or a folder or archive with a __main__.py. Its folder is at /box, unless that is a home folder or
-        /: then the script is alone there. What is no file but can be read, as a pipe, is read, and is main.py in an
-        empty folder. Raises OSError when there is nothing to read."""
+        """Makes a program from a script, or from a folder or an archive with a __main__.py.
+
+        The folder of the script is at /box, unless it is a home folder or /: then only the script is there. Something
+        else that can be read, such as a pipe, is read, and becomes main.py in an empty folder. Raises OSError when
+        there is nothing to read.
+        """
         name = given.path("code", path)
         if not stat.S_ISREG(mode := os.stat(name).st_mode) and not stat.S_ISDIR(mode):
             return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: _read_whole(name)})
@@ -83,6 +87,6 @@ def _working_folder() -> str | None:
 
 
 def _is_private(folder: str) -> bool:
-    """Whether a folder holds far more than a program: a home, or the root of everything."""
+    """Whether a folder holds far more than a program: a home folder, or /."""
     homes = {os.path.realpath(os.path.expanduser("~")), os.path.realpath(os.environ.get("HOME") or "/")}
     return folder == "/" or folder in homes

@@ -1,8 +1,9 @@
 """How a program in a box has ended: status, output, changed files, refusals, usage.
 
-Rule: `status` from limits, signals and refusals, `exit_code`, `signal`, `usage` and `denials` are the controller's own
-knowledge. `error` is read from what the guest printed: a claim of untrusted code. Which of `error`, `syntax_error`,
-`memory_limit` and `disk_limit` stands for an exit status that is not 0 rests on it; a guest can lie about no other.
+Rule: `exit_code`, `signal`, `usage`, `denials`, and a `status` that comes from limits, signals and refusals, are facts
+that the controller knows. `error` is read from what the guest printed: a claim of untrusted code. For an exit status
+other than 0, this claim decides between `error`, `syntax_error`, `memory_limit` and `disk_limit`; the guest cannot
+influence any other status with it.
 """
 
 import re
@@ -24,7 +25,7 @@ from proxybox.policies import Policy
 from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line
 
-#: Bytes of output, and changes of files, that a repr shows.
+#: How many bytes of output, and how many changes of files, a repr shows.
 _SHOWN, _MOST_FILES = 60, 10
 _VALUES = reprlib.Repr()
 _VALUES.maxstring = _VALUES.maxother = _SHOWN
@@ -40,9 +41,9 @@ class GuestError:
 
 
 class Files(Mapping[str, bytes]):
-    """The files that a run has added or changed, by their path below /box (elsewhere: the whole path).
+    """The files that a run has added or changed, by their paths below /box (in other places: by absolute paths).
 
-    `changes` lists everything, deletions, folders and links too, with kind and diff.
+    `changes` lists every change with its kind and diff: deletions, folders and links, too.
     """
 
     def __init__(self, overlays: tuple[Changed, ...] = ()) -> None:
@@ -63,13 +64,14 @@ class Files(Mapping[str, bytes]):
         return len(self._content)
 
     def commit(self) -> list[Change]:
-        """Writes the changes back to the host folders that they were made over; the caller's word is this call.
+        """Writes the changes back to the host folders that they belong to. Only this call does that.
 
-        Returns what it has written, which is all or nothing. What a mount hides (dotfiles) is left out. Raises
-        CommitRefused when the files are not those that the box was shown any more, something hidden would go, too, or a
-        symbolic link would lead out; CommitFailed, an OSError, when the host refuses. Either way the folders are as
-        they were. Where they cannot be, CommitUnfinished: `proxybox.commits` goes on with that commit, as with one that
-        was killed.
+        Returns the changes that it has written: all of them, or none when it fails. Changes that a mount hides
+        (dotfiles) are left out. Raises CommitRefused when the host's files are no longer those that the box was shown,
+        when a hidden file would be removed too, or when a symbolic link would lead out of the folder. Raises
+        CommitFailed, an OSError, when the host refuses. After both errors the folders are as they were. When they
+        cannot be restored, raises CommitUnfinished; `proxybox.commits` can continue that commit, and one that was
+        killed.
         """
         return commit_all(self._overlays)
 
@@ -89,15 +91,15 @@ def _cut(text: str) -> str:
 
 
 def _short_value(value: Any) -> str:
-    """The beginning of its repr, whatever a guest has given."""
+    """The beginning of the repr of a value, which can be any value that a guest can send."""
     try:
         return _cut(_VALUES.repr(value))
-    except ValueError:  # a number of more than 4,300 digits, somewhere in it (sys.set_int_max_str_digits)
+    except ValueError:  # an integer of more than 4,300 digits, maybe in a container (sys.set_int_max_str_digits)
         return f"of type {type(value).__name__}"
 
 
 def _short(data: bytes) -> str:
-    """The beginning of what was printed, as a literal."""
+    """The beginning of the output, as a literal."""
     if len(data) <= _SHOWN:
         return repr(_text(data))
     return f"{_text(data[:_SHOWN])!r}... ({len(data):,} bytes)"
@@ -105,15 +107,15 @@ def _short(data: bytes) -> str:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Result:
-    """How a program has ended, and all that it left.
+    """How a program has ended, and everything that it left.
 
     status: how it ended, in one word. exit_code: its exit status, None when it was killed. signal: the number of the
-    signal that killed it. why: the reason, where the controller has ended the box. stdout_bytes, stderr_bytes: what it
-    printed. value: of a session's expression; None for a program. error: the exception that it ended with, as it
-    printed it. usage: what it has used. truncated: whether output was cut. files: what it has added or changed.
-    denials: refused calls with reasons, each once, with counts. unknown_calls: numbers of OS calls that nothing
-    answers, with counts. layers: the defences that stood around this box, by name; a text that begins with "missing: "
-    tells why one did not.
+    signal that killed it. why: the reason, when the controller has ended the box. stdout_bytes, stderr_bytes: what it
+    printed. value: the value of a session's expression; None for a program. error: the exception that it ended with, as
+    the program printed it. usage: what it has used. truncated: whether output was cut. files: the files that it has
+    added or changed. denials: refused calls with reasons, each once, with counts. unknown_calls: numbers of OS calls
+    that the controller does not implement, with counts. layers: the defences that this box had, by name; a text that
+    begins with "missing: " tells why the box did not have that one.
     """
 
     status: Status
@@ -159,8 +161,11 @@ class Result:
 
     @property
     def output(self) -> tuple[tuple[str, str], ...]:
-        """(stream, text) in the order of writing, made anew each time that it is asked for. Of a program that changes
-        between the streams more than 65,536 times, the rest of each stream is one piece at the end."""
+        """The output as (stream, text) pairs, in the order of writing; it is computed each time.
+
+        When a program changes between the streams more than 65,536 times, the rest of each stream is one piece at the
+        end.
+        """
         made = neutralise if self._neutralised else bytes
         return tuple([(stream, _text(made(data))) for stream, data in self._printed])
 
@@ -170,13 +175,13 @@ class Result:
         return self.status is Status.OK
 
     def check(self) -> "Result":
-        """This result when it is ok; raises the ExecutionError of its status otherwise."""
+        """Returns this result when it is ok; otherwise raises the ExecutionError for its status."""
         if not self.ok:
             raise _EXCEPTIONS.get(self.status, ExecutionError)(self)
         return self
 
     def summary(self) -> str:
-        """One line for people."""
+        """Returns one line for people."""
         parts = [self.status.value.replace("_", " ")]
         if self.why:
             parts.append(f"({self.why})")
@@ -190,7 +195,7 @@ class Result:
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON has it; file contents as text where they are UTF-8, else as a size."""
+        """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""
         return {
             "status": self.status.value,
             "exit_code": self.exit_code,
@@ -212,7 +217,7 @@ class Result:
 
 
 class ExecutionError(ProxyboxError):
-    """A program did not end well. `result` tells everything about it."""
+    """A program did not end well. `result` has all details."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(result.summary())
@@ -220,15 +225,15 @@ class ExecutionError(ProxyboxError):
 
 
 class TimeLimitExceeded(ExecutionError):
-    """The wall time or CPU time of the policy was used up."""
+    """The program used up the wall time or the CPU time of the policy."""
 
 
 class MemoryLimitExceeded(ExecutionError):
-    """The program ended for want of memory that the policy does not give."""
+    """The program ended because it needed more memory than the policy allows."""
 
 
 class OutputLimitExceeded(ExecutionError):
-    """The program printed more than the policy allows, and the policy ends it for that."""
+    """The program printed more than the policy allows, and the policy ends a program for that."""
 
 
 class DiskLimitExceeded(ExecutionError):
@@ -240,7 +245,7 @@ class CallLimitExceeded(ExecutionError):
 
 
 class CallDenied(ExecutionError):
-    """A call was refused, and the policy ends the box for that."""
+    """A call was refused, and the policy ends the box for this refusal."""
 
 
 _EXCEPTIONS: dict[Status, type[ExecutionError]] = {
@@ -253,7 +258,7 @@ _EXCEPTIONS: dict[Status, type[ExecutionError]] = {
 }
 
 
-# --- how it is told ---------------------------------------------------------------------------------------------------
+# --- how a result is made ---------------------------------------------------------------------------------------------
 
 
 def _change_to_dict(change: Change) -> dict[str, Any]:
@@ -268,8 +273,10 @@ def _change_to_dict(change: Change) -> dict[str, Any]:
 
 
 def status_of_end(outcome: Outcome) -> tuple[Status, str]:
-    """The word for how a guest ended, as far as its controller and the kernel know: ERROR for any other exit status
-    than 0."""
+    """The status of a guest's end, as far as the controller and the kernel know it, and the reason.
+
+    It is ERROR for any exit status other than 0.
+    """
     if outcome.status is not None and outcome.status is not Status.CRASHED:
         return outcome.status, outcome.why
     if outcome.signal is not None:
@@ -279,20 +286,21 @@ def status_of_end(outcome: Outcome) -> tuple[Status, str]:
 
 _HEADER = "Traceback (most recent call last):\n"
 _LAST_LINE = re.compile(r"^([A-Za-z_][\w.]*)(?:: (.*))?$", re.DOTALL)
-#: An uncaught exception is looked for in so many characters at the end of standard error.
+#: An uncaught exception is searched for in this many characters at the end of standard error.
 _TAIL = 64 * 1024
 
 
 def read_error(stderr: str) -> tuple[GuestError | None, bool]:
-    """The exception that a program printed last, and whether it is a syntax error of the program itself.
+    """Returns the exception that a program printed last, and whether it is a syntax error of the program itself.
 
-    Python prints a traceback under its header; for a program that does not compile it begins with the file instead.
+    Python prints a header before a traceback. For a program that does not compile, it prints the line of the file
+    without the header.
     """
     tail = stderr[-_TAIL:]
     start = tail.rfind(_HEADER)
     syntax = -1 if start >= 0 else tail.find('  File "')
     if start < 0 and syntax < 0:
-        bare = tail.endswith("\nMemoryError\n") or tail == "MemoryError\n"  # nor was there any left to tell where
+        bare = tail.endswith("\nMemoryError\n") or tail == "MemoryError\n"  # no memory was left for the traceback
         return (GuestError("MemoryError", "", "MemoryError\n") if bare else None), False
     text = tail[start if start >= 0 else syntax :]
     lines = text.rstrip("\n").split("\n")
@@ -306,7 +314,7 @@ def read_error(stderr: str) -> tuple[GuestError | None, bool]:
 
 
 def result_of(finished: Run, policy: Policy) -> Result:
-    """The Result of a program that has ended."""
+    """Makes the Result of a program that has ended."""
     stdout, stderr = finished.stdout, finished.stderr
     error, is_syntax = (None, False)
     if finished.outcome.exit_code:
@@ -335,7 +343,7 @@ def result_of(finished: Run, policy: Policy) -> Result:
 
 
 def _status(finished: Run, error: str, is_syntax: bool) -> tuple[Status, str]:
-    """The word for an end. Limits come before what the guest says of itself."""
+    """The status and the reason. Limits that the controller knows of come before what the guest has printed."""
     outcome = finished.outcome
     status, why = status_of_end(outcome)
     if status is Status.CRASHED and finished.out_of_memory:

@@ -1,4 +1,4 @@
-"""Sandboxes: a policy, an interpreter and the caller's own rules, for any number of runs.
+"""Sandboxes: each has a policy, an interpreter and the caller's own rules, for any number of runs.
 
 with proxybox.Sandbox(limits={"wall_time": 2}) as box:
     result = box.run(Path("untrusted.py"), stdin="data")
@@ -39,7 +39,7 @@ Functions: TypeAlias = Mapping[str, Callable[..., Any] | HostFunction]
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What a run is, whoever carries it out. timeout: seconds of wall time, None for the policy's."""
+    """The parts of a run, for whichever class carries it out. timeout: seconds of wall time, None for the policy's."""
 
     program: Program
     streams: Streams
@@ -47,7 +47,7 @@ class Job:
 
 
 class AsPath(os.PathLike[str]):
-    """A path, as it was spelt, where a str would be source."""
+    """Marks a path as a path, where a str would be taken as source. The spelling is kept."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
@@ -57,7 +57,7 @@ class AsPath(os.PathLike[str]):
 
 
 class SandboxBase:
-    """What `Sandbox` and `AsyncSandbox` have in common: what they are made from, and how boxes are."""
+    """The common part of `Sandbox` and `AsyncSandbox`: their arguments, and how boxes are made."""
 
     def __init__(
         self,
@@ -90,25 +90,27 @@ class SandboxBase:
         self._setup()
 
     def _setup(self) -> None:
-        """What one kind has besides."""
+        """Prepares what a subclass needs before its first run."""
 
     def _spawn(self) -> Spawn | None:
-        """How coroutine functions are begun, where there is a loop."""
+        """Returns the function that begins coroutine functions; None without an event loop."""
         return None
 
     def interrupt(self) -> bool:
-        """Sends SIGINT to the programs that run here now, as Ctrl-C at a terminal does; from any thread, and from
-        signal handlers. Whether there was one."""
+        """Sends SIGINT to the programs that run here now, as Ctrl-C at a terminal does.
+
+        Can be called from any thread, and from signal handlers. Returns whether there was such a program.
+        """
         told = [box.interrupt() for box in tuple(self._boxes)]
         return any(told)
 
     def guest(self) -> Guest:
-        """The interpreter that runs here. Raises SandboxStartError."""
+        """Returns the interpreter that is used here. Raises SandboxStartError when there is none."""
         guest = find_guest(self._guest_path, self._guest_library)
         return attrs.evolve(guest, packages=(*guest.packages, *self._packages)) if self._packages else guest
 
     def _end(self) -> None:
-        """Nothing begins any more; what runs is cancelled."""
+        """Closes the sandbox for new runs, and cancels running programs and sessions."""
         self._closed = True
         for box in tuple(self._boxes):
             box.cancel()
@@ -118,7 +120,7 @@ class SandboxBase:
                 live.close()
 
     def _settle(self) -> None:
-        """Returns when all is given back."""
+        """Waits until the resources of ended boxes are released."""
         sweep()
         settle()
 
@@ -127,10 +129,10 @@ class SandboxBase:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
 
     def _box(self, timeout: float | None) -> BoxSpec:
-        """timeout: as given.duration has it."""
+        """Makes the box of one run. timeout: as `given.duration` returns it."""
         self._check_open()
         policy = with_timeout(self.policy, timeout)
-        if self._template is None:  # looked for once: PATH and the files on it are the same for all its runs
+        if self._template is None:  # made once: PATH and the interpreter's files are the same for all runs
             guest = self.guest()
             check_preload(BoxSpec(self.policy, guest))
             self._template = WorldTemplate(self.policy, guest)
@@ -138,7 +140,7 @@ class SandboxBase:
         return BoxSpec(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
 
     def _start(self, box: BoxSpec, capture: bool = True) -> Start | None:
-        """Another way than to start an interpreter for the program, where there is one that shows no difference."""
+        """How to start the program other than by starting an interpreter; None when there is no such way."""
         zygote = None
         if self._warm and capture and not box.is_observed:
             zygote = nursery().find(box)
@@ -159,17 +161,19 @@ class SandboxBase:
 
 
 class Sandbox(SandboxBase):
-    """A policy, an interpreter and the caller's own rules, for any number of runs: each in a fresh box.
+    """A policy, an interpreter and the caller's own rules, for any number of runs, each in a fresh box.
 
-    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the
-    caller's that take and return plain data, or HostFunction. interceptors: see `proxybox.controller`. audit:
-    called with each OSCall. packages: host folders of importable packages, or virtual environments, mounted read-only
-    and put on sys.path. guest: the path of the interpreter. guest_library: the folder of lib-python and lib_pypy, for a
-    PyPy that was translated with --sandbox and does not stand beside them.
+    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the caller
+    that take and return plain data, or HostFunction objects. interceptors: see `proxybox.controller`. audit: a function
+    that is called with each OSCall. packages: host folders of importable packages, or virtual environments; they are
+    mounted read-only and put on sys.path. guest: the path of the interpreter. guest_library: the folder that has
+    lib-python and lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them.
 
-    warm: from its second run on, boxes are copies of a guest that has started already, which all sandboxes of this
-    process with such a policy share; False starts each by itself, as interceptors, an audit and a seed do; the
-    environment variable PROXYBOX_WARM=0 says so for all. May be used from several threads at once.
+    warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
+    process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so
+    with interceptors, an audit or a seed. The environment variable PROXYBOX_WARM=0 sets False as the default.
+
+    A sandbox can be used from several threads at once.
     """
 
     def __enter__(self) -> Self:
@@ -179,8 +183,10 @@ class Sandbox(SandboxBase):
         self.close()
 
     def close(self) -> None:
-        """Ends the sandbox and its sessions: programs that still run in other threads are cancelled, later runs raise
-        SandboxClosedError."""
+        """Ends the sandbox and its sessions.
+
+        Programs that still run in other threads are cancelled; later runs raise SandboxClosedError.
+        """
         self._end()
         self._settle()
 
@@ -210,7 +216,7 @@ class Sandbox(SandboxBase):
         on_stderr: Callable[[bytes], object] | None = None,
         capture: bool = True,
     ) -> Result:
-        """Runs a `Program`. The callbacks get bytes; without `capture` the Result keeps no output."""
+        """Runs a `Program`. The callbacks get bytes; without `capture` the Result has no output."""
         takers = given.function("on_stdout", on_stdout), given.function("on_stderr", on_stderr)
         streams = Streams(stdin=as_source(stdin), stdout=takers[0], stderr=takers[1], keep=capture)
         return self._run(Job(program=program, streams=streams, timeout=given.duration("timeout", timeout)))
@@ -227,7 +233,7 @@ class Sandbox(SandboxBase):
         return result_of(finished, box.policy)
 
     def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
-        """`run` for the script at `path`, which may be given as a str."""
+        """Does what `run` does, for the script at `path`, which may be a str."""
         return self.run(AsPath(path), *args, **options)
 
     def session(
@@ -238,15 +244,19 @@ class Sandbox(SandboxBase):
         stdin: Input = None,
         timeout: float | str | None = None,
     ) -> Session:
-        """A session: one guest that stays for many calls. files: names below /box with their content. folder: a host
-        folder that stands at /box, as the policy's filesystem.box says. timeout: seconds of wall time for each call, in
-        place of the policy's. Raises SandboxStartError."""
+        """Starts a session: one guest that stays for many calls.
+
+        files: names below /box with their content. folder: a host folder that is shown at /box, in the way that the
+        policy's filesystem.box says. timeout: seconds of wall time for each call, in place of the policy's limit.
+
+        Raises SandboxStartError when no guest can be started.
+        """
         seconds = given.duration("timeout", timeout)
         return Session(self._open_session(files, folder, stdin), self.policy, seconds)
 
 
 def folder_of(program: Program, policy: Policy) -> BoxFolder:
-    """What stands at /box for a program. Raises PolicyError for a script that the policy hides."""
+    """Returns what is shown at /box for a program. Raises PolicyError for a script that the policy hides."""
     script = program.words[0] if program.words else ""
     hidden = script.startswith(f"{BOX}/.") and program.folder is not None and program.single is None
     if hidden and policy.filesystem.hide_dotfiles:
@@ -260,18 +270,18 @@ def folder_of(program: Program, policy: Policy) -> BoxFolder:
 
 
 def warm_is_wanted() -> bool:
-    """What the environment says of warm guests."""
+    """Whether the environment variable PROXYBOX_WARM allows warm guests."""
     return os.environ.get("PROXYBOX_WARM", "1").lower() not in ("0", "no", "off", "false")
 
 
-# --- what callers give ------------------------------------------------------------------------------------------------
+# --- arguments of callers ---------------------------------------------------------------------------------------------
 
 
 def job_of(
     code: Code, args: Sequence[str], stdin: Input, files: Content | None, timeout: float | str | None,
     on_stdout: Callback, on_stderr: Callback,
 ) -> Job:  # fmt: skip
-    """The arguments of `run`, checked. Raises TypeError, PolicyError, OSError."""
+    """Checks the arguments of `run`. Raises TypeError, PolicyError or OSError."""
     return Job(
         program=program_of(code, args, files),
         timeout=given.duration("timeout", timeout),
@@ -280,7 +290,7 @@ def job_of(
 
 
 def program_of(code: Code, args: Sequence[str] = (), files: Content | None = None) -> Program:
-    """Source text or the path of a script, as a program. Raises PolicyError, OSError."""
+    """Makes a program from source text or the path of a script. Raises TypeError, PolicyError or OSError."""
     given.program(code)
     program = Program.source(code, args) if isinstance(code, str) else Program.file(code, args)
     return _with_files(program, files)
@@ -294,7 +304,7 @@ def _with_files(program: Program, files: Content | None) -> Program:
 
 
 def with_timeout(policy: Policy, seconds: float | None) -> Policy:
-    """The policy of one run: of so many seconds (given.duration)."""
+    """Returns the policy of one run, with `seconds` (from given.duration) as its limit of wall time."""
     if seconds is None:
         return policy
     wall_time = None if seconds == math.inf else seconds

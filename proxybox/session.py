@@ -1,11 +1,11 @@
-"""Sessions: one guest that stays, and takes one command after another.
+"""Sessions: one guest that stays, and carries out one command after another.
 
     with proxybox.Sandbox() as box, box.session() as session:
         session.exec("def double(x): return 2 * x")
         session.call("double", 21).value  # 42
 
-What a program does wrong is data here, too: every call gives a Result. `value` and `error` in it are what the guest
-says; that a call met a limit is what the controller knows.
+What a program does wrong is data here, too: every call returns a Result. `value` and `error` in it are claims of the
+guest. Whether a call exceeded a limit is known by the controller.
 """
 
 import queue
@@ -38,14 +38,14 @@ from proxybox.result import Files, GuestError, Result, Status, status_of_end
 
 T = TypeVar("T")
 
-#: Events that wait for who reads `stream`; then the program waits.
+#: Events that wait for the reader of `stream`. When there are more, the program waits.
 _BACKLOG = 64
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 
 
 @attrs.frozen
 class Printed:
-    """An event of `Session.stream`: text that was printed. stream: "stdout" or "stderr"."""
+    """An event of `Session.stream`: text that the program printed. stream: "stdout" or "stderr"."""
 
     stream: str
     text: str
@@ -59,7 +59,7 @@ class Finished:
 
 
 class SessionBase:
-    """What `Session` and `AsyncSession` have in common: all that waits for nothing."""
+    """The common part of `Session` and `AsyncSession`: everything that does not wait."""
 
     def __init__(self, live: LiveSession, policy: Policy, timeout: float | None = None) -> None:
         self._live = live
@@ -67,22 +67,22 @@ class SessionBase:
         self._timeout = timeout
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt for the call that runs, as Ctrl-C gives; from any task or thread."""
+        """Raises KeyboardInterrupt in the call that runs, as Ctrl-C does. Can be called from any task or thread."""
         self._live.interrupt()
 
     @property
     def alive(self) -> bool:
-        """Whether it takes further calls."""
+        """Whether the session takes further calls."""
         return self._live.is_alive
 
     @property
     def files(self) -> Files:
-        """What it has changed in /box and other overlays since it began."""
+        """The files that the session has changed in /box and other overlays since it began."""
         return Files(self._live.changes())
 
     @property
     def layers(self) -> Mapping[str, str]:
-        """What stands around it, as in `Result.layers`."""
+        """The defences that the session's box has, as in `Result.layers`."""
         return self._live.layers
 
     @property
@@ -96,21 +96,23 @@ class SessionBase:
 
     @property
     def policy(self) -> Policy:
-        """What it may do."""
+        """The policy of the session."""
         return self._policy
 
     @property
     def usage(self) -> Usage:
-        """What it has used since it began: `memory` is resident now, `disk` what files hold."""
+        """What the session has used since it began: `memory` is resident now, `disk` is what its files hold."""
         return self._live.usage()
 
     def audit(self, audit: Audit | None) -> None:
-        """From now on `audit` is called with every OSCall; None: nobody is. In an AsyncSession by the thread that
-        serves all boxes."""
+        """Calls `audit` with every OSCall from now on; with None, no function is called.
+
+        In an AsyncSession it is called by the thread that serves all boxes.
+        """
         self._live.audit(given.function("audit", audit))
 
     def _at_rest(self, work: Callable[[World], T]) -> T:
-        """Something with its world, between two calls."""
+        """Calls `work` with the world of the session, between two calls."""
         with self._live.world() as world:
             return work(world)
 
@@ -122,7 +124,7 @@ class SessionBase:
         on_stdout: Callable[[str], object] | None,
         on_stderr: Callable[[str], object] | None,
     ) -> dict[str, Any]:
-        """What a command is for the controller (LiveSession.begin)."""
+        """Returns the arguments of LiveSession.begin for a command."""
         seconds = command.timeout if timeout is None else given.duration("timeout", timeout)
         return {
             "timeout": self._timeout if seconds is None else seconds,
@@ -131,13 +133,15 @@ class SessionBase:
         }
 
     def _source(self, code: str) -> str:
-        """Raises TypeError, ValueError for what is no source that can cross."""
+        """Checks source text. Raises TypeError, or ValueError when it is larger than session.value_size."""
         return given.source(code, self._policy.session.value_size, limit="session.value_size")
 
 
 class Session(SessionBase):
-    """A live session: see `Sandbox.session`. One thread at a time, SessionBusy for others; `interrupt` and `close` from
-    any."""
+    """A live session: see `Sandbox.session`.
+
+    One thread at a time can use it; others get SessionBusy. `interrupt` and `close` can be called from any thread.
+    """
 
     def __enter__(self) -> Self:
         return self
@@ -148,37 +152,42 @@ class Session(SessionBase):
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[CallOptions]) -> Result:
-        """Runs statements. name: of the source, in tracebacks. echo: as a prompt does: the value of the expression that
-        they end in is shown (`on_display`) and kept as `_`, output comes line by line, and `display` and `clear_output`
-        are there.
+        """Runs statements.
 
-        options, here and below: timeout (seconds, for the policy's limits.wall_time), stdin (from here on), on_stdout,
-        on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises SandboxClosedError when the
-        session has ended.
+        name: the file name of the source in tracebacks. echo: whether to behave as a prompt does: the value of the
+        expression at the end of the statements is shown (`on_display`) and kept as `_`, output comes line by line, and
+        the functions `display` and `clear_output` exist.
+
+        options, here and below: timeout (seconds, in place of the policy's limits.wall_time), stdin (from this call
+        on), on_stdout, on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises
+        SandboxClosedError when the session has ended.
         """
         return self._ask(commands.statements(self._source(code), name, echo), **options)
 
     def eval(self, code: str, **options: Unpack[CallOptions]) -> Result:
-        """Evaluates an expression, whose value the Result has, as far as it is plain data."""
+        """Evaluates an expression. The Result has its value, if this is plain data."""
         return self._ask(commands.expression(self._source(code)), **options)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
-        """Calls what the session has under a name (with dots); arguments and result are plain data."""
+        """Calls the object of this name (with dots) in the session; arguments and result are plain data."""
         return self._ask(commands.call_of(name, args, kwargs))
 
     def set(self, name: str, value: Any) -> None:
-        """Gives a name a value of plain data. TypeError, ValueError for one that cannot cross."""
+        """Sets a variable to a value of plain data. Raises TypeError or ValueError for a value that cannot be sent."""
         self._ask(commands.setting(name, value))
 
     def get(self, name: str) -> Any:
-        """The value of a name. Raises ExecutionError where there is none, or none that is plain data."""
+        """Returns the value of a name. Raises ExecutionError when it does not exist or is not plain data."""
         return self._ask(commands.getting(name))
 
     def stream(
         self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
     ) -> Iterator[Printed | Displayed | Finished]:
-        """Runs statements, as `exec`, and tells what is printed and shown as it comes; the last event has the Result. A
-        reader that does not read lets the program wait; one that stops reading interrupts it."""
+        """Runs statements as `exec` does, and yields what is printed and shown; the last event has the Result.
+
+        While the reader does not take events, the program waits. When the reader stops iterating, the program is
+        interrupted.
+        """
         events: queue.Queue[Printed | Displayed | Finished | BaseException] = queue.Queue(_BACKLOG)
         left = threading.Event()
 
@@ -212,53 +221,58 @@ class Session(SessionBase):
             left.set()
             if not isinstance(event, Finished | BaseException):
                 self.interrupt()
-                while not isinstance(events.get(), Finished | BaseException):  # makes room for what it puts meanwhile
+                while not isinstance(events.get(), Finished | BaseException):  # `work` may be waiting for room in it
                     pass
             worker.join()
 
     def complete(self, code: str, cursor: int | None = None) -> Completion:
-        """Names that may stand at the cursor (a count of characters; the end without)."""
+        """Returns names that may stand at the cursor. cursor: a count of characters; None for the end."""
         return self._ask(commands.completion(code, cursor))
 
     def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
-        """What stands at the cursor, None where nothing is known. detail: 1 asks for the source, too."""
+        """Returns what is at the cursor, None when nothing is known. detail: 1 asks for the source, too."""
         return self._ask(commands.inspection(code, cursor, detail))
 
     def is_complete(self, code: str) -> Completeness:
-        """Whether statements are whole, as the guest's own compiler sees it."""
+        """Returns whether statements are complete, as the guest's own compiler decides."""
         return self._ask(commands.completeness(code))
 
     def reset(self) -> None:
-        """An empty namespace; modules and files stay."""
+        """Empties the namespace; modules and files stay."""
         self._ask(commands.resetting())
 
     # --- files, from outside ------------------------------------------------------------------------------------------
 
     def read_file(self, path: str, limit: int | str = commands.MOST_READ) -> bytes:
-        """The content of a file as the program would find it, between two calls; none of its code runs for it. path:
-        from its working directory. limit: bytes; EFBIG for a larger one. Raises OSError."""
+        """Returns the content of a file, as the program would find it, between two calls. No code of the guest runs.
+
+        path: relative to the program's working directory. limit: bytes. Raises OSError, with EFBIG for a larger file.
+        """
         return self._at_rest(commands.reading(path, limit))
 
     def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
-        """Gives a file another content, or makes it, with the rights and the limits of the program. parents: makes the
-        folders above it, too. Raises OSError."""
+        """Writes or creates a file, with the rights and the limits of the program.
+
+        parents: whether to create the folders above it, too. Raises OSError.
+        """
         self._at_rest(commands.writing(path, data, parents))
 
     def list_files(self, path: str = ".") -> list[FileEntry]:
-        """What stands in a folder, by name. Raises OSError."""
+        """Returns the entries of a folder, by name. Raises OSError."""
         return self._at_rest(commands.listing(path))
 
     # --- the whole ----------------------------------------------------------------------------------------------------
 
     def fork(self) -> "Session":
-        """A session that goes on by itself from the same state: variables, modules, files, all of it.
+        """Makes a session that continues independently from the same state: variables, modules and files.
 
-        Raises CannotCopy: the policy does not allow it (session.branches), threads live, or it has ended.
+        Raises CannotCopy when the policy does not allow it (session.branches), when threads are alive, or when the
+        program ends meanwhile, and SandboxClosedError when the session had ended before.
         """
         return Session(self._live.copy(), self._policy, self._timeout)
 
     def snapshot(self) -> "Snapshot":
-        """The state of now, for `restore`. It counts as a copy of the session. Raises CannotCopy."""
+        """Keeps the current state, for `restore`. This counts as a copy of the session. Raises CannotCopy."""
         return Snapshot(self._live.copy())
 
     def restore(self, snapshot: "Snapshot") -> None:
@@ -269,7 +283,7 @@ class Session(SessionBase):
         old.close()
 
     def close(self) -> None:
-        """Ends it; its copies go on."""
+        """Ends the session; its copies go on."""
         self._live.close()
 
     def _ask(self, command: Command[T], **options: Unpack[CallOptions]) -> T:
@@ -315,13 +329,16 @@ class Snapshot:
         self.close()
 
     def close(self) -> None:
-        """Gives it up."""
+        """Gives up the kept state."""
         self._live.close()
 
 
 def state_of(snapshot: Snapshot, live: LiveSession) -> LiveSession:
-    """Raises TypeError, ValueError for what is no state of this session, or of a copy of it; SandboxClosedError for one
-    that was given up."""
+    """Returns the state of a snapshot.
+
+    Raises TypeError or ValueError when it is no state of this session or of a copy of it, and SandboxClosedError when
+    the snapshot was closed.
+    """
     if not isinstance(snapshot, Snapshot):
         given.wrong_kind("snapshot", "a Snapshot, as snapshot() gives it", snapshot)
     if snapshot._live.copies is not live.copies:
@@ -332,7 +349,7 @@ def state_of(snapshot: Snapshot, live: LiveSession) -> LiveSession:
 
 
 def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, str]) -> Result:
-    """The Result of one call."""
+    """Makes the Result of one call."""
     status, why, exit_code, value, error = Status.OK, "", None, None, None
     signal = None
     claim = answer.claim
@@ -374,7 +391,7 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
 
 
 def _words(text: str) -> str:
-    """A guest's, as can be printed."""
+    """A guest's text without surrogates, so that it can be printed."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,12 +1,12 @@
-"""A worker's process: `python -P .../proxybox/worker.py FD...`, by workers.py, or `python -m proxybox.worker FD...`.
+"""The process of a worker: `python -P .../proxybox/worker.py FD...` (workers.py), or `python -m proxybox.worker FD...`.
 
-FDs are sockets; the first brings, before anything else,
+FDs are sockets. Before anything else, the first one brings
 
-    as JSON, the parent's sys.path, and the module that knows what this worker is for
-    pickled, the arguments for that module's `serve`, which is given the sockets besides
+    as JSON, the parent's sys.path, and the name of the module that does this worker's task
+    pickled, the arguments for the `serve` function of that module, which gets the sockets before them
 
-Rule: until the path has come, only Python's own library is imported, and nothing ever from the current folder, which
-may hold anybody's files.
+Rule: until the path has come, only Python's own library is imported. Nothing is ever imported from the current folder,
+which may have files of other people.
 """
 
 import sys
@@ -23,9 +23,9 @@ from multiprocessing.connection import Connection
 
 
 def main(fds: list[int]) -> None:
-    """Does what it is for, which ends with its sockets."""
+    """Calls the worker's `serve` function, which returns when its sockets are closed."""
     for fd in fds:
-        os.set_inheritable(fd, False)  # what a worker starts does not keep its sockets open
+        os.set_inheritable(fd, False)  # so that processes started by a worker do not keep its sockets open
     connections = [Connection(fd) for fd in fds]
     try:
         told = json.loads(connections[0].recv_bytes())
@@ -40,7 +40,7 @@ def main(fds: list[int]) -> None:
 
 
 def _load_proxybox(folder: str) -> None:
-    """The package that this file is part of, whatever else of its name is found on the path."""
+    """Imports the package that this file is part of, even if another proxybox comes first on the path."""
     if "proxybox" in sys.modules:
         return
     spec = importlib.util.spec_from_file_location("proxybox", f"{folder}/__init__.py")
@@ -52,4 +52,4 @@ def _load_proxybox(folder: str) -> None:
 
 if __name__ == "__main__":
     main([int(word) for word in sys.argv[1:]])
-    os._exit(0)  # threads of sockets may wait still
+    os._exit(0)  # threads may still wait for sockets

@@ -1,2 +1,4 @@
-"""Sandboxes, sessions and pools for event loops, asyncio's and trio's (extra `async`). What they mean is said where the
-blocking ones are; here is how an event loop waits for them."""
+"""Sandboxes, sessions and pools for event loops, of asyncio and of trio (extra `async`).
+
+The blocking classes document what the methods do. The modules here document how an event loop waits for them.
+"""

@@ -1,5 +1,7 @@
-"""What a sandbox of an event loop has others do: worker threads, which start boxes and write large reports, the engine,
-which serves guests, and a group of tasks, in which coroutine functions run."""
+"""The work that a sandbox of an event loop gives to others.
+
+Worker threads start boxes and make large reports, the engine serves guests, and a task group runs coroutine functions.
+"""
 
 import contextlib
 import os
@@ -16,15 +18,18 @@ import anyio.to_thread
 
 T = TypeVar("T")
 
-#: So many boxes are started at once: starting keeps a CPU busy.
+#: How many boxes are started at once: starting keeps a CPU busy.
 STARTS = 2 * (os.cpu_count() or 1)
 
 _limiters: "anyio.lowlevel.RunVar[anyio.CapacityLimiter]" = anyio.lowlevel.RunVar("proxybox-starts")
 
 
 class Errand(Generic[T]):
-    """Something that takes a while, in a worker thread. asyncio's own cancellation does not wait for threads: whoever
-    leaves says what is to be done `behind` it. done: set when nothing more comes of it."""
+    """Work that takes a while, in a worker thread.
+
+    asyncio's own cancellation does not wait for threads. So a task that leaves while the work goes on passes to
+    `behind` what is to be done after it. done: set when the errand and that action have ended.
+    """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self.made: list[T] = []
@@ -35,7 +40,7 @@ class Errand(Generic[T]):
         self._behind: Callable[[], object] | None = None
 
     def work(self) -> None:
-        """By the worker."""
+        """Does the work; called in the worker thread."""
         with self._lock:
             if self._is_left:
                 return
@@ -51,7 +56,7 @@ class Errand(Generic[T]):
             self.done.set()
 
     def behind(self, action: Callable[[], object]) -> None:
-        """Calls `action` when the worker is done with it: now, or in the worker. It is not begun any more."""
+        """Calls `action` when the work has ended: in the worker, or now. Work that has not begun is not done at all."""
         with self._lock:
             self._is_left = True
             if self._is_running:
@@ -62,7 +67,7 @@ class Errand(Generic[T]):
 
 
 class Errands:
-    """Those of one sandbox. group: where coroutine functions run, None where there are none."""
+    """The errands of one sandbox. group: the task group for coroutine functions, None when there is none."""
 
     def __init__(self) -> None:
         self.group: anyio.abc.TaskGroup | None = None
@@ -70,23 +75,23 @@ class Errands:
         self._pending: set[threading.Event] = set()
 
     async def open_group(self) -> None:
-        """From now on coroutine functions can run."""
+        """Opens the task group: from now on coroutine functions can run."""
         self.group = await self._left.enter_async_context(anyio.create_task_group())
 
     async def close_group(self) -> None:
-        """Cancels those that run."""
+        """Cancels the coroutine functions that run, and closes the task group."""
         group, self.group = self.group, None
         if group is not None:
             group.cancel_scope.cancel()
         await self._left.aclose()
 
     def serve(self, feed: Feed, driver: Any, until: Callable[[], bool]) -> None:
-        """Has the engine serve a guest."""
+        """Lets the engine serve a guest."""
         feed.serve(driver, until)
         self._wait_for(feed.is_over)
 
     async def in_worker(self, make: Callable[[], T], unmake: Callable[[T], object]) -> T:
-        """What a worker thread makes. Where nobody waits for it any more, it is unmade."""
+        """Returns what `make` returns, in a worker thread. When the task no longer waits for it, `unmake` gets it."""
         errand = Errand(make)
         try:
             return await self.send(errand)
@@ -95,7 +100,7 @@ class Errands:
             raise
 
     async def send(self, errand: Errand[T]) -> T:
-        """What an errand makes. Who is cancelled meanwhile says what is to be done behind it."""
+        """Returns what an errand makes. A caller that is cancelled meanwhile has to call the errand's `behind`."""
         try:
             limiter = _limiters.get()
         except LookupError:
@@ -109,11 +114,11 @@ class Errands:
         self._pending = set(self.pending()) | {event}
 
     def pending(self) -> tuple[threading.Event, ...]:
-        """What is not done yet."""
+        """The events of work that has not ended."""
         return tuple(event for event in self._pending if not event.is_set())
 
     async def settle(self, behind: Callable[[], object]) -> None:
-        """Waits for all of it, whatever is cancelled meanwhile, and does what is to be done behind it."""
+        """Waits for all work, even when the task is cancelled meanwhile, and then calls `behind` in a worker thread."""
         pending = self.pending()
 
         def wait() -> None:

@@ -1,8 +1,7 @@
-"""What an engine tells one task of an event loop: what is printed and shown, which coroutine functions are called, the
-end.
+"""What the engine tells one task of an event loop: output, things shown, calls of coroutine functions, and the end.
 
-The task is told through the loop's own door for other threads, of asyncio or trio, and only when there is something
-new. A task that does not keep up lets its guest wait.
+The engine's thread reaches the task through the loop's own function for other threads (asyncio's call_soon_threadsafe,
+trio's run_sync_soon), and only when there is something new. While a task does not keep up, its guest waits.
 """
 
 import asyncio
@@ -28,8 +27,8 @@ from proxybox.controller.drivers.engine import served_here, the_engine
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.session import Printed
 
-#: Characters, and bytes of what is shown, that wait for a task to take them: beyond that the guest's calls wait, until
-#: half of them are taken.
+#: Characters of output, and bytes of things shown, that may wait for a task. When there are more, the guest's calls
+#: wait until no more than half of this number is left.
 BACKLOG = 1 << 16
 
 Reader: TypeAlias = Callable[[str], Any] | None
@@ -38,20 +37,20 @@ ShownReader: TypeAlias = Callable[[Displayed], Any] | None
 
 @attrs.frozen
 class Over:
-    """The last event. outcome: None where the guest waits for its next command. error: what no guest can have done."""
+    """The last event. outcome: None when the guest waits for its next command. error: a fault that no guest causes."""
 
     outcome: Outcome | None
     error: BaseException | None
 
     def get(self) -> Outcome | None:
-        """The outcome. Raises the error."""
+        """Returns the outcome, or raises the error."""
         if self.error is not None:
             raise self.error
         return self.outcome
 
 
 def loop_door() -> Callable[[Callable[[], object]], object]:
-    """How other threads have something called by the event loop that runs here."""
+    """Returns the function by which other threads have something called in the event loop that runs here."""
     trio: Any = sys.modules.get("trio")
     if trio is not None:
         with contextlib.suppress(RuntimeError):
@@ -61,9 +60,9 @@ def loop_door() -> Callable[[Callable[[], object]], object]:
 
 
 class Feed:
-    """For one call of a guest: `serve` once, and `next` until it is Over. Made in the task that reads.
+    """The events of one call of a guest: call `serve` once, then `next` until it returns Over.
 
-    functions: where coroutine functions are run, None where there are none.
+    It has to be made in the task that reads. functions: the task group for coroutine functions, or None.
     """
 
     def __init__(self, functions: "anyio.abc.TaskGroup | None" = None) -> None:
@@ -81,13 +80,13 @@ class Feed:
         self._driver: Serving | None = None
         self._over: Over | None = None
         self._then: Callable[[Over], object] | None = None
-        #: Set when the engine has done with the guest; for other threads.
+        #: For other threads: set when the engine has finished with the guest.
         self.is_over = threading.Event()
 
-    # --- by the engine ------------------------------------------------------------------------------------------------
+    # --- called by the engine -----------------------------------------------------------------------------------------
 
     def tell(self, stream: str) -> Callable[[str], None]:
-        """A callback for what is printed to a stream."""
+        """Returns a callback for what is printed to a stream."""
 
         def told(text: str) -> None:
             self._add(Printed(stream, text), len(text))
@@ -95,7 +94,7 @@ class Feed:
         return told
 
     def show(self, shown: tuple[Any, ...], size: int) -> None:
-        """A callback for what is shown."""
+        """Takes what the guest shows; a callback."""
         self._add(displayed_of(shown), size)
 
     def _add(self, event: Printed | Displayed, size: int) -> None:
@@ -121,7 +120,7 @@ class Feed:
     def _knock(self) -> None:
         if not self._knocked:
             self._knocked = True
-            with contextlib.suppress(RuntimeError):  # a loop that has ended
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._door(self._come_in)
 
     # --- in the loop --------------------------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ class Feed:
         self._arrived.set()
 
     def serve(self, driver: Serving, until: Callable[[], bool]) -> None:
-        """Has the guest served."""
+        """Lets the engine serve the guest."""
         self._driver = driver
         _feeds[driver] = self
         try:
@@ -147,7 +146,7 @@ class Feed:
             raise
 
     async def next(self) -> Printed | Displayed | Over:
-        """What has come. Who has used what was printed or shown says so: `taken`."""
+        """Waits for the next event and returns it. The reader calls `taken` when it has used output or things shown."""
         if self._events:
             await anyio.lowlevel.checkpoint()
         while not self._events:
@@ -157,14 +156,14 @@ class Feed:
         return event
 
     def taken(self) -> None:
-        """Makes room for more."""
+        """Makes room for further events: the event that `next` returned last no longer counts."""
         with self._lock:
             self._backlog -= self._taking
             if self._backlog <= BACKLOG // 2 and self._driver is not None and self._driver.is_held:
                 self._driver.let_go()
 
     async def read(self, on_stdout: Reader, on_stderr: Reader, on_display: ShownReader = None) -> Over:
-        """Hands on what is printed and shown, until it is Over."""
+        """Passes output and things shown to the callbacks until the end, and returns the Over."""
         while not isinstance(event := await self.next(), Over):
             told: Any = None
             if isinstance(event, Displayed):
@@ -177,7 +176,7 @@ class Feed:
         return event
 
     def leave(self, stop: Callable[[], object], then: Callable[[Over], object]) -> None:
-        """Nobody reads any more: the guest is told to stop. then: called when it is over, in whatever thread."""
+        """Stops the guest, because its task no longer reads. then: called at the end, in any thread."""
         with self._lock:
             over = self._over
             if over is None:
@@ -190,7 +189,7 @@ class Feed:
             self._driver.let_go(for_good=True)
 
     async def ended(self) -> None:
-        """Waits until it is over, whatever is cancelled meanwhile."""
+        """Waits for the end, even when the task is cancelled meanwhile."""
         with anyio.CancelScope(shield=True):
             await self._ended.wait()
 
@@ -200,7 +199,7 @@ class Feed:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
         done: Callable[[Any, BaseException | None], None], timeout: float | None,
     ) -> None:  # fmt: skip
-        """By the engine: begins a call, in the context in which the guest was called."""
+        """Begins a call of a coroutine function, in the context in which the guest was called; for the engine."""
         group, context = self._functions, self._context
         if group is None or context is None:
             done(None, RuntimeError("coroutine functions are called within `async with` their sandbox"))
@@ -223,14 +222,14 @@ class Feed:
         def begin() -> None:
             try:
                 context.run(group.start_soon, call)
-            except RuntimeError as error:  # the sandbox has been left
+            except RuntimeError as error:  # the task group of the sandbox is closed
                 done(None, error)
 
         self._wanted.append(begin)
         self._knock()
 
 
-#: Whose calls are answered: by driver.
+#: The feeds whose guests are served now, by driver.
 _feeds: dict[Serving, Feed] = {}
 
 
@@ -238,7 +237,7 @@ def spawn(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
     done: Callable[[Any, BaseException | None], None], timeout: float | None,
 ) -> None:  # fmt: skip
-    """A `Spawn` (hostfunctions.py): in the loop of the task whose guest calls."""
+    """Runs a coroutine function in the loop of the task whose guest calls it. It is a `Spawn` (hostfunctions.py)."""
     driver = served_here()
     feed = None if driver is None else _feeds.get(driver)
     if feed is None:

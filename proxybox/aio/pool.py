@@ -1,4 +1,4 @@
-"""Pools for event loops: `Pool`, waited for without a thread."""
+"""Pools for event loops: a `Pool` that tasks wait for without threads."""
 
 import contextlib
 import os
@@ -29,9 +29,10 @@ from proxybox.sandbox import Functions, folder_of
 
 
 class AsyncPool(AsyncSandbox):
-    """`Pool` for an event loop: boxes that stand ready, as many as `size`, of which so many are used at once; further
-    callers wait. policy, policy_fields, preload, warm, functions, packages, guest: as for `Pool`. interceptors, audit,
-    guest_library: as for `AsyncSandbox`.
+    """`Pool` for an event loop: boxes that stand ready.
+
+    size: how many boxes stand ready, and how many are in use at once; further callers wait. policy, policy_fields,
+    preload, warm, functions, packages, guest: as for `Pool`. interceptors, audit, guest_library: as for `AsyncSandbox`.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class AsyncPool(AsyncSandbox):
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[float]:
-        """Runs wait while `size` programs run."""
+        """Waits while `size` programs run."""
         asked = time.monotonic_ns()
         async with self._slot():
             yield (time.monotonic_ns() - asked) / 1e9
@@ -68,14 +69,16 @@ class AsyncPool(AsyncSandbox):
         return self._ready.ready
 
     async def session(self, *, timeout: float | str | None = None) -> AsyncSession:  # type: ignore[override]
-        """A session in a box that stands ready; it counts as a program that runs until it is closed. It begins in an
-        empty /box, as those of `Pool` do."""
+        """Starts a session in a box that stands ready.
+
+        Until it is closed, it counts as a program that runs. It begins with an empty /box, as sessions of `Pool` do.
+        """
         given.duration("timeout", timeout)
         slots, door = self._slot(), loop_door()
         await slots.acquire()
 
         def release() -> None:
-            with contextlib.suppress(RuntimeError):  # a loop that has ended
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 door(slots.release)
 
         try:
@@ -96,7 +99,7 @@ class AsyncPool(AsyncSandbox):
         return self._ready.take().open(program.words, box, folder=folder_of(program, box.policy), streams=streams)
 
     def _is_void(self, outcome: Outcome, calls: int) -> bool:
-        """One whose guest was killed from outside, while it stood ready."""
+        """Whether the guest was killed from outside while its box stood ready; then another box runs the program."""
         return is_killed_by_others(outcome) and not calls
 
     def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:

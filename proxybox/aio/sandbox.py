@@ -1,10 +1,10 @@
-"""Sandboxes for event loops, asyncio's and trio's (extra `async`): many boxes at once, and no thread for any of them.
+"""Sandboxes for event loops, of asyncio and of trio (extra `async`): many boxes at once, without a thread for each.
 
     async with proxybox.AsyncSandbox() as box:
         result = await box.run("print(6 * 7)")
 
-What is slow and short, starting a box, happens in a few worker threads; the guests' OS calls are answered by one
-lasting thread (controller/drivers/engine.py), and the loop hears of results and output only.
+Starting a box is slow but short, and is done in a few worker threads. The OS calls of all guests are answered by one
+lasting thread (controller/drivers/engine.py); the loop gets only results and output.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ from proxybox.program import Program
 from proxybox.result import Result, result_of
 from proxybox.sandbox import AsPath, Code, SandboxBase, folder_of, program_of
 
-#: A result that is made of more than so many bytes and files is made in a worker thread.
+#: A result of more bytes or more files than these is made in a worker thread.
 _SMALL_BYTES, _SMALL_FILES = 1 << 18, 256
 
 
 class AsyncSandbox(SandboxBase):
     """`Sandbox` for an event loop, with the same arguments.
 
-    functions may be coroutine functions: they run in the caller's loop, in the context of the call whose program calls
-    them, and are cancelled when that ends; the sandbox is to be entered with `async with` for them. Other functions,
-    interceptors, an audit and a `stdin` function run in a thread that serves all boxes: one that takes its
-    time holds up others, unless it is a HostFunction with a timeout, which gets a thread.
+    functions may be coroutine functions. They run in the caller's loop, in the context of the call whose program calls
+    them, and are cancelled when that call ends; the sandbox has to be entered with `async with` for them. Other
+    functions, interceptors, an audit and a `stdin` function run in the thread that serves all boxes. A slow one delays
+    other boxes, unless it is a HostFunction with a timeout, which gets a thread of its own.
     """
 
     def _setup(self) -> None:
@@ -62,8 +62,10 @@ class AsyncSandbox(SandboxBase):
             await self._errands.close_group()
 
     async def close(self) -> None:
-        """Ends the sandbox and its sessions: programs that still run in other tasks are cancelled, later runs raise
-        SandboxClosedError."""
+        """Ends the sandbox and its sessions.
+
+        Programs that still run in other tasks are cancelled; later runs raise SandboxClosedError.
+        """
         self._end()
         await self._errands.settle(self._settle)
 
@@ -79,10 +81,12 @@ class AsyncSandbox(SandboxBase):
         on_stdout: Reader = None,
         on_stderr: Reader = None,
     ) -> Result:
-        """As `Sandbox.run`. on_stdout, on_stderr: functions or coroutine functions, called in this task; while they
-        have not taken what was printed, the program waits, and its wall time runs on.
+        """As `Sandbox.run`.
 
-        Cancelled, it ends the program. So does an exception of a callback's, which is raised here.
+        on_stdout, on_stderr: functions or coroutine functions, which are called in this task. While they have not taken
+        what was printed, the program waits, and its wall time goes on.
+
+        Cancelling the task ends the program. An exception of a callback ends it too, and is raised here.
         """
         self._check_open()
         program, seconds = program_of(code, args, files), given.duration("timeout", timeout)
@@ -91,7 +95,7 @@ class AsyncSandbox(SandboxBase):
         given.function("on_stdout", on_stdout)
         given.function("on_stderr", on_stderr)
         wants = {"stdout": on_stdout is not None, "stderr": on_stderr is not None}
-        sources: list[Any] = []  # which can be read once
+        sources: list[Any] = []  # filled once, since a file object can be read only once
 
         def start() -> tuple[BoxSpec, LiveBox]:
             box = self._box(seconds)
@@ -112,16 +116,16 @@ class AsyncSandbox(SandboxBase):
         return result.check() if check else result
 
     def _turn(self) -> AbstractAsyncContextManager[float]:
-        """What a run waits for before it begins: gives the seconds that it took."""
+        """Waits until the run may begin, and yields the seconds that this took."""
         return contextlib.nullcontext(0.0)
 
     def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
-        """In a worker."""
+        """Starts the program in a box; called in a worker thread."""
         folder = folder_of(program, box.policy)
         return box.open(program.words, folder=folder, streams=streams, start=self._start(box))
 
     async def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
-        """`run` for the script at `path`, which may be given as a str."""
+        """Does what `run` does, for the script at `path`, which may be a str."""
         return await self.run(AsPath(path), *args, **options)
 
     async def session(
@@ -145,7 +149,7 @@ class AsyncSandbox(SandboxBase):
     async def _run_live(
         self, box: BoxSpec, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
     ) -> Result | None:
-        """Serves a box that was started until it has ended. None where it `_is_void`."""
+        """Serves a started box until it has ended. Returns None when `_is_void`."""
         with contextlib.ExitStack() as held:
             held.callback(live.bury)
             if self._closed:
@@ -182,5 +186,5 @@ class AsyncSandbox(SandboxBase):
                 raise
 
     def _is_void(self, outcome: Outcome, calls: int) -> bool:
-        """Whether another box is to run the program."""
+        """Whether the program has to run in another box."""
         return False

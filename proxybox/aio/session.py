@@ -1,4 +1,4 @@
-"""Sessions for event loops: what `AsyncSandbox.session` gives."""
+"""Sessions for event loops: `AsyncSandbox.session` returns them."""
 
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
@@ -20,10 +20,11 @@ _Begun: TypeAlias = tuple[LiveSession, Any, Feed, bool]
 
 
 class AsyncSession(SessionBase):
-    """`Session` for an event loop: see `AsyncSandbox.session`. One call at a time; `interrupt` from anywhere.
+    """`Session` for an event loop: see `AsyncSandbox.session`.
 
-    A call that is cancelled, or whose callback raises, is interrupted as by Ctrl-C; where the program does not heed
-    that within the grace of its policy (session.grace), the session ends.
+    One call at a time; `interrupt` can be called from anywhere. A call is interrupted as by Ctrl-C when its task is
+    cancelled or its callback raises. If the program does not end the call within the grace of its policy
+    (session.grace), the session ends.
     """
 
     def __init__(self, errands: Errands, live: LiveSession, policy: Policy, timeout: float | None = None) -> None:
@@ -62,8 +63,11 @@ class AsyncSession(SessionBase):
     async def stream(
         self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
     ) -> AsyncGenerator[Printed | Displayed | Finished]:
-        """As `Session.stream`. A reader that does not read lets the program wait, whose wall time runs on; one that
-        leaves interrupts it, when the generator is closed (`contextlib.aclosing`)."""
+        """As `Session.stream`.
+
+        While the reader does not take events, the program waits, and its wall time goes on. Closing the generator
+        (`contextlib.aclosing`) interrupts the program.
+        """
         begun = self._begin(commands.statements(self._source(code), name, echo), True, True, True, **options)
         try:
             while not isinstance(event := await begun[2].next(), Over):
@@ -105,7 +109,7 @@ class AsyncSession(SessionBase):
         return await self._in_worker(commands.listing(path))
 
     async def _in_worker(self, work: Callable[[World], T]) -> T:
-        """A large file, and one of the host's, may take a while. What has begun is not cut short."""
+        """Runs `work` in a worker thread, since large files take a while. Work that has begun is not interrupted."""
         return await self._errands.in_worker(lambda: self._at_rest(work), lambda _: None)
 
     # --- the whole ----------------------------------------------------------------------------------------------------
@@ -126,11 +130,11 @@ class AsyncSession(SessionBase):
         old.close()
 
     async def _copy(self, live: LiveSession) -> LiveSession:
-        """In a worker: a copy is made at the kernel's door, within milliseconds."""
+        """Makes a copy in a worker thread; this takes milliseconds, in which the kernel holds the copy."""
         return await self._errands.in_worker(live.copy, LiveSession.close)
 
     async def close(self) -> None:
-        """Ends it, with the call that runs; its copies go on."""
+        """Ends the session and the call that runs; its copies go on."""
         self._live.close()
         if self._feed is not None:
             await self._feed.ended()

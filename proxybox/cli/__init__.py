@@ -1,8 +1,8 @@
-"""The command line: arguments to API calls, results to exit statuses.
+"""The command line: turns arguments into API calls, and results into exit statuses.
 
-Rules: only the public API is used. `proxybox run` and `repl` are time-critical, so a well-formed one is parsed
-by `arguments` alone; click is loaded for everything else (help, errors, completion, the other
-commands) and rich only by what draws tables.
+Rules: only the public API is used. `proxybox run` and `proxybox repl` must start fast, so well-formed ones are parsed
+by arguments.py alone. click is loaded for everything else (help, errors, completion, the other commands), and rich only
+by the code that draws tables or progress.
 """
 
 import sys
@@ -18,7 +18,7 @@ proxybox: the command line needs the package {name}, which is not installed. Ins
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line (by default the process's own) and return the exit status."""
+    """Runs the command line (by default that of this process) and returns the exit status."""
     if arguments is not None:
         return _command(list(arguments))
     forget_the_current_folder()
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _let_go() -> None:
-    """What could not be written is not tried again, and not complained of by Python at its end."""
+    """Drops output that could not be written, so that Python does not try again and complain when it exits."""
     from proxybox.cli import streams
 
     for fd, file in ((1, sys.stdout), (2, sys.stderr)):
@@ -77,5 +77,5 @@ def _command(words: list[str]) -> int:
             raise
         print(NO_CLICK.format(name=error.name), file=sys.stderr)
         return EXIT_CANNOT_RUN
-    except KeyboardInterrupt:  # while a command is loaded
+    except KeyboardInterrupt:  # while the modules of a command are imported
         return EXIT_CANCELLED

@@ -1,7 +1,7 @@
-"""The commands, as click sees them: what they take, their help, their completion.
+"""The commands as click sees them: their arguments, their help, their completion.
 
-Rules: a command's work is in the file of its name, imported when the command runs. Every failure
-that a user can cause ends in one line on stderr and the exit status that exits.py gives it.
+Rules: the work of a command is in the file that has its name, which is imported when the command runs. Every failure
+that a user can cause ends with one line on stderr and the exit status from exits.py.
 """
 
 import io
@@ -76,17 +76,17 @@ Environment:
 
 
 class ProgramCommand(click.Command):
-    """A command that takes a program as python does: what follows it is the program's own."""
+    """A command that takes a program, as python does: what follows the program are the program's own arguments."""
 
     table: Sequence[Option] = ()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's, of the words that are the command's own."""
+        """Parses the words that belong to the command itself, as click does."""
         return super().parse_args(ctx, arguments.own_words(args, self.table))
 
 
 def main_group() -> click.Group:
-    """All commands."""
+    """Makes the group of all commands."""
     group = click.Group(
         "proxybox",
         help="Run untrusted Python in a PyPy that can do nothing but compute and ask.",
@@ -107,7 +107,7 @@ def main_group() -> click.Group:
 def program_command(
     name: str, short: str, text: str, table: Sequence[Option], work: Callable[[Parsed], int]
 ) -> click.Command:
-    """A command that runs a program, made from a table of options."""
+    """Makes a command that runs a program, from a table of options."""
 
     def callback(words: tuple[str, ...], **values: Any) -> int:
         given = {key: value for key, value in values.items() if value not in (None, False, ())}
@@ -144,7 +144,7 @@ def program_command(
 
 
 def repl_command() -> click.Command:
-    """The prompt."""
+    """Makes the command for the prompt."""
 
     def callback(**values: Any) -> int:
         from proxybox.cli.repl import repl
@@ -159,7 +159,7 @@ def repl_command() -> click.Command:
 
 
 def click_option(option: Option) -> click.Option:
-    """click's form of one option."""
+    """Makes click's form of one option."""
     completers = {
         "policy": complete_policy, "guest": complete_file, "guest_library": complete_file, "output": complete_file,
         "folder": complete_file, "family": complete_family, "set": complete_setting,
@@ -167,7 +167,7 @@ def click_option(option: Option) -> click.Option:
     return click.Option(
         [*option.flags, option.name],
         metavar=option.metavar,
-        is_flag=True if option.metavar is None else None,  # False would make values optional
+        is_flag=True if option.metavar is None else None,  # False would make the option's value optional
         multiple=option.many,
         help=option.help,
         shell_complete=completers.get(option.name),
@@ -175,22 +175,22 @@ def click_option(option: Option) -> click.Option:
 
 
 def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The presets that begin so, and files."""
+    """The presets that begin with `text`, and files."""
     from proxybox.policies import PRESETS
 
     names = [CompletionItem(name) for name in PRESETS if name.startswith(text)]
-    return [CompletionItem(text, type="file"), *names]  # bash forgets what stands before the word for files
+    return [CompletionItem(text, type="file"), *names]  # files first: bash drops what comes before them
 
 
 def complete_family(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The families of calls that begin so."""
+    """The families of calls that begin with `text`."""
     from proxybox.cli.trace import known_families
 
     return [CompletionItem(name) for name in sorted(known_families()) if name.startswith(text)]
 
 
 def complete_setting(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The keys of a policy that begin so, and behind the "=" the words that one takes."""
+    """The keys of a policy that begin with `text`; after "=", the words that the key takes."""
     from proxybox.policies.overrides import setting_keys
 
     key, equals, value = text.partition("=")
@@ -419,7 +419,7 @@ def completion(shell: str) -> int:
 
 
 def run_command(words: list[str]) -> int:
-    """Run one command line through click and return its exit status."""
+    """Runs one command line with click and returns its exit status."""
     try:
         status = main_group().main(words, prog_name="proxybox", standalone_mode=False)
     except click.exceptions.Exit as leaving:

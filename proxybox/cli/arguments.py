@@ -1,8 +1,8 @@
-"""The options of `run` and `trace`, and the parser that reads a well-formed command line fast.
+"""The options of `run`, `trace` and `repl`, and a parser that reads a well-formed command line fast.
 
-Rules: everything up to the program (a script, -c CODE, -m MODULE or -) belongs to proxybox,
-everything after it to the program, as with python. One table makes this parser and click's
-options; what this parser does not understand is click's to explain.
+Rules: as with python, everything up to the program (a script, -c CODE, -m MODULE or -) belongs to proxybox, and
+everything after it to the program. This parser and click's options are made from one table. A command line that this
+parser cannot read is given to click, which explains the error.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class Option(NamedTuple):
-    """One option: its spellings, what it takes (a flag when None), and its help text."""
+    """One option: its spellings, its kind of value (None for a flag), and its help text."""
 
     flags: tuple[str, ...]
     metavar: str | None
@@ -19,7 +19,7 @@ class Option(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name under which its value is kept: that of its long spelling."""
+        """The key of the option's value: the first, long spelling without dashes."""
         return self.flags[0].lstrip("-").replace("-", "_")
 
 
@@ -32,7 +32,7 @@ class Parsed(NamedTuple):
     arguments: tuple[str, ...]
 
     def text(self, name: str) -> str | None:
-        """The value of an option that takes one, or None."""
+        """The value of an option that takes a value, or None."""
         value = self.options.get(name)
         return value if isinstance(value, str) else None
 
@@ -93,9 +93,9 @@ REPL: Final = (
 
 
 def parse(words: Sequence[str], table: Sequence[Option], *, program: bool = True) -> Parsed | None:
-    """Read a command line that is well-formed; None for one that click should look at.
+    """Reads a command line that is well-formed; returns None for one that click has to parse.
 
-    words: what follows `run` or another command. program: whether that takes a program.
+    words: the words after `run` or another command. program: whether that command takes a program.
     """
     known = (*table, *PROGRAM) if program else table
     by_flag = {flag: option for option in known for flag in option.flags}
@@ -136,7 +136,7 @@ def _all(
 
 
 def _one_option(word: str, rest: list[str], by_flag: dict[str, Option]) -> tuple[Option, str | bool] | None:
-    """The option that `word` spells and its value, which may be taken from `rest`; else None."""
+    """The option that `word` names and its value, which may be taken from `rest`; None when there is no such option."""
     attached: str | None = None
     if word.startswith("--"):
         word, equals, after = word.partition("=")
@@ -154,8 +154,7 @@ def _one_option(word: str, rest: list[str], by_flag: dict[str, Option]) -> tuple
 
 
 def own_words(words: Sequence[str], table: Sequence[Option]) -> list[str]:
-    """The same command line with `--` after -c CODE and -m MODULE, so that click leaves the
-    program's arguments alone."""
+    """The same command line with `--` after -c CODE and -m MODULE, so that click does not parse what follows."""
     by_flag = {flag: option for option in (*table, *PROGRAM) for flag in option.flags}
     rest = list(words)
     while rest and rest[0] != "-" and rest[0].startswith("-") and rest[0] != "--":

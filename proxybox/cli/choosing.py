@@ -1,6 +1,6 @@
-"""The policy that a command line asks for: a preset or a file, changed by the options.
+"""The policy that a command line asks for: a preset or a file, and the options that change it.
 
-Order: --policy, then --set from left to right, then the options that have names of their own.
+Order: --policy, then --set from left to right, then options that set one thing, such as --timeout.
 """
 
 import os
@@ -26,10 +26,10 @@ T = TypeVar("T")
 
 
 def choose_policy(parsed: Parsed) -> Policy:
-    """The policy for a run.
+    """Returns the policy for a run.
 
-    Raises UsageError for an option that makes no sense, CommandError or PolicyError for a policy
-    file that does not exist or does not hold.
+    Raises UsageError for an option that makes no sense, and CommandError or PolicyError for a policy file that does not
+    exist or has faults.
     """
     policy = named_policy(parsed.text("policy") or "default", parsed.texts("set"))
     limits = policy.limits
@@ -50,7 +50,7 @@ def choose_policy(parsed: Parsed) -> Policy:
 
 
 def with_mounts(policy: Policy, parsed: Parsed, mounts: Sequence[str]) -> Filesystem:
-    """The filesystem section with --mount and --rw in it."""
+    """Returns the filesystem section with --mount and --rw applied."""
     filesystem = policy.filesystem
     if mounts:
         added = [parse_mount(text) for text in mounts]
@@ -59,13 +59,13 @@ def with_mounts(policy: Policy, parsed: Parsed, mounts: Sequence[str]) -> Filesy
 
 
 def named_policy(name: str, settings: Sequence[str] = ()) -> Policy:
-    """A preset by its name or a policy file by its path, with KEY=VALUE settings applied."""
+    """Returns a preset by its name, or a policy file by its path, with KEY=VALUE settings applied."""
     if name in PRESETS:
         policy = preset(name)
     elif "/" in name or name.endswith(".toml") or os.path.isfile(name):
         policy = policy_file(name)
     else:
-        policy = preset(name)  # raises, with what was probably meant
+        policy = preset(name)  # raises PolicyError, which names a similar preset
     if settings:
         for text in settings:
             pair("--set", text)
@@ -74,7 +74,7 @@ def named_policy(name: str, settings: Sequence[str] = ()) -> Policy:
 
 
 def policy_file(path: str) -> Policy:
-    """The policy that a TOML file holds. Raises PolicyError; CommandError when it can't be read."""
+    """Reads a policy from a TOML file. Raises PolicyError; CommandError when the file cannot be read."""
     from proxybox.policies.loading import load_policy
 
     try:
@@ -84,7 +84,7 @@ def policy_file(path: str) -> Policy:
 
 
 def pair(flag: str, text: str) -> tuple[str, str]:
-    """NAME=VALUE in two. Raises UsageError without the `=`."""
+    """Splits NAME=VALUE. Raises UsageError without the `=`."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UsageError(f"{flag}: want NAME=VALUE, got {text!r}")
@@ -92,7 +92,7 @@ def pair(flag: str, text: str) -> tuple[str, str]:
 
 
 def option(flag: str, make: Callable[[], T]) -> T:
-    """What `make` returns; a fault in the option's value is told with the option's name."""
+    """Returns what `make` returns; an error in the option's value is raised with the option's name."""
     try:
         return make()
     except PolicyError as error:

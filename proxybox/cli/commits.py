@@ -1,4 +1,4 @@
-"""`proxybox commits`: those that were cut off, and going on with them."""
+"""`proxybox commits`: shows interrupted commits, and finishes or undoes them."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show(*, as_json: bool) -> int:
-    """The commits that wait."""
+    """Prints the commits that are not finished."""
     from proxybox import commits
 
     try:
@@ -34,14 +34,14 @@ def show(*, as_json: bool) -> int:
 
 
 def resume(ident: str) -> int:
-    """Finish one."""
+    """Finishes a commit."""
     from proxybox import commits
 
     return _go_on(commits.resume, ident, "is finished")
 
 
 def undo(ident: str) -> int:
-    """Take one back."""
+    """Undoes a commit."""
     from proxybox import commits
 
     return _go_on(commits.undo, ident, "is undone: the folder is as it was before")

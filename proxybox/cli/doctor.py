@@ -1,4 +1,4 @@
-"""`proxybox doctor`: whether boxes run here, with which defences, and what to do about it."""
+"""`proxybox doctor`: whether boxes can run here, with which defences, and what to do when they cannot."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def report(guest: str | None, *, as_json: bool) -> int:
-    """Print what the API found out about this host; return 0 when a box can run, else 125."""
+    """Prints what the API has found out about this host; returns 0 when a box can run, else 125."""
     from proxybox.diagnosis import diagnose
 
     try:
@@ -29,7 +29,7 @@ def report(guest: str | None, *, as_json: bool) -> int:
 
 
 def as_dict(diagnosis: "Diagnosis") -> dict[str, Any]:
-    """The diagnosis as JSON has it."""
+    """Returns the diagnosis as JSON-compatible values."""
     import attrs
 
     guest = diagnosis.guest
@@ -43,7 +43,7 @@ def as_dict(diagnosis: "Diagnosis") -> dict[str, Any]:
 
 
 def draw(diagnosis: "Diagnosis") -> None:
-    """Print the diagnosis for people."""
+    """Prints the diagnosis for people."""
     from rich.text import Text
 
     from proxybox.terminal.tables import console
@@ -67,7 +67,7 @@ def draw(diagnosis: "Diagnosis") -> None:
 
 
 def layer_table(layers: list[Any]) -> "Table":
-    """A row for each layer: whether it is there, what it is, what could be done where it is not."""
+    """A row for each layer: whether it exists, what it is, and what the user could do when it is missing."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`proxybox exercise`: the exercises that come with proxybox, a new one, and whether one does what it is for."""
+"""`proxybox exercise`: lists shipped exercises, makes new ones, checks exercises, and tests one submission."""
 
 import json
 import sys
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from proxybox.teach.grades import Grade
 
 
-#: Characters of a cell in a table.
+#: Characters that are shown in a cell of a table.
 _MOST_OF_LINE = 90
-#: Lines that are shown of what a submission printed in a test.
+#: Lines that are shown of a submission's output in a test.
 _MOST_LINES = 10
 
 
 def list_shipped(*, as_json: bool) -> int:
-    """Print the names and titles of the exercises that come with proxybox."""
+    """Prints the names and titles of the exercises that come with proxybox."""
     from proxybox.teach.checking import find_exercise, shipped_exercises
 
     titles = {name: find_exercise(name).title for name in shipped_exercises()}
@@ -40,7 +40,7 @@ def list_shipped(*, as_json: bool) -> int:
 
 
 def new(folder: Path, source: str | None) -> int:
-    """Make an exercise's folder."""
+    """Makes the folder of a new exercise."""
     from proxybox.teach.checking import is_shipped, new_exercise
 
     try:
@@ -50,14 +50,14 @@ def new(folder: Path, source: str | None) -> int:
             raise CommandError(f"can't make {on_one_line(str(folder))}: {error.strerror or error}") from None
     except Exception as error:
         return tell_failure(error)
-    named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # by its name alone it would be the shipped one
+    named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # the bare name would mean the shipped exercise
     told = f"{folder}: made. Change what is in it, then: proxybox exercise check {named}"
     print(on_one_line(told))
     return 0
 
 
 def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, as_json: bool) -> int:
-    """Grade the solutions of exercises and print what came of them; 1 where something is not as it should be."""
+    """Grades the solutions of exercises and prints the results; returns 1 when one is not as it should be."""
     found: dict[str, Any] = {}
     try:
         check_needed()
@@ -82,7 +82,7 @@ def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, as_j
 
 
 def test(exercise: str, submission: Path, *, guest: str | None, as_json: bool) -> int:
-    """Grade one submission and print each test's verdict; 1 where some failed."""
+    """Grades one submission and prints the verdict of each test; returns 1 when some failed."""
     try:
         check_needed()
         from proxybox.teach.grades import GradeBook
@@ -107,7 +107,7 @@ def test(exercise: str, submission: Path, *, guest: str | None, as_json: bool) -
 
 
 def _tell_grade(title: str, grade: "Grade") -> None:
-    """Each test with its points, what is said of it to the student, and what was printed by a test that failed."""
+    """Prints each test with its points and messages, and the output of tests that failed."""
     from rich.table import Table
     from rich.text import Text
 
@@ -131,7 +131,7 @@ def _tell_grade(title: str, grade: "Grade") -> None:
 
 
 def _beginning(output: str) -> str:
-    """The first lines of what a test's submission printed."""
+    """The first lines of what a submission printed in a test."""
     lines = output.rstrip().split("\n")
     more = ["..."] if len(lines) > _MOST_LINES else []
     return "\n".join(["It printed:", *lines[:_MOST_LINES], *more]) if output else ""
@@ -143,7 +143,7 @@ def _plain(check: "Check") -> dict[str, Any]:
 
 
 def _tell_faults(grades: "Iterable[Grade]") -> None:
-    """Each fault of the tests' own, once, with those who met it."""
+    """Prints each fault of the tests themselves once, with the submissions in which it occurred."""
     met: dict[tuple[str, str], list[str]] = {}
     for grade in grades:
         for test in grade.tests:
@@ -160,7 +160,7 @@ def _tell(name: str, title: str, checks: "Sequence[Check]") -> None:
     print(f"{paint('bold', on_one_line(name))}: {on_one_line(title)}")
     rows: list[tuple[Cell, ...]] = []
     for each in checks:
-        is_at_fault = any(test.fault for test in each.grade.tests)  # of which more is told below
+        is_at_fault = any(test.fault for test in each.grade.tests)  # _tell_faults prints more about it
         problem = "a test is at fault itself" if is_at_fault else on_one_line(each.problem)
         word = ("red", problem) if each.problem else ("green", "ok")
         score = f"{each.grade.points:g} / {each.grade.possible:g}"

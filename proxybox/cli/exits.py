@@ -1,4 +1,4 @@
-"""The exit statuses of the command line, and which one a result has."""
+"""The exit statuses of the command line, and the one that belongs to a result."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -7,11 +7,11 @@ if TYPE_CHECKING:
 
 EXIT_USAGE: Final = 2
 EXIT_TIME_LIMIT: Final = 124  # as timeout(1)
-EXIT_CANNOT_RUN: Final = 125  # proxybox itself could not do it, as timeout(1) and docker have it
+EXIT_CANNOT_RUN: Final = 125  # proxybox itself failed; timeout(1) and docker use the same status
 EXIT_DENIED: Final = 126
 EXIT_CANCELLED: Final = 130
-EXIT_MEMORY: Final = 137  # what the kernel's own out-of-memory killer leaves: 128 + SIGKILL
-EXIT_NO_READER: Final = 141  # what is left of who writes to a pipe that nobody reads: 128 + SIGPIPE
+EXIT_MEMORY: Final = 137  # 128 + SIGKILL, as after the kernel's own out-of-memory killer
+EXIT_NO_READER: Final = 141  # 128 + SIGPIPE, as for a process that writes to a pipe without a reader
 EXIT_EXCESS: Final = 153  # 128 + SIGXFSZ
 
 BY_STATUS: Final = {
@@ -41,7 +41,7 @@ SAID: Final = {
 
 
 def exit_status(result: "Result") -> int:
-    """The exit status for a result: the guest's own, or the one that says why the box ended."""
+    """Returns the exit status for a result: the guest's own, or the one that says why the box ended."""
     status = str(result.status)
     if status in BY_STATUS:
         return BY_STATUS[status]
@@ -51,7 +51,7 @@ def exit_status(result: "Result") -> int:
 
 
 def ending(result: "Result") -> str:
-    """One line for stderr when proxybox, not the program, ended the run; else empty."""
+    """Returns a line for stderr when proxybox, and not the program, ended the run; otherwise an empty text."""
     said = SAID.get(str(result.status), "")
     if str(result.status) == "crashed" and result.signal is not None:
         import signal

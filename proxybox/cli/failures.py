@@ -1,4 +1,4 @@
-"""What went wrong before or beside a program's own run, said in one line, with the exit status."""
+"""Failures of the command itself: each is one line on stderr and an exit status."""
 
 import sys
 from typing import Final
@@ -9,7 +9,7 @@ _FIRST: Final = "proxybox: "
 
 
 class CommandError(Exception):
-    """The command cannot do what it was asked to; the text says why."""
+    """The command cannot do what it was asked to do; the text says why."""
 
     status = EXIT_CANNOT_RUN
     quietly = False
@@ -22,7 +22,7 @@ class UsageError(CommandError):
 
 
 def complain(error: Exception) -> int:
-    """Say an error on stderr; return the exit status that goes with it. What it names, files too, may be anybody's."""
+    """Prints an error on stderr and returns its exit status. Names in it, also of files, may be untrusted."""
     from proxybox.terminal.harmless import harmless_lines
 
     text = harmless_lines(str(error)) or type(error).__name__

@@ -1,4 +1,4 @@
-"""`proxybox grade`: submissions to grades, a table, a page, and the files that others read."""
+"""`proxybox grade`: makes grades of submissions, a table, a page, and files for other programs."""
 
 import contextlib
 import errno
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from proxybox.teach.similar import Pair
     from proxybox.teach.submissions import Submission
 
-#: Written always.
+#: Formats that are always written.
 _FORMATS = ("csv", "json")
 REPORT = "report.html"
-#: Of what is passed over, so much is told at once.
+#: How many of the files that are passed over are named on stderr.
 _MOST_TOLD = 20
-#: Seconds for a cluster to answer.
+#: Seconds that a cluster has to answer.
 CONNECT = 10
 
 
@@ -48,7 +48,7 @@ def grade(
     guest: str | None,
     as_json: bool,
 ) -> int:
-    """Grade, write what is wanted, and print a table."""
+    """Grades, writes the files, and prints a table."""
     try:
         check_needed()
         from proxybox.teach.grades import GradeBook, PassedOver
@@ -89,7 +89,7 @@ def grade(
 
 
 def _is_same(path: str, output: Path) -> bool:
-    """Whether it is where this grading goes to, which an earlier one has made."""
+    """Whether `path` is the output folder of this grading, which an earlier one has made."""
     return os.path.realpath(path) == os.path.realpath(output)
 
 
@@ -101,14 +101,14 @@ def _tell_passed_over(found: "Sequence[PassedOver]") -> None:
 
 
 def check_needed() -> None:
-    """Raises CommandError where the extra `teach` is not whole: before boxes run, not behind them."""
+    """Raises CommandError when a package of the extra `teach` is missing: before boxes run, and not after."""
     for name in ("pytest", "jinja2", "yaml"):
         if importlib.util.find_spec(name) is None:
             raise CommandError(f"grading needs {name}, which is not installed: pip install 'proxybox[teach]'")
 
 
 def chosen_exercise(name: str) -> "Exercise":
-    """One that comes with proxybox, or a folder's; it is told where both could be meant. Raises ExerciseError."""
+    """Returns a shipped exercise or that of a folder; says so when both have this name. Raises ExerciseError."""
     from proxybox.teach.checking import find_exercise, is_shipped
 
     if is_shipped(name) and os.path.lexists(name):
@@ -118,7 +118,7 @@ def chosen_exercise(name: str) -> "Exercise":
 
 
 def ready_guest(exercise: "Exercise", guest: str | None) -> None:
-    """Raises SandboxStartError where boxes cannot start here, once for all."""
+    """Raises SandboxStartError when boxes cannot start here; one check before all submissions."""
     from proxybox import Sandbox
 
     with Sandbox(exercise.policy, guest=guest, warm=False) as sandbox:
@@ -138,7 +138,7 @@ def _check_formats(formats: Sequence[str]) -> None:
 
 
 def _links(output: Path, submissions: Sequence[Path]) -> Iterator[Path]:
-    """Those of the way to it that may have come with the submissions, and lead anywhere."""
+    """Symbolic links in the path of the output folder that may have come with the submissions and lead anywhere."""
     output, brought = output.absolute(), [path.resolve() for path in submissions]
     return (
         way
@@ -148,7 +148,7 @@ def _links(output: Path, submissions: Sequence[Path]) -> Iterator[Path]:
 
 
 def _prepare(output: Path, submissions: Sequence[Path]) -> None:
-    """The folder for what is written: a new one, an empty one, or that of an earlier grading."""
+    """Makes the output folder; accepts a new one, an empty one, or that of an earlier grading."""
     from proxybox.teach.records import FILE, Records
 
     try:
@@ -164,7 +164,7 @@ def _prepare(output: Path, submissions: Sequence[Path]) -> None:
 
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Iterator[tuple[Executor | None, int | None]]:
-    """What tasks go to, and how many workers there are."""
+    """Yields the executor for the tasks, and the number of its workers."""
     if address is None:
         yield None, None
         return
@@ -196,7 +196,7 @@ def _graded(
     guest: str | None,
     timings: bool,
 ) -> "tuple[Grade, ...]":
-    """All grades: those that are known, and the others, each of which is kept as it comes."""
+    """Returns all grades: those that are known, and new ones, each of which is recorded at once."""
     from proxybox.teach.grading import grade, pack
     from proxybox.teach.records import Records, key_of, surroundings
 
@@ -218,14 +218,14 @@ def _graded(
 
 
 def tell_waiting(count: int) -> None:
-    """What is waited for after Ctrl-C."""
+    """Says what is waited for after Ctrl-C."""
     what = "a submission that is" if count == 1 else f"{count} submissions that are"
     print(f"\nproxybox: waiting for {what} being graded; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def shown_progress(what: str, total: int | None, done: int = 0) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal's standard error; what is given to the block moves it by one."""
+    """Shows a progress bar when standard error is a terminal; yields a function that advances it by one."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda: None
         return
@@ -246,7 +246,7 @@ def shown_progress(what: str, total: int | None, done: int = 0) -> Iterator[Call
 
 
 def _write_below(output: Path, path: Path, text: str) -> None:
-    """Follows no link: what stands there is replaced, and may have come with the submissions."""
+    """Writes a file without following links: an existing entry, which may have come with submissions, is replaced."""
     for folder in [*reversed(path.parents)][1:]:
         if (output / folder).is_symlink():
             raise OSError(errno.ELOOP, f"{on_one_line(str(folder))} is a symbolic link")
@@ -301,7 +301,7 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
             on_one_line(alike.get(each.student, "")),
         ])  # fmt: skip
     head = ("Submission", "Score", "Status", "Late", "Alike")
-    # A terminal would break longer lines.
+    # Longer lines would be wrapped by a terminal.
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
     print(table(head, rows, columns=columns, shrinking=(0, 4), coloured=has_colours(sys.stdout)))
     full = sum(each.status == "ok" for each in book.grades)
@@ -319,7 +319,7 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
 
 
 def _at_fault(book: "GradeBook") -> dict[str, list[tuple[str, str]]]:
-    """Tests that raised what is no verdict: with whom, and where."""
+    """Tests that failed by a fault of their own: for each, the submissions and the places of the faults."""
     from proxybox.teach.faults import summary_of
 
     found: dict[str, list[tuple[str, str]]] = {}

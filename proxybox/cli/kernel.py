@@ -1,4 +1,4 @@
-"""`proxybox kernel`: Jupyter's kernel whose cells run in a box: install it, run it, remove it."""
+"""`proxybox kernel`: installs, runs and removes the Jupyter kernel whose cells run in a box."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ _NEEDED = ("ipykernel", "jupyter_client", "IPython", "zmq", "tornado", "traitlet
 def install(
     *, name: str, display_name: str | None, policy: str | None, folder: str | None, user: bool, prefix: str | None
 ) -> int:
-    """Write the kernel's specification where front ends look for it."""
+    """Writes the kernel's specification to the place where front ends look for it."""
     try:
         _check_needed()
         from proxybox.kernel import spec
@@ -43,7 +43,7 @@ def install(
 
 
 def uninstall(*, name: str) -> int:
-    """Remove a specification that `install` has written."""
+    """Removes a specification that `install` has written."""
     try:
         _check_needed()
         from jupyter_client.kernelspec import NoSuchKernel
@@ -66,7 +66,7 @@ def uninstall(*, name: str) -> int:
 
 
 def run(connection_file: str, *, policy: str | None, folder: str | None) -> int:
-    """Serve the front ends of a connection file; what they start as a kernel."""
+    """Serves the front ends of a connection file; front ends start this as a kernel."""
     try:
         _check_needed()
         if not os.path.isfile(connection_file):
@@ -104,7 +104,7 @@ def _check_needed() -> None:
 
 
 def _lasting(policy: str | None) -> str:
-    """A policy as the kernel will find it from whatever folder; it has to make sense today."""
+    """Returns a policy's name or absolute path, which the kernel finds from any folder. Raises for a bad policy."""
     if policy is None:
         return ""
     named_policy(policy)
@@ -124,8 +124,10 @@ def _existing(folder: str) -> str | None:
 
 
 def prefix_of(user: bool, prefix: str | None, sys_prefix: bool) -> tuple[bool, str | None]:
-    """Where to install: for the user, below a prefix, or, without either, where Jupyter will find it. Raises UsageError
-    for two of them."""
+    """Returns where to install: for the user, or below a prefix; without either, where Jupyter will find the kernel.
+
+    Raises UsageError when two places are given.
+    """
     if user + bool(prefix) + sys_prefix > 1:
         raise UsageError("want one of --user, --prefix and --sys-prefix")
     if sys_prefix:

@@ -1,4 +1,4 @@
-"""`proxybox policy`: the presets, a policy as TOML, its faults, what it means."""
+"""`proxybox policy`: lists presets, prints a policy as TOML, checks and explains policies."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from proxybox.terminal.text import Paint, has_colours
 
 
 def list_presets(*, as_json: bool) -> int:
-    """Print the presets and what each is for."""
+    """Prints the presets and what each is for."""
     if as_json:
         print(json.dumps(dict(PRESETS), indent=2))
         return 0
@@ -29,7 +29,7 @@ def list_presets(*, as_json: bool) -> int:
 
 
 def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
-    """Print a policy as TOML, or as JSON."""
+    """Prints a policy as TOML, or as JSON."""
     from proxybox.policies.dumping import to_dict, to_toml
 
     try:
@@ -42,7 +42,7 @@ def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
 
 
 def check(files: Sequence[Path], *, as_json: bool) -> int:
-    """Print every fault of every file; return 0 when there is none, else 125."""
+    """Prints every fault of every file; returns 0 when there is none, else 125."""
     found = {str(path): faults(str(path)) for path in files}
     if as_json:
         print(json.dumps(found, indent=2))
@@ -57,7 +57,7 @@ def check(files: Sequence[Path], *, as_json: bool) -> int:
 
 
 def faults(path: str) -> list[dict[str, Any]]:
-    """The faults of one policy file, each with its text and its parts."""
+    """Returns the faults of one policy file, each with its text and its parts."""
     try:
         missing = missing_sources(policy_file(path), path)
     except PolicyError as error:
@@ -68,7 +68,7 @@ def faults(path: str) -> list[dict[str, Any]]:
 
 
 def missing_sources(policy: Policy, path: str) -> list[Problem]:
-    """Mounts whose place on the host is not there: a policy says what it may be, and each run needs it to be there."""
+    """Returns a problem for each mount that cannot be made here: a policy is valid without its source, a run is not."""
     from proxybox.controller.vfs.host.boundary import why_no_mount
 
     return [
@@ -79,7 +79,7 @@ def missing_sources(policy: Policy, path: str) -> list[Problem]:
 
 
 def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:
-    """Print in words what a policy allows and refuses."""
+    """Prints in words what a policy allows and refuses."""
     try:
         policy: Policy = named_policy(name, settings)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`proxybox repl`: the interactive prompt, every line of which runs in a box."""
+"""`proxybox repl`: the interactive prompt, each line of which runs in a box."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def repl(parsed: Parsed) -> int:
-    """Sits a person down at the prompt; the exit status. Standard input that is no terminal is run as a script."""
+    """Runs the prompt and returns the exit status. Standard input that is not a terminal is run as a script."""
     if sys.stdin is None or not sys.stdin.isatty():
         return run(Parsed(parsed.options, "stdin", "-", ()))
     try:
         parsed = parsed._replace(options={"policy": "repl", **parsed.options})
-        if is_translated(parsed):  # it has a prompt of its own, and no sessions
+        if is_translated(parsed):  # such a guest has a prompt of its own, and no sessions
             return run(parsed._replace(kind="interactive"))
         return sit(parsed, choose_policy(parsed))
     except KeyboardInterrupt:
@@ -35,7 +35,7 @@ def repl(parsed: Parsed) -> int:
 
 
 def sit(parsed: Parsed, policy: "Policy") -> int:
-    """The sitting itself. Its box starts while what the prompt is made of is loaded."""
+    """Runs the prompt. Its box starts while the modules of the prompt are imported."""
     from proxybox import Sandbox, Terminal
 
     folder = parsed.text("folder")
@@ -77,14 +77,14 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
 
 
 def is_translated(parsed: Parsed) -> bool:
-    """Whether the guest marshals its calls itself (docs/guests.md). Raises SandboxStartError."""
+    """Whether the guest is a PyPy that marshals its calls itself (docs/guests.md). Raises SandboxStartError."""
     from proxybox.controller import find_guest
 
     return find_guest(parsed.text("guest"), parsed.text("guest_library")).is_translated
 
 
 class Early:
-    """Begins to make something at once, in a thread of its own."""
+    """Makes a session in a thread that starts at once."""
 
     def __init__(self, make: Callable[[], "Session"]) -> None:
         self._make = make
@@ -100,11 +100,11 @@ class Early:
             self._error = error
 
     def wait(self) -> None:
-        """Until it is made, or cannot be."""
+        """Waits until the session is made, or has failed to start."""
         self._thread.join()
 
     def get(self) -> "Session":
-        """What was made, for the first who asks; another one for the next. Raises what making it has raised."""
+        """Returns the session at the first call, and a new one at each later call. Raises the error of making it."""
         self.wait()
         error, self._error = self._error, None
         if error is not None:
@@ -114,7 +114,7 @@ class Early:
 
 @contextlib.contextmanager
 def swift_turns() -> Iterator[None]:
-    """Another thread, which serves a guest that starts, gets the interpreter lock soon after each of its calls."""
+    """Gives the thread that serves the starting guest the interpreter lock soon after each of its system calls."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-5)
     try:
@@ -124,7 +124,7 @@ def swift_turns() -> Iterator[None]:
 
 
 def banner(parsed: Parsed) -> str:
-    """What stands above the first prompt."""
+    """Returns the text above the first prompt."""
     from proxybox import __version__
 
     return f"proxybox {__version__}: Python in a box, policy {parsed.text('policy')}. %help tells more, exit leaves."

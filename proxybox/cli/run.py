@@ -1,4 +1,4 @@
-"""`proxybox run`: one program in one box, as python would run it."""
+"""`proxybox run`: runs one program in one box, as python would run it."""
 
 import contextlib
 import os
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def run(parsed: Parsed) -> int:
-    """Run the program that a command line names; return the exit status.
+    """Runs the program that a command line names and returns the exit status.
 
-    With --json the program's output is held back and is part of the result that is printed.
+    With --json the program's output is not written as it comes, but is part of the result that is printed.
     """
     as_json = parsed.flag("json")
     try:
@@ -39,7 +39,7 @@ def run(parsed: Parsed) -> int:
 
 
 def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = None) -> "Result":
-    """The program's run in a box of this policy, on the process's own streams."""
+    """Runs the program in a box with this policy, on the streams of this process."""
     from proxybox import api
 
     escapes = policy.output.escapes
@@ -63,16 +63,16 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
 
 
 class CtrlC:
-    """Ctrl-C goes to the program, as python has it; a second one within two seconds ends the box.
+    """Sends Ctrl-C to the program, as python does; a second one within two seconds ends the box.
 
-    `attach` makes it so from the moment that there is a sandbox; before, Ctrl-C ends the command.
+    `attach` begins this when there is a sandbox; before, Ctrl-C ends the command.
     """
 
     def __init__(self) -> None:
         self._pressed_at: float | None = None
 
     def attach(self, box: "Sandbox") -> None:
-        """Hand every SIGINT from now on to the program in `box`."""
+        """Passes every SIGINT from now on to the program in `box`."""
         import signal
         import time
 
@@ -83,11 +83,11 @@ class CtrlC:
             elif not box.interrupt():
                 raise KeyboardInterrupt
 
-        with contextlib.suppress(ValueError):  # not the main thread: in a test, or in somebody's program
+        with contextlib.suppress(ValueError):  # not the main thread: in a test, or in a program that uses this module
             signal.signal(signal.SIGINT, on_sigint)
 
     def ends(self, result: "Result") -> bool:
-        """Whether the program has ended because of it."""
+        """Whether the program has ended because of Ctrl-C."""
         if self._pressed_at is None:
             return False
         by_exception = result.error is not None and result.error.type == "KeyboardInterrupt"
@@ -95,7 +95,7 @@ class CtrlC:
 
 
 def program_of(parsed: Parsed) -> "Program":
-    """The program that a command line names. Raises CommandError when the script is not there."""
+    """Returns the program that a command line names. Raises CommandError when the script does not exist."""
     from proxybox.program import Program
 
     arguments = parsed.arguments
@@ -115,7 +115,7 @@ def program_of(parsed: Parsed) -> "Program":
 
 
 def require_script(path: str) -> None:
-    """Raise CommandError unless `path` is a file (or a folder with a __main__.py) to be read."""
+    """Raises CommandError unless `path` can be read, and is a file or a folder with a __main__.py."""
     try:
         os.stat(path)
     except (OSError, ValueError) as error:
@@ -128,7 +128,7 @@ def require_script(path: str) -> None:
 
 
 def tell_failure(error: Exception) -> int:
-    """Say what a user can mend in one line, and a fault of our own with all that is known of it."""
+    """Prints one line for an error that the user can correct, and a traceback for a fault of proxybox itself."""
     from proxybox.policies.errors import ProxyboxError
 
     if not isinstance(error, ProxyboxError | CommandError):
@@ -142,19 +142,19 @@ def tell_failure(error: Exception) -> int:
 
 
 def interrupted() -> int:
-    """End as python ends at Ctrl-C: by the signal itself, so that a shell's loop ends too."""
+    """Ends as python ends at Ctrl-C: by the signal itself, so that a loop in a shell ends too."""
     import signal
 
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    except ValueError:  # not the main thread: in a test, or in somebody's program
+    except ValueError:  # not the main thread: in a test, or in a program that uses this module
         pass
     return EXIT_CANCELLED
 
 
 def print_json(result: "Result") -> None:
-    """The result as one JSON object on stdout."""
+    """Prints the result as one JSON object on stdout."""
     import json
 
     json.dump(result.to_dict(), sys.stdout, indent=2, default=str)
@@ -162,7 +162,7 @@ def print_json(result: "Result") -> None:
 
 
 def tell(result: "Result", *, verbose: bool) -> None:
-    """Say on stderr how the run ended where proxybox ended it; with `verbose`, say it all."""
+    """Says on stderr how the run ended if proxybox ended it; with `verbose`, prints a summary too."""
     lines = [line] if (line := ending(result)) else []
     if verbose:
         lines += summary(result)
@@ -173,7 +173,7 @@ def tell(result: "Result", *, verbose: bool) -> None:
 
 
 def summary(result: "Result") -> list[str]:
-    """What a curious user wants to know of a run, line by line."""
+    """Returns the summary of a run for --verbose, line by line."""
     from proxybox.terminal.harmless import on_one_line
 
     lines = [f"proxybox: {result.status}, exit status {exit_status(result)}"]
@@ -191,5 +191,5 @@ def summary(result: "Result") -> list[str]:
 
 
 def often(count: int) -> str:
-    """How many times, where it was more than once."""
+    """Returns how many times, if it was more than once."""
     return f", {count} times" if count > 1 else ""

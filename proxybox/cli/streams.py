@@ -1,7 +1,7 @@
-"""The process's own streams: the program's output as it comes, past Python's own buffers, and what the commands print.
+"""The streams of this process: the program's output, written at once and without Python's buffers, and our own output.
 
-What goes to a terminal is made harmless first, unless the policy says raw. A stream that cannot be written is told in
-one line, and quietly where nobody reads any more.
+Output to a terminal is made harmless first, unless the policy says raw. When a stream cannot be written, the command
+says so in one line; it says nothing when the stream has no reader any more.
 """
 
 import io
@@ -19,7 +19,7 @@ _NAMES: Final = {1: "standard output", 2: "standard error"}
 
 
 class CannotWrite(CommandError):
-    """A stream of the command's cannot be written. quietly: nobody reads it, and nobody is to be told."""
+    """A stream of the command cannot be written. quietly: it has no reader any more, and no message is printed."""
 
     def __init__(self, name: str, error: OSError) -> None:
         super().__init__(f"can't write {name}: {error.strerror or error}")
@@ -28,7 +28,7 @@ class CannotWrite(CommandError):
 
 
 class _Output(io.FileIO):
-    """A file whose writes say which one it was."""
+    """A file whose errors name the stream when writing fails."""
 
     told = ""
 
@@ -40,8 +40,10 @@ class _Output(io.FileIO):
 
 
 def text_file(file: str | int, told: str, like: TextIO | None = None) -> TextIO:
-    """A text file, new or a descriptor's, whose writes raise CannotWrite. told: what it is called. like: the stream
-    whose place it takes. Raises OSError."""
+    """Opens a text file, or a descriptor as one, whose writes raise CannotWrite.
+
+    told: its name in error messages. like: the stream that it replaces. Raises OSError.
+    """
     raw = _Output(file, "wb", closefd=isinstance(file, str))
     raw.told = told
     buffered = io.BufferedWriter(raw)
@@ -53,15 +55,18 @@ def text_file(file: str | int, told: str, like: TextIO | None = None) -> TextIO:
 
 
 def secure() -> None:
-    """For a process at its start: descriptors that are closed are taken, so that no file of ours gets their number, and
-    what cannot be written is a CannotWrite. Writing a standard output that was closed fails as it would; standard error
-    is nobody's then."""
+    """Prepares the standard streams when a process starts.
+
+    Descriptors 0 to 2 that are closed are opened to /dev/null, so that no other file gets their number. An output that
+    cannot be written raises CannotWrite. Writing to a standard output that was closed still fails (EBADF); what is
+    written to a standard error that was closed is discarded.
+    """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
             flags = os.O_RDWR if fd == 2 else os.O_RDONLY
-            taken = os.open(os.devnull, flags)  # the lowest number that is free
+            taken = os.open(os.devnull, flags)  # gets the lowest free number
             if taken != fd:
                 os.dup2(taken, fd)
                 os.close(taken)
@@ -70,7 +75,7 @@ def secure() -> None:
 
 
 def forget(*fds: int) -> None:
-    """What is left in buffers goes nowhere, and Python says nothing of it at its end."""
+    """Redirects descriptors to /dev/null, so that Python does not complain about unwritten buffers when it exits."""
     for fd in fds:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, fd)
@@ -78,10 +83,10 @@ def forget(*fds: int) -> None:
 
 
 def writer(fd: int, escapes: str) -> Write:
-    """A function that writes all of its bytes to the descriptor `fd`.
+    """Returns a function that writes all of its bytes to the descriptor `fd`.
 
-    escapes: the policy's word (output.escapes): "raw", "neutralise", or "auto" for terminals alone.
-    The program's own write fails as that of the function does: BrokenPipeError, WriteFailed.
+    escapes: the value of the policy's output.escapes: "raw", "neutralise", or "auto" (neutralise on terminals only).
+    The function raises BrokenPipeError or WriteFailed; the program's own write then fails in the same way.
     """
 
     def write_all(data: bytes) -> None:
@@ -91,7 +96,7 @@ def writer(fd: int, escapes: str) -> Write:
                 view = view[os.write(fd, view) :]
             except BrokenPipeError:
                 raise
-            except BlockingIOError:  # another process has made it so
+            except BlockingIOError:  # another process has made the descriptor non-blocking
                 select.select((), (fd,), ())
             except OSError as error:
                 from proxybox.controller.world.output import WriteFailed
@@ -107,5 +112,5 @@ def writer(fd: int, escapes: str) -> Write:
 
 
 def standard_input() -> Any:
-    """What the program reads as its standard input: ours, or nothing where it is closed."""
+    """Returns what the program reads as its standard input: that of this process, or None when it is closed."""
     return None if sys.stdin is None else getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)

@@ -1,4 +1,4 @@
-"""The commands for teaching, as click sees them; their work is in exercise.py and grade.py."""
+"""The commands for teaching, as click sees them; their work is done in exercise.py and grade.py."""
 
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,18 @@ def complete_exercise(_: click.Context, __: click.Parameter, text: str) -> list[
     from proxybox.teach.checking import shipped_exercises
 
     names = [CompletionItem(name) for name in shipped_exercises() if name.startswith(text)]
-    return [CompletionItem(text, type="dir"), *names]  # bash forgets what stands before the word for folders
+    return [CompletionItem(text, type="dir"), *names]  # folders first: bash drops what comes before them
 
 
 def complete_format(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """Formats of grades."""
+    """The formats of grades."""
     from proxybox.teach.writers import WRITERS
 
     return [CompletionItem(name, help=each.description) for name, each in WRITERS.items() if name.startswith(text)]
 
 
 def complete_file(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """Leaves file names to the shell."""
+    """Leaves the completion of file names to the shell."""
     return [CompletionItem(text, type="file")]
 
 

@@ -1,4 +1,4 @@
-"""`proxybox trace`: a program in a box, and every call that it makes."""
+"""`proxybox trace`: runs a program in a box, and shows each OS call that it makes."""
 
 import contextlib
 import json
@@ -20,15 +20,15 @@ from proxybox.terminal.tables import Cell, table
 from proxybox.terminal.text import Paint
 
 REFUSED: Final = ("denied", "unknown")
-#: Bytes of a buffer in a line of JSON: paths are shorter, and a guest has a megabyte in each call if it likes.
+#: Bytes of a buffer in a line of JSON. Paths are shorter; a guest can pass a megabyte in each call.
 SHOWN_BYTES: Final = 4096
-#: Names that are counted; there are not so many calls, but four billion numbers of unknown ones.
+#: Names that are counted. There are fewer calls, but unknown calls have four billion possible numbers.
 MOST_NAMES: Final = 1000
 COLOURS: Final = {"denied": "red", "answered": "magenta", "unknown": "blue"}
 
 
 def trace(parsed: Parsed) -> int:
-    """Run the program and print its calls; return the exit status, which is the program's."""
+    """Runs the program and prints its calls; returns the exit status, which is the program's."""
     try:
         policy = choose_policy(parsed)
         wanted = chosen_calls(parsed)
@@ -51,7 +51,7 @@ def trace(parsed: Parsed) -> int:
 
 @contextlib.contextmanager
 def trace_file(path: str | None) -> Iterator[TextIO]:
-    """Where the trace goes: a new file at `path`, or stderr."""
+    """Yields the file for the trace: a new one at `path`, or stderr."""
     if path is None:
         yield sys.stderr
         return
@@ -64,7 +64,7 @@ def trace_file(path: str | None) -> Iterator[TextIO]:
 
 
 def chosen_calls(parsed: Parsed) -> Callable[[OSCall], bool]:
-    """Which calls the options ask for. Raises UsageError for a family that does not exist."""
+    """Returns a filter for the calls that the options ask for. Raises UsageError for an unknown family."""
     families = frozenset(parsed.texts("family"))
     if unknown := families - known_families():
         raise UsageError(
@@ -82,7 +82,7 @@ def chosen_calls(parsed: Parsed) -> Callable[[OSCall], bool]:
 
 
 def known_families() -> set[str]:
-    """The families that calls can be of, by the controller's own table."""
+    """Returns the families of calls, from the controller's own table."""
     import proxybox.controller.oscalls  # noqa: F401 - fills the table
     from proxybox.controller.dispatch import TABLE
 
@@ -90,7 +90,7 @@ def known_families() -> set[str]:
 
 
 def shower(parsed: Parsed, out: TextIO) -> tuple[Callable[[OSCall], None], Callable[[], None]]:
-    """What is done with each call, and what at the end, for the form that was asked for."""
+    """Returns a function for each call, and one for the end, for the form that was asked for."""
     paint = Paint(out)
     if parsed.flag("summary"):
         counts = Summary()
@@ -103,7 +103,7 @@ def shower(parsed: Parsed, out: TextIO) -> tuple[Callable[[OSCall], None], Calla
 
 
 def line(call: OSCall, paint: Paint) -> str:
-    """One call, with the decision in colour and the reason of a refusal in words."""
+    """Returns one call as a line, with the decision in colour and the reason of a refusal in words."""
     text = f"{call.name}({strace.arguments(call)}) "
     outcome = strace.outcome(call)
     decision = str(call.decision)
@@ -114,9 +114,9 @@ def line(call: OSCall, paint: Paint) -> str:
 
 
 def as_json(call: OSCall) -> dict[str, Any]:
-    """A call as JSON has it: bytes as text, what is not UTF-8 with backslashes; of a buffer its first bytes."""
+    """Returns a call as JSON-compatible values: bytes as text with backslashes for invalid UTF-8, buffers cut."""
     record = attrs.asdict(call)
-    del record["paths"]  # of interceptors, and there are none
+    del record["paths"]  # paths are found for interceptors only, and there are none
     record["arguments"] = {name: _text(value) if isinstance(value, bytes) else value
                            for name, value in call.arguments.items()}  # fmt: skip
     record["decision"] = str(call.decision)
@@ -129,13 +129,13 @@ def _text(data: bytes) -> str:
 
 
 class Summary:
-    """Calls, errors, refusals and time by name, as strace -c counts them; of unknown ones, the first numbers."""
+    """Calls, errors, refusals and time by name, as strace -c counts them. The first unknown calls count by number."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, list[int]] = {}
 
     def add(self, call: OSCall) -> None:
-        """Count one call."""
+        """Counts one call."""
         is_new = call.name not in self._by_name
         name = "unknown" if is_new and call.family == "unknown" and len(self._by_name) >= MOST_NAMES else call.name
         counts = self._by_name.setdefault(name, [0, 0, 0, 0])
@@ -145,13 +145,13 @@ class Summary:
         counts[3] += call.decision in REFUSED
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row for each name, the most time first."""
+        """Returns a row for each name, the one with the most time first."""
         names = ("duration_ns", "calls", "errors", "refused")
         ordered = sorted(self._by_name.items(), key=lambda item: item[1], reverse=True)
         return [{"name": name, **dict(zip(names, counts, strict=True))} for name, counts in ordered]
 
     def text(self, *, coloured: bool) -> str:
-        """The table."""
+        """Returns the table as text."""
         rows = self.rows()
         total = sum(row["duration_ns"] for row in rows)
         cells: list[list[Cell]] = [

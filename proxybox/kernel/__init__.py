@@ -1,5 +1,5 @@
 """The Jupyter kernel: every cell of a notebook runs in a box.
 
-Rule: it stands on the public session API alone. A notebook's page is trusted by who reads it, so all that a box gives
-passes `sanitising` on the way there.
+Rule: it uses the public session API alone. Readers trust the page of a notebook, so everything that a box sends passes
+through sanitising.py on its way there.
 """

@@ -1,4 +1,4 @@
-"""The box of a kernel: its session, another one when that has ended, and what interrupts it."""
+"""The box of a kernel: its session, a new one when that has ended, and the interrupts."""
 
 import threading
 from collections.abc import Callable
@@ -8,15 +8,15 @@ import attrs
 
 from proxybox import Policy, Sandbox, SandboxClosedError, SandboxStartError, Session, Terminal
 
-#: Without a policy of somebody's choice. A cell may compute for as long as somebody may look at it: who does not want
-#: to wait interrupts it, and one that is forgotten ends. Calls are bounded by that time, too.
+#: Seconds for a cell under the default policy. A cell may compute for as long as a person may look at it: a person who
+#: does not want to wait interrupts it, and a forgotten cell ends. This time bounds the OS calls, too.
 _WALL_TIME, _CPU_TIME = 600.0, 300.0
-#: Seconds that a cell gets to heed a second interrupt.
+#: Seconds that a cell has to end after a second interrupt.
 GRACE = 2.0
 
 
 def default_policy() -> Policy:
-    """The policy of a kernel for which none was chosen: the preset `default` with time for a cell."""
+    """Returns the policy of a kernel for which none was chosen: the preset `default`, with more time for a cell."""
     policy = Policy()
     return attrs.evolve(
         policy, limits=attrs.evolve(policy.limits, wall_time=_WALL_TIME, cpu_time=_CPU_TIME, calls=None)
@@ -24,14 +24,14 @@ def default_policy() -> Policy:
 
 
 class KernelBox:
-    """One session at a time. For the thread that runs cells, but for `interrupt` and `close`.
+    """One session at a time. Only the thread that runs cells may use it, except for `interrupt` and `close`.
 
-    read: answers the program's reads, as `Terminal` has it. folder: a host folder at /box.
+    read: a function that answers the program's reads, as for `Terminal`. folder: a host folder that is shown at /box.
     """
 
     def __init__(self, policy: Policy, read: Callable[[int, bool], str], folder: str | None = None) -> None:
         self.policy = policy
-        self._sandbox = Sandbox(policy, warm=False)  # one session, seldom another: nothing to copy
+        self._sandbox = Sandbox(policy, warm=False)  # it has one session, rarely another: a zygote would not pay
         self._read = read
         self._folder = folder
         self._session: Session | None = None
@@ -43,32 +43,32 @@ class KernelBox:
 
     @property
     def session(self) -> Session:
-        """A session that takes calls. Raises SandboxStartError, SandboxClosedError."""
+        """A session that takes calls. Raises SandboxStartError or SandboxClosedError."""
         if self._closed:
             raise SandboxClosedError("the kernel ends")
         if self._session is None or not self._session.alive:
             if self._session is not None:
                 self._session.close()
             self._session = self._sandbox.session(folder=self._folder, stdin=Terminal(self._read))
-            if self._closed:  # meanwhile, by another thread, which did not see this one
+            if self._closed:  # meanwhile, by another thread, which did not see the new session
                 self._session.close()
                 raise SandboxClosedError("the kernel ends")
         return self._session
 
     @property
     def is_alive(self) -> bool:
-        """Whether the session of the last call goes on."""
+        """Whether the session of the last call still takes calls."""
         return self._session is not None and self._session.alive
 
     def python_version(self) -> str:
-        """Of the language in the box; what a front end is told before anything runs."""
+        """The version of Python in the box, which a front end asks for before anything runs."""
         try:
             return ".".join(map(str, self._sandbox.guest().version))
-        except SandboxStartError:  # the first cell tells
+        except SandboxStartError:  # the first cell raises it again, and shows it
             return "3"
 
     def run(self, call: Callable[[Session], Any]) -> Any:
-        """A call to the session that can be interrupted."""
+        """Calls the session, in such a way that the call can be interrupted."""
         session = self.session
         with self._lock:
             self._cell += 1
@@ -80,8 +80,11 @@ class KernelBox:
                 self._running = False
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt for the cell that runs; the second time, a cell that goes on for GRACE seconds is ended
-        with its box. From any thread, and from signal handlers."""
+        """Raises KeyboardInterrupt in the cell that runs.
+
+        After the second time, a cell that still runs GRACE seconds later is ended with its box. Can be called from any
+        thread, and from signal handlers.
+        """
         session = self._session
         if session is None or not self._running:
             return
@@ -98,13 +101,13 @@ class KernelBox:
                 session.close()
 
     def close(self) -> None:
-        """Ends the session; a cell that runs returns. From any thread."""
+        """Ends the session, so that a cell that runs returns. Can be called from any thread."""
         self._closed = True
         session = self._session
         if session is not None:
             session.close()
 
     def settle(self) -> None:
-        """Gives everything back, when no cell runs any more."""
+        """Releases all resources, when no cell runs any more."""
         self.close()
         self._sandbox.close()

@@ -1,4 +1,4 @@
-"""What was typed, for as long as the kernel lives: nothing of it is written to a disk."""
+"""The code that was typed, for as long as the kernel lives; it is never written to a disk."""
 
 import fnmatch
 from collections import deque
@@ -6,9 +6,9 @@ from typing import Any
 
 import attrs
 
-#: Cells that are remembered.
+#: The most cells that are remembered.
 _MOST = 10_000
-#: The number of this kernel's session; of earlier ones nothing is known. In a request, 0 stands for it, too.
+#: The number of this kernel's session. A request can also use 0 for it. Earlier sessions are not known.
 _SESSION = 1
 
 
@@ -26,16 +26,16 @@ class History:
         self._cells: deque[_Cell] = deque(maxlen=_MOST)
 
     def add(self, line: int, code: str) -> None:
-        """A cell is about to run. line: its execution count."""
+        """Adds a cell that is about to run. line: its execution count."""
         self._cells.append(_Cell(line, code))
 
     def add_output(self, text: str) -> None:
-        """What the last cell has as its value."""
+        """Adds the value of the last cell."""
         if self._cells:
             self._cells[-1].output = text
 
     def find(self, kind: str, output: bool, **wanted: Any) -> list[tuple[Any, ...]]:
-        """What a history_request asks for, as its reply has it. kind: hist_access_type."""
+        """Returns what a history_request asks for, in the form of its reply. kind: hist_access_type."""
         number = wanted.get("n")
         if kind == "range":
             found = self._range(wanted.get("session") or 0, wanted.get("start") or 0, wanted.get("stop"))
@@ -54,6 +54,6 @@ class History:
 
     def _search(self, pattern: str, unique: bool) -> list[_Cell]:
         found = [cell for cell in self._cells if fnmatch.fnmatchcase(cell.code, pattern)]
-        if unique:  # the latest of each
+        if unique:  # the latest one of equal cells
             found = list({cell.code: cell for cell in found}.values())
         return found

@@ -1,6 +1,6 @@
-"""The kernel: messages of Jupyter to calls of a session, and what it prints and shows to messages.
+"""The kernel: turns Jupyter's messages into calls of a session, and what the session prints and shows into messages.
 
-The main thread runs cells, and waits with them. Interrupts and the end come through ipykernel's control thread.
+The main thread runs cells and waits for them. Interrupts and the shutdown come in ipykernel's control thread.
 https://jupyter-client.readthedocs.io/en/stable/messaging.html
 """
 
@@ -25,15 +25,15 @@ from proxybox.kernel.streams import Streams
 from proxybox.kernel.telling import NO_WIDGETS, Trouble, cut_off, trouble_of, with_hint
 from proxybox.terminal.harmless import harmless, on_one_line
 
-#: `name?`, `?name`, and with two marks for the source.
+#: `name?` and `?name`; two marks ask for the source.
 _QUESTION = re.compile(r"(\?{0,2}) ?([^\W\d][\w.]*) ?(\?{0,2})")
 _LONGEST_QUESTION = 200
-#: Seconds after an interrupt in which a program is not asked for input: it may be on its way to ask.
+#: Seconds after an interrupt in which a read of the program fails: it may have been about to ask for input.
 _FRESH = 0.1
 
 
 class ProxyboxKernel(Kernel):
-    """A kernel whose cells run in a box. `policy` and `folder` are set before there is one."""
+    """A kernel whose cells run in a box. `policy` and `folder` have to be set on the class before it is made."""
 
     implementation = "proxybox"
     implementation_version = proxybox.__version__
@@ -65,7 +65,7 @@ class ProxyboxKernel(Kernel):
 
     @property
     def kernel_info(self) -> dict[str, Any]:
-        """What a front end asks first. ipykernel's own would load a debugger, which then speaks on stderr."""
+        """What a front end asks for first. ipykernel's own would import a debugger, which then prints on stderr."""
         return {
             "protocol_version": kernel_protocol_version,
             "implementation": self.implementation,
@@ -95,7 +95,7 @@ class ProxyboxKernel(Kernel):
         reply: dict[str, Any] = {"execution_count": self.execution_count, "payload": [], "user_expressions": {}}
         try:
             trouble = self._answer_question(code, reply) if _is_question(code) else self._run(code)
-        except (proxybox.ProxyboxError, ValueError) as error:  # ValueError: a cell that is too large to cross
+        except (proxybox.ProxyboxError, ValueError) as error:  # ValueError: the cell is too large to be sent
             trouble = Trouble.of(type(error).__name__, on_one_line(str(error)))
         if trouble is not None:
             self._send("error", trouble.content())
@@ -140,7 +140,7 @@ class ProxyboxKernel(Kernel):
         self._send("stream", {"name": stream, "text": self._sanitiser.text(text)})
 
     def _send(self, kind: str, content: dict[str, Any]) -> None:
-        """To all front ends, as part of the current cell's output; from any thread."""
+        """Sends a message to all front ends, as output of the current cell; from any thread."""
         if self.session is not None and not self._silent:
             self.session.send(self.iopub_socket, kind, content, parent=self._parent, ident=self._topic(kind))
 
@@ -170,13 +170,16 @@ class ProxyboxKernel(Kernel):
         return {"status": "error", **(trouble or Trouble.of("TypeError", "no value")).content()}
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
-        """After a cell that failed, cells that wait already are aborted. One that is sent when the answer is there is
-        not one of them: ipykernel's own way takes it for one where it comes at once."""
+        """Aborts the cells that wait already, after a cell has failed.
+
+        A cell that a front end sends after it got the answer is not one of them. ipykernel's own method would abort it,
+        too, if it came at once.
+        """
         if self.shell_stream is not None:
             self._aborting = True
             self.shell_stream.flush(zmq.POLLIN)
-            # What was read now is a task each, which makes another one (ipykernel.utils), which dispatches: this comes
-            # behind all of those, and before any that is read later.
+            # Each message that was read now is a task that makes another task (ipykernel.utils), which dispatches it.
+            # So _stop_aborting, two turns of the loop later, runs after all of these, and before any later message.
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._stop_aborting)
 
@@ -184,8 +187,11 @@ class ProxyboxKernel(Kernel):
         self._aborting = False
 
     def _refuse_comm(self, stream: Any, ident: Any, parent: Any) -> None:
-        """A widget of the page wants a connection to the code. As the protocol has it for what nobody knows here, it is
-        closed at once: whoever waits for an answer goes on. The data says why."""
+        """Refuses the connection to the code that a widget of the page asks for (a comm).
+
+        It is closed at once, as the protocol says for unknown targets, so that the page does not wait for an answer.
+        The data says why.
+        """
         if self.session is not None:
             why = {"status": "error", "ename": "NoComms", "evalue": NO_WIDGETS}
             content = {"comm_id": parent["content"].get("comm_id", ""), "data": why}
@@ -194,7 +200,7 @@ class ProxyboxKernel(Kernel):
     # --- input --------------------------------------------------------------------------------------------------------
 
     def _read(self, size: int, echo: bool) -> str:
-        """What the program reads from its terminal. By the main thread, which serves it."""
+        """Reads a line from the front end for the program; called by the main thread, which serves the program."""
         if self._is_interrupted():
             raise InterruptedError
         if not self._allow_stdin or not self._in_cell:
@@ -204,7 +210,7 @@ class ProxyboxKernel(Kernel):
         try:
             self._asking = True
             try:
-                if self._is_interrupted():  # before it could be told here
+                if self._is_interrupted():  # the interrupt came before _asking was set, so it did not raise here
                     raise KeyboardInterrupt
                 line: str = self.raw_input(question) if echo else self.getpass(question)
             finally:
@@ -227,13 +233,13 @@ class ProxyboxKernel(Kernel):
         super().start()
 
     def pre_handler_hook(self) -> None:
-        """SIGINT is the cell's at any time."""
+        """Does nothing: ipykernel's own would replace the handler of SIGINT, which always belongs to the cell here."""
 
     def post_handler_hook(self) -> None:
-        """As before."""
+        """Does nothing, as `pre_handler_hook`."""
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt for the cell that runs, wherever it is; from any thread."""
+        """Raises KeyboardInterrupt in the cell that runs, wherever it is; can be called from any thread."""
         self._interrupted_at = time.monotonic()
         self._box.interrupt()
         self._free()
@@ -253,7 +259,7 @@ class ProxyboxKernel(Kernel):
             raise KeyboardInterrupt
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Takes an interrupt that comes as a message."""
+        """Handles an interrupt that comes as a message."""
         self.interrupt()
         if self.session is not None:
             self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
@@ -266,14 +272,14 @@ class ProxyboxKernel(Kernel):
         return {"status": "ok", "restart": restart}
 
     def settle(self) -> None:
-        """Gives everything back, after the last message."""
+        """Releases all resources, after the last message."""
         self._streams.close()
         self._box.settle()
 
     # --- what a person wants to know ----------------------------------------------------------------------------------
 
     async def do_complete(self, code: str, cursor_pos: int | None) -> dict[str, Any]:
-        """Names that may stand at the cursor."""
+        """Returns names that may stand at the cursor."""
         cursor = len(code) if cursor_pos is None else cursor_pos
         try:
             found = self._box.session.complete(code, cursor)
@@ -290,7 +296,7 @@ class ProxyboxKernel(Kernel):
     async def do_inspect(
         self, code: str, cursor_pos: int | None, detail_level: int = 0, omit_sections: object = ()
     ) -> dict[str, Any]:
-        """What stands at the cursor."""
+        """Returns what is at the cursor."""
         try:
             known = self._box.session.inspect(code, cursor_pos, detail=detail_level)
         except proxybox.ProxyboxError:
@@ -299,7 +305,7 @@ class ProxyboxKernel(Kernel):
         return {"status": "ok", "found": known is not None, "data": data, "metadata": {}}
 
     async def do_is_complete(self, code: str) -> dict[str, Any]:
-        """Whether a cell is whole, for a front end that runs one at the Enter key."""
+        """Returns whether a cell is complete, for a front end that runs complete cells at the Enter key."""
         try:
             found = self._box.session.is_complete(code)
         except proxybox.ProxyboxError:
@@ -311,12 +317,12 @@ class ProxyboxKernel(Kernel):
     async def do_history(  # type: ignore[override]
         self, hist_access_type: str, output: bool, raw: bool, **wanted: Any
     ) -> dict[str, Any]:
-        """Earlier cells."""
+        """Returns earlier cells."""
         return {"status": "ok", "history": self._history.find(hist_access_type, output, **wanted)}
 
 
 def _heed_not(stream: Any, ident: Any, parent: Any) -> None:
-    """A message that asks for nothing."""
+    """Ignores a message that needs no answer."""
 
 
 def _question(code: str) -> re.Match[str] | None:
@@ -330,7 +336,7 @@ def _is_question(code: str) -> bool:
 
 
 def _described(known: Inspection) -> str:
-    """An object in words, all of which are the guest's."""
+    """Describes an object in words, all of which come from the guest."""
     parts = [
         ("Signature", f"{known.name}{known.signature}" if known.signature else None),
         ("Type", known.type),

@@ -1,7 +1,7 @@
-"""The kernel's process: ipykernel's application without what a kernel of untrusted code cannot want.
+"""The process of the kernel: ipykernel's application without the parts that a kernel for untrusted code must not have.
 
-Rule: a kernel runs in the folder of its notebook, which may be as untrusted as the notebook is. No code and no
-configuration is taken from there: the command line of a kernel has Python's -P, nothing is put on sys.path, and no
+Rule: a kernel runs in the folder of its notebook, which may be as untrusted as the notebook itself. No code and no
+configuration is read from there: a kernel's command line has Python's -P, nothing is added to sys.path, and no
 configuration file is read.
 """
 
@@ -14,37 +14,40 @@ from proxybox.policies import Policy
 
 
 class KernelApp(IPKernelApp):
-    """Sockets and the loop of a kernel."""
+    """The sockets and the event loop of a kernel."""
 
     name = "proxybox-kernel"
 
     def init_profile_dir(self) -> None:
-        """A profile is IPython's."""
+        """Sets no profile: profiles are IPython's."""
         self.profile_dir = None
 
     def init_config_files(self) -> None:
-        """No configuration."""
+        """Creates no configuration files."""
 
     def load_config_file(self, *_: Any, **__: Any) -> None:
-        """No configuration."""
+        """Reads no configuration file."""
 
     def init_control(self, context: Any) -> None:
-        """No thread of its own for the shell channel: it serves subshells, and a session takes one call at a time. With
-        the thread and without subshells, ipykernel would use one socket from two threads."""
+        """Makes the control channel, but no thread for the shell channel.
+
+        That thread serves subshells, and a session takes one call at a time. With the thread and without subshells,
+        ipykernel would use one socket from two threads.
+        """
         super().init_control(context)
         self.shell_channel_thread = None
 
     def init_path(self) -> None:
-        """The notebook's folder has no modules for us."""
+        """Leaves sys.path alone: the notebook's folder has no modules for this process."""
 
     def init_pdb(self) -> None:
-        """Nobody debugs this process from a notebook."""
+        """Leaves pdb alone: a notebook must not debug this process."""
 
 
 def run_kernel(connection_file: str, policy: Policy, folder: str | None) -> None:
-    """Serves the front ends of a connection file until one of them ends it."""
+    """Serves the front ends of a connection file until one of them shuts the kernel down."""
     ProxyboxKernel.policy, ProxyboxKernel.folder = policy, folder
-    # What this process prints is for whoever started it: a notebook's output is the box's alone.
+    # What this process prints goes to the process that started it: only the box may write to a notebook.
     app = KernelApp.instance(kernel_class=ProxyboxKernel, outstream_class=None)
     app.initialize(["-f", connection_file])
     try:

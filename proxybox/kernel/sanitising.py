@@ -1,19 +1,19 @@
-"""What a box may show on a notebook's page: this file is the one way there.
+"""What a box may show on a notebook's page: this file is the only way there.
 
-A page is trusted by its reader: a script on it can read their files and run their code, a picture from elsewhere tells
-its server who looks. The promise: whatever a box gives, what comes out of here
+The reader of a page trusts it: a script on it can read their files and run their code, and a picture from another
+server tells that server who looks at it. The promise: whatever a box sends, the output of this file
 
-- is of a type that the policy names (output.display), or plain text;
-- as text has no control or escape sequence and nothing that reorders text, unless the policy passes them (raw);
+- has a type that the policy names (output.display), or is plain text;
+- as text has no control or escape sequences and nothing that reorders text, unless the policy passes them (raw);
 - as PNG, JPEG or GIF begins as such a file does;
-- as SVG has been parsed and rebuilt from the elements and attributes below, none of which runs, loads, links, animates
-  or styles anything outside of the picture; its ids are its own, so that they cannot stand for those of the page; it is
-  not larger than a picture may be;
+- as SVG was parsed and rebuilt from the elements and attributes below. None of them runs, loads, links or animates
+  anything, or styles anything outside of the picture. Its ids have a prefix of their own, so that they cannot replace
+  those of the page. It is not larger than a picture may be;
 - as JSON is plain data of bounded depth;
 - has no metadata but a width and a height.
 
-What is left out is said in the plain text. A type that the policy names and that is not listed here, such as text/html,
-passes as it is: a policy that names it trusts what runs in the box with the page.
+The plain text says what was left out. A type that the policy names and that is not listed here, such as text/html,
+passes unchanged: a policy that names it trusts the code in the box with the page.
 """
 
 import base64
@@ -36,15 +36,15 @@ _SIGNATURES: Final = {
     "image/jpeg": (b"\xff\xd8\xff",),
     "image/gif": (b"GIF87a", b"GIF89a"),
 }
-#: A widget's: the number of an object that the page would have got by a comm.
+#: The type of a widget: the number of an object that the page would have got through a comm.
 _WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 _LARGEST_SIDE: Final = 10_000
-#: Of one thing that is shown; the rest is not looked at.
+#: How many MIME types of one shown thing are looked at; the rest is ignored.
 _MOST_KINDS: Final = 1000
 
 
 class Refused(Exception):
-    """It cannot be shown; the text says why, in words of ours."""
+    """Something cannot be shown; the text says why, in words of our own."""
 
 
 @attrs.frozen
@@ -55,11 +55,11 @@ class Sanitiser:
     raw: bool = False
 
     def text(self, text: str) -> str:
-        """Plain text, as it may be shown."""
+        """Returns plain text as it may be shown."""
         return text.encode("utf-8", "backslashreplace").decode() if self.raw else harmless(text)
 
     def bundle(self, data: Data, metadata: Data) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(data, metadata) by MIME type, of what a box wants to show."""
+        """Returns the allowed part of (data, metadata), by MIME type, of what a box wants to show."""
         clean: dict[str, Any] = {}
         left_out = []
         for kind, value in islice(data.items(), _MOST_KINDS):
@@ -83,7 +83,7 @@ class Sanitiser:
 
 
 def _sizes(metadata: Data, clean: Data) -> dict[str, Any]:
-    """The width and height of the whole, and of each picture that is shown."""
+    """The width and height of the whole, and those of each picture that is shown."""
     sizes: dict[str, Any] = _size(metadata)
     for kind in clean:
         own = metadata.get(kind)
@@ -130,7 +130,7 @@ def _json(value: Any, depth: int = 0) -> Any:
         return harmless(value)
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float) and abs(value) < 2**63:  # not nan, nor what has thousands of digits
+    if isinstance(value, int | float) and abs(value) < 2**63:  # neither NaN nor a number with thousands of digits
         return value
     raise Refused("no JSON")
 
@@ -150,7 +150,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: No script, style, foreignObject, a, animate, set; nor pattern, mask, marker, filter: they multiply what is drawn.
+#: Without script, style, foreignObject, a, animate and set; and without pattern, mask, marker and filter, which can
+#: multiply what is drawn.
 _ALLOWED: Final = _words("""
     svg g defs symbol title desc path rect circle ellipse line polyline polygon text tspan textPath linearGradient
     radialGradient stop clipPath image use
@@ -174,7 +175,7 @@ _URL: Final = re.compile(r"""url\(\s*(["']?)#([\w.:-]{1,200})\1\s*\)""", re.ASCI
 _LONGEST_REFERENCE: Final = 300
 _DATA_URL: Final = re.compile(r"data:(image/(?:png|jpeg|gif));base64,([A-Za-z0-9+/=\s]*)", re.ASCII)
 _PREFIX: Final = "box-"
-#: Pixels that a page may be wide.
+#: The width of a page in pixels, at most.
 _PAGE: Final = 2000
 
 
@@ -183,12 +184,12 @@ class _Element:
     name: str
     attributes: dict[str, str]
     children: list["_Element | str"] = attrs.field(factory=list)
-    size: int = 1  # elements, with all that is in it
-    has_use: bool = False  # or is one
+    size: int = 1  # the number of elements in it, with itself
+    has_use: bool = False  # whether it is a <use>, or has one in it
 
 
 def svg(value: Any) -> str:
-    """A picture that can stand in a page: rebuilt from what is allowed. Raises Refused."""
+    """Rebuilds a picture from what is allowed, so that it can stand in a page. Raises Refused."""
     if not isinstance(value, str | bytes):
         raise Refused("no text")
     data = value.encode("utf-8", "backslashreplace") if isinstance(value, str) else value
@@ -211,14 +212,14 @@ def svg(value: Any) -> str:
 
 
 class _Builder:
-    """Takes what the parser finds, and keeps what is allowed."""
+    """Takes the events of the parser, and keeps what is allowed."""
 
     def __init__(self) -> None:
         self.root: _Element | None = None
         self.by_id: dict[str, _Element] = {}
-        self._stack: list[_Element | None] = []  # None for what is left out, with all that is in it
+        self._stack: list[_Element | None] = []  # None for an element that is left out with its content
         self._count = 0
-        self.parser = parser = expat.ParserCreate("UTF-8", " ")  # whatever encoding it says to have
+        self.parser = parser = expat.ParserCreate("UTF-8", " ")  # whatever encoding the data declares
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -292,7 +293,7 @@ def _clean_attributes(element: str, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _target(element: str, value: str) -> str | None:
-    """What is referred to: a part of this picture, or for an image its own content."""
+    """Returns the target of a reference: a part of the same picture, or the content of an image."""
     if element == "image":
         found = _DATA_URL.fullmatch(value)
         if found is None:
@@ -307,7 +308,7 @@ def _target(element: str, value: str) -> str | None:
 
 
 def _value(value: str) -> str | None:
-    """The value of an attribute, None for one that could refer to anything outside."""
+    """Returns the value of an attribute; None for one that could refer to something outside of the picture."""
     if len(value) <= _LONGEST_REFERENCE and (reference := _URL.fullmatch(value.strip())):
         return f"url(#{_PREFIX}{reference[2]})"
     if _VALUE.fullmatch(value) and all(name in _FUNCTIONS for name in _called(value)):
@@ -316,13 +317,13 @@ def _value(value: str) -> str | None:
 
 
 def _called(value: str) -> list[str]:
-    """What stands before each parenthesis; in time that grows with the value as its length does."""
+    """Returns the word before each parenthesis, in time that is linear in the length of the value."""
     found = [_LAST_WORD.search(before.rstrip()[-40:]) for before in value.split("(")[:-1]]
     return [word.group() for word in found if word is not None]
 
 
 def _declarations(style: str) -> dict[str, str]:
-    """A style attribute as presentation attributes."""
+    """Turns a style attribute into presentation attributes."""
     found = {}
     for declaration in style.split(";"):
         name, _, value = declaration.partition(":")
@@ -332,8 +333,10 @@ def _declarations(style: str) -> dict[str, str]:
 
 
 def _drawn_by_uses(element: _Element, by_id: Mapping[str, _Element]) -> int:
-    """How many elements its uses draw, once those are dropped that use what uses something: ten levels of ten would be
-    drawn as ten thousand millions."""
+    """Counts the elements that the uses in an element draw, after it has removed uses of elements that have a use.
+
+    Otherwise ten levels of ten uses each would draw ten thousand million elements.
+    """
     kept: list[_Element | str] = []
     drawn = 0
     for child in element.children:
@@ -354,9 +357,11 @@ _PIXELS: Final = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "in": 96, "cm": 96 / 2.
 
 
 def _bound(attributes: dict[str, str]) -> None:
-    """Of the outermost element: the picture takes no more of the page than one of pixels may, and stands in its place.
-    Lengths that depend on others, such as "9em", are left out, but for a share of the page's width."""
-    attributes.pop("transform", None)  # would move it over what is not the box's
+    """Limits the outermost element: it takes no more of the page than a picture of pixels may, and stays in its place.
+
+    Lengths that depend on others, such as "9em", are removed, except for a share of the page's width.
+    """
+    attributes.pop("transform", None)  # it could move the picture over parts of the page that are not the box's
     sides: dict[str, float] = {}
     for side in ("width", "height"):
         found = _LENGTH.fullmatch(attributes.get(side, ""))
@@ -372,7 +377,7 @@ def _bound(attributes: dict[str, str]) -> None:
         _, _, wide, high = map(float, re.split(r"[\s,]+", attributes.get("viewBox", "").strip()))
     except ValueError:
         return
-    # What is not given follows from the other side.
+    # A side that is not given follows from the other one.
     width, height = sides.get("width", _PAGE), sides.get("height")
     if height is None and not high * width <= _LARGEST_SIDE * wide:
         attributes["height"] = str(_LARGEST_SIDE)

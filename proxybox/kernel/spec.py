@@ -1,4 +1,4 @@
-"""The kernel's specification: what a front end reads to find and start it, kernel.json.
+"""The kernel's specification (kernel.json), which a front end reads to find and start the kernel.
 
 https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs
 """
@@ -17,7 +17,7 @@ import attrs
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 NAME, DISPLAY_NAME = "proxybox", "Python in a box (proxybox)"
-#: As jupyter_client has it, without "..".
+#: The names that jupyter_client allows, without those of dots only.
 _NAME = re.compile(r"(?=.*[^.])[A-Za-z0-9._-]+")
 #: A front end replaces this word by the path of its own Python.
 _ANY_PYTHON = "python"
@@ -25,16 +25,22 @@ _ANY_PYTHON = "python"
 
 @attrs.frozen(kw_only=True)
 class Choice:
-    """What was chosen for a kernel when it was installed. policy: a preset's name, or the path of a file; "" for the
-    kernel's own default. folder: a host folder that stands at /box; "." for that of the notebook."""
+    """What was chosen for a kernel when it was installed.
+
+    policy: a preset's name, or the path of a file; "" for the kernel's own default. folder: a host folder that is shown
+    at /box; "." for that of the notebook.
+    """
 
     policy: str = ""
     folder: str = ""
 
 
 def specification(python: str, display_name: str, choice: Choice) -> dict[str, Any]:
-    """kernel.json. -P: the notebook's folder, where a kernel starts, has no modules for it. What was chosen stands on
-    the command line, for any front end that can start a kernel, and in the metadata, for people and programs."""
+    """Returns the content of kernel.json.
+
+    -P: the kernel starts in the notebook's folder, and imports no modules from there. The choice is on the command
+    line, for any front end that can start a kernel, and in the metadata, for people and programs.
+    """
     chosen = [word for key, value in attrs.asdict(choice).items() if value for word in (f"--{key}", value)]
     return {
         "argv": [python, "-P", "-m", "proxybox.cli", "kernel", "run", "-f", "{connection_file}", *chosen],
@@ -45,14 +51,17 @@ def specification(python: str, display_name: str, choice: Choice) -> dict[str, A
     }
 
 
-#: What the wheel has.
+#: The specification in the wheel.
 SHIPPED = json.dumps(specification(_ANY_PYTHON, DISPLAY_NAME, Choice()), indent=1) + "\n"
 
 
 @attrs.frozen
 class Installed:
-    """What `install` did. folders: where a specification was written, that which Jupyter finds first before others.
-    is_seen: whether the Jupyter of this environment looks there at all."""
+    """What `install` did.
+
+    folders: the folders in which a specification was written, in Jupyter's order. is_seen: whether the Jupyter of this
+    environment looks there at all.
+    """
 
     folders: tuple[Path, ...]
     is_seen: bool
@@ -61,10 +70,12 @@ class Installed:
 def install(
     *, name: str, display_name: str, choice: Choice, user: bool = False, prefix: str | None = None
 ) -> Installed:
-    """Writes a specification where front ends look. user, prefix: there and nowhere else. Without either for the user,
-    and also over every one of ours that Jupyter would find before that, such as the wheel's.
+    """Writes a specification where front ends look for it.
 
-    Raises OSError, and ValueError for a name that is none, or where Jupyter would go on to start another kernel.
+    user, prefix: write it for the user, or below this prefix, and nowhere else. Without either, it is written for the
+    user, and also over each of proxybox's specifications that Jupyter would find before that, such as the wheel's.
+
+    Raises OSError, and ValueError for an invalid name, or when Jupyter would still start another kernel.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a kernel: want letters, digits, '.', '_' and '-'")
@@ -85,7 +96,7 @@ def install(
 
 
 def _found_before(parent: Path, name: str) -> tuple[list[Path], bool]:
-    """Folders of that name which Jupyter finds before it looks into `parent`; whether it looks there."""
+    """Folders of that name which Jupyter finds before it looks into `parent`, and whether it looks there at all."""
     found: list[Path] = []
     for folder in _kernel_dirs():
         if folder == Path(os.path.realpath(parent)):
@@ -95,7 +106,7 @@ def _found_before(parent: Path, name: str) -> tuple[list[Path], bool]:
 
 
 def _kernel_dirs() -> list[Path]:
-    """Where Jupyter looks, first things first."""
+    """The folders in which Jupyter looks, in its order."""
     return list(dict.fromkeys(Path(os.path.realpath(folder)) for folder in KernelSpecManager().kernel_dirs))
 
 
@@ -116,7 +127,7 @@ def _said_of(first: Path, folder: Path) -> str:
 
 
 def _write(folder: Path, text: str) -> None:
-    """Another specification in the place of one."""
+    """Replaces the specification in a folder."""
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".kernel", delete=False) as file:
         try:
             file.write(text)
@@ -128,10 +139,12 @@ def _write(folder: Path, text: str) -> None:
 
 
 def uninstall(name: str) -> tuple[list[Path], list[Path]]:
-    """Removes what `install` has written under a name, wherever Jupyter finds it: the folders that are gone, and those
-    in which the specification of proxybox's wheel stands again. That is never removed.
+    """Removes what `install` has written under a name, wherever Jupyter finds it.
 
-    Raises NoSuchKernel, OSError, ValueError where there is nothing that `install` has written.
+    Returns the folders that were removed, and those in which the specification of proxybox's wheel was restored. The
+    wheel's own specification is never removed.
+
+    Raises NoSuchKernel, OSError, or ValueError when there is nothing that `install` has written.
     """
     found = [folder for parent in _kernel_dirs() for folder in _in_folder(parent, name)]
     if not found:
@@ -163,13 +176,13 @@ def _places_of_the_wheel() -> set[Path]:
 
 
 def _is_shipped(folder: Path) -> bool:
-    """Whether a specification is as the wheel has it: for whatever Python Jupyter runs in. `install` names one."""
+    """Whether a specification is the wheel's: it runs in Jupyter's own Python, while `install` names a Python."""
     argv = json.loads((folder / "kernel.json").read_text()).get("argv")
     return isinstance(argv, list) and argv[:1] == [_ANY_PYTHON]
 
 
 def _choice_at(folder: Path) -> Choice | None:
-    """What was chosen for a kernel of ours; None for one of somebody else's."""
+    """Returns what was chosen for a kernel of proxybox; None for another kernel."""
     try:
         return _choice_in(json.loads((folder / "kernel.json").read_text()))
     except ValueError:
@@ -177,8 +190,10 @@ def _choice_at(folder: Path) -> Choice | None:
 
 
 def choice_for(connection_file: str) -> Choice:
-    """What was chosen for the kernel that a front end starts: it writes its name into the connection file. Raises
-    ValueError for what makes no sense."""
+    """Returns what was chosen for the kernel that a front end starts.
+
+    The front end writes the kernel's name into the connection file. Raises ValueError for a choice that makes no sense.
+    """
     try:
         name = json.loads(Path(connection_file).read_text()).get("kernel_name", "")
         metadata = KernelSpecManager(ensure_native_kernel=False).get_kernel_spec(name).metadata
@@ -188,7 +203,7 @@ def choice_for(connection_file: str) -> Choice:
 
 
 def _choice_in(spec: Any) -> Choice | None:
-    """The part of a specification that is ours. Raises ValueError for one that makes no sense."""
+    """Returns the part of a specification that is proxybox's. Raises ValueError for one that makes no sense."""
     metadata = spec.get("metadata") if isinstance(spec, dict) else None
     own = metadata.get("proxybox") if isinstance(metadata, dict) else None
     if own is None:

@@ -1,23 +1,23 @@
-"""What a cell prints, put together: a print is two writes, and a flood thousands."""
+"""Joins what a cell prints into fewer messages: a print is two writes, and a flood of output thousands."""
 
 import threading
 import time
 from collections.abc import Callable
 
-#: Seconds that text may wait for more: whole lines, and a line that has no end yet. The latter may be the question of
-#: an input(), which is shown beside the answer and not as output.
+#: Seconds that text may wait for more text: whole lines, and an unfinished line. The latter may be the question of an
+#: input(), which is shown beside the answer and not as output.
 _LINES, _UNFINISHED = 0.05, 0.25
-#: Characters that are sent at once.
+#: Characters after which text is sent at once.
 _SIZE = 1 << 18
-#: Changes of stream in one cell that are told in their order, each by a message; then what waits is one message for
-#: each stream. As many things could be displayed (session.py), of a megabyte.
+#: Changes of stream in one cell that are sent in order, each in a message. After that, what waits is sent as one
+#: message for each stream. A cell can display as many things, of a megabyte each (session.py).
 _MOST_TURNS = 4096
 
 
 class Streams:
-    """Sends what is printed, in its order: when it has waited, when there is much, and whenever `flush` is called.
+    """Sends what is printed, in order: after a short wait, when there is much, and whenever `flush` is called.
 
-    send: is given the stream and the text, by one thread at a time.
+    send: a function that is called with the stream and the text, by one thread at a time.
     """
 
     def __init__(self, send: Callable[[str, str], object]) -> None:
@@ -33,12 +33,12 @@ class Streams:
         self._thread.start()
 
     def begin(self) -> None:
-        """Another cell: changes of stream are counted anew."""
+        """Begins another cell: changes of stream are counted from 0 again."""
         with self._changed:
             self._turns = 0
 
     def write(self, stream: str, text: str) -> None:
-        """Takes what was printed."""
+        """Takes text that was printed."""
         with self._changed:
             if stream != self._stream:
                 self._stream = stream
@@ -54,12 +54,12 @@ class Streams:
                 self._send_all()
 
     def flush(self) -> None:
-        """Sends what there is."""
+        """Sends the text that waits."""
         with self._changed:
             self._send_all()
 
     def take_question(self) -> str:
-        """Sends what there is but for a last line of stdout that is not finished, which is returned."""
+        """Sends the text that waits, except for an unfinished last line of stdout, which it returns."""
         with self._changed:
             if self._stream != "stdout":
                 self._send_all()
@@ -69,13 +69,13 @@ class Streams:
             return question
 
     def close(self) -> None:
-        """Ends its thread."""
+        """Ends the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def _cut(self, stream: str) -> str:
-        """Takes its last line out, which has no end yet."""
+        """Removes the unfinished last line of a stream, and returns it."""
         lines, end, rest = "".join(self._parts[stream]).rpartition("\n")
         self._parts[stream] = [lines + end]
         return rest

@@ -1,5 +1,7 @@
-"""How a cell ended, in the words of an error message: names, values and tracebacks of the guest's are made harmless
-before anything of ours is put around them."""
+"""How a cell has ended, in the words of an error message.
+
+Names, values and tracebacks of the guest are made harmless before words of our own are put around them.
+"""
 
 import re
 
@@ -17,7 +19,7 @@ NO_WIDGETS = (
     "page obeys what comes by that; a box shows text, pictures and JSON, with display(...)"
 )
 NO_IPYTHON = "the cell's Python is PyPy and not IPython: display(...) and clear_output() are there without an import"
-#: By the module that was not found.
+#: Explanations, by the module that was not found.
 _NOT_THERE = {"ipywidgets": NO_WIDGETS, "anywidget": NO_WIDGETS, "ipympl": NO_WIDGETS, "IPython": NO_IPYTHON}
 _NO_MODULE = re.compile(r"No module named '(\w+)(?:\.[\w.]*)?'")
 _SAID = {
@@ -36,7 +38,7 @@ _SAID = {
 
 @attrs.frozen
 class Trouble:
-    """An error message's content."""
+    """The content of an error message."""
 
     ename: str
     evalue: str
@@ -44,18 +46,20 @@ class Trouble:
 
     @classmethod
     def of(cls, ename: str, evalue: str, before: str = "") -> "Trouble":
-        """One of ours. before: the guest's own traceback, where there is one."""
+        """Makes an error message with words of our own. before: the guest's own traceback, if there is one."""
         lines = coloured(harmless(before)) if before else ()
         return cls(ename, evalue, (*lines, f"\x1b[31m{ename}\x1b[39m: {evalue}"))
 
     def content(self) -> dict[str, object]:
-        """As a message has it."""
+        """Returns the content as a message has it."""
         return {"ename": self.ename, "evalue": self.evalue, "traceback": list(self.traceback)}
 
 
 def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> Trouble | None:
-    """What went wrong with a cell; None for nothing. alive: whether the session goes on. no_input: whether it asked for
-    input that nobody could give."""
+    """Returns what went wrong with a cell; None when nothing did.
+
+    alive: whether the session goes on. no_input: whether the cell asked for input that the front end cannot give.
+    """
     error = result.error
     told = "" if error is None else error.traceback
     if not alive:
@@ -77,7 +81,7 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
 
 
 def with_hint(trouble: Trouble, code: str) -> Trouble:
-    """Says of a cell with IPython's own syntax that it is that, and why a module of Jupyter's is not there."""
+    """Adds an explanation for a cell with IPython's own syntax, and for a missing module of Jupyter's."""
     hint = None
     if trouble.ename == "SyntaxError" and any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
         hint = NO_MAGIC
@@ -103,12 +107,12 @@ def _filled(words: str, result: Result, policy: Policy) -> str:
 
 
 def cut_off(policy: Policy) -> str:
-    """Said where output was left out."""
+    """Returns the text that is shown when output was left out."""
     output = policy.output
     lines = "" if output.lines is None else f", output.lines = {output.lines}"
     return f"[output beyond the policy's limit was left out: output.limit = {output.limit}{lines}]"
 
 
 def coloured(text: str) -> tuple[str, ...]:
-    """A traceback's lines, with colours. text: harmless already."""
+    """Returns the lines of a traceback with colours. text: already harmless."""
     return tuple(traceback(text.rstrip("\n")).split("\n"))

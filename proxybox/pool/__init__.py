@@ -1,2 +1,4 @@
-"""Boxes that stand ready (pool.py, boxes.py), and processes that work for this one: those of a pool (workers.py,
-worker.py) and those that grade (executor.py)."""
+"""Boxes that stand ready (pool.py, boxes.py), and processes that work for this one.
+
+The processes of a pool are in workers.py and worker.py, those for grading in executor.py.
+"""

@@ -1,4 +1,4 @@
-"""The boxes of a pool in one process: those that stand ready, and the thread that makes the next ones from a zygote."""
+"""The boxes of a pool in one process: boxes that stand ready, and a thread that makes new ones from a zygote."""
 
 import threading
 import time
@@ -25,29 +25,32 @@ from proxybox.result import Result, result_of
 from proxybox.sandbox import Job, folder_of, with_timeout
 from proxybox.session import Session
 
-#: A start that fails is tried again so often, behind pauses of so many seconds.
+#: How often a start is tried in all, and the seconds that the filler thread waits after a failure.
 _TRIES, _PAUSE = 5, 0.1
-#: Seconds without a new program, after which boxes are made beside those that run.
+#: When boxes run, seconds without a request for a box after which new boxes are made.
 _QUIET = 0.05
 
 
 def guest_with(guest: Guest, packages: tuple[str, ...]) -> Guest:
-    """An interpreter with further folders of packages."""
+    """Returns an interpreter with further folders of packages."""
     return attrs.evolve(guest, packages=(*guest.packages, *packages)) if packages else guest
 
 
-#: Descriptors that a controller holds for a box whose guest has opened nothing, and those that are left to the caller.
+#: Descriptors that a controller holds for a box whose guest has opened nothing, and those reserved for the caller.
 _DESCRIPTORS, CALLERS = 6, 128
 
 
 def make_room(size: int) -> None:
-    """Raises ValueError where this process may not open what so many boxes need (RLIMIT_NOFILE): half of its limit is
-    for what their guests open (descriptorshare.py). The limit is the caller's affair: it is not raised here."""
+    """Raises ValueError when this process may not open enough descriptors for `size` boxes (RLIMIT_NOFILE).
+
+    Half of the limit is for what the guests open (descriptorshare.py). The limit is not raised here: this is the
+    caller's decision.
+    """
     check_room(size, 2 * (CALLERS + _DESCRIPTORS * size))
 
 
 def check_room(size: int, needed: int) -> None:
-    """Raises ValueError where this process may open fewer descriptors than are needed for `size` boxes."""
+    """Raises ValueError when this process may open fewer than `needed` descriptors, which `size` boxes need."""
     soft = soft_limit()
     if soft < needed:
         raise ValueError(
@@ -86,7 +89,7 @@ class Boxes:
     # --- use ----------------------------------------------------------------------------------------------------------
 
     def run(self, job: Job, on_begin: Callable[[Callable[[], None]], object] | None = None) -> Result:
-        """One program in one box. on_begin: is given what cancels it."""
+        """Runs one program in one box. on_begin: called with a function that cancels the program."""
         policy, words = with_timeout(self._box.policy, job.timeout), job.program.words
         box = attrs.evolve(self._box, policy=policy)
         asked = time.monotonic_ns()
@@ -111,7 +114,7 @@ class Boxes:
         self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any],
         on_begin: Callable[[Callable[[], None]], object] | None = None,
     ) -> Result:  # fmt: skip
-        """One function in one box."""
+        """Calls one function in one box."""
         with self.session(None) as session:
             if on_begin is not None:
                 on_begin(session.close)
@@ -119,7 +122,7 @@ class Boxes:
             return session.call(name, *args, **kwargs) if defined.ok else defined
 
     def session(self, timeout: float | None) -> Session:
-        """A session in the next box; its slot is free again when it has ended."""
+        """Starts a session in the next box; its slot is free again when the session has ended."""
         self._slots.acquire()
         try:
             live = self.take().session()
@@ -131,7 +134,7 @@ class Boxes:
         return Session(live, self._box.policy, timeout)
 
     def take(self) -> ReadyBox:
-        """The next box: one that stands ready, else one that is made now."""
+        """Returns the next box: one that stands ready, or else one that is made now."""
         while True:
             with self._change:
                 ready = self._ready.popleft() if self._ready else None
@@ -145,7 +148,7 @@ class Boxes:
     # --- supply -------------------------------------------------------------------------------------------------------
 
     def _make(self) -> ReadyBox:
-        """A box from the zygote, or from a new one where that has died. Raises SandboxStartError."""
+        """Makes a box from the zygote, or from a new one when it has died. Raises SandboxStartError."""
         failed = zygote = None
         for left in reversed(range(_TRIES)):
             if self._closed:
@@ -160,7 +163,7 @@ class Boxes:
         raise AssertionError
 
     def _living_zygote(self, failed: Zygote | None) -> Zygote | None:
-        """A zygote, and not the one that has failed."""
+        """Returns a zygote other than `failed`; None when boxes are started without one."""
         with self._renewing:
             old = self._zygote
             if self._is_single:
@@ -168,21 +171,24 @@ class Boxes:
             if old is None or is_worn(old) or old is failed:
                 try:
                     self._zygote = Zygote(self._box.policy, self._box)
-                except CannotCopy:  # this host gives no listener: each box is started by itself
+                except CannotCopy:  # this host has no seccomp listener for us: each box starts its own interpreter
                     self._is_single, self._zygote = True, None
                 if old is not None:
                     undertaker().bury(old.close)
             return self._zygote
 
     def _pause(self) -> float:
-        """Seconds until a box is to be made. Making one takes time from the programs that run in this process, so it is
-        done between them, or when nobody has asked for a box in a while."""
+        """Seconds until a box has to be made.
+
+        Making one takes time from the programs that run in this process. So boxes are made when no program runs, or
+        when nobody has asked for a box for a while.
+        """
         if len(self._ready) >= self._size:
             return float("inf")
         return max(0.0, self._taken + _QUIET - time.monotonic()) if self._running else 0.0
 
     def _fill(self) -> None:
-        """The thread that keeps `size` boxes ready."""
+        """Keeps `size` boxes ready; runs in a thread."""
         while not self._closed:
             with self._change:
                 while not self._closed and (pause := self._pause()):
@@ -193,7 +199,7 @@ class Boxes:
                 made = self._make()
             except SandboxClosedError:
                 return
-            except Exception:  # whoever runs something meets it, too
+            except Exception:  # the caller of `take` gets the same error
                 with self._change:
                     self._change.wait(_PAUSE)
                 continue
@@ -203,14 +209,14 @@ class Boxes:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Ends what runs."""
+        """Ends running programs and sessions."""
         for box in tuple(self._running):
             box.cancel()
         for session in self._living():
             session.cancel()
 
     def _living(self) -> tuple[LiveSession, ...]:
-        """Sessions, and their copies."""
+        """Returns all sessions and their copies."""
         return tuple(live for copies in tuple(self._copies) for live in tuple(copies.living))
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""An Executor of worker processes (workers.py), for work that takes a while: grading.
+"""An Executor of worker processes (workers.py), for work that takes long: grading.
 
     submit ── queue ── a thread for each process ── its socket ── the process: a task at a time, in its main thread
 
-A task that takes its process along gets a WorkerEnded; the next one finds another process. Processes end with whoever
-started them, however that ends.
+When a process ends in the middle of a task, the task raises WorkerEnded, and the next task gets another process. The
+processes end with the process that started them, even if that is killed.
 """
 
 import contextlib
@@ -24,27 +24,30 @@ import attrs
 
 from proxybox.pool.workers import Worker
 
-#: Seconds for a process to hear that it is to end.
+#: Seconds until a process whose parent has ended is ended even if its main thread ignores the signal.
 _DEAF = 5
-#: And for one that is ended in the middle of a task.
+#: Seconds that `end` waits for processes before it kills them.
 _PATIENCE = 1
 
 
 class WorkerEnded(Exception):
-    """The process of a task has ended in the middle of it."""
+    """The process of a task ended in the middle of the task."""
 
 
 @attrs.frozen
 class _Task:
-    """What crosses is made of functions that can be imported and of plain data, pickled."""
+    """A task. data: the function, which has to be importable, and its arguments of plain data, pickled."""
 
     future: "Future[Any]"
     data: bytes
 
 
 class Processes(Executor):
-    """At most `size` processes. prepare: what each does first. leave: what it does when it is ended in the middle of a
-    task; both are functions of modules."""
+    """At most `size` processes.
+
+    prepare: a function that each process calls first. leave: a function that a process calls when it is ended in the
+    middle of a task. Both have to be importable.
+    """
 
     def __init__(self, size: int, *, prepare: Callable[[], object], leave: Callable[[], object]) -> None:
         self._size = size
@@ -55,7 +58,7 @@ class Processes(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """Raises OSError where no process can be started."""
+        """Adds a task, as Executor.submit does. Raises OSError when no process can be started."""
         task = _Task(Future(), pickle.dumps((fn, args, kwargs)))
         with self._lock:
             if self._closed:
@@ -69,7 +72,7 @@ class Processes(Executor):
         return task.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As Executor.shutdown."""
+        """Does what Executor.shutdown does."""
         with self._lock:
             self._closed = True
         while cancel_futures:
@@ -87,7 +90,7 @@ class Processes(Executor):
                 thread.join()
 
     def end(self) -> None:
-        """Ends what runs: by force, where a process is deaf."""
+        """Ends running tasks and their processes, and kills the processes that do not end."""
         with self._lock:
             self._closed = True
             for worker in self._workers.values():
@@ -120,7 +123,7 @@ class Processes(Executor):
         worker.end()
 
     def _ask(self, data: bytes) -> tuple[bool, Any]:
-        """Whether a task came to its end, and its value or its exception. Raises WorkerEnded, OSError."""
+        """Returns whether a task succeeded, and its value or its exception. Raises WorkerEnded or OSError."""
         me = threading.current_thread()
         with self._lock:
             worker = self._workers[me]
@@ -140,16 +143,18 @@ class Processes(Executor):
 
 
 def _how(status: int) -> str:
-    """A process's end, in words."""
+    """The end of a process, in words."""
     return signal.strsignal(-status) or f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
-# --- in a process -----------------------------------------------------------------------------------------------------
+# --- in a worker process ----------------------------------------------------------------------------------------------
 
 
 def serve(connections: list[Connection], prepare: Callable[[], object], leave: Callable[[], object]) -> None:
-    """Does tasks until the other end of the socket is closed. A signal, or such an end in the middle of a task, ends
-    the process."""
+    """Does tasks until the other end of the socket is closed.
+
+    SIGTERM ends the process, and so does the closing of the socket in the middle of a task.
+    """
     (connection,) = connections
     signal.signal(signal.SIGTERM, lambda *_: _leave(leave))
     threading.Thread(target=_end_with_parent, args=(connection.fileno(), leave), daemon=True).start()
@@ -167,13 +172,16 @@ def serve(connections: list[Connection], prepare: Callable[[], object], leave: C
 def _pickled(answer: tuple[bool, Any]) -> bytes:
     try:
         return pickle.dumps(answer)
-    except Exception as error:  # pickle raises what the object's own methods raise
+    except Exception as error:  # pickle raises whatever the methods of an object raise
         return pickle.dumps((False, RuntimeError(f"cannot be sent: {error}; {answer[1]!r}"[:4096])))
 
 
 def _end_with_parent(fd: int, leave: Callable[[], object]) -> None:
-    """Whoever gives the tasks may be killed; nobody wants the answers then. The main thread is interrupted, so that it
-    makes nothing while things are removed; but it may be deaf to signals, in a library that computes."""
+    """Ends the process when its parent has been killed or has closed the socket: nobody needs its answers then.
+
+    The main thread is interrupted first, so that it makes nothing while things are removed. It may not react to
+    signals, in a library that computes; then the process ends after _DEAF seconds.
+    """
     poll = select.poll()
     poll.register(fd, select.POLLRDHUP)
     poll.poll()

@@ -1,11 +1,11 @@
-"""A pool: boxes that stand ready, for callers who cannot wait for a start.
+"""A pool: boxes that stand ready, for callers who cannot wait for a box to start.
 
     with proxybox.Pool(size=4, preload=["json"]) as pool:
         pool.run("print(1)").stdout
-        list(pool.map(double, range(10)))  # a function, shipped as its source
+        list(pool.map(double, range(10)))  # a function, sent as its source
 
-Each box serves one program and is gone; a thread makes the next from a zygote of the pool's own. With `processes=`
-the controllers themselves are spread over processes (workers.py).
+Each box runs one program and is then ended; a thread makes the next one from a zygote of the pool's own. With
+`processes=` the controllers themselves are divided among processes (workers.py).
 """
 
 import inspect
@@ -35,16 +35,16 @@ from proxybox.session import Session
 
 
 class Pool(Executor):
-    """Warm boxes, ready to be used.
+    """Boxes that have started already, ready to be used.
 
     policy, policy_fields, functions, packages, guest: as for `Sandbox`. size: how many boxes stand ready, and how many
-    programs run at once; further callers wait. processes: how many processes of controllers, among which the boxes are
-    divided; 0 for none but this one. What a `stdin` function gives is read to its end for them before a program
-    begins. preload: modules that are imported before, besides the policy's. warm: boxes are copies of one guest, which
-    share its hash seed and addresses; False starts each by itself, before it is asked for.
+    programs run at once; further callers wait. processes: the number of controller processes among which the boxes are
+    divided; 0 for this process alone. With processes, a `stdin` function is read to its end before its program begins.
+    preload: modules that are imported in advance, besides the policy's. warm: whether boxes are copies of one guest,
+    which have the same hash seed and addresses; with False each box starts its own interpreter, before it is needed.
 
-    Also a concurrent.futures.Executor: `submit` takes source, which gives a Result, or a function, which is shipped as
-    its source and gives its value. From any thread.
+    A pool is also a concurrent.futures.Executor: `submit` takes source and returns a Future of its Result, or takes a
+    function, which is sent as its source, and returns a Future of its value. It can be used from any thread.
     """
 
     def __init__(
@@ -107,25 +107,31 @@ class Pool(Executor):
         return result.check() if check else result
 
     def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
-        """`run` for the script at `path`, which may be given as a str."""
+        """Does what `run` does, for the script at `path`, which may be a str."""
         return self.run(AsPath(path), *args, **options)
 
     @property
     def ready(self) -> int:
-        """How many boxes stand ready now; of this process's."""
+        """How many boxes of this process stand ready now; 0 with `processes`."""
         return 0 if isinstance(self._boxes, Workers) else self._boxes.ready
 
     def session(self, *, timeout: float | str | None = None) -> Session:
-        """A session in a box that stands ready; it counts as a program that runs until it is closed. Not with
-        `processes`."""
+        """Starts a session in a box that stands ready.
+
+        Until it is closed, it counts as a program that runs. Raises ValueError in a pool with `processes`.
+        """
         self._check_open()
         if isinstance(self._boxes, Workers):
             raise ValueError("a pool with processes= has no sessions: they live in this process")
         return self._boxes.session(given.duration("timeout", timeout))
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """Source with the arguments of `run`: a Future of its Result. A function with arguments of plain data: a Future
-        of its value, or of the ExecutionError that tells why there is none. Raises TypeError for what has no source."""
+        """Runs source or a function in a thread of the pool, and returns a Future.
+
+        For source, with the arguments of `run`, it is a Future of the Result. For a function, with arguments of plain
+        data, it is a Future of its value, or of the ExecutionError that tells why there is none. Raises TypeError for a
+        function whose source cannot be sent.
+        """
         self._check_open()
         work: Callable[..., Any] = self.run
         if isinstance(fn, str | os.PathLike):
@@ -142,7 +148,7 @@ class Pool(Executor):
         return self._boxes.call(name, source, args, dict(kwargs)).check().value
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As Executor.shutdown; without `wait` programs that run are cancelled."""
+        """Does what Executor.shutdown does; without `wait`, programs that run are cancelled."""
         self._closed = True
         if not wait:
             self._boxes.cancel()
@@ -161,14 +167,14 @@ class Pool(Executor):
 
 
 def with_preload(policy: Policy | str | os.PathLike[str] | None, preload: Iterable[str], fields: Any) -> Policy:
-    """The policy of a pool."""
+    """Returns the policy of a pool, with the modules of `preload`."""
     made = evolve(as_policy(policy), **fields) if fields else as_policy(policy)
     names = given.modules(preload)
     return evolve(made, preload=(*made.preload, *names)) if names else made
 
 
 def source_of(fn: Any) -> str:
-    """What a function is shipped as. Raises TypeError for one that does not stand for itself."""
+    """Returns the source of a function. Raises TypeError for one that needs names of a function around it."""
     if not isinstance(fn, FunctionType) or fn.__name__ == "<lambda>":
         given.wrong_kind("fn", "source text, the path of a script, or a function that was made with def", fn)
     if fn.__closure__:

@@ -1,6 +1,6 @@
-"""What a pool's process does: boxes of its own, and a socket for each program that may run at once (workers.py).
+"""A process of a pool: it has boxes of its own, and a socket for each program that may run at once (workers.py).
 
-It ends when its sockets do, and a program is cancelled when its socket ends.
+The process ends when all its sockets are closed. A program is cancelled when its socket is closed.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from proxybox.sandbox import Job
 
 
 def serve(connections: list[Connection], setup: bytes) -> None:
-    """Serves until the pool's end of all sockets is closed. setup: the policy and the pool's options, pickled."""
+    """Serves until the pool has closed its ends of all sockets. setup: the policy and the pool's options, pickled."""
     try:
         boxes: Boxes | Exception = _boxes(setup, len(connections))
-    except Exception as error:  # each job is told of it: nobody else listens
+    except Exception as error:  # this is the answer to each job, since no caller waits for `serve`
         boxes = error
     jobs = [_Jobs(boxes, connection) for connection in connections]
     _watch({job.connection.fileno(): job for job in jobs})
@@ -50,12 +50,12 @@ def _boxes(setup: bytes, size: int) -> Boxes:
     guest = guest_with(find_guest(options["guest"]), options["packages"])
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None
-    raise_own_limit()  # this process is ours
+    raise_own_limit()  # unlike the caller's process, this one belongs to proxybox alone
     return Boxes(BoxSpec(policy, guest), host, size, warm=options["warm"])
 
 
 def _watch(jobs: "dict[int, _Jobs]") -> None:
-    """Looks for sockets whose other end has gone."""
+    """Waits for sockets whose other end is closed, and cancels their jobs."""
     poll = select.poll()
     for fd in jobs:
         poll.register(fd, select.POLLRDHUP)
@@ -76,7 +76,7 @@ class _Jobs:
         threading.Thread(target=self._serve, name="proxybox-worker", daemon=True).start()
 
     def cancel(self) -> None:
-        """Nobody waits for it any more."""
+        """Cancels the job that runs: the pool no longer waits for it."""
         cancel = self._cancel
         if cancel is not None:
             cancel()
@@ -86,7 +86,7 @@ class _Jobs:
             with contextlib.suppress(EOFError, OSError):
                 while True:
                     self._tell(*self._do(self.connection.recv_bytes()))
-        finally:  # whoever waits for an answer sees that none comes; `_watch` still holds the socket
+        finally:  # a pool that waits for an answer sees that none comes; `_watch` still uses the descriptor
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as twin:
                 twin.shutdown(socket.SHUT_RDWR)
 
@@ -107,7 +107,7 @@ class _Jobs:
                 stdin=stdin if handle is None else handle, stdout=takers.get("stdout"), stderr=takers.get("stderr")
             )
             return "result", self._boxes.run(Job(program=program, streams=streams, timeout=timeout), self._begun)
-        except BaseException as error:  # what a host function raises, too
+        except BaseException as error:  # also what a host function raises
             return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         finally:
             self._cancel = None

@@ -1,10 +1,10 @@
-"""Processes that work for this one: how each is started, and those of a pool.
+"""Processes that work for this one: how each of them is started, and those of a pool.
 
     pool ── one socket for each program that may run at once ── worker process: a Pool of its own, a thread per socket
 
-Both ends are trusted, so what crosses is pickled. A worker that dies is replaced; who waited for it gets a Result that
-says so. A worker ends with its pool: its sockets end. Its modules come from where ours do, and never from the current
-folder (modulepath.py).
+Both ends are trusted, so what crosses is pickled. A worker that dies is replaced; a caller who waited for it gets a
+Result that says so. A worker ends with its pool, because its sockets are closed then. It imports modules from the same
+places as this process, and never from the current folder (modulepath.py).
 """
 
 import contextlib
@@ -34,13 +34,15 @@ from proxybox.result import Result, Status
 from proxybox.sandbox import Job
 
 _PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
-#: Bytes that a `stdin` function may give.
+#: The most bytes that a `stdin` function may return in all.
 _MOST_STDIN: Final = 64 << 20
 
 
 class Worker:
-    """A process that calls `serve` of a module with its ends of sockets, and arguments (worker.py). Raises OSError
-    where none can be started."""
+    """A process that calls the `serve` function of a module with its ends of sockets, and with arguments (worker.py).
+
+    Raises OSError when no process can be started.
+    """
 
     def __init__(self, module: str, *arguments: Any, sockets: int = 1) -> None:
         job = pickle.dumps(arguments)
@@ -59,18 +61,21 @@ class Worker:
         finally:
             for end in theirs:
                 end.close()
-        with contextlib.suppress(OSError):  # it has ended already: whoever asks it something is told
+        with contextlib.suppress(OSError):  # it has ended already: the next request to it fails, and tells the caller
             self.connections[0].send_bytes(json.dumps({"path": trusted_path(), "module": module}).encode())
             self.connections[0].send_bytes(job)
 
     def close(self) -> None:
-        """Ends our sockets, and with them the process."""
+        """Closes our ends of the sockets, at which the process ends."""
         for connection in self.connections:
             connection.close()
 
     def end(self) -> None:
-        """Waits for its end, which that of its sockets brings. Whoever uses a socket closes it: another's number could
-        be any other descriptor's by then."""
+        """Waits for the process, which ends when its sockets are closed.
+
+        It does not close them. Only the thread that uses a socket closes it: for another thread, its number could
+        meanwhile be that of any other descriptor.
+        """
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -79,29 +84,29 @@ class Worker:
 
 
 def _python_options() -> list[str]:
-    """-P: nothing is imported from the folder of the program, or the current one. And what this process was given."""
+    """The options that this process was given, and -P: no imports from the program's folder or the current one."""
     given = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-S": sys.flags.no_site}
     return ["-P", *(option for option, is_given in given.items() if is_given)]
 
 
-# --- a pool's ---------------------------------------------------------------------------------------------------------
+# --- the workers of a pool --------------------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)
 class _Slot:
-    """One program at a time, in one worker."""
+    """Room for one program at a time, in one worker."""
 
     worker: Worker
     connection: Connection
 
 
 class Workers:
-    """What a Pool with `processes` stands on."""
+    """The processes of a Pool with `processes`."""
 
     def __init__(self, policy: Policy, options: dict[str, Any], size: int, processes: int) -> None:
         try:
             self._setup = pickle.dumps((policy, options))
-        except Exception as error:  # pickle raises what the object's own methods raise
+        except Exception as error:  # pickle raises whatever the methods of an object raise
             raise PolicyError(
                 f"a pool with processes= gives its policy and functions to other processes, and this cannot go: {error}"
                 ". Functions must stand in a module that can be imported; mounts of functions cannot go at all"
@@ -124,7 +129,7 @@ class Workers:
     # --- use ----------------------------------------------------------------------------------------------------------
 
     def run(self, job: Job) -> Result:
-        """One program in one of the workers."""
+        """Runs one program in one of the workers."""
         stdin, takers = job.streams.stdin, {"stdout": job.streams.stdout, "stderr": job.streams.stderr}
         if isinstance(stdin, Terminal):
             raise ValueError("stdin: programs of a pool with processes= cannot sit at a terminal of this one's")
@@ -135,13 +140,13 @@ class Workers:
         return self._ask(("run", job.program, job.timeout, stdin, wanted), takers, handle)
 
     def call(self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
-        """One function in one of the workers."""
+        """Calls one function in one of the workers."""
         return self._ask(("call", name, source, args, kwargs), {})
 
     def _ask(
         self, job: tuple[Any, ...], callbacks: dict[str, Callable[[bytes], object] | None], handle: int | None = None
     ) -> Result:
-        """handle: a descriptor that goes with the job; its number in this process stands in it."""
+        """Sends a job and returns its result. handle: a descriptor to send with the job, which has it as its stdin."""
         data = pickle.dumps(job)
         asked = time.monotonic()
         slot = self._take()
@@ -190,7 +195,7 @@ class Workers:
             self._replace(slot.worker)
 
     def _give_back(self, slot: _Slot, whole: bool) -> None:
-        """A slot whose job was not carried through is of no use any more: its worker sees its end, and cancels."""
+        """Makes a slot free again; closes it if its job was not completed, so that its worker cancels the job."""
         self._busy.discard(slot)
         if whole and not self._closed:
             self._free.put(slot)
@@ -201,7 +206,7 @@ class Workers:
             self._replace(worker)
 
     def _replace(self, worker: Worker) -> None:
-        """A new process in the place of one that has ended, or has no slots left."""
+        """Starts a new process in place of one that has ended, or that has no slots left."""
         with self._lock:
             if worker not in self._workers or self._closed:
                 return
@@ -213,11 +218,11 @@ class Workers:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Ends what runs."""
+        """Ends running programs."""
         self._closed = True
         for slot in tuple(self._busy):
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(slot.connection.fileno())) as twin:
-                twin.shutdown(socket.SHUT_RDWR)  # who reads from it sees its end
+                twin.shutdown(socket.SHUT_RDWR)  # the thread that reads from the socket gets EOF
 
     def close(self) -> None:
         """Ends all processes."""
@@ -235,7 +240,7 @@ class Workers:
 
 
 def _read_all(source: Callable[[int], bytes | str]) -> bytes:
-    """What a function of the caller's gives is sent whole to another process. Raises ValueError where it gives on."""
+    """Reads a `stdin` function to its end, to send the data to a worker. Raises ValueError when it is too much."""
     pieces, left = [], _MOST_STDIN
     while piece := as_bytes("stdin: what its function returned", source(1 << 16)):
         pieces.append(piece)

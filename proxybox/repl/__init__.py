@@ -1,10 +1,10 @@
-"""The interactive prompt: Python as people know it from a terminal, every line of which runs in a box.
+"""The interactive prompt: Python as in a terminal, but each line runs in a box.
 
     console.py    what the prompt works on: the session, its branches and snapshots, what was run; no terminal
     commands.py   the % commands, one function each
-    screen.py     the only way to the terminal: what comes from a box is made harmless there
+    screen.py     the only way to the terminal: text from a box is made harmless there
     prompt.py     the keys, completion, history and the bar at the bottom (prompt_toolkit)
     loop.py       reads, runs, shows; Ctrl-C
 
-It stands on the public API alone (`proxybox.Session`), and trusts nothing that a session says.
+It uses the public API alone (`proxybox.Session`), and trusts nothing that a session says.
 """

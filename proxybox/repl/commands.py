@@ -1,6 +1,6 @@
-"""The % commands: what only this prompt can do. Each is one function; its docstring is its help.
+"""The % commands, which only this prompt has. Each is one function; its docstring is its help text.
 
-A command gets the shell and what was typed behind its name. What it cannot do it says as a CommandFailed.
+A command gets the shell and the text that was typed after its name. It raises CommandFailed when it cannot do its work.
 """
 
 import os
@@ -22,17 +22,20 @@ from proxybox.repl.screen import one_line
 
 
 class CommandFailed(Exception):
-    """Why a command did nothing."""
+    """A command did nothing; the text says why."""
 
 
 class WrongUse(Exception):
-    """What was typed is not how the command is used."""
+    """The typed text does not fit the usage of the command."""
 
 
 @attrs.frozen
 class PercentCommand:
-    """One command. usage: what may follow its name. words: what may stand there: fixed words, or "host" and "box" for
-    files on either side, "branch" for branches."""
+    """One command.
+
+    usage: what may follow its name. words: what may be completed there: fixed words, or "host" and "box" for files on
+    either side, "branch" for branches, "command" for commands.
+    """
 
     name: str
     usage: str
@@ -41,7 +44,7 @@ class PercentCommand:
 
     @property
     def form(self) -> str:
-        """How it is typed."""
+        """How the command is typed."""
         return f"%{self.name} {self.usage}".rstrip()
 
     @property
@@ -54,7 +57,7 @@ COMMANDS: Final[dict[str, PercentCommand]] = {}
 
 
 def command(usage: str = "", words: Iterable[str] = ()) -> Callable[[Callable[[Shell, str], None]], object]:
-    """Enters a function among the commands, under its own name."""
+    """Returns a decorator that adds a function to the commands, under the function's name."""
 
     def enter(function: Callable[[Shell, str], None]) -> Callable[[Shell, str], None]:
         name = function.__name__.rstrip("_")
@@ -83,7 +86,7 @@ def dispatch(shell: Shell, line: str) -> None:
         shell.screen.fail(str(error))
     except ProxyboxError as error:
         shell.screen.fail(one_line(str(error), 400))
-    except (ValueError, RuntimeError) as error:  # a path with a null byte; ~nobody
+    except (ValueError, RuntimeError) as error:  # a path with a NUL byte, or ~USER of an unknown user
         shell.screen.fail(one_line(str(error)))
     except OSError as error:
         where = f": {one_line(str(error.filename))}" if error.filename is not None else ""
@@ -91,7 +94,7 @@ def dispatch(shell: Shell, line: str) -> None:
 
 
 def words_of(text: str, least: int, most: int) -> list[str]:
-    """What was typed, in words, quotes as in a shell."""
+    """Splits the typed text into words, with quotes as in a shell."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -123,7 +126,7 @@ def limits(shell: Shell, _: str) -> None:
 
 
 def usage(shell: Shell) -> list[tuple[str, str, str]]:
-    """What was used of each limit: (name, used, limit)."""
+    """Returns how much of each limit was used: (name, used, limit)."""
     policy, total, last = shell.console.policy, shell.console.session.usage, shell.console.last
     limits, session = policy.limits, policy.session
     call = last.usage if last is not None else None
@@ -145,7 +148,7 @@ def usage(shell: Shell) -> list[tuple[str, str, str]]:
 
 
 def size(number: int) -> str:
-    """Bytes for people: 61M."""
+    """Formats bytes for people: 61M."""
     for unit, factor in (("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
         if number >= factor:
             return f"{number / factor:.1f}".removesuffix(".0") + unit
@@ -153,12 +156,12 @@ def size(number: int) -> str:
 
 
 def seconds(number: float) -> str:
-    """Seconds for people."""
+    """Formats seconds for people."""
     return f"{number * 1000:.1f} ms" if number < 1 else f"{number:.2f} s"
 
 
 def limit(number: float | None, show: Callable[[int], str]) -> str:
-    """A limit, as its use is shown."""
+    """Formats a limit, in the same way as its use."""
     return "none" if number is None else show(number)  # type: ignore[arg-type]
 
 
@@ -186,7 +189,7 @@ def trace(shell: Shell, text: str) -> None:
 def reset(shell: Shell, text: str) -> None:
     """Forgets all names; files and modules stay. `%reset box` begins again in a new box."""
     if text == "box":
-        shell.renew()  # which says so
+        shell.renew()  # prints that a new box was started
     elif text:
         raise WrongUse
     else:
@@ -247,7 +250,7 @@ def get(shell: Shell, text: str) -> None:
 
 
 def store(path: Path, data: bytes, *, force: bool, again: str) -> None:
-    """Writes a file of the user's. Nothing is lost: an old one is replaced only when that was asked for."""
+    """Writes a file of the user's. An existing file is replaced only with `force`, which the user asks for."""
     try:
         with open(path, "wb" if force else "xb") as file:
             file.write(data)
@@ -356,7 +359,7 @@ def page(shell: Shell, _: str) -> None:
     shell.screen.page(shell.screen.last)
 
 
-#: Columns for what a command does, beside how it is typed.
+#: The columns that the description of a command needs beside its form.
 _LEAST_COLUMNS = 30
 _KEYS = (
     ("NAME? NAME??", "What is known of an object, and its source; F1 shows it beside the cursor."),
@@ -380,7 +383,7 @@ def help_(shell: Shell, text: str) -> None:
     width = max(len(form) for form, _ in rows)
     columns = max(shutil.get_terminal_size().columns - 1, 20)
     for form, what in rows:
-        # Beside each other where there is room for words; else below.
+        # The description stands beside the form if there is room for it, and otherwise below.
         if columns >= width + 2 + _LEAST_COLUMNS:
             head, indent = f"{form:<{width}}  ", " " * (width + 2)
         else:
@@ -390,7 +393,7 @@ def help_(shell: Shell, text: str) -> None:
 
 
 def completions(shell: Shell, text: str) -> tuple[int, Sequence[str]]:
-    """What may stand at the end of a line that begins with %: where the word begins, and the words."""
+    """Completions at the end of a line that begins with %: where the word begins, and the words."""
     name, space, rest = text[1:].partition(" ")
     if not space:
         return 1, [each for each in COMMANDS if each.startswith(name)]
@@ -413,7 +416,7 @@ def completions(shell: Shell, text: str) -> tuple[int, Sequence[str]]:
 
 
 def box_files(shell: Shell, word: str) -> list[str]:
-    """Files in the box whose paths begin so."""
+    """Files in the box whose paths begin with `word`."""
     folder, slash, _ = word.rpartition("/")
     try:
         entries = shell.console.session.list_files(folder + slash or ".")
@@ -424,7 +427,7 @@ def box_files(shell: Shell, word: str) -> list[str]:
 
 
 def host_files(word: str) -> list[str]:
-    """Files of the user's whose paths begin so."""
+    """Files of the user's whose paths begin with `word`."""
     folder, slash, _ = word.rpartition("/")
     try:
         with os.scandir(os.path.expanduser(folder + slash) or ".") as entries:

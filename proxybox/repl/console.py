@@ -1,4 +1,4 @@
-"""What the prompt works on: a session, copies of it to go back to, and what was run. No terminal here."""
+"""What the prompt works on: a session, earlier states of it, branches, and what was run. No terminal is used here."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,24 +9,24 @@ import proxybox
 from proxybox import CannotCopy, Denial, Displayed, Policy, Result, Session, Snapshot, Status
 
 MAIN = "main"
-#: States that can be gone back to, at the most.
+#: The most states that `%undo` can go back to.
 MOST_UNDO = 5
 
 
 @attrs.define
 class Branch:
-    """One line of work: a session, and its earlier states, the latest last. None: that could not be kept."""
+    """One line of work: a session, and its earlier states, the latest last. None: a state that could not be kept."""
 
     session: Session
     states: list[Snapshot | None] = attrs.field(factory=list)
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the session and closes its states."""
         self.forget()
         self.session.close()
 
     def forget(self) -> None:
-        """Gives its states up."""
+        """Closes the states."""
         for state in self.states:
             if state is not None:
                 state.close()
@@ -35,7 +35,7 @@ class Branch:
 
 @attrs.define
 class Told:
-    """Where what happens is told: by whoever shows it."""
+    """The functions that show what happens."""
 
     on_stdout: Callable[[str], object]
     on_stderr: Callable[[str], object]
@@ -45,7 +45,8 @@ class Told:
 class Console:
     """Runs blocks of code in the current branch.
 
-    start: makes the first session; another after one has ended. undo: how many states are kept.
+    start: a function that makes a session: the first one, and another one after a session has ended. undo: how many
+    states are kept.
     """
 
     def __init__(self, policy: Policy, start: Callable[[], Session]) -> None:
@@ -61,16 +62,16 @@ class Console:
 
     @property
     def branch(self) -> Branch:
-        """The current one."""
+        """The current branch."""
         return self.branches[self.current]
 
     @property
     def session(self) -> Session:
-        """The current branch's."""
+        """The session of the current branch."""
         return self.branch.session
 
     def run(self, code: str, told: Told, *, name: str = "", echo: bool = True) -> Result:
-        """Runs a block. The Result is kept as `last`."""
+        """Runs a block of code. The Result is kept as `last`."""
         self.blocks.append(code)
         if not self.branch.states:
             self.keep()
@@ -83,14 +84,14 @@ class Console:
         return self.last
 
     def renew(self) -> None:
-        """A new box in the place of the current branch's."""
+        """Replaces the current branch's box by a new one."""
         self.branch.close()
         self.branches[self.current] = Branch(self._start())
 
     # --- copies -------------------------------------------------------------------------------------------------------
 
     def keep(self) -> None:
-        """Keeps the state of now, to come back to it."""
+        """Keeps the current state, so that `go_back` can return to it."""
         if not self.undo or not self.session.alive:
             return
         states = self.branch.states
@@ -106,7 +107,7 @@ class Console:
             self.no_undo = str(error)
 
     def go_back(self) -> None:
-        """To the state before the last block. Raises CannotCopy."""
+        """Goes back to the state before the last block. Raises CannotCopy."""
         states = self.branch.states
         if len(states) < 2:
             raise CannotCopy(self.no_undo or "there is no earlier state")
@@ -119,7 +120,10 @@ class Console:
         self.session.restore(earlier)
 
     def branch_to(self, name: str) -> bool:
-        """Goes on in another branch; a new one begins with the state of now. Whether it is new. Raises CannotCopy."""
+        """Changes to another branch; a new one begins with the current state.
+
+        Returns whether the branch is new. Raises CannotCopy.
+        """
         if name in self.branches:
             self.current = name
             return False
@@ -133,17 +137,17 @@ class Console:
         self.branches.pop(name).close()
 
     def close(self) -> None:
-        """Ends all of it."""
+        """Ends all branches."""
         for branch in self.branches.values():
             with contextlib.suppress(proxybox.ProxyboxError):
                 branch.close()
 
 
 def how_it_ended(result: Result) -> str:
-    """What a person should know of a block's end, besides its output and error; empty for nothing."""
+    """What a person should know about a block's end, besides its output and error; empty when there is nothing."""
     status = str(result.status).replace("_", " ")
     if result.status in (Status.OK, Status.ERROR, Status.SYNTAX_ERROR) and not result.why:
         return ""
     if result.status is Status.MEMORY_LIMIT and not result.why:
-        return ""  # a MemoryError, which is shown
+        return ""  # it is a MemoryError, which is shown as an error
     return f"{status} ({result.why})" if result.why else status

@@ -1,4 +1,4 @@
-"""Reads, runs, shows; and what Ctrl-C does."""
+"""The loop of the prompt: reads, runs and shows blocks of code, and handles Ctrl-C."""
 
 import contextlib
 import os
@@ -14,18 +14,18 @@ _STILL_RUNNING = f"\n{OURS}it has been interrupted, and still runs. Ctrl-C once 
 
 
 class Prompter(Protocol):
-    """Who reads what a person types. Both raise EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
+    """Reads what a person types. Both methods raise EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
 
     def read(self) -> str:
-        """A block of code, or a command."""
+        """Reads a block of code, or a command."""
 
     def ask(self, message: str, *, echo: bool) -> str:
-        """A line for the program. message: what it asks with, which is harmless already."""
+        """Reads a line for the program. message: the program's question, which is already harmless."""
 
 
 @contextlib.contextmanager
 def _on_sigint(do: Callable[[], object]) -> Iterator[None]:
-    """What Ctrl-C does meanwhile."""
+    """Sets what Ctrl-C does within the block."""
     try:
         before = signal.signal(signal.SIGINT, lambda number, frame: do())
     except ValueError:  # not the main thread
@@ -38,21 +38,21 @@ def _on_sigint(do: Callable[[], object]) -> Iterator[None]:
 
 
 class Shell:
-    """One sitting at the prompt. dispatch: carries out a line that begins with % (commands.py)."""
+    """One use of the prompt. dispatch: carries out a line that begins with % (commands.py)."""
 
     def __init__(self, screen: Screen, dispatch: Callable[["Shell", str], None]) -> None:
         self.screen = screen
         self._dispatch = dispatch
         self.tracing = "off"  # "on": OS calls are shown; "denied": those that are refused
-        self._taking = False  # whether Ctrl-C ends what is being done
-        self._pressed = 0  # how often Ctrl-C was, while this block runs
+        self._taking = False  # whether Ctrl-C ends what is done now
+        self._pressed = 0  # how often Ctrl-C was pressed while this block runs
         self._press: Callable[[], None] = lambda: None
         self.console: Console
         self.prompter: Prompter
         self._told = Told(screen.writer("stdout"), screen.writer("stderr"), self._show)
 
     def work(self) -> int:
-        """Until the person leaves; the exit status. Ctrl-C, however often, is no way to leave."""
+        """Works until the person leaves, and returns the exit status. Ctrl-C does not leave, however often it comes."""
         with _on_sigint(self._end_taking):
             while True:
                 try:
@@ -76,13 +76,13 @@ class Shell:
                     return status
 
     def _end_taking(self) -> None:
-        """Ctrl-C where nothing runs in the box: a command that waits for a file of the host's, for one, is given up."""
+        """Handles Ctrl-C when no block runs: it ends a command, for example one that waits for a file of the host."""
         if self._taking:
             self._taking = False
             raise KeyboardInterrupt
 
     def take(self, text: str) -> int | None:
-        """Carries out what was typed. The exit status, where that ended the sitting."""
+        """Carries out what was typed. Returns the exit status if the person has left by it."""
         line = text.strip()
         if not line:
             return None
@@ -99,7 +99,7 @@ class Shell:
     # --- one block ----------------------------------------------------------------------------------------------------
 
     def run(self, code: str, *, name: str = "", echo: bool = True) -> Result | None:
-        """Runs a block and shows what comes of it. None where there was no box to run it in."""
+        """Runs a block and shows its results. Returns None when the box had ended or did not take the block."""
         session = self.console.session
         try:
             with self._ctrl_c(session.interrupt, session.close), self._tracing(session):
@@ -108,7 +108,7 @@ class Shell:
             self.screen.fail("the box has ended")
             self.renew()
             return None
-        except ValueError as error:  # a block that is too large to cross
+        except ValueError as error:  # the block is too large to be sent to the guest
             self.screen.fail(one_line(str(error)))
             return None
         self.screen.finish_line()
@@ -126,14 +126,14 @@ class Shell:
         return result
 
     def renew(self) -> None:
-        """Another box, where one has ended. Ctrl-C comes too late for that."""
+        """Starts another box after one has ended. Ctrl-C does nothing meanwhile."""
         with _on_sigint(lambda: None):
             self.console.renew()
             self.screen.note("a new box was started: its names and files are those of the beginning")
 
     @contextlib.contextmanager
     def _ctrl_c(self, interrupt: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
-        """The first interrupts the program, the second says so and offers to end the box, the third ends it."""
+        """Handles Ctrl-C: the first interrupts the program, the second also announces the third, which ends the box."""
         self._pressed = 0
 
         def on_sigint() -> None:
@@ -153,20 +153,20 @@ class Shell:
     # --- what the program wants ---------------------------------------------------------------------------------------
 
     def ask(self, size: int, echo: bool) -> str:
-        """A line of input for the program (`proxybox.Terminal`)."""
+        """Reads a line of input for the program (`proxybox.Terminal`)."""
         message = self.screen.take_unfinished()
         try:
             text = self.prompter.ask(message, echo=echo)
         except EOFError:
             return ""
-        except KeyboardInterrupt:  # the terminal has made a key of it, and no signal
+        except KeyboardInterrupt:  # prompt_toolkit reads Ctrl-C as a key, so there is no signal
             self._press()
             raise InterruptedError from None
-        self._pressed = 0  # who answers does not want out
+        self._pressed = 0  # a person who answers does not want to end the program
         return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
     def _show(self, shown: Displayed) -> None:
-        """A value, or something displayed: a terminal shows its text."""
+        """Shows a value, or something displayed: a terminal shows its text."""
         if shown.kind == "clear":
             return
         text = shown.data.get("text/plain")
@@ -179,7 +179,7 @@ class Shell:
     # --- looks --------------------------------------------------------------------------------------------------------
 
     def inspect(self, name: str, *, source: bool = False) -> None:
-        """Tells what is known of an object."""
+        """Shows what is known of an object."""
         try:
             found = self.console.session.inspect(name, detail=int(source))
         except SandboxClosedError:
@@ -195,7 +195,7 @@ class Shell:
 
     @contextlib.contextmanager
     def _tracing(self, session: Session) -> Iterator[None]:
-        """Shows the OS calls of a block, where that is wanted."""
+        """Shows the OS calls of a block, if tracing is on."""
         session.audit(None if self.tracing == "off" else self._traced)
         try:
             yield
@@ -205,7 +205,7 @@ class Shell:
     def _traced(self, call: OSCall) -> None:
         from proxybox.terminal.strace import call_line
 
-        if call.name == "exchange":  # between the session and us: the program has not asked for it
+        if call.name == "exchange":  # the session's own call to the controller, which the program did not make
             return
         if self.tracing == "on" or call.decision != "allowed":
             refused = call.decision in ("denied", "unknown")

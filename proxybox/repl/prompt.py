@@ -1,4 +1,4 @@
-"""The prompt itself: keys, completion, history and the bar at the bottom, by prompt_toolkit."""
+"""The prompt itself, made with prompt_toolkit: keys, completion, history and the bar at the bottom."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _Handler: TypeAlias = Callable[[KeyPressEvent], None]
 
 _INDENT = "    "
-#: Lines and columns of the pop-up.
+#: The most lines and columns of the pop-up.
 _POPUP = (12, 76)
 _STYLE = Style.from_dict(
     {
@@ -49,13 +49,16 @@ _STYLE = Style.from_dict(
 
 
 def history_file() -> Path:
-    """Where what was typed is kept (XDG Base Directory Specification): on the host, where no box sees it."""
+    """Where the history is kept (XDG Base Directory Specification): on the host, where no box sees it."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return Path(state) / "proxybox" / "repl_history"
 
 
 def open_history(path: Path | None) -> tuple[History, str]:
-    """The history in a file that only its owner can read; and why it is not kept, where it cannot be. None: none."""
+    """Returns the history in a file that only its owner can read, and why it is not kept if that fails.
+
+    path: None for a history in memory.
+    """
     if path is None:
         return InMemoryHistory(), ""
     try:
@@ -68,7 +71,7 @@ def open_history(path: Path | None) -> tuple[History, str]:
 
 @contextlib.contextmanager
 def plain_output(file: TextIO) -> Iterator[None]:
-    """On a terminal that knows no escape sequences none is written."""
+    """Writes no escape sequences within the block when the terminal knows none."""
     if not is_dumb_terminal():
         yield
         return
@@ -77,13 +80,13 @@ def plain_output(file: TextIO) -> Iterator[None]:
 
 
 class Python(Lexer):
-    """Colours of Python. Pygments is loaded when something is typed: the prompt does not wait for it."""
+    """Colours Python. Pygments is loaded when something is typed, so that the prompt appears without waiting for it."""
 
     def __init__(self) -> None:
         self._lexer: Lexer | None = None
 
     def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
-        """See Lexer."""
+        """Returns the function that colours a line, as Lexer says."""
         if self._lexer is None:
             if not document.text:
                 return lambda line: []
@@ -94,13 +97,13 @@ class Python(Lexer):
 
 
 class Names(Completer):
-    """Completes from the live objects of the session: on Tab alone, since that runs code of the program's."""
+    """Completes from the live objects of the session: only when Tab is pressed, since that runs the program's code."""
 
     def __init__(self, shell: "Shell") -> None:
         self._shell = shell
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """What may stand at the cursor. Names that a terminal cannot show are left out."""
+        """Yields what may stand at the cursor. Names that a terminal cannot show are left out."""
         text = document.text_before_cursor
         if text.startswith("%"):
             start, matches = commands.completions(self._shell, text)
@@ -119,7 +122,7 @@ class Prompt:
     """A `Prompter` at a terminal."""
 
     def __init__(self, shell: "Shell", *, vi: bool = False, history: Path | None = None, **options: Any) -> None:
-        """options: of PromptSession, for tests: input and output."""
+        """options: options of PromptSession that tests set: input and output."""
         self._shell = shell
         self._popup = ""
         colours = shell.screen.paint.wanted
@@ -149,7 +152,7 @@ class Prompt:
         self._add_popup()
 
     def read(self) -> str:
-        """A block of code, or a command."""
+        """Reads a block of code, or a command."""
         text = self._session.prompt()
         lines = text.split("\n")
         while len(lines) > 1 and not lines[-1].strip():
@@ -157,12 +160,12 @@ class Prompt:
         return "\n".join(lines)
 
     def ask(self, message: str, *, echo: bool) -> str:
-        """A line for the program, behind a mark that it cannot print itself into the place of the prompt."""
+        """Reads a line for the program, after a mark that the program cannot replace by something like the prompt."""
         if self._input is None:
             self._input = PromptSession(
                 history=DummyHistory(), style=_STYLE, color_depth=self._depth, enable_suspend=True, **self._options
             )
-        # On the next row it could be a prompt.
+        # If it were wrapped, its second row could look like the prompt.
         if get_cwidth(MARK + message) >= self._input.app.output.get_size().columns:
             self._shell.screen.say(message)
             message = ""
@@ -177,7 +180,7 @@ class Prompt:
 
         @add("enter", filter=~has_selection)
         def _(event: KeyPressEvent) -> None:
-            """Runs a whole block; goes on with one that is not. The guest's own compiler says which it is."""
+            """Runs a complete block, and continues an incomplete one; the guest's own compiler decides which it is."""
             buffer = event.current_buffer
             if buffer.complete_state is not None and buffer.complete_state.current_completion is not None:
                 buffer.complete_state = None
@@ -194,12 +197,12 @@ class Prompt:
 
         @add("escape", "enter")
         def _(event: KeyPressEvent) -> None:
-            """Runs it, whatever it looks like."""
+            """Runs the block, whether it is complete or not."""
             event.current_buffer.validate_and_handle()
 
         @add("c-o")
         def _(event: KeyPressEvent) -> None:
-            """A new line."""
+            """Inserts a new line."""
             event.current_buffer.newline(copy_margin=True)
 
         before_code = Condition(lambda: not self._session.default_buffer.document.current_line_before_cursor.strip())
@@ -210,7 +213,7 @@ class Prompt:
 
         @add("backspace", filter=before_code & ~has_selection)
         def _(event: KeyPressEvent) -> None:
-            """Takes back an indent, or one character."""
+            """Deletes an indent, or one character."""
             buffer = event.current_buffer
             line = buffer.document.current_line_before_cursor
             count = len(_INDENT) if line and len(line) % len(_INDENT) == 0 and set(line) == {" "} else 1
@@ -218,7 +221,7 @@ class Prompt:
 
         @add("f1")
         def _(event: KeyPressEvent) -> None:
-            """What is known of the object at the cursor; again: hides it."""
+            """Shows what is known of the object at the cursor; a second time, hides it."""
             self._popup = "" if self._popup else self._told(event.current_buffer.document)
 
         @add("<any>", filter=Condition(lambda: bool(self._popup)))
@@ -229,9 +232,9 @@ class Prompt:
         return keys
 
     def _missing(self, text: str) -> str | None:
-        """How the next line of an unfinished block is indented; None for one that can be run."""
+        """Returns the indent for the next line of an incomplete block; None for a block that can be run."""
         line = text.strip()
-        if not line or line.startswith("%") or line.endswith("?") or line in LEAVING:  # no guest is asked about leaving
+        if not line or line.startswith("%") or line.endswith("?") or line in LEAVING:  # decided without the guest
             return None
         try:
             found = self._shell.console.session.is_complete(text)
@@ -265,7 +268,7 @@ class Prompt:
                 return
 
     def _bar(self) -> str:
-        """What is used and left."""
+        """Returns the bar: what is used, and the limits."""
         console = self._shell.console
         branch = "" if len(console.branches) == 1 else f"{console.current}  "
         used_of = {name: (used, most) for name, used, most in commands.usage(self._shell)}

@@ -1,11 +1,11 @@
 """The only way to the terminal.
 
-Promise: of what comes from a box (output, values, errors, names) nothing reaches the terminal but printable text, line
-ends and tabs. Whatever else a terminal might act on, escape sequences in C0 and C1 form and characters that reorder or
-hide text, becomes visible, such as \\x1b. Colours are added afterwards, and only here. A carriage return is shown as a
-new line: nothing that stands on the screen is overwritten. The place where a program reads input is marked, so that
-it cannot pass for the prompt; a backslash stands before a box's lines that begin as the prompt, that mark or our own
-words do.
+Promise: of what comes from a box (output, values, errors, names), only printable text, line ends and tabs reach the
+terminal. Everything else that a terminal might act on becomes visible, such as \\x1b: escape sequences in C0 and C1
+form, and characters that reorder or hide text. Colours are added afterwards, and only here. A carriage return is shown
+as a new line, so that nothing on the screen is overwritten. The place where a program reads input is marked, so that it
+cannot pass for the prompt. A backslash is put before lines of a box that begin as the prompt, this mark or our own
+messages do.
 """
 
 import contextlib
@@ -27,33 +27,34 @@ from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.settings import let_through
 from proxybox.terminal.text import Paint
 
-#: A value of more lines or characters is cut.
+#: A value with more lines or characters is cut.
 MOST_LINES, MOST_CHARACTERS = 200, 8_000
 _RETURNS = re.compile("\r\n?")
-#: What leaves, as a bare word.
+#: The words that leave the prompt.
 LEAVING = ("exit", "quit")
 PS1, PS2, MARK, OURS = ">>> ", "... ", "[input] ", "proxybox: "
 _MARKED = "\\" * len(OURS)
 _OURS = tuple(text.rstrip() for text in (PS1, PS2, MARK, OURS))
-#: Of an unfinished line so much is remembered.
+#: How many characters of an unfinished line are remembered.
 _MOST_UNFINISHED = 1000
 
 
 def harmless(text: str) -> str:
-    """A box's text, as it may be shown."""
+    """Returns a box's text with everything but printable text, line ends and tabs made visible."""
     return plain.harmless(_RETURNS.sub("\n", text))
 
 
 def one_line(text: str, most: int = 200) -> str:
-    """A box's text on one line, such as a name: of a long one the beginning."""
+    """Returns a box's text on one line, for example a name; a long text is cut."""
     shown = on_one_line(text)
     return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
 def _seen(before: str, line: str) -> str:
-    """How a line begins to the eye, as far as it matters; what was seen of it before goes first. What takes no place of
-    its own is left out, such as marks and the letters that end Korean syllables; of others, letters that look like
-    those of the prompt count as these (NFKC: wide ones, or three dots in one).
+    """Returns how the beginning of a line looks, as far as it matters. before: what was seen of the line before.
+
+    Characters without a width of their own are left out, such as marks and the letters that end Korean syllables.
+    Characters that look like those of the prompt count as these (NFKC: wide letters, or three dots in one).
     """
     for char in line:
         if len(before) >= len(OURS):
@@ -65,7 +66,7 @@ def _seen(before: str, line: str) -> str:
 
 @contextlib.contextmanager
 def quiet_keys() -> Iterator[None]:
-    """What is typed while a program runs is not shown then (ECHO of termios(3)): the prompt shows it, in its place."""
+    """Turns off the echo of what is typed while a program runs (ECHO of termios(3)): the prompt shows it later."""
     try:
         fd = sys.stdin.fileno()
         before = termios.tcgetattr(fd)
@@ -76,7 +77,7 @@ def quiet_keys() -> Iterator[None]:
     now[3] &= ~termios.ECHO
 
     def suspend(number: int, frame: object) -> None:
-        """Ctrl-Z: the shell gets its terminal as it was."""
+        """Handles Ctrl-Z: the shell gets the terminal as it was before."""
         termios.tcsetattr(fd, termios.TCSANOW, before)
         let_through(number, suspend)
         termios.tcsetattr(fd, termios.TCSANOW, now)
@@ -91,24 +92,24 @@ def quiet_keys() -> Iterator[None]:
 
 
 class Screen:
-    """Shows what a box and its controller say. Where the cursor stands is known: nothing else writes."""
+    """Shows what a box and its controller say. It knows the cursor's place, since nothing else writes."""
 
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = sys.stdout if file is None else file
         self.paint = Paint(self.file)
-        self.unfinished = ""  # what stands on the last line, of a box
-        self.last = ""  # the last long text, whole
+        self.unfinished = ""  # a box's text on the last line
+        self.last = ""  # the last long text, uncut
         self._returned = False
-        self._seen = ""  # how the unfinished line begins, to the eye
+        self._seen = ""  # how the beginning of the unfinished line looks
 
     # --- what a box says ----------------------------------------------------------------------------------------------
 
     def writer(self, stream: str) -> Callable[[str], None]:
-        """A callback for what is printed to "stdout" or "stderr"."""
-        colour = "red" if stream == "stderr" else ""  # which our words may have, too: they are told by their beginning
+        """Returns a callback for what is printed to "stdout" or "stderr"."""
+        colour = "red" if stream == "stderr" else ""  # our own messages can be red too: their beginning differs
 
         def write(text: str) -> None:
-            if self._returned and text.startswith("\n"):  # \r\n that came in two pieces
+            if self._returned and text.startswith("\n"):  # a \r\n that came in two pieces
                 text = text[1:]
             self._returned = text.endswith("\r")
             shown = self._unmistakable(harmless(text))
@@ -119,11 +120,11 @@ class Screen:
         return write
 
     def value(self, text: str) -> None:
-        """A value's repr."""
+        """Shows the repr of a value."""
         self._text(text, python)
 
     def error(self, text: str) -> None:
-        """A traceback."""
+        """Shows a traceback."""
         self._text(text, traceback)
 
     def _text(self, text: str, colour: Callable[[str], str]) -> None:
@@ -136,7 +137,7 @@ class Screen:
             self.note(f"{len(shown) - len(cut):,} characters more: %page shows all of it")
 
     def _unmistakable(self, text: str) -> str:
-        """Text that goes on behind the unfinished line, and cannot pass for ours."""
+        """Marks lines that could pass for ours. The text continues the unfinished line."""
         seen, lines = (self._seen if self.unfinished else ""), text.split("\n")
         for number, line in enumerate(lines):
             seen = _seen(seen if number == 0 else "", line)
@@ -145,35 +146,40 @@ class Screen:
         self._seen = seen
         return "\n".join(lines)
 
-    # --- what is ours -------------------------------------------------------------------------------------------------
+    # --- our own messages ---------------------------------------------------------------------------------------------
 
     def say(self, text: str, colour: str = "") -> None:
-        """A line of our own. Whatever a box has named in it has passed `one_line`; where it begins with that, `named`
-        is for it."""
+        """Shows a line of our own.
+
+        A name from a box must have passed `one_line`. For a line that begins with such a name there is `named`.
+        """
         self.finish_line()
         self._put((self.paint(colour, text) if colour else text) + "\n")
 
     def named(self, text: str, colour: str = "") -> None:
-        """A line that begins with what a box has named."""
+        """Shows a line that begins with a name from a box."""
         self.finish_line()
         self.say(self._unmistakable(text), colour)
 
     def note(self, text: str) -> None:
-        """Something that a person should know."""
+        """Shows something that a person should know."""
         self.say(f"{OURS}{text}", "yellow")
 
     def fail(self, text: str) -> None:
-        """Why something could not be done."""
+        """Shows why something could not be done."""
         self.say(f"{OURS}{text}", "red")
 
     def finish_line(self) -> None:
-        """What comes next begins at the start of a line."""
+        """Ends an unfinished line, so that the next text begins on a new one."""
         if self.unfinished:
             self._put("\n")
             self.unfinished = ""
 
     def take_unfinished(self) -> str:
-        """Takes the unfinished line back, as what a program asks with; what comes next stands in its place."""
+        """Removes the unfinished line from the screen and returns it: the question of a program that reads input.
+
+        Returns "" when it cannot be removed; then it is ended.
+        """
         text, self.unfinished = self.unfinished, ""
         if not text:
             return ""
@@ -184,7 +190,7 @@ class Screen:
         return ""
 
     def page(self, text: str) -> None:
-        """A long text, in a pager where there is one."""
+        """Shows a long text in a pager, if there is one."""
         import click
 
         with programs_of_absolute_folders():

@@ -1,2 +1,4 @@
-"""What is shown to a person, for the command, the prompt and the kernel alike: text that a terminal may have, colours,
-calls as strace(1) prints them."""
+"""What is shown to people by the command line, the prompt and the kernel.
+
+That is: text that is safe for a terminal, colours, tables, and calls as strace(1) prints them.
+"""

@@ -1,8 +1,8 @@
-"""Colours (SGR) of Python and of tracebacks, for text of a box's that is harmless already.
+"""Colours (SGR) for Python and for tracebacks, in text of a box that is already harmless (harmless.py).
 
-Rule: it takes time that grows with the text as its length does, and that is bounded. Pygments colours expressions and
-lines of source, a few thousand characters at the most; its lexer of tracebacks is not used, since it can be led round
-in circles by a message that looks like a line of one.
+Rule: the time is linear in the length of the text, and bounded. Pygments colours only expressions and lines of source,
+a few thousand characters at the most. Its lexer of tracebacks is not used: a message that looks like a line of a
+traceback can make it loop.
 """
 
 import re
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pygments.formatter import Formatter
 
-#: Colours for any background, by kinds of tokens (Pygments).
+#: Colours that can be read on any background, by Pygments' kinds of tokens.
 PYTHON: Final = {
     "Keyword": "magenta", "Keyword.Constant": "cyan", "Operator.Word": "magenta",
     "Literal.String": "green", "Literal.Number": "cyan",
     "Name.Builtin": "cyan", "Name.Exception": "red", "Name.Function": "brightblue", "Name.Class": "brightblue",
     "Name.Decorator": "brightblue", "Comment": "brightblack",
 }  # fmt: skip
-#: Longer texts, and longer lines of a traceback, stay as they are.
+#: Texts, and lines of a traceback, of more characters than these are not coloured.
 MOST, _MOST_OF_LINE = 4000, 400
 _FRAME = re.compile(r'(  File )("[^"\n]*")(, line )(\d+)(.*)')
 _ERROR = re.compile(r"([^\W\d][\w.]{0,200})(:.*)?")
@@ -27,7 +27,7 @@ _RED, _GREEN, _CYAN, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[39m"
 
 
 def python(text: str) -> str:
-    """An expression or source."""
+    """Colours an expression or source."""
     if not text or len(text) > MOST:
         return text
     from pygments import highlight
@@ -38,7 +38,7 @@ def python(text: str) -> str:
 
 
 def traceback(text: str) -> str:
-    """A traceback: the places, the lines of source below them, and the name of the exception."""
+    """Colours a traceback: the places, the lines of source below them, and the name of the exception."""
     lines, left = [], MOST
     for line in text.split("\n"):
         if frame := _FRAME.fullmatch(line[:_MOST_OF_LINE]):

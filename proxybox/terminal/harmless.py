@@ -1,24 +1,27 @@
-"""What a guest has said, as a terminal, a page or a line of ours may have it."""
+"""Text of a guest, made safe for a terminal, a page, or a line of our own output."""
 
 from proxybox.controller.world.output import neutralise
 
 
 def harmless(text: str) -> str:
-    """A guest's text as any terminal or page may have it: controls and what hides or reorders text as escapes."""
+    """Replaces controls, and what hides or reorders text, with escapes, for any terminal or page."""
     return neutralise(text.encode("utf-8", "backslashreplace")).decode()
 
 
 def harmless_lines(text: str) -> str:
-    """The same for what people read as lines: of carriage returns only those that end a line pass, as its end. Another
-    one would put what follows over what stands there."""
+    """Does what `harmless` does, for text that people read as lines.
+
+    A carriage return passes only at the end of a line, as part of the line end. Any other one would let the text after
+    it overwrite the text before it.
+    """
     return harmless(text.replace("\r\n", "\n")).replace("\r", "\\r")
 
 
 def on_one_line(text: str) -> str:
-    """What a guest has named or said, for a line of ours: controls, line ends and what reorders text as escapes."""
+    """Replaces controls, line ends and what reorders text with escapes, for text of a guest in a line of our own."""
     try:
         data = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # surrogates that stand for no byte
+    except UnicodeEncodeError:  # surrogates that do not represent bytes
         data = text.encode("utf-8", "backslashreplace")
     shown = neutralise(data).decode()
     return shown.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")

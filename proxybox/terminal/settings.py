@@ -1,4 +1,4 @@
-"""The terminal of standard input: left as it was found, also where a signal ends or stops this process."""
+"""The terminal of standard input is left as it was, also when a signal ends or stops this process."""
 
 import contextlib
 import os
@@ -9,8 +9,10 @@ from typing import Any
 
 
 def let_through(number: int, handler: Callable[[int, Any], object]) -> None:
-    """A signal that has come does what it does without its handler. From SIGTSTP a process comes back: fg sends
-    SIGCONT."""
+    """Lets a signal that has arrived do its default action, and then sets the handler again.
+
+    After SIGTSTP the process goes on here: fg sends SIGCONT.
+    """
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     signal.signal(number, handler)
@@ -18,8 +20,11 @@ def let_through(number: int, handler: Callable[[int, Any], object]) -> None:
 
 @contextlib.contextmanager
 def kept_terminal() -> Iterator[None]:
-    """Leaves the terminal of standard input as it was, also where a signal ends this process: a program that asks for a
-    password has turned its echo off. While Ctrl-Z has stopped it, the shell has it as it was, too."""
+    """Restores the settings of the terminal of standard input, also when a signal ends this process.
+
+    For example, a program that asks for a password has turned the echo off. While Ctrl-Z has stopped this process, the
+    shell has the original settings, too.
+    """
     try:
         before = termios.tcgetattr(0)
     except (termios.error, OSError):
@@ -41,7 +46,7 @@ def kept_terminal() -> Iterator[None]:
     try:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
             if signal.getsignal(number) is signal.SIG_DFL:
-                with contextlib.suppress(ValueError):  # not the main thread
+                with contextlib.suppress(ValueError):  # this is not the main thread
                     old[number] = signal.signal(number, on_signal)
         yield
     finally:

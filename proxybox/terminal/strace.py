@@ -1,7 +1,7 @@
-"""An OS call as strace(1) would print it.
+"""OS calls, printed as strace(1) would print them.
 
-Rules: whatever the guest put into its arguments comes out as printable ASCII on one line, so that a
-trace is safe to look at in a terminal. Names of flags are taken from proxybox.controller.abi.
+Rules: all that the guest has put into arguments is printed as ASCII without controls, on one line, so that a trace is
+safe in a terminal. Names of flags come from proxybox.controller.abi.
 """
 
 import errno
@@ -34,7 +34,7 @@ CLOCKS: Final = (
 
 
 def constants(prefix: str, *without: str) -> dict[int, str]:
-    """The constants of abi whose names begin so, by value."""
+    """Returns the constants of abi whose names begin with `prefix`, by value."""
     return {
         value: name
         for name, value in vars(abi).items()
@@ -43,7 +43,7 @@ def constants(prefix: str, *without: str) -> dict[int, str]:
 
 
 def quoted(data: bytes, shown: int | None = None) -> str:
-    """A byte string between quotes; of a long one the first `shown` bytes and dots."""
+    """Returns a byte string in quotes; of a longer one, the first `shown` bytes and dots."""
     cut = data if shown is None else data[:shown]
     text = _UNPRINTABLE.sub(_escape, cut).decode("ascii")
     return f'"{text}"' + ("..." if len(cut) < len(data) else "")
@@ -55,7 +55,7 @@ def _escape(match: re.Match[bytes]) -> bytes:
 
 
 def flags_of(names: Mapping[int, str], none: str = "0") -> Callable[[int], str]:
-    """A printer of a set of bits, with what has no name in hexadecimal."""
+    """Returns a printer for a set of bits; bits without a name are printed in hexadecimal."""
     widest_first = sorted((bits for bits in names if bits > 0), key=int.bit_count, reverse=True)
 
     def show(value: int) -> str:
@@ -72,7 +72,7 @@ def flags_of(names: Mapping[int, str], none: str = "0") -> Callable[[int], str]:
 
 
 def choice_of(names: Mapping[int, str]) -> Callable[[int], str]:
-    """A printer of one of several values."""
+    """Returns a printer for one of several values."""
     return lambda value: names.get(value, str(value))
 
 
@@ -122,7 +122,7 @@ def _dirfd(value: int) -> str:
 _open = _open_flags()
 _at = flags_of(constants("AT_", "AT_FDCWD", "AT_STATX_SYNC_TYPE", "AT_EACCESS"))
 
-#: How an argument is printed: by call and name where the name alone does not tell.
+#: How an argument is printed: by call and name, where the name alone is ambiguous.
 BY_CALL: Final[dict[tuple[str, str], Callable[[int], str]]] = {
     ("open", "flags"): _open,
     ("openat", "flags"): _open,
@@ -187,7 +187,7 @@ def argument(call: str, name: str, value: Any) -> str:
 
 
 def outcome(call: OSCall) -> str:
-    """What the guest got, in strace's notation: `= 3`, `= -1 ENOENT (No such file ...)`."""
+    """Returns the result of a call in strace's notation: `= 3`, `= -1 ENOENT (No such file ...)`."""
     if call.result is None:
         return "= ?"
     if call.errno is not None:
@@ -197,10 +197,10 @@ def outcome(call: OSCall) -> str:
 
 
 def arguments(call: OSCall) -> str:
-    """All arguments, as between the parentheses."""
+    """Returns all arguments, as they stand between the parentheses."""
     return ", ".join(argument(call.name, name, value) for name, value in call.arguments.items())
 
 
 def call_line(call: OSCall) -> str:
-    """The whole call without colours and without the decision."""
+    """Returns the whole call, without colours and without the decision."""
     return f"{call.name}({arguments(call)}) {outcome(call)}"

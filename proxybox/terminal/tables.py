@@ -1,8 +1,8 @@
-"""Tables, as rich draws them: cells as wide as terminals show them, cut where a terminal is too narrow.
+"""Tables, drawn by rich: it knows how wide terminals show a text, and cuts cells when a terminal is too narrow.
 
-Rules: rich is loaded when a table is shown, and not before. A cell's text is text: rich's markup and its words for
-pictures mean nothing here. What goes to a file or a pipe has no colours, no trailing spaces and no limit of width, so
-that it is the same everywhere.
+Rules: rich is not loaded before a table is shown. Text in cells is taken literally: rich's markup and emoji codes have
+no effect. Output to a file or a pipe has no colours, no trailing spaces and no limit of width, so that it is the same
+everywhere.
 """
 
 import io
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-#: A text, or a style of rich's (a colour, "bold", "dim") and a text.
+#: A text, or a pair of a rich style (a colour, "bold", "dim") and a text.
 Cell: TypeAlias = str | tuple[str, str]
-#: Columns of a file, which has no end of its lines.
+#: The width for output to a file, whose lines can have any length.
 ANY_WIDTH = 1 << 20
 _GAP = 2
 
@@ -33,10 +33,11 @@ def table(
     shrinking: Collection[int] = (),
     least: int = 10,
 ) -> str:
-    """A table with a rule below its head and above its foot; without a head, its rows alone.
+    """Draws a table with a rule below its head and above its foot; without a head, only its rows.
 
-    right: the columns, by number from 0, of figures, which stand to the right. coloured: whether styles count. columns:
-    what it may be wide, as far as cells of the `shrinking` columns can be cut, to no less than `least`.
+    right: the columns, by number from 0, that are aligned to the right (figures). coloured: whether styles are used.
+    columns: the width that the table may have, as far as cells of the `shrinking` columns can be cut, to no less than
+    `least`.
     """
     from rich.rule import Rule
     from rich.table import Table
@@ -66,7 +67,7 @@ def table(
 
 
 def _text(cell: Cell) -> "Text":
-    """A cell on one line: what does not fit is cut, and not continued below. The style is the words' alone."""
+    """Returns a cell on one line: text that does not fit is cut, and not wrapped. Only the text has the style."""
     from rich.text import Text
 
     style, text = ("", cell) if isinstance(cell, str) else cell
@@ -74,7 +75,7 @@ def _text(cell: Cell) -> "Text":
 
 
 def console(file: TextIO) -> "Console":
-    """rich's way to a file, with colours where other text of ours has them."""
+    """Returns a rich console for a file, which has colours if our other text in this file has them."""
     return _console(file, coloured=has_colours(file))
 
 

@@ -1,6 +1,6 @@
-"""Text for people: colours where they are wanted.
+"""Text for people, with colours if they are wanted.
 
-Rules: colours only on terminals that have them; NO_COLOR (https://no-color.org) turns them off and
+Rules: colours are used only on terminals that have them. NO_COLOR (https://no-color.org) turns them off, and
 FORCE_COLOR on.
 """
 
@@ -19,7 +19,7 @@ COLOURS: Final = {
 
 
 def has_colours(file: TextIO) -> bool:
-    """Whether text on `file` should be coloured."""
+    """Whether text that is written to `file` should be coloured."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -28,11 +28,11 @@ def has_colours(file: TextIO) -> bool:
 
 
 class Paint:
-    """Colours text for one file, or leaves it alone."""
+    """Colours text for one file, or leaves it unchanged."""
 
     def __init__(self, file: TextIO) -> None:
         self.wanted = has_colours(file)
 
     def __call__(self, colour: str, text: str) -> str:
-        """The text in one of COLOURS, where colours are wanted."""
+        """Returns the text in one of COLOURS, if colours are wanted."""
         return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self.wanted else text
