@@ -23,7 +23,7 @@ _IMPORT = re.compile(
 
 
 class Lent:
-    """Puts a module of ours into sys.modules while the library works for us and looks there. (bootstrap.own says why.)"""
+    """Puts a module of ours into sys.modules while the library works for us (bootstrap.own says why)."""
 
     def __init__(self, module):
         self.module = module
