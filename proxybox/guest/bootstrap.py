@@ -123,7 +123,7 @@ def host_module(link, names, limit):
     module = type(sys)("host", "Functions of whoever runs this program.")
 
     class HostError(Exception):
-        """A function of the host's failed with an exception that is not known here."""
+        """A function of the host failed with an exception whose class does not exist here."""
 
     HostError.__module__ = "host"
     HostError.__qualname__ = "HostError"

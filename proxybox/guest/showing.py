@@ -71,9 +71,9 @@ class Display:
     def display(self):
         @hidden
         def display(*objects, raw=False, metadata=None):
-            """Shows objects as pictures, where they can be, and as text.
+            """Shows objects as pictures, where possible, and as text.
 
-            raw: they are dicts of data by MIME type. metadata: a dict that goes with each.
+            raw: the objects are dicts of data by MIME type. metadata: a dict that is sent with each object.
             """
             for thing in objects:
                 data, more = (dict(thing), {}) if raw else bundle(thing)
@@ -84,7 +84,7 @@ class Display:
     def clear_output(self):
         @hidden
         def clear_output(wait=False):
-            """Takes away what was shown so far; wait: when there is something new."""
+            """Removes what was shown so far; with wait, only when something new is shown."""
             self.say("clear", bool(wait))
 
         return clear_output

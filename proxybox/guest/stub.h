@@ -41,7 +41,7 @@ bool clock_instruction(ucontext_t *context);
 void code_for_call(uint8_t *code, int number);
 long clone_into(const uint64_t args[6], void *frame);
 
-/* stub_guard.c */
+/* stub_guard.c: whether memory can be read. */
 bool guarded_range(const void *from, size_t size);
 
 /* stub_trap.c: the handler of SIGSYS, and the calls that need more than one round trip. */
@@ -78,14 +78,14 @@ void load_locale(void);
 /* stub_recursion.c: Python source that runs when the interpreter has started. */
 extern const char make_recursion[];
 
-/* stub_fork.c */
+/* stub_fork.c: a copy of the process. */
 long emulate_fork(const uint64_t args[6]);
 
 /* stub.c: the filter's instructions from the controller. install_filter returns 0 or -errno. */
 extern struct sock_filter filter[MAX_FILTER];
 long install_filter(long length, unsigned flags);
 
-/* stub_threads.c */
+/* stub_threads.c: threads, and futex waits that the filter does not allow. */
 long emulate_clone(const uint64_t args[6], const ucontext_t *context);
 long emulate_futex(const uint64_t args[6]);
 

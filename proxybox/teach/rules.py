@@ -219,8 +219,7 @@ class RuleBox:
         self._sandbox.close()
 
     def check_all(self, sources: Iterable[str], rules: Rules) -> list[list[Breach]]:
-        """As `check`, for the files of a submission: MOST_TEXT characters in all, up to the first file that takes too
-        much."""
+        """As `check`, for a submission's files: MOST_TEXT characters in all, up to the first that takes too much."""
         found: list[list[Breach]] = []
         left = MOST_TEXT
         for source in sources:
