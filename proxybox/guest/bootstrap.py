@@ -319,7 +319,7 @@ def main():
         warm(session)
         rehearse("def f():\n    print(1, 'a')\nf()\n")
         gc.collect()
-        link.exchange(b"r")  # a process that forked before this was a module's
+        link.exchange(b"r")  # an earlier fork was made by a module that was imported
         os.fork()  # only the copies return from this call, never the zygote itself
         freshen()
     what, functions, limit, words, given = values.decode(link.exchange(b"r"), TASK)

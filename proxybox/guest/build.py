@@ -151,7 +151,7 @@ def compile_program(program: str, into: Path, *, force: bool = False) -> Path:
 
 
 def require_supported_machine() -> None:
-    """Do nothing on Linux on x86-64.
+    """Check that this is Linux on x86-64.
 
     Raises BuildError on any other machine.
     """

@@ -1,4 +1,4 @@
-"""What a person at a prompt wants to know of the live objects of a session.
+"""What a person at a prompt asks about the live objects of a session.
 
 It runs the program's own code (properties, `__dir__`), so it has the limits of any call.
 """
@@ -55,7 +55,7 @@ def complete(names, text, cursor):
             known = attributes(look_up(names, holder))
         except Exception:
             known = []
-    # the other case needs the value of an expression, which only running it would tell
+    # after `f().` the names would be those of a value that only running the code would tell
     elif word and not line[: -len(word)].rstrip().endswith("."):
         known = [*names, *dir(builtins), *keyword.kwlist]
     else:
@@ -175,7 +175,7 @@ def unfinished(text):
             lines = [line for line in text.split("\n") if line.strip()]
             header = text.split("\n")[int(found.group(1)) - 1] if found else lines[-1]
             return "incomplete", indent_of(header) + "    "
-        # after `(*, a)` PyPy's message is another
+        # after `(*, a)` PyPy words the message differently
         if isinstance(error, IndentationError) and text.rstrip().endswith(":"):
             return "incomplete", indent + "    "
         if message.startswith(("unterminated string literal", "unterminated f-string literal", "EOL while scanning")):

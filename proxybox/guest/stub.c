@@ -53,7 +53,7 @@ long install_filter(long length, unsigned flags)
 }
 
 /* The controller counts threads: each clone with THREAD_FLAGS asks the controller through this listener. Without a
- * listener (before Linux 5.9, or where an outer sandbox has taken it) the controller gives a filter that refuses
+ * listener (before Linux 5.9, or where an outer sandbox has taken it) the controller gives a filter that allows no
  * clone. */
 static void give_listener(void)
 {

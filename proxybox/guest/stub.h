@@ -1,6 +1,8 @@
-/* The parts of the stub, and what each part offers to the others. Code in this folder makes every system call through
- * `kernel_call`. After the seal it makes only read, write and the calls that the filter allows, and it calls no libc
- * function that may make another. */
+/* The parts of the stub, and what each part offers to the others.
+ *
+ * Rule: after the seal the stub makes system calls only through `kernel_call` and `clone_into`, makes only read, write
+ * and the other calls that the filter allows, and calls no libc function that may make a system call.
+ */
 #ifndef PROXYBOX_STUB_H
 #define PROXYBOX_STUB_H
 

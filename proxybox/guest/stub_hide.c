@@ -75,9 +75,9 @@ struct pairs {
     size_t size;
 };
 
-/* Mappings of the files at `host` itself hold RPython strings, and RPython keeps each string's length and hash beside
- * it: they are not changed in a guest that marshals its own calls. The path at which that guest was translated does not
- * come from the launch. */
+/* Mappings of files whose own path contains `host` hold RPython strings, and RPython keeps each string's length and
+ * hash beside it: they are not changed in a guest that marshals its own calls. The path at which that guest was
+ * translated does not come from the launch. */
 static bool is_left_alone(const struct mapping *map, const char *host)
 {
     return (config.flags & CONFIG_SEAL_ONLY) && strstr(map->name, host);

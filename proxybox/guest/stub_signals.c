@@ -79,8 +79,8 @@ void signals_install(void)
 }
 
 /* abort(3) sends this thread SIGABRT and then executes `hlt`, which would be reported as a segmentation fault. After
- * the seal the process can send no signal, but the kernel raises SIGTRAP for a breakpoint. No other program contains
- * one; the controller reports SIGTRAP as SIGABRT (guestprocess.py). */
+ * the seal the process can send no signal, but the kernel raises SIGTRAP for a breakpoint. Nothing else in an ordinary
+ * program executes one, so the controller reports SIGTRAP as SIGABRT (guestprocess.py). */
 static void end_of_abort(void) { __asm__ volatile("int3"); }
 
 static bool sends_abort(int number, const uint64_t args[6])

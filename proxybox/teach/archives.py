@@ -13,7 +13,7 @@ import attrs
 from proxybox.policies.errors import ProxyboxError
 
 #: Bytes of the table of contents of a submission's archive, and of a download's. Each 50 of them become an object of
-#: 600.
+#: 600 bytes.
 MOST_CONTENTS, MOST_OF_DOWNLOAD = 2 << 20, 8 << 20
 #: Names that tools leave behind, and that are no part of a submission.
 IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")

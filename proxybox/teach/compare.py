@@ -43,7 +43,7 @@ def same(got: str, wanted: str, tolerance: float | None) -> bool:
     """Whether two tokens are the same, or numbers that are close enough."""
     if got == wanted:
         return True
-    if tolerance is None or "_" in got:  # 1_0 is a number in Python, but for no judge
+    if tolerance is None or "_" in got:  # 1_0 is a number in Python, but not for a judge
         return False
     try:
         first, second = float(got), float(wanted)

@@ -244,8 +244,8 @@ class _Facts:
                 callers[each].add(key)
         left = set(self._defined)
         for ahead, behind in ((calls, callers), (callers, calls)):
-            # Repeatedly removes functions that call none that are left, then functions that none that are left call:
-            # cycles remain.
+            # Repeatedly removes functions that call none that are left, then functions that none that are left call.
+            # Cycles remain, and functions on a path between two cycles.
             counts = {key: len(ahead[key] & left) for key in left}
             ends = [key for key, count in counts.items() if not count]
             while ends:

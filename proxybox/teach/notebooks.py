@@ -1,7 +1,7 @@
 """Notebooks as submissions: the code cells of a Jupyter notebook as one Python source.
 
 Nothing of a notebook is run or compiled here: it is JSON of bounded size, and its code is text. Lines that belong to
-IPython and not to Python (%magics, !commands, questions) are left out, and the note lists them.
+IPython and not to Python (%magics, !commands, questions such as name?) are left out, and the note lists them.
 """
 
 import functools

@@ -81,7 +81,7 @@ class Grader:
     with the tests themselves, for their author. broken: the errors of boxes that could not be had, for which no
     submission is to blame.
 
-    In a pytest run without a Grader, a person grades the submission that --submission names.
+    Without a Grader, a run by hand grades the submission that --submission names.
     """
 
     def __init__(

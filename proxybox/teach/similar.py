@@ -22,8 +22,8 @@ _WINDOW = 5
 #: The characters of a source that are read, and the number of its fingerprints that are compared: the smallest ones,
 #: which a copy has, too.
 _LIMIT, _MOST_MARKS = 200_000, 4096
-#: How many pairs of submissions with a common fingerprint are counted; the most common fingerprints are left out beyond
-#: it.
+#: How many pairs of submissions with a common fingerprint are counted; beyond that, the most common fingerprints are
+#: left out.
 _MOST_COMPARED = 20_000_000
 _KEPT = frozenset(keyword.kwlist) | frozenset(dir(builtins))
 #: Python's tokens, approximately. It looks at each character of any source once. (The tokenizer of some versions of

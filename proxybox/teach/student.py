@@ -82,8 +82,8 @@ class Student:
     def raises(self, kind: Any, name: str, *args: Any, match: Any = None, **kwargs: Any) -> None:
         """Fails the test unless the function raises such an exception.
 
-        kind: a class, which includes its subclasses; a name, which does not; or a tuple of these. match: a regular
-        expression that is looked for in the first 1,000 characters of the message, as by `pytest.raises`.
+        kind: a class, which includes its subclasses; a name, which means that class alone; or a tuple of these. match:
+        a regular expression that is looked for in the first 1,000 characters of the message, as by `pytest.raises`.
         """
         self.compare_raised(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), kind, match)
 

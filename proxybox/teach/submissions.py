@@ -59,8 +59,8 @@ class Submission:
     def main(self, name: str) -> bytes:
         """The content of the main file; of a notebook, its code.
 
-        The main file is the file of that name, in whatever folder; or else the only Python file; or else a notebook.
-        Raises Failed when there is none, or when it is empty.
+        The main file is the file of that name, in whatever folder; or else the notebook of that name, the only Python
+        file, or the only notebook. Raises Failed when there is none, or when it is empty.
         """
         path = self._main_path(name)
         data, what = self.files[path], "The file"
