@@ -143,7 +143,7 @@ def cut(text):
     return text[:LONGEST] if isinstance(text, str) else None
 
 
-# --- whether statements are whole -------------------------------------------------------------------------------------
+# --- whether statements are complete ----------------------------------------------------------------------------------
 
 
 def is_complete(text):

@@ -103,7 +103,7 @@ class Namespace:
         self.frame = self.theirs = None
         self.do_reset()
 
-    # --- commands: each gives a value ---------------------------------------------------------------------------------
+    # --- commands: each returns a value -------------------------------------------------------------------------------
 
     @hidden
     def do_exec(self, source, name, echo):
@@ -151,7 +151,7 @@ class Namespace:
     def do_is_complete(self, text):
         return completion.is_complete(text)
 
-    # --- around them --------------------------------------------------------------------------------------------------
+    # --- running the commands -----------------------------------------------------------------------------------------
 
     @hidden
     def compiled(self, source, name, mode):

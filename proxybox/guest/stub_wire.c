@@ -43,7 +43,7 @@ static struct channel *own_channel(void)
 
 static int reply_fd(const struct channel *channel) { return FIRST_CHANNEL_FD + 2 * (int)(channel - channels); }
 
-/* --- out --- */
+/* --- requests --- */
 
 static void flush(struct channel *channel)
 {
@@ -154,7 +154,7 @@ static void send_request(struct channel *channel, long number, const uint64_t ar
     flush(channel);
 }
 
-/* --- in --- */
+/* --- replies --- */
 
 static void refill(struct channel *channel)
 {

@@ -72,7 +72,7 @@ def _check(grade: Grade) -> Check:
     return Check(grade.student, grade, why, problem)
 
 
-# --- those that come with proxybox, and new ones ----------------------------------------------------------------------
+# --- shipped and new exercises ----------------------------------------------------------------------------------------
 
 
 def shipped_exercises() -> tuple[str, ...]:

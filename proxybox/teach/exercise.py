@@ -50,7 +50,7 @@ class ExerciseError(ProxyboxError, ValueError):
         return f"{len(self.problems)} problems:\n" + "\n".join(f"  {problem}" for problem in self.problems)
 
 
-# --- what stands in the file ------------------------------------------------------------------------------------------
+# --- the keys of exercise.toml ----------------------------------------------------------------------------------------
 
 
 def _to_title(value: str) -> str:
@@ -313,7 +313,7 @@ def _policy(data: Mapping[str, Any], path: Path, beside: _Beside) -> Policy:
     return from_dict({"extends": base or "classroom", **own}, name=str(path), folder=str(path.parent))
 
 
-# --- what stands beside it --------------------------------------------------------------------------------------------
+# --- files beside exercise.toml ---------------------------------------------------------------------------------------
 
 
 class _Beside:

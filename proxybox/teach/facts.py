@@ -145,7 +145,7 @@ def _line(facts: _Facts, word: str, constructs: Sequence[str], *, forbidden: boo
     return line
 
 
-# --- what a source has ------------------------------------------------------------------------------------------------
+# --- walking the tree -------------------------------------------------------------------------------------------------
 
 _Lines = dict[str, int]
 

@@ -55,7 +55,7 @@ class GradingError(ProxyboxError):
     """Nothing can be graded with this exercise, or by these workers; the text says why."""
 
 
-# --- what crosses to workers ------------------------------------------------------------------------------------------
+# --- what is sent to workers ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -276,7 +276,7 @@ def _named_apart(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
         yield attrs.evolve(verdict, name=name)
 
 
-# --- the one who gives tasks ------------------------------------------------------------------------------------------
+# --- in the process that hands out tasks ------------------------------------------------------------------------------
 
 
 def cpu_count() -> int:

@@ -211,7 +211,7 @@ class Method:
     __int__ = __float__ = __str__ = __format__ = _no_value
 
 
-# --- how they cross ---------------------------------------------------------------------------------------------------
+# --- how arguments are sent -------------------------------------------------------------------------------------------
 
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})

@@ -124,7 +124,7 @@ def _alike(pairs: Iterable[Pair]) -> dict[str, list[str]]:
 
 
 def _sections(rows: Iterable[_Row], parts: Any, *, with_faults: bool) -> Iterator[Markup]:
-    """The section of each submission; cut to its name and score when the page has no more room."""
+    """The section of each submission; cut to the submission's name when the page has no more room."""
     left = MOST_IN_ALL
     for row in rows:
         cut = parts.cut_section(row)

@@ -66,7 +66,7 @@ class Student:
         self.printed: list[str] = []
         self.last = ""
 
-    # --- what teachers use --------------------------------------------------------------------------------------------
+    # --- for teachers -------------------------------------------------------------------------------------------------
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """What a function of the submission returns. Fails the test where it raises or does not return."""
@@ -115,7 +115,7 @@ class Student:
         """Fails the test unless the last call has printed that; compares token by token."""
         _compare(self.last or "the submission", self.stdout, expected, tolerance)
 
-    # --- for handles, too ---------------------------------------------------------------------------------------------
+    # --- for teachers and handles -------------------------------------------------------------------------------------
 
     def ask(self, call: Call) -> Any:
         """The result of a call. Fails the test where the call did not end well."""
@@ -147,7 +147,7 @@ class Student:
         if pattern is not None and not pattern.search(result.error.message[:_MOST_MATCHED]):
             self._fail(told, result, f"; its message was to match {pattern.pattern!r}", "wrong_answer")
 
-    # --- how ----------------------------------------------------------------------------------------------------------
+    # --- internal -----------------------------------------------------------------------------------------------------
 
     def _result(self, call: Call) -> tuple[str, Result]:
         """The call in words, and its result."""
