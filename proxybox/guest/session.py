@@ -28,8 +28,8 @@ except ImportError:  # a PyPy without residual_call
         return function(*args, **kwargs)
 
 
-#: NAME: the name of a source in tracebacks. MOST: how many sources are remembered. FILE: the "file" of __main__, which
-#: stands for all of them.
+#: NAME: the name of a source in tracebacks. MOST: how many sources are remembered. FILE: the file name of __main__,
+#: under which all of them together are found.
 NAME, MOST, FILE = "<session-%d>", 1000, "<session>"
 TASK = 1 << 26
 NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)

@@ -70,7 +70,7 @@ struct call_roles {
 };
 
 /* What the launcher writes on CONTROL_FD when the guest's process exists. guest, init: host process ids, or 0 where the
- * launcher itself becomes the guest. Each other field: 0 for done, an errno, or NOT_ASKED. */
+ * launcher itself becomes the guest. The fields after them: 0 for done, an errno, or NOT_ASKED. */
 struct launch_report {
     uint32_t magic;
     int32_t guest, init, same_addresses, namespaces, speculation, core_scheduling;

@@ -89,7 +89,7 @@ def find_exercise(name: str) -> Exercise:
     """A shipped exercise by its name, or else the exercise in a folder.
 
     A folder in the current folder, perhaps with submissions, never takes the place of a shipped exercise (./NAME names
-    it). Raises ExerciseError when there is none.
+    it). Raises ExerciseError when there is no such exercise, or when it has faults.
     """
     if is_shipped(name):
         return load_exercise(_SHIPPED / name.rstrip("/"))
