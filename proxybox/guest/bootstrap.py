@@ -2,12 +2,12 @@
 
     pypy3 bootstrap.py zygote|now [MODULE...]
 
-Nothing here is trusted once a program has run in the same process, and nothing here defends anything. What it says to
-the controller goes through one reserved OS call, `exchange` (controller/exchange/port.py). Python 3.9 to 3.11.
+Nothing here is trusted once a program has run in the same process, and nothing here defends anything. It talks to the
+controller through one reserved OS call, `exchange` (controller/exchange/port.py). The code is for Python 3.9 to 3.11.
 
-A program shall find what it finds under a bare `pypy3 WORDS`. So frames here are hidden, as PyPy hides those of its own
-start (app_main.py, to which a program's exceptions and its exit are left), and what is imported here is not to be seen
-in sys.modules: a program's own `types.py` is its own.
+A program must find the same as under a bare `pypy3 WORDS`. So the frames here are hidden, as PyPy hides the frames of
+its own start (app_main.py, which still handles a program's exceptions and its exit). What is imported here is kept out
+of sys.modules, so that a program that imports its own `types.py` gets its own.
 """
 
 import sys
@@ -16,19 +16,22 @@ import __pypy__
 
 HERE = "/usr/lib/proxybox"
 
-hidden = __pypy__.hidden_applevel  # such frames are in no traceback, and not seen by sys._getframe
+hidden = __pypy__.hidden_applevel  # such frames are in no traceback, and sys._getframe does not return them
 
 sys.path.remove(HERE)
 sys.path_importer_cache.pop(HERE, None)
 LIBRARY = sys.path[:]
-FROZEN = ("_frozen_importlib", "_frozen_importlib_external")  # which `importlib` gives other names
-KNOWN = set(sys.modules)  # to whoever comes: ours to use as they are
+FROZEN = ("_frozen_importlib", "_frozen_importlib_external")  # `importlib` gives these modules other names
+KNOWN = set(sys.modules)  # every program has these modules: used here as they are
 OWN = {}
 
 
 @hidden
 def own(name):
-    """Imports a module, of ours or of the library, for us alone: nobody finds it, or what it needs, afterwards."""
+    """Imports a module for proxybox alone: a program finds neither the module nor what it imports.
+
+    name: of a module of proxybox or of the library.
+    """
     changed = [sys.modules, sys.path_importer_cache, *(vars(sys.modules[frozen]) for frozen in FROZEN)]
     before = [dict(each) for each in changed]
     path, sys.path = sys.path, [HERE, *LIBRARY]
@@ -51,12 +54,13 @@ _cffi_backend = own("_cffi_backend")
 
 EXCHANGE, EINTR = 511, 4
 ROOM, PIECE = 1 << 16, 1 << 19
-NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)  # the compiler tells where they stand
-TASK = 68 << 20  # bytes of what there is to do, at the most
+# the source may hold null bytes: the compiler reports their position
+NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)
+TASK = 68 << 20  # the largest task, in bytes
 
 
 class Link:
-    """The reserved call. From any thread."""
+    """The reserved OS call. Any thread may use it."""
 
     def __init__(self):
         integer = _cffi_backend.new_primitive_type("long")
@@ -73,7 +77,7 @@ class Link:
 
     @hidden
     def exchange(self, message):
-        """Says a message of one letter and data; the answer."""
+        """Sends a message of one letter and data, and returns the answer."""
         if len(message) > PIECE:
             self.ask(b"*" + message[:PIECE], None, 0)
             for at in range(PIECE, len(message), PIECE):
@@ -104,22 +108,22 @@ class Link:
         while size < 0:
             if _cffi_backend.get_errno() != EINTR:
                 raise OSError(_cffi_backend.get_errno(), "the caller cannot be reached")
-            again = b"w"  # what was said is known
+            again = b"w"  # the controller has the message already
             size = self.call(EXCHANGE, _cffi_backend.from_buffer(self.chars, again), 1, null, room)
         return size
 
 
-# --- functions of the caller's ----------------------------------------------------------------------------------------
+# --- the caller's functions -------------------------------------------------------------------------------------------
 
 
 def host_module(link, names, limit):
-    """The module `host`: what the caller lets the program call."""
+    """Makes the module `host`, which holds the functions that the caller lets the program call."""
     import builtins
 
     module = type(sys)("host", "Functions of whoever runs this program.")
 
     class HostError(Exception):
-        """A function of the host's failed with an exception that is not known here."""
+        """A function of the host failed with an exception whose class does not exist here."""
 
     HostError.__module__ = "host"
     HostError.__qualname__ = "HostError"
@@ -162,8 +166,10 @@ def new_main(kind=None):
 
 @hidden
 def prepare(words, given=None):
-    """A function, and its arguments, that runs -c TEXT, -m MODULE, -, or a path, with arguments. given: what the file
-    of that path holds, where it is known. app_main.py is what this follows."""
+    """The function, and its arguments, that run -c TEXT, -m MODULE, - or a path, with the program's own arguments.
+
+    It follows PyPy's app_main.py. given: the content of the file of that path, where it is known.
+    """
     kind, main = words[0], new_main()
     sys.argv[:] = [kind, *words[2:]] if kind in ("-c", "-m") else words
     if hasattr(sys, "orig_argv"):
@@ -209,7 +215,7 @@ def check_text(text):
 
 @hidden
 def read(path):
-    """The content of a file, and whether it is rather something to import from: a folder, an archive."""
+    """The content of a file, and whether it must be imported from instead of run: a folder or an archive."""
     posix = sys.modules["posix"]
     content = b""
     try:
@@ -258,17 +264,20 @@ def compiled(content):
 
 
 def preload(names):
-    """Imports what the policy names. What fails is told by the interpreter, and the start fails."""
+    """Imports what the policy names. The interpreter reports an import that fails, and the start fails."""
     for name in names:
         __import__(name)
     KNOWN.update(sys.modules.keys() - {"session", "completion", "values"})
-    for path in list(sys.path_importer_cache):  # other folders may have other files in a copy's world
+    for path in list(sys.path_importer_cache):  # in a copy's world other folders may hold other files
         if not path.startswith(sys.prefix + "/lib/"):
             del sys.path_importer_cache[path]
 
 
 def warm(session):
-    """Does what every session does. Letting the JIT compile it costs copies more in pages than it saves them."""
+    """Does what every session does, so that it is not done for the first time in a copy.
+
+    It is not repeated so often that the JIT compiles it: compiled code costs copies more in pages than it saves them.
+    """
     sample = ("eval", ("name", [1, 2.5, None, True], {"key": b"data"}))
     for _ in range(20):
         values.decode(values.encode(sample))
@@ -276,7 +285,7 @@ def warm(session):
 
 
 def rehearse(text):
-    """Goes the way of a program once, so that nothing on it is done for the first time when a program comes."""
+    """Runs a small program the way a real one will run, so that nothing in it is done for the first time later."""
     import io
 
     mine = sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:]
@@ -289,7 +298,7 @@ def rehearse(text):
 
 
 def freshen():
-    """A copy draws its own random numbers: Python's and OpenSSL's notice the fork, NumPy's does not."""
+    """Gives a copy random numbers of its own: Python's and OpenSSL's generators notice the fork, NumPy's does not."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
@@ -297,7 +306,7 @@ def freshen():
 
 @hidden
 def main():
-    """Waits for what to do; a session is led here, a program is returned, as `prepare` does."""
+    """Waits for a task. Leads a session itself; for a program returns what `prepare` returns."""
     mode, names = sys.argv[1], sys.argv[2:]
     link = Link()
     preload(names)
@@ -310,8 +319,8 @@ def main():
         warm(session)
         rehearse("def f():\n    print(1, 'a')\nf()\n")
         gc.collect()
-        link.exchange(b"r")  # whoever forked before this was a module
-        os.fork()  # the zygote itself never comes back from here
+        link.exchange(b"r")  # an earlier fork was made by a module that was imported
+        os.fork()  # only the copies return from this call, never the zygote itself
         freshen()
     what, functions, limit, words, given = values.decode(link.exchange(b"r"), TASK)
     if what == "rehearse":
@@ -326,7 +335,7 @@ def main():
 
 
 if __name__ == "__main__":
-    hidden(type(main)(sys._getframe().f_code, {}))  # this very frame
+    hidden(type(main)(sys._getframe().f_code, {}))  # hides the frame of this module
     todo = main()
     if todo is not None:
         todo[0](*todo[1])

@@ -66,7 +66,7 @@ def headers() -> list[Path]:
 
 
 def absolute_path() -> str:
-    """PATH without empty and relative entries: the current folder may hold anybody's programs."""
+    """PATH without empty and relative entries: the current folder may hold programs of other people."""
     return os.pathsep.join(filter(os.path.isabs, os.environ.get("PATH", os.defpath).split(os.pathsep)))
 
 
@@ -76,8 +76,10 @@ def find_program(name: str) -> str | None:
 
 
 def find_compiler() -> list[str]:
-    """The compiler as the start of a command line: $CC (which may hold options), else the first
-    of COMPILERS on PATH. Raises BuildError when there is none."""
+    """The compiler, as the start of a command line: $CC (which may hold options), else the first of COMPILERS on PATH.
+
+    Raises BuildError when there is none.
+    """
     named = os.environ.get("CC", "").strip()
     if named:
         command = shlex.split(named)
@@ -100,8 +102,11 @@ def is_current(output: Path, made_from: Sequence[Path]) -> bool:
 
 
 def run_compiler(command: Sequence[str]) -> None:
-    """Run the compiler; raise BuildError with what it said when it fails."""
-    environment = {**os.environ, "PATH": absolute_path()}  # where it looks for its assembler
+    """Run the compiler.
+
+    Raises BuildError with the compiler's output when it fails.
+    """
+    environment = {**os.environ, "PATH": absolute_path()}  # the compiler looks there for its assembler
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         if done.stderr:
@@ -117,8 +122,8 @@ def run_compiler(command: Sequence[str]) -> None:
 def compile_program(program: str, into: Path, *, force: bool = False) -> Path:
     """Compile one program of PROGRAMS into the folder `into` and return its path.
 
-    The result appears whole under its name: boxes that are starting see the old file or the new.
-    Raises BuildError.
+    The result gets its name only when it is complete: boxes that are starting see the old file or the new one. Raises
+    BuildError when the program cannot be built.
     """
     output = into / program
     files = sources(program)
@@ -146,7 +151,10 @@ def compile_program(program: str, into: Path, *, force: bool = False) -> Path:
 
 
 def require_supported_machine() -> None:
-    """Raise BuildError unless this is Linux on x86-64."""
+    """Check that this is Linux on x86-64.
+
+    Raises BuildError on any other machine.
+    """
     system, machine = platform.system(), platform.machine()
     if system != "Linux" or machine not in ("x86_64", "AMD64"):
         raise BuildError(WRONG_MACHINE.format(system=system, machine=machine))
@@ -155,14 +163,14 @@ def require_supported_machine() -> None:
 def build(into: Path = SOURCES, *, force: bool = False) -> list[Path]:
     """Compile both programs into `into` (by default beside the sources); return their paths.
 
-    What is newer than its sources is left alone unless `force`. Raises BuildError.
+    A program that is newer than its sources is left alone unless `force`. Raises BuildError when one cannot be built.
     """
     require_supported_machine()
     return [compile_program(program, into, force=force) for program in PROGRAMS]
 
 
 def check() -> int:
-    """Compile every source with each compiler there is, warnings as errors; keep nothing.
+    """Compile every source with each compiler found, warnings as errors; keep nothing.
 
     Returns how many compilers were tried. Raises BuildError at the first complaint.
     """

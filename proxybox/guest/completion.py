@@ -1,5 +1,6 @@
-"""What a person at a prompt wants to know of the live objects of a session. It runs the program's own code (properties,
-`__dir__`), so it has the limits of any call.
+"""What a person at a prompt asks about the live objects of a session.
+
+It runs the program's own code (properties, `__dir__`), so it has the limits of any call.
 """
 
 import builtins
@@ -12,7 +13,7 @@ import warnings
 import __pypy__
 
 LONGEST, MOST = 1 << 15, 1000
-#: Characters before the cursor that are looked at for a name: the expressions take time by the square of them.
+#: How many characters before the cursor are searched for a name: the expressions take quadratic time.
 NEAR = 1000
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\.?$")
 _CALL = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*\(?\s*$")
@@ -22,7 +23,7 @@ _IMPORT = re.compile(
 
 
 class Lent:
-    """A module of our own, where the library looks for it while it works for us. (bootstrap.own says why.)"""
+    """Puts a module of ours into sys.modules while the library works for us (bootstrap.own says why)."""
 
     def __init__(self, module):
         self.module = module
@@ -54,7 +55,8 @@ def complete(names, text, cursor):
             known = attributes(look_up(names, holder))
         except Exception:
             known = []
-    elif word and not line[: -len(word)].rstrip().endswith("."):  # of a value that only running it would tell
+    # after `f().` the names would be those of a value that only running the code would tell
+    elif word and not line[: -len(word)].rstrip().endswith("."):
         known = [*names, *dir(builtins), *keyword.kwlist]
     else:
         known = []
@@ -65,12 +67,12 @@ def complete(names, text, cursor):
 
 
 def attributes(thing):
-    """What follows a dot."""
+    """The names that may follow a dot after an object."""
     return [] if thing is None else [name for name in dir(thing) if isinstance(name, str)]
 
 
 def modules(package):
-    """Names of modules in a package, or at the top: of those that are loaded, built in, or stand in a folder."""
+    """Names of modules in a package, or at the top level: those that are loaded, built in, or files in a folder."""
     depth = package.count(".") + 1 if package else 0
     known = {name.split(".")[depth] for name in sys.modules if not package or name.startswith(package + ".")}
     folders = list(sys.path)
@@ -90,7 +92,10 @@ def modules(package):
 
 @__pypy__.hidden_applevel
 def look_up(names, dotted):
-    """The object of a dotted name; NameError, AttributeError."""
+    """The object of a dotted name.
+
+    Raises NameError or AttributeError when there is none.
+    """
     first, *rest = dotted.split(".")
     if first in names:
         found = names[first]
@@ -104,9 +109,11 @@ def look_up(names, dotted):
 
 
 def inspect(look, names, text, cursor, detail):
-    """What stands at the cursor: None, or name, type, signature, documentation, and with detail 1 the source. look: the
-    library's module for it."""
-    look.functools = sys.modules.get("functools", look.functools)  # whose partial() a program may have used
+    """What stands at the cursor: None, or its name, type, signature, documentation and, with detail 1, its source.
+
+    look: the library's module `inspect`.
+    """
+    look.functools = sys.modules.get("functools", look.functools)  # the program may have used its partial()
     after = re.match(r"\w*", text[cursor:]).group()
     found = _CALL.search(text[:cursor][-NEAR:] + after)
     if not found:
@@ -136,12 +143,13 @@ def cut(text):
     return text[:LONGEST] if isinstance(text, str) else None
 
 
-# --- whether statements are whole -------------------------------------------------------------------------------------
+# --- whether statements are complete ----------------------------------------------------------------------------------
 
 
 def is_complete(text):
-    """(complete | incomplete | invalid, what the next line is to be indented by)."""
-    begun = text[:-1] if text.endswith("\\\n") else text  # Python 3.9 takes the line that is yet to come for empty
+    """(complete | incomplete | invalid, the indentation of the next line)."""
+    # Python 3.9 takes the line after the backslash, which is yet to come, for an empty one
+    begun = text[:-1] if text.endswith("\\\n") else text
     try:
         with Lent(warnings), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -154,7 +162,7 @@ def is_complete(text):
 
 
 def unfinished(text):
-    """What codeop takes for the beginning of something: whether more can save it."""
+    """For a text that codeop takes for the beginning of something: whether more text can complete it."""
     indent = indent_of(text.split("\n")[-1])
     if text.rstrip(" \t").endswith(("\\", "\\\n", "\\\r\n")):
         return "incomplete", indent
@@ -167,12 +175,13 @@ def unfinished(text):
             lines = [line for line in text.split("\n") if line.strip()]
             header = text.split("\n")[int(found.group(1)) - 1] if found else lines[-1]
             return "incomplete", indent_of(header) + "    "
-        if isinstance(error, IndentationError) and text.rstrip().endswith(":"):  # PyPy words it oddly after `(*, a)`
+        # after `(*, a)` PyPy words the message differently
+        if isinstance(error, IndentationError) and text.rstrip().endswith(":"):
             return "incomplete", indent + "    "
         if message.startswith(("unterminated string literal", "unterminated f-string literal", "EOL while scanning")):
             return "invalid", ""
         if message == "invalid syntax" and not compiles(text.rstrip() + "\n" + indent + "def _(): pass\n"):
-            return "invalid", ""  # what follows a decorator, or a backslash, could save it, and that does not
+            return "invalid", ""  # even a definition, which may follow a decorator or a backslash, does not complete it
     return "incomplete", indent
 
 
@@ -185,7 +194,10 @@ def compiles(text):
 
 
 def open_block(text):
-    """How far the block is indented that the text ends in; it goes on until an empty line. None: there is none."""
+    """The indentation of the block in which the text ends; None where it ends in none.
+
+    Such a block goes on until an empty line.
+    """
     if not text.split("\n")[-1].strip():
         return None
     tree = compile(text, "<input>", "exec", 0x400, True)  # a syntax tree only: ast.PyCF_ONLY_AST

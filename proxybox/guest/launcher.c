@@ -1,14 +1,16 @@
-/* The launcher: between the controller's spawn and the interpreter's exec, everything that a process can give up
- * by itself. It runs before any untrusted code exists and says on the control socket what it could not do.
+/* The launcher runs between the controller's spawn and the interpreter's exec, and gives up everything that a process
+ * can give up by itself. It runs before any untrusted code exists, and reports on the control socket what it could not
+ * do.
  *
- * usage: launcher PARENT UID GID NICE CPU CPU_SECONDS FLAGS PROGRAM ARGV0 [ARG...]
- * UID, GID: -1 keeps them. CPU: -1 leaves the affinity. CPU_SECONDS: 0 for none. FLAGS, descriptors: see wire.h.
+ *     usage: launcher PARENT UID GID NICE CPU CPU_SECONDS FLAGS PROGRAM ARGV0 [ARG...]
+ *
+ * UID, GID: -1 keeps them. CPU: -1 leaves the affinity. CPU_SECONDS: 0 for no limit. FLAGS, descriptors: see wire.h.
  *
  *     controller ── launcher ── unshares namespaces, reports, ends
- *              ├── init        first process of the pid namespace: waits, and takes all with it when it is killed
+ *              ├── init        first process of the pid namespace: waits; when it is killed, all others in it are
  *              └── guest       its sibling: executes the interpreter
  *
- * Where namespaces are not to be had, the launcher itself becomes the guest.
+ * Where namespaces cannot be had, the launcher itself becomes the guest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +46,8 @@ static void must(long result, const char *step)
         fail(step);
 }
 
-/* The control socket tells whether it still lives: a parent outside of the pid namespace has no number in it. */
+/* Whether the controller still lives can be read from the control socket only: a parent outside the pid namespace has
+ * no process id inside it. */
 static void die_with_controller(void)
 {
     char byte;
@@ -62,7 +65,8 @@ static void drop_identity(long uid, long gid)
     must(setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid), "setresuid");
 }
 
-/* The bounding set needs CAP_SETPCAP and goes first; without it, no_new_privs keeps exec from giving anything. */
+/* Dropping from the bounding set needs CAP_SETPCAP, so this comes first. Without that capability, no_new_privs keeps
+ * exec from giving any. */
 static void drop_bounding_set(void)
 {
     for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; capability++)
@@ -83,8 +87,8 @@ static void drop_capabilities(void)
     set_capabilities(0, 0);
 }
 
-/* One capability outlasts the exec (capabilities(7), ambient). What is not in the bounding set cannot be made
- * inheritable, and emptying that set takes CAP_SETPCAP. */
+/* One capability survives the exec (capabilities(7), ambient). A capability that is not in the bounding set cannot be
+ * made inheritable, and emptying that set needs CAP_SETPCAP. */
 static void keep_capability(int kept)
 {
     set_capabilities(1u << kept | 1u << CAP_SETPCAP, 1u << kept);
@@ -122,7 +126,8 @@ static int write_text(const char *path, const char *text)
     return error;
 }
 
-/* Guests of a controller with real-time priority, or one that the kernel spares when memory runs out, are ordinary. */
+/* The guest gets ordinary scheduling and is the first to be killed when memory runs out, even if the controller has
+ * real-time priority or is protected from the out-of-memory killer. */
 static void lower_priority(int nice_value, int cpu)
 {
     cpu_set_t one;
@@ -133,7 +138,7 @@ static void lower_priority(int nice_value, int cpu)
     CPU_ZERO(&one);
     if (cpu >= 0) {
         CPU_SET(cpu, &one);
-        sched_setaffinity(0, sizeof one, &one); /* for speed alone: a host that refuses is served too */
+        sched_setaffinity(0, sizeof one, &one); /* for speed only: on a host that refuses this the guest runs as well */
     }
 }
 
@@ -144,38 +149,41 @@ static int map_own_id(const char *path, unsigned id)
     return write_text(path, line);
 }
 
-/* All or none, as a user without privileges: 0 or an errno. The ids stay what they are, and no others exist. A host that
- * lets a user namespace be made and nothing be done in it is met before a pid namespace waits for children. */
+/* Enters all the namespaces as a user without privileges. Returns 0, or the errno of the step that failed. The ids stay
+ * what they are, and no others are mapped. The user namespace comes first and alone: some hosts allow its creation but
+ * no operation in it, and this is found out before there is a pid namespace that waits for children. */
 static int enter_namespaces(void)
 {
     int error;
     unsigned uid = geteuid(), gid = getegid();
     if (unshare(CLONE_NEWUSER) < 0)
         return errno;
-    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* a change of ids has made these files root's */
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* the change of ids has made the files in /proc/self root's */
     if ((error = map_own_id("/proc/self/uid_map", uid)) || (error = write_text("/proc/self/setgroups", "deny")) ||
         (error = map_own_id("/proc/self/gid_map", gid)))
         return error;
     if (unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
         return errno;
-    write_text("/proc/sys/user/max_user_namespaces", "0"); /* and none below this one, where that can be said: in a
-                                                              container /proc/sys may be read-only */
+    /* Also forbids user namespaces below this one, where that is possible: in a container /proc/sys may be
+     * read-only. */
+    write_text("/proc/sys/user/max_user_namespaces", "0");
     return 0;
 }
 
 static int error_of(long result) { return result < 0 ? errno : 0; }
 
-/* Of the several speculation controls, the one that protects others from the guest: what the guest could read of its
- * own memory holds no secret. */
+/* Of the several speculation controls, this one protects others from the guest. The others protect the guest's own
+ * memory, which holds no secret. */
 static int control_speculation(void)
 {
     return error_of(prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_INDIRECT_BRANCH, PR_SPEC_FORCE_DISABLE, 0, 0));
 }
 
-/* core-scheduling.rst: a cookie of its own, so that no other process runs on the sibling of its core meanwhile. */
+/* core-scheduling.rst: the guest gets a cookie of its own, so that no other process runs on the sibling thread of its
+ * core at the same time. */
 static int schedule_alone(void) { return error_of(prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, 1, 0)); }
 
-/* close_range(2) is of Linux 5.9, and some containers' filters refuse it. */
+/* close_range(2) exists since Linux 5.9, and some containers' filters refuse it. */
 static void close_all(void)
 {
     if (syscall(SYS_close_range, 0u, ~0u, 0u) < 0)
@@ -183,7 +191,7 @@ static void close_all(void)
             close(fd);
 }
 
-/* The first process of the pid namespace. Whoever kills it kills all that is in there. */
+/* The first process of the pid namespace. When it is killed, the kernel kills all processes in the namespace. */
 static _Noreturn void be_init(void)
 {
     die_with_controller();
@@ -191,24 +199,24 @@ static _Noreturn void be_init(void)
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
     signal(SIGCHLD, SIG_IGN);
-    close_all(); /* the launcher sees that its pipe has ended, and so that all this is done */
+    close_all(); /* this closes the launcher's pipe, which tells the launcher that all the steps above are done */
     for (;;)
         pause();
 }
 
 struct start {
-    char **program; /* and its arguments */
+    char **program; /* the path of the program, then its argv */
     struct launch_report report;
 };
 
-/* The report goes first: behind it the controller knows all processes that there are, whatever fails. */
+/* The report goes first: after it the controller knows all the processes that exist, whatever fails later. */
 static int be_guest(void *argument)
 {
     const struct start *start = argument;
     must(write(CONTROL_FD, &start->report, sizeof start->report), "report");
     die_with_controller();
     if (start->report.namespaces == 0)
-        keep_capability(CAP_SYS_ADMIN); /* over the new user namespace, until the stub has emptied the root */
+        keep_capability(CAP_SYS_ADMIN); /* over the new user namespace only, until the stub has emptied the root */
     else
         drop_capabilities();
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
@@ -216,8 +224,8 @@ static int be_guest(void *argument)
     fail(start->program[0]);
 }
 
-/* Two siblings, both the controller's own children. The guest borrows this memory until it executes. This process ends
- * when the init has given up all that it had, and the controller waits for that end. */
+/* Creates two siblings, both children of the controller itself. The guest borrows this process's memory until its exec.
+ * This process ends when the init process has given up all that it had, and the controller waits for that end. */
 static _Noreturn void become_two(struct start *start)
 {
     static char stack[64 * 1024] __attribute__((aligned(16)));
@@ -268,16 +276,17 @@ int main(int argc, char **argv)
         start.report.core_scheduling = schedule_alone();
     drop_bounding_set();
     drop_identity(uid, gid);
-    die_with_controller(); /* a change of ids has cleared it */
+    die_with_controller(); /* a change of ids has cleared the parent death signal */
     setenv("LD_PRELOAD", "/proc/self/fd/5", 1);
     setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
     setenv("MALLOC_ARENA_MAX", "1", 1);
     if (flags & LAUNCH_NAMESPACES)
         start.report.namespaces = enter_namespaces();
     if (start.report.namespaces == 0) {
-        /* Pending signals are counted for a user in a user namespace, and once more for that user outside, against the
-         * limit that whoever made the namespace had: so this is set behind it, and counts no other's. Without a
-         * namespace all boxes of a user have one count, which a low limit would let a few of them use up. */
+        /* The kernel counts pending signals for a user in a user namespace, and again for the user outside it against
+         * the limit of the process that made the namespace. So this limit is set after the namespace is made, and
+         * counts the signals of this namespace only. Without a namespace all boxes of a user have one count, and a few
+         * boxes could use up a low limit. */
         limit(RLIMIT_SIGPENDING, MAX_PENDING_SIGNALS);
         become_two(&start);
     }

@@ -1,6 +1,6 @@
-"""A session, as the guest leads it: commands come, one at a time, and results go.
+"""The guest's side of a session: it receives one command at a time and sends back the result.
 
-Nothing here is trusted: the program shares this process. The controller takes whatever comes for a claim.
+Nothing here is trusted: the program shares this process. The controller treats everything that it receives as a claim.
 """
 
 import __future__
@@ -19,16 +19,17 @@ import values
 
 hidden = __pypy__.hidden_applevel
 try:
-    # The JIT shall not follow from the loop below into code that is new each time: it would compile without end.
+    # Keeps the JIT from tracing from the loop below into code that is new each time: it would compile without end.
     from pypyjit import residual_call as apart
-except ImportError:  # a PyPy without it
+except ImportError:  # a PyPy without residual_call
 
     @hidden
     def apart(function, *args, **kwargs):
         return function(*args, **kwargs)
 
 
-#: Sources have such names, for tracebacks; so many are remembered. All of them are the "file" of __main__.
+#: NAME: the name of a source in tracebacks. MOST: how many sources are remembered. FILE: the file name of __main__,
+#: under which all of them together are found.
 NAME, MOST, FILE = "<session-%d>", 1000, "<session>"
 TASK = 1 << 26
 NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)
@@ -38,19 +39,22 @@ for feature in __future__.all_feature_names:
 
 
 class Main(type(sys)):
-    """The module __main__. `inspect.getsource` finds classes by the file of their module; no name is defined for it."""
+    """The module __main__, whose class has a `__file__` so that `inspect.getsource` finds classes.
+
+    The namespace itself has no name `__file__`.
+    """
 
     __file__ = FILE
 
 
 class Sources:
-    """Lets tracebacks, warnings and `inspect` show lines of what has no file."""
+    """Lets tracebacks, warnings and `inspect` show lines of sources that have no file."""
 
     def __init__(self):
         self.count = 0
-        self.kept = _collections.deque()  # names, the oldest first, and how many of `lines` are theirs
-        self.uses = {}  # how often each of them is in there
-        self.lines = []  # where classes may stand, the newest first: that is the one that holds, of two with one name
+        self.kept = _collections.deque()  # (name, how many of `lines` are its), the oldest first
+        self.uses = {}  # how often each name is in `kept`
+        self.lines = []  # sources with classes, the newest first: of two classes with one name the newer is found
 
     def name(self):
         self.count += 1
@@ -81,7 +85,7 @@ class Sources:
                 cache.pop(name, None)
 
     def caches(self):
-        """Our own, and the program's where it is another."""
+        """The cache of our own linecache, and the program's where that is another module."""
         yield linecache.cache
         theirs = getattr(sys.modules.get("linecache"), "cache", None)
         if theirs is not linecache.cache and isinstance(theirs, dict):
@@ -89,17 +93,17 @@ class Sources:
 
 
 class Namespace:
-    """The namespace, and what can be done with it."""
+    """The namespace of a session, and the commands that work on it."""
 
     def __init__(self, new_main, own, limit, screen):
         self.new_main, self.own, self.limit, self.screen = new_main, own, limit, screen
         self.sources = Sources()
-        self.flags = 0  # of `from __future__` so far
+        self.flags = 0  # the compiler flags of all `from __future__` imports so far
         self.running = self.told = False
         self.frame = self.theirs = None
         self.do_reset()
 
-    # --- commands: each gives a value ---------------------------------------------------------------------------------
+    # --- commands: each returns a value -------------------------------------------------------------------------------
 
     @hidden
     def do_exec(self, source, name, echo):
@@ -147,7 +151,7 @@ class Namespace:
     def do_is_complete(self, text):
         return completion.is_complete(text)
 
-    # --- around them --------------------------------------------------------------------------------------------------
+    # --- running the commands -----------------------------------------------------------------------------------------
 
     @hidden
     def compiled(self, source, name, mode):
@@ -159,7 +163,7 @@ class Namespace:
 
     @hidden
     def parts(self, source, name):
-        """Statements, and the expression that they end in for itself, whose value is shown."""
+        """Compiles statements, and a last expression on its own, so that its value is shown."""
         tree = compile(source, name, "exec", self.flags | NULLS | ast.PyCF_ONLY_AST, True)
         self.sources.remember(source, name)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
@@ -171,12 +175,12 @@ class Namespace:
 
     @hidden
     def find(self, name):
-        """A name of the namespace, with dots."""
+        """The object of a name in the namespace; the name may have dots."""
         return completion.look_up(self.names, name)
 
     @hidden
     def answer(self, command):
-        """What came of a command, encoded. All that the program's code has a part in can be interrupted."""
+        """The result of a command, encoded. Whatever of it involves the program's code can be interrupted."""
         if self.theirs is not None:
             _signal.signal(_signal.SIGINT, self.theirs)
         self.told, self.running = False, True
@@ -193,7 +197,7 @@ class Namespace:
                 if command[0] in ("exec", "eval", "call"):
                     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
                 return tell(error)
-        except BaseException as error:  # while it was told
+        except BaseException as error:  # raised while the exception was encoded
             return values.encode(("error", name_of(type(error)), "", ""))
         finally:
             self.running = False
@@ -208,14 +212,17 @@ class Namespace:
 
     @hidden
     def shield(self):
-        """Between commands SIGINT is ours. A handler of the program's waits for the next one."""
+        """Takes SIGINT back between commands. The program's own handler is kept for the next command."""
         handler = _signal.getsignal(_signal.SIGINT)
         self.theirs = None if handler is _signal.default_int_handler else handler
         if self.theirs is not None:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
     def take_interrupts(self):
-        """SIGINT interrupts the program, and nothing else here: once in a command, and wherever its own code runs."""
+        """Lets SIGINT interrupt the program and nothing else here.
+
+        It interrupts once in each command, wherever the program's own code runs.
+        """
 
         @hidden
         def default_int_handler(number, frame):
@@ -233,14 +240,14 @@ class Namespace:
 
 @hidden
 def tell(error):
-    """An exception: its type, words and traceback, each of bounded size."""
+    """An exception, encoded: its type, message and traceback, each of bounded size."""
     kind = name_of(type(error))
     try:
         message = str.__getitem__(str(error), slice(8192))
     except Exception:
         message = "<exception str() failed>"
     try:
-        with completion.Lent(ast):  # which it imports late
+        with completion.Lent(ast):  # traceback imports it only when it needs it
             text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:
         text = f"{kind}: {message}\n"
@@ -249,13 +256,13 @@ def tell(error):
 
 @hidden
 def name_of(kind):
-    """What a class is called, whatever its own class makes of that."""
+    """The real name of a class, even if its metaclass says another."""
     return type.__dict__["__name__"].__get__(kind)[:256]
 
 
 @hidden
 def exit_code(code):
-    """As PyPy has it: whatever `int` takes, and else the text is told."""
+    """The exit code as PyPy computes it: whatever `int` accepts; any other value is printed, and the code is 1."""
     if code is None:
         return 0
     try:
@@ -268,7 +275,7 @@ def exit_code(code):
 
 @hidden
 def flush():
-    """What the program prints through now, and through what it has replaced."""
+    """Flushes the streams that the program prints through now, and those that it has replaced."""
     for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
         try:
             getattr(sys, name).flush()
@@ -277,7 +284,10 @@ def flush():
 
 
 def lead(link, new_main, own, limit):
-    """Until the box ends. The only frame below the program's: a signal's handler must be given one."""
+    """Runs commands until the box ends.
+
+    This is the only frame below the program's: a signal's handler must be given one.
+    """
     sys.argv[:] = [""]
     if hasattr(sys, "orig_argv"):
         del sys.orig_argv[1:]
@@ -292,7 +302,8 @@ def lead(link, new_main, own, limit):
             while True:
                 command = values.decode(link.exchange(b"r" + result), TASK)
                 result = session.answer(command)
-        except BaseException as error:  # an interrupt at the end of a command, or another handler's between two
+        # an interrupt at the end of a command, or an exception of another handler between two commands
+        except BaseException as error:
             session.running = False
             result = tell(error)
 

@@ -2,9 +2,9 @@
 
     display(*objects, raw=False, metadata=None)     clear_output(wait=False)
 
-An object may say how it looks: `_repr_svg_`, `_repr_png_` and their like, and `_repr_mimebundle_`, as IPython asks for
-them; all of it is shown as its repr, too. The controller takes whatever comes for a claim, and who shows it to a person
-decides what of it may be seen.
+As in IPython, an object may define its looks: `_repr_svg_`, `_repr_png_` and similar methods, and `_repr_mimebundle_`.
+Each object's repr is shown as well. The controller treats everything that comes from here as a claim; the code that
+shows it to a person decides how much of it may be seen.
 """
 
 import builtins
@@ -15,7 +15,7 @@ import values
 
 hidden = __pypy__.hidden_applevel
 
-#: Characters of a repr; the rest is left out, and said to be.
+#: The most characters of a repr; the rest is left out, and the text says so.
 LONGEST = 1 << 17
 METHODS = (
     ("image/svg+xml", "_repr_svg_"),
@@ -30,14 +30,14 @@ METHODS = (
 
 
 class Display:
-    """Says what is to be shown. flush: what was printed before comes before it."""
+    """Tells the controller what to show. flush: a function that makes what was printed before come before it."""
 
     def __init__(self, link, limit, flush):
         self.link, self.limit, self.flush = link, limit, flush
         self.installed = False
 
     def install(self):
-        """The names that a program uses; they are defined once, and may be changed."""
+        """Defines the names that a program uses. They are defined once, and the program may change them."""
         if self.installed:
             return
         self.installed = True
@@ -45,7 +45,7 @@ class Display:
         builtins.display, builtins.clear_output = self.display(), self.clear_output()
         for stream in (sys.stdout, sys.stderr):
             try:
-                stream.reconfigure(line_buffering=True)  # somebody watches
+                stream.reconfigure(line_buffering=True)  # a person may be watching
             except Exception:
                 pass
 
@@ -71,9 +71,9 @@ class Display:
     def display(self):
         @hidden
         def display(*objects, raw=False, metadata=None):
-            """Shows objects as pictures, where they can be, and as text.
+            """Shows objects as pictures, where possible, and as text.
 
-            raw: they are dicts of data by MIME type. metadata: a dict that goes with each.
+            raw: the objects are dicts of data by MIME type. metadata: a dict that is sent with each object.
             """
             for thing in objects:
                 data, more = (dict(thing), {}) if raw else bundle(thing)
@@ -84,7 +84,7 @@ class Display:
     def clear_output(self):
         @hidden
         def clear_output(wait=False):
-            """Takes away what was shown so far; wait: when there is something new."""
+            """Removes what was shown so far; with wait, only when something new is shown."""
             self.say("clear", bool(wait))
 
         return clear_output
@@ -92,7 +92,7 @@ class Display:
 
 @hidden
 def bundle(thing):
-    """How an object looks: data by MIME type, and metadata."""
+    """How an object looks: a dict of data by MIME type, and metadata."""
     text = repr(thing)
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}... ({len(text) - LONGEST} characters more)"
@@ -114,7 +114,7 @@ def bundle(thing):
 
 @hidden
 def ask(thing, name):
-    """What a method of an object's class gives; None where it has none, or that fails."""
+    """What a method of an object's class returns; None where the class has none or the method fails."""
     for kind in type(thing).__mro__:
         if name in vars(kind):
             try:
@@ -126,7 +126,7 @@ def ask(thing, name):
 
 @hidden
 def take(found, data, metadata):
-    """(data, metadata), or data alone: what of it can cross."""
+    """Adds what a method has returned, (data, metadata) or data alone, as far as it can be sent."""
     parts = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
     for known, new in zip((data, metadata), parts):  # noqa: B905 - strict= is not in 3.9
         if isinstance(new, dict):

@@ -1,7 +1,7 @@
 /* The stub: preloaded into pypy3, it seals the process before `main` and carries its OS calls to the controller.
  *
- * `prepare_and_seal` reads as a table of contents. Up to its last step this code is trusted; behind it nothing in
- * this process is.
+ * `prepare_and_seal` lists all the steps in order. This code is trusted until its last step; after that nothing in this
+ * process is trusted.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,8 +52,9 @@ long install_filter(long length, unsigned flags)
     return KERNEL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
-/* Threads are counted by the controller: each clone of the one known kind asks it through this listener. Without
- * one (before Linux 5.9, or where an outer sandbox has taken it) the controller gives a filter without clone. */
+/* The controller counts threads: each clone with THREAD_FLAGS asks the controller through this listener. Without a
+ * listener (before Linux 5.9, or where an outer sandbox has taken it) the controller gives a filter that allows no
+ * clone. */
 static void give_listener(void)
 {
     if (!config.listener)
@@ -76,7 +77,7 @@ static void give_listener(void)
         fail("listener", sent);
 }
 
-/* Bytes of address space in use, the first number in /proc/self/statm. */
+/* Bytes of address space in use: the first number in /proc/self/statm. */
 static uint64_t address_space(void)
 {
     char text[64] = {0};
@@ -90,7 +91,8 @@ static uint64_t address_space(void)
     return pages * 4096;
 }
 
-/* The limit counts what the program gets on top of the interpreter as it stands; its value in all. */
+/* RLIMIT_AS, or 0 for no limit. It is what the interpreter uses already plus the memory that the policy gives to the
+ * program. */
 static uint64_t limit_memory(void)
 {
     uint64_t limit = address_space() + config.memory;
@@ -100,7 +102,7 @@ static uint64_t limit_memory(void)
     return config.memory ? limit : 0;
 }
 
-/* The C library takes the main thread's limit for that of all. */
+/* Without this, glibc would give every thread a stack as large as the main thread's limit. */
 static void limit_stacks(void)
 {
     pthread_attr_t usual;
@@ -115,7 +117,7 @@ static void limit_stacks(void)
 
 static void close_descriptors(void)
 {
-    if (KERNEL(SYS_close_range, FIRST_CHANNEL_FD + 2, ~0u, 0) < 0) /* of Linux 5.9, and some filters refuse it */
+    if (KERNEL(SYS_close_range, FIRST_CHANNEL_FD + 2, ~0u, 0) < 0) /* since Linux 5.9, and some filters refuse it */
         for (int fd = FIRST_CHANNEL_FD + 2; fd < MANY_DESCRIPTORS; fd++)
             KERNEL(SYS_close, fd);
     if (config.flags & CONFIG_SEAL_ONLY)
@@ -124,8 +126,8 @@ static void close_descriptors(void)
         KERNEL(SYS_close, fd);
 }
 
-/* For a guest that marshals its own calls: the channel is its standard input and output, and what it says of a fatal
- * end goes where start errors go. */
+/* For a guest that marshals its own calls: the channel becomes its standard input and output. Its standard error stays
+ * the control socket: what it writes about a fatal error goes where start errors go. */
 static void take_standard_streams(void)
 {
     if (KERNEL(SYS_dup2, FIRST_CHANNEL_FD, 0) < 0 || KERNEL(SYS_dup2, FIRST_CHANNEL_FD + 1, 1) < 0)
@@ -156,7 +158,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     close_descriptors();
     if (config.flags & CONFIG_SEAL_ONLY)
         take_standard_streams();
-    /* The controller looks at this process from outside and gives it its filter, or ends it. */
+    /* The controller inspects this process from outside, and then gives it its filter or ends it. */
     long length = ASK(CALL_HELLO, limit, filter, MAX_FILTER, root, landlock);
     if (length <= 0 || length > MAX_FILTER)
         fail("inspection", ERROR(EPERM));
@@ -165,7 +167,8 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     long sealed = install_filter(length, 0);
     if (sealed < 0)
         fail("seccomp", sealed);
-    /* Through the kernel, not by ASK: only what traps comes to the controller, which looks once more before it answers. */
+    /* This goes through the kernel and not by ASK, because the controller receives it only if the filter traps it. The
+     * controller inspects the process once more before it answers. */
     if (KERNEL(CALL_SEALED) != SEALED_ANSWER)
         fail("seccomp", ERROR(ENOSYS));
 }

@@ -1,5 +1,8 @@
-/* The parts of the stub and what they give each other. No code here may make a system call except through
- * `kernel_call`, and none but read, write and the rows of the filter after the seal; no libc function that may. */
+/* The parts of the stub, and what each part offers to the others.
+ *
+ * Rule: after the seal the stub makes system calls only through `kernel_call` and `clone_into`, makes only read, write
+ * and the other calls that the filter allows, and calls no libc function that may make a system call.
+ */
 #ifndef PROXYBOX_STUB_H
 #define PROXYBOX_STUB_H
 
@@ -20,7 +23,7 @@
 
 extern struct config config;
 
-/* stub_wire.c: one OS call, one round trip, on the calling thread's channel. */
+/* stub_wire.c: each OS call is one round trip on the calling thread's channel. */
 extern __thread int channel_index;
 void wire_learn(const struct call_roles *row);
 long round_trip(long number, const uint64_t args[6]);
@@ -31,27 +34,29 @@ long round_trip(long number, const uint64_t args[6]);
 void wire_farewell(const uint64_t args[6]);
 bool wire_read_exactly(int fd, void *buffer, size_t size);
 
-/* stub_x86_64.c: what knows instructions. Guarded: memory that may not be there. */
+/* stub_x86_64.c: the code that depends on x86-64 instructions. The guarded functions accept memory that may not be
+ * mapped. */
 bool guarded_copy(void *to, const void *from, size_t size);
-long guarded_length(const char *text, size_t max); /* -1: unreadable; max: no end within max bytes */
+long guarded_length(const char *text, size_t max); /* -1: unreadable; max: no NUL within max bytes */
 bool guard_repair(ucontext_t *context);
 bool clock_instruction(ucontext_t *context);
 void code_for_call(uint8_t *code, int number);
 long clone_into(const uint64_t args[6], void *frame);
 
-/* stub_guard.c */
+/* stub_guard.c: whether memory can be read. */
 bool guarded_range(const void *from, size_t size);
 
-/* stub_trap.c: SIGSYS, and what is more than a round trip. */
+/* stub_trap.c: the handler of SIGSYS, and the calls that need more than one round trip. */
 void on_sigsys(int number, siginfo_t *info, void *context);
 
-/* stub_memory.c: file mappings as filled anonymous memory. */
+/* stub_memory.c: file mappings are emulated by anonymous memory that the stub fills. */
 long emulate_mmap(const uint64_t args[6]);
 long emulate_munmap(const uint64_t args[6]);
 long emulate_mremap(const uint64_t args[6]);
 long emulate_msync(const uint64_t args[6]);
 void write_back_all(void);
-/* A round trip on a file: what was stored into mappings of it is written before, and what it writes is seen there. */
+/* A round trip for a call on a file. What the guest has stored in mappings of the file is written back before it, and
+ * what the call writes becomes visible in the mappings. */
 long coherent_trip(long number, const uint64_t args[6]);
 
 /* stub_signals.c: the guest's own signal handlers. */
@@ -60,31 +65,34 @@ void signals_install_sealed(void);
 long emulate_sigaction(const uint64_t args[6]);
 long emulate_sigprocmask(const uint64_t args[6], ucontext_t *context);
 
-/* stub_collect.c: the interpreter stands; `prepare` is due behind the next call. Whether PyPy has collected garbage, and
- * so closed what nobody holds. */
+/* stub_collect.c: makes PyPy collect garbage. collecting_begin: the interpreter has started, so `collecting_prepare` is
+ * to be called after the next OS call. collecting_helps: whether PyPy has collected garbage, and so has closed files
+ * that nothing refers to. */
 void collecting_begin(void);
 extern bool collecting_is_due;
 void collecting_prepare(void);
 bool collecting_helps(void);
 
-/* stub_locale.c: before the seal, and behind `hide_launch`, which needs the environment as the kernel has laid it. */
+/* stub_locale.c: called before the seal, and after `hide_launch`, which needs the environment as the kernel laid it
+ * out. */
 void load_locale(void);
 
-/* stub_recursion.c: Python, run when the interpreter stands. */
+/* stub_recursion.c: Python source that runs when the interpreter has started. */
 extern const char make_recursion[];
 
-/* stub_fork.c */
+/* stub_fork.c: a copy of the process. */
 long emulate_fork(const uint64_t args[6]);
 
-/* stub.c: the filter as the controller has given it; 0 or -errno. */
+/* stub.c: the filter's instructions from the controller. install_filter returns 0 or -errno. */
 extern struct sock_filter filter[MAX_FILTER];
 long install_filter(long length, unsigned flags);
 
-/* stub_threads.c */
+/* stub_threads.c: threads, and futex waits that the filter does not allow. */
 long emulate_clone(const uint64_t args[6], const ucontext_t *context);
 long emulate_futex(const uint64_t args[6]);
 
-/* stub_maps.c: this process's mappings; true when `look` was so of all. name: what follows the addresses. */
+/* stub_maps.c: calls `look` for each mapping of this process; true when `look` returned true for all of them. name: the
+ * rest of the line in /proc/self/maps after the addresses. */
 struct mapping {
     uint64_t from, to;
     bool is_plain_memory;
@@ -92,14 +100,14 @@ struct mapping {
 };
 bool each_mapping(bool (*look)(const struct mapping *map, const void *context), const void *context);
 
-/* stub_clock.c: no clock but the box's. */
+/* stub_clock.c: leaves the guest no clock but the box's. False when that fails. */
 bool clocks_cover(void);
 
-/* stub_hide.c: launch strings, host paths and ids leave the guest's memory. */
+/* stub_hide.c: removes launch strings, host paths and host ids from the guest's memory. */
 void hide_launch(char **environment);
 void hide_paths(char *text, size_t size);
 
-/* stub_layers.c: each is 0 or an errno, and the box goes on without what the kernel refuses. */
+/* stub_layers.c: enter_* return 0 or an errno; the box goes on without a layer that the kernel refuses. */
 int enter_empty_root(void);
 int enter_landlock(void);
 void drop_capabilities(void);

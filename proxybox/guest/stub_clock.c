@@ -1,6 +1,7 @@
-/* No clock but the box's: the vDSO's entry points become system calls, its data pages go, and rdtsc faults.
+/* Leaves the guest no clock but the box's: the vDSO's entry points become system calls, its data pages are unmapped,
+ * and rdtsc faults.
  *
- * What is left to a guest whose time is not real: counting in a loop, and RDPID. limitations.md says so.
+ * A guest whose time is not real still has two clocks: counting in a loop, and RDPID. limitations.md says so.
  */
 #include <elf.h>
 #include <errno.h>
@@ -21,16 +22,16 @@ static const struct {
 
 static int number_of(const char *name)
 {
-    static const char prefix[] = "__vdso_"; /* each function has a second name without it */
+    static const char prefix[] = "__vdso_"; /* each function has a second name without this prefix */
     if (!strncmp(name, prefix, sizeof prefix - 1))
         name += sizeof prefix - 1;
     for (size_t i = 0; i < sizeof entry_points / sizeof *entry_points; i++)
         if (!strcmp(name, entry_points[i].name))
             return entry_points[i].number;
-    return 0xfff; /* an entry point that came after this was written: unknown to the controller, so ENOSYS */
+    return 0xfff; /* a newer entry point: the controller does not know this number and answers ENOSYS */
 }
 
-/* A system call over every function that the vDSO exports. */
+/* Overwrites every function that the vDSO exports with a system call. */
 static bool patch_entry_points(char *image)
 {
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)image;
@@ -64,7 +65,7 @@ static bool patch_entry_points(char *image)
     return KERNEL(SYS_mprotect, image, size, PROT_READ | PROT_EXEC) == 0;
 }
 
-/* The pages that the kernel keeps the time in, by their names. */
+/* Unmaps the pages, found by their names, in which the kernel keeps the time. */
 static bool unmap_clock_page(const struct mapping *map, const void *context)
 {
     (void)context;

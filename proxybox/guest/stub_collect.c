@@ -1,29 +1,32 @@
-/* Descriptors have run out: PyPy closes a file that nobody holds when its collector finds it, and does not collect for
- * want of descriptors. So it is made to, once, and the call is made again.
+/* What to do when descriptors have run out. PyPy closes a file that nothing refers to only when its garbage collector
+ * finds it, and a lack of descriptors does not make it collect. So the stub makes it collect once, and makes the call
+ * again.
  *
- * The calling thread is in the middle of a system call. Where PyPy has released its lock for that, Python may run here,
- * as it does when C calls back: by a callback of cffi's, which takes the lock, knows any thread and survives a full
- * stack. Where this thread holds the lock nothing is done.
+ * The calling thread is in the middle of a system call. Where PyPy has released its lock for that call, Python may run
+ * here, as it does when C calls back: through a cffi callback, which takes the lock, works in any thread and survives a
+ * full stack. Where this thread holds the lock, the stub does nothing.
  */
 #include <errno.h>
 
 #include "stub.h"
 
-/* Of libpypy (embedding API); absent in other interpreters. The second: whether this thread holds the lock. */
+/* From libpypy (its embedding API); absent in other interpreters. PyPyGILState_Check: whether this thread holds the
+ * lock. */
 extern int pypy_execute_source_ptr(const char *source, void *argument) __attribute__((weak));
 extern int PyPyGILState_Check(void) __attribute__((weak));
 
 enum { FAILED, DONE, INTERRUPTED };
 
-/* Two callbacks of cffi's. */
+/* Two cffi callbacks. */
 static struct {
     long (*collect)(void);
     void (*interrupt_main)(void);
 } python;
 
-/* The loop makes bytecodes, behind which finalizers run. Tracers see nothing of a hidden function. The handler of a
- * signal that has come just before runs in here, too: an interrupt is passed on, what else it raises is printed. A
- * function that the interpreter always has keeps the callbacks alive; nothing else is left of this. */
+/* The loop in `collect` executes bytecodes, because PyPy runs finalizers between bytecodes. A hidden function is
+ * invisible to tracers. The handler of a signal that came just before runs inside `collect`, too: `failed` passes on a
+ * KeyboardInterrupt, and any other exception is printed. An attribute of a function that the interpreter always has
+ * keeps the callbacks alive; this code leaves nothing else. */
 static const char make_callbacks[] =
     "import sys\n"
     "del sys._pypy_execute_source\n"
@@ -48,14 +51,14 @@ static const char make_callbacks[] =
     "    addresses = ffi.cast(ffi.new_pointer_type(word), c_argument)\n"
     "    addresses[0], addresses[1] = [int(ffi.cast(word, each)) for each in python]\n"
     "    loaded or sys.modules.pop('_cffi_backend')\n"
-    "except Exception: pass\n"; /* another PyPy, or no memory: descriptors that have run out have run out */
+    "except Exception: pass\n"; /* another PyPy, or no memory: then the lack of descriptors is not helped */
 
 static __thread bool collecting __attribute__((tls_model("initial-exec")));
 
 bool collecting_is_due = false;
 
-/* PyPy's `site` asks who it is when the interpreter stands, and looks for files next, without its lock; where `site` does
- * not, PyPy asks for SIGINT just before any program runs, but with its lock held. */
+/* When the interpreter has started, PyPy's `site` calls geteuid and next looks for files, without PyPy's lock. Where
+ * `site` does not run, PyPy asks for SIGINT just before any program runs, but it holds the lock then. */
 void collecting_begin(void)
 {
     static bool begun = false;

@@ -1,8 +1,9 @@
-/* getenv(3), of which PyPy's garbage collector asks how large it may be, before any program runs.
+/* Replaces getenv(3), with which PyPy's garbage collector reads its sizes before any program runs.
  *
- * The nursery is the policy's, and not the processor's cache, which would be told to the guest. It stands in no
- * environment that a program sees. What a policy's own variables say comes first. PYPY_GC_MIN goes with it: by itself it
- * would be eight nurseries, all of which could be garbage.
+ * The policy sets the size of the nursery. PyPy would otherwise take it from the processor's cache, which would tell
+ * the guest about the processor. The value is in no environment that a program can see. The policy's own environment
+ * variables come first. PYPY_GC_MIN gets the same value: its default is eight nurseries, all of which could be
+ * garbage.
  */
 #include <stdio.h>
 #include <stdlib.h>

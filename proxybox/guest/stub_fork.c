@@ -1,11 +1,12 @@
-/* fork: a copy of this process that becomes a box of its own.
+/* fork: makes a copy of this process, which becomes a box of its own.
  *
- * Two kinds of guest do it. A zygote has run nothing untrusted yet, waits in here for good under a first filter, and each
- * of its children takes its own, final one. A session that may be copied has its final filter already.
+ * Two kinds of guest fork. A zygote has run nothing untrusted yet. It stays in `emulate_fork` for good under a first
+ * filter, and each of its children gets its own, final filter. A session that may be copied already has its final
+ * filter.
  *
- * The child is the controller's (CLONE_PARENT), and is adopted at its first call, which ties its life to the
- * controller's: that prctl stops at the kernel's door, and whoever answers there has put the pipe ends of a new channel in
- * the place of its parent's.
+ * The child is a child of the controller (CLONE_PARENT). The controller adopts it at its first call, a prctl that ties
+ * the child's life to the controller's. The kernel holds that prctl for the seccomp listener, and before the controller
+ * lets it go on, it has replaced the parent's pipe ends in the child by those of a new channel.
  */
 #include <sched.h>
 #include <sys/prctl.h>
@@ -26,14 +27,14 @@ static void limit(int resource, uint64_t value)
         fail();
 }
 
-/* What the launcher and the stub do at a start, as far as a fork does not inherit it. */
+/* What the launcher and the stub do at a start, as far as a child does not inherit it over a fork. */
 static void seal(long length, const struct newborn *birth)
 {
     cpu_set_t one;
     CPU_ZERO(&one);
     if (birth->cpu >= 0) {
         CPU_SET((size_t)birth->cpu, &one);
-        KERNEL(SYS_sched_setaffinity, 0, sizeof one, &one); /* for speed alone */
+        KERNEL(SYS_sched_setaffinity, 0, sizeof one, &one); /* for speed only */
     }
     if (KERNEL(SYS_setpgid, 0, 0) < 0)
         fail();

@@ -1,4 +1,5 @@
-/* What the launch left in the guest's memory and the guest shall not see: launch variables, host ids, host paths. */
+/* Removes what the launch left in the guest's memory and the guest must not see: launch variables, host ids, host
+ * paths. */
 #include <elf.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ static void hide_auxiliary(Elf64_auxv_t *entry)
     }
 }
 
-/* glibc keeps the main thread's id in its thread descriptor; the box has an id of its own. */
+/* glibc keeps the main thread's real id in its thread descriptor; in the box the thread has another id. */
 static void hide_thread_id(void)
 {
     int32_t real = (int32_t)KERNEL(SYS_gettid);
@@ -51,8 +52,8 @@ void hide_launch(char **environment)
     hide_thread_id();
 }
 
-/* The loader, the kernel's strings on the stack and PyPy's data may all hold a path that begins with `host`. In
- * place, `visible`, which is not longer, takes its turn and the rest of the string moves up. */
+/* The loader, the kernel's strings on the stack and PyPy's data may all hold a path that begins with `host`. It is
+ * replaced in place by `visible`, which is not longer, and the rest of the string moves up. */
 static void replace_in(char *from, char *to, const char *host, const char *visible)
 {
     size_t host_size = strlen(host), visible_size = strlen(visible);
@@ -74,8 +75,9 @@ struct pairs {
     size_t size;
 };
 
-/* Files that stand there themselves hold strings of RPython's, whose length and hash are kept beside them: they stay as
- * they are in a guest that marshals its own calls. Where it was translated is no path that the launch has left. */
+/* Mappings of files whose own path contains `host` hold RPython strings, and RPython keeps each string's length and
+ * hash beside it: they are not changed in a guest that marshals its own calls. The path at which that guest was
+ * translated does not come from the launch. */
 static bool is_left_alone(const struct mapping *map, const char *host)
 {
     return (config.flags & CONFIG_SEAL_ONLY) && strstr(map->name, host);

@@ -1,6 +1,6 @@
-/* Layers that a process puts around itself when its loader has done its work: it needs no file any more.
+/* Layers that the process puts around itself when its loader has finished and it needs no more files.
  *
- * They are for the day on which the seal or the kernel has a hole. None of them is a condition of the seal.
+ * They protect in case the seal or the kernel has a hole. The seal depends on none of them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 
 #include "stub.h"
 
-/* From newer headers than some systems have: linux/mount.h, linux/landlock.h. */
+/* These are from headers that some systems do not have yet: linux/mount.h, linux/landlock.h. */
 enum { FSCONFIG_CREATE = 6, FSOPEN_CLOSE_ON_EXEC = 1, FSMOUNT_CLOSE_ON_EXEC = 1, MOVE_MOUNT_EMPTY_FROM = 4 };
 enum { ATTR_RDONLY = 1, ATTR_NOSUID = 2, ATTR_NODEV = 4, ATTR_NOEXEC = 8 };
 
@@ -26,8 +26,8 @@ static long detached_tmpfs(void)
     return mount;
 }
 
-/* An empty, read-only filesystem becomes the root, and the whole old tree is let go: mount_namespaces(7),
- * pivot_root(2). In a mount namespace of this box's own only. */
+/* Makes an empty, read-only filesystem the root, and detaches the whole old tree: mount_namespaces(7), pivot_root(2).
+ * Only for a mount namespace of the box's own. */
 int enter_empty_root(void)
 {
     long root = detached_tmpfs(), result;
@@ -41,7 +41,7 @@ int enter_empty_root(void)
     return (int)-result;
 }
 
-/* landlock(7): a domain that handles all access that the kernel knows of, and allows none. */
+/* landlock(7): enters a domain that handles all access rights that the kernel knows, and allows none. */
 int enter_landlock(void)
 {
     struct {
@@ -50,10 +50,10 @@ int enter_landlock(void)
     long version = KERNEL(SYS_landlock_create_ruleset, 0, 0, 1);
     if (version <= 0)
         return version ? (int)-version : ENOSYS;
-    static const uint8_t file_rights[] = {13, 14, 15, 15, 16, 16, 16, 16}; /* by version */
+    static const uint8_t file_rights[] = {13, 14, 15, 15, 16, 16, 16, 16}; /* the number of rights, by version */
     handled.network = version < 4 ? 0 : 3; /* bind and connect by TCP */
     handled.scopes = version < 6 ? 0 : 3;  /* abstract sockets and signals */
-    /* Newer kernels know more rights than this file: as many as this one takes. */
+    /* Newer kernels know more rights than this table: the loop finds the largest number that this kernel accepts. */
     int count = version <= 8 ? file_rights[version - 1] : 32;
     long rules = ERROR(EINVAL);
     for (; rules == ERROR(EINVAL) && count >= 13; count--) {
@@ -67,8 +67,8 @@ int enter_landlock(void)
     return (int)-result;
 }
 
-/* The launcher leaves CAP_SYS_ADMIN over the box's own user namespace, for the empty root. The controller checks
- * from outside that nothing is left. */
+/* The launcher leaves CAP_SYS_ADMIN over the box's own user namespace, for the empty root. The controller checks from
+ * outside that no capability is left. */
 void drop_capabilities(void)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};

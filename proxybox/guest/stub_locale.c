@@ -1,9 +1,10 @@
-/* The locale and the time zone of a guest that marshals its own calls: its C library opens their files natively, which it
- * cannot do behind the seal. So they are opened before, by the variables that the guest has, which are its policy's; the
- * launch hands over none of the host's. What the C library has opened once it keeps.
+/* The locale and the time zone of a guest that marshals its own calls. Its C library opens their files natively, which
+ * it cannot do after the seal. So they are opened before, according to the guest's environment variables. Those come
+ * from the policy; the launch hands over none of the host's. The C library keeps what it has loaded.
  *
- * Only files of the system's own folders are opened: glibc takes no path for a locale, and here none is taken for a time
- * zone. Without TZ it would open /etc/localtime, which tells the host's zone: nothing is opened then, and it is UTC.
+ * Only files in the system's own folders are opened: glibc accepts no path as a locale name, and this code accepts none
+ * as a time zone. Without TZ glibc would open /etc/localtime, which tells the host's zone; then nothing is opened, and
+ * the zone is UTC.
  */
 #include <locale.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ static bool is_zone_of_the_system(const char *name)
     name += *name == ':';
     if (!strncmp(name, folder, sizeof folder - 1))
         name += sizeof folder - 1;
-    /* Debian's `localtime` among the zones is a link to the host's own. */
+    /* In Debian `localtime`, among the zones, is a link to the host's own zone. */
     return *name != '/' && !strstr(name, "..") && !strstr(name, "localtime");
 }
 
@@ -26,10 +27,10 @@ void load_locale(void)
 {
     const char *zone = getenv("TZ");
     unsetenv("TZDIR");
-    unsetenv("LOCPATH"); /* which no policy may set either */
+    unsetenv("LOCPATH"); /* a policy may not set it either */
     if (zone && is_zone_of_the_system(zone))
         tzset();
     setlocale(LC_ALL, "C.UTF-8");
     setlocale(LC_ALL, "");
-    setlocale(LC_ALL, "C"); /* as `main` finds it */
+    setlocale(LC_ALL, "C"); /* the state in which every `main` starts */
 }

@@ -1,4 +1,4 @@
-/* This process's own mappings, as /proc/self/maps lists them. Before the seal only. */
+/* This process's own mappings, as /proc/self/maps lists them. For use before the seal only. */
 #include <string.h>
 
 #include "stub.h"
@@ -39,7 +39,7 @@ bool each_mapping(bool (*look)(const struct mapping *map, const void *context), 
         at++;
         map.to = hexadecimal(&at);
         map.name = at;
-        bool is_ours = (uint64_t)text >= map.from && (uint64_t)text < map.to; /* not to be changed while it is read */
+        bool is_ours = (uint64_t)text >= map.from && (uint64_t)text < map.to; /* must not change while it is read */
         map.is_plain_memory = !is_ours && !strncmp(at, " rw", 3) && at[4] == 'p';
         done = look(&map, context);
     }

@@ -1,9 +1,10 @@
 /* Mappings of virtual files: anonymous memory, filled by proxied reads and written back by proxied writes.
  *
- * The controller answers mmap of a file with a hidden descriptor that keeps the open file alive. Private mappings, and
- * shared ones that are only read, close it when they are filled. The others keep it until munmap, and live at
- * SHARED_BASE, where the filter sends munmap here. A page of theirs is written back when its sum has changed since it
- * was last the file's: two mappings of a file do not undo each other's pages.
+ * The controller answers an mmap of a file with a hidden descriptor that keeps the open file alive. For private
+ * mappings, and for shared ones that are only read, the stub closes it when the memory is filled. For other mappings it
+ * stays open until munmap. These lie at SHARED_BASE, where the filter traps munmap, so that it comes to the stub. A
+ * page of theirs is written back only when its checksum has changed since the page last equalled the file: so two
+ * mappings of a file do not undo each other's pages.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -16,10 +17,10 @@ enum { PAGE = 4096, MAX_SHARED = 4096, MAX_MET = 64 };
 
 static struct shared {
     uint64_t address, length, offset;
-    uint64_t *sums; /* of each page, NULL where there was no memory for them */
+    uint64_t *sums; /* of each page; NULL where there was no memory for them */
     int fd;
 } shared[MAX_SHARED];
-static int shared_end; /* behind the last one that was ever used */
+static int shared_end; /* one more than the highest index that was ever used */
 static uint64_t next_shared = SHARED_BASE;
 static int shared_lock;
 
@@ -38,7 +39,7 @@ static long map_anonymous(uint64_t address, uint64_t length, int flags)
     return KERNEL(SYS_mmap, address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 }
 
-/* Of memory that can be read; 0 for a page of zeros, which a mapping begins with. */
+/* The memory must be readable. The sum of a page of zeros, with which a mapping begins, is 0. */
 static uint64_t page_sum(uint64_t address)
 {
     const uint64_t *word = (const uint64_t *)address;
@@ -69,7 +70,8 @@ static void drop_sums(struct shared *map)
     map->sums = NULL;
 }
 
-/* Reads the file into memory until its end; what is behind stays zero. How far it came, or -errno. */
+/* Reads the file into memory up to the file's end; the rest of the memory stays zero. Returns the bytes read, or
+ * -errno. */
 static long fill(uint64_t address, uint64_t length, int fd, uint64_t offset)
 {
     uint64_t done = 0;
@@ -85,7 +87,7 @@ static long fill(uint64_t address, uint64_t length, int fd, uint64_t offset)
     return (long)done;
 }
 
-/* The end, in the mapping, of what the file holds: a mapping never makes its file longer. */
+/* How far into the mapping the file's content goes: a mapping never makes its file longer. */
 static uint64_t end_of_file(const struct shared *map)
 {
     struct {
@@ -105,7 +107,7 @@ static bool is_changed(const struct shared *map, uint64_t at)
            (!map->sums || map->sums[at / PAGE] != page_sum(map->address + at));
 }
 
-/* 0, or the error of what could not be written: there is a limit to the disk. */
+/* Returns 0, or the error of a write that failed: the disk space is limited. */
 static long write_back(const struct shared *map, uint64_t from, uint64_t length)
 {
     uint64_t end = end_of_file(map), at = from & ~(uint64_t)(PAGE - 1);
@@ -144,7 +146,8 @@ static struct shared *find_mapping(int fd)
     return NULL;
 }
 
-/* What a call has written to a file below its mapping. `at` is where, of `size` bytes; all where that is not known. */
+/* Reads again what a call has written to a file below its mapping: `size` bytes at offset `at`, or everything from
+ * there on where the size is not known. */
 static void refresh(const struct shared *map, uint64_t at, uint64_t size)
 {
     uint64_t from = at > map->offset ? (at - map->offset) & ~(uint64_t)(PAGE - 1) : 0;
@@ -244,13 +247,14 @@ long emulate_mmap(const uint64_t args[6])
 {
     int flags = (int)args[3], kind = flags & MAP_TYPE;
     long hidden = coherent_trip(SYS_mmap, args);
-    if (hidden == ERROR(ENFILE) && collecting_helps()) /* mappings that nobody holds keep files open */
+    if (hidden == ERROR(ENFILE) && collecting_helps()) /* unused mappings keep files open until they are collected */
         hidden = coherent_trip(SYS_mmap, args);
     if (hidden < 0)
         return hidden;
     uint64_t length = whole_pages(args[1]);
     int placed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
-    if (flags & MAP_ANONYMOUS) { /* shared or with a flag that is not native: private memory serves one process */
+    /* shared, or with a flag that the filter does not allow: private memory serves as well within one process */
+    if (flags & MAP_ANONYMOUS) {
         long result = map_anonymous(args[0], length, placed);
         if (result >= 0 && args[2] != (PROT_READ | PROT_WRITE))
             KERNEL(SYS_mprotect, result, length, args[2]);
@@ -293,7 +297,7 @@ long emulate_munmap(const uint64_t args[6])
     return KERNEL(SYS_munmap, args[0], args[1], ROUTE);
 }
 
-/* A larger shared mapping is a new one, filled from the file again. */
+/* A shared mapping that grows becomes a new one, filled from the file again. */
 static long grow_shared(struct shared *map, uint64_t length)
 {
     write_back(map, 0, map->length);

@@ -1,8 +1,9 @@
-/* A box has no network interfaces. libc would ask for them over a socket, which is refused, and PyPy takes no refusal. */
+/* A box has no network interfaces. libc would ask for them over a socket; that is refused, and PyPy does not handle the
+ * refusal. */
 #include <net/if.h>
 #include <stdlib.h>
 
 __attribute__((visibility("default"))) struct if_nameindex *if_nameindex(void)
 {
-    return calloc(1, sizeof(struct if_nameindex)); /* the end of a list; if_freenameindex frees it */
+    return calloc(1, sizeof(struct if_nameindex)); /* the entry that ends a list; if_freenameindex frees it */
 }

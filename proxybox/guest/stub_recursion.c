@@ -1,16 +1,17 @@
-/* sys.setrecursionlimit: what PyPy reserves for a recursion is bounded by the box's memory.
+/* sys.setrecursionlimit: bounds what PyPy reserves for recursion by the box's memory.
  *
- * For each level that may be PyPy sets 1.3 KB of address space aside at once, and as much again for each thread, whether
- * a program ever goes so deep or not. RLIMIT_AS cannot tell that from use, so a program that begins with
- * sys.setrecursionlimit(10**6) would end there. It gets what its memory pays for, 200,000 at the most, and is told what it
- * has asked for; deeper, a RecursionError comes. A thread's stack is not larger than that needs either.
+ * For each level of the limit PyPy reserves 1.3 KB of address space at once, and as much again for each thread, whether
+ * or not a program ever recurses so deep. RLIMIT_AS cannot tell reserved from used space, so a program that begins with
+ * sys.setrecursionlimit(10**6) would end there. Here it gets a limit that its memory can hold, at most 200,000, and
+ * sys.getrecursionlimit returns what the program asked for; a deeper recursion raises RecursionError. A thread's stack
+ * is not larger than that limit needs either.
  *
- * What a level costs when the error has gone through it, in code that the JIT has compiled: 11 KB, in a thread 13 KB, with
- * all that was set aside. 20 KB are reckoned, for the nursery is part of the memory, too.
+ * After the error has passed through a level in code that the JIT has compiled, the level has cost 11 KB, in a thread
+ * 13 KB, with all that was reserved. The calculation uses 20 KB, because the nursery is part of the memory, too.
  */
 #include "stub.h"
 
-/* What getrlimit(RLIMIT_AS) says is the policy's. A level needs 768 bytes of the C stack. */
+/* getrlimit(RLIMIT_AS) returns the policy's memory. A level needs 768 bytes of the C stack. */
 const char make_recursion[] =
     "import sys\n"
     "del sys._pypy_execute_source\n"
@@ -38,7 +39,7 @@ const char make_recursion[] =
     "                try:\n"
     "                    set_limit(real)\n"
     "                    break\n"
-    "                except MemoryError:\n" /* before anything has changed */
+    "                except MemoryError:\n" /* raised before anything has changed */
     "                    if real <= 1000: raise\n"
     "                    real = max(real // 2, 1000)\n"
     "            limits[:] = () if real == limit else (limit,)\n"
@@ -61,4 +62,4 @@ const char make_recursion[] =
     "            setattr(place, function.__name__, function)\n"
     "    make(sys, _thread, ffi)\n"
     "    loaded or sys.modules.pop('_cffi_backend')\n"
-    "except Exception: pass\n"; /* another PyPy: then it is as there */
+    "except Exception: pass\n"; /* another PyPy: its own functions stay */

@@ -1,8 +1,8 @@
 /* The guest's own signal handlers.
  *
- * After the seal rt_sigaction and rt_sigprocmask trap. So one native handler stands for every signal from the start;
- * it looks the guest's disposition up here. Masks are changed in the saved context, so that sigreturn makes them
- * real. Default actions are the controller's to carry out: it decides before it sends a signal.
+ * After the seal rt_sigaction and rt_sigprocmask trap. So one native handler is installed for every signal from the
+ * start; it looks up the guest's disposition in `actions`. Masks are changed in the saved context, and sigreturn makes
+ * them effective. The controller carries out default actions: it decides before it sends a signal.
  */
 #include <errno.h>
 #include <string.h>
@@ -21,7 +21,7 @@ struct kernel_sigaction {
 static struct kernel_sigaction actions[LAST_SIGNAL + 1];
 
 #define BIT(signal) (1ul << ((signal)-1))
-/* Blocked, these would turn a trapped call or a guarded copy into the end of the process. */
+/* If these were blocked, a trapped call or a guarded copy would end the process. */
 static const uint64_t never_blocked = BIT(SIGSYS) | BIT(SIGSEGV) | BIT(SIGKILL) | BIT(SIGSTOP);
 
 static bool is_fault(int signal, const siginfo_t *info)
@@ -29,10 +29,10 @@ static bool is_fault(int signal, const siginfo_t *info)
     return info->si_code > 0 && (signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE || signal == SIGILL || signal == SIGTRAP);
 }
 
-/* The faulting instruction runs again with its signal blocked, and the kernel ends the process by that signal. */
+/* The faulting instruction runs again with its signal blocked, so the kernel ends the process by that signal. */
 static void die_of(int signal, ucontext_t *context)
 {
-    ASK(CALL_FAULTED, signal); /* the controller may want to look at the process before it is gone */
+    ASK(CALL_FAULTED, signal); /* the controller may want to look at the process before it ends */
     context_repeats(context);
     *(uint64_t *)&context->uc_sigmask |= BIT(signal);
 }
@@ -78,8 +78,9 @@ void signals_install(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* abort(3) sends this thread SIGABRT, and goes on to a `hlt`, which would be told as a segmentation fault. No signal can
- * be sent behind the seal; the kernel raises one for a breakpoint, which is in no program else: process.py knows it. */
+/* abort(3) sends this thread SIGABRT and then executes `hlt`, which would be reported as a segmentation fault. After
+ * the seal the process can send no signal, but the kernel raises SIGTRAP for a breakpoint. Nothing else in an ordinary
+ * program executes one, so the controller reports SIGTRAP as SIGABRT (guestprocess.py). */
 static void end_of_abort(void) { __asm__ volatile("int3"); }
 
 static bool sends_abort(int number, const uint64_t args[6])
@@ -87,8 +88,9 @@ static bool sends_abort(int number, const uint64_t args[6])
     return ((number == SYS_kill || number == SYS_tkill) && args[1] == SIGABRT) || (number == SYS_tgkill && args[2] == SIGABRT);
 }
 
-/* In a guest that is only sealed: the proof of the seal comes to the controller, the end is let through, and any other
- * call is one that there is not. glibc's own (for malloc, a few random bytes) go on without. */
+/* The handler in a guest that is only sealed (SEAL_ONLY). It passes the proof of the seal to the controller, lets the
+ * process exit, and answers any other call with ENOSYS. glibc's own calls (malloc asks for a few random bytes) go on
+ * without them. */
 static void on_sigsys_sealed(int signal, siginfo_t *info, void *opaque)
 {
     ucontext_t *context = opaque;
@@ -106,8 +108,8 @@ static void on_sigsys_sealed(int signal, siginfo_t *info, void *opaque)
     context_returns(context, ERROR(ENOSYS));
 }
 
-/* A fault that is not of ours comes again when this returns, and is the end then: nobody handles a signal that is
- * blocked. */
+/* A fault that the stub did not cause happens again when this handler returns, and ends the process then, because its
+ * signal is blocked. */
 static void on_segv_sealed(int signal, siginfo_t *info, void *opaque)
 {
     ucontext_t *context = opaque;

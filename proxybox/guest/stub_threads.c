@@ -1,4 +1,4 @@
-/* Threads: one channel each, given by the controller; and the futex waits that are not native. */
+/* Threads, each with one channel that the controller gives it; and the futex waits that the filter does not allow. */
 #include <errno.h>
 #include <linux/futex.h>
 #include <stddef.h>
@@ -7,7 +7,7 @@
 
 #include "stub.h"
 
-/* Below the new thread's stack pointer: what it needs before its first instruction. */
+/* Stored below the new thread's stack pointer: what the thread needs before its first instruction. */
 struct birth {
     uint64_t tid_address, tid;
     ucontext_t context;
@@ -35,13 +35,13 @@ long emulate_clone(const uint64_t args[6], const ucontext_t *context)
     return result < 0 ? result : granted >> 16;
 }
 
-/* Timed and shared waits. The controller answers after a slice of the box's time; between slices the word is looked
- * at here, since only this process can wake a private futex. */
+/* Timed and shared waits. The controller answers after a slice of the box's time. Between slices the stub itself looks
+ * at the futex word, since only this process can wake a private futex. */
 long emulate_futex(const uint64_t args[6])
 {
     int operation = (int)args[1] & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
     if (operation == FUTEX_WAKE)
-        return 0; /* shared: whoever waits looks again by itself */
+        return 0; /* a shared futex: each waiter looks at the word again by itself */
     if (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET)
         return round_trip(SYS_futex, args);
     for (bool first = true;; first = false) {
@@ -50,7 +50,8 @@ long emulate_futex(const uint64_t args[6])
             return ERROR(EFAULT);
         if (word != (uint32_t)args[2])
             return first ? ERROR(EAGAIN) : 0;
-        /* The fifth register, which these operations do not use, tells a new wait from the next slice of one. */
+        /* The fifth register, which these operations do not use, is 2 for a new wait and 1 for the next slice of
+         * one. */
         uint64_t told[6] = {args[0], args[1], args[2], args[3], first ? 2 : 1, args[5]};
         long result = round_trip(SYS_futex, told);
         if (result)

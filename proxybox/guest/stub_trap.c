@@ -1,7 +1,7 @@
-/* SIGSYS: a call that the filter did not let through. Nearly all are one round trip; the few that must also change
- * something in this process (memory, threads, signal masks) are named here.
+/* SIGSYS: a call that the filter did not let through. Nearly all such calls are one round trip; the few that must also
+ * change something in this process (memory, threads, signal masks) are named in `answer`.
  *
- * Runs with every signal blocked but SIGSYS and SIGSEGV, on the stack of the calling thread.
+ * The handler runs with every signal blocked but SIGSYS and SIGSEGV, on the stack of the calling thread.
  */
 #include <errno.h>
 #include <sys/stat.h>
@@ -12,11 +12,11 @@
 enum { MAX_RANDOM = (1 << 25) - 1, MAX_READ = 0x7ffff000 };
 
 #ifndef SYS_SECCOMP
-#define SYS_SECCOMP 1 /* si_code: from a filter, not from kill */
+#define SYS_SECCOMP 1 /* si_code of a SIGSYS from a filter, not from kill */
 #endif
 
-/* What one reply cannot carry is asked for in pieces, up to what Linux gives at once: PyPy's os.urandom takes what comes
- * for all. */
+/* Asks in pieces for what one reply cannot carry, up to what Linux gives in one call: PyPy's os.urandom takes whatever
+ * the first call returns for all. */
 static long random_bytes(const uint64_t args[6])
 {
     uint64_t wanted = args[1] < MAX_RANDOM ? args[1] : MAX_RANDOM, done = 0;
@@ -29,7 +29,8 @@ static long random_bytes(const uint64_t args[6])
     return (long)done;
 }
 
-/* The same of read, where it waits for nobody: files, and the devices that are memory's. */
+/* The same for read, where it does not wait for other processes: on files, and on the memory devices (major 1), such as
+ * /dev/zero. */
 static long read_on(const uint64_t args[6], uint64_t done)
 {
     struct stat status;

@@ -1,6 +1,5 @@
-/* One OS call is one round trip: the call number, its registers and the memory that it reads go out; the value and
- * what is to be stored come back. Which argument is which memory, the controller has said (`wire_learn`).
- */
+/* One OS call is one round trip. The call's number, its registers and the memory that it reads go out; the result and
+ * what is to be stored come back. The controller has told the stub which arguments are which memory (`wire_learn`). */
 #include <errno.h>
 #include <string.h>
 
@@ -29,7 +28,7 @@ void wire_learn(const struct call_roles *row)
         roles[row->number] = *row;
 }
 
-/* The controller is gone, or the channel is: nothing that this process could still do would be answered. */
+/* The controller or the channel has ended: nothing would answer this process's calls any more. */
 static void give_up(void)
 {
     for (;;)
@@ -44,7 +43,7 @@ static struct channel *own_channel(void)
 
 static int reply_fd(const struct channel *channel) { return FIRST_CHANNEL_FD + 2 * (int)(channel - channels); }
 
-/* --- out --- */
+/* --- requests --- */
 
 static void flush(struct channel *channel)
 {
@@ -57,7 +56,7 @@ static void flush(struct channel *channel)
     channel->filled = 0;
 }
 
-/* Appends guest memory; what has become unreadable since it was measured goes out as zeros. */
+/* Appends guest memory. Memory that has become unreadable since it was measured is sent as zeros. */
 static void put(struct channel *channel, const void *from, size_t size)
 {
     while (size) {
@@ -74,12 +73,12 @@ static void put(struct channel *channel, const void *from, size_t size)
 
 static void put_u32(struct channel *channel, uint32_t value) { put(channel, &value, sizeof value); }
 
-/* What will be sent for one role: a length, or a marker. */
+/* What will be sent for one role: a length, or a marker (ABSENT, FAULT, TOO_LONG). */
 static uint32_t measure_gather(struct channel *channel, const void *vector, uint64_t count)
 {
     uint64_t total = 0;
     if ((int64_t)count < 0 || count > MAX_IOVEC)
-        return 0; /* the controller sees the count, and refuses it */
+        return 0; /* the controller sees the count and refuses it */
     if (!guarded_copy(channel->vector, vector, count * sizeof *channel->vector))
         return FAULT;
     for (uint64_t i = 0; i < count; i++) {
@@ -155,7 +154,7 @@ static void send_request(struct channel *channel, long number, const uint64_t ar
     flush(channel);
 }
 
-/* --- in --- */
+/* --- replies --- */
 
 static void refill(struct channel *channel)
 {
@@ -193,7 +192,8 @@ static void skip(struct channel *channel, size_t size)
     }
 }
 
-/* Stores `size` bytes of the reply at a guest address: what is staged is copied, the rest is read straight there. */
+/* Stores `size` bytes of the reply at a guest address: bytes in the buffer are copied, the rest is read straight to the
+ * address. */
 static bool store(struct channel *channel, char *to, size_t size)
 {
     while (size) {
@@ -244,8 +244,8 @@ long round_trip(long number, const uint64_t args[6])
     return receive_reply(channel);
 }
 
-/* The last word of a thread: no answer comes, and from here on the channel may be another thread's, so nothing of it
- * but its descriptor is used. */
+/* A thread's last request: no answer comes. From here on the channel may be another thread's, so this uses nothing of
+ * the channel but its descriptor. */
 void wire_farewell(const uint64_t args[6])
 {
     struct request head = {.size = sizeof head, .number = SYS_exit};

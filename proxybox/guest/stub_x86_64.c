@@ -1,11 +1,11 @@
-/* What knows the instructions of x86-64. */
+/* The code that depends on x86-64 instructions. */
 #include <string.h>
 #include <time.h>
 
 #include "stub.h"
 
-/* Reading and writing memory that may not be there: a fault inside one of these loops is a result, not a crash. Each is
- * one instruction range with a repair address; the SIGSEGV handler asks `guard_repair` first. */
+/* Reading and writing memory that may not be mapped: a fault inside one of these loops is a result, not a crash. Each
+ * loop is one range of instructions with a repair address; the SIGSEGV handler calls `guard_repair` first. */
 extern const char guard_copy_start[], guard_copy_end[], guard_copy_fault[];
 extern const char guard_scan_start[], guard_scan_end[], guard_scan_fault[];
 
@@ -54,8 +54,8 @@ bool guard_repair(ucontext_t *context)
     return true;
 }
 
-/* rdtsc and rdtscp fault where time is not real: the box's monotonic nanoseconds stand in for the counter, or, where the
- * stub asks nobody, how often it was looked at. */
+/* rdtsc and rdtscp fault where time is not real. They then return the box's monotonic clock in nanoseconds or, in a
+ * guest that marshals its own calls, the number of times that the counter was read. */
 bool clock_instruction(ucontext_t *context)
 {
     static const uint8_t rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 0x01, 0xf9};
@@ -86,8 +86,8 @@ void code_for_call(uint8_t *code, int number)
     memcpy(code, text, sizeof text);
 }
 
-/* The child finds itself with its stack at a signal frame, below which the address of its thread id and the id stand. It
- * stores the id and returns, as from a signal, to where its parent had called clone. */
+/* The child starts with its stack pointer at a signal frame. Below it are the address for its thread id, and the id.
+ * The child stores the id and returns, as from a signal, to where its parent called clone. */
 long clone_into(const uint64_t args[6], void *frame)
 {
     long result;

@@ -1,7 +1,8 @@
-/* What both sides of the wire agree on. The controller's copy: controller/header.py; tests/wire/test_header.py compares them.
+/* What both sides of the wire agree on. The controller has a copy, controller/header.py; tests/wire/test_header.py
+ * compares the two.
  *
- * Nothing in this folder is trusted once a guest runs: hostile code can overwrite all of it. What holds then is the
- * filter (controller/seal/filters.py), the controller's parser and its policy.
+ * Nothing in this folder is trusted once a guest runs: hostile code can overwrite all of it. Three things still defend
+ * then: the filter (controller/seal/filters.py), the controller's parser and its policy.
  */
 #ifndef PROXYBOX_WIRE_H
 #define PROXYBOX_WIRE_H
@@ -9,10 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Descriptors at exec: the way back for start errors, the main channel's pipe ends, the stub itself. */
+/* Descriptors at exec: the control socket for start errors, the two pipe ends of the main channel, the stub's own
+ * file. */
 enum { CONTROL_FD = 2, FIRST_CHANNEL_FD = 3, STUB_FD = 5 };
 
-/* Channel k reads replies from descriptor 3+2k and writes requests to 4+2k; channel 0 is the main thread's. */
+/* Channel k reads replies from descriptor 3+2k and writes requests to descriptor 4+2k; channel 0 is the main
+ * thread's. */
 enum { MAX_CHANNELS = 257 };
 
 #define MAX_PAYLOAD (1u << 20)
@@ -22,18 +25,18 @@ enum { ABSENT = 0xFFFFFFFF, FAULT = 0xFFFFFFFE, TOO_LONG = 0xFFFFFFFD };
 enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003, CALL_SEALED = 0x50420004,
        CALL_BORN = 0x50420005 };
 
-/* The answer to CALL_SEALED, which the stub makes as a system call: no kernel gives it. */
+/* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */
 enum { SEALED_ANSWER = 0x5ea1 };
 
-/* Signals that a user namespace may have pending at once: a zygote's copies share one, and the controller sends each
- * of them a few at a time (keeper.py). */
+/* RLIMIT_SIGPENDING of a guest in a user namespace. The copies of a zygote share one user namespace, and the controller
+ * sends each of them only a few signals at a time (keeper.py). */
 enum { MAX_PENDING_SIGNALS = 1024 };
 
-/* More than a controller is likely to have open, where descriptors must be closed one by one. */
+/* More descriptors than a controller is likely to have open, for hosts where they must be closed one by one. */
 enum { MANY_DESCRIPTORS = 65536 };
 
-/* Bytes that the main thread's stack may grow to, as deep as stub_recursion.c lets a program go, and those of another
- * thread's, where a program does not say. */
+/* Bytes. MAIN_STACK: what the main thread's stack may grow to, which is as deep as stub_recursion.c lets a program go.
+ * THREAD_STACK: the stack of any other thread for which the program sets no size. */
 enum { MAIN_STACK = 192 << 20, THREAD_STACK = 8 << 20 };
 
 struct request {
@@ -53,7 +56,7 @@ struct __attribute__((packed)) reply_write {
 
 enum fetch { FETCH_STRING = 1, FETCH_BUFFER, FETCH_STRUCT, FETCH_SOFT, FETCH_GATHER, FETCH_BITS };
 
-/* How wide the argument is that counts: a C int and an unsigned one are half a register. */
+/* The width of the argument that holds a length: a C int or unsigned int is half a register. */
 enum length { LENGTH_LONG, LENGTH_INT, LENGTH_UNSIGNED };
 
 struct role {
@@ -66,8 +69,8 @@ struct call_roles {
     struct role role[6];
 };
 
-/* What the launcher writes on CONTROL_FD when the guest's process exists. guest, init: host process ids, 0 where the
- * launcher itself becomes the guest. The others are 0 for done, else an errno; NOT_ASKED. */
+/* What the launcher writes on CONTROL_FD when the guest's process exists. guest, init: host process ids, or 0 where the
+ * launcher itself becomes the guest. The fields after them: 0 for done, an errno, or NOT_ASKED. */
 struct launch_report {
     uint32_t magic;
     int32_t guest, init, same_addresses, namespaces, speculation, core_scheduling;
@@ -76,9 +79,10 @@ struct launch_report {
 enum { REPORT_MAGIC = 0x4c584250, NOT_ASKED = -1 };
 enum { LAUNCH_SAME_ADDRESSES = 1, LAUNCH_NAMESPACES = 2, LAUNCH_SPECULATION = 4, LAUNCH_CORE_SCHEDULING = 8 };
 
-/* The first bytes on the main channel, from the controller; these follow: `rows` call_roles, `hide` bytes of
- * NUL-terminated pairs (host path prefix, the path that the guest may see in its place), and `listener` instructions
- * of a filter whose listener the controller wants, 0 for none. The stub answers that on CONTROL_FD. */
+/* The first bytes on the main channel, from the controller. After them come `rows` times struct call_roles; `hide`
+ * bytes of NUL-terminated pairs (a host path prefix, the path that the guest may see in its place); and `listener`
+ * instructions of a filter. When `listener` is not 0, the controller wants that filter's listener, and the stub answers
+ * on CONTROL_FD. */
 struct config {
     uint32_t magic, flags, rows, hide, listener;
     uint32_t pid, uid, gid;
@@ -86,41 +90,45 @@ struct config {
 };
 
 enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER = 1024 };
-/* SEAL_ONLY: a guest that marshals its calls itself, over descriptors 0 and 1, which are the first channel's then. */
+/* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel. */
 enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8 };
 
-/* HELLO says: RLIMIT_AS or 0; where the filter's instructions shall be stored, and for how many there is room; the
- * errno of the empty root and of Landlock. The answer stores the filter and is its length. */
+/* Arguments of CALL_HELLO: RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
+ * is room; the errno of the empty root; the errno of Landlock. The answer stores the filter, and its value is the
+ * filter's length. */
 
-/* In a register that the kernel ignores, this says that the stub has told the controller already. It routes calls to
- * the right place and protects nothing: the controller counts threads by the listener, whoever sets it. */
+/* The stub sets this in a register that the kernel ignores; it means that the stub has already told the controller. It
+ * routes calls and protects nothing: the controller counts threads by the listener, whether or not a call has this
+ * value. */
 #define ROUTE 0x70626f78u
 
-/* The answer to a call on a file that a shared mapping may have changed is WRITE_BACK less that mapping's number: the stub
- * writes back what was stored there, and makes the call again. */
+/* The answer to a call on a file that a shared mapping may have changed is WRITE_BACK minus the number of that
+ * mapping's hidden descriptor: the stub writes back what was stored in the mapping, and makes the call again. */
 #define WRITE_BACK (-(1ll << 40))
 
-/* The flags of glibc's pthread_create, the one kind of clone that exists in a box. */
+/* The clone flags of glibc's pthread_create, the only kind of thread in a box. */
 #define THREAD_FLAGS 0x3d0f00u
 
-/* What fork(3) of glibc asks for, and the one kind of clone that becomes of it: a child of the controller's own. */
+/* FORK_ASKED: the clone flags of glibc's fork(3). FORK_FLAGS: what the stub asks the kernel for in their place,
+ * CLONE_PARENT, so that the child is the controller's own. */
 #define FORK_ASKED 0x1200011u
 #define FORK_FLAGS 0x8000u
 
-/* The answer to a fork that is granted: the child's process id in the box << 16, and whether the parent asks for the
- * next child at once (a zygote, which never goes on). The parent's next request says in its sixth register what became
- * of the clone. */
+/* The answer to a fork that is granted: the child's process id in the box << 16, and FORK_AGAIN when the parent is to
+ * ask for the next child at once (a zygote, which never returns from fork). The sixth register of the parent's next
+ * request holds what its clone returned. */
 enum { FORK_AGAIN = 1 };
 
-/* BORN says: where the filter's instructions shall be stored, for how many there is room, and where this shall be. The
- * answer is the filter's length, 0 for a child that has its own already. cpu: -1 for any. */
+/* Arguments of CALL_BORN: where the filter's instructions are to be stored, for how many there is room, and where this
+ * struct is to be stored. The answer is the filter's length, or 0 for a child that already has its final filter. cpu:
+ * -1 for any. */
 struct newborn {
     uint64_t space, cpu_seconds;
     int64_t cpu;
 };
 
-/* Shared mappings of virtual files live in the 16 TiB from here, so that the filter can tell their munmap, which writes
- * them back. */
+/* Shared mappings of virtual files lie in the 16 TiB from here, so that the filter can recognize a munmap of one. The
+ * stub writes the mapping back at its munmap. */
 #define SHARED_BASE 0x100000000000ul
 
 #endif

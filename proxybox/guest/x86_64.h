@@ -1,5 +1,6 @@
-/* What is particular to x86-64, and small enough to be inline; the rest is in stub_x86_64.c. A port to another
- * architecture writes these two files, the head of controller/seal/filters.py and the numbers in controller/oscalls anew. */
+/* What is particular to x86-64 and small enough to be inline; the rest is in stub_x86_64.c. A port to another
+ * architecture rewrites these two files, the beginning of controller/seal/filters.py and the numbers in
+ * controller/oscalls. */
 #ifndef PROXYBOX_X86_64_H
 #define PROXYBOX_X86_64_H
 
@@ -20,7 +21,7 @@ static inline long kernel_call(long number, long a, long b, long c, long d, long
     return result;
 }
 
-/* A trapped call's registers, and what it shall return. */
+/* The argument registers of a trapped call, and the value that the call returns. */
 static inline void context_arguments(const ucontext_t *context, uint64_t args[6])
 {
     static const uint8_t registers[6] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
@@ -30,7 +31,7 @@ static inline void context_arguments(const ucontext_t *context, uint64_t args[6]
 
 static inline void context_returns(ucontext_t *context, long result) { context->uc_mcontext.gregs[REG_RAX] = result; }
 
-/* What a new thread wakes up with: its own stack, and 0 from clone. */
+/* A new thread starts with its own stack, and with 0 as the result of clone. */
 static inline void context_of_child(ucontext_t *context, uint64_t stack)
 {
     context->uc_mcontext.gregs[REG_RSP] = (greg_t)stack;
@@ -38,7 +39,8 @@ static inline void context_of_child(ucontext_t *context, uint64_t stack)
     context->uc_mcontext.fpregs = NULL;
 }
 
-/* To the instruction that has faulted: a breakpoint (int3, trap 3) is reported when it lies behind, one byte long. */
+/* Moves back to the instruction that faulted. Only a breakpoint (int3, one byte, trap 3) needs it: the kernel reports
+ * it with the instruction pointer after the instruction. */
 static inline void context_repeats(ucontext_t *context)
 {
     if (context->uc_mcontext.gregs[REG_TRAPNO] == 3)
@@ -52,10 +54,10 @@ static inline char *thread_pointer(void)
     return pointer;
 }
 
-/* The kernel's view of ucontext (glibc's is longer), as rt_sigreturn reads it from the stack. */
+/* The size of the kernel's ucontext, as rt_sigreturn reads it from the stack (glibc's is longer). */
 enum { KERNEL_UCONTEXT = 304, RED_ZONE = 128 };
 
-/* glibc's struct pthread, which the thread pointer points to: where its thread id may stand. */
+/* glibc's struct pthread, to which the thread pointer points: the range of offsets at which its thread id may be. */
 enum { DESCRIPTOR_IDS = 704, DESCRIPTOR_SIZE = 2304 };
 
 #endif

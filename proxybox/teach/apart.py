@@ -1,8 +1,8 @@
-"""Whether a submission stands apart from what pytest itself reads and imports, which it does on this side.
+"""Checks that a submission is apart from what pytest itself reads and imports, outside of any box.
 
-By hand, pytest collects what its arguments, its settings or the current folder name, and looks for settings and a
-conftest.py there and above. None of it may be the submission's. Paths count as they are written, which is how pytest
-walks them, and as where they lead.
+In a run by hand, pytest collects what its arguments, its settings or the current folder name, and looks for settings
+and a conftest.py there and above. None of these may be the submission's. Paths are checked both as they are written,
+which is how pytest walks them, and with symbolic links resolved.
 """
 
 import glob
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-#: What pytest imports by itself, of the folders that tests lie in.
+#: What pytest imports by itself from the folders that contain tests.
 _IMPORTED = ("conftest.py", "__init__.py")
 
 
 def check_apart(config: pytest.Config, submission: str) -> None:
-    """Raises UsageError where pytest would run the submission's code, or has read its settings."""
+    """Checks the submission. Raises UsageError where pytest would run its code, or has read its settings."""
     for place in _ways(config, [submission]):
         for why in _reasons(config, place):
             raise pytest.UsageError(
@@ -31,21 +31,22 @@ def check_apart(config: pytest.Config, submission: str) -> None:
 
 
 def real_path(config: pytest.Config, path: str | os.PathLike[str]) -> Path:
-    """Where it stands, seen from where pytest was started."""
+    """The real path of a file, relative to the folder where pytest was started."""
     return Path(os.path.realpath(config.invocation_params.dir / path))
 
 
 def is_part(path: Path, of: Path) -> bool:
-    """Whether it is that file or folder, or lies in it."""
+    """Whether a path is that file or folder, or lies in it."""
     return path == of or of in path.parents
 
 
 def _ways(config: pytest.Config, paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """As they are written, where they lead, and each way between."""
+    """The paths as they are written, fully resolved, and with the links of each folder above resolved."""
     paths = list(paths)
     written = [Path(os.path.abspath(config.invocation_params.dir / path)) for path in paths]
     between = [real_path(config, above) / path.relative_to(above) for path in written for above in path.parents]
-    return list(dict.fromkeys((*written, *between, *(real_path(config, path) for path in paths))))  # "link/../x", too
+    # handles "link/../x", too
+    return list(dict.fromkeys((*written, *between, *(real_path(config, path) for path in paths))))
 
 
 def _reasons(config: pytest.Config, place: Path) -> Iterator[str]:
@@ -79,8 +80,10 @@ def _reasons(config: pytest.Config, place: Path) -> Iterator[str]:
 
 
 def _of_modules(place: Path, modules: list[Path], folders: list[Path]) -> Iterator[str]:
-    """Where the submission, or what came with it, is imported in the place of something else. folders: where tests lie,
-    which become folders of modules."""
+    """Where the submission, or what came with it, would be imported in place of another module.
+
+    folders: where tests are; they become folders of modules.
+    """
     is_beside_tests = any(is_part(place, folder) for folder in folders)
     if place.parent in modules or is_beside_tests:
         name = place.name if place.is_dir() else inspect.getmodulename(place)
@@ -95,7 +98,10 @@ def _of_modules(place: Path, modules: list[Path], folders: list[Path]) -> Iterat
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What is in it; nothing where it is none, or not to be read: then no module is found there either."""
+    """What is in a folder.
+
+    It is empty for a file, and for a folder that cannot be read: Python finds no module there either.
+    """
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -103,14 +109,16 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _by_themselves(config: pytest.Config) -> list[str]:
-    """What pytest collects that is given no paths."""
+    """What pytest collects when it is given no paths."""
     named = [path for each in config.getini("testpaths") for path in glob.glob(each, recursive=True)]
     return named or ["."]
 
 
 def _bases(path: Path) -> Iterator[Path]:
-    """The folders that pytest may take a test's modules from: the first above that is no package, or whose name could
-    be none's."""
+    """The folders from which pytest may import a test's modules.
+
+    They are the first folder above that is no package, and packages whose name cannot be a module's.
+    """
     folder = path if path.is_dir() else path.parent
     while os.path.isfile(folder / "__init__.py"):
         if not folder.name.isidentifier():

@@ -1,4 +1,4 @@
-"""Zip archives that anybody may have made: nothing is unpacked onto the disk, and what is read is bounded."""
+"""Zip archives from untrusted authors: nothing is unpacked onto the disk, and the amount that is read is bounded."""
 
 import datetime
 import functools
@@ -12,9 +12,10 @@ import attrs
 
 from proxybox.policies.errors import ProxyboxError
 
-#: Bytes of an archive's table of contents: of a submission's, and of a download's. Each 50 become an object of 600.
+#: Bytes of the table of contents of a submission's archive, and of a download's. Each 50 of them become an object of
+#: 600 bytes.
 MOST_CONTENTS, MOST_OF_DOWNLOAD = 2 << 20, 8 << 20
-#: What tools leave, and nobody hands in.
+#: Names that tools leave behind, and that are no part of a submission.
 IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
 
 
@@ -24,8 +25,11 @@ class SubmissionError(ProxyboxError):
 
 @attrs.frozen
 class File:
-    """A file that is still to be read. time: when it was last changed, where that is known. packed: bytes that it has
-    in an archive, by the archive's word: no more of it are unpacked. is_link: it holds where a link leads."""
+    """A file that is still to be read.
+
+    time: when it was last changed, where that is known. packed: its bytes in an archive, as the archive states it; no
+    more than that are unpacked. is_link: whether it is a symbolic link, whose content is the path of its target.
+    """
 
     path: str
     open: Callable[[], IO[bytes]]
@@ -35,7 +39,7 @@ class File:
 
 
 class _Careful:
-    """A file for zipfile, which reads an archive's table of contents at once, however long that says it is."""
+    """A file for zipfile, which reads the whole table of contents at once, however long the archive says that it is."""
 
     def __init__(self, file: IO[bytes], most: int) -> None:
         self._file = file
@@ -52,13 +56,13 @@ class _Careful:
 
 
 def open_archive(file: Path | IO[bytes], most: int = MOST_CONTENTS) -> zipfile.ZipFile:
-    """An archive, closed when nobody has any of it."""
+    """An archive; its file is closed when nothing refers to the archive or its members any more."""
     opened = file.open("rb") if isinstance(file, Path) else file
     return zipfile.ZipFile(_Careful(opened, most))
 
 
 def members(archive: zipfile.ZipFile) -> Iterator[File]:
-    """Those of an archive."""
+    """The files of an archive."""
     for info in archive.infolist():
         parts = PurePosixPath(info.filename).parts
         if parts and not info.is_dir() and not set(parts) & set(IGNORED):
@@ -71,13 +75,16 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     if info.compress_type not in (
         zipfile.ZIP_STORED,
         zipfile.ZIP_DEFLATED,
-    ):  # of others zipfile unpacks gigabytes at once
+    ):  # with other methods zipfile unpacks gigabytes at once
         raise SubmissionError("it is compressed in another way than by deflate")
     return archive.open(info)
 
 
 def _date(info: zipfile.ZipInfo) -> datetime.datetime | None:
-    """An archive says the local time and not where: it is taken as UTC. Where it has none, it says 1980."""
+    """The time of a member, taken as UTC; None where the archive has none, which it writes as 1980.
+
+    An archive has local times and does not name their zone.
+    """
     try:
         time = datetime.datetime(*info.date_time, tzinfo=datetime.UTC)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The boxes of a grading: one session that nothing was loaded into, forked for each submission, forked for each test.
+"""The boxes of a grading: one empty session is forked for each submission, and that fork is forked for each test.
 
-So every test of every submission begins with the same interpreter, the same seed and the same time, and nothing that
-one of them does is there for another. Time is virtual and randomness seeded, whatever the exercise's policy says.
+So every test of every submission begins with the same interpreter, the same seed and the same time, and no effect of
+one reaches another. Time is virtual and randomness seeded, even if the exercise's policy says real or system.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ from proxybox.teach.student import Failed, Student, StudentRun, failure, one_lin
 if TYPE_CHECKING:
     from proxybox.teach.submissions import Submission
 
-#: pytest tells of a test's own line, not of these.
+#: pytest shows a test's own line, not lines of this file.
 __tracebackhide__ = True
 
-#: Copies that live at once: of a submission, and of that for a test.
+#: Copies that live at once: of a submission, and of its copy for a test.
 _COPIES = 4
 _SEED = 0
-#: Bytes of an argument or a result, where the policy leaves it as it is: a list of a million numbers takes 9 of each.
+#: Bytes of an argument or a result, where the policy has the default: a list of a million numbers takes 9 of each.
 _VALUE_SIZE = 10 << 20
-#: Of a call's wall time: so many times its CPU time, where the policy would let it wait for longer.
+#: A call's wall time is at most so many times its CPU time, where the policy would allow more.
 _PATIENCE = 3
-#: Runs in the box, before the program does.
+#: Runs in the box before the program does.
 _NO_PROMPTS = """
 def _without_prompts():
     import builtins
@@ -41,12 +41,12 @@ def _without_prompts():
 _without_prompts()
 del _without_prompts
 """
-#: What the main file of a folder is called.
+#: The name of the main file of a folder.
 _MAIN = "solution.py"
 
 
 def grading_policy(policy: Policy) -> Policy:
-    """A policy under which a grade is the same each time."""
+    """The policy with the changes under which a grade is the same each time."""
     changes: dict[str, Any] = {"session": attrs.evolve(policy.session, branches=max(policy.session.branches, _COPIES))}
     if policy.session.value_size == SessionLimits().value_size:
         changes["session"] = attrs.evolve(changes["session"], value_size=_VALUE_SIZE)
@@ -80,7 +80,7 @@ class StudentBoxes:
         self._base: Session | None = None
 
     def base(self) -> Session:
-        """The session that is forked: another one where it has ended."""
+        """The session that is forked; a new one where it has ended."""
         if self._base is None or not self._base.alive:
             self._base = self._sandbox.session()
             self._base.exec("import sys")
@@ -103,7 +103,7 @@ class StudentBoxes:
 
 
 class Loaded:
-    """One submission. Its module is run when a test wants it, once."""
+    """One submission. Its module is run once, when a test first needs it."""
 
     def __init__(self, boxes: StudentBoxes, session: Session, files: Mapping[str, bytes], file: str) -> None:
         self._boxes = boxes
@@ -115,12 +115,12 @@ class Loaded:
         self._refused: Failed | None = None
 
     def _load(self) -> None:
-        """Runs the submission as a module is. Raises Failed: what is said is the same for all its tests."""
+        """Runs the submission as an imported module. Raises Failed, with the same message for all its tests."""
         if self._refused is not None:
             raise self._refused
         if not self._is_loaded:
             try:
-                self._session.set("__name__", Path(self._file).stem)  # as one that is imported
+                self._session.set("__name__", Path(self._file).stem)  # as in an imported module
                 result = self._session.exec(_text(self._main, self._session.policy), name=self._file)
                 if not result.ok or result.error is not None:
                     raise Failed(*_load_failure(result, self._file))
@@ -133,7 +133,7 @@ class Loaded:
 
     @contextlib.contextmanager
     def student(self, seconds: float | None) -> Iterator[Student]:
-        """A fork of it for one test. seconds: for each call."""
+        """A fork of the submission's session for one test. seconds: the limit of each call."""
         self._load()
         try:
             copy = self._session.fork()
@@ -152,8 +152,10 @@ class Loaded:
         *,
         prompts: bool = True,
     ) -> StudentRun:
-        """The whole program, in a fork of the session that nothing was loaded into. prompts: whether input() prints
-        what it asks."""
+        """Runs the whole program in a fork of the empty session.
+
+        prompts: whether input() prints its prompt.
+        """
         with self._boxes.base().fork() as session:
             given = {**self._files, **files, self._file: self._main}
             put(session, given)
@@ -167,7 +169,7 @@ class Loaded:
 
 
 def put(session: Session, files: Mapping[str, bytes]) -> None:
-    """Gives files to a session. Raises Failed for what a box cannot hold."""
+    """Writes files in a session. Raises Failed for what a box cannot hold."""
     for name, data in files.items():
         try:
             session.write_file(name, data, parents=True)
@@ -176,7 +178,7 @@ def put(session: Session, files: Mapping[str, bytes]) -> None:
 
 
 def _text(data: bytes, policy: Policy) -> str:
-    if len(data) > policy.session.value_size:  # it crosses as a value
+    if len(data) > policy.session.value_size:  # it is sent to the box as a value
         raise Failed(f"The file is larger than {policy.session.value_size:,} bytes.", "error")
     try:
         return data.decode("utf-8-sig")
@@ -194,14 +196,17 @@ def _load_failure(result: Result, file: str) -> tuple[str, str, int | None]:
 
 @contextlib.contextmanager
 def boxes_by_hand(submission: str | None) -> Iterator[StudentBoxes]:
-    """For a run of pytest by a person. Raises ValueError, SubmissionError."""
+    """The boxes for a run of pytest by a person.
+
+    Raises ValueError when no submission is named, SubmissionError when it cannot be read.
+    """
     from proxybox.teach.submissions import read_submission
 
     if submission is None:
         raise ValueError("which submission? pytest --submission=FILE")
     found = read_submission(Path(submission))
     file = Path(submission).name if Path(submission).is_file() else _MAIN
-    if file.lower().endswith(SUFFIX):  # what runs of it is no notebook
+    if file.lower().endswith(SUFFIX):  # what runs is the notebook's code, in a Python file
         file = f"{file[: -len(SUFFIX)]}.py"
     with (
         Sandbox(grading_policy(preset("classroom"))) as sandbox,

@@ -1,4 +1,4 @@
-"""Whether an exercise does what it is for: its model solutions pass everything, each of its wrong ones fails."""
+"""Checks that an exercise works: its model solutions pass everything, and each of its wrong solutions fails."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,8 +20,10 @@ _TEMPLATE: Final = Path(__file__).parent / "template"
 
 @attrs.frozen
 class Check:
-    """One solution. name: such as "wrong/constant". why: what fails, in short. problem: what is not as it should
-    be."""
+    """The check of one solution.
+
+    name: such as "wrong/constant". why: what fails, in short. problem: what is not as it should be.
+    """
 
     name: str
     grade: Grade
@@ -33,9 +35,9 @@ def check_exercise(
     exercise: Exercise, *, workers: int | None = None, guest: str | None = None,
     on_grade: Callable[[Grade], object] | None = None, on_interrupt: Callable[[int], object] | None = None,
 ) -> tuple[Check, ...]:  # fmt: skip
-    """Grades what stands in the exercise: models, wrong solutions, and the starter, which is none yet.
+    """Grades the solutions of an exercise: the models, the wrong ones, and the starter, which must not pass either.
 
-    Raises ExerciseError, also where there is no model solution; GradingError.
+    Raises ExerciseError, also where there is no model solution, and GradingError.
     """
     solutions = tuple(_solutions(exercise))
     if not any(each.student.startswith("model/") for each in solutions):
@@ -70,7 +72,7 @@ def _check(grade: Grade) -> Check:
     return Check(grade.student, grade, why, problem)
 
 
-# --- those that come with proxybox, and new ones ----------------------------------------------------------------------
+# --- shipped and new exercises ----------------------------------------------------------------------------------------
 
 
 def shipped_exercises() -> tuple[str, ...]:
@@ -79,13 +81,16 @@ def shipped_exercises() -> tuple[str, ...]:
 
 
 def is_shipped(name: str) -> bool:
-    """Whether one that comes with proxybox is meant, also where a shell has completed its name to a folder's."""
+    """Whether a name means a shipped exercise, even if a shell has completed it to a folder's name."""
     return name.rstrip("/") in shipped_exercises()
 
 
 def find_exercise(name: str) -> Exercise:
-    """A shipped exercise by its name, else that in a folder: what lies in the current folder, perhaps with submissions,
-    stands for no shipped one (./NAME names it). Raises ExerciseError."""
+    """A shipped exercise by its name, or else the exercise in a folder.
+
+    A folder in the current folder, perhaps with submissions, never takes the place of a shipped exercise (./NAME names
+    it). Raises ExerciseError when there is no such exercise, or when it has faults.
+    """
     if is_shipped(name):
         return load_exercise(_SHIPPED / name.rstrip("/"))
     meant = "" if "/" in name or Path(name).exists() else nearest(name, shipped_exercises())
@@ -95,8 +100,10 @@ def find_exercise(name: str) -> Exercise:
 
 
 def new_exercise(folder: Path, source: str | None = None) -> None:
-    """A new exercise: a small one that is whole, or a copy of a shipped one. Raises FileExistsError, ExerciseError,
-    OSError."""
+    """Makes a new exercise: a small complete one, or a copy of a shipped one.
+
+    Raises FileExistsError when something is there already, ExerciseError for an unknown source, OSError.
+    """
     if source is not None and not is_shipped(source):
         meant = nearest(source, shipped_exercises())
         hint = f"; did you mean {meant}?" if meant else ""

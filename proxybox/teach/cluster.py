@@ -1,7 +1,7 @@
-"""What is asked of a dask cluster's workers: before they are given anything to grade, and of each with its task, since
-some join later.
+"""Checks a dask cluster's workers: before grading begins, and each again with its task, since some join later.
 
-What asks is defined inside of functions, so that it crosses as it is: for a function of a module, workers import that.
+The functions that check are defined inside other functions, so that dask sends them by value: for a function of a
+module, workers would import that module.
 """
 
 import pickle
@@ -14,8 +14,10 @@ Result = TypeVar("Result")
 
 
 def unsafe_workers(executor: Executor) -> tuple[str, ...]:
-    """The workers of dask's Executor that take modules from the folder which they were started in; none of any other
-    Executor's."""
+    """The workers of dask's Executor that import modules from the folder in which they were started.
+
+    Empty for any other Executor.
+    """
     if not _is_dask(executor):
         return ()
     answers = executor._client.run(_look())  # type: ignore[attr-defined]
@@ -23,12 +25,15 @@ def unsafe_workers(executor: Executor) -> tuple[str, ...]:
 
 
 def submit(executor: Executor, function: Callable[[Task], Result], task: Task) -> "Future[Result | None]":
-    """As `Executor.submit`. The result is None where one of `unsafe_workers` has got it: it has done nothing."""
+    """Submits a task as `Executor.submit` does.
+
+    The result is None where one of `unsafe_workers` has received the task: it has done nothing then.
+    """
     if not _is_dask(executor):
         return executor.submit(function, task)
     is_safe = _look()
 
-    def work(packed: bytes) -> Any:  # what stands here crosses, too
+    def work(packed: bytes) -> Any:  # this body is sent as it is, so it imports what it needs itself
         import pickle
 
         if not is_safe():
@@ -50,7 +55,8 @@ def _look() -> Callable[[], bool]:
 
         variable = os.environ.get("PYTHONPATH")
         named = variable.split(os.pathsep) if variable else []
-        folders = [entry for entry in sys.path if not entry.endswith(".__path_hook__")]  # setuptools', and no folder
+        # setuptools adds such entries; they are no folders
+        folders = [entry for entry in sys.path if not entry.endswith(".__path_hook__")]
         return bool(sys.flags.safe_path) and all(map(os.path.isabs, (*named, *folders)))
 
     return is_safe

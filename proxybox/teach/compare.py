@@ -1,4 +1,4 @@
-"""Output compared as judges do: token by token, with a tolerance for numbers (Kattis problem package format)."""
+"""Compares output as judges do: token by token, with a tolerance for numbers (Kattis problem package format)."""
 
 import math
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ _SHOWN = 60
 def difference(output: str, expected: str, *, tolerance: float | None = None, lines: bool = False) -> str:
     """Where an output differs from what was expected, in words; empty where it does not.
 
-    White space only separates tokens. tolerance: numbers may differ by so much, absolutely or relatively. lines: the
-    same number of tokens is wanted on each line.
+    White space only separates tokens. tolerance: how much numbers may differ, absolutely or relatively. lines: each
+    line must have the same number of tokens.
     """
     if lines:
         return _by_lines(output.splitlines(), expected.splitlines(), tolerance)
@@ -43,7 +43,7 @@ def same(got: str, wanted: str, tolerance: float | None) -> bool:
     """Whether two tokens are the same, or numbers that are close enough."""
     if got == wanted:
         return True
-    if tolerance is None or "_" in got:  # 1_0 is Python's, no judge's
+    if tolerance is None or "_" in got:  # 1_0 is a number in Python, but not for a judge
         return False
     try:
         first, second = float(got), float(wanted)
@@ -53,10 +53,10 @@ def same(got: str, wanted: str, tolerance: float | None) -> bool:
 
 
 def close(first: float, second: float, tolerance: float) -> bool:
-    """Whether two numbers differ by no more than the tolerance, absolutely or relatively; nan is close to none."""
+    """Whether two numbers differ by no more than the tolerance, absolutely or relatively; nan is close to no number."""
     try:
         return math.isclose(first, second, rel_tol=tolerance, abs_tol=tolerance)
-    except OverflowError:  # an int that no float is as large as
+    except OverflowError:  # an int too large for a float
         return False
 
 

@@ -1,6 +1,6 @@
-"""Tests of an exercise that has data: each case is the input of one run, and the output that is wanted.
+"""The test of an exercise that has data: each case is the input of one run, and the output that is expected.
 
-It is collected beside the exercise's own tests (grading.py); `case` comes from plugin.Grader.
+It is collected beside the exercise's own tests (grading.py); plugin.Grader provides `case`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
-"""An exercise: a folder with `exercise.toml`, what students are given, how it is graded, and solutions to try that on.
+"""An exercise: a folder with `exercise.toml`, the files for students, the tests, and solutions to try the tests with.
 
-Rules: every fault of the file, and of what must stand beside it, is told at once, as of policies: where, what is
-allowed, what was probably meant. A key that does not exist is a fault. Nothing leads out of the folder but what a
-policy mounts.
+Rules: every fault of the file, and of what must be beside it, is reported at once, as for policies: where it is, what
+is allowed, what was probably meant. A key that does not exist is a fault. No path leads out of the folder, except for
+what a policy mounts.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from proxybox.teach.submissions import Submission, SubmissionError, read_submiss
 FILE: Final = "exercise.toml"
 _MOST_SETTINGS, _MOST_CASE = 1 << 20, 16 << 20
 _POLICY_KEYS: Final = frozenset(field.name for field in attrs.fields(Policy))
-_SKIPPED: Final = (".", "__")  # beginnings of names that nobody means: .DS_Store, __pycache__
+_SKIPPED: Final = (".", "__")  # names that begin so are not part of an exercise: .DS_Store, __pycache__
 _DATA: Final = ("sample", "secret")
 
 
 class ExerciseError(ProxyboxError, ValueError):
-    """An exercise that makes no sense. `problems` holds every fault that was found, and the text tells of each."""
+    """An exercise that makes no sense. `problems` holds every fault that was found, and the text names each."""
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems
@@ -41,7 +41,7 @@ class ExerciseError(ProxyboxError, ValueError):
 
     @classmethod
     def of(cls, key: str, message: str, file: object) -> ExerciseError:
-        """With one fault."""
+        """An error with one fault."""
         return cls(Problem(key=key, message=message, file=str(file)))
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class ExerciseError(ProxyboxError, ValueError):
         return f"{len(self.problems)} problems:\n" + "\n".join(f"  {problem}" for problem in self.problems)
 
 
-# --- what stands in the file ------------------------------------------------------------------------------------------
+# --- the keys of exercise.toml ----------------------------------------------------------------------------------------
 
 
 def _to_title(value: str) -> str:
@@ -145,7 +145,7 @@ def _to_rules(value: Rules | Mapping[str, Any]) -> Rules:
 @model("")
 @attrs.frozen(kw_only=True)
 class _Settings:
-    """The keys of the file, but for those of the policy."""
+    """The keys of the file, except for those of the policy."""
 
     title: str = attrs.field(converter=_to_title)
     text: str = attrs.field(default="text.md", converter=_to_text)
@@ -172,8 +172,10 @@ _KEYS: Final = frozenset(field.name for field in attrs.fields(_Settings))
 
 @attrs.frozen(kw_only=True)
 class DataCase:
-    """One input and the output that is wanted. name: such as "sample/1". secret: whether students may not see it.
-    float_tolerance, prompts: the exercise's."""
+    """One input and the output that is expected.
+
+    name: such as "sample/1". secret: whether students may not see it. float_tolerance, prompts: the exercise's.
+    """
 
     name: str
     input: bytes
@@ -185,10 +187,10 @@ class DataCase:
 
 @attrs.frozen(kw_only=True)
 class Exercise:
-    """An exercise, as `load_exercise` finds it; docs/exercises.md tells of each key.
+    """An exercise, as `load_exercise` finds it; docs/exercises.md describes each key.
 
-    text: in Markdown. file: what the submission's main file is called. points: of a test that does not say. policy: of
-    the boxes. tests, data, solutions, wrong, files: folders; None where there is none. starter: files and folders.
+    text: in Markdown. file: the name of the submission's main file. points: for a test without a mark points. policy:
+    of the boxes. tests, data, solutions, wrong, files: folders; None where there is none. starter: files and folders.
     """
 
     folder: Path
@@ -209,7 +211,7 @@ class Exercise:
     wrong: Path | None = None
 
     def data_cases(self) -> tuple[DataCase, ...]:
-        """The cases, samples first, each by name. Raises ExerciseError for one that cannot be read."""
+        """The cases, samples first, each kind by name. Raises ExerciseError for a case that cannot be read."""
         if self.data is None:
             return ()
         return tuple(
@@ -226,24 +228,24 @@ class Exercise:
         )
 
     def starter_files(self) -> dict[str, bytes]:
-        """What students are given, by path. Raises ExerciseError."""
+        """The files that students are given, by path. Raises ExerciseError when they cannot be read."""
         return {name: data for path in self.starter for name, data in _submission(path).files.items()}
 
     def box_files(self) -> dict[str, bytes]:
-        """What stands beside the submission in its box, by path. Raises ExerciseError."""
+        """The files beside the submission in its box, by path. Raises ExerciseError when they cannot be read."""
         return {} if self.files is None else dict(_submission(self.files).files)
 
     def model_solutions(self) -> tuple[Submission, ...]:
-        """Solutions that are right, by name. Raises ExerciseError."""
+        """Right solutions, by name. Raises ExerciseError when one cannot be read."""
         return _submissions(self.solutions)
 
     def wrong_solutions(self) -> tuple[Submission, ...]:
-        """Solutions each of which is to fail, by name. Raises ExerciseError."""
+        """Solutions each of which must fail, by name. Raises ExerciseError when one cannot be read."""
         return _submissions(self.wrong)
 
 
 def load_exercise(folder: Path) -> Exercise:
-    """The exercise in a folder. ExerciseError: all that is wrong, or why it cannot be read."""
+    """The exercise in a folder. Raises ExerciseError, which names all faults, or says why the file cannot be read."""
     path = folder / FILE
     data = _parsed(path)
     problems = _unknown(data)
@@ -289,7 +291,7 @@ def _unknown(data: Mapping[str, Any]) -> list[Problem]:
 
 
 def _collect(problems: list[Problem], make: Callable[[], Any]) -> Any:
-    """What `make` makes, or None, and then its faults are among the problems."""
+    """The result of `make`; None where it fails, and then its faults are added to the problems."""
     try:
         return make()
     except PolicyError as error:
@@ -302,21 +304,23 @@ def _settings(data: Mapping[str, Any]) -> _Settings:
 
 
 def _policy(data: Mapping[str, Any], path: Path, beside: _Beside) -> Policy:
-    """The policy that is named, with the file's own sections over it, as in a policy that extends another."""
+    """The policy that the file names, with the file's own sections over it, as in a policy that extends another."""
     base = beside.value("policy")
     if base is not None and is_file_name(base) and beside.existing("policy", base) is None:
         base = None
     own = {key: value for key, value in data.items() if key in _POLICY_KEYS}
-    # Where there is no base, that is told already; its sections' faults are to be, too.
+    # A missing base has been reported already; the faults of the sections over it are reported, too.
     return from_dict({"extends": base or "classroom", **own}, name=str(path), folder=str(path.parent))
 
 
-# --- what stands beside it --------------------------------------------------------------------------------------------
+# --- files beside exercise.toml ---------------------------------------------------------------------------------------
 
 
 class _Beside:
-    """Finds what the settings name; what is missing comes to the problems. Values that make no sense are passed over:
-    they are told of with the settings."""
+    """Finds the files and folders that the settings name, and adds what is missing to the problems.
+
+    Values that make no sense are skipped here: they are reported with the settings.
+    """
 
     def __init__(self, folder: Path, data: Mapping[str, Any], problems: list[Problem]) -> None:
         self._folder = folder
@@ -332,7 +336,7 @@ class _Beside:
             return None
 
     def existing(self, key: str, name: str) -> Path | None:
-        """Where something stands that must be there."""
+        """The path of something that must exist; None where it does not."""
         path = self._folder / name
         if path.exists():
             return path
@@ -345,7 +349,7 @@ class _Beside:
         return None
 
     def folder(self, key: str) -> Path | None:
-        """A folder; one that is not named need not be there."""
+        """The path of a folder; a folder that the file does not name need not exist."""
         name = self.value(key)
         if name is None or (key not in self._data and not (self._folder / name).exists()):
             return None
@@ -356,7 +360,7 @@ class _Beside:
         return path
 
     def starter(self) -> tuple[Path, ...]:
-        """What students are given."""
+        """The paths of what students are given."""
         names = self.value("starter") or ()
         if "starter" not in self._data:
             names = [name for name in names if (self._folder / name).exists()]
@@ -383,7 +387,7 @@ class _Beside:
         return ""
 
     def check_grading(self, tests: Path | None, data: Path | None) -> None:
-        """That there is something to grade by, and that it is whole."""
+        """Checks that there are tests or data to grade by, and that the data is complete."""
         if tests is None and data is None:
             if not {"tests", "data"} & self._data.keys():
                 self._tell("tests", "there is nothing to grade by: want a folder tests, or data, or both")
@@ -418,7 +422,7 @@ def _all_cases(data: Path, end: str) -> list[Path]:
 
 
 def _case_files(folder: Path, end: str) -> list[Path]:
-    """Cases stand in the folder, or in groups below it; 10 comes after 9."""
+    """The cases in the folder and in groups below it, in natural order: 10 comes after 9."""
     found = [path for path in folder.rglob(f"*{end}") if path.is_file()]
     return sorted(found, key=lambda path: _in_order(path.relative_to(folder).as_posix()))
 

@@ -1,8 +1,8 @@
-"""What a source has, for rules of an exercise (rules.py): found in its syntax tree.
+"""Finds in the syntax tree of a source what rules of an exercise (rules.py) ask about.
 
-Rule: this file is read as text and runs in a box, where a source that makes the parser take gigabytes, or crash, harms
-nobody: it uses Python 3.9's language and standard library alone. Nothing here recurses: the tree is as its author
-wants it.
+Rules: this file is read as text and runs in a box, where a source that makes the parser take gigabytes or crash does no
+harm. So it uses only Python 3.9's language and standard library. Nothing here recurses, because the author of the
+source decides how deep the tree is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-#: Of packages in packages.
+#: The most levels of packages in packages.
 _MOST_LEVELS: Final = 8
 #: Characters of a message.
 _MOST_TOLD: Final = 500
@@ -55,7 +55,7 @@ _NODES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-#: What is told of a source, where nothing is known of it.
+#: What is reported of a source of which nothing is known.
 _NOTHING: Final[dict[str, Any]] = {
     "fault": "", "message": "", "line": None, "forbidden": [], "required": [], "lines": 0, "beyond": None,
 }  # fmt: skip
@@ -75,19 +75,19 @@ def look(
     most_lines: int | None,
     constructs: Sequence[str],
 ) -> dict[str, Any]:
-    """What a source has of rules (rules.py).
+    """Looks for what rules ask about in a source (rules.py).
 
-    most: characters of code. constructs: rule words for what Python is written with.
+    most: characters of code. constructs: rule words for constructs of Python.
 
-    fault: "long", "syntax" (with a message and a line), "deep" or "text" for one that cannot be looked at. forbidden,
-    required: for each word the line where it stands first, or None. lines: of code; beyond: the first that is one too
-    many.
+    Returns a dict. fault: "long", "syntax" (with a message and a line), "deep" or "text" for a source that cannot be
+    looked at. forbidden, required: for each word the line where it occurs first, or None. lines: of code. beyond: the
+    first line that is one too many.
     """
     if len(source) > most and not _is_short(source, most):
         return {**_NOTHING, "fault": "long"}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a submission's doubtful escapes, which are no business of ours
+            warnings.simplefilter("ignore")  # warnings of invalid escapes in a submission do not matter here
             tree = ast.parse(source)
     except SyntaxError as error:
         message = (error.msg or "invalid syntax")[:_MOST_TOLD]
@@ -118,7 +118,7 @@ def _lines(source: str, most: int | None) -> tuple[int, int | None]:
 
 
 def _is_short(source: str, most: int) -> bool:
-    """Whether it is within the limit without its comments and empty lines. Reads no further than it has to."""
+    """Whether the source is within the limit without its comments and empty lines. Reads no further than it must."""
     size = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -131,7 +131,7 @@ def _is_short(source: str, most: int) -> bool:
 
 
 def _line(facts: _Facts, word: str, constructs: Sequence[str], *, forbidden: bool = False) -> int | None:
-    """Where a submission first has what a rule word means; in doubt, to the good of the student."""
+    """The line where a submission first has what a rule word means; doubtful cases favour the student."""
     kind, colon, name = word.partition(":")
     if not colon:
         if word in constructs:
@@ -145,7 +145,7 @@ def _line(facts: _Facts, word: str, constructs: Sequence[str], *, forbidden: boo
     return line
 
 
-# --- what a source has ------------------------------------------------------------------------------------------------
+# --- walking the tree -------------------------------------------------------------------------------------------------
 
 _Lines = dict[str, int]
 
@@ -157,8 +157,8 @@ def _note(table: _Lines, name: str, line: int) -> None:
 class _Scope:
     """What names mean in a module, class, function or comprehension.
 
-    function: that it is the body of, or stands in. bound: names that it gives a meaning. classes: those defined in it.
-    elsewhere: its global and nonlocal names.
+    function: the function whose body this is, or that contains it. bound: names that are given a meaning here. classes:
+    the classes that are defined here. elsewhere: names that are declared global or nonlocal here.
     """
 
     __slots__ = ("bound", "classes", "elsewhere", "function", "kind", "outer")
@@ -172,7 +172,7 @@ class _Scope:
         self.elsewhere: dict[str, str] = {}
 
     def around(self) -> Iterator[_Scope]:
-        """It, and those around it whose names it sees."""
+        """This scope, and the scopes around it whose names it sees."""
         yield self
         outer = self.outer
         while outer is not None:
@@ -181,7 +181,7 @@ class _Scope:
             outer = outer.outer
 
     def home(self, name: str) -> _Scope:
-        """Where a name lives that is given a meaning here."""
+        """The scope to which a name belongs when it is given a meaning here."""
         if self.elsewhere.get(name) == "global":
             return list(self.around())[-1]
         if self.elsewhere.get(name) == "nonlocal":
@@ -189,12 +189,12 @@ class _Scope:
         return self
 
     def find(self, name: str) -> _Scope | None:
-        """What gives a name the meaning that it has here. None: Python itself, or nothing."""
+        """The scope that gives a name the meaning that it has here. None: Python itself, or nothing."""
         home = self.home(name)
         return next((each for each in home.around() if name in each.bound), None)
 
 
-#: A function: where it is defined, and its name.
+#: A function: the scope where it is defined, and its name.
 _Key = tuple["_Scope", str]
 _Graph = dict[_Key, set[_Key]]
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -202,14 +202,14 @@ _COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.Generator
 
 
 class _Facts:
-    """What a submission has, each by name with its first line.
+    """What a submission has, each thing by name with its first line.
 
-    It is found in one pass, and what names mean after it. Nothing here recurses, or takes more than linear time: the
-    tree is as its author wants it.
+    One pass over the tree finds it; what names mean is resolved after that. Nothing here recurses or takes more than
+    linear time, because the tree is as the author of the submission wants it.
 
-    constructs: by rule word. names: that are read, and mean Python's own. calls, methods: what is called. imports:
-    modules, and the packages that they are in. functions, classes, docstrings: by name, with those that they stand in
-    ("Point.area").
+    constructs: by rule word. names: names that are read and mean Python's own. calls, methods: what is called. imports:
+    modules, and the packages that they are in. functions, classes, docstrings: by name, with the names of what contains
+    them ("Point.area").
     """
 
     def __init__(self, tree: ast.Module) -> None:
@@ -227,7 +227,7 @@ class _Facts:
         self._uses: list[tuple[ast.Name | ast.Attribute, _Scope, bool]] = []
         if tree.body and ast.get_docstring(tree) is not None:
             _note(self.constructs, "docstring", 1)
-        # (node, what it stands in, its scope, whether it only tells of types)
+        # (node, the names that contain it, its scope, whether it is only part of a type)
         self._open: list[tuple[ast.AST, str, _Scope, bool]] = [(tree, "", _Scope("module"), False)]
         while self._open:
             self._look(*self._open.pop())
@@ -235,7 +235,7 @@ class _Facts:
             self._resolve(*use)
 
     def recursion(self, *, strictly: bool) -> int | None:
-        """The line of the first function that calls itself, be it through others; not strictly: mentions itself."""
+        """The line of the first function that calls itself, also through others; not strictly: that mentions itself."""
         graph = self._called if strictly else self._mentioned
         calls = {key: graph.get(key, set()) & self._defined.keys() for key in self._defined}
         callers: _Graph = {key: set() for key in self._defined}
@@ -244,7 +244,8 @@ class _Facts:
                 callers[each].add(key)
         left = set(self._defined)
         for ahead, behind in ((calls, callers), (callers, calls)):
-            # Takes away what leads to nothing, then what led only there: circles stay.
+            # Repeatedly removes functions that call none that are left, then functions that none that are left call.
+            # Cycles remain, and functions on a path between two cycles.
             counts = {key: len(ahead[key] & left) for key in left}
             ends = [key for key, count in counts.items() if not count]
             while ends:
@@ -272,7 +273,7 @@ class _Facts:
             self._other(node, within, scope, typed)
 
     def _push(self, nodes: Iterable[ast.AST | None], within: str, scope: _Scope, *, typed: bool = False) -> None:
-        """In their order: what is global is told before it is used."""
+        """Adds nodes to visit in their order: a global declaration must be seen before the name is used."""
         self._open += [(node, within, scope, typed) for node in reversed(list(nodes)) if node is not None]
 
     def _define(self, name: str, line: int, within: str, scope: _Scope) -> _Key:
@@ -356,10 +357,10 @@ class _Facts:
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif node.level:
-            modules = []  # of the submission's own
+            modules = []  # the submission's own modules
         else:
             modules = [node.module or ""]
-            for alias in node.names:  # which may be modules of a package, too
+            for alias in node.names:  # these may be modules of a package, too
                 _note(self.imports, f"{node.module}.{alias.name}", node.lineno)
         for module in modules:
             parts = module.split(".")[:_MOST_LEVELS]
@@ -367,7 +368,7 @@ class _Facts:
                 _note(self.imports, ".".join(parts[:count]), node.lineno)
 
     def _resolve(self, node: ast.Name | ast.Attribute, scope: _Scope, called: bool) -> None:
-        """What a name means is known when all of them are."""
+        """Notes the use of a name. It runs after the pass, because only then is it known what each name means."""
         owner = _owner(scope)
         key: _Key | None = None
         sure = True
@@ -386,7 +387,7 @@ class _Facts:
             home = scope.find(base) if base else None
             of = owner if base in ("self", "cls") else home and home.classes.get(base)
             sure = of is not None
-            of = of or owner  # self.left.size() in size
+            of = of or owner  # such as self.left.size() in size
             key = (of, node.attr) if of else None
         if key is not None and scope.function is not None:
             self._mentioned.setdefault(scope.function, set()).add(key)
@@ -395,7 +396,7 @@ class _Facts:
 
 
 def _owner(scope: _Scope | None) -> _Scope | None:
-    """The class that something stands in."""
+    """The innermost class around a scope."""
     while scope is not None and scope.kind != "class":
         scope = scope.outer
     return scope
@@ -405,7 +406,7 @@ _MAIN: Final = ast.dump(ast.parse("__name__ == '__main__'", mode="eval").body)
 
 
 def _is_main(node: ast.AST, scope: _Scope) -> bool:
-    """Whether it is the customary `if __name__ == "__main__":`, which decides nothing."""
+    """Whether it is the usual `if __name__ == "__main__":`, which does not count as an if."""
     return (
         isinstance(node, ast.If)
         and scope.kind == "module"
@@ -419,7 +420,7 @@ def _is_main(node: ast.AST, scope: _Scope) -> bool:
 
 
 def _bindings(node: ast.AST) -> Iterable[str]:
-    """Names that a node gives a meaning, by itself."""
+    """Names to which a node itself gives a meaning."""
     if isinstance(node, ast.Name):
         return [node.id] if isinstance(node.ctx, (ast.Store, ast.Del)) else []
     if isinstance(node, ast.NamedExpr):

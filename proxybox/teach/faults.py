@@ -1,6 +1,6 @@
-"""A test that is itself at fault, told to its author: where, what was raised, and the lines that led there.
+"""Describes to its author a test that is itself at fault: where, what was raised, and the lines that led there.
 
-Only the exercise's own frames are told, with paths below its folder: so it is the same on every machine.
+Only the exercise's own frames are shown, with paths below its folder: so the text is the same on every machine.
 """
 
 import linecache
@@ -11,18 +11,22 @@ from types import TracebackType
 
 from proxybox.terminal.harmless import harmless
 
-#: Frames of the exercise that are told, the innermost; characters of a line, and of what was raised, in which there may
-#: be what a submission gave.
+#: How many of the innermost frames of the exercise are shown; characters of a line; characters of the exception's text,
+#: which may contain what a submission returned.
 _MOST_FRAMES, _MOST_OF_LINE, _MOST_RAISED = 10, 200, 2000
 
 
 def fault_of(error: BaseException, root: Path) -> str:
-    """On the first line the innermost place in the exercise, and what was raised there; then the lines that led to it,
-    the innermost last. Frames that set __tracebackhide__ are left out, as in pytest. root: the folder in which the
-    exercise's folder stands."""
+    """Describes an exception that a test itself has raised.
+
+    The first line has the innermost place in the exercise, and what was raised there. The lines that led to it follow,
+    the innermost last. Frames that set __tracebackhide__ are left out, as in pytest. root: the folder that contains the
+    exercise's folder.
+    """
     frames = _frames(error.__traceback__, root)
     lines = traceback.format_exception_only(error)
-    raised = "".join(lines[-1:] if isinstance(error, SyntaxError) else lines).strip()  # its place is told first
+    # a SyntaxError's place is in the lines before
+    raised = "".join(lines[-1:] if isinstance(error, SyntaxError) else lines).strip()
     told = raised if len(raised) <= _MOST_RAISED else raised[:_MOST_RAISED] + "..."
     where = f"{frames[-1][0]}: " if frames else ""
     way = [f"  {place}: in {name}\n    {line}" for place, name, line in frames[-_MOST_FRAMES:]]
@@ -30,12 +34,12 @@ def fault_of(error: BaseException, root: Path) -> str:
 
 
 def summary_of(fault: str) -> str:
-    """Its first line."""
+    """The first line of a fault."""
     return fault.partition("\n")[0]
 
 
 def _frames(found: TracebackType | None, root: Path) -> list[tuple[str, str, str]]:
-    """Place, function and line of each."""
+    """The place, function and line of each frame."""
     frames = []
     root = Path(os.path.realpath(root))
     while found is not None:
@@ -43,7 +47,7 @@ def _frames(found: TracebackType | None, root: Path) -> list[tuple[str, str, str
         path = Path(os.path.realpath(frame.f_code.co_filename))
         is_hidden = frame.f_locals.get("__tracebackhide__", frame.f_globals.get("__tracebackhide__", False))
         if path.is_relative_to(root) and not is_hidden:
-            # Below the exercise's folder, whose name is another each time.
+            # The path below the exercise's folder, because that folder has another name each time.
             parts = path.relative_to(root).parts
             line = linecache.getline(str(path), found.tb_lineno).strip()[:_MOST_OF_LINE]
             frames.append((f"{'/'.join(parts[1:] or parts)}:{found.tb_lineno}", frame.f_code.co_name, line))

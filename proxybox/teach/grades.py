@@ -1,8 +1,8 @@
-"""What grading gives: plain data, which every writer and report starts from.
+"""What grading returns: plain data, which every writer and report starts from.
 
-Statuses are words of `proxybox.Status` (others spell them differently: writers/), and besides: "ok" a test that passed,
-"wrong_answer" one that ran and did not, "skipped" one that was not run, "forbidden" a submission that breaks a rule of
-the exercise.
+Statuses are words of `proxybox.Status` (other systems spell them differently: writers/), and these: "ok": a test that
+passed; "wrong_answer": a test that ran and did not pass; "skipped": a test that was not run; "forbidden": a submission
+that breaks a rule of the exercise.
 """
 
 import datetime
@@ -15,7 +15,7 @@ STATUSES = (
     "output_limit", "disk_limit", "call_limit", "denied", "misbehaved", "cancelled", "internal_error", "overloaded",
 )  # fmt: skip
 
-#: How what was printed begins in a message.
+#: The words before printed text in a message.
 PRINTED = "It printed:\n"
 
 
@@ -26,13 +26,13 @@ def _known(_: object, attribute: "attrs.Attribute[str]", value: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """What came of one test.
+    """The result of one test.
 
     name: for people, unique in its submission. points: what was earned, of `possible`. message: to the author of the
     submission: what was called, what came back, what was expected; nothing of the teacher's source. output: what the
-    submission printed meanwhile, made harmless. hidden: whether its author may not see more than that it is there.
-    seconds: of wall time. line: of the submission, where the message points to one. fault: for teachers alone, where
-    the test itself is at fault: its lines, and what it raised.
+    submission printed during the test, made harmless. hidden: whether the submission's author may only see that the
+    test exists. seconds: of wall time. line: of the submission, where the message points to one. fault: for teachers
+    alone, where the test itself is at fault: its lines, and what it raised.
     """
 
     name: str
@@ -48,24 +48,25 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether it has all its points' reason."""
+        """Whether the test passed."""
         return self.status == "ok"
 
     @property
     def more_output(self) -> str:
-        """The output of a test that did not pass, where its message does not end in all of it."""
+        """The output of a test that did not pass, unless its message already ends in all of it."""
         told = self.passed or self.message.endswith(f"{PRINTED}{self.output.rstrip()}")
         return "" if told or not self.output.strip() else self.output
 
 
 @attrs.frozen(kw_only=True)
 class Grade:
-    """What one submission got.
+    """The grade of one submission.
 
-    student: by whom, as the folder or the download names them. source: where it was found. message: what holds for the
-    whole, such as a syntax error. submitted: when, None where that is not known. late: beyond the deadline. code: the
-    main file's text, for reports and comparison. seconds: of wall time. failed: grading itself did; no score is to be
-    given then. note: what is to be known besides, such as which lines of a notebook were left out.
+    student: its author, as the folder or the download names them. source: where it was found. message: what holds for
+    the whole submission, such as a syntax error. submitted: when, None where that is not known. late: after the
+    deadline. code: the main file's text, for reports and comparison. seconds: of wall time. failed: whether grading
+    itself failed; then no score is to be given. note: what else the reader should know, such as which lines of a
+    notebook were left out.
     """
 
     student: str
@@ -81,18 +82,21 @@ class Grade:
 
     @property
     def points(self) -> float:
-        """What was earned."""
+        """The points that were earned."""
         return sum(test.points for test in self.tests)
 
     @property
     def possible(self) -> float:
-        """What could have been earned."""
+        """The points that could have been earned."""
         return sum(test.possible for test in self.tests)
 
     @property
     def status(self) -> str:
-        """One word for the whole: that of the first test that did not pass, "ok" where all did, "internal_error" where
-        grading itself failed."""
+        """One word for the whole submission.
+
+        It is the status of the first test that did not pass; "ok" where all did; "internal_error" where grading itself
+        failed.
+        """
         if self.failed:
             return "internal_error"
         return next((test.status for test in self.tests if not test.passed and test.status != "skipped"), "ok")
@@ -100,7 +104,7 @@ class Grade:
 
 @attrs.frozen(kw_only=True)
 class PassedOver:
-    """What lay among the submissions and is none. path: where it was found. why: in words."""
+    """Something among the submissions that is not a submission. path: where it was found. why: in words."""
 
     path: str
     why: str
@@ -112,12 +116,12 @@ def _grades(grades: Iterable[Grade]) -> tuple[Grade, ...]:
 
 @attrs.frozen(kw_only=True)
 class GradeBook:
-    """All submissions of an exercise, in order. passed_over: what lay among them."""
+    """All grades of an exercise, in order. passed_over: what else was among the submissions."""
 
     title: str
     grades: tuple[Grade, ...] = attrs.field(converter=_grades)
     passed_over: tuple[PassedOver, ...] = ()
 
     def test_names(self) -> tuple[str, ...]:
-        """The tests, in the order in which they first appear."""
+        """The names of the tests, in the order in which they first appear."""
         return tuple(dict.fromkeys(test.name for grade in self.grades for test in grade.tests))

@@ -1,10 +1,10 @@
-"""Grading many submissions: tasks for any Executor, each of which is one run of pytest in a worker's process.
+"""Grades many submissions: tasks for any Executor, each of which is one run of pytest in a worker's process.
 
-A task carries all that it needs, the exercise's files too, so that a worker needs nothing but proxybox: one on another
-machine will do as well, and gives the same grades. Grades come back as plain data.
+A task carries all that it needs, including the exercise's files, so that a worker needs nothing but proxybox: a worker
+on another machine works as well, and returns the same grades. Grades come back as plain data.
 
-Rules: whatever happens to a worker, every submission gets a grade, if only one that says that grading failed. What is
-wrong with the exercise itself ends everything with a GradingError: it would be wrong for all.
+Rules: whatever happens to a worker, every submission gets a grade, even if it only says that grading failed. A fault of
+the exercise itself ends everything with a GradingError, because every grade would be wrong.
 """
 
 import contextlib
@@ -35,15 +35,15 @@ from proxybox.teach.rules import Breach, RuleBox
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import Submission
 
-#: Submissions of one task: a worker that starts to grade takes some tenths of a second before the first of them.
+#: Submissions of one task: a worker takes some tenths of a second to start before it grades the first of them.
 _CHUNK = 10
-#: How often a submission is tried whose worker died.
+#: How often a submission is tried when its worker dies.
 _TRIES = 3
 _MOST_OF_EXERCISE, _MOST_FILES = 256 << 20, 20_000
 _NO_CONTENT = ("__pycache__", ".git", ".hg", ".venv", ".DS_Store")
 #: Characters of a submission's code that are kept with its grade.
 _MOST_CODE = 1 << 18
-#: Breaches of rules that are told: a submission has hundreds of files, if it likes.
+#: Breaches of rules that are reported: a submission may have hundreds of files.
 _MOST_BREACHES = 50
 RULES: Final = "The rules of the exercise"
 _DATA_TESTS: Final = Path(__file__).with_name("data_tests.py")
@@ -52,15 +52,18 @@ _NO_POINTS = "No points are given while a rule is broken."
 
 
 class GradingError(ProxyboxError):
-    """Nothing can be graded by this exercise, or by these workers; the text says why."""
+    """Nothing can be graded with this exercise, or by these workers; the text says why."""
 
 
-# --- what crosses to workers ------------------------------------------------------------------------------------------
+# --- what is sent to workers ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Packed:
-    """An exercise's folder as data. files: by path below it. digest: of its content, made once for all submissions."""
+    """An exercise's folder as data.
+
+    files: by path below it. digest: of its content, computed once for all submissions.
+    """
 
     files: Mapping[str, bytes]
     digest: str = attrs.field(init=False, repr=False)
@@ -78,7 +81,7 @@ class Packed:
 
 
 def pack(exercise: Exercise) -> Packed:
-    """The exercise for workers. Raises GradingError."""
+    """The exercise as data for workers. Raises GradingError when it is too large."""
     files: dict[str, bytes] = {}
     total = 0
     for path, folders, names in os.walk(exercise.folder, followlinks=True):
@@ -96,7 +99,7 @@ def pack(exercise: Exercise) -> Packed:
 
 
 def digest_of(files: Mapping[str, bytes], *more: str) -> str:
-    """SHA-256 of files and words, whatever their order."""
+    """SHA-256 of files and words. The order of the files does not matter."""
     found = hashlib.sha256(repr(more).encode())
     for name in sorted(files):
         found.update(f"{len(name)} {name} {len(files[name])} ".encode("utf-8", "surrogateescape"))
@@ -106,8 +109,10 @@ def digest_of(files: Mapping[str, bytes], *more: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class Task:
-    """Some submissions of an exercise. guest: as for `Sandbox`. timings: whether grades tell the time they took, which
-    is another each time."""
+    """Some submissions of an exercise.
+
+    guest: as for `Sandbox`. timings: whether grades report the time they took, which differs from run to run.
+    """
 
     exercise: Packed
     submissions: tuple[Submission, ...]
@@ -117,14 +122,17 @@ class Task:
 
 # --- in a worker ------------------------------------------------------------------------------------------------------
 
-#: One run of pytest at a time in a process: workers may be threads.
+#: At most one run of pytest at a time in a process: workers may be threads.
 _ONE_RUN = threading.Lock()
 
 
 def grade_some(task: Task) -> tuple[Grade, ...]:
-    """The grades of a task, in its order. Raises GradingError, SandboxStartError."""
+    """The grades of a task, in its order.
+
+    Raises GradingError when the exercise is at fault, SandboxStartError when no box starts.
+    """
     with _ONE_RUN, tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
-        # Modules have names that begin with the folder's: none is taken for another exercise's.
+        # Names of modules begin with the folder's name: so no module is taken for one of another exercise.
         folder = Path(root, f"exercise-{task.exercise.digest[:16]}")
         task.exercise.unpack(folder)
         exercise = load_exercise(folder)
@@ -147,10 +155,11 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
     root = exercise.folder.parent
     paths = [exercise.tests] if exercise.tests is not None else []
     if exercise.data is not None:
-        # Beside the exercise: pytest looks for a conftest.py in every folder above what it is given.
+        # The copy is beside the exercise, because pytest looks for a conftest.py in every folder above a path that it
+        # is given.
         paths.append(Path(shutil.copy(_DATA_TESTS, root)))
     (root / "pytest.ini").write_text("[pytest]\n")
-    # Nothing of whoever grades, neither settings nor plugins, changes a grade, and nothing beside the exercise is read:
+    # No settings and no plugins of the user who grades change a grade, and pytest reads nothing beside the exercise:
     # any user may put a conftest.py into the folder for temporary files.
     words = ["-p", "no:cacheprovider", "-p", "no:terminal", "--capture=sys", "--assert=plain", "--strict-markers",
              "--import-mode=importlib", "-c", f"{root}/pytest.ini", f"--rootdir={root}", f"--confcutdir={root}",
@@ -177,8 +186,10 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
 
 @contextlib.contextmanager
 def _undisturbed(folder: Path) -> Iterator[None]:
-    """Runs pytest as if nobody had set anything, and leaves no module of the folder behind: the next exercise may have
-    a test file of the same name."""
+    """Runs pytest without settings from the environment, and removes the folder's modules from sys.modules afterwards.
+
+    The next exercise may have a test file of the same name.
+    """
     kept = {name: os.environ.pop(name, None) for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST")}
     kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -201,7 +212,7 @@ def _grade(
     exercise: Exercise, submission: Submission, verdicts: Sequence[Verdict], timings: bool, box: RuleBox
 ) -> Grade:
     code: str | None = None
-    with contextlib.suppress(Failed):  # which is what its tests say; what is not there breaks no rule
+    with contextlib.suppress(Failed):  # the submission's tests report that; a file that is missing breaks no rule
         code = submission.main(exercise.file).decode("utf-8-sig", "replace")
     tests = list(_named_apart(verdicts))
     if exercise.rules:
@@ -238,7 +249,10 @@ def _rules_verdict(
 
 
 def _breaches(exercise: Exercise, submission: Submission, code: str, box: RuleBox) -> list[Breach]:
-    """Of all the submission's Python files: what is forbidden is so in each; what is required may stand in any."""
+    """The breaches in all Python files of a submission.
+
+    What is forbidden must be in none of them; what is required may be in any of them.
+    """
     given = exercise.box_files()
     others = [
         data.decode("utf-8-sig", "replace")
@@ -253,7 +267,7 @@ def _breaches(exercise: Exercise, submission: Submission, code: str, box: RuleBo
 
 
 def _named_apart(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
-    """No two tests of the same name: formats know tests by it."""
+    """Renames tests so that no two have the same name: formats identify tests by their names."""
     taken: set[str] = set()
     for verdict in verdicts:
         names = (verdict.name if count == 1 else f"{verdict.name} ({count})" for count in itertools.count(1))
@@ -262,7 +276,7 @@ def _named_apart(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
         yield attrs.evolve(verdict, name=name)
 
 
-# --- the one who gives tasks ------------------------------------------------------------------------------------------
+# --- in the process that hands out tasks ------------------------------------------------------------------------------
 
 
 def cpu_count() -> int:
@@ -283,12 +297,13 @@ def grade(
 ) -> tuple[Grade, ...]:
     """The grades of all submissions, in their order.
 
-    executor: any; it gets `grade_some` with tasks, and is not shut down. Without one, processes of this machine.
-    workers: how many work at once (the CPUs). on_grade: is given each grade as it comes.
+    executor: any Executor; it gets `grade_some` with tasks, and is not shut down. Without one, processes on this
+    machine do the work. workers: how many work at once; without it, as many as there are CPUs. on_grade: called with
+    each grade as it comes.
 
-    Ctrl-C: what is being graded is finished, and KeyboardInterrupt is raised then; at the second one, at once.
-    on_interrupt: is told at the first one how many submissions are waited for.
-    Raises GradingError.
+    At Ctrl-C the running tasks are finished, and then KeyboardInterrupt is raised; at the second Ctrl-C it is raised at
+    once. on_interrupt: called at the first Ctrl-C with the number of submissions that are waited for. Raises
+    GradingError when the exercise or the workers are at fault.
     """
     workers = workers or cpu_count()
     size = max(1, min(_CHUNK, math.ceil(len(submissions) / (3 * workers))))
@@ -310,7 +325,7 @@ def grade(
 
 
 def _check_workers(executor: Executor) -> None:
-    """A cluster's may be started in any folder. Raises GradingError."""
+    """Checks the workers of a cluster, which may be started in any folder. Raises GradingError when one is unsafe."""
     if unsafe := unsafe_workers(executor):
         raise _unsafe(f"{len(unsafe)} of the cluster's workers (such as {unsafe[0]}) take")
 
@@ -324,10 +339,10 @@ def _unsafe(who: str) -> GradingError:
 
 @attrs.define(kw_only=True)
 class _Grading:
-    """What is to be done yet, and what is done; submissions by their number.
+    """What is still to be done, and what is done; submissions by their number.
 
-    Where a worker dies, all that it might have died of is tried again, alone: who is alone with a dying worker is to
-    blame.
+    When a worker dies, all submissions that might have caused it are tried again, each alone: a submission that is
+    alone with a dying worker is to blame.
     """
 
     submissions: Sequence[Submission]
@@ -346,7 +361,7 @@ class _Grading:
         return bool(self.waiting or self.suspects)
 
     def work(self, pool: Executor, workers: int) -> None:
-        """Gives tasks, and takes grades, until there is nothing to do, or the pool is broken."""
+        """Gives tasks and takes grades until there is nothing to do, or the pool is broken."""
         running: dict[Future[tuple[Grade, ...] | None], tuple[int, ...]] = {}
         broken = False
         while running or (self.is_unfinished and not broken and not self.interrupted):
@@ -367,7 +382,7 @@ class _Grading:
             raise KeyboardInterrupt
 
     def _finish(self, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]]) -> None:
-        """No more than what has begun."""
+        """Cancels the tasks that have not begun."""
         for future in tuple(running):
             if future.cancel():
                 del running[future]
@@ -377,7 +392,10 @@ class _Grading:
     def _give(
         self, pool: Executor, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]], workers: int
     ) -> bool:
-        """Whether the pool takes tasks. One more than there are workers, so that none waits for us."""
+        """Gives tasks to the pool; returns whether it accepts them.
+
+        There is one more task than there are workers, so that no worker has to wait for the next.
+        """
         try:
             while self.waiting and len(running) <= workers:
                 future = self._submit(pool, self.waiting[0])
@@ -420,7 +438,7 @@ class _Grading:
         self._add(number, Grade(student=submission.student, source=submission.source, message=why, failed=True))
 
     def give_up(self, why: str) -> None:
-        """Grades that say so for what is left."""
+        """Gives all submissions that are left a grade that says why grading failed."""
         for number in (*self.suspects, *(number for some in self.waiting for number in some)):
             self._fail(number, why)
         self.suspects.clear()
@@ -429,8 +447,11 @@ class _Grading:
 
 @contextlib.contextmanager
 def local_pool(workers: int) -> Iterator[Processes]:
-    """Processes of this machine. After an exception, what still runs in them is ended. Their temporary files are gone
-    afterwards, also those of one that was killed."""
+    """A pool of processes on this machine.
+
+    After an exception, what still runs in them is ended. Their temporary files are removed afterwards, also those of a
+    process that was killed.
+    """
     with tempfile.TemporaryDirectory(prefix="proxybox-grading-") as folder:
         begin, leave = functools.partial(_begin_worker, folder), functools.partial(_leave, folder)
         pool = Processes(workers, prepare=begin, leave=leave)
@@ -444,7 +465,7 @@ def local_pool(workers: int) -> Iterator[Processes]:
 
 
 def _begin_worker(folder: str) -> None:
-    """Imports what every task wants, while the first one is on its way."""
+    """Imports what every task needs, while the first task is on its way."""
     tempfile.tempdir = tempfile.mkdtemp(dir=folder)
     import pytest  # noqa: F401
 
@@ -452,8 +473,8 @@ def _begin_worker(folder: str) -> None:
 
 
 def _leave(folder: str) -> None:
-    """Leaves nothing behind; whoever made the folder may have been killed."""
+    """Removes this worker's temporary files; the process that made the folder may have been killed."""
     if tempfile.tempdir is not None:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
-    with contextlib.suppress(OSError):  # others are still in it
+    with contextlib.suppress(OSError):  # other workers still use it
         os.rmdir(folder)

@@ -1,7 +1,8 @@
-"""What has no value that could cross, in a teacher's test: objects of the submission, and functions for it.
+"""Objects of the submission in a teacher's test, and functions for it: neither can be sent as a value.
 
-An object stays in its box. A test has a `Handle`, a number with methods, and every call crosses as plain values. A
-`Source` is a function by its text, which is made in the box. What the box says of them is the submission's word.
+An object stays in its box. The test has a `Handle`, a number with methods, and every call is sent as plain values. A
+`Source` is a function as text, from which the box makes the function. What the box reports of them is a claim of the
+submission.
 """
 
 import ast
@@ -12,13 +13,14 @@ from typing import Any, NoReturn, Protocol
 
 import attrs
 
-#: pytest tells of a test's own line, not of these.
+#: pytest shows a test's own line, not lines of this file.
 __tracebackhide__ = True
 
-#: What `HELPER` defines among the submission's names.
+#: The name that `HELPER` defines among the submission's names.
 OBJECTS = "__proxybox_objects__"
-#: Runs in the box, and is as little trusted as what is there already. It holds the objects, and puts them where
-#: `packed` has left their numbers. names: the submission's; its own are others, since beginners call a list list.
+#: Runs in the box, and is no more trusted than the code already there. It holds the objects, and puts them where
+#: `packed` has left their numbers. names: the submission's namespace; this code has its own, since beginners call a
+#: list list.
 _HELPER = f"""
 held = []
 plain = (type(None), bool, int, float, str, bytes, list, tuple, set, frozenset, dict)
@@ -69,8 +71,11 @@ HELPER = f"__import__('builtins').exec({_HELPER!r}, {{'names': __import__('built
 
 @attrs.frozen(kw_only=True)
 class Call:
-    """What a test asks of a submission. action: "call", "get" the value of a name, or "new": call, and hold what comes.
-    target: the object of which it is asked, None for the module. is_plain: whether it crosses as it is."""
+    """What a test asks of a submission.
+
+    action: "call", "get" (the value of a name), or "new" (call, and hold the result). target: the object that is asked,
+    None for the module. is_plain: whether the call is sent without the helper.
+    """
 
     action: str
     target: "Handle | None"
@@ -90,23 +95,23 @@ class Call:
 
 
 class Asked(Protocol):
-    """Who asks the submission (student.Student)."""
+    """The object that asks the submission (student.Student)."""
 
     def ask(self, call: Call) -> Any:
-        """What came of it. Fails the test where it did not end well."""
+        """The result of a call. Fails the test where the call did not end well."""
 
     def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
-        """Fails the test unless that is what came of it."""
+        """Fails the test unless that is the result of the call."""
 
     def compare_raised(self, call: Call, kind: Any, match: Any) -> None:
-        """Fails the test unless that was raised."""
+        """Fails the test unless the call raised that."""
 
 
 class Source:
-    """A function by its source: see `Student.source`."""
+    """A function as source text: see `Student.source`."""
 
     def __init__(self, text: str) -> None:
-        """Raises TypeError, SyntaxError, ValueError."""
+        """Raises TypeError, SyntaxError or ValueError for what is not the source of a function."""
         if not isinstance(text, str):
             raise TypeError(f"want the source of a function, such as 'lambda x: x + 1', got {text!r}")
         self.text = textwrap.dedent(text).strip()
@@ -124,8 +129,11 @@ class Source:
 
 
 class Handle:
-    """An object of the submission, which stays in its box: `account.deposit(5)` calls its method, `get("balance")`
-    reads an attribute; `call`, `expect`, `raises` and `new` are as those of `student`, for its methods."""
+    """An object of the submission, which stays in its box.
+
+    `account.deposit(5)` calls its method, `get("balance")` reads an attribute. `call`, `expect`, `raises` and `new` are
+    as those of `student`, for the object's methods.
+    """
 
     __slots__ = ("_asked", "_key", "_told")
 
@@ -138,7 +146,7 @@ class Handle:
         return self._told
 
     def __getattr__(self, name: str) -> "Method":
-        if name.startswith("__") and name.endswith("__"):  # which Python looks for by itself
+        if name.startswith("__") and name.endswith("__"):  # Python itself looks for such names
             raise AttributeError(name)
         return Method(self, name)
 
@@ -165,22 +173,22 @@ class Handle:
 
 
 def belongs_to(handle: Handle, asked: Asked) -> bool:
-    """Whether it is of this submission, in this test."""
+    """Whether a handle belongs to this submission, in this test."""
     return handle._asked is asked
 
 
 def told_of(handle: Handle) -> str:
-    """What it is called in messages."""
+    """What a handle is called in messages."""
     return handle._told
 
 
 def key_of(handle: Handle) -> int:
-    """Its number in the box."""
+    """A handle's number in the box."""
     return handle._key
 
 
 class Method:
-    """A name of an object, to be called. Whoever takes it for the value of an attribute is told so."""
+    """A method of an object, to be called. Taken for the value of an attribute, it raises TypeError, which says so."""
 
     __slots__ = ("_handle", "_name")
     __hash__ = None  # type: ignore[assignment]
@@ -203,7 +211,7 @@ class Method:
     __int__ = __float__ = __str__ = __format__ = _no_value
 
 
-# --- how they cross ---------------------------------------------------------------------------------------------------
+# --- how arguments are sent -------------------------------------------------------------------------------------------
 
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -217,7 +225,7 @@ def _holds(value: Any) -> bool:
 
 
 def packed(value: Any, number_of: Callable[[Handle], int]) -> tuple[str, Any]:
-    """A value with its handles and sources, as `HELPER` unpacks it."""
+    """A value with its handles and sources, in the form that `HELPER` unpacks."""
     if isinstance(value, Handle):
         return ("object", number_of(value))
     if isinstance(value, Source):

@@ -1,7 +1,7 @@
 """Notebooks as submissions: the code cells of a Jupyter notebook as one Python source.
 
-Nothing of a notebook is run or compiled here: it is JSON of bounded size, and its code is text. Lines that are
-IPython's own (%magics, !commands, questions) and no Python are left out, and it is told which.
+Nothing of a notebook is run or compiled here: it is JSON of bounded size, and its code is text. Lines that belong to
+IPython and not to Python (%magics, !commands, questions such as name?) are left out, and the note lists them.
 """
 
 import functools
@@ -13,16 +13,17 @@ from typing import Any
 import attrs
 
 SUFFIX = ".ipynb"
-#: Characters of code; and signs that begin or part what JSON holds: each may become an object of 200 bytes.
+#: MOST_CODE: characters of code. MOST_PARTS: signs that begin or separate the parts of JSON; each may become an object
+#: of 200 bytes.
 MOST_CODE, MOST_PARTS = 1 << 20, 1_000_000
-#: Cells, and lines that are left out, that the note names; characters of each line.
+#: How many cells and how many left-out lines the note names; characters of each line.
 _MOST_NAMED, _MOST_OF_LINE = 20, 80
-#: Cells that begin with one of these are Python all the same: %%time measures what stands below it.
+#: Cells that begin with one of these are Python all the same: %%time measures the lines below it.
 _PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun")
 _LANGUAGES = ("python", "python3", "ipython", "ipython3", "pypy", "proxybox")
-#: A line that is no Python, with those that a backslash joins to it.
+#: A line that is no Python, with the lines that a backslash joins to it.
 _IPYTHON = re.compile(r"(?P<indent>[ \t]*+)(?P<words>(?:[%!?]|\w[\w.]*+\?{1,2}[ \t]*+(?=\n|\Z))(?:\\\n|[^\n])*+)")
-#: Where the next line begins a statement and where not: it does not in a text, in brackets, behind a backslash.
+#: Finds where a line begins a statement: not in a string, in brackets, or after a backslash.
 _PIECE = re.compile(
     r"""
     (?P<text>
@@ -44,12 +45,15 @@ _PIECE = re.compile(
 
 
 class NotebookError(ValueError):
-    """What is no notebook, or none that can be graded; the text says why."""
+    """Data that is no notebook, or one that cannot be graded; the text says why."""
 
 
 @attrs.frozen
 class Notebook:
-    """code: of all code cells, one behind another. note: what whoever reads about it should know."""
+    """A notebook's code.
+
+    code: of all code cells, one after another. note: what a reader of the grade should know.
+    """
 
     code: str
     note: str
@@ -57,7 +61,7 @@ class Notebook:
 
 @functools.lru_cache(maxsize=2)
 def read_notebook(data: bytes) -> Notebook:
-    """The notebook in a file. Raises NotebookError."""
+    """The notebook in a file. Raises NotebookError when there is none."""
     parts: list[str] = []
     begins: list[int] = []
     left_out: list[str] = []
@@ -84,12 +88,12 @@ def _parsed(data: bytes) -> Any:
         raise NotebookError("nested too deeply") from None
     except UnicodeDecodeError as error:
         raise NotebookError(f"no text in UTF-8 (byte {error.start})") from None
-    except ValueError as error:  # an int of over 4,300 digits, too
+    except ValueError as error:  # also for an int of over 4,300 digits
         raise NotebookError(f"no JSON: {error}") from None
 
 
 def _code_cells(parsed: Any) -> Iterator[str]:
-    """The source of each."""
+    """The source of each code cell."""
     cells = parsed.get("cells") if isinstance(parsed, dict) else None
     if not isinstance(cells, list):
         raise NotebookError("no notebook of Jupyter's format 4, which has a list of cells")
@@ -109,7 +113,7 @@ def _code_cells(parsed: Any) -> Iterator[str]:
 
 
 def _language(metadata: Any) -> str:
-    """What it says that it is written in; empty where it does not."""
+    """The language that a notebook says it is written in; empty where it says none."""
     for key, name in (("kernelspec", "language"), ("language_info", "name")):
         found = metadata.get(key) if isinstance(metadata, dict) else None
         if isinstance(found, dict) and isinstance(found.get(name), str):
@@ -118,7 +122,7 @@ def _language(metadata: Any) -> str:
 
 
 def _python(source: str, left_out: list[str]) -> str:
-    """A cell without what is IPython's own; it has as many lines as before."""
+    """A cell without the lines that belong to IPython; it keeps its number of lines."""
     begin = len(source) - len(source.lstrip())
     first, rest, _ = source[begin:].partition("\n")
     if first.startswith("%%") and first.split()[0] not in _PYTHON_CELLS:
@@ -144,7 +148,7 @@ def _without_lines(source: str, left_out: list[str]) -> str:
             out.append(f"{found['indent']}pass  # {words}")
         else:
             found = _PIECE.match(source, at)
-            if found is None:  # none: each character begins a piece
+            if found is None:  # never happens: each character begins a piece
                 break
             out.append(found[0])
             depth = max(0, depth + (found.lastgroup == "open") - (found.lastgroup == "close"))

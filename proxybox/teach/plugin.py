@@ -1,4 +1,4 @@
-"""pytest for exercises: a teacher's tests run here, on the trusted side, and the submission in boxes.
+"""pytest for exercises: a teacher's tests run here, on the trusted side, and the submission runs in boxes.
 
     @pytest.mark.points(2)
     def test_area(student):
@@ -6,8 +6,8 @@
         student.expect("area", 3, 4, returns=12)
 
 Fixtures: `student`, for each test a fork of the session into which the submission was loaded once; `run_student`, which
-runs the whole program. Marks: points(n), hidden, timeout(seconds). By hand: pytest --submission=FILE tests/
-(apart.py says where FILE may not lie).
+runs the whole program. Marks: points(n), hidden, timeout(seconds). A run by hand: pytest --submission=FILE tests/
+(apart.py says where FILE must not be).
 """
 
 import warnings
@@ -31,14 +31,17 @@ MARKS = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--submission."""
+    """Adds the option --submission."""
     group = parser.getgroup("proxybox", "grading in boxes")
     group.addoption("--submission", metavar="PATH", help="the file or folder that the tests are for")
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Before anything of the folders around is imported: none of it may be the submission's. pytest has read its
-    settings by then (docs/teaching.md)."""
+    """Checks where the submission is before pytest imports anything from the folders around it.
+
+    None of what pytest imports may be the submission's. pytest has already read its settings by then
+    (docs/teaching.md).
+    """
     submission = early_config.known_args_namespace.submission
     if submission is not None:
         from proxybox.teach.apart import check_apart
@@ -48,7 +51,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """A submission is collected under no name."""
+    """Keeps pytest from collecting the submission, whatever path leads to it."""
     submission = config.getoption("--submission")
     if submission is None:
         return None
@@ -58,7 +61,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marks."""
+    """Registers the marks."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     if not config.pluginmanager.has_plugin("timeout"):
@@ -67,16 +70,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ByHand())
 
 
-#: What is known of a test until its fixtures have ended.
+#: The verdict of a test so far, until its fixtures have ended.
 _VERDICT = pytest.StashKey["Verdict"]()
 
 
 class Grader:
-    """What grades many submissions in one pytest run. tell: is given each (submission's number, verdict). cases: those
-    of data_tests.py. faults: what is wrong with the tests themselves, for their author. broken: why boxes could not be
-    had, which is no submission's fault.
+    """Grades many submissions in one pytest run.
 
-    Without one, a run by hand grades what --submission names.
+    tell: called with (submission's number, verdict) for each test. cases: those of data_tests.py. faults: what is wrong
+    with the tests themselves, for their author. broken: the errors of boxes that could not be had, for which no
+    submission is to blame.
+
+    Without a Grader, a run by hand grades the submission that --submission names.
     """
 
     def __init__(
@@ -90,12 +95,12 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Nobody reads pytest's own account of a failure, which takes longer than the test."""
+        """Shortens pytest's own account of a failure: making it takes longer than the test, and nobody reads it."""
         config.option.tbstyle = "value"
 
     @pytest.hookimpl
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Each test for each submission, all of one submission's together."""
+        """Runs each test for each submission, all tests of one submission together."""
         if "loaded" in metafunc.fixturenames:
             numbers = range(len(self.boxes.submissions))
             from proxybox.teach.verdicts import id_of
@@ -108,7 +113,7 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """What cannot be collected, or holds no test: the file, and the error without pytest's own frames."""
+        """Notes what cannot be collected or holds no test: the file, and the error without pytest's own frames."""
         if report.failed:
             told = report.longreprtext.splitlines()
             error = [line.removeprefix("E").strip() for line in told if line.startswith("E ")]
@@ -120,7 +125,10 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """A test that asks nothing of a submission would be nobody's; a mark that makes no sense would not count."""
+        """Notes as faults marks that make no sense, and tests that take no submission.
+
+        The verdict of such a test would belong to no submission.
+        """
         for item in items:
             self.faults += [f"{item.nodeid}: {fault}" for fault in _wrong_marks(item)]
             if "loaded" not in getattr(item, "fixturenames", ()):
@@ -128,7 +136,7 @@ class Grader:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
-        """Each test's verdict, once: when it has run, or could not, and its fixtures have ended."""
+        """Tells each test's verdict, once: when it has run or could not, and its fixtures have ended."""
         report = yield
         if call.excinfo is not None and isinstance(call.excinfo.value, pytest.FixtureLookupError):
             self.faults.append(f"{item.nodeid}: {call.excinfo.value.argname!r} is no fixture")
@@ -142,18 +150,18 @@ class Grader:
             found = verdict_of(item, call, self.boxes.exercise_points)
             if call.when != "teardown":
                 item.stash[_VERDICT] = found
-            else:  # a fixture may compare something behind its test, and may be at fault there
+            else:  # a fixture may compare something after its test, and may be at fault itself
                 before = item.stash[_VERDICT]
                 self.tell(number, found if found.fault or (before.passed and not found.passed) else before)
         return report
 
 
 class ByHand:
-    """What pytest prints to the teacher's terminal is made harmless first."""
+    """Makes harmless what pytest prints to the teacher's terminal."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Any:
-        """Of a test."""
+        """For a test."""
         from proxybox.teach.verdicts import make_harmless
 
         report = yield
@@ -162,13 +170,13 @@ class ByHand:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
-        """Of a warning."""
+        """For a warning."""
         from proxybox.terminal.harmless import harmless_lines
 
         warning_message.message = Warning(harmless_lines(str(warning_message.message)))
 
 
-#: What marks are given, in words, and whether that is right.
+#: For each mark, its form in words, and a function that tells whether arguments are right.
 _WANTED: dict[str, tuple[str, Callable[[tuple[Any, ...]], bool]]] = {
     "points": ("points(NUMBER), from 0 to 1,000,000", lambda given: _is_number(given) and 0 <= given[0] <= 1e6),
     "timeout": ("timeout(SECONDS), more than 0", lambda given: _is_number(given) and 0 < given[0] <= 1e6),
@@ -216,8 +224,10 @@ def loaded(request: pytest.FixtureRequest, proxybox_boxes: "StudentBoxes") -> It
 
 @pytest.fixture
 def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
-    """The submission, loaded: `call`, `expect`, `raises`, `new`, `source`, `get`, `expect_output`, `stdout`
-    (student.py)."""
+    """The submission, loaded, as `student.Student`.
+
+    Its methods are `call`, `expect`, `raises`, `new`, `source`, `get` and `expect_output`; it has `stdout`.
+    """
     with loaded.student(_seconds(request)) as made:
         request.node.proxybox_printed = made.printed
         yield made
@@ -225,8 +235,11 @@ def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
 
 @pytest.fixture
 def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..., Any]:
-    """run_student(stdin="", args=(), files={}, prompts=True): runs the whole program; `expect_output`, `stdout`,
-    `files`. prompts: whether what input() asks is part of the output."""
+    """run_student(stdin="", args=(), files={}, prompts=True): runs the whole program.
+
+    What it returns has `expect_output`, `stdout` and `files`. prompts: whether the prompts of input() are part of the
+    output.
+    """
     from proxybox.teach.student import keep
 
     printed: list[str] = []

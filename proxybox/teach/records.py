@@ -1,7 +1,7 @@
-"""What was graded already, so that grading can go on where it was cut off, and only what has changed is graded again.
+"""What was graded already: grading can continue after an interruption, and grades only what has changed.
 
-One line of JSON per grade is added as grades come. A line that is not whole, since something ended while it was
-written, counts for nothing.
+One line of JSON per grade is added as grades come. An incomplete line, left when a process ended while it wrote, is
+ignored.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ from proxybox.teach.grading import Packed, digest_of
 from proxybox.teach.submissions import GRADES, Submission
 
 FILE = GRADES
-#: Files of a mount; of more, the rest is taken as it was.
+#: The most files of a mount that are looked at; the others are taken as unchanged.
 _MOST_LOOKED_AT = 10_000
 _CONVERTER = make_converter()
 
 
 def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
-    """What a grade depends on, in one word. more: whatever else it depends on."""
+    """Everything that a grade depends on, as one digest. more: other things that it depends on."""
     words = (
         __version__,
         exercise.digest,
@@ -48,7 +48,7 @@ def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
 def surroundings(exercise: Exercise, guest: str | None) -> str:
     """What else a grade depends on: the interpreter, and host folders that the policy mounts; by size and time."""
     files = []
-    with contextlib.suppress(SandboxStartError):  # on a cluster, whoever gives the tasks needs none
+    with contextlib.suppress(SandboxStartError):  # on a cluster, the process that hands out tasks needs no guest
         files.append(Path(find_guest(guest).executable))
     for source in (Path(mount.source) for mount in exercise.policy.filesystem.mounts if isinstance(mount.source, str)):
         files += [source, *itertools.islice(sorted(source.rglob("*")), _MOST_LOOKED_AT)]
@@ -63,8 +63,11 @@ def surroundings(exercise: Exercise, guest: str | None) -> str:
 
 
 class Records:
-    """The grades of a folder. Only those are believed that this user has written (a key in the state folder signs
-    them): the folder may have come with submissions. Raises OSError, also for a file that is a link or another's."""
+    """The grades in a folder's file.
+
+    Only grades that this user has written are believed (a key in the state folder signs them): the folder may have come
+    with the submissions. Raises OSError, also for a file that is a link or belongs to another user.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
@@ -82,11 +85,11 @@ class Records:
         return open(fd, "r+b" if flags & os.O_RDWR else "ab")
 
     def find(self, key: str) -> Grade | None:
-        """A grade that was given before."""
+        """The grade that was given before under a key; None where there is none."""
         return self._known.get(key)
 
     def add(self, key: str, grade: Grade) -> None:
-        """Keeps a grade, at once; not one that says that grading failed, which may go well the next time."""
+        """Writes a grade at once, unless it says that grading failed: that may succeed the next time."""
         if not grade.failed:
             line = json.dumps({"key": key, "grade": _CONVERTER.unstructure(grade)}).encode()
             with self._open(os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
@@ -102,12 +105,15 @@ class Records:
         try:
             found = json.loads(told)
             return found["key"], _CONVERTER.structure(found["grade"], Grade)
-        except Exception:  # of another version: it is graded again
+        except Exception:  # written by another version: graded again
             return None
 
 
 def _key() -> bytes:
-    """What this user's records are signed with. Where none can be kept, one for this time: all is graded again then."""
+    """The key that signs this user's records.
+
+    Where none can be kept, it is a key for this run only: everything is graded again next time.
+    """
     fresh, folder = os.urandom(32), state_folder("grades")
     if folder is None:
         return fresh
@@ -130,8 +136,8 @@ def _key() -> bytes:
 
 
 def _keep(key: bytes, folder: str, path: str) -> None:
-    """Whole or not at all, and the first that comes: another process may be about to do the same."""
-    fd, name = tempfile.mkstemp(dir=folder)  # 0600
+    """Writes the key whole or not at all. The first process to write one wins: another may write at the same time."""
+    fd, name = tempfile.mkstemp(dir=folder)  # mode 0600
     try:
         with open(fd, "wb") as file:
             file.write(key)

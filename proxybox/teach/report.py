@@ -1,7 +1,7 @@
-"""A report of all grades: one HTML file that needs nothing else, runs no script and loads nothing.
+"""A report of all grades: one HTML file that needs no other file, runs no script and loads nothing.
 
-page/ has its templates (Jinja2). What stands in it is made harmless and escaped in one place, `_environment`: each
-expression of a template passes there, whatever it is.
+page/ has its templates (Jinja2). Every value in it is made harmless and escaped in one place, `_environment`: each
+expression of a template passes through there, whatever it is.
 """
 
 import html
@@ -18,11 +18,11 @@ from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
 from proxybox.teach.similar import Pair
 from proxybox.teach.writers.common import FAILED, clean, number, shown
 
-#: Characters of the page for one submission, and for all: of what is beyond, only names and scores are there.
+#: Characters of the page for one submission, and for all; beyond that only names and scores are shown.
 MOST_OF_ONE, MOST_IN_ALL = 200_000, 64 << 20
 #: Characters of one text.
 _MOST_OF_TEXT = 10_000
-#: Near-duplicates of one that are named.
+#: How many near-duplicates of one submission are named.
 _MOST_ALIKE = 10
 _MOST_PASSED_OVER = 1000
 _MARKS = {"ok": "✓", "wrong_answer": "✗", "skipped": "–", "forbidden": "⊘", "time_limit": "T", "memory_limit": "M"}
@@ -30,7 +30,10 @@ _MARKS = {"ok": "✓", "wrong_answer": "✗", "skipped": "–", "forbidden": "�
 
 @cache
 def _environment() -> Environment:
-    """Where all text is escaped, after what is harmful in it has been made visible. Markup is what macros give."""
+    """Jinja2's environment, which escapes all text after making visible what is harmful in it.
+
+    Markup, which only macros produce, stays as it is.
+    """
     made = Environment(
         loader=PackageLoader("proxybox.teach", "page"),
         autoescape=True,
@@ -43,7 +46,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> Markup:
-    """Escaped as html.escape spells it; autoescape would escape what this let pass."""
+    """A value escaped with html.escape's spelling; autoescape would escape what this let through."""
     return value if isinstance(value, Markup) else Markup(html.escape(clean(str(value), _MOST_OF_TEXT)))  # noqa: S704
 
 
@@ -65,7 +68,7 @@ def _mark(status: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class _Row:
-    """A submission, as the page tells of it. number: its place. alike: whom it is nearly the same as."""
+    """A submission, as the page shows it. number: its place. alike: the submissions that are nearly the same."""
 
     number: int
     name: str
@@ -79,7 +82,7 @@ class _Row:
 
     @property
     def status(self) -> str:
-        """That of the first test which went wrong."""
+        """The status of the first test that went wrong."""
         if self.grade.failed:
             return "internal_error"
         return next((test.status for test in self.tests if not test.passed and test.status != "skipped"), "ok")
@@ -98,7 +101,7 @@ class _Row:
 
 
 def _counted(rows: Iterable[_Row]) -> Mapping[str, Counter[str]]:
-    """Of each test, how often it had which status."""
+    """For each test, how often it had which status."""
     found: dict[str, Counter[str]] = {}
     for row in rows:
         for test in row.tests:
@@ -108,7 +111,7 @@ def _counted(rows: Iterable[_Row]) -> Mapping[str, Counter[str]]:
 
 
 def _alike(pairs: Iterable[Pair]) -> dict[str, list[str]]:
-    """Whom each is nearly the same as, as far as they are named."""
+    """For each student, the others whose submissions are nearly the same, as far as they are named."""
     found: dict[str, list[str]] = {}
     for pair in pairs:
         for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
@@ -121,7 +124,7 @@ def _alike(pairs: Iterable[Pair]) -> dict[str, list[str]]:
 
 
 def _sections(rows: Iterable[_Row], parts: Any, *, with_faults: bool) -> Iterator[Markup]:
-    """All that is said of each, as long as there is room for it."""
+    """The section of each submission; cut to the submission's name when the page has no more room."""
     left = MOST_IN_ALL
     for row in rows:
         cut = parts.cut_section(row)
@@ -131,7 +134,7 @@ def _sections(rows: Iterable[_Row], parts: Any, *, with_faults: bool) -> Iterato
 
 
 def _inside(row: _Row, parts: Any, with_faults: bool) -> Iterator[tuple[Verdict, Markup]]:
-    """Each test with what is said of it, as long as there is room for that."""
+    """Each test with its details, as long as the submission has room for them."""
     left = MOST_OF_ONE
     for test in row.tests:
         told = parts.told(test, with_faults) if left > 0 else parts.cut()
@@ -140,7 +143,10 @@ def _inside(row: _Row, parts: Any, with_faults: bool) -> Iterator[tuple[Verdict,
 
 
 def render(book: GradeBook, pairs: Iterable[Pair] = (), *, for_students: bool = False) -> str:
-    """The file's text. pairs: of `similar`. for_students: no names nor near-duplicates, hidden tests only counted."""
+    """The file's text.
+
+    pairs: the result of `similar`. for_students: no names and no near-duplicates, and hidden tests are only counted.
+    """
     alike = {} if for_students else _alike(pairs)
     rows = [
         _Row(

@@ -1,12 +1,12 @@
-"""Rules of an exercise about how it is to be solved: without `sorted`, with recursion, in at most 30 lines.
+"""Rules of an exercise about how it must be solved: without `sorted`, with recursion, in at most 30 lines.
 
     [rules]
     forbid = ["import", "sorted", "method:sort"]
     require = ["function:area", "loop"]
     max_lines = 30
 
-They are for teaching: they look at the syntax tree of a submission, and a submission that wants to get round them can.
-What a submission can do to a machine is the policy's business, not theirs; what looking at it can do is kept in a box.
+They are for teaching: they look at the syntax tree of a submission, and a submission can evade them. The policy, and
+not these rules, limits what a submission can do to a machine; a box contains what looking at it can do.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from proxybox.policies.errors import PolicyError, Problem, nearest, shown
 from proxybox.teach import facts
 from proxybox.terminal.harmless import on_one_line
 
-#: Characters of code that is looked at, without comments: what people write is shorter, and more takes seconds.
+#: The most characters of code, without comments, that are looked at: what people write is shorter, and more takes
+#: seconds.
 MOST_SOURCE: Final = 256 * 1024
-#: Characters with comments.
+#: The most characters with comments.
 MOST_TEXT: Final = 4 * 1024 * 1024
 _MOST_TOLD: Final = 200
 _MOST_LINES: Final = 100_000
-#: Where a submission stands that is looked at.
+#: The file in the box that holds the submission that is looked at.
 _SOURCE: Final = "source"
-#: Of a box in which one is looked at: code that people have written takes a hundredth of it.
+#: The policy of a box in which a submission is looked at: code written by people takes a hundredth of it.
 _POLICY: Final = Policy(
     filesystem=Filesystem(box="memory"),
     time=Time.virtual(),
@@ -41,7 +42,7 @@ _POLICY: Final = Policy(
     session=SessionLimits(branches=2, value_size=1 << 16),
 )
 
-#: Rule words for what Python is written with, and how students are told of it.
+#: Rule words for constructs of Python, and the words for them in messages to students.
 CONSTRUCTS: Final = {
     "assert": "assert",
     "break": "break",
@@ -69,7 +70,7 @@ CONSTRUCTS: Final = {
     "yield": "yield",
 }
 
-#: Words with a name after them, and how students are told of them.
+#: Rule words with a name after them, and the words for them in messages to students.
 KINDS: Final = {
     "import": "importing {}",
     "call": "a call of {}",
@@ -78,11 +79,11 @@ KINDS: Final = {
     "class": "a class called {}",
     "docstring": "a docstring in {}",
 }
-#: Python's own functions, each a word by itself.
+#: Python's own functions, each of which is a rule word.
 BUILTINS: Final = frozenset(name for name in dir(builtins) if name.islower() and not name.startswith("_")) - {
     "copyright", "credits", "license",
 }  # fmt: skip
-#: What stands in a word's place when people write it as Python, or in the plural, does.
+#: The rule word for a word as Python spells it, or for a plural.
 _MEANT: Final = {
     "def": "function", "except": "try", "raise": "try", "from": "import", "generator": "yield", "loops": "loop",
     "comprehensions": "comprehension", "recursive": "recursion", "imports": "import", "else": "if", "elif": "if",
@@ -90,7 +91,7 @@ _MEANT: Final = {
 
 
 def _to_words(value: Sequence[str]) -> tuple[str, ...]:
-    """Rule words, each once. PolicyError tells of every one that there is not."""
+    """Rule words, each once. Raises PolicyError, which names every word that does not exist."""
     if not isinstance(value, list | tuple):
         meant = f'["{value}"]' if isinstance(value, str) and _fault(value) is None else ""
         raise refusal('want a list of words, such as ["import", "call:sum"]', value, meant=meant)
@@ -107,7 +108,7 @@ def _to_lines(value: int | None) -> int | None:
 
 
 def _fault(word: object) -> Problem | None:
-    """What is wrong with a rule word."""
+    """What is wrong with a rule word; None where nothing is."""
     if not isinstance(word, str):
         return Problem(key="", message="want a word in quotes", given=shown(word))
     if word in CONSTRUCTS or word in BUILTINS:
@@ -145,7 +146,7 @@ def _quoted(text: str) -> str:
 @model("rules")
 @attrs.frozen(kw_only=True)
 class Rules:
-    """What a submission is to do without, and with. Raises PolicyError, which tells all faults at once.
+    """What a submission must do without, and with. Raises PolicyError, which tells all faults at once.
 
     forbid, require: rule words (docs/exercises.md). max_lines: of code; empty lines and comments do not count.
     """
@@ -161,14 +162,17 @@ class Rules:
             raise PolicyError(Problem(key="rules.require", message=message, assumed="rules"))
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Whether there are any rules."""
         return bool(self.forbid or self.require or self.max_lines)
 
 
 @attrs.frozen(kw_only=True)
 class Breach:
-    """A rule that is broken. rule: such as "forbid sorted"; empty for a source that cannot be looked at. message: for
-    students. line: of the submission, the first one, None where there is none to point to."""
+    """A rule that is broken.
+
+    rule: such as "forbid sorted"; empty for a source that cannot be looked at. message: for students. line: the first
+    line of the submission that breaks the rule, None where there is none to point to.
+    """
 
     rule: str
     message: str
@@ -184,19 +188,20 @@ _NOT_LOOKED_AT: Final = {
 
 
 def check_rules(source: str, rules: Rules, guest: str | None = None) -> list[Breach]:
-    """Every rule that a submission breaks, in the order of the rules; for several, `RuleBox`. guest: as for `Sandbox`.
+    """Every rule that a submission breaks, in the order of the rules; for several submissions, use `RuleBox`.
 
-    Whatever the source is, nothing is raised, but SandboxStartError where no box starts.
+    guest: as for `Sandbox`. Whatever the source is, this raises nothing but SandboxStartError where no box starts.
     """
     with RuleBox(guest) as box:
         return box.check(source, rules)
 
 
 class RuleBox:
-    """Looks at submissions in a box, since the syntax tree of a hostile one takes what its author likes it to take.
+    """Looks at submissions in a box, because the author of a hostile one chooses what parsing it costs.
 
-    Each gets a copy of a session in which no submission was. What comes back is what our own code (facts.py) has said
-    in a box where no submission's code ran, though whoever can attack the guest's parser may have it say anything.
+    Each submission gets a copy of a session that has seen no other submission. The answer comes from our own code
+    (facts.py) in a box where no code of the submission runs; but an author who can attack the guest's parser can make
+    the box answer anything.
     """
 
     def __init__(self, guest: str | None = None) -> None:
@@ -214,7 +219,7 @@ class RuleBox:
         self._sandbox.close()
 
     def check_all(self, sources: Iterable[str], rules: Rules) -> list[list[Breach]]:
-        """As `check`, of a submission's files: of MOST_TEXT characters in all, up to the first that takes too much."""
+        """As `check`, for a submission's files: MOST_TEXT characters in all, up to the first that takes too much."""
         found: list[list[Breach]] = []
         left = MOST_TEXT
         for source in sources:
@@ -267,7 +272,7 @@ _are_lines = attrs.validators.deep_iterable(
 
 @attrs.frozen(kw_only=True)
 class _Found:
-    """What facts.py tells of a source, see `facts.look`."""
+    """What facts.py reports of a source, see `facts.look`."""
 
     fault: str = attrs.field(default="", validator=attrs.validators.in_(("", "syntax", *_NOT_LOOKED_AT)))
     message: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
@@ -278,7 +283,7 @@ class _Found:
     beyond: int | None = attrs.field(default=None, validator=attrs.validators.optional(_is_line))
 
 
-#: What took too much, or made the guest end.
+#: For a source that took too much, or that made the guest end.
 _DEAR: Final = _Found(fault="dear")
 
 

@@ -1,7 +1,7 @@
-"""Submissions that are nearly the same: a hint to look at, not proof of anything. Short exercises have few solutions.
+"""Finds submissions that are nearly the same: a hint, not proof of anything. Short exercises have few solutions.
 
-Winnowing of token streams, after Schleimer, Wilkerson and Aiken, "Winnowing: Local Algorithms for Document
-Fingerprinting" (SIGMOD 2003). Names and literals do not count; what the starter has does not either.
+It winnows token streams, after Schleimer, Wilkerson and Aiken, "Winnowing: Local Algorithms for Document
+Fingerprinting" (SIGMOD 2003). Names and literals do not count, and neither does what is in the starter.
 """
 
 import builtins
@@ -19,13 +19,15 @@ from proxybox.teach.grades import GradeBook
 
 _GRAM = 8
 _WINDOW = 5
-#: So much of a source is read, and so many of its fingerprints are compared: the smallest, as they are in a copy.
+#: The characters of a source that are read, and the number of its fingerprints that are compared: the smallest ones,
+#: which a copy has, too.
 _LIMIT, _MOST_MARKS = 200_000, 4096
-#: So often a fingerprint of one submission is looked for in another; what the most have in common is left out then.
+#: How many pairs of submissions with a common fingerprint are counted; beyond that, the most common fingerprints are
+#: left out.
 _MOST_COMPARED = 20_000_000
 _KEPT = frozenset(keyword.kwlist) | frozenset(dir(builtins))
-#: Python's tokens, nearly: whatever the source is, each of its characters is looked at once. (The tokenizer of some
-#: versions of Python takes minutes for a long line.)
+#: Python's tokens, approximately. It looks at each character of any source once. (The tokenizer of some versions of
+#: Python takes minutes for a long line.)
 _TOKEN = re.compile(
     r"""
     (?P<text>[A-Za-z]{0,2}(?:
@@ -47,7 +49,10 @@ _WORDS = re.compile(r"[A-Za-z_]\w*|\d+|[^\w\s]")
 
 @attrs.frozen
 class Pair:
-    """Two submissions, by student; share: of the smaller one's fingerprints, those that both have, 0 to 1."""
+    """Two submissions, by student.
+
+    share: of the smaller submission's fingerprints, those that both have, 0 to 1.
+    """
 
     first: str
     second: str
@@ -55,8 +60,10 @@ class Pair:
 
 
 def tokens(source: str) -> list[str]:
-    """The source without its names, literals, comments and layout; > and < where a block begins and ends. After a text
-    that does not end, by words."""
+    """The source without its names, literals, comments and layout; > and < where a block begins and ends.
+
+    After a string literal that does not end, the source is split into words.
+    """
     source = source[:_LIMIT]
     out: list[str] = []
     depth, indents = 0, [0]
@@ -96,7 +103,7 @@ def _grams(source: str) -> list[int]:
 
 
 def fingerprints(source: str, starter: str = "") -> frozenset[int]:
-    """The smallest hash of each window of neighbours; none of the starter's."""
+    """The smallest hash of each window of neighbours, without the starter's."""
     return _winnow(source, frozenset(_grams(starter)))
 
 
@@ -106,13 +113,15 @@ def _winnow(source: str, known: frozenset[int]) -> frozenset[int]:
     return frozenset(heapq.nsmallest(_MOST_MARKS, marks) if len(marks) > _MOST_MARKS else marks)
 
 
-#: Fingerprints that the same submissions have: whose they are, and how many.
+#: A group of fingerprints that the same submissions have: the submissions' indices, and how many fingerprints.
 _Group = tuple[tuple[int, ...], int]
 
 
 def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> tuple[Pair, ...]:
-    """The pairs that share `threshold` or more, most alike first. A submission of fewer than `least` fingerprints is
-    too short to say anything about."""
+    """The pairs that share `threshold` or more, most alike first.
+
+    A submission of fewer than `least` fingerprints is too short to compare.
+    """
     students = [grade.student for grade in book.grades]
     groups = _groups(book, frozenset(_grams(starter)), least)
     held: defaultdict[int, list[_Group]] = defaultdict(list)
@@ -134,8 +143,10 @@ def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: i
 
 
 def _groups(book: GradeBook, known: frozenset[int], least: int) -> list[_Group]:
-    """Counted together, so that 200 equal submissions cost one walk over the pairs; those of the fewest first, as far
-    as they are compared."""
+    """The groups of fingerprints, those of the fewest submissions first, as far as they are compared.
+
+    Grouping makes 200 equal submissions cost only one walk over their pairs.
+    """
     owners: defaultdict[int, list[int]] = defaultdict(list)
     for index, grade in enumerate(book.grades):
         marks = _winnow(grade.code, known)

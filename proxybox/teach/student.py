@@ -1,8 +1,8 @@
-"""What a test asks of a submission, and what it says to its author.
+"""What a test asks of a submission, and what it says to the submission's author.
 
-Everything that comes back was made by the submission: it is compared here, on the trusted side, with what no box has
-seen. A Failed is the verdict of a test; its words are for the author of the submission, and hold nothing of the test's
-source.
+Everything that comes back was made by the submission. It is compared here, on the trusted side, with expected values
+that no box has seen. A Failed is the verdict of a test; its text is for the author of the submission, and contains
+nothing of the test's source.
 """
 
 import builtins
@@ -18,20 +18,23 @@ from proxybox.teach.grades import PRINTED
 from proxybox.teach.handles import HELPER, OBJECTS, Call, Handle, Source, belongs_to, key_of, packed, told_of
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 
-#: pytest tells of a test's own line, not of these.
+#: pytest shows a test's own line, not lines of this file.
 __tracebackhide__ = True
 
 #: Characters of a value, and of an output, in a message.
 _MOST_OF_VALUE, _MOST_OF_OUTPUT = 200, 2000
-#: Characters of an exception's message that a pattern is looked for in.
+#: Characters of an exception's message in which a pattern is looked for.
 _MOST_MATCHED = 1000
 #: Characters of what a submission prints in a test that are kept for its verdict.
 MOST_PRINTED = 10_000
 
 
 class Failed(AssertionError):
-    """A test has failed. message: may hold what a submission gave, and is made harmless here. status: as in grades.py.
-    line: of the submission."""
+    """A test has failed.
+
+    message: may hold what a submission returned, and is made harmless here. status: as in grades.py. line: of the
+    submission.
+    """
 
     def __init__(self, message: str, status: str = "wrong_answer", line: int | None = None) -> None:
         super().__init__(harmless_lines(message))
@@ -52,7 +55,7 @@ _ENDS = {
 
 
 class Student:
-    """A submission that was loaded: what a test asks of it. `stdout`: what the last call has printed."""
+    """A submission that was loaded, for a test to ask. `stdout`: what the last call has printed."""
 
     def __init__(self, session: Session, file: str) -> None:
         self._session = session
@@ -63,35 +66,44 @@ class Student:
         self.printed: list[str] = []
         self.last = ""
 
-    # --- what teachers use --------------------------------------------------------------------------------------------
+    # --- for teachers -------------------------------------------------------------------------------------------------
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """What a function of the submission returns. Fails the test where it raises, or does not return."""
+        """What a function of the submission returns. Fails the test where it raises or does not return."""
         return self.ask(Call(action="call", target=None, name=name, args=args, kwargs=kwargs))
 
     def expect(self, name: str, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
-        """Fails the test unless the function returns that. tolerance: for numbers, alone and in lists and the like."""
+        """Fails the test unless the function returns that.
+
+        tolerance: for numbers, alone and in lists and other containers.
+        """
         self.compare(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), returns, tolerance)
 
     def raises(self, kind: Any, name: str, *args: Any, match: Any = None, **kwargs: Any) -> None:
         """Fails the test unless the function raises such an exception.
 
-        kind: a class, which its subclasses are, too; a name, which only that is; or a tuple of these. match: a regular
-        expression that is looked for in the first 1,000 characters of the message, as by `pytest.raises`.
+        kind: a class, which includes its subclasses; a name, which means that class alone; or a tuple of these. match:
+        a regular expression that is looked for in the first 1,000 characters of the message, as by `pytest.raises`.
         """
         self.compare_raised(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), kind, match)
 
     def new(self, name: str, *args: Any, **kwargs: Any) -> Handle:
-        """A handle for an object of the submission: `account = student.new("Account", 100)` calls the class, and
-        `account.deposit(5)` the object's method. Any function that returns an object will do."""
+        """A handle for an object of the submission.
+
+        `account = student.new("Account", 100)` calls the class, and `account.deposit(5)` the object's method. Any
+        function that returns an object may be called so.
+        """
         made: Handle = self.ask(Call(action="new", target=None, name=name, args=args, kwargs=kwargs))
         return made
 
     @staticmethod
     def source(text: str) -> Source:
-        """A function as an argument, by its source: `student.call("apply", student.source("lambda x: x + 1"), 3)`, or a
-        `def` with what it needs before it. It sees Python's own names and none of the submission's. Raises SyntaxError,
-        ValueError."""
+        """A function as an argument, by its source text.
+
+        It is an expression, `student.call("apply", student.source("lambda x: x + 1"), 3)`, or a `def` with what it
+        needs before it. The function sees Python's own names and none of the submission's. Raises SyntaxError or
+        ValueError for any other text.
+        """
         return Source(text)
 
     def get(self, name: str) -> Any:
@@ -100,24 +112,27 @@ class Student:
         return self._value(f"the value of {name}", result)
 
     def expect_output(self, expected: str, *, tolerance: float | None = None) -> None:
-        """Fails the test unless the last call has printed that, token by token."""
+        """Fails the test unless the last call has printed that; compares token by token."""
         _compare(self.last or "the submission", self.stdout, expected, tolerance)
 
-    # --- for handles, too ---------------------------------------------------------------------------------------------
+    # --- for teachers and handles -------------------------------------------------------------------------------------
 
     def ask(self, call: Call) -> Any:
-        """What came of it. Fails the test where it did not end well."""
+        """The result of a call. Fails the test where the call did not end well."""
         told, result = self._result(call)
         return self._answer(call, told, self._value(told, result))
 
     def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
-        """Fails the test unless that is what came of it."""
+        """Fails the test unless that is the result of the call."""
         value = self.ask(call)
         if not alike(value, returns, tolerance):
             raise Failed(f"{self.last} returned {shown(value)}, and {shown(returns)} was expected.")
 
     def compare_raised(self, call: Call, kind: Any, match: Any) -> None:
-        """Fails the test unless that was raised. Raises TypeError, re.error for what is no kind and no pattern."""
+        """Fails the test unless the call raised that.
+
+        Raises TypeError for a wrong `kind`, re.error for a wrong pattern.
+        """
         kinds = _kinds(kind)
         pattern = None if match is None else re.compile(match)
         wanted = " or ".join(each if isinstance(each, str) else each.__name__ for each in kinds)
@@ -132,24 +147,24 @@ class Student:
         if pattern is not None and not pattern.search(result.error.message[:_MOST_MATCHED]):
             self._fail(told, result, f"; its message was to match {pattern.pattern!r}", "wrong_answer")
 
-    # --- how ----------------------------------------------------------------------------------------------------------
+    # --- internal -----------------------------------------------------------------------------------------------------
 
     def _result(self, call: Call) -> tuple[str, Result]:
-        """What was asked, in words, and what came of it."""
+        """The call in words, and its result."""
         told = self.last = _call_text(call)
         if not call.is_plain:
             self._help(told)
         try:
             name, args, kwargs = (call.name, call.args, call.kwargs) if call.is_plain else self._packed(call)
             result = self._session.call(name, *args, **kwargs)
-        except (TypeError, ValueError) as error:  # before anything was called
+        except (TypeError, ValueError) as error:  # raised before anything was called
             words = str(error)
             if "cannot cross" in words:
                 words += "; a function goes as student.source(...), an object as student.new(...)"
             raise type(error)(f"{told}: {words}") from None
         self.stdout = result.stdout
         keep(self.printed, result.stdout, result.stderr)
-        if result.ok and not self._session.alive:  # with exit status 0: that is no answer
+        if result.ok and not self._session.alive:  # it exited with status 0, which is no answer
             raise Failed(f"{told} ended the interpreter.", "error")
         if (
             result.error is not None
@@ -162,7 +177,7 @@ class Student:
         return told, result
 
     def _help(self, told: str) -> None:
-        """Gives the box what holds objects, once."""
+        """Installs the helper that holds objects in the box, once."""
         if not self._has_helper:
             result = self._session.exec(HELPER, name="<objects>")
             if not result.ok or result.error is not None:
@@ -181,7 +196,7 @@ class Student:
         return key_of(handle)
 
     def _answer(self, call: Call, told: str, value: Any) -> Any:
-        """What a box has answered: a value, or, by the number, an object."""
+        """The box's answer: a value, or the handle with the number that it names."""
         if call.is_plain:
             return value
         kind, found = value if isinstance(value, tuple) and len(value) == 2 else ("", None)
@@ -196,10 +211,13 @@ class Student:
         return self._handles.setdefault(found, Handle(self, found, told))
 
     def _is_raised(self, raised: str, wanted: str | type[BaseException]) -> bool:
-        """Whether an exception is of a kind. By the submission's word, as the name of its type is."""
+        """Whether an exception is of a kind.
+
+        This is a claim of the submission, as the name of the exception's type is.
+        """
         if isinstance(wanted, str) or raised == wanted.__name__:
             return raised == (wanted if isinstance(wanted, str) else wanted.__name__)
-        if raised == "SystemExit":  # of which a session tells no more
+        if raised == "SystemExit":  # a session reports no more of SystemExit than its name
             return issubclass(SystemExit, wanted)
         if getattr(builtins, wanted.__name__, None) is not wanted or not self._session.alive:
             return False
@@ -214,7 +232,7 @@ class Student:
 
     def _value(self, told: str, result: Result) -> Any:
         if result.error is not None and _is_value(result):
-            words = result.error.message.replace("value[1]", "value", 1)  # of a helper's answer
+            words = result.error.message.replace("value[1]", "value", 1)  # the value is part of the helper's answer
             result = attrs.evolve(result, error=attrs.evolve(result.error, message=words))
         if not result.ok or (result.error is not None):
             self._fail(told, result)
@@ -226,12 +244,12 @@ class Student:
 
 
 def _is_value(result: Result) -> bool:
-    """Whether something was returned that cannot cross: such an error has no traceback."""
+    """Whether something was returned that cannot be sent: such an error has no traceback."""
     return result.error is not None and result.error.type == "TypeError" and not result.error.traceback
 
 
 def _kinds(kind: Any) -> tuple[str | type[BaseException], ...]:
-    """The kinds of exceptions that a test wants."""
+    """The kinds of exceptions that a test expects."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     for each in kinds:
         is_class = isinstance(each, type) and issubclass(each, BaseException)
@@ -243,7 +261,10 @@ def _kinds(kind: Any) -> tuple[str | type[BaseException], ...]:
 
 
 class StudentRun:
-    """A whole program that was run. stdout, stderr, exit_code; files: what stands in its folder then, by name."""
+    """A whole program that was run.
+
+    It has stdout, stderr and exit_code. files: what the program has written into its folder or changed there, by name.
+    """
 
     def __init__(self, result: Result, files: Mapping[str, bytes], file: str) -> None:
         self._result = result
@@ -260,13 +281,13 @@ class StudentRun:
         return self
 
     def expect_output(self, expected: str, *, tolerance: float | None = None) -> None:
-        """Fails the test unless the program has ended well and printed that, token by token."""
+        """Fails the test unless the program has ended well and printed that; compares token by token."""
         self.check()
         _compare("the program", self.stdout, expected, tolerance)
 
 
 def keep(printed: list[str], *texts: str) -> None:
-    """Adds what was printed, as far as it is kept, and a little more to show that it was cut."""
+    """Adds what was printed, as far as it is kept, and one character more, which shows that it was cut."""
     left = MOST_PRINTED + 1 - sum(map(len, printed))
     for text in texts:
         printed.append(text[: max(left, 0)])
@@ -281,7 +302,7 @@ def _compare(what: str, output: str, expected: str, tolerance: float | None) -> 
 
 
 def failure(told: str, result: Result, file: str, more: str = "") -> tuple[str, str, int | None]:
-    """What to say of a call, or a program, that did not end well: a message, the status, the line of the submission."""
+    """Describes a call or program that did not end well: a message, the status, the line of the submission."""
     error = result.error
     if result.status in _ENDS:
         return f"{told} {_ENDS[result.status]}{more}", str(result.status), None
@@ -306,7 +327,7 @@ def line_of(traceback: str, file: str) -> int | None:
 
 
 def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
-    """Whether a value is what was expected: of the same kind, so that True is not 1; numbers within a tolerance."""
+    """Whether a value is what was expected: of the same type, so that True is not 1; numbers within a tolerance."""
     if isinstance(expected, bool) or isinstance(value, bool) or expected is None:
         return value is expected
     if isinstance(expected, int | float) and isinstance(value, int | float):
@@ -329,7 +350,7 @@ def _exactly(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """The beginning of a value for a message, on one line; no more of it is made into text."""
+    """The beginning of a value for a message, on one line; the rest of the value is not converted to text."""
     text = ""
     try:
         for piece in _pieces(value):
@@ -342,7 +363,7 @@ def shown(value: Any) -> str:
 
 
 def _pieces(value: Any) -> Iterator[str]:
-    """Its repr, piece by piece."""
+    """The repr of a value, piece by piece."""
     kind = type(value)
     if kind in (str, bytes):
         yield repr(value[: 4 * _MOST_OF_VALUE])

@@ -1,8 +1,8 @@
-"""Where submissions come from: files, folders, archives, and what Moodle and Gradescope give for download.
+"""Where submissions come from: files, folders, archives, and downloads from Moodle and Gradescope.
 
-Rules: nothing is unpacked onto the disk, symbolic links are not followed, what is read of one submission is bounded.
-Only what the caller names is taken apart into many: nobody's submission becomes the row of another. One that cannot be
-read is a submission that says so, and keeps none of the others from being graded.
+Rules: nothing is unpacked onto the disk, symbolic links are not followed, and what is read of one submission is
+bounded. Only a path that the caller names is divided into many submissions: no student's submission can become another
+student's. A submission that cannot be read says so itself, and does not keep the others from being graded.
 """
 
 import codecs
@@ -23,29 +23,32 @@ from proxybox.teach.grades import PassedOver
 from proxybox.teach.notebooks import SUFFIX, NotebookError, read_notebook
 from proxybox.teach.student import Failed, one_line
 
-#: Of one submission. Bytes count as they are stored, too, where that is more: unpacking takes time also where it gives
+#: Limits of one submission. Stored (packed) bytes count where they are more: unpacking takes time even where it yields
 #: nothing.
 MOST_FILES, MOST_BYTES = 500, 20 << 20
-#: Files and folders that are walked over, with those that are ignored.
+#: Files and folders that are walked over, including those that are ignored.
 MOST_ENTRIES = 20_000
-#: Imports are looked for in so many bytes of a file.
+#: Bytes of a file in which imports are looked for.
 _MOST_LOOKED_AT = 1 << 16
-#: What Moodle calls a folder, and puts before the name of a loose file.
+#: The name that Moodle gives to a folder, and puts before the name of a loose file.
 _MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
-#: What Gradescope says of its folders, in YAML as Ruby writes it: some megabytes where a class is large and tests say
-#: much. More is not read: YAML takes a second for each.
+#: Gradescope's metadata of its folders, in YAML as Ruby writes it: some megabytes where a class is large and its tests
+#: are verbose. More is not read: YAML takes a second for each megabyte.
 _METADATA = "submission_metadata.yml"
 _MOST_METADATA = 16 << 20
-#: Of one submission, so many files that were passed over are named.
+#: How many passed-over files of one submission are named.
 _MOST_NAMED = 20
-#: What an earlier grading has left in its folder (records.py).
+#: The file that an earlier grading has left in its folder (records.py).
 GRADES = ".grades.jsonl"
 
 
 @attrs.frozen(kw_only=True)
 class Submission:
-    """What one student has handed in. files: by their path below its folder. submitted: when, where that is known.
-    problem: why it could not be read; then there are no files."""
+    """What one student has handed in.
+
+    files: by their path below its folder. submitted: when, where that is known. problem: why it could not be read;
+    there are no files then.
+    """
 
     student: str
     source: str = ""
@@ -54,8 +57,11 @@ class Submission:
     problem: str = ""
 
     def main(self, name: str) -> bytes:
-        """The main file: that of the name, in whatever folder, or the only Python file; else a notebook, by its code.
-        Raises Failed, also where there is nothing in it."""
+        """The content of the main file; of a notebook, its code.
+
+        The main file is the file of that name, in whatever folder; or else the notebook of that name, the only Python
+        file, or the only notebook. Raises Failed when there is none, or when it is empty.
+        """
         path = self._main_path(name)
         data, what = self.files[path], "The file"
         if path.lower().endswith(SUFFIX):
@@ -69,7 +75,7 @@ class Submission:
         return data
 
     def note(self, name: str) -> str:
-        """What is to be known of the main file besides: of a notebook, which lines of it are not graded."""
+        """What else the reader should know of the main file: of a notebook, which lines of it are not graded."""
         try:
             path = self._main_path(name)
             return read_notebook(self.files[path]).note if path.lower().endswith(SUFFIX) else ""
@@ -77,8 +83,10 @@ class Submission:
             return ""
 
     def beside(self, name: str) -> Mapping[str, bytes]:
-        """The files as the main file sees them: by their path below its folder, itself by the name. Those outside of
-        that folder keep their path, unless it is taken. Raises Failed."""
+        """The files as the main file sees them: by path below its folder, and the main file itself under the name.
+
+        Files outside that folder keep their path, unless it is taken. Raises Failed when there is no main file.
+        """
         main = self._main_path(name)
         folder = main[: main.rfind("/") + 1]
         outside = {path: data for path, data in self.files.items() if not path.startswith(folder)}
@@ -103,22 +111,23 @@ class Submission:
         raise Failed(f"There is no file {name} in the submission, which holds {held}.", "error")
 
 
-#: Is told of a path, and why it is passed over.
+#: A function that is called with a path, and why it is passed over.
 _Tell = Callable[[str, str], object]
 
 
 def find_submissions(
     paths: Iterable[Path], file: str, on_passed_over: Callable[[PassedOver], object] = lambda _: None
 ) -> list[Submission]:
-    """All submissions, by name; those of one name are told apart: `bob`, `bob (2)`. file: the exercise's main file.
+    """All submissions, by name; those with the same name are numbered: `bob`, `bob (2)`.
 
-    Several paths are a submission each. What lies in a single one, a folder or a Moodle download, is: each folder, .py,
-    .ipynb and .zip in it is a submission, and with Moodle's names all that is of one student. A folder is one
-    submission itself if it has a Moodle name, or holds the main file and beside it neither archives, nor folders with a
-    main file of their own, nor other notebooks, nor .py files that no other of its .py files imports.
+    file: the exercise's main file. If there are several paths, each is one submission. A single path, a folder or a
+    Moodle download, may hold many: each folder, .py, .ipynb and .zip in it is a submission, and with Moodle's names all
+    that belongs to one student. A folder is one submission itself if it has a Moodle name, or if it holds the main file
+    and beside it neither archives, nor folders with a main file of their own, nor other notebooks, nor .py files that
+    no other of its .py files imports.
 
-    What an earlier grading has written is none. on_passed_over: is told what else is none, but for what tools leave
-    (.git, __pycache__ and the like). Raises SubmissionError for a path that is not there.
+    What an earlier grading has written is no submission. on_passed_over: called for everything else that is none,
+    except for what tools leave (.git, __pycache__ and the like). Raises SubmissionError for a path that does not exist.
     """
 
     def tell(path: str, why: str) -> None:
@@ -129,7 +138,7 @@ def find_submissions(
     except OSError as error:
         raise SubmissionError(f"{error.filename}: {error.strerror}") from None
     owners: dict[tuple[str, int, str], list[_Part]] = {}
-    # Moodle's texts come before its files, which win.
+    # Moodle's texts come before its files, which take precedence.
     for part in sorted(parts, key=lambda part: (part.name, part.source), reverse=True):
         owners.setdefault(part.owner, []).append(part)
     found: dict[str, Submission] = {}
@@ -143,7 +152,7 @@ def find_submissions(
 
 
 def read_submission(path: Path, student: str | None = None) -> Submission:
-    """One file, folder or archive as a submission. Raises SubmissionError."""
+    """Reads one file, folder or archive as a submission. Raises SubmissionError when it cannot be read."""
     part = _part(path, student)
     submission = _read(part.owner[0], part.source, part.files)
     if submission.problem:
@@ -153,7 +162,7 @@ def read_submission(path: Path, student: str | None = None) -> Submission:
 
 @attrs.frozen
 class _Part:
-    """A submission, or what Moodle keeps apart of one. student: whose, where its name does not tell."""
+    """A submission, or a part of one that Moodle keeps apart. student: the author, where the name does not tell."""
 
     name: str
     source: str
@@ -162,7 +171,7 @@ class _Part:
 
     @property
     def owner(self) -> tuple[str, int, str]:
-        """Parts with the same are one submission: student, Moodle's number and where it lies, or 0 and the source."""
+        """What parts of one submission have in common: (student, Moodle's number, folder), or (student, 0, source)."""
         if self.student is None and (moodle := _MOODLE.match(self.name)):
             return moodle["name"], int(moodle["id"]), os.path.dirname(self.source)
         return self.student or re.sub(r"(?i)\.(py|ipynb|zip)$", "", self.name) or self.name, 0, self.source
@@ -170,7 +179,7 @@ class _Part:
 
 def _parts(paths: Sequence[Path], file: str, tell: _Tell) -> list[_Part]:
     for path in paths:
-        path.stat()  # what is not there was meant by the caller, and is no student's fault
+        path.stat()  # a path that does not exist is the caller's mistake, not a student's
     if len(paths) == 1 and not _is_output(paths[0]):
         if paths[0].is_dir() and not _is_one(paths[0], file):
             known = _gradescope(paths[0], tell)
@@ -188,8 +197,8 @@ def _parts(paths: Sequence[Path], file: str, tell: _Tell) -> list[_Part]:
 def _part(
     path: Path, student: str | None = None, time: datetime.datetime | None = None, tell: _Tell = lambda *_: None
 ) -> _Part:
-    """time: when it was handed in, where the platform says so."""
-    name = os.path.basename(os.path.abspath(path))  # of "." too
+    """One path as a part. time: when it was handed in, where the platform says so."""
+    name = os.path.basename(os.path.abspath(path))  # also for "."
     files = _files(path, tell)
     return _Part(name, str(path), files if time is None else _at(time, files), student)
 
@@ -203,7 +212,7 @@ def _is_output(path: Path) -> bool:
 
 
 def _is_submitted(name: str) -> bool:
-    """Whether a file of the name is a submission, as any folder is."""
+    """Whether a file of this name is a submission, as every folder is."""
     return name.lower().endswith((".py", SUFFIX, ".zip")) or _MOODLE.match(name) is not None
 
 
@@ -213,7 +222,7 @@ _NAME, _KIND = "its name begins with a dot or with __", f"it is no folder, and n
 
 
 def _why_not(path: Path) -> str:
-    """Why what lies in a folder is no submission; empty where it may be one."""
+    """Why something in a folder is no submission; empty where it may be one."""
     if path.name.startswith((".", "__")):
         return _NAME
     if path.is_symlink():
@@ -224,17 +233,17 @@ def _why_not(path: Path) -> str:
 
 
 def _children(folder: Path) -> list[Path]:
-    """What lies in a folder and may be a submission."""
+    """What is in a folder and may be a submission."""
     return [child for child in sorted(folder.iterdir()) if not _why_not(child)]
 
 
 def _notebook_of(file: str) -> str:
-    """How a notebook is called that stands for the main file."""
+    """The name of the notebook that stands for the main file."""
     return f"{file.removesuffix('.py')}{SUFFIX}"
 
 
 def _is_one(folder: Path, file: str) -> bool:
-    """Whether a folder is one submission, see find_submissions."""
+    """Whether a folder is one submission; see find_submissions."""
     if _MOODLE.match(folder.name):
         return True
     children, mains = _children(folder), (file, _notebook_of(file))
@@ -256,23 +265,23 @@ def _is_one(folder: Path, file: str) -> bool:
 
 
 def _imported(path: Path) -> set[str]:
-    """Words in the import statements of a file, or of a notebook."""
+    """The words in the import statements of a file or a notebook."""
     is_notebook = path.name.lower().endswith(SUFFIX)
     try:
         with path.open("rb") as opened:
             data = opened.read(MOST_BYTES if is_notebook else _MOST_LOOKED_AT)
         code = read_notebook(data).code[:_MOST_LOOKED_AT] if is_notebook else data.decode("utf-8", "replace")
-    except (OSError, NotebookError):  # whoever reads it is told
+    except (OSError, NotebookError):  # reading the submission itself reports this
         return set()
     imports = re.findall(r"^[ \t]*(?:from|import)\b.*", code, re.MULTILINE)
     return {word for each in imports for word in re.findall(r"\w+", each)}
 
 
 def _moodle_parts(path: Path, file: str, tell: _Tell) -> list[_Part]:
-    """What lies in a Moodle download. Nothing where the path is none."""
+    """The parts in a Moodle download; empty where the path is none."""
     try:
         held = list(members(open_archive(path, MOST_OF_DOWNLOAD)))
-    except Exception:  # no archive, or a damaged one: whoever reads it is told
+    except Exception:  # no archive, or a damaged one: reading the submission itself reports this
         return []
     tops: dict[str, list[File]] = {}
     others: dict[str, str] = {}
@@ -292,7 +301,7 @@ def _moodle_parts(path: Path, file: str, tell: _Tell) -> list[_Part]:
 
 
 def _gradescope(folder: Path, tell: _Tell) -> dict[str, tuple[str | None, datetime.datetime | None]]:
-    """Folders of a Gradescope export: whom they are of, and when it was handed in, as its file of metadata says."""
+    """For each folder of a Gradescope export: its student, and when it was handed in, as the file of metadata says."""
     path = folder / _METADATA
     if not path.is_file():
         return {}
@@ -307,14 +316,17 @@ def _gradescope(folder: Path, tell: _Tell) -> dict[str, tuple[str | None, dateti
 
 
 def _yaml(path: Path) -> object:
-    """What a file says, in lists, dicts and texts alone: no tag makes anything else of them. Raises SubmissionError."""
+    """The content of a YAML file, as lists, dicts and strings alone: no tag makes another object.
+
+    Raises SubmissionError when it is too large or no YAML.
+    """
     import yaml
 
     with path.open("rb") as file:
         data = file.read(_MOST_METADATA + 1)
     if len(data) > _MOST_METADATA:
         raise SubmissionError(f"more than {_MOST_METADATA >> 20} MiB")
-    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # where PyYAML was built without libyaml
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # BaseLoader: where PyYAML was built without libyaml
     try:
         return yaml.load(data.decode("utf-8", "replace"), loader)  # noqa: S506 - safer than SafeLoader
     except (yaml.YAMLError, RecursionError) as error:
@@ -322,18 +334,21 @@ def _yaml(path: Path) -> object:
 
 
 def _first_name(said: Mapping[str, object]) -> str | None:
-    """The first of those who have handed it in together."""
+    """The name of the first of the students who handed it in together."""
     people = said.get(":submitters")
     names = (each.get(":name") for each in people if isinstance(each, dict)) if isinstance(people, list) else ()
     return next((name.strip() for name in names if isinstance(name, str) and name.strip()), None)
 
 
 def _created(said: Mapping[str, object]) -> datetime.datetime | None:
-    """When it was handed in. Ruby has a space before the zone; a time of no zone could be any."""
+    """When it was handed in; None for a time without a zone, which could mean any zone.
+
+    Ruby writes a space before the zone.
+    """
     time = said.get(":created_at")
     try:
         found = datetime.datetime.fromisoformat(re.sub(r" (?=Z|[+-]\d\d:)", "", str(time)))
-    except ValueError:  # a day that never was, too
+    except ValueError:  # also for a day that does not exist
         return None
     return found.replace(microsecond=0) if found.tzinfo else None
 
@@ -355,7 +370,7 @@ def _read(student: str, source: str, files: Iterable[File], tell: _Tell = lambda
             times += [each.time] if each.time else []
             found[each.path] = _bytes(each, left)
             left -= max(len(found[each.path]), each.packed)
-    except Exception as error:  # zipfile has no one word for what it stumbles over in a damaged archive
+    except Exception as error:  # zipfile raises many kinds of exceptions for a damaged archive
         reason = error.strerror if isinstance(error, OSError) else None
         found, problem = {}, one_line(reason or str(error) or repr(error))
     for path in links[:_MOST_NAMED]:
@@ -380,11 +395,11 @@ def _bytes(file: File, most: int) -> bytes:
 
 
 def _files(path: Path, tell: _Tell) -> Iterator[File]:
-    """Those of a file, folder or archive."""
+    """The files of a file, folder or archive."""
     if path.is_dir():
         yield from _files_below(path, tell)
     elif path.name.lower().endswith(".zip"):
-        # When its members were changed says whoever made it.
+        # The author of an archive chooses the times of its members: the archive's own time counts.
         yield from _at(_time(path), members(open_archive(path)))
     else:
         yield File(_MOODLE.sub("", path.name, count=1) or path.name, functools.partial(io.FileIO, path), _time(path))
@@ -409,7 +424,7 @@ def _files_below(path: Path, tell: _Tell) -> Iterator[File]:
 
 
 def _walked(folders: Iterable[Path]) -> Iterator[Path]:
-    """What lies in folders, of which more may come meanwhile."""
+    """What is in folders; more folders may be added during the walk."""
     left = MOST_ENTRIES
     for folder in folders:
         with os.scandir(folder) as entries:
@@ -425,7 +440,10 @@ def _time(path: Path) -> datetime.datetime:
 
 
 def _opened(files: Iterable[File]) -> Iterable[File]:
-    """Those in an archive that is the only file; its own time counts, which whoever took it has given it."""
+    """The files in an archive that is the only file.
+
+    They get the archive's time, which the platform has set.
+    """
     found = list(itertools.islice(files, MOST_FILES + 1))
     if len(found) != 1 or not found[0].path.lower().endswith(".zip"):
         return found

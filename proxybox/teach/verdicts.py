@@ -1,4 +1,4 @@
-"""What a test's end means for its submission."""
+"""What the end of a test means for its submission."""
 
 import dataclasses
 from typing import Any
@@ -10,21 +10,21 @@ from proxybox.teach.grades import Verdict
 from proxybox.teach.student import MOST_PRINTED, Failed
 from proxybox.terminal.harmless import harmless_lines
 
-#: Characters of a message, which has in it what a submission gave, where the test's author likes it so.
+#: Characters of a message, which may hold what a submission returned if the test's author puts it there.
 _MOST_MESSAGE = 10_000
 
 
 def id_of(number: int) -> str:
-    """How a submission is called in the id of a test."""
+    """The name of a submission in the id of a test."""
     return f"submission{number}"
 
 
 def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> Verdict:
-    """The verdict of one test. points: what a test is worth that does not say."""
+    """The verdict of one test. points: for a test without the mark points."""
     mark = item.get_closest_marker("points")
     possible = float(mark.args[0]) if mark is not None and mark.args else points
     status, message, line = _end(call)
-    message = harmless_lines(message)  # also a teacher's own words, in which a submission's may stand
+    message = harmless_lines(message)  # a teacher's own words, too, may contain text of a submission
     error = None if call.excinfo is None else call.excinfo.value
     return Verdict(
         name=name_of(item),
@@ -41,7 +41,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
 
 
 def make_harmless(report: pytest.TestReport) -> None:
-    """What pytest itself will print of a test that was run by hand, which may hold what the submission gave."""
+    """Makes harmless what pytest itself will print of a test run by hand: it may hold what the submission returned."""
     report.longrepr = _harmless(report.longrepr)
     report.sections = _harmless(report.sections)
     if hasattr(report, "wasxfail"):
@@ -60,7 +60,7 @@ def _harmless(part: Any) -> Any:
 
 
 def name_of(item: pytest.Item) -> str:
-    """The first line of the test's docstring, else its own name; with what it is parametrised with."""
+    """The first line of the test's docstring, or else the test's own name; with its parameters."""
     function = getattr(item, "function", None)
     words = (getattr(function, "__doc__", None) or "").strip().split("\n")[0].rstrip(".")
     callspec = getattr(item, "callspec", None)
@@ -80,10 +80,10 @@ def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
         return error.status, str(error), error.line
     if isinstance(error, pytest.skip.Exception):
         return "skipped", str(error), None
-    if isinstance(error, pytest.fail.Exception):  # pytest.fail, and an exception that was wanted and did not come
+    if isinstance(error, pytest.fail.Exception):  # pytest.fail, or an expected exception that did not come
         return "wrong_answer", str(error), None
     if isinstance(error, AssertionError):
-        # Only what the teacher wrote for students: pytest adds no words, which would show the source (--assert=plain).
+        # Only what the teacher wrote for students: with --assert=plain pytest adds no words that would show the source.
         return "wrong_answer", str(error).strip(), None
     return "internal_error", f"The test itself is at fault ({type(error).__name__}). Tell your teacher.", None
 

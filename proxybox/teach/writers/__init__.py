@@ -1,4 +1,4 @@
-"""Grades in the formats that others read: one small module per format, each with `render(book) -> str`."""
+"""Grades in the formats of other programs: one small module per format, each with `render(book) -> str`."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,8 +22,11 @@ from proxybox.teach.writers import (
 
 @attrs.frozen
 class Writer:
-    """A format. file: its name. per_submission: whether a file is about one. for_students: whether hidden tests are
-    kept from it, but for the format's own visibility."""
+    """A format.
+
+    file: the file's name. per_submission: whether a file is about one submission. for_students: whether hidden tests
+    are left out, except where the format has its own visibility.
+    """
 
     file: str
     per_submission: bool
@@ -38,7 +41,8 @@ class Writer:
             return
         taken: set[str] = set()
         for grade in book.grades:
-            # a student's name must not lead out of the folder, nor two write one file, on any file system
+            # On any file system, a student's name must not lead out of the folder, and two students must not write one
+            # file.
             stem = re.sub(r"[^\w.-]", "_", grade.student)[:60].strip(".") or "submission"
             name, count = stem, 1
             while name.lower() in taken:

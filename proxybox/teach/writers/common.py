@@ -1,4 +1,4 @@
-"""What every format needs: text made harmless, numbers that JSON has, hidden tests as a bare count."""
+"""What every format needs: text made harmless, numbers that JSON has, hidden tests reduced to a count."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from proxybox.terminal.harmless import harmless
 
 FAILED = "Grading itself failed; this is not the submission's fault. No score was given."
 _LIMIT = 20_000
-#: What is left of it that XML 1.0 forbids, or that some readers take for the end of a line.
+#: Characters that `harmless` leaves, and that XML 1.0 forbids or some readers take for the end of a line.
 _NOT_XML = re.compile("[\r\ufffe\uffff]")
 
 
@@ -20,15 +20,17 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def clean(text: str, limit: int = _LIMIT) -> str:
-    """Hostile text for any format: controls, surrogates, what XML forbids and what reorders text as escapes; cut at
-    `limit` characters."""
+    """Makes hostile text fit for any format, and cuts it at `limit` characters.
+
+    Controls, surrogates, what XML forbids and what reorders text become escapes.
+    """
     cut = text[: limit + 1].replace("\r\n", "\n")
     shown = _NOT_XML.sub(_escape, harmless(cut))
     return shown if len(shown) <= limit else shown[: max(limit - 3, 0)] + "..."[:limit]
 
 
 def line(text: str, limit: int = 500) -> str:
-    """The same on one line."""
+    """The same as `clean`, on one line."""
     return clean(text.replace("\n", " ").replace("\t", " "), limit)
 
 
@@ -38,13 +40,13 @@ def number(value: float) -> float:
 
 
 def share(grade: Grade) -> float:
-    """What was earned of what could be, 0 to 1."""
+    """The share of the possible points that was earned, 0 to 1."""
     possible = number(grade.possible)
     return min(max(number(grade.points) / possible, 0.0), 1.0) if possible > 0 else 0.0
 
 
 def shown(grade: Grade) -> list[Verdict]:
-    """The tests as students may see them: the hidden ones are one line that only counts them."""
+    """The tests as students may see them: all hidden tests are one line that only counts them."""
     tests = [test for test in grade.tests if not test.hidden]
     hidden = [test for test in grade.tests if test.hidden]
     if hidden:
@@ -62,11 +64,11 @@ def shown(grade: Grade) -> list[Verdict]:
 
 
 def only(book: GradeBook) -> Grade:
-    """The one submission of a file that is about one."""
+    """The only grade in a book whose file is about one submission."""
     (grade,) = book.grades
     return grade
 
 
 def as_json(value: Any) -> str:
-    """As every JSON reader takes it: no NaN, no surrogates."""
+    """JSON that every reader accepts: no NaN, no surrogates."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n"

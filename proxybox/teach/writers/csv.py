@@ -1,9 +1,9 @@
 """CSV (RFC 4180) for the teacher's spreadsheet: a row per submission, a column per test.
 
 A cell that begins with = + - @ tab or CR gets an apostrophe in front, so that no spreadsheet takes it for a formula
-(https://owasp.org/www-community/attacks/CSV_Injection): also one whose first character is a wide or small form of
-these, which some take for the same. Where a comma is the decimal point, spreadsheets split at semicolons: a cell with
-one is in quotes, and what follows it is looked at as the beginning of a cell is.
+(https://owasp.org/www-community/attacks/CSV_Injection); so does a cell whose first character is a wide or small form of
+these, which some spreadsheets take for the same. Where a comma is the decimal point, spreadsheets split at semicolons:
+a cell with a semicolon is quoted, and the text after each semicolon is treated like the beginning of a cell.
 """
 
 import re
@@ -17,7 +17,7 @@ _SPECIAL = re.compile('[,;"\r\n\t]')
 
 
 def safe_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """The text as a cell that no spreadsheet takes for a formula."""
     shown = ";".join(f"'{part}" if _is_formula(part) else part for part in line(text).split(";"))
     return "'" + shown if text[:1] in ("\t", "\r") and not shown.startswith("'") else shown
 
@@ -32,7 +32,7 @@ def _row(cells: Iterable[object]) -> str:
 
 
 def render(book: GradeBook) -> str:
-    """The whole book, hidden tests too: for teachers. The score is empty where grading failed."""
+    """The whole book, with hidden tests: for teachers. The score is empty where grading failed."""
     names = book.test_names()
     head = ["student", "score", "possible", "status", "late", "submitted"]
     rows = [_row([*head, *(safe_cell(name) for name in names)])]

@@ -14,14 +14,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, str):
-        return clean(value, max(len(value) * 10, 1))  # nothing is cut: an escape is at most ten characters
+        return clean(value, max(len(value) * 10, 1))  # nothing is cut: an escape has at most ten characters
     if isinstance(value, float):
         return number(value)
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def render(book: GradeBook) -> str:
-    """The whole book, hidden tests and code too."""
+    """The whole book, with hidden tests and code."""
     grades = [
         {
             **attrs.asdict(grade),

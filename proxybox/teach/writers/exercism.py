@@ -16,8 +16,10 @@ def _test(test: Verdict) -> dict[str, str]:
 
 
 def render(book: GradeBook) -> str:
-    """One submission. "error" with a message where no test could run; skipped tests are left out. Where grading failed
-    a runner should exit with another status than 0 as well."""
+    """For one submission. The status is "error" with a message where no test could run; skipped tests are left out.
+
+    Where grading failed, a runner should also exit with a status other than 0.
+    """
     grade = only(book)
     tests = [_test(test) for test in shown(grade) if test.status != "skipped"]
     message = ""

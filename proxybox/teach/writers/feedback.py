@@ -1,19 +1,19 @@
-"""What a student gets back to read: plain text, nothing of hidden tests but their count, nothing of others."""
+"""What a student gets back to read: plain text, only a count of hidden tests, nothing about other students."""
 
 from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers.common import FAILED, clean, line, number, only, shown
 
-#: Characters of what a test's submission printed.
+#: Characters of the output in a test that are shown.
 _MOST_PRINTED = 2000
 
 
 def _below(text: str) -> list[str]:
-    # each line of it is moved in: text of a submission looks like none of ours
+    # each line is indented, so that no text of a submission looks like a line of the report
     return [f"    {each}".rstrip() for each in text.rstrip().split("\n")] if text.strip() else []
 
 
 def render(book: GradeBook) -> str:
-    """One submission: its points, and each test with what is said of it."""
+    """For one submission: its points, and each test with its message and output."""
     grade = only(book)
     lines = [line(book.title), f"Submission: {line(grade.student)}"]
     if grade.failed:

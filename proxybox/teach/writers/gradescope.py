@@ -21,8 +21,10 @@ def _test(test: Verdict) -> dict[str, Any]:
 
 
 def render(book: GradeBook) -> str:
-    """One submission. Hidden tests have `visibility: hidden`; where grading failed there is no score, and output says
-    so."""
+    """For one submission. Hidden tests have `visibility: hidden`.
+
+    Where grading failed, there is no score, and the output says so.
+    """
     grade = only(book)
     top = {"output_format": "text", "visibility": "visible", "stdout_visibility": "hidden"}
     if grade.failed:

@@ -7,7 +7,7 @@ from proxybox.teach.writers.common import FAILED, clean, line, number, shown
 
 
 def render(book: GradeBook) -> str:
-    """The whole book, a suite per submission. CI shows it to students too: hidden tests are counted only."""
+    """The whole book, a suite per submission. CI shows it to students, too: hidden tests are only counted."""
     root = ET.Element("testsuites", name=line(book.title))
     for grade in book.grades:
         suite = ET.SubElement(root, "testsuite", name=line(grade.student), time=f"{number(grade.seconds):.3f}")

@@ -5,12 +5,12 @@ from proxybox.teach.writers.common import FAILED, clean, line, number, only, sho
 
 
 def _comments(text: str, mark: str = "") -> list[str]:
-    # every line has its own prefix: text of a submission must not begin a line, or it could write "Grade :=>> 100"
+    # each line gets a prefix: a line that begins with text of a submission could be "Grade :=>> 100"
     return [f"Comment :=>> {mark}{part}" for part in clean(text).split("\n")] if text else []
 
 
 def render(book: GradeBook) -> str:
-    """One submission; the grade is its points. There is no grade line where grading failed."""
+    """For one submission; the grade is its points. There is no grade line where grading failed."""
     grade = only(book)
     if grade.failed:
         return "\n".join(_comments(FAILED)) + "\n"
