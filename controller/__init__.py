@@ -4,7 +4,8 @@ OSCall, Deny and Answer are for a user's own rules, `@oscall` is for OS calls, a
 this folder follows one call through the code.
 
 The package is installed as `proxybox.controller`. A bare `import controller` from a checkout would make a second
-copy of every table, and raises ImportError."""
+copy of every table, and raises ImportError.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

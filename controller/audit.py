@@ -30,7 +30,8 @@ class OSCall:
     paths: where there are interceptors, the absolute paths in the box that the path arguments lead to, by the
     current directory, dirfd and symbolic links. These are each path as it was written, each link on the way, and the
     place that is reached in the end. A rule that looks at all of them cannot be evaded by another spelling;
-    `arguments` has what the program has written."""
+    `arguments` has what the program has written.
+    """
 
     name: str
     number: int
@@ -63,7 +64,8 @@ class Deny:
 class Answer:
     """An interceptor's own answer: policy and handler are skipped.
 
-    value: what the call returns (>= 0 or -errno). writes: the (guest address, bytes) pairs to store in the guest."""
+    value: what the call returns (>= 0 or -errno). writes: the (guest address, bytes) pairs to store in the guest.
+    """
 
     value: int
     writes: tuple[tuple[int, bytes], ...] = ()

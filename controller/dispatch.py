@@ -3,7 +3,8 @@
 A handler is a function decorated with `@oscall(number)` in `oscalls/`; its annotations (see `roles`) say what it
 takes. `Dispatcher.execute` counts the call against its limit, asks the interceptors, and then calls the handler,
 which applies the policy. It turns an OSError into -errno, records denials, and calls the audit. Nothing outside this
-file does any of that."""
+file does any of that.
+"""
 
 import errno
 import inspect
@@ -118,7 +119,8 @@ def stub_table() -> bytes:
 def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Scalar | Memory]]) -> Invoke:
     """Returns a function that decodes a request and calls the handler.
 
-    It decodes all registers with one struct call, and then the memory."""
+    It decodes all registers with one struct call, and then the memory.
+    """
     codes, registers = "<", []
     for name, role in parameters:
         if isinstance(role, Scalar):
@@ -256,7 +258,8 @@ class Dispatcher:
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
         """Returns the answer to a request, or a wait. Every OS call of every guest passes here, and nothing else does.
 
-        Raises GuestMisbehaved for a malformed request, and EndBox when the policy ends the box."""
+        Raises GuestMisbehaved for a malformed request, and EndBox when the policy ends the box.
+        """
         world = self._world
         self._steps.left = CALL
         thread.calls += 1
@@ -279,7 +282,8 @@ class Dispatcher:
     def _going_on(self, row: Row, thread: "GuestThread", frame: bytes) -> Blocked:
         """Returns the wait of a call that takes several turns.
 
-        A signal does not interrupt it between its turns, as on Linux a signal does not interrupt a wait for a disk."""
+        A signal does not interrupt it between its turns, as on Linux a signal does not interrupt a wait for a disk.
+        """
 
         def attempt() -> Reply | None:
             try:
@@ -307,13 +311,15 @@ class Dispatcher:
     def refuse(self, name: str, reason: str, number: int) -> None:
         """Records that a translated guest called a function of libc that it may not use.
 
-        number: the errno of the refusal. Raises EndBox when the policy ends the box for a refusal."""
+        number: the errno of the refusal. Raises EndBox when the policy ends the box for a refusal.
+        """
         self._failure(name, Denied(number, reason))
 
     def _failure(self, name: str, error: OSError) -> int:
         """Returns the answer to a call that failed, and records a refusal by policy.
 
-        Raises EndBox when the policy ends the box for a refusal."""
+        Raises EndBox when the policy ends the box for a refusal.
+        """
         if isinstance(error, Denied):
             self._record(name, error)
         return _negative(error)
@@ -329,7 +335,8 @@ class Dispatcher:
     def _unknown(self, thread: "GuestThread", number: int) -> int:
         """Answers an unknown call number with ENOSYS, counts it, and calls the audit.
 
-        Only the number is known here, not the call's name."""
+        Only the number is known here, not the call's name.
+        """
         if number in self.unknown or len(self.unknown) < MAX_DENIALS:
             self.unknown[number] = self.unknown.get(number, 0) + 1
         if self.audit is not None:
@@ -374,7 +381,8 @@ class Dispatcher:
         def attempt() -> Reply | None:
             """Answers EINTR when another thread has changed a link meanwhile.
 
-            The program then makes the call again, and the interceptors are asked again."""
+            The program then makes the call again, and the interceptors are asked again.
+            """
             if called_paths(self._world, call.arguments) != call.paths:
                 raise OSError(errno.EINTR, "its paths lead elsewhere than they did")
             return later.attempt()

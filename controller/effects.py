@@ -1,6 +1,7 @@
 """What a handler returns: an answer, or a wait for a driver to carry out.
 
-Rule: nothing here waits or talks to a guest. The same values serve every driver."""
+Rule: nothing here waits or talks to a guest. The same values serve every driver.
+"""
 
 from collections.abc import Callable, Set
 from typing import Any, TypeAlias
@@ -23,7 +24,8 @@ class Blocked:
     host_fd: a host descriptor whose readability may unblock the call (standard input only).
     sources: what the wait depends on, in the terms of `Changes.tell`. None stands for anything, so that the wait is
     tried again after every call of the box. The sets may be views that change while the wait lasts.
-    unfinished: whether the call waits for nothing but its next turn."""
+    unfinished: whether the call waits for nothing but its next turn.
+    """
 
     attempt: Callable[[], "Reply | None"]
     deadline_ns: int | None = None
@@ -46,7 +48,8 @@ class AnotherTurn(Exception):
     """Raised inside a handler that has done as much as one turn allows.
 
     The handler keeps what it has done, and has had no other effect. The call is made again at the driver's next
-    turn, after the requests of others, and goes on from there."""
+    turn, after the requests of others, and goes on from there.
+    """
 
 
 class Changes:
@@ -55,7 +58,8 @@ class Changes:
     Code that makes a description ready reports it here by its source: the buffer of a pipe, a counter, an epoll
     instance. everything: set for a change that has no source, or when there were too many sources. seen: what the
     waits that are being tried have already found out about descriptions, None while none is tried. It is valid until
-    something changes."""
+    something changes.
+    """
 
     __slots__ = ("_sources", "everything", "seen")
 

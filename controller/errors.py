@@ -1,7 +1,8 @@
 """What can go wrong on the trusted side, apart from what a guest's own code does.
 
 Rule: a guest can cause `GuestMisbehaved`, `Denied`, `EndBox` and plain `OSError`. Any other exception is a fault of
-proxybox."""
+proxybox.
+"""
 
 from proxybox.controller.status import Status
 from proxybox.policies.errors import ProxyboxError
@@ -30,13 +31,15 @@ class GuestMisbehaved(ProxyboxError):
 class Denied(OSError):
     """A refusal by policy: the guest sees only the errno, the caller sees the reason in `Result.denials`.
 
-    Takes an errno and the reason in words, as OSError does."""
+    Takes an errno and the reason in words, as OSError does.
+    """
 
 
 class EndBox(Exception):
     """Ends the box from inside a call because the policy says so; this is not an error.
 
-    status: the status that the Result gets. why: the reason in words."""
+    status: the status that the Result gets. why: the reason in words.
+    """
 
     def __init__(self, status: Status | str, why: str) -> None:
         super().__init__(why)

@@ -1,7 +1,8 @@
 """The numbers that both sides of the wire agree on.
 
 Each stands in proxybox/guest/wire.h under the same name, with its purpose. A test compares the two files
-(tests/wire/test_header.py)."""
+(tests/wire/test_header.py).
+"""
 
 import enum
 import struct

@@ -3,7 +3,8 @@
 The checks of the seal (seal/inspection.py, seal/layers.py) rely on nothing that they have not read themselves.
 
 Each function raises OSError where the process has gone or /proc cannot be read, and ValueError where a fact is
-missing."""
+missing.
+"""
 
 import resource
 
@@ -18,7 +19,8 @@ def _read(pid: int | str, name: str) -> bytes:
 def status(pid: int | str, key: str, base: int = 10) -> int:
     """Returns a number from proc_pid_status(5), by its key.
 
-    pid: a process id, a thread id, or "self"."""
+    pid: a process id, a thread id, or "self".
+    """
     words = _read(pid, "status").partition(b"\n%s:" % key.encode())[2].split(None, 1)
     if not words:
         raise ValueError(f"no {key} in /proc/{pid}/status")
@@ -28,7 +30,8 @@ def status(pid: int | str, key: str, base: int = 10) -> int:
 def stat(pid: int, *fields: int) -> tuple[int, ...]:
     """Returns fields of proc_pid_stat(5), by their numbers in the man page.
 
-    Only the fields after the name can be read. The name may hold any bytes."""
+    Only the fields after the name can be read. The name may hold any bytes.
+    """
     words = _read(pid, "stat").rpartition(b")")[2].split()
     if len(words) + 2 < max(fields):
         raise ValueError(f"/proc/{pid}/stat ends too soon")
@@ -46,7 +49,8 @@ def memory(pid: int) -> tuple[int, int]:
 def peaks(pid: int) -> dict[str, int]:
     """Returns the most bytes that a living process has used, as far as /proc tells.
 
-    The keys are VmPeak (address space) and VmHWM (in memory) of proc_pid_status(5)."""
+    The keys are VmPeak (address space) and VmHWM (in memory) of proc_pid_status(5).
+    """
     text, found = _read(pid, "status"), {}
     for key in ("VmPeak", "VmHWM"):
         words = text.partition(b"\n%s:" % key.encode())[2].split(None, 1)

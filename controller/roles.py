@@ -2,7 +2,8 @@
 
 An annotation on a handler says how a register is to be read and what the stub must fetch from guest memory.
 `dispatch` compiles decoders from these annotations, and the stub receives the same facts in the compact form of
-`stub_row`. So a new call needs no C."""
+`stub_row`. So a new call needs no C.
+"""
 
 from typing import Annotated
 
@@ -26,7 +27,8 @@ class Memory:
     length: the name of the argument that counts the elements.
     optional: whether NULL gives None; otherwise NULL is EFAULT.
     with_address: whether the handler gets (address, bytes), because it also writes there. `Annotated[tuple[...], role]`
-    sets it."""
+    sets it.
+    """
 
     fetch: Fetch
     size: int = 1

@@ -6,7 +6,8 @@ import os
 def state_folder(name: str) -> str | None:
     """Returns the path of a folder in it, which may not exist yet; None for a user without a home.
 
-    A relative $XDG_STATE_HOME is ignored."""
+    A relative $XDG_STATE_HOME is ignored.
+    """
     state = os.environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):
         home = os.path.expanduser("~")

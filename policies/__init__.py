@@ -1,6 +1,7 @@
 """Policies: what a box may do, as pure data. This package imports nothing else of proxybox.
 
-Rule: importing this package loads neither tomllib nor cattrs. The modules that need them are loaded at first use."""
+Rule: importing this package loads neither tomllib nor cattrs. The modules that need them are loaded at first use.
+"""
 
 from typing import TYPE_CHECKING, Any
 

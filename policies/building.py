@@ -1,7 +1,8 @@
 """How the classes of a policy are built, from arguments or short forms, with all faults reported at once.
 
 Rule: whatever is given, the outcome is an instance or a PolicyError. The exception is arguments that Python itself
-refuses, such as a third positional one: those are a TypeError, as for any class."""
+refuses, such as a third positional one: those are a TypeError, as for any class.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ def model(section: str, form: Form | None = None) -> Callable[[type[T]], type[T]
     """Decorates an attrs class: its constructor reports all faults in one PolicyError.
 
     section: what the keys of these problems begin with, such as "limits", until `under` replaces it. form: converts the
-    short forms that `fields_of` takes besides a table of fields."""
+    short forms that `fields_of` takes besides a table of fields.
+    """
 
     def decorate(cls: type[T]) -> type[T]:
         fields = attrs.fields(cls)  # type: ignore[arg-type]
@@ -101,7 +103,8 @@ def model(section: str, form: Form | None = None) -> Callable[[type[T]], type[T]
 def fields_of(cls: type[Any], value: Any) -> dict[str, Any]:
     """Returns the constructor's arguments for a class of a policy, from a table or a short form.
 
-    Raises PolicyError for anything else. The values are not checked."""
+    Raises PolicyError for anything else. The values are not checked.
+    """
     if cls in _forms:
         value = _forms[cls](value)
     if not isinstance(value, Mapping):
@@ -128,5 +131,6 @@ def rename(table: Any, key: str, name: str, convert: Callable[[Any], Any]) -> An
 def build(cls: type[T], value: Any) -> T:
     """Returns an instance of a class of a policy, from an instance or from what `fields_of` takes.
 
-    Raises PolicyError for anything else."""
+    Raises PolicyError for anything else.
+    """
     return value if isinstance(value, cls) else cls(**fields_of(cls, value))

@@ -1,7 +1,8 @@
 """What the fields of a policy accept: converters from short forms, and validators for the converted values.
 
 Rules: a converter gets only the value, and raises PolicyError with an empty key; a validator is one of attrs' kind.
-Neither may raise anything but PolicyError, whatever it is given: policies come from files and from requests."""
+Neither may raise anything but PolicyError, whatever it is given: policies come from files and from requests.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def refusal(
 def between(low: float, high: float, unit: str, why: str = "", *, above: bool = False) -> Validator:
     """Returns a validator for None (no limit) or a number from `low` to `high`.
 
-    unit: that range in words. why: the reason for it. above: the number must be greater than `low`."""
+    unit: that range in words. why: the reason for it. above: the number must be greater than `low`.
+    """
     reason = f": {why}" if why else ""
 
     def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
@@ -106,7 +108,8 @@ def to_count(value: int | str | None) -> int | None:
 def limited(convert: Callable[[Any], T | None], value: Any, words: str) -> T:
     """Returns `value` converted, for a field that must have a limit.
 
-    words: what is wanted."""
+    words: what is wanted.
+    """
     try:
         converted = convert(value)
     except PolicyError:
@@ -278,7 +281,8 @@ def as_bytes(name: str, content: object) -> bytes:
     """Returns text as UTF-8, and a bytes-like object as bytes; unlike bytes(), it takes no number.
 
     name: names the argument in errors. Raises TypeError for anything else, and PolicyError for text that cannot be
-    encoded."""
+    encoded.
+    """
     if isinstance(content, str):
         try:
             return content.encode()

@@ -22,7 +22,8 @@ _OPTIONAL: Final = frozenset({"time.start"})
 def to_dict(policy: Policy) -> dict[str, Any]:
     """Returns `policy` as tables, texts, numbers and lists, all of which JSON and TOML have.
 
-    Raises PolicyError for what a file cannot hold: functions and contents that are not text."""
+    Raises PolicyError for what a file cannot hold: functions and contents that are not text.
+    """
     data: dict[str, Any] = {}
     for field in attrs.fields(Policy):
         value = getattr(policy, field.name)

@@ -1,7 +1,8 @@
 """The errors at the bottom of the import order, and how the faults of a policy are reported.
 
 Rule: a `Problem` is one fault of one key. Callers that know more about its place (the section, the file) add that on
-the way up. Checks go on after a fault where they can, so that one `PolicyError` reports all faults."""
+the way up. Checks go on after a fault where they can, so that one `PolicyError` reports all faults.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Problem:
     key: dotted path of the key, such as "limits.wall_time"; empty for the policy as a whole. message: what is wrong.
     allowed: what would be right, in words. given: what was given, shortened. meant: what was probably meant, for a
     misspelt name. file: the file that has the fault, if any. assumed: the beginning of `key` that is a guess, because
-    the section was built on its own."""
+    the section was built on its own.
+    """
 
     key: str
     message: str
@@ -56,7 +58,8 @@ class Problem:
 class PolicyError(ProxyboxError, ValueError):
     """A policy that makes no sense. The text says where, what is allowed and what was given.
 
-    Takes problems, or plain texts where there is no key to name. problems: every fault that was found."""
+    Takes problems, or plain texts where there is no key to name. problems: every fault that was found.
+    """
 
     problems: tuple[Problem, ...]
 

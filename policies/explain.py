@@ -1,6 +1,7 @@
 """A policy in plain words, in sections: what `proxybox policy explain` prints.
 
-Rule: every key of a policy is explained, and nothing is said that does not follow from the policy."""
+Rule: every key of a policy is explained, and nothing is said that does not follow from the policy.
+"""
 
 from __future__ import annotations
 

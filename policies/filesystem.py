@@ -1,6 +1,7 @@
 """What a box sees of files: its mounts.
 
-Rule: nothing here looks at the host. Whether a source exists is found out when a box starts."""
+Rule: nothing here looks at the host. Whether a source exists is found out when a box starts.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class Mount:
     the file is opened; or None, an empty folder in memory. mode: "ro" cannot be written; "rw" writes to the host;
     "overlay" keeps changes beside the source; "memory" is a copy that is lost with the box. Default: "ro", and "memory"
     without a source. size, files: bytes and number of files that may be added (overlay and memory). None: what the
-    whole box may use."""
+    whole box may use.
+    """
 
     target: str = attrs.field(converter=_to_target)
     source: Source = attrs.field(default=None, converter=_to_source)
@@ -173,7 +175,8 @@ class Filesystem:
 
     mounts: further places besides the box's own (the interpreter's library, /tmp, /etc, /dev, /proc). box: how the
     script's folder is mounted at /box; the modes are those of `Mount`. hide_dotfiles: names that begin with a dot are
-    left out of host folders, at /box too."""
+    left out of host folders, at /box too.
+    """
 
     mounts: tuple[Mount, ...] = attrs.field(default=(), converter=_to_mounts)
     box: Mode = attrs.field(default="overlay", validator=one_of(*MODES))

@@ -1,7 +1,8 @@
 """Policies from TOML files and dicts.
 
 Rules: all faults of a file, and of the files that it extends, are reported at once, each with its file and its key. A
-key that does not exist is a fault. Host paths are relative to their file."""
+key that does not exist is a fault. Host paths are relative to their file.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def from_toml(text: str, *, name: str = "", folder: str | None = None) -> Policy
     """Returns the policy in a TOML text.
 
     name: what errors call the text. folder: what host paths and `extends` in it are relative to; by default the current
-    folder."""
+    folder.
+    """
     return _resolve(_layers(_parsed(text, name), name, folder or "", ()))
 
 

@@ -15,7 +15,8 @@ from proxybox.policies.overrides import is_file_name
 def as_policy(value: Policy | str | os.PathLike[str] | Mapping[str, Any] | None) -> Policy:
     """Returns the policy that is meant by a Policy, a preset's name, a TOML file, a dict, or None (default).
 
-    A text that ends in ".toml" or has a "/" is the name of a file. Raises PolicyError."""
+    A text that ends in ".toml" or has a "/" is the name of a file. Raises PolicyError.
+    """
     if isinstance(value, Policy):
         return value
     if value is None:

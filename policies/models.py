@@ -2,7 +2,8 @@
 
 Rules: a value that makes no sense is refused when the object is constructed, with a PolicyError that reports all
 faults. Nothing changes afterwards, and nothing here looks at the host. Sizes are bytes and durations are seconds once
-converted; None is no limit."""
+converted; None is no limit.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ class Time:
 
     start: the wall clock's first reading: seconds since 1970 UTC, a datetime (UTC where it has no zone) or an ISO 8601
     text. rate: box seconds in a real second. sleep: with "real" a sleep waits, with "skip" it returns at once and the
-    clock moves on."""
+    clock moves on.
+    """
 
     kind: Literal["real", "frozen", "virtual", "scaled"] = attrs.field(
         default="real", validator=one_of("real", "frozen", "virtual", "scaled")
@@ -124,7 +126,8 @@ class Output:
     on_excess: "truncate" drops the rest, "end" ends the box. escapes: whether terminal escape sequences reach the
     caller: "neutralise" makes them visible text, "raw" lets them through, "auto" neutralises them for terminals alone.
     display: MIME types of what the program displays that a notebook may show, besides plain text. HTML and JavaScript
-    are carried out by the page that shows them, so they are shown only if they are named."""
+    are carried out by the page that shows them, so they are shown only if they are named.
+    """
 
     limit: int | None = attrs.field(default=MIB, converter=to_size, validator=_bytes)
     lines: int | None = attrs.field(
@@ -174,7 +177,8 @@ class Limits:
     of memory, at most 32 MiB, so that collections do not depend on the machine.
 
     In a session wall_time, cpu_time and calls count for each call anew, and the others for the session as a whole.
-    `SessionLimits` has the limits of all its calls together."""
+    `SessionLimits` has the limits of all its calls together.
+    """
 
     wall_time: float | None = attrs.field(default=10.0, converter=to_duration, validator=_duration)
     cpu_time: float | None = attrs.field(default=5.0, converter=to_duration, validator=_duration)
@@ -250,7 +254,8 @@ class SessionLimits:
     wall_time, cpu_time, calls: seconds from its start, and OS calls; None is no limit. branches: copies of the session
     that may live at once besides it; with 0 it cannot be copied. value_size: bytes of one encoded value that crosses
     the boundary, as an argument or a result. grace: seconds that a call gets to react to the interrupt of a time limit,
-    before the session is ended; with 0 it is ended at once."""
+    before the session is ended; with 0 it is ended at once.
+    """
 
     wall_time: float | None = attrs.field(default=None, converter=to_duration, validator=_duration)
     cpu_time: float | None = attrs.field(default=None, converter=to_duration, validator=_duration)
@@ -274,7 +279,8 @@ class Environment:
 
     variables: environment variables besides those that follow from the rest (HOME, USER, LANG, PATH). user, uid, gid,
     hostname, locale, cpu_count: what the box answers. cwd: the folder that the program starts in; home: its home
-    folder; both are paths in the box."""
+    folder; both are paths in the box.
+    """
 
     variables: FrozenDict[str] = attrs.field(factory=FrozenDict, converter=checks.to_variables)
     user: str = attrs.field(
@@ -372,7 +378,8 @@ class Policy:
     randomness: "system", or a seed (0 to 2**64 - 1) that makes the box repeatable. on_denied: what happens when the
     policy refuses a call: "errno" fails it as Linux would, "end" ends the box. require_layers: defences (`LAYERS`)
     without which the box does not start. preload: names of modules that warm guests import, in this order, before
-    untrusted code runs. Raises PolicyError, which reports all faults at once."""
+    untrusted code runs. Raises PolicyError, which reports all faults at once.
+    """
 
     filesystem: Filesystem = attrs.field(factory=Filesystem, converter=_to_filesystem)
     time: Time = attrs.field(factory=Time, converter=_to_time)

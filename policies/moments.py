@@ -19,7 +19,8 @@ _WANT: Final = 'want a time from 1970-01-01 to 2200-01-01 UTC, such as "2026-01-
 def to_moment(value: Moment | None) -> float | None:
     """Returns the seconds since 1970 UTC of a number, a datetime or date, or an ISO 8601 text. None stays None.
 
-    A time without a zone is UTC. Raises PolicyError for anything else."""
+    A time without a zone is UTC. Raises PolicyError for anything else.
+    """
     if value is None:
         return None
     seconds = _seconds(value)

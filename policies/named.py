@@ -1,7 +1,8 @@
 """The policies that come with proxybox, as objects, so that using one reads no file.
 
 Rule: for each of them there is an equal policy in presets/*.toml, to copy from; the tests check that they are equal.
-The reasons for the numbers are in those files."""
+The reasons for the numbers are in those files.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Makes one policy from another, by keyword arguments or `--set KEY=VALUE`.
 
 Rule: tables are merged into the existing ones, and everything else replaces the existing value. This is the same in
-both ways, and in a file that extends another (loading.py)."""
+both ways, and in a file that extends another (loading.py).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def evolve(policy: Policy, /, **policy_fields: Any) -> Policy:
 
     A section may be given as its class, which replaces it, or as a dict, which changes the keys that it names:
     evolve(policy, limits={"wall_time": 3}). A dict of `variables` changes those that it names, too. Raises PolicyError
-    with all faults."""
+    with all faults.
+    """
     problems = [_unknown(problem) for problem in check_keys(Policy, policy_fields)]
     changes: dict[str, Any] = {}
     for name, value in policy_fields.items():
@@ -72,7 +74,8 @@ def _unknown(problem: Problem) -> Problem:
 def find_key(name: str) -> str:
     """Returns the dotted path of the key of that name in any section; empty when there is none.
 
-    A key that both `limits` and `session` have is taken for that of `limits`, which comes first."""
+    A key that both `limits` and `session` have is taken for that of `limits`, which comes first.
+    """
     paths = (
         f"{section}.{name}"
         for section, cls in SECTIONS.items()
@@ -106,7 +109,8 @@ def _words_of(cls: type[Any], name: str) -> tuple[str, ...]:
 def with_settings(policy: Policy, settings: Iterable[str]) -> Policy:
     """Returns `policy` with settings in the form "limits.wall_time=3"; values are written as in TOML.
 
-    Quotes may be left out: limits.memory=256M. Raises PolicyError with all faults."""
+    Quotes may be left out: limits.memory=256M. Raises PolicyError with all faults.
+    """
     fields: dict[str, Any] = {}
     problems: list[Problem] = []
     for setting in settings:

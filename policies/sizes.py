@@ -1,7 +1,8 @@
 """Converts sizes and durations from the forms that people write to ints and floats, and back.
 
 Rules: a bare number is bytes or seconds. K, M, G, T and KiB, MiB, GiB, TiB are powers of 1024; KB, MB, GB, TB are
-powers of 1000. Case does not matter for sizes. "none" and "unlimited" are None: no limit."""
+powers of 1000. Case does not matter for sizes. "none" and "unlimited" are None: no limit.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ _NUMBER: Final = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)
 def to_size(value: int | str | None) -> int | None:
     """Returns the bytes of `value`: an int, a text such as "512M", or None for no limit.
 
-    Raises PolicyError for anything else."""
+    Raises PolicyError for anything else.
+    """
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if isinstance(value, str) and len(value) <= 40:
@@ -53,7 +55,8 @@ def to_size(value: int | str | None) -> int | None:
 def to_duration(value: float | str | datetime.timedelta | None) -> float | None:
     """Returns the seconds of `value`: a number, a text such as "1m30s", a timedelta, or None for no limit.
 
-    Raises PolicyError for anything else."""
+    Raises PolicyError for anything else.
+    """
     seconds = _seconds(value)
     if seconds is None or math.isfinite(seconds):
         return seconds

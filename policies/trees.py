@@ -1,6 +1,7 @@
 """Contents of mounts that the policy itself gives: trees of files as dicts; and the form of --mount.
 
-Rule: the results are in one form: nested dicts that cannot change, names without "/", contents as bytes."""
+Rule: the results are in one form: nested dicts that cannot change, names without "/", contents as bytes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _DEPTH_MAX: Final = 64
 def to_tree(value: Mapping[str, Any]) -> Tree:
     """Converts a tree of files: names (or paths below, such as "src/a.py") to text, bytes or further such tables.
 
-    Raises PolicyError for a name that no file can have, a path given twice, and other contents."""
+    Raises PolicyError for a name that no file can have, a path given twice, and other contents.
+    """
     root: dict[str, Any] = {}
     problems: list[Problem] = []
     _fill(root, value, "", 0, problems)
@@ -88,7 +90,8 @@ def to_content(value: object) -> bytes:
 def split_mount(text: str) -> dict[str, str]:
     """Returns the fields of a mount given as "SRC:DST[:MODE]"; "\\:" is a colon that is part of a path.
 
-    Raises PolicyError when the text has another form."""
+    Raises PolicyError when the text has another form.
+    """
     if not isinstance(text, str):
         raise refusal('want "SRC:DST[:MODE]"', text)
     parts = [part.replace("\0", ":") for part in text.replace("\\:", "\0").split(":")]

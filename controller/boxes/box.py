@@ -1,6 +1,7 @@
 """A box: one program, the world that it sees, the guest that runs it, and the result.
 
-`BoxSpec.run` reads as a table of contents. Of a guest that has ended, nothing remains but the `Run` that it returns."""
+`BoxSpec.run` reads as a table of contents. Of a guest that has ended, nothing remains but the `Run` that it returns.
+"""
 
 import contextlib
 import gc
@@ -50,7 +51,8 @@ class Usage:
     that stood ready, none of that. wall: from start to end. cpu: CPU time of the guest. controller: CPU time that the
     controller has spent on its calls, without functions of the caller's; it differs from run to run. calls: OS calls.
     memory: the guest's resident memory at its peak, None where it could not be seen (in sessions). input: bytes taken
-    from standard input. output: bytes printed. disk: bytes of files that it has added."""
+    from standard input. output: bytes printed. disk: bytes of files that it has added.
+    """
 
     queue: float = 0.0
     start: float = 0.0
@@ -69,7 +71,8 @@ class Run:
     """The result of a box whose guest has ended.
 
     outcome: how it ended. exceeded: limits of the world that were reached ("disk", "output"). out_of_memory: whether
-    the guest ran out of memory, as far as the controller can tell. changes: for each overlay, /box first."""
+    the guest ran out of memory, as far as the controller can tell. changes: for each overlay, /box first.
+    """
 
     outcome: Outcome
     stdout: bytes
@@ -95,7 +98,8 @@ Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 class BoxSpec:
     """A policy and an interpreter, ready to run one program after another, each in a world of its own.
 
-    template: makes the worlds of warm guests."""
+    template: makes the worlds of warm guests.
+    """
 
     policy: Policy = attrs.field(kw_only=False)
     guest: Guest = attrs.field(kw_only=False)
@@ -109,7 +113,8 @@ class BoxSpec:
         """Whether the OS calls of the interpreter's start matter, so that a guest must not be copied from a zygote.
 
         Interceptors and an audit see every call, those of the start included; a seed asks for the same start each
-        time."""
+        time.
+        """
         return bool(self.interceptors) or self.audit is not None or self.policy.randomness != "system"
 
     def cancel(self) -> None:
@@ -120,7 +125,8 @@ class BoxSpec:
     def interrupt(self) -> bool:
         """Sends SIGINT to every program that runs now, as a terminal does; from any thread.
 
-        Returns whether there was such a program."""
+        Returns whether there was such a program.
+        """
         running = tuple(self._running)
         for driver in running:
             driver.interrupt()
@@ -138,7 +144,8 @@ class BoxSpec:
 
         folder: what stands at /box. start: makes the guest, instead of `BoxSpec.start`.
 
-        Raises SandboxStartError, and whatever a callback or an interceptor raises, after the guest was ended."""
+        Raises SandboxStartError, and whatever a callback or an interceptor raises, after the guest was ended.
+        """
         started = time.monotonic_ns()
         builder = self.world(start is not None, Stdin(streams.stdin), *self._sinks(streams))
         with Closing(builder.close):
@@ -175,7 +182,8 @@ class BoxSpec:
     def world(self, is_warm: bool, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> WorldBuilder:
         """Returns a world that is complete but for the contents of /box.
 
-        The caller closes it. Raises SandboxStartError."""
+        The caller closes it. Raises SandboxStartError.
+        """
         if is_warm and self.template is not None:
             return self.template.make(stdin, stdout, stderr)
         builder = WorldBuilder(self.policy, self.guest, BoxFolder())
@@ -190,7 +198,8 @@ class BoxSpec:
         """Returns a guest that is sealed and waits to begin, in the world that was built.
 
         changes: fields of its LaunchSpec. The caller holds signal handlers back, and closes the guest. Raises
-        SandboxStartError."""
+        SandboxStartError.
+        """
         with contextlib.ExitStack() as undo:
             cpu = undo.enter_context(self.cpu())
             process = launch(attrs.evolve(self.spec(words, builder), cpu=cpu, **changes))
@@ -202,7 +211,8 @@ class BoxSpec:
     ) -> "LiveBox":
         """Returns the box of a guest and its world.
 
-        undo: releases what the guest holds; the box takes it over."""
+        undo: releases what the guest holds; the box takes it over.
+        """
         world = builder.world
         world.clock.guest_pid = process.pid
         if process.door is None:
@@ -296,7 +306,8 @@ class BoxSpec:
 class LiveBox:
     """A guest that runs in its world, and what serves it.
 
-    started_ns, ready_ns: host time. spent_ns: the CPU time that the controller had spent when time began to count."""
+    started_ns, ready_ns: host time. spent_ns: the CPU time that the controller had spent when time began to count.
+    """
 
     policy: Policy
     builder: WorldBuilder
@@ -376,7 +387,8 @@ class LiveBox:
 def collect_behind(builder: WorldBuilder) -> None:
     """Collects the garbage of a run that has ended and kept much in memory.
 
-    A world is full of reference cycles: until the collector's next run, several large worlds could be kept."""
+    A world is full of reference cycles: until the collector's next run, several large worlds could be kept.
+    """
     if builder.quota.used_bytes > COLLECT_BYTES:
         gc.collect()
 
@@ -384,7 +396,8 @@ def collect_behind(builder: WorldBuilder) -> None:
 def _is_out_of_memory(process: GuestProcess, said: bytes) -> bool:
     """Whether the guest, if it crashed, ran out of memory.
 
-    said: the last words of an interpreter that marshals its own calls."""
+    said: the last words of an interpreter that marshals its own calls.
+    """
     used = process.peak_resident if process.peak_space is None else process.peak_space
     limit = process.space_limit
     is_nearly_all = used is not None and limit is not None and used >= limit * _NEARLY_ALL

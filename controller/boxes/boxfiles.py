@@ -1,7 +1,8 @@
 """The files of a live box, as its caller reads and changes them: in the program's tree, with the program's rights.
 
 Rules: none of the program's code runs for this. Only regular files are read and written: a read from a device or a pipe
-may have to wait, and nothing would end the wait. The caller bounds the sizes."""
+may have to wait, and nothing would end the wait. The caller bounds the sizes.
+"""
 
 import errno
 import os
@@ -22,7 +23,8 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 class FileEntry:
     """One name in a folder.
 
-    type: "file", "directory", "link" or "other". size: in bytes. mtime: seconds since 1970."""
+    type: "file", "directory", "link" or "other". size: in bytes. mtime: seconds since 1970.
+    """
 
     name: str
     type: str
@@ -34,7 +36,8 @@ class FileEntry:
 def read(world: World, path: str, limit: int) -> bytes:
     """Returns the content of a regular file.
 
-    Raises OSError as open(2) does, and EFBIG for more than `limit` bytes: a file with holes may have any size."""
+    Raises OSError as open(2) does, and EFBIG for more than `limit` bytes: a file with holes may have any size.
+    """
     node = _resolve(world, path)
     namei.need(node, world.credentials, abi.R_OK)
     if isinstance(node, Directory):
@@ -49,7 +52,8 @@ def read(world: World, path: str, limit: int) -> bytes:
 def write(world: World, path: str, data: bytes, *, parents: bool = False) -> None:
     """Makes a regular file, or replaces its content.
 
-    parents: makes missing folders above it too. Raises OSError as open(2) and write(2) do; limits.disk applies."""
+    parents: makes missing folders above it too. Raises OSError as open(2) and write(2) do; limits.disk applies.
+    """
     if parents:
         namei.make_folders(world.tree, _encoded(path), world.cwd, world.credentials, 0o777 & ~world.umask)
     try:

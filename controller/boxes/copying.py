@@ -3,7 +3,8 @@
 A branch of a session sees what its trunk saw at the branching: files, descriptors, offsets, locks, pending signals,
 alarms, and the time. Where the policy seeds the stream of random bytes, both continue from the same position and draw
 the same numbers. A process that fork(2) makes loses its alarms and its pending signals; a branch, being the whole
-session again, keeps them. copyingfiles.py has the rules, and copies the tree and the open files."""
+session again, keeps them. copyingfiles.py has the rules, and copies the tree and the open files.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, std
 
     The copy is complete only after the caller has told the copier what stands for the object that holds the world's
     facts (`stand_for`), and has called `copier.finish`. What drivers and sessions put into a world (on_exit, on_fork,
-    port) is as in a new world: the driver and the session of the copy set it."""
+    port) is as in a new world: the driver and the session of the copy set it.
+    """
     of = copier.of
     copier.stand_for(old.stdin, stdin)
     copier.stand_for(old.stdout, stdout)
@@ -114,7 +116,8 @@ def _clock(copier: Copier, old: Clock) -> Clock:
 def _randomness(copier: Copier, old: Randomness) -> Randomness:
     """A seeded stream continues from the same position, so that a copy is repeatable too.
 
-    Random bytes that the host has made are used only once, so the copy does not get them."""
+    Random bytes that the host has made are used only once, so the copy does not get them.
+    """
     return copier.plain(old, _made=bytearray(old._made if old.seeded else b""))
 
 

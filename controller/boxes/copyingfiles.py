@@ -4,7 +4,8 @@ Rules: every object is copied once, by the function that is registered here for 
 a function is a fault of proxybox; its objects are never shared silently. The function makes the copy, and leaves for
 later (`later`) whatever may be nested deeply or refer back to the object, so that the recursion here never depends on
 how deeply a guest nests. Objects of the classes named by `shares` are shared: they never change, or belong to no box.
-Contents of files are shared until they are written (memory.py)."""
+Contents of files are shared until they are written (memory.py).
+"""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def is_known(kind: type) -> bool:
 class Copier:
     """The making of one copy.
 
-    closing: collects what closes the host's resources that the copy holds."""
+    closing: collects what closes the host's resources that the copy holds.
+    """
 
     def __init__(self, closing: ExitStack) -> None:
         self.closing = closing
@@ -103,7 +105,8 @@ class Copier:
     def of(self, old: _T) -> _T:
         """Returns the copy of an object; the copy may not be filled yet.
 
-        Raises TypeError for a class that has no registered function."""
+        Raises TypeError for a class that has no registered function.
+        """
         new: _T | None = self._copies.get(id(old))
         if new is not None:
             return new
@@ -395,7 +398,8 @@ def _host_file(copier: Copier, old: HostFile) -> HostFile:
 def _opened_again(fd: int, mode: int) -> int:
     """Opens a file again, so that the copy has an offset of its own: a box finds out by it where it has appended.
 
-    A file that may not be opened any more is shared."""
+    A file that may not be opened any more is shared.
+    """
     try:
         return boundary.reopen(fd, mode)
     except OSError:
@@ -507,7 +511,8 @@ def _anonymous_node(copier: Copier, old: Inode) -> Any:
 def description(copier: Copier, old: OpenFile, *links: str, **given: Any) -> Any:
     """Returns a copy of an open file description.
 
-    links: names of fields that hold objects which are copied too."""
+    links: names of fields that hold objects which are copied too.
+    """
     of = copier.of
     location: tuple[Directory, bytes] | None = None
     if old.location is not None:

@@ -2,7 +2,8 @@
 
 /usr/lib/pypy3.x, /usr/lib/x86_64-linux-gnu, /usr/share/zoneinfo ...   the host's own, read-only, shared, cached
 /box        the program's folder      /tmp, /home/user   in memory
-/dev /proc /etc                       made here           and the policy's own mounts"""
+/dev /proc /etc                       made here           and the policy's own mounts
+"""
 
 import contextlib
 import functools
@@ -61,7 +62,8 @@ PACKAGES = "/packages"
 class BoxFolder:
     """What stands at /box: a host folder, or one file of it, and further files.
 
-    holds_program: where the policy wants a copy of the folder, it is copied only if this is true."""
+    holds_program: where the policy wants a copy of the folder, it is copied only if this is true.
+    """
 
     folder: str | None = None
     single: str | None = None
@@ -74,7 +76,8 @@ class Changed:
     """The changes in one overlay.
 
     source: the host folder below it, None for one that was given as data. left_out: how much is missing from the
-    changes (collecting.py); if anything is, they cannot be committed. identity: device and inode of the source."""
+    changes (collecting.py); if anything is, they cannot be committed. identity: device and inode of the source.
+    """
 
     source: str | None
     hide_dotfiles: bool
@@ -90,7 +93,8 @@ class Changed:
 def commit_all(overlays: Iterable[Changed]) -> list[Change]:
     """Writes the changes to the host folders below the overlays, all or none; returns those that were written.
 
-    Raises what committing.commit raises, and SandboxStartError where a folder no longer exists."""
+    Raises what committing.commit raises, and SandboxStartError where a folder no longer exists.
+    """
     from proxybox.controller.vfs.commits.committing import CommitRefused, Target, commit
 
     with contextlib.ExitStack() as opened:
@@ -133,7 +137,8 @@ class WorldBuilder:
     def build(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, with_box: bool = True) -> World:
         """Returns the world, with everything mounted and descriptors 0, 1 and 2 open.
 
-        with_box: if false, the caller calls `enter` later to mount /box. Raises SandboxStartError."""
+        with_box: if false, the caller calls `enter` later to mount /box. Raises SandboxStartError.
+        """
         policy = self._policy
         who = policy.environment
         credentials = Credentials(who.uid, who.gid)
@@ -170,7 +175,8 @@ class WorldBuilder:
     def given(self, path: str) -> bytes | None:
         """Returns what the caller has given as the file of this path in /box.
 
-        Returns None where the caller has given no such file, or where one of the policy's mounts could cover it."""
+        Returns None where the caller has given no such file, or where one of the policy's mounts could cover it.
+        """
         if not path.startswith(f"{BOX}/") or any(_is_in_box(mount.target) for mount in self._policy.filesystem.mounts):
             return None
         return self._box.files.get(path[len(BOX) + 1 :])
@@ -183,7 +189,8 @@ class WorldBuilder:
         The copy has its own streams and its own process id, and must be closed too. clock: used instead of a copy of
         this world's clock. Meanwhile the guest of this world must be at rest.
 
-        Raises CannotCopy, with nothing changed or kept."""
+        Raises CannotCopy, with nothing changed or kept.
+        """
         check_copyable(self.world)
         made = WorldBuilder(self._policy, self._guest, self._box)
         copier = Copier(made._closing)
@@ -238,7 +245,8 @@ class WorldBuilder:
     def _was_given(self, overlay: OverlayMount, change: Change) -> bool:
         """Whether the change is only a file that the caller has put there, unchanged.
 
-        It must be that very file: the guest may have moved a host file with the same contents there."""
+        It must be that very file: the guest may have moved a host file with the same contents there.
+        """
         if change.content is None or self._box.files.get(change.name) != change.content:
             return False
         node: Node | None = overlay.root
@@ -476,7 +484,8 @@ class WorldBuilder:
 def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
     """Returns what every box with this interpreter sees of the host.
 
-    The lookup is made once, because libraries do not change meanwhile."""
+    The lookup is made once, because libraries do not change meanwhile.
+    """
     found: list[tuple[bytes, Node]] = []
     if guest.is_translated:
         for name in ("lib-python", "lib_pypy"):
@@ -529,7 +538,8 @@ def _is_in_box(target: str) -> bool:
 class WorldTemplate:
     """A world without a program, as every box of a policy begins with it. Can be used from any thread.
 
-    Copying this world takes half the time of building one."""
+    Copying this world takes half the time of building one.
+    """
 
     def __init__(self, policy: Policy, guest: Guest) -> None:
         self.guest = guest

@@ -4,7 +4,8 @@ Rules: the guests of all boxes together may take at most half of the soft limit 
 ask. The other half is for the caller, and for what a box that does nothing needs. The limit of a caller's process is
 never raised. A box gets its first FLOOR descriptors whatever others hold, for as many boxes as half of the share has
 room for. In the other half, a box may hold as many as are still free there. So the first greedy box leaves half of
-it, the next leaves half of that, and later boxes are not shut out."""
+it, the next leaves half of that, and later boxes are not shut out.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def raise_own_limit() -> None:
 class DescriptorShare:
     """The descriptors that all boxes of this process may hold for their guests; any thread may use it.
 
-    soft: returns the limit of the process."""
+    soft: returns the limit of the process.
+    """
 
     def __init__(self, soft: Callable[[], int] = soft_limit) -> None:
         self._soft = soft
@@ -74,7 +76,8 @@ _share = DescriptorShare()
 class Allotment:
     """The descriptors that one box holds for its guest.
 
-    share: the share that they come from; by default that of the process."""
+    share: the share that they come from; by default that of the process.
+    """
 
     __slots__ = ("_share", "held")
 

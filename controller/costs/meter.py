@@ -2,7 +2,8 @@
 
 Rules: no clock is read for a single call. A thread reads its own clock when it begins to serve a guest and when it
 stops, to serve another guest or to call a function of the caller's, whose time is not the guest's. A thread that
-asks meanwhile reads the serving thread's clock (clock_getcpuclockid(3))."""
+asks meanwhile reads the serving thread's clock (clock_getcpuclockid(3)).
+"""
 
 import contextlib
 import threading
@@ -19,7 +20,8 @@ def thread_clock() -> int:
 class Meter:
     """CPU time that was spent for one guest, in nanoseconds.
 
-    One thread at a time serves the guest; any thread may ask."""
+    One thread at a time serves the guest; any thread may ask.
+    """
 
     __slots__ = ("_left", "_now")
 

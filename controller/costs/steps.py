@@ -3,7 +3,8 @@
 `Dispatcher.execute` gives each call `CALL` steps. Code that loops as often as a guest wants takes steps: for the
 names and links of a path, and for folders of the host, which cost more the deeper they lie. A call that has none
 left fails with an errno from its man page. Work that may be long, and has to be done all the same, is divided into
-portions (`AnotherTurn`)."""
+portions (`AnotherTurn`).
+"""
 
 import errno
 import math
@@ -16,7 +17,8 @@ CALL = 8192
 class Steps:
     """The steps that are left of one call.
 
-    left: those of the call that is being answered; infinite where no guest calls."""
+    left: those of the call that is being answered; infinite where no guest calls.
+    """
 
     __slots__ = ("left",)
 

@@ -1,7 +1,8 @@
 """Finds the interpreter that runs as guest.
 
 A guest is a PyPy of Python 3.9 to 3.11: the distribution's, or an unpacked release. It is recognised by its files,
-without being run; only a translated PyPy is run once (translated/finding.py)."""
+without being run; only a translated PyPy is run once (translated/finding.py).
+"""
 
 import functools
 import os
@@ -25,7 +26,8 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
     A name without "/" is looked up in the absolute folders of PATH. library: the library of a translated guest; without
     it, that of $PROXYBOX_GUEST_LIBRARY or the one beside the guest.
 
-    Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest."""
+    Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
+    """
     named = (_variable(VARIABLE) if path is None else absolute_guest(path)) or "pypy3"
     found = named if "/" in named else shutil.which(named, path=_folders_of_programs())
     if not found:
@@ -54,7 +56,8 @@ def absolute_guest(path: str | os.PathLike[str]) -> str:
     """Makes what a caller has named independent of the working directory.
 
     A str without "/" is returned as it is, because it is looked up on PATH. Anything else is a path and becomes
-    absolute."""
+    absolute.
+    """
     return path if isinstance(path, str) and "/" not in path else os.path.abspath(path)
 
 
@@ -64,7 +67,8 @@ def _variable(name: str, *, is_searched: bool = True) -> str | None:
     is_searched: a name without "/" is allowed, and is looked up on PATH.
 
     Raises SandboxStartError for a relative path: the variable is set once, and would mean another file in each
-    folder."""
+    folder.
+    """
     value = os.environ.get(name)
     if value and not os.path.isabs(value) and ("/" in value or not is_searched):
         raise SandboxStartError(
@@ -82,7 +86,8 @@ def _folders_of_programs() -> str:
 def _is_installed(executable: str) -> bool:
     """Whether the program is in the folder of the distribution's programs.
 
-    These are never translated with --sandbox, so the file need not be searched for the mark of such a program."""
+    These are never translated with --sandbox, so the file need not be searched for the mark of such a program.
+    """
     return executable.startswith("/usr/bin/")
 
 
@@ -99,7 +104,8 @@ def _pypy_version(found: str, executable: str) -> tuple[int, int]:
 def _version_of(found: str, executable: str, *_: int) -> tuple[int, int]:
     """Reads the version from the name of the library that the executable needs.
 
-    The result is cached until the file changes."""
+    The result is cached until the file changes.
+    """
     try:
         with open(executable, "rb") as file:
             head = file.read(1 << 20)

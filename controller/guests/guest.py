@@ -20,7 +20,8 @@ class Guest:
     prefix: host folder of an unpacked release, None for a distribution's interpreter, whose paths are no secret.
     packages: host folders to put on sys.path (a virtual environment's). functions: functions of libc that the guest
     marshals itself, if it is a PyPy that was translated with --sandbox (translated/); the library of such a guest is
-    the folder of lib-python and lib_pypy."""
+    the folder of lib-python and lib_pypy.
+    """
 
     executable: str
     version: tuple[int, int]
@@ -37,7 +38,8 @@ class Guest:
     def visible(self, path: str) -> str:
         """Returns the path at which the guest sees a file of the interpreter.
 
-        A release is shown at a path that is not longer than its own, because stub_hide.c replaces it in place."""
+        A release is shown at a path that is not longer than its own, because stub_hide.c replaces it in place.
+        """
         if self.is_translated:
             return f"{TRANSLATED_HOME}/pypy-c"
         prefix = self.prefix

@@ -2,7 +2,8 @@
 
 Rules: a handler takes the World and the decoded arguments. It does no I/O with the guest, never waits (it returns
 `Blocked`), fails with OSError, and refuses flags that it does not know. Importing this package fills
-`dispatch.TABLE`."""
+`dispatch.TABLE`.
+"""
 
 from proxybox.controller.oscalls import (
     attributes,

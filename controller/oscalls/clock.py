@@ -15,7 +15,8 @@ def clock_of(world: World, clock_id: int) -> int:
     """Returns a clock id as the `Clock` knows it.
 
     The ids of pthread_getcpuclockid(3) become the two CPU clocks. Raises OSError (EINVAL) for a clock of a device or
-    of another process."""
+    of another process.
+    """
     if clock_id >= 0:
         return clock_id
     owner, per_thread = ~(clock_id >> 3), bool(clock_id & 4)

@@ -1,7 +1,8 @@
 """fcntl, flock and ioctl: what can be asked of a descriptor besides reading and writing.
 
 There is one process, so POSIX record locks never meet another owner. Locks of flock(2) belong to open file
-descriptions, and can conflict. Open file description locks could too; they are not offered."""
+descriptions, and can conflict. Open file description locks could too; they are not offered.
+"""
 
 import errno
 import struct

@@ -2,7 +2,8 @@
 
 A wait comes from the open file description (`OpenFile.read` may return `Blocked`); here it becomes the wait of the
 call. Numbers from HIDDEN on are mappings (oscalls/memory.py). Only the calls that the stub needs, to fill mappings,
-write them back and close them, take these numbers."""
+write them back and close them, take these numbers.
+"""
 
 import errno
 from collections.abc import Callable
@@ -39,7 +40,8 @@ def room(world: World, thread: GuestThread, file: "OpenFile", at: int | None, si
     """Returns how many bytes of a write of `size` bytes RLIMIT_FSIZE allows.
 
     at: the offset of the write, None for the description's own. Where nothing is allowed, the guest gets SIGXFSZ.
-    Raises OSError (EFBIG) then."""
+    Raises OSError (EFBIG) then.
+    """
     limit = world.process.rlimits[abi.RLIMIT_FSIZE][0]
     if limit == abi.RLIM_INFINITY or file.node.kind != abi.S_IFREG or not size:
         return size
@@ -147,7 +149,8 @@ def mapping(world: World, fd: int) -> Any:
 def _write_back(world: World, fd: int, data: bytes, offset: int) -> int:
     """Writes back what a shared mapping changed.
 
-    A mapping never makes its file longer, and O_APPEND does not apply to it."""
+    A mapping never makes its file longer, and O_APPEND does not apply to it.
+    """
     file = mapping(world, fd)
     if not file.may_write:
         raise OSError(errno.EBADF, "not open for writing")
@@ -418,7 +421,8 @@ def close(world: World, fd: Fd) -> Reply:
 def close_range(world: World, first: UInt, last: UInt, flags: UInt) -> Reply:
     """close_range(2): closes descriptors, or marks them close-on-exec.
 
-    CLOSE_RANGE_UNSHARE changes nothing, since there is no other process that shares the descriptors."""
+    CLOSE_RANGE_UNSHARE changes nothing, since there is no other process that shares the descriptors.
+    """
     if first > last or flags & ~(abi.CLOSE_RANGE_CLOEXEC | abi.CLOSE_RANGE_UNSHARE):
         raise OSError(errno.EINVAL, "not a range, or unknown flags")
     if flags & abi.CLOSE_RANGE_CLOEXEC:

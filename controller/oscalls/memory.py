@@ -2,7 +2,8 @@
 
 The guest gets private anonymous memory from the kernel, without the controller. A mapping of a file is approved with
 a hidden descriptor. The stub reads it to fill the mapping, and writes to it for MAP_SHARED. Before a call on a file
-with a writable shared mapping, the stub writes back what was stored there (oscalls/stores.py)."""
+with a writable shared mapping, the stub writes back what was stored there (oscalls/stores.py).
+"""
 
 import errno
 from typing import Annotated, Final
@@ -147,7 +148,8 @@ def futex(
     """futex(2): one slice of a timed or shared wait.
 
     0 tells the stub to look at the word and to call again with the same arguments. -ETIMEDOUT comes by the box's
-    clock, -EINTR by a signal. Private wakes and private waits without a timeout are native."""
+    clock, -EINTR by a signal. Private wakes and private waits without a timeout are native.
+    """
     command = op & abi.FUTEX_CMD_MASK
     if command in (abi.FUTEX_WAKE, abi.FUTEX_WAKE_BITSET):
         return 0  # a thread that waits for a shared word looks again soon

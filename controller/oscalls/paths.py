@@ -1,7 +1,8 @@
 """Calls that take a path: open, status, names, the current directory.
 
 The tree walks the paths, `vfs/namei.py` checks permissions, and the flags are checked here. Each call without "at"
-in its name does the same as the call with it, from the current directory."""
+in its name does the same as the call with it, from the current directory.
+"""
 
 import errno
 from typing import Annotated

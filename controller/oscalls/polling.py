@@ -3,7 +3,8 @@
 All three ask each description the same question (`ready`), and each only once, however often it is named. A wait is
 tried again when one of its descriptions has changed (`OpenFile.sources`). EPOLLET is honoured for descriptions that
 know their edges (`OpenFile.edge`), and for writing. Other descriptions are reported as long as there is something to
-read. A program that drains its descriptors cannot tell this apart."""
+read. A program that drains its descriptors cannot tell this apart.
+"""
 
 import errno
 from collections.abc import Callable, Iterable, Set
@@ -79,7 +80,8 @@ def _states(world: World) -> _States:
 def _sources(files: Iterable[OpenFile]) -> tuple[Set[object], ...]:
     """Returns the sources of a wait for all these files.
 
-    What epoll instances watch may grow while the wait lasts, so their part is a view."""
+    What epoll instances watch may grow while the wait lasts, so their part is a view.
+    """
     files = set(files)
     instances = [file.sources() for file in files if isinstance(file, EpollFile)]
     return frozenset[object]().union(*(file.sources() for file in files if not isinstance(file, EpollFile))), *instances
@@ -250,7 +252,8 @@ class EpollFile(OpenFile):
 
     _watched: the descriptors by which each description is watched. _sources: what a wait for the instance depends
     on, each with the number of watched descriptions that have it. The instance's own node is one of them; it changes
-    when the watches change."""
+    when the watches change.
+    """
 
     __slots__ = ("_sources", "_watched", "_world", "watches")
 

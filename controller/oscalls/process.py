@@ -1,6 +1,7 @@
 """The guest's only process: names, limits, usage, scheduling, threads, its end.
 
-All ids are made up."""
+All ids are made up.
+"""
 
 import errno
 from typing import Annotated
@@ -230,7 +231,8 @@ def clone(
     """clone(2): a thread exactly as pthread_create makes one, or a copy of the process where the caller wants one.
 
     There are at most `limits.threads` threads. The answer to the stub is `thread id << 16 | channel`; wire.h has the
-    answer to a fork."""
+    answer to a fork.
+    """
     if flags == FORK_ASKED and world.on_fork is not None:
         return world.on_fork()
     if flags != THREAD_FLAGS:
@@ -257,7 +259,8 @@ def set_robust_list(world: World, head: Addr, size: Size) -> Reply:
 def exit_(world: World, thread: GuestThread, status: Int) -> Reply:
     """exit(2): ends the calling thread.
 
-    With the last thread the process ends, whatever it goes on to do natively."""
+    With the last thread the process ends, whatever it goes on to do natively.
+    """
     world.end_thread(thread)
     if not world.threads:
         world.exit_code = status & 0xFF
@@ -270,7 +273,8 @@ def exit_(world: World, thread: GuestThread, status: Int) -> Reply:
 def exit_group(world: World, status: Int) -> Reply:
     """exit_group(2): notes the exit status that the guest claims.
 
-    The box of a warm guest ends here, without a wait for its process."""
+    The box of a warm guest ends here, without a wait for its process.
+    """
     world.exit_code = status & 0xFF
     world.on_exit()
     if world.port is not None:

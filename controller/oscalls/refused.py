@@ -2,7 +2,8 @@
 
 Each is one row: number, name, errno, reason. A row of DENIED is a denial, which the caller of the box sees in
 `Result.denials`. A row of ABSENT answers as a kernel without the call would, so that programs fall back. A number
-that is in neither table and has no handler is ENOSYS."""
+that is in neither table and has no handler is ENOSYS.
+"""
 
 import errno
 from collections.abc import Callable
@@ -190,7 +191,8 @@ _NSCD: Final = (1, 0o2004001, 0)
 def socket(world: World, domain: Int, kind: Int, protocol: Int) -> Reply:
     """socket(2): refused.
 
-    glibc's own question for its name cache is not recorded as a denial, because the program did not ask it."""
+    glibc's own question for its name cache is not recorded as a denial, because the program did not ask it.
+    """
     if (domain, kind, protocol) == _NSCD:
         raise OSError(EACCES, "no name cache in a box")
     raise Denied(errno.EPERM, _NETWORK)

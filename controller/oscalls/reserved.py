@@ -15,7 +15,8 @@ def exchange(
 ) -> Reply:
     """Sends a message to the caller, and stores the caller's answer at `answer`, as far as there is room.
 
-    Raises OSError (ENOSYS) in boxes that have no such caller."""
+    Raises OSError (ENOSYS) in boxes that have no such caller.
+    """
     if world.port is None:
         raise OSError(errno.ENOSYS, "there is nobody to talk to")
     return world.port.exchange(thread.channel, message, answer, room)

@@ -1,7 +1,8 @@
 """Signals that a guest sends to itself: dispositions, masks, sending, waiting, alarms.
 
 The stub keeps the guest's real masks and handlers in step with what is answered here. The driver sends the signals
-that are put on `SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor handled."""
+that are put on `SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor handled.
+"""
 
 import errno
 import struct

@@ -1,7 +1,8 @@
 """Makes visible what a guest stores into a shared mapping of a file, before the file is read, mapped or written.
 
 Only the stub knows what was stored. So a call on a file with writable shared mappings is answered WRITE_BACK, once
-for each mapping. The stub writes this mapping back, and makes the call again."""
+for each mapping. The stub writes this mapping back, and makes the call again.
+"""
 
 import functools
 from collections.abc import Callable
@@ -36,7 +37,8 @@ def forget(world: World, number: int) -> None:
 def after_stores(*places: int) -> Callable[[_Handler[_Arguments]], _Handler[_Arguments]]:
     """Decorates handlers of calls on files, so that stores into mappings are written back first.
 
-    places: the positions of the arguments that are descriptors."""
+    places: the positions of the arguments that are descriptors.
+    """
 
     def decorate(handler: _Handler[_Arguments]) -> _Handler[_Arguments]:
         @functools.wraps(handler)

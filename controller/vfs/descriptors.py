@@ -1,7 +1,8 @@
 """The descriptor table of a box: small numbers for open file descriptions.
 
 Rules: a new descriptor is always the lowest free number; a description is closed with its last descriptor. The numbers
-belong to the box and have nothing to do with host descriptors."""
+belong to the box and have nothing to do with host descriptors.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ class DescriptorTable:
     def dup(self, fd: int, minimum: int = 0, cloexec: bool = False) -> int:
         """Makes another descriptor for the same description, the lowest free one from `minimum` on.
 
-        Raises EBADF, EINVAL, EMFILE."""
+        Raises EBADF, EINVAL, EMFILE.
+        """
         file = self.get(fd)
         if not 0 <= minimum < self.open_files:
             raise OSError(errno.EINVAL, "no such descriptor number can be")

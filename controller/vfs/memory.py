@@ -2,7 +2,8 @@
 
 Rules: a page or an inode is charged to the quota before it exists. Files are sparse: a page that was never written
 takes no space. An unlinked file lives until its last description is closed. Files of copied worlds share their pages
-until one of them is written (`MemoryFile.share_pages`)."""
+until one of them is written (`MemoryFile.share_pages`).
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class MemoryFile(Inode, RegularFile):
     """A sparse regular file: a dict of the pages that were written.
 
     _shared: whether another file uses the same dict, which must then be copied before it changes. _own: the pages that
-    belong to this file alone since that copy, and may be changed in place; None when all do."""
+    belong to this file alone since that copy, and may be changed in place; None when all do.
+    """
 
     __slots__ = ("_own", "_pages", "_shared", "_size")
 
@@ -140,7 +142,8 @@ class MemoryFile(Inode, RegularFile):
     def _fit(self, data: bytes, offset: int) -> bytes:
         """Charges the pages that `data` needs, and returns as much of `data` as there is space for.
 
-        Raises ENOSPC when there is no space for any of it."""
+        Raises ENOSPC when there is no space for any of it.
+        """
         pages = self._pages
         first, last = offset // PAGE, (offset + len(data) - 1) // PAGE
         missing = [index for index in range(first, last + 1) if index not in pages]
@@ -469,7 +472,8 @@ def from_tree(source: TreeSource, superblock: Superblock, *, writable_mode: bool
 
     Files get mode 0644 and directories 0755 (0444 and 0555 when `writable_mode` is False); the owner is the
     superblock's. Raises ValueError for names that no directory can have and for trees that are too deep,
-    OSError(ENOSPC)."""
+    OSError(ENOSPC).
+    """
     root = MemoryDirectory(superblock, 0o755 if writable_mode else 0o555)
     _fill(root, source, 0o644 if writable_mode else 0o444, depth=0)
     return root

@@ -2,7 +2,8 @@
 
 Rules: permissions are checked here, in the order in which Linux checks them (fs/namei.c), and nodes are changed only
 after that. Every function takes the tree, a path and the directory that the path starts from. The caller has already
-applied the umask to `mode`."""
+applied the umask to `mode`.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def need(node: Node, creds: Credentials, mask: int) -> None:
 def access(node: Node, creds: Credentials, mask: int) -> None:
     """access(2): `mask` is F_OK, or a combination of R_OK, W_OK, X_OK.
 
-    The call only asks, so a refusal is not reported as a denial."""
+    The call only asks, so a refusal is not reported as a denial.
+    """
     try:
         need(node, creds, mask)
     except Denied as error:
@@ -222,7 +224,8 @@ def mkdir(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: i
 def make_folders(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:
     """Makes the folders on the way to `path` that are missing.
 
-    It is for the caller of the box, not for the guest, so each folder has the steps of a call of its own."""
+    It is for the caller of the box, not for the guest, so each folder has the steps of a call of its own.
+    """
     for end in (at for at, byte in enumerate(path) if byte == 0x2F and at):
         tree.steps.renew()
         with contextlib.suppress(FileExistsError):
@@ -380,7 +383,8 @@ def chown(node: Node, creds: Credentials, uid: int, gid: int) -> None:
 def utimens(node: Node, creds: Credentials, atime_ns: int | None, mtime_ns: int | None, *, touch: bool) -> None:
     """utimensat(2); None leaves a time as it is.
 
-    touch: both times are the present. Any caller that may write to the file may set that."""
+    touch: both times are the present. Any caller that may write to the file may set that.
+    """
     if atime_ns is None and mtime_ns is None:
         return
     if node.superblock.read_only:

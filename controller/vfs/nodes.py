@@ -2,7 +2,8 @@
 
 Rules: names and paths are bytes. A node never walks a path, and looks at credentials only in `permits` and `owned_by`:
 namei.py checks permissions and then uses the mechanical methods here. A method that a kind of node does not support
-fails with the errno that Linux would give."""
+fails with the errno that Linux would give.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ class Superblock:
     forget: called when the namespace or a permission changes. steps: the steps of the box's calls. changes: where
     changes are reported, so that waiting calls of the box are tried again. shared: whether several boxes use this
     filesystem; a tree must not set fields of a shared superblock. pipe_bytes: how much its pipes together may hold
-    beyond their usual sizes. in_the_making: nodes with work that a call continues at its next turn."""
+    beyond their usual sizes. in_the_making: nodes with work that a call continues at its next turn.
+    """
 
     dev: int = 1
     uid: int = 1000
@@ -131,7 +133,8 @@ def mode_permits(mode: int, uid: int, gid: int, creds: Credentials, mask: int) -
     """Whether a file with this mode and owner lets `creds` do `mask` (R_OK, W_OK, X_OK).
 
     As in path_resolution(7), the first class that fits decides; uid 0 may do everything except execute a file that
-    nobody may execute."""
+    nobody may execute.
+    """
     if creds.uid == 0:
         return not (mask & X_OK) or mode & S_IFMT == S_IFDIR or bool(mode & 0o111)
     if creds.uid == uid:
@@ -292,7 +295,8 @@ class Directory(Node):
     """A directory. It has one parent, and knows its own name there (b"" for a root).
 
     stable: whether its entries change only through this object, so that results of walks may be kept. The methods that
-    change entries are mechanical: they check existence, but not permissions."""
+    change entries are mechanical: they check existence, but not permissions.
+    """
 
     __slots__ = ()
     kind = S_IFDIR

@@ -2,7 +2,8 @@
 
 Rules: nothing here waits. A description that has no data or no room yet returns `Blocked`, whose attempt returns what
 the call would have returned (bytes, or a count). Under O_NONBLOCK it raises EAGAIN instead. No call moves more than
-MAX_TRANSFER bytes, even if the guest asks for more."""
+MAX_TRANSFER bytes, even if the guest asks for more.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class OpenFile:
     location: the directory and name by which it was opened, for /proc/self/fd. references: how many descriptors (and
     mappings) share it; changed by `hold` and `release`. on_close: functions that are called when the last reference is
     gone. Locks and epoll instances register here, because they remember the description and would otherwise keep it
-    alive."""
+    alive.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -312,7 +314,8 @@ class RegularOpenFile(OpenFile):
 class Listings:
     """What the open directories of a box remember of their entries, together.
 
-    room: how many more entries they may remember. reads: the one whose entries are being read now, in several turns."""
+    room: how many more entries they may remember. reads: the one whose entries are being read now, in several turns.
+    """
 
     room: int = 200_000
     reads: DirectoryOpenFile | None = None
@@ -321,7 +324,8 @@ class Listings:
 class DirectoryOpenFile(OpenFile):
     """An open directory. It takes a snapshot of its entries at the first read, and again after a rewind.
 
-    A snapshot of many entries is taken in several turns of a call."""
+    A snapshot of many entries is taken in several turns of a call.
+    """
 
     __slots__ = ("_above", "_directory", "_listing", "_listings", "_mounted", "_snapshot")
 
@@ -337,7 +341,8 @@ class DirectoryOpenFile(OpenFile):
     def placed(self, above: Directory, mounted: dict[bytes, Node], listings: Listings) -> None:
         """Sets what only the tree knows.
 
-        above: the directory behind "..". mounted: what is mounted on entries. listings: how much may be remembered."""
+        above: the directory behind "..". mounted: what is mounted on entries. listings: how much may be remembered.
+        """
         self._above = above
         self._mounted = mounted
         self._listings = listings
@@ -370,7 +375,8 @@ class DirectoryOpenFile(OpenFile):
     def entries(self) -> list[Entry]:
         """All entries, "." and ".." first, as they were at the first read.
 
-        Raises ENOMEM, and AnotherTurn while there are more entries than one turn can read."""
+        Raises ENOMEM, and AnotherTurn while there are more entries than one turn can read.
+        """
         if self._snapshot is None:
             own = self._read_entries()
             from proxybox.controller.vfs.nodes import D_TYPES

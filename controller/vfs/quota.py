@@ -1,7 +1,8 @@
 """How much a box may keep in memory-backed filesystems: bytes (counted in pages) and inodes.
 
 Rule: everything that a guest can make the controller remember in a filesystem is charged here before it is allocated,
-and credited when it is freed."""
+and credited when it is freed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Quota:
 
     bytes: how many bytes may be kept; None stands for half of the machine's memory. inodes: how many files, directories
     and links may exist; None for no limit. exceeded: becomes True, here and in the parents, when something was
-    refused."""
+    refused.
+    """
 
     bytes: int | None = None
     inodes: int | None = None

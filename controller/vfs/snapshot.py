@@ -1,7 +1,8 @@
 """A copy in memory of a host folder's regular files, for a box that shall not see the folder itself.
 
 Rule: nothing is read that does not fit into the quota, whatever the folder holds. Sizes are checked before files are
-read, files are read in pieces, and nothing here recurses."""
+read, files are read in pieces, and nothing here recurses.
+"""
 
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile
 from proxybox.controller.vfs.nodes import Directory, RegularFile, Superblock
@@ -15,7 +16,8 @@ def copy_of(folder: Directory, superblock: Superblock) -> MemoryDirectory:
     """The copy, in folders and files of `superblock`, whose quota is charged. Links are left out.
 
     Raises OSError, with ENOSPC when something does not fit, and ValueError for folders that are nested more deeply than
-    MAX_DEPTH."""
+    MAX_DEPTH.
+    """
     root = MemoryDirectory(superblock)
     left: list[tuple[Directory, MemoryDirectory, int]] = [(folder, root, 0)]
     while left:

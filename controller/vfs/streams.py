@@ -2,7 +2,8 @@
 
 Rules: both ends belong to the same box, so a buffer is all that is needed; nothing reaches the host. Sizes are those of
 Linux: 64 KiB, and writes of up to PIPE_BUF bytes are never split. Everything that may make an end ready is reported to
-`Changes`; otherwise a call that waits for it would never be tried again."""
+`Changes`; otherwise a call that waits for it would never be tried again.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ class Buffer:
     def put(self, data: bytes, atomic: int = 0) -> int | None:
         """Accepts as many bytes as fit, and returns how many; None when nothing can be accepted yet.
 
-        Data of at most `atomic` bytes is accepted whole or not at all. Raises EPIPE."""
+        Data of at most `atomic` bytes is accepted whole or not at all. Raises EPIPE.
+        """
         if not self.readers:
             raise BrokenPipeError(errno.EPIPE, "nobody reads the other end")
         if not data:
@@ -180,7 +182,8 @@ class PipeEnd(StreamOpenFile):
     def set_capacity(self, size: int) -> int:
         """F_SETPIPE_SZ; the size is rounded up to a power of two of pages.
 
-        Raises EINVAL, EBUSY, and EPERM for more than 1 MiB or for more than the pipes of the box may hold together."""
+        Raises EINVAL, EBUSY, and EPERM for more than 1 MiB or for more than the pipes of the box may hold together.
+        """
         if size <= 0 or size > 0x7FFFFFFF:
             raise OSError(errno.EINVAL, "no such size")
         if size > MAX_CAPACITY:

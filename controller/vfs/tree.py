@@ -2,7 +2,8 @@
 
 Rules: a path is walked with the caller's credentials, and only in the virtual tree; the target of a symlink is walked
 like any other path. Each call has a limited number of steps (`steps`). Results are kept only for absolute paths whose
-every step is stable, and all of them are dropped when the namespace or a permission changes."""
+every step is stable, and all of them are dropped when the namespace or a permission changes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Tree:
     """All that a box can see.
 
     root: the directory at "/"; by default an empty one in memory. listings: what the open directories of the box
-    remember of their entries. steps: the steps that one call of the box may take."""
+    remember of their entries. steps: the steps that one call of the box may take.
+    """
 
     __slots__ = ("_above", "_failed", "_followed", "_kept_for", "_mounts", "_unfollowed", "listings", "root", "steps")
 
@@ -52,7 +54,8 @@ class Tree:
         """Mounts `node` at an absolute path, and makes missing folders on the way in memory.
 
         A later mount at the same place covers the earlier one. Raises ValueError when `target` is not an absolute path,
-        or when the same directory is already mounted elsewhere."""
+        or when the same directory is already mounted elsewhere.
+        """
         parts = [part for part in target.split(b"/") if part]
         if not target.startswith(b"/") or b".." in parts or b"." in parts:
             raise ValueError(f"not an absolute path: {target!r}")
@@ -166,7 +169,8 @@ class Tree:
     def resolve(self, path: bytes, start: Directory, creds: Credentials, *, follow: bool = True) -> Node:
         """The node at `path`, seen from `start`; `follow` says whether a final symlink is followed.
 
-        Raises ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES as path_resolution(7) says."""
+        Raises ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES as path_resolution(7) says.
+        """
         kept = self._followed if follow else self._unfollowed
         found = kept.get(path)
         if found is not None and creds is self._kept_for:
@@ -196,7 +200,8 @@ class Tree:
         """The directory that holds the last name of `path`, that name, and whether slashes follow the name.
 
         The name may be b"." or b".."; it is b"" when the path is the root itself. Raises the errors of `resolve`, and
-        EACCES also when the directory gives no search permission."""
+        EACCES also when the directory gives no search permission.
+        """
         _check_path(path)
         stripped = path.rstrip(b"/")
         if not stripped:

@@ -28,5 +28,6 @@ def mount_bootstrap(world: World) -> None:
 def bootstrap_words(mode: str, preload: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the interpreter's arguments.
 
-    mode: with "zygote" the guest waits to be copied, with "now" it goes on at once."""
+    mode: with "zygote" the guest waits to be copied, with "now" it goes on at once.
+    """
     return (f"{FOLDER}/bootstrap.py", mode, *preload)

@@ -2,7 +2,8 @@
 
 A single run does not pay for a zygote: the first request for a kind of guest gets none, the second starts one. A zygote
 is replaced when it has been copied often, is old, has died, or when its interpreter has changed on disk. Its copies go
-on."""
+on.
+"""
 
 import contextlib
 import os
@@ -36,7 +37,8 @@ class _Place:
 
     wanted: how many boxes have asked for a zygote. refused: why there can be no zygote of this kind. failures: how many
     starts in a row have failed. wait: how many boxes do without a zygote before the next start is tried. interpreter:
-    the fingerprint of the interpreter's files. seen: when that was taken."""
+    the fingerprint of the interpreter's files. seen: when that was taken.
+    """
 
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     wanted: int = 0
@@ -58,7 +60,8 @@ class Nursery:
     def find(self, box: BoxSpec, *, now: bool = False) -> Zygote | None:
         """Returns a zygote for boxes like this one, or None where there is none yet or there can be none.
 
-        now: starts a zygote at the first request already."""
+        now: starts a zygote at the first request already.
+        """
         key = _key(box)
         if key is None:
             return None
@@ -81,7 +84,8 @@ class Nursery:
         """Starts a zygote, and returns whether that succeeded.
 
         Where this host cannot copy guests, no further start is tried. Other failures may be temporary, such as a lack
-        of descriptors, or lasting, so starts are tried again, less and less often."""
+        of descriptors, or lasting, so starts are tried again, less and less often.
+        """
         if place.wait:
             place.wait -= 1
             return False

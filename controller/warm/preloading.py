@@ -1,7 +1,8 @@
 """Checks that the modules that a policy names for warm guests (`preload`) exist, before any box is started.
 
 Most are files of the interpreter's library or of the packages, and are looked up there. For all others (built-in
-modules, modules below mounts) a guest in a box of its own tries to import them, as a warm guest would."""
+modules, modules below mounts) a guest in a box of its own tries to import them, as a warm guest would.
+"""
 
 import functools
 import glob

@@ -56,7 +56,8 @@ class ReadyBox:
         """Runs a program as `BoxSpec.run` does, and closes the box.
 
         Returns None where the guest had been killed before it made any OS call. box: its policy may have other limits
-        of time and output than the policy of the start."""
+        of time and output than the policy of the start.
+        """
         with Closing(self.close):
             self._begin(words, box, folder, streams)
             calls = self._live.dispatcher.calls

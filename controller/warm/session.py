@@ -1,7 +1,8 @@
 """A live session: a guest that stays gets commands, one at a time, each within limits of its own.
 
 What the guest sends back is a claim of untrusted code; only its form is checked. That a call was interrupted, that the
-guest has ended, and all numbers are known to the controller itself."""
+guest has ended, and all numbers are known to the controller itself.
+"""
 
 import contextlib
 import errno
@@ -62,7 +63,8 @@ class CommandResult:
 
     claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), as the
     guest says; None where the guest has ended. outcome: how the guest ended, None while it lives. interrupted: the
-    limit (a key of policy.limits) for which the call was interrupted."""
+    limit (a key of policy.limits) for which the call was interrupted.
+    """
 
     claim: tuple[Any, ...] | None
     outcome: Outcome | None
@@ -83,7 +85,8 @@ class Copies:
     copy made last. refused: why no copies can be made; empty where they can.
 
     A copy that takes the place of a session (`restore`) does not count as an additional one. It takes over the place of
-    the session that it replaces, and is counted as that session was."""
+    the session that it replaces, and is counted as that session was.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -97,7 +100,8 @@ class Copies:
     def take(self, counted: bool = True) -> int:
         """Reserves a place for one more copy, and returns the copy's process id in the box.
 
-        counted: whether the copy counts against the limit. Raises CannotCopy."""
+        counted: whether the copy counts against the limit. Raises CannotCopy.
+        """
         if self.refused:
             raise CannotCopy(self.refused)
         with self._lock:
@@ -119,7 +123,8 @@ class Copies:
     def left(self) -> None:
         """Notes that a copy has ended.
 
-        After the last one the process ids start again, so that later copies cannot tell how many there were."""
+        After the last one the process ids start again, so that later copies cannot tell how many there were.
+        """
         with self._lock:
             self._made -= 1
             if not self._made:
@@ -130,7 +135,8 @@ class LiveSession:
     """One session, or a copy of one.
 
     Only one thread at a time may use it, except for `interrupt`, `stop`, `cancel` and `close`. at_end: functions that
-    are called when the session is closed. A session that nobody refers to any more is closed."""
+    are called when the session is closed. A session that nobody refers to any more is closed.
+    """
 
     def __init__(
         self, box: BoxSpec, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True
@@ -194,7 +200,8 @@ class LiveSession:
         """Sets the limits that hold between calls, and returns the CPU time used so far, in nanoseconds.
 
         These are the limits of the whole session, and a limit of the CPU time that the guest's threads may use until
-        the next call."""
+        the next call.
+        """
         watch, cpu = self._live.process.watch, self._box.policy.limits.cpu_time
         with watch.lock:
             watch.free(self._free_seconds)
@@ -246,14 +253,16 @@ class LiveSession:
         session keeps its standard input. on_shown: is given what the guest shows, in the forms of `_SHOWN`.
 
         Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
-        cross."""
+        cross.
+        """
         begun = self.begin(command, timeout=timeout, calls=calls, streams=streams, on_shown=on_shown)
         return self.end(begun, self._serve(self.is_idle))
 
     def _serve(self, until: Callable[[], bool]) -> Outcome | None:
         """Serves the guest between `begin` and `end`.
 
-        An exception that is not caused by the guest is raised after the session has been ended."""
+        An exception that is not caused by the guest is raised after the session has been ended.
+        """
         try:
             return self._live.driver.serve(until)
         except BaseException:
@@ -272,7 +281,8 @@ class LiveSession:
     ) -> "_Begun":
         """Posts a command. The caller then serves the guest until it `is_idle`, and calls `end`.
 
-        blocking: whether serving may wait for a guest that does not read."""
+        blocking: whether serving may wait for a guest that does not read.
+        """
         encoded = values.encode(command, self._port.value_size + ENVELOPE, _PARTS.get(command[0], ()))
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call already: one at a time")
@@ -318,7 +328,8 @@ class LiveSession:
     def _stop_for_calls(self) -> None:
         """Called by the dispatcher when the call has used up its OS calls.
 
-        OS calls that the guest needs to react to the interrupt are not counted."""
+        OS calls that the guest needs to react to the interrupt are not counted.
+        """
         watch, dispatcher = self._live.process.watch, self._live.dispatcher
         dispatcher.limit, dispatcher.limit_name = self._calls_end, "session.calls"
         self._heed(watch, "calls")
@@ -400,7 +411,8 @@ class LiveSession:
     def stop(self) -> None:
         """Interrupts the call that runs; from any thread.
 
-        A guest that does not stop within the session's grace is ended."""
+        A guest that does not stop within the session's grace is ended.
+        """
         self._heed(self._live.process.watch, CANCELLED)
         self.interrupt()
 
@@ -452,7 +464,8 @@ class LiveSession:
         """Returns a new session that goes on from the same state independently.
 
         instead_of: the session that the new one replaces; the caller has it in `replaced`. Raises CannotCopy,
-        SandboxStartError."""
+        SandboxStartError.
+        """
         if not self.is_alive:
             raise SandboxClosedError("the session has ended")
         takes_over = instead_of is not None and (instead_of._end.alive or not instead_of._is_counted)
@@ -474,7 +487,8 @@ class LiveSession:
     def replaced(self) -> Iterator[None]:
         """A context in which another session takes this one's place: no call runs, and none can begin.
 
-        Raises SessionBusy."""
+        Raises SessionBusy.
+        """
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call: it can go back to another state between calls")
         try:
@@ -523,7 +537,8 @@ class LiveSession:
     def _reach_fork(self) -> None:
         """Brings the guest to fork(2), where its world is at rest.
 
-        Threads that the program has joined may not have ended yet; they get a moment (THREADS_END)."""
+        Threads that the program has joined may not have ended yet; they get a moment (THREADS_END).
+        """
         live = self._live
         parked: list[Blocked] = []
 
@@ -549,7 +564,8 @@ class LiveSession:
     def _leave_fork(self, answer: int | None) -> None:
         """Lets the guest go on, back to where it takes commands.
 
-        answer: the answer to its fork(2); None where it has been answered."""
+        answer: the answer to its fork(2); None where it has been answered.
+        """
         self._live.driver.release(answer)
         outcome = self._serve(self.is_idle)
         if outcome is None and not self._live.process.watch.is_running():  # ended with the copy: reads its last output
@@ -569,7 +585,8 @@ class LiveSession:
     def close(self) -> None:
         """Ends the session; its copies go on. From any thread.
 
-        A call that runs is cancelled, and the session is closed when the call returns."""
+        A call that runs is cancelled, and the session is closed when the call returns.
+        """
         self._closing = True
         if not self._lock.acquire(blocking=False):
             self.cancel()

@@ -1,7 +1,8 @@
 """Boxes whose guest runs the bootstrap: it is copied from a zygote, or started with the bootstrap where there is none.
 
 Such a guest asks its caller what to do (port.py). The caller tells it to run one program, as the interpreter would run
-it, or to become a session."""
+it, or to become a session.
+"""
 
 import contextlib
 import time
@@ -30,7 +31,8 @@ class WarmStart:
     """How the guests of one sandbox are started.
 
     zygote: the guest to copy; with None each guest is started by itself. Raises SandboxStartError for a guest that does
-    not support the bootstrap."""
+    not support the bootstrap.
+    """
 
     box: BoxSpec
     zygote: Zygote | None = None
@@ -54,14 +56,16 @@ class WarmStart:
     def rehearse(self, live: LiveBox) -> None:
         """Has an idle guest run a trivial program once, so that the real program finds everything prepared.
 
-        Raises SandboxStartError, with the guest closed."""
+        Raises SandboxStartError, with the guest closed.
+        """
         self.post(live, "rehearse")
         _serve_until_idle(live)
 
     def lead(self, live: LiveBox) -> None:
         """Turns an idle guest into a session.
 
-        Raises SandboxStartError, with the guest closed."""
+        Raises SandboxStartError, with the guest closed.
+        """
         self.post(live, "session")
         _serve_until_idle(live)
 
@@ -73,7 +77,8 @@ class WarmStart:
     def idle(self, builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
         """Returns a guest that waits for its task.
 
-        changes: fields of its LaunchSpec. The caller closes the guest. Raises SandboxStartError."""
+        changes: fields of its LaunchSpec. The caller closes the guest. Raises SandboxStartError.
+        """
         port = Port(self.box.policy.session.value_size, self.functions)
         try:
             live = None if self.zygote is None else self.zygote.fork(self.box, builder, started, port, **changes)
@@ -94,7 +99,8 @@ class WarmStart:
     def post(self, live: LiveBox, what: str, words: Sequence[str] = ()) -> None:
         """Tells an idle guest what to become.
 
-        A program that the caller has given as data is sent with the task."""
+        A program that the caller has given as data is sent with the task.
+        """
         given = live.builder.given(words[0]) if words else None
         names = () if self.functions is None else self.functions.names
         task = what, names, self.box.policy.session.value_size, tuple(words), given

@@ -2,7 +2,8 @@
 
 A zygote never runs untrusted code, and its calls are answered only while it starts. Its copies are boxes, each with its
 own world, its own limits and the final filter (birth.py). The copies have in common what the zygote had in memory:
-addresses, the hash seed, imported modules."""
+addresses, the hash seed, imported modules.
+"""
 
 import contextlib
 import threading
@@ -52,12 +53,14 @@ def essence(policy: Policy) -> Policy:
 class Zygote:
     """One warm guest.
 
-    `fork` can be called from any thread. When `fork` raises, `is_alive` tells whether another try makes sense."""
+    `fork` can be called from any thread. When `fork` raises, `is_alive` tells whether another try makes sense.
+    """
 
     def __init__(self, policy: Policy, box: BoxSpec) -> None:
         """Starts the zygote.
 
-        Raises SandboxStartError; where a module could not be imported, it quotes the error message."""
+        Raises SandboxStartError; where a module could not be imported, it quotes the error message.
+        """
         require_bootstrap(box.guest)
         self._policy = essence(policy)
         self._box = attrs.evolve(box, policy=self._policy, interceptors=(), audit=None)
@@ -99,7 +102,8 @@ class Zygote:
     def _reach_fork(self, live: LiveBox, port: Port, stderr: OutputSink) -> None:
         """Lets the zygote, which has imported everything, go on until it asks for its first copy.
 
-        A module that forks while it is imported is refused."""
+        A module that forks while it is imported is refused.
+        """
         parked: list[Blocked] = []
 
         def park() -> Reply:
@@ -136,7 +140,8 @@ class Zygote:
     def fork(self, box: BoxSpec, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
         """Returns a sealed copy that is about to go on, in a world that was built for it.
 
-        changes: fields of its LaunchSpec. Raises SandboxStartError."""
+        changes: fields of its LaunchSpec. Raises SandboxStartError.
+        """
         world = builder.world
         self._prepare(world)
         world.port = port

@@ -1,7 +1,8 @@
 """A pair of pipes, over which bytes are exchanged with a guest.
 
 Everything read here is hostile. It goes to `RequestReader` without a look at it, and whole frames go to the
-dispatcher."""
+dispatcher.
+"""
 
 import contextlib
 import os
@@ -46,7 +47,8 @@ class Channel:
         """Returns the next frame, b"" at the end of the channel, or None when no whole frame has come.
 
         Where the channel is blocking, it waits for bytes. Raises GuestMisbehaved for a malformed frame, and at each
-        call after that."""
+        call after that.
+        """
         if self.broken is not None:
             raise self.broken
         data = self.read()
@@ -63,7 +65,8 @@ class Channel:
     def read(self) -> bytes | None:
         """Returns the bytes that have come, b"" at the end of the channel, or None where nothing has come.
 
-        Where the channel is blocking, it waits."""
+        Where the channel is blocking, it waits.
+        """
         try:
             return os.read(self.request_fd, READ)
         except BlockingIOError:
@@ -76,7 +79,8 @@ class Channel:
     def write(self, data: bytes | memoryview) -> None:
         """Writes all of the bytes; on a non-blocking channel what the pipe takes, and `flush` writes the rest.
 
-        A guest that has gone is not an error."""
+        A guest that has gone is not an error.
+        """
         if self.broken is not None:
             return
         with contextlib.suppress(BrokenPipeError):

@@ -8,7 +8,8 @@ Every size that comes from a guest is checked here before it is used. Bytes that
     reply    u32 size of the frame, u32 number of writes, i64 value, then for each write: u64 address, u32 length,
              the bytes
 
-One call is outstanding per channel, so bytes after a frame are a breach as well."""
+One call is outstanding per channel, so bytes after a frame are a breach as well.
+"""
 
 import struct
 
@@ -34,7 +35,8 @@ _BROKEN = -1
 class RequestReader:
     """Puts the requests of one channel together from the pieces that arrive.
 
-    After a breach it takes nothing any more: each further call raises GuestMisbehaved, too."""
+    After a breach it takes nothing any more: each further call raises GuestMisbehaved, too.
+    """
 
     __slots__ = ("_begun", "_wanted")
 

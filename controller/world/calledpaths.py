@@ -3,7 +3,8 @@
 The path arguments are walked as the tree walks them (`vfs/tree.py`), from the current directory or the call's own
 descriptor. Unlike there, a walk that cannot go on is not an error: the names that are left are then joined to the
 path as text. A walk follows as many links as a call may follow, so that it does not end before the call's own walk
-does."""
+does.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,8 @@ def called_paths(world: "World", arguments: Mapping[str, Any]) -> tuple[bytes, .
     """Returns the absolute paths in the box that a call is about, each once.
 
     For each path argument these are the path as it is written, each symbolic link on its way, and the place where it
-    leads in the end, with a link at its end followed."""
+    leads in the end, with a link at its end followed.
+    """
     found: dict[bytes, None] = {}
     for name, beginning in _PATHS.items():
         path = arguments.get(name)

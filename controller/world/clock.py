@@ -4,7 +4,8 @@ Rules: all times are integers in nanoseconds. "Box time" is what the guest sees,
 `time.monotonic_ns()`. Unless the policy's time is real, no value that `now_ns` returns depends on the host's clocks,
 with one exception: scaled time is the host's elapsed time, scaled, and begins at the host's time where the policy
 names no start. Where time is not real, CPU clocks count clock reads, one microsecond each, so that a program that
-polls a clock makes progress and a run can be repeated exactly."""
+polls a clock makes progress and a run can be repeated exactly.
+"""
 
 import errno
 import time
@@ -48,7 +49,8 @@ class Wait:
     """A timed wait.
 
     deadline_ns: host time at which it is over, None when it is skipped or already over. ends_ns: the box's elapsed
-    time at its end, for `Clock.finish`."""
+    time at its end, for `Clock.finish`.
+    """
 
     deadline_ns: int | None
     ends_ns: int
@@ -57,7 +59,8 @@ class Wait:
 class Clock:
     """All clocks of a box, according to its time policy.
 
-    guest_pid: the guest's pid on the host, set once the guest runs; the real CPU clocks need it."""
+    guest_pid: the guest's pid on the host, set once the guest runs; the real CPU clocks need it.
+    """
 
     __slots__ = (
         "_cpu_before_ns",
@@ -148,7 +151,8 @@ class Clock:
     def host_cpu_ns(self) -> int:
         """Returns the CPU time of the guest's process on the host.
 
-        It is for CPU timers. Where time is not real, the guest must not see it."""
+        It is for CPU timers. Where time is not real, the guest must not see it.
+        """
         before = self._cpu_before_ns
         if self.guest_pid is None:
             return self._host_ns() - self._started if before is None else before
@@ -171,7 +175,8 @@ class Clock:
         """Returns how a wait for `ns` of a clock, or until `ns` (`absolute`), goes.
 
         With `skip` false the wait is real even where the policy skips sleeps, because another thread may end it.
-        Raises OSError (EINVAL) for a clock that cannot be waited for."""
+        Raises OSError (EINVAL) for a clock that cannot be waited for.
+        """
         if clock_id in _CPU:
             raise OSError(errno.EINVAL, "CPU clocks cannot be waited for")
         duration = ns - self.peek_ns(clock_id) if absolute else ns
@@ -184,13 +189,15 @@ class Clock:
     def finish(self, wait: Wait) -> None:
         """Moves virtual and skipped time to the end of a wait that is over.
 
-        Time that flows by itself does not change."""
+        Time that flows by itself does not change.
+        """
         self.advance_to(wait.ends_ns)
 
     def advance_to(self, elapsed_ns: int) -> None:
         """Moves box time forward to `elapsed_ns`, never back.
 
-        Frozen time does not move. Time that flows by itself moves only where the policy skips sleeps."""
+        Frozen time does not move. Time that flows by itself moves only where the policy skips sleeps.
+        """
         if self.kind == "frozen":
             return
         if self.kind == "virtual" or self.skips:

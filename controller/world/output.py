@@ -1,7 +1,8 @@
 """What the guest prints: it is counted, limited, kept for the Result, handed on, and made safe for terminals.
 
 Rules: a guest cannot make the controller keep more than the limits say, however small its writes are. The bytes that
-are kept and handed on are the guest's own. Only `TerminalFilter` changes bytes, on the way to a terminal."""
+are kept and handed on are the guest's own. Only `TerminalFilter` changes bytes, on the way to a terminal.
+"""
 
 import codecs
 import re
@@ -27,7 +28,8 @@ MOST_TURNS: Final = 1 << 16
 class Interleaved:
     """What was printed to both streams, and in which order; pieces are made only when they are asked for.
 
-    ends: where each turn ends in its stream. The turns of stdout and stderr alternate, beginning with stdout."""
+    ends: where each turn ends in its stream. The turns of stdout and stderr alternate, beginning with stdout.
+    """
 
     stdout: bytes = b""
     stderr: bytes = b""
@@ -46,7 +48,8 @@ class Interleaved:
 class Transcript:
     """Both streams and the order in which they were written, in little more memory than the bytes take.
 
-    After MOST_TURNS turns, all that follows counts as one turn of each stream."""
+    After MOST_TURNS turns, all that follows counts as one turn of each stream.
+    """
 
     __slots__ = ("_ends", "_last", "data")
 
@@ -75,7 +78,8 @@ class Transcript:
     def append_tail(self, stream: str, data: bytes, size: int) -> None:
         """Keeps the last bytes of a stream: at least `size`, and at most twice as many.
 
-        They have no place in the order."""
+        They have no place in the order.
+        """
         kept = self.data[stream]
         kept += data[-size:]
         if len(kept) > 2 * size:
@@ -95,7 +99,8 @@ class OutputSink:
 
     policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that is within them.
     keep: whether all of it is kept for the Result. tail: how many bytes of its end are kept otherwise. on_limit:
-    called when the box is to end because of the limits. `truncated` and `over` can be read at any time."""
+    called when the box is to end because of the limits. `truncated` and `over` can be read at any time.
+    """
 
     __slots__ = (
         "_bytes_left",
@@ -196,7 +201,8 @@ class OutputSink:
         """Gives the bytes to the caller's function.
 
         When it raises BrokenPipeError or WriteFailed, the guest's write fails. Another OSError becomes a
-        RuntimeError, which ends the box."""
+        RuntimeError, which ends the box.
+        """
         try:
             if self._callback is not None:
                 with self.callers:
@@ -234,7 +240,8 @@ def _is_unsafe(char: str) -> bool:
     """Whether a terminal might act on a character, not show it, or show something that cannot be known beforehand.
 
     By category these are controls, formats (which also reorder text), surrogates, line separators, private use, and
-    unassigned characters. By name they are other characters that do not show."""
+    unassigned characters. By name they are other characters that do not show.
+    """
     category = unicodedata.category(char)
     if category[0] == "C" or category in ("Zl", "Zp"):
         return char not in "\t\n\r" + _JOINERS
@@ -253,7 +260,8 @@ class TerminalFilter:
     do bytes that are not UTF-8, and characters that reorder text or do not show.
 
     Newline, tab and carriage return pass. Pieces may be cut anywhere. The result is UTF-8, and at most four times as
-    long."""
+    long.
+    """
 
     __slots__ = ("_decoder",)
 

@@ -1,7 +1,8 @@
 """Where the box's random bytes come from: the host's generator, or a seed that makes every run the same.
 
 Rule: a seeded stream depends only on the seed and on how many bytes were taken before. It is a pseudorandom function
-of a secret only as far as the seed is secret: it is for repeatable runs, not for keys."""
+of a secret only as far as the seed is secret: it is for repeatable runs, not for keys.
+"""
 
 import hashlib
 import os
@@ -18,7 +19,8 @@ Data: TypeAlias = bytes
 class Randomness:
     """A stream of random bytes.
 
-    policy: "system", or an int as the seed."""
+    policy: "system", or an int as the seed.
+    """
 
     __slots__ = ("_buffer", "_counter", "_key", "_made", "_offset")
 
@@ -38,7 +40,8 @@ class Randomness:
     def give(self, size: int) -> Data:
         """Returns the next `size` bytes. A call that wants many of them makes them in several turns.
 
-        Raises AnotherTurn while some are missing."""
+        Raises AnotherTurn while some are missing.
+        """
         made = self._made
         if size <= MOST_AT_ONCE and not made:
             return self.bytes(size)

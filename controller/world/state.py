@@ -2,7 +2,8 @@
 
 Rules: there is no I/O with the guest here, and no waiting. A world belongs to one box and is used by one driver at a
 time. Guest data leads to no exception here other than OSError. Times are nanoseconds. "Elapsed" times are box time
-since the box started (`Clock.elapsed_ns`), "host" times are `time.monotonic_ns()`."""
+since the box started (`Clock.elapsed_ns`), "host" times are `time.monotonic_ns()`.
+"""
 
 import errno
 from collections.abc import Callable, Set
@@ -54,7 +55,8 @@ class Ended:
     """Why the box ends.
 
     status: None where the guest has said that it exits; `World.exit_code` is then the status that it gave. signal:
-    the signal that is the reason, if one is."""
+    the signal that is the reason, if one is.
+    """
 
     status: Status | None
     reason: str = ""
@@ -67,7 +69,8 @@ class GuestThread:
 
     channel: the number of the box's pipe pair that the thread uses. calls: how many calls it has made (counted by
     dispatch). slice: the timed futex wait in which it is (oscalls/memory.py). written_back: the mappings that its
-    stub has written back for the call that the stub is to make again."""
+    stub has written back for the call that the stub is to make again.
+    """
 
     tid: int
     channel: int = 0
@@ -89,7 +92,8 @@ class Timer:
     """One interval timer of setitimer(2).
 
     Times are elapsed box time, or for `cpu` timers the guest's CPU time on the host. not_before_ns: host time before
-    which an interval timer does not fire again."""
+    which an interval timer does not fire again.
+    """
 
     signal: int
     cpu: bool = False
@@ -132,7 +136,8 @@ class SignalState:
     """Dispositions, pending signals, and the signals that the driver is to send to the process.
 
     pending: signals that wait until no mask blocks them. outbox: signals for the driver. offer_ns: host time at
-    which the driver offers those again that could not be sent yet."""
+    which the driver offers those again that could not be sent yet.
+    """
 
     __slots__ = ("_world", "actions", "offer_ns", "outbox", "pending")
 
@@ -153,7 +158,8 @@ class SignalState:
 
         A blocked signal is kept, an ignored one is dropped, and one with a handler is put on the outbox. A signal
         whose default is to end the process ends the box. Raises OSError (EAGAIN) for a signal beyond those that may
-        be queued."""
+        be queued.
+        """
         signal = Signal(number, thread, code, value)
         if number in UNTOUCHABLE:
             self._deliver(signal)
@@ -171,7 +177,8 @@ class SignalState:
 
         A standard signal always is. Beyond PENDING_MAX a signal of kill(2) is too: there is always room for one of
         each (signal(7), "Queueing and delivery semantics"). Raises OSError (EAGAIN) for another real-time signal
-        then."""
+        then.
+        """
         waiting = [*self.pending, *self.outbox]
         if len(waiting) < PENDING_MAX:
             return signal.number <= 31 and signal in self.pending
@@ -270,7 +277,8 @@ class World:
     that may change a file, by its device and inode (oscalls/stores.py). epoll_watches: how many watches all epoll
     instances have. port: where a warm guest meets its caller. on_fork: answers a fork where copies are made; without
     it, a fork is refused. allotment: the box's part of the host's descriptors. thread: the thread with which the
-    process began. A handler is told the thread that makes a call (dispatch.py)."""
+    process began. A handler is told the thread that makes a call (dispatch.py).
+    """
 
     policy: "Policy"
     tree: "Tree"
@@ -347,7 +355,8 @@ class World:
     def allocate_thread(self, parent: GuestThread | None = None, channel: int | None = None) -> GuestThread:
         """Returns a new thread on a free channel, which starts with its parent's signal mask.
 
-        Raises Denied beyond `limits.threads`."""
+        Raises Denied beyond `limits.threads`.
+        """
         limit = self.thread_limit
         if limit is not None and len(self.threads) >= limit:
             raise Denied(errno.EAGAIN, "limits.threads")
@@ -393,7 +402,8 @@ class World:
 
         Time jumps where sleeps are skipped and no other thread could end the wait: there is no other thread, or
         `only_time` is true. It jumps to the next alarm if that comes first (the answer is then that of
-        `on_interrupt`, or -EINTR), else to the end of the wait."""
+        `on_interrupt`, or -EINTR), else to the end of the wait.
+        """
         reply = attempt()
         if reply is not None:
             return reply
@@ -419,7 +429,8 @@ class World:
     def jump_to_alarm(self, ends_ns: int | None) -> bool:
         """Moves time to an alarm that comes before the end of a skipped wait, if there is one.
 
-        Returns whether the alarm interrupts the wait. ends_ns: None for a wait without an end."""
+        Returns whether the alarm interrupts the wait. ends_ns: None for a wait without an end.
+        """
         timer = self.process.timers[abi.ITIMER_REAL]
         if timer.due_ns is None or (ends_ns is not None and timer.due_ns > ends_ns):
             return False

@@ -2,7 +2,8 @@
 
 Rules: nothing here waits, except the caller's function. For a descriptor that has nothing yet, the driver gets
 `Blocked` with the descriptor to watch. The descriptor is read only after poll(2) has said that it is readable, and
-is never closed."""
+is never closed.
+"""
 
 import contextlib
 import errno
@@ -27,7 +28,8 @@ class Terminal:
     read: a function that gets the most bytes wanted, and whether what is typed is to be shown (ECHO of termios(3):
     False where a program asks for a password). It returns some bytes or text, usually a line with its end. Nothing
     (b"") is the end of the file, as Ctrl-D gives it; the program can read again after it. Where the function raises
-    InterruptedError, the program's read fails with EINTR, as after Ctrl-C."""
+    InterruptedError, the program's read fails with EINTR, as after Ctrl-C.
+    """
 
     read: Callable[[int, bool], bytes | str]
 
@@ -45,7 +47,8 @@ class Stdin:
 
     asks: whether the caller's function is called; where it is not, there is nothing to read. echoes: whether the
     guest's terminal shows what is typed. waiting: limits.input_wait, which says whether time spent waiting for input
-    is the program's. uncharged: makes a context in which the caller's function takes none of the program's time."""
+    is the program's. uncharged: makes a context in which the caller's function takes none of the program's time.
+    """
 
     __slots__ = (
         "_buffer",
@@ -96,7 +99,8 @@ class Stdin:
         """Sets whether the host's terminal shows what is typed (ECHO of termios(3)), where the source is one.
 
         Typing is hidden while the guest asks for a password. Of all settings of a guest, only this one reaches the
-        terminal; `restore` takes it back."""
+        terminal; `restore` takes it back.
+        """
         fd = self.host_fd
         if fd is None or (wanted and not self._hides_typing):
             return
@@ -128,13 +132,15 @@ class Stdin:
     def for_copy(self) -> "Stdin":
         """Returns what a copy of the box reads from: the same terminal of the caller's, or nothing.
 
-        With any other source, chance would decide which box reads the rest."""
+        With any other source, chance would decide which box reads the rest.
+        """
         return Stdin(self._terminal)
 
     def readable(self) -> bool:
         """Whether a read would not wait, because there is data or the end is reached.
 
-        A function always has an answer."""
+        A function always has an answer.
+        """
         if self.host_fd is None or self._offset < len(self._buffer):
             return True
         try:

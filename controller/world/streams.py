@@ -17,7 +17,8 @@ class Streams:
 
     stdin: what the program reads (stdin.py). None: it reads nothing; in a session, it goes on with the source that
     it had. stdout, stderr: functions that get what it prints, or None. keep: whether the Result has that, too. It
-    always has the end of standard error."""
+    always has the end of standard error.
+    """
 
     stdin: Source | None = None
     stdout: Taker | None = None

@@ -5,4 +5,5 @@
     libc.py      each function of libc: which OS call it becomes, or how it is answered
     finding.py   how such a guest is recognised, and what it needs
 
-The OS calls are those of every guest (dispatch.py, oscalls/), with the same handlers, policies, limits and audit."""
+The OS calls are those of every guest (dispatch.py, oscalls/), with the same handlers, policies, limits and audit.
+"""

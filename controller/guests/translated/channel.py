@@ -2,7 +2,8 @@
 
 A request names a function of libc. libc.py has a generator for it, which asks for what it needs: guest memory, an
 allocation there, OS calls. `Serve` is an OS call that the driver carries out, and that may wait. `SideCall` is one that
-never waits, and is carried out at once."""
+never waits, and is carried out at once.
+"""
 
 import errno
 from collections.abc import Callable, Generator
@@ -37,7 +38,8 @@ class TranslatedReader:
 class TranslatedChannel(Channel):
     """The controller's ends of a translated guest's only channel.
 
-    execute: the dispatcher's method of this name."""
+    execute: the dispatcher's method of this name.
+    """
 
     __slots__ = ("_begun", "_execute", "_has_begun", "_libc", "_request", "_running", "_wanted")
 
@@ -106,7 +108,8 @@ class TranslatedChannel(Channel):
     def _go_on(self, value: Any) -> bytes | None:
         """Lets the function go on until it needs an answer of the guest or a call of the driver.
 
-        Returns the frame for the driver, or None."""
+        Returns the frame for the driver, or None.
+        """
         running = self._running
         if running is None:
             raise GuestMisbehaved("an answer that nobody waits for")
@@ -141,7 +144,8 @@ class TranslatedChannel(Channel):
     def send(self, reply: Reply) -> None:
         """Gives the function the dispatcher's answer to its frame, and lets it go on.
 
-        The first answer goes to the stub instead, which waits for it before it lets `main` run."""
+        The first answer goes to the stub instead, which waits for it before it lets `main` run.
+        """
         if not self._has_begun:
             self._has_begun = True
             super().send(reply)

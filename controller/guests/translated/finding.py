@@ -3,7 +3,8 @@
 When such a program is started with RPY_SANDBOX_DUMP=1, it prints what it is and every function that it can call. The
 interpreter says this before it runs anything untrusted, so it is as reliable as any interpreter's version. The program
 runs outside of any box then. So only a file that the caller has named, or one in an absolute folder of PATH, is
-started, within limits that let it do little harm."""
+started, within limits that let it do little harm.
+"""
 
 import errno
 import functools
@@ -53,7 +54,8 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
 
     library: the folder that holds lib-python and lib_pypy.
 
-    Raises SandboxStartError with what is missing, for a guest that cannot be served."""
+    Raises SandboxStartError with what is missing, for a guest that cannot be served.
+    """
     try:
         parts = [_identity(executable)]
         with open(executable, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -83,7 +85,8 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
 def _identity(path: str) -> tuple[str, int, int, int, int]:
     """Returns values that change when the file is replaced.
 
-    Raises OSError, also when it is not a regular file: opening another kind of file might wait."""
+    Raises OSError, also when it is not a regular file: opening another kind of file might wait.
+    """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
@@ -94,7 +97,8 @@ def _library_beside(executable: str, data: mmap.mmap) -> tuple[str, int, int, in
     """Returns the identity of the library of a build in two files, or None for another program.
 
     Upstream's makefile leaves such a build: the small program finds the library by its rpath, $ORIGIN. Raises
-    OSError."""
+    OSError.
+    """
     needed = _LIBRARY.search(data)
     if needed is None or needed[1].decode() in _ORDINARY:
         return None

@@ -6,7 +6,8 @@ libc's own: folders, the environment, the values of sysconf(3). The others are r
 
 Each function is a generator. It asks for what it needs by `yield`, and returns a `Done`. Errors come from the handlers
 and the policy. Whatever the guest gives (addresses, counts, invalid pointers to folders) is checked where it is used.
-Structures are those of x86-64 glibc, which are the kernel's except for statvfs."""
+Structures are those of x86-64 glibc, which are the kernel's except for statvfs.
+"""
 
 import errno
 import struct
@@ -86,7 +87,8 @@ class Serve(SideCall):
 class Done:
     """What the function returns.
 
-    writes: (address, bytes) to store in the guest."""
+    writes: (address, bytes) to store in the guest.
+    """
 
     value: float = 0
     errno: int = 0
@@ -241,7 +243,8 @@ def is_answered(signature: str) -> bool:
 class DirStream:
     """A DIR stream.
 
-    fd: its descriptor. data: what getdents64(2) has returned. at: where the next entry begins in that."""
+    fd: its descriptor. data: what getdents64(2) has returned. at: where the next entry begins in that.
+    """
 
     fd: int
     data: bytes = b""
@@ -251,7 +254,8 @@ class DirStream:
 class Libc:
     """The functions of one box, and the state that libc would keep for it.
 
-    home: the path of the interpreter, as the guest sees it. refuse: is told of each function that is refused."""
+    home: the path of the interpreter, as the guest sees it. refuse: is told of each function that is refused.
+    """
 
     def __init__(self, world: World, environment: dict[str, str], home: str, refuse: Callable[[str, str, int], object]):
         self.world = world
@@ -283,7 +287,8 @@ class Libc:
         """Puts a C string into the guest's memory, and returns its address.
 
         The address stays the same until `name` gets another string, like those of libc's own strings (getenv(3),
-        ttyname(3))."""
+        ttyname(3)).
+        """
         known, address = self.kept.get(name, (None, 0))
         if known != text:
             if known is not None:

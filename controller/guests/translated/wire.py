@@ -4,7 +4,8 @@
     commands  any number of R Z W M F E, of which R Z M are answered by the guest, and then one result
 
 The wire is that of https://foss.heptapod.net/pypy/pypy, branch sandbox-2: rpython/translator/sandbox. Raises
-GuestMisbehaved for what is not a well-formed request."""
+GuestMisbehaved for what is not a well-formed request.
+"""
 
 import re
 import struct
@@ -22,7 +23,8 @@ _CODES = {"i": "q", "p": "Q", "f": "d"}
 class Request:
     """One call of a function.
 
-    signature: such as "open(pii)i". arguments: ints, or floats for `f`."""
+    signature: such as "open(pii)i". arguments: ints, or floats for `f`.
+    """
 
     signature: str
     arguments: tuple[int | float, ...]

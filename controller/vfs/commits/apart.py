@@ -3,7 +3,8 @@
 overlayfs without redirect_dir moves no folder of a lower layer: rename(2) fails with EXDEV. Such a folder is taken
 apart. There is one step for each file and link in it, which are moved like all others, and one more step that removes
 the empty folders. When the commit is undone, that step makes the folders again. Only times and attributes of the
-folders are lost."""
+folders are lost.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) ->
     """Whether the host moves that folder.
 
     It is tried with a move that cannot succeed, onto a folder that is not empty: overlayfs reports that it does not
-    move such a folder before it reports that the place is taken."""
+    move such a folder before it reports that the place is taken.
+    """
     if boundary.filesystem_type(root.fd) != OVERLAYFS:
         return True
     with contextlib.suppress(FileExistsError):
@@ -47,7 +49,8 @@ def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) ->
 def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> list[Step]:
     """The steps that replace `step` where its folder cannot be moved: they take it away part by part.
 
-    numbers: the numbers of free slots."""
+    numbers: the numbers of free slots.
+    """
     folders, parts, left = [], [], [step.place]
     while left:
         here = left.pop()
@@ -67,7 +70,8 @@ def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> 
 def remove_folders(root: boundary.HostRoot, step: Step) -> None:
     """Removes all folders of the step, the deepest first. Folders that are already gone are skipped.
 
-    Raises OSError for a folder that is not empty."""
+    Raises OSError for a folder that is not empty.
+    """
     for each in reversed(step.folders):
         folder, _, name = each.place.rpartition(b"/")
         with contextlib.suppress(FileNotFoundError), root.directory_fd(folder) as fd:
@@ -78,7 +82,8 @@ def make_folders(root: boundary.HostRoot, step: Step, staged: boundary.HostRoot)
     """Makes those folders of the step again that are gone, with their owners and modes.
 
     A folder can only be moved while its owner may write to it. So it is moved to its place with the bits 0700 added to
-    its mode, and gets its own mode there."""
+    its mode, and gets its own mode there.
+    """
     for each in step.folders:
         folder, _, name = each.place.rpartition(b"/")
         with root.directory_fd(folder) as fd:

@@ -2,7 +2,8 @@
 
 Rules: how far a step has come is determined by where its inodes are, at each look, so that a kill between any two calls
 changes nothing. What was moved is checked after the move: if it is not what the journal says, it is moved back, and the
-commit stops (HostChanged). Nothing is removed here, so at every moment each byte is in one of the two places."""
+commit stops (HostChanged). Nothing is removed here, so at every moment each byte is in one of the two places.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class Applier:
     """Does and undoes steps. root: the target folder. staged: the commit's own folder.
 
     believes: whether the contents of `staged` can be relied on, because nobody but this commit has had access since
-    they were put there. Otherwise they are compared with the journal before they are used."""
+    they were put there. Otherwise they are compared with the journal before they are used.
+    """
 
     def __init__(self, root: boundary.HostRoot, staged: boundary.HostRoot, *, believes: bool) -> None:
         self._root = root
@@ -74,7 +76,8 @@ class Applier:
     def _apart_at(self, step: Step, seen: os.stat_result | None, staged: bool) -> At:
         """How far an APART step has come.
 
-        Any folder in its place is taken for the one to be removed: when it is empty, nothing in it can be lost."""
+        Any folder in its place is taken for the one to be removed: when it is empty, nothing in it can be lost.
+        """
         if step.new is None:
             if seen is None:
                 return At.AFTER
@@ -89,7 +92,8 @@ class Applier:
     def is_done(self, step: Step) -> bool:
         """Whether the step was done, and what it did is still there. Raises HostChanged.
 
-        In a folder that the commit itself has closed, the contents of the slots decide."""
+        In a folder that the commit itself has closed, the contents of the slots decide.
+        """
         new = step.new
         try:
             if step.act is Act.MODE:  # its folder may be still to come
@@ -112,7 +116,8 @@ class Applier:
     def check_before_doing(self, steps: Sequence[Step]) -> None:
         """Checks that all of these steps can be done, before any of them is done. Raises HostChanged.
 
-        A folder whose mode is to be set need not exist yet."""
+        A folder whose mode is to be set need not exist yet.
+        """
         for step in steps:
             if step.act is Act.MODE or (at := self.at(step)) is At.AFTER or self._believes:
                 continue
@@ -246,7 +251,8 @@ class Applier:
     def _there(self, step: Step) -> os.stat_result | None:
         """The status of what is in the step's place.
 
-        Returns None when the place lies behind a link, which the commit is still to replace."""
+        Returns None when the place lies behind a link, which the commit is still to replace.
+        """
         try:
             return look(self._root, step.place)
         except Denied:
@@ -272,7 +278,8 @@ class Applier:
         """Moves `what` from the step's place to a slot.
 
         Only a user who may write to a folder can move it, so a closed folder is opened first. If the slot already holds
-        `what`, this is the same file: `_rename_to_free` was stopped before it removed the file's other name."""
+        `what`, this is the same file: `_rename_to_free` was stopped before it removed the file's other name.
+        """
         if what is not None and self._is_in(name, what):
             os.unlink(name, dir_fd=self._staged.fd)
         with self._parent(step) as (fd, base):

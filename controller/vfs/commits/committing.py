@@ -4,7 +4,8 @@ Rules: a commit is planned whole (planning.py), staged whole on the folder's own
 with what the box was shown, recorded in a journal (journal.py), and then applied (applying.py). First comes what goes
 to a free place, then what replaces something, then what is taken away; modes of folders are set last. What a commit
 takes away is kept until everything is done. An error undoes the commit; after a kill, recovering.py continues from the
-journal."""
+journal.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Target:
     """A host folder, and the changes that are to be written to it.
 
     hides: which names were hidden from the box; changes with such a name in their path are not written. left_out: how
-    many changes were not kept."""
+    many changes were not kept.
+    """
 
     root: boundary.HostRoot
     changes: Sequence[Change]
@@ -52,7 +54,8 @@ def commit(targets: Sequence[Target]) -> list[Change]:
     """Writes to all of these folders, or to none; returns what was written.
 
     Raises CommitRefused with nothing written, CommitFailed with everything undone, CommitUnfinished when a commit could
-    be neither finished nor undone."""
+    be neither finished nor undone.
+    """
     all_of_them = _Together()
     targets = [target for target in targets if target.wanted()]
     _refuse_twice(targets)
@@ -87,7 +90,8 @@ def _close(commits: Sequence[Commit], all_of_them: _Together) -> None:
     """Records of each commit that it is done.
 
     If this fails for the first commit, all may still be undone. If it fails for a later one, it is tried again; if it
-    fails once more, that commit waits to be resumed, and no commit is cleared."""
+    fails once more, that commit waits to be resumed, and no commit is cleared.
+    """
     again = []
     for each in commits:
         try:
@@ -227,7 +231,8 @@ class Commit:
 def clear(state: StateFolder, journal: Journal, staging: Staging) -> None:
     """Removes what is left of a commit that is done, undone, or was never begun.
 
-    What cannot be removed now is removed by the next commit to that folder."""
+    What cannot be removed now is removed by the next commit to that folder.
+    """
     with contextlib.suppress(OSError):
         staging.remove()
         state.forget(journal)
@@ -237,7 +242,8 @@ def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
     """Removes what earlier commits to this folder have left.
 
     The folder is locked, so none of them is under way. Raises CommitRefused for a commit that waits to be finished or
-    undone."""
+    undone.
+    """
     for ident in state.ids():
         try:
             journal = state.load(ident)
@@ -270,7 +276,8 @@ def _step(
 ) -> Step:
     """The step for a unit, with what is in its place now.
 
-    gone, come: receive a digest of the contents of each file that the step takes away, and brings."""
+    gone, come: receive a digest of the contents of each file that the step takes away, and brings.
+    """
     old, mode = None, 0
     if unit.old is not None:
         old, mode = _what_goes(root, unit, unit.old, hides, gone)
@@ -285,7 +292,8 @@ def _what_goes(
     """What is in a place, and its mode. All of it must still be what the box was shown. Raises HostChanged.
 
     This is checked after the fingerprint was taken: what comes or changes later differs from the fingerprint, which
-    applying.py notices."""
+    applying.py notices.
+    """
     try:
         old = fingerprint(root, unit.path, found=found)
     except FileNotFoundError:

@@ -1,7 +1,8 @@
 """Tells whether what is in a folder of the host is still what was there before.
 
 Rules: there is no recursion, because a box may nest folders deeply. No link is followed; only regular files are
-opened."""
+opened.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class Fingerprint:
 
     dev, ino, kind (S_IFMT): those of the file, link or folder itself. stamp: a hash over inodes, sizes and times of
     modification, which is cheap. digest: a hash over names, contents and link texts; empty when it was not asked for.
-    Modes are in neither."""
+    Modes are in neither.
+    """
 
     dev: int
     ino: int
@@ -47,7 +49,8 @@ def fingerprint(
     """The fingerprint of what is at `path` in the root.
 
     contents: whether the digest is wanted, for which all files are read. found: receives a digest of each file's
-    contents."""
+    contents.
+    """
     stamp, digest = hashlib.sha256(), hashlib.sha256()
     left = [path]
     first: os.stat_result | None = None

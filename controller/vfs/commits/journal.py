@@ -3,7 +3,8 @@
 Rules: the journal is in the caller's state folder, which only the caller can use (0700) and which is never within the
 folder that is committed to, so that a submission cannot bring a journal. It is on the disk before the first change. It
 does not record how far the commit has come: that is determined by where the inodes are. The phase says which of the two
-states of the folder is wanted."""
+states of the folder is wanted.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ HOW_TO_MOVE: Final = "set XDG_STATE_HOME to a folder of yours elsewhere"
 class Phase(enum.StrEnum):
     """The phase of a commit.
 
-    staging: nothing was changed yet. applying: under way. done, undone: only the commit's own folder is left."""
+    staging: nothing was changed yet. applying: under way. done, undone: only the commit's own folder is left.
+    """
 
     STAGING = "staging"
     APPLYING = "applying"
@@ -46,7 +48,8 @@ class Act(enum.StrEnum):
 
     put: puts something into a free place. swap: puts something in the place of something else. take: takes something
     away. mode: sets the mode of a folder. apart: removes the empty folders of one that the host does not move, and puts
-    something in its place if there is something. part: takes away what was in such a folder (apart.py)."""
+    something in its place if there is something. part: takes away what was in such a folder (apart.py).
+    """
 
     PUT = "put"
     SWAP = "swap"
@@ -77,7 +80,8 @@ class Step:
 
     path: below the target; undecodable bytes as surrogates. slot: its number in the commit's own folder. new, old: what
     is to be in the place, and what was there. mode, old_mode: the new and the old mode of a folder. folders: the
-    folders that are taken apart, each before those in it."""
+    folders that are taken apart, each before those in it.
+    """
 
     act: Act
     path: str
@@ -98,7 +102,8 @@ class Step:
 class Journal:
     """The journal of one commit.
 
-    folder: the target, with its device and inode (`dev`, `ino`). staging: the commit's own folder, below the target."""
+    folder: the target, with its device and inode (`dev`, `ino`). staging: the commit's own folder, below the target.
+    """
 
     id: str
     phase: Phase
@@ -129,7 +134,8 @@ class Journal:
 class StateFolder:
     """Where the journals of all commits of a user are. target: a folder that must not contain the state folder.
 
-    Raises CommitRefused when no journal can be kept."""
+    Raises CommitRefused when no journal can be kept.
+    """
 
     def __init__(self, target: boundary.HostRoot | None = None) -> None:
         self.path = _place()
@@ -166,7 +172,8 @@ class StateFolder:
     def save(self, journal: Journal) -> None:
         """Writes the journal, whole or not at all.
 
-        From the first phase in which the target may have been changed, it is on the disk when this returns."""
+        From the first phase in which the target may have been changed, it is on the disk when this returns.
+        """
         is_lasting = journal.phase is not Phase.STAGING
         temporary = os.path.join(self.path, f"{journal.id}.new")
         with contextlib.suppress(FileNotFoundError):
@@ -233,7 +240,8 @@ class StateFolder:
         """Keeps out other commits to that folder in the context. Raises CommitRefused when one is under way.
 
         A lock file of the user keeps out the user's own commits. A lock of the folder itself keeps out other users,
-        where its filesystem has such locks."""
+        where its filesystem has such locks.
+        """
         seen = os.fstat(target.fd)
         path = os.path.join(self.path, f"{seen.st_dev:x}-{seen.st_ino:x}.lock")
         with contextlib.ExitStack() as held:
@@ -258,7 +266,8 @@ class StateFolder:
     def _lock_file(self, path: str) -> int:
         """A descriptor of the lock file, locked.
 
-        The last holder removes the file, so another file may have its name by the time it is locked."""
+        The last holder removes the file, so another file may have its name by the time it is locked.
+        """
         for _ in range(_TRIES):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:

@@ -3,7 +3,8 @@
 Rules: all links of a commit share one budget of steps, whatever their texts are. A text must be relative, may have `..`
 only at its beginning, and may lead up no further than to the folder that is committed to; the same holds for every link
 that it leads through. Where a commit makes or removes links, the folder may contain no link with `..` behind a name,
-because the commit could change what that link means."""
+because the commit could change what that link means.
+"""
 
 from __future__ import annotations
 

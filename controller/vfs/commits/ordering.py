@@ -13,7 +13,8 @@ def in_order(steps: Sequence[Step], gone: Mapping[int, set[bytes]], come: Mappin
     """Orders the steps: nothing goes before its new place holds it, and a folder is closed after all changes in it.
 
     gone, come: which contents the step of each slot takes away, and brings. Where steps need each other in a circle,
-    the commit's own folder holds the contents meanwhile."""
+    the commit's own folder holds the contents meanwhile.
+    """
     by_act: dict[Act, list[Step]] = {act: [] for act in Act}
     for step in steps:
         by_act[step.act].append(step)
@@ -33,7 +34,8 @@ def _after_what_they_need(
 ) -> list[Step]:
     """Puts each step behind the steps that bring what it takes away.
 
-    It is a depth-first walk without recursion, which also ends when there are circles."""
+    It is a depth-first walk without recursion, which also ends when there are circles.
+    """
     bringing: dict[bytes, list[Step]] = {}
     for step in swaps:
         for content in come[step.slot]:

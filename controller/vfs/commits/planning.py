@@ -2,7 +2,8 @@
 
 Rules: nothing is written here, and every reason against the commit is found before anything is written. What a commit
 takes away must be exactly what the box was shown: a folder that holds more is refused. A change within an added or
-deleted folder is made together with that folder, in one step."""
+deleted folder is made together with that folder, in one step.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ OWN_PREFIX = b".proxybox-commit-"
 class Unit:
     """One place: what is taken away from it, and what comes there.
 
-    below, gone: what is in the folder that comes, and in the folder that is taken away."""
+    below, gone: what is in the folder that comes, and in the folder that is taken away.
+    """
 
     path: bytes
     old: Change | None
@@ -40,7 +42,8 @@ class Plan:
     """What a commit does.
 
     modes: the changed modes of folders that are there and stay. written: all changes that are made. hides: which names
-    the box was not shown."""
+    the box was not shown.
+    """
 
     units: tuple[Unit, ...]
     modes: tuple[Change, ...]

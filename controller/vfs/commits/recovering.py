@@ -2,7 +2,8 @@
 
 Rules: a journal comes from the caller and is trusted. What is in the target folder is not: it is compared with the
 journal, including contents, before any of it is used. Everything is checked before anything is changed, and if the host
-has changed since, the recovery stops."""
+has changed since, the recovery stops.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from proxybox.controller.vfs.host import boundary
 def journals() -> list[Journal]:
     """The journals of all commits of the caller that are not over, the oldest first.
 
-    Raises CommitRefused when a journal cannot be read."""
+    Raises CommitRefused when a journal cannot be read.
+    """
     state = StateFolder()
     return sorted((state.load(ident) for ident in state.ids()), key=lambda journal: journal.started)
 

@@ -10,7 +10,8 @@ from proxybox.policies.errors import ProxyboxError
 def printable(text: str) -> str:
     """The text with unprintable characters as escapes.
 
-    The text holds names that a guest chose; such characters could act on a terminal, or hide something there."""
+    The text holds names that a guest chose; such characters could act on a terminal, or hide something there.
+    """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
@@ -37,7 +38,8 @@ class CommitUnfinished(ProxyboxError, OSError):
     """A commit could be neither finished nor undone, and waits for its user.
 
     `proxybox.commits` and the command line continue it by its `id`. Nothing is lost: what is in neither its old nor its
-    new place is in the commit's own folder beside them."""
+    new place is in the commit's own folder beside them.
+    """
 
     def __init__(self, ident: str, why: str, error: BaseException | None = None) -> None:
         number = error.errno if isinstance(error, OSError) else None

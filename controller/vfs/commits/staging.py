@@ -2,7 +2,8 @@
 
 It is on the target's own filesystem, with a name that nobody can guess, and mode 0700. Slot `N` holds what step N is to
 put in its place. Slot `N.old` holds what the step took away from there, until the whole commit is done. Nothing here is
-trusted because of its name: see applying.py."""
+trusted because of its name: see applying.py.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class Staging:
     """The folder of one commit. folder: the folder of the target that contains it.
 
     ino: its inode; 0 when the journal does not have it. Nothing was put into such a folder, so it is removed when it is
-    empty, and otherwise left as it is."""
+    empty, and otherwise left as it is.
+    """
 
     def __init__(self, root: boundary.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
         self._root = root
@@ -57,7 +59,8 @@ class Staging:
     def make(self) -> boundary.HostRoot:
         """Makes the folder, empty, and returns it as a root of its own.
 
-        Raises PermissionError when another folder already has its name."""
+        Raises PermissionError when another folder already has its name.
+        """
         with self._root.directory_fd(self._folder) as fd:
             os.mkdir(self._name, 0o700, dir_fd=fd)
         found = self._root.below(self.path)
@@ -81,7 +84,8 @@ class Staging:
     def remove(self) -> None:
         """Removes the folder with everything that is left in it.
 
-        Its contents are removed through a descriptor, so it does not matter what has the folder's name by now."""
+        Its contents are removed through a descriptor, so it does not matter what has the folder's name by now.
+        """
         try:
             if self.ino:
                 found = self.host or self.open()
@@ -96,7 +100,8 @@ class Staging:
 def _has_no_modes(folder: boundary.HostRoot) -> bool:
     """Whether the filesystem stores no modes, or no owners.
 
-    This is tried with a file that the caller makes, which cannot be anybody else's."""
+    This is tried with a file that the caller makes, which cannot be anybody else's.
+    """
     with folder.directory_fd(b"") as fd:
         made = boundary.create_file(fd, b"probe", 0o604)
         try:
@@ -111,7 +116,8 @@ def stage(root: boundary.HostRoot, unit: Unit, staged: boundary.HostRoot, number
     """Makes what comes to a place, with everything in it, in the slot of that number.
 
     Folders keep mode 0700 until they are in their places. What root writes into a user's folder belongs to that user,
-    and what replaces something belongs to the owner of what it replaces."""
+    and what replaces something belongs to the owner of what it replaces.
+    """
     new = unit.new
     if new is None:
         return
@@ -163,7 +169,8 @@ def folder_to_stage_in(root: boundary.HostRoot, places: Sequence[bytes], modes: 
     """The folder of the target in which a commit to these places makes its own: one to which the caller may write.
 
     modes: the new modes of the folders whose mode the commit changes. Such a folder is taken only when no other can be,
-    and only when the caller can write to it both before and afterwards."""
+    and only when the caller can write to it both before and afterwards.
+    """
     common = common_folder(places)
     above = [common[:end] for end, byte in enumerate(common) if byte == ord("/")]
     wanted = dict.fromkeys([common, *reversed(above), b"", *(place.rpartition(b"/")[0] for place in places)])

@@ -4,7 +4,8 @@ Rules: everything is opened relative to a mount's root descriptor and beneath it
 link or another mount. openat2(2) enforces this; where a host refuses that call, a walk with O_NOFOLLOW does. A path is
 opened with O_PATH first, and its type is checked. Only regular files and directories are then opened for more, through
 that same descriptor. So no FIFO or device is ever opened, and nothing can be swapped in between. Relative paths here
-consist of names from virtual directories: never "..", never empty."""
+consist of names from virtual directories: never "..", never empty.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ class HostRoot:
     """A host directory that a mount shows, held open by a descriptor.
 
     source: a path in the host; its symlinks are followed once, now. has_holes: whether files there may have holes.
-    Raises SandboxStartError when `source` is missing, not a directory, or on a filesystem that is never shown."""
+    Raises SandboxStartError when `source` is missing, not a directory, or on a filesystem that is never shown.
+    """
 
     __slots__ = ("device", "fd", "has_holes", "path")
 
@@ -233,7 +235,8 @@ class HostRoot:
     def kinds(self, relative: bytes, limit: int) -> list[tuple[bytes, int]]:
         """The names and kinds of all entries, in no order, at most limit + 1 of them.
 
-        A kind is an S_IFMT value, or 0 for what is never shown."""
+        A kind is an S_IFMT value, or 0 for what is never shown.
+        """
         with self.path_fd(relative) as path_fd:
             fd = os.open(_magic(path_fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -347,7 +350,8 @@ def _for_guest(error: OSError) -> OSError:
     """Replaces EMFILE by ENFILE.
 
     EMFILE would tell the guest that it has too many open files. In truth the controller's process has, which to a guest
-    is the system."""
+    is the system.
+    """
     return OSError(errno.ENFILE, "no descriptor left in the controller") if error.errno == errno.EMFILE else error
 
 

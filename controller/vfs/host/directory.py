@@ -153,7 +153,8 @@ class HostDirectory(HostNode, Directory):
     def _lost_name(self, seen: os.stat_result, fd: int) -> None:
         """Records that a file has lost a name in this folder.
 
-        seen: its status while it still had the name. fd: a descriptor of it, of any kind."""
+        seen: its status while it still had the name. fd: a descriptor of it, of any kind.
+        """
         if self._mount.use.lost_name(seen, fd):
             self._mount.forget_inode(identity(seen))
 
@@ -211,7 +212,8 @@ class HostDirectory(HostNode, Directory):
         """Refuses to move a link that may mean something else in another folder, or a folder with such links.
 
         A link that is moved by itself must not have ".." in its text. Links in a moved folder must not go up out of
-        it."""
+        it.
+        """
         if newdir is self:
             return
         node = self.lookup(name)
@@ -225,7 +227,8 @@ def _refuse_leading_out(target: bytes) -> None:
     """Refuses a link that may lead out of the mount, because others on the host would follow it.
 
     A link to "." is refused too: it can take the place of a folder that an older link names as `folder/..`, and then
-    that link leads one folder further up."""
+    that link leads one folder further up.
+    """
     parts = target.split(b"/")
     if target[:1] == b"/" or b".." in parts or not set(parts) - {b"", b"."}:
         raise Denied(errno.EPERM, "a symbolic link that may lead out of the mount on the host")

@@ -36,7 +36,8 @@ class HostFilesystem:
     """What all nodes of one host mount share: the host folder, how the box sees it, and what the box was charged for.
 
     folder: a path in the host. The other arguments are those of HostMount. open_nodes: the nodes that hold a descriptor
-    of the host. Raises SandboxStartError."""
+    of the host. Raises SandboxStartError.
+    """
 
     def __init__(
         self, folder: str, superblock: Superblock, *, writable: bool, hide_dotfiles: bool, target: bytes,
@@ -106,7 +107,8 @@ class HostFilesystem:
     def charge_length(self, fd: int, file: FileId, size: int) -> list[int]:
         """Charges the pages that a file takes when it becomes `size` bytes long, or is written from there on.
 
-        Charges nothing where the filesystem is known to support holes. Returns the charged pages. Raises ENOSPC."""
+        Charges nothing where the filesystem is known to support holes. Returns the charged pages. Raises ENOSPC.
+        """
         if self.host.has_holes:
             return []
         was = os.fstat(fd).st_size
@@ -117,7 +119,8 @@ class HostFilesystem:
         """Charges an inode for the name that is made inside the context, and the pages of what the name refers to.
 
         The body puts the status of what it made into the yielded list. new: whether that is a new file, and not a
-        further name of one. Raises ENOSPC."""
+        further name of one. Raises ENOSPC.
+        """
         quota = self.use.quota
         quota.charge_inode()
         made: list[os.stat_result] = []

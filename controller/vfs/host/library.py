@@ -3,7 +3,8 @@
 Rules: what was seen is kept for the whole process and shared by all boxes with the same mount, so nothing here depends
 on a box: no quota, no clock, no parent outside. Status is packed once. Inode numbers are computed from names, so they
 are the same in every process. Changes on the host after the first look are not seen. At most `CACHE_BYTES` of contents
-and `CACHE_FILES` open files are kept."""
+and `CACHE_FILES` open files are kept.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ def library(source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid:
     """The library at `source`, as it is mounted at `target`: the same object for all boxes.
 
     uid, gid: the owner that is shown (root, as for a system's own files). Raises SandboxStartError when the folder is
-    missing or must not be shown."""
+    missing or must not be shown.
+    """
     key = (os.path.realpath(os.fsencode(source)), target, uid, gid)
     with _libraries_lock:
         found = _libraries.get(key)

@@ -3,7 +3,8 @@
 Rules: a text may go up only at its beginning. The meaning of `name/..` depends on what stands at that name, and a
 rename or another commit may change that later. `../..` at the beginning keeps its meaning as long as the link's folder
 stays as deep as it was. So a link with `..` behind a name is not made, and a folder is not moved whole when links in it
-go up out of it."""
+go up out of it.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def refuse_moving_links_of_the_host(root: HostRoot, folder: bytes) -> None:
     """Raises EXDEV for a folder with links that go up out of it, so that the guest copies it instead of moving it.
 
     Hidden links count too. A folder that is too large or lies too deep to be searched is refused as well: the host
-    walks from the root to each folder and link."""
+    walks from the root to each folder and link.
+    """
     left, searched = [(folder, 0)], 0
     while left:
         path, depth = left.pop()
@@ -76,7 +78,8 @@ def refuse_moving_links_of_the_host(root: HostRoot, folder: bytes) -> None:
 def refuse_moving_links(folder: Directory) -> None:
     """The same for a folder of an overlay.
 
-    A link that is not found within the steps of one call may be moved: a commit looks at every link."""
+    A link that is not found within the steps of one call may be moved: a commit looks at every link.
+    """
     steps = folder.superblock.steps
     others = steps.left
     steps.renew()

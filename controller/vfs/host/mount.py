@@ -3,7 +3,8 @@
 Rules: a node holds names, never a host path; boundary.py opens them. Owners, device and inode numbers are the box's.
 Set-id bits are neither shown nor stored. FIFOs, sockets, devices and, on request, dotfiles are hidden: they are not
 listed, and looking them up fails with ENOENT. In a box whose clock is not real, written files get the box's time, and
-times that the host sets by itself are not shown."""
+times that the host sets by itself are not shown.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class HostMount(HostFilesystem):
     source: a path in the host. superblock: the box's; its `read_only` is set unless `writable`. target: where the mount
     will be; absolute symlinks inside are shown as paths in the box, and those that lead elsewhere in the host are not
     shown. root: the node to mount. use: what the box already uses of the host, which charges the quota of the
-    superblock. Raises SandboxStartError."""
+    superblock. Raises SandboxStartError.
+    """
 
     def __init__(
         self,

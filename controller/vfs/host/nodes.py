@@ -139,7 +139,8 @@ class HostFile(HostNode, RegularFile):
     """A regular file, found by its name, or open through the host descriptor that its box has of it.
 
     _fd: the descriptor of `_held`; None when the file is only known by name. _taken: whether the guest has opened the
-    file through this node, or the node was closed."""
+    file through this node, or the node was closed.
+    """
 
     __slots__ = ("_fd", "_held", "_taken")
 

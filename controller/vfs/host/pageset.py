@@ -11,7 +11,8 @@ _WORD = 512
 class PageSet:
     """A set of page numbers: one bit for each, in words that are only stored when they have a bit.
 
-    A page far from all others takes some 250 bytes; each of many adjacent pages takes less than one."""
+    A page far from all others takes some 250 bytes; each of many adjacent pages takes less than one.
+    """
 
     __slots__ = ("_starts", "_words", "count")
 

@@ -4,7 +4,8 @@ Rules: a box has one host descriptor for each inode and access mode, however oft
 shared because offsets, flags and locks are the box's own (openfiles.py). Each open of the guest still opens the file on
 the host, which checks permissions. What is written is charged like files in memory: an inode for a name, a page for a
 page that did not exist, nothing for a hole. It is credited when it is gone from the disk, which for an unlinked file is
-after its last descriptor. Never more is credited than was charged, whatever other processes on the host do."""
+after its last descriptor. Never more is credited than was charged, whatever other processes on the host do.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ class HeldFile:
 class Account:
     """What a box was charged for one file of the host.
 
-    names: how many names of it the box has made. pages: the pages that the box has written."""
+    names: how many names of it the box has made. pages: the pages that the box has written.
+    """
 
     __slots__ = ("names", "pages")
 
@@ -72,7 +74,8 @@ class HostUse:
     def hold(self, fd: int, mode: int) -> HeldFile:
         """Keeps a file that was opened with the access mode `mode`.
 
-        `fd` is closed when the file is already held, and when there is no place for another descriptor: ENFILE."""
+        `fd` is closed when the file is already held, and when there is no place for another descriptor: ENFILE.
+        """
         try:
             file = identity(os.fstat(fd))
             held = self._held.get((file, mode))
@@ -115,7 +118,8 @@ class HostUse:
         """Records a name whose inode was charged.
 
         new: whether the file is new. Then an earlier file with its number was removed by other processes, and is
-        forgotten."""
+        forgotten.
+        """
         if new:
             self.forget(file)
         self._account(file).names += 1
@@ -123,7 +127,8 @@ class HostUse:
     def lost_name(self, before: os.stat_result, fd: int) -> bool:
         """Records that a file has lost a name in this box. Returns whether the file itself is gone from the disk.
 
-        before: its status while it had the name. fd: a descriptor of the file, of any kind."""
+        before: its status while it had the name. fd: a descriptor of the file, of any kind.
+        """
         file, left = identity(before), _links_left(fd)
         if left == 0:
             if self._holds(file):
@@ -150,7 +155,8 @@ class HostUse:
     def charge_write(self, fd: int, file: FileId, offset: int, size: int) -> tuple[int, list[int]]:
         """Charges the pages that a write of at most a megabyte would add.
 
-        Returns how many bytes may be written, and the charged pages. Raises ENOSPC when no byte may be."""
+        Returns how many bytes may be written, and the charged pages. Raises ENOSPC when no byte may be.
+        """
         missing = self._missing(file, offset // PAGE, (offset + size - 1) // PAGE)
         absent = _absent(fd, missing) if missing else missing
         if not absent:

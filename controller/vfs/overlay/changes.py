@@ -33,7 +33,8 @@ class Change:
     name: its path below the mount, after the prefix that was asked for; undecodable bytes as surrogates. path: the path
     below the mount, as bytes. kind: "added", "modified" or "deleted". type: "file", "dir" or "symlink". mode: the
     permission bits. content: a file's new contents. target: a link's text. old: a file's former contents, when they are
-    at most 1 MiB. origin: the host's file that a commit expects to find there; None for nothing."""
+    at most 1 MiB. origin: the host's file that a commit expects to find there; None for nothing.
+    """
 
     name: str
     path: bytes

@@ -2,7 +2,8 @@
 
 Rules: there is no recursion, because a box may nest folders as deeply as it likes. What is kept and what is read stay
 within a budget, whatever the box and the host's folder hold. What has vanished from the host meanwhile is left out; a
-file that cannot be read has no contents in its Change."""
+file that cannot be read has no contents in its Change.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Budget:
     contents: new contents; a file beyond that has none in its Change. old: former contents. compared: files that are
     read for a comparison; a file beyond that counts as modified. paths: paths, and changes: the number of changes; what
     is beyond them is not reported. left_out: how many entries were not reported, for that or another reason. A commit
-    of the others could then lose what was moved."""
+    of the others could then lose what was moved.
+    """
 
     contents: int
     old: int = OLD_BYTES
@@ -55,7 +57,8 @@ class Budget:
 def changes_of(overlay: OverlayMount, prefix: str = "", budget: Budget | None = None) -> list[Change]:
     """What was added, modified and deleted, sorted by path; names begin with `prefix`.
 
-    budget: how much of it may be kept, when several overlays share that."""
+    budget: how much of it may be kept, when several overlays share that.
+    """
     budget = Budget.of(overlay.superblock.quota) if budget is None else budget
     collector = _Collector(prefix, budget)
     collector.directory(overlay.root, b"")
@@ -73,7 +76,8 @@ def changes_of(overlay: OverlayMount, prefix: str = "", budget: Budget | None = 
 class _Collector:
     """Collects the changes of one overlay.
 
-    prefix: put before names. later: work that is still to be done. last: work that is done after all of that."""
+    prefix: put before names. later: work that is still to be done. last: work that is done after all of that.
+    """
 
     prefix: str
     budget: Budget
@@ -104,7 +108,8 @@ class _Collector:
         """Reads an added entry after all entries that go were looked at.
 
         If the host writes to a moved file in between, the commit then sees this as a change of what goes, and never
-        takes the old contents for what was moved."""
+        takes the old contents for what was moved.
+        """
         self.last.append(partial(self.added, path, node))
 
     def changed_in_place(self, path: bytes, node: Layered, directory: OverlayDirectory) -> None:
@@ -164,7 +169,8 @@ class _Collector:
     def taken_within(self, path: bytes, moved: OverlayDirectory) -> None:
         """Reports as deleted what the box was shown in a folder that was removed or moved, as it was shown.
 
-        What has come or changed there since is not reported, so that the commit finds it and stops."""
+        What has come or changed there since is not reported, so that the commit finds it and stops.
+        """
         if moved.lower is not None:
             self.each(path, moved.lower, partial(self.taken_entry, moved))
 

@@ -3,7 +3,8 @@
 Rules: nothing below is ever changed, except by a commit (../commits), when the caller asks for it. A node stands for
 the one below until it is written; then it is copied up, whole, and charged. What was removed or renamed leaves a
 whiteout that remembers what it hides. Names, links, permissions and times work as in memory.py, from which everything
-here inherits."""
+here inherits.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class OverlayMount:
 
     superblock: a superblock for this overlay alone, whose quota pays for what is written. host: the mount below, when
     that is a mount of the host and its changes may therefore be committed. Then the guest cannot make a name that the
-    mount hides, nor a link that a commit would refuse whatever else it finds."""
+    mount hides, nor a link that a commit would refuse whatever else it finds.
+    """
 
     def __init__(self, lower: Directory, superblock: Superblock) -> None:
         self.superblock = superblock
@@ -73,7 +75,8 @@ class OverlayMount:
     def check_whiteouts(self, *names: tuple[OverlayDirectory, bytes]) -> None:
         """Checks that there is room to remember what is removed at those names.
 
-        Raises ENOSPC, as overlayfs does when its upper filesystem is full."""
+        Raises ENOSPC, as overlayfs does when its upper filesystem is full.
+        """
         pages = self._pages_for(FOLDER_WHITEOUT * len(names))
         if pages > self.superblock.quota.free_pages() and any(each.leaves_whiteout(name) for each, name in names):
             self.superblock.quota.refuse("no space left for the names of what was removed")
@@ -97,7 +100,8 @@ class Layered(Inode):
 
     below: that node; None once it was copied up. above, called: the folder and name where this node is; above is None
     when it was removed. in_place: whether this node is where the node below is. charged: whether the quota has paid for
-    it."""
+    it.
+    """
 
     # No slots: Python cannot join two bases that both have slots.
 
@@ -368,7 +372,8 @@ class OverlayDirectory(Layered, MemoryDirectory):
     show through, with the origin of what they hide. displaced: the folders among them, which know which of their
     entries the box was shown. hidden: whether this folder's name, or one above it, is hidden on the host. The caller
     has put such a folder there; the guest may read, write and remove what is in it, but can neither make anything there
-    nor move anything to it."""
+    nor move anything to it.
+    """
 
     stable = False
 

@@ -1,7 +1,8 @@
 """Character devices of the box: /dev/null and similar ones, and the standard streams.
 
 Rules: no host device is ever opened; what a device does is implemented here. The standard streams are objects of the
-world with the small interfaces `InputSource` and `Sink`."""
+world with the small interfaces `InputSource` and `Sink`.
+"""
 
 from __future__ import annotations
 
@@ -230,7 +231,8 @@ def dev_directory(
 ) -> MemoryDirectory:
     """The directory that is mounted at /dev. random_bytes: makes so many random bytes, for random and urandom.
 
-    /dev/shm is not in it: mount a MemoryDirectory with the box's quota there."""
+    /dev/shm is not in it: mount a MemoryDirectory with the box's quota there.
+    """
     root = MemoryDirectory(superblock, 0o755)
     makedev = os.makedev
     root.attach(b"null", MemoryDevice(superblock, makedev(1, 3), lambda size: b""))

@@ -1,6 +1,7 @@
 """Files whose contents are made when they are opened, and links whose text is computed when they are followed.
 
-Rule: a description keeps the contents that were made for it, so that reading in pieces is consistent."""
+Rule: a description keeps the contents that were made for it, so that reading in pieces is consistent.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class GeneratedFile(Inode, RegularFile):
     """A read-only file; `produce` returns its contents each time that it is opened.
 
     sized: whether stat shows the length of what was produced last; files of /proc show 0. An exception of `produce`
-    other than OSError is a fault of that function's author, and is passed on to the caller."""
+    other than OSError is a fault of that function's author, and is passed on to the caller.
+    """
 
     __slots__ = ("_last", "_produce", "_sized")
 

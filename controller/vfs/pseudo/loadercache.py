@@ -2,7 +2,8 @@
 
 The host's cache (ldconfig(8)) names every library of the host. A box's cache names only those in folders that the box
 sees, and `ctypes.util.find_library` searches this cache. Outside of a box, that function runs ldconfig, gcc and ld, but
-a box starts no process."""
+a box starts no process.
+"""
 
 import struct
 from collections.abc import Iterable, Iterator

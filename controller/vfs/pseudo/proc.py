@@ -2,7 +2,8 @@
 
 Rules: nothing here comes from the host. The world supplies the facts as `ProcFacts`; this file only knows the formats
 of proc(5). No node stores a fact: all nodes ask the facts of their world, so that the nodes of a copied world show the
-copy's facts."""
+copy's facts.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class ProcFacts:
 
     cmdline: argv; environ: the environment as it was at the start; exe: the interpreter's path in the box; uptime_ns,
     cpu_ns, boot_time: box time; memory: the machine's memory in bytes; resident: what the process uses, in bytes; tids:
-    its threads, the first one being the pid; cwd: its working directory."""
+    its threads, the first one being the pid; cwd: its working directory.
+    """
 
     tree: Tree
     descriptors: DescriptorTable
