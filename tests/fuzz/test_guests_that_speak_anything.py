@@ -178,7 +178,7 @@ def test_decoders(number, data, values, pieces):
     decode = compile_invoke(lambda world, *arguments: taken.append(arguments) or 0, row.parameters)
     for frame in (encode_request(number, values, pieces), encode_request(number, values) + data):
         try:
-            decode(None, frame)
+            decode(None, None, frame)
         except GuestMisbehaved:
             continue
         except OSError as error:
