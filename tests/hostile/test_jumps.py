@@ -10,6 +10,7 @@ import threading
 import pytest
 
 import proxybox
+from tests import sweeps
 
 #: The ways from Python to an address.
 TOOLS = {
@@ -96,7 +97,7 @@ def jumping_for_a_while(hostile, outside, tool, code, seed=1):
     return result
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", sweeps.part(range(6)))
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_jump(hostile, outside, tool, place, seed):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import sweeps
+
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
@@ -148,7 +150,7 @@ def test_hostile_code_in_an_ordinary_container():
     """Those hostile tests that rest on what the kernel gives. All of them: python tests/hostile/container.py --init
     $PWD/.venv/bin/python -m pytest -c $PWD/pyproject.toml --rootdir $PWD -p no:cacheprovider $PWD/tests/hostile"""
     names = ("raw_system_calls", "stub_overwritten", "threads_and_forks", "own_memory", "paths_out_of_mounts")
-    files = [str(HERE / f"test_{name}.py") for name in names]
+    files = [str(HERE / f"test_{name}.py") for name in sweeps.part(names)]
     options = ["-q", "-p", "no:cacheprovider", "-c", str(CHECKOUT / "pyproject.toml"), f"--rootdir={CHECKOUT}"]
     options += ["-k", "not while_many_threads_wait"]  # half a minute more, in which the kernel gives nothing special
     ended = in_container(["--init"], [sys.executable, "-m", "pytest", *options, *files], timeout=500)

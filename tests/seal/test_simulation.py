@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import sweeps
 from tests.seal import dumps
 from tests.seal.bpf import Call, Fact, Instruction, action, parse, paths, run, strictest
 from tests.seal.cases import BEYOND, FULL, GARBAGE, LET_THROUGH, TABLE, Registers, argument_sets, around, edges, same
@@ -122,7 +123,7 @@ def test_what_is_let_through_where_there_is_all(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", EXPECTED, ids=lambda number: EXPECTED[number][0])
-@each_kind
+@pytest.mark.parametrize("kind", sweeps.part(KINDS), ids=str)
 def test_the_edges_of_every_condition(kind: Kind, number: int) -> None:
     for registers in around(number, kind):
         assert answer(SEALS[kind], number, registers) == expected(kind, ARCH_X86_64, number, registers), registers

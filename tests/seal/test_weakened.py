@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from proxybox.controller.seal import filters
+from tests import sweeps
 from tests.seal.bpf import Call, Instruction, action, parse, run
 from tests.seal.cases import LET_THROUGH, TABLE, argument_sets, around
 from tests.seal.expected import ARCH_I386, ARCH_X86_64, EXPECTED, KINDS, Kind, expected
@@ -43,7 +44,10 @@ def dropped() -> Iterator[tuple[str, int]]:
             yield f"{row.name}, row {row_at}, condition {at}", row_at * 100 + at
 
 
-@pytest.mark.parametrize("where", [where for _, where in dropped()], ids=[name for name, _ in dropped()])
+DROPPED = dict(sweeps.part(dropped()))
+
+
+@pytest.mark.parametrize("where", DROPPED.values(), ids=DROPPED.keys())
 def test_a_condition_is_dropped(monkeypatch: pytest.MonkeyPatch, where: int) -> None:
     row_at, at = divmod(where, 100)
     row = filters.RULES[row_at]
