@@ -243,10 +243,12 @@ class Engine:
         job.driver.begin()
         listener = job.driver.listener
         if listener is not None:
-            if listener.fd not in self._listeners:
-                self._epoll.register(listener.fd, select.EPOLLIN)
-                self._listeners[listener.fd] = listener, set()
-            self._listeners[listener.fd][1].add(job)
+            known = self._listeners.get(listener.fd)
+            if known is None or known[0] is not listener:  # a fault may have left one of that number that is closed now
+                with contextlib.suppress(FileExistsError):
+                    self._epoll.register(listener.fd, select.EPOLLIN)
+                known = self._listeners[listener.fd] = listener, set()
+            known[1].add(job)
 
     # --- one guest's turn ---------------------------------------------------------------------------------------------
 

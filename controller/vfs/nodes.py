@@ -39,8 +39,8 @@ from proxybox.controller.effects import Changes
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.quota import Quota
 
-# This circle of imports stays: a node makes its open file descriptions (open(2)), and a description belongs to a node. Both
-# halves would be one file of 900 lines.
+# This circle of imports stays: a node makes its open file descriptions (open(2)), and a description belongs to a node.
+# Both halves would be one file of 900 lines.
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
 

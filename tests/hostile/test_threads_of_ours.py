@@ -160,13 +160,15 @@ def test_a_fault_between_guests(monkeypatch, name):
     assert [each.stdout for each in second] == ["2\n"] * 3
 
 
+THREADS = "import threading\nfor _ in range(3): threading.Thread(target=print).start()"
+
+
 def test_a_fault_of_the_listener(monkeypatch):
     """It is told to the family whose listener that is."""
-    threads = "import threading\nfor _ in range(3): threading.Thread(target=print).start()"
 
     async def both():
         once(monkeypatch, Listener, "_receive")  # when something has come
-        return await run_all(threads, "print(1)"), await run_all(threads)
+        return await run_all(THREADS, "print(1)"), await run_all(THREADS)
 
     (first, neighbour), (second,) = anyio.run(both)
     assert isinstance(first, Broken), first
@@ -219,6 +221,9 @@ def test_a_second_fault_while_the_first_is_told(monkeypatch):
     assert isinstance(broken, ZeroDivisionError | Broken), broken
     (after,) = anyio.run(lambda: run_all("print(1)"))
     assert after.stdout == "1\n"
+    for _ in range(4):  # a listener gets the number of the one that was not forgotten
+        (after,) = anyio.run(lambda: run_all(THREADS))
+        assert after.ok, after
 
 
 def test_an_interrupt_that_raises(sandbox):
