@@ -136,21 +136,18 @@ def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Sc
     callers = ["world", "thread"] if takes_thread(handler) else ["world"]
     lines = ["def invoke(world, thread, frame):"]
     names: dict[str, Any] = {"unpack": unpack, "handler": handler, "finish": _finish}
-    if not memory:
-        lines.append(f"    if len(frame) != {MEMORY}: finish()")
-        lines.append(f"    return handler({', '.join(callers)}, *unpack(frame, {REGISTERS}))")
-        exec("\n".join(lines), names)  # noqa: S102 - the text is ours
-        return names["invoke"]  # type: ignore[no-any-return]
-    lines.append(f"    at = {MEMORY}")
     if registers:
         lines.append(f"    {', '.join(registers)}, = unpack(frame, {REGISTERS})")
+    at = "at" if memory else str(MEMORY)
+    if memory:
+        lines.append(f"    at = {MEMORY}")
     for name, role in memory:
         names[f"take_{name}"] = _TAKERS[role.fetch]
         names[f"role_{name}"] = role
         lines.append(f"    {name}, at = take_{name}(frame, at, role_{name}, {role.length or '0'})")
         if role.with_address:
             lines.append(f"    {name} = {name}_at, {name}")
-    lines.append("    if at != len(frame): finish()")
+    lines.append(f"    if {at} != len(frame): finish()")
     lines.append(f"    return handler({', '.join([*callers, *(name for name, _ in parameters)])})")
     exec("\n".join(lines), names)  # noqa: S102 - the text is made of our own handlers' argument names
     return names["invoke"]  # type: ignore[no-any-return]

@@ -16,15 +16,21 @@ def _read(pid: int | str, name: str) -> bytes:
         return file.read(8192)
 
 
+def _word(status: bytes, key: str) -> bytes:
+    """Returns the first word behind a key of proc_pid_status(5); b"" where there is none."""
+    words = status.partition(b"\n%s:" % key.encode())[2].split(None, 1)
+    return words[0] if words else b""
+
+
 def status(pid: int | str, key: str, base: int = 10) -> int:
     """Returns a number from proc_pid_status(5), by its key.
 
     pid: a process id, a thread id, or "self".
     """
-    words = _read(pid, "status").partition(b"\n%s:" % key.encode())[2].split(None, 1)
-    if not words:
+    word = _word(_read(pid, "status"), key)
+    if not word:
         raise ValueError(f"no {key} in /proc/{pid}/status")
-    return int(words[0], base)
+    return int(word, base)
 
 
 def stat(pid: int, *fields: int) -> tuple[int, ...]:
@@ -51,9 +57,6 @@ def peaks(pid: int) -> dict[str, int]:
 
     The keys are VmPeak (address space) and VmHWM (in memory) of proc_pid_status(5).
     """
-    text, found = _read(pid, "status"), {}
-    for key in ("VmPeak", "VmHWM"):
-        words = text.partition(b"\n%s:" % key.encode())[2].split(None, 1)
-        if words and words[0].isdigit():
-            found[key] = int(words[0]) * 1024
-    return found
+    text = _read(pid, "status")
+    words = {key: _word(text, key) for key in ("VmPeak", "VmHWM")}
+    return {key: int(word) * 1024 for key, word in words.items() if word.isdigit()}

@@ -106,8 +106,7 @@ class SandboxBase:
 
     def guest(self) -> Guest:
         """Returns the interpreter that is used here. Raises SandboxStartError when there is none."""
-        guest = find_guest(self._guest_path, self._guest_library)
-        return attrs.evolve(guest, packages=(*guest.packages, *self._packages)) if self._packages else guest
+        return find_guest(self._guest_path, self._guest_library).with_packages(self._packages)
 
     def _end(self) -> None:
         """Closes the sandbox for new runs, and cancels running programs and sessions."""

@@ -35,6 +35,10 @@ class Guest:
         """Whether the guest marshals its calls itself. Such a guest can only run programs from their start."""
         return bool(self.functions)
 
+    def with_packages(self, folders: tuple[str, ...]) -> "Guest":
+        """Returns this interpreter with further host folders of packages."""
+        return attrs.evolve(self, packages=(*self.packages, *folders)) if folders else self
+
     def visible(self, path: str) -> str:
         """Returns the path at which the guest sees a file of the interpreter.
 

@@ -70,7 +70,7 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list
     if seen < niceness or scheduler not in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
         raise SandboxStartError(f"the guest runs at niceness {seen}, not {niceness}, by sched(7) policy {scheduler}")
     return [
-        stands("seal", "a seccomp filter that leaves the guest its own memory and pipe ends"),
+        stands("seal"),
         stands("privileges", f"no capabilities and no new privileges, user id {uid}, not dumpable"),
         stands("priority", f"niceness {seen}"),
     ]

@@ -99,9 +99,9 @@ KINDS = {
 }  # fmt: skip
 
 
-def stands(name: str, detail: str) -> Layer:
-    """A layer that is in force. detail: what was seen of it."""
-    return attrs.evolve(KINDS[name], available=True, detail=detail)
+def stands(name: str, detail: str = "") -> Layer:
+    """A layer that is in force. detail: what was seen of it, where that is more than what it is."""
+    return attrs.evolve(KINDS[name], available=True, detail=detail or KINDS[name].detail)
 
 
 def missing(name: str, reason: int | str) -> Layer:

@@ -54,36 +54,28 @@ class RequestReader:
         if not data:
             return None
         begun = self._begun
-        if not begun and len(data) >= 4:
-            try:
+        try:
+            if not begun and len(data) >= 4:
                 wanted = frame_size(data)
-            except GuestMisbehaved:
-                self._break()
-                raise
-            if wanted == len(data):
-                return data
-        elif self._wanted == _BROKEN:
-            raise GuestMisbehaved("bytes follow what was no request")
-        else:
-            wanted = self._wanted
-        begun += data
-        if not wanted and len(begun) >= 4:
-            try:
+                if wanted == len(data):
+                    return data
+            elif self._wanted == _BROKEN:
+                raise GuestMisbehaved("bytes follow what was no request")
+            else:
+                wanted = self._wanted
+            begun += data
+            if not wanted and len(begun) >= 4:
                 wanted = frame_size(begun)
-            except GuestMisbehaved:
-                self._break()
-                raise
-        if wanted and len(begun) >= wanted:
-            if len(begun) > wanted:
-                self._break()
+            if wanted and len(begun) > wanted:
                 raise GuestMisbehaved("bytes follow a request")
+        except GuestMisbehaved:
+            self._begun, self._wanted = bytearray(1), _BROKEN
+            raise
+        if wanted and len(begun) == wanted:
             self._begun, self._wanted = bytearray(), 0
             return bytes(begun)
         self._wanted = wanted
         return None
-
-    def _break(self) -> None:
-        self._begun, self._wanted = bytearray(1), _BROKEN
 
     def end(self) -> None:
         """Notes that the channel has ended. Raises GuestMisbehaved when it ended inside a frame."""

@@ -6,8 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
-from proxybox.controller.world.streams import Streams
-
 from proxybox.aio.feed import loop_door  # isort: skip - says what to install
 
 import anyio
@@ -20,6 +18,7 @@ from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.warm.ready import is_killed_by_others
 from proxybox.controller.warm.session import LiveSession
+from proxybox.controller.world.streams import Streams
 from proxybox.given import Content, Input
 from proxybox.policies import Policy
 from proxybox.pool.boxes import Boxes

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
-from proxybox.controller.world.streams import Streams
-
 from proxybox.aio.feed import Feed, Reader, spawn  # isort: skip - says what to install
 
 import attrs
@@ -26,7 +24,8 @@ from proxybox.controller.boxes.box import BoxSpec, LiveBox, collect_behind
 from proxybox.controller.drivers.blocking import Outcome, never
 from proxybox.controller.exchange.hostfunctions import Spawn
 from proxybox.controller.warm.session import LiveSession
-from proxybox.given import Content, Input, as_source
+from proxybox.controller.world.streams import Streams
+from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.program import Program
 from proxybox.result import Result, result_of
 from proxybox.sandbox import AsPath, Code, SandboxBase, folder_of, program_of
@@ -94,15 +93,17 @@ class AsyncSandbox(SandboxBase):
         given.stdin(stdin)
         given.function("on_stdout", on_stdout)
         given.function("on_stderr", on_stderr)
-        wants = {"stdout": on_stdout is not None, "stderr": on_stderr is not None}
         sources: list[Any] = []  # filled once, since a file object can be read only once
 
         def start() -> tuple[BoxSpec, LiveBox]:
             box = self._box(seconds)
             if not sources:
                 sources.append(as_source(stdin))
-            tell = {name: given.as_text_callback(name, feed.tell(name)) for name, wanted in wants.items() if wanted}
-            streams = Streams(stdin=sources[0], stdout=tell.get("stdout"), stderr=tell.get("stderr"))
+            streams = Streams(
+                stdin=sources[0],
+                stdout=as_text_callback("on_stdout", None if on_stdout is None else feed.tell("stdout")),
+                stderr=as_text_callback("on_stderr", None if on_stderr is None else feed.tell("stderr")),
+            )
             return box, self._open(box, program, streams)
 
         result = None

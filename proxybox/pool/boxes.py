@@ -14,7 +14,6 @@ from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
-from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.warm.nursery import is_worn
 from proxybox.controller.warm.ready import ReadyBox
@@ -29,11 +28,6 @@ from proxybox.session import Session
 _TRIES, _PAUSE = 5, 0.1
 #: When boxes run, seconds without a request for a box after which new boxes are made.
 _QUIET = 0.05
-
-
-def guest_with(guest: Guest, packages: tuple[str, ...]) -> Guest:
-    """Returns an interpreter with further folders of packages."""
-    return attrs.evolve(guest, packages=(*guest.packages, *packages)) if packages else guest
 
 
 #: Descriptors that a controller holds for a box whose guest has opened nothing, and those reserved for the caller.

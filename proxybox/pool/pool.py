@@ -27,7 +27,7 @@ from proxybox.controller.process.undertaker import settle
 from proxybox.controller.warm.preloading import check_preload
 from proxybox.given import Content, Input
 from proxybox.policies import Policy, as_policy, evolve
-from proxybox.pool.boxes import CALLERS, Boxes, check_room, guest_with
+from proxybox.pool.boxes import CALLERS, Boxes, check_room
 from proxybox.pool.workers import Workers
 from proxybox.result import Result
 from proxybox.sandbox import AsPath, Callback, Code, Functions, folder_of, job_of
@@ -70,7 +70,7 @@ class Pool(Executor):
         folders, named = given.packages(packages), given.functions(functions)
         self._boxes: Workers | Boxes
         guest = given.guest(guest)
-        found = guest_with(find_guest(guest), folders)
+        found = find_guest(guest).with_packages(folders)
         require_bootstrap(found)
         check_preload(BoxSpec(self.policy, found))
         host = HostFunctions(named, self.policy.session.value_size) if named else None

@@ -21,7 +21,7 @@ from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.process.undertaker import settle
 from proxybox.controller.world.streams import Streams
 from proxybox.policies import PolicyError
-from proxybox.pool.boxes import Boxes, guest_with
+from proxybox.pool.boxes import Boxes
 from proxybox.sandbox import Job
 
 
@@ -47,7 +47,7 @@ def _boxes(setup: bytes, size: int) -> Boxes:
             f"a pool's processes cannot import its functions: {error}. Modules are not looked for in the current "
             "folder: install them, or name their folder in PYTHONPATH by its absolute path"
         ) from error
-    guest = guest_with(find_guest(options["guest"]), options["packages"])
+    guest = find_guest(options["guest"]).with_packages(options["packages"])
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None
     raise_own_limit()  # unlike the caller's process, this one belongs to proxybox alone
