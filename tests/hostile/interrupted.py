@@ -91,7 +91,7 @@ def at_every_line(act, check):
         at_line = AtLine(nth, act)
         sys.settrace(at_line)
         try:
-            result = proxybox.run("1", timeout=5)
+            result = proxybox.run("1", timeout=100)
         except (KeyboardInterrupt, proxybox.SandboxStartError) as error:
             result = type(error)  # its traceback would keep what it passes through
         finally:

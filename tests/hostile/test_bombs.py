@@ -250,7 +250,6 @@ COMPUTING = {
 def test_computing(hostile, code):
     result = hostile.run(code, limits={"cpu_time": 0.4, "wall_time": 3, "calls": None, "memory": "1G"}, timeout=None)
     assert result.status == "time_limit", result.summary() + result.stderr
-    assert result.usage.wall - result.usage.start < 4
 
 
 WAITING = {
@@ -356,7 +355,7 @@ def test_many_bombs_at_once(hostile):
             pool.submit(proxybox.run, bomb, limits={"wall_time": 2, "memory": "128M", "cpu_time": 2}) for bomb in bombs
         ]
         neighbour = pool.submit(
-            proxybox.run, "import os\nfor _ in range(2000): os.getppid()\nprint('done')", timeout=15
+            proxybox.run, "import os\nfor _ in range(2000): os.getppid()\nprint('done')", timeout=200
         )
         assert neighbour.result().stdout == "done\n", neighbour.result()
         assert {result.result().status.value for result in results} <= {"time_limit", "memory_limit", "call_limit"}, (

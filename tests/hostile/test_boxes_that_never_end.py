@@ -133,25 +133,29 @@ def test_input_from_a_socket_counts(hostile):
     assert result.status == "time_limit", result
 
 
+ASKS = "print('asks', flush=True)\nprint(input())"
+
+
 def test_input_from_a_terminal_is_given_time(hostile):
     """The answer comes when the limit is long over."""
     controller, terminal = os.openpty()
-    timer = threading.Timer(4.0, os.write, [controller, b"late\n"])
-    timer.start()
+    timer = threading.Timer(7.0, os.write, [controller, b"late\n"])
     with open(terminal, closefd=True) as file:
-        result = hostile.run("print(input())", stdin=file, timeout=3)
+        result = hostile.run(ASKS, stdin=file, timeout=6, on_stdout=lambda text: text == "asks\n" and timer.start())
     timer.join()
     os.close(controller)
-    assert result.stdout == "late\n", result
+    assert result.stdout == "asks\nlate\n", result
 
 
 @pytest.mark.parametrize(("word", "status"), [("free", "ok"), ("counted", "time_limit"), ("auto", "time_limit")])
 def test_the_policy_has_the_last_word(hostile, word, status):
     reading, writing = os.pipe()
-    timer = threading.Timer(4.0, os.write, [writing, b"late\n"])
-    timer.start()
+    timer = threading.Timer(7.0, os.write, [writing, b"late\n"])
     with open(reading, "rb", buffering=0) as file:
-        result = hostile.run("print(input())", stdin=file, timeout=None, limits={"wall_time": 3, "input_wait": word})
+        result = hostile.run(
+            ASKS, stdin=file, timeout=None, limits={"wall_time": 6, "input_wait": word},
+            on_stdout=lambda text: text == "asks\n" and timer.start(),
+        )  # fmt: skip
         timer.join()
     os.close(writing)
     assert result.status == status, result

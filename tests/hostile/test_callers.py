@@ -95,7 +95,7 @@ def test_a_guest_killed_from_outside(hostile, number):
     def kill(text):
         os.kill(hostile.guests()[0], number)
 
-    result = hostile.run(SPIN, on_stdout=kill, timeout=2)
+    result = hostile.run(SPIN, on_stdout=kill, limits={"cpu_time": 3})
     if number == signal.SIGKILL:
         assert (result.status, result.signal) == ("crashed", 9), result
     else:  # the guest's own handlers see it, or it dies

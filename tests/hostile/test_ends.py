@@ -121,7 +121,7 @@ def test_killed_at_random_moments(code):
         timer = threading.Timer(moment, kill_who_comes, [over])
         timer.start()
         try:
-            result = proxybox.run(code, timeout=2, output={"limit": "100M"})
+            result = proxybox.run(code, timeout=200, output={"limit": "100M"})
         except proxybox.SandboxStartError:
             continue  # it was killed before it was sealed
         finally:

@@ -150,11 +150,9 @@ for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
     try: print(os.open("/data/fifo", flags))
     except OSError as error: print(type(error).__name__)
 """,
-        timeout=5,
         **mounted,
     )
-    assert result.status in ("ok", "time_limit"), result
-    assert result.usage.wall < 7
+    assert result.ok, result
 
 
 def test_hard_links_from_the_host_are_files_like_others(hostile, host):

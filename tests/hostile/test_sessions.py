@@ -28,7 +28,7 @@ def works(session):
         with pytest.raises(proxybox.SandboxClosedError):
             session.exec("1")
         return False
-    result = session.eval("6 * 7", timeout=2)
+    result = session.eval("6 * 7", timeout=20)
     return result.value == 42
 
 
@@ -387,7 +387,7 @@ def test_looks_at_objects(make, monkeypatch, code):
     "text", ["", "o", "\x00", "\ud800", "(" * 1000, "x." * 5000, "lambda: " * 2000, "'" * 99, "\n" * 5000]
 )
 def test_looks_at_odd_texts(sandbox, text, cursor):
-    session = sandbox().session(timeout=5)
+    session = sandbox().session(timeout=60)
     for look in (session.complete, session.inspect):
         if session.alive:
             try:

@@ -127,7 +127,6 @@ for _ in range(30):
 print(forged)
 """,
         limits={"threads": 4},
-        timeout=2,
     )
     assert watched.most <= 4, watched.most
     assert result.status in ("ok", "time_limit", "crashed", "misbehaved", "error"), result

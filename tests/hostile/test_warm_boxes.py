@@ -353,8 +353,8 @@ print(len(seen))
 """
     options = {"limits": {"threads": 8, "cpu_time": 60}}
     with futures.ThreadPoolExecutor(1) as pool:
-        attack = pool.submit(run, storm, on_stdout=lambda _: ready.set(), timeout=3, **options)
-        assert ready.wait(10)
+        attack = pool.submit(run, storm, on_stdout=lambda _: ready.set(), timeout=8, **options)
+        assert ready.wait(100)
         assert run.ok(threads, **options) == "500\n"
         assert attack.result().status in ("time_limit", "misbehaved")
 

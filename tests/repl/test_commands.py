@@ -32,7 +32,7 @@ def test_a_picture_is_told_of(sitting: Make) -> None:
 
 
 def test_what_ends_is_told(sitting: Make) -> None:
-    box = sitting(limits={"wall_time": 0.2}, session={"grace": 0})
+    box = sitting(limits={"wall_time": 2}, session={"grace": 0})
     told = box.do("while True: pass")
     assert "time limit (limits.wall_time; the session has ended)" in told
     assert "a new box was started" in told
