@@ -71,7 +71,7 @@ class Fake:
     def close(self) -> None:
         if self.request >= 0:
             os.close(self.request)
-        assert self.ended.wait(20)
+        assert self.ended.wait(200)
         self.driver.close()
         self.channel.close()
         os.close(self.reply)
@@ -105,7 +105,7 @@ def test_the_end_in_the_middle_of_a_frame(fake):
     broken.say(encode_request(GETPID)[:10])
     os.close(broken.request)
     broken.request = -1
-    assert broken.ended.wait(20)
+    assert broken.ended.wait(200)
     assert broken.outcome.status == "misbehaved"
     assert other.ask()
 
@@ -113,7 +113,7 @@ def test_the_end_in_the_middle_of_a_frame(fake):
 def test_nonsense(fake):
     broken, other = fake(), fake()
     broken.say(b"\xff" * 64)
-    assert broken.ended.wait(20)
+    assert broken.ended.wait(200)
     assert broken.outcome.status == "misbehaved"
     assert other.ask()
 
@@ -149,7 +149,7 @@ def test_requests_without_end_and_nobody_reads(fake):
     os.close(deaf.request)
     deaf.request = -1
     deaf.hear(16 * deaf.world.thread.calls)
-    assert deaf.ended.wait(20)
+    assert deaf.ended.wait(200)
 
 
 def test_a_guest_that_goes_without_reading(fake):
@@ -158,7 +158,7 @@ def test_a_guest_that_goes_without_reading(fake):
     os.close(deaf.reply)
     os.close(deaf.request)
     deaf.request = -1
-    assert deaf.ended.wait(20)
+    assert deaf.ended.wait(200)
     assert deaf.error is None
     deaf.reply = os.open("/dev/null", os.O_RDONLY)  # for close
 

@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-LIMITS = {"wall_time": 60, "cpu_time": 60, "memory": "1G"}
+LIMITS = {"wall_time": 200, "cpu_time": 60, "memory": "1G"}
 #: Addresses, and numbers that differ by a frame or two.
 NUMBERS = re.compile(r"(0x)[0-9a-f]{8,}|(Previous line repeated )\d+")
 

@@ -15,7 +15,7 @@ import proxybox
 from proxybox.controller import find_guest
 
 PROGRAMS = Path(__file__).parent / "programs"
-LIMITS = {"wall_time": 60, "cpu_time": 60, "memory": "1G"}
+LIMITS = {"wall_time": 200, "cpu_time": 60, "memory": "1G"}
 INPUT = "first\nsecond\nthird line\nüñï\nlast"
 #: Arguments of programs that want some.
 ARGUMENTS = {"report": ("data", "--workers", "4"), "streams": ("one", "", "two words", "-c", "ünï")}

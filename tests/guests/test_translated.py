@@ -727,7 +727,7 @@ def test_its_own_prompt(pypy: str) -> None:
         os.write(main, b"getuid()i\n")
         shown += _until(main, b"getuid 1000")
         os.write(main, b"exit 5\n")
-        assert process.wait(30) == 5
+        assert process.wait(200) == 5
     os.close(main)
     assert shown.count(b">>>> ") >= 1
 

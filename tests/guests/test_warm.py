@@ -12,7 +12,7 @@ import proxybox
 from proxybox.program import Program
 
 SCRIPT = "/box/main.py"
-LIMITS = {"wall_time": 60, "cpu_time": 60, "memory": "1G"}
+LIMITS = {"wall_time": 200, "cpu_time": 60, "memory": "1G"}
 
 MakeSandbox = Callable[..., proxybox.Sandbox]
 

@@ -101,7 +101,7 @@ print(low)
 """,
         time=of_kind("frozen", box),
         limits={"cpu_time": 20, "calls": None},
-        timeout=30,
+        timeout=200,
     )
     found = int(out)
     # Where the waker was faster in all ten turns the search goes astray, but never to the host's time.

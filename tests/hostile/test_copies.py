@@ -576,7 +576,7 @@ def test_nothing_outlives_its_controller(hostile, without_layers):
         pids = [int(word) for word in controller.stdout.readline().split()]
         assert len(pids) >= 7, pids
         controller.kill()
-        end = time.monotonic() + 5
+        end = time.monotonic() + 100
         while any(is_running(pid) for pid in pids):
             assert time.monotonic() < end, [pid for pid in pids if is_running(pid)]
             time.sleep(0.01)

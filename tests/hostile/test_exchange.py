@@ -476,11 +476,11 @@ import host, os, threading
 threading.Thread(target=host.slow, daemon=True).start()
 host.begun()
 os._exit(3)
-""", {"slow": proxybox.HostFunction(slow, timeout=60), "begun": lambda: begun.wait(10)})  # fmt: skip
+""", {"slow": proxybox.HostFunction(slow, timeout=60), "begun": lambda: begun.wait(200)})  # fmt: skip
         assert (result.status, result.exit_code) == ("error", 3)
     finally:
         release.set()
-    assert ended.wait(10)
+    assert ended.wait(200)
 
 
 def test_a_function_that_calls_its_own_session(make):
@@ -507,7 +507,7 @@ def test_a_signal_while_a_function_runs(make):
     session.exec(
         "import host, signal; signal.signal(signal.SIGINT, lambda *_: print('signal', flush=True))", check=True
     )
-    threading.Thread(target=lambda: (begun.wait(10), session.interrupt())).start()
+    threading.Thread(target=lambda: (begun.wait(200), session.interrupt())).start()
     result = session.exec("print(host.slow())", on_stdout=lambda _: release.set())
     assert result.stdout == "signal\nanswer\n", result
     assert session.eval("6 * 7").value == 42
@@ -523,7 +523,7 @@ def test_a_function_whose_answer_nobody_takes(make):
         return "late"
 
     session = make({"slow": proxybox.HostFunction(slow, timeout=60), "quick": lambda: "quick"})
-    threading.Thread(target=lambda: (begun.wait(10), session.interrupt())).start()
+    threading.Thread(target=lambda: (begun.wait(200), session.interrupt())).start()
     try:
         assert session.exec("import host; host.slow()").error.type == "KeyboardInterrupt"
         assert session.exec("print(host.quick())").stdout == "quick\n"

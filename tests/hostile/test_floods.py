@@ -200,7 +200,7 @@ def test_a_million_entries_under_the_default_limit(hostile, make, folder):
     before = hostile.resident()
     result = hostile.run(
         MILLION.format(make=make.replace("{folder}", folder), folder=folder),
-        limits={"cpu_time": 30, "calls": None, "wall_time": 60},
+        limits={"cpu_time": 30, "calls": None, "wall_time": 200},
         timeout=None,
     )
     assert result.ok, result.summary() + result.stderr
@@ -253,7 +253,7 @@ except OSError as error: print(error.errno)
 print(len(open("/data/999999").read()) < 2, os.path.exists("/data/1000000"))
 """,
         filesystem={"mounts": [Mount(target="/data", source=str(crowded), mode=mode)]},
-        timeout=30,
+        timeout=200,
     )
     assert out == "12\nTrue False\n"
     assert hostile.resident() - before < 200 << 20

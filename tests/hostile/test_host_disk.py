@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
 def run(driver: str, folder: Path, code: str, **limits: Any) -> proxybox.Result:
     options: dict[str, Any] = {
         "filesystem": {"mounts": [{"target": "/there", "source": str(folder), "mode": "rw"}]},
-        "limits": {"wall_time": 60, "cpu_time": 60, **limits},
+        "limits": {"wall_time": 200, "cpu_time": 60, **limits},
     }
 
     async def run_async() -> proxybox.Result:

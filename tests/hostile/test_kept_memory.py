@@ -21,7 +21,7 @@ def test_output_by_turns(hostile):
     """Each byte is a piece of its own."""
     tracemalloc.start()
     try:
-        result = hostile.run(TURNS, limits={"calls": None, "cpu_time": 30}, timeout=60)
+        result = hostile.run(TURNS, limits={"calls": None, "cpu_time": 30}, timeout=200)
         kept, _ = tracemalloc.get_traced_memory()
         assert kept < 4 << 20
     finally:

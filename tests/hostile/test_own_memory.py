@@ -34,7 +34,7 @@ def dumped(folder, guest=None):
     pieces = []
     mounts = [proxybox.Mount(target="/data", source=str(folder), mode="ro")]
     policy = Policy(
-        filesystem={"mounts": mounts}, output={"limit": None}, limits={"wall_time": 60, "cpu_time": 60, "calls": None}
+        filesystem={"mounts": mounts}, output={"limit": None}, limits={"wall_time": 200, "cpu_time": 60, "calls": None}
     )
     os.environ["TELLING_VARIABLE"] = "telling-value"
     try:

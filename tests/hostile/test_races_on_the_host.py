@@ -60,7 +60,7 @@ READ = """
 import os, time
 seen = set()
 end = time.monotonic() + 0.4
-while time.monotonic() < end:
+while time.monotonic() < end or len(seen) < 3:
     for name in ("folder/file", "file", "folder/../file"):
         for way in (lambda p: open(p).read(), lambda p: str(os.stat(p).st_size), lambda p: " ".join(os.listdir(os.path.dirname(p)))):
             try: seen.add(way("/data/" + name))

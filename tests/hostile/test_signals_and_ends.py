@@ -85,7 +85,7 @@ over = True; thread.join()
 print(failed, ctypes.c_uint64.from_address(counter).value > 0)
 """,
         limits={"cpu_time": 20, "calls": None},
-        timeout=40,
+        timeout=200,
     )
     assert result.stdout == "0 True\n", result.summary() + result.stderr
     sizes = {name: len(data) for name, data in result.files.items()}
@@ -114,7 +114,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 print(wrong, count > 5)
 """,
         limits={"cpu_time": 20, "calls": None},
-        timeout=40,
+        timeout=200,
     )
     assert result.stdout == "0 True\n", result.summary() + result.stderr
 

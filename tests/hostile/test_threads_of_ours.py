@@ -205,7 +205,7 @@ def test_who_is_told_fails():
     with told() as faults, jobs.box:
         first = jobs.serve("pass", broken)
         second = jobs.serve("import time; time.sleep(0.3)", done)
-        assert over.wait(20)
+        assert over.wait(200)
         first.close()
         second.close()
     assert [type(each) for each in faults] == [Broken]

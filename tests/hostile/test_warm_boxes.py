@@ -218,7 +218,7 @@ print(woken)
 """
     with futures.ThreadPoolExecutor(2) as pool:
         one = pool.submit(run, waiter, on_stdout=lambda _: waits.set())
-        assert waits.wait(10)
+        assert waits.wait(200)
         other = pool.submit(run, waker)
         assert one.result().stdout == "waits\n[-110, -110, -110, -110, -110]\n"
         assert other.result().stdout == "0\n"
@@ -374,7 +374,7 @@ print(started, flush=True)
 release.set()
 """
     with futures.ThreadPoolExecutor(3) as pool:
-        jobs = [pool.submit(run, code, on_stdout=lambda _: together.wait(20), limits={"threads": 6}) for _ in range(3)]
+        jobs = [pool.submit(run, code, on_stdout=lambda _: together.wait(200), limits={"threads": 6}) for _ in range(3)]
         assert [job.result().stdout for job in jobs] == ["5\n"] * 3
 
 
@@ -402,13 +402,13 @@ def test_a_copy_that_does_not_come_holds_up_nobody_else(hostile, warm, run):
     try:
         waiting = threading.Thread(target=fork)
         waiting.start()
-        assert begun.wait(10)
+        assert begun.wait(200)
         box = warm(session={"branches": 1})
         for _ in range(3):
             assert box.run("print(1)").stdout == "1\n"
         assert waiting.is_alive()
         session._live.cancel()
-        waiting.join(10)
+        waiting.join(200)
     finally:
         birth._at_the_door = original
     assert raised

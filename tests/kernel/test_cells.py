@@ -333,7 +333,7 @@ def test_a_shutdown_while_a_cell_runs(code: str) -> None:
     with opened() as notebook:
         process = notebook.manager.provisioner.process
         notebook.client.execute(code, allow_stdin=True)
-        while notebook.client.get_iopub_msg(timeout=30)["msg_type"] != "stream":
+        while notebook.client.get_iopub_msg(timeout=200)["msg_type"] != "stream":
             pass
         notebook.client.shutdown()
         killer = threading.Timer(20, process.kill)

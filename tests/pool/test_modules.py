@@ -107,18 +107,18 @@ def test_a_task_that_takes_its_process_along() -> None:
     with processes(1) as pool:
         lost, kept = pool.submit(end, 3), pool.submit(functions.double, 4)
         with pytest.raises(WorkerEnded, match=r"its process has ended \(exit status 3\)"):
-            lost.result(60)
-        assert kept.result(60) == 8
+            lost.result(200)
+        assert kept.result(200) == 8
 
 
 def test_what_tasks_give_and_raise() -> None:
     with processes(2) as pool:
         assert list(pool.map(functions.double, range(5))) == [0, 2, 4, 6, 8]
         with pytest.raises(IndexError):
-            pool.submit(functions.fails, 2).result(60)
+            pool.submit(functions.fails, 2).result(200)
         with pytest.raises(RuntimeError, match="cannot be sent"):
-            pool.submit(eval, "lambda: 1").result(60)
-        assert pool.submit(os.getpid).result(60) != os.getpid()
+            pool.submit(eval, "lambda: 1").result(200)
+        assert pool.submit(os.getpid).result(200) != os.getpid()
     with pytest.raises(RuntimeError, match="shut down"):
         pool.submit(os.getpid)
 
@@ -126,6 +126,6 @@ def test_what_tasks_give_and_raise() -> None:
 def test_a_worker_has_no_pythonpath_and_its_own_session(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", ":/nowhere")
     with processes(1) as pool:
-        assert pool.submit(os.getenv, "PYTHONPATH").result(60) is None
-        assert pool.submit(os.getsid, 0).result(60) != os.getsid(0)
-        assert pool.submit(os.getcwd).result(60) == str(folder)
+        assert pool.submit(os.getenv, "PYTHONPATH").result(200) is None
+        assert pool.submit(os.getsid, 0).result(200) != os.getsid(0)
+        assert pool.submit(os.getcwd).result(200) == str(folder)

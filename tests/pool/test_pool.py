@@ -163,9 +163,9 @@ def test_close_cancels_what_runs(processes: int) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert begun.wait(60)
+    assert begun.wait(200)
     pool.close()
-    thread.join(60)
+    thread.join(200)
     assert results[0].status is Status.CANCELLED
 
 
@@ -237,9 +237,9 @@ def test_a_guest_that_is_killed_is_a_result() -> None:
             )
         )
         thread.start()
-        assert begun.wait(60)
+        assert begun.wait(200)
         kill_children("pypy3")
-        thread.join(60)
+        thread.join(200)
         assert (results[0].status, results[0].signal) == (Status.CRASHED, signal.SIGKILL)
         assert pool.run("print(1)").ok
 
@@ -254,10 +254,10 @@ def test_a_worker_that_is_killed_is_a_result_and_replaced() -> None:
             )
         )
         thread.start()
-        assert begun.wait(60)
+        assert begun.wait(200)
         for pid in children():
             os.kill(int(pid), signal.SIGKILL)
-        thread.join(60)
+        thread.join(200)
         assert results[0].status is Status.INTERNAL_ERROR
         assert "ended" in results[0].why
         assert pool.run("print(1)").ok

@@ -48,14 +48,14 @@ class Kind(NamedTuple):
 
 
 def box(code: str, **options: object) -> Callable[[Path], object]:
-    options.setdefault("timeout", 20)
+    options.setdefault("timeout", 100)
     return lambda folder: proxybox.run(code, **options)  # type: ignore[arg-type]
 
 
 def overlay_and_commit(folder: Path) -> object:
     (folder / "main.py").write_text("open('result', 'w').write('x' * 5000); open('data').read()")
     (folder / "data").write_text("data")
-    result = proxybox.run(folder / "main.py", timeout=20)
+    result = proxybox.run(folder / "main.py", timeout=100)
     result.files.commit()
     assert (folder / "result").stat().st_size == 5000
     return result
@@ -64,7 +64,7 @@ def overlay_and_commit(folder: Path) -> object:
 def read_and_write(folder: Path) -> object:
     mount = proxybox.Mount(target="/data", source=str(folder), mode="rw")
     code = "import os\nfor n in range(5): open(f'/data/{n}', 'w').write('x')\nos.unlink('/data/3')"
-    return proxybox.run(code, filesystem={"mounts": [mount]}, timeout=20)
+    return proxybox.run(code, filesystem={"mounts": [mount]}, timeout=100)
 
 
 def killed(folder: Path) -> object:

@@ -402,7 +402,7 @@ def test_long_names_on_a_narrow_terminal(tmp_path: Path) -> None:
         with contextlib.suppress(OSError):
             while piece := os.read(main, 4096):
                 shown += piece
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
     os.close(main)
     lines = shown.decode().replace("\r", "").splitlines()
     assert max(map(len, lines[:5])) <= 70
@@ -474,7 +474,7 @@ def test_a_bar_on_a_terminal(homework: Path, tmp_path: Path) -> None:
             except OSError:
                 break
             shown += piece
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
     os.close(main)
     assert b"Grading" in shown
     assert b"/3" in shown

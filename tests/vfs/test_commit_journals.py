@@ -329,13 +329,13 @@ def test_two_commits_exclude_each_other(overlay, folder, monkeypatch):
     def slowly(*arguments):
         if threading.current_thread() is not threading.main_thread():
             began.set()
-            assert go_on.wait(30)
+            assert go_on.wait(200)
         rename(*arguments)
 
     monkeypatch.setattr(boundary, "rename", slowly)
     thread = threading.Thread(target=commit_overlay, args=(overlay,))
     thread.start()
-    assert began.wait(30)
+    assert began.wait(200)
     try:
         with overlay_over(folder) as other:
             Guest(other)("write", "y")
