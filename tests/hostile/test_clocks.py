@@ -76,7 +76,9 @@ def is_like_the_host(value, moment):
     a second on a host that has run for about as long as a box says it has, which is 1000 seconds."""
     clocks = [time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)]
     if isinstance(value, str):
-        words = value.replace(":", " ").split()
+        # A size of memory is no time, but is like the host's for two hours of its uptime.
+        lines = [line for line in value.splitlines() if not line.endswith(" kB")]
+        words = " ".join(lines).replace(":", " ").split()
         return any(
             is_like_the_host(float(word), moment)
             for word in words
