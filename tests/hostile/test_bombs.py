@@ -250,6 +250,7 @@ COMPUTING = {
 def test_computing(hostile, code):
     result = hostile.run(code, limits={"cpu_time": 0.4, "wall_time": 3, "calls": None, "memory": "1G"}, timeout=None)
     assert result.status == "time_limit", result.summary() + result.stderr
+    assert result.usage.wall - result.usage.start < 4
 
 
 WAITING = {

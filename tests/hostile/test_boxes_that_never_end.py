@@ -133,16 +133,25 @@ def test_input_from_a_socket_counts(hostile):
     assert result.status == "time_limit", result
 
 
-ASKS = "print('asks', flush=True)\nprint(input())"
+def answered_late(hostile, answers, **options):
+    """The result of a program whose answer is written to the descriptor `answers` 7 seconds after it has asked."""
+    timer = threading.Timer(7.0, os.write, [answers, b"late\n"])
+
+    def seen(text):
+        if text == "asks\n":
+            timer.start()
+
+    result = hostile.run("print('asks', flush=True)\nprint(input())", on_stdout=seen, **options)
+    assert result.stdout.startswith("asks\n"), result
+    timer.join()
+    return result
 
 
 def test_input_from_a_terminal_is_given_time(hostile):
     """The answer comes when the limit is long over."""
     controller, terminal = os.openpty()
-    timer = threading.Timer(7.0, os.write, [controller, b"late\n"])
     with open(terminal, closefd=True) as file:
-        result = hostile.run(ASKS, stdin=file, timeout=6, on_stdout=lambda text: text == "asks\n" and timer.start())
-    timer.join()
+        result = answered_late(hostile, controller, stdin=file, timeout=6)
     os.close(controller)
     assert result.stdout == "asks\nlate\n", result
 
@@ -150,13 +159,8 @@ def test_input_from_a_terminal_is_given_time(hostile):
 @pytest.mark.parametrize(("word", "status"), [("free", "ok"), ("counted", "time_limit"), ("auto", "time_limit")])
 def test_the_policy_has_the_last_word(hostile, word, status):
     reading, writing = os.pipe()
-    timer = threading.Timer(7.0, os.write, [writing, b"late\n"])
     with open(reading, "rb", buffering=0) as file:
-        result = hostile.run(
-            ASKS, stdin=file, timeout=None, limits={"wall_time": 6, "input_wait": word},
-            on_stdout=lambda text: text == "asks\n" and timer.start(),
-        )  # fmt: skip
-        timer.join()
+        result = answered_late(hostile, writing, stdin=file, timeout=None, limits={"wall_time": 6, "input_wait": word})
     os.close(writing)
     assert result.status == status, result
 
