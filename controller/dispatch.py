@@ -20,7 +20,7 @@ from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Int
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOO_LONG, Fetch
+from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOLD_CLOCK, TOO_LONG, Fetch
 from proxybox.controller.roles import Memory, Scalar, stub_row
 from proxybox.controller.status import Status
 from proxybox.controller.wire.protocol import MEMORY, REGISTERS
@@ -39,13 +39,14 @@ _U32 = struct.Struct("<I")
 class Row:
     """One OS call: its name, its handler, and the function that calls the handler with a request."""
 
-    __slots__ = ("_decode", "family", "handler", "invoke", "name", "number", "parameters")
+    __slots__ = ("_decode", "counted", "family", "handler", "invoke", "name", "number", "parameters")
 
-    def __init__(self, number: int, name: str, family: str, handler: Callable[..., Reply]) -> None:
+    def __init__(self, number: int, name: str, family: str, handler: Callable[..., Reply], counted: bool = True) -> None:
         self.number = number
         self.name = name
         self.family = family
         self.handler = handler
+        self.counted = counted
         self.parameters = _parameters(handler)
         self.invoke: Invoke = self._compile_first
         self._decode: Invoke | None = None
@@ -73,14 +74,17 @@ TABLE: dict[int, Row] = {}
 """The row that answers each call, by the x86-64 number; `oscall` enters a handler here."""
 
 
-def oscall(number: int, name: str = "") -> Callable[[Handler], Handler]:
-    """Enters a handler in the table under its x86-64 call number."""
+def oscall(number: int, name: str = "", *, counted: bool = True) -> Callable[[Handler], Handler]:
+    """Enters a handler in the table under its x86-64 call number.
+
+    counted: whether the call counts in limits.calls and in usage.calls.
+    """
 
     def enter(handler: Handler) -> Handler:
         if number in TABLE:
             raise ValueError(f"call {number} has two handlers: {TABLE[number].name}, {handler.__name__}")
         family = handler.__module__.rpartition(".")[2]
-        TABLE[number] = Row(number, name or handler.__name__.rstrip("_"), family, handler)
+        TABLE[number] = Row(number, name or handler.__name__.rstrip("_"), family, handler, counted)
         return handler
 
     return enter
@@ -260,11 +264,12 @@ class Dispatcher:
         world = self._world
         self._steps.left = CALL
         thread.calls += 1
-        self.calls += 1
-        if self.calls > self.limit:
-            self._over_limit()
         (number,) = _NUMBER.unpack_from(frame)
         row = TABLE.get(number)
+        if row is None or row.counted:
+            self.calls += 1
+            if self.calls > self.limit:
+                self._over_limit()
         if row is None:
             return self._unknown(thread, number)
         if self.audit is not None or self._interceptors:
@@ -275,6 +280,16 @@ class Dispatcher:
             return self._failure(row.name, error)
         except AnotherTurn:
             return self._going_on(row, thread, frame)
+
+    def told_clock(self) -> bytes | None:
+        """Returns what the guest is told of its clocks, a struct told_clock; None where time is not real.
+
+        This is the one place that decides whether a guest may read the host's clocks by itself: where nobody wants to
+        see its calls.
+        """
+        offset = self._world.clock.offset_ns()
+        told = self.audit is None and not self._interceptors
+        return None if offset is None else TOLD_CLOCK.pack(offset, told)
 
     def _going_on(self, row: Row, thread: "GuestThread", frame: bytes) -> Blocked:
         """Returns the wait of a call that takes several turns.

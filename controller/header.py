@@ -96,3 +96,8 @@ FORK_FLAGS: Final = 0x8000
 FORK_AGAIN: Final = 1
 
 NEWBORN: Final = struct.Struct("<QQq")
+
+# --- the clocks of boxes with real time -------------------------------------------------------------------------------
+
+#: What the guest adds to the host's CLOCK_MONOTONIC, and whether it may read the host's clocks without asking.
+TOLD_CLOCK: Final = struct.Struct("<qQ")

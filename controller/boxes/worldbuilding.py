@@ -265,6 +265,8 @@ class WorldBuilder:
             "LANG": who.locale,
             "PYTHONDONTWRITEBYTECODE": "1",  # a cache would be reported as a change that the program has made
         }
+        if not self._guest.is_translated:
+            variables["TZ"] = ":/etc/localtime"  # the file that is read anyway; named, glibc does not stat it each time
         if self._policy.randomness != "system":
             variables["PYTHONHASHSEED"] = str(int(self._policy.randomness) % (1 << 32))
         if self._packages:

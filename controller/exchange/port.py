@@ -59,6 +59,7 @@ class Port:
         "_idle",
         "_lines",
         "_running",
+        "_told",
         "_works",
         "callers",
         "functions",
@@ -76,19 +77,22 @@ class Port:
         self.functions = functions
         self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
         self._command: bytes | None = None
+        self._told: tuple[tuple[int, bytes], ...] = ()
         self._idle: int | None = None  # the channel that waits for a command
         self._lines: dict[int, _Line] = {}  # by channel
         self._running: list[tuple[Pending, int]] = []  # with the sizes of their calls
         self._works: deque[Work] = deque()  # one is decoded at a time: decoded, they are larger
 
-    def post(self, command: bytes) -> None:
+    def post(self, command: bytes, told: tuple[tuple[int, bytes], ...] = ()) -> None:
         """Gives the guest its next command, which it gets when its waiting call is tried again.
+
+        told: addresses and bytes that the next answer stores besides.
 
         Raises RuntimeError while the guest has not got the last command yet.
         """
         if self._command is not None:
             raise RuntimeError("a command was posted before the last was taken")
-        self._command = command
+        self._command, self._told = command, told
         self.result = None
 
     def is_idle(self) -> bool:
@@ -174,7 +178,8 @@ class Port:
 
         def give(answer: bytes) -> Reply:
             line.wait, line.rest = None, answer[room:]
-            return len(answer), (address, answer[:room])
+            told, self._told = self._told, ()
+            return len(answer), (address, answer[:room]), *told
 
         def attempt() -> Reply | None:
             answer = pending.take()

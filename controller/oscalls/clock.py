@@ -1,4 +1,7 @@
-"""Clocks and sleeps; `controller/world/clock.py` has the time policies."""
+"""Clocks and sleeps; `controller/world/clock.py` has the time policies.
+
+Reads of a clock are not counted: in a box with real time most of them do not come here (`Dispatcher.told_clock`).
+"""
 
 import errno
 from typing import Annotated
@@ -44,21 +47,21 @@ def timeout(time: bytes | None) -> int | None:
     return None if time is None else duration(time)
 
 
-@oscall(228)
+@oscall(228, counted=False)
 def clock_gettime(world: World, clock_id: Int, timespec: Addr) -> Reply:
     """clock_gettime(2): the time of a clock."""
     now = world.clock.now_ns(clock_id if clock_id >= 0 else clock_of(world, clock_id))
     return 0, (timespec, abi.pack_timespec(now))
 
 
-@oscall(229)
+@oscall(229, counted=False)
 def clock_getres(world: World, clock_id: Int, timespec: Addr) -> Reply:
     """clock_getres(2): the resolution of a clock."""
     resolution = world.clock.resolution_ns(clock_of(world, clock_id))
     return 0 if timespec == 0 else (0, (timespec, abi.pack_timespec(resolution)))
 
 
-@oscall(96)
+@oscall(96, counted=False)
 def gettimeofday(world: World, timeval: Addr, timezone: Addr) -> Reply:
     """gettimeofday(2): the wall clock; the timezone is always UTC."""
     writes = []
@@ -69,7 +72,7 @@ def gettimeofday(world: World, timeval: Addr, timezone: Addr) -> Reply:
     return 0, *writes
 
 
-@oscall(201)
+@oscall(201, counted=False)
 def time(world: World, tloc: Addr) -> Reply:
     """time(2): the wall clock in seconds."""
     seconds = world.clock.now_ns(abi.CLOCK_REALTIME) // abi.NS

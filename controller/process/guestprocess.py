@@ -69,7 +69,8 @@ class GuestProcess:
 
     launcher: pid of the child of the controller that has started the guest, where that is another process. door: its
     part of the listener, None where there is no listener. births: held while a guest of its process group is copied.
-    layers: those that are used, by name, with what was seen of each. filters: how many seccomp filters it has; None
+    layers: those that are used, by name, with what was seen of each. clock_at: where it keeps its struct told_clock; 0
+    for guests without one. filters: how many seccomp filters it has; None
     where the kernel does not say. last_words: the socket on which a guest that marshals its own calls says why it ends;
     None for other guests.
     """
@@ -92,6 +93,7 @@ class GuestProcess:
     peak_resident: int | None = None
     cpu_ns: int = 0
     first_answer: int = SEALED_ANSWER
+    clock_at: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.family.join(self.pid)
@@ -151,9 +153,13 @@ class GuestProcess:
             code = -signal.SIGABRT  # stub_signals.c: the guest cannot send itself SIGABRT, so abort(3) ends by SIGTRAP
         return (code, None) if code >= 0 else (None, -code)
 
-    def begin(self) -> None:
-        """Lets the interpreter's `main` run, or a copy go on."""
-        self.channel.send(self.first_answer)
+    def begin(self, told_clock: bytes | None) -> None:
+        """Lets the interpreter's `main` run, or a copy go on. told_clock: see `Dispatcher.told_clock`."""
+        self.channel.send((self.first_answer, *self.tell(told_clock)))
+
+    def tell(self, told_clock: bytes | None) -> tuple[tuple[int, bytes], ...]:
+        """Returns what an answer to the guest has to store, to tell it of its clocks."""
+        return ((self.clock_at, told_clock),) if self.clock_at and told_clock is not None else ()
 
     def reap_launcher(self) -> None:
         """Waits for the launcher, which ends when the guest runs and the init has closed its descriptors."""

@@ -329,9 +329,10 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
 
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
     """Receives HELLO, inspects the guest and its layers from outside, sends the filter, and inspects it again."""
-    number, space_limit, address, room, root_errno, landlock_errno, _ = _frame(process, control)
+    number, space_limit, address, room, root_errno, landlock_errno, clock_at = _frame(process, control)
     if number != CALL_HELLO:
         raise _start_error(control, process=process)
+    process.clock_at = 0 if spec.bare else clock_at
     process.space_limit = space_limit or None
     process.note(inspect_descriptors(process.pid, _descriptors(spec)))
     landlock = landlock_errno if "landlock" in layers.USED else None

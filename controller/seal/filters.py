@@ -128,7 +128,9 @@ RULES = (
     Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE), *_NO_TIMEOUT)),
     Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME), *_NO_TIMEOUT)),
     Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE),), only="real_time"),
-    Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME),), only="real_time"),
+    Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE | _CLOCK_REALTIME),), only="real_time"),
+    # Until a time of the host's CLOCK_MONOTONIC. A program gives the box's; the stub takes off the difference.
+    Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE), low(4, ROUTE)), only="real_time"),
     # By this call the kernel continues a timed wait when another thread has taken the signal that woke this one. It
     # only repeats a call that has passed the filter already.
     Rule("restart_syscall", only="real_time"),

@@ -161,6 +161,10 @@ class Clock:
         except OSError:
             return before or 0
 
+    def offset_ns(self) -> int | None:
+        """Returns the box's CLOCK_MONOTONIC less the host's; None where the box's clocks are not the host's."""
+        return MONOTONIC_START_NS - self._started if self.kind == "real" and not self.skips else None
+
     def resolution_ns(self, clock_id: int) -> int:
         """Returns the answer of clock_getres(2). Raises OSError (EINVAL) for a clock that does not exist."""
         if clock_id in _COARSE:

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <ucontext.h>
 
 #include "wire.h"
@@ -41,6 +42,9 @@ long guarded_length(const char *text, size_t max); /* -1: unreadable; max: no NU
 bool guard_repair(ucontext_t *context);
 bool clock_instruction(ucontext_t *context);
 void code_for_call(uint8_t *code, int number);
+void code_for_jump(uint8_t *code, const void *to);
+void add_nanoseconds(struct timespec *time, int64_t nanoseconds);
+long futex_again(ucontext_t *context, const struct timespec *until);
 long clone_into(const uint64_t args[6], void *frame);
 
 /* stub_guard.c: whether memory can be read. */
@@ -89,7 +93,7 @@ long install_filter(long length, unsigned flags);
 
 /* stub_threads.c: threads, and futex waits that the filter does not allow. */
 long emulate_clone(const uint64_t args[6], const ucontext_t *context);
-long emulate_futex(const uint64_t args[6]);
+long emulate_futex(const uint64_t args[6], ucontext_t *context);
 
 /* stub_maps.c: calls `look` for each mapping of this process; true when `look` returned true for all of them. name: the
  * rest of the line in /proc/self/maps after the addresses. */
@@ -98,10 +102,12 @@ struct mapping {
     bool is_plain_memory;
     const char *name;
 };
-bool each_mapping(bool (*look)(const struct mapping *map, const void *context), const void *context);
+bool each_mapping(bool (*look)(const struct mapping *map, void *context), void *context);
 
-/* stub_clock.c: leaves the guest no clock but the box's. False when that fails. */
+/* stub_clock.c: leaves the guest no clock but those that the box may have. False when that fails. */
+extern struct told_clock told_clock;
 bool clocks_cover(void);
+long emulate_clock_gettime(const uint64_t args[6], const void *caller);
 
 /* stub_hide.c: removes launch strings, host paths and host ids from the guest's memory. */
 void hide_launch(char **environment);

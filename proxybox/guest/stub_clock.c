@@ -1,7 +1,11 @@
-/* Leaves the guest no clock but the box's: the vDSO's entry points become system calls, its data pages are unmapped,
- * and rdtsc faults.
+/* What clocks the guest has.
  *
- * A guest whose time is not real still has two clocks: counting in a loop, and RDPID. limitations.md says so.
+ * In a box whose time is not real: none but the box's. The vDSO's entry points become system calls, its data pages are
+ * unmapped, and rdtsc faults. Such a guest still has two clocks: counting in a loop, and RDPID. limitations.md says so.
+ *
+ * In a box with real time the vDSO and its data pages are moved (mremap), and a copy takes their place, where libc calls
+ * it. The copy's clock functions, which stand here, call the moved vDSO and add the box's offset, once the controller
+ * has allowed that (`told_clock`); before that, and for all other clocks, they are system calls.
  */
 #include <elf.h>
 #include <errno.h>
@@ -9,30 +13,78 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
+#include <time.h>
 
 #include "stub.h"
 
-static const struct {
+struct told_clock told_clock;
+
+/* Where the kernel's vDSO is after its move, and its own functions; NULL where there is none. */
+static const char *moved_vdso, *moved_end;
+static int (*host_clock_gettime)(clockid_t, struct timespec *);
+static int (*host_gettimeofday)(struct timeval *, struct timezone *);
+static time_t (*host_time)(time_t *);
+
+static int box_clock_gettime(clockid_t clock, struct timespec *time)
+{
+    bool is_monotonic = clock == CLOCK_MONOTONIC;
+    if (!told_clock.told || !(is_monotonic || clock == CLOCK_REALTIME) || host_clock_gettime(clock, time))
+        return (int)KERNEL(SYS_clock_gettime, clock, time);
+    if (is_monotonic)
+        add_nanoseconds(time, told_clock.offset);
+    return 0;
+}
+
+static int box_gettimeofday(struct timeval *time, struct timezone *zone)
+{
+    if (!told_clock.told || zone || host_gettimeofday(time, NULL))
+        return (int)KERNEL(SYS_gettimeofday, time, zone);
+    return 0;
+}
+
+static time_t box_time(time_t *time) { return told_clock.told ? host_time(time) : KERNEL(SYS_time, time); }
+
+/* Where the kernel keeps no time that can be read by a program (the clock source of some virtual machines), the moved
+ * vDSO makes a system call. Its caller then adds the offset once more, so that it is taken off here. */
+long emulate_clock_gettime(const uint64_t args[6], const void *caller)
+{
+    long result = round_trip(SYS_clock_gettime, args);
+    if (result == 0 && (clockid_t)args[0] == CLOCK_MONOTONIC && (const char *)caller > moved_vdso && (const char *)caller <= moved_end)
+        add_nanoseconds((struct timespec *)args[1], -told_clock.offset);
+    return result;
+}
+
+/* The functions of the vDSO. host: where to keep the address of the moved one; box: what stands in its place. */
+static const struct entry_point {
     const char *name;
     int number;
+    void *host, *box;
 } entry_points[] = {
-    {"clock_gettime", SYS_clock_gettime}, {"gettimeofday", SYS_gettimeofday}, {"time", SYS_time},
-    {"clock_getres", SYS_clock_getres},   {"getcpu", SYS_getcpu},             {"getrandom", SYS_getrandom},
+    {"clock_gettime", SYS_clock_gettime, &host_clock_gettime, box_clock_gettime},
+    {"gettimeofday", SYS_gettimeofday, &host_gettimeofday, box_gettimeofday},
+    {"time", SYS_time, &host_time, box_time},
+    {"clock_getres", SYS_clock_getres, NULL, NULL},
+    {"getcpu", SYS_getcpu, NULL, NULL},
+    {"getrandom", SYS_getrandom, NULL, NULL},
 };
 
-static int number_of(const char *name)
+static const struct entry_point *entry_point(const char *name)
 {
+    /* A newer function: the controller does not know this number and answers ENOSYS. */
+    static const struct entry_point unknown = {"", 0xfff, NULL, NULL};
     static const char prefix[] = "__vdso_"; /* each function has a second name without this prefix */
     if (!strncmp(name, prefix, sizeof prefix - 1))
         name += sizeof prefix - 1;
     for (size_t i = 0; i < sizeof entry_points / sizeof *entry_points; i++)
         if (!strcmp(name, entry_points[i].name))
-            return entry_points[i].number;
-    return 0xfff; /* a newer entry point: the controller does not know this number and answers ENOSYS */
+            return &entry_points[i];
+    return &unknown;
 }
 
-/* Overwrites every function that the vDSO exports with a system call. */
-static bool patch_entry_points(char *image)
+/* Overwrites every function that a vDSO's image exports. moved: where the kernel's own vDSO is now; NULL when there is
+ * none any more. */
+static bool patch_entry_points(char *image, const char *moved)
 {
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)image;
     const Elf64_Phdr *segment = (const Elf64_Phdr *)(image + header->e_phoff);
@@ -60,23 +112,82 @@ static bool patch_entry_points(char *image)
     for (uint64_t i = 0; i < count; i++) {
         if (ELF64_ST_TYPE(symbols[i].st_info) != STT_FUNC || !symbols[i].st_value)
             continue;
-        code_for_call((uint8_t *)image + symbols[i].st_value, number_of(names + symbols[i].st_name));
+        const struct entry_point *entry = entry_point(names + symbols[i].st_name);
+        uint8_t *code = (uint8_t *)image + symbols[i].st_value;
+        if (moved && entry->box) {
+            const char *host = moved + symbols[i].st_value;
+            memcpy(entry->host, &host, sizeof host);
+            code_for_jump(code, entry->box);
+        } else {
+            code_for_call(code, entry->number);
+        }
     }
     return KERNEL(SYS_mprotect, image, size, PROT_READ | PROT_EXEC) == 0;
 }
 
 /* Unmaps the pages, found by their names, in which the kernel keeps the time. */
-static bool unmap_clock_page(const struct mapping *map, const void *context)
+static bool unmap_clock_page(const struct mapping *map, void *context)
 {
     (void)context;
     return !strstr(map->name, "[vvar") || KERNEL(SYS_munmap, map->from, map->to - map->from) == 0;
 }
 
+/* The mappings of the vDSO and its data pages, which lie before it, as the kernel has laid them out. */
+struct layout {
+    struct {
+        uint64_t from, to;
+    } part[8];
+    unsigned count;
+};
+
+static bool find_part(const struct mapping *map, void *context)
+{
+    struct layout *layout = context;
+    if (!strstr(map->name, "[vvar") && !strstr(map->name, "[vdso]"))
+        return true;
+    if (layout->count == sizeof layout->part / sizeof *layout->part)
+        return false;
+    layout->part[layout->count].from = map->from;
+    layout->part[layout->count++].to = map->to;
+    return true;
+}
+
+/* Moves the vDSO with its data pages, and maps a copy of its image where it was. Returns the image's new address; NULL
+ * when that fails. The distances stay, since the vDSO finds its data pages by them. */
+static const char *move_away(char *image)
+{
+    struct layout layout = {.count = 0};
+    if (!each_mapping(find_part, &layout) || !layout.count)
+        return NULL;
+    uint64_t from = layout.part[0].from, to = layout.part[layout.count - 1].to, image_size = to - (uint64_t)image;
+    long place = KERNEL(SYS_mmap, 0, to - from, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (place < 0)
+        return NULL;
+    for (unsigned i = 0; i < layout.count; i++) {
+        uint64_t at = layout.part[i].from, size = layout.part[i].to - at;
+        if (KERNEL(SYS_mremap, at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, (uint64_t)place + (at - from)) < 0)
+            return NULL;
+    }
+    long copy =
+        KERNEL(SYS_mmap, image, image_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (copy != (long)image)
+        return NULL;
+    moved_vdso = (char *)place + ((uint64_t)image - from);
+    moved_end = moved_vdso + image_size;
+    memcpy(image, moved_vdso, image_size);
+    return moved_vdso;
+}
+
 bool clocks_cover(void)
 {
     char *image = (char *)getauxval(AT_SYSINFO_EHDR);
-    bool covered = !image || (patch_entry_points(image) && each_mapping(unmap_clock_page, NULL));
-    if (!(config.flags & CONFIG_REAL_TIME))
+    bool is_real = config.flags & CONFIG_REAL_TIME;
+    if (is_real && !(config.flags & CONFIG_SEAL_ONLY)) {
+        const char *moved = image ? move_away(image) : NULL;
+        return !image || (moved && patch_entry_points(image, moved));
+    }
+    bool covered = !image || (patch_entry_points(image, NULL) && each_mapping(unmap_clock_page, NULL));
+    if (!is_real)
         covered &= KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV) == 0;
     return covered;
 }

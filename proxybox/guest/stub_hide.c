@@ -83,7 +83,7 @@ static bool is_left_alone(const struct mapping *map, const char *host)
     return (config.flags & CONFIG_SEAL_ONLY) && strstr(map->name, host);
 }
 
-static bool hide_in(const struct mapping *map, const void *context)
+static bool hide_in(const struct mapping *map, void *context)
 {
     const struct pairs *pairs = context;
     const char *end = pairs->text + pairs->size;
@@ -100,7 +100,7 @@ static bool hide_in(const struct mapping *map, const void *context)
 
 void hide_paths(char *text, size_t size)
 {
-    const struct pairs pairs = {text, size};
+    struct pairs pairs = {text, size};
     if (size < 2 || text[size - 1])
         return;
     each_mapping(hide_in, &pairs);

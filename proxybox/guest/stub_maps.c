@@ -27,7 +27,7 @@ static uint64_t hexadecimal(char **at)
 }
 
 /* A line is `from-to rwxp offset device inode name`. */
-bool each_mapping(bool (*look)(const struct mapping *map, const void *context), const void *context)
+bool each_mapping(bool (*look)(const struct mapping *map, void *context), void *context)
 {
     bool done = read_maps();
     for (char *line = text, *next; done && *line; line = next) {

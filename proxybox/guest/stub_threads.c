@@ -1,5 +1,6 @@
 /* Threads, each with one channel that the controller gives it; and the futex waits that the filter does not allow. */
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <stddef.h>
 #include <string.h>
@@ -35,11 +36,29 @@ long emulate_clone(const uint64_t args[6], const ucontext_t *context)
     return result < 0 ? result : granted >> 16;
 }
 
-/* Timed and shared waits. The controller answers after a slice of the box's time. Between slices the stub itself looks
- * at the futex word, since only this process can wake a private futex. */
-long emulate_futex(const uint64_t args[6])
+/* A wait until a time of CLOCK_MONOTONIC in a box with real time: the kernel can do it, given the host's time. */
+static long wait_until(const uint64_t args[6], ucontext_t *context)
+{
+    struct timespec until;
+    if (!guarded_copy(&until, (const void *)args[3], sizeof until))
+        return ERROR(EFAULT);
+    if (until.tv_sec < 0 || until.tv_nsec < 0 || until.tv_nsec >= 1000000000)
+        return ERROR(EINVAL);
+    if (until.tv_sec > LONG_MAX / 2)
+        until.tv_sec = LONG_MAX / 2; /* the offset must not overflow it */
+    add_nanoseconds(&until, -told_clock.offset);
+    if (until.tv_sec < 0)
+        until = (struct timespec){0, 0}; /* long past, and no time that the kernel takes */
+    return futex_again(context, &until);
+}
+
+/* Other timed waits, and shared ones. The controller answers after a slice of the box's time. Between slices the stub
+ * itself looks at the futex word, since only this process can wake a private futex. */
+long emulate_futex(const uint64_t args[6], ucontext_t *context)
 {
     int operation = (int)args[1] & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
+    if ((config.flags & CONFIG_REAL_TIME) && args[3] && (int)args[1] == (FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG))
+        return wait_until(args, context);
     if (operation == FUTEX_WAKE)
         return 0; /* a shared futex: each waiter looks at the word again by itself */
     if (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET)

@@ -48,9 +48,12 @@ static long read_on(const uint64_t args[6], uint64_t done)
     return (long)done;
 }
 
-static long answer(long number, const uint64_t args[6], ucontext_t *context)
+static long answer(const siginfo_t *info, const uint64_t args[6], ucontext_t *context)
 {
+    long number = info->si_syscall;
     switch (number) {
+    case SYS_clock_gettime:
+        return emulate_clock_gettime(args, info->si_call_addr);
     case SYS_mmap:
         return emulate_mmap(args);
     case SYS_munmap:
@@ -64,7 +67,7 @@ static long answer(long number, const uint64_t args[6], ucontext_t *context)
     case SYS_getrandom:
         return random_bytes(args);
     case SYS_futex:
-        return emulate_futex(args);
+        return emulate_futex(args, context);
     case SYS_rt_sigaction:
         return emulate_sigaction(args);
     case SYS_rt_sigprocmask:
@@ -100,5 +103,5 @@ void on_sigsys(int number, siginfo_t *info, void *opaque)
     if (info->si_code != SYS_SECCOMP)
         return;
     context_arguments(context, args);
-    context_returns(context, answer(info->si_syscall, args, context));
+    context_returns(context, answer(info, args, context));
 }

@@ -1,11 +1,12 @@
 /* The code that depends on x86-64 instructions. */
+#include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "stub.h"
 
 /* Reading and writing memory that may not be mapped: a fault inside one of these loops is a result, not a crash. Each
- * loop is one range of instructions with a repair address; the SIGSEGV handler calls `guard_repair` first. */
+ * loop is one range of instructions with a repair address; the handlers of SIGSEGV and SIGBUS call `guard_repair`
+ * first. */
 extern const char guard_copy_start[], guard_copy_end[], guard_copy_fault[];
 extern const char guard_scan_start[], guard_scan_end[], guard_scan_fault[];
 
@@ -84,6 +85,59 @@ void code_for_call(uint8_t *code, int number)
 {
     const uint8_t text[] = {0xb8, (uint8_t)number, (uint8_t)(number >> 8), 0, 0, 0x0f, 0x05, 0xc3};
     memcpy(code, text, sizeof text);
+}
+
+/* `movabs $to, %rax; jmp *%rax` */
+void code_for_jump(uint8_t *code, const void *to)
+{
+    const uint8_t start[] = {0x48, 0xb8}, end[] = {0xff, 0xe0};
+    memcpy(code, start, sizeof start);
+    memcpy(code + sizeof start, &to, sizeof to);
+    memcpy(code + sizeof start + sizeof to, end, sizeof end);
+}
+
+void add_nanoseconds(struct timespec *time, int64_t nanoseconds)
+{
+    enum { SECOND = 1000000000 };
+    time->tv_sec += nanoseconds / SECOND;
+    time->tv_nsec += nanoseconds % SECOND;
+    if (time->tv_nsec < 0) {
+        time->tv_nsec += SECOND;
+        time->tv_sec--;
+    } else if (time->tv_nsec >= SECOND) {
+        time->tv_nsec -= SECOND;
+        time->tv_sec++;
+    }
+}
+
+/* What `futex_once_more` finds at the stack pointer. */
+struct once_more {
+    struct timespec until;
+    greg_t r8, r10, rsp, rip;
+};
+__asm__(".text\n"
+        "futex_once_more: syscall\n"
+        "mov 16(%rsp), %r8\n"
+        "mov 24(%rsp), %r10\n"
+        "mov 40(%rsp), %rcx\n" /* a system call may change it, so the program keeps nothing there */
+        "mov 32(%rsp), %rsp\n"
+        "jmp *%rcx\n");
+extern const char futex_once_more[];
+
+/* The trapped futex call is made again, with another time and with ROUTE, when the handler has returned: there signals
+ * interrupt it as they interrupt any wait. Returns what is to be in the register of the result: the call's number. */
+long futex_again(ucontext_t *context, const struct timespec *until)
+{
+    greg_t *gregs = context->uc_mcontext.gregs;
+    struct once_more frame = {*until, gregs[REG_R8], gregs[REG_R10], gregs[REG_RSP], gregs[REG_RIP]};
+    struct once_more *place = (struct once_more *)(((uint64_t)gregs[REG_RSP] - RED_ZONE - sizeof frame) & ~15ul);
+    if (!guarded_copy(place, &frame, sizeof frame))
+        return ERROR(EFAULT);
+    gregs[REG_R8] = ROUTE;
+    gregs[REG_R10] = (greg_t)&place->until;
+    gregs[REG_RSP] = (greg_t)place;
+    gregs[REG_RIP] = (greg_t)futex_once_more;
+    return SYS_futex;
 }
 
 /* The child starts with its stack pointer at a signal frame. Below it are the address for its thread id, and the id.

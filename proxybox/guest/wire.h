@@ -94,8 +94,16 @@ enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER =
 enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8 };
 
 /* Arguments of CALL_HELLO: RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
- * is room; the errno of the empty root; the errno of Landlock. The answer stores the filter, and its value is the
- * filter's length. */
+ * is room; the errno of the empty root; the errno of Landlock; where struct told_clock is. The answer stores the filter,
+ * and its value is the filter's length. */
+
+/* In a box with real time the guest may read the host's clocks itself (stub_clock.c). offset: what it adds to the host's
+ * CLOCK_MONOTONIC, in nanoseconds. told: whether it may; otherwise the controller wants to see each read. Only the
+ * controller stores here, with the answer that lets the guest begin and with a session's commands. */
+struct told_clock {
+    int64_t offset;
+    uint64_t told;
+};
 
 /* The stub sets this in a register that the kernel ignores; it means that the stub has already told the controller. It
  * routes calls and protects nothing: the controller counts threads by the listener, whether or not a call has this

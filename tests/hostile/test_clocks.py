@@ -1,4 +1,7 @@
-"""In a box without real time there is no way to the host's but an alarm: not by vDSO, counter, wait, file or process."""
+"""In a box without real time there is no way to the host's but an alarm: not by vDSO, counter, wait, file or process.
+
+In a box with real time the guest may read the host's clocks, and nothing else follows from that.
+"""
 
 import datetime
 import time
@@ -276,3 +279,89 @@ print("done")
         limits={"cpu_time": 10},
     )
     assert out == "done\n"
+
+
+# --- boxes with real time ---------------------------------------------------------------------------------------------
+
+
+def test_where_the_kernel_has_no_time_for_programs(hostile):
+    """As on virtual machines with a clock source of their own: the vDSO makes a system call, and the box's clocks are
+    the same as ever."""
+    out = hostile.ok(
+        f"""
+import ctypes, raw, time
+before = time.monotonic_ns(), time.time_ns()
+moved = ctypes.c_ulong.from_address(raw.stub() + {hostile.symbol("host_clock_gettime")}).value
+raw.check(raw.syscall(10, moved & ~4095, 8192, 7))
+ctypes.memmove(moved, bytes.fromhex("b8e4000000 0f05 c3"), 8)  # mov eax, clock_gettime; syscall; ret
+print(*(0 < after - first < 60 * 10 ** 9 for first, after in zip(before, (time.monotonic_ns(), time.time_ns()))))
+"""
+    )
+    assert out == "True True\n"
+
+
+@pytest.mark.parametrize("told", [b"\xff" * 16, bytes(8) + b"\1" * 8, b"\1" * 8 + bytes(8)])
+def test_a_guest_that_forges_what_it_was_told_deceives_itself(hostile, told):
+    result = hostile.run(
+        f"""
+import ctypes, raw, time
+ctypes.memmove(raw.stub() + {hostile.symbol("told_clock")}, {told!r}, 16)
+time.time(), time.monotonic(); print("goes on", flush=True)
+import threading; threading.Event().wait(0.01)
+"""
+    )
+    assert result.ok, result
+    assert 0 < result.usage.wall < 200
+
+
+def test_the_offset_is_not_where_the_guest_says(hostile):
+    """The controller stores only where the stub has asked for it before the seal: not what a hostile HELLO repeats."""
+    out = hostile.ok(
+        """
+import ctypes, raw
+page = raw.code(bytes(4096))
+libc = ctypes.CDLL(None, use_errno=True)
+answers = [raw.syscall(number, page, page, 1024, 0, 0, page) for number in (0x50420001, 0x50420004, 0x50420005)]
+print(answers, ctypes.string_at(page, 4096) == bytes(4096))
+"""
+    )
+    assert out == "[-38, -38, -38] True\n", out
+
+
+def test_what_lies_beside_the_moved_vdso(hostile):
+    """Pages of the kernel's data for it: a read of one that is not there is EFAULT, and no end of the guest. What is
+    there tells the time, which such a box may know, and not where the kernel or another process has something."""
+    out = hostile.ok(
+        f"""
+import ctypes, os, raw, struct
+libc = ctypes.CDLL(None, use_errno=True)
+moved = ctypes.c_ulong.from_address(raw.stub() + {hostile.symbol("moved_vdso")}).value
+reading, writing = os.pipe()
+seen = set()
+for page in range(-4, 0):
+    got = libc.write(writing, ctypes.c_void_p(moved + page * 4096), 4096)
+    if got < 0:
+        seen.add(ctypes.get_errno())
+        continue
+    words = struct.unpack("512Q", os.read(reading, 4096))
+    assert not [word for word in words if 0xFFFF800000000000 <= word < 0xFFFFFFFFFFF00000], page  # the kernel's addresses
+    seen.add("read")
+print("read" in seen, seen <= {{"read", 14}})
+"""
+    )
+    assert out == "True True\n"
+
+
+def test_a_guest_that_blocks_the_fault_of_a_page_that_is_not_there(hostile):
+    out = hostile.ok(
+        f"""
+import ctypes, os, raw, signal
+libc = ctypes.CDLL(None, use_errno=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+moved = ctypes.c_ulong.from_address(raw.stub() + {hostile.symbol("moved_vdso")}).value
+null = os.open("/dev/null", os.O_WRONLY)
+for page in range(-16, 4): libc.write(null, ctypes.c_void_p(moved + page * 4096), 4096)
+print("lives")
+"""
+    )
+    assert out == "lives\n"

@@ -17,6 +17,7 @@ _NAMES |= {("args[0].low", 0x3D0F00): "the flags of pthread_create", ("args[0].h
 _NAMES |= {("args[0].low", 0x8000): "CLONE_PARENT"}
 _NAMES |= {("args[1].low", 0x80): "FUTEX_WAIT | PRIVATE", ("args[1].low", 0x81): "FUTEX_WAKE | PRIVATE"}
 _NAMES |= {("args[1].low", 0x89): "FUTEX_WAIT_BITSET | PRIVATE"}
+_NAMES |= {("args[1].low", 0x189): "FUTEX_WAIT_BITSET | PRIVATE | CLOCK_REALTIME"}
 
 
 def compiled(kind: Kind | None) -> bytes:

@@ -90,7 +90,9 @@ def _futex(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     if low(b) == 1 | private:  # FUTEX_WAKE
         return True
     waits = (0 | private, 9 | private, 9 | private | clock_realtime)  # FUTEX_WAIT, FUTEX_WAIT_BITSET
-    return low(b) in waits and (kind.real_time or d == 0)
+    # Until a time of CLOCK_MONOTONIC, which is another in the box. FUTEX_WAIT_BITSET does not look at uaddr2.
+    is_monotonic = low(b) == 9 | private
+    return low(b) in waits and (d == 0 or (kind.real_time and (low(e) == ROUTE or not is_monotonic)))
 
 
 def _clone(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
