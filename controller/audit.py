@@ -80,7 +80,7 @@ Interceptor: TypeAlias = Callable[[OSCall], Deny | Answer | None]
 
 It must not change the record."""
 Audit: TypeAlias = Callable[[OSCall], None]
-"""A function that gets each call after it was decided."""
+"""A function that gets each call after it was decided, readings of clocks included, which count in no limit."""
 
 
 @attrs.frozen(slots=True)

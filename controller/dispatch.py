@@ -41,7 +41,9 @@ class Row:
 
     __slots__ = ("_decode", "counted", "family", "handler", "invoke", "name", "number", "parameters")
 
-    def __init__(self, number: int, name: str, family: str, handler: Callable[..., Reply], counted: bool = True) -> None:
+    def __init__(
+        self, number: int, name: str, family: str, handler: Callable[..., Reply], counted: bool = True
+    ) -> None:
         self.number = number
         self.name = name
         self.family = family

@@ -169,9 +169,9 @@ class Limits:
 
     wall_time, cpu_time: seconds from the start of the program. memory: of the guest's process, which gets a MemoryError
     first. disk, files: bytes and files that it may add in memory and overlays. open_files: descriptors. threads: at
-    once, including the main thread: with 0 or 1 no thread can be started. calls: OS calls in all. input_wait: whether
-    wall_time stands still while the program waits for standard input: "auto" where a person (a terminal) or a function
-    of the caller's gives it, "free" always, "counted" never.
+    once, including the main thread: with 0 or 1 no thread can be started. calls: OS calls in all, without
+    readings of clocks. input_wait: whether wall_time stands still while the program waits for standard input: "auto"
+    where a person (a terminal) or a function of the caller's gives it, "free" always, "counted" never.
 
     nursery: bytes of the memory in which a guest's new objects are made (PyPy's PYPY_GC_NURSERY); "auto" is an eighth
     of memory, at most 32 MiB, so that collections do not depend on the machine.

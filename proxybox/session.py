@@ -107,6 +107,8 @@ class SessionBase:
     def audit(self, audit: Audit | None) -> None:
         """Calls `audit` with every OSCall from now on; with None, no function is called.
 
+        Where time is real, clock readings are seen from the next command on.
+
         In an AsyncSession it is called by the thread that serves all boxes.
         """
         self._live.audit(given.function("audit", audit))

@@ -9,6 +9,7 @@ A floor is how far up a room stands on the longest way from the ground; a circle
 """
 
 import ast
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
@@ -156,4 +157,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may have seen enough
     main(sys.argv[1:])

@@ -178,8 +178,8 @@ class Port:
 
         def give(answer: bytes) -> Reply:
             line.wait, line.rest = None, answer[room:]
-            told, self._told = self._told, ()
-            return len(answer), (address, answer[:room]), *told
+            writes, self._told = ((address, answer[:room]), *self._told), ()
+            return len(answer), *writes
 
         def attempt() -> Reply | None:
             answer = pending.take()

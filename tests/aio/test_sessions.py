@@ -249,7 +249,7 @@ async def test_looks_have_bounds():
             "        while True: os.access('/', 0); count += 1\nmany = Many()"
         )
         assert (await s.complete("many.x")).matches == ()
-        assert 0 < await s.get("count") <= 5000
+        assert 0 < await s.get("count") <= 5001  # at the last one it is interrupted
         assert s.alive
 
 

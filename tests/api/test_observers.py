@@ -16,7 +16,9 @@ def test_the_audit_sees_each_call() -> None:
             "import os; open('/etc/hostname').read(); os.mkdir('made', 0o750)\ntry: os.fork()\nexcept OSError: 1"
         )
     assert result.ok, result.stderr
-    assert len(calls) == result.usage.calls
+    assert len([call for call in calls if call.family != "clock"]) == result.usage.calls, (
+        "readings of clocks do not count"
+    )
     opened = [call for call in calls if call.name == "openat" and call.arguments.get("path") == b"/etc/hostname"]
     assert [(call.decision, call.errno) for call in opened] == [("allowed", None)]
     assert opened[0].result is not None

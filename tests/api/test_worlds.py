@@ -183,7 +183,7 @@ def test_nothing_of_the_host_is_inherited(monkeypatch: pytest.MonkeyPatch) -> No
     result = proxybox.run("import os, sys; print(sorted(os.environ)); print(sys.flags.ignore_environment)")
     assert "SECRET" not in result.stdout
     assert set(eval(result.stdout.splitlines()[0])) <= {
-        "HOME", "LANG", "LOGNAME", "PATH", "PYTHONDONTWRITEBYTECODE", "USER",
+        "HOME", "LANG", "LOGNAME", "PATH", "PYTHONDONTWRITEBYTECODE", "TZ", "USER",
     }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "HOME": "/home/user",
     "USER": "user",
     "LOGNAME": "user",
+    "TZ": ":/etc/localtime",
     "LANG": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",
 }

@@ -476,7 +476,7 @@ import host, os, threading
 threading.Thread(target=host.slow, daemon=True).start()
 host.begun()
 os._exit(3)
-""", {"slow": proxybox.HostFunction(slow, timeout=60), "begun": lambda: begun.wait(200)})  # fmt: skip
+""", {"slow": proxybox.HostFunction(slow, timeout=60), "begun": proxybox.HostFunction(lambda: begun.wait(200), timeout=200)})  # fmt: skip
         assert (result.status, result.exit_code) == ("error", 3)
     finally:
         release.set()
