@@ -171,4 +171,6 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
      * controller inspects the process once more before it answers. */
     if (KERNEL(CALL_SEALED) != SEALED_ANSWER)
         fail("seccomp", ERROR(ENOSYS));
+    if (!(config.flags & CONFIG_SEAL_ONLY))
+        direct_begin();
 }

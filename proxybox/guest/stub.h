@@ -50,8 +50,17 @@ long clone_into(const uint64_t args[6], void *frame);
 /* stub_guard.c: whether memory can be read. */
 bool guarded_range(const void *from, size_t size);
 
-/* stub_trap.c: the handler of SIGSYS, and the calls that need more than one round trip. */
+/* stub_trap.c: the handler of SIGSYS, and the calls that need more than one round trip. plain_call: a call that changes
+ * nothing in this process but memory that it names; trip: how it asks the controller. */
 void on_sigsys(int number, siginfo_t *info, void *context);
+long plain_call(long number, const uint64_t args[6], long (*trip)(long, const uint64_t[6]));
+
+/* stub_direct.c: functions of libc that do without the trap, from `direct_begin` on. put_off: keeps a signal that comes
+ * in the middle of one; false when it is to be delivered now. */
+enum { CALL_PUT_OFF = 0x504200ff }; /* never leaves this process */
+void direct_begin(void);
+bool put_off(int signal, const siginfo_t *info, ucontext_t *context);
+long deliver_put_off(ucontext_t *context);
 
 /* stub_memory.c: file mappings are emulated by anonymous memory that the stub fills. */
 long emulate_mmap(const uint64_t args[6]);
@@ -66,6 +75,8 @@ long coherent_trip(long number, const uint64_t args[6]);
 /* stub_signals.c: the guest's own signal handlers. */
 void signals_install(void);
 void signals_install_sealed(void);
+void deliver(int signal, siginfo_t *info, void *context);
+extern const uint64_t never_blocked;
 long emulate_sigaction(const uint64_t args[6]);
 long emulate_sigprocmask(const uint64_t args[6], ucontext_t *context);
 

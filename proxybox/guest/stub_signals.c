@@ -22,7 +22,7 @@ static struct kernel_sigaction actions[LAST_SIGNAL + 1];
 
 #define BIT(signal) (1ul << ((signal)-1))
 /* If these were blocked, a trapped call or a guarded copy would end the process. */
-static const uint64_t never_blocked = BIT(SIGSYS) | BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGKILL) | BIT(SIGSTOP);
+const uint64_t never_blocked = BIT(SIGSYS) | BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGKILL) | BIT(SIGSTOP);
 
 static bool is_fault(int signal, const siginfo_t *info)
 {
@@ -37,9 +37,11 @@ static void die_of(int signal, ucontext_t *context)
     *(uint64_t *)&context->uc_sigmask |= BIT(signal);
 }
 
-static void deliver(int signal, siginfo_t *info, void *context)
+void deliver(int signal, siginfo_t *info, void *context)
 {
     struct kernel_sigaction action = actions[signal];
+    if (!is_fault(signal, info) && put_off(signal, info, context))
+        return;
     if (action.handler == (void *)SIG_DFL || action.handler == (void *)SIG_IGN) {
         if (is_fault(signal, info))
             die_of(signal, context);

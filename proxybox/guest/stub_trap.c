@@ -31,16 +31,16 @@ static long random_bytes(const uint64_t args[6])
 
 /* The same for read, where it does not wait for other processes: on files, and on the memory devices (major 1), such as
  * /dev/zero. */
-static long read_on(const uint64_t args[6], uint64_t done)
+static long read_on(const uint64_t args[6], uint64_t done, long (*trip)(long, const uint64_t[6]))
 {
     struct stat status;
-    if (ASK(SYS_fstat, args[0], &status) != 0)
+    if (trip(SYS_fstat, (const uint64_t[6]){args[0], (uint64_t)&status}) != 0)
         return (long)done;
     bool is_device = S_ISCHR(status.st_mode) && major(status.st_rdev) == 1;
     uint64_t most = is_device ? MAX_RANDOM : MAX_READ;
     while ((is_device || S_ISREG(status.st_mode)) && done < args[2] && done < most && done % MAX_PAYLOAD == 0) {
         uint64_t left = (args[2] < most ? args[2] : most) - done;
-        long got = ASK(SYS_read, args[0], args[1] + done, left);
+        long got = trip(SYS_read, (const uint64_t[6]){args[0], args[1] + done, left});
         if (got <= 0)
             break;
         done += (uint64_t)got;
@@ -48,10 +48,27 @@ static long read_on(const uint64_t args[6], uint64_t done)
     return (long)done;
 }
 
+long plain_call(long number, const uint64_t args[6], long (*trip)(long, const uint64_t[6]))
+{
+    long result = trip(number, args);
+    if (number == SYS_read && result == MAX_PAYLOAD && args[2] > MAX_PAYLOAD)
+        result = read_on(args, MAX_PAYLOAD, trip);
+    if (number == SYS_geteuid)
+        collecting_begin();
+    if (collecting_is_due)
+        collecting_prepare();
+    bool is_full = result == ERROR(EMFILE) || result == ERROR(ENFILE);
+    if ((is_full || (number == SYS_getdents64 && result == ERROR(ENOMEM))) && collecting_helps()) /* open folders */
+        result = trip(number, args);
+    return result;
+}
+
 static long answer(const siginfo_t *info, const uint64_t args[6], ucontext_t *context)
 {
     long number = info->si_syscall;
     switch (number) {
+    case CALL_PUT_OFF:
+        return deliver_put_off(context);
     case SYS_clock_gettime:
         return emulate_clock_gettime(args, info->si_call_addr);
     case SYS_mmap:
@@ -80,19 +97,8 @@ static long answer(const siginfo_t *info, const uint64_t args[6], ucontext_t *co
         round_trip(number, args);
         return KERNEL(SYS_exit_group, args[0], ROUTE);
     default:
-        break;
+        return plain_call(number, args, coherent_trip);
     }
-    long result = coherent_trip(number, args);
-    if (number == SYS_read && result == MAX_PAYLOAD && args[2] > MAX_PAYLOAD)
-        result = read_on(args, MAX_PAYLOAD);
-    if (number == SYS_geteuid)
-        collecting_begin();
-    if (collecting_is_due)
-        collecting_prepare();
-    bool is_full = result == ERROR(EMFILE) || result == ERROR(ENFILE);
-    if ((is_full || (number == SYS_getdents64 && result == ERROR(ENOMEM))) && collecting_helps()) /* open folders */
-        result = round_trip(number, args);
-    return result;
 }
 
 void on_sigsys(int number, siginfo_t *info, void *opaque)

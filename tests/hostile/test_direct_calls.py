@@ -1,0 +1,195 @@
+"""Functions of libc that ask the controller without a trap: signals that come in the middle of one, and its result.
+
+The handlers are machine code: one of Python's runs between bytecodes, and never in the middle of a call.
+"""
+
+import pytest
+
+#: A handler that makes system calls of its own (getpid, and a read of the first two bytes of descriptor `fd`), which
+#: trap, and counts itself and wrong answers.
+HANDLER = r"""
+import ctypes, os, raw, signal, time
+libc = ctypes.CDLL(None, use_errno=True)
+cells = raw.code(bytes(4096)); counts = (ctypes.c_long * 4).from_address(cells)
+fd = os.open("/box/two", os.O_RDONLY) if os.path.exists("/box/two") else 0
+def handler(extra=b""):
+    # push rbx; mov rbx, cells; lock inc qword [rbx]; mov eax, getpid; syscall; cmp eax, PID; je ok; lock inc qword [rbx+8]; ok:
+    text = bytes.fromhex("53 48bb") + cells.to_bytes(8, "little") + bytes.fromhex("f048ff03 b827000000 0f05 3d")
+    text += os.getpid().to_bytes(4, "little") + bytes.fromhex("7405 f048ff4308")
+    return raw.code(text + extra + bytes.fromhex("5b c3"))
+libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
+"""
+
+CALLS = {
+    "getuid": "os.getuid() == uid",
+    "stat": "os.stat('/usr/lib').st_mode == mode",
+    "fstat": "os.fstat(file).st_size == 100000",
+    "pread": "os.pread(file, 70000, 5) == data[5:70005]",
+    "pwrite": "os.pwrite(new, data, 3) == 100000",
+    "access": "os.access('/etc/passwd', os.R_OK) and not os.access('/none', 0)",
+    "open and close": "os.close(os.open('/etc/passwd', os.O_RDONLY)) is None",
+    "lseek and read": "os.lseek(file, 50000, 0) == 50000 and os.read(file, 40000) == data[50000:90000]",
+    "write to a pipe and read": "os.write(ends[1], b'some') == 4 and os.read(ends[0], 9) == b'some'",
+    "ioctl": "fcntl.ioctl(ends[0], termios.FIONREAD, bytes(4)) == bytes(4)",
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_handler_that_makes_calls_in_the_middle_of_one(hostile, call):
+    out = hostile.ok(
+        HANDLER
+        + f"""
+import fcntl, termios
+uid, mode, data, ends = os.getuid(), os.stat("/usr/lib").st_mode, bytes(range(250)) * 400, os.pipe()
+open("data", "wb").write(data); file = os.open("data", os.O_RDONLY); new = os.open("new", os.O_RDWR | os.O_CREAT)
+libc.signal(signal.SIGALRM, handler()); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+turns = wrong = 0
+while counts[0] < 50:
+    turns += 1
+    wrong += not ({call})
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(wrong, counts[1], turns > 50)
+""",
+        limits={"calls": None, "wall_time": 200, "cpu_time": 100},
+    )
+    assert out == "0 0 True\n"
+
+
+def test_each_of_many_real_time_signals_arrives(hostile):
+    """Each is sent by the controller while the guest is in a call, and none takes another's place."""
+    out = hostile.ok(
+        HANDLER
+        + """
+import threading
+libc.signal(40, handler())
+main, sent, done = threading.main_thread().ident, 0, []
+def send():
+    global sent
+    for _ in range(300):
+        try: os.kill(os.getpid(), 40); sent += 1
+        except OSError: pass
+    done.append(1)
+thread = threading.Thread(target=send); thread.start()
+while not done: os.getuid(); os.stat("/etc/passwd")
+thread.join()
+while counts[0] < sent: os.getuid()
+print(counts[0] == sent > 100, counts[1])
+""",
+        limits={"calls": None, "wall_time": 200, "cpu_time": 100, "threads": 4},
+    )
+    assert out == "True 0\n"
+
+
+def test_the_mask_is_as_it_was(hostile):
+    """While a signal is put off all others are blocked: afterwards only those that the program has blocked are."""
+    out = hostile.ok(
+        HANDLER
+        + """
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, 50})
+libc.signal(signal.SIGALRM, handler()); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+while counts[0] < 50: os.getuid()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGUSR1, 50})
+libc.signal(signal.SIGUSR1, handler()); libc.signal(signal.SIGUSR2, handler())
+before = counts[0]; os.kill(os.getpid(), signal.SIGUSR1); os.kill(os.getpid(), signal.SIGUSR2)
+print(counts[0] - before, signal.sigpending() == {signal.SIGUSR1})
+""",
+        limits={"calls": None, "wall_time": 200, "cpu_time": 100},
+    )
+    assert out == "True\n1 True\n"
+
+
+def test_a_wait_is_interrupted(hostile):
+    """A read that waits, an epoll_wait and a write into a full pipe: the handler runs, and the call says EINTR."""
+    out = hostile.ok(
+        HANDLER
+        + """
+import select
+ends = os.pipe(); poll = libc.epoll_create1(0)
+libc.siginterrupt(signal.SIGALRM, 1)
+libc.sigaction  # signal(3) has SA_RESTART, and the controller answers as the disposition says
+buffer = ctypes.create_string_buffer(1 << 20)
+class Action(ctypes.Structure): _fields_ = [("handler", ctypes.c_void_p), ("mask", ctypes.c_ulong * 16), ("flags", ctypes.c_int), ("restorer", ctypes.c_void_p)]
+action = Action(handler()); libc.sigaction(signal.SIGALRM, ctypes.byref(action), None)
+def interrupted(call, *words):
+    before = counts[0]
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    answer = call(*words)
+    return answer, ctypes.get_errno(), counts[0] - before
+print(interrupted(libc.read, ends[0], buffer, 10))
+print(interrupted(libc.epoll_wait, poll, buffer, 10, -1))
+os.set_blocking(ends[1], False)
+while libc.write(ends[1], buffer, 4096) > 0: pass
+os.set_blocking(ends[1], True)
+print(interrupted(libc.write, ends[1], buffer, 10), counts[1])
+""",
+        limits={"calls": None, "wall_time": 200, "cpu_time": 100},
+    )
+    assert out == "(-1, 4, 1)\n(-1, 4, 1)\n(-1, 4, 1) 0\n"
+
+
+def test_a_handler_that_jumps_out(hostile):
+    """siglongjmp(3) out of a handler that was put off: the next calls work, on the same channel."""
+    out = hostile.ok(
+        HANDLER
+        + """
+environment = ctypes.create_string_buffer(512)
+# main(environment, turns): push rbx; push rbp; push r12; mov rbx, environment; mov rdi, rbx; mov esi, 1; call sigsetjmp
+# counted: each time it comes back, another turn; then a loop of getuid(3) until the next signal
+setjmp, longjmp, getuid = (ctypes.cast(getattr(libc, name), ctypes.c_void_p).value for name in ("__sigsetjmp", "siglongjmp", "getuid"))
+word = lambda value: value.to_bytes(8, "little")
+at = ctypes.addressof(environment)
+jump = raw.code(bytes.fromhex("48bf") + word(at) + bytes.fromhex("be01000000 48b8") + word(longjmp) + bytes.fromhex("4883ec08 ffd0"))
+text = (bytes.fromhex("53 5541544883ec10 48bb") + word(cells) + bytes.fromhex("48bf") + word(at) + bytes.fromhex("be01000000 48b8") + word(setjmp)
+        + bytes.fromhex("ffd0 48ff4310 48837b1014 7d0e 48b8") + word(getuid) + bytes.fromhex("ffd0 ebf2 4883c410 415c5d5b c3"))
+libc.signal(signal.SIGALRM, jump)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+raw.function(text)()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(counts[2], os.getuid(), os.stat("/etc/passwd").st_size > 0)
+""",
+        limits={"calls": None, "wall_time": 200, "cpu_time": 100},
+    )
+    assert out == "20 1000 True\n"
+
+
+def test_two_threads_and_their_signals(hostile):
+    out = hostile.ok(
+        HANDLER
+        + """
+import threading
+libc.signal(signal.SIGALRM, handler()); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+wrong = []
+def work():
+    uid = os.getuid()
+    while counts[0] < 50: wrong.extend([1] * (os.getuid() != uid or os.stat("/usr").st_mode != 0o40755))
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(wrong), counts[1])
+""",
+        limits={"calls": None, "wall_time": 200, "cpu_time": 100, "threads": 8},
+    )
+    assert out == "0 0\n"
+
+
+def test_a_forged_trap_of_the_end_of_a_call(hostile):
+    """The number that ends a call with a signal put off, made without one: no call of that number exists."""
+    out = hostile.ok("import raw; print(raw.syscall(0x504200ff), raw.syscall(0x504200ff, 1, 2, 3, 4, 5, raw.ROUTE))")
+    assert out == "-38 -38\n"
+
+
+def test_an_address_that_cannot_be_read_or_written(hostile):
+    out = hostile.ok("""
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def failing(name, *words):
+    answer = getattr(libc, name)(*words)
+    return answer, ctypes.get_errno()
+bad = ctypes.c_void_p(8)
+file = os.open("/etc/passwd", os.O_RDONLY)
+print({failing("stat", bad, bad), failing("stat", b"/", bad), failing("open", bad, 0), failing("read", file, bad, 10), failing("access", bad, 0),
+       failing("write", 1, bad, 10), failing("fstat", file, bad), failing("epoll_wait", 0, bad, 1, 0)} - {(-1, 22)})
+""")
+    assert out == "{(-1, 14)}\n"
