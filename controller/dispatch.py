@@ -127,6 +127,39 @@ def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Sc
 
     It decodes all registers with one struct call, and then the memory.
     """
+    invoke = _compile_any(handler, parameters)
+    memory = [(name, role) for name, role in parameters if isinstance(role, Memory)]
+    if len(memory) == 1 and memory[0][1].fetch is Fetch.STRING and not memory[0][1].with_address:
+        return _compile_one_string(handler, parameters, *memory[0], invoke)
+    return invoke
+
+
+def _compile_one_string(
+    handler: Callable[..., Reply], parameters: list[tuple[str, Scalar | Memory]], text: str, role: Memory, other: Invoke
+) -> Invoke:
+    """Returns a function for calls with one string, such as a path, which takes well-formed requests by a shorter way.
+
+    other: the function that takes all others, and says what is wrong with them.
+    """
+    codes = "".join(role.code if isinstance(role, Scalar) else "8x" for _, role in parameters)
+    unpack = struct.Struct(f"<{codes}{MEMORY - REGISTERS - 8 * len(parameters)}xI").unpack_from
+    registers = [name for name, role in parameters if isinstance(role, Scalar)]
+    given = ", ".join(["world", *["thread"] * takes_thread(handler), *(name for name, _ in parameters)])
+    lines = [
+        "def invoke(world, thread, frame):",
+        f"    if len(frame) >= {MEMORY + 4}:",
+        f"        {', '.join([*registers, 'size'])}, = unpack(frame, {REGISTERS})",
+        f"        {text} = frame[{MEMORY + 4}:]",
+        f"        if size == len({text}) < {role.size} and 0 not in {text}:",
+        f"            return handler({given})",
+        "    return other(world, thread, frame)",
+    ]
+    names: dict[str, Any] = {"unpack": unpack, "handler": handler, "other": other}
+    exec("\n".join(lines), names)  # noqa: S102 - the text is made of our own handlers' argument names
+    return names["invoke"]  # type: ignore[no-any-return]
+
+
+def _compile_any(handler: Callable[..., Reply], parameters: list[tuple[str, Scalar | Memory]]) -> Invoke:
     codes, registers = "<", []
     for name, role in parameters:
         if isinstance(role, Scalar):
