@@ -20,7 +20,7 @@ from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Int
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOLD_CLOCK, TOO_LONG, Fetch
+from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOLD, TOO_LONG, Fetch
 from proxybox.controller.roles import Memory, Scalar, stub_row
 from proxybox.controller.status import Status
 from proxybox.controller.wire.protocol import MEMORY, REGISTERS
@@ -270,6 +270,14 @@ def _negative(error: OSError) -> int:
     return -(error.errno or (errno.EPERM if isinstance(error, Denied) else errno.EIO))
 
 
+def is_unobserved(interceptors: Sequence[Interceptor], audit: Audit | None) -> bool:
+    """Whether nobody wants to see each call of a box, so that its guest may answer some by itself.
+
+    It can then read the host's clocks, where time is real. Here alone is decided what it depends on.
+    """
+    return audit is None and not interceptors
+
+
 class Dispatcher:
     """Answers the requests of one box."""
 
@@ -316,15 +324,9 @@ class Dispatcher:
         except AnotherTurn:
             return self._going_on(row, thread, frame)
 
-    def told_clock(self) -> bytes | None:
-        """Returns what the guest is told of its clocks, a struct told_clock; None where time is not real.
-
-        This is the one place that decides whether a guest may read the host's clocks by itself: where nobody wants to
-        see its calls.
-        """
-        offset = self._world.clock.offset_ns()
-        told = self.audit is None and not self._interceptors
-        return None if offset is None else TOLD_CLOCK.pack(offset, told)
+    def told(self) -> bytes:
+        """Returns what the guest is told (struct told in wire.h)."""
+        return TOLD.pack(self._world.clock.offset_ns() or 0, is_unobserved(self._interceptors, self.audit))
 
     def _going_on(self, row: Row, thread: "GuestThread", frame: bytes) -> Blocked:
         """Returns the wait of a call that takes several turns.

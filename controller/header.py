@@ -75,6 +75,7 @@ CONFIG_REAL_TIME: Final = 1
 CONFIG_EMPTY_ROOT: Final = 2
 CONFIG_LANDLOCK: Final = 4
 CONFIG_SEAL_ONLY: Final = 8
+CONFIG_HOST_CLOCKS: Final = 16
 
 LAUNCH_REPORT: Final = struct.Struct("<Iiiiiii")
 CONFIG: Final = struct.Struct("<IIIIIIIIQQ")
@@ -97,7 +98,7 @@ FORK_AGAIN: Final = 1
 
 NEWBORN: Final = struct.Struct("<QQq")
 
-# --- the clocks of boxes with real time -------------------------------------------------------------------------------
+# --- what a guest is told ---------------------------------------------------------------------------------------------
 
-#: What the guest adds to the host's CLOCK_MONOTONIC, and whether it may read the host's clocks without asking.
-TOLD_CLOCK: Final = struct.Struct("<qQ")
+#: What it adds to the host's CLOCK_MONOTONIC, and whether nobody observes its calls, so that it may answer some itself.
+TOLD: Final = struct.Struct("<qQ")

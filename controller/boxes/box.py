@@ -16,7 +16,7 @@ import attrs
 
 from proxybox.controller.audit import Audit, Denial, Interceptor
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder, WorldTemplate
-from proxybox.controller.dispatch import Dispatcher
+from proxybox.controller.dispatch import Dispatcher, is_unobserved
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.cpus import Share, cpus
@@ -295,6 +295,7 @@ class BoxSpec:
             nursery=limits.nursery_size,
             threads=1 if guest.is_translated else limits.thread_count,
             real_time=policy.time.kind == "real" and policy.time.sleep == "real",
+            host_clocks=is_unobserved(self.interceptors, self.audit),
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,
             hide=guest.hidden,

@@ -127,7 +127,7 @@ class Serving:
                     self._process.door.wake = self._wake
         if self._phase is Phase.NEW:
             self._phase = Phase.SERVED
-            self._process.begin(self._dispatcher.told_clock())
+            self._process.begin(self._dispatcher.told())
         else:
             self.resume()
 

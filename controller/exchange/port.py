@@ -59,6 +59,7 @@ class Port:
         "_idle",
         "_lines",
         "_running",
+        "_telling",
         "_told",
         "_works",
         "callers",
@@ -77,7 +78,8 @@ class Port:
         self.functions = functions
         self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
         self._command: bytes | None = None
-        self._told: tuple[tuple[int, bytes], ...] = ()
+        self._told: tuple[tuple[int, bytes], ...] = ()  # goes with the command
+        self._telling: tuple[tuple[int, bytes], ...] = ()  # in the answer that is being made
         self._idle: int | None = None  # the channel that waits for a command
         self._lines: dict[int, _Line] = {}  # by channel
         self._running: list[tuple[Pending, int]] = []  # with the sizes of their calls
@@ -86,7 +88,7 @@ class Port:
     def post(self, command: bytes, told: tuple[tuple[int, bytes], ...] = ()) -> None:
         """Gives the guest its next command, which it gets when its waiting call is tried again.
 
-        told: addresses and bytes that the next answer stores besides.
+        told: addresses and bytes that the answer with the command stores besides.
 
         Raises RuntimeError while the guest has not got the last command yet.
         """
@@ -170,6 +172,7 @@ class Port:
         command, self._command = self._command, None
         if command is not None:
             self._idle = None
+            self._telling, self._told = self._told, ()
         return command
 
     def _wait(self, line: _Line, pending: Pending | Work, address: int, room: int) -> Reply:
@@ -178,7 +181,7 @@ class Port:
 
         def give(answer: bytes) -> Reply:
             line.wait, line.rest = None, answer[room:]
-            writes, self._told = ((address, answer[:room]), *self._told), ()
+            writes, self._telling = ((address, answer[:room]), *self._telling), ()
             return len(answer), *writes
 
         def attempt() -> Reply | None:

@@ -1,6 +1,6 @@
 """Clocks and sleeps; `controller/world/clock.py` has the time policies.
 
-Reads of a clock are not counted: in a box with real time most of them do not come here (`Dispatcher.told_clock`).
+Reads of a clock are not counted: in a box with real time most of them do not come here (`Dispatcher.told`).
 """
 
 import errno

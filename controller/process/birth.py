@@ -82,7 +82,7 @@ def _take_in(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> tup
         watch.close()
         raise SandboxStartError("its copy has ended, or descriptors have run out")
     child = GuestProcess(pid=knock.tid, watch=watch, channel=channel, family=parent.family, filters=parent.filters)
-    child.clock_at = parent.clock_at
+    child.told_at = parent.told_at
     return child, knock
 
 

@@ -69,7 +69,7 @@ class GuestProcess:
 
     launcher: pid of the child of the controller that has started the guest, where that is another process. door: its
     part of the listener, None where there is no listener. births: held while a guest of its process group is copied.
-    layers: those that are used, by name, with what was seen of each. clock_at: where it keeps its struct told_clock; 0
+    layers: those that are used, by name, with what was seen of each. told_at: where it keeps its struct told; 0
     for guests without one. filters: how many seccomp filters it has; None
     where the kernel does not say. last_words: the socket on which a guest that marshals its own calls says why it ends;
     None for other guests.
@@ -93,7 +93,7 @@ class GuestProcess:
     peak_resident: int | None = None
     cpu_ns: int = 0
     first_answer: int = SEALED_ANSWER
-    clock_at: int = 0
+    told_at: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.family.join(self.pid)
@@ -153,13 +153,13 @@ class GuestProcess:
             code = -signal.SIGABRT  # stub_signals.c: the guest cannot send itself SIGABRT, so abort(3) ends by SIGTRAP
         return (code, None) if code >= 0 else (None, -code)
 
-    def begin(self, told_clock: bytes | None) -> None:
-        """Lets the interpreter's `main` run, or a copy go on. told_clock: see `Dispatcher.told_clock`."""
-        self.channel.send((self.first_answer, *self.tell(told_clock)))
+    def begin(self, told: bytes) -> None:
+        """Lets the interpreter's `main` run, or a copy go on. told: see `Dispatcher.told`."""
+        self.channel.send((self.first_answer, *self.tell(told)))
 
-    def tell(self, told_clock: bytes | None) -> tuple[tuple[int, bytes], ...]:
-        """Returns what an answer to the guest has to store, to tell it of its clocks."""
-        return ((self.clock_at, told_clock),) if self.clock_at and told_clock is not None else ()
+    def tell(self, told: bytes) -> tuple[tuple[int, bytes], ...]:
+        """Returns what an answer to the guest has to store, so that it is told."""
+        return ((self.told_at, told),) if self.told_at else ()
 
     def reap_launcher(self) -> None:
         """Waits for the launcher, which ends when the guest runs and the init has closed its descriptors."""

@@ -35,6 +35,7 @@ from proxybox.controller.header import (
     CONFIG_EMPTY_ROOT,
     CONFIG_LANDLOCK,
     CONFIG_MAGIC,
+    CONFIG_HOST_CLOCKS,
     CONFIG_REAL_TIME,
     CONFIG_SEAL_ONLY,
     CONTROL_FD,
@@ -87,9 +88,9 @@ class LaunchSpec:
     argv: of the interpreter; the first is the program's name as the guest sees it. env: its environment variables.
     pid, uid, gid: what it is told about itself. memory: bytes beyond what the interpreter has, None for no limit.
     threads: the most that it may have, the main thread included, 1 to MOST_THREADS. cpu_seconds: at which the kernel
-    ends it (RLIMIT_CPU). hide: pairs of a host prefix and what the guest sees instead. cpu: it is pinned to, None for
-    any. required: layers without which it does not start. bare: it marshals its calls itself, and the stub only seals
-    it. nursery: bytes of its garbage collector's nursery, 0 for PyPy's own choice.
+    ends it (RLIMIT_CPU). host_clocks: whether it may read the host's clocks, where time is real. hide: pairs of a host
+    prefix and what the guest sees instead. cpu: it is pinned to, None for any. required: layers without which it does
+    not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage collector's nursery, 0 for PyPy's own choice.
     """
 
     guest: Guest
@@ -101,6 +102,7 @@ class LaunchSpec:
     memory: int | None
     threads: int
     real_time: bool
+    host_clocks: bool = False
     cpu_seconds: int = 0
     same_addresses: bool = False
     hide: Sequence[tuple[str, str]] = ()
@@ -159,6 +161,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     listener = listener_filter() if spec.wants_listener else b""
     flags = (
         (CONFIG_REAL_TIME if spec.real_time else 0)
+        | (CONFIG_HOST_CLOCKS if spec.real_time and spec.host_clocks and not spec.bare else 0)
         | (CONFIG_EMPTY_ROOT if report.namespaces == 0 else 0)
         | (CONFIG_LANDLOCK if "landlock" in layers.USED else 0)
         | (CONFIG_SEAL_ONLY if spec.bare else 0)
@@ -329,10 +332,10 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
 
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
     """Receives HELLO, inspects the guest and its layers from outside, sends the filter, and inspects it again."""
-    number, space_limit, address, room, root_errno, landlock_errno, clock_at = _frame(process, control)
+    number, space_limit, address, room, root_errno, landlock_errno, told_at = _frame(process, control)
     if number != CALL_HELLO:
         raise _start_error(control, process=process)
-    process.clock_at = 0 if spec.bare else clock_at
+    process.told_at = 0 if spec.bare else told_at
     process.space_limit = space_limit or None
     process.note(inspect_descriptors(process.pid, _descriptors(spec)))
     landlock = landlock_errno if "landlock" in layers.USED else None

@@ -295,7 +295,7 @@ class LiveSession:
                 self._live.world.stdin.feed(streams.stdin)
             begun = self._count_anew(timeout, calls, streams)
             self._port.show = None if on_shown is None else self._taker(on_shown)
-            self._port.post(encoded, self._live.process.tell(self._live.dispatcher.told_clock()))
+            self._port.post(encoded, self._live.process.tell(self._live.dispatcher.told()))
         except BaseException:
             self.abandon()
             raise

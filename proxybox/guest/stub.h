@@ -44,7 +44,7 @@ bool clock_instruction(ucontext_t *context);
 void code_for_call(uint8_t *code, int number);
 void code_for_jump(uint8_t *code, const void *to);
 void add_nanoseconds(struct timespec *time, int64_t nanoseconds);
-long futex_again(ucontext_t *context, const struct timespec *until);
+long futex_again(ucontext_t *context, siginfo_t *info, const struct timespec *until);
 long clone_into(const uint64_t args[6], void *frame);
 
 /* stub_guard.c: whether memory can be read. */
@@ -56,11 +56,14 @@ void on_sigsys(int number, siginfo_t *info, void *context);
 long plain_call(long number, const uint64_t args[6], long (*trip)(long, const uint64_t[6]));
 
 /* stub_direct.c: functions of libc that do without the trap, from `direct_begin` on. put_off: keeps a signal that comes
- * in the middle of one; false when it is to be delivered now. */
+ * between `call_begins` and `call_ends`; false when it is to be delivered now. call_begins returns what call_ends takes,
+ * which returns whether signals are to be delivered, by `deliver_put_off`. */
 enum { CALL_PUT_OFF = 0x504200ff }; /* never leaves this process */
 void direct_begin(void);
 bool put_off(int signal, const siginfo_t *info, ucontext_t *context);
-long deliver_put_off(ucontext_t *context);
+bool call_begins(void);
+bool call_ends(bool outer);
+void deliver_put_off(ucontext_t *context, bool restores);
 
 /* stub_memory.c: file mappings are emulated by anonymous memory that the stub fills. */
 long emulate_mmap(const uint64_t args[6]);
@@ -104,7 +107,7 @@ long install_filter(long length, unsigned flags);
 
 /* stub_threads.c: threads, and futex waits that the filter does not allow. */
 long emulate_clone(const uint64_t args[6], const ucontext_t *context);
-long emulate_futex(const uint64_t args[6], ucontext_t *context);
+long emulate_futex(const uint64_t args[6], ucontext_t *context, siginfo_t *info);
 
 /* stub_maps.c: calls `look` for each mapping of this process; true when `look` returned true for all of them. name: the
  * rest of the line in /proc/self/maps after the addresses. */
@@ -116,7 +119,8 @@ struct mapping {
 bool each_mapping(bool (*look)(const struct mapping *map, void *context), void *context);
 
 /* stub_clock.c: leaves the guest no clock but those that the box may have. False when that fails. */
-extern struct told_clock told_clock;
+extern struct told told;
+extern const char *clock_pages, *moved_vdso;
 bool clocks_cover(void);
 long emulate_clock_gettime(const uint64_t args[6], const void *caller);
 

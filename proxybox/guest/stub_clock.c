@@ -5,7 +5,8 @@
  *
  * In a box with real time the vDSO and its data pages are moved (mremap), and a copy takes their place, where libc calls
  * it. The copy's clock functions, which stand here, call the moved vDSO and add the box's offset, once the controller
- * has allowed that (`told_clock`); before that, and for all other clocks, they are system calls.
+ * has allowed that (`told`); before that, and for all other clocks, they are system calls. Where calls are observed from
+ * the start, the vDSO is covered as in other boxes.
  */
 #include <elf.h>
 #include <errno.h>
@@ -18,10 +19,14 @@
 
 #include "stub.h"
 
-struct told_clock told_clock;
+enum { PAGE = 4096 };
 
-/* Where the kernel's vDSO is after its move, and its own functions; NULL where there is none. */
-static const char *moved_vdso, *moved_end;
+struct told told;
+
+/* Where the kernel's vDSO is after its move, with its data pages before it, and its own functions; NULL where there is
+ * none. */
+const char *clock_pages, *moved_vdso;
+static const char *moved_end;
 static int (*host_clock_gettime)(clockid_t, struct timespec *);
 static int (*host_gettimeofday)(struct timeval *, struct timezone *);
 static time_t (*host_time)(time_t *);
@@ -29,21 +34,21 @@ static time_t (*host_time)(time_t *);
 static int box_clock_gettime(clockid_t clock, struct timespec *time)
 {
     bool is_monotonic = clock == CLOCK_MONOTONIC;
-    if (!told_clock.told || !(is_monotonic || clock == CLOCK_REALTIME) || host_clock_gettime(clock, time))
+    if (!told.unobserved || !(is_monotonic || clock == CLOCK_REALTIME) || host_clock_gettime(clock, time))
         return (int)KERNEL(SYS_clock_gettime, clock, time);
     if (is_monotonic)
-        add_nanoseconds(time, told_clock.offset);
+        add_nanoseconds(time, told.clock_offset);
     return 0;
 }
 
 static int box_gettimeofday(struct timeval *time, struct timezone *zone)
 {
-    if (!told_clock.told || zone || host_gettimeofday(time, NULL))
+    if (!told.unobserved || zone || host_gettimeofday(time, NULL))
         return (int)KERNEL(SYS_gettimeofday, time, zone);
     return 0;
 }
 
-static time_t box_time(time_t *time) { return told_clock.told ? host_time(time) : KERNEL(SYS_time, time); }
+static time_t box_time(time_t *time) { return told.unobserved ? host_time(time) : KERNEL(SYS_time, time); }
 
 /* Where the kernel keeps no time that can be read by a program (the clock source of some virtual machines), the moved
  * vDSO makes a system call. Its caller then adds the offset once more, so that it is taken off here. */
@@ -51,7 +56,7 @@ long emulate_clock_gettime(const uint64_t args[6], const void *caller)
 {
     long result = round_trip(SYS_clock_gettime, args);
     if (result == 0 && (clockid_t)args[0] == CLOCK_MONOTONIC && (const char *)caller > moved_vdso && (const char *)caller <= moved_end)
-        add_nanoseconds((struct timespec *)args[1], -told_clock.offset);
+        add_nanoseconds((struct timespec *)args[1], -told.clock_offset);
     return result;
 }
 
@@ -160,14 +165,19 @@ static const char *move_away(char *image)
     if (!each_mapping(find_part, &layout) || !layout.count)
         return NULL;
     uint64_t from = layout.part[0].from, to = layout.part[layout.count - 1].to, image_size = to - (uint64_t)image;
-    long place = KERNEL(SYS_mmap, 0, to - from, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (layout.part[layout.count - 1].from != (uint64_t)image)
+        return NULL; /* a kernel that lays them out otherwise */
+    /* The page before them stays without access: no text of the program's runs on into them. */
+    long place = KERNEL(SYS_mmap, 0, PAGE + to - from, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (place < 0)
         return NULL;
+    place += PAGE;
     for (unsigned i = 0; i < layout.count; i++) {
         uint64_t at = layout.part[i].from, size = layout.part[i].to - at;
         if (KERNEL(SYS_mremap, at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, (uint64_t)place + (at - from)) < 0)
             return NULL;
     }
+    clock_pages = (const char *)place;
     long copy =
         KERNEL(SYS_mmap, image, image_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (copy != (long)image)
@@ -181,13 +191,12 @@ static const char *move_away(char *image)
 bool clocks_cover(void)
 {
     char *image = (char *)getauxval(AT_SYSINFO_EHDR);
-    bool is_real = config.flags & CONFIG_REAL_TIME;
-    if (is_real && !(config.flags & CONFIG_SEAL_ONLY)) {
+    if (config.flags & CONFIG_HOST_CLOCKS) {
         const char *moved = image ? move_away(image) : NULL;
         return !image || (moved && patch_entry_points(image, moved));
     }
     bool covered = !image || (patch_entry_points(image, NULL) && each_mapping(unmap_clock_page, NULL));
-    if (!is_real)
+    if (!(config.flags & CONFIG_REAL_TIME))
         covered &= KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV) == 0;
     return covered;
 }

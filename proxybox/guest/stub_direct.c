@@ -4,10 +4,10 @@
  * All other functions, libc's own uses of these, and raw system calls trap, as they do where this file is left out:
  * it routes calls and protects nothing.
  *
- * Signals. In the handler of a trap every signal is blocked, and here none is. A handler of the program's that ran in
- * the middle of such a call could make a call of its own, on the same channel. So a signal that comes meanwhile is put
- * off (`put_off`): it is kept, all others are blocked, and at the end of the call a trap runs its handler, which also
- * restores the mask.
+ * Signals. In the handler of a trap every signal but SIGSEGV is blocked, and here none is. A handler of the program's
+ * that ran in the middle of a call could make a call of its own, on the same channel. So a signal that comes meanwhile is
+ * put off (`put_off`): it is kept, all others are blocked, and at the end of the call a trap runs its handler, which also
+ * restores the mask. A trapped call does the same for SIGSEGV, at its own end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,8 +20,8 @@
 
 #include "stub.h"
 
-/* Two more signals can come while all others are blocked: SIGSEGV and SIGBUS, which are never blocked. */
-enum { MOST_PUT_OFF = 3 };
+/* While all others are blocked another can come, again and again: SIGSEGV, which is never blocked. */
+enum { MOST_PUT_OFF = 2 };
 
 static __thread struct {
     bool in_call;
@@ -41,8 +41,11 @@ void direct_begin(void) { sealed = true; }
 bool put_off(int signal, const siginfo_t *info, ucontext_t *context)
 {
     uint64_t *mask = (uint64_t *)&context->uc_sigmask;
-    if (!here.in_call || here.count == MOST_PUT_OFF)
+    if (!here.in_call)
         return false;
+    for (int i = 0; i < here.count; i++)
+        if (here.put_off[i].signal == signal)
+            return true; /* a second one is lost, as on Linux while the first is pending */
     if (!here.count)
         here.mask = *mask;
     here.put_off[here.count].signal = signal;
@@ -51,28 +54,39 @@ bool put_off(int signal, const siginfo_t *info, ucontext_t *context)
     return true;
 }
 
-/* In the handler of the trap at the end of a call. */
-long deliver_put_off(ucontext_t *context)
+bool call_begins(void)
 {
-    if (!here.count)
-        return ERROR(ENOSYS);
-    *(uint64_t *)&context->uc_sigmask = here.mask;
+    bool outer = here.in_call;
+    here.in_call = true;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return outer;
+}
+
+bool call_ends(bool outer)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    here.in_call = outer;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return here.count && !outer;
+}
+
+/* In the handler of a trap. restores: whether it is the one that ends a direct call; a trapped call has left the mask as
+ * it was. */
+void deliver_put_off(ucontext_t *context, bool restores)
+{
+    if (restores)
+        *(uint64_t *)&context->uc_sigmask = here.mask;
     for (int count = here.count, i = here.count = 0; i < count; i++) {
         siginfo_t info = here.put_off[i].info;
         deliver(here.put_off[i].signal, &info, context);
     }
-    return 0;
 }
 
 static long undisturbed(long number, const uint64_t args[6])
 {
-    here.in_call = true;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    bool outer = call_begins();
     long result = coherent_trip(number, args);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    here.in_call = false;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (here.count)
+    if (call_ends(outer))
         KERNEL(CALL_PUT_OFF);
     return result;
 }

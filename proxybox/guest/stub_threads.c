@@ -37,7 +37,7 @@ long emulate_clone(const uint64_t args[6], const ucontext_t *context)
 }
 
 /* A wait until a time of CLOCK_MONOTONIC in a box with real time: the kernel can do it, given the host's time. */
-static long wait_until(const uint64_t args[6], ucontext_t *context)
+static long wait_until(const uint64_t args[6], ucontext_t *context, siginfo_t *info)
 {
     struct timespec until;
     if (!guarded_copy(&until, (const void *)args[3], sizeof until))
@@ -46,19 +46,19 @@ static long wait_until(const uint64_t args[6], ucontext_t *context)
         return ERROR(EINVAL);
     if (until.tv_sec > LONG_MAX / 2)
         until.tv_sec = LONG_MAX / 2; /* the offset must not overflow it */
-    add_nanoseconds(&until, -told_clock.offset);
+    add_nanoseconds(&until, -told.clock_offset);
     if (until.tv_sec < 0)
         until = (struct timespec){0, 0}; /* long past, and no time that the kernel takes */
-    return futex_again(context, &until);
+    return futex_again(context, info, &until);
 }
 
 /* Other timed waits, and shared ones. The controller answers after a slice of the box's time. Between slices the stub
  * itself looks at the futex word, since only this process can wake a private futex. */
-long emulate_futex(const uint64_t args[6], ucontext_t *context)
+long emulate_futex(const uint64_t args[6], ucontext_t *context, siginfo_t *info)
 {
     int operation = (int)args[1] & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
     if ((config.flags & CONFIG_REAL_TIME) && args[3] && (int)args[1] == (FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG))
-        return wait_until(args, context);
+        return wait_until(args, context, info);
     if (operation == FUTEX_WAKE)
         return 0; /* a shared futex: each waiter looks at the word again by itself */
     if (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET)
@@ -71,8 +71,8 @@ long emulate_futex(const uint64_t args[6], ucontext_t *context)
             return first ? ERROR(EAGAIN) : 0;
         /* The fifth register, which these operations do not use, is 2 for a new wait and 1 for the next slice of
          * one. */
-        uint64_t told[6] = {args[0], args[1], args[2], args[3], first ? 2 : 1, args[5]};
-        long result = round_trip(SYS_futex, told);
+        uint64_t asked[6] = {args[0], args[1], args[2], args[3], first ? 2 : 1, args[5]};
+        long result = round_trip(SYS_futex, asked);
         if (result)
             return result;
     }

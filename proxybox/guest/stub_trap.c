@@ -63,12 +63,12 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
     return result;
 }
 
-static long answer(const siginfo_t *info, const uint64_t args[6], ucontext_t *context)
+static long answer(siginfo_t *info, const uint64_t args[6], ucontext_t *context)
 {
     long number = info->si_syscall;
     switch (number) {
-    case CALL_PUT_OFF:
-        return deliver_put_off(context);
+    case CALL_PUT_OFF: /* ends a direct call, and the signals are delivered at the end of this handler */
+        return ERROR(ENOSYS);
     case SYS_clock_gettime:
         return emulate_clock_gettime(args, info->si_call_addr);
     case SYS_mmap:
@@ -84,7 +84,7 @@ static long answer(const siginfo_t *info, const uint64_t args[6], ucontext_t *co
     case SYS_getrandom:
         return random_bytes(args);
     case SYS_futex:
-        return emulate_futex(args, context);
+        return emulate_futex(args, context, info);
     case SYS_rt_sigaction:
         return emulate_sigaction(args);
     case SYS_rt_sigprocmask:
@@ -109,5 +109,8 @@ void on_sigsys(int number, siginfo_t *info, void *opaque)
     if (info->si_code != SYS_SECCOMP)
         return;
     context_arguments(context, args);
+    bool outer = call_begins();
     context_returns(context, answer(info, args, context));
+    if (call_ends(outer))
+        deliver_put_off(context, info->si_syscall == CALL_PUT_OFF);
 }

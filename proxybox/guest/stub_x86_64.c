@@ -5,14 +5,22 @@
 #include "stub.h"
 
 /* Reading and writing memory that may not be mapped: a fault inside one of these loops is a result, not a crash. Each
- * loop is one range of instructions with a repair address; the handlers of SIGSEGV and SIGBUS call `guard_repair`
- * first. */
+ * loop is one range of instructions with a repair address; the SIGSEGV handler calls `guard_repair` first.
+ *
+ * The vDSO's data pages count as unreadable: some of them may not exist, and then a read is SIGBUS. */
 extern const char guard_copy_start[], guard_copy_end[], guard_copy_fault[];
 extern const char guard_scan_start[], guard_scan_end[], guard_scan_fault[];
+
+static bool meets_clock_pages(const char *from, size_t size)
+{
+    return from < moved_vdso && (size > (size_t)(clock_pages - from) || from >= clock_pages);
+}
 
 __attribute__((noinline)) bool guarded_copy(void *to, const void *from, size_t size)
 {
     bool fault;
+    if (meets_clock_pages(from, size))
+        return false;
     __asm__ volatile("guard_copy_start: rep movsb\n"
                      "guard_copy_end: xor %%eax, %%eax\n"
                      "jmp 1f\n"
@@ -27,6 +35,8 @@ __attribute__((noinline)) bool guarded_copy(void *to, const void *from, size_t s
 __attribute__((noinline)) long guarded_length(const char *text, size_t max)
 {
     long result;
+    if (meets_clock_pages(text, 1))
+        return -1;
     __asm__ volatile("xor %%eax, %%eax\n"
                      "guard_scan_start: cmp %2, %%rax\n"
                      "jae 1f\n"
@@ -110,7 +120,8 @@ void add_nanoseconds(struct timespec *time, int64_t nanoseconds)
     }
 }
 
-/* What `futex_once_more` finds at the stack pointer. */
+/* What `futex_once_more` finds at the stack pointer: it takes the place of the trap's siginfo_t, which rt_sigreturn(2)
+ * does not read. Further up, the signal's frame holds registers that it restores. */
 struct once_more {
     struct timespec until;
     greg_t r8, r10, rsp, rip;
@@ -125,17 +136,15 @@ __asm__(".text\n"
 extern const char futex_once_more[];
 
 /* The trapped futex call is made again, with another time and with ROUTE, when the handler has returned: there signals
- * interrupt it as they interrupt any wait. Returns what is to be in the register of the result: the call's number. */
-long futex_again(ucontext_t *context, const struct timespec *until)
+ * interrupt it as they interrupt any wait. info: the trap's. Returns what is to be in the register of the result: the call's number. */
+long futex_again(ucontext_t *context, siginfo_t *info, const struct timespec *until)
 {
     greg_t *gregs = context->uc_mcontext.gregs;
-    struct once_more frame = {*until, gregs[REG_R8], gregs[REG_R10], gregs[REG_RSP], gregs[REG_RIP]};
-    struct once_more *place = (struct once_more *)(((uint64_t)gregs[REG_RSP] - RED_ZONE - sizeof frame) & ~15ul);
-    if (!guarded_copy(place, &frame, sizeof frame))
-        return ERROR(EFAULT);
+    struct once_more *frame = (struct once_more *)info;
+    *frame = (struct once_more){*until, gregs[REG_R8], gregs[REG_R10], gregs[REG_RSP], gregs[REG_RIP]};
     gregs[REG_R8] = ROUTE;
-    gregs[REG_R10] = (greg_t)&place->until;
-    gregs[REG_RSP] = (greg_t)place;
+    gregs[REG_R10] = (greg_t)&frame->until;
+    gregs[REG_RSP] = (greg_t)frame;
     gregs[REG_RIP] = (greg_t)futex_once_more;
     return SYS_futex;
 }

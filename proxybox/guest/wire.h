@@ -90,19 +90,21 @@ struct config {
 };
 
 enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER = 1024 };
-/* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel. */
-enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8 };
+/* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel.
+ * HOST_CLOCKS: where time is real, it may read the host's clocks. */
+enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8, CONFIG_HOST_CLOCKS = 16 };
 
 /* Arguments of CALL_HELLO: RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
- * is room; the errno of the empty root; the errno of Landlock; where struct told_clock is. The answer stores the filter,
+ * is room; the errno of the empty root; the errno of Landlock; where struct told is. The answer stores the filter,
  * and its value is the filter's length. */
 
-/* In a box with real time the guest may read the host's clocks itself (stub_clock.c). offset: what it adds to the host's
- * CLOCK_MONOTONIC, in nanoseconds. told: whether it may; otherwise the controller wants to see each read. Only the
- * controller stores here, with the answer that lets the guest begin and with a session's commands. */
-struct told_clock {
-    int64_t offset;
-    uint64_t told;
+/* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
+ * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
+ * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c). Only the controller
+ * stores here. */
+struct told {
+    int64_t clock_offset;
+    uint64_t unobserved;
 };
 
 /* The stub sets this in a register that the kernel ignores; it means that the stub has already told the controller. It

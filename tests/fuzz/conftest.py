@@ -54,7 +54,7 @@ class FakeProcess:
     cpu: None = None
     pid: int = 0
 
-    def begin(self, told_clock: bytes | None) -> None:
+    def begin(self, told: bytes) -> None:
         """It speaks by itself."""
 
     def measure(self) -> None:

@@ -57,6 +57,10 @@ def queued(pid):
     return int(re.search(r"SigQ:\s*(\d+)/", Path(f"/proc/{pid}/status").read_text())[1])
 
 
+#: Without a namespace the kernel counts by user: what boxes of other tests, which run at the same time, may have.
+OF_OTHERS = 64
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _engines():
     """Threads that last, and would be taken for leavings of the first test that needs one."""
@@ -69,6 +73,7 @@ def spaced(request, monkeypatch):
     if request.param == "no namespace":
         monkeypatch.setattr(layers, "USED", set())
         before[-1] = queued(os.getpid()) if os.geteuid() else 0
+    return request.param
 
 
 @pytest.mark.parametrize("start", ["cold", "warm"])
@@ -83,7 +88,7 @@ def test_a_box_takes_no_signal_and_others_get_theirs(hostile, sandbox, warm, spa
     for pid in hostile.guests():
         queued, kept = undelivered(pid)
         assert kept <= keeper.SIGNALS_AT_ONCE
-        assert queued <= keeper.SIGNALS_AT_ONCE
+        assert queued <= keeper.SIGNALS_AT_ONCE + (OF_OTHERS if spaced == "no namespace" else 0)
     assert session.eval("said[-1]").value == -11, "EAGAIN: as many wait as may"
     assert box.run(TAKES_ONE, check=True).stdout == "[34, 50, 64, 10, 34]\n"
     with make() as other:
@@ -97,8 +102,9 @@ def test_a_copy_of_a_box_that_takes_no_signal_gets_its_own(hostile, sandbox, spa
     copies = [session.fork() for _ in range(4)]
     for each in copies[:3]:
         assert each.exec(TAKES_NONE).ok
+    others = OF_OTHERS if spaced == "no namespace" else 0
     for pid in hostile.guests():
-        assert undelivered(pid)[0] <= 3 * keeper.SIGNALS_AT_ONCE
+        assert undelivered(pid)[0] <= 3 * keeper.SIGNALS_AT_ONCE + others
     assert copies[3].exec(TAKES_ONE).stdout == "[34, 50, 64, 10, 34]\n"
     for each in (session, *copies):
         each.close()
@@ -111,7 +117,7 @@ def test_a_box_takes_no_signal_and_others_of_its_engine_get_theirs(hostile, spac
             session = await stack.enter_async_context(await box.session(files=hostile.files, timeout=200))
             assert (await session.exec(TAKES_NONE)).ok
             for pid in hostile.guests():
-                assert undelivered(pid)[0] <= keeper.SIGNALS_AT_ONCE
+                assert undelivered(pid)[0] <= keeper.SIGNALS_AT_ONCE + (OF_OTHERS if spaced == "no namespace" else 0)
             return (await box.run(TAKES_ONE)).stdout
 
     assert asyncio.run(both()) == "[34, 50, 64, 10, 34]\n"

@@ -226,8 +226,9 @@ def test_ctrl_z_and_fg(terminal: Make) -> None:
         term.see("\nshell\n")
         assert "-echo " not in term.text
         term.screen.reset()
+        shell = os.tcgetpgrp(term.child.child_fd)
         term.type("fg\r")
-        term.see("proxybox" if not line else "")
+        term.until(lambda shell=shell: os.tcgetpgrp(term.child.child_fd) != shell)
         if line.startswith("y"):
             term.see("[input] question")
             term.type("answer\r")

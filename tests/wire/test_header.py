@@ -25,7 +25,7 @@ STRUCTS = {
     "launch_report": header.LAUNCH_REPORT,
     "config": header.CONFIG,
     "newborn": header.NEWBORN,
-    "told_clock": header.TOLD_CLOCK,
+    "told": header.TOLD,
 }
 
 
