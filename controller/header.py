@@ -30,6 +30,8 @@ CALL_FAILED: Final = 0x50420002
 CALL_FAULTED: Final = 0x50420003
 CALL_SEALED: Final = 0x50420004
 CALL_BORN: Final = 0x50420005
+#: openat(2), for a stub that takes the whole file where it never changes.
+CALL_OPEN: Final = 510
 #: The answer to CALL_SEALED.
 SEALED_ANSWER: Final = 0x5EA1
 #: The answer to a call on a file with a writable shared mapping is this number less the mapping's number.

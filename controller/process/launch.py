@@ -33,9 +33,9 @@ from proxybox.controller.header import (
     CALL_SEALED,
     CONFIG,
     CONFIG_EMPTY_ROOT,
+    CONFIG_HOST_CLOCKS,
     CONFIG_LANDLOCK,
     CONFIG_MAGIC,
-    CONFIG_HOST_CLOCKS,
     CONFIG_REAL_TIME,
     CONFIG_SEAL_ONLY,
     CONTROL_FD,
@@ -90,7 +90,8 @@ class LaunchSpec:
     threads: the most that it may have, the main thread included, 1 to MOST_THREADS. cpu_seconds: at which the kernel
     ends it (RLIMIT_CPU). host_clocks: whether it may read the host's clocks, where time is real. hide: pairs of a host
     prefix and what the guest sees instead. cpu: it is pinned to, None for any. required: layers without which it does
-    not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage collector's nursery, 0 for PyPy's own choice.
+    not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
+    collector's nursery, 0 for PyPy's own choice.
     """
 
     guest: Guest

@@ -178,6 +178,10 @@ class Node:
         """The status as in stat(2)."""
         raise NotImplementedError
 
+    def unchanging(self, most: int) -> bytes | None:
+        """The content of a file that can never change, if it has at most so many bytes; else None."""
+        return None
+
     def stat_bytes(self) -> bytes:
         """The struct stat of this node, 144 bytes."""
         return pack_stat(self.stat())

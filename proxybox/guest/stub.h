@@ -55,6 +55,13 @@ bool guarded_range(const void *from, size_t size);
 void on_sigsys(int number, siginfo_t *info, void *context);
 long plain_call(long number, const uint64_t args[6], long (*trip)(long, const uint64_t[6]));
 
+/* stub_handed.c: a file that came whole with the answer to its open. handed_answers: whether a call needs no round trip
+ * any more. handed_give_back: from here on the controller knows how far the file was read. handed_end: no file from now
+ * on. */
+bool handed_answers(long number, const uint64_t args[6], long *result);
+void handed_give_back(void);
+void handed_end(void);
+
 /* stub_direct.c: functions of libc that do without the trap, from `direct_begin` on. put_off: keeps a signal that comes
  * between `call_begins` and `call_ends`; false when it is to be delivered now. call_begins returns what call_ends takes,
  * which returns whether signals are to be delivered, by `deliver_put_off`. */

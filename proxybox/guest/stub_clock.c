@@ -191,10 +191,9 @@ static const char *move_away(char *image)
 bool clocks_cover(void)
 {
     char *image = (char *)getauxval(AT_SYSINFO_EHDR);
-    if (config.flags & CONFIG_HOST_CLOCKS) {
-        const char *moved = image ? move_away(image) : NULL;
-        return !image || (moved && patch_entry_points(image, moved));
-    }
+    const char *moved = image && (config.flags & CONFIG_HOST_CLOCKS) ? move_away(image) : NULL;
+    if (moved)
+        return patch_entry_points(image, moved);
     bool covered = !image || (patch_entry_points(image, NULL) && each_mapping(unmap_clock_page, NULL));
     if (!(config.flags & CONFIG_REAL_TIME))
         covered &= KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV) == 0;

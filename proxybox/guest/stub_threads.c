@@ -22,6 +22,7 @@ long emulate_clone(const uint64_t args[6], const ucontext_t *context)
         return granted;
     if (args[0] != THREAD_FLAGS)
         return ERROR(EPERM);
+    handed_end();
     struct birth birth = {.tid_address = args[2], .tid = (uint64_t)granted >> 16};
     memcpy(&birth.context, context, KERNEL_UCONTEXT);
     context_of_child(&birth.context, args[1]);

@@ -25,6 +25,10 @@ enum { ABSENT = 0xFFFFFFFF, FAULT = 0xFFFFFFFE, TOO_LONG = 0xFFFFFFFD };
 enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003, CALL_SEALED = 0x50420004,
        CALL_BORN = 0x50420005 };
 
+/* openat(2) with two arguments more: where the file's struct stat and then its content are to be stored, and how much room
+ * there is. They are stored where the content never changes and fits. */
+enum { CALL_OPEN = 510 };
+
 /* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */
 enum { SEALED_ANSWER = 0x5ea1 };
 
@@ -100,7 +104,8 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
 
 /* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
  * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
- * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c). Only the controller
+ * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), and of files that do
+ * not change (stub_handed.c). Only the controller
  * stores here. */
 struct told {
     int64_t clock_offset;

@@ -172,6 +172,10 @@ class LibraryFile(LibraryNode, RegularFile):
     def size(self) -> int:
         return self.length
 
+    def unchanging(self, most: int) -> bytes | None:
+        content = self.pread(self.length, 0) if self.length <= most else None
+        return content if content is not None and len(content) == self.length else None
+
     def pread(self, size: int, offset: int) -> bytes:
         content = self.content
         if content is None:
