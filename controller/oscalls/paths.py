@@ -55,6 +55,10 @@ def check_flags(flags: int, known: int) -> None:
 @oscall(257)
 def openat(world: World, dirfd: Fd, path: Path, flags: Int, mode: UInt) -> Reply:
     """openat(2): a new descriptor. As in Linux, unknown flags are ignored."""
+    return _open(world, dirfd, path, flags, mode)
+
+
+def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
     start = world.cwd if path[:1] == b"/" else start_of(world, dirfd, path)
     permissions = mode & ~world.umask & 0o7777
     flags &= abi.O_KNOWN
@@ -69,7 +73,7 @@ def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: UInt, pl
 
     The status and the content of a file that never changes are stored at `place`, if they fit.
     """
-    fd = openat(world, dirfd, path, flags, mode)
+    fd = _open(world, dirfd, path, flags, mode)
     file = world.descriptors.get(fd)
     content = None if file.is_path_only else file.node.unchanging(min(room - abi.STAT.size, _MOST_WHOLE))
     return fd if content is None else (fd, (place, file.stat_bytes() + content))

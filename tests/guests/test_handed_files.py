@@ -42,34 +42,97 @@ for to, whence in ((-1, 0), (-10, 1), (-size - 1, 2), (-1 << 63, 0), ((1 << 63) 
     assert failing(os.lseek, fd, to, whence) == "EINVAL" or (to, whence) == ((1 << 63) - 1, 2), (to, whence)
 assert os.read(fd, 4) == data[9:13]
 """,
-    "beyond the end": "assert os.lseek(fd, size + 10, 0) == size + 10 and os.read(fd, 5) == b'' and os.lseek(fd, 0, 1) == size + 10",
+    "beyond the end": """
+assert os.lseek(fd, size + 10, 0) == size + 10 and os.read(fd, 5) == b'' and os.lseek(fd, 0, 1) == size + 10
+""",
     "holes": "assert os.lseek(fd, 5, 3) == 5 and os.lseek(fd, 5, 4) == size",
     "a duplicate": """
 assert os.read(fd, 10) == data[:10]; other = os.dup(fd)
-assert os.read(other, 10) == data[10:20] and os.read(fd, 10) == data[20:30]; os.close(fd); assert os.read(other, 10) == data[30:40]
+assert os.read(other, 10) == data[10:20] and os.read(fd, 10) == data[20:30]
+os.close(fd); assert os.read(other, 10) == data[30:40]
 """,
-    "a duplicate in its place": "os.read(fd, 7); null = os.open('/dev/null', 0); os.dup2(null, fd); assert os.read(fd, 5) == b'' and not os.isatty(fd)",
+    "a duplicate in its place": """
+os.read(fd, 7)
+null = os.open('/dev/null', 0)
+os.dup2(null, fd)
+assert os.read(fd, 5) == b'' and not os.isatty(fd)
+""",
     "system calls between": """
 assert os.read(fd, 10) == data[:10] and trapped_place(fd) == 10 and trapped_read(fd, 5) == data[10:15]
 assert os.read(fd, 5) == data[15:20] and os.lseek(fd, 0, 1) == 20 and trapped_place(fd) == 20
 """,
     "system calls alone": "assert trapped_read(fd, 10) == data[:10] and os.read(fd, 10) == data[10:20]",
-    "at places": "assert os.pread(fd, 9, 100) == data[100:109] and os.read(fd, 3) == data[:3] and os.read(fd, 3) == data[3:6]",
-    "vectors": "os.read(fd, 5); place = ctypes.create_string_buffer(7); vector = (ctypes.c_size_t * 2)(ctypes.addressof(place), 7); assert libc.readv(fd, vector, 1) == 7 and place.raw == data[5:12] and os.read(fd, 2) == data[12:14]",
-    "sendfile": "os.read(fd, 5); out = os.open('/box/out', os.O_RDWR | os.O_CREAT); assert os.sendfile(out, fd, None, 20) == 20 and os.pread(out, 99, 0) == data[5:25] and os.read(fd, 3) == data[25:28]",
-    "copy_file_range": "os.read(fd, 5); out = os.open('/box/out', os.O_RDWR | os.O_CREAT); assert libc.copy_file_range(fd, None, out, None, 20, 0) == 20 and os.read(fd, 3) == data[25:28]",
-    "a mapping": "os.read(fd, 5); assert mmap.mmap(fd, 0, prot=mmap.PROT_READ)[:] == data and os.read(fd, 3) == data[5:8]",
-    "through /proc": "os.read(fd, 5); other = os.open(f'/proc/self/fd/{fd}', 0); assert os.read(other, 3) == data[:3] and os.read(fd, 3) == data[5:8]",
-    "what waits": "os.read(fd, size - 5); assert fcntl.ioctl(fd, termios.FIONREAD, bytes(4)) == (5).to_bytes(4, 'little') and os.read(fd, 9) == data[-5:]",
+    "at places": """
+assert os.pread(fd, 9, 100) == data[100:109] and os.read(fd, 3) == data[:3] and os.read(fd, 3) == data[3:6]
+""",
+    "vectors": """
+os.read(fd, 5)
+place = ctypes.create_string_buffer(7)
+vector = (ctypes.c_size_t * 2)(ctypes.addressof(place), 7)
+assert libc.readv(fd, vector, 1) == 7 and place.raw == data[5:12] and os.read(fd, 2) == data[12:14]
+""",
+    "sendfile": """
+os.read(fd, 5)
+out = os.open('/box/out', os.O_RDWR | os.O_CREAT)
+assert os.sendfile(out, fd, None, 20) == 20 and os.pread(out, 99, 0) == data[5:25]
+assert os.read(fd, 3) == data[25:28]
+""",
+    "copy_file_range": """
+os.read(fd, 5)
+out = os.open('/box/out', os.O_RDWR | os.O_CREAT)
+assert libc.copy_file_range(fd, None, out, None, 20, 0) == 20 and os.read(fd, 3) == data[25:28]
+""",
+    "a mapping": """
+os.read(fd, 5)
+assert mmap.mmap(fd, 0, prot=mmap.PROT_READ)[:] == data and os.read(fd, 3) == data[5:8]
+""",
+    "through /proc": """
+os.read(fd, 5)
+other = os.open(f'/proc/self/fd/{fd}', 0)
+assert os.read(other, 3) == data[:3] and os.read(fd, 3) == data[5:8]
+""",
+    "what waits": """
+os.read(fd, size - 5)
+assert fcntl.ioctl(fd, termios.FIONREAD, bytes(4)) == (5).to_bytes(4, 'little') and os.read(fd, 9) == data[-5:]
+""",
     "no terminal": "assert not os.isatty(fd) and os.read(fd, 4) == data[:4] and not os.isatty(fd)",
-    "flags": "os.read(fd, 5); assert fcntl.fcntl(fd, fcntl.F_GETFL) & 3 == 0 and not os.get_inheritable(fd); os.set_inheritable(fd, True); assert os.read(fd, 2) == data[5:7]",
-    "writing": "assert failing(os.write, fd, b'x') == 'EBADF' and failing(os.ftruncate, fd, 0) == 'EINVAL' and os.read(fd, 2) == data[:2]",
-    "two files": "other = os.open(ctypes.__file__, 0); text = os.read(other, 1 << 20); assert os.read(fd, 5) == data[:5] and os.lseek(other, 0, 0) == 0 and os.read(other, 1 << 20) == text and os.read(fd, 5) == data[5:10]",
-    "the same file twice": "os.read(fd, 5); other = os.open(path, 0); assert os.read(other, 9) == data[:9] and os.read(fd, 9) == data[5:14] and os.read(other, 9) == data[9:18]",
-    "closed": "os.read(fd, 5); os.close(fd); assert failing(os.read, fd, 1) == failing(os.fstat, fd) == failing(os.lseek, fd, 0, 0) == failing(os.close, fd) == 'EBADF'",
-    "closed by a system call": "os.read(fd, 5); assert libc.syscall(3, fd) == 0 and failing(os.read, fd, 1) == 'EBADF' and os.open('/dev/null', 0) == fd and os.read(fd, 1) == b''",
+    "flags": """
+os.read(fd, 5)
+assert fcntl.fcntl(fd, fcntl.F_GETFL) & 3 == 0 and not os.get_inheritable(fd)
+os.set_inheritable(fd, True)
+assert os.read(fd, 2) == data[5:7]
+""",
+    "writing": """
+assert failing(os.write, fd, b'x') == 'EBADF' and failing(os.ftruncate, fd, 0) == 'EINVAL'
+assert os.read(fd, 2) == data[:2]
+""",
+    "two files": """
+other = os.open(ctypes.__file__, 0)
+text = os.read(other, 1 << 20)
+assert os.read(fd, 5) == data[:5] and os.lseek(other, 0, 0) == 0 and os.read(other, 1 << 20) == text
+assert os.read(fd, 5) == data[5:10]
+""",
+    "the same file twice": """
+os.read(fd, 5)
+other = os.open(path, 0)
+assert os.read(other, 9) == data[:9] and os.read(fd, 9) == data[5:14] and os.read(other, 9) == data[9:18]
+""",
+    "closed": """
+os.read(fd, 5)
+os.close(fd)
+assert failing(os.read, fd, 1) == failing(os.fstat, fd) == "EBADF"
+assert failing(os.lseek, fd, 0, 0) == failing(os.close, fd) == 'EBADF'
+""",
+    "closed by a system call": """
+os.read(fd, 5)
+assert libc.syscall(3, fd) == 0 and failing(os.read, fd, 1) == 'EBADF' and os.open('/dev/null', 0) == fd
+assert os.read(fd, 1) == b''
+""",
     "closed by a range": "os.read(fd, 5); os.closerange(fd, fd + 1); assert failing(os.read, fd, 1) == 'EBADF'",
-    "no memory there": "assert libc.read(fd, ctypes.c_void_p(8), 10) == -1 and ctypes.get_errno() == 14 and libc.fstat(fd, ctypes.c_void_p(8)) == -1 and os.lseek(fd, 0, 0) == 0 and os.read(fd, 4) == data[:4]",
+    "no memory there": """
+assert libc.read(fd, ctypes.c_void_p(8), 10) == -1 and ctypes.get_errno() == 14
+assert libc.fstat(fd, ctypes.c_void_p(8)) == -1 and os.lseek(fd, 0, 0) == 0 and os.read(fd, 4) == data[:4]
+""",
     "threads that come later": """
 os.read(fd, 5); pieces = []
 thread = threading.Thread(target=lambda: pieces.append(os.read(fd, 10))); thread.start(); thread.join()
@@ -78,21 +141,52 @@ fresh = os.open(path, 0); assert os.read(fresh, 10) == data[:10]
 thread = threading.Thread(target=lambda: pieces.append(os.read(fresh, 10))); thread.start(); thread.join()
 assert pieces[1] == data[10:20] and os.read(fresh, 5) == data[20:25]
 """,
-    "text files": "file = open(path); assert file.readline() == data.decode().splitlines(True)[0] and file.tell() and file.seek(0) == 0 and file.read().encode() == data",
+    "text files": """
+file = open(path)
+assert file.readline() == data.decode().splitlines(True)[0] and file.tell() and file.seek(0) == 0
+assert file.read().encode() == data
+""",
     "stdio": """
-libc.fopen.restype = ctypes.c_void_p; stream = ctypes.c_void_p(libc.fopen(path.encode(), b"r")); place = ctypes.create_string_buffer(30)
+libc.fopen.restype = ctypes.c_void_p; stream = ctypes.c_void_p(libc.fopen(path.encode(), b"r"))
+place = ctypes.create_string_buffer(30)
 assert libc.fread(place, 1, 30, stream) == 30 and place.raw == data[:30] and libc.fclose(stream) == 0
 """,
     "C's stream of it": """
-os.read(fd, 5); libc.fdopen.restype = ctypes.c_void_p; stream = ctypes.c_void_p(libc.fdopen(fd, b"r")); place = ctypes.create_string_buffer(30)
+os.read(fd, 5); libc.fdopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fdopen(fd, b"r")); place = ctypes.create_string_buffer(30)
 assert libc.fread(place, 1, 30, stream) == 30 and place.raw == data[5:35] and libc.fclose(stream) == 0
 """,
-    "flags of open": "assert failing(os.open, path, os.O_DIRECTORY) == 'ENOTDIR' and failing(os.open, path, os.O_WRONLY) == 'EROFS' and failing(os.open, path, os.O_CREAT | os.O_EXCL) == 'EEXIST'",
-    "a path alone": "there = os.open(path, 0o10000000); assert failing(os.read, there, 1) == 'EBADF' and os.fstat(there).st_size == size",
-    "a folder": "folder = os.open(os.path.dirname(path), 0); assert failing(os.read, folder, 1) == 'EISDIR' and 'os.py' in os.listdir(folder)",
-    "relative to a folder": "folder = os.open(os.path.dirname(path), 0); there = os.open('os.py', 0, dir_fd=folder); assert os.read(there, 9) == data[:9]",
-    "other files": "made = os.open('/box/own', os.O_CREAT | os.O_WRONLY); os.write(made, b'own'); own = os.open('/box/own', os.O_RDWR); assert os.read(own, 9) == b'own'; os.write(own, b'!'); assert os.pread(own, 9, 0) == b'own!'",
-    "a large one": "big = max((os.path.join(f, n) for f, _, names in os.walk(os.path.dirname(path)) for n in names), key=os.path.getsize); there = os.open(big, 0); assert os.fstat(there).st_size > 300000 and len(os.read(there, 1 << 18)) == 1 << 18 and os.lseek(there, 0, 1) == 1 << 18",
+    "flags of open": """
+assert failing(os.open, path, os.O_DIRECTORY) == 'ENOTDIR' and failing(os.open, path, os.O_WRONLY) == 'EROFS'
+assert failing(os.open, path, os.O_CREAT | os.O_EXCL) == 'EEXIST'
+""",
+    "a path alone": """
+there = os.open(path, 0o10000000)
+assert failing(os.read, there, 1) == 'EBADF' and os.fstat(there).st_size == size
+""",
+    "a folder": """
+folder = os.open(os.path.dirname(path), 0)
+assert failing(os.read, folder, 1) == 'EISDIR' and 'os.py' in os.listdir(folder)
+""",
+    "relative to a folder": """
+folder = os.open(os.path.dirname(path), 0)
+there = os.open('os.py', 0, dir_fd=folder)
+assert os.read(there, 9) == data[:9]
+""",
+    "other files": """
+made = os.open('/box/own', os.O_CREAT | os.O_WRONLY)
+os.write(made, b'own')
+own = os.open('/box/own', os.O_RDWR)
+assert os.read(own, 9) == b'own'
+os.write(own, b'!')
+assert os.pread(own, 9, 0) == b'own!'
+""",
+    "a large one": """
+big = max((os.path.join(f, n) for f, _, names in os.walk(os.path.dirname(path)) for n in names), key=os.path.getsize)
+there = os.open(big, 0)
+assert os.fstat(there).st_size > 300000 and len(os.read(there, 1 << 18)) == 1 << 18
+assert os.lseek(there, 0, 1) == 1 << 18
+""",
     "no descriptor left": """
 import gc, resource
 kept = []
