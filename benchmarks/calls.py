@@ -8,8 +8,9 @@ from benchmarks.figures import Figure, Target
 ROUNDS = 3
 FLOOR = "pipe ping-pong, pinned"
 TARGETS = {
-    "getuid": Target(of="ratio", at_most=1.8),
-    "stat of a library file": Target(of="ratio", at_most=2.3),
+    "getuid": Target(of="ratio", at_most=1.2),
+    "stat of a library file": Target(of="ratio", at_most=1.5),
+    "open, fstat, read, close of a library file": Target(of="ratio", at_most=4),
     "open, read 1 KiB, close (in memory)": Target(of="value", at_most=60),
     "open, read 1 KiB, close (in /box)": Target(of="value", at_most=60),
 }

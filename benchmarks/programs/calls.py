@@ -1,6 +1,7 @@
 """Microseconds per OS call: best of five loops of 5,000 each, with two clock reads around a loop."""
 
 import json
+import keyword
 import os
 import sys
 import tempfile
@@ -32,6 +33,14 @@ def open_read_close(path):
         os.close(fd)
 
 
+def open_fstat_read_close(path):
+    for _ in range(COUNT):
+        fd = os.open(path, os.O_RDONLY)
+        os.fstat(fd)
+        os.read(fd, 8192)
+        os.close(fd)
+
+
 def best(loop, *arguments):
     fastest = float("inf")
     for _ in range(LOOPS):
@@ -51,6 +60,7 @@ with tempfile.TemporaryDirectory() as folder:
     figures = {
         "getuid": best(getuid),
         "stat of a library file": best(stat, os.__file__),
+        "open, fstat, read, close of a library file": best(open_fstat_read_close, keyword.__file__),
         "read of 4 KiB": best(read_4k, fd),
         "open, read 1 KiB, close (in memory)": best(open_read_close, small),
         "open, read 1 KiB, close (in /box)": best(open_read_close, sys.argv[0]),
