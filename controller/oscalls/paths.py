@@ -13,7 +13,7 @@ from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import CALL_OPEN
 from proxybox.controller.oscalls.descriptors import check_length
-from proxybox.controller.roles import Addr, Fd, Int, Long, Path, Size, Struct, UInt
+from proxybox.controller.roles import Addr, Fd, Int, Long, Path, Size, Struct, UInt, ULong
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.world.state import GuestThread, World
@@ -68,12 +68,16 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
 
 
 @oscall(CALL_OPEN, "openat")
-def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: UInt, place: Addr, room: Size) -> Reply:
+def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: ULong, place: Addr, room: Size) -> Reply:
     """openat(2), as the stub makes it where nobody observes the calls (stub_handed.c).
 
-    The status and the content of a file that never changes are stored at `place`, if they fit.
+    The status and the content of a file that never changes are stored at `place`, if they fit. The high half of the
+    mode says which descriptor the stub has closed meanwhile.
     """
-    fd = _open(world, dirfd, path, flags, mode)
+    closed = (mode >> 32) - 1
+    if closed in world.descriptors:  # not when the call goes on after a turn
+        world.descriptors.close(closed)
+    fd = _open(world, dirfd, path, flags, mode & 0xFFFFFFFF)
     file = world.descriptors.get(fd)
     content = None if file.is_path_only else file.node.unchanging(min(room - abi.STAT.size, _MOST_WHOLE))
     return fd if content is None else (fd, (place, file.stat_bytes() + content))

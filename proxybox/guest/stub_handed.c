@@ -1,8 +1,11 @@
 /* A file that never changes (one of the interpreter's library) comes whole with the answer to its open. Until it is
  * closed, the calls that read it are answered here: to import a module, PyPy makes twelve of them on one file.
  *
+ * It is closed with the next open, so that most files take one round trip in all.
+ *
  * This is for a program of one thread whose calls nobody observes. Only functions of stub_direct.c ask here. Before any
- * call that traps, and could tell how far the file was read, the controller is told so (`handed_give_back`).
+ * call that traps, and could tell how far the file was read or that it still is open, the controller is told so
+ * (`handed_give_back`).
  */
 #include <asm/termbits.h>
 #include <asm/ioctls.h>
@@ -15,13 +18,14 @@
 #include "stub.h"
 
 static struct {
-    int fd; /* -1: none */
+    int fd;      /* -1: none */
+    int closing; /* closed for the program, and not by the controller yet; -1: none */
     int64_t at;
     struct { /* which the controller stores */
         struct stat status;
         char content[256 * 1024];
     } file;
-} handed = {.fd = -1};
+} handed = {.fd = -1, .closing = -1};
 
 static bool has_threads = false;
 
@@ -33,13 +37,19 @@ void handed_give_back(void)
     handed.fd = -1;
     if (fd >= 0 && handed.at)
         ASK(SYS_lseek, fd, handed.at, SEEK_SET);
+    fd = handed.closing;
+    handed.closing = -1;
+    if (fd >= 0)
+        ASK(SYS_close, fd);
 }
 
 static long open_file(const uint64_t args[6])
 {
+    uint64_t closing = (uint64_t)(handed.closing + 1) << 32;
+    handed.closing = -1;
     handed_give_back();
     handed.file.status.st_size = -1; /* a size that the controller does not store */
-    long fd = ASK(CALL_OPEN, args[0], args[1], args[2], args[3], &handed.file, sizeof handed.file);
+    long fd = ASK(CALL_OPEN, args[0], args[1], args[2], (uint32_t)args[3] | closing, &handed.file, sizeof handed.file);
     if (fd >= 0 && (int64_t)handed.file.status.st_size >= 0) {
         handed.fd = (int)fd;
         handed.at = 0;
@@ -75,7 +85,10 @@ bool handed_answers(long number, const uint64_t args[6], long *result)
         *result = open_file(args);
         return true;
     }
-    if (handed.fd < 0 || (int)args[0] != handed.fd)
+    int fd = (int)args[0];
+    if (handed.closing >= 0 && fd == handed.closing)
+        handed_give_back();
+    if (handed.fd < 0 || fd != handed.fd)
         return false;
     switch (number) {
     case SYS_fstat:
@@ -95,8 +108,10 @@ bool handed_answers(long number, const uint64_t args[6], long *result)
         *result = ERROR(ENOTTY);
         return true;
     case SYS_close:
+        handed.closing = fd;
         handed.fd = -1;
-        return false;
+        *result = 0;
+        return true;
     default:
         return false;
     }

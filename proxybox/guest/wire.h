@@ -26,7 +26,8 @@ enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420
        CALL_BORN = 0x50420005 };
 
 /* openat(2) with two arguments more: where the file's struct stat and then its content are to be stored, and how much room
- * there is. They are stored where the content never changes and fits. */
+ * there is. They are stored where the content never changes and fits. The high half of the mode is the number of a
+ * descriptor to be closed first, plus one; 0 for none. */
 enum { CALL_OPEN = 510 };
 
 /* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */

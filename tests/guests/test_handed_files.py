@@ -123,6 +123,14 @@ os.close(fd)
 assert failing(os.read, fd, 1) == failing(os.fstat, fd) == "EBADF"
 assert failing(os.lseek, fd, 0, 0) == failing(os.close, fd) == 'EBADF'
 """,
+    "closed, and the number used again": """
+os.read(fd, 5); os.close(fd)
+assert os.stat(path).st_size == size and failing(os.fstat, fd) == 'EBADF' and os.open(path, 0) == fd
+os.close(fd); assert os.open('/dev/null', 0) == fd and os.read(fd, 1) == b''
+""",
+    "closed, then a pipe": "os.read(fd, 5); os.close(fd); assert os.pipe()[0] == fd",
+    "closed, then asked for by a system call": "os.close(fd); assert libc.syscall(72, fd, 1) == -1 and ctypes.get_errno() == 9",
+    "closed, and its number opened in vain": "os.close(fd); assert failing(os.open, '/none', 0) == 'ENOENT' and os.dup(0) == fd",
     "closed by a system call": """
 os.read(fd, 5)
 assert libc.syscall(3, fd) == 0 and failing(os.read, fd, 1) == 'EBADF' and os.open('/dev/null', 0) == fd
