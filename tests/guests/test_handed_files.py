@@ -129,8 +129,8 @@ assert os.stat(path).st_size == size and failing(os.fstat, fd) == 'EBADF' and os
 os.close(fd); assert os.open('/dev/null', 0) == fd and os.read(fd, 1) == b''
 """,
     "closed, then a pipe": "os.read(fd, 5); os.close(fd); assert os.pipe()[0] == fd",
-    "closed, then asked for by a system call": "os.close(fd); assert libc.syscall(72, fd, 1) == -1 and ctypes.get_errno() == 9",
-    "closed, and its number opened in vain": "os.close(fd); assert failing(os.open, '/none', 0) == 'ENOENT' and os.dup(0) == fd",
+    "closed, asked by a system call": "os.close(fd); assert libc.syscall(72, fd, 1) == -1 and ctypes.get_errno() == 9",
+    "closed, then opened in vain": "os.close(fd); assert failing(os.open, '/none', 0) == 'ENOENT' and os.dup(0) == fd",
     "closed by a system call": """
 os.read(fd, 5)
 assert libc.syscall(3, fd) == 0 and failing(os.read, fd, 1) == 'EBADF' and os.open('/dev/null', 0) == fd
