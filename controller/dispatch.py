@@ -148,9 +148,9 @@ def _compile_one_string(
     lines = [
         "def invoke(world, thread, frame):",
         f"    if len(frame) >= {MEMORY + 4}:",
-        f"        {', '.join([*registers, 'size'])}, = unpack(frame, {REGISTERS})",
+        f"        {', '.join([*registers, '_bytes'])}, = unpack(frame, {REGISTERS})",
         f"        {text} = frame[{MEMORY + 4}:]",
-        f"        if size == len({text}) < {role.size} and 0 not in {text}:",
+        f"        if _bytes == len({text}) < {role.size} and 0 not in {text}:",
         f"            return handler({given})",
         "    return other(world, thread, frame)",
     ]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.audit import Answer, Decision, Deny, OSCall
 from proxybox.controller.costs.steps import Steps
-from proxybox.controller.dispatch import TABLE, Dispatcher, _parameters, compile_invoke, stub_table
+from proxybox.controller.dispatch import TABLE, Dispatcher, _compile_any, _parameters, compile_invoke, stub_table
 from proxybox.controller.effects import AnotherTurn, Blocked
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
 from proxybox.controller.header import ABSENT, FAULT, MAX_PAYLOAD, TOO_LONG
@@ -103,6 +103,24 @@ def test_any_memory_behind_any_call_number_is_decoded_refused_or_a_breach(number
     frame[:4] = len(frame).to_bytes(4, "little")
     with contextlib.suppress(GuestMisbehaved, OSError):
         TABLE[number].arguments(bytes(frame))
+
+
+@pytest.mark.parametrize("number", sorted(TABLE))
+def test_the_shorter_way_of_a_call_with_one_string_says_the_same(number: int) -> None:
+    """Whatever the handler's arguments are named, and whatever the memory is."""
+    row = TABLE[number]
+    ways = [make(lambda _, *values: values, row.parameters) for make in (_compile_any, compile_invoke)]
+    frame = encode_request(number, (11, 22, 33, 44, 55, 1 << 63))
+    for memory in (b"/path", b"", b"a" * 4095, b"a" * 4096, b"in\0side", ABSENT, FAULT, TOO_LONG, 9, None):
+        whole = frame if memory is None else encode_request(number, (11, 22, 33, 44, 55, 1 << 63), (memory,))
+        for request in (whole, whole + b"x", whole[:-1] if len(whole) > 56 else whole):
+            answers: list[Any] = []
+            for way in ways:
+                try:
+                    answers.append(way(None, None, request))  # type: ignore[arg-type]
+                except (OSError, GuestMisbehaved) as error:
+                    answers.append(repr(error))
+            assert answers[0] == answers[1]
 
 
 def test_the_stub_is_told_every_call_that_reads_memory() -> None:
