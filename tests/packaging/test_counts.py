@@ -1,0 +1,60 @@
+"""Counts that depend on the code alone are those of benchmarks/counts.toml."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxybox
+
+TABLE: dict[str, Any] = tomllib.loads(
+    (Path(__file__).resolve().parent.parent.parent / "benchmarks" / "counts.toml").read_text(encoding="utf-8")
+)
+
+
+def hold(count: int, written: int, version: str) -> None:
+    """The count is the one that is written down; with another PyPy than that of the table it is not much more."""
+    if version == TABLE["pypy"]:
+        assert count == written, "write the new number into benchmarks/counts.toml, and say why in the commit"
+    else:
+        assert count <= 1.5 * written
+
+
+@pytest.fixture(scope="module")
+def version() -> str:
+    return proxybox.run("import sys; print('.'.join(map(str, sys.pypy_version_info[:3])))").stdout.strip()
+
+
+@pytest.mark.parametrize("program", TABLE["calls"])
+def test_calls_of_a_program(program: str, version: str) -> None:
+    with proxybox.Sandbox(warm=False) as box:
+        hold(box.run(program, check=True).usage.calls, TABLE["calls"][program], version)
+
+
+def test_calls_of_warm_boxes(version: str) -> None:
+    with proxybox.Pool(size=1) as pool:
+        first = pool.run("print(1)", check=True)
+    with proxybox.Sandbox() as box, box.session() as session:
+        second = session.eval("1 + 1")
+    counts = TABLE["calls_of_warm_boxes"]
+    hold(first.usage.calls, counts["a program in a pool"], version)
+    hold(second.usage.calls, counts["a command of a session"], version)
+
+
+@pytest.mark.parametrize("what", TABLE["modules"])
+def test_modules_that_are_imported(what: str) -> None:
+    ways = {
+        "import proxybox": "import proxybox",
+        "proxybox run": "import proxybox.cli\nsys.argv[1:] = ['run', '-c', 'pass']\nproxybox.cli.main()",
+        "proxybox policy list": "import proxybox.cli\nsys.argv[1:] = ['policy', 'list']\nproxybox.cli.main()",
+    }
+    code = (
+        f"import atexit, sys\natexit.register(lambda: print(sorted(name for name in sys.modules"
+        f" if name.partition('.')[0] == 'proxybox'), file=sys.stderr))\n{ways[what]}"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    names = eval(said.splitlines()[-1])
+    assert len(names) == TABLE["modules"][what], names
