@@ -78,6 +78,7 @@ CONFIG_EMPTY_ROOT: Final = 2
 CONFIG_LANDLOCK: Final = 4
 CONFIG_SEAL_ONLY: Final = 8
 CONFIG_HOST_CLOCKS: Final = 16
+CONFIG_HUGE_PAGES: Final = 32
 
 LAUNCH_REPORT: Final = struct.Struct("<Iiiiiii")
 CONFIG: Final = struct.Struct("<IIIIIIIIQQ")

@@ -6,6 +6,7 @@ Each function raises OSError where the process has gone or /proc cannot be read,
 missing.
 """
 
+import functools
 import resource
 
 _PAGE = resource.getpagesize()
@@ -60,3 +61,13 @@ def peaks(pid: int) -> dict[str, int]:
     text = _read(pid, "status")
     words = {key: _word(text, key) for key in ("VmPeak", "VmHWM")}
     return {key: int(word) * 1024 for key, word in words.items() if word.isdigit()}
+
+
+@functools.cache
+def gives_huge_pages() -> bool:
+    """Whether this kernel gives transparent huge pages to who asks for them (madvise(2), MADV_HUGEPAGE)."""
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled", "rb") as file:
+            return b"[never]" not in file.read(100)
+    except OSError:
+        return False

@@ -34,6 +34,7 @@ from proxybox.controller.header import (
     CONFIG,
     CONFIG_EMPTY_ROOT,
     CONFIG_HOST_CLOCKS,
+    CONFIG_HUGE_PAGES,
     CONFIG_LANDLOCK,
     CONFIG_MAGIC,
     CONFIG_REAL_TIME,
@@ -166,6 +167,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
         | (CONFIG_EMPTY_ROOT if report.namespaces == 0 else 0)
         | (CONFIG_LANDLOCK if "landlock" in layers.USED else 0)
         | (CONFIG_SEAL_ONLY if spec.bare else 0)
+        | (CONFIG_HUGE_PAGES if spec.zygote and hostproc.gives_huge_pages() else 0)
     )
     sizes = len(rows) // ROW_SIZE, len(hide), len(listener) // INSTRUCTION.size
     head = CONFIG.pack(CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0, spec.nursery)

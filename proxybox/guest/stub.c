@@ -140,6 +140,8 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     (void)argv;
     read_config();
     give_listener();
+    if (config.flags & CONFIG_HUGE_PAGES)
+        use_huge_pages();
     if (!clocks_cover())
         fail("clocks", ERROR(ENOTSUP));
     hide_launch(environment);

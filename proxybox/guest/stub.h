@@ -62,6 +62,9 @@ bool handed_answers(long number, const uint64_t args[6], long *result);
 void handed_give_back(void);
 void handed_end(void);
 
+/* stub_huge.c: for a zygote, before the seal. */
+void use_huge_pages(void);
+
 /* stub_direct.c: functions of libc that do without the trap, from `direct_begin` on. put_off: keeps a signal that comes
  * between `call_begins` and `call_ends`; false when it is to be delivered now. call_begins returns what call_ends takes,
  * which returns whether signals are to be delivered, by `deliver_put_off`. */
