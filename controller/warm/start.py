@@ -5,6 +5,7 @@ it, or to become a session.
 """
 
 import contextlib
+import marshal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,16 +15,14 @@ import attrs
 from proxybox.controller.boxes.box import BoxSpec, LiveBox
 from proxybox.controller.boxes.worldbuilding import WorldBuilder
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.exchange import values
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.warm.zygote import Zygote
 
-#: Bytes of a task. A program that the caller gives may have 64 MiB and its arguments 1.5 MiB; the names of the
-#: functions are added to that.
-_LARGEST = 68 << 20
+#: Tasks go to the guest as marshal of this version, which every PyPy reads; nothing that a guest sends is read as such.
+_MARSHAL = 2
 
 
 @attrs.frozen(kw_only=True)
@@ -104,7 +103,7 @@ class WarmStart:
         given = live.builder.given(words[0]) if words else None
         names = () if self.functions is None else self.functions.names
         task = what, names, self.box.policy.session.value_size, tuple(words), given
-        post(live, values.encode(task, _LARGEST))
+        post(live, marshal.dumps(task, _MARSHAL))
 
 
 def _serve_until_idle(live: LiveBox) -> None:
