@@ -20,7 +20,7 @@ from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Int
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOLD, TOO_LONG, Fetch
+from proxybox.controller.header import ABSENT, CALL_OPEN, MAX_PAYLOAD, TOLD, TOO_LONG, Fetch
 from proxybox.controller.roles import Memory, Scalar, stub_row
 from proxybox.controller.status import Status
 from proxybox.controller.wire.protocol import MEMORY, REGISTERS
@@ -316,7 +316,7 @@ class Dispatcher:
         if row is None:
             return self._unknown(thread, number)
         if self.audit is not None or self._interceptors:
-            return self._observed(row, thread, frame)
+            return -errno.ENOSYS if number == CALL_OPEN else self._observed(row, thread, frame)
         try:
             return row.invoke(world, thread, frame)
         except OSError as error:

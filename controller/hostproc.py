@@ -7,6 +7,7 @@ missing.
 """
 
 import functools
+import os
 import resource
 
 _PAGE = resource.getpagesize()
@@ -43,6 +44,11 @@ def stat(pid: int, *fields: int) -> tuple[int, ...]:
     if len(words) + 2 < max(fields):
         raise ValueError(f"/proc/{pid}/stat ends too soon")
     return tuple(int(words[number - 3]) for number in fields)
+
+
+def threads(pid: int) -> list[int]:
+    """Returns the ids of a process's threads."""
+    return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
 
 
 def memory(pid: int) -> tuple[int, int]:

@@ -67,7 +67,7 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
     return world.descriptors.install(file, bool(flags & abi.O_CLOEXEC))
 
 
-@oscall(CALL_OPEN, "openat")
+@oscall(CALL_OPEN)
 def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: ULong, place: Addr, room: Size) -> Reply:
     """openat(2), as the stub makes it where nobody observes the calls (stub_handed.c).
 
@@ -79,7 +79,10 @@ def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: ULong, p
         world.descriptors.close(closed)
     fd = _open(world, dirfd, path, flags, mode & 0xFFFFFFFF)
     file = world.descriptors.get(fd)
-    content = None if file.is_path_only else file.node.unchanging(min(room - abi.STAT.size, _MOST_WHOLE))
+    try:
+        content = None if file.is_path_only else file.node.unchanging(min(room - abi.STAT.size, _MOST_WHOLE))
+    except OSError:  # the host's file has gone: to read it is an error, to open it is none
+        content = None
     return fd if content is None else (fd, (place, file.stat_bytes() + content))
 
 

@@ -21,6 +21,8 @@ from proxybox.controller.seal.cgroups import Cgroup
 from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
 
+#: The bits of the two signals that libc keeps for itself, 32 and 33.
+_OF_LIBC = 3 << 31
 #: The most bytes that `said_last` returns.
 _LAST_WORDS = 1 << 14
 
@@ -123,8 +125,14 @@ class GuestProcess:
             return None
 
     def has_pending(self, number: int) -> bool:
-        """Whether a signal that was sent to the process is still pending."""
-        return bool(self.watch.undelivered() >> number - 1 & 1)
+        """Whether a signal that was sent to the process is still pending, or put off by the stub to a call's end."""
+        return bool(self.watch.undelivered() >> number - 1 & 1) or self._puts_off()
+
+    def _puts_off(self) -> bool:
+        """Whether a thread has a signal put off: then its mask has those, too, that libc never blocks."""
+        with contextlib.suppress(OSError, ValueError):
+            return any(hostproc.status(tid, "SigBlk", 16) & _OF_LIBC for tid in hostproc.threads(self.pid))
+        return False
 
     def reap(self) -> tuple[int | None, int | None]:
         """Waits for the guest's end, and returns (exit code, signal).

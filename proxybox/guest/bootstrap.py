@@ -290,7 +290,7 @@ def rehearse(text):
 
     mine = sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:]
     sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    task = marshal.loads(marshal.dumps(("run", (), 1, ("-c", text)), 2))  # noqa: S302 - our own
+    task = marshal.loads(marshal.dumps(("run", (), 1, ("-c", text)), 2))
     function, arguments = prepare(task[3])
     function(*arguments)
     sys.stdout.flush()
@@ -322,10 +322,10 @@ def main():
         link.exchange(b"r")  # an earlier fork was made by a module that was imported
         os.fork()  # only the copies return from this call, never the zygote itself
         freshen()
-    what, functions, limit, words, given = marshal.loads(link.exchange(b"r"))  # noqa: S302 - of the controller's
+    what, functions, limit, words, given = marshal.loads(link.exchange(b"r"))
     if what == "rehearse":
         rehearse("pass")  # touches pages that the next program will need
-        what, functions, limit, words, given = marshal.loads(link.exchange(b"r"))  # noqa: S302 - as above
+        what, functions, limit, words, given = marshal.loads(link.exchange(b"r"))
     if functions:
         host_module(link, functions, limit)
     if what != "session":

@@ -69,11 +69,12 @@ void use_huge_pages(void);
  * between `call_begins` and `call_ends`; false when it is to be delivered now. call_begins returns what call_ends takes,
  * which returns whether signals are to be delivered, by `deliver_put_off`. */
 enum { CALL_PUT_OFF = 0x504200ff }; /* never leaves this process */
+void direct_prepare(void); /* before the seal */
 void direct_begin(void);
 bool put_off(int signal, const siginfo_t *info, ucontext_t *context);
 bool call_begins(void);
 bool call_ends(bool outer);
-void deliver_put_off(ucontext_t *context, bool restores);
+void deliver_put_off(ucontext_t *context);
 
 /* stub_memory.c: file mappings are emulated by anonymous memory that the stub fills. */
 long emulate_mmap(const uint64_t args[6]);

@@ -9,11 +9,10 @@
  * put off (`put_off`): it is kept, all others are blocked, and at the end of the call a trap runs its handler, which also
  * restores the mask. A trapped call does the same for SIGSEGV, at its own end.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -21,21 +20,22 @@
 
 #include "stub.h"
 
-/* While all others are blocked another can come, again and again: SIGSEGV, which is never blocked. */
-enum { MOST_PUT_OFF = 2 };
-
+/* What has come in the middle of a call: one signal, with which all others were blocked, and SIGSEGV, which never is. */
 static __thread struct {
     bool in_call;
-    int count;
-    uint64_t mask; /* as it was before the first of them */
-    struct {
-        int signal;
-        siginfo_t info;
-    } put_off[MOST_PUT_OFF];
+    int signal;    /* 0: none */
+    uint64_t mask; /* as it was before that signal */
+    siginfo_t info;
+    bool fault;
+    siginfo_t fault_info;
 } here __attribute__((tls_model("initial-exec")));
 
 /* Whether the process is sealed, and its calls go to the controller. Before that these functions are libc's. */
 static bool sealed = false;
+
+static char *(*libc_getcwd)(char *, size_t);
+
+void direct_prepare(void) { libc_getcwd = (char *(*)(char *, size_t))dlsym(RTLD_NEXT, "getcwd"); }
 
 void direct_begin(void) { sealed = true; }
 
@@ -44,13 +44,14 @@ bool put_off(int signal, const siginfo_t *info, ucontext_t *context)
     uint64_t *mask = (uint64_t *)&context->uc_sigmask;
     if (!here.in_call)
         return false;
-    for (int i = 0; i < here.count; i++)
-        if (here.put_off[i].signal == signal)
-            return true; /* a second one is lost, as on Linux while the first is pending */
-    if (!here.count)
-        here.mask = *mask;
-    here.put_off[here.count].signal = signal;
-    here.put_off[here.count++].info = *info;
+    if (signal == SIGSEGV) {
+        here.fault_info = *info; /* of several one is delivered, as on Linux while the first is pending */
+        here.fault = true;
+        return true;
+    }
+    here.info = *info;
+    here.mask = *mask;
+    here.signal = signal;
     *mask = ~never_blocked;
     return true;
 }
@@ -68,37 +69,43 @@ bool call_ends(bool outer)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     here.in_call = outer;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return here.count && !outer;
+    return !outer && (here.signal || here.fault);
 }
 
-/* In the handler of a trap. restores: whether it is the one that ends a direct call; a trapped call has left the mask as
- * it was. */
-void deliver_put_off(ucontext_t *context, bool restores)
+/* In the handler of a trap at the end of a call. */
+void deliver_put_off(ucontext_t *context)
 {
-    if (restores)
+    siginfo_t info = here.info;
+    int signal = here.signal;
+    here.signal = 0;
+    if (signal) {
         *(uint64_t *)&context->uc_sigmask = here.mask;
-    for (int count = here.count, i = here.count = 0; i < count; i++) {
-        siginfo_t info = here.put_off[i].info;
-        deliver(here.put_off[i].signal, &info, context);
+        deliver(signal, &info, context);
+    }
+    info = here.fault_info;
+    if (here.fault) {
+        here.fault = false;
+        deliver(SIGSEGV, &info, context);
     }
 }
 
-static long undisturbed(long number, const uint64_t args[6])
+static long trip(long number, const uint64_t args[6])
 {
-    bool outer = call_begins();
     long result;
-    if (!handed_answers(number, args, &result))
-        result = coherent_trip(number, args);
-    if (call_ends(outer))
-        KERNEL(CALL_PUT_OFF);
-    return result;
+    return handed_answers(number, args, &result) ? result : coherent_trip(number, args);
 }
 
 static long direct(long number, const uint64_t args[6])
 {
-    long result = sealed ? plain_call(number, args, undisturbed)
-                         : kernel_call(number, (long)args[0], (long)args[1], (long)args[2], (long)args[3], (long)args[4],
-                                       (long)args[5]);
+    long result;
+    if (sealed) {
+        bool outer = call_begins();
+        result = plain_call(number, args, trip);
+        if (call_ends(outer))
+            KERNEL(CALL_PUT_OFF);
+    } else {
+        result = kernel_call(number, (long)args[0], (long)args[1], (long)args[2], (long)args[3], (long)args[4], (long)args[5]);
+    }
     if (result >= 0 || result < -4095)
         return result;
     errno = (int)-result;
@@ -144,12 +151,13 @@ PUBLIC int fstat(int fd, struct stat *status) { return (int)DIRECT(SYS_fstat, fd
 
 PUBLIC char *getcwd(char *to, size_t size)
 {
-    char own[MAX_PATH];
-    long length = DIRECT(SYS_getcwd, to ? to : own, to || (size && size < sizeof own) ? size : sizeof own);
-    if (length < 0 || to)
-        return length < 0 ? NULL : to;
-    char *made = malloc(size ? size : (size_t)length); /* an extension of glibc's: the caller frees it */
-    return made ? memcpy(made, own, (size_t)length) : NULL;
+    if (to && size) {
+        if (DIRECT(SYS_getcwd, to, size) >= 0)
+            return to;
+        if (errno != ENAMETOOLONG)
+            return NULL;
+    }
+    return libc_getcwd(to, size); /* which has more ways than the system call */
 }
 
 PUBLIC int access(const char *path, int mode) { return (int)DIRECT(SYS_access, path, mode); }

@@ -10,7 +10,7 @@
 #include <asm/termbits.h>
 #include <asm/ioctls.h>
 #include <errno.h>
-#include <stddef.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <asm/stat.h>
@@ -45,11 +45,17 @@ void handed_give_back(void)
 
 static long open_file(const uint64_t args[6])
 {
-    uint64_t closing = (uint64_t)(handed.closing + 1) << 32;
+    int closing = handed.closing;
     handed.closing = -1;
     handed_give_back();
     handed.file.status.st_size = -1; /* a size that the controller does not store */
-    long fd = ASK(CALL_OPEN, args[0], args[1], args[2], (uint32_t)args[3] | closing, &handed.file, sizeof handed.file);
+    uint64_t mode = (uint32_t)args[3] | (uint64_t)(closing + 1) << 32;
+    long fd = ASK(CALL_OPEN, args[0], args[1], args[2], mode, &handed.file, sizeof handed.file);
+    /* A path that could not be sent, or a box that is observed since: nothing was closed. */
+    if (closing >= 0 && (fd == ERROR(EFAULT) || fd == ERROR(ENAMETOOLONG) || fd == ERROR(ENOSYS)))
+        ASK(SYS_close, closing);
+    if (fd == ERROR(ENOSYS))
+        return ASK(SYS_openat, args[0], args[1], args[2], args[3]);
     if (fd >= 0 && (int64_t)handed.file.status.st_size >= 0) {
         handed.fd = (int)fd;
         handed.at = 0;
@@ -73,10 +79,21 @@ static bool seek_file(int64_t to, int whence)
 {
     int64_t size = (int64_t)handed.file.status.st_size;
     int64_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? handed.at : size;
-    if (whence > SEEK_END || to < -from || to > size - from)
+    if ((unsigned)whence > SEEK_END || to < -from || to > size - from)
         return false;
     handed.at = from + to;
     return true;
+}
+
+/* Whether a path may lead to /proc/self/fd: it does not below /usr, and at /box itself, which PyPy looks at for each
+ * import. */
+static bool may_lead_to_it(long number, const uint64_t args[6])
+{
+    if (number != SYS_newfstatat && number != SYS_access)
+        return false;
+    char start[5] = {0};
+    guarded_copy(start, (const void *)args[number == SYS_newfstatat], sizeof start);
+    return memcmp(start, "/usr/", sizeof start) && memcmp(start, "/box", sizeof start);
 }
 
 bool handed_answers(long number, const uint64_t args[6], long *result)
@@ -86,7 +103,7 @@ bool handed_answers(long number, const uint64_t args[6], long *result)
         return true;
     }
     int fd = (int)args[0];
-    if (handed.closing >= 0 && fd == handed.closing)
+    if (handed.closing >= 0 && (fd == handed.closing || may_lead_to_it(number, args)))
         handed_give_back();
     if (handed.fd < 0 || fd != handed.fd)
         return false;

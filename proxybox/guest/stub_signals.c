@@ -32,7 +32,9 @@ static bool is_fault(int signal, const siginfo_t *info)
 /* The faulting instruction runs again with its signal blocked, so the kernel ends the process by that signal. */
 static void die_of(int signal, ucontext_t *context)
 {
+    bool outer = call_begins();
     ASK(CALL_FAULTED, signal); /* the controller may want to look at the process before it ends */
+    call_ends(outer);
     context_repeats(context);
     *(uint64_t *)&context->uc_sigmask |= BIT(signal);
 }
@@ -58,9 +60,12 @@ void deliver(int signal, siginfo_t *info, void *context)
 
 static void on_segv(int signal, siginfo_t *info, void *context)
 {
-    if (is_fault(signal, info) && (guard_repair(context) || clock_instruction(context)))
-        return;
-    deliver(signal, info, context);
+    bool outer = call_begins();
+    bool is_done = is_fault(signal, info) && (guard_repair(context) || clock_instruction(context));
+    if (call_ends(outer))
+        deliver_put_off(context);
+    if (!is_done)
+        deliver(signal, info, context);
 }
 
 void signals_install(void)

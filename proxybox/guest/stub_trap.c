@@ -114,5 +114,5 @@ void on_sigsys(int number, siginfo_t *info, void *opaque)
         handed_give_back();
     context_returns(context, answer(info, args, context));
     if (call_ends(outer))
-        deliver_put_off(context, info->si_syscall == CALL_PUT_OFF);
+        deliver_put_off(context);
 }

@@ -3,6 +3,7 @@
 Each case runs with nobody observing the calls, and once more with an audit: then each call goes to the controller.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,6 +129,28 @@ os.read(fd, 5); os.close(fd)
 assert os.stat(path).st_size == size and failing(os.fstat, fd) == 'EBADF' and os.open(path, 0) == fd
 os.close(fd); assert os.open('/dev/null', 0) == fd and os.read(fd, 1) == b''
 """,
+    "closed, then a path that no call can carry": """
+for _ in range(100):
+    os.close(os.open(path, 0))
+    assert failing(os.open, "x" * 5000, 0) == "ENAMETOOLONG" and libc.open(ctypes.c_void_p(8), 0) == -1
+os.close(fd)
+assert os.dup(0) == fd
+""",
+    "closed, and gone from /proc": """
+os.close(fd)
+assert not os.path.exists(f"/proc/self/fd/{fd}") and not os.access(f"/proc/self/fd/{fd}", 0)
+os.chdir("/proc/self/fd")
+again = os.open(path, 0)
+os.close(again)
+assert not os.path.exists(str(again))
+""",
+    "nonsense of lseek": "assert {failing(os.lseek, fd, 0, each) for each in (-1, -2, 5, 99, -1 << 31)} == {'EINVAL'} and os.read(fd, 3) == data[:3]",
+    "deep folders": """
+for _ in range(45):
+    os.mkdir("d" * 100)
+    os.chdir("d" * 100)
+assert len(os.getcwd()) == 4 + 45 * 101 and libc.getcwd(ctypes.create_string_buffer(9), 0) == 0
+""",
     "closed, then a pipe": "os.read(fd, 5); os.close(fd); assert os.pipe()[0] == fd",
     "closed, asked by a system call": "os.close(fd); assert libc.syscall(72, fd, 1) == -1 and ctypes.get_errno() == 9",
     "closed, then opened in vain": "os.close(fd); assert failing(os.open, '/none', 0) == 'ENOENT' and os.dup(0) == fd",
@@ -222,6 +245,44 @@ def test_an_audit_sees_each_call() -> None:
     assert {call.number for call in calls if call.name == "openat"} == {257}
     last = [call.name for call in calls if call.family != "clock"][-5:-1]
     assert last == ["read", "lseek", "fstat", "close"]
+
+
+def test_a_file_that_the_host_has_removed(tmp_path: Path) -> None:
+    """It opens, as it always did, and to read it is the error; the descriptors are given back."""
+    (tmp_path / "seen.py").write_text("x = 1\n")
+    tmp_path.chmod(0o755)
+    with proxybox.Sandbox(packages=[tmp_path], limits={"open_files": 20}) as box:
+        found = box.run("import sys; print([p for p in sys.path if 'python' in p or 'packages' in p])").stdout
+        code = f"""
+import os
+paths = [p + "/seen.py" for p in {found.strip()} if os.path.exists(p + "/seen.py")]
+assert paths, {found!r}
+os.stat(paths[0])
+input()
+for _ in range(100):
+    fd = os.open(paths[0], 0)
+    try: os.read(fd, 1)
+    except OSError: pass
+    os.close(fd)
+"""
+
+        def remove(_: int) -> str:
+            (tmp_path / "seen.py").unlink(missing_ok=True)
+            return "\n"
+
+        result = box.run(code, stdin=remove)
+    assert result.ok, f"{result}\n{result.stderr}"
+
+
+def test_an_interceptor_by_number_is_asked_for_each_open() -> None:
+    """A program that makes the stub's own open itself gets nothing where the calls are observed."""
+    calls: list[OSCall] = []
+    with proxybox.Sandbox(audit=calls.append) as box:
+        result = box.run(
+            f"import ctypes, os\nprint(ctypes.CDLL(None).syscall(510, -100, os.__file__.encode(), 0, 0, 0, 0))"
+        )
+    assert result.stdout == "-1\n"
+    assert 510 not in {call.number for call in calls}
 
 
 def test_fewer_calls_are_counted_where_nobody_observes() -> None:
