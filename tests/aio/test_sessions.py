@@ -108,6 +108,28 @@ async def test_cancelled_calls_that_do_not_heed_it_end_the_session():
         assert not s.alive
 
 
+@pytest.mark.parametrize("call", ["os.read(reading, 1)", "select.select([reading], [], [])"], ids=["direct", "trapped"])
+async def test_an_interrupt_while_a_request_is_on_its_way(call):
+    """It reaches the guest before its call is looked at, which then does not wait."""
+    armed = []
+
+    def interrupt(asked):
+        if armed and asked.name in ("read", "select", "pselect6", "poll"):
+            has_come = armed.pop()
+            session.interrupt()
+            while not has_come():
+                pass
+
+    async with AsyncSandbox(interceptors=[interrupt], limits={"wall_time": 10}) as box, await box.session() as session:
+        await session.exec("import os, select; reading, writing = os.pipe()", check=True)
+        process = session._live._live.process
+        # In a direct call the stub puts the signal off.
+        armed.append(process._puts_off if "read(" in call else lambda: process.has_pending(signal.SIGINT))
+        result = await session.exec(call)
+        assert result.error is not None
+        assert result.error.type == "KeyboardInterrupt"
+
+
 async def test_a_callback_that_raises_interrupts():
     def fail(text):
         raise LookupError

@@ -144,7 +144,10 @@ again = os.open(path, 0)
 os.close(again)
 assert not os.path.exists(str(again))
 """,
-    "nonsense of lseek": "assert {failing(os.lseek, fd, 0, each) for each in (-1, -2, 5, 99, -1 << 31)} == {'EINVAL'} and os.read(fd, 3) == data[:3]",
+    "nonsense of lseek": """
+assert {failing(os.lseek, fd, 0, each) for each in (-1, -2, 5, 99, -1 << 31)} == {'EINVAL'}
+assert os.read(fd, 3) == data[:3]
+""",
     "deep folders": """
 for _ in range(45):
     os.mkdir("d" * 100)
