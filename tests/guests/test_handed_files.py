@@ -282,7 +282,7 @@ def test_an_interceptor_by_number_is_asked_for_each_open() -> None:
     calls: list[OSCall] = []
     with proxybox.Sandbox(audit=calls.append) as box:
         result = box.run(
-            f"import ctypes, os\nprint(ctypes.CDLL(None).syscall(510, -100, os.__file__.encode(), 0, 0, 0, 0))"
+            "import ctypes, os\nprint(ctypes.CDLL(None).syscall(510, -100, os.__file__.encode(), 0, 0, 0, 0))"
         )
     assert result.stdout == "-1\n"
     assert 510 not in {call.number for call in calls}
