@@ -133,19 +133,20 @@ def test_a_handler_that_jumps_out(hostile):
     out = hostile.ok(
         HANDLER
         + """
-environment = ctypes.create_string_buffer(512)
-# main(environment, turns): push rbx; push rbp; push r12; mov rbx, environment; mov rdi, rbx; mov esi, 1; call sigsetjmp
-# counted: each time it comes back, another turn; then a loop of getuid(3) until the next signal
-setjmp, longjmp, getuid = (ctypes.cast(getattr(libc, name), ctypes.c_void_p).value for name in ("__sigsetjmp", "siglongjmp", "getuid"))
+environment, timer = ctypes.create_string_buffer(512), (ctypes.c_long * 4)(0, 0, 0, 2000)
 word = lambda value: value.to_bytes(8, "little")
-at = ctypes.addressof(environment)
-jump = raw.code(bytes.fromhex("48bf") + word(at) + bytes.fromhex("be01000000 48b8") + word(longjmp) + bytes.fromhex("4883ec08 ffd0"))
-text = (bytes.fromhex("53 5541544883ec10 48bb") + word(cells) + bytes.fromhex("48bf") + word(at) + bytes.fromhex("be01000000 48b8") + word(setjmp)
-        + bytes.fromhex("ffd0 48ff4310 48837b1014 7d0e 48b8") + word(getuid) + bytes.fromhex("ffd0 ebf2 4883c410 415c5d5b c3"))
+setjmp, longjmp, getuid, setitimer = (word(ctypes.cast(getattr(libc, name), ctypes.c_void_p).value) for name in ("__sigsetjmp", "siglongjmp", "getuid", "setitimer"))
+at = word(ctypes.addressof(environment))
+# rdi = environment; esi = 1; call siglongjmp
+jump = raw.code(bytes.fromhex("48bf") + at + bytes.fromhex("be01000000 48b8") + longjmp + bytes.fromhex("4883ec08 ffd0"))
+# rbx = cells; sigsetjmp(environment, 1), and wherever that returns to: a turn more; after the twentieth, to the end
+text = bytes.fromhex("53 55 4154 4883ec10 48bb") + word(cells) + bytes.fromhex("48bf") + at + bytes.fromhex("be01000000 48b8") + setjmp
+text += bytes.fromhex("ffd0 48ff4310 48837b1014 7d28")
+# setitimer(ITIMER_REAL, timer, NULL), once; then getuid() for ever
+text += bytes.fromhex("31ff 48be") + word(ctypes.addressof(timer)) + bytes.fromhex("31d2 48b8") + setitimer + bytes.fromhex("ffd0")
+text += bytes.fromhex("48b8") + getuid + bytes.fromhex("ffd0 ebf2 4883c410 415c 5d 5b c3")
 libc.signal(signal.SIGALRM, jump)
-signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 raw.function(text)()
-signal.setitimer(signal.ITIMER_REAL, 0)
 print(counts[2], os.getuid(), os.stat("/etc/passwd").st_size > 0)
 """,
         limits={"calls": None, "wall_time": 200, "cpu_time": 100},
