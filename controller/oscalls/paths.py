@@ -67,7 +67,7 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
     return world.descriptors.install(file, bool(flags & abi.O_CLOEXEC))
 
 
-@oscall(CALL_OPEN)
+@oscall(CALL_OPEN, "openat")
 def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: ULong, place: Addr, room: Size) -> Reply:
     """openat(2), as the stub makes it where nobody observes the calls (stub_handed.c).
 

@@ -11,7 +11,7 @@ from proxybox.controller.dispatch import TABLE
 from proxybox.controller.header import THREAD_FLAGS, Fetch
 from proxybox.controller.roles import Memory
 
-NUMBERS = {row.name: number for number, row in TABLE.items()}
+NUMBERS = {row.name: number for number, row in reversed(TABLE.items())}  # the stub opens by a number of its own, too
 AUDITED, TTY, COMMITS = 0x60, 0x10, 0x80
 
 

@@ -21,7 +21,7 @@ from proxybox.controller.world.clock import Clock
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 
-NUMBERS = {row.name: number for number, row in TABLE.items()}
+NUMBERS = {row.name: number for number, row in reversed(TABLE.items())}  # the stub opens by a number of its own, too
 USER = 1000
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
