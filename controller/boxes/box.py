@@ -50,9 +50,8 @@ class Usage:
     queue: the wait until a pool had room for it. start: the time until the first OS call of the sealed guest; in a box
     that stood ready, none of that. wall: from start to end. cpu: CPU time of the guest. controller: CPU time that the
     controller has spent on its calls, without functions of the caller's; it differs from run to run. calls: OS calls,
-    without readings of clocks.
-    memory: the guest's resident memory at its peak, None where it could not be seen (in sessions). input: bytes taken
-    from standard input. output: bytes printed. disk: bytes of files that it has added.
+    without readings of clocks. memory: the guest's resident memory at its peak, None where it could not be seen (in
+    sessions). input: bytes taken from standard input. output: bytes printed. disk: bytes of files that it has added.
     """
 
     queue: float = 0.0

@@ -1,5 +1,4 @@
 /* The code that depends on x86-64 instructions. */
-#include <errno.h>
 #include <string.h>
 
 #include "stub.h"
@@ -136,7 +135,8 @@ __asm__(".text\n"
 extern const char futex_once_more[];
 
 /* The trapped futex call is made again, with another time and with ROUTE, when the handler has returned: there signals
- * interrupt it as they interrupt any wait. info: the trap's. Returns what is to be in the register of the result: the call's number. */
+ * interrupt it as they interrupt any wait. info: the trap's. Returns what is to be in the register of the
+ * result: the call's number. */
 long futex_again(ucontext_t *context, siginfo_t *info, const struct timespec *until)
 {
     greg_t *gregs = context->uc_mcontext.gregs;

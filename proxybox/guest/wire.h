@@ -96,7 +96,8 @@ struct config {
 
 enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER = 1024 };
 /* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel.
- * HOST_CLOCKS: where time is real, it may read the host's clocks. */
+ * HOST_CLOCKS: where time is real, it may read the host's clocks. HUGE_PAGES: a zygote, where the kernel gives such pages
+ * (stub_huge.c). */
 enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8, CONFIG_HOST_CLOCKS = 16,
        CONFIG_HUGE_PAGES = 32 };
 
@@ -107,8 +108,7 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
 /* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
  * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
  * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), and of files that do
- * not change (stub_handed.c). Only the controller
- * stores here. */
+ * not change (stub_handed.c). Only the controller stores here. */
 struct told {
     int64_t clock_offset;
     uint64_t unobserved;
