@@ -14,8 +14,11 @@ _PAGE = resource.getpagesize()
 
 
 def _read(pid: int | str, name: str) -> bytes:
-    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
-        return file.read(8192)
+    fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 8192)
+    finally:
+        os.close(fd)
 
 
 def _word(status: bytes, key: str) -> bytes:

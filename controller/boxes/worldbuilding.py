@@ -27,7 +27,7 @@ from proxybox.controller.vfs.host.library import altered_file, library, library_
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.host.use import HostUse
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
-from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
+from proxybox.controller.vfs.nodes import Credentials, Directory, Node, RegularFile, Superblock
 from proxybox.controller.vfs.overlay.collecting import Budget, changes_of
 from proxybox.controller.vfs.overlay.mount import Change, OverlayMount
 from proxybox.controller.vfs.pseudo.devices import dev_directory, open_standard
@@ -123,6 +123,7 @@ class WorldBuilder:
         self._packages: list[str] = []
         self._laid: dict[str, Node] = {}
         self._device = 1
+        self._is_ahead = False
         self._facts: ProcFacts
         self._proc: MemoryDirectory
         self.quota = Quota()
@@ -137,7 +138,7 @@ class WorldBuilder:
     def build(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, with_box: bool = True) -> World:
         """Returns the world, with everything mounted and descriptors 0, 1 and 2 open.
 
-        with_box: if false, the caller calls `enter` later to mount /box. Raises SandboxStartError.
+        with_box: if false, /box is empty, and the caller calls `enter` later. Raises SandboxStartError.
         """
         policy = self._policy
         who = policy.environment
@@ -157,10 +158,18 @@ class WorldBuilder:
         self._mount_kernel(tree)
         if with_box:
             self.enter(self._box)
+        else:
+            self._mount_ahead(tree)
         return self.world
 
+    def _mount_ahead(self, tree: Tree) -> None:
+        """Mounts the /box of a program that was given as data, so that copies of this world have it already."""
+        if self._policy.filesystem.box != "ro":
+            self._is_ahead = True
+            tree.mount(BOX.encode(), self._tree_mount(BOX, {}, "overlay"))
+
     def enter(self, box: BoxFolder) -> None:
-        """Mounts /box, and makes the policy's working directory the current one. From here on the quota counts."""
+        """Completes /box, and makes the policy's working directory the current one. From here on the quota counts."""
         self._box = box
         tree, policy = self.world.tree, self._policy
         self.steps.lift()
@@ -172,14 +181,17 @@ class WorldBuilder:
         self.quota.allow(policy.limits.disk, policy.limits.files)
         self.steps.lift()
 
-    def given(self, path: str) -> bytes | None:
-        """Returns what the caller has given as the file of this path in /box.
+    def given(self, path: str) -> tuple[bytes | None, str | None]:
+        """Returns what the caller has given as the file of this path in /box, and its folder without symbolic links.
 
-        Returns None where the caller has given no such file, or where one of the policy's mounts could cover it.
+        Both are None where they are not known: the caller has given no such file, or one of the policy's mounts could
+        cover it; what else stands in /box may have links.
         """
         if not path.startswith(f"{BOX}/") or any(_is_in_box(mount.target) for mount in self._policy.filesystem.mounts):
-            return None
-        return self._box.files.get(path[len(BOX) + 1 :])
+            return None, None
+        content = self._box.files.get(path[len(BOX) + 1 :])
+        is_alone = content is not None and self._box.folder is None
+        return content, os.path.dirname(path) if is_alone else None
 
     def copy(
         self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, pid: int, clock: Clock | None = None
@@ -210,6 +222,7 @@ class WorldBuilder:
         self.quota, self.clock, self.steps = world.quota, world.clock, world.steps
         self.host_use = copier.of(old.host_use)
         self._packages = list(old._packages)
+        self._is_ahead = old._is_ahead
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
         self._facts.cmdline = old._facts.cmdline
         self._proc = copier.of(old._proc)
@@ -232,15 +245,30 @@ class WorldBuilder:
         budget = Budget.of(self.quota)
         for target, overlay, source in self._overlays:
             prefix, left_out = "" if target == BOX else target, budget.left_out
-            kept = [
-                change
-                for change in changes_of(overlay, prefix, budget)
-                if not (target == BOX and self._was_given(overlay, change))
-            ]
+            kept = []
+            if target != BOX or not self._is_as_given(overlay):
+                kept = [
+                    change
+                    for change in changes_of(overlay, prefix, budget)
+                    if not (target == BOX and self._was_given(overlay, change))
+                ]
             hides = self._policy.filesystem.hide_dotfiles
             identity = overlay.host.host.identity if overlay.host is not None else None
             found.append(Changed(source, hides, tuple(kept), budget.left_out - left_out, identity))
         return tuple(found)
+
+    def _is_as_given(self, overlay: OverlayMount) -> bool:
+        """Whether all that /box holds is the caller's files, unchanged: nearly always, and then nothing is walked."""
+        children = overlay.root.children
+        return (
+            overlay.host is None
+            and not overlay.whiteouts
+            and len(children) == len(self._laid)
+            and all(
+                children.get(os.fsencode(name)) is node and _holds(node, self._box.files[name])
+                for name, node in self._laid.items()
+            )
+        )
 
     def _was_given(self, overlay: OverlayMount, change: Change) -> bool:
         """Whether the change is only a file that the caller has put there, unchanged.
@@ -383,6 +411,9 @@ class WorldBuilder:
     def _mount_box(self, tree: Tree) -> None:
         """Mounts the program's folder at /box, in the policy's mode, and lays the caller's files over it."""
         box, mode = self._box, self._policy.filesystem.box
+        is_data = box.folder is None or (mode == "memory" and not box.holds_program and box.single is None)
+        if self._is_ahead and not is_data:
+            self._overlays = [each for each in self._overlays if each[0] != BOX]  # another mount covers it
         if box.folder is not None and box.single is not None:
             path = os.path.join(box.folder, box.single)
             node: Node = self._tree_mount(BOX, {}, "overlay" if mode in ("overlay", "rw") else mode)
@@ -392,14 +423,29 @@ class WorldBuilder:
             tree.mount(BOX.encode(), self._host_mount(BOX, box.folder, mode))
         elif box.folder is not None and box.holds_program:
             tree.mount(BOX.encode(), self._overlay(BOX, self._copy_of(box.folder)))
-        else:
+        elif not self._is_ahead:
             tree.mount(BOX.encode(), self._tree_mount(BOX, {}, "ro" if mode == "ro" else "overlay"))
+        if is_data and self._is_ahead and not any("/" in name for name in box.files):
+            self._lay_alone(box.files)
+            return
         with contextlib.ExitStack() as laying:
             for target, overlay, _ in self._overlays:
                 if _is_in_box(target):
                     laying.enter_context(overlay.given_by_the_caller())
             for name, data in box.files.items():
                 self._lay(tree, name, data)
+
+    def _lay_alone(self, files: Mapping[str, bytes]) -> None:
+        """Does what `_lay` does, for files in an empty /box and in no folder of it."""
+        root = next(overlay.root for target, overlay, _ in self._overlays if target == BOX)
+        for name, data in files.items():
+            try:
+                node = root.create(os.fsencode(name), 0o644, self.world.credentials)
+                if isinstance(node, RegularFile):
+                    node.pwrite(data, 0)
+            except OSError as error:
+                raise SandboxStartError(f"files: {name}: {error.strerror}") from error
+            self._laid[name] = node
 
     def _lay(self, tree: Tree, name: str, data: bytes) -> None:
         """Puts one given file into /box: into its overlay, or over a folder that cannot be written."""
@@ -531,6 +577,10 @@ def _too_much(limits: Limits) -> str:
         f"it holds more than {most}. Put the program into a folder of its own, raise the limit, or choose another "
         'filesystem.box than "memory": the others copy nothing'
     )
+
+
+def _holds(node: Node, content: bytes) -> bool:
+    return isinstance(node, RegularFile) and node.size() == len(content) and node.whole() == content
 
 
 def _is_in_box(target: str) -> bool:

@@ -5,6 +5,7 @@ stub. Every fact comes from the kernel (/proc/PID, and calls such as getpriority
 """
 
 import os
+import re
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.seal.layers import Layer, stands
@@ -20,6 +21,8 @@ _SEALED = {
     "CapAmb": "0",
     "Threads": "1",
 }
+#: The lines of /proc/PID/status that are read here, as key and value. The kernel escapes newlines in a process's name.
+_FACTS = re.compile(rf"\n({'|'.join((*_SEALED, 'Uid', 'Seccomp_filters'))}):[ \t]*(.*)").findall
 
 
 def inspect_descriptors(pid: int, allowed: list[int]) -> Layer:
@@ -78,11 +81,14 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list
 
 def _status(pid: int) -> dict[str, str]:
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            lines = file.read().splitlines()
+        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(fd, 1 << 14).decode("ascii", "replace")
+        finally:
+            os.close(fd)
     except OSError as error:
         raise _unseen(f"/proc/{pid}/status", error) from error
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return {key: value.rstrip() for key, value in _FACTS(text)}
 
 
 def _unseen(path: str, error: OSError) -> SandboxStartError:

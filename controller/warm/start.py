@@ -20,6 +20,7 @@ from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.warm.zygote import Zygote
+from proxybox.controller.world.output import Transcript
 
 #: Tasks go to the guest as marshal of this version, which every PyPy reads; nothing that a guest sends is read as such.
 _MARSHAL = 2
@@ -57,6 +58,8 @@ class WarmStart:
 
         Raises SandboxStartError, with the guest closed.
         """
+        for stream in (live.world.stdout, live.world.stderr):
+            stream.begin(None, Transcript())  # what the rehearsal prints counts in no limit
         self.post(live, "rehearse")
         _serve_until_idle(live)
 
@@ -100,9 +103,9 @@ class WarmStart:
 
         A program that the caller has given as data is sent with the task.
         """
-        given = live.builder.given(words[0]) if words else None
+        given, folder = live.builder.given(words[0]) if words else (None, None)
         names = () if self.functions is None else self.functions.names
-        task = what, names, self.box.policy.session.value_size, tuple(words), given
+        task = what, names, self.box.policy.session.value_size, tuple(words), given, folder
         post(live, marshal.dumps(task, _MARSHAL))
 
 

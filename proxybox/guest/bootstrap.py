@@ -75,6 +75,11 @@ class Link:
     def buffer(self, size):
         return _cffi_backend.newp(self.chars, size)
 
+    def end_at_once(self):
+        """Has libc's exit() do no more than needed (stub_end.c)."""
+        kind = _cffi_backend.new_function_type((), _cffi_backend.new_void_type(), False)
+        _cffi_backend.load_library(None, 0).load_function(kind, "proxybox_end_at_once")()
+
     @hidden
     def exchange(self, message):
         """Sends a message of one letter and data, and returns the answer."""
@@ -165,10 +170,11 @@ def new_main(kind=None):
 
 
 @hidden
-def prepare(words, given=None):
+def prepare(words, given=None, folder=None):
     """The function, and its arguments, that run -c TEXT, -m MODULE, - or a path, with the program's own arguments.
 
-    It follows PyPy's app_main.py. given: the content of the file of that path, where it is known.
+    It follows PyPy's app_main.py. given: the content of the file of that path, and folder: its folder, without
+    symbolic links; None where they are not known.
     """
     kind, main = words[0], new_main()
     sys.argv[:] = [kind, *words[2:]] if kind in ("-c", "-m") else words
@@ -195,7 +201,7 @@ def prepare(words, given=None):
 
         sys.path.insert(0, path)
         return runpy._run_module_as_main, ("__main__", False)
-    sys.path.insert(0, sys.pypy_resolvedirof(path))
+    sys.path.insert(0, folder or sys.pypy_resolvedirof(path))
     loaders = sys.modules["_frozen_importlib_external"]
     if path.endswith(".pyc"):
         main.__loader__ = loaders.SourcelessFileLoader("__main__", path)
@@ -297,6 +303,22 @@ def rehearse(text):
     sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:] = mine
 
 
+def rehearse_as_a_box():
+    """In a copy that will run a program: runs one in the very same way, with its output, which the controller drops.
+
+    So the pages that the next program will write are this copy's own already.
+    """
+    mine = sys.modules["__main__"], sys.argv[:], sys.path[:], sys.orig_argv[:] if hasattr(sys, "orig_argv") else []
+    function, arguments = prepare(("/box/main.py",), b"def f():\n    print(1, 'a')\nf()\n", "/box")
+    function(*arguments)
+    sys.stdout.flush()
+    __pypy__.debug_start("proxybox")  # PyPy asks whether it has a terminal: now, and not at its end
+    __pypy__.debug_stop("proxybox")
+    sys.modules["__main__"], sys.argv[:], sys.path[:], words = mine
+    if words:
+        sys.orig_argv[:] = words
+
+
 def freshen():
     """Gives a copy random numbers of its own: Python's and OpenSSL's generators notice the fork, NumPy's does not."""
     numpy_random = sys.modules.get("numpy.random")
@@ -318,18 +340,19 @@ def main():
         session = own("session")
         warm(session)
         rehearse("def f():\n    print(1, 'a')\nf()\n")
+        link.end_at_once()
         gc.collect()
         link.exchange(b"r")  # an earlier fork was made by a module that was imported
         os.fork()  # only the copies return from this call, never the zygote itself
         freshen()
-    what, functions, limit, words, given = marshal.loads(link.exchange(b"r"))
+    what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
     if what == "rehearse":
-        rehearse("pass")  # touches pages that the next program will need
-        what, functions, limit, words, given = marshal.loads(link.exchange(b"r"))
+        rehearse_as_a_box()
+        what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
     if functions:
         host_module(link, functions, limit)
     if what != "session":
-        return prepare(words, given)
+        return prepare(words, given, folder)
     (session or own("session")).lead(link, new_main, own, limit)
     return None
 

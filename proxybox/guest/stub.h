@@ -16,6 +16,7 @@
 #include "wire.h"
 #include "x86_64.h"
 
+#define PUBLIC __attribute__((visibility("default")))
 #define ERROR(number) (-(long)(number))
 
 #define KERNEL(number, ...) KERNEL_(number, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
@@ -56,11 +57,9 @@ void on_sigsys(int number, siginfo_t *info, void *context);
 long plain_call(long number, const uint64_t args[6], long (*trip)(long, const uint64_t[6]));
 
 /* stub_handed.c: a file that came whole with the answer to its open. handed_answers: whether a call needs no round trip
- * any more. handed_give_back: from here on the controller knows how far the file was read. handed_end: no file from now
- * on. */
+ * any more. handed_give_back: from here on the controller knows how far the file was read. */
 bool handed_answers(long number, const uint64_t args[6], long *result);
 void handed_give_back(void);
-void handed_end(void);
 
 /* stub_huge.c: for a zygote, before the seal. */
 void use_huge_pages(void);
@@ -116,7 +115,12 @@ long emulate_fork(const uint64_t args[6]);
 extern struct sock_filter filter[MAX_FILTER];
 long install_filter(long length, unsigned flags);
 
-/* stub_threads.c: threads, and futex waits that the filter does not allow. */
+/* stub_end.c: end_prepare is called before the interpreter's `main`. */
+void end_prepare(void);
+
+/* stub_threads.c: threads, and futex waits that the filter does not allow. has_had_threads: whether a second one was
+ * ever asked for. */
+extern bool has_had_threads;
 long emulate_clone(const uint64_t args[6], const ucontext_t *context);
 long emulate_futex(const uint64_t args[6], ucontext_t *context, siginfo_t *info);
 

@@ -119,8 +119,6 @@ static long direct(long number, const uint64_t args[6])
 
 /* --- what libc declares --- */
 
-#define PUBLIC __attribute__((visibility("default")))
-
 static unsigned mode_of(int flags, va_list list)
 {
     return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(list, unsigned) : 0;

@@ -8,6 +8,8 @@
 
 #include "stub.h"
 
+bool has_had_threads = false;
+
 /* Stored below the new thread's stack pointer: what the thread needs before its first instruction. */
 struct birth {
     uint64_t tid_address, tid;
@@ -22,7 +24,7 @@ long emulate_clone(const uint64_t args[6], const ucontext_t *context)
         return granted;
     if (args[0] != THREAD_FLAGS)
         return ERROR(EPERM);
-    handed_end();
+    has_had_threads = true;
     struct birth birth = {.tid_address = args[2], .tid = (uint64_t)granted >> 16};
     memcpy(&birth.context, context, KERNEL_UCONTEXT);
     context_of_child(&birth.context, args[1]);
