@@ -45,6 +45,34 @@ def test_each_program_has_a_box_of_its_own(processes: int) -> None:
         assert {pool.run(code).stdout for _ in range(6)} == {"False False\n"}
 
 
+def test_what_a_box_has_rehearsed_leaves_no_trace() -> None:
+    """Its output counts in no limit, and a program sees nothing of it."""
+    seen = (
+        "import os, sys\n"
+        "open('seen', 'w').write(repr((sys.argv, sys.path[0], getattr(sys, 'orig_argv', [0])[1:], os.listdir('.'), "
+        "sorted(n for n in globals() if n[0] != '_'), sys.stdout.tell() if sys.stdout.seekable() else None)))"
+    )
+    with Pool(size=1, output={"limit": 0, "on_excess": "end"}) as pool, proxybox.Sandbox(warm=False) as box:
+        ready, cold = pool.run(seen, ["a"]), box.run(seen, ["a"])
+        assert ready.ok, ready
+        assert ready.usage.output == 0
+        assert dict(ready.files) == dict(cold.files)
+        with pool.session() as session:
+            assert session.eval("__import__('sys').argv").value == [""]
+
+
+def test_files_beside_the_program_are_changes_only_where_they_changed() -> None:
+    files = {"same": "1", "other": "2", "moved": "3", "in/deep": "4"}
+    with Pool(size=1) as pool:
+        flat = {name: text for name, text in files.items() if "/" not in name}
+        assert dict(pool.run("", files=files).files) == dict(pool.run("", files=flat).files) == {}
+        moves = "import os; open('other', 'w').write('22'); os.rename('moved', 'there'); os.remove('main.py')"
+        for given in (files, flat):
+            assert dict(pool.run(moves, files=given).files) == {"other": b"22", "there": b"3"}
+        swapped = "import os; os.rename('same', 'x'); open('same', 'w').write('1')"
+        assert dict(pool.run(swapped, files=flat).files) == {"same": b"1", "x": b"1"}
+
+
 @EACH
 def test_boxes_that_share_nothing(processes: int) -> None:
     """Each is started by itself, with a hash seed of its own."""
