@@ -13,6 +13,7 @@ import os
 import types
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
@@ -28,7 +29,7 @@ from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
 from proxybox.controller.vfs.host.use import Account, HostUse
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
-from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock
+from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
 from proxybox.controller.vfs.openfiles import (
     DirectoryOpenFile,
     HostOpenFile,
@@ -93,11 +94,13 @@ def is_known(kind: type) -> bool:
 class Copier:
     """The making of one copy.
 
-    closing: collects what closes the host's resources that the copy holds.
+    closing: collects what closes the host's resources that the copy holds. fill_later: whether folders in memory are
+    filled when they are first needed. This is for originals that never change: few boxes look into /proc or /dev.
     """
 
-    def __init__(self, closing: ExitStack) -> None:
+    def __init__(self, closing: ExitStack, *, fill_later: bool = False) -> None:
         self.closing = closing
+        self.fill_later = fill_later
         self._copies: dict[int, Any] = {}  # by the id of the original, which lives as long as its world
         self._unfilled: list[tuple[Fill, Any, Any]] = []
         self._weak: list[tuple[WeakValueDictionary[bytes, Any], WeakValueDictionary[bytes, Any]]] = []
@@ -141,7 +144,8 @@ class Copier:
         while unfilled:
             fill, old, new = unfilled.pop()
             fill(self, old, new)
-        for was, now in self._weak:
+        weak, self._weak = self._weak, []
+        for was, now in weak:
             now.update({name: self.of(value) for name, value in was.items() if self.has(value)})
 
     def plain(self, old: _T, **given: Any) -> _T:
@@ -149,8 +153,11 @@ class Copier:
         kind = old.__class__
         new = object.__new__(kind)
         for name in _fields(kind):
-            value = given[name] if name in given else getattr(old, name)
-            if name not in given and value.__class__ not in _ATOMS:
+            if name in given:
+                setattr(new, name, given[name])
+                continue
+            value = getattr(old, name)
+            if value.__class__ not in _ATOMS:
                 raise TypeError(f"it is not said how {kind.__qualname__}.{name} is copied")
             setattr(new, name, value)
         return new
@@ -191,11 +198,11 @@ def _quota(copier: Copier, old: Quota) -> Quota:
 def _superblock(copier: Copier, old: Superblock) -> Superblock:
     if old.shared:
         return old
-    function = copier.function
     of = copier.of
-    return copier.plain(
-        old, quota=of(old.quota), now=function(old.now), forget=function(old.forget), steps=of(old.steps),
-        changes=of(old.changes), in_the_making=set(),
+    return Superblock(  # written out: a world has ten of them
+        dev=old.dev, uid=old.uid, gid=old.gid, now=copier.function(old.now), clock_is_real=old.clock_is_real,
+        quota=of(old.quota), read_only=old.read_only, forget=copier.function(old.forget), steps=of(old.steps),
+        changes=of(old.changes), last_ino=old.last_ino, pipe_bytes=old.pipe_bytes,
     )  # fmt: skip
 
 
@@ -281,9 +288,22 @@ def _memory_directory(copier: Copier, old: MemoryDirectory) -> MemoryDirectory:
 
 
 def _fill_directory(copier: Copier, old: MemoryDirectory, new: MemoryDirectory) -> None:
+    new.parent = copier.of(old.parent)
+    if copier.fill_later and old.__class__ is MemoryDirectory:
+        new.fill_later(partial(_children_later, copier, old))
+    else:
+        new.children = _children(copier, old)
+
+
+def _children(copier: Copier, old: MemoryDirectory) -> dict[bytes, Node]:
     of = copier.of
-    new.parent = of(old.parent)
-    new.children = {name: of(child) for name, child in old.children.items()}
+    return {name: of(child) for name, child in old.children.items()}
+
+
+def _children_later(copier: Copier, old: MemoryDirectory) -> dict[bytes, Node]:
+    children = _children(copier, old)
+    copier.finish()
+    return children
 
 
 # --- overlays ---------------------------------------------------------------------------------------------------------

@@ -198,14 +198,14 @@ class WorldBuilder:
     ) -> "WorldBuilder":
         """Returns a builder whose world goes on independently from the state of this world.
 
-        The copy has its own streams and its own process id, and must be closed too. clock: used instead of a copy of
-        this world's clock. Meanwhile the guest of this world must be at rest.
+        The copy has its own streams and its own process id, and must be closed too. Meanwhile the guest of this world
+        must be at rest. clock: used instead of a copy of this world's clock, in a world that is never changed.
 
         Raises CannotCopy, with nothing changed or kept.
         """
         check_copyable(self.world)
         made = WorldBuilder(self._policy, self._guest, self._box)
-        copier = Copier(made._closing)
+        copier = Copier(made._closing, fill_later=clock is not None)
         if clock is not None:
             copier.stand_for(self.clock, clock)
         try:
@@ -229,7 +229,8 @@ class WorldBuilder:
         self._overlays = [(target, copier.of(overlay), source) for target, overlay, source in old._overlays]
         self._laid = {name: copier.of(node) for name, node in old._laid.items()}
         copier.finish()
-        renumber(self._proc, old.world.process.pid, world.process.pid)
+        if world.process.pid != old.world.process.pid:
+            renumber(self._proc, old.world.process.pid, world.process.pid)
         self.world = world
 
     def close(self) -> None:

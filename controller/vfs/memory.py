@@ -8,7 +8,7 @@ until one of them is written (`MemoryFile.share_pages`).
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Union
 
 from proxybox.controller.abi import (
@@ -266,9 +266,12 @@ class MemorySymlink(Inode, Symlink):
 
 
 class MemoryDirectory(Inode, Directory):
-    """A directory in memory. Its children may be nodes of any kind (devices, generated files)."""
+    """A directory in memory. Its children may be nodes of any kind (devices, generated files).
 
-    __slots__ = ("children", "name", "parent")
+    In a copy they may be left to be made when they are first needed (`fill_later`).
+    """
+
+    __slots__ = ("_fill", "children", "name", "parent")
 
     def __init__(
         self,
@@ -288,6 +291,20 @@ class MemoryDirectory(Inode, Directory):
         self.parent: Directory | None = None
         self.name = b""
         self.children: dict[bytes, Node] = {}
+
+    def fill_later(self, fill: Callable[[], dict[bytes, Node]]) -> None:
+        """Has `fill` make the children, of a directory that has none yet, when they are first needed."""
+        self._fill = fill
+
+    if not TYPE_CHECKING:  # with such a method, mypy would take every name for an attribute
+
+        def __getattr__(self, name: str) -> dict[bytes, Node]:
+            """Fills the directory: Python asks here for `children` when there are none."""
+            if name != "children":
+                raise AttributeError(f"a {type(self).__name__} has no {name}")
+            self.children = self._fill()
+            del self._fill
+            return self.children
 
     def _extent(self) -> tuple[int, int]:
         return 20 * (len(self.children) + 2), 0
