@@ -10,15 +10,17 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from weakref import WeakKeyDictionary
 
 import attrs
 
 from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.warm.zygote import Zygote, essence
+from proxybox.policies import Policy
 
 #: A zygote is renewed after this number of copies, and after this number of seconds, because its copies share addresses
 #: and a hash seed with it.
@@ -29,6 +31,14 @@ LOOK_EVERY = 1.0
 MOST_WAITS = 256
 #: At most this number of zygotes live at once. The least recently used ones are ended first.
 MOST_ZYGOTES = 4
+
+
+@attrs.frozen(cache_hash=True)
+class _Kind:
+    """What two boxes must have in common to share a zygote. policy: as `essence` returns it."""
+
+    policy: Policy
+    guest: Guest
 
 
 @attrs.define
@@ -54,7 +64,8 @@ class Nursery:
     """Keeps zygotes. Can be used from any thread."""
 
     def __init__(self) -> None:
-        self._places: OrderedDict[Hashable, _Place] = OrderedDict()
+        self._places: OrderedDict[_Kind, _Place] = OrderedDict()
+        self._kinds: WeakKeyDictionary[WorldTemplate, _Kind | None] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def find(self, box: BoxSpec, *, now: bool = False) -> Zygote | None:
@@ -62,12 +73,12 @@ class Nursery:
 
         now: starts a zygote at the first request already.
         """
-        key = _key(box)
-        if key is None:
+        kind = self._kind(box)
+        if kind is None:
             return None
         with self._lock:
-            place = self._places.setdefault(key, _Place())
-            self._places.move_to_end(key)
+            place = self._places.get(kind) or self._places.setdefault(kind, _Place())
+            self._places.move_to_end(kind)
         with place.lock:
             place.wanted += 1
             self._look_at_interpreter(place, box.guest)
@@ -76,8 +87,20 @@ class Nursery:
             if place.zygote is not None and is_worn(place.zygote):
                 _retire(place)
             if place.zygote is None and self._start(place, box):
-                self._shrink(key)
+                self._shrink(kind)
             return place.zygote
+
+    def _kind(self, box: BoxSpec) -> _Kind | None:
+        """Returns the kind of a box; None where kinds cannot be compared.
+
+        It is found out once for each template: the boxes of a template differ in limits alone, which are no part of it.
+        """
+        if box.template is None:
+            return _kind_of(box)
+        try:
+            return self._kinds[box.template]
+        except KeyError:
+            return self._kinds.setdefault(box.template, _kind_of(box))
 
     @staticmethod
     def _start(place: _Place, box: BoxSpec) -> bool:
@@ -111,7 +134,7 @@ class Nursery:
             place.refused, place.failures, place.wait = "", 0, 0
             _retire(place)
 
-    def _shrink(self, kept: Hashable) -> None:
+    def _shrink(self, kept: _Kind) -> None:
         with self._lock:
             living = [key for key, place in self._places.items() if place.zygote is not None and key != kept]
             for key in living[: max(0, len(living) + 1 - MOST_ZYGOTES)]:
@@ -150,14 +173,13 @@ def _retire(place: _Place) -> None:
         undertaker().bury(zygote.close)
 
 
-def _key(box: BoxSpec) -> Hashable | None:
-    """Returns what two boxes must have in common to share a zygote; None where this cannot be compared."""
-    key = (essence(box.policy), box.guest)
+def _kind_of(box: BoxSpec) -> _Kind | None:
+    kind = _Kind(essence(box.policy), box.guest)
     try:
-        hash(key)
+        hash(kind)
     except TypeError:  # a policy with a mount of data or a function
         return None
-    return key
+    return kind
 
 
 def _fingerprint(guest: Guest) -> tuple[int, ...]:

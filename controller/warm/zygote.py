@@ -6,6 +6,7 @@ addresses, the hash seed, imported modules.
 """
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -146,8 +147,10 @@ class Zygote:
         self._prepare(world)
         world.port = port
         with contextlib.ExitStack() as undo:
-            spec = attrs.evolve(box.spec((), builder), cpu=undo.enter_context(box.cpu()), **changes)
-            with self._lock, on_cpu(self._live.process.cpu):
+            cpu = undo.enter_context(box.cpu())
+            spec = attrs.evolve(box.spec((), builder), cpu=cpu, **changes)
+            with self._lock, on_cpu(cpu):
+                self._move(cpu)
                 self._await_request()
                 self._asked = False
                 child, born = adopt(self._live.process, world.process.pid, spec.threads, again=True)
@@ -156,6 +159,14 @@ class Zygote:
             child.layers = {**self._live.process.layers, **child.layers}
             seal(child, spec, born, self._space)
             return box.serve(child, builder, started, undo)
+
+    def _move(self, cpu: int | None) -> None:
+        """Moves the zygote, which waits, to the CPU of its next copy, where its caller is."""
+        process = self._live.process
+        if cpu is not None and cpu != process.cpu:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(process.pid, (cpu,))
+                process.cpu = cpu
 
     def _prepare(self, world: World) -> None:
         """Gives the copy's world the signal and thread state that the interpreter has set up in the zygote's world."""
