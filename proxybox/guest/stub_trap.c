@@ -48,6 +48,12 @@ static long read_on(const uint64_t args[6], uint64_t done, long (*trip)(long, co
     return (long)done;
 }
 
+static bool lacks_descriptors(long number, long result)
+{
+    return result == ERROR(EMFILE) || result == ERROR(ENFILE) ||
+           (number == SYS_getdents64 && result == ERROR(ENOMEM)); /* open folders */
+}
+
 long plain_call(long number, const uint64_t args[6], long (*trip)(long, const uint64_t[6]))
 {
     long result = trip(number, args);
@@ -57,8 +63,8 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
         collecting_begin();
     if (collecting_is_due)
         collecting_prepare();
-    bool is_full = result == ERROR(EMFILE) || result == ERROR(ENFILE);
-    if ((is_full || (number == SYS_getdents64 && result == ERROR(ENOMEM))) && collecting_helps()) /* open folders */
+    /* Another thread may take what was closed before this one comes to its call. */
+    for (int tries = has_had_threads ? 5 : 1; tries && lacks_descriptors(number, result) && collecting_helps(); tries--)
         result = trip(number, args);
     return result;
 }
