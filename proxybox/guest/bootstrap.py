@@ -75,10 +75,10 @@ class Link:
     def buffer(self, size):
         return _cffi_backend.newp(self.chars, size)
 
-    def end_at_once(self):
-        """Has libc's exit() do no more than needed (stub_end.c)."""
+    def stub(self, name):
+        """A function of the stub's that a zygote calls."""
         kind = _cffi_backend.new_function_type((), _cffi_backend.new_void_type(), False)
-        _cffi_backend.load_library(None, 0).load_function(kind, "proxybox_end_at_once")()
+        return _cffi_backend.load_library(None, 0).load_function(kind, name)
 
     @hidden
     def exchange(self, message):
@@ -340,8 +340,13 @@ def main():
         session = own("session")
         warm(session)
         rehearse("def f():\n    print(1, 'a')\nf()\n")
-        link.end_at_once()
+        link.stub("proxybox_end_at_once")()  # stub_end.c
+        forget_nursery = link.stub("proxybox_forget_nursery")  # stub_nursery.c
         gc.collect()
+        gc.disable_finalizers()
+        gc.collect()  # nothing is made any more that is not ours
+        forget_nursery()
+        gc.enable_finalizers()
         link.exchange(b"r")  # an earlier fork was made by a module that was imported
         os.fork()  # only the copies return from this call, never the zygote itself
         freshen()

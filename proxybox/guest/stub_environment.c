@@ -21,6 +21,7 @@ __attribute__((visibility("default"))) char *getenv(const char *name)
             return *each + size + 1;
     if (!config.nursery || (strcmp(name, "PYPY_GC_NURSERY") && strcmp(name, "PYPY_GC_MIN")))
         return NULL;
+    nursery_expect();
     snprintf(nursery, sizeof nursery, "%llu", (unsigned long long)config.nursery);
     return nursery;
 }

@@ -63,4 +63,3 @@ def test_what_libc_does_at_the_end(case: str, run: Run) -> None:
     code, printed = CASES[case]
     result = run(code)
     assert (result.stdout, result.exit_code) == (printed, CODES.get(case, 0)), result
-
