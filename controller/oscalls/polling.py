@@ -92,6 +92,22 @@ def _host_fd(files: list[tuple[OpenFile, int]]) -> int | None:
     return next((f.host_fd for f, wanted in files if f.host_fd is not None and wanted & _IN), None)
 
 
+def _wait(
+    world: World,
+    attempt: Callable[[], Reply | None],
+    timeout_ns: int | None,
+    on_timeout: Callable[[], Reply],
+    files: list[tuple[OpenFile, int]],
+) -> Reply:
+    """Waits for files with the events that are wanted of each, as poll and select do."""
+    if timeout_ns == 0:  # it only looks
+        return world.wait(attempt, 0, on_timeout)
+    return world.wait(
+        attempt, timeout_ns, on_timeout, host_fd=_host_fd(files), sources=_sources(file for file, _ in files),
+        only_time=not files,
+    )  # fmt: skip
+
+
 def _milliseconds(timeout: int) -> int | None:
     return None if timeout < 0 else timeout * 1_000_000
 
@@ -142,10 +158,7 @@ def _poll(world: World, fds: InOut, nfds: int, timeout_ns: int | None) -> Reply:
         revents = [_revents(states, fd, events & 0xFFFF, file) for fd, events, file in entries]
         return answer(revents) if any(revents) else None
 
-    return world.wait(
-        attempt, timeout_ns, lambda: answer([0] * len(entries)), host_fd=_host_fd(files),
-        sources=_sources(file for file, _ in files), only_time=not files,
-    )  # fmt: skip
+    return _wait(world, attempt, timeout_ns, lambda: answer([0] * len(entries)), files)
 
 
 def _revents(states: _States, fd: int, wanted: int, file: OpenFile | None) -> int:
@@ -225,10 +238,7 @@ def _select(world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns
         found = [[fd for fd, file in files if states[file] & mask] for files, mask in zip(watched, masks, strict=True)]
         return answer(found) if any(found) else None
 
-    return world.wait(
-        attempt, timeout_ns, lambda: answer([[], [], []]), host_fd=_host_fd(files),
-        sources=_sources(file for file, _ in files), only_time=not files,
-    )  # fmt: skip
+    return _wait(world, attempt, timeout_ns, lambda: answer([[], [], []]), files)
 
 
 # --- epoll ----------------------------------------------------------------------------------------
@@ -435,6 +445,8 @@ def _epoll_wait(world: World, epfd: int, events: int, maximum: int, timeout_ns: 
         data = b"".join(event for _, event in found)
         return (len(found), (events, data)) if found else None
 
+    if timeout_ns == 0:
+        return world.wait(attempt, 0)
     files = [(watch.file, watch.events) for watch in instance.watches.values()]
     return world.wait(attempt, timeout_ns, host_fd=_host_fd(files), sources=_sources([instance]))
 

@@ -96,6 +96,7 @@ class GuestProcess:
     cpu_ns: int = 0
     first_answer: int = SEALED_ANSWER
     told_at: int = 0
+    _told: bytes = b""
 
     def __attrs_post_init__(self) -> None:
         self.family.join(self.pid)
@@ -166,8 +167,11 @@ class GuestProcess:
         self.channel.send((self.first_answer, *self.tell(told)))
 
     def tell(self, told: bytes) -> tuple[tuple[int, bytes], ...]:
-        """Returns what an answer to the guest has to store, so that it is told."""
-        return ((self.told_at, told),) if self.told_at else ()
+        """Returns what the next answer to the guest has to store, so that it is told; nothing if it knows already."""
+        if not self.told_at or told == self._told:
+            return ()
+        self._told = told
+        return ((self.told_at, told),)
 
     def reap_launcher(self) -> None:
         """Waits for the launcher, which ends when the guest runs and the init has closed its descriptors."""

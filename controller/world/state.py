@@ -405,6 +405,8 @@ class World:
         `on_interrupt`, or -EINTR), else to the end of the wait.
         """
         reply = attempt()
+        if reply is None and timeout_ns == 0 and not absolute:
+            reply = on_timeout()
         if reply is not None:
             return reply
         alone = len(self.threads) <= 1

@@ -319,6 +319,18 @@ def rehearse_as_a_box():
         sys.orig_argv[:] = words
 
 
+def forget_nursery(link, gc, collect):
+    """Gives back the memory that the start has used and nothing is in (stub_nursery.c).
+
+    collect: collects at least what is young.
+    """
+    forget = link.stub("proxybox_forget_nursery")
+    gc.disable_finalizers()  # from here on nothing is made that is not needed for this
+    collect()
+    forget()
+    gc.enable_finalizers()
+
+
 def freshen():
     """Gives a copy random numbers of its own: Python's and OpenSSL's generators notice the fork, NumPy's does not."""
     numpy_random = sys.modules.get("numpy.random")
@@ -332,24 +344,21 @@ def main():
     mode, names = sys.argv[1], sys.argv[2:]
     link = Link()
     preload(names)
-    session = None
+    session, gc = None, own("gc")
     if mode == "zygote":
-        import gc
         import os
 
         session = own("session")
         warm(session)
         rehearse("def f():\n    print(1, 'a')\nf()\n")
         link.stub("proxybox_end_at_once")()  # stub_end.c
-        forget_nursery = link.stub("proxybox_forget_nursery")  # stub_nursery.c
         gc.collect()
-        gc.disable_finalizers()
-        gc.collect()  # nothing is made any more that is not ours
-        forget_nursery()
-        gc.enable_finalizers()
+        forget_nursery(link, gc, gc.collect)
         link.exchange(b"r")  # an earlier fork was made by a module that was imported
         os.fork()  # only the copies return from this call, never the zygote itself
         freshen()
+    else:
+        forget_nursery(link, gc, gc.collect_step)  # which does not look at what is old
     what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
     if what == "rehearse":
         rehearse_as_a_box()

@@ -51,6 +51,25 @@ def test_poll_waits_and_times_out(box):
     assert forever.deadline_ns is None
 
 
+def test_who_only_looks_is_answered_at_once(box):
+    """A timeout of 0 is no wait, with which the driver would look at everything else first."""
+    reader, writer = pipe(box)
+    instance = box.value(polling.epoll_create1, 0)
+    box.call(polling.epoll_ctl, instance, abi.EPOLL_CTL_ADD, reader, abi.EPOLL_EVENT.pack(abi.POLLIN, 7))
+    bit = (1 << reader).to_bytes(8, "little")
+    looks = {
+        0: (0, 0, (0, bytes(8))),
+        1: (1, 1, (1, bit)),
+    }  # fmt: skip
+    for written, (events, revents, chosen) in looks.items():
+        assert box.value(polling.epoll_wait, instance, 64, 8, 0) == events
+        assert poll(box, (reader, abi.POLLIN), timeout=0) == [revents]
+        reply = box.call(polling.select, 64, (64, bit), (0, None), (0, None), bytes(16))
+        assert (reply[0], reply[1][1]) == chosen
+        if not written:
+            box.call(descriptors.write, writer, b"x", 1)
+
+
 def test_poll_counts_are_bounded(box):
     assert box.value(polling.poll, (64, bytes(1 << 20)), 0xFFFFFFFF, 0) == -errno.EINVAL
     assert box.value(polling.poll, (64, bytes(1025 * 8)), 1025, 0) == -errno.EINVAL
