@@ -108,6 +108,8 @@ def function(name: str, value: Any) -> Any:
 
 def several(name: str, value: Any, wanted: str) -> tuple[Any, ...]:
     """Returns the items of a list, in order. A text is refused, although Python could iterate over it."""
+    if type(value) in (list, tuple):  # nearly always: the checks below take some microseconds
+        return tuple(value)
     if isinstance(value, str | bytes | bytearray | os.PathLike | Mapping | Set) or not isinstance(value, Iterable):
         hint = f"write [{shown(value)}]" if isinstance(value, str | bytes | os.PathLike) else ""
         wrong_kind(name, f"a list of {wanted}", value, hint)

@@ -27,8 +27,11 @@ def is_killed_by_others(outcome: Outcome) -> bool:
 class ReadyBox:
     """A warm guest in a world without a program yet. The next task of a pool gets it."""
 
-    def __init__(self, start: WarmStart) -> None:
-        """Starts the guest and prepares it for a program. Raises SandboxStartError."""
+    def __init__(self, start: WarmStart, rehearses: bool = True) -> None:
+        """Starts the guest and prepares it for a program. Raises SandboxStartError.
+
+        rehearses: whether it runs a trivial program first, so that the real one finds everything prepared.
+        """
         self._start = start
         policy = start.box.policy
         stdout = OutputSink("stdout", policy.output)
@@ -36,7 +39,8 @@ class ReadyBox:
         try:
             with Undisturbed():
                 self._live = start.idle(self._builder, time.monotonic_ns(), cpu_seconds=start.session_cpu())
-                start.rehearse(self._live)
+                if rehearses:
+                    start.rehearse(self._live)
         except BaseException:
             self._builder.close()
             raise

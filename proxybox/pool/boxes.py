@@ -134,22 +134,25 @@ class Boxes:
                 ready = self._ready.popleft() if self._ready else None
                 self._taken = time.monotonic()
             if ready is None:
-                return self._make()
+                return self._make(is_needed=True)
             if ready.is_alive():
                 return ready
             ready.close()
 
     # --- supply -------------------------------------------------------------------------------------------------------
 
-    def _make(self) -> ReadyBox:
-        """Makes a box from the zygote, or from a new one when it has died. Raises SandboxStartError."""
+    def _make(self, is_needed: bool = False) -> ReadyBox:
+        """Makes a box from the zygote, or from a new one when it has died. Raises SandboxStartError.
+
+        is_needed: whether its program waits for it. Then it does not rehearse, which takes longer than it saves.
+        """
         failed = zygote = None
         for left in reversed(range(_TRIES)):
             if self._closed:
                 raise SandboxClosedError("the pool is closed: make another one for further runs")
             try:
                 zygote = self._living_zygote(failed)
-                return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions))
+                return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions), not is_needed)
             except (OSError, CannotCopy, SandboxStartError):
                 if not left:
                     raise
