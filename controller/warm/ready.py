@@ -87,6 +87,7 @@ class ReadyBox:
     def _begin(self, words: Sequence[str], box: BoxSpec, folder: BoxFolder, streams: Streams) -> None:
         """Gives the guest its program, its files and its streams."""
         self._live.started_ns = time.monotonic_ns()
+        self._live.dispatcher.calls = 0  # from here on they are the program's own
         self._builder.enter(folder)
         world, output, transcript = self._live.world, box.policy.output, Transcript()
         world.stdin.feed(streams.stdin)

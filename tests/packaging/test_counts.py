@@ -36,6 +36,8 @@ def test_calls_of_a_program(program: str, version: str) -> None:
 
 def test_calls_of_warm_boxes(version: str) -> None:
     with proxybox.Pool(size=1) as pool:
+        while not pool.ready:
+            pass
         first = pool.run("print(1)", check=True)
     with proxybox.Sandbox() as box, box.session() as session:
         second = session.eval("1 + 1")
