@@ -296,7 +296,6 @@ class Serving:
             and world.threads[0] is main.thread
             and main.blocked is None
             and not main.channel.unsent
-            and main.channel.is_plain
             and not self._newborn
             and not self.is_held
             and world.next_alarm_ns() is None
@@ -367,6 +366,8 @@ class Serving:
         """
         main, world, execute = self._main, self._world, self._dispatcher.execute
         channel = main.channel
+        if not channel.is_plain:
+            return self._serve_by_channel(once)
         receive, pack = channel.reader.receive, REPLY.pack
         request_fd, reply_fd, thread = channel.request_fd, channel.reply_fd, world.threads[0]
         read, write = os.read, os.write
@@ -399,6 +400,35 @@ class Serving:
                 main.blocked = reply  # type: ignore[assignment]
                 return False
             if outbox or len(threads) != 1 or timers[0].due_ns or timers[1].due_ns or timers[2].due_ns:
+                self._after()
+                return False
+            if once:
+                return not channel.unsent and not self._holding
+        self._phase = Phase.GONE
+        return False
+
+    def _serve_by_channel(self, once: bool) -> bool:
+        """Does what `serve_alone` does, through a channel that makes the requests and carries out a part of them."""
+        main, world, execute = self._main, self._world, self._dispatcher.execute
+        channel, thread = main.channel, world.threads[0]
+        outbox, timers = world.signals.outbox, world.process.timers
+        while True:
+            frame = channel.receive()
+            if frame == b"":
+                break
+            if frame is not None:
+                reply = execute(thread, frame)
+                if world.ending is not None:
+                    return False
+                if isinstance(reply, Blocked):
+                    main.blocked = reply
+                    return False
+                if outbox:
+                    self._send_signals()
+                channel.send(reply)
+            if world.ending is not None:
+                return False
+            if outbox or timers[0].due_ns or timers[1].due_ns or timers[2].due_ns:
                 self._after()
                 return False
             if once:

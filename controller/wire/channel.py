@@ -22,7 +22,7 @@ READ = 65536
 class Channel:
     """The controller's ends of one guest thread's channel."""
 
-    #: Whether a driver may read and write the pipe ends itself (`Serving.serve_alone`).
+    #: Whether a driver may read and write the pipe ends itself (`Serving.serve_alone`): nothing else is done here.
     is_plain = True
 
     __slots__ = ("broken", "reader", "reply_fd", "request_fd", "unsent")

@@ -28,6 +28,8 @@ MEMORY = REQUEST.size
 MAX_FRAME = MAX_PAYLOAD + 64 * 1024
 
 
+#: What follows so many registers of a request.
+_PADDING = tuple((0,) * (6 - count) for count in range(7))
 #: In place of a size: what came was not a request.
 _BROKEN = -1
 
@@ -108,9 +110,10 @@ def encode_reply(value: int, writes: tuple[Write, ...] = ()) -> bytes:
 
 def encode_request(number: int, registers: tuple[int, ...] = (), memory: tuple[bytes | int, ...] = ()) -> bytes:
     """Returns a request as the stub sends it, for guests and tests without a stub; an int in `memory` is a marker."""
-    parts = []
+    tail = b""
     for item in memory:
-        parts.append(_U32.pack(item) if isinstance(item, int) else _U32.pack(len(item)) + item)
-    tail = b"".join(parts)
-    padded = tuple(value & (1 << 64) - 1 for value in registers) + (0,) * (6 - len(registers))
+        tail += _U32.pack(item) if isinstance(item, int) else _U32.pack(len(item)) + item
+    padded = (*registers, *_PADDING[len(registers)])
+    if registers and min(registers) < 0:
+        padded = tuple(value & (1 << 64) - 1 for value in padded)
     return REQUEST.pack(MEMORY + len(tail), number, *padded) + tail

@@ -160,7 +160,7 @@ class TranslatedChannel(Channel):
         request = self._request
         if request is None:
             raise RuntimeError("nothing was asked")
-        if not all(address for address, _ in done.writes):  # NULL: EFAULT, as from the kernel
+        if done.writes and not all(address for address, _ in done.writes):  # NULL: EFAULT, as from the kernel
             done = Done(0 if request.result == "p" else -1, errno.EFAULT)
         for address, data in done.writes:
             commands += wire.store(address, data[:MAX_PAYLOAD])

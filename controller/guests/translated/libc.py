@@ -10,6 +10,7 @@ Structures are those of x86-64 glibc, which are the kernel's except for statvfs.
 """
 
 import errno
+import functools
 import struct
 from collections.abc import Callable, Generator
 from typing import Any, Final, TypeAlias
@@ -27,7 +28,7 @@ from proxybox.controller.world.state import Ended, World
 # --- what a function asks for -----------------------------------------------------------------------------------------
 
 
-@attrs.frozen
+@attrs.define
 class FetchMemory:
     """A request for guest memory, as bytes."""
 
@@ -39,7 +40,7 @@ class FetchMemory:
         return wire.read_memory(self.address, self.size)
 
 
-@attrs.frozen
+@attrs.define
 class Text:
     """A request for a C string of the guest, as bytes, cut at `most`."""
 
@@ -51,7 +52,7 @@ class Text:
         return wire.read_string(self.address, self.most)
 
 
-@attrs.frozen
+@attrs.define
 class Allocate:
     """A request for memory in the guest that holds these bytes; the answer is its address."""
 
@@ -62,14 +63,14 @@ class Allocate:
         return wire.allocate(self.data)
 
 
-@attrs.frozen
+@attrs.define
 class Free:
     """A request to free memory that was allocated."""
 
     address: int
 
 
-@attrs.frozen
+@attrs.define
 class SideCall:
     """A request for an OS call that never waits; the answer is (value, writes)."""
 
@@ -78,12 +79,12 @@ class SideCall:
     memory: tuple[bytes | int, ...] = ()
 
 
-@attrs.frozen
+@attrs.define
 class Serve(SideCall):
     """A request for an OS call that may wait, or take several turns of the driver. A function makes at most one."""
 
 
-@attrs.frozen
+@attrs.define
 class Done:
     """What the function returns.
 
@@ -116,41 +117,54 @@ def failed(value: int) -> bool:
     return -4095 <= value < 0
 
 
+@functools.cache
+def _read_by(name: str) -> tuple[tuple[int, Memory, int, str], ...]:
+    """Returns what memory the handler of an OS call reads: the place of the argument with the address, and its role.
+
+    Where another argument counts it, the place of that and its type (a code of struct) follow; else -1 and "".
+    """
+    places = {parameter: place for place, (parameter, _) in enumerate(TABLE[_NUMBER[name]].parameters)}
+    roles = dict(TABLE[_NUMBER[name]].parameters)
+    found = []
+    for parameter, role in roles.items():
+        if isinstance(role, Memory):
+            counter = roles.get(role.length)
+            code = counter.code if isinstance(counter, Scalar) else "Q"
+            found.append((places[parameter], role, places.get(role.length, -1), code if role.length else ""))
+    return tuple(found)
+
+
 def fetched(name: str, registers: tuple[int, ...]) -> Generator[Any, Any, tuple[bytes | int, ...]]:
     """Fetches the memory that the handler of an OS call reads, in the order of its arguments (roles.py)."""
-    parameters = TABLE[_NUMBER[name]].parameters
-    values = dict(zip((name for name, _ in parameters), registers, strict=False))
     memory: list[bytes | int] = []
-    for parameter, role in parameters:
-        if not isinstance(role, Memory):
-            continue
-        address = values.get(parameter, 0) & _MASK
+    for place, role, counter, code in _read_by(name):
+        address = _argument(registers, place) & _MASK
         if not address or (role.fetch is Kind.SOFT and address < _LOWEST):
             memory.append(ABSENT)
         elif role.fetch is Kind.STRING:
             text: bytes = yield Text(address, role.size)
             memory.append(text if len(text) < role.size and b"\0" not in text else TOO_LONG)
         else:
-            memory.append((yield from _block(address, role, parameters, values)))
+            size = _size(role, _argument(registers, counter), code)
+            memory.append((yield FetchMemory(address, size)) if size else b"")
     return tuple(memory)
 
 
-def _block(
-    address: int, role: Memory, parameters: list[tuple[str, Scalar | Memory]], values: dict[str, int]
-) -> Generator[Any, Any, bytes]:
+def _argument(registers: tuple[int, ...], place: int) -> int:
+    """Returns an argument of an OS call; 0 where it has none in that place."""
+    return registers[place] if 0 <= place < len(registers) else 0
+
+
+def _size(role: Memory, counted: int, code: str) -> int:
+    """Returns how many bytes a handler reads. counted: the argument that counts them, of this type ("": none does)."""
     size = role.size
-    if role.length:
-        counter = dict(parameters)[role.length]
-        code = counter.code if isinstance(counter, Scalar) else "Q"
-        (count,) = struct.unpack("<" + code, struct.pack("<Q", values.get(role.length, 0) & _MASK))
+    if code:
+        (count,) = struct.unpack("<" + code, struct.pack("<Q", counted & _MASK))
         if role.fetch is Kind.BITS:
             size = (min(max(count, 0), 1024) + 63) // 64 * 8
         else:
             size = min(max(count, 0) * role.size, MAX_PAYLOAD)
-    if not size:
-        return b""
-    data: bytes = yield FetchMemory(address, size)
-    return data
+    return size
 
 
 def os_call(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[tuple[int, bytes], ...]]]:
@@ -162,7 +176,7 @@ def os_call(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[
 
 def waited(name: str, *registers: int) -> Generator[Any, Any, tuple[int, tuple[tuple[int, bytes], ...]]]:
     """Makes an OS call that may wait, after fetching what it reads from the guest."""
-    memory = yield from fetched(name, registers)
+    memory = (yield from fetched(name, registers)) if _read_by(name) else ()
     reply: tuple[int, tuple[tuple[int, bytes], ...]] = yield Serve(_NUMBER[name], registers, memory)
     return reply
 
@@ -309,7 +323,7 @@ def failure(number: int, value: int = -1) -> Steps:
 
 
 def _same(name: str, request: wire.Request) -> Steps:
-    return served(name, *(int(each) for each in request.arguments))
+    return served(name, *request.arguments)  # type: ignore[arg-type]  # none of SAME has a float
 
 
 # --- OS calls with other arguments ------------------------------------------------------------------------------------

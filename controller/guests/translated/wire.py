@@ -7,6 +7,7 @@ The wire is that of https://foss.heptapod.net/pypy/pypy, branch sandbox-2: rpyth
 GuestMisbehaved for what is not a well-formed request.
 """
 
+import functools
 import re
 import struct
 
@@ -19,7 +20,7 @@ _U64 = struct.Struct("<Q")
 _CODES = {"i": "q", "p": "Q", "f": "d"}
 
 
-@attrs.frozen
+@attrs.define
 class Request:
     """One call of a function.
 
@@ -47,15 +48,20 @@ def parse_request(data: bytes | bytearray) -> tuple[Request, int] | None:
     begin = 1 + data[0]
     if len(data) < begin:
         return None
-    signature = bytes(data[1:begin])
+    text, layout = _layout(bytes(data[1:begin]))
+    if len(data) < begin + layout.size:
+        return None
+    return Request(text, layout.unpack_from(data, begin)), begin + layout.size
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(signature: bytes) -> tuple[str, struct.Struct]:
+    """Returns a signature as text, and where its arguments lie. Raises GuestMisbehaved."""
     if _SIGNATURE.fullmatch(signature) is None:
         raise GuestMisbehaved("a request without the name and signature of a function")
     text = signature.decode("ascii")
     codes = "".join(_CODES[kind] for kind in text[text.index("(") + 1 : -2] if kind != "v")
-    layout = struct.Struct("<" + codes)  # `v` means none, and carries nothing
-    if len(data) < begin + layout.size:
-        return None
-    return Request(text, layout.unpack_from(data, begin)), begin + layout.size
+    return text, struct.Struct("<" + codes)  # `v` means none, and carries nothing
 
 
 def read_memory(address: int, size: int) -> bytes:
@@ -94,7 +100,7 @@ def answer(kind: str, value: float) -> bytes:
         return b"v"
     if kind == "f":
         return b"f" + struct.pack("<d", value)
-    return kind.encode() + _U64.pack(int(value) & (1 << 64) - 1)
+    return (b"i" if kind == "i" else b"p") + _U64.pack(int(value) & (1 << 64) - 1)
 
 
 def parse_word(data: bytes | bytearray) -> int | None:
