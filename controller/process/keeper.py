@@ -12,6 +12,8 @@ import contextlib
 import ctypes
 import errno
 import functools
+import heapq
+import itertools
 import os
 import queue
 import select
@@ -19,6 +21,7 @@ import signal
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,8 +37,13 @@ CANCELLED = "cancelled"
 #: In `Watch.expired`: the guest's limits could not be enforced; `Watch.fault` says why.
 FAULTED = "faulted"
 
-#: Seconds between two checks of the running guests. So a time limit may be enforced this much too late.
+#: Seconds between two checks of the guests that are near a limit. So a time limit may be enforced this much too late.
 TICK = 0.02
+#: A guest that cannot reach a limit within _NEAR nanoseconds is checked again only then, or after _LONGEST.
+_NEAR, _LONGEST = 50_000_000, 5_000_000_000
+#: The most CPU time that is charged to a guest per time of the clock: it computes on every CPU, and so does a thread of
+#: the controller for it.
+_FASTEST = (os.cpu_count() or 1) + 1
 
 #: The most signals, of those that a guest itself has caused, that are pending for it at one time. The kernel counts the
 #: pending signals of all processes of a user together (RLIMIT_SIGPENDING), so a guest that never takes its own signals
@@ -78,13 +86,14 @@ class Watch:
     expired: why the guest was killed: a limit, CANCELLED or FAULTED. fault: an exception of the controller while it
     checked the guest; the guest has not caused it. unreachable: the kernel does not let this process send the guest
     signals, so nobody may wait for it to end by one. offered: a mask of the signals that `offer` has sent, and that may
-    still be pending.
+    still be pending. near: the guests that the keeper checks at each tick; None while it does not watch this one.
+    back_ns: when the keeper comes back to it at the latest, if it is not near; 0 for no such time.
     """
 
     pid: int
     pidfd: int
-    deadline_ns: int | None = None
-    cpu_ns: int | None = None
+    _deadline_ns: int | None = None
+    _cpu_ns: int | None = None
     meter: Meter = attrs.field(factory=Meter)
     free_ns: int = 0
     interrupt: Callable[[], None] | None = None
@@ -95,8 +104,32 @@ class Watch:
     unreachable: bool = False
     offered: int = 0
     lock: threading.RLock = attrs.field(factory=threading.RLock)  # signal handlers re-enter it
+    near: "set[Watch] | None" = None
+    back_ns: int = 0
     _carried_ns: int = 0
     _waiting: "Waiting | None" = None
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """The end of its wall time. When it is set, the keeper looks at the guest soon."""
+        return self._deadline_ns
+
+    @deadline_ns.setter
+    def deadline_ns(self, value: int | None) -> None:
+        self._deadline_ns = value
+        if self.near is not None:
+            self.near.add(self)
+
+    @property
+    def cpu_ns(self) -> int | None:
+        """The limit of its CPU time. When it is set, the keeper looks at the guest soon."""
+        return self._cpu_ns
+
+    @cpu_ns.setter
+    def cpu_ns(self, value: int | None) -> None:
+        self._cpu_ns = value
+        if self.near is not None:
+            self.near.add(self)
 
     def cpu_time_ns(self) -> int:
         """CPU time that the guest has used, in nanoseconds; 0 when its clock cannot be read."""
@@ -227,14 +260,27 @@ class Watch:
             if fd >= 0:
                 os.close(fd)
 
-    def _check(self) -> None:
+    def check(self) -> int:
+        """Enforces the limits, and returns in how many nanoseconds the guest can reach one at the earliest."""
         try:
             with self.lock:  # another thread may set new limits: they are set before this check or after it
                 self._enforce()
+                return self._left_ns()
         except BaseException as error:
             self.fault = self.fault or error
             self.expired = self.expired or FAULTED
             self.kill()
+            return _LONGEST
+
+    def _left_ns(self) -> int:
+        if self._waiting is not None:
+            return 0
+        left = _LONGEST
+        if self._deadline_ns is not None:
+            left = min(left, self._deadline_ns - time.monotonic_ns())
+        if self._cpu_ns is not None:
+            left = min(left, (self._cpu_ns - self.charged_ns()) // _FASTEST)
+        return left
 
     def _enforce(self) -> None:
         reason = ""
@@ -259,11 +305,17 @@ class Watch:
 
 
 class Keeper:
-    """The keeper thread. Use `keeper()`: there is one per process, and a new one after a fork."""
+    """The keeper thread. Use `keeper()`: there is one per process, and a new one after a fork.
+
+    A guest is checked at each tick only while it is near a limit. Others are put off until they can be near one.
+    """
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._watched: set[Watch] = set()
+        self._near: set[Watch] = set()  # any thread adds to it; only this one, and `release`, take out of it
+        self._later: list[tuple[int, int, weakref.ref[Watch]]] = []  # a heap: host time, a number, the guest
+        self._numbers = itertools.count()
         self._adding = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="proxybox-keeper", daemon=True)
         self._thread.start()
@@ -294,12 +346,16 @@ class Keeper:
         with self._adding:  # of two concurrent calls, exactly one sees that its guest is the first
             self._watched.add(watch)
             is_first = len(self._watched) == 1
+            watch.near = self._near
+            self._near.add(watch)
         if is_first:
             self._jobs.put(None)
 
     def release(self, watch: Watch) -> None:
         """Stops enforcing a guest's limits. To be called before the guest is reaped, while its pid is still its own."""
+        watch.near = None
         self._watched.discard(watch)
+        self._near.discard(watch)
 
     def _run(self) -> None:
         while True:
@@ -315,9 +371,35 @@ class Keeper:
             job = None
         if job is not None:
             job()
-        for watch in tuple(self._watched):
+        now = time.monotonic_ns()
+        self._come_back(now)
+        for watch in tuple(self._near):
+            self._near.discard(watch)  # before the check: a limit that is set from here on brings it back
             if not watch.expired:
-                watch._check()
+                self._check(watch, now)
+
+    def _check(self, watch: Watch, now: int) -> None:
+        left = 0  # so much if the check fails
+        try:
+            left = watch.check()
+        finally:
+            if left > _NEAR:
+                self._put_off(watch, now + left)
+            elif watch.near is not None:
+                self._near.add(watch)
+
+    def _put_off(self, watch: Watch, until_ns: int) -> None:
+        if not watch.back_ns or until_ns < watch.back_ns:
+            watch.back_ns = until_ns
+            heapq.heappush(self._later, (until_ns, next(self._numbers), weakref.ref(watch)))
+
+    def _come_back(self, now: int) -> None:
+        while self._later and self._later[0][0] <= now:
+            due, _, known = heapq.heappop(self._later)
+            watch = known()
+            if watch is not None and watch.near is not None and watch.back_ns == due:
+                watch.back_ns = 0
+                self._near.add(watch)
 
 
 _keeper: Keeper | None = None

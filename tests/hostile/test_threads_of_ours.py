@@ -258,7 +258,7 @@ def test_an_interrupt_that_raises_in_an_engine():
 def test_a_fault_of_the_keeper(monkeypatch):
     """Between two guests: nobody waits for that, so it is told as any thread's; boxes start and end as before."""
     with told() as faults:
-        calls = once(monkeypatch, Watch, "_check")
+        calls = once(monkeypatch, Watch, "check")
         assert proxybox.run("while True: pass", timeout=0.3).status == "time_limit"
     assert calls
     assert [type(each) for each in faults] == [Broken]
@@ -319,6 +319,7 @@ def test_two_guests_that_begin_at_once_have_a_keeper():
 
     sleeping = object.__new__(Keeper)
     sleeping._jobs, sleeping._watched, sleeping._adding = queue.SimpleQueue(), Watched(), threading.Lock()
+    sleeping._near = set()
     threads = [threading.Thread(target=sleeping.watch, args=(Watch(os.getpid(), -1),)) for _ in range(2)]
     for each in threads:
         each.start()

@@ -1,0 +1,156 @@
+"""The keeper looks at a guest when it can be near a limit, and at no other time."""
+
+import gc
+import itertools
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from proxybox.controller.process import keeper as keepers
+from proxybox.controller.process.keeper import Keeper, Watch
+
+SECOND = 1_000_000_000
+
+
+class Host:
+    """A keeper without its thread, whose turns are taken by hand, and a clock that a test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000 * SECOND
+        self.cpu = 0
+        self.checked: list[Watch] = []
+        monkeypatch.setattr(keepers.time, "monotonic_ns", lambda: self.now)
+        monkeypatch.setattr(Watch, "cpu_time_ns", lambda _: self.cpu)
+        check = Watch.check
+
+        def counted(watch: Watch) -> int:
+            self.checked.append(watch)
+            return check(watch)
+
+        monkeypatch.setattr(Watch, "check", counted)
+        self.keeper = object.__new__(Keeper)
+        self.keeper._jobs, self.keeper._adding = queue.SimpleQueue(), threading.Lock()
+        self.keeper._watched, self.keeper._near, self.keeper._later = set(), set(), []
+        self.keeper._numbers = itertools.count()
+
+    def watch(self, **limits: Any) -> Watch:
+        made = Watch(os.getpid(), -1, **limits)
+        self.keeper.watch(made)
+        return made
+
+    def turn(self, seconds: float = 0.02) -> int:
+        """Lets time pass and the keeper look; returns how many guests it has looked at."""
+        self.now += int(seconds * SECOND)
+        self.checked.clear()
+        self.keeper._jobs.put(lambda: None)
+        self.keeper._turn()
+        return len(self.checked)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(monkeypatch)
+
+
+def test_a_guest_without_a_limit_is_looked_at_seldom(host: Host) -> None:
+    guests = [host.watch() for _ in range(100)]
+    assert host.turn() == 100
+    assert sum(host.turn() for _ in range(240)) == 0
+    assert host.turn(1) == 100
+    assert not any(guest.expired for guest in guests)
+
+
+@pytest.mark.parametrize("limit", ["deadline_ns", "cpu_ns"])
+def test_a_limit_that_is_set_is_seen_at_the_next_tick(limit: str, host: Host) -> None:
+    guest = host.watch()
+    host.turn()
+    assert host.turn() == 0
+    setattr(guest, limit, host.now if limit == "deadline_ns" else 0)
+    assert host.turn() == 1
+    assert guest.expired == ("wall_time" if limit == "deadline_ns" else "cpu_time")
+    assert host.turn() == 0
+
+
+def test_wall_time_that_is_over_is_seen_within_a_tick(host: Host) -> None:
+    guest = host.watch(deadline_ns=host.now + 3 * SECOND)
+    turns = 0
+    while not guest.expired:
+        turns += host.turn()
+    assert host.now - guest.deadline_ns <= 0.02 * SECOND  # type: ignore[operator]
+    assert turns < 10
+
+
+def test_cpu_time_that_is_used_as_fast_as_can_be_is_seen_within_a_tick(host: Host) -> None:
+    guest = host.watch(cpu_ns=10 * SECOND)
+    turns = 0
+    while not guest.expired:
+        host.cpu += int(0.02 * SECOND) * keepers._FASTEST
+        turns += host.turn()
+    assert host.cpu - 10 * SECOND <= 0.02 * SECOND * keepers._FASTEST
+    assert turns < 30
+
+
+def test_a_guest_that_gets_new_limits_all_the_time_is_kept_once(host: Host) -> None:
+    """As a session does with each command."""
+    guest = host.watch()
+    for _ in range(1000):
+        guest.deadline_ns, guest.cpu_ns = host.now + 60 * SECOND, 60 * SECOND
+        host.turn()
+    assert len(host.keeper._later) <= 2
+    guest.deadline_ns = host.now + 60_000_000
+    assert host.turn() == host.turn() == host.turn() == 1
+    assert guest.expired == "wall_time"
+
+
+def test_suspended_time_and_grace_are_watched_at_each_tick(host: Host) -> None:
+    interrupted: list[str] = []
+    guest = host.watch(deadline_ns=host.now + 60 * SECOND, grace_ns=SECOND // 10)
+    guest.interrupt = lambda: interrupted.append(guest.interrupted)
+    host.turn()
+    since = guest.suspend()
+    assert host.turn() == host.turn() == 1
+    guest.resume(since)
+    assert host.turn() == 1
+    assert host.turn() == 0
+    guest.deadline_ns = host.now
+    host.turn()
+    assert interrupted == ["wall_time"]
+    assert not guest.expired
+    host.turn(0.06)
+    host.turn(0.06)
+    assert guest.expired == "wall_time"
+
+
+def test_a_limit_that_is_set_while_the_keeper_looks_is_not_missed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread sets it after the keeper has read the old one."""
+    guest = host.watch()
+    left: Callable[[Watch], int] = Watch._left_ns
+
+    def meanwhile(watch: Watch) -> int:
+        found = left(watch)
+        watch.deadline_ns = host.now
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "_left_ns", meanwhile)
+        assert host.turn() == 1
+    assert host.turn() == 1
+    assert guest.expired == "wall_time"
+
+
+def test_a_guest_that_was_released_is_neither_looked_at_nor_kept(host: Host) -> None:
+    guest = host.watch(cpu_ns=SECOND)
+    host.turn()
+    known = weakref.ref(guest)
+    host.keeper.release(guest)
+    guest.deadline_ns = 0
+    assert host.turn(100) == 0
+    host.checked.clear()
+    del guest
+    gc.collect()
+    assert known() is None
