@@ -8,7 +8,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import attrs
 
@@ -16,25 +16,25 @@ from proxybox import given
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.boxes.box import BoxSpec, Start
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
-from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import settle
-from proxybox.controller.warm.nursery import nursery, sweep
-from proxybox.controller.warm.preloading import check_preload
-from proxybox.controller.warm.session import Copies, LiveSession
-from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.streams import Streams
 from proxybox.errors import SandboxClosedError
 from proxybox.given import Content, Input, as_source
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Result, result_of
-from proxybox.session import Session
+
+if TYPE_CHECKING:  # one run needs nothing of these: where something does, it imports them
+    from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
+    from proxybox.controller.warm.session import Copies, LiveSession
+    from proxybox.controller.warm.zygote import Zygote
+    from proxybox.session import Session
 
 Code: TypeAlias = str | os.PathLike[str]
 Callback: TypeAlias = Callable[[str], object] | None
-Functions: TypeAlias = Mapping[str, Callable[..., Any] | HostFunction]
+Functions: TypeAlias = Mapping[str, "Callable[..., Any] | HostFunction"]
 
 
 @attrs.frozen(kw_only=True)
@@ -81,18 +81,25 @@ class SandboxBase:
             None if guest_library is None else os.path.abspath(given.path("guest_library", guest_library))
         )
         self._warm = warm_is_wanted() if warm is None else given.flag("warm", warm)
-        named = given.functions(functions)
-        self._functions = HostFunctions(named, self.policy.session.value_size, self._spawn()) if named else None
+        self._functions = self._host_functions(given.functions(functions))
         self._closed = False
         self._boxes: set[BoxSpec] = set()
         self._template: WorldTemplate | None = None
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
+        self._has_nursery = False
         self._setup()
 
     def _setup(self) -> None:
         """Prepares what a subclass needs before its first run."""
 
-    def _spawn(self) -> Spawn | None:
+    def _host_functions(self, named: Functions) -> "HostFunctions | None":
+        if not named:
+            return None
+        from proxybox.controller.exchange.hostfunctions import HostFunctions
+
+        return HostFunctions(named, self.policy.session.value_size, self._spawn())
+
+    def _spawn(self) -> "Spawn | None":
         """Returns the function that begins coroutine functions; None without an event loop."""
         return None
 
@@ -120,7 +127,10 @@ class SandboxBase:
 
     def _settle(self) -> None:
         """Waits until the resources of ended boxes are released."""
-        sweep()
+        if self._has_nursery:
+            from proxybox.controller.warm.nursery import sweep
+
+            sweep()
         settle()
 
     def _check_open(self) -> None:
@@ -133,27 +143,43 @@ class SandboxBase:
         policy = with_timeout(self.policy, timeout)
         if self._template is None:  # made once: PATH and the interpreter's files are the same for all runs
             guest = self.guest()
-            check_preload(BoxSpec(self.policy, guest))
+            if self.policy.preload:
+                from proxybox.controller.warm.preloading import check_preload
+
+                check_preload(BoxSpec(self.policy, guest))
             self._template = WorldTemplate(self.policy, guest)
         guest = self._template.guest
         return BoxSpec(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
 
     def _start(self, box: BoxSpec, capture: bool = True) -> Start | None:
         """How to start the program other than by starting an interpreter; None when there is no such way."""
-        zygote = None
-        if self._warm and capture and not box.is_observed:
-            zygote = nursery().find(box)
+        zygote = self._zygote(box) if capture else None
         if zygote is None and self._functions is None:
             return None
+        from proxybox.controller.warm.start import WarmStart
+
         return WarmStart(box=box, zygote=zygote, functions=self._functions).program
 
-    def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
+    def _zygote(self, box: BoxSpec) -> "Zygote | None":
+        """Returns a zygote to copy; None where there is none yet, or can be none."""
+        if not self._warm or box.is_observed:
+            return None
+        from proxybox.controller.warm.nursery import nursery
+
+        self._has_nursery = True
+        return nursery().find(box)
+
+    def _open_session(
+        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input
+    ) -> "LiveSession":
+        from proxybox.controller.warm.session import LiveSession
+        from proxybox.controller.warm.start import WarmStart
+
         place = None if folder is None else os.path.realpath(given.folder("folder", folder))
         program = _with_files(Program(words=(), folder=place), files)
         source = as_source(stdin)
         box = self._box(None)
-        zygote = nursery().find(box) if self._warm and not box.is_observed else None
-        start = WarmStart(box=box, zygote=zygote, functions=self._functions)
+        start = WarmStart(box=box, zygote=self._zygote(box), functions=self._functions)
         live = LiveSession.start(start, folder_of(program, self.policy), source)
         self._copies.add(live.copies)
         return live
@@ -242,7 +268,7 @@ class Sandbox(SandboxBase):
         folder: str | os.PathLike[str] | None = None,
         stdin: Input = None,
         timeout: float | str | None = None,
-    ) -> Session:
+    ) -> "Session":
         """Starts a session: one guest that stays for many calls.
 
         files: names below /box with their content. folder: a host folder that is shown at /box, in the way that the
@@ -250,6 +276,8 @@ class Sandbox(SandboxBase):
 
         Raises SandboxStartError when no guest can be started.
         """
+        from proxybox.session import Session
+
         seconds = given.duration("timeout", timeout)
         return Session(self._open_session(files, folder, stdin), self.policy, seconds)
 

@@ -10,13 +10,11 @@ import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from proxybox.controller import abi
-from proxybox.controller.boxes.copying import check_copyable, copy_world
-from proxybox.controller.boxes.copyingfiles import Copier
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests.guest import TRANSLATED_HOME, Guest
@@ -44,6 +42,9 @@ from proxybox.controller.world.randomness import Randomness
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Limits, Mount, Policy
+
+if TYPE_CHECKING:
+    from proxybox.controller.boxes.copyingfiles import Copier
 
 BOX = "/box"
 #: Folders of the host that every box sees, read-only, where they exist: libraries load files from them after the seal.
@@ -203,6 +204,9 @@ class WorldBuilder:
 
         Raises CannotCopy, with nothing changed or kept.
         """
+        from proxybox.controller.boxes.copying import check_copyable, copy_world
+        from proxybox.controller.boxes.copyingfiles import Copier
+
         check_copyable(self.world)
         made = WorldBuilder(self._policy, self._guest, self._box)
         copier = Copier(made._closing, fill_later=clock is not None)
@@ -218,7 +222,7 @@ class WorldBuilder:
             raise
         return made
 
-    def _copy(self, old: "WorldBuilder", copier: Copier, world: World) -> None:
+    def _copy(self, old: "WorldBuilder", copier: "Copier", world: World) -> None:
         self.quota, self.clock, self.steps = world.quota, world.clock, world.steps
         self.host_use = copier.of(old.host_use)
         self._packages = list(old._packages)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 
 import attrs
@@ -56,6 +55,8 @@ class Change:
             return f"Binary file {self.name} {self.kind}\n"
         first = "/dev/null" if self.kind == "added" else f"a/{self.name}"
         second = "/dev/null" if self.kind == "deleted" else f"b/{self.name}"
+        import difflib
+
         text: list[str] = []
         for line in difflib.unified_diff(before, after, first, second):
             text.append(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n")
