@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import proxybox
+from proxybox.controller import hostproc
 
 TABLE: dict[str, Any] = tomllib.loads(
     (Path(__file__).resolve().parent.parent.parent / "benchmarks" / "counts.toml").read_text(encoding="utf-8")
@@ -44,6 +45,21 @@ def test_calls_of_warm_boxes(version: str) -> None:
     counts = TABLE["calls_of_warm_boxes"]
     hold(first.usage.calls, counts["a program in a pool"], version)
     hold(second.usage.calls, counts["a command of a session"], version)
+
+
+def test_page_faults_of_a_ready_box(version: str) -> None:
+    """Each is a page that the copy and its zygote no longer share: by far the most of what a box costs in memory."""
+    seen: list[int] = []
+    with proxybox.Pool(size=1) as pool:
+        while not pool.ready:
+            pass
+        live = pool._boxes._ready[0]._live  # type: ignore[union-attr]
+        live.world.on_exit = lambda: seen.extend(hostproc.stat(live.process.pid, 10))
+        live.world.on_exit()
+        pool.run("print(1)", check=True)
+    most, more = TABLE["most_page_faults"], 1 if version == TABLE["pypy"] and hostproc.gives_huge_pages() else 3
+    assert seen[0] <= more * most["a box until it is ready"], seen
+    assert seen[1] - seen[0] <= more * most["a program in a pool"], seen
 
 
 @pytest.mark.parametrize("what", TABLE["modules"])
