@@ -1,4 +1,4 @@
-"""python -m benchmarks [--json] [--only NAME]...: measures, and prints each figure beside its floor."""
+"""python -m benchmarks [--json] [--only NAME]... [--compare OLD]: measures, prints each figure beside its floor."""
 
 import argparse
 import json
@@ -6,10 +6,12 @@ import os
 import platform
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from benchmarks import calls, computing, grading, memory, neighbours, prompt, start, transfers, translated, warm
 from benchmarks.bare import pypy
+from benchmarks.comparing import NOISE, NoReport, compare, read_report
 from benchmarks.figures import Benchmark, table
 
 BENCHMARKS = (
@@ -29,12 +31,20 @@ BUSY = 0.7
 
 
 def main() -> int:
-    """Runs what was asked for; 0 whatever the figures are."""
+    """Runs what was asked for. Returns 0 whatever the figures are; 1 where something got slower than in OLD.json."""
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--only", metavar="NAME", action="append", choices=names, help=f"one of {', '.join(names)}")
+    parser.add_argument("--compare", metavar="OLD.json", type=Path, help="what got slower since that report of --json")
+    parser.add_argument(
+        "--noise", metavar="PERCENT", type=float, default=NOISE, help=f"of --compare (default: {NOISE})"
+    )
     options = parser.parse_args()
+    try:
+        old = options.compare and read_report(options.compare)
+    except NoReport as error:
+        parser.error(str(error))
     report: dict[str, Any] = {"host": _host(), "benchmarks": {}}
     if not options.json:
         print("  ".join(f"{key} {value}" for key, value in report["host"].items()), flush=True)
@@ -55,7 +65,11 @@ def main() -> int:
             print("\n" + table(benchmark.title, figures), flush=True)
     if options.json:
         print(json.dumps(report, indent=2))
-    return 0
+    if old is None:
+        return 0
+    told, slower = compare(old, report, options.noise)
+    print(f"\n{told}", file=sys.stderr if options.json else sys.stdout)
+    return 1 if slower else 0
 
 
 def _host() -> dict[str, Any]:

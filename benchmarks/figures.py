@@ -105,14 +105,15 @@ def table(title: str, figures: Sequence[Figure]) -> str:
     """The figures for people."""
     rows = []
     for figure in figures:
-        against = "" if figure.floor_value is None else f"{_number(figure.floor_value)} {figure.unit}"
+        against = "" if figure.floor_value is None else f"{number(figure.floor_value)} {figure.unit}"
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}x"
         wanted = figure.target.text(figure.unit) if figure.target else ""
-        rows.append((figure.name, f"{_number(figure.value)} {figure.unit}", against, figure.floor, ratio, wanted,
+        rows.append((figure.name, f"{number(figure.value)} {figure.unit}", against, figure.floor, ratio, wanted,
                      figure.verdict))  # fmt: skip
     shown = tables.table(("", "in the box", "against", "", "ratio", "wanted", ""), rows, right=(1, 2, 4))
     return "\n".join((title, textwrap.indent(shown, "  ")))
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A value with two digits or more."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
