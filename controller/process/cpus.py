@@ -107,18 +107,21 @@ class on_cpu:  # noqa: N801 - used as a function is
         if self._cpu is None:
             return
         before = os.sched_getaffinity(0)
-        with contextlib.suppress(OSError):
+        try:
             os.sched_setaffinity(0, (self._cpu,))
-            self._before = before
-            if _here.allowed is None:
-                _here.allowed, self._is_first = before, True
+        except OSError:
+            return
+        self._before = before
+        if _here.allowed is None:
+            _here.allowed, self._is_first = before, True
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(0, self._before)
-            if self._is_first:
-                _here.allowed = None
+        if self._before is None:
+            return
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, self._before)
+        if self._is_first:
+            _here.allowed = None
 
 
 class Stand:

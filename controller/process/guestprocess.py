@@ -97,6 +97,7 @@ class GuestProcess:
     first_answer: int = SEALED_ANSWER
     told_at: int = 0
     _told: bytes = b""
+    _told_layers: dict[str, str] | None = None
 
     def __attrs_post_init__(self) -> None:
         self.family.join(self.pid)
@@ -104,10 +105,13 @@ class GuestProcess:
     def note(self, *seen: Layer) -> None:
         """Records what was seen of its layers."""
         self.layers.update((layer.name, layer) for layer in seen)
+        self._told_layers = None
 
     def told_layers(self) -> dict[str, str]:
-        """What `Result.layers` says of its layers."""
-        return {name: layer.told for name, layer in self.layers.items()}
+        """What `Result.layers` says of its layers. They are all known when the guest is sealed."""
+        if self._told_layers is None:
+            self._told_layers = {name: layer.told for name, layer in self.layers.items()}
+        return dict(self._told_layers)
 
     def measure(self) -> None:
         """Records the peak memory of the guest, which must still be alive."""

@@ -6,6 +6,7 @@ guest has ended, and all numbers are known to the controller itself.
 
 import contextlib
 import errno
+import marshal
 import math
 import threading
 import time
@@ -29,7 +30,7 @@ from proxybox.controller.process.launch import NICE, uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.status import Status
-from proxybox.controller.warm.start import WarmStart
+from proxybox.controller.warm.start import MARSHAL, WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
@@ -283,7 +284,7 @@ class LiveSession:
 
         blocking: whether serving may wait for a guest that does not read.
         """
-        encoded = values.encode(command, self._port.value_size + ENVELOPE, _PARTS.get(command[0], ()))
+        encoded = _encoded(command, self._port.value_size + ENVELOPE)
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call already: one at a time")
         if not self.is_alive:
@@ -595,6 +596,18 @@ class LiveSession:
             self._end()
         finally:
             self._lock.release()
+
+
+def _encoded(command: tuple[Any, ...], limit: int) -> bytes:
+    """Encodes a command: one of texts and numbers alone as marshal, which both sides do in C, and the others as values.
+
+    What a guest sends is never read as marshal. Raises TypeError and ValueError for what cannot cross.
+    """
+    if all(type(part) in (str, int, bool) for part in command):
+        data = b"m" + marshal.dumps(command, MARSHAL)
+        if len(data) <= limit:
+            return data
+    return b"v" + values.encode(command, limit, _PARTS.get(command[0], ()))
 
 
 def _end(live: LiveBox, at_end: list[Callable[[], object]], left: Callable[[], object] | None) -> None:

@@ -22,8 +22,9 @@ from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootst
 from proxybox.controller.warm.zygote import Zygote
 from proxybox.controller.world.output import Transcript
 
-#: Tasks go to the guest as marshal of this version, which every PyPy reads; nothing that a guest sends is read as such.
-_MARSHAL = 2
+#: Tasks and commands go to the guest as marshal of this version, which every PyPy reads; nothing that a guest sends is
+#: read as such.
+MARSHAL = 2
 
 
 @attrs.frozen(kw_only=True)
@@ -106,7 +107,7 @@ class WarmStart:
         given, folder = live.builder.given(words[0]) if words else (None, None)
         names = () if self.functions is None else self.functions.names
         task = what, names, self.box.policy.session.value_size, tuple(words), given, folder
-        post(live, marshal.dumps(task, _MARSHAL))
+        post(live, marshal.dumps(task, MARSHAL))
 
 
 def _serve_until_idle(live: LiveBox) -> None:
