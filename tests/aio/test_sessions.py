@@ -347,7 +347,8 @@ async def test_a_coroutine_function_ends_with_its_call():
         finally:
             ended.append(1)
 
-    async with AsyncSandbox(functions={"hang": hang}) as box, await box.session() as s:
+    patient = {"grace": 50}  # on a busy machine a guest may take long to heed an interrupt
+    async with AsyncSandbox(functions={"hang": hang}, session=patient) as box, await box.session() as s:
         await s.exec("import host")
         with anyio.CancelScope() as scope:
             await s.exec("host.hang()")
