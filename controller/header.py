@@ -79,6 +79,7 @@ CONFIG_LANDLOCK: Final = 4
 CONFIG_SEAL_ONLY: Final = 8
 CONFIG_HOST_CLOCKS: Final = 16
 CONFIG_HUGE_PAGES: Final = 32
+CONFIG_HUGE_NURSERY: Final = 64
 
 LAUNCH_REPORT: Final = struct.Struct("<Iiiiiii")
 CONFIG: Final = struct.Struct("<IIIIIIIIQQ")

@@ -34,6 +34,7 @@ from proxybox.controller.header import (
     CONFIG,
     CONFIG_EMPTY_ROOT,
     CONFIG_HOST_CLOCKS,
+    CONFIG_HUGE_NURSERY,
     CONFIG_HUGE_PAGES,
     CONFIG_LANDLOCK,
     CONFIG_MAGIC,
@@ -161,13 +162,15 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     rows = b"" if spec.bare else _rows()
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
     listener = listener_filter() if spec.wants_listener else b""
+    huge = hostproc.gives_huge_pages() and not spec.bare
     flags = (
         (CONFIG_REAL_TIME if spec.real_time else 0)
         | (CONFIG_HOST_CLOCKS if spec.real_time and spec.host_clocks and not spec.bare else 0)
         | (CONFIG_EMPTY_ROOT if report.namespaces == 0 else 0)
         | (CONFIG_LANDLOCK if "landlock" in layers.USED else 0)
         | (CONFIG_SEAL_ONLY if spec.bare else 0)
-        | (CONFIG_HUGE_PAGES if spec.zygote and hostproc.gives_huge_pages() else 0)
+        | (CONFIG_HUGE_PAGES if huge and spec.zygote else 0)
+        | (CONFIG_HUGE_NURSERY if huge and not spec.zygote else 0)
     )
     sizes = len(rows) // ROW_SIZE, len(hide), len(listener) // INSTRUCTION.size
     head = CONFIG.pack(CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0, spec.nursery)

@@ -150,6 +150,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     hide_paths(hide, config.hide);
     limit_stacks();
     uint64_t limit = limit_memory();
+    nursery_prepare(environment);
     if (config.flags & CONFIG_SEAL_ONLY)
         signals_install_sealed();
     else

@@ -61,7 +61,9 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
 bool handed_answers(long number, const uint64_t args[6], long *result);
 void handed_give_back(void);
 
-/* stub_nursery.c: nursery_expect is called when PyPy asks how large its nursery shall be. */
+/* stub_nursery.c: nursery_prepare is called before the seal, and after the memory was limited; nursery_expect when PyPy
+ * asks how large its nursery shall be. */
+void nursery_prepare(char **environment);
 void nursery_expect(void);
 
 /* stub_huge.c: for a zygote, before the seal. */

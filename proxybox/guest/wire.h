@@ -97,9 +97,9 @@ struct config {
 enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER = 1024 };
 /* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel.
  * HOST_CLOCKS: where time is real, it may read the host's clocks. HUGE_PAGES: a zygote, where the kernel gives such pages
- * (stub_huge.c). */
+ * (stub_huge.c). HUGE_NURSERY: another guest there (stub_nursery.c). */
 enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8, CONFIG_HOST_CLOCKS = 16,
-       CONFIG_HUGE_PAGES = 32 };
+       CONFIG_HUGE_PAGES = 32, CONFIG_HUGE_NURSERY = 64 };
 
 /* Arguments of CALL_HELLO: RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
  * is room; the errno of the empty root; the errno of Landlock; where struct told is. The answer stores the filter,
