@@ -253,6 +253,6 @@ print("done")
 """,
         limits={"threads": 16, "cpu_time": 15},
         time=time,
-        timeout=60,
+        timeout=300,
     )
     assert out == "done\n"
