@@ -308,6 +308,8 @@ class LiveBox:
     """A guest that runs in its world, and what serves it.
 
     started_ns, ready_ns: host time. spent_ns: the CPU time that the controller had spent when time began to count.
+    calls_before, cpu_before_ns: the calls of its main thread, clock readings included, and its CPU time before it was
+    given a program.
     """
 
     policy: Policy
@@ -319,6 +321,8 @@ class LiveBox:
     ready_ns: int
     undo: contextlib.ExitStack
     spent_ns: int = 0
+    calls_before: int = 0
+    cpu_before_ns: int = 0
 
     @property
     def world(self) -> World:

@@ -226,7 +226,7 @@ class WorldBuilder:
         self.quota, self.clock, self.steps = world.quota, world.clock, world.steps
         self.host_use = copier.of(old.host_use)
         self._packages = list(old._packages)
-        self._is_ahead = old._is_ahead
+        self._is_ahead, self._device = old._is_ahead, old._device
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
         self._facts.cmdline = old._facts.cmdline
         self._proc = copier.of(old._proc)

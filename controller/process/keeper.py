@@ -379,19 +379,20 @@ class Keeper:
                 self._check(watch, now)
 
     def _check(self, watch: Watch, now: int) -> None:
-        left = 0  # so much if the check fails
+        is_near = True
         try:
             left = watch.check()
-        finally:
             if left > _NEAR:
                 self._put_off(watch, now + left)
-            elif watch.near is not None:
+                is_near = False
+        finally:
+            if is_near and watch.near is not None:
                 self._near.add(watch)
 
     def _put_off(self, watch: Watch, until_ns: int) -> None:
         if not watch.back_ns or until_ns < watch.back_ns:
-            watch.back_ns = until_ns
             heapq.heappush(self._later, (until_ns, next(self._numbers), weakref.ref(watch)))
+            watch.back_ns = until_ns
 
     def _come_back(self, now: int) -> None:
         while self._later and self._later[0][0] <= now:

@@ -80,15 +80,17 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list
 
 
 def _status(pid: int) -> dict[str, str]:
+    text = b""
     try:
         fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            text = os.read(fd, 1 << 14).decode("ascii", "replace")
+            while piece := os.read(fd, 1 << 14):  # long for a user with many groups
+                text += piece
         finally:
             os.close(fd)
     except OSError as error:
         raise _unseen(f"/proc/{pid}/status", error) from error
-    return {key: value.rstrip() for key, value in _FACTS(text)}
+    return {key: value.rstrip() for key, value in _FACTS(text.decode("ascii", "replace"))}
 
 
 def _unseen(path: str, error: OSError) -> SandboxStartError:

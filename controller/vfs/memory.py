@@ -7,7 +7,9 @@ until one of them is written (`MemoryFile.share_pages`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Union
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 SHORT_TARGET = 128
 _ZEROS = bytes(PAGE)
+_filling = threading.RLock()
 
 TreeSource = Mapping[str, Union[str, bytes, "TreeSource"]]
 """A folder as Python data: a mapping of names to text, bytes, or further folders."""
@@ -302,9 +305,12 @@ class MemoryDirectory(Inode, Directory):
             """Fills the directory: Python asks here for `children` when there are none."""
             if name != "children":
                 raise AttributeError(f"a {type(self).__name__} has no {name}")
-            self.children = self._fill()
-            del self._fill
-            return self.children
+            with _filling:
+                with contextlib.suppress(AttributeError):  # another thread has filled it meanwhile
+                    return object.__getattribute__(self, name)
+                self.children = self._fill()
+                del self._fill
+                return self.children
 
     def _extent(self) -> tuple[int, int]:
         return 20 * (len(self.children) + 2), 0

@@ -1,6 +1,7 @@
 """Boxes that stand ready: warm guests in worlds that are complete but for the contents of /box."""
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Sequence
@@ -19,9 +20,15 @@ from proxybox.controller.world.streams import Streams
 NO_COPIES = "a session of a pool cannot be copied: a Sandbox has sessions that can"
 
 
-def is_killed_by_others(outcome: Outcome) -> bool:
-    """Whether the guest was killed by a process other than itself and its controller."""
-    return outcome.status is None and outcome.signal == signal.SIGKILL
+#: CPU time in nanoseconds that a guest takes to be killed, and no program to be told from that.
+UNBEGUN_NS = 5_000_000
+
+
+def is_void(live: LiveBox, outcome: Outcome) -> bool:
+    """Whether other processes have killed the guest before its program has done anything: then another one runs it."""
+    is_killed = outcome.status is None and outcome.signal == signal.SIGKILL
+    has_called = any(thread.calls > live.calls_before for thread in live.world.threads)
+    return is_killed and not has_called and live.process.cpu_ns - live.cpu_before_ns < UNBEGUN_NS
 
 
 class ReadyBox:
@@ -39,6 +46,7 @@ class ReadyBox:
         try:
             with Undisturbed():
                 self._live = start.idle(self._builder, time.monotonic_ns(), cpu_seconds=start.session_cpu())
+                self._live.dispatcher.limit = math.inf  # until it has a program or is a session
                 if rehearses:
                     start.rehearse(self._live)
         except BaseException:
@@ -59,14 +67,13 @@ class ReadyBox:
     ) -> Run | None:
         """Runs a program as `BoxSpec.run` does, and closes the box.
 
-        Returns None where the guest had been killed before it made any OS call. box: its policy may have other limits
-        of time and output than the policy of the start.
+        Returns None when it `is_void`. box: its policy may have other limits of time and output than the policy of the
+        start.
         """
         with Closing(self.close):
             self._begin(words, box, folder, streams)
-            calls = self._live.dispatcher.calls
             run = box.finish(self._live)
-            return None if is_killed_by_others(run.outcome) and self._live.dispatcher.calls == calls else run
+            return None if is_void(self._live, run.outcome) else run
 
     def open(
         self,
@@ -87,7 +94,7 @@ class ReadyBox:
     def _begin(self, words: Sequence[str], box: BoxSpec, folder: BoxFolder, streams: Streams) -> None:
         """Gives the guest its program, its files and its streams."""
         self._live.started_ns = time.monotonic_ns()
-        self._live.dispatcher.calls = 0  # from here on they are the program's own
+        self._count_calls()
         self._builder.enter(folder)
         world, output, transcript = self._live.world, box.policy.output, Transcript()
         world.stdin.feed(streams.stdin)
@@ -96,6 +103,13 @@ class ReadyBox:
         self._builder.tell_words(words)
         self._start.post(self._live, "run", tuple(words))
         self._live.policy = box.policy
+        self._live.calls_before = world.threads[0].calls
+        self._live.cpu_before_ns = self._live.process.watch.cpu_time_ns()
+
+    def _count_calls(self) -> None:
+        """From here on, OS calls are the program's own, and count."""
+        dispatcher, limit = self._live.dispatcher, self._start.box.policy.limits.calls
+        dispatcher.calls, dispatcher.limit = 0, limit or math.inf
 
     def session(self) -> LiveSession:
         """Turns the guest into a session. The caller owns the session and closes it."""
@@ -104,6 +118,7 @@ class ReadyBox:
             self._live.started_ns = time.monotonic_ns()
             self._builder.enter(BoxFolder())
             self._start.lead(self._live)
+            self._count_calls()
             session = LiveSession.of(self._start.box, self._live)
             session.copies.refused = NO_COPIES
             undo.pop_all()

@@ -57,11 +57,15 @@ class WarmStart:
     def rehearse(self, live: LiveBox) -> None:
         """Has an idle guest run a trivial program once, so that the real program finds everything prepared.
 
+        The program prints, unless the policy may have changed what that does: by a variable such as PYTHONIOENCODING
+        or a module that replaces sys.stdout. What the rehearsal prints and calls counts in no limit.
+
         Raises SandboxStartError, with the guest closed.
         """
+        policy = self.box.policy
         for stream in (live.world.stdout, live.world.stderr):
-            stream.begin(None, Transcript())  # what the rehearsal prints counts in no limit
-        self.post(live, "rehearse")
+            stream.begin(None, Transcript())
+        self.post(live, "rehearse quietly" if policy.preload or policy.environment.variables else "rehearse")
         _serve_until_idle(live)
 
     def lead(self, live: LiveBox) -> None:

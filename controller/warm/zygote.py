@@ -150,8 +150,8 @@ class Zygote:
             cpu = undo.enter_context(box.cpu())
             spec = attrs.evolve(box.spec((), builder), cpu=cpu, **changes)
             with self._lock, on_cpu(cpu):
-                self._move(cpu)
                 self._await_request()
+                self._move(cpu)
                 self._asked = False
                 child, born = adopt(self._live.process, world.process.pid, spec.threads, again=True)
                 self.forks += 1

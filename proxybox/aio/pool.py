@@ -16,7 +16,7 @@ from proxybox.aio.session import AsyncSession
 from proxybox.controller.boxes.box import BoxSpec, LiveBox
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.guests.guest import require_bootstrap
-from proxybox.controller.warm.ready import is_killed_by_others
+from proxybox.controller.warm.ready import is_void
 from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.streams import Streams
 from proxybox.given import Content, Input
@@ -97,9 +97,9 @@ class AsyncPool(AsyncSandbox):
     def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
         return self._ready.take().open(program.words, box, folder=folder_of(program, box.policy), streams=streams)
 
-    def _is_void(self, outcome: Outcome, calls: int) -> bool:
+    def _is_void(self, live: LiveBox, outcome: Outcome) -> bool:
         """Whether the guest was killed from outside while its box stood ready; then another box runs the program."""
-        return is_killed_by_others(outcome) and not calls
+        return is_void(live, outcome)
 
     def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
         live = self._ready.take().session()

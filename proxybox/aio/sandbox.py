@@ -158,7 +158,6 @@ class AsyncSandbox(SandboxBase):
             self._boxes.add(box)
             held.callback(self._boxes.discard, box)
             held.enter_context(box.running(live))
-            calls = live.dispatcher.calls
             self._errands.serve(feed, live.driver, never)
             try:
                 over = await feed.read(on_stdout, on_stderr)
@@ -169,7 +168,7 @@ class AsyncSandbox(SandboxBase):
                 raise
             outcome = over.get()
             assert outcome is not None  # noqa: S101 - it was served until its end
-            if self._is_void(outcome, live.dispatcher.calls - calls):
+            if self._is_void(live, outcome):
                 return None
 
             def report() -> Result:
@@ -186,6 +185,6 @@ class AsyncSandbox(SandboxBase):
                 errand.behind(held.pop_all().close)
                 raise
 
-    def _is_void(self, outcome: Outcome, calls: int) -> bool:
+    def _is_void(self, live: LiveBox, outcome: Outcome) -> bool:
         """Whether the program has to run in another box."""
         return False

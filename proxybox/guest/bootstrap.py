@@ -296,24 +296,25 @@ def rehearse(text):
 
     mine = sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:]
     sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    task = marshal.loads(marshal.dumps(("run", (), 1, ("-c", text)), 2))
-    function, arguments = prepare(task[3])
-    function(*arguments)
-    sys.stdout.flush()
+    try:
+        task = marshal.loads(marshal.dumps(("run", (), 1, ("-c", text)), 2))
+        function, arguments = prepare(task[3])
+        function(*arguments)
+        sys.stdout.flush()
+    except Exception:
+        pass  # a module that was imported has broken it, and the program will see that
     sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:] = mine
 
 
 def rehearse_as_a_box():
-    """In a copy that will run a program: runs one in the very same way, with its output, which the controller drops.
+    """In a guest that will run a program: runs one in the very same way, with its output, which the controller drops.
 
-    So the pages that the next program will write are this copy's own already.
+    So the pages that the next program will write are this process's own already.
     """
     mine = sys.modules["__main__"], sys.argv[:], sys.path[:], sys.orig_argv[:] if hasattr(sys, "orig_argv") else []
     function, arguments = prepare(("/box/main.py",), b"def f():\n    print(1, 'a')\nf()\n", "/box")
     function(*arguments)
     sys.stdout.flush()
-    __pypy__.debug_start("proxybox")  # PyPy asks whether it has a terminal: now, and not at its end
-    __pypy__.debug_stop("proxybox")
     sys.modules["__main__"], sys.argv[:], sys.path[:], words = mine
     if words:
         sys.orig_argv[:] = words
@@ -333,6 +334,8 @@ def forget_nursery(link, gc, collect):
 
 def freshen():
     """Gives a copy random numbers of its own: Python's and OpenSSL's generators notice the fork, NumPy's does not."""
+    __pypy__.debug_start("proxybox")  # PyPy asks in each copy whether it has a terminal: now, and not at its end
+    __pypy__.debug_stop("proxybox")
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
@@ -343,6 +346,8 @@ def main():
     """Waits for a task. Leads a session itself; for a program returns what `prepare` returns."""
     mode, names = sys.argv[1], sys.argv[2:]
     link = Link()
+    if mode == "zygote":
+        link.stub("proxybox_end_at_once")()  # stub_end.c; functions that are registered later are called
     preload(names)
     session, gc = None, own("gc")
     if mode == "zygote":
@@ -351,7 +356,6 @@ def main():
         session = own("session")
         warm(session)
         rehearse("def f():\n    print(1, 'a')\nf()\n")
-        link.stub("proxybox_end_at_once")()  # stub_end.c
         gc.collect()
         forget_nursery(link, gc, gc.collect)
         link.exchange(b"r")  # an earlier fork was made by a module that was imported
@@ -360,8 +364,8 @@ def main():
     else:
         forget_nursery(link, gc, gc.collect_step)  # which does not look at what is old
     what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
-    if what == "rehearse":
-        rehearse_as_a_box()
+    if what in ("rehearse", "rehearse quietly"):
+        rehearse_as_a_box() if what == "rehearse" else rehearse("pass")
         what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
     if functions:
         host_module(link, functions, limit)

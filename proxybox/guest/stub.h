@@ -61,10 +61,10 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
 bool handed_answers(long number, const uint64_t args[6], long *result);
 void handed_give_back(void);
 
-/* stub_nursery.c: nursery_prepare is called before the seal, and after the memory was limited; nursery_expect when PyPy
- * asks how large its nursery shall be. */
+/* stub_nursery.c: nursery_prepare is called before the seal, and after the memory was limited; nursery_asked when getenv(3)
+ * is asked for a variable that the environment has not. */
 void nursery_prepare(char **environment);
-void nursery_expect(void);
+void nursery_asked(const char *name);
 
 /* stub_huge.c: for a zygote, before the seal. */
 void use_huge_pages(void);
@@ -105,6 +105,8 @@ void collecting_begin(void);
 extern bool collecting_is_due;
 void collecting_prepare(void);
 bool collecting_helps(void);
+void collecting_closed(void); /* a file was closed */
+bool collecting_has_closed(void); /* in the last collection of this thread */
 
 /* stub_locale.c: called before the seal, and after `hide_launch`, which needs the environment as the kernel laid it
  * out. */

@@ -54,6 +54,10 @@ static const char make_callbacks[] =
     "except Exception: pass\n"; /* another PyPy, or no memory: then the lack of descriptors is not helped */
 
 static __thread bool collecting __attribute__((tls_model("initial-exec")));
+static __thread bool has_closed __attribute__((tls_model("initial-exec")));
+
+void collecting_closed(void) { has_closed |= collecting; }
+bool collecting_has_closed(void) { return has_closed; }
 
 bool collecting_is_due = false;
 
@@ -85,6 +89,7 @@ bool collecting_helps(void)
     bool interrupted = false;
     long result = FAILED;
     collecting = true;
+    has_closed = false;
     for (int attempt = 0; attempt < 2 && result != DONE; attempt++) {
         result = python.collect();
         interrupted |= result == INTERRUPTED;

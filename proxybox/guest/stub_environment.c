@@ -19,9 +19,9 @@ __attribute__((visibility("default"))) char *getenv(const char *name)
     for (char **each = environ; each && *each; each++)
         if (!strncmp(*each, name, size) && (*each)[size] == '=')
             return *each + size + 1;
+    nursery_asked(name);
     if (!config.nursery || (strcmp(name, "PYPY_GC_NURSERY") && strcmp(name, "PYPY_GC_MIN")))
         return NULL;
-    nursery_expect();
     snprintf(nursery, sizeof nursery, "%llu", (unsigned long long)config.nursery);
     return nursery;
 }

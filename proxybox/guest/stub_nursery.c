@@ -7,14 +7,16 @@
  * Right after a garbage collection nothing in the nursery is of use any more, and guests that wait give its pages back:
  * else each copy costs 8,000 entries of the page table, which are made at the fork and taken apart at the copy's end.
  */
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "stub.h"
 
-/* MORE: the most that PyPy asks for beyond the nursery itself. */
-enum { PAGE = 4096, HUGE_PAGE = 2 << 20, MORE = 256 << 10, KEPT = 1 << 20 };
+/* MORE: the most that PyPy asks for beyond the nursery itself. KEPT: what is never given back. A smaller nursery than LEAST
+ * stays as it is. */
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20, MORE = 256 << 10, KEPT = 1 << 20, LEAST = 4 << 20 };
 
 static struct {
     char *reserved; /* memory on huge pages; NULL: malloc's own is used */
@@ -32,7 +34,7 @@ static bool has_own_size(char **environment)
 
 void nursery_prepare(char **environment)
 {
-    if (!(config.flags & CONFIG_HUGE_NURSERY) || config.nursery < HUGE_PAGE || has_own_size(environment))
+    if (!(config.flags & CONFIG_HUGE_NURSERY) || config.nursery < LEAST || has_own_size(environment))
         return;
     uint64_t size = config.nursery + MORE;
     long room = KERNEL(SYS_mmap, 0, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -46,15 +48,29 @@ void nursery_prepare(char **environment)
     nursery.reserved = (char *)at;
 }
 
-void nursery_expect(void) { nursery.is_expected = config.nursery > 2 * KEPT && !nursery.from; }
+/* PyPy asks for the size, allocates the nursery, and asks how many objects may be pinned. */
+void nursery_asked(const char *name)
+{
+    if (!strcmp(name, "PYPY_GC_NURSERY"))
+        nursery.is_expected = config.nursery >= LEAST && !nursery.from;
+    else if (!strcmp(name, "PYPY_GC_MAX_PINNED"))
+        nursery.is_expected = false;
+}
 
-void *__libc_malloc(size_t size);
+/* Of whatever allocator this process has. */
+static void *next_malloc(size_t size)
+{
+    static void *(*next)(size_t);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "malloc");
+    return next(size);
+}
 
 PUBLIC void *malloc(size_t size)
 {
     if (!nursery.is_expected || size < config.nursery || size > config.nursery + MORE)
-        return __libc_malloc(size);
-    char *made = nursery.reserved ? nursery.reserved : __libc_malloc(size);
+        return next_malloc(size);
+    char *made = nursery.reserved ? nursery.reserved : next_malloc(size);
     nursery.is_expected = false;
     if (made) {
         nursery.from = (uint64_t)made;
@@ -63,11 +79,12 @@ PUBLIC void *malloc(size_t size)
     return made;
 }
 
-/* To be called right after a collection, when all that lives in the nursery is at its start. */
+/* To be called right after a collection, when all that lives in the nursery is at its start: of one thread. Others may
+ * have made objects meanwhile, and pinned what they write. */
 PUBLIC void proxybox_forget_nursery(void);
 PUBLIC void proxybox_forget_nursery(void)
 {
     uint64_t from = (nursery.from + KEPT + PAGE - 1) & -(uint64_t)PAGE, to = nursery.to & -(uint64_t)PAGE;
-    if (nursery.from)
+    if (nursery.from && !has_had_threads)
         KERNEL(SYS_madvise, from, to - from, MADV_DONTNEED);
 }

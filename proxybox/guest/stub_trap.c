@@ -63,9 +63,13 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
         collecting_begin();
     if (collecting_is_due)
         collecting_prepare();
-    /* Another thread may take what was closed before this one comes to its call. */
-    for (int tries = has_had_threads ? 5 : 1; tries && lacks_descriptors(number, result) && collecting_helps(); tries--)
+    if (number == SYS_close)
+        collecting_closed();
+    bool again = true; /* another thread may take what was closed before this one comes to its call */
+    for (int tries = 0; tries < 5 && again && lacks_descriptors(number, result) && collecting_helps(); tries++) {
+        again = has_had_threads && collecting_has_closed();
         result = trip(number, args);
+    }
     return result;
 }
 

@@ -69,6 +69,7 @@ class Boxes:
         self._zygote: Zygote | None = None
         self._renewing = threading.Lock()
         self._is_single = not warm
+        self._rehearses = True
         self._closed = False
         self._running: set[BoxSpec] = set()
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
@@ -147,16 +148,20 @@ class Boxes:
         is_needed: whether its program waits for it. Then it does not rehearse, which takes longer than it saves.
         """
         failed = zygote = None
+        rehearses = self._rehearses and not is_needed
         for left in reversed(range(_TRIES)):
             if self._closed:
                 raise SandboxClosedError("the pool is closed: make another one for further runs")
             try:
                 zygote = self._living_zygote(failed)
-                return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions), not is_needed)
+                return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions), rehearses)
             except (OSError, CannotCopy, SandboxStartError):
                 if not left:
                     raise
-                failed = zygote
+                if rehearses and zygote is not None and zygote.is_alive():
+                    rehearses = self._rehearses = False  # something that the policy names may stand in its way
+                else:
+                    failed = zygote
         raise AssertionError
 
     def _living_zygote(self, failed: Zygote | None) -> Zygote | None:

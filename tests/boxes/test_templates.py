@@ -1,6 +1,8 @@
 """Worlds from a template: as those that are built, each for itself, and filled when they are looked at."""
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -74,6 +76,21 @@ def test_what_nobody_looks_at_is_not_made(template: WorldTemplate) -> None:
         assert not hasattr(proc, "_fill")
         with pytest.raises(AttributeError, match="no childs"):
             _ = proc.childs  # type: ignore[attr-defined]
+
+
+def test_two_threads_fill_a_folder_once(template: WorldTemplate) -> None:
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for _ in range(200):
+                with made(template) as builder:
+                    tree = builder.world.tree
+                    proc = tree.resolve(b"/proc", tree.root, builder.world.credentials)
+                    found = list(threads.map(lambda _, proc=proc: proc.children, range(2)))  # type: ignore[misc]
+                    assert found[0] is found[1]
+    finally:
+        sys.setswitchinterval(switch)
 
 
 def test_each_is_for_itself(template: WorldTemplate) -> None:

@@ -116,6 +116,30 @@ print(failed)
     assert printed(box, code) == "[]\n"
 
 
+def test_a_lack_that_lasts_costs_one_collection_a_call(box):
+    """Also in a program that has had threads: looking again makes sense only where something was closed."""
+    code = (
+        COUNT
+        + """
+import threading
+thread = threading.Thread(target=int); thread.start(); thread.join()
+held = []
+try:
+    while True: held.append(open("/box/x"))
+except OSError: pass
+gc.collect(); runs.clear()
+failed = 0
+for _ in range(10):
+    try: open("/box/x")
+    except OSError: failed += 1
+print(failed, len(runs))
+"""
+    )
+    failed, runs = printed(box, code).split()
+    assert failed == "10"
+    assert int(runs) <= 20  # two for each call, as the finalizers of one may leave work for another
+
+
 def test_calls_of_cs_own(box):
     """Through ctypes, and in a thread that no Python has run in."""
     code = """

@@ -4,6 +4,7 @@ A zygote's copy leaves out what exit(3) does for libraries that only free their 
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,12 @@ def test_what_libc_does_at_the_end(case: str, run: Run) -> None:
     code, printed = CASES[case]
     result = run(code)
     assert (result.stdout, result.exit_code) == (printed, CODES.get(case, 0)), result
+
+
+def test_what_a_preloaded_module_has_registered_is_called(tmp_path: Path) -> None:
+    """With libc, in the guest that the box is a copy of."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "registers.py").write_text(ATEXIT)
+    with proxybox.Sandbox(preload=["registers"], packages=[tmp_path]) as box:
+        for _ in range(2):
+            assert box.run("import registers; print('x')", check=True).stdout == "x\nat exit\n"

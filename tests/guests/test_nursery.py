@@ -55,14 +55,43 @@ def test_a_zygote_gives_the_pages_of_its_nursery_back() -> None:
     assert resident("32M") - resident("4M") < 6 << 20
 
 
+@pytest.mark.parametrize("kind", ["bytes", "bytearray"])
 @pytest.mark.parametrize("variables", [{}, {"PYPY_GC_NURSERY": "3M"}, {"PYPY_GC_NURSERY": "33M"}])
-def test_other_memory_of_that_size_is_left_alone(variables: dict[str, str], tmp_path: Path) -> None:
+def test_other_memory_of_that_size_is_left_alone(variables: dict[str, str], kind: str, tmp_path: Path) -> None:
     """With a size of the policy's own variables, the first memory of the expected size is not the nursery."""
     tmp_path.chmod(0o755)
-    (tmp_path / "takes_memory.py").write_text("size = (32 << 20) + 1000\nkept = bytearray(b'x') * size\n")
+    (tmp_path / "takes_memory.py").write_text(f"size = (32 << 20) + 1000\nkept = {kind}(b'x') * size\n")
     code = "from takes_memory import kept, size; print(kept.count(b'x') - size)\n" + ALLOCATES
     with proxybox.Sandbox(
         preload=["takes_memory"], packages=[tmp_path], environment={"variables": variables}, limits={"memory": "1G"}
     ) as box:
         for _ in range(3):
             assert box.run(code, check=True).stdout == "0\n49995000 200000\n"
+
+
+WRITES = """
+import os, threading
+reader, writer = os.pipe()
+os.write(writer, b"f" * 65536)  # full
+result, begun = [], threading.Event()
+def work():
+    junk = [bytearray(1000) for _ in range(5000)]
+    data = bytes(bytearray(b"q" * 40000))  # young, and far from the nursery's start
+    begun.set()
+    os.write(writer, data)  # which pins it while it waits
+    result.append((len(data), data.count(b"q")))
+thread = threading.Thread(target=work, daemon=True)
+thread.start()
+begun.wait()
+for _ in range(1000): os.sched_yield()
+"""
+
+
+def test_memory_of_other_threads_is_left_alone(tmp_path: Path) -> None:
+    """A preloaded module has started one: what it makes, and what it writes, lies anywhere in the nursery."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "writes.py").write_text(WRITES)
+    code = "import os, writes as w\nos.read(w.reader, 65536)\nw.thread.join()\n"
+    code += "print(w.result, os.read(w.reader, 99999).count(b'q'))"
+    with proxybox.Sandbox(warm=False, preload=["writes"], packages=[tmp_path]) as box, box.session() as session:
+        assert session.exec(code, check=True).stdout == "[(40000, 40000)] 40000\n"

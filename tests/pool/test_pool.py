@@ -1,6 +1,7 @@
 """Pools: as a place to run programs, as an Executor, with processes, and when something of theirs is killed."""
 
 import concurrent.futures
+import contextlib
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ import pytest
 
 import proxybox
 from proxybox import Pool, Status
+from proxybox.controller import hostproc
 from proxybox.controller.process.undertaker import settle
 from proxybox.pool.boxes import make_room
 from proxybox.pool.pool import source_of
@@ -59,6 +61,40 @@ def test_what_a_box_has_rehearsed_leaves_no_trace() -> None:
         assert dict(ready.files) == dict(cold.files)
         with pool.session() as session:
             assert session.eval("__import__('sys').argv").value == [""]
+
+
+def test_the_rehearsal_counts_in_no_limit() -> None:
+    with Pool(size=1, limits={"calls": 5}) as pool:
+        while not pool.ready:
+            pass
+        assert pool.run("print(1)", check=True).stdout == "1\n"
+
+
+def test_a_session_of_a_pool_begins_with_no_calls() -> None:
+    with Pool(size=1, limits={"calls": 5}) as pool:
+        while not pool.ready:
+            pass
+        with pool.session() as session:
+            assert session.usage.calls == 0
+            assert session.eval("1 + 1").value == 2
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_a_program_that_is_killed_is_not_run_again(is_ready: bool) -> None:
+    """It has made no OS call yet, but it computes."""
+    with Pool(size=1, limits={"wall_time": 100}) as pool:
+        while not pool.ready:
+            pass
+        if not is_ready:
+            pool._boxes._ready.popleft().close()  # type: ignore[union-attr]
+        future = pool.submit("while True: pass")
+        guest = None
+        while guest is None:  # until it has used more CPU time than a start needs
+            for pid in map(int, children()):
+                with contextlib.suppress(OSError):
+                    guest = pid if hostproc.stat(pid, 14)[0] >= 50 else guest
+        os.kill(guest, signal.SIGKILL)
+        assert future.result(timeout=60).status is Status.CRASHED
 
 
 def test_files_beside_the_program_are_changes_only_where_they_changed() -> None:

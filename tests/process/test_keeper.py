@@ -154,3 +154,19 @@ def test_a_guest_that_was_released_is_neither_looked_at_nor_kept(host: Host) -> 
     del guest
     gc.collect()
     assert known() is None
+
+
+def test_a_guest_that_cannot_be_put_off_stays_near(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory, say."""
+    guest = host.watch(deadline_ns=host.now + 3 * SECOND)
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keepers.heapq, "heappush", fails)
+        with pytest.raises(MemoryError):
+            host.turn()
+    assert host.turn() == 1
+    assert host.turn(3) == 1
+    assert guest.expired == "wall_time"

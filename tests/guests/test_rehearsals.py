@@ -1,0 +1,53 @@
+"""A box that stands ready has run a trivial program in the very way of the real one, which sees nothing of it."""
+
+from pathlib import Path
+
+import pytest
+
+import proxybox
+from proxybox import Pool
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
+def test_what_a_stream_writes_once_is_the_program_s(encoding: str) -> None:
+    """A byte order mark."""
+    variables = {"PYTHONIOENCODING": encoding}
+    with Pool(size=1, environment={"variables": variables}) as pool:
+        while not pool.ready:
+            pass
+        assert pool.run("print('h\u00e9')", check=True).stdout_bytes == "h\u00e9\n".encode(encoding)
+
+
+HOOKS = """
+import sys
+class Out:
+    def __init__(self, out): self.out, self.first = out, True
+    def write(self, text):
+        if self.first: self.out.write("HEADER ")
+        self.first = False
+        return self.out.write(text)
+    def __getattr__(self, name): return getattr(self.out, name)
+seen = []
+def trace(frame, event, argument):
+    if frame.f_code.co_filename == "/box/main.py": seen.append((event, frame.f_lineno))
+    return trace
+sys.stdout = Out(sys.stdout)
+sys.settrace(trace)
+"""
+
+
+@pytest.mark.parametrize("hooks", [HOOKS, "import sys; sys.stdout = None", "import builtins; builtins.print = 0"])
+def test_hooks_of_preloaded_modules_see_the_program_alone(hooks: str, tmp_path: Path) -> None:
+    """And what they break breaks no box before its program comes."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "hooks.py").write_text(hooks)
+    code = "import os, hooks\nos.write(1, repr(getattr(hooks, 'seen', 0)).encode())\nprint('x')"
+    with Pool(size=1, preload=["hooks"], packages=[tmp_path]) as pool, proxybox.Sandbox(
+        warm=False, preload=["hooks"], packages=[tmp_path]
+    ) as box:  # fmt: skip
+        while not pool.ready:
+            pass
+        ready = pool.run(code)
+        assert (ready.status, ready.stdout) == (box.run(code).status, ready.stdout)
+        if hooks == HOOKS:
+            assert ready.stdout == "[('call', 1), ('line', 1), ('line', 2)]HEADER x\n"
