@@ -90,6 +90,19 @@ def allowed_cpus() -> set[int]:
     return os.sched_getaffinity(0) if _here.allowed is None else _here.allowed
 
 
+def shares_of_cpus(count: int) -> list[set[int]]:
+    """Divides the CPUs on which the calling thread may run among `count` processes, each of which keeps to its share.
+
+    Where there are more processes than CPUs, several have the same one; all sets are empty where CPU affinity is not
+    available.
+    """
+    try:
+        allowed = sorted(allowed_cpus())
+    except OSError:
+        return [set() for _ in range(count)]
+    return [set(allowed[number::count]) or {allowed[number % len(allowed)]} for number in range(count)]
+
+
 class on_cpu:  # noqa: N801 - used as a function is
     """A context in which the calling thread runs on its guest's CPU; its own affinity is restored at the end.
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.errors import SandboxClosedError
+from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.controller.world.stdin import Terminal
 from proxybox.modulepath import trusted_path
 from proxybox.policies import Policy, PolicyError
@@ -41,10 +42,11 @@ _MOST_STDIN: Final = 64 << 20
 class Worker:
     """A process that calls the `serve` function of a module with its ends of sockets, and with arguments (worker.py).
 
-    Raises OSError when no process can be started.
+    cpus: those on which it and its guests run; all, where that is empty. Raises OSError when no process can be started.
     """
 
-    def __init__(self, module: str, *arguments: Any, sockets: int = 1) -> None:
+    def __init__(self, module: str, *arguments: Any, sockets: int = 1, cpus: Set[int] = frozenset()) -> None:
+        self.cpus = cpus
         job = pickle.dumps(arguments)
         ours, theirs = zip(*(socket.socketpair() for _ in range(sockets)), strict=True)
         fds = [end.fileno() for end in theirs]
@@ -61,6 +63,9 @@ class Worker:
         finally:
             for end in theirs:
                 end.close()
+        if cpus:
+            with contextlib.suppress(OSError):  # it has ended already, or may not be moved
+                os.sched_setaffinity(self.process.pid, cpus)
         with contextlib.suppress(OSError):  # it has ended already: the next request to it fails, and tells the caller
             self.connections[0].send_bytes(json.dumps({"path": trusted_path(), "module": module}).encode())
             self.connections[0].send_bytes(job)
@@ -101,7 +106,10 @@ class _Slot:
 
 
 class Workers:
-    """The processes of a Pool with `processes`."""
+    """The processes of a Pool with `processes`, among which the CPUs are divided.
+
+    A box is made and served by hand-overs between its controller, its zygote and itself, which are dearer between CPUs.
+    """
 
     def __init__(self, policy: Policy, options: dict[str, Any], size: int, processes: int) -> None:
         try:
@@ -111,17 +119,18 @@ class Workers:
                 f"a pool with processes= gives its policy and functions to other processes, and this cannot go: {error}"
                 ". Functions must stand in a module that can be imported; mounts of functions cannot go at all"
             ) from error
-        self._sizes = [size // processes + (number < size % processes) for number in range(processes)]
+        sizes = [size // processes + (number < size % processes) for number in range(processes)]
         self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         self._workers: list[Worker] = []
         self._lock = threading.Lock()
         self._busy: set[_Slot] = set()
         self._closed = False
-        for slots in filter(None, self._sizes):
-            self._start(slots)
+        for slots, cpus in zip(sizes, shares_of_cpus(processes), strict=True):
+            if slots:
+                self._start(slots, cpus)
 
-    def _start(self, slots: int) -> None:
-        worker = Worker("proxybox.pool.worker", self._setup, sockets=slots)
+    def _start(self, slots: int, cpus: Set[int]) -> None:
+        worker = Worker("proxybox.pool.worker", self._setup, sockets=slots, cpus=cpus)
         self._workers.append(worker)
         for connection in worker.connections:
             self._free.put(_Slot(worker, connection))
@@ -213,7 +222,7 @@ class Workers:
             self._workers.remove(worker)
             worker.process.kill()
             worker.end()
-            self._start(len(worker.connections))
+            self._start(len(worker.connections), worker.cpus)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import pytest
 import proxybox
 from proxybox import Pool, Status
 from proxybox.controller import hostproc
+from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.controller.process.undertaker import settle
 from proxybox.pool.boxes import make_room
 from proxybox.pool.pool import source_of
@@ -325,6 +326,21 @@ def test_a_worker_that_is_killed_is_a_result_and_replaced() -> None:
         assert results[0].status is Status.INTERNAL_ERROR
         assert "ended" in results[0].why
         assert pool.run("print(1)").ok
+
+
+def test_processes_divide_the_cpus() -> None:
+    """And one that takes the place of another has its share."""
+    with Pool(size=2, processes=2) as pool:
+        workers = pool._boxes._workers  # type: ignore[union-attr]
+        shares = shares_of_cpus(2)
+        assert [os.sched_getaffinity(each.process.pid) for each in workers] == shares
+        os.kill(workers[0].process.pid, signal.SIGKILL)
+        workers[0].process.wait()
+        for _ in range(4):
+            pool.run("print(1)")
+        assert sorted(map(sorted, (os.sched_getaffinity(each.process.pid) for each in workers))) == sorted(
+            map(sorted, shares)
+        )
 
 
 def test_an_endless_function_is_an_error() -> None:

@@ -119,3 +119,26 @@ def test_a_real_thread_stands_where_it_is_called_from() -> None:
         assert os.sched_getaffinity(0) == {cpu}
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("count", "shares"),
+    [
+        (1, [{0, 1, 2, 5}]),
+        (2, [{0, 2}, {1, 5}]),
+        (3, [{0, 5}, {1}, {2}]),
+        (4, [{0}, {1}, {2}, {5}]),
+        (6, [{0}, {1}, {2}, {5}, {0}, {1}]),
+    ],
+)
+def test_cpus_are_divided_among_processes(count: int, shares: list[set[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 1, 2, 0})
+    assert cpus.shares_of_cpus(count) == shares
+
+
+def test_without_affinity_nothing_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> set[int]:
+        raise OSError
+
+    monkeypatch.setattr(os, "sched_getaffinity", refuse)
+    assert cpus.shares_of_cpus(2) == [set(), set()]
