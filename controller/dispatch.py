@@ -291,13 +291,17 @@ class Dispatcher:
         self._steps = world.steps
         self._interceptors = tuple(interceptors)
         self.audit = audit
-        self.limit = world.policy.limits.calls or float("inf")
+        self.count_anew()
         self.limit_name = "limits.calls"
         self.on_limit: Callable[[], None] | None = None  # called once at the limit, instead of ending the box
         self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
-        self.calls = 0
         self.denials: dict[Denial, int] = {}
         self.unknown: dict[int, int] = {}
+
+    def count_anew(self) -> None:
+        """Counts calls from here on, to the policy's limit."""
+        self.calls = 0
+        self.limit = self._world.policy.limits.calls or float("inf")
 
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
         """Returns the answer to a request, or a wait. Every OS call of every guest passes here, and nothing else does.

@@ -27,7 +27,7 @@ from proxybox.controller.vfs.host.use import HostUse
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, RegularFile, Superblock
 from proxybox.controller.vfs.overlay.collecting import Budget, changes_of
-from proxybox.controller.vfs.overlay.mount import Change, OverlayMount
+from proxybox.controller.vfs.overlay.mount import Change, OverlayDirectory, OverlayMount
 from proxybox.controller.vfs.pseudo.devices import dev_directory, open_standard
 from proxybox.controller.vfs.pseudo.etc import Identity, etc_directory
 from proxybox.controller.vfs.pseudo.generated import GeneratedFile
@@ -124,7 +124,7 @@ class WorldBuilder:
         self._packages: list[str] = []
         self._laid: dict[str, Node] = {}
         self._device = 1
-        self._is_ahead = False
+        self._ahead: OverlayDirectory | None = None  # what stands at /box before `enter`
         self._facts: ProcFacts
         self._proc: MemoryDirectory
         self.quota = Quota()
@@ -166,8 +166,8 @@ class WorldBuilder:
     def _mount_ahead(self, tree: Tree) -> None:
         """Mounts the /box of a program that was given as data, so that copies of this world have it already."""
         if self._policy.filesystem.box != "ro":
-            self._is_ahead = True
-            tree.mount(BOX.encode(), self._tree_mount(BOX, {}, "overlay"))
+            self._ahead = self._overlay(BOX, self._tree_mount(BOX, {}, "memory"))
+            tree.mount(BOX.encode(), self._ahead)
 
     def enter(self, box: BoxFolder) -> None:
         """Completes /box, and makes the policy's working directory the current one. From here on the quota counts."""
@@ -226,7 +226,7 @@ class WorldBuilder:
         self.quota, self.clock, self.steps = world.quota, world.clock, world.steps
         self.host_use = copier.of(old.host_use)
         self._packages = list(old._packages)
-        self._is_ahead, self._device = old._is_ahead, old._device
+        self._ahead, self._device = copier.of(old._ahead), old._device
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
         self._facts.cmdline = old._facts.cmdline
         self._proc = copier.of(old._proc)
@@ -250,13 +250,12 @@ class WorldBuilder:
         budget = Budget.of(self.quota)
         for target, overlay, source in self._overlays:
             prefix, left_out = "" if target == BOX else target, budget.left_out
-            kept = []
-            if target != BOX or not self._is_as_given(overlay):
-                kept = [
-                    change
-                    for change in changes_of(overlay, prefix, budget)
-                    if not (target == BOX and self._was_given(overlay, change))
-                ]
+            is_as_given = target == BOX and self._is_as_given(overlay)
+            kept = [
+                change
+                for change in (() if is_as_given else changes_of(overlay, prefix, budget))
+                if not (target == BOX and self._was_given(overlay, change))
+            ]
             hides = self._policy.filesystem.hide_dotfiles
             identity = overlay.host.host.identity if overlay.host is not None else None
             found.append(Changed(source, hides, tuple(kept), budget.left_out - left_out, identity))
@@ -415,54 +414,53 @@ class WorldBuilder:
 
     def _mount_box(self, tree: Tree) -> None:
         """Mounts the program's folder at /box, in the policy's mode, and lays the caller's files over it."""
-        box, mode = self._box, self._policy.filesystem.box
-        is_data = box.folder is None or (mode == "memory" and not box.holds_program and box.single is None)
-        if self._is_ahead and not is_data:
-            self._overlays = [each for each in self._overlays if each[0] != BOX]  # another mount covers it
+        box, mode, stands_alone = self._box, self._policy.filesystem.box, False
+        root = self._root_of_box()
+        if root is None and self._ahead is not None:
+            stands_alone = True
+        else:  # which covers what was mounted ahead
+            self._overlays = [each for each in self._overlays if each[1].root is not self._ahead]
+            if root is None:
+                root = self._tree_mount(BOX, {}, "ro" if mode == "ro" else "overlay")
+            tree.mount(BOX.encode(), root)
         if box.folder is not None and box.single is not None:
             path = os.path.join(box.folder, box.single)
-            node: Node = self._tree_mount(BOX, {}, "overlay" if mode in ("overlay", "rw") else mode)
-            tree.mount(BOX.encode(), node)
             tree.mount(os.fsencode(f"{BOX}/{box.single}"), self._host(path, f"{BOX}/{box.single}", mode == "rw"))
-        elif box.folder is not None and mode != "memory":
-            tree.mount(BOX.encode(), self._host_mount(BOX, box.folder, mode))
-        elif box.folder is not None and box.holds_program:
-            tree.mount(BOX.encode(), self._overlay(BOX, self._copy_of(box.folder)))
-        elif not self._is_ahead:
-            tree.mount(BOX.encode(), self._tree_mount(BOX, {}, "ro" if mode == "ro" else "overlay"))
-        if is_data and self._is_ahead and not any("/" in name for name in box.files):
-            self._lay_alone(box.files)
-            return
         with contextlib.ExitStack() as laying:
             for target, overlay, _ in self._overlays:
                 if _is_in_box(target):
                     laying.enter_context(overlay.given_by_the_caller())
             for name, data in box.files.items():
-                self._lay(tree, name, data)
+                try:
+                    self._laid[name] = self._lay(tree, name, data, stands_alone and "/" not in name)
+                except OSError as error:
+                    raise SandboxStartError(f"files: {name}: {error.strerror}") from error
 
-    def _lay_alone(self, files: Mapping[str, bytes]) -> None:
-        """Does what `_lay` does, for files in an empty /box and in no folder of it."""
-        root = next(overlay.root for target, overlay, _ in self._overlays if target == BOX)
-        for name, data in files.items():
-            try:
-                node = root.create(os.fsencode(name), 0o644, self.world.credentials)
-                if isinstance(node, RegularFile):
-                    node.pwrite(data, 0)
-            except OSError as error:
-                raise SandboxStartError(f"files: {name}: {error.strerror}") from error
-            self._laid[name] = node
+    def _root_of_box(self) -> Node | None:
+        """Returns what the caller's folder is in the box; None where there is none: then /box is empty."""
+        box, mode = self._box, self._policy.filesystem.box
+        if box.folder is None:
+            return None
+        if box.single is not None:
+            return self._tree_mount(BOX, {}, "overlay" if mode in ("overlay", "rw") else mode)
+        if mode != "memory":
+            return self._host_mount(BOX, box.folder, mode)
+        return self._overlay(BOX, self._copy_of(box.folder)) if box.holds_program else None
 
-    def _lay(self, tree: Tree, name: str, data: bytes) -> None:
-        """Puts one given file into /box: into its overlay, or over a folder that cannot be written."""
+    def _lay(self, tree: Tree, name: str, data: bytes, is_new: bool) -> Node:
+        """Puts one given file into /box: into its overlay, or over a folder that cannot be written.
+
+        is_new: whether nothing can stand in its place, or lead to another one. Raises OSError.
+        """
         who, path = self.world.credentials, os.fsencode(f"{BOX}/{name}")
-        try:
+        if is_new and self._ahead is not None:
+            file = self._ahead.create(os.fsencode(name), 0o644, who).open(abi.O_WRONLY)
+        else:
             namei.make_folders(tree, path, tree.root, who, 0o755)
             file = namei.open_file(tree, path, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644)
-            file.write(data)
-            file.close()
-            self._laid[name] = file.node
-        except OSError as error:
-            raise SandboxStartError(f"files: {name}: {error.strerror}") from error
+        file.write(data)
+        file.close()
+        return file.node
 
     def _copy_of(self, folder: str) -> Directory:
         """Copies the folder into memory; it may be as large as what the policy lets the box itself add."""
@@ -491,7 +489,9 @@ class WorldBuilder:
         root = self._host(source, target, mode == "rw")
         return self._overlay(target, root, quota, source) if mode == "overlay" else root
 
-    def _overlay(self, target: str, lower: Node, quota: Quota | None = None, source: str | None = None) -> Node:
+    def _overlay(
+        self, target: str, lower: Node, quota: Quota | None = None, source: str | None = None
+    ) -> OverlayDirectory:
         if not isinstance(lower, Directory):
             raise SandboxStartError(f"{target}: a single file cannot be mounted as an overlay: use ro, rw or memory")
         overlay = OverlayMount(lower, self._superblock(quota=quota))

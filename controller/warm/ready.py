@@ -18,8 +18,6 @@ from proxybox.controller.world.streams import Streams
 
 #: A guest that may have to run a program has a filter without fork(2).
 NO_COPIES = "a session of a pool cannot be copied: a Sandbox has sessions that can"
-
-
 #: CPU time in nanoseconds that a guest takes to be killed, and no program to be told from that.
 UNBEGUN_NS = 5_000_000
 
@@ -94,7 +92,7 @@ class ReadyBox:
     def _begin(self, words: Sequence[str], box: BoxSpec, folder: BoxFolder, streams: Streams) -> None:
         """Gives the guest its program, its files and its streams."""
         self._live.started_ns = time.monotonic_ns()
-        self._count_calls()
+        self._live.dispatcher.count_anew()
         self._builder.enter(folder)
         world, output, transcript = self._live.world, box.policy.output, Transcript()
         world.stdin.feed(streams.stdin)
@@ -106,11 +104,6 @@ class ReadyBox:
         self._live.calls_before = world.threads[0].calls
         self._live.cpu_before_ns = self._live.process.watch.cpu_time_ns()
 
-    def _count_calls(self) -> None:
-        """From here on, OS calls are the program's own, and count."""
-        dispatcher, limit = self._live.dispatcher, self._start.box.policy.limits.calls
-        dispatcher.calls, dispatcher.limit = 0, limit or math.inf
-
     def session(self) -> LiveSession:
         """Turns the guest into a session. The caller owns the session and closes it."""
         with Undisturbed(), contextlib.ExitStack() as undo:
@@ -118,7 +111,7 @@ class ReadyBox:
             self._live.started_ns = time.monotonic_ns()
             self._builder.enter(BoxFolder())
             self._start.lead(self._live)
-            self._count_calls()
+            self._live.dispatcher.count_anew()
             session = LiveSession.of(self._start.box, self._live)
             session.copies.refused = NO_COPIES
             undo.pop_all()

@@ -58,7 +58,7 @@ class WarmStart:
         """Has an idle guest run a trivial program once, so that the real program finds everything prepared.
 
         The program prints, unless the policy may have changed what that does: by a variable such as PYTHONIOENCODING
-        or a module that replaces sys.stdout. What the rehearsal prints and calls counts in no limit.
+        or a module that replaces sys.stdout. What the rehearsal prints counts in no limit.
 
         Raises SandboxStartError, with the guest closed.
         """

@@ -76,7 +76,7 @@ class Link:
         return _cffi_backend.newp(self.chars, size)
 
     def stub(self, name):
-        """A function of the stub's that a zygote calls."""
+        """A function of the stub's."""
         kind = _cffi_backend.new_function_type((), _cffi_backend.new_void_type(), False)
         return _cffi_backend.load_library(None, 0).load_function(kind, name)
 
@@ -266,6 +266,9 @@ def compiled(content):
     return code
 
 
+#: A small program.
+SMALL = "def f():\n    print(1, 'a')\nf()\n"
+
 # --- the start --------------------------------------------------------------------------------------------------------
 
 
@@ -290,34 +293,28 @@ def warm(session):
     session.warm(new_main)
 
 
-def rehearse(text):
-    """Runs a small program the way a real one will run, so that nothing in it is done for the first time later."""
-    import io
+def rehearse(words, given=None, aloud=False):
+    """Runs a small program the way a real one will run, so that nothing in it is done for the first time later.
 
+    aloud: whether it prints through sys.stdout, to the controller, which drops that. In a guest that will run a program
+    the pages that this one will write are its own then.
+    """
     mine = sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:]
-    sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    mine_too = sys.orig_argv[:] if hasattr(sys, "orig_argv") else None
+    if not aloud:
+        import io
+
+        sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
-        task = marshal.loads(marshal.dumps(("run", (), 1, ("-c", text)), 2))
-        function, arguments = prepare(task[3])
+        task = marshal.loads(marshal.dumps(("run", (), 1, words, given, "/box"), 2))
+        function, arguments = prepare(*task[3:])
         function(*arguments)
         sys.stdout.flush()
     except Exception:
         pass  # a module that was imported has broken it, and the program will see that
     sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:] = mine
-
-
-def rehearse_as_a_box():
-    """In a guest that will run a program: runs one in the very same way, with its output, which the controller drops.
-
-    So the pages that the next program will write are this process's own already.
-    """
-    mine = sys.modules["__main__"], sys.argv[:], sys.path[:], sys.orig_argv[:] if hasattr(sys, "orig_argv") else []
-    function, arguments = prepare(("/box/main.py",), b"def f():\n    print(1, 'a')\nf()\n", "/box")
-    function(*arguments)
-    sys.stdout.flush()
-    sys.modules["__main__"], sys.argv[:], sys.path[:], words = mine
-    if words:
-        sys.orig_argv[:] = words
+    if mine_too is not None:
+        sys.orig_argv[:] = mine_too
 
 
 def forget_nursery(link, gc, collect):
@@ -334,8 +331,6 @@ def forget_nursery(link, gc, collect):
 
 def freshen():
     """Gives a copy random numbers of its own: Python's and OpenSSL's generators notice the fork, NumPy's does not."""
-    __pypy__.debug_start("proxybox")  # PyPy asks in each copy whether it has a terminal: now, and not at its end
-    __pypy__.debug_stop("proxybox")
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
@@ -355,17 +350,20 @@ def main():
 
         session = own("session")
         warm(session)
-        rehearse("def f():\n    print(1, 'a')\nf()\n")
+        rehearse(("-c", SMALL))
         gc.collect()
         forget_nursery(link, gc, gc.collect)
         link.exchange(b"r")  # an earlier fork was made by a module that was imported
         os.fork()  # only the copies return from this call, never the zygote itself
+        __pypy__.debug_start("proxybox")  # PyPy asks in each copy whether it has a terminal: now, and not at its end
+        __pypy__.debug_stop("proxybox")
         freshen()
     else:
         forget_nursery(link, gc, gc.collect_step)  # which does not look at what is old
     what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
     if what in ("rehearse", "rehearse quietly"):
-        rehearse_as_a_box() if what == "rehearse" else rehearse("pass")
+        aloud = what == "rehearse"
+        rehearse(("/box/main.py",) if aloud else ("-c", "pass"), SMALL.encode(), aloud)
         what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
     if functions:
         host_module(link, functions, limit)

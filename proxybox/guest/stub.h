@@ -61,13 +61,18 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
 bool handed_answers(long number, const uint64_t args[6], long *result);
 void handed_give_back(void);
 
+/* stub_environment.c: the value of a variable; NULL where there is none of that name. */
+char *variable(char **environment, const char *name);
+
 /* stub_nursery.c: nursery_prepare is called before the seal, and after the memory was limited; nursery_asked when getenv(3)
  * is asked for a variable that the environment has not. */
 void nursery_prepare(char **environment);
 void nursery_asked(const char *name);
 
-/* stub_huge.c: for a zygote, before the seal. */
+/* stub_huge.c: before the seal. use_huge_pages: for a zygote. room_on_huge_pages: memory for reading and writing, which
+ * begins on a huge page; 0 where there is none. */
 void use_huge_pages(void);
+uint64_t room_on_huge_pages(uint64_t size);
 
 /* stub_direct.c: functions of libc that do without the trap, from `direct_begin` on. put_off: keeps a signal that comes
  * between `call_begins` and `call_ends`; false when it is to be delivered now. call_begins returns what call_ends takes,

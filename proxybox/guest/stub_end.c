@@ -45,6 +45,5 @@ static void end_at_once(int status, void *nothing)
 PUBLIC void proxybox_end_at_once(void);
 PUBLIC void proxybox_end_at_once(void)
 {
-    if (loaded() == at_start)
-        on_exit(end_at_once, NULL); /* before everything that was registered earlier */
+    on_exit(end_at_once, NULL); /* before everything that was registered earlier */
 }

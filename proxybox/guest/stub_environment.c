@@ -12,13 +12,21 @@
 
 #include "stub.h"
 
-__attribute__((visibility("default"))) char *getenv(const char *name)
+char *variable(char **environment, const char *name)
 {
-    static char nursery[24];
     size_t size = strlen(name);
-    for (char **each = environ; each && *each; each++)
+    for (char **each = environment; each && *each; each++)
         if (!strncmp(*each, name, size) && (*each)[size] == '=')
             return *each + size + 1;
+    return NULL;
+}
+
+PUBLIC char *getenv(const char *name)
+{
+    static char nursery[24];
+    char *own = variable(environ, name);
+    if (own)
+        return own;
     nursery_asked(name);
     if (!config.nursery || (strcmp(name, "PYPY_GC_NURSERY") && strcmp(name, "PYPY_GC_MIN")))
         return NULL;

@@ -11,25 +11,33 @@
 
 enum { HUGE_PAGE = 2 << 20 };
 
+uint64_t room_on_huge_pages(uint64_t size)
+{
+    long room = KERNEL(SYS_mmap, 0, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room < 0)
+        return 0;
+    uint64_t start = (uint64_t)room, end = start + size + HUGE_PAGE, at = (start + HUGE_PAGE - 1) & -(uint64_t)HUGE_PAGE;
+    if (at > start)
+        KERNEL(SYS_munmap, start, at - start);
+    KERNEL(SYS_munmap, at + size, end - at - size);
+    if (KERNEL(SYS_madvise, at, size, MADV_HUGEPAGE) == 0)
+        return at;
+    KERNEL(SYS_munmap, at, size);
+    return 0;
+}
+
 static void move(const struct mapping *map, int protection)
 {
     uint64_t from = (map->from + HUGE_PAGE - 1) & -(uint64_t)HUGE_PAGE, to = map->to & -(uint64_t)HUGE_PAGE;
     if (from >= to)
         return;
-    uint64_t size = to - from;
-    long room = KERNEL(SYS_mmap, 0, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (room < 0)
+    uint64_t size = to - from, at = room_on_huge_pages(size);
+    if (!at)
         return;
-    uint64_t start = (uint64_t)room, end = start + size + HUGE_PAGE, at = (start + HUGE_PAGE - 1) & -(uint64_t)HUGE_PAGE;
-    bool is_ready = KERNEL(SYS_madvise, at, size, MADV_HUGEPAGE) == 0;
-    if (is_ready) {
-        memcpy((void *)at, (const void *)from, size);
-        is_ready = KERNEL(SYS_mprotect, at, size, protection) == 0 &&
-                   KERNEL(SYS_mremap, at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, from) == (long)from;
-    }
-    if (at > start)
-        KERNEL(SYS_munmap, start, at - start);
-    KERNEL(SYS_munmap, is_ready ? at + size : at, end - (is_ready ? at + size : at));
+    memcpy((void *)at, (const void *)from, size);
+    if (KERNEL(SYS_mprotect, at, size, protection) < 0 ||
+        KERNEL(SYS_mremap, at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, from) < 0)
+        KERNEL(SYS_munmap, at, size);
 }
 
 static bool move_interpreter(const struct mapping *map, void *context)

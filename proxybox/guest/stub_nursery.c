@@ -16,7 +16,7 @@
 
 /* MORE: the most that PyPy asks for beyond the nursery itself. KEPT: what is never given back. A smaller nursery than LEAST
  * stays as it is. */
-enum { PAGE = 4096, HUGE_PAGE = 2 << 20, MORE = 256 << 10, KEPT = 1 << 20, LEAST = 4 << 20 };
+enum { PAGE = 4096, MORE = 256 << 10, KEPT = 1 << 20, LEAST = 4 << 20 };
 
 static struct {
     char *reserved; /* memory on huge pages; NULL: malloc's own is used */
@@ -24,28 +24,11 @@ static struct {
     uint64_t from, to;
 } nursery;
 
-static bool has_own_size(char **environment)
-{
-    static const char name[] = "PYPY_GC_NURSERY=";
-    while (*environment && strncmp(*environment, name, sizeof name - 1))
-        environment++;
-    return *environment;
-}
-
 void nursery_prepare(char **environment)
 {
-    if (!(config.flags & CONFIG_HUGE_NURSERY) || config.nursery < LEAST || has_own_size(environment))
+    if (!(config.flags & CONFIG_HUGE_NURSERY) || config.nursery < LEAST || variable(environment, "PYPY_GC_NURSERY"))
         return;
-    uint64_t size = config.nursery + MORE;
-    long room = KERNEL(SYS_mmap, 0, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (room < 0)
-        return;
-    uint64_t start = (uint64_t)room, end = start + size + HUGE_PAGE, at = (start + HUGE_PAGE - 1) & -(uint64_t)HUGE_PAGE;
-    if (at > start)
-        KERNEL(SYS_munmap, start, at - start);
-    KERNEL(SYS_munmap, at + size, end - at - size);
-    KERNEL(SYS_madvise, at, size, MADV_HUGEPAGE);
-    nursery.reserved = (char *)at;
+    nursery.reserved = (char *)room_on_huge_pages(config.nursery + MORE);
 }
 
 /* PyPy asks for the size, allocates the nursery, and asks how many objects may be pinned. */
