@@ -20,7 +20,7 @@ from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Int
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.header import ABSENT, CALL_OPEN, MAX_PAYLOAD, TOLD, TOO_LONG, Fetch
+from proxybox.controller.header import ABSENT, CALL_LOOK, CALL_OPEN, MAX_PAYLOAD, TOLD, TOO_LONG, Fetch
 from proxybox.controller.roles import Memory, Scalar, stub_row
 from proxybox.controller.status import Status
 from proxybox.controller.wire.protocol import MEMORY, REGISTERS
@@ -261,6 +261,8 @@ _TAKERS = {
 
 # --- execution --------------------------------------------------------------------------------------------------------
 
+#: Calls that the stub makes in place of others, which are then answered in the guest: only where nobody observes them.
+_UNOBSERVED = (CALL_OPEN, CALL_LOOK)
 #: Distinct denials, and distinct unknown numbers, that are kept for the Result. Further ones are not recorded.
 MAX_DENIALS = 256
 
@@ -320,7 +322,7 @@ class Dispatcher:
         if row is None:
             return self._unknown(thread, number)
         if self.audit is not None or self._interceptors:
-            return -errno.ENOSYS if number == CALL_OPEN else self._observed(row, thread, frame)
+            return -errno.ENOSYS if number in _UNOBSERVED else self._observed(row, thread, frame)
         try:
             return row.invoke(world, thread, frame)
         except OSError as error:

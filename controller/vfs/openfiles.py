@@ -105,6 +105,11 @@ class OpenFile:
         return None
 
     @property
+    def is_within(self) -> bool:
+        """Whether nothing but the box's own calls changes what it is ready for."""
+        return False
+
+    @property
     def is_path_only(self) -> bool:
         """Whether it was opened with O_PATH."""
         return bool(self.flags & O_PATH)

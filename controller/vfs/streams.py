@@ -127,7 +127,17 @@ class PipeNode(Inode):
         return PipeEnd(self, flags)
 
 
-class PipeEnd(StreamOpenFile):
+class _Within(StreamOpenFile):
+    """An end of a stream that is the box's own."""
+
+    __slots__ = ()
+
+    @property
+    def is_within(self) -> bool:
+        return True
+
+
+class PipeEnd(_Within):
     """One end of a pipe, as its access mode says; both ends when opened with O_RDWR."""
 
     __slots__ = ("_buffer", "_pipe")
@@ -216,7 +226,7 @@ class SocketNode(Inode):
         """Credits nothing: sockets are charged to the descriptors, not to the quota."""
 
 
-class PairEnd(StreamOpenFile):
+class PairEnd(_Within):
     """One end of a socketpair(2) of AF_UNIX streams."""
 
     __slots__ = ("_incoming", "_outgoing")
@@ -295,7 +305,7 @@ class AnonymousNode(Inode):
         """Credits nothing: these are charged to the descriptors, not to the quota."""
 
 
-class EventFile(StreamOpenFile):
+class EventFile(_Within):
     """eventfd(2): a counter. semaphore: EFD_SEMAPHORE."""
 
     __slots__ = ("_posted", "_semaphore", "count")

@@ -33,6 +33,7 @@ long round_trip(long number, const uint64_t args[6]);
 #define ASK_(number, a, b, c, d, e, f, ...)                                                                       \
     round_trip(number, (const uint64_t[6]){(uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), \
                                            (uint64_t)(f)})
+uint64_t wire_answers(void); /* how many calls of this process, of all its threads, were answered */
 void wire_farewell(const uint64_t args[6]);
 bool wire_read_exactly(int fd, void *buffer, size_t size);
 
@@ -56,8 +57,8 @@ bool guarded_range(const void *from, size_t size);
 void on_sigsys(int number, siginfo_t *info, void *context);
 long plain_call(long number, const uint64_t args[6], long (*trip)(long, const uint64_t[6]));
 
-/* stub_handed.c: a file that came whole with the answer to its open. handed_answers: whether a call needs no round trip
- * any more. handed_give_back: from here on the controller knows how far the file was read. */
+/* stub_handed.c: what the controller has answered in advance. handed_answers: whether a call needs no round trip.
+ * handed_give_back: from here on the controller knows how far the file was read. */
 bool handed_answers(long number, const uint64_t args[6], long *result);
 void handed_give_back(void);
 

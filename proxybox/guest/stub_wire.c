@@ -237,11 +237,17 @@ static long receive_reply(struct channel *channel)
     return stored ? head.value : ERROR(EFAULT);
 }
 
+static uint64_t answers;
+
+uint64_t wire_answers(void) { return __atomic_load_n(&answers, __ATOMIC_ACQUIRE); }
+
 long round_trip(long number, const uint64_t args[6])
 {
     struct channel *channel = own_channel();
     send_request(channel, number, args);
-    return receive_reply(channel);
+    long value = receive_reply(channel);
+    __atomic_fetch_add(&answers, 1, __ATOMIC_RELEASE);
+    return value;
 }
 
 /* A thread's last request: no answer comes. From here on the channel may be another thread's, so this uses nothing of

@@ -30,6 +30,11 @@ enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420
  * descriptor to be closed first, plus one; 0 for none. */
 enum { CALL_OPEN = 510 };
 
+/* epoll_wait(2) that only looks. LASTS is the answer where nothing is ready, and nothing will be before this process has
+ * made its next call. */
+enum { CALL_LOOK = 509 };
+#define LASTS (-(1ll << 41))
+
 /* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */
 enum { SEALED_ANSWER = 0x5ea1 };
 
@@ -107,8 +112,8 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
 
 /* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
  * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
- * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), and of files that do
- * not change (stub_handed.c). Only the controller stores here. */
+ * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), of files that do not
+ * change, and looks at what has become ready (stub_handed.c). Only the controller stores here. */
 struct told {
     int64_t clock_offset;
     uint64_t unobserved;

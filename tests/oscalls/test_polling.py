@@ -5,6 +5,7 @@ import struct
 
 from proxybox.controller import abi
 from proxybox.controller.effects import Blocked
+from proxybox.controller.header import LASTS
 from proxybox.controller.oscalls import control, descriptors, paths, pipes, polling, sockets
 
 
@@ -140,6 +141,20 @@ def test_epoll_edges_and_single_shots(box):
     assert epoll_wait(box, epoll) == 0
     control_epoll(box, epoll, abi.EPOLL_CTL_MOD, reader, abi.POLLIN)
     assert epoll_wait(box, epoll) == [(abi.POLLIN, 7)]
+
+
+def test_a_look_says_whether_its_answer_lasts(box):
+    """Only where nothing but the guest's own calls can make something ready."""
+    epoll = box.value(polling.epoll_create, 1)
+    assert box.value(polling.epoll_look, epoll, 64, 9) == LASTS
+    reader, writer = pipe(box)
+    for fd in (reader, pair(box)[0], box.value(pipes.eventfd2, 0, 0)):
+        control_epoll(box, epoll, abi.EPOLL_CTL_ADD, fd)
+    assert box.value(polling.epoll_look, epoll, 64, 9) == LASTS
+    box.call(descriptors.write, writer, b"x", 1)
+    assert box.call(polling.epoll_look, epoll, 64, 9)[0] == 1
+    assert box.value(polling.epoll_look, epoll, 64, 0) == -errno.EINVAL
+    assert box.value(polling.epoll_look, reader, 64, 9) == -errno.EINVAL
 
 
 def test_epoll_forgets_what_was_closed_and_starves_nobody(box):
