@@ -163,6 +163,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
         take_standard_streams();
     direct_prepare();
     end_prepare();
+    yield_prepare();
     /* The controller inspects this process from outside, and then gives it its filter or ends it. */
     long length = ASK(CALL_HELLO, limit, filter, MAX_FILTER, root, landlock, &told);
     if (length <= 0 || length > MAX_FILTER)

@@ -131,6 +131,9 @@ long install_filter(long length, unsigned flags);
 /* stub_end.c: end_prepare is called before the interpreter's `main`. */
 void end_prepare(void);
 
+/* stub_yield.c: before the interpreter's `main`. */
+void yield_prepare(void);
+
 /* stub_threads.c: threads, and futex waits that the filter does not allow. has_had_threads: whether a second one was
  * ever asked for. */
 extern bool has_had_threads;
