@@ -80,12 +80,13 @@ def test_ctrl_c_in_the_caller(hostile, code):
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.timeout(900)
 def test_ctrl_c_at_any_line_of_a_start(tmp_path):
     """Wherever it comes, no descriptor, process or temporary file is left."""
     program = Path(__file__).with_name("interrupted.py")
     alone = {**os.environ, "TMPDIR": str(tmp_path)}
     ended = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, timeout=400, check=True, env=alone
+        [sys.executable, program], capture_output=True, text=True, timeout=800, check=True, env=alone
     )
     assert ended.stdout == "", "left behind at these lines"
 

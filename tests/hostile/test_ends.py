@@ -73,9 +73,10 @@ def kill(pids, number=signal.SIGKILL):
 # --- kill -9 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(900)
 def test_killed_at_any_line_of_a_start():
     """Launcher, first process of the namespaces, guest: whatever there is by then. A start error or a Result."""
-    ended = program(HERE / "interrupted.py", "killed")
+    ended = program(HERE / "interrupted.py", "killed", timeout=800)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 
@@ -526,10 +527,11 @@ def test_an_observer_raises_at_the_nth_call(kind, nth, error):
     assert not descendants()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ctrl_c_at_random_moments(seed):
     """KeyboardInterrupt from a real signal, anywhere between a start and an end."""
-    ended = program(HERE / "interrupted.py", "random", seed, 60)
+    ended = program(HERE / "interrupted.py", "random", seed, 60, timeout=800)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 
