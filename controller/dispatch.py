@@ -20,7 +20,7 @@ from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Int
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.header import ABSENT, CALL_LOOK, CALL_OPEN, MAX_PAYLOAD, TOLD, TOO_LONG, Fetch
+from proxybox.controller.header import ABSENT, CALL_LOOK, CALL_OPEN, CALL_STAT, MAX_PAYLOAD, TOLD, TOO_LONG, Fetch
 from proxybox.controller.roles import Memory, Scalar, stub_row
 from proxybox.controller.status import Status
 from proxybox.controller.wire.protocol import MEMORY, REGISTERS
@@ -262,7 +262,7 @@ _TAKERS = {
 # --- execution --------------------------------------------------------------------------------------------------------
 
 #: Calls that the stub makes in place of others, which are then answered in the guest: only where nobody observes them.
-_UNOBSERVED = (CALL_OPEN, CALL_LOOK)
+_UNOBSERVED = (CALL_OPEN, CALL_LOOK, CALL_STAT)
 #: Distinct denials, and distinct unknown numbers, that are kept for the Result. Further ones are not recorded.
 MAX_DENIALS = 256
 

@@ -36,6 +36,8 @@ CALL_OPEN: Final = 510
 CALL_LOOK: Final = 509
 #: The answer to CALL_LOOK where nothing is ready before the guest's next call.
 LASTS: Final = -(1 << 41)
+#: stat(2) and lstat(2), for a stub that remembers a status that lasts.
+CALL_STAT: Final = 508
 #: The answer to CALL_SEALED.
 SEALED_ANSWER: Final = 0x5EA1
 #: The answer to a call on a file with a writable shared mapping is this number less the mapping's number.

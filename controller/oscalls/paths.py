@@ -11,7 +11,7 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
-from proxybox.controller.header import CALL_OPEN
+from proxybox.controller.header import CALL_OPEN, CALL_STAT
 from proxybox.controller.oscalls.descriptors import check_length
 from proxybox.controller.roles import Addr, Fd, Int, Long, Path, Size, Struct, UInt, ULong
 from proxybox.controller.vfs import namei
@@ -128,6 +128,17 @@ def newfstatat(world: World, dirfd: Fd, path: Path, statbuf: Addr, flags: Int) -
     if not path and flags & abi.AT_EMPTY_PATH and dirfd != _CWD:
         return 0, (statbuf, world.descriptors.get(dirfd).stat_bytes())
     return 0, (statbuf, node_at(world, dirfd, path, flags).stat_bytes())
+
+
+@oscall(CALL_STAT, "newfstatat")
+def fstatat_lasting(world: World, path: Path, statbuf: Addr, flags: Int) -> Reply:
+    """stat(2) or lstat(2), as the stub makes it where nobody observes the calls (stub_lasting.c).
+
+    The answer is 1 where nothing but calls that make or change something changes the status.
+    """
+    tree, follow = world.tree, not flags & abi.AT_SYMLINK_NOFOLLOW
+    node = tree.resolve(path, world.cwd, world.credentials, follow=follow)
+    return int(node.lasts and tree.is_kept(path, follow)), (statbuf, node.stat_bytes())
 
 
 @oscall(4)

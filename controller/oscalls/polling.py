@@ -460,7 +460,7 @@ def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: In
 
 @oscall(CALL_LOOK, "epoll_wait")
 def epoll_look(world: World, epfd: Fd, events: Addr, maxevents: Int) -> Reply:
-    """epoll_wait(2) with a timeout of 0, as the stub makes it where nobody observes the calls (stub_handed.c).
+    """epoll_wait(2) with a timeout of 0, as the stub makes it where nobody observes the calls (stub_lasting.c).
 
     Where nothing is ready before the guest's next call, the answer says so.
     """

@@ -295,6 +295,10 @@ class MemoryDirectory(Inode, Directory):
         self.name = b""
         self.children: dict[bytes, Node] = {}
 
+    @property
+    def lasts(self) -> bool:
+        return True
+
     def fill_later(self, fill: Callable[[], dict[bytes, Node]]) -> None:
         """Has `fill` make the children, of a directory that has none yet, when they are first needed."""
         self._fill = fill

@@ -174,6 +174,11 @@ class Node:
     def __init__(self, superblock: Superblock) -> None:
         self.superblock = superblock
 
+    @property
+    def lasts(self) -> bool:
+        """Whether only calls of the box change the status: those that make or change an entry, a mode, times."""
+        return False
+
     def stat(self) -> Stat:
         """The status as in stat(2)."""
         raise NotImplementedError

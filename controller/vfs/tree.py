@@ -188,6 +188,10 @@ class Tree:
             self._keep(kept, path, creds, node)
         return node
 
+    def is_kept(self, path: bytes, follow: bool) -> bool:
+        """Whether the node that `resolve` has just found stands there until `forget` is called."""
+        return path in (self._followed if follow else self._unfollowed)
+
     def _keep(self, kept: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int) -> None:
         if len(path) > MAX_CACHED_PATH:
             return

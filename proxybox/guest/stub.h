@@ -57,10 +57,14 @@ bool guarded_range(const void *from, size_t size);
 void on_sigsys(int number, siginfo_t *info, void *context);
 long plain_call(long number, const uint64_t args[6], long (*trip)(long, const uint64_t[6]));
 
-/* stub_handed.c: what the controller has answered in advance. handed_answers: whether a call needs no round trip.
- * handed_give_back: from here on the controller knows how far the file was read. */
+/* stub_handed.c: a file that came whole with the answer to its open. handed_answers: whether a call needs no round trip
+ * any more. handed_give_back: from here on the controller knows how far the file was read. */
 bool handed_answers(long number, const uint64_t args[6], long *result);
 void handed_give_back(void);
+
+/* stub_lasting.c: answers that last. lasting_answers: whether a call was answered. */
+bool lasting_answers(long number, const uint64_t args[6], long *result);
+void lasting_forget(void);
 
 /* stub_environment.c: the value of a variable; NULL where there is none of that name. */
 char *variable(char **environment, const char *name);

@@ -1,22 +1,18 @@
-/* What the controller has answered in advance, for a program whose calls nobody observes. Only functions of
- * stub_direct.c ask here.
+/* A file that never changes (one of the interpreter's library) comes whole with the answer to its open. Until it is
+ * closed, the calls that read it are answered here: to import a module, PyPy makes twelve of them on one file.
  *
- * A file that never changes (one of the interpreter's library) comes whole with the answer to its open. Until it is
- * closed, the calls that read it are answered here: to import a module, PyPy makes twelve of them on one file. It is
- * closed with the next open, so that most files take one round trip in all. This is for a program of one thread. Before
- * any call that traps, and could tell how far the file was read or that it still is open, the controller is told so
+ * It is closed with the next open, so that most files take one round trip in all.
+ *
+ * This is for a program of one thread whose calls nobody observes. Only functions of stub_direct.c ask here. Before any
+ * call that traps, and could tell how far the file was read or that it still is open, the controller is told so
  * (`handed_give_back`).
- *
- * Nothing becomes ready in an epoll instance that watches only pipes and counters of the box before the program makes a
- * call. So when it looks again with no call between, as an event loop does at each turn, it sees nothing again.
  */
 #include <asm/termbits.h>
 #include <asm/ioctls.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <asm/stat.h>
 
 #include "stub.h"
 
@@ -44,6 +40,8 @@ void handed_give_back(void)
 
 static long open_file(const uint64_t args[6])
 {
+    if (args[2] & (O_ACCMODE | O_CREAT | O_TRUNC))
+        lasting_forget();
     int closing = handed.closing;
     handed.closing = -1;
     handed_give_back();
@@ -95,26 +93,6 @@ static bool may_lead_to_it(long number, const uint64_t args[6])
     return memcmp(start, "/usr/", sizeof start) && memcmp(start, "/box", sizeof start);
 }
 
-/* A call of another thread may make something ready after the controller has said that nothing is. Its answer then comes
- * after `before` was read, and the next look asks the controller. */
-static long look(const uint64_t args[6])
-{
-    static __thread struct {
-        int fd;
-        uint64_t answers;
-    } empty __attribute__((tls_model("initial-exec"))) = {.fd = -1};
-    int fd = (int)args[0];
-    uint64_t before = wire_answers();
-    if (fd == empty.fd && before == empty.answers && (int)args[2] > 0)
-        return 0;
-    long result = ASK(CALL_LOOK, args[0], args[1], args[2]);
-    if (result == ERROR(ENOSYS)) /* the box is observed since */
-        return ASK(SYS_epoll_wait, args[0], args[1], args[2], 0);
-    empty.fd = result == LASTS ? fd : -1;
-    empty.answers = before + 1;
-    return result == LASTS ? 0 : result;
-}
-
 bool handed_answers(long number, const uint64_t args[6], long *result)
 {
     if (number == SYS_openat && told.unobserved && !has_had_threads) {
@@ -124,10 +102,8 @@ bool handed_answers(long number, const uint64_t args[6], long *result)
     int fd = (int)args[0];
     if (handed.closing >= 0 && (fd == handed.closing || may_lead_to_it(number, args)))
         handed_give_back();
-    if (number == SYS_epoll_wait && !(int)args[3] && told.unobserved) {
-        *result = look(args);
+    if (lasting_answers(number, args, result))
         return true;
-    }
     if (handed.fd < 0 || fd != handed.fd)
         return false;
     switch (number) {

@@ -120,8 +120,10 @@ void on_sigsys(int number, siginfo_t *info, void *opaque)
         return;
     context_arguments(context, args);
     bool outer = call_begins();
-    if (info->si_syscall != CALL_PUT_OFF)
+    if (info->si_syscall != CALL_PUT_OFF) {
         handed_give_back();
+        lasting_forget();
+    }
     context_returns(context, answer(info, args, context));
     if (call_ends(outer))
         deliver_put_off(context);

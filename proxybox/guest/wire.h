@@ -35,6 +35,10 @@ enum { CALL_OPEN = 510 };
 enum { CALL_LOOK = 509 };
 #define LASTS (-(1ll << 41))
 
+/* stat(2) and lstat(2): path, where to store the status, and flags of fstatat(2). The answer is 1 where the status changes
+ * only by calls that make or change something. */
+enum { CALL_STAT = 508 };
+
 /* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */
 enum { SEALED_ANSWER = 0x5ea1 };
 
@@ -113,7 +117,7 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
 /* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
  * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
  * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), of files that do not
- * change, and looks at what has become ready (stub_handed.c). Only the controller stores here. */
+ * change (stub_handed.c), and calls whose answers last (stub_lasting.c). Only the controller stores here. */
 struct told {
     int64_t clock_offset;
     uint64_t unobserved;

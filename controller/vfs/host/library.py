@@ -148,6 +148,10 @@ class LibraryNode(Node):
         )  # fmt: skip
         self._bytes = pack_stat(self._stat)
 
+    @property
+    def lasts(self) -> bool:
+        return True
+
     def stat(self) -> Stat:
         return self._stat
 

@@ -408,6 +408,10 @@ class OverlayDirectory(Layered, MemoryDirectory):
         self._standing: WeakValueDictionary[bytes, Layered] = WeakValueDictionary()
         self._gone = False
 
+    @property
+    def lasts(self) -> bool:
+        return self.lower is None or self.lower.lasts
+
     def stat(self) -> Stat:
         shown = super().stat()
         # A link count of 1 means that subdirectories are not counted.
