@@ -537,7 +537,7 @@ def description(copier: Copier, old: OpenFile, *links: str, **given: Any) -> Any
     location: tuple[Directory, bytes] | None = None
     if old.location is not None:
         location = of(old.location[0]), old.location[1]
-    on_close = {copier.function(forget) for forget in old.on_close}
+    on_close = frozenset(copier.function(forget) for forget in old.on_close)
     given.update({name: of(getattr(old, name)) for name in links})
     return copier.plain(old, node=of(old.node), location=location, on_close=on_close, **given)
 

@@ -195,7 +195,7 @@ def flock(world: World, fd: Fd, operation: Int) -> Reply:
         if any(key == locked and abi.LOCK_EX in (kind, held) for locked, held in world.flocks.values()):
             return None
         world.flocks[file] = key, kind
-        file.on_close.add(world.unlock)
+        file.on_close |= {world.unlock}
         return 0
 
     if operation & abi.LOCK_NB:

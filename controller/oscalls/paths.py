@@ -62,9 +62,9 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
     start = world.cwd if path[:1] == b"/" else start_of(world, dirfd, path)
     permissions = mode & ~world.umask & 0o7777
     flags &= abi.O_KNOWN
-    world.descriptors.need_room()
+    fd = world.descriptors.lowest()
     file = namei.open_file(world.tree, path, start, world.credentials, flags, permissions)
-    return world.descriptors.install(file, bool(flags & abi.O_CLOEXEC))
+    return world.descriptors.enter(fd, file, bool(flags & abi.O_CLOEXEC))
 
 
 @oscall(CALL_OPEN, "openat")

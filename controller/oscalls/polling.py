@@ -286,7 +286,7 @@ class EpollFile(OpenFile):
             if self._world.epoll_watches >= _WATCHES_MAX:
                 raise OSError(errno.ENOSPC, "too many watches")
             self._world.epoll_watches += 1
-            watch.file.on_close.add(self.forget)
+            watch.file.on_close |= {self.forget}
         self.enter(watch)
         self._world.changes.tell(self.node)
 
@@ -306,7 +306,7 @@ class EpollFile(OpenFile):
         self._world.epoll_watches -= 1
         self._watched[file].discard(key[0])
         if not self._watched[file]:
-            file.on_close.discard(self.forget)
+            file.on_close -= {self.forget}
             self._leave(file)
 
     def _leave(self, file: OpenFile) -> None:
@@ -326,7 +326,7 @@ class EpollFile(OpenFile):
     def close(self) -> None:  # noqa: D102 - as in OpenFile, and so on below
         self._world.epoll_watches -= len(self.watches)
         for file in self._watched:
-            file.on_close.discard(self.forget)
+            file.on_close -= {self.forget}
         self.watches.clear()
         self._watched.clear()
         self._sources.clear()

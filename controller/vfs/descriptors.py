@@ -40,6 +40,11 @@ class DescriptorTable:
         """The open descriptors, ascending."""
         return iter(sorted(self._files))
 
+    def enter(self, fd: int, file: OpenFile, cloexec: bool) -> int:
+        """Gives `file` the number that `lowest` has just returned, and returns it."""
+        self._enter(fd, file, cloexec)
+        return fd
+
     def install(self, file: OpenFile, cloexec: bool = False, minimum: int = 0) -> int:
         """Gives `file` the lowest free number from `minimum` on. Raises EMFILE, after closing an unused `file`."""
         try:
@@ -51,9 +56,9 @@ class DescriptorTable:
         self._enter(fd, file, cloexec)
         return fd
 
-    def need_room(self) -> None:
-        """Raises EMFILE unless one more descriptor can be had. As in Linux, this is checked before a file is made."""
-        self._lowest(0)
+    def lowest(self) -> int:
+        """Returns the number of the next descriptor. Raises EMFILE; as in Linux, that is checked before a file is made."""
+        return self._lowest(0)
 
     def room_for(self, count: int) -> None:
         """Raises EMFILE unless `count` more descriptors can be had (for pipe, socketpair)."""

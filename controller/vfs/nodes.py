@@ -39,10 +39,10 @@ from proxybox.controller.effects import Changes
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.quota import Quota
 
-# This circle of imports stays: a node makes its open file descriptions (open(2)), and a description belongs to a node.
-# Both halves would be one file of 900 lines.
+# This circle stays: a node makes its open file descriptions (open(2)), and a description belongs to a node. Both halves
+# would be one file of 900 lines. At run time openfiles.py imports this file, and not the reverse.
 if TYPE_CHECKING:
-    from proxybox.controller.vfs.openfiles import OpenFile
+    from proxybox.controller.vfs.openfiles import DirectoryOpenFile, OpenFile, RegularOpenFile
 
 D_TYPES = {
     S_IFREG: DT_REG, S_IFDIR: DT_DIR, S_IFLNK: DT_LNK,
@@ -228,6 +228,7 @@ class RegularFile(Node):
 
     __slots__ = ()
     kind = S_IFREG
+    description: ClassVar[type[RegularOpenFile]]  # openfiles.py sets it
 
     def size(self) -> int:
         """Length in bytes."""
@@ -271,11 +272,9 @@ class RegularFile(Node):
         return size if hole else offset
 
     def open(self, flags: int) -> OpenFile:
-        from proxybox.controller.vfs.openfiles import RegularOpenFile
-
         if flags & abi.O_TRUNC:
             self.truncate(0)
-        return RegularOpenFile(self, flags)
+        return self.description(self, flags)
 
 
 class Symlink(Node):
@@ -310,6 +309,7 @@ class Directory(Node):
     __slots__ = ()
     kind = S_IFDIR
     stable: ClassVar[bool] = True
+    description: ClassVar[type[DirectoryOpenFile]]  # openfiles.py sets it
     parent: Directory | None  # slots in the concrete classes
     name: bytes
 
@@ -380,9 +380,7 @@ class Directory(Node):
         raise OSError(errno.ELOOP, "too many folders within each other")
 
     def open(self, flags: int) -> OpenFile:
-        from proxybox.controller.vfs.openfiles import DirectoryOpenFile
-
-        return DirectoryOpenFile(self, flags)
+        return self.description(self, flags)
 
 
 __all__ = [

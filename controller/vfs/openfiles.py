@@ -34,8 +34,9 @@ from proxybox.controller.vfs.inodes import Inode, node_ino
 from proxybox.controller.vfs.nodes import MAX_FILE_SIZE, PORTION, Directory, Entry, Node, RegularFile
 
 MAX_TRANSFER = 1 << 20
-READABLE = (O_RDONLY, O_RDWR)
-WRITABLE = (O_WRONLY, O_RDWR)
+#: Whether an access mode allows reading, and writing; with O_PATH none does.
+_ALLOWED = {O_RDONLY: (True, False), O_WRONLY: (False, True), O_RDWR: (True, True)}
+_NOBODY: frozenset[Callable[[OpenFile], None]] = frozenset()
 
 
 class OpenFile:
@@ -65,11 +66,8 @@ class OpenFile:
         self.offset = 0
         self.references = 0
         self.location: tuple[Directory, bytes] | None = None
-        self.on_close: set[Callable[[OpenFile], None]] = set()
-        mode = flags & O_ACCMODE
-        path_only = bool(flags & O_PATH)
-        self._can_read = mode in READABLE and not path_only
-        self._can_write = mode in WRITABLE and not path_only
+        self.on_close: frozenset[Callable[[OpenFile], None]] = _NOBODY
+        self._can_read, self._can_write = _ALLOWED.get(flags & (O_ACCMODE | O_PATH), (False, False))
         if isinstance(node, Inode):
             node.opened()
 
@@ -83,7 +81,7 @@ class OpenFile:
         """Removes a user. When it was the last, the description is closed."""
         self.references -= 1
         if self.references <= 0:
-            for forget in tuple(self.on_close):
+            for forget in self.on_close:
                 forget(self)
             self.close()
 
@@ -516,3 +514,7 @@ class HostOpenFile(RegularOpenFile):
         close_fd = getattr(self.node, "close_fd", None)
         if close_fd is not None:
             close_fd()
+
+
+RegularFile.description = RegularOpenFile
+Directory.description = DirectoryOpenFile

@@ -348,7 +348,7 @@ class World:
     def unlock(self, file: "OpenFile") -> None:
         """Takes an open description's flock(2) lock away."""
         self.flocks.pop(file, None)
-        file.on_close.discard(self.unlock)
+        file.on_close -= {self.unlock}
 
     # --- threads ----------------------------------------------------------------------------------
 
