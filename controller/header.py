@@ -33,11 +33,11 @@ CALL_BORN: Final = 0x50420005
 #: openat(2), for a stub that takes the whole file where it never changes.
 CALL_OPEN: Final = 510
 #: epoll_wait(2) that only looks, for a stub that remembers that nothing was ready.
-CALL_LOOK: Final = 509
-#: The answer to CALL_LOOK where nothing is ready before the guest's next call.
-LASTS: Final = -(1 << 41)
+CALL_LOOK: Final = 514
+#: The answer to CALL_LOOK where nothing is ready before the guest's next call: more than there can be events.
+LASTS: Final = 1 << 32
 #: stat(2) and lstat(2), for a stub that remembers a status that lasts.
-CALL_STAT: Final = 508
+CALL_STAT: Final = 513
 #: The answer to CALL_SEALED.
 SEALED_ANSWER: Final = 0x5EA1
 #: The answer to a call on a file with a writable shared mapping is this number less the mapping's number.

@@ -57,7 +57,7 @@ class DescriptorTable:
         return fd
 
     def lowest(self) -> int:
-        """Returns the number of the next descriptor. Raises EMFILE; as in Linux, that is checked before a file is made."""
+        """Returns the next descriptor's number. Raises EMFILE; as in Linux, that is checked before a file is made."""
         return self._lowest(0)
 
     def room_for(self, count: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator, Set
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -45,8 +45,10 @@ class OpenFile:
     location: the directory and name by which it was opened, for /proc/self/fd. references: how many descriptors (and
     mappings) share it; changed by `hold` and `release`. on_close: functions that are called when the last reference is
     gone. Locks and epoll instances register here, because they remember the description and would otherwise keep it
-    alive.
+    alive. is_within: whether nothing but the box's own calls changes what it is ready for.
     """
+
+    is_within: ClassVar[bool] = False
 
     __slots__ = (
         "__weakref__",
@@ -101,11 +103,6 @@ class OpenFile:
     def host_fd(self) -> int | None:
         """A host descriptor whose readability may unblock a read. Only standard input has one."""
         return None
-
-    @property
-    def is_within(self) -> bool:
-        """Whether nothing but the box's own calls changes what it is ready for."""
-        return False
 
     @property
     def is_path_only(self) -> bool:

@@ -127,20 +127,11 @@ class PipeNode(Inode):
         return PipeEnd(self, flags)
 
 
-class _Within(StreamOpenFile):
-    """An end of a stream that is the box's own."""
-
-    __slots__ = ()
-
-    @property
-    def is_within(self) -> bool:
-        return True
-
-
-class PipeEnd(_Within):
+class PipeEnd(StreamOpenFile):
     """One end of a pipe, as its access mode says; both ends when opened with O_RDWR."""
 
     __slots__ = ("_buffer", "_pipe")
+    is_within = True
 
     def __init__(self, node: PipeNode, flags: int) -> None:
         super().__init__(node, flags)
@@ -226,10 +217,11 @@ class SocketNode(Inode):
         """Credits nothing: sockets are charged to the descriptors, not to the quota."""
 
 
-class PairEnd(_Within):
+class PairEnd(StreamOpenFile):
     """One end of a socketpair(2) of AF_UNIX streams."""
 
     __slots__ = ("_incoming", "_outgoing")
+    is_within = True
 
     def __init__(self, superblock: Superblock, flags: int, incoming: Buffer, outgoing: Buffer) -> None:
         super().__init__(SocketNode(superblock), O_RDWR | flags & O_NONBLOCK)
@@ -305,10 +297,11 @@ class AnonymousNode(Inode):
         """Credits nothing: these are charged to the descriptors, not to the quota."""
 
 
-class EventFile(_Within):
+class EventFile(StreamOpenFile):
     """eventfd(2): a counter. semaphore: EFD_SEMAPHORE."""
 
     __slots__ = ("_posted", "_semaphore", "count")
+    is_within = True
 
     def __init__(self, superblock: Superblock, count: int, flags: int, *, semaphore: bool = False) -> None:
         super().__init__(AnonymousNode(superblock), O_RDWR | flags & O_NONBLOCK)

@@ -30,14 +30,14 @@ enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420
  * descriptor to be closed first, plus one; 0 for none. */
 enum { CALL_OPEN = 510 };
 
-/* epoll_wait(2) that only looks. LASTS is the answer where nothing is ready, and nothing will be before this process has
- * made its next call. */
-enum { CALL_LOOK = 509 };
-#define LASTS (-(1ll << 41))
+/* epoll_wait(2) that only looks. LASTS, more than there can be events, is the answer where nothing is ready, and nothing
+ * will be before this process has made its next call. */
+enum { CALL_LOOK = 514 };
+#define LASTS (1ll << 32)
 
 /* stat(2) and lstat(2): path, where to store the status, and flags of fstatat(2). The answer is 1 where the status changes
  * only by calls that make or change something. */
-enum { CALL_STAT = 508 };
+enum { CALL_STAT = 513 };
 
 /* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */
 enum { SEALED_ANSWER = 0x5ea1 };
@@ -103,7 +103,7 @@ struct config {
     uint64_t memory, nursery;
 };
 
-enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 512, MAX_HIDE = 16384, MAX_FILTER = 1024 };
+enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 515, MAX_HIDE = 16384, MAX_FILTER = 1024 };
 /* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel.
  * HOST_CLOCKS: where time is real, it may read the host's clocks. HUGE_PAGES: a zygote, where the kernel gives such pages
  * (stub_huge.c). HUGE_NURSERY: another guest there (stub_nursery.c). */
