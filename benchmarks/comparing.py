@@ -31,6 +31,11 @@ def read_report(path: Path) -> dict[str, Any]:
     return found
 
 
+def _key(figure: dict[str, Any]) -> tuple[Any, ...]:
+    """One thing may be held against several others."""
+    return figure["name"], figure.get("floor")
+
+
 def compare(old: dict[str, Any], new: dict[str, Any], noise: float = NOISE) -> tuple[str, list[str]]:
     """Returns a table of what differs by more than `noise` percent, and the names of what got slower.
 
@@ -39,9 +44,9 @@ def compare(old: dict[str, Any], new: dict[str, Any], noise: float = NOISE) -> t
     """
     rows, slower, compared = [], [], 0
     for name, group in new["benchmarks"].items():
-        before = {each["name"]: each for each in old["benchmarks"].get(name, {"figures": ()})["figures"]}
+        before = {_key(each): each for each in old["benchmarks"].get(name, {"figures": ()})["figures"]}
         for figure in group["figures"]:
-            then = before.get(figure["name"])
+            then = before.get(_key(figure))
             if then is None or then["unit"] != figure["unit"]:
                 continue
             compared += 1

@@ -56,6 +56,16 @@ class Figure:
         return self.value / self.floor_value if self.floor_value else None
 
     @property
+    def bound(self) -> float | None:
+        """The goal in the figure's unit; None without one."""
+        if self.target is None:
+            return None
+        bound = self.target.at_least if self.target.at_most is None else self.target.at_most
+        if bound is None or self.target.of == "value":
+            return bound
+        return None if self.floor_value is None else bound * self.floor_value
+
+    @property
     def verdict(self) -> str:
         """ "meets", "misses", or nothing where no bound was set."""
         met = None if self.target is None else self.target.met(self)
@@ -71,6 +81,7 @@ class Figure:
             "floor_value": self.floor_value,
             "ratio": self.ratio,
             "target": self.target.text(self.unit) if self.target else None,
+            "bound": self.bound,
             "verdict": self.verdict or None,
         }
 

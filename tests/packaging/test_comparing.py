@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import charts
 from benchmarks.comparing import NoReport, compare, read_report
 from benchmarks.figures import Figure, Target
 
@@ -49,6 +50,36 @@ def test_what_got_slower(before: dict[str, Any], now: dict[str, Any], wanted: st
 def test_figures_of_one_report_alone_are_left_out() -> None:
     other = report(other=Figure(name="other", value=1, unit="us"))
     assert compare(one(1), other)[0].startswith("0 figures compared")
+
+
+def test_one_thing_is_held_against_each_floor_by_itself() -> None:
+    both = [
+        Figure(name="it", value=10, unit="us", floor=floor, floor_value=value) for floor, value in (("a", 5), ("b", 1))
+    ]
+    same = {"host": {}, "benchmarks": {"group": {"figures": [each.to_dict() for each in both]}}}
+    assert compare(same, same) == ("2 figures compared, 0 differ by more than 10 %", [])
+
+
+@pytest.mark.parametrize(
+    ("target", "bound"),
+    [
+        (None, None), (Target(of="value", at_most=3), 3), (Target(of="ratio", at_most=1.5), 7.5),
+        (Target(of="ratio", at_least=0.9), 4.5),
+    ],
+)  # fmt: skip
+def test_goals_are_told_in_the_unit_of_the_figure(target: Target | None, bound: float | None) -> None:
+    figure = Figure(name="it", value=10, unit="us", floor="a", floor_value=5, target=target)
+    assert figure.bound == figure.to_dict()["bound"] == bound
+
+
+def test_charts_say_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(one(10)))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(sys, "argv", ["charts", str(tmp_path / "report.json"), str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        charts.main()
+    assert end.value.code == 2
+    assert "pip install -e '.[bench]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"benchmarks": {"a": {"figures": [{}]}}}', '{"benchmarks": []}'])
