@@ -34,7 +34,7 @@ CALL_BORN: Final = 0x50420005
 CALL_OPEN: Final = 510
 #: epoll_wait(2) that only looks, for a stub that remembers that nothing was ready.
 CALL_LOOK: Final = 514
-#: The answer to CALL_LOOK where nothing is ready before the guest's next call: more than there can be events.
+#: The answer to CALL_LOOK where nothing is ready unless the guest makes a call: more than there can be events.
 LASTS: Final = 1 << 32
 #: stat(2) and lstat(2), for a stub that remembers a status that lasts.
 CALL_STAT: Final = 513

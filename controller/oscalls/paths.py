@@ -136,7 +136,8 @@ def fstatat_lasting(world: World, path: Path, statbuf: Addr, flags: Int) -> Repl
 
     The answer is 1 where nothing but calls that make or change something changes the status.
     """
-    tree, follow = world.tree, not flags & abi.AT_SYMLINK_NOFOLLOW
+    check_flags(flags, abi.AT_SYMLINK_NOFOLLOW)
+    tree, follow = world.tree, not flags
     node = tree.resolve(path, world.cwd, world.credentials, follow=follow)
     return int(node.lasts and tree.is_kept(path, follow)), (statbuf, node.stat_bytes())
 

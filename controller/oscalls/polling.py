@@ -462,7 +462,7 @@ def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: In
 def epoll_look(world: World, epfd: Fd, events: Addr, maxevents: Int) -> Reply:
     """epoll_wait(2) with a timeout of 0, as the stub makes it where nobody observes the calls (stub_lasting.c).
 
-    Where nothing is ready before the guest's next call, the answer says so.
+    Where nothing is ready, and only a call of the guest can change that, the answer says so.
     """
     reply = _epoll_wait(world, epfd, events, maxevents, 0)
     if reply == 0 and all(watch.file.is_within for watch in _epoll(world, epfd).watches.values()):

@@ -83,11 +83,9 @@ class MemoryFile(Inode, RegularFile):
         return self._size, len(self._pages) * (PAGE // 512)
 
     def open(self, flags: int) -> OpenFile:
-        from proxybox.controller.vfs.openfiles import RegularOpenFile
-
         if flags & O_TRUNC:
             self.truncate(0)
-        return RegularOpenFile(self, flags)
+        return self.description(self, flags)
 
     def free(self) -> None:
         self._drop_pages(0)

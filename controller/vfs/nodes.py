@@ -278,10 +278,11 @@ class RegularFile(Node):
 
 
 class Symlink(Node):
-    """A symbolic link."""
+    """A symbolic link. stable: whether its text changes only when an entry changes."""
 
     __slots__ = ()
     kind = S_IFLNK
+    stable: ClassVar[bool] = True
 
     @property
     def target(self) -> bytes:

@@ -259,6 +259,7 @@ class Tree:
                 if jump is not None:
                     current, stable = jump, False
                     continue
+                stable = stable and node.stable
                 target = node.target
                 if not target:
                     raise OSError(errno.ENOENT, "an empty symbolic link")

@@ -33,7 +33,8 @@ long round_trip(long number, const uint64_t args[6]);
 #define ASK_(number, a, b, c, d, e, f, ...)                                                                       \
     round_trip(number, (const uint64_t[6]){(uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), \
                                            (uint64_t)(f)})
-uint64_t wire_answers(void); /* how many calls of this process, of all its threads, were answered */
+uint64_t calls_begun(void); /* by all threads of this process */
+uint64_t calls_answered(void);
 void wire_farewell(const uint64_t args[6]);
 bool wire_read_exactly(int fd, void *buffer, size_t size);
 

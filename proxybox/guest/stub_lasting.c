@@ -1,7 +1,7 @@
 /* Answers that last, for a program whose calls nobody observes: they are given again without a round trip. Only functions
  * of stub_direct.c ask here. The controller says of each answer whether it lasts.
  *
- * Nothing becomes ready in an epoll instance that watches only pipes and counters of the box before the program makes a
+ * Nothing becomes ready in an epoll instance that watches only pipes and counters of the box unless the program makes a
  * call. So when it looks again with no call between, as an event loop does at each turn, it sees nothing again.
  *
  * The status of the interpreter's library, and of folders in memory, changes only by calls that make or change something.
@@ -14,23 +14,26 @@
 
 #include "stub.h"
 
-/* A call of another thread may make something ready after the controller has said that nothing is. Its answer then comes
- * after `before` was read, and the next look asks the controller. */
+/* A call of another thread may make something ready as soon as it has begun, and a long one again and again until it is
+ * answered. So what was seen holds where no call was under way, and none has begun since. */
 static long look(const uint64_t args[6])
 {
     static __thread struct {
         int fd;
-        uint64_t answers;
+        uint64_t begun;
     } empty __attribute__((tls_model("initial-exec"))) = {.fd = -1};
     int fd = (int)args[0];
-    uint64_t before = wire_answers();
-    if (fd == empty.fd && before == empty.answers && (int)args[2] > 0)
+    uint64_t answered = calls_answered(), begun = calls_begun(); /* in this order */
+    if (fd == empty.fd && begun == empty.begun && (int)args[2] > 0) {
+        if (has_had_threads)
+            KERNEL(SYS_sched_yield); /* they run on one CPU, and this call no longer sleeps */
         return 0;
+    }
     long result = ASK(CALL_LOOK, args[0], args[1], args[2]);
     if (result == ERROR(ENOSYS)) /* the box is observed since */
         return ASK(SYS_epoll_wait, args[0], args[1], args[2], 0);
-    empty.fd = result == LASTS ? fd : -1;
-    empty.answers = before + 1;
+    empty.begun = begun + 1; /* this one */
+    empty.fd = result == LASTS && answered == begun ? fd : -1;
     return result == LASTS ? 0 : result;
 }
 

@@ -237,16 +237,19 @@ static long receive_reply(struct channel *channel)
     return stored ? head.value : ERROR(EFAULT);
 }
 
-static uint64_t answers;
+static uint64_t begun, answered; /* calls of all threads */
 
-uint64_t wire_answers(void) { return __atomic_load_n(&answers, __ATOMIC_ACQUIRE); }
+uint64_t calls_begun(void) { return __atomic_load_n(&begun, __ATOMIC_SEQ_CST); }
+
+uint64_t calls_answered(void) { return __atomic_load_n(&answered, __ATOMIC_SEQ_CST); }
 
 long round_trip(long number, const uint64_t args[6])
 {
     struct channel *channel = own_channel();
+    __atomic_fetch_add(&begun, 1, __ATOMIC_SEQ_CST);
     send_request(channel, number, args);
     long value = receive_reply(channel);
-    __atomic_fetch_add(&answers, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(&answered, 1, __ATOMIC_SEQ_CST);
     return value;
 }
 

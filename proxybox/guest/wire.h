@@ -31,7 +31,7 @@ enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420
 enum { CALL_OPEN = 510 };
 
 /* epoll_wait(2) that only looks. LASTS, more than there can be events, is the answer where nothing is ready, and nothing
- * will be before this process has made its next call. */
+ * will be unless this process makes a call, or has one under way. */
 enum { CALL_LOOK = 514 };
 #define LASTS (1ll << 32)
 

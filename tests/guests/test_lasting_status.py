@@ -80,6 +80,10 @@ os.chdir(library); first = looked('os.py'); os.chdir('/tmp')
 assert looked('os.py') == 2 and looked('.') == looked('/tmp')
 assert first == looked(os.__file__)
 """,
+    "where the program is, by a link of /proc": """
+os.mkdir('/tmp/a'); os.chdir('/tmp/a'); first = looked('/proc/self/cwd')
+os.chdir('/tmp'); assert looked('/proc/self/cwd') == looked('/tmp') != first
+""",
     "a link itself": """
 os.symlink(library, '/tmp/link')
 assert stat.S_ISLNK(os.lstat('/tmp/link').st_mode) and stat.S_ISDIR(os.stat('/tmp/link').st_mode)

@@ -59,6 +59,23 @@ for each in threads: each.start()
 for each in threads: each.join()
 assert len(done) == 4
 """,
+    "a thread whose write waits for room": """
+for size in (60000, 100000, 300000):
+    got, thread = 0, threading.Thread(target=os.write, args=(writer, bytes(size))); thread.start()
+    while got < size: assert until_ready() == [(reader, 1)]; got += len(os.read(reader, 65536))
+    thread.join()
+""",
+    "a thread that sends more than there is room": """
+a, b = socket.socketpair(); look.register(a, select.EPOLLIN); assert nothing()
+got, thread = 0, threading.Thread(target=b.sendall, args=(bytes(500000),)); thread.start()
+while got < 500000: assert until_ready() == [(a.fileno(), 1)]; got += len(a.recv(65536))
+thread.join()
+""",
+    "a thread that waits in a call meanwhile": """
+idle, end = os.pipe(); thread = threading.Thread(target=os.read, args=(idle, 1)); thread.start()
+for _ in range(100): os.write(writer, b'x'); assert until_ready() and os.read(reader, 9) == b'x' and not look.poll(0)
+os.write(end, b'x'); thread.join()
+""",
     "a thread that echoes": """
 back, answer = os.pipe()
 other = select.epoll(); other.register(back, select.EPOLLIN)
@@ -128,6 +145,16 @@ async def main():
     while not done.done(): await asyncio.sleep(0)
     return heard
 assert asyncio.run(main()) == [b'x', 'alarm', 'thread']
+""",
+    "an event loop, and a thread whose write waits": """
+async def main():
+    got = []
+    asyncio.get_running_loop().add_reader(reader, lambda: got.append(len(os.read(reader, 65536))))
+    thread = threading.Thread(target=os.write, args=(writer, bytes(200000))); thread.start()
+    while sum(got) < 200000: await asyncio.sleep(0)
+    thread.join()
+os.set_blocking(reader, False)
+asyncio.run(main())
 """,
 }  # fmt: skip
 

@@ -43,6 +43,18 @@ end = time.monotonic() + 200
 while not found: assert wait(60) == 0 and time.monotonic() < end
 thread.join()
 """,
+    "a mutex that is not held": """
+kind = ctypes.create_string_buffer(16)
+libc.pthread_mutexattr_init(kind); libc.pthread_mutexattr_settype(kind, 2); libc.pthread_mutex_init(mutex, kind)
+for _ in range(40): assert wait(0.001) == errno.EPERM
+assert libc.pthread_mutex_trylock(mutex) == 0
+""",
+    "a mutex that is held twice": """
+kind = ctypes.create_string_buffer(16)
+libc.pthread_mutexattr_init(kind); libc.pthread_mutexattr_settype(kind, 1); libc.pthread_mutex_init(mutex, kind)
+libc.pthread_mutex_lock(mutex); libc.pthread_mutex_lock(mutex)
+assert {wait(0.001) for _ in range(40)} == {0, errno.ETIMEDOUT}
+""",
     "a nonsense of a time": """
 libc.pthread_mutex_lock(mutex)
 assert errno.EINVAL in [libc.pthread_cond_timedwait(condition, mutex, ctypes.byref(Time(1, -1))) for _ in range(100)]

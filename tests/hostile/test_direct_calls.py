@@ -273,3 +273,30 @@ print(whole(os.__file__.encode(), room=-1) > 2 and ctypes.string_at(page + 144 +
     assert lines[3] == "[True, True, True, True, True] True"
     assert lines[4] == "-14 -14 -9"
     assert lines[5] == "True"
+
+
+def test_answers_that_last_asked_for_by_hand(hostile):
+    """Numbers that the stub alone uses: the paths and permissions of any stat, the descriptors of any epoll_wait."""
+    out = hostile.ok(
+        """
+import os, raw, select
+page, name = raw.code(bytes(1 << 16)), lambda text: raw.code(text + bytes(1))
+def status(path, flags=0, place=page): return raw.syscall(513, name(path), place, flags)
+os.symlink("/etc/shadow", "/tmp/link")
+print(status(b"/usr"), status(b"/tmp/link", 0x100), status(b"/tmp/link"), status(b"/none"), status(b"/etc/passwd"))
+print(status(b"/usr", place=8), raw.syscall(513, 8, page, 0), raw.syscall(513, 0, page, 0), status(b"x" * 5000), status(b""))
+print(status(b"relative"), status(b"/box/main.py/"), status(b"/usr", -1), status(b"/usr", 1 << 63))
+look, (reader, writer) = select.epoll(), os.pipe()
+look.register(reader, select.EPOLLIN)
+wait = lambda fd=look.fileno(), place=page, room=9: raw.syscall(514, fd, place, room)
+print(wait(), wait(room=0), wait(room=-1), wait(fd=reader), wait(fd=99), wait(fd=-1), wait(place=8))
+os.write(writer, b"x")
+print(wait(), wait(place=8), wait(room=1 << 31), wait(room=1))
+"""
+    )
+    lines = out.splitlines()
+    assert lines[0] == "1 0 -2 -2 0"
+    assert lines[1] == "-14 -14 -14 -36 -2"
+    assert lines[2] == "-2 -20 -22 1"
+    assert lines[3] == "4294967296 -22 -22 -22 -9 -9 4294967296"
+    assert lines[4] == "1 -14 -22 1"

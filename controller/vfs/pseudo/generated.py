@@ -84,6 +84,7 @@ class ComputedSymlink(Inode, Symlink):
     """A link whose text is computed when it is read, like those of /proc."""
 
     __slots__ = ("_compute",)
+    stable = False
 
     def __init__(self, superblock: Superblock, compute: Callable[[], bytes]) -> None:
         super().__init__(superblock, 0o777, superblock.uid, superblock.gid)
