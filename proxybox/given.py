@@ -30,6 +30,7 @@ Content: TypeAlias = Mapping[str, str | bytes]
 MOST_CODE = 64 << 20
 #: Bytes of one argument with its NUL, and of all arguments with their pointers: the limits of execve(2).
 _LONGEST_ARGUMENT, _MOST_ARGUMENTS = 128 << 10, 3 << 19
+_NONE = Streams()
 _SCRIPT = "source text (str), or the path of a script (os.PathLike)"
 SOURCE = "source text (str)"
 
@@ -275,6 +276,8 @@ def streams(
     value: Input, on_stdout: Callable[[str], object] | None, on_stderr: Callable[[str], object] | None
 ) -> Streams:
     """What a program reads, and the functions that get the text that it prints. Raises TypeError or PolicyError."""
+    if value is None and on_stdout is None and on_stderr is None:
+        return _NONE
     return Streams(
         stdout=as_text_callback("on_stdout", on_stdout),
         stderr=as_text_callback("on_stderr", on_stderr),

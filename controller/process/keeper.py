@@ -138,9 +138,13 @@ class Watch:
         except OSError:
             return 0
 
-    def charged_ns(self) -> int:
-        """CPU time that counts against its limit: its own, and the controller's as far as it exceeds what is free."""
-        return self.cpu_time_ns() + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
+    def charged_ns(self, cpu_ns: int | None = None) -> int:
+        """CPU time that counts against its limit: its own, and the controller's as far as it exceeds what is free.
+
+        cpu_ns: its own, where the caller has just read it.
+        """
+        own = self.cpu_time_ns() if cpu_ns is None else cpu_ns
+        return own + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
 
     def free(self, seconds: float | None) -> None:
         """Sets how much CPU time the controller may spend for the guest, from now on, without charging it.

@@ -54,6 +54,8 @@ OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 _NO_STREAMS = Streams()
 #: What is shown counts as at least this number of bytes, because a message to a front end is at least that long.
 _LEAST_SHOWN = 256
+#: The types of a command's parts that cross as marshal.
+_IN_C = frozenset({str, int, bool})
 #: Names of the parts of a command, as the caller who gives them knows them.
 _PARTS: Mapping[str, tuple[str, ...]] = {"call": ("", "", "args", "kwargs"), "set": ("", "value")}
 
@@ -203,12 +205,14 @@ class LiveSession:
         These are the limits of the whole session, and a limit of the CPU time that the guest's threads may use until
         the next call.
         """
-        watch, cpu = self._live.process.watch, self._box.policy.limits.cpu_time
+        watch, seconds = self._live.process.watch, self._box.policy.limits.cpu_time
         with watch.lock:
             watch.free(self._free_seconds)
             watch.deadline_ns = self._wall_end_ns
-            watch.cpu_ns = self._within(self._cpu_end_ns, None if cpu is None else watch.charged_ns() + int(cpu * 1e9))
-        return watch.cpu_time_ns()
+            cpu = watch.cpu_time_ns()
+            end = None if seconds is None else watch.charged_ns(cpu) + int(seconds * 1e9)
+            watch.cpu_ns = self._within(self._cpu_end_ns, end)
+        return cpu
 
     @property
     def _free_seconds(self) -> float | None:
@@ -323,7 +327,7 @@ class LiveSession:
             watch.deadline_ns = self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9))
             watch.free(self._free_seconds)
             if seconds is not None:
-                watch.cpu_ns = self._within(self._cpu_end_ns, watch.charged_ns() + int(seconds * 1e9))
+                watch.cpu_ns = self._within(self._cpu_end_ns, watch.charged_ns(cpu) + int(seconds * 1e9))
         return _Begun(now, cpu, watch.meter.spent_ns(), dispatcher.calls, transcript)
 
     def _stop_for_calls(self) -> None:
@@ -603,7 +607,7 @@ def _encoded(command: tuple[Any, ...], limit: int) -> bytes:
 
     What a guest sends is never read as marshal. Raises TypeError and ValueError for what cannot cross.
     """
-    if all(type(part) in (str, int, bool) for part in command):
+    if _IN_C.issuperset(map(type, command)):
         data = b"m" + marshal.dumps(command, MARSHAL)
         if len(data) <= limit:
             return data
