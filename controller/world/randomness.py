@@ -4,7 +4,6 @@ Rule: a seeded stream depends only on the seed and on how many bytes were taken 
 of a secret only as far as the seed is secret: it is for repeatable runs, not for keys.
 """
 
-import hashlib
 import os
 from typing import Final, TypeAlias
 
@@ -25,8 +24,11 @@ class Randomness:
     __slots__ = ("_buffer", "_counter", "_key", "_made", "_offset")
 
     def __init__(self, policy: "str | int" = "system") -> None:
-        seeded = not isinstance(policy, str)
-        self._key = hashlib.sha256(b"proxybox randomness %d" % int(policy)).digest() if seeded else b""
+        self._key = b""
+        if not isinstance(policy, str):
+            from hashlib import sha256
+
+            self._key = sha256(b"proxybox randomness %d" % policy).digest()
         self._counter = 0
         self._buffer = b""
         self._made = bytearray()  # bytes for calls that are not done yet
@@ -69,9 +71,11 @@ class Randomness:
 
     def _expand(self, size: int) -> Data:
         """Returns new bytes of the stream, in whole blocks only, so that it does not depend on how it is cut."""
+        from hashlib import shake_128
+
         blocks = -(-size // _BLOCK)
         first, self._counter = self._counter, self._counter + blocks
         return b"".join(
-            hashlib.shake_128(self._key + number.to_bytes(8, "little")).digest(_BLOCK)
+            shake_128(self._key + number.to_bytes(8, "little")).digest(_BLOCK)
             for number in range(first, first + blocks)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat as st
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from weakref import WeakSet
 
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.use import FileId, HostUse, identity
+from proxybox.controller.vfs.inodes import ino_of
 from proxybox.controller.vfs.nodes import Stat, Superblock
 from proxybox.controller.vfs.quota import PAGE
 
@@ -67,7 +67,7 @@ class HostFilesystem:
         ino = self._inodes.get(key)
         if ino is None:
             if len(self._inodes) >= MAX_INODES:
-                return int.from_bytes(hashlib.blake2b(b"%d %d" % key, digest_size=6).digest(), "little") | 1 << 48
+                return ino_of(b"%d %d" % key)
             ino = self._inodes[key] = self.superblock.next_ino()
         return ino
 

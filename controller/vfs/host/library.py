@@ -9,7 +9,6 @@ and `CACHE_FILES` open files are kept.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat as st
 import threading
@@ -20,6 +19,7 @@ import attrs
 
 from proxybox.controller.abi import pack_stat
 from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.inodes import ino_of
 from proxybox.controller.vfs.nodes import (
     D_TYPES,
     X_OK,
@@ -111,7 +111,7 @@ class LibraryMount:
     def ino(self, relative: bytes) -> int:
         """An inode number that depends only on the path in the box."""
         path = self.target + b"/" + relative
-        return int.from_bytes(hashlib.blake2b(path, digest_size=6).digest(), "little") | 1 << 48
+        return ino_of(path)
 
 
 def library(source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0) -> LibraryMount:
