@@ -22,7 +22,7 @@ TRIES = 5
 KINDS = {
     "waiting": "import time\ntime.sleep(3600)",
     "computing": "while True: pass",
-    "stat loops": "import os\nwhile True: os.stat('/box')",
+    "stat loops": "import os\nwhile True: os.stat('/box/main.py')",
     "listdir of 5,000": (
         "import os\nos.mkdir('/tmp/d')\nfor n in range(5000): open(f'/tmp/d/{n}', 'w').close()\n"
         "while True: os.listdir('/tmp/d')"
@@ -54,12 +54,12 @@ ORDINARY = ("computing", "stat loops")
 
 NEIGHBOUR = """
 import os, time
-for _ in range(50): os.stat("/box")
+for _ in range(50): os.stat("/box/main.py")
 count = int(input())
 times = []
 before = time.perf_counter()
 for _ in range(count):
-    os.stat("/box")
+    os.stat("/box/main.py")
     now = time.perf_counter()
     times.append(now - before)
     before = now

@@ -119,9 +119,8 @@ def open_file(tree: Tree, path: bytes, start: Directory, creds: Credentials, fla
 
 def _opened(tree: Tree, node: Node, path: bytes, start: Directory, creds: Credentials, flags: int) -> OpenFile:
     file = open_node(tree, node, creds, flags)
-    if not isinstance(node, Directory):
-        stripped = path.rstrip(b"/")
-        head, slash, name = stripped.rpartition(b"/")
+    if not isinstance(node, Directory):  # so no slash is behind its name
+        head, slash, name = path.rpartition(b"/")
         try:
             above = tree.resolve(head + slash, start, creds) if slash else start
         except OSError:

@@ -22,7 +22,7 @@ libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
 
 CALLS = {
     "getuid": "os.getuid() == uid",
-    "stat": "os.stat('/usr/lib').st_mode == mode",
+    "stat": "os.stat('/etc/passwd').st_mode == mode",
     "fstat": "os.fstat(file).st_size == 100000",
     "pread": "os.pread(file, 70000, 5) == data[5:70005]",
     "pwrite": "os.pwrite(new, data, 3) == 100000",
@@ -40,7 +40,7 @@ def test_a_handler_that_makes_calls_in_the_middle_of_one(hostile, call):
         HANDLER
         + f"""
 import fcntl, termios
-uid, mode, data, ends = os.getuid(), os.stat("/usr/lib").st_mode, bytes(range(250)) * 400, os.pipe()
+uid, mode, data, ends = os.getuid(), os.stat("/etc/passwd").st_mode, bytes(range(250)) * 400, os.pipe()
 open("data", "wb").write(data); file = os.open("data", os.O_RDONLY); new = os.open("new", os.O_RDWR | os.O_CREAT)
 libc.signal(signal.SIGALRM, handler()); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 turns = wrong = 0
@@ -163,7 +163,7 @@ libc.signal(signal.SIGALRM, handler()); signal.setitimer(signal.ITIMER_REAL, 0.0
 wrong = []
 def work():
     uid = os.getuid()
-    while counts[0] < 50: wrong.extend([1] * (os.getuid() != uid or os.stat("/usr").st_mode != 0o40755))
+    while counts[0] < 50: wrong.extend([1] * (os.getuid() != uid or os.stat("/etc/passwd").st_mode != 0o100644))
 threads = [threading.Thread(target=work) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -196,7 +196,7 @@ print({failing("stat", bad, bad), failing("stat", b"/", bad), failing("open", ba
     assert out == "{(-1, 14)}\n"
 
 
-@pytest.mark.parametrize("call", ["os.stat('/usr')", "os.link('/none', '/box/link')"], ids=["direct", "trapped"])
+@pytest.mark.parametrize("call", ["os.stat('/etc/passwd')", "os.link('/none', '/box/link')"], ids=["direct", "trapped"])
 def test_a_sent_fault_in_the_middle_of_a_call(hostile, call):
     """SIGSEGV, which no mask holds back, sent by another thread: its handler runs when the call has its answer."""
     out = hostile.ok(

@@ -379,7 +379,7 @@ WAITS = {
     "beside threads": THREADS,
     "waiting for input": "print('ready', flush=True)\ninput()",
     "printing": "import sys\nprint('ready', flush=True)\nwhile True: sys.stderr.write('x' * 4096)",
-    "calling": "import os\nprint('ready', flush=True)\nwhile True: os.stat('/')",
+    "calling": "import os\nprint('ready', flush=True)\nwhile True: os.stat('/etc/passwd')",
 }
 
 

@@ -29,7 +29,7 @@ begin.set()
 
 #: What goes on meanwhile, beside clones of threads (which would take an honest one's grant) and beside others.
 CALLS = """
-for _ in range(1000): os.stat("/box")
+for _ in range(1000): os.stat("/etc/passwd")
 print(answers)
 """
 THREADS = """
@@ -39,7 +39,7 @@ for turn in range(40):
     one = threading.Thread(target=started.append, args=(turn,))
     one.start()
     one.join()
-    os.stat("/box")
+    os.stat("/etc/passwd")
 print(started == list(range(40)))
 """
 

@@ -154,7 +154,7 @@ import raw, threading, os
 def forge(thread):
     for turn in range(200):
         raw.syscalls([raw.put(raw.frame(39), fd=4 + 2 * ((thread + 1) % 6))])
-        try: os.stat("/box")
+        try: os.stat("/etc/passwd")
         except OSError: pass
 for thread in range(5): threading.Thread(target=forge, args=(thread,), daemon=True).start()
 forge(5)
@@ -252,7 +252,7 @@ try:
 except MemoryError: pass
 small = []
 for _ in range(2000):
-    try: small.append(os.stat("/box")); os.listdir("/box"); os.getcwd()
+    try: small.append(os.stat("/etc/passwd")); os.listdir("/box"); os.getcwd()
     except MemoryError: pass
 held.clear()
 print("done")

@@ -102,7 +102,7 @@ count = 0
 def tick(*_):
     global count
     count += 1
-    os.stat("/box")
+    os.stat("/etc/passwd")
 signal.signal(signal.SIGALRM, tick)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 data = bytes(range(256)) * 4000
