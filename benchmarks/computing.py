@@ -11,6 +11,7 @@ ROUNDS = 7
 #: Units of work of each program, for PyPy and for CPython: about a second for either.
 WORK = {
     "nbody.py": (60, 3), "fannkuch.py": (100, 25), "dicts.py": (50, 30), "strings.py": (40, 36),
+    "jsons.py": (50, 230), "regexes.py": (80, 100),
     "locks.py": (140, 100), "queues.py": (10, 100), "turns.py": (50, 10),
 }  # fmt: skip
 #: What a box has to reach, in parts of the speed of bare pypy3, where that is not COMPUTING.
