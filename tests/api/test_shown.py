@@ -405,7 +405,8 @@ def test_calls_are_told_from_now_on(session: proxybox.Session) -> None:
 
 def test_a_look_has_few_calls(session: proxybox.Session) -> None:
     session.exec(
-        "import os\nclass Slow:\n    def __dir__(self):\n        while True: os.stat('/etc/passwd')\nslow = Slow()", check=True
+        "import os\nclass Slow:\n    def __dir__(self):\n        while True: os.stat('/etc/passwd')\nslow = Slow()",
+        check=True,
     )
     assert session.complete("slow.").matches == ()
     assert session.eval("1").value == 1

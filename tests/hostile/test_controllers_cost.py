@@ -104,7 +104,9 @@ def test_time_of_the_controller(hostile, code):
             timeout=0.7,
             limits={"calls": None, "disk": "16M", "files": 2000},
         )
-        good = pool.submit(proxybox.run, "import os\nfor _ in range(300): os.stat('/etc/passwd')\nprint('served')", timeout=100)
+        good = pool.submit(
+            proxybox.run, "import os\nfor _ in range(300): os.stat('/etc/passwd')\nprint('served')", timeout=100
+        )
         result, neighbour = bad.result(), good.result()
     assert result.status == "time_limit", result.summary() + result.stderr
     assert result.usage.wall < 2.5, result.usage
