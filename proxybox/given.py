@@ -16,7 +16,7 @@ import attrs
 
 from proxybox.controller.guests.finding import absolute_guest
 from proxybox.controller.world.stdin import Source, Terminal
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.world.streams import NO_STREAMS, Streams
 from proxybox.policies import Limits, PolicyError
 from proxybox.policies.checks import NAME_MAX, PATH_MAX
 from proxybox.policies.checks import as_bytes as as_bytes
@@ -30,7 +30,6 @@ Content: TypeAlias = Mapping[str, str | bytes]
 MOST_CODE = 64 << 20
 #: Bytes of one argument with its NUL, and of all arguments with their pointers: the limits of execve(2).
 _LONGEST_ARGUMENT, _MOST_ARGUMENTS = 128 << 10, 3 << 19
-_NONE = Streams()
 _SCRIPT = "source text (str), or the path of a script (os.PathLike)"
 SOURCE = "source text (str)"
 
@@ -277,7 +276,7 @@ def streams(
 ) -> Streams:
     """What a program reads, and the functions that get the text that it prints. Raises TypeError or PolicyError."""
     if value is None and on_stdout is None and on_stderr is None:
-        return _NONE
+        return NO_STREAMS
     return Streams(
         stdout=as_text_callback("on_stdout", on_stdout),
         stderr=as_text_callback("on_stderr", on_stderr),

@@ -28,7 +28,7 @@ from proxybox.controller.status import Status
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.world.streams import NO_STREAMS, Streams
 from proxybox.policies import Policy
 
 #: When a box that has kept more than this in memory has ended, its world is garbage-collected at once.
@@ -88,7 +88,6 @@ class Run:
     usage: Usage
 
 
-_NO_STREAMS = Streams()
 #: A function that is given the interpreter's arguments, the builder of the world, and the start time, and returns a box
 #: that is ready to be served (`BoxSpec.start`, warm/start.py).
 Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
@@ -137,7 +136,7 @@ class BoxSpec:
         words: Sequence[str],
         *,
         folder: BoxFolder | None = None,
-        streams: Streams = _NO_STREAMS,
+        streams: Streams = NO_STREAMS,
         start: "Start | None" = None,
     ) -> Run:
         """Runs the interpreter with `words` as its arguments until it has ended.
@@ -164,7 +163,7 @@ class BoxSpec:
         words: Sequence[str],
         *,
         folder: BoxFolder | None = None,
-        streams: Streams = _NO_STREAMS,
+        streams: Streams = NO_STREAMS,
         start: "Start | None" = None,
     ) -> "LiveBox":
         """Prepares a box as `run` does, but leaves the running to another driver. The caller closes the box."""

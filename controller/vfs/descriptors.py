@@ -40,32 +40,23 @@ class DescriptorTable:
         """The open descriptors, ascending."""
         return iter(sorted(self._files))
 
-    def enter(self, fd: int, file: OpenFile, cloexec: bool) -> int:
-        """Gives `file` the number that `lowest` has just returned, and returns it."""
-        self._enter(fd, file, cloexec)
-        return fd
-
     def install(self, file: OpenFile, cloexec: bool = False, minimum: int = 0) -> int:
         """Gives `file` the lowest free number from `minimum` on. Raises EMFILE, after closing an unused `file`."""
         try:
-            fd = self._lowest(minimum)
+            fd = self.lowest(minimum)
         except OSError:
             if file.references == 0:
                 file.close()
             raise
-        self._enter(fd, file, cloexec)
-        return fd
-
-    def lowest(self) -> int:
-        """Returns the next descriptor's number. Raises EMFILE; as in Linux, that is checked before a file is made."""
-        return self._lowest(0)
+        return self.enter(fd, file, cloexec)
 
     def room_for(self, count: int) -> None:
         """Raises EMFILE unless `count` more descriptors can be had (for pipe, socketpair)."""
         if len(self._files) + count > self.open_files:
             raise OSError(errno.EMFILE, "too many open descriptors")
 
-    def _lowest(self, minimum: int) -> int:
+    def lowest(self, minimum: int = 0) -> int:
+        """Returns the lowest free number from `minimum` on. Raises EMFILE; as in Linux, before a file is made."""
         fd = max(minimum, self._hint)
         while fd in self._files:
             fd += 1
@@ -75,13 +66,15 @@ class DescriptorTable:
             self._hint = fd
         return fd
 
-    def _enter(self, fd: int, file: OpenFile, cloexec: bool) -> None:
+    def enter(self, fd: int, file: OpenFile, cloexec: bool) -> int:
+        """Gives `file` a number that is free, and returns it."""
         file.hold()
         self._files[fd] = file
         if cloexec:
             self._cloexec.add(fd)
         else:
             self._cloexec.discard(fd)
+        return fd
 
     def dup(self, fd: int, minimum: int = 0, cloexec: bool = False) -> int:
         """Makes another descriptor for the same description, the lowest free one from `minimum` on.
@@ -104,7 +97,7 @@ class DescriptorTable:
         try:
             if newfd in self._files:
                 self.close(newfd)
-            self._enter(newfd, file, cloexec)
+            self.enter(newfd, file, cloexec)
         finally:
             file.release()
         return newfd

@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Union
 
 from proxybox.controller.abi import (
-    O_TRUNC,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     S_IFDIR,
@@ -82,10 +81,7 @@ class MemoryFile(Inode, RegularFile):
     def _extent(self) -> tuple[int, int]:
         return self._size, len(self._pages) * (PAGE // 512)
 
-    def open(self, flags: int) -> OpenFile:
-        if flags & O_TRUNC:
-            self.truncate(0)
-        return self.description(self, flags)
+    open = RegularFile.open  # not Inode's
 
     def free(self) -> None:
         self._drop_pages(0)

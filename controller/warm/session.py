@@ -34,7 +34,7 @@ from proxybox.controller.warm.start import MARSHAL, WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.world.streams import NO_STREAMS, Streams
 from proxybox.policies import SessionLimits
 
 #: Seconds that a guest has to let itself be copied, whatever its policy says: functions of the guest's own
@@ -51,7 +51,6 @@ _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "err
 _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
 #: A function that is given what the guest shows, and the number of bytes that it counts as.
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
-_NO_STREAMS = Streams()
 #: What is shown counts as at least this number of bytes, because a message to a front end is at least that long.
 _LEAST_SHOWN = 256
 #: The types of a command's parts that cross as marshal.
@@ -248,7 +247,7 @@ class LiveSession:
         *,
         timeout: float | None = None,
         calls: int | None = None,
-        streams: Streams = _NO_STREAMS,
+        streams: Streams = NO_STREAMS,
         on_shown: OnShown | None = None,
     ) -> CommandResult:
         """Carries out one command.
@@ -280,7 +279,7 @@ class LiveSession:
         *,
         timeout: float | None = None,
         calls: int | None = None,
-        streams: Streams = _NO_STREAMS,
+        streams: Streams = NO_STREAMS,
         on_shown: OnShown | None = None,
         blocking: bool = True,
     ) -> "_Begun":

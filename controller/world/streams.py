@@ -24,3 +24,7 @@ class Streams:
     stdout: Taker | None = None
     stderr: Taker | None = None
     keep: bool = True
+
+
+#: Nothing is read, and all that is printed is kept.
+NO_STREAMS = Streams()
