@@ -14,11 +14,9 @@ _PAGE = resource.getpagesize()
 
 
 def _read(pid: int | str, name: str) -> bytes:
-    fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 8192)
-    finally:
-        os.close(fd)
+    # A KeyboardInterrupt may come behind any call: a file object that nobody has got yet is closed all the same.
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+        return file.read(8192)
 
 
 def _word(status: bytes, key: str) -> bytes:

@@ -1,7 +1,10 @@
 """What the host's /proc says, of this process and of one that has gone."""
 
+import contextlib
 import os
+import random
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -51,3 +54,18 @@ def test_what_is_not_told() -> None:
         hostproc.status("self", "Nothing")
     with pytest.raises(ValueError, match="ends too soon"):
         hostproc.stat(os.getpid(), 200)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file object that nobody has got was closed by its count
+def test_ctrl_c_while_it_reads() -> None:
+    moments, before = random.Random(1), signal.signal(signal.SIGALRM, signal.default_int_handler)
+    count = len(os.listdir("/proc/self/fd"))
+    try:
+        for _ in range(500):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(20e-6, 90e-6))
+                while True:
+                    hostproc.stat(os.getpid(), 10)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(os.listdir("/proc/self/fd")) == count
