@@ -1,13 +1,11 @@
 """What the host's /proc says, of this process and of one that has gone."""
 
-import contextlib
 import os
-import random
 import resource
-import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -56,16 +54,36 @@ def test_what_is_not_told() -> None:
         hostproc.stat(os.getpid(), 200)
 
 
+class AtInstruction:
+    """A trace function that raises KeyboardInterrupt at the nth instruction of `hostproc._read`."""
+
+    def __init__(self, nth: int) -> None:
+        self.left = nth
+
+    def __call__(self, frame: Any, event: str, _: Any) -> Any:
+        if frame.f_code.co_name != "_read":
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return self
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file object that nobody has got was closed by its count
-def test_ctrl_c_while_it_reads() -> None:
-    moments, before = random.Random(1), signal.signal(signal.SIGALRM, signal.default_int_handler)
-    count = len(os.listdir("/proc/self/fd"))
-    try:
-        for _ in range(500):
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, moments.uniform(20e-6, 90e-6))
-                while True:
-                    hostproc.stat(os.getpid(), 10)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert len(os.listdir("/proc/self/fd")) == count
+def test_ctrl_c_at_any_instruction_leaves_nothing_open() -> None:
+    count, before = len(os.listdir("/proc/self/fd")), sys.gettrace()
+    for nth in range(1, 200):
+        at_instruction = AtInstruction(nth)
+        sys.settrace(at_instruction)
+        try:
+            hostproc.stat(os.getpid(), 10)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        assert len(os.listdir("/proc/self/fd")) == count, nth
+        if at_instruction.left > 0:
+            break
+    assert 10 < nth < 199
