@@ -232,7 +232,7 @@ class Scene:
             lambda: os.mkfifo(old),
             lambda: os.link(old, new, follow_symlinks=False),
             lambda: os.symlink(b"../" * (size % 50) + first.replace(b"\0", b""), old),
-            lambda: shutil.rmtree(old),
+            lambda: _is_folder(old) and shutil.rmtree(old),  # it opens what it removes: a FIFO's open waits
             lambda: _special(old) or Path(os.fsdecode(old)).write_bytes(second),
             lambda: os.path.islink(old) or os.chmod(old, 0o700 if size % 2 else 0),
             lambda: _special(old) or os.truncate(old, size * 1000),
@@ -264,6 +264,10 @@ class Scene:
         assert self._stage.canary.read_bytes() == CANARY
         made = {*os.listdir(self._stage.folder)} - {"state"}  # where the controller keeps journals of commits
         assert made == {"canary", "mounted", "pypy"}
+
+
+def _is_folder(path: bytes) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _special(path: bytes) -> bool:
