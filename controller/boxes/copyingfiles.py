@@ -56,7 +56,7 @@ from proxybox.controller.vfs.pseudo.devices import (
     TerminalDevice,
 )
 from proxybox.controller.vfs.pseudo.generated import ComputedSymlink, GeneratedFile, OpenedContent
-from proxybox.controller.vfs.pseudo.proc import FdDirectory, FdLink, LateText
+from proxybox.controller.vfs.pseudo.proc import FdDirectory, FdLink, LateEntries, LateText
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.streams import AnonymousNode, Buffer, EventFile, PairEnd, PipeEnd, PipeNode, SocketNode
 from proxybox.controller.vfs.tree import Tree
@@ -289,7 +289,9 @@ def _memory_directory(copier: Copier, old: MemoryDirectory) -> MemoryDirectory:
 
 def _fill_directory(copier: Copier, old: MemoryDirectory, new: MemoryDirectory) -> None:
     new.parent = copier.of(old.parent)
-    if copier.fill_later and old.__class__ is MemoryDirectory:
+    if isinstance(old.filling, LateEntries):
+        new.fill_later(copier.of(old.filling))
+    elif copier.fill_later and old.__class__ is MemoryDirectory:
         new.fill_later(partial(_children_later, copier, old))
     else:
         new.children = _children(copier, old)
@@ -445,6 +447,11 @@ def _host_directory(copier: Copier, old: HostDirectory) -> Any:
 @copies(LateText)
 def _told(copier: Copier, old: LateText) -> LateText:
     return LateText(copier.of(old.facts), copier.function(old.tell))
+
+
+@copies(LateEntries)
+def _late_entries(copier: Copier, old: LateEntries) -> LateEntries:
+    return LateEntries(copier.of(old.root), copier.of(old.facts))
 
 
 @copies(GeneratedFile)

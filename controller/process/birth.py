@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
 from proxybox.controller import hostproc
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
@@ -31,13 +32,24 @@ from proxybox.controller.seal.inspection import inspect_seal
 BIRTH_LIMIT = 10
 
 
+def nothing() -> None:
+    """What is done meanwhile, by default."""
+
+
 def adopt(
-    parent: GuestProcess, pid: int, threads: int, *, again: bool = False
+    parent: GuestProcess,
+    pid: int,
+    threads: int,
+    *,
+    again: bool = False,
+    cpu: int | None = None,
+    meanwhile: Callable[[], object] = nothing,
 ) -> tuple[GuestProcess, tuple[int, int, int]]:
     """Grants a parent its fork, and takes over the child, whose process id in its box is `pid`.
 
     Returns the child and what its BORN request says: the address for its filter, how many instructions fit there, and
-    the address for its limits. again: whether the parent goes back into fork(2) at once.
+    the address for its limits. again: whether the parent goes back into fork(2) at once. cpu: the child's; None for
+    the parent's. meanwhile: is called once, while the kernel copies the parent, and must not raise.
 
     Raises SandboxStartError when no child can be taken over. The parent, and the processes that it has made, are ended
     when the fork itself fails; a child that fails after that is ended alone.
@@ -51,7 +63,7 @@ def adopt(
             with listener.expect(os.getpgid(parent.pid)) as nest:
                 parent.door.may_fork = True
                 parent.channel.send(pid << 16 | (FORK_AGAIN if again else 0))
-                child, knock = _take_in(parent, parent.door, nest, deadline)
+                child, knock = _take_in(parent, parent.door, nest, deadline, meanwhile)
         except (OSError, SandboxStartError) as error:
             end_strays(parent)
             raise SandboxStartError(f"the guest could not be copied: {error}") from error
@@ -59,6 +71,11 @@ def adopt(
         child.births = parent.births
     child.door = Door(listener, child.pid, threads)
     child.door.given.update(parent.door.given)
+    child.cpu = parent.cpu
+    if cpu not in (None, parent.cpu):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(child.pid, (cpu,))
+            child.cpu = cpu
     listener.allow(knock)
     keeper().watch(child.watch)
     try:
@@ -71,9 +88,11 @@ def adopt(
     return child, (address, room, limits)
 
 
-def _take_in(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> tuple[GuestProcess, Knock]:
+def _take_in(
+    parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object]
+) -> tuple[GuestProcess, Knock]:
     """The newborn, which the kernel still holds. Its parent's pipe ends have been replaced in it."""
-    knock = _at_the_door(parent, door, nest, deadline)
+    knock = _at_the_door(parent, door, nest, deadline, meanwhile)
     watch = Watch(knock.tid, os.pidfd_open(knock.tid), deadline)
     channel = None
     if door.listener.is_there(knock):  # it still waits, so its pid cannot belong to another process by now
@@ -86,8 +105,10 @@ def _take_in(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> tup
     return child, knock
 
 
-def _at_the_door(parent: GuestProcess, door: Door, nest: Nest, deadline: int) -> Knock:
-    """Waits for the child's first call. Meanwhile `Listener.sort` lets one clone of the parent through."""
+def _at_the_door(
+    parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object]
+) -> Knock:
+    """Waits for the child's first call. Before it comes, `Listener.sort` lets one clone of the parent through."""
     poll = select.poll()
     for fd in (door.listener.fd, nest.wake, parent.watch.pidfd):
         poll.register(fd, select.POLLIN)
@@ -95,6 +116,9 @@ def _at_the_door(parent: GuestProcess, door: Door, nest: Nest, deadline: int) ->
         left = deadline - time.monotonic_ns()
         ready = dict(poll.poll(max(0, left // 1_000_000)))
         door.listener.sort()
+        if not door.may_fork and meanwhile is not nothing:  # the clone has been let through
+            meanwhile()
+            meanwhile = nothing
         if nest.newborn is not None:
             return nest.newborn
         if parent.watch.pidfd in ready:

@@ -265,7 +265,7 @@ class MemorySymlink(Inode, Symlink):
 class MemoryDirectory(Inode, Directory):
     """A directory in memory. Its children may be nodes of any kind (devices, generated files).
 
-    In a copy they may be left to be made when they are first needed (`fill_later`).
+    They may be left to be made when they are first needed (`fill_later`): few programs look into /proc.
     """
 
     __slots__ = ("_fill", "children", "name", "parent")
@@ -296,13 +296,20 @@ class MemoryDirectory(Inode, Directory):
     def fill_later(self, fill: Callable[[], dict[bytes, Node]]) -> None:
         """Has `fill` make the children, of a directory that has none yet, when they are first needed."""
         self._fill = fill
+        with contextlib.suppress(AttributeError):  # a copy that is being made has no such field
+            del self.children
+
+    @property
+    def filling(self) -> Callable[[], dict[bytes, Node]] | None:
+        """What will make the children; None where they have been made."""
+        return getattr(self, "_fill", None)
 
     if not TYPE_CHECKING:  # with such a method, mypy would take every name for an attribute
 
         def __getattr__(self, name: str) -> dict[bytes, Node]:
             """Fills the directory: Python asks here for `children` when there are none."""
             if name != "children":
-                raise AttributeError(f"a {type(self).__name__} has no {name}")
+                raise AttributeError(f"a {type(self).__name__} has no {name}", name=name, obj=self)
             with _filling:
                 with contextlib.suppress(AttributeError):  # another thread has filled it meanwhile
                     return object.__getattribute__(self, name)

@@ -18,6 +18,7 @@ import attrs
 
 from proxybox.controller.audit import Audit, Denial
 from proxybox.controller.boxes.box import BoxSpec, LiveBox, Usage
+from proxybox.controller.boxes.copying import check_copyable
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
@@ -25,6 +26,7 @@ from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClose
 from proxybox.controller.exchange import values
 from proxybox.controller.exchange.port import ENVELOPE, Port
 from proxybox.controller.process.birth import adopt
+from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.keeper import CANCELLED, Watch
 from proxybox.controller.process.launch import NICE, uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
@@ -501,33 +503,37 @@ class LiveSession:
             self._lock.release()
 
     def _copy(self, pid: int, counted: bool) -> "LiveSession":
+        """The copy's world is made while the kernel copies the guest, and the copy is served first, on its own CPU.
+
+        Meanwhile this guest goes on to where it takes commands, on its CPU.
+        """
         live = self._live
         with contextlib.ExitStack() as undo:
             self._reach_fork()
             answer: int | None = -errno.EAGAIN
             try:
-                builder = self._copy_world(pid)
-                undo.callback(builder.close)
-                answer = None  # from here on, adopt sends the answer
-                child, _ = adopt(live.process, pid, self._box.spec((), builder).threads)
-                undo.callback(child.close)
-                child.cpu, child.space_limit = live.process.cpu, live.process.space_limit
-                child.layers = dict(live.process.layers)
-                child.first_answer = 0  # its filter is in force already
-                inspect_seal(child.pid, uid_of_guests(), NICE, child.filters)
-                copied = self._box.serve(child, builder, time.monotonic_ns(), undo)
-            except BaseException:
+                check_copyable(live.world)
+                cpu = undo.enter_context(self._box.cpu())
+                with on_cpu(cpu):
+                    world = _Making(lambda: self._copy_world(pid), undo)
+                    answer = None  # from here on, adopt sends the answer
+                    threads = self._box.spec((), live.builder).threads
+                    child, _ = adopt(live.process, pid, threads, cpu=cpu, meanwhile=world.make)
+                    undo.callback(child.close)
+                    child.space_limit, child.layers = live.process.space_limit, dict(live.process.layers)
+                    child.first_answer = 0  # its filter is in force already
+                    inspect_seal(child.pid, uid_of_guests(), NICE, child.filters)
+                    copied = self._box.serve(child, world.made(), time.monotonic_ns(), undo)
+                    undo.callback(copied.close)
+                    child.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)
+                    ended = copied.driver.serve(_port(copied).is_idle)
+            finally:
                 self._leave_fork(answer)
-                raise
-            child.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)
-            with contextlib.ExitStack() as unused:
-                unused.callback(copied.close)
-                self._leave_fork(None)
-                if copied.driver.serve(_port(copied).is_idle) is not None:
-                    raise CannotCopy("the copy ended before it was ready")
-                unused.pop_all()
+            if ended is not None:
+                raise CannotCopy("the copy ended before it was ready")
             session = LiveSession(self._box, copied, self.copies, is_copy=True, counted=counted)
             session._inherit(self)
+            undo.pop_all()
             return session
 
     def _copy_world(self, pid: int) -> WorldBuilder:
@@ -599,6 +605,29 @@ class LiveSession:
             self._end()
         finally:
             self._lock.release()
+
+
+class _Making:
+    """A world that is made within a call that must not fail for it: what goes wrong is raised by `made`."""
+
+    def __init__(self, make: Callable[[], WorldBuilder], undo: contextlib.ExitStack) -> None:
+        self._make = make
+        self._undo = undo
+        self._made: WorldBuilder | BaseException = CannotCopy("the world was not copied")
+
+    def make(self) -> None:
+        """Makes the world; `undo` closes it."""
+        try:
+            self._made = self._make()
+            self._undo.callback(self._made.close)
+        except BaseException as error:
+            self._made = error
+
+    def made(self) -> WorldBuilder:
+        """The world. Raises what has kept it from being made."""
+        if isinstance(self._made, BaseException):
+            raise self._made
+        return self._made
 
 
 def _encoded(command: tuple[Any, ...], limit: int) -> bytes:

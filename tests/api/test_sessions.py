@@ -1,5 +1,8 @@
 """Sessions as people at a prompt and graders use them."""
 
+import contextlib
+import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,8 +12,10 @@ import pytest
 import proxybox
 from proxybox import Status
 from proxybox.controller import find_guest
+from proxybox.controller.boxes import copying
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
+from tests import leavings
 
 NEW = pytest.mark.skipif(find_guest().version < (3, 11), reason="came with Python 3.11")
 
@@ -675,6 +680,40 @@ def test_a_copy_that_is_refused_leaves_the_programs_own_forks_alone() -> None:
         done = session.exec("import os\ninput()\ntry: os.fork()\nexcept OSError: print('none')", stdin=give, timeout=20)
         thread.join()
         assert (done.status, done.stdout) == (proxybox.Status.OK, "none\n")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one CPU")
+def test_copies_are_spread_over_the_cpus() -> None:
+    """Branches that are tried at the same time do not wait for each other."""
+    with proxybox.Sandbox(session={"branches": 8}) as box, box.session() as session, contextlib.ExitStack() as closing:
+        copies = [closing.enter_context(session.fork()) for _ in range(8)]
+        processes = [copy._live._live.process for copy in copies]
+        cpus = [os.sched_getaffinity(process.pid) for process in processes]
+        assert cpus == [{process.cpu} for process in processes]
+        assert len(set.union(*cpus)) > 1
+        assert [copy.eval("6 * 7").value for copy in copies] == [42] * 8
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EMFILE, "Too many open files"), ZeroDivisionError()], ids=repr)
+def test_a_world_that_cannot_be_copied_when_the_guest_has_been(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """The world is copied while the kernel copies the guest: the guest's copy is ended, and the session goes on."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    with proxybox.Sandbox(session={"branches": 1}) as box, box.session() as session:
+        session.exec("rows = [1]", check=True)
+        before = leavings.children()
+        with monkeypatch.context() as patch:
+            patch.setattr(copying, "copy_world", fail)
+            with pytest.raises((proxybox.CannotCopy, ZeroDivisionError)):
+                session.fork()
+        assert leavings.children_since(before) == {}
+        assert session.eval("rows").value == [1]
+        with session.fork() as copy:
+            assert copy.eval("rows").value == [1]
 
 
 def test_going_back_takes_the_place_of_the_session() -> None:

@@ -697,6 +697,28 @@ def test_proc_tells_of_the_copy(side: Any) -> None:
     assert branch.get(b"/tmp/mark") == b"by its link"
 
 
+def test_proc_is_made_where_a_program_looks_into_it(side: Any) -> None:
+    """Most never do, and it is two fifths of a world."""
+
+    def is_made(of: Any) -> bool:
+        return of.world.tree.mounted_in(of.world.tree.root)[b"proc"].filling is None
+
+    branch = side.copy(pid=321)
+    assert not is_made(side)
+    assert not is_made(branch)
+    assert branch.call("readlink", b"/proc/self", 1, 100) == b"321"
+    assert (is_made(side), is_made(branch)) == (False, True)
+    names = sorted(b"321" if name == b"%d" % side.world.process.pid else name for name in side.names(b"/proc"))
+    assert branch.names(b"/proc") == branch.copy(pid=321).names(b"/proc") == names
+    assert side.copy(pid=7).call("readlink", b"/proc/self", 1, 100) == b"7"
+
+
+def test_the_status_of_proc_is_as_if_it_had_been_made(make_side: Any) -> None:
+    looked_first, looked_later = make_side(time={"kind": "virtual"}), make_side(time={"kind": "virtual"})
+    looked_first.names(b"/proc")
+    assert looked_first.call("stat", b"/proc", 1) == looked_later.call("stat", b"/proc", 1)
+
+
 # --- the process ------------------------------------------------------------------------------------------------------
 
 

@@ -133,22 +133,40 @@ class FdLink(Inode, Symlink):
         return Symlink.open(self, flags)
 
 
+class LateEntries:
+    """Makes the entries of /proc when they are first needed."""
+
+    __slots__ = ("facts", "root")
+
+    def __init__(self, root: MemoryDirectory, facts: ProcFacts) -> None:
+        self.root = root
+        self.facts = facts
+
+    def __call__(self) -> dict[bytes, Node]:
+        root, facts = self.root, self.facts
+        root.children = {}
+        _link(root, b"self", facts, _pid)
+        _link(root, b"thread-self", facts, lambda facts: _pid(facts) + b"/task/" + _pid(facts))
+        _fill_process(_folder(root, _pid(facts)), facts)
+        for name, tell in _MACHINE.items():
+            _file(root, name, facts, tell)
+        _link(root, b"mounts", facts, lambda facts: b"self/mounts")
+        _fill_sys(_folder(root, b"sys"), facts)
+        return root.children
+
+
 def proc_directory(superblock: Superblock, facts: ProcFacts) -> MemoryDirectory:
     """The directory that is mounted at /proc. It needs a superblock of its own, which becomes read-only."""
     superblock.read_only = True
     root = MemoryDirectory(superblock, 0o555)
-    _link(root, b"self", facts, _pid)
-    _link(root, b"thread-self", facts, lambda facts: _pid(facts) + b"/task/" + _pid(facts))
-    _fill_process(_folder(root, _pid(facts)), facts)
-    for name, tell in _MACHINE.items():
-        _file(root, name, facts, tell)
-    _link(root, b"mounts", facts, lambda facts: b"self/mounts")
-    _fill_sys(_folder(root, b"sys"), facts)
+    root.fill_later(LateEntries(root, facts))
     return root
 
 
 def renumber(root: MemoryDirectory, old: int, new: int) -> None:
     """Gives the process of a copied /proc another number."""
+    if root.filling is not None:  # it will have the facts' number from the first
+        return
     for directory in (root, _folder_of(root.children[b"%d" % old], b"task")):
         moved = _folder_of(directory, b"%d" % old)
         moved.name = b"%d" % new
