@@ -43,18 +43,21 @@ class BlockingDriver(Serving):
         loop, but not between plain calls of a guest that is alone. Raises exceptions that the guest has not caused.
         """
         self.set_blocking(True)
-        end = None
+        end, is_first = None, True
         self.meter.begin(thread_time_ns(), thread_clock())
         try:
-            with on_cpu(self.cpu):
+            with on_cpu(self.cpu, at_first=True) as place:
                 self.begin()
                 while not self.is_over:
                     if until():
                         return None
+                    if not is_first:
+                        place.stay()
                     if self.is_alone:
-                        self.serve_alone()
+                        self.serve_alone(once=is_first)
                     else:
                         self.step(self._wait())
+                    is_first = False
         except (EndBox, GuestMisbehaved) as error:
             end = error
         finally:

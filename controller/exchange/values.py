@@ -289,6 +289,16 @@ def decode(data: bytes, limit: int = LIMIT) -> Any:
         raise ValueError(f"not a value: {_why(error)}") from None
 
 
+def scalar(data: bytes, at: int) -> tuple[Any] | None:
+    """The value that is encoded from `at` to the end of `data`, in a tuple; None where that is no single scalar."""
+    try:
+        decoder = _DECODERS[data[at]]
+        value, end = (None, -1) if decoder is None else decoder(data, at + 1)
+    except (ValueError, *_MALFORMED):
+        return None
+    return (value,) if end == len(data) else None
+
+
 def decoding(data: bytes, limit: int = LIMIT) -> Turns[Any]:
     """`decode` in turns, for a caller that does other work in between: a generator that returns the value."""
     if len(data) > limit:

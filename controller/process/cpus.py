@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Final
 
 try:
-    #: The CPU that runs the calling thread; -1 where it is not known.
-    current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+    #: The CPU that runs the calling thread; -1 where it is not known. (PyDLL: so short a call keeps the GIL.)
+    current_cpu: Callable[[], int] = ctypes.PyDLL(None).sched_getcpu
 except (OSError, AttributeError):  # a C library without sched_getcpu(3)
 
     def current_cpu() -> int:
@@ -106,18 +106,26 @@ def shares_of_cpus(count: int) -> list[set[int]]:
 class on_cpu:  # noqa: N801 - used as a function is
     """A context in which the calling thread runs on its guest's CPU; its own affinity is restored at the end.
 
-    cpu: of the guest; None changes nothing.
+    cpu: of the guest; None changes nothing. at_first: a thread that is there anyway is not pinned to it yet, so that
+    one exchange costs no more than that; if there are more, `stay` is called.
     """
 
-    __slots__ = ("_before", "_cpu", "_is_first")
+    __slots__ = ("_at_first", "_before", "_cpu", "_is_first")
 
-    def __init__(self, cpu: int | None) -> None:
+    def __init__(self, cpu: int | None, *, at_first: bool = False) -> None:
         self._cpu = cpu
+        self._at_first = at_first
         self._before: set[int] | None = None
         self._is_first = False
 
-    def __enter__(self) -> None:
-        if self._cpu is None:
+    def __enter__(self) -> "on_cpu":
+        if not self._at_first or current_cpu() != self._cpu:
+            self.stay()
+        return self
+
+    def stay(self) -> None:
+        """Pins the thread to the CPU, if it is not yet."""
+        if self._cpu is None or self._before is not None:
             return
         before = os.sched_getaffinity(0)
         try:

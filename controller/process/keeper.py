@@ -154,8 +154,30 @@ class Watch:
         """
         with self.lock:
             spent = self.meter.spent_ns()
-            self._carried_ns += max(0, spent - self.free_ns)
+            if spent > self.free_ns:
+                self._carried_ns += spent - self.free_ns
             self.free_ns = spent + int((seconds or 0) * 1e9)
+
+    def renew(
+        self, deadline_ns: int | None, seconds: float | None, free_seconds: float | None, cpu_end_ns: int | None
+    ) -> int:
+        """Sets its limits anew, from now on, and returns the CPU time that it has used itself, in nanoseconds.
+
+        seconds: of CPU time that may be charged from now on; None for no limit of that kind. free_seconds: see `free`.
+        cpu_end_ns: the limit of all that is charged; the earlier one counts.
+        """
+        with self.lock:
+            self.free(free_seconds)
+            own = self.cpu_time_ns()
+            limit = cpu_end_ns
+            if seconds is not None:
+                limit = own + self._carried_ns + int(seconds * 1e9)
+                if cpu_end_ns is not None and cpu_end_ns < limit:
+                    limit = cpu_end_ns
+            self._deadline_ns, self._cpu_ns = deadline_ns, limit
+            if self.near is not None:
+                self.near.add(self)
+        return own
 
     def is_running(self) -> bool:
         """Whether the guest has not ended yet. A pidfd becomes readable when its process ends (pidfd_open(2))."""

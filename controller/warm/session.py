@@ -48,6 +48,8 @@ _BEFORE_COPIES = 1000
 THREADS_END = 0.05
 #: The kinds of result that a guest may send, and the types of the parts of each.
 _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
+#: How the form "ok" begins.
+_OK = values.encode(("ok", None))[:-1]
 #: What a guest may send to be shown besides its printed output: the value of an expression, an object to display (both
 #: as data by MIME type and metadata), or the wish to clear what was shown.
 _SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
@@ -206,19 +208,14 @@ class LiveSession:
         These are the limits of the whole session, and a limit of the CPU time that the guest's threads may use until
         the next call.
         """
-        watch, seconds = self._live.process.watch, self._box.policy.limits.cpu_time
-        with watch.lock:
-            watch.free(self._free_seconds)
-            watch.deadline_ns = self._wall_end_ns
-            cpu = watch.cpu_time_ns()
-            end = None if seconds is None else watch.charged_ns(cpu) + int(seconds * 1e9)
-            watch.cpu_ns = self._within(self._cpu_end_ns, end)
-        return cpu
+        return self._renew(self._wall_end_ns)
 
-    @property
-    def _free_seconds(self) -> float | None:
+    def _renew(self, deadline_ns: int | None) -> int:
+        """Sets limits anew: of wall time, and of CPU time as the policy has it. Returns the CPU time used so far."""
         policy = self._box.policy
-        return policy.session.cpu_time if policy.limits.cpu_time is None else policy.limits.cpu_time
+        seconds = policy.limits.cpu_time
+        free = policy.session.cpu_time if seconds is None else seconds
+        return self._live.process.watch.renew(deadline_ns, seconds, free, self._cpu_end_ns)
 
     @staticmethod
     def _within(end: int | None, own: int | None) -> int | None:
@@ -321,14 +318,11 @@ class LiveSession:
         world.stdin.asks = calls is None  # completion and other looks at the session do not ask the caller for input
         if calls is not None and dispatcher.calls + calls < dispatcher.limit:
             dispatcher.limit, dispatcher.on_limit = dispatcher.calls + calls, self._stop_for_calls
-        now, cpu, seconds = time.monotonic_ns(), watch.cpu_time_ns(), policy.limits.cpu_time
+        now = time.monotonic_ns()
         wall = policy.limits.wall_time if timeout is None else None if timeout == math.inf else timeout
         with watch.lock:
             watch.interrupted = ""
-            watch.deadline_ns = self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9))
-            watch.free(self._free_seconds)
-            if seconds is not None:
-                watch.cpu_ns = self._within(self._cpu_end_ns, watch.charged_ns(cpu) + int(seconds * 1e9))
+            cpu = self._renew(self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9)))
         return _Begun(now, cpu, watch.meter.spent_ns(), dispatcher.calls, transcript)
 
     def _stop_for_calls(self) -> None:
@@ -669,6 +663,8 @@ def _port(live: LiveBox) -> Port:
 
 def _form_of(data: bytes, value_size: int, forms: Mapping[str, tuple[type, ...]]) -> tuple[Any, ...]:
     """Returns what a guest has sent, as one of these forms. Raises GuestMisbehaved when it has none of them."""
+    if forms is _FORMS and data.startswith(_OK) and (value := values.scalar(data, len(_OK))) is not None:
+        return "ok", *value  # the most frequent claim by far
     try:
         claim = values.decode(data, value_size + ENVELOPE)
         form = forms[claim[0]]

@@ -236,6 +236,19 @@ def nested(depth: int) -> list[Any]:
     return value
 
 
+def test_a_scalar_behind_what_is_known() -> None:
+    """It is what the general way would have found, or nothing."""
+    for value in (None, True, False, 7, -1, 1 << 80, 2.5, "", "word", b"bytes"):
+        data = b"head" + values.encode(value)
+        assert values.scalar(data, 4) == (values.decode(data[4:]),)
+        assert values.scalar(data + b"\0", 4) is None
+        assert values.scalar(data[:-1], 4) is None
+    for value in ([], (1,), {1}, {1: 2}):
+        assert values.scalar(values.encode(value), 0) is None
+    assert values.scalar(b"", 0) is values.scalar(b"\xff", 0) is None
+    assert values.scalar(bytes([values.STR]) + b"\1\0\0\0\xff", 0) is None
+
+
 def test_depth_has_an_end() -> None:
     assert decode(encode(nested(MAX_DEPTH))) == nested(MAX_DEPTH)
     cycle: list[Any] = []

@@ -174,7 +174,7 @@ def test_a_meter_counts_who_serves_and_not_the_caller():
 def test_what_is_free_is_carried_no_further(monkeypatch):
     """What one call was given and did not use is not the next one's."""
     watch = Watch(os.getpid(), -1)
-    spent = iter([0, 500, 900, 900, 900])
+    spent = iter([0, 500] + 6 * [900])
     monkeypatch.setattr(Meter, "spent_ns", lambda _: next(spent))
     monkeypatch.setattr(Watch, "cpu_time_ns", lambda _: 0)
     watch.free(200e-9)
@@ -182,6 +182,12 @@ def test_what_is_free_is_carried_no_further(monkeypatch):
     watch.free(100e-9)  # 700 are beyond what was free
     assert watch.charged_ns() == 700
     assert watch.charged_ns() == 700
+    assert watch.renew(5, 400e-9, 0, None) == 0
+    assert (watch.deadline_ns, watch.cpu_ns) == (5, 1100)
+    assert watch.renew(None, 400e-9, None, 900) == 0
+    assert (watch.deadline_ns, watch.cpu_ns) == (None, 900)
+    assert watch.renew(7, None, 1, None) == 0
+    assert (watch.deadline_ns, watch.cpu_ns) == (7, None)
 
 
 # --- turns of one call ------------------------------------------------------------------------------------------------

@@ -109,6 +109,28 @@ def test_it_may_run_where_its_maker_may_that_serves_a_guest_at_the_moment() -> N
     assert os.sched_getaffinity(0) == allowed_cpus() == everywhere
 
 
+def test_a_thread_that_is_there_anyway_is_pinned_when_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere = os.sched_getaffinity(0)
+    here = min(everywhere)
+    monkeypatch.setattr(cpus, "current_cpu", lambda: here)
+    with on_cpu(here, at_first=True) as place:
+        assert os.sched_getaffinity(0) == everywhere
+        place.stay()
+        place.stay()
+        assert os.sched_getaffinity(0) == {here}
+        assert allowed_cpus() == everywhere
+    assert os.sched_getaffinity(0) == everywhere
+
+
+@pytest.mark.parametrize("elsewhere", [-1, 1 << 20])
+def test_a_thread_that_is_elsewhere_is_pinned_at_once(monkeypatch: pytest.MonkeyPatch, elsewhere: int) -> None:
+    everywhere = os.sched_getaffinity(0)
+    monkeypatch.setattr(cpus, "current_cpu", lambda: elsewhere)
+    with on_cpu(min(everywhere), at_first=True):
+        assert os.sched_getaffinity(0) == {min(everywhere)}
+    assert os.sched_getaffinity(0) == everywhere
+
+
 def test_a_real_thread_stands_where_it_is_called_from() -> None:
     before = os.sched_getaffinity(0)
     cpu = max(before)
