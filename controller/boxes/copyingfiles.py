@@ -291,7 +291,7 @@ def _fill_directory(copier: Copier, old: MemoryDirectory, new: MemoryDirectory) 
     new.parent = copier.of(old.parent)
     if isinstance(old.filling, LateEntries):
         new.fill_later(copier.of(old.filling))
-    elif copier.fill_later and old.__class__ is MemoryDirectory:
+    elif copier.fill_later and old.__class__ is MemoryDirectory and old.children:
         new.fill_later(partial(_children_later, copier, old))
     else:
         new.children = _children(copier, old)
