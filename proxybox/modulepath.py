@@ -8,7 +8,6 @@ import contextlib
 import os
 import site
 import sys
-import sysconfig
 from collections.abc import Iterator
 
 
@@ -73,9 +72,14 @@ def _named() -> set[tuple[int, int] | None]:
 
 
 def _installed() -> set[tuple[int, int] | None]:
-    """The folders of Python's own library and of installed packages."""
-    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders += [sysconfig.get_config_var("DESTSHARED"), *site.getsitepackages()]
+    """The folders of Python's own library and of installed packages.
+
+    Not from sysconfig: it would import what it needs from sys.path, the current folder included.
+    """
+    own = os.path.dirname(os.__file__)
+    prefixes = sys.prefix, sys.exec_prefix, sys.base_exec_prefix
+    libraries = [own, *(os.path.join(each, sys.platlibdir, os.path.basename(own)) for each in prefixes)]
+    folders = [*libraries, *(os.path.join(each, "lib-dynload") for each in libraries), *site.getsitepackages()]
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
     return {_identity(folder) for folder in folders if folder}

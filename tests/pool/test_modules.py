@@ -4,11 +4,12 @@ import importlib
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from proxybox import Pool
+from proxybox import Pool, modulepath
 from proxybox.modulepath import trusted_path
 from proxybox.policies import PolicyError
 from proxybox.pool.executor import Processes, WorkerEnded
@@ -43,6 +44,23 @@ def test_a_folder_that_was_named(folder: Path, monkeypatch: pytest.MonkeyPatch, 
     assert trusted_path() == [str(folder)]
     monkeypatch.setenv("PYTHONPATH", ":.:../folder")
     assert trusted_path() == []
+
+
+def test_the_folders_of_python_itself() -> None:
+    names = {name: sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    names["DESTSHARED"] = sysconfig.get_config_var("DESTSHARED")
+    installed = modulepath._installed()
+    assert [name for name, folder in names.items() if modulepath._identity(folder) not in installed] == []
+
+
+def test_nothing_of_the_current_folder_is_imported_to_leave_it_out(folder: Path) -> None:
+    """What sysconfig would import has a name that anybody can give a file."""
+    (folder / f"{sysconfig._get_sysconfigdata_name()}.py").write_text("print('imported')\nbuild_time_vars = {}\n")
+    (folder / "program.py").write_text("from proxybox.modulepath import trusted_path\ntrusted_path()\nprint('done')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "program"], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 SCRIPT = """
