@@ -12,7 +12,7 @@ import attrs
 Write: TypeAlias = tuple[int, bytes]
 
 
-@attrs.frozen(slots=True)
+@attrs.frozen(slots=True, eq=False)
 class Blocked:
     """A wait: the call cannot be answered yet.
 

@@ -12,14 +12,14 @@ import attrs
 from proxybox.controller.header import CALL_ROLES, LENGTH_INT, LENGTH_LONG, LENGTH_UNSIGNED, MAX_PATH, ROLE, Fetch
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Scalar:
     """A register, read as the kernel reads it: `code` is a struct format of eight bytes."""
 
     code: str
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Memory:
     """Guest memory, given to the handler as bytes in place of its address.
 

@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import attrs
 
@@ -65,8 +64,8 @@ class Program:
         name = given.path("code", path)
         if not stat.S_ISREG(mode := os.stat(name).st_mode) and not stat.S_ISDIR(mode):
             return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: _read_whole(name)})
-        place = Path(os.path.realpath(name))
-        folder, name = (str(place), "") if place.is_dir() else (str(place.parent), place.name)
+        place = os.path.realpath(name)
+        folder, name = (place, "") if os.path.isdir(place) else os.path.split(place)
         words = (f"{BOX}/{name}" if name else BOX, *given.arguments(arguments))
         if name and _is_private(folder):
             return cls(words=words, folder=folder, single=name)

@@ -37,7 +37,7 @@ Callback: TypeAlias = Callable[[str], object] | None
 Functions: TypeAlias = Mapping[str, "Callable[..., Any] | HostFunction"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Job:
     """The parts of a run, for whichever class carries it out. timeout: seconds of wall time, None for the policy's."""
 

@@ -66,7 +66,7 @@ class Usage:
     disk: int = 0
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Run:
     """The result of a box whose guest has ended.
 

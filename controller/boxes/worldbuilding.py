@@ -59,7 +59,7 @@ USR_LINKS = {b"/lib": b"usr/lib", b"/lib64": b"usr/lib64", b"/bin": b"usr/bin"}
 PACKAGES = "/packages"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class BoxFolder:
     """What stands at /box: a host folder, or one file of it, and further files.
 
@@ -72,7 +72,7 @@ class BoxFolder:
     files: Mapping[str, bytes] = attrs.field(factory=dict)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Changed:
     """The changes in one overlay.
 

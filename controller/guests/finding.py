@@ -7,8 +7,6 @@ without being run; only a translated PyPy is run once (translated/finding.py).
 import functools
 import os
 import re
-import shutil
-from pathlib import Path
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests.guest import VERSIONS, Guest
@@ -29,11 +27,14 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
     Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
     """
     named = (_variable(VARIABLE) if path is None else absolute_guest(path)) or "pypy3"
-    found = named if "/" in named else shutil.which(named, path=_folders_of_programs())
+    found = named if "/" in named else _on_path(named)
     if not found:
         raise SandboxStartError(f"no {named} was found on PATH: {_INSTALL}")
     if os.path.isdir(found):
-        found = next((str(file) for file in sorted(Path(found, "bin").glob("pypy3*")) if file.is_file()), found)
+        folder = os.path.join(found, "bin")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else ()
+        programs = (os.path.join(folder, name) for name in names if name.startswith("pypy3"))
+        found = next(filter(os.path.isfile, programs), found)
     executable = os.path.realpath(found)
     if not _is_installed(executable):
         from proxybox.controller.guests.translated.finding import find_translated
@@ -77,10 +78,15 @@ def _variable(name: str, *, is_searched: bool = True) -> str | None:
     return value
 
 
-def _folders_of_programs() -> str:
-    """Returns PATH without empty and relative entries: the working directory may hold anybody's programs."""
-    absolute = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
-    return os.pathsep.join([*absolute, "/usr/bin", "/usr/local/bin"])
+def _on_path(name: str) -> str | None:
+    """Returns the path of the program of that name; None where there is none.
+
+    Empty and relative entries of PATH are left out: the working directory may hold anybody's programs. (shutil.which
+    would import all that packs and unpacks archives, too, at each start of a command.)
+    """
+    folders = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
+    paths = (os.path.join(folder, name) for folder in (*folders, "/usr/bin", "/usr/local/bin"))
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
 
 
 def _is_installed(executable: str) -> bool:

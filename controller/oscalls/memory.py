@@ -123,7 +123,7 @@ def madvise(world: World, addr: Addr, length: Size, advice: Int) -> Reply:
 # --- futex ----------------------------------------------------------------------------------------
 
 
-@attrs.define(slots=True)
+@attrs.define(slots=True, eq=False)
 class Slice:
     """A wait that the stub makes piece by piece; between the pieces it looks at the futex word."""
 

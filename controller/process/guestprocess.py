@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,9 +18,11 @@ from proxybox.controller import hostproc
 from proxybox.controller.header import SEALED_ANSWER
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
-from proxybox.controller.seal.cgroups import Cgroup
 from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
+
+if TYPE_CHECKING:
+    from proxybox.controller.seal.cgroups import Cgroup
 
 #: The bits of the two signals that libc keeps for itself, 32 and 33.
 _OF_LIBC = 3 << 31
@@ -85,7 +88,7 @@ class GuestProcess:
     births: threading.Lock = attrs.field(factory=threading.Lock)
     layers: dict[str, Layer] = attrs.field(factory=dict)
     launcher: int | None = None
-    cgroup: Cgroup | None = None
+    cgroup: "Cgroup | None" = None
     last_words: socket.socket | None = None
     filters: int | None = None
     ran_out_of_memory: bool = False

@@ -20,7 +20,6 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import attrs
 
@@ -51,8 +50,7 @@ from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
 from proxybox.controller.roles import ROW_SIZE
-from proxybox.controller.seal import cgroups, layers
-from proxybox.controller.seal.cgroups import Cgroup
+from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
 from proxybox.controller.seal.inspection import count_filters, inspect_descriptors, inspect_seal
 from proxybox.controller.seal.layers import LaunchReport, Layer
@@ -83,7 +81,7 @@ _ADVICE = {
 }
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class LaunchSpec:
     """What one guest is started with.
 
@@ -131,23 +129,23 @@ class LaunchSpec:
 
 
 @functools.cache
-def guest_folder() -> Path:
+def guest_folder() -> str:
     """The folder of the programs and sources of the untrusted side."""
-    above = Path(__file__).resolve().parents[2]
-    installed = above / "guest"  # in an uninstalled checkout, controller/ is at the top of the tree
-    return installed if installed.is_dir() else above / "proxybox" / "guest"
+    above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    installed = os.path.join(above, "guest")  # in an uninstalled checkout, controller/ is at the top of the tree
+    return installed if os.path.isdir(installed) else os.path.join(above, "proxybox", "guest")
 
 
 @functools.cache
 def guest_program(name: str) -> str:
     """The path of the compiled launcher or stub. Raises SandboxStartError when it has not been compiled."""
-    path = guest_folder() / name
-    if not path.is_file():
+    path = os.path.join(guest_folder(), name)
+    if not os.path.isfile(path):
         raise SandboxStartError(
             f"{path} is missing: the guest's C programs have not been compiled. Run `python -m proxybox.guest.build` "
             "(it needs gcc or clang and the C library's headers: apt install gcc libc6-dev)"
         )
-    return str(path)
+    return path
 
 
 @functools.cache
@@ -372,8 +370,10 @@ def uid_of_guests() -> int:
 
 def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
     """Puts a guest into a cgroup of its own with the limits of its policy, and returns what became of that layer."""
+    from proxybox.controller.seal import cgroups
+
     try:
-        process.cgroup = Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
+        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
         process.cgroup.add(process.pid)
     except cgroups.Unavailable as error:
         return layers.missing("cgroup", str(error))

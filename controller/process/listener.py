@@ -48,7 +48,7 @@ REFUSED_EVERY_NS = 20_000_000
 IN_FLIGHT_NS = 50_000_000
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Knock:
     """A call that the kernel holds: the clone of a thread, the clone of a copy (is_fork), or a copy's first (is_birth).
 

@@ -8,11 +8,10 @@ import contextlib
 import functools
 import itertools
 import os
-from pathlib import Path
 
 import attrs
 
-_SELF, _MOUNTS = Path("/proc/self/cgroup"), Path("/proc/self/mountinfo")
+_SELF, _MOUNTS = "/proc/self/cgroup", "/proc/self/mountinfo"
 _NEEDED = frozenset(("memory", "pids"))
 #: Bytes beyond limits.memory (which limits address space), for page tables, pipe buffers and other memory that the
 #: kernel needs for a guest.
@@ -31,13 +30,13 @@ class Unavailable(Exception):
 class Cgroup:
     """The cgroup of one box; `close` removes it."""
 
-    path: Path
+    path: str
 
     @classmethod
-    def create(cls, parent: Path, memory: int | None, threads: int) -> "Cgroup":
+    def create(cls, parent: str, memory: int | None, threads: int) -> "Cgroup":
         """An empty cgroup below `parent` with the limits of a box. Raises OSError."""
-        path = parent / f"proxybox-{os.getpid()}-{next(_numbers)}"
-        path.mkdir()
+        path = os.path.join(parent, f"proxybox-{os.getpid()}-{next(_numbers)}")
+        os.mkdir(path)
         cgroup = cls(path)
         try:
             cgroup._write("pids.max", threads + _TASKS)
@@ -58,7 +57,7 @@ class Cgroup:
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel's OOM killer has killed a process of the box."""
         try:
-            events = (self.path / "memory.events").read_text().split()
+            events = _read(self.path, "memory.events").split()
         except OSError:
             return False
         return "oom_kill" in events and events[events.index("oom_kill") + 1] != "0"
@@ -68,66 +67,72 @@ class Cgroup:
         with contextlib.suppress(OSError):
             self._write("cgroup.kill", 1)
         with contextlib.suppress(OSError):
-            self.path.rmdir()
+            os.rmdir(self.path)
 
     def _write(self, name: str, value: int) -> None:
-        with open(self.path / name, "w", encoding="ascii") as file:
+        with open(os.path.join(self.path, name), "w", encoding="ascii") as file:
             file.write(str(value))
 
 
-def parent_for_boxes() -> Path:
+def parent_for_boxes() -> str:
     """The cgroup below which this process may make those of its boxes. Looked up once per process.
 
     Raises Unavailable where there is none.
     """
-    found = _find(os.getpid())
-    if isinstance(found, str):
-        raise Unavailable(found)
+    found, why = _find(os.getpid())
+    if found is None:
+        raise Unavailable(why)
     return found
 
 
 @functools.lru_cache(maxsize=1)
-def _find(pid: int) -> Path | str:
+def _find(pid: int) -> tuple[str | None, str]:
+    """Returns the cgroup, or None and why there is none."""
     try:
-        own = next((line[3:] for line in _SELF.read_text().splitlines() if line.startswith("0::")), None)
+        own = next((line[3:] for line in _read(_SELF).splitlines() if line.startswith("0::")), None)
         root = _root()
     except OSError as error:
-        return f"cgroups cannot be looked at ({error.strerror})"
+        return None, f"cgroups cannot be looked at ({error.strerror})"
     if own is None or root is None:
-        return "cgroup v2 is not mounted here"
-    here = root / own.lstrip("/")
-    for parent in (here, here.parent) if here != root else (here,):
+        return None, "cgroup v2 is not mounted here"
+    here = os.path.normpath(f"{root}/{own}")
+    for parent in (here, os.path.dirname(here)) if here != root else (here,):
         if _is_delegated(parent):
             _sweep(parent)
-            return parent
-    return "no cgroup with the controllers memory and pids is delegated to this process"
+            return parent, ""
+    return None, "no cgroup with the controllers memory and pids is delegated to this process"
 
 
-def _root() -> Path | None:
+def _root() -> str | None:
     """The mount point of the cgroup v2 hierarchy, or of the part that a cgroup namespace shows (proc_pid_mountinfo(5)).
 
     None where it is not mounted.
     """
-    for line in _MOUNTS.read_text().splitlines():
+    for line in _read(_MOUNTS).splitlines():
         before, _, after = line.partition(" - ")
         if after.startswith("cgroup2 "):
-            return Path(before.split()[4])
+            return before.split()[4]
     return None
 
 
-def _is_delegated(parent: Path) -> bool:
+def _is_delegated(parent: str) -> bool:
     try:
-        enabled = set((parent / "cgroup.subtree_control").read_text().split())
+        enabled = set(_read(parent, "cgroup.subtree_control").split())
     except OSError:
         return False
-    return enabled >= _NEEDED and os.access(parent, os.W_OK) and os.access(parent / "cgroup.procs", os.W_OK)
+    writable = all(os.access(path, os.W_OK) for path in (parent, os.path.join(parent, "cgroup.procs")))
+    return enabled >= _NEEDED and writable
 
 
-def _sweep(parent: Path) -> None:
+def _sweep(parent: str) -> None:
     """Removes the cgroups of controllers that have ended without `close`. Those with processes in them stay."""
-    for path in parent.glob("proxybox-*"):
-        _, _, rest = path.name.partition("-")
-        owner = rest.partition("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
+    for name in os.listdir(parent):
+        ours, owner, *_ = (*name.split("-"), "")
+        if ours == "proxybox" and owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
             with contextlib.suppress(OSError):
-                path.rmdir()
+                os.rmdir(os.path.join(parent, name))
+
+
+def _read(*path: str) -> str:
+    with open(os.path.join(*path), encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()

@@ -43,7 +43,7 @@ _RLIMIT_CPU, _RLIMIT_AS, _SECCOMP_SET_MODE_FILTER = 0, 9, 1
 _FULL = 0xFFFFFFFF
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Condition:
     """A condition on one half of argument `arg`: half & mask == value.
 
@@ -65,7 +65,7 @@ class Condition:
             raise ValueError(f"a condition that makes no sense: {self}")
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Rule:
     """A row of the table: the call `name` is allowed when all conditions `where` hold.
 

@@ -310,7 +310,7 @@ class RegularOpenFile(OpenFile):
         return min(max(0, self.size() - self.offset), 0x7FFFFFFF)
 
 
-@attrs.define(slots=True)
+@attrs.define(slots=True, eq=False)
 class Listings:
     """What the open directories of a box remember of their entries, together.
 

@@ -19,7 +19,7 @@ def half_of_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-@attrs.define(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True, eq=False)
 class Quota:
     """Limits shared by all memory-backed nodes of a box, or of one mount with the box's quota as `parent`.
 

@@ -15,7 +15,8 @@ FOLDER = "/usr/lib/proxybox"
 
 @functools.cache
 def _sources() -> dict[str, bytes]:
-    files = {path.name: path.read_bytes() for path in sorted(guest_folder().glob("*.py")) if path.name != "build.py"}
+    sources = sorted(Path(guest_folder()).glob("*.py"))
+    files = {path.name: path.read_bytes() for path in sources if path.name != "build.py"}
     return {**files, "values.py": Path(values.__file__).read_bytes()}
 
 

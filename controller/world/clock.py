@@ -44,7 +44,7 @@ _COARSE: Final = frozenset({abi.CLOCK_REALTIME_COARSE, abi.CLOCK_MONOTONIC_COARS
 _CPU: Final = frozenset({abi.CLOCK_PROCESS_CPUTIME_ID, abi.CLOCK_THREAD_CPUTIME_ID})
 
 
-@attrs.frozen(slots=True)
+@attrs.frozen(slots=True, eq=False)
 class Wait:
     """A timed wait.
 

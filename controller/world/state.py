@@ -50,7 +50,7 @@ _IGNORED_BY_DEFAULT: Final = frozenset({abi.SIGCHLD, abi.SIGCONT, abi.SIGURG, ab
 _STOP_BY_DEFAULT: Final = frozenset({abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU})
 
 
-@attrs.frozen(slots=True)
+@attrs.frozen(slots=True, eq=False)
 class Ended:
     """Why the box ends.
 
@@ -87,7 +87,7 @@ class GuestThread:
         return bool(self.sigmask >> (number - 1) & 1)
 
 
-@attrs.define(slots=True)
+@attrs.define(slots=True, eq=False)
 class Timer:
     """One interval timer of setitimer(2).
 

@@ -11,7 +11,7 @@ from proxybox.controller.world.stdin import Source
 Taker: TypeAlias = Callable[[bytes], object]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Streams:
     """The sources and takers of one program's standard streams.
 

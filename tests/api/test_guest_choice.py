@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import proxybox
+from proxybox.controller.guests import finding
 
 WHO = "import sys; print(sys.implementation.name, sys.prefix, sys.executable)"
 
@@ -78,8 +79,21 @@ def test_what_is_no_guest(name: str, tmp_path: Path) -> None:
     assert path in str(caught.value)
 
 
-def test_no_pypy_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+def test_a_name_is_that_of_a_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What else has it on PATH is passed over, and the working directory is not looked at."""
+    folder, text, program, later = (tmp_path / name for name in ("folder", "text", "program", "later"))
+    (folder / "some-pypy").mkdir(parents=True)
+    for place, mode in ((text, 0o644), (program, 0o755), (later, 0o755), (tmp_path / "here", 0o755)):
+        place.mkdir()
+        (place / "some-pypy").touch(mode)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PATH", ":".join(map(str, ("", ".", folder, text, program, later))))
+    assert finding._on_path("some-pypy") == str(program / "some-pypy")
+    assert finding._on_path("no-such-pypy") is None
+
+
+def test_no_pypy_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "_on_path", lambda name: None)
     with pytest.raises(proxybox.SandboxStartError, match="apt install pypy3"):
         proxybox.run("pass")
     diagnosis = proxybox.diagnose()

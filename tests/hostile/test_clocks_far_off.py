@@ -139,7 +139,7 @@ def stands_in_a_file(word):
         [executable, "-c", "print(open('/proc/self/maps').read())"], capture_output=True, text=True, check=True
     ).stdout
     files = {line.split(None, 5)[5] for line in maps.splitlines() if len(line.split(None, 5)) > 5}
-    files |= {os.fspath(path) for path in guest_folder().iterdir()}
+    files |= {os.path.join(guest_folder(), name) for name in os.listdir(guest_folder())}
     return any(struct.pack("<Q", word) in open(path, "rb").read() for path in files if os.path.isfile(path))
 
 

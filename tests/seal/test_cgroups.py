@@ -43,20 +43,20 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Host]:
     fake = Host(tmp_path)
-    monkeypatch.setattr(cgroups, "_SELF", fake.membership)
-    monkeypatch.setattr(cgroups, "_MOUNTS", fake.mounts)
+    monkeypatch.setattr(cgroups, "_SELF", str(fake.membership))
+    monkeypatch.setattr(cgroups, "_MOUNTS", str(fake.mounts))
     cgroups._find.cache_clear()
     yield fake
     cgroups._find.cache_clear()
 
 
 def test_boxes_stand_beside_the_callers_own_cgroup(host: Host) -> None:
-    assert parent_for_boxes() == host.own.parent
+    assert parent_for_boxes() == str(host.own.parent)
 
 
 def test_boxes_stand_below_a_cgroup_that_is_prepared(host: Host) -> None:
     host.enable(host.own, "memory pids io")
-    assert parent_for_boxes() == host.own
+    assert parent_for_boxes() == str(host.own)
 
 
 @pytest.mark.parametrize("controllers", ["", "memory", "pids cpu"])
@@ -99,9 +99,9 @@ def test_without_a_limit_of_memory_there_is_none_in_the_cgroup(host: Host) -> No
 def test_killed_by_the_kernel_for_its_memory(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     create = Cgroup.create
 
-    def create_and_tell(parent: Path, memory: int | None, threads: int) -> Cgroup:
+    def create_and_tell(parent: str, memory: int | None, threads: int) -> Cgroup:
         cgroup = create(parent, memory, threads)
-        (cgroup.path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 1\n")
+        Path(cgroup.path, "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 1\n")
         return cgroup
 
     monkeypatch.setattr(Cgroup, "create", create_and_tell)
@@ -129,13 +129,18 @@ def test_what_a_killed_controller_left_is_removed(host: Host) -> None:
     assert host.boxes() == [alive]
 
 
-def test_the_real_filesystem_takes_a_process_and_is_left_empty() -> None:
+def real_root() -> Path:
     root = cgroups._root()
-    if root is None or not os.access(root / "cgroup.procs", os.W_OK):
+    if root is None or not os.access(os.path.join(root, "cgroup.procs"), os.W_OK):
         pytest.skip("no cgroup v2 hierarchy that this user may write to")
+    return Path(root)
+
+
+def test_the_real_filesystem_takes_a_process_and_is_left_empty() -> None:
+    root = real_root()
     path = root / f"proxybox-{os.getpid()}-real"
     path.mkdir()
-    cgroup = Cgroup(path)
+    cgroup = Cgroup(str(path))
     with subprocess.Popen(["sleep", "60"]) as child:
         cgroup.add(child.pid)
         assert str(child.pid) in (path / "cgroup.procs").read_text().split()
@@ -147,11 +152,9 @@ def test_the_real_filesystem_takes_a_process_and_is_left_empty() -> None:
 
 
 def test_the_real_filesystem_without_controllers_leaves_nothing() -> None:
-    root = cgroups._root()
-    if root is None or not os.access(root / "cgroup.procs", os.W_OK):
-        pytest.skip("no cgroup v2 hierarchy that this user may write to")
+    root = real_root()
     if {"memory", "pids"} <= set((root / "cgroup.subtree_control").read_text().split()):
         pytest.skip("this host has the controllers")
     with pytest.raises(OSError):
-        Cgroup.create(root, 1 << 20, 1)
+        Cgroup.create(str(root), 1 << 20, 1)
     assert not list(root.glob("proxybox-*"))

@@ -26,7 +26,7 @@ PATH_BYTES = 64 << 20
 MAX_CHANGES = 100_000
 
 
-@attrs.define(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True, eq=False)
 class Budget:
     """What may still be kept of a box's changes, in bytes; several overlays may share one budget.
 
@@ -72,7 +72,7 @@ def changes_of(overlay: OverlayMount, prefix: str = "", budget: Budget | None = 
     return collector.found
 
 
-@attrs.define(slots=True)
+@attrs.define(slots=True, eq=False)
 class _Collector:
     """Collects the changes of one overlay.
 

@@ -26,7 +26,7 @@ PROTOCOLS = {
 }  # fmt: skip
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.frozen(slots=True, kw_only=True, eq=False)
 class Identity:
     """The user and the machine that a box shows."""
 
