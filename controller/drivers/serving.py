@@ -239,8 +239,9 @@ class Serving:
             self._world.end(Ended(Status.CRASHED, "interrupted", SIGINT))
             self._process.watch.kill()
         elif disposition != SIG_IGN:
-            self._interrupted = self._free = True
+            self._free = True
             self._process.watch.send(SIGINT)
+            self._interrupted = True  # not before: whoever sees this looks whether the signal is pending
             self.wake()
 
     def hold(self) -> None:

@@ -105,9 +105,7 @@ def _take_in(
     return child, knock
 
 
-def _at_the_door(
-    parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object]
-) -> Knock:
+def _at_the_door(parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object]) -> Knock:
     """Waits for the child's first call. Before it comes, `Listener.sort` lets one clone of the parent through."""
     poll = select.poll()
     for fd in (door.listener.fd, nest.wake, parent.watch.pidfd):

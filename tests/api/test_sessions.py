@@ -14,6 +14,7 @@ from proxybox import Status
 from proxybox.controller import find_guest
 from proxybox.controller.boxes import copying
 from proxybox.controller.process import undertaker
+from proxybox.controller.process.keeper import Watch
 from proxybox.controller.warm import nursery
 from tests import leavings
 
@@ -680,6 +681,38 @@ def test_a_copy_that_is_refused_leaves_the_programs_own_forks_alone() -> None:
         done = session.exec("import os\ninput()\ntry: os.fork()\nexcept OSError: print('none')", stdin=give, timeout=20)
         thread.join()
         assert (done.status, done.stdout) == (proxybox.Status.OK, "none\n")
+
+
+def test_an_interrupt_is_not_lost_to_a_call_that_has_just_begun_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who serves the guest may look for an interrupt at the moment at which it is sent."""
+    begun, over = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        over.wait()
+
+    functions = {"wait": proxybox.HostFunction(wait, timeout=200)}
+    with proxybox.Sandbox(functions=functions, session={"grace": 50}) as box, box.session() as session:
+        driver, send = session._live.driver, Watch.send
+
+        def interrupt() -> None:
+            begun.wait()
+            while not driver._waits():
+                pass
+            session.interrupt()
+
+        def look_and_send(watch: Watch, number: int) -> bool:
+            driver.heed_interrupt()
+            return send(watch, number)
+
+        monkeypatch.setattr(Watch, "send", look_and_send)
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        result = session.exec("import host\nhost.wait()", timeout=30)
+        thread.join()
+        over.set()
+        assert (result.status, result.error and result.error.type) == (Status.ERROR, "KeyboardInterrupt")
+        assert session.eval("1").value == 1
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one CPU")
