@@ -36,28 +36,30 @@ class BlockingDriver(Serving):
                 outcome = self.serve(never)
             return outcome
 
-    def serve(self, until: Callable[[], bool]) -> Outcome | None:
+    def serve(self, until: Callable[[], bool], *, briefly: bool = False) -> Outcome | None:
         """Answers calls until `until` returns true, or the guest has ended.
 
         Returns None in the first case, and else how the guest has ended. `until` is called before each turn of the
-        loop, but not between plain calls of a guest that is alone. Raises exceptions that the guest has not caused.
+        loop, but not between plain calls of a guest that is alone. briefly: whether one exchange is likely to be all;
+        then the thread is not pinned to the guest's CPU for it, where it is there already. Raises exceptions that the
+        guest has not caused.
         """
         self.set_blocking(True)
-        end, is_first = None, True
+        end = None
         self.meter.begin(thread_time_ns(), thread_clock())
         try:
-            with on_cpu(self.cpu, at_first=True) as place:
+            with on_cpu(self.cpu, at_first=briefly) as place:
                 self.begin()
                 while not self.is_over:
                     if until():
                         return None
-                    if not is_first:
+                    if not briefly:
                         place.stay()
                     if self.is_alone:
-                        self.serve_alone(once=is_first)
+                        self.serve_alone(once=briefly)
                     else:
                         self.step(self._wait())
-                    is_first = False
+                    briefly = False
         except (EndBox, GuestMisbehaved) as error:
             end = error
         finally:

@@ -267,7 +267,7 @@ class LiveSession:
         An exception that is not caused by the guest is raised after the session has been ended.
         """
         try:
-            return self._live.driver.serve(until)
+            return self._live.driver.serve(until, briefly=True)
         except BaseException:
             self.abandon()
             raise
