@@ -72,7 +72,7 @@ class BoxFolder:
     files: Mapping[str, bytes] = attrs.field(factory=dict)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen
 class Changed:
     """The changes in one overlay.
 

@@ -31,10 +31,7 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
     if not found:
         raise SandboxStartError(f"no {named} was found on PATH: {_INSTALL}")
     if os.path.isdir(found):
-        folder = os.path.join(found, "bin")
-        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else ()
-        programs = (os.path.join(folder, name) for name in names if name.startswith("pypy3"))
-        found = next(filter(os.path.isfile, programs), found)
+        found = _in_release(found)
     executable = os.path.realpath(found)
     if not _is_installed(executable):
         from proxybox.controller.guests.translated.finding import find_translated
@@ -87,6 +84,16 @@ def _on_path(name: str) -> str | None:
     folders = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
     paths = (os.path.join(folder, name) for folder in (*folders, "/usr/bin", "/usr/local/bin"))
     return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+
+
+def _in_release(folder: str) -> str:
+    """Returns the program of an unpacked release; the folder itself where there is none, or where it cannot be read."""
+    programs = os.path.join(folder, "bin")
+    try:
+        names = sorted(name for name in os.listdir(programs) if name.startswith("pypy3"))
+    except OSError:
+        return folder
+    return next(filter(os.path.isfile, (os.path.join(programs, name) for name in names)), folder)
 
 
 def _is_installed(executable: str) -> bool:

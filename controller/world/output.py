@@ -24,7 +24,7 @@ STREAMS: Final = ("stdout", "stderr")
 MOST_TURNS: Final = 1 << 16
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen
 class Interleaved:
     """What was printed to both streams, and in which order; pieces are made only when they are asked for.
 

@@ -92,6 +92,17 @@ def test_a_name_is_that_of_a_program(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert finding._on_path("no-such-pypy") is None
 
 
+def test_the_program_of_an_unpacked_release(tmp_path: Path) -> None:
+    assert finding._in_release(str(tmp_path)) == str(tmp_path)
+    (tmp_path / "bin").touch()
+    assert finding._in_release(str(tmp_path)) == str(tmp_path)
+    (tmp_path / "bin").unlink()
+    (tmp_path / "bin" / "pypy3").mkdir(parents=True)
+    for name in ("python", "pypy3.9", "pypy3.11"):
+        (tmp_path / "bin" / name).touch()
+    assert finding._in_release(str(tmp_path)) == str(tmp_path / "bin" / "pypy3.11")
+
+
 def test_no_pypy_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "_on_path", lambda name: None)
     with pytest.raises(proxybox.SandboxStartError, match="apt install pypy3"):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -525,6 +526,13 @@ def test_a_script_that_is_a_pipe_is_read() -> None:
         end.close()
         result = proxybox.run(Path(f"/dev/fd/{inside}"), args=["a"])
     assert result.stdout == "['/box/main.py', 'a']\n"
+
+
+def test_a_result_equals_one_that_was_sent_elsewhere() -> None:
+    """A pool's processes send them, and people keep them; all that one holds compares by what it says."""
+    result = proxybox.run("open('made', 'w').write('1'); print(1); open('/etc/passwd', 'w')")
+    assert pickle.loads(pickle.dumps(result)) == result
+    assert proxybox.run("print(2)") != result
 
 
 def test_a_process_with_little_address_space_is_told_so() -> None:

@@ -131,6 +131,21 @@ def test_a_thread_that_is_elsewhere_is_pinned_at_once(monkeypatch: pytest.Monkey
     assert os.sched_getaffinity(0) == everywhere
 
 
+def test_a_host_that_has_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def refuse(pid: int, wanted: object) -> None:
+        asked.append(wanted)
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sched_setaffinity", refuse)
+        with on_cpu(min(os.sched_getaffinity(0))) as place:
+            place.stay()
+            place.stay()
+    assert len(asked) == 1
+
+
 def test_a_real_thread_stands_where_it_is_called_from() -> None:
     before = os.sched_getaffinity(0)
     cpu = max(before)
