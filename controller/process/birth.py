@@ -32,10 +32,6 @@ from proxybox.controller.seal.inspection import inspect_seal
 BIRTH_LIMIT = 10
 
 
-def nothing() -> None:
-    """What is done meanwhile, by default."""
-
-
 def adopt(
     parent: GuestProcess,
     pid: int,
@@ -43,7 +39,7 @@ def adopt(
     *,
     again: bool = False,
     cpu: int | None = None,
-    meanwhile: Callable[[], object] = nothing,
+    meanwhile: Callable[[], object] | None = None,
 ) -> tuple[GuestProcess, tuple[int, int, int]]:
     """Grants a parent its fork, and takes over the child, whose process id in its box is `pid`.
 
@@ -89,7 +85,7 @@ def adopt(
 
 
 def _take_in(
-    parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object]
+    parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object] | None
 ) -> tuple[GuestProcess, Knock]:
     """The newborn, which the kernel still holds. Its parent's pipe ends have been replaced in it."""
     knock = _at_the_door(parent, door, nest, deadline, meanwhile)
@@ -105,7 +101,9 @@ def _take_in(
     return child, knock
 
 
-def _at_the_door(parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object]) -> Knock:
+def _at_the_door(
+    parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object] | None
+) -> Knock:
     """Waits for the child's first call. Before it comes, `Listener.sort` lets one clone of the parent through."""
     poll = select.poll()
     for fd in (door.listener.fd, nest.wake, parent.watch.pidfd):
@@ -114,9 +112,9 @@ def _at_the_door(parent: GuestProcess, door: Door, nest: Nest, deadline: int, me
         left = deadline - time.monotonic_ns()
         ready = dict(poll.poll(max(0, left // 1_000_000)))
         door.listener.sort()
-        if not door.may_fork and meanwhile is not nothing:  # the clone has been let through
+        if meanwhile is not None and not door.may_fork:  # the clone has been let through
             meanwhile()
-            meanwhile = nothing
+            meanwhile = None
         if nest.newborn is not None:
             return nest.newborn
         if parent.watch.pidfd in ready:

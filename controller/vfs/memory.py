@@ -302,14 +302,17 @@ class MemoryDirectory(Inode, Directory):
     @property
     def filling(self) -> Callable[[], dict[bytes, Node]] | None:
         """What will make the children; None where they have been made."""
-        return getattr(self, "_fill", None)
+        try:
+            return object.__getattribute__(self, "_fill")  # type: ignore[no-any-return]
+        except AttributeError:
+            return None
 
     if not TYPE_CHECKING:  # with such a method, mypy would take every name for an attribute
 
         def __getattr__(self, name: str) -> dict[bytes, Node]:
             """Fills the directory: Python asks here for `children` when there are none."""
             if name != "children":
-                raise AttributeError(f"a {type(self).__name__} has no {name}", name=name, obj=self)
+                raise AttributeError(f"a {type(self).__name__} has no {name}")
             with _filling:
                 with contextlib.suppress(AttributeError):  # another thread has filled it meanwhile
                     return object.__getattribute__(self, name)

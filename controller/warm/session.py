@@ -506,7 +506,7 @@ class LiveSession:
             self._reach_fork()
             answer: int | None = -errno.EAGAIN
             try:
-                check_copyable(live.world)
+                check_copyable(live.world)  # before the guest is copied for nothing
                 cpu = undo.enter_context(self._box.cpu())
                 with on_cpu(cpu):
                     world = _Making(lambda: self._copy_world(pid), undo)
