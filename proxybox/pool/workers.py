@@ -3,8 +3,9 @@
     pool ── one socket for each program that may run at once ── worker process: a Pool of its own, a thread per socket
 
 Both ends are trusted, so what crosses is pickled. A worker that dies is replaced; a caller who waited for it gets a
-Result that says so. A worker ends with its pool, because its sockets are closed then. It imports modules from the same
-places as this process, and never from the current folder (modulepath.py).
+Result that says so, or is served by another one if its job had not begun. A worker ends with its pool, because its
+sockets are closed then. It imports modules from the same places as this process, and never from the current folder
+(modulepath.py).
 """
 
 import contextlib
@@ -37,6 +38,8 @@ from proxybox.sandbox import Job
 _PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
 #: The most bytes that a `stdin` function may return in all.
 _MOST_STDIN: Final = 64 << 20
+#: How many workers a job is given to, one after the other, while each dies before it has read the job.
+_TRIES: Final = 3
 
 
 class Worker:
@@ -97,12 +100,44 @@ def _python_options() -> list[str]:
 # --- the workers of a pool --------------------------------------------------------------------------------------------
 
 
+class _LostError(Exception):
+    """A worker has ended. begun: whether it may have begun its job."""
+
+    def __init__(self, error: BaseException, *, begun: bool) -> None:
+        super().__init__(type(error).__name__)
+        self.begun = begun
+
+
 @attrs.define(eq=False)
 class _Slot:
-    """Room for one program at a time, in one worker."""
+    """Room for one program at a time, in one worker. The methods raise _LostError."""
 
     worker: Worker
     connection: Connection
+
+    def begin(self, job: bytes, handle: int | None) -> tuple[str, Any]:
+        """Sends a job, with the descriptor that is its stdin, and returns the first message that comes of it."""
+        try:
+            self.connection.send_bytes(job)
+            if handle is not None:
+                send_handle(self.connection, handle, self.worker.process.pid)
+            return self._message()
+        except (BrokenPipeError, ConnectionResetError) as error:
+            # An end that is closed resets the other one only if something was left to be read from it.
+            raise _LostError(error, begun=False) from error
+        except (EOFError, OSError) as error:
+            raise _LostError(error, begun=True) from error
+
+    def receive(self) -> tuple[str, Any]:
+        """Returns the next message of a job that has begun: its kind, and what it tells."""
+        try:
+            return self._message()
+        except (EOFError, OSError) as error:
+            raise _LostError(error, begun=True) from error
+
+    def _message(self) -> tuple[str, Any]:
+        kind, told = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own worker
+        return kind, told
 
 
 class Workers:
@@ -157,37 +192,37 @@ class Workers:
     ) -> Result:
         """Sends a job and returns its result. handle: a descriptor to send with the job, which has it as its stdin."""
         data = pickle.dumps(job)
-        asked = time.monotonic()
-        slot = self._take()
-        queued = time.monotonic() - asked
-        whole = False
-        try:
-            slot.connection.send_bytes(data)
-            if handle is not None:
-                send_handle(slot.connection, handle, slot.worker.process.pid)
-            while True:
-                kind, told = pickle.loads(slot.connection.recv_bytes())  # noqa: S301 - from our own worker
-                if kind in callbacks:
+        tries, queued = 0, 0.0
+        while True:
+            asked = time.monotonic()
+            slot = self._take()
+            queued += time.monotonic() - asked
+            whole = False
+            try:
+                kind, told = slot.begin(data, handle)
+                while kind in callbacks:
                     callback = callbacks[kind]
                     if callback is not None:
                         callback(told)
-                    continue
+                    kind, told = slot.receive()
                 whole = True
                 if kind == "error":
                     raise told
                 result: Result = told
                 return attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued))
-        except (EOFError, OSError) as error:
-            if whole:
-                raise
-            return self._lost(error)
-        finally:
-            self._give_back(slot, whole)
+            except _LostError as lost:
+                tries += 1
+                if lost.begun or tries == _TRIES or self._closed:
+                    return self._lost(lost)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    slot.worker.process.wait(1)  # then none of its slots is taken again
+            finally:
+                self._give_back(slot, whole)
 
-    def _lost(self, error: BaseException) -> Result:
+    def _lost(self, error: _LostError) -> Result:
         if self._closed:
             return Result(status=Status.CANCELLED, why="the pool was closed")
-        return Result(status=Status.INTERNAL_ERROR, why=f"the controller's process has ended ({type(error).__name__})")
+        return Result(status=Status.INTERNAL_ERROR, why=f"the controller's process has ended ({error})")
 
     def _take(self) -> _Slot:
         while True:

@@ -1,5 +1,6 @@
 """Pools and warm boxes leave nothing behind."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,17 @@ from proxybox.controller.warm import nursery
 
 def children() -> set[str]:
     """Processes whose parent this one is."""
-    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    return {*below("self")}
+
+
+def below(pid: str) -> list[str]:
+    """A process's children, of all its threads."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        for task in Path("/proc", pid, "task").iterdir():
+            with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+                found += (task / "children").read_text().split()
+    return found
 
 
 def descriptors() -> set[int]:

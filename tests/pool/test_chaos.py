@@ -15,19 +15,10 @@ import pytest
 
 import proxybox
 from proxybox import Pool, Status
-from tests.pool.conftest import children
+from tests.pool.conftest import below, children
 
 #: Runs in all, callers at once, and runs between two kills.
 RUNS, IN_ONE_PROCESS, CALLERS, BETWEEN = 1500, 500, 8, 20
-
-
-def below(pid: str) -> list[str]:
-    """A process's children, of all its threads."""
-    found: list[str] = []
-    with contextlib.suppress(OSError):
-        for task in Path("/proc", pid, "task").iterdir():
-            found += (task / "children").read_text().split()
-    return found
 
 
 class Killer:
@@ -44,19 +35,21 @@ class Killer:
         """One more run has come to its end."""
         with self._lock:
             self._runs += 1
-            if self._runs % BETWEEN == 0:
+            if self._runs % BETWEEN == BETWEEN // 2:  # so that the last of all runs come behind the last of all kills
                 self._kill()
 
     def _kill(self) -> None:
         direct = sorted(children() - self._before)
         workers = [pid for pid in direct if self._is_python(pid)]
         guests = [pid for pid in direct if pid not in workers] + [pid for worker in workers for pid in below(worker)]
-        # Zygotes and inits are among the guests; a worker takes all of its own with it, so it is the rarer victim.
-        kind, victims = ("worker", workers) if workers and self._random.random() < 0.1 else ("guest", guests)
-        if victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(self._random.choice(victims)), signal.SIGKILL)
+        # Zygotes and inits are among the guests; a worker takes all of its own with it, so it is every tenth victim.
+        is_its_turn = sum(self.killed.values()) % 10 == 9
+        kind, victims = ("worker", workers) if workers and is_its_turn else ("guest", guests)
+        for victim in self._random.sample(victims, len(victims)):
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile: another one, then
+                os.kill(int(victim), signal.SIGKILL)
                 self.killed[kind] += 1
+                return
 
     @staticmethod
     def _is_python(pid: str) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import threading
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from proxybox import Pool, Status
 from proxybox.controller import hostproc
 from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.controller.process.undertaker import settle
+from proxybox.pool import workers
 from proxybox.pool.boxes import make_room
 from proxybox.pool.pool import source_of
 from tests.pool.conftest import children
@@ -325,6 +327,56 @@ def test_a_worker_that_is_killed_is_a_result_and_replaced() -> None:
         thread.join(200)
         assert results[0].status is Status.INTERNAL_ERROR
         assert "ended" in results[0].why
+        assert pool.run("print(1)").ok
+
+
+def test_a_job_that_a_killed_worker_has_not_read_is_given_to_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Pool(size=2, processes=1) as pool:
+        assert pool.run("print(1)").ok
+        (first,) = children()
+        os.kill(int(first), signal.SIGSTOP)  # it reads no more
+        receive = workers._Slot._message
+
+        def kill_and_receive(slot: workers._Slot) -> tuple[str, Any]:
+            slot.worker.process.kill()
+            monkeypatch.undo()
+            return receive(slot)
+
+        monkeypatch.setattr(workers._Slot, "_message", kill_and_receive)
+        assert pool.run("print(2, input())", stdin="x").stdout == "2 x\n"
+        assert first not in children()
+
+
+def test_a_job_whose_workers_all_die_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = []
+
+    def kill_and_receive(slot: workers._Slot) -> tuple[str, Any]:
+        killed.append(slot.worker.process.pid)
+        slot.worker.process.kill()
+        raise ConnectionResetError
+
+    with Pool(size=1, processes=1) as pool:
+        monkeypatch.setattr(workers._Slot, "_message", kill_and_receive)
+        result = pool.run("print(1)")
+        monkeypatch.undo()
+        assert (result.status, result.why) == (
+            Status.INTERNAL_ERROR, "the controller's process has ended (ConnectionResetError)"
+        )  # fmt: skip
+        assert len({*killed}) == 3
+        assert pool.run("print(1)").ok
+
+
+def test_what_a_callback_raises_is_not_taken_for_the_end_of_a_worker() -> None:
+    runs: list[str] = []
+
+    def taker(data: str) -> None:
+        runs.append(data)
+        raise ConnectionResetError("of the caller's own")
+
+    with Pool(size=1, processes=1) as pool:
+        with pytest.raises(ConnectionResetError, match="own"):
+            pool.run("print(1)", on_stdout=taker)
+        assert runs == ["1\n"]
         assert pool.run("print(1)").ok
 
 
