@@ -15,13 +15,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection
 from typing import Any
 
 import attrs
 
+from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 
 #: Seconds until a process whose parent has ended is ended even if its main thread ignores the signal.
@@ -43,14 +44,14 @@ class _Task:
 
 
 class Processes(Executor):
-    """At most `size` processes.
+    """At most `size` processes, among which the CPUs are divided as among those of a pool.
 
     prepare: a function that each process calls first. leave: a function that a process calls when it is ended in the
     middle of a task. Both have to be importable.
     """
 
     def __init__(self, size: int, *, prepare: Callable[[], object], leave: Callable[[], object]) -> None:
-        self._size = size
+        self._shares = shares_of_cpus(size)
         self._setup = prepare, leave
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._workers: dict[threading.Thread, Worker] = {}
@@ -63,8 +64,8 @@ class Processes(Executor):
         with self._lock:
             if self._closed:
                 raise RuntimeError("these processes were shut down")
-            if len(self._workers) < self._size:
-                worker = self._start()
+            if len(self._workers) < len(self._shares):
+                worker = self._start(self._shares[len(self._workers)])
                 thread = threading.Thread(target=self._serve, name="proxybox-executor", daemon=True)
                 self._workers[thread] = worker
                 thread.start()
@@ -104,8 +105,8 @@ class Processes(Executor):
 
     # --- a thread for each process ------------------------------------------------------------------------------------
 
-    def _start(self) -> Worker:
-        return Worker(__name__, *self._setup)
+    def _start(self, cpus: Set[int]) -> Worker:
+        return Worker(__name__, *self._setup, cpus=cpus)
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -129,7 +130,7 @@ class Processes(Executor):
             worker = self._workers[me]
             if worker.process.poll() is not None and not self._closed:
                 worker.close()
-                worker = self._workers[me] = self._start()
+                worker = self._workers[me] = self._start(worker.cpus)
         (connection,) = worker.connections
         try:
             connection.send_bytes(data)

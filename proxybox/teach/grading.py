@@ -9,6 +9,7 @@ the exercise itself ends everything with a GradingError, because every grade wou
 
 import contextlib
 import functools
+import gc
 import hashlib
 import itertools
 import math
@@ -17,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -35,8 +37,10 @@ from proxybox.teach.rules import Breach, RuleBox
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import Submission
 
-#: Submissions of one task: a worker takes some tenths of a second to start before it grades the first of them.
-_CHUNK = 10
+#: Submissions of one task, at first and at most. A task takes some tenths of a second before it grades the first of
+#: them, so later ones have as many as are graded in _TASK_SECONDS: longer ones would make progress come in leaps.
+_CHUNK, _MOST_CHUNK = 10, 50
+_TASK_SECONDS = 2.0
 #: How often a submission is tried when its worker dies.
 _TRIES = 3
 _MOST_OF_EXERCISE, _MOST_FILES = 256 << 20, 20_000
@@ -161,9 +165,10 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
     (root / "pytest.ini").write_text("[pytest]\n")
     # No settings and no plugins of the user who grades change a grade, and pytest reads nothing beside the exercise:
     # any user may put a conftest.py into the folder for temporary files.
-    words = ["-p", "no:cacheprovider", "-p", "no:terminal", "--capture=sys", "--assert=plain", "--strict-markers",
-             "--import-mode=importlib", "-c", f"{root}/pytest.ini", f"--rootdir={root}", f"--confcutdir={root}",
-             *map(str, paths)]  # fmt: skip
+    # Plugins that only warn, at the price of five collections of garbage, are left out.
+    words = ["-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:unraisableexception", "-p", "no:threadexception",
+             "--capture=sys", "--assert=plain", "--strict-markers", "--import-mode=importlib",
+             "-c", f"{root}/pytest.ini", f"--rootdir={root}", f"--confcutdir={root}", *map(str, paths)]  # fmt: skip
     with (
         Sandbox(grading_policy(exercise.policy), guest=task.guest) as sandbox,
         contextlib.closing(
@@ -306,20 +311,19 @@ def grade(
     GradingError when the exercise or the workers are at fault.
     """
     workers = workers or cpu_count()
-    size = max(1, min(_CHUNK, math.ceil(len(submissions) / (3 * workers))))
     grading = _Grading(
         submissions=submissions,
-        waiting=deque(tuple(range(at, min(at + size, len(submissions)))) for at in range(0, len(submissions), size)),
+        workers=workers,
         task=Task(exercise=pack(exercise), submissions=(), guest=guest and absolute_guest(guest), timings=timings),
         on_grade=on_grade or (lambda _: None),
         on_interrupt=on_interrupt or (lambda _: None),
     )
     if executor is None:
         with local_pool(workers) as pool:
-            grading.work(pool, workers)
+            grading.work(pool)
     else:
         _check_workers(executor)
-        grading.work(executor, workers)
+        grading.work(executor)
     grading.give_up("its executor has ended")
     return tuple(grading.grades[number] for number in range(len(submissions)))
 
@@ -346,28 +350,34 @@ class _Grading:
     """
 
     submissions: Sequence[Submission]
-    waiting: deque[tuple[int, ...]]
+    workers: int
     task: Task
     on_grade: Callable[[Grade], object]
     on_interrupt: Callable[[int], object]
+    waiting: deque[int] = attrs.field(init=False)
+    began: float = attrs.field(factory=lambda: time.monotonic())
     suspects: deque[int] = attrs.field(factory=deque)
     deaths: Counter[int] = attrs.field(factory=Counter)
     grades: dict[int, Grade] = attrs.field(factory=dict)
     interrupted: bool = False
+
+    @waiting.default
+    def _all(self) -> deque[int]:
+        return deque(range(len(self.submissions)))
 
     @property
     def is_unfinished(self) -> bool:
         """Whether there is something to do."""
         return bool(self.waiting or self.suspects)
 
-    def work(self, pool: Executor, workers: int) -> None:
+    def work(self, pool: Executor) -> None:
         """Gives tasks and takes grades until there is nothing to do, or the pool is broken."""
         running: dict[Future[tuple[Grade, ...] | None], tuple[int, ...]] = {}
         broken = False
         while running or (self.is_unfinished and not broken and not self.interrupted):
             try:
                 if not broken and not self.interrupted:
-                    broken = not self._give(pool, running, workers)
+                    broken = not self._give(pool, running)
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     broken |= isinstance(future.exception(), BrokenExecutor)
@@ -389,23 +399,30 @@ class _Grading:
         if running:
             self.on_interrupt(sum(map(len, running.values())))
 
-    def _give(
-        self, pool: Executor, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]], workers: int
-    ) -> bool:
+    def _give(self, pool: Executor, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]]) -> bool:
         """Gives tasks to the pool; returns whether it accepts them.
 
         There is one more task than there are workers, so that no worker has to wait for the next.
         """
         try:
-            while self.waiting and len(running) <= workers:
-                future = self._submit(pool, self.waiting[0])
-                running[future] = self.waiting.popleft()
+            while self.waiting and len(running) <= self.workers:
+                some = tuple(itertools.islice(self.waiting, self._size()))
+                running[self._submit(pool, some)] = some
+                for _ in some:
+                    self.waiting.popleft()
             if self.suspects and not running:
                 future = self._submit(pool, (self.suspects[0],))
                 running[future] = (self.suspects.popleft(),)
         except BrokenExecutor:
             return False
         return True
+
+    def _size(self) -> int:
+        """How many submissions the next task has: what is graded in _TASK_SECONDS, while enough is left for all."""
+        least = min(_CHUNK, math.ceil(len(self.submissions) / (3 * self.workers)))
+        pace = len(self.grades) / max(time.monotonic() - self.began, 0.001) / self.workers
+        share = math.ceil(len(self.waiting) / (2 * self.workers))
+        return max(least, min(int(pace * _TASK_SECONDS), share, _MOST_CHUNK))
 
     def _submit(self, pool: Executor, some: tuple[int, ...]) -> "Future[tuple[Grade, ...] | None]":
         chosen = tuple(self.submissions[number] for number in some)
@@ -439,7 +456,7 @@ class _Grading:
 
     def give_up(self, why: str) -> None:
         """Gives all submissions that are left a grade that says why grading failed."""
-        for number in (*self.suspects, *(number for some in self.waiting for number in some)):
+        for number in (*self.suspects, *self.waiting):
             self._fail(number, why)
         self.suspects.clear()
         self.waiting.clear()
@@ -465,11 +482,13 @@ def local_pool(workers: int) -> Iterator[Processes]:
 
 
 def _begin_worker(folder: str) -> None:
-    """Imports what every task needs, while the first task is on its way."""
+    """Imports what every task needs, while the first task is on its way; none of it is garbage to be looked for."""
     tempfile.tempdir = tempfile.mkdtemp(dir=folder)
     import pytest  # noqa: F401
 
     from proxybox.teach import boxes, plugin  # noqa: F401
+
+    gc.freeze()
 
 
 def _leave(folder: str) -> None:

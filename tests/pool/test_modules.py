@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxybox import Pool, modulepath
+from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.modulepath import trusted_path
 from proxybox.policies import PolicyError
 from proxybox.pool.executor import Processes, WorkerEnded
@@ -127,6 +128,18 @@ def test_a_task_that_takes_its_process_along() -> None:
         with pytest.raises(WorkerEnded, match=r"its process has ended \(exit status 3\)"):
             lost.result(200)
         assert kept.result(200) == 8
+
+
+def test_processes_for_tasks_divide_the_cpus() -> None:
+    """And one that takes the place of another has its share."""
+    with processes(2) as pool:
+        assert list(pool.map(functions.double, range(2))) == [0, 2]
+        workers = pool._workers
+        assert [os.sched_getaffinity(each.process.pid) for each in workers.values()] == shares_of_cpus(2)
+        lost = [pool.submit(end, 0) for _ in range(2)]
+        assert all(isinstance(each.exception(200), WorkerEnded) for each in lost)
+        assert [each.result(200) for each in [pool.submit(functions.double, 1) for _ in range(4)]] == [2] * 4
+        assert all(os.sched_getaffinity(each.process.pid) in shares_of_cpus(2) for each in workers.values())
 
 
 def test_what_tasks_give_and_raise() -> None:

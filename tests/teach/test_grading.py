@@ -418,6 +418,24 @@ class Scripted(Executor):
         return future
 
 
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 50), (0.1, 20), (0.5, 10)])
+def test_tasks_have_as_many_submissions_as_are_graded_in_two_seconds(
+    exercise: Exercise, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
+) -> None:
+    clock = [0.0]
+
+    def happens(names: tuple[str, ...]) -> None:
+        clock[0] += seconds * len(names)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    many = [submission(f"s{number:03}", "") for number in range(200)]
+    pool = Scripted(happens)
+    grades = grade(exercise, many, executor=pool, workers=1)
+    assert [each.student for each in grades] == [each.student for each in many]
+    sizes = [len(names) for names in pool.tasks]
+    assert (sizes[0], max(sizes), min(sizes[:-1])) == (10, most, 10)
+
+
 def test_who_is_alone_with_a_dying_worker_is_to_blame(exercise: Exercise) -> None:
     def happens(names: tuple[str, ...]) -> None:
         if "s05" in names:
