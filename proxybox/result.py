@@ -285,6 +285,12 @@ def status_of_end(outcome: Outcome) -> tuple[Status, str]:
 
 
 _HEADER = "Traceback (most recent call last):\n"
+#: Last words where no memory was left for a traceback: CPython's, and those of a library that has ended the program.
+_NO_MEMORY_LEFT = re.compile(
+    r"^(object type name: MemoryError\nobject repr     : .*\nlost sys\.stderr"
+    r"|OpenBLAS error: Memory allocation still failed after \d+ retries, giving up\.)\n\Z",
+    re.MULTILINE,
+)
 _LAST_LINE = re.compile(r"^([A-Za-z_][\w.]*)(?:: (.*))?$", re.DOTALL)
 #: An uncaught exception is searched for in this many characters at the end of standard error.
 _TAIL = 64 * 1024
@@ -297,10 +303,12 @@ def read_error(stderr: str) -> tuple[GuestError | None, bool]:
     without the header.
     """
     tail = stderr[-_TAIL:]
+    if _NO_MEMORY_LEFT.search(tail):
+        return GuestError("MemoryError", "", "MemoryError\n"), False
     start = tail.rfind(_HEADER)
     syntax = -1 if start >= 0 else tail.find('  File "')
     if start < 0 and syntax < 0:
-        bare = tail.endswith("\nMemoryError\n") or tail == "MemoryError\n"  # no memory was left for the traceback
+        bare = tail.endswith("\nMemoryError\n") or tail == "MemoryError\n"  # PyPy's own last words
         return (GuestError("MemoryError", "", "MemoryError\n") if bare else None), False
     text = tail[start if start >= 0 else syntax :]
     lines = text.rstrip("\n").split("\n")
@@ -322,7 +330,7 @@ def result_of(finished: Run, policy: Policy) -> Result:
     safe = policy.output.escapes == "neutralise"
     if safe:
         stdout, stderr = neutralise(stdout), neutralise(stderr)
-    status, why = _status(finished, error.type if error else "", is_syntax)
+    status, why = _status(finished, error, is_syntax)
     return Result(
         status=status,
         exit_code=finished.outcome.exit_code,
@@ -342,7 +350,14 @@ def result_of(finished: Run, policy: Policy) -> Result:
     )
 
 
-def _status(finished: Run, error: str, is_syntax: bool) -> tuple[Status, str]:
+def _is_lack_of_memory(error: GuestError) -> bool:
+    """Whether an exception says that no memory is left: also one of numpy's, or of the loader of libraries."""
+    if error.type == "ImportError":
+        return error.message.endswith(("failed to map segment from shared object", "Cannot allocate memory"))
+    return error.type.rpartition(".")[2] in ("MemoryError", "_ArrayMemoryError")
+
+
+def _status(finished: Run, error: GuestError | None, is_syntax: bool) -> tuple[Status, str]:
     """The status and the reason. Limits that the controller knows of come before what the guest has printed."""
     outcome = finished.outcome
     status, why = status_of_end(outcome)
@@ -350,8 +365,8 @@ def _status(finished: Run, error: str, is_syntax: bool) -> tuple[Status, str]:
         return Status.MEMORY_LIMIT, "limits.memory"
     if status is not Status.ERROR:
         return status, why
-    if error == "MemoryError":
+    if error is not None and _is_lack_of_memory(error):
         return Status.MEMORY_LIMIT, "limits.memory"
-    if "disk" in finished.exceeded and error == "OSError":
+    if "disk" in finished.exceeded and error is not None and error.type == "OSError":
         return Status.DISK_LIMIT, "limits.disk or limits.files"
     return (Status.SYNTAX_ERROR if is_syntax else Status.ERROR), ""

@@ -162,7 +162,7 @@ class SandboxBase:
 
     def _zygote(self, box: BoxSpec) -> "Zygote | None":
         """Returns a zygote to copy; None where there is none yet, or can be none."""
-        if not self._warm or box.is_observed:
+        if not self._warm or box.is_observed or box.guest.lacks_bootstrap:
             return None
         from proxybox.controller.warm.nursery import nursery
 

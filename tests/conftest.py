@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from proxybox import run
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.dispatch import TABLE, takes_thread
 from proxybox.controller.effects import AnotherTurn
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests.cpython import CPython
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.header import WRITE_BACK
 from proxybox.controller.world.output import OutputSink
@@ -173,6 +176,18 @@ def side(make_side: Callable[..., Side]) -> Side:
 #: Each box is started by itself: tests look at what is left of one when it has ended. Those of warm guests ask for
 #: them.
 os.environ.setdefault("PROXYBOX_WARM", "0")
+
+
+@pytest.fixture(scope="session")
+def cpython() -> CPython:
+    """A CPython that boxes can be made of: one on PATH, or the distribution's."""
+    for name in ("cpython", "/usr/bin/python3"):
+        with contextlib.suppress(SandboxStartError):
+            found = find_guest(name)
+            run(code="pass", guest=found.executable, check=True)
+            assert isinstance(found, CPython)
+            return found
+    pytest.skip("there is no CPython that every user can read")
 
 
 @pytest.fixture(scope="session")

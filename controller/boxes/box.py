@@ -217,8 +217,7 @@ class BoxSpec:
         if process.door is None:
             world.thread_limit = 1
         dispatcher = Dispatcher(world, self.interceptors, self.audit)
-        if self.guest.is_translated:
-            self._speak_translated(process, builder, dispatcher)
+        process.channel = self.guest.channel(process.channel, world, dispatcher, builder.environment)
         driver = BlockingDriver(process, world, dispatcher)
         undo.callback(driver.close)
         if world.port is not None:
@@ -227,16 +226,6 @@ class BoxSpec:
             policy=self.policy, builder=builder, process=process, dispatcher=dispatcher, driver=driver,
             started_ns=started, ready_ns=time.monotonic_ns(), undo=undo.pop_all(),
         )  # fmt: skip
-
-    @staticmethod
-    def _speak_translated(process: GuestProcess, builder: WorldBuilder, dispatcher: Dispatcher) -> None:
-        """Switches to the wire of translated guests: the guest is sealed, and its stub sends nothing any more."""
-        from proxybox.controller.guests.translated.channel import TranslatedChannel
-        from proxybox.controller.guests.translated.libc import Libc
-
-        libc = Libc(builder.world, builder.environment(), builder.executable, dispatcher.refuse)
-        plain = process.channel
-        process.channel = TranslatedChannel(plain.request_fd, plain.reply_fd, libc, dispatcher.execute)
 
     @staticmethod
     def cpu() -> Share:
@@ -291,14 +280,14 @@ class BoxSpec:
             gid=policy.environment.gid,
             memory=limits.memory,
             nursery=limits.nursery_size,
-            threads=1 if guest.is_translated else limits.thread_count,
+            threads=1 if guest.marshals else limits.thread_count,
             real_time=policy.time.kind == "real" and policy.time.sleep == "real",
             host_clocks=is_unobserved(self.interceptors, self.audit),
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,
             hide=guest.hidden,
             required=policy.require_layers,
-            bare=guest.is_translated,
+            bare=guest.marshals,
         )
 
 

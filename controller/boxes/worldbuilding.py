@@ -17,7 +17,7 @@ import attrs
 from proxybox.controller import abi
 from proxybox.controller.costs.steps import Steps
 from proxybox.controller.errors import CannotCopy, SandboxStartError
-from proxybox.controller.guests.guest import TRANSLATED_HOME, Guest
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.host.boundary import why_no_mount
@@ -55,7 +55,7 @@ SYSTEM_FOLDERS = (
 SYSTEM_FILES = ("/etc/ssl/openssl.cnf", "/etc/mime.types")
 LOADER_CACHE = "/etc/ld.so.cache"
 #: Old names of folders that are in /usr today, as symbolic links.
-USR_LINKS = {b"/lib": b"usr/lib", b"/lib64": b"usr/lib64", b"/bin": b"usr/bin"}
+USR_LINKS = {"/lib": "usr/lib", "/lib64": "usr/lib64", "/bin": "usr/bin"}
 PACKAGES = "/packages"
 
 
@@ -296,9 +296,8 @@ class WorldBuilder:
             "LOGNAME": who.user,
             "LANG": who.locale,
             "PYTHONDONTWRITEBYTECODE": "1",  # a cache would be reported as a change that the program has made
+            **self._guest.variables(),
         }
-        if not self._guest.is_translated:
-            variables["TZ"] = ":/etc/localtime"  # the file that is read anyway; named, glibc does not stat it each time
         if self._policy.randomness != "system":
             variables["PYTHONHASHSEED"] = str(int(self._policy.randomness) % (1 << 32))
         if self._packages:
@@ -342,19 +341,14 @@ class WorldBuilder:
         guest = self._guest
         for target, node in _system_mounts(attrs.evolve(guest, packages=())):
             tree.mount(target, node)
-        if guest.is_translated:
-            self._link(tree, b"/usr/bin/pypy", guest.visible(guest.executable).encode())
-        elif guest.prefix is None:
-            self._link(tree, b"/usr/bin/pypy3", os.path.basename(guest.executable).encode())
-        for name, target in USR_LINKS.items():
-            self._link(tree, name, target)
+        for name, leads_to in (*guest.links().items(), *USR_LINKS.items()):
+            self._link(tree, os.fsencode(name), os.fsencode(leads_to))
         for number, folder in enumerate(guest.packages):
             self._mount_packages(tree, number, folder)
 
     def _mount_packages(self, tree: Tree, number: int, folder: str) -> None:
         """Mounts a folder of packages, or the site-packages of a virtual environment."""
-        version = f"pypy{self._guest.version[0]}.{self._guest.version[1]}"
-        inside = os.path.join(folder, "lib", version, "site-packages")
+        inside = self._guest.site_packages(folder)
         if os.path.isfile(os.path.join(folder, "pyvenv.cfg")) and os.path.isdir(inside):
             folder = inside
         target = f"{PACKAGES}{number or ''}"
@@ -539,26 +533,15 @@ def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
 
     The lookup is made once, because libraries do not change meanwhile.
     """
+    system = (*(folder for folder in SYSTEM_FOLDERS if not os.path.islink(folder)), *SYSTEM_FILES)
     found: list[tuple[bytes, Node]] = []
-    if guest.is_translated:
-        for name in ("lib-python", "lib_pypy"):
-            target = f"{TRANSLATED_HOME}/{name}".encode()
-            found.append((target, library(os.path.join(guest.library, name), target).root))
-        program = guest.visible(guest.executable).encode()
-        return (*found, (program, library_file(guest.executable, program)))
-    folders, files = list(SYSTEM_FOLDERS), list(SYSTEM_FILES)
-    if guest.prefix is None:
-        folders, files = [guest.library, *folders], [guest.executable, *files]
-    else:
-        visible = os.fsencode(guest.visible(guest.prefix))
-        found.append((visible, library(guest.prefix, visible).root))
-    for folder in folders:
-        if os.path.isdir(folder) and not os.path.islink(folder):
-            found.append((os.fsencode(folder), library(folder, os.fsencode(folder)).root))
-    for file in files:
-        if os.path.isfile(file):
-            found.append((os.fsencode(file), library_file(file, os.fsencode(file))))
-    return (*found, *_altered_files(guest))
+    for path, seen in (*guest.files(), *(zip(system, system, strict=True) if guest.loads_system_libraries else ())):
+        target = os.fsencode(seen)
+        if os.path.isdir(path):
+            found.append((target, library(path, target).root))
+        elif os.path.isfile(path):
+            found.append((target, library_file(path, target)))
+    return (*found, *_altered_files(guest)) if guest.loads_system_libraries else tuple(found)
 
 
 def _altered_files(guest: Guest) -> Iterator[tuple[bytes, Node]]:

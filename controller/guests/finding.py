@@ -1,37 +1,42 @@
 """Finds the interpreter that runs as guest.
 
-A guest is a PyPy of Python 3.9 to 3.11: the distribution's, or an unpacked release. It is recognised by its files,
-without being run; only a translated PyPy is run once (translated/finding.py).
+It is recognised by its files, without being run; only a translated PyPy is run once (translated/finding.py).
 """
 
-import functools
 import os
 import re
 
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.guests.guest import VERSIONS, Guest
+from proxybox.controller.guests import programs
+from proxybox.controller.guests.guest import Guest
+from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, VARIABLE
+from proxybox.controller.guests.pypy import find_pypy
 
-VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
-_LIBPYPY = re.compile(rb"libpypy(3\.\d+)?-c\.so")
-_ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
-
-_INSTALL = "install it (Debian, Ubuntu: apt install pypy3), or name one with --guest PATH or " + VARIABLE
+#: Programs that are looked for on PATH, in this order, for the name of a kind of guest.
+_PROGRAMS = {"pypy": ("pypy3",), "cpython": ("python3", *(f"python3.{minor}" for minor in range(14, 8, -1)))}
+#: Programs that are looked for in a release, or in a virtual environment: of these the first that there is.
+_IN_RELEASE = re.compile(r"(pypy|python)3(\.\d+)?")
+_VERSION = re.compile(r"3\.\d+")
 
 
 def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.PathLike[str] | None = None) -> Guest:
     """Returns the interpreter at `path`, or else that of $PROXYBOX_GUEST, or else pypy3.
 
-    A name without "/" is looked up in the absolute folders of PATH. library: the library of a translated guest; without
-    it, that of $PROXYBOX_GUEST_LIBRARY or the one beside the guest.
+    path: a program, or the folder of an unpacked release or of a virtual environment. A name without "/" is looked up
+    in the absolute folders of PATH: that of a program, "pypy", "cpython", or a version such as "3.13" (of CPython).
+    library: the library of a translated guest; without it, that of $PROXYBOX_GUEST_LIBRARY or the one beside the guest.
 
     Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
     """
-    named = (_variable(VARIABLE) if path is None else absolute_guest(path)) or "pypy3"
+    named = (_variable(VARIABLE) if path is None else absolute_guest(path)) or "pypy"
     found = named if "/" in named else _on_path(named)
-    if not found:
-        raise SandboxStartError(f"no {named} was found on PATH: {_INSTALL}")
     if os.path.isdir(found):
         found = _in_release(found)
+        if os.path.isdir(found):
+            raise SandboxStartError(
+                f"{found}: a folder without bin/pypy3 or bin/python3, or one that cannot be read: name an unpacked "
+                "release, a virtual environment, or a program"
+            )
     executable = os.path.realpath(found)
     if not _is_installed(executable):
         from proxybox.controller.guests.translated.finding import find_translated
@@ -40,14 +45,18 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
         translated = find_translated(found, executable, home)
         if translated is not None:
             return translated
-    version = _pypy_version(found, executable)
-    for library, prefix in _libraries(executable, version):
-        if os.path.isfile(f"{library}/os.py"):
-            return Guest(executable, version, library, prefix, _environment_packages(found, version))
-    raise SandboxStartError(
-        f"{found}: this PyPy's standard library (lib/pypy{version[0]}.{version[1]}/os.py) is not beside it: "
-        "name the program inside its unpacked release, not a copy of it"
-    )
+    head = programs.head_of(found, executable)
+    guest: Guest | None = find_pypy(found, executable, head)
+    if guest is None:
+        from proxybox.controller.guests.cpython import find_cpython
+
+        guest = find_cpython(found, executable, head)
+    if guest is None:
+        raise SandboxStartError(
+            f"{found}: neither a PyPy (it does not need libpypy3.*-c.so) nor a CPython (it does not offer "
+            f"Py_BytesMain): {INSTALL}"
+        )
+    return guest
 
 
 def absolute_guest(path: str | os.PathLike[str]) -> str:
@@ -75,25 +84,23 @@ def _variable(name: str, *, is_searched: bool = True) -> str | None:
     return value
 
 
-def _on_path(name: str) -> str | None:
-    """Returns the path of the program of that name; None where there is none.
-
-    Empty and relative entries of PATH are left out: the working directory may hold anybody's programs. (shutil.which
-    would import all that packs and unpacks archives, too, at each start of a command.)
-    """
-    folders = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
-    paths = (os.path.join(folder, name) for folder in (*folders, "/usr/bin", "/usr/local/bin"))
-    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+def _on_path(named: str) -> str:
+    """Returns the path of the program that a name without "/" means. Raises SandboxStartError where there is none."""
+    names = _PROGRAMS.get(named, (f"python{named}" if _VERSION.fullmatch(named) else named,))
+    found = next(filter(None, map(programs.on_path, names)), None)
+    if found is None:
+        raise SandboxStartError(f"no {names[0]} was found on PATH: {INSTALL}")
+    return found
 
 
 def _in_release(folder: str) -> str:
     """Returns the program of an unpacked release; the folder itself where there is none, or where it cannot be read."""
-    programs = os.path.join(folder, "bin")
+    inside = os.path.join(folder, "bin")
     try:
-        names = sorted(name for name in os.listdir(programs) if name.startswith("pypy3"))
+        names = sorted(name for name in os.listdir(inside) if _IN_RELEASE.fullmatch(name))
     except OSError:
         return folder
-    return next(filter(os.path.isfile, (os.path.join(programs, name) for name in names)), folder)
+    return next(filter(os.path.isfile, (os.path.join(inside, name) for name in names)), folder)
 
 
 def _is_installed(executable: str) -> bool:
@@ -102,61 +109,3 @@ def _is_installed(executable: str) -> bool:
     These are never translated with --sandbox, so the file need not be searched for the mark of such a program.
     """
     return executable.startswith("/usr/bin/")
-
-
-def _pypy_version(found: str, executable: str) -> tuple[int, int]:
-    """Returns the version of the Python language of the executable."""
-    try:
-        status = os.stat(executable)
-    except OSError as error:
-        raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {_INSTALL}") from error
-    return _version_of(found, executable, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _version_of(found: str, executable: str, *_: int) -> tuple[int, int]:
-    """Reads the version from the name of the library that the executable needs.
-
-    The result is cached until the file changes.
-    """
-    try:
-        with open(executable, "rb") as file:
-            head = file.read(1 << 20)
-    except OSError as error:
-        raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {_INSTALL}") from error
-    if not _ELF_X86_64.match(head):
-        raise SandboxStartError(f"{found}: not an x86-64 program of Linux: {_INSTALL}")
-    match = _LIBPYPY.search(head)
-    if match is None:
-        raise SandboxStartError(
-            f"{found}: not a PyPy (it does not need libpypy3.*-c.so); a box needs PyPy 3.9 to 3.11: {_INSTALL}"
-        )
-    # The name of a distribution's library may have no version; then the program's name has it.
-    named = re.search(r"pypy(3\.\d+)", executable)
-    spoken = match[1].decode() if match[1] else named[1] if named else ""
-    if not spoken:
-        raise SandboxStartError(f"{found}: a PyPy of Python 2; a box needs PyPy 3.9 to 3.11: {_INSTALL}")
-    major, minor = spoken.split(".")
-    version = (int(major), int(minor))
-    if version not in VERSIONS:
-        raise SandboxStartError(
-            f"{found}: a PyPy of Python {version[0]}.{version[1]}; a box needs 3.9 to 3.11: {_INSTALL}"
-        )
-    return version
-
-
-def _libraries(executable: str, version: tuple[int, int]) -> list[tuple[str, str | None]]:
-    """Returns the folders where the standard library can be, each with the prefix of a release or None."""
-    name = f"pypy{version[0]}.{version[1]}"
-    above = os.path.dirname(os.path.dirname(executable))
-    candidates: list[tuple[str, str | None]] = []
-    if above == "/usr":
-        candidates += [(f"/usr/lib/{name}", None)]
-    return [*candidates, (f"{above}/lib/{name}", above), (os.path.dirname(executable) + f"/../lib/{name}", above)]
-
-
-def _environment_packages(found: str, version: tuple[int, int]) -> tuple[str, ...]:
-    """Returns the packages of the virtual environment whose interpreter is `found` (PEP 405)."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(found)))
-    folder = f"{root}/lib/pypy{version[0]}.{version[1]}/site-packages"
-    return (folder,) if os.path.isfile(f"{root}/pyvenv.cfg") and os.path.isdir(folder) else ()

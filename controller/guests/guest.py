@@ -1,15 +1,20 @@
-"""What a guest is: an interpreter, and the paths at which a program in it sees the interpreter's files."""
+"""What a box has to know of an interpreter. Each kind is a class: pypy.py, cpython.py, translated/guest.py.
+
+Rule: nothing outside of this folder asks which kind a guest is. It asks for what it needs to know.
+"""
 
 import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
 
-#: Versions of the Python language that the guest's own Python files (proxybox/guest) are written for.
-VERSIONS = ((3, 9), (3, 10), (3, 11))
-#: The folder in which a translated guest finds its own program, with its library beside it.
-TRANSLATED_HOME = "/usr/lib/pypy"
+if TYPE_CHECKING:
+    from proxybox.controller.dispatch import Dispatcher
+    from proxybox.controller.wire.channel import Channel
+    from proxybox.controller.world.state import World
 
 
 @attrs.frozen
@@ -18,9 +23,7 @@ class Guest:
 
     executable: its path on the host. version: of the Python language. library: host folder of the standard library.
     prefix: host folder of an unpacked release, None for a distribution's interpreter, whose paths are no secret.
-    packages: host folders to put on sys.path (a virtual environment's). functions: functions of libc that the guest
-    marshals itself, if it is a PyPy that was translated with --sandbox (translated/); the library of such a guest is
-    the folder of lib-python and lib_pypy.
+    packages: host folders to put on sys.path (a virtual environment's).
     """
 
     executable: str
@@ -28,48 +31,81 @@ class Guest:
     library: str
     prefix: str | None = None
     packages: tuple[str, ...] = ()
-    functions: tuple[str, ...] = ()
+
+    #: With the version, the name of its program, and of the folder of its library.
+    stem: ClassVar[str]
+    #: Where the files of a release are seen: the first of these paths that is not longer than the release's own.
+    homes: ClassVar[tuple[str, ...]]
+    #: Why it cannot run the bootstrap (proxybox/guest/bootstrap.py), which warm boxes and sessions need; "": it can.
+    lacks_bootstrap: ClassVar[str] = ""
+    #: Whether it marshals its own calls, so that it is only sealed, and has one thread.
+    marshals: ClassVar[bool] = False
 
     @property
-    def is_translated(self) -> bool:
-        """Whether the guest marshals its calls itself. Such a guest can only run programs from their start."""
-        return bool(self.functions)
+    def name(self) -> str:
+        """Such as pypy3.11."""
+        return f"{self.stem}{self.version[0]}.{self.version[1]}"
 
     def with_packages(self, folders: tuple[str, ...]) -> "Guest":
         """Returns this interpreter with further host folders of packages."""
         return attrs.evolve(self, packages=(*self.packages, *folders)) if folders else self
+
+    # --- what a box sees of it ----------------------------------------------------------------------------------------
 
     def visible(self, path: str) -> str:
         """Returns the path at which the guest sees a file of the interpreter.
 
         A release is shown at a path that is not longer than its own, because stub_hide.c replaces it in place.
         """
-        if self.is_translated:
-            return f"{TRANSLATED_HOME}/pypy-c"
         prefix = self.prefix
         if prefix is None or not f"{path}/".startswith(f"{prefix}/"):
             return path
-        return _fitting(prefix) + path[len(prefix) :]
+        return self._fitting(prefix) + path[len(prefix) :]
 
     @property
     def hidden(self) -> tuple[tuple[str, str], ...]:
         """Host folders whose paths the loader leaves in the guest's memory, with the paths that replace them there."""
-        folder = os.path.dirname(self.executable) if self.is_translated else self.prefix
-        # Folders such as /opt are not replaced, because other paths begin with them.
-        if folder is None or (self.is_translated and (folder.count("/") < 2 or folder.startswith("/usr/"))):
-            return ()
-        return ((folder, _fitting(folder)),)
+        return () if self.prefix is None else ((self.prefix, self._fitting(self.prefix)),)
 
+    def _fitting(self, folder: str) -> str:
+        return next((seen for seen in self.homes if len(seen) <= len(folder)), "/p")
 
-def _fitting(folder: str) -> str:
-    """Returns a path for the guest to see that is no longer than `folder`."""
-    return next((seen for seen in ("/usr/lib/pypy", "/opt/pypy", "/pypy") if len(seen) <= len(folder)), "/p")
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Yields the files and folders of the interpreter on the host, each with the path at which a box has it."""
+        if self.prefix is None:
+            yield self.library, self.library
+            yield self.executable, self.executable
+        else:
+            yield self.prefix, self.visible(self.prefix)
+
+    #: Whether it loads libraries of the host's (/usr/lib/x86_64-linux-gnu and so on).
+    loads_system_libraries: ClassVar[bool] = True
+
+    def links(self) -> dict[str, str]:
+        """Links to it under the names that programs know, with their targets."""
+        return {} if self.prefix is not None else {f"/usr/bin/{self.stem}3": os.path.basename(self.executable)}
+
+    def site_packages(self, environment: str) -> str:
+        """Returns where a virtual environment has packages for this interpreter."""
+        return os.path.join(environment, "lib", self.name, "site-packages")
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables that it should have."""
+        return {"TZ": ":/etc/localtime"}  # the file that is read anyway; named, glibc does not stat it each time
+
+    # --- how it is served ---------------------------------------------------------------------------------------------
+
+    def channel(
+        self, plain: "Channel", world: "World", dispatcher: "Dispatcher", environment: Callable[[], dict[str, str]]
+    ) -> "Channel":
+        """Returns what brings its calls when it is sealed, in the place of the stub's channel.
+
+        environment: gives its variables.
+        """
+        return plain
 
 
 def require_bootstrap(guest: Guest) -> None:
-    """Raises SandboxStartError for a guest that cannot run the bootstrap: one that was translated with --sandbox."""
-    if guest.is_translated:
-        raise SandboxStartError(
-            f"{guest.executable}: a PyPy translated with --sandbox runs programs, each from its start: it has no "
-            "sessions, copies, pools of warm boxes or host functions (docs/guests.md)"
-        )
+    """Raises SandboxStartError for a guest that cannot run the bootstrap."""
+    if guest.lacks_bootstrap:
+        raise SandboxStartError(f"{guest.executable}: {guest.lacks_bootstrap} (docs/guests.md)")

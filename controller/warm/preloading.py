@@ -36,7 +36,7 @@ def check_preload(box: BoxSpec) -> None:
     """Raises PolicyError for modules that a guest would not find."""
     policy, guest = box.policy, box.guest
     unseen = tuple(name for name in policy.preload if not _is_file(guest, name))
-    if not unseen or guest.is_translated:
+    if not unseen or guest.lacks_bootstrap:
         return
     try:
         hash((policy, guest))

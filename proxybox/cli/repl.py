@@ -25,7 +25,7 @@ def repl(parsed: Parsed) -> int:
         return run(Parsed(parsed.options, "stdin", "-", ()))
     try:
         parsed = parsed._replace(options={"policy": "repl", **parsed.options})
-        if is_translated(parsed):  # such a guest has a prompt of its own, and no sessions
+        if has_own_prompt(parsed):
             return run(parsed._replace(kind="interactive"))
         return sit(parsed, choose_policy(parsed))
     except KeyboardInterrupt:
@@ -76,11 +76,11 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
                 return shell.work()
 
 
-def is_translated(parsed: Parsed) -> bool:
-    """Whether the guest is a PyPy that marshals its calls itself (docs/guests.md). Raises SandboxStartError."""
+def has_own_prompt(parsed: Parsed) -> bool:
+    """Whether the guest's own prompt is used, because it can have no session. Raises SandboxStartError."""
     from proxybox.controller import find_guest
 
-    return find_guest(parsed.text("guest"), parsed.text("guest_library")).is_translated
+    return find_guest(parsed.text("guest"), parsed.text("guest_library")).lacks_bootstrap != ""
 
 
 class Early:

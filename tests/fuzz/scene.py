@@ -18,7 +18,7 @@ import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
-from proxybox.controller.guests.guest import Guest
+from proxybox.controller.guests.pypy import PyPy
 from proxybox.controller.wire.protocol import MAX_FRAME, encode_reply
 from proxybox.controller.world.clock import Clock
 from proxybox.controller.world.output import OutputSink
@@ -54,7 +54,7 @@ class Stage:
         (self.folder / "pypy").mkdir()
         (self.folder / "pypy" / "lib").mkdir()
         (self.folder / "pypy" / "pypy3").write_bytes(b"\x7fELF")
-        self.guest = Guest(str(self.folder / "pypy" / "pypy3"), (3, 11), str(self.folder / "pypy" / "lib"))
+        self.guest = PyPy(str(self.folder / "pypy" / "pypy3"), (3, 11), str(self.folder / "pypy" / "lib"))
         self.policies = [self._policy(**variant) for variant in VARIANTS]
         self.set()
 

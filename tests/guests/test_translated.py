@@ -548,8 +548,8 @@ def test_last_words_that_nobody_takes(pypy: str) -> None:
 
 def test_it_is_recognised(pypy: str) -> None:
     guest = find_guest(pypy)
-    assert (guest.is_translated, guest.version, guest.library) == (True, (3, 6), str(Path(pypy).parent))
-    assert not find_guest().is_translated
+    assert (guest.marshals, guest.version, guest.library) == (True, (3, 6), str(Path(pypy).parent))
+    assert not find_guest().marshals
 
 
 def test_a_build_in_one_file(home: Path, tmp_path: Path) -> None:
@@ -578,11 +578,11 @@ def test_another_library_beside_the_same_program_is_asked_anew(home: Path, tmp_p
 
     assert rebuild("RPY_SANDBOX_DUMP", "getuid()i") == ("getuid()i",)
     assert rebuild("RPY_SANDBOX_DUMP", "getuid()i", "getgid()i") == ("getuid()i", "getgid()i")
-    with pytest.raises(SandboxStartError, match="not a PyPy"):  # of that kind
+    with pytest.raises(SandboxStartError, match="neither a PyPy"):  # of that kind
         rebuild("none", "getuid()i")
     (tmp_path / build.LIBRARY).unlink()
     os.mkfifo(tmp_path / build.LIBRARY)  # nobody waits for who writes to it
-    with pytest.raises(SandboxStartError, match="not a PyPy"):
+    with pytest.raises(SandboxStartError, match="neither a PyPy"):
         find_guest(program, home)
 
 

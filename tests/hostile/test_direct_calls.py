@@ -5,6 +5,8 @@ The handlers are machine code: one of Python's runs between bytecodes, and never
 
 import pytest
 
+EACH_GUEST = True
+
 #: A handler that makes system calls of its own (getpid, and a read of the first two bytes of descriptor `fd`), which
 #: trap, and counts itself and wrong answers.
 HANDLER = r"""
@@ -44,15 +46,15 @@ uid, mode, data, ends = os.getuid(), os.stat("/etc/passwd").st_mode, bytes(range
 open("data", "wb").write(data); file = os.open("data", os.O_RDONLY); new = os.open("new", os.O_RDWR | os.O_CREAT)
 libc.signal(signal.SIGALRM, handler()); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 turns = wrong = 0
-while counts[0] < 50:
+while counts[0] < 50 or turns < 50:
     turns += 1
     wrong += not ({call})
 signal.setitimer(signal.ITIMER_REAL, 0)
-print(wrong, counts[1], turns > 50)
+print(wrong, counts[1])
 """,
         limits={"calls": None, "wall_time": 200, "cpu_time": 100},
     )
-    assert out == "0 0 True\n"
+    assert out == "0 0\n"
 
 
 def test_each_of_many_real_time_signals_arrives(hostile):

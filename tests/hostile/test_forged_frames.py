@@ -5,6 +5,8 @@ Each ends as an answer or as `misbehaved`; the controller never takes harm.
 
 import pytest
 
+EACH_GUEST = True
+
 LIES = {
     "a size of zero": "struct.pack('<I', 0) + bytes(52)",
     "a size below the header": "raw.frame(39, size=55)",

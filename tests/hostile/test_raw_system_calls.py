@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for a pytest that was not 
 from tests.seal import sweep
 from tests.seal.cases import BEYOND, TABLE
 
+EACH_GUEST = True
+
 PROBE = """
 import sys, raw
 calls = {calls}
@@ -36,7 +38,9 @@ def let_through(hostile):
 
 
 @pytest.mark.parametrize("thread", [False, True], ids=["main thread", "another thread"])
-@pytest.mark.parametrize("box", sweep.BOXES)
+@pytest.mark.parametrize(
+    "box", [pytest.param(box, marks=[pytest.mark.pypy] if "session" in box else []) for box in sweep.BOXES]
+)
 def test_every_number_of_x86_64_and_x32(hostile, box, thread):
     """Allowed are the numbers of the table, and of them the calls that expected.py allows; nothing else is."""
     kind, options = sweep.BOXES[box]
@@ -227,9 +231,12 @@ print(moment)
     assert result.status == "crashed" or int(result.stdout) == 1893456000, result
 
 
-@pytest.mark.parametrize(("length", "signal", "said"), [(0, None, "before\n1893456000\n"), (8192, 11, "before\n")])
-def test_the_vdso_as_the_kernel_made_it(hostile, length, signal, said):
-    """MADV_DONTNEED is native, and drops the stub's code over the vDSO: the kernel's own is back, its clock is not."""
+@pytest.mark.parametrize(("length", "signal"), [(0, None), (8192, 11)])
+def test_the_vdso_as_the_kernel_made_it(hostile, length, signal):
+    """MADV_DONTNEED is native, and drops the stub's code over the vDSO: the kernel's own is back, its clock is not.
+
+    Where other memory lies in the place of the clock by then, the kernel's code makes a call, which is answered.
+    """
     import proxybox
 
     result = hostile.run(
@@ -250,7 +257,8 @@ print(moment[0], flush=True)
 """,
         time=proxybox.Time.frozen("2030-01-01"),
     )
-    assert (result.stdout, result.signal) == (said, signal), result
+    assert result.stdout == "before\n1893456000\n" or (signal and result.stdout == "before\n"), result
+    assert result.signal == signal, result
 
 
 def test_the_answers_of_the_controller_to_raw_calls(hostile):

@@ -2,6 +2,8 @@
 
 import pytest
 
+EACH_GUEST = True
+
 WIPED = """
 import raw, ctypes
 base = raw.stub()

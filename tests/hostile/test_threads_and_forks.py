@@ -7,6 +7,8 @@ import pytest
 
 import proxybox
 
+EACH_GUEST = True
+
 
 class Watcher(threading.Thread):
     """Keeps the highest number of tasks that any guest of this process had."""

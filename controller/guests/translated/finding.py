@@ -20,7 +20,9 @@ import sys
 from typing import Final
 
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.guests.guest import VERSIONS, Guest
+from proxybox.controller.guests import programs
+from proxybox.controller.guests.pypy import VERSIONS
+from proxybox.controller.guests.translated.guest import TranslatedPyPy
 from proxybox.controller.guests.translated.libc import is_answered
 
 #: Whatever contains this understands the variable: the program, or the library beside it that holds all but its `main`.
@@ -40,7 +42,6 @@ for kind, most in (RLIMIT_CPU, 10), (RLIMIT_AS, 4 << 30), (RLIMIT_FSIZE, {_MOST_
 os.execve(sys.argv[1], sys.argv[1:], {{"RPY_SANDBOX_DUMP": "1"}})
 """
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
-_PT_INTERP = 3
 #: Its library can be in the program's folder, or in one of this number of folders above it.
 _ABOVE = 6
 #: Versions in the names of libraries of ordinary PyPys, which are never translated with --sandbox: these libraries are
@@ -49,7 +50,7 @@ _ORDINARY = {f"{major}.{minor}" for major, minor in VERSIONS}
 _PYTHONS = {"lib-python/3": (3, 6), "lib-python/2.7": (2, 7)}
 
 
-def find_translated(found: str, executable: str, library: str | None = None) -> Guest | None:
+def find_translated(found: str, executable: str, library: str | None = None) -> TranslatedPyPy | None:
     """Returns the guest if the program is a translated PyPy, None if it is another kind of program.
 
     library: the folder that holds lib-python and lib_pypy.
@@ -64,7 +65,7 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
                 if beside is None:
                     return None
                 parts.append(beside)
-            is_dynamic = _is_dynamic(data)
+            is_dynamic = programs.is_dynamic(data)
     except (OSError, ValueError, struct.error):
         return None
     if not is_dynamic:
@@ -79,7 +80,7 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
         raise SandboxStartError(f"{found}: calls functions that are not known here: {named}{more}")
     home = _home(found, executable, library)
     python = next(version for name, version in _PYTHONS.items() if os.path.isdir(os.path.join(home, name)))
-    return Guest(executable, python, home, functions=functions)
+    return TranslatedPyPy(executable, python, home, functions=functions)
 
 
 def _identity(path: str) -> tuple[str, int, int, int, int]:
@@ -111,13 +112,6 @@ def _has_mark(library: str, *_: int) -> bool:
     """Whether the library contains the mark. It has some 60 MB, so the result is cached until the file changes."""
     with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.find(_MARK) >= 0
-
-
-def _is_dynamic(data: mmap.mmap) -> bool:
-    """Whether the kernel starts a loader for the program, so that the stub can be preloaded (elf(5))."""
-    (table,) = struct.unpack_from("<Q", data, 32)
-    size, count = struct.unpack_from("<HH", data, 54)
-    return any(struct.unpack_from("<I", data, table + size * number)[0] == _PT_INTERP for number in range(count))
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,0 +1,77 @@
+"""A CPython: the distribution's, one that was built where it stands, or a relocatable build."""
+
+import os
+import re
+
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import programs
+from proxybox.controller.guests.guest import Guest
+
+#: Versions of the Python language that are known to run in a box.
+VERSIONS = tuple((3, minor) for minor in range(9, 15))
+_SHARED = re.compile(rb"libpython(3\.\d+)([a-z]*)\.so")
+_NAMED = re.compile(r"python(3\.\d+)([a-z]*)")
+#: What every CPython that can be embedded offers, in its program or in its library.
+_MARK = b"\0Py_BytesMain\0"
+_BUILDS = {"t": "a free-threaded build", "d": "a debug build", "td": "a free-threaded debug build"}
+
+
+class CPython(Guest):
+    """Its program is static, or needs libpython3.*.so."""
+
+    __slots__ = ()
+
+    stem = "python"
+    homes = ("/usr/lib/python", "/opt/python", "/python")
+    lacks_bootstrap = (
+        "a CPython runs programs, each from its start: it has no sessions, copies, pools of warm boxes or host "
+        "functions yet; those need a PyPy"
+    )
+
+
+def find_cpython(found: str, executable: str, head: bytes) -> CPython | None:
+    """Returns the guest if the program is a CPython, None if it is another kind of program.
+
+    found: what was named. executable: where that leads to. head: the beginning of that file.
+
+    Raises SandboxStartError for a CPython that cannot be a guest.
+    """
+    needed = _SHARED.search(head)
+    if needed is None and _MARK not in head:
+        return None
+    if not programs.is_dynamic(head):
+        raise SandboxStartError(
+            f"{found}: a statically linked CPython: it could not be sealed before its `main`. Name a dynamic build"
+        )
+    version, build = _version(found, executable, needed)
+    if build:
+        kind = _BUILDS.get(build, "a build of another kind")
+        raise SandboxStartError(f"{found}: {kind} of CPython, none of which is known to run in a box")
+    if version not in VERSIONS:
+        first, last = VERSIONS[0], VERSIONS[-1]
+        raise SandboxStartError(
+            f"{found}: CPython {version[0]}.{version[1]}; a box needs {first[0]}.{first[1]} to {last[0]}.{last[1]}"
+        )
+    name = f"python{version[0]}.{version[1]}"
+    for library, prefix in programs.libraries(executable, name):
+        if os.path.isfile(f"{library}/os.py"):
+            return CPython(executable, version, library, prefix, programs.environment_packages(found, name))
+    raise SandboxStartError(
+        f"{found}: this CPython's standard library (lib/{name}/os.py) is not beside it: "
+        "name the program where it was installed, not a copy of it"
+    )
+
+
+def _version(found: str, executable: str, needed: re.Match[bytes] | None) -> tuple[tuple[int, int], str]:
+    """Returns the version, and the letters of a special build (PEP 3149), as the program is named."""
+    if needed is not None:
+        spoken, build = needed[1].decode(), needed[2].decode()
+    else:
+        named = _NAMED.fullmatch(os.path.basename(executable))
+        if named is None:
+            raise SandboxStartError(
+                f"{found}: a CPython whose name does not tell its version: name it by its own name, such as python3.13"
+            )
+        spoken, build = named[1], named[2]
+    major, minor = map(int, spoken.split("."))
+    return (major, minor), build

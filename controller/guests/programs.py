@@ -1,0 +1,98 @@
+"""Programs on the host: where they are, and what stands beside them. None is run for it."""
+
+import functools
+import os
+import re
+import struct
+from typing import TYPE_CHECKING
+
+from proxybox.controller.errors import SandboxStartError
+
+if TYPE_CHECKING:
+    import mmap
+
+VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
+INSTALL = "install it (Debian, Ubuntu: apt install pypy3), or name one with --guest PATH or " + VARIABLE
+_ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
+_PT_INTERP = 3
+#: Bytes at the beginning of a program in which its kind is looked for.
+_HEAD = 1 << 20
+
+
+def on_path(name: str) -> str | None:
+    """Returns the path of the program of that name; None where there is none.
+
+    A script of that name, as version managers have, is taken only where there is no program: an interpreter is none.
+    Empty and relative entries of PATH are left out: the working directory may hold anybody's programs. (shutil.which
+    would import all that packs and unpacks archives, too, at each start of a command.)
+    """
+    folders = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
+    paths = (os.path.join(folder, name) for folder in (*folders, "/usr/bin", "/usr/local/bin"))
+    script = None
+    for path in paths:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            if not _is_script(path):
+                return path
+            script = script or path
+    return script
+
+
+def _is_script(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
+
+
+def head_of(found: str, executable: str) -> bytes:
+    """Returns the beginning of a program for this machine. It is kept until the file changes.
+
+    Raises SandboxStartError when it cannot be read, or is no such program.
+    """
+    try:
+        status = os.stat(executable)
+    except OSError as error:
+        raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {INSTALL}") from error
+    return _head_of(found, executable, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _head_of(found: str, executable: str, *_: int) -> bytes:
+    try:
+        with open(executable, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {INSTALL}") from error
+    if not _ELF_X86_64.match(head):
+        raise SandboxStartError(f"{found}: not an x86-64 program of Linux: {INSTALL}")
+    return head
+
+
+def is_dynamic(data: "bytes | mmap.mmap") -> bool:
+    """Whether the kernel starts a loader for the program, so that the stub can be preloaded (elf(5)).
+
+    Raises struct.error for what is no such program.
+    """
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    return any(struct.unpack_from("<I", data, table + size * number)[0] == _PT_INTERP for number in range(count))
+
+
+def libraries(executable: str, name: str) -> list[tuple[str, str | None]]:
+    """Returns the folders where the standard library can be, each with the prefix of a release or None.
+
+    name: of the library's folder, such as pypy3.11.
+    """
+    above = os.path.dirname(os.path.dirname(executable))
+    candidates: list[tuple[str, str | None]] = []
+    if above == "/usr":
+        candidates += [(f"/usr/lib/{name}", None)]
+    return [*candidates, (f"{above}/lib/{name}", above), (os.path.dirname(executable) + f"/../lib/{name}", above)]
+
+
+def environment_packages(found: str, name: str) -> tuple[str, ...]:
+    """Returns the packages of the virtual environment whose interpreter is `found` (PEP 405)."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(found)))
+    folder = f"{root}/lib/{name}/site-packages"
+    return (folder,) if os.path.isfile(f"{root}/pyvenv.cfg") and os.path.isdir(folder) else ()

@@ -1,0 +1,56 @@
+"""A PyPy as it is: the distribution's, or an unpacked release."""
+
+import os
+import re
+
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests import programs
+from proxybox.controller.guests.guest import Guest
+
+#: Versions of the Python language that the guest's own Python files (proxybox/guest) are written for.
+VERSIONS = ((3, 9), (3, 10), (3, 11))
+_LIBRARY = re.compile(rb"libpypy(3\.\d+)?-c\.so")
+
+
+class PyPy(Guest):
+    """Its program is small, and needs libpypy3.*-c.so."""
+
+    __slots__ = ()
+
+    stem = "pypy"
+    homes = ("/usr/lib/pypy", "/opt/pypy", "/pypy")
+
+
+def find_pypy(found: str, executable: str, head: bytes) -> PyPy | None:
+    """Returns the guest if the program is a PyPy, None if it is another kind of program.
+
+    found: what was named. executable: where that leads to. head: the beginning of that file.
+
+    Raises SandboxStartError for a PyPy that cannot be a guest.
+    """
+    needed = _LIBRARY.search(head)
+    if needed is None:
+        return None
+    version = _version(found, executable, needed[1])
+    name = f"pypy{version[0]}.{version[1]}"
+    for library, prefix in programs.libraries(executable, name):
+        if os.path.isfile(f"{library}/os.py"):
+            return PyPy(executable, version, library, prefix, programs.environment_packages(found, name))
+    raise SandboxStartError(
+        f"{found}: this PyPy's standard library (lib/{name}/os.py) is not beside it: "
+        "name the program inside its unpacked release, not a copy of it"
+    )
+
+
+def _version(found: str, executable: str, needed: bytes | None) -> tuple[int, int]:
+    """Reads the version from the name of the library; if that has none, from the program's name."""
+    named = re.search(r"pypy(3\.\d+)", executable)
+    spoken = needed.decode() if needed else named[1] if named else ""
+    if not spoken:
+        raise SandboxStartError(f"{found}: a PyPy of Python 2; a box needs PyPy 3.9 to 3.11: {programs.INSTALL}")
+    major, minor = map(int, spoken.split("."))
+    if (major, minor) not in VERSIONS:
+        raise SandboxStartError(
+            f"{found}: a PyPy of Python {major}.{minor}; a box needs 3.9 to 3.11: {programs.INSTALL}"
+        )
+    return major, minor

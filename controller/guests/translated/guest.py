@@ -1,0 +1,67 @@
+"""A PyPy that was translated with --sandbox: it marshals its own calls."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from proxybox.controller.guests.guest import Guest
+
+if TYPE_CHECKING:
+    from proxybox.controller.dispatch import Dispatcher
+    from proxybox.controller.wire.channel import Channel
+    from proxybox.controller.world.state import World
+
+#: The folder in which it finds its own program, with its library beside it.
+_HOME = "/usr/lib/pypy"
+
+
+@attrs.frozen
+class TranslatedPyPy(Guest):
+    """library: the folder of lib-python and lib_pypy. functions: those of libc that it marshals."""
+
+    functions: tuple[str, ...] = ()
+
+    stem = "pypy"
+    homes = (_HOME, "/opt/pypy", "/pypy")
+    lacks_bootstrap = (
+        "a PyPy translated with --sandbox runs programs, each from its start: it has no sessions, copies, pools of "
+        "warm boxes or host functions"
+    )
+    marshals = True
+    loads_system_libraries = False
+
+    def visible(self, path: str) -> str:
+        """Always its program: all else is seen at fixed paths."""
+        return f"{_HOME}/pypy-c"
+
+    @property
+    def hidden(self) -> tuple[tuple[str, str], ...]:
+        """The folder of its program, unless other paths begin with that, as with /opt."""
+        folder = os.path.dirname(self.executable)
+        return () if folder.count("/") < 2 or folder.startswith("/usr/") else ((folder, self._fitting(folder)),)
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """As Guest.files."""
+        for name in ("lib-python", "lib_pypy"):
+            yield os.path.join(self.library, name), f"{_HOME}/{name}"
+        yield self.executable, self.visible(self.executable)
+
+    def links(self) -> dict[str, str]:
+        """As Guest.links."""
+        return {"/usr/bin/pypy": self.visible(self.executable)}
+
+    def variables(self) -> dict[str, str]:
+        """None."""
+        return {}
+
+    def channel(
+        self, plain: "Channel", world: "World", dispatcher: "Dispatcher", environment: Callable[[], dict[str, str]]
+    ) -> "Channel":
+        """Its own: the stub sends nothing any more."""
+        from proxybox.controller.guests.translated.channel import TranslatedChannel
+        from proxybox.controller.guests.translated.libc import Libc
+
+        libc = Libc(world, environment(), self.visible(self.executable), dispatcher.refuse)
+        return TranslatedChannel(plain.request_fd, plain.reply_fd, libc, dispatcher.execute)

@@ -1,0 +1,235 @@
+"""A CPython as guest: how it is named and found, what is refused, and that programs run in it as in a PyPy."""
+
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import proxybox
+from proxybox import Status
+from proxybox.controller.guests.cpython import CPython
+from proxybox.controller.guests.finding import find_guest
+
+WHO = "import sys; print(sys.implementation.name, sys.version_info[:2], sys.prefix, sys.executable)"
+
+
+@pytest.fixture
+def box(cpython: CPython) -> proxybox.Sandbox:
+    return proxybox.Sandbox(guest=cpython.executable)
+
+
+# --- finding it -------------------------------------------------------------------------------------------------------
+
+
+def test_by_kind_by_version_and_by_path(cpython: CPython, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.path.dirname(cpython.executable))
+    version = "{}.{}".format(*cpython.version)
+    named = {name: find_guest(name) for name in ("cpython", version, f"python{version}", cpython.executable)}
+    assert named == dict.fromkeys(named, cpython)
+    assert find_guest() != cpython
+    monkeypatch.setenv("PROXYBOX_GUEST", "cpython")
+    assert find_guest() == cpython
+
+
+def test_it_sees_itself_where_it_is(box: proxybox.Sandbox, cpython: CPython) -> None:
+    prefix = "/usr" if cpython.prefix is None else cpython.visible(cpython.prefix)
+    assert box.run(WHO).stdout == f"cpython {cpython.version} {prefix} {cpython.visible(cpython.executable)}\n"
+
+
+def test_an_environment_by_its_folder_and_by_its_interpreter(cpython: CPython, tmp_path: Path) -> None:
+    """Its packages are seen, and nothing tells where they lie."""
+    home = tmp_path / "venv"
+    made = subprocess.run([cpython.executable, "-m", "venv", "--without-pip", home], capture_output=True, timeout=100)
+    if made.returncode:
+        pytest.skip("this Python makes no virtual environments (apt install python3-venv)")
+    (site,) = home.glob("lib/python3.*/site-packages")
+    (site / "installed.py").write_text("name = 'installed'")
+    for guest in (home, home / "bin" / "python3"):
+        result = proxybox.Sandbox(guest=guest).run("import installed; print(installed.name, installed.__file__)")
+        assert result.stdout == "installed /packages/installed.py\n"
+
+
+def test_a_script_of_that_name_is_passed_over(
+    cpython: CPython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Managers of versions put scripts first on PATH; an interpreter is none."""
+    (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "python3").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.path.dirname(cpython.executable)}")
+    assert find_guest("cpython") == cpython
+
+
+def program(path: Path, *words: bytes, dynamic: bool = True) -> Path:
+    """What looks like a program for this machine, and holds some words."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 3 if dynamic else 1, 4, 0, 0, 0, 0, 0, 1)
+    path.write_bytes(head + segment + b"\0" + b"\0".join(words) + b"\0")
+    path.chmod(0o755)
+    return path
+
+
+NOT: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "too old": (lambda at: program(at / "python3.8", b"Py_BytesMain"), r"CPython 3\.8; a box needs 3\.9 to 3\.14"),
+    "too new": (lambda at: program(at / "python3.99", b"Py_BytesMain"), r"CPython 3\.99; a box needs"),
+    "free-threaded": (lambda at: program(at / "python3.13t", b"Py_BytesMain"), "a free-threaded build of CPython"),
+    "for debugging": (lambda at: program(at / "p", b"libpython3.13d.so.1.0"), "a debug build of CPython"),
+    "static": (lambda at: program(at / "python3.13", b"Py_BytesMain", dynamic=False), "statically linked"),
+    "nameless": (lambda at: program(at / "python", b"Py_BytesMain"), "does not tell its version"),
+    "alone": (
+        lambda at: program(at / "python3.13", b"libpython3.13.so.1.0"),
+        r"lib/python3\.13/os\.py\) is not beside",
+    ),
+    "an empty folder": (lambda at: at, "a folder without bin/pypy3 or bin/python3"),
+}
+
+
+@pytest.mark.parametrize("name", NOT)
+def test_what_is_no_guest(name: str, tmp_path: Path) -> None:
+    make, reason = NOT[name]
+    path = make(tmp_path)
+    with pytest.raises(proxybox.SandboxStartError, match=reason) as caught:
+        proxybox.run("pass", guest=path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_version_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(proxybox.SandboxStartError, match=r"no python3\.98 was found on PATH"):
+        proxybox.run("pass", guest="3.98")
+
+
+@pytest.fixture(scope="module")
+def unpacked(cpython: CPython) -> Iterator[Path]:
+    """A build as relocatable ones are: bin/python3.x with lib/python3.x beside it."""
+    # Not in pytest's own folder: that is closed to the user that a guest runs as when root starts it.
+    root = Path(tempfile.mkdtemp(prefix="unpacked-"))
+    root.chmod(0o755)
+    home = root / "a-build-with-a-telling-name"
+    (home / "bin").mkdir(parents=True)
+    shutil.copy(cpython.executable, home / "bin" / cpython.name)
+    ignored = shutil.ignore_patterns("test", "idlelib", "ensurepip", "__pycache__")
+    shutil.copytree(cpython.library, home / "lib" / cpython.name, ignore=ignored, ignore_dangling_symlinks=True)
+    yield home
+    shutil.rmtree(root)
+
+
+def test_an_unpacked_build_is_seen_elsewhere(cpython: CPython, unpacked: Path) -> None:
+    guest = find_guest(unpacked)
+    assert (guest.prefix, guest.library) == (str(unpacked), f"{unpacked}/lib/{cpython.name}")
+    result = proxybox.run(WHO + "\nimport json, decimal, ssl, ctypes; print(json.__file__)", guest=unpacked)
+    assert result.ok, result
+    assert "telling" not in result.stdout
+    assert f" /usr/lib/python /usr/lib/python/bin/{cpython.name}\n" in result.stdout
+
+
+# --- what it cannot do ------------------------------------------------------------------------------------------------
+
+
+def test_what_it_cannot_do_is_told(box: proxybox.Sandbox, cpython: CPython) -> None:
+    attempts: list[Callable[[], object]] = [
+        box.session,
+        lambda: proxybox.Pool(guest=cpython.executable),
+        lambda: proxybox.Sandbox(guest=cpython.executable, functions={"f": abs}).run("pass"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(proxybox.SandboxStartError, match="a CPython runs programs, each from its start"):
+            attempt()
+
+
+def test_a_warm_sandbox_starts_each_program_by_itself(cpython: CPython) -> None:
+    with proxybox.Sandbox(guest=cpython.executable, warm=True) as box:
+        assert [box.run("import os; print(os.getpid())").stdout for _ in range(3)] == ["100\n"] * 3
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_standard_library(box: proxybox.Sandbox) -> None:
+    result = box.run(
+        """
+import asyncio, concurrent.futures, ctypes, decimal, hashlib, json, multiprocessing, pathlib, sqlite3, ssl, tempfile
+import threading, zoneinfo
+async def later(): return await asyncio.sleep(0.01, 5)
+print(asyncio.run(later()))
+with concurrent.futures.ThreadPoolExecutor(3) as pool: print(list(pool.map(abs, range(-3, 0))))
+connection = sqlite3.connect("kept.db"); connection.execute("create table t (n)"); connection.commit()
+with tempfile.TemporaryDirectory() as name: pathlib.Path(name, "x").write_text("y"); print(name[:5])
+print(hashlib.sha256(b"x").hexdigest()[:8], decimal.Decimal(1) / 3, json.dumps([1]))
+print(threading.active_count(), input())
+""",
+        stdin="typed\n",
+    )
+    assert result.ok, result
+    assert result.stdout == ("5\n[3, 2, 1]\n/tmp/\n2d711642 0.3333333333333333333333333333 [1]\n1 typed\n")
+    assert sorted(result.files) == ["kept.db"]
+
+
+ENDS = {
+    "an error": ("1/0", Status.ERROR, 1),
+    "no Python": ("def (", Status.SYNTAX_ERROR, 1),
+    "an exit status": ("import sys; sys.exit(7)", Status.ERROR, 7),
+    "too deep": ("def f(): f()\nf()", Status.ERROR, 1),
+    "a call at no address": ("import ctypes; ctypes.string_at(0)", Status.CRASHED, None),
+    "os.abort": ("import os; os.abort()", Status.CRASHED, None),
+    "small objects": ("kept = []\nwhile True: kept.append([0] * 100)", Status.MEMORY_LIMIT, None),
+    "large objects": ("kept = []\nwhile True: kept.append(bytes(10 ** 6))", Status.MEMORY_LIMIT, None),
+    "one object": ("'a' * 10 ** 10", Status.MEMORY_LIMIT, 1),
+    "endless": ("while True: pass", Status.TIME_LIMIT, None),
+    "a file": ("open('f', 'wb').write(bytes(2 * 10 ** 7))", Status.DISK_LIMIT, 1),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_how_a_program_ends(cpython: CPython, name: str) -> None:
+    code, status, exit_code = ENDS[name]
+    limits = {"memory": "100M", "cpu_time": 2, "wall_time": 100, "disk": "10M"}
+    result = proxybox.run(code, guest=cpython.executable, limits=limits)
+    assert result.status is status, result
+    assert exit_code is None or result.exit_code == exit_code
+
+
+def test_an_uncaught_exception_is_read(box: proxybox.Sandbox) -> None:
+    error = box.run("def f():\n    raise ValueError('a\\nb')\nf()").error
+    assert error is not None
+    assert (error.type, error.message) == ("ValueError", "a\nb")
+
+
+def test_ctrl_c_is_a_keyboard_interrupt(box: proxybox.Sandbox) -> None:
+    def interrupt(text: str) -> None:
+        assert text != "x\n" or box.interrupt()
+
+    code = "try:\n    print('x', flush=True)\n    while True: pass\nexcept KeyboardInterrupt: print('interrupted')"
+    assert box.run(code, on_stdout=interrupt).stdout == "x\ninterrupted\n"
+
+
+def test_a_seeded_run_repeats_to_the_byte(cpython: CPython) -> None:
+    code = (
+        "import random, uuid, time, tempfile\n"
+        "print(id(object()), hash('a'), random.random(), uuid.uuid4(), time.time(), time.monotonic())\n"
+        "print(tempfile.mkdtemp(), {str(each) for each in range(50)})"
+    )
+    runs = [proxybox.run(code, guest=cpython.executable, randomness=5, time="virtual") for _ in range(3)]
+    assert runs[0].ok
+    assert len({run.stdout for run in runs}) == 1
+
+
+def test_what_is_refused(box: proxybox.Sandbox) -> None:
+    result = box.run(
+        """
+import os, socket, subprocess
+def attempt(what, *arguments):
+    try: what(*arguments)
+    except OSError as error: print(error.errno, end=" ")
+    else: print("done", end=" ")
+attempt(os.fork); attempt(socket.socket); attempt(subprocess.run, ["ls"]); attempt(os.execv, "/usr/bin/python3", ["x"])
+attempt(open, "/etc/shadow"); attempt(open, "/etc/passwd", "w"); attempt(os.kill, 1, 9); attempt(os.mkdir, "/x")
+"""
+    )
+    assert result.stdout == "1 1 1 1 2 13 3 13 ", result
+    assert result.denials
