@@ -209,3 +209,17 @@ def release() -> Iterator[Path]:
     )
     yield root
     shutil.rmtree(root.parent)
+
+
+@pytest.fixture(scope="session")
+def cpython_release(cpython: CPython) -> Iterator[Path]:
+    """The same of a CPython, as relocatable builds are, in a folder with a telling name."""
+    root = Path(tempfile.mkdtemp(prefix="unpacked-"))
+    root.chmod(0o755)
+    home = root / "cpython-release"
+    (home / "bin").mkdir(parents=True)
+    shutil.copy(cpython.executable, home / "bin" / cpython.name)
+    ignored = shutil.ignore_patterns("test", "idlelib", "ensurepip", "__pycache__")
+    shutil.copytree(cpython.library, home / "lib" / cpython.name, ignore=ignored, ignore_dangling_symlinks=True)
+    yield home
+    shutil.rmtree(root)

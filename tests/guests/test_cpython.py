@@ -1,11 +1,9 @@
 """A CPython as guest: how it is named and found, what is refused, and that programs run in it as in a PyPy."""
 
 import os
-import shutil
 import struct
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,27 +102,12 @@ def test_a_version_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
         proxybox.run("pass", guest="3.98")
 
 
-@pytest.fixture(scope="module")
-def unpacked(cpython: CPython) -> Iterator[Path]:
-    """A build as relocatable ones are: bin/python3.x with lib/python3.x beside it."""
-    # Not in pytest's own folder: that is closed to the user that a guest runs as when root starts it.
-    root = Path(tempfile.mkdtemp(prefix="unpacked-"))
-    root.chmod(0o755)
-    home = root / "a-build-with-a-telling-name"
-    (home / "bin").mkdir(parents=True)
-    shutil.copy(cpython.executable, home / "bin" / cpython.name)
-    ignored = shutil.ignore_patterns("test", "idlelib", "ensurepip", "__pycache__")
-    shutil.copytree(cpython.library, home / "lib" / cpython.name, ignore=ignored, ignore_dangling_symlinks=True)
-    yield home
-    shutil.rmtree(root)
-
-
-def test_an_unpacked_build_is_seen_elsewhere(cpython: CPython, unpacked: Path) -> None:
-    guest = find_guest(unpacked)
-    assert (guest.prefix, guest.library) == (str(unpacked), f"{unpacked}/lib/{cpython.name}")
-    result = proxybox.run(WHO + "\nimport json, decimal, ssl, ctypes; print(json.__file__)", guest=unpacked)
+def test_an_unpacked_build_is_seen_elsewhere(cpython: CPython, cpython_release: Path) -> None:
+    guest = find_guest(cpython_release)
+    assert (guest.prefix, guest.library) == (str(cpython_release), f"{cpython_release}/lib/{cpython.name}")
+    result = proxybox.run(WHO + "\nimport json, decimal, ssl, ctypes; print(json.__file__)", guest=cpython_release)
     assert result.ok, result
-    assert "telling" not in result.stdout
+    assert "unpacked" not in result.stdout
     assert f" /usr/lib/python /usr/lib/python/bin/{cpython.name}\n" in result.stdout
 
 

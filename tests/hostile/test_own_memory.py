@@ -27,6 +27,12 @@ def memory_of_release(tmp_path_factory, release):
     return dumped(tmp_path_factory.mktemp("script"), release)
 
 
+@pytest.fixture(scope="module")
+def memory_of_cpython_release(tmp_path_factory, cpython_release):
+    """The same of a CPython."""
+    return dumped(tmp_path_factory.mktemp("script"), cpython_release)
+
+
 def dumped(folder, guest=None):
     folder.chmod(0o755)
     for path in (Path(__file__).parent / "guest").glob("*.py"):
@@ -72,6 +78,12 @@ def test_no_path_of_an_unpacked_release(memory_of_release, release):
     """Its own folder is on the stack, in the loader's list and in PyPy's data, until the stub has been there."""
     assert b"/usr/lib/pypy/bin/pypy3" in memory_of_release
     assert seen(memory_of_release, os.fsencode(release.parent)) is None
+
+
+@pytest.mark.pypy  # once: it names its guest itself
+def test_no_path_of_an_unpacked_cpython(memory_of_cpython_release, cpython_release):
+    assert b"/usr/lib/python/bin/python3" in memory_of_cpython_release
+    assert seen(memory_of_cpython_release, os.fsencode(cpython_release.parent)) is None
 
 
 def test_no_name_of_the_host(memory):
