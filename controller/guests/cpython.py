@@ -28,6 +28,10 @@ class CPython(Guest):
         "functions yet; those need a PyPy"
     )
 
+    def variables(self) -> dict[str, str]:
+        """Its own prompt is the plain one: since 3.13 there is another, which redraws each key by escapes."""
+        return {**super().variables(), "PYTHON_BASIC_REPL": "1"}
+
 
 def find_cpython(found: str, executable: str, head: bytes) -> CPython | None:
     """Returns the guest if the program is a CPython, None if it is another kind of program.

@@ -192,17 +192,24 @@ def select(
 @oscall(270)
 def pselect6(
     world: World,
+    thread: GuestThread,
     nfds: Int,
     readfds: Annotated[OptionalInOut, Bits("nfds")],
     writefds: Annotated[OptionalInOut, Bits("nfds")],
     exceptfds: Annotated[OptionalInOut, Bits("nfds")],
     timeout: Annotated[bytes | None, Struct(16)],
-    sigmask: Annotated[bytes | None, Struct(16)],
+    sigmask: Annotated[bytes | None, Struct(8)],
 ) -> Reply:
-    """pselect(2): select with a timespec. A signal mask is refused: it lies behind a second pointer."""
-    if sigmask is not None and any(sigmask[:8]):
-        raise OSError(errno.EINVAL, "no signal mask here; ppoll takes one")
-    return _select(world, nfds, (readfds, writefds, exceptfds), time_of(timeout))
+    """pselect(2): select with a timespec and under another signal mask.
+
+    The kernel has that mask behind a second pointer; the stub gives the pointer to the mask itself.
+    """
+    ns = time_of(timeout)
+
+    def selected() -> Reply:
+        return _select(world, nfds, (readfds, writefds, exceptfds), ns)
+
+    return selected() if sigmask is None else wait_masked(world, thread, sigmask, selected)
 
 
 def _members(data: bytes | None, nfds: int) -> list[int]:

@@ -73,6 +73,20 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
     return result;
 }
 
+/* pselect(2) has its signal mask behind a second pointer: the controller is given the first. */
+static long masked_select(const uint64_t args[6])
+{
+    struct {
+        uint64_t mask, size;
+    } masked = {0, 0};
+    if (args[5] && !guarded_copy(&masked, (const void *)args[5], sizeof masked))
+        return ERROR(EFAULT);
+    if (masked.mask && masked.size != 8)
+        return ERROR(EINVAL);
+    const uint64_t direct[6] = {args[0], args[1], args[2], args[3], args[4], masked.mask};
+    return plain_call(SYS_pselect6, direct, coherent_trip);
+}
+
 static long answer(siginfo_t *info, const uint64_t args[6], ucontext_t *context)
 {
     long number = info->si_syscall;
@@ -93,6 +107,8 @@ static long answer(siginfo_t *info, const uint64_t args[6], ucontext_t *context)
         return args[0] == FORK_ASKED ? emulate_fork(args) : emulate_clone(args, context);
     case SYS_getrandom:
         return random_bytes(args);
+    case SYS_pselect6:
+        return masked_select(args);
     case SYS_futex:
         return emulate_futex(args, context, info);
     case SYS_rt_sigaction:

@@ -2,9 +2,11 @@
 
 import difflib
 import os
+import pty
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,3 +143,20 @@ def _lines(data: bytes) -> list[str]:
 @pytest.fixture
 def ways(folder: Path, cold: proxybox.Sandbox, warm: proxybox.Sandbox) -> Ways:
     return Ways(folder, cold, warm)
+
+
+def on_a_terminal(*words: str) -> tuple[int, subprocess.Popen[bytes]]:
+    """The command line on a terminal of its own, and that terminal."""
+    main, side = pty.openpty()
+    command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", *words]
+    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
+    os.close(side)
+    return main, process
+
+
+def until(fd: int, words: bytes) -> bytes:
+    """What a terminal shows, up to some words."""
+    shown = b""
+    while words not in shown:
+        shown += os.read(fd, 4096)
+    return shown

@@ -12,6 +12,7 @@ import proxybox
 from proxybox import Status
 from proxybox.controller.guests.cpython import CPython
 from proxybox.controller.guests.finding import find_guest
+from tests.guests.conftest import on_a_terminal, until
 
 WHO = "import sys; print(sys.implementation.name, sys.version_info[:2], sys.prefix, sys.executable)"
 
@@ -189,6 +190,20 @@ def test_ctrl_c_is_a_keyboard_interrupt(box: proxybox.Sandbox) -> None:
 
     code = "try:\n    print('x', flush=True)\n    while True: pass\nexcept KeyboardInterrupt: print('interrupted')"
     assert box.run(code, on_stdout=interrupt).stdout == "x\ninterrupted\n"
+
+
+def test_its_own_prompt(cpython: CPython) -> None:
+    """With readline, which waits under a signal mask."""
+    main, process = on_a_terminal("repl", "--guest", cpython.executable)
+    with process:
+        shown = until(main, b">>> ")
+        os.write(main, b"6 * 7\n")
+        shown += until(main, b"42")
+        os.write(main, b"exit(5)\n")
+        assert process.wait(200) == 5
+    os.close(main)
+    assert b"\x1b" not in shown
+    assert b"\\x1b" not in shown
 
 
 def test_a_seeded_run_repeats_to_the_byte(cpython: CPython) -> None:

@@ -83,3 +83,30 @@ def test_what_a_box_says_of_itself(name: str) -> None:
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     assert terminals == ("80 80 80 " if known else "none none none ")
+
+
+@pytest.mark.parametrize("kind", ["pypy", "cpython"])
+def test_pselect_waits_under_its_signal_mask(kind: str, request: pytest.FixtureRequest) -> None:
+    guest = request.getfixturevalue("cpython").executable if kind == "cpython" else None
+    result = proxybox.run(
+        """
+import ctypes, errno, os, signal, struct
+libc = ctypes.CDLL(None, use_errno=True)
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append(1))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.kill(os.getpid(), signal.SIGUSR1)
+print(came, end=" ")
+soon = struct.pack("qq", 0, 1000)
+blocked = struct.pack("Q", 1 << signal.SIGUSR1 - 1)
+print(libc.pselect(0, None, None, None, soon, blocked + bytes(120)), came, end=" ")
+print(libc.pselect(0, None, None, None, None, bytes(128)), ctypes.get_errno() == errno.EINTR, end=" ")
+for _ in range(2): pass
+print(came)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, []) == {signal.SIGUSR1})
+print(libc.syscall(270, 0, None, None, None, soon, ctypes.c_void_p(8)), ctypes.get_errno() == errno.EFAULT)
+print(libc.syscall(270, 0, None, None, None, soon, struct.pack("QQ", 4096, 4)), ctypes.get_errno() == errno.EINVAL)
+""",
+        guest=guest,
+    )
+    assert result.stdout == "[] 0 [] -1 True [1]\nTrue\n-1 True\n-1 True\n", result

@@ -5,7 +5,6 @@ The client makes the calls that it is told to, as such a PyPy would, and what is
 
 import importlib.util
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from proxybox.controller import OSCall, find_guest
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.guests.translated import libc
 from proxybox.controller.guests.translated.channel import TranslatedChannel
+from tests.guests.conftest import on_a_terminal, until
 
 Run = Callable[..., Result]
 
@@ -705,12 +705,12 @@ def test_the_command_line(
     assert "fork() = -1 EPERM (Operation not permitted) [denied: fork is refused]" in err
 
 
-def test_on_a_terminal(pypy: str, run: Run) -> None:
+def teston_a_terminal(pypy: str, run: Run) -> None:
     """As for the other kind of guest, whose names these are."""
     lines = [f"isatty(i)i {fd}\nt = ttyname(i)p {fd}\nstring $t\ntcgetpgrp(i)i {fd}" for fd in (0, 1, 2)]
-    main, process = _on_a_terminal("run", "--guest", pypy, "-c", "\n".join([*lines, "isatty(i)i 3", "say on"]))
+    main, process = on_a_terminal("run", "--guest", pypy, "-c", "\n".join([*lines, "isatty(i)i 3", "say on"]))
     with process:
-        shown = re.sub(rb"0x[0-9a-f]+", b"AT", _until(main, b"on\r\n")).decode().splitlines()
+        shown = re.sub(rb"0x[0-9a-f]+", b"AT", until(main, b"on\r\n")).decode().splitlines()
     os.close(main)
     assert shown == [
         line for _ in range(3) for line in ("isatty 1", "ttyname AT", "/dev/tty", "tcgetpgrp 100")
@@ -721,31 +721,15 @@ def test_on_a_terminal(pypy: str, run: Run) -> None:
 
 
 def test_its_own_prompt(pypy: str) -> None:
-    main, process = _on_a_terminal("repl", "--guest", pypy)
+    main, process = on_a_terminal("repl", "--guest", pypy)
     with process:
-        shown = _until(main, b">>>> ")
+        shown = until(main, b">>>> ")
         os.write(main, b"getuid()i\n")
-        shown += _until(main, b"getuid 1000")
+        shown += until(main, b"getuid 1000")
         os.write(main, b"exit 5\n")
         assert process.wait(200) == 5
     os.close(main)
     assert shown.count(b">>>> ") >= 1
-
-
-def _on_a_terminal(*words: str) -> tuple[int, subprocess.Popen[bytes]]:
-    """The command line on a terminal of its own, and that terminal."""
-    main, side = pty.openpty()
-    command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", *words]
-    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
-    os.close(side)
-    return main, process
-
-
-def _until(fd: int, words: bytes) -> bytes:
-    shown = b""
-    while words not in shown:
-        shown += os.read(fd, 4096)
-    return shown
 
 
 # --- its start --------------------------------------------------------------------------------------------------------

@@ -99,8 +99,14 @@ def test_select(box):
     bad = (8, abi.U64.pack(1 << 40))
     assert box.value(polling.select, 64, bad, nothing, nothing, now) == -errno.EBADF
     assert box.value(polling.select, -1, nothing, nothing, nothing, now) == -errno.EINVAL
-    masked = struct.pack("<QQ", 4096, 8)
-    assert box.value(polling.pselect6, 0, nothing, nothing, nothing, now, masked) == -errno.EINVAL
+
+
+def test_select_under_a_mask(box):
+    nothing, mask = (0, None), abi.U64.pack(1 << 9)
+    wait = box.call(polling.pselect6, 0, nothing, nothing, nothing, abi.pack_timespec(10**9), mask)
+    assert box.world.thread.sigmask == 1 << 9
+    assert box.wait_out(wait) == (0,)
+    assert box.world.thread.sigmask == 0
 
 
 def control_epoll(box, epoll, operation, fd, events=abi.POLLIN, data=7):
