@@ -70,7 +70,7 @@ MAIN_EPILOG = """`proxybox COMMAND --help` tells more, with examples.
 
 \b
 Environment:
-  PROXYBOX_GUEST           the PyPy to use
+  PROXYBOX_GUEST           the interpreter to use
   PROXYBOX_GUEST_LIBRARY   where lib-python and lib_pypy of a translated PyPy are
   NO_COLOR, FORCE_COLOR    colours never, or always"""
 
@@ -284,7 +284,7 @@ def policy_explain(policy: str, settings: tuple[str, ...], as_json: bool) -> int
 
 
 @click.command("doctor", short_help="Whether boxes run here, and with which defences.")
-@click.option("--guest", metavar="PATH", help="The PyPy to look at.", shell_complete=complete_file)
+@click.option("--guest", metavar="GUEST", help="The interpreter to look at.", shell_complete=complete_file)
 @json_flag
 def doctor(guest: str | None, as_json: bool) -> int:
     """Whether boxes run here: the interpreter, and the defences that this host gives.

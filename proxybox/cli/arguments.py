@@ -64,7 +64,7 @@ BOX: Final = (
     Option(("--memory",), "SIZE", "The most memory it may use: 256M."),
     Option(("--env",), "NAME=VALUE", "Set an environment variable in the box.", True),
     Option(("--rw",), None, "Let the program change its own folder (mounted at /box)."),
-    Option(("--guest",), "PATH", "The PyPy to run it with (default: $PROXYBOX_GUEST, then pypy3)."),
+    Option(("--guest",), "GUEST", "The interpreter: pypy, cpython, 3.13, a path (default: $PROXYBOX_GUEST, or pypy)."),
     Option(("--guest-library",), "DIR", "Where lib-python and lib_pypy of a PyPy translated with --sandbox are."),
 )
 

@@ -52,7 +52,7 @@ json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), metavar="N", help="How many processes grade at once (the CPUs)."
 )
-guest_option = click.option("--guest", metavar="PATH", help="The PyPy to run.", shell_complete=complete_file)
+guest_option = click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
 
 
 @click.command("grade", help=GRADE_HELP, short_help="Grade submissions by an exercise.")
