@@ -57,13 +57,8 @@ def find_cpython(found: str, executable: str, head: bytes) -> CPython | None:
             f"{found}: CPython {version[0]}.{version[1]}; a box needs {first[0]}.{first[1]} to {last[0]}.{last[1]}"
         )
     name = f"python{version[0]}.{version[1]}"
-    for library, prefix in programs.libraries(executable, name):
-        if os.path.isfile(f"{library}/os.py"):
-            return CPython(executable, version, library, prefix, programs.environment_packages(found, name))
-    raise SandboxStartError(
-        f"{found}: this CPython's standard library (lib/{name}/os.py) is not beside it: "
-        "name the program where it was installed, not a copy of it"
-    )
+    library, prefix = programs.library_beside(found, executable, name)
+    return CPython(executable, version, library, prefix, programs.environment_packages(found, name))
 
 
 def _version(found: str, executable: str, needed: re.Match[bytes] | None) -> tuple[tuple[int, int], str]:

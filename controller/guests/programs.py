@@ -79,16 +79,23 @@ def is_dynamic(data: "bytes | mmap.mmap") -> bool:
     return any(struct.unpack_from("<I", data, table + size * number)[0] == _PT_INTERP for number in range(count))
 
 
-def libraries(executable: str, name: str) -> list[tuple[str, str | None]]:
-    """Returns the folders where the standard library can be, each with the prefix of a release or None.
+def library_beside(found: str, executable: str, name: str) -> tuple[str, str | None]:
+    """Returns the folder of the standard library, and the prefix of a release or None.
 
-    name: of the library's folder, such as pypy3.11.
+    name: of that folder, such as pypy3.11. Raises SandboxStartError where there is none.
     """
     above = os.path.dirname(os.path.dirname(executable))
     candidates: list[tuple[str, str | None]] = []
     if above == "/usr":
         candidates += [(f"/usr/lib/{name}", None)]
-    return [*candidates, (f"{above}/lib/{name}", above), (os.path.dirname(executable) + f"/../lib/{name}", above)]
+    candidates += [(f"{above}/lib/{name}", above), (os.path.dirname(executable) + f"/../lib/{name}", above)]
+    for library, prefix in candidates:
+        if os.path.isfile(f"{library}/os.py"):
+            return library, prefix
+    raise SandboxStartError(
+        f"{found}: the standard library of this interpreter (lib/{name}/os.py) is not beside it: "
+        "name the program inside its unpacked release, or where it was installed, not a copy of it"
+    )
 
 
 def environment_packages(found: str, name: str) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """A PyPy as it is: the distribution's, or an unpacked release."""
 
-import os
 import re
 
 from proxybox.controller.errors import SandboxStartError
@@ -33,13 +32,8 @@ def find_pypy(found: str, executable: str, head: bytes) -> PyPy | None:
         return None
     version = _version(found, executable, needed[1])
     name = f"pypy{version[0]}.{version[1]}"
-    for library, prefix in programs.libraries(executable, name):
-        if os.path.isfile(f"{library}/os.py"):
-            return PyPy(executable, version, library, prefix, programs.environment_packages(found, name))
-    raise SandboxStartError(
-        f"{found}: this PyPy's standard library (lib/{name}/os.py) is not beside it: "
-        "name the program inside its unpacked release, not a copy of it"
-    )
+    library, prefix = programs.library_beside(found, executable, name)
+    return PyPy(executable, version, library, prefix, programs.environment_packages(found, name))
 
 
 def _version(found: str, executable: str, needed: bytes | None) -> tuple[int, int]:
