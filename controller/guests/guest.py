@@ -71,12 +71,16 @@ class Guest:
         return next((seen for seen in self.homes if len(seen) <= len(folder)), "/p")
 
     def files(self) -> Iterator[tuple[str, str]]:
-        """Yields the files and folders of the interpreter on the host, each with the path at which a box has it."""
-        if self.prefix is None:
-            yield self.library, self.library
-            yield self.executable, self.executable
-        else:
-            yield self.prefix, self.visible(self.prefix)
+        """Yields the files and folders of the interpreter on the host, each with the path at which a box has it.
+
+        Of a release these are its program, its library, and the shared libraries beside them. Never the whole prefix:
+        that may be /usr/local or a part of somebody's home, with all else that is installed there.
+        """
+        own = [self.executable, self.library]
+        if self.prefix is not None:
+            own += _shared_libraries(os.path.dirname(self.executable))
+            own += _shared_libraries(f"{self.prefix}/lib")
+        return ((path, self.visible(path)) for path in own)
 
     #: Whether it loads libraries of the host's (/usr/lib/x86_64-linux-gnu and so on).
     loads_system_libraries: ClassVar[bool] = True
@@ -103,6 +107,15 @@ class Guest:
         environment: gives its variables.
         """
         return plain
+
+
+def _shared_libraries(folder: str) -> list[str]:
+    """Returns the paths of the shared libraries in a folder; none where it cannot be read."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.startswith("lib") and ".so" in name)
+    except OSError:
+        return []
+    return [path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)]
 
 
 def require_bootstrap(guest: Guest) -> None:

@@ -87,7 +87,7 @@ def library_beside(found: str, executable: str, name: str) -> tuple[str, str | N
     above = os.path.dirname(os.path.dirname(executable))
     candidates: list[tuple[str, str | None]] = []
     if above == "/usr":
-        candidates += [(f"/usr/lib/{name}", None)]
+        candidates += [(f"/usr/lib/{name}", None), (f"/usr/lib64/{name}", None)]
     candidates += [(f"{above}/lib/{name}", above), (os.path.dirname(executable) + f"/../lib/{name}", above)]
     for library, prefix in candidates:
         if os.path.isfile(f"{library}/os.py"):

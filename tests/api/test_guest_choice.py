@@ -22,6 +22,20 @@ def test_a_release_by_its_program_and_by_its_folder(release: Path) -> None:
         assert str(release.parent) not in result.stdout
 
 
+@pytest.mark.parametrize("kind", ["release", "cpython_release"])
+def test_what_else_is_installed_beside_a_guest_is_not_seen(kind: str, request: pytest.FixtureRequest) -> None:
+    """A release's prefix may be /usr/local, or a part of somebody's home."""
+    prefix: Path = request.getfixturevalue(kind)
+    for name in ("share/kept", "bin/other", "lib/other/secret", "lib/notes.txt"):
+        (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / name).write_text("private")
+    code = "import os, sys\nfor name in ('', '/bin', '/lib'): print(os.listdir(sys.prefix + name))"
+    seen = proxybox.run(code, guest=prefix)
+    (program,) = (path.name for path in (prefix / "bin").iterdir() if path.name != "other")
+    (library,) = (path.name for path in (prefix / "lib").iterdir() if path.name.startswith(("pypy", "python")))
+    assert seen.stdout == f"['bin', 'lib']\n['{program}']\n['{library}']\n"
+
+
 def test_a_release_by_the_environment(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROXYBOX_GUEST", str(release / "bin" / "pypy3"))
     named = proxybox.run(WHO)
