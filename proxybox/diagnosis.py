@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.guests.finding import find_guest
+from proxybox.controller.guests.finding import find_guest, find_guests
 from proxybox.controller.seal.layers import Layer as Layer
 from proxybox.controller.seal.layers import read
 from proxybox.modulepath import is_led_by_the_current_folder, relative_entries
@@ -39,19 +39,52 @@ def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
         found = find_guest(guest)
     except SandboxStartError as error:
         return Diagnosis(guest=None, problems=(str(error),), warnings=tuple(_warnings()))
-    named = f"{found.executable} (PyPy, Python {found.version[0]}.{found.version[1]})"
-    problems: list[str] = []
-    told: dict[str, str] = {}
+    named = f"{found.executable} ({found.title}, Python {found.version[0]}.{found.version[1]})"
+    told, problem = _try(guest)
+    problems = (problem,) if problem else ()
+    return Diagnosis(guest=named, layers=read(told), problems=problems, warnings=tuple(_warnings()))
+
+
+@attrs.frozen(kw_only=True)
+class FoundGuest:
+    """An interpreter of this machine.
+
+    path: where it was found. kind: "PyPy", "CPython" or "translated PyPy"; version: of the Python language; both are ""
+    where it cannot be a guest. packages: host folders of its virtual environment's packages. sessions: whether it can
+    have sessions, pools and copies. problem: why no program runs in it; "" where one did.
+    """
+
+    path: str
+    kind: str = ""
+    version: str = ""
+    packages: tuple[str, ...] = ()
+    sessions: bool = False
+    problem: str = ""
+
+
+def guests() -> Iterator[FoundGuest]:
+    """Yields the interpreters that are found by name (find_guest), each when a program was tried in a box with it."""
+    for path, found in find_guests():
+        if isinstance(found, SandboxStartError):
+            yield FoundGuest(path=path, problem=str(found))
+        else:
+            version = f"{found.version[0]}.{found.version[1]}"
+            yield FoundGuest(
+                path=path, kind=found.title, version=version, packages=found.packages,
+                sessions=not found.lacks_bootstrap, problem=_try(path)[1],
+            )  # fmt: skip
+
+
+def _try(guest: str | os.PathLike[str] | None) -> tuple[dict[str, str], str]:
+    """Runs a program in a box; returns what is told of its layers, and why it did not do what it should, or ""."""
     try:
         result = Sandbox(guest=guest, limits={"wall_time": 30}).run("print('ready')")
-        told = dict(result.layers)
-        if result.stdout != "ready\n":
-            problems.append(
-                f"a box started, but a program in it did not do what it should: {result.summary()}\n{result.stderr}"
-            )
     except SandboxStartError as error:
-        problems.append(str(error))
-    return Diagnosis(guest=named, layers=read(told), problems=tuple(problems), warnings=tuple(_warnings()))
+        return {}, str(error)
+    if result.stdout == "ready\n":
+        return dict(result.layers), ""
+    why = f"a box started, but a program in it did not do what it should: {result.summary()}\n{result.stderr}"
+    return dict(result.layers), why
 
 
 def _warnings() -> Iterator[str]:

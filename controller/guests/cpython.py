@@ -21,6 +21,7 @@ class CPython(Guest):
 
     __slots__ = ()
 
+    title = "CPython"
     stem = "python"
     homes = ("/usr/lib/python", "/opt/python", "/python")
     lacks_bootstrap = (

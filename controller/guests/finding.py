@@ -5,6 +5,7 @@ It is recognised by its files, without being run; only a translated PyPy is run 
 
 import os
 import re
+from collections.abc import Iterator
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
@@ -57,6 +58,35 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
             f"Py_BytesMain): {INSTALL}"
         )
     return guest
+
+
+def find_guests() -> Iterator[tuple[str, Guest | SandboxStartError]]:
+    """Yields the interpreters in the folders of PATH, each once, with the path under which it was found.
+
+    In the place of one that cannot be a guest is the error that says why.
+    """
+    seen = set()
+    named = os.environ.get(VARIABLE)
+    for path in (*([named] if named else []), *_interpreters()):
+        try:
+            found: Guest | SandboxStartError = find_guest(path)
+        except SandboxStartError as error:
+            found = error
+        key = os.path.realpath(path), found.packages if isinstance(found, Guest) else ()
+        if key not in seen:
+            seen.add(key)
+            yield path, found
+
+
+def _interpreters() -> Iterator[str]:
+    for folder in programs.folders():
+        try:
+            names = sorted(name for name in os.listdir(folder) if _IN_RELEASE.fullmatch(name))
+        except OSError:
+            continue
+        for path in (os.path.join(folder, name) for name in names):
+            if os.path.isfile(path) and not programs.is_script(path):
+                yield path
 
 
 def absolute_guest(path: str | os.PathLike[str]) -> str:

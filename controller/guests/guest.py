@@ -32,6 +32,8 @@ class Guest:
     prefix: str | None = None
     packages: tuple[str, ...] = ()
 
+    #: What people call such an interpreter.
+    title: ClassVar[str]
     #: With the version, the name of its program, and of the folder of its library.
     stem: ClassVar[str]
     #: Where the files of a release are seen: the first of these paths that is not longer than the release's own.

@@ -19,25 +19,32 @@ _PT_INTERP = 3
 _HEAD = 1 << 20
 
 
+def folders() -> list[str]:
+    """Returns the folders of programs: those of PATH, and the usual ones.
+
+    Empty and relative entries of PATH are left out: the working directory may hold anybody's programs.
+    """
+    named = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
+    return list(dict.fromkeys([*named, "/usr/bin", "/usr/local/bin"]))
+
+
 def on_path(name: str) -> str | None:
     """Returns the path of the program of that name; None where there is none.
 
     A script of that name, as version managers have, is taken only where there is no program: an interpreter is none.
-    Empty and relative entries of PATH are left out: the working directory may hold anybody's programs. (shutil.which
-    would import all that packs and unpacks archives, too, at each start of a command.)
+    (shutil.which would import all that packs and unpacks archives, too, at each start of a command.)
     """
-    folders = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
-    paths = (os.path.join(folder, name) for folder in (*folders, "/usr/bin", "/usr/local/bin"))
     script = None
-    for path in paths:
+    for path in (os.path.join(folder, name) for folder in folders()):
         if os.path.isfile(path) and os.access(path, os.X_OK):
-            if not _is_script(path):
+            if not is_script(path):
                 return path
             script = script or path
     return script
 
 
-def _is_script(path: str) -> bool:
+def is_script(path: str) -> bool:
+    """Whether a file begins as a script does."""
     try:
         with open(path, "rb") as file:
             return file.read(2) == b"#!"

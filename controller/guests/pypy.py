@@ -16,6 +16,7 @@ class PyPy(Guest):
 
     __slots__ = ()
 
+    title = "PyPy"
     stem = "pypy"
     homes = ("/usr/lib/pypy", "/opt/pypy", "/pypy")
 

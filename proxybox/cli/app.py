@@ -89,7 +89,7 @@ def main_group() -> click.Group:
     """Makes the group of all commands."""
     group = click.Group(
         "proxybox",
-        help="Run untrusted Python in a PyPy that can do nothing but compute and ask.",
+        help="Run untrusted Python in a process that can do nothing but compute and ask.",
         epilog=MAIN_EPILOG,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -99,7 +99,7 @@ def main_group() -> click.Group:
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
     group.add_command(repl_command())
-    for command in (policy_group, doctor, kernel_group, grade, exercise_group, commits_group, completion):
+    for command in (policy_group, doctor, guests, kernel_group, grade, exercise_group, commits_group, completion):
         group.add_command(command)
     return group
 
@@ -294,6 +294,18 @@ def doctor(guest: str | None, as_json: bool) -> int:
     from proxybox.cli.doctor import report
 
     return report(guest, as_json=as_json)
+
+
+@click.command("guests", short_help="The interpreters of this machine, and whether boxes run with them.")
+@json_flag
+def guests(as_json: bool) -> int:
+    """The interpreters that --guest finds by name, each tried in a box.
+
+    The exit status is 0 when a program ran in one of them, 125 otherwise.
+    """
+    from proxybox.cli.guests import report
+
+    return report(as_json=as_json)
 
 
 @click.group("kernel")

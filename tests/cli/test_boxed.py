@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -451,6 +452,26 @@ def test_doctor() -> None:
     report = json.loads(proxybox("doctor", "--json").stdout)
     assert report["ok"]
     assert any(layer["mandatory"] and layer["available"] for layer in report["layers"])
+
+
+def test_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, by the first of its names; scripts are none, and what cannot be a guest says why."""
+    (tmp_path / "python3").write_text("#!/bin/sh\n")
+    (tmp_path / "pypy3").write_bytes(b"no program")
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    (tmp_path / "pypy3.11").symlink_to(shutil.which("pypy3") or "")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = proxybox("guests", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {each["path"]: each for each in json.loads(done.stdout)}
+    assert "not an x86-64 program" in found.pop(f"{tmp_path}/pypy3")["problem"]
+    ours = found.pop(f"{tmp_path}/pypy3.11")
+    assert (ours["kind"], ours["sessions"], ours["problem"]) == ("PyPy", True, "")
+    assert not any("pypy3" in path or path.startswith(str(tmp_path)) for path in found)
+    assert all(each["problem"] or each["kind"] == "CPython" for each in found.values())
+    shown = proxybox("guests").stdout
+    assert f"{tmp_path}/pypy3.11" in "".join(shown.split())
 
 
 # --- streams that are closed or full, readers that leave, scripts that are no files -----------------------------------

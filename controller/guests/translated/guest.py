@@ -23,6 +23,7 @@ class TranslatedPyPy(Guest):
 
     functions: tuple[str, ...] = ()
 
+    title = "translated PyPy"
     stem = "pypy"
     homes = (_HOME, "/opt/pypy", "/pypy")
     lacks_bootstrap = (
