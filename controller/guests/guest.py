@@ -22,7 +22,7 @@ class Guest:
     """An interpreter.
 
     executable: its path on the host. version: of the Python language. library: host folder of the standard library.
-    prefix: host folder of an unpacked release, None for a distribution's interpreter, whose paths are no secret.
+    prefix: host folder of an unpacked release, None where that is /usr or /usr/local, whose paths are no secret.
     packages: host folders to put on sys.path (a virtual environment's).
     """
 
@@ -89,7 +89,10 @@ class Guest:
 
     def links(self) -> dict[str, str]:
         """Links to it under the names that programs know, with their targets."""
-        return {} if self.prefix is not None else {f"/usr/bin/{self.stem}3": os.path.basename(self.executable)}
+        if self.prefix is not None:
+            return {}
+        folder, name = os.path.split(self.executable)
+        return {f"/usr/bin/{self.stem}3": name if folder == "/usr/bin" else self.executable}
 
     def site_packages(self, environment: str) -> str:
         """Returns where a virtual environment has packages for this interpreter."""

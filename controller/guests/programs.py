@@ -15,6 +15,8 @@ VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
 INSTALL = "install it (Debian, Ubuntu: apt install pypy3), or name one with --guest PATH or " + VARIABLE
 _ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
 _PT_INTERP = 3
+#: Folders that every host has: an interpreter there is seen where it is, and nothing is hidden by another path.
+_NO_SECRETS = ("/usr", "/usr/local")
 #: Bytes at the beginning of a program in which its kind is looked for.
 _HEAD = 1 << 20
 
@@ -92,11 +94,8 @@ def library_beside(found: str, executable: str, name: str) -> tuple[str, str | N
     name: of that folder, such as pypy3.11. Raises SandboxStartError where there is none.
     """
     above = os.path.dirname(os.path.dirname(executable))
-    candidates: list[tuple[str, str | None]] = []
-    if above == "/usr":
-        candidates += [(f"/usr/lib/{name}", None), (f"/usr/lib64/{name}", None)]
-    candidates += [(f"{above}/lib/{name}", above), (os.path.dirname(executable) + f"/../lib/{name}", above)]
-    for library, prefix in candidates:
+    prefix = None if above in _NO_SECRETS else above
+    for library in (f"{above}/lib/{name}", f"{above}/lib64/{name}"):
         if os.path.isfile(f"{library}/os.py"):
             return library, prefix
     raise SandboxStartError(

@@ -10,6 +10,7 @@ import pytest
 
 import proxybox
 from proxybox import Status
+from proxybox.controller.guests import programs
 from proxybox.controller.guests.cpython import CPython
 from proxybox.controller.guests.finding import find_guest
 from tests.guests.conftest import on_a_terminal, until
@@ -110,6 +111,17 @@ def test_an_unpacked_build_is_seen_elsewhere(cpython: CPython, cpython_release: 
     assert result.ok, result
     assert "unpacked" not in result.stdout
     assert f" /usr/lib/python /usr/lib/python/bin/{cpython.name}\n" in result.stdout
+
+
+def test_in_usr_local_it_is_seen_where_it_is(
+    cpython: CPython, cpython_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in many images of containers. PATH begins with that folder, so it cannot be another one in the box."""
+    monkeypatch.setattr(programs, "_NO_SECRETS", (str(cpython_release),))
+    assert find_guest(cpython_release).prefix is None
+    result = proxybox.run(WHO + "\nimport os; print(os.readlink('/usr/bin/python3'))", guest=cpython_release)
+    program = f"{cpython_release}/bin/{cpython.name}"
+    assert result.stdout == f"cpython {cpython.version} {cpython_release} {program}\n{program}\n"
 
 
 # --- what it cannot do ------------------------------------------------------------------------------------------------
