@@ -27,7 +27,8 @@ from typing import Final
 
 import attrs
 
-from proxybox.controller.guests.finding import absolute_guest
+from proxybox.controller.guests.finding import absolute_guest, find_guest
+from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.policies.errors import ProxyboxError
 from proxybox.pool.executor import Processes
 from proxybox.teach.cluster import submit, unsafe_workers
@@ -308,7 +309,7 @@ def grade(
 
     At Ctrl-C the running tasks are finished, and then KeyboardInterrupt is raised; at the second Ctrl-C it is raised at
     once. on_interrupt: called at the first Ctrl-C with the number of submissions that are waited for. Raises
-    GradingError when the exercise or the workers are at fault.
+    GradingError when the exercise or the workers are at fault, SandboxStartError for a guest that grades nothing.
     """
     workers = workers or cpu_count()
     grading = _Grading(
@@ -319,6 +320,8 @@ def grade(
         on_interrupt=on_interrupt or (lambda _: None),
     )
     if executor is None:
+        if submissions:
+            require_bootstrap(find_guest(guest))  # told once, and not by each submission
         with local_pool(workers) as pool:
             grading.work(pool)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox import Status
+from proxybox import Status, cli
 from proxybox.controller.guests import programs
 from proxybox.controller.guests.cpython import CPython
 from proxybox.controller.guests.finding import find_guest
@@ -136,6 +136,17 @@ def test_what_it_cannot_do_is_told(box: proxybox.Sandbox, cpython: CPython) -> N
     for attempt in attempts:
         with pytest.raises(proxybox.SandboxStartError, match="a CPython runs programs, each from its start"):
             attempt()
+
+
+def test_grading_says_it_once(cpython: CPython, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_it.py").write_text("def test_it(student): pass\n")
+    (tmp_path / "exercise.toml").write_text('title = "It"\ntext = "Do it."\n')
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("")
+    words = [str(tmp_path), str(tmp_path / "a.py"), str(tmp_path / "b.py"), "--guest", cpython.executable]
+    assert cli.main(["grade", *words, "--output", str(tmp_path / "grades")]) == 125
+    assert capfd.readouterr().err.count("each from its start") == 1
 
 
 def test_a_warm_sandbox_starts_each_program_by_itself(cpython: CPython) -> None:
