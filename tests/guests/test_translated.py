@@ -665,7 +665,7 @@ def test_sessions_copies_pools_and_host_functions_say_so(pypy: str) -> None:
 def test_what_doctor_says_of_it(pypy: str) -> None:
     """It has one thread by its nature, which is no lack of the host's."""
     told = proxybox.diagnose(pypy)
-    assert (told.guest, told.problems) == (f"{pypy} (PyPy, Python 3.6)", ())
+    assert (told.guest, told.problems) == (f"{pypy} (translated PyPy, Python 3.6)", ())
     (threads,) = [layer for layer in told.layers if layer.name == "thread count"]
     assert (threads.available, threads.detail) == (True, "one: the filter lets no other be made")
 

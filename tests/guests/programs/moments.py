@@ -45,9 +45,9 @@ print(moment.isoformat(), (moment + datetime.timedelta(hours=2)).utcoffset(), mo
 print(len(zoneinfo.available_timezones()) > 300, datetime.date(2024, 2, 29).isocalendar()[:3])
 print(datetime.datetime.fromtimestamp(0, datetime.timezone.utc), datetime.datetime.strptime("5 Jan 1999", "%d %b %Y").timestamp())
 print(email.utils.formatdate(1_700_000_000), calendar.month(2024, 2).splitlines()[2].split())
-scheduler, done = sched.scheduler(), []
+scheduler, done, now = sched.scheduler(), [], time.monotonic()
 for delay in (0.02, 0.01, 0):
-    scheduler.enter(delay, 1, done.append, (delay,))
+    scheduler.enterabs(now + delay, 1, done.append, (delay,))
 scheduler.run()
 print(done, timeit.timeit("pass", number=100) >= 0, os.times().elapsed > 0)
 before = time.time_ns()
