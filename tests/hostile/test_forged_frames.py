@@ -94,7 +94,7 @@ raw.exchange(*[request] * 100000)
         timeout=0.4,
     )
     assert result.status in ("time_limit", "misbehaved"), result
-    assert result.usage.wall < 3
+    assert result.usage.wall - result.usage.start < 3
 
 
 @pytest.mark.parametrize("more", ["raw.frame(39)", "raw.frame(39)[:1]"], ids=["whole", "part"])
@@ -112,7 +112,7 @@ def test_a_forged_end(hostile):
     """exit_group in a frame, and then the process goes on: the caller waits no longer than the policy says."""
     result = hostile.run("import raw; raw.exchange(raw.put(raw.frame(231, (0,))), raw.SLEEP)", timeout=0.4)
     assert result.status == "time_limit", result
-    assert result.usage.wall < 3
+    assert result.usage.wall - result.usage.start < 3
 
 
 def test_the_end_without_a_word(hostile):
