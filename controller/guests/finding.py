@@ -67,15 +67,15 @@ def find_guests() -> Iterator[tuple[str, Guest | SandboxStartError]]:
     """
     seen = set()
     named = os.environ.get(VARIABLE)
-    for path in (*([named] if named else []), *_interpreters()):
+    for path in (*([None] if named else []), *_interpreters()):
         try:
-            found: Guest | SandboxStartError = find_guest(path)
+            found: Guest | SandboxStartError = find_guest(path)  # None: as the variable names it, by its own rules
         except SandboxStartError as error:
             found = error
-        key = os.path.realpath(path), found.packages if isinstance(found, Guest) else ()
+        key = (found.executable, found.packages) if isinstance(found, Guest) else path and os.path.realpath(path)
         if key not in seen:
             seen.add(key)
-            yield path, found
+            yield path or named or "", found
 
 
 def _interpreters() -> Iterator[str]:

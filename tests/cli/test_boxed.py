@@ -474,6 +474,19 @@ def test_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{tmp_path}/pypy3.11" in "".join(shown.split())
 
 
+def test_guests_heed_the_rules_of_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path would be another program in each folder: nothing is looked for there. A name is listed once."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pypy3").symlink_to(shutil.which("pypy3") or "")
+    monkeypatch.setenv("PROXYBOX_GUEST", "bin/pypy3")
+    told = {each["path"]: each for each in json.loads(proxybox("guests", "--json", cwd=tmp_path).stdout)}
+    assert "a relative path" in told["bin/pypy3"]["problem"]
+    monkeypatch.setenv("PROXYBOX_GUEST", "pypy")
+    named = json.loads(proxybox("guests", "--json", cwd=tmp_path).stdout)
+    assert [each["path"] for each in named if each["kind"] == "PyPy"] == ["pypy"]
+    assert not named[0]["problem"]
+
+
 # --- streams that are closed or full, readers that leave, scripts that are no files -----------------------------------
 
 
