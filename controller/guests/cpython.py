@@ -34,8 +34,8 @@ class CPython(Guest):
         return {**super().variables(), "PYTHON_BASIC_REPL": "1"}
 
 
-def find_cpython(found: str, executable: str, head: bytes) -> CPython | None:
-    """Returns the guest if the program is a CPython, None if it is another kind of program.
+def cpython_version(found: str, executable: str, head: bytes) -> tuple[int, int] | None:
+    """Returns the version of a CPython; None for another kind of program.
 
     found: what was named. executable: where that leads to. head: the beginning of that file.
 
@@ -57,9 +57,7 @@ def find_cpython(found: str, executable: str, head: bytes) -> CPython | None:
         raise SandboxStartError(
             f"{found}: CPython {version[0]}.{version[1]}; a box needs {first[0]}.{first[1]} to {last[0]}.{last[1]}"
         )
-    name = f"python{version[0]}.{version[1]}"
-    library, prefix = programs.library_beside(found, executable, name)
-    return CPython(executable, version, library, prefix, programs.environment_packages(found, name))
+    return version
 
 
 def _version(found: str, executable: str, needed: re.Match[bytes] | None) -> tuple[tuple[int, int], str]:

@@ -3,6 +3,7 @@
 It is recognised by its files, without being run; only a translated PyPy is run once (translated/finding.py).
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, VARIABLE
-from proxybox.controller.guests.pypy import find_pypy
+from proxybox.controller.guests.pypy import PyPy, pypy_version
 
 #: Programs that are looked for on PATH, in this order, for the name of a kind of guest.
 _PROGRAMS = {"pypy": ("pypy3",), "cpython": ("python3", *(f"python3.{minor}" for minor in range(14, 8, -1)))}
@@ -46,18 +47,28 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
         translated = find_translated(found, executable, home)
         if translated is not None:
             return translated
-    head = programs.head_of(found, executable)
-    guest: Guest | None = find_pypy(found, executable, head)
-    if guest is None:
-        from proxybox.controller.guests.cpython import find_cpython
+    kind, version = _recognised(found, executable, *programs.identity(found, executable))
+    name = kind.named(version)
+    beside, prefix = programs.library_beside(found, executable, name)
+    return kind(executable, version, beside, prefix, programs.environment_packages(found, name))
 
-        guest = find_cpython(found, executable, head)
-    if guest is None:
-        raise SandboxStartError(
-            f"{found}: neither a PyPy (it does not need libpypy3.*-c.so) nor a CPython (it does not offer "
-            f"Py_BytesMain): {INSTALL}"
-        )
-    return guest
+
+@functools.lru_cache(maxsize=16)
+def _recognised(found: str, executable: str, *_: int) -> tuple[type[Guest], tuple[int, int]]:
+    """Returns the kind and the version of a program, by its beginning; the answer is cached until the file changes."""
+    head = programs.head_of(found, executable)
+    version = pypy_version(found, executable, head)
+    if version is not None:
+        return PyPy, version
+    from proxybox.controller.guests.cpython import CPython, cpython_version
+
+    version = cpython_version(found, executable, head)
+    if version is not None:
+        return CPython, version
+    raise SandboxStartError(
+        f"{found}: neither a PyPy (it does not need libpypy3.*-c.so) nor a CPython (it does not offer "
+        f"Py_BytesMain): {INSTALL}"
+    )
 
 
 def find_guests() -> Iterator[tuple[str, Guest | SandboxStartError]]:

@@ -43,10 +43,15 @@ class Guest:
     #: Whether it marshals its own calls, so that it is only sealed, and has one thread.
     marshals: ClassVar[bool] = False
 
+    @classmethod
+    def named(cls, version: tuple[int, int]) -> str:
+        """Returns the name of such an interpreter's program and library: pypy3.11."""
+        return f"{cls.stem}{version[0]}.{version[1]}"
+
     @property
     def name(self) -> str:
         """Such as pypy3.11."""
-        return f"{self.stem}{self.version[0]}.{self.version[1]}"
+        return self.named(self.version)
 
     def with_packages(self, folders: tuple[str, ...]) -> "Guest":
         """Returns this interpreter with further host folders of packages."""

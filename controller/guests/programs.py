@@ -1,6 +1,5 @@
 """Programs on the host: where they are, and what stands beside them. None is run for it."""
 
-import functools
 import os
 import re
 import struct
@@ -54,20 +53,20 @@ def is_script(path: str) -> bool:
         return False
 
 
-def head_of(found: str, executable: str) -> bytes:
-    """Returns the beginning of a program for this machine. It is kept until the file changes.
-
-    Raises SandboxStartError when it cannot be read, or is no such program.
-    """
+def identity(found: str, executable: str) -> tuple[int, int, int]:
+    """Returns values that change when the file is replaced. Raises SandboxStartError when it cannot be read."""
     try:
         status = os.stat(executable)
     except OSError as error:
         raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {INSTALL}") from error
-    return _head_of(found, executable, status.st_ino, status.st_size, status.st_mtime_ns)
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-@functools.lru_cache(maxsize=4)
-def _head_of(found: str, executable: str, *_: int) -> bytes:
+def head_of(found: str, executable: str) -> bytes:
+    """Returns the beginning of a program for this machine.
+
+    Raises SandboxStartError when it cannot be read, or is no such program.
+    """
     try:
         with open(executable, "rb") as file:
             head = file.read(_HEAD)

@@ -21,20 +21,15 @@ class PyPy(Guest):
     homes = ("/usr/lib/pypy", "/opt/pypy", "/pypy")
 
 
-def find_pypy(found: str, executable: str, head: bytes) -> PyPy | None:
-    """Returns the guest if the program is a PyPy, None if it is another kind of program.
+def pypy_version(found: str, executable: str, head: bytes) -> tuple[int, int] | None:
+    """Returns the version of a PyPy's language; None for another kind of program.
 
     found: what was named. executable: where that leads to. head: the beginning of that file.
 
     Raises SandboxStartError for a PyPy that cannot be a guest.
     """
     needed = _LIBRARY.search(head)
-    if needed is None:
-        return None
-    version = _version(found, executable, needed[1])
-    name = f"pypy{version[0]}.{version[1]}"
-    library, prefix = programs.library_beside(found, executable, name)
-    return PyPy(executable, version, library, prefix, programs.environment_packages(found, name))
+    return None if needed is None else _version(found, executable, needed[1])
 
 
 def _version(found: str, executable: str, needed: bytes | None) -> tuple[int, int]:

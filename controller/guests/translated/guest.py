@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from proxybox.controller.guests.guest import Guest
+from proxybox.controller.guests.pypy import PyPy
 
 if TYPE_CHECKING:
     from proxybox.controller.dispatch import Dispatcher
@@ -18,14 +18,12 @@ _HOME = "/usr/lib/pypy"
 
 
 @attrs.frozen
-class TranslatedPyPy(Guest):
+class TranslatedPyPy(PyPy):
     """library: the folder of lib-python and lib_pypy. functions: those of libc that it marshals."""
 
     functions: tuple[str, ...] = ()
 
     title = "translated PyPy"
-    stem = "pypy"
-    homes = (_HOME, "/opt/pypy", "/pypy")
     lacks_bootstrap = (
         "a PyPy translated with --sandbox runs programs, each from its start: it has no sessions, copies, pools of "
         "warm boxes or host functions"
