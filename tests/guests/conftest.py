@@ -160,3 +160,16 @@ def until(fd: int, words: bytes) -> bytes:
     while words not in shown:
         shown += os.read(fd, 4096)
     return shown
+
+
+def at_its_prompt(guest: str, *exchanges: tuple[bytes, bytes]) -> bytes:
+    """What a guest's own prompt shows, where a line is typed behind each of some words; the last one leaves with 5."""
+    main, process = on_a_terminal("repl", "--guest", guest)
+    shown = b""
+    with process:
+        for words, line in exchanges:
+            shown += until(main, words)
+            os.write(main, line + b"\n")
+        assert process.wait(200) == 5
+    os.close(main)
+    return shown

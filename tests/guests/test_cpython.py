@@ -13,7 +13,7 @@ from proxybox import Status, cli
 from proxybox.controller.guests import programs
 from proxybox.controller.guests.cpython import CPython
 from proxybox.controller.guests.finding import find_guest
-from tests.guests.conftest import on_a_terminal, until
+from tests.guests.conftest import at_its_prompt
 
 WHO = "import sys; print(sys.implementation.name, sys.version_info[:2], sys.prefix, sys.executable)"
 
@@ -217,14 +217,7 @@ def test_ctrl_c_is_a_keyboard_interrupt(box: proxybox.Sandbox) -> None:
 
 def test_its_own_prompt(cpython: CPython) -> None:
     """With readline, which waits under a signal mask."""
-    main, process = on_a_terminal("repl", "--guest", cpython.executable)
-    with process:
-        shown = until(main, b">>> ")
-        os.write(main, b"6 * 7\n")
-        shown += until(main, b"42")
-        os.write(main, b"exit(5)\n")
-        assert process.wait(200) == 5
-    os.close(main)
+    shown = at_its_prompt(cpython.executable, (b">>> ", b"6 * 7"), (b"42", b"exit(5)"))
     assert b"\x1b" not in shown
     assert b"\\x1b" not in shown
 

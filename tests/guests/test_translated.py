@@ -23,7 +23,7 @@ from proxybox.controller import OSCall, find_guest
 from proxybox.controller.dispatch import TABLE
 from proxybox.controller.guests.translated import libc
 from proxybox.controller.guests.translated.channel import TranslatedChannel
-from tests.guests.conftest import on_a_terminal, until
+from tests.guests.conftest import at_its_prompt, on_a_terminal, until
 
 Run = Callable[..., Result]
 
@@ -721,14 +721,7 @@ def teston_a_terminal(pypy: str, run: Run) -> None:
 
 
 def test_its_own_prompt(pypy: str) -> None:
-    main, process = on_a_terminal("repl", "--guest", pypy)
-    with process:
-        shown = until(main, b">>>> ")
-        os.write(main, b"getuid()i\n")
-        shown += until(main, b"getuid 1000")
-        os.write(main, b"exit 5\n")
-        assert process.wait(200) == 5
-    os.close(main)
+    shown = at_its_prompt(pypy, (b">>>> ", b"getuid()i"), (b"getuid 1000", b"exit 5"))
     assert shown.count(b">>>> ") >= 1
 
 
