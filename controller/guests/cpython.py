@@ -24,10 +24,6 @@ class CPython(Guest):
     title = "CPython"
     stem = "python"
     homes = ("/usr/lib/python", "/opt/python", "/python")
-    lacks_bootstrap = (
-        "a CPython runs programs, each from its start: it has no sessions, copies, pools of warm boxes or host "
-        "functions yet; those need a PyPy"
-    )
 
     def variables(self) -> dict[str, str]:
         """Its own prompt is the plain one: since 3.13 there is another, which redraws each key by escapes."""

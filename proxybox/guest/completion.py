@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 
-import __pypy__
+import kind
 
 LONGEST, MOST = 1 << 15, 1000
 #: How many characters before the cursor are searched for a name: the expressions take quadratic time.
@@ -90,7 +90,7 @@ def modules(package):
     return [name for name in known if name.isidentifier()]
 
 
-@__pypy__.hidden_applevel
+@kind.hidden
 def look_up(names, dotted):
     """The object of a dotted name.
 

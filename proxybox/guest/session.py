@@ -13,27 +13,19 @@ import marshal
 import sys
 import traceback
 
-import __pypy__
 import completion
+import kind
+import program
 import showing
 import values
 
-hidden = __pypy__.hidden_applevel
-try:
-    # Keeps the JIT from tracing from the loop below into code that is new each time: it would compile without end.
-    from pypyjit import residual_call as apart
-except ImportError:  # a PyPy without residual_call
-
-    @hidden
-    def apart(function, *args, **kwargs):
-        return function(*args, **kwargs)
-
+hidden = kind.hidden
 
 #: NAME: the name of a source in tracebacks. MOST: how many sources are remembered. FILE: the file name of __main__,
 #: under which all of them together are found.
 NAME, MOST, FILE = "<session-%d>", 1000, "<session>"
 TASK = 1 << 26
-NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)
+NULLS = program.NULLS
 FUTURES = 0
 for feature in __future__.all_feature_names:
     FUTURES |= getattr(__future__, feature).compiler_flag
@@ -101,27 +93,32 @@ class Namespace:
         self.sources = Sources()
         self.flags = 0  # the compiler flags of all `from __future__` imports so far
         self.running = self.told = False
-        self.frame = self.theirs = None
+        self.theirs = None
         self.do_reset()
 
-    # --- commands: each returns a value -------------------------------------------------------------------------------
+    # --- commands: what each returns, the controller gets ---------------------------------------------------------------
+    # The program's own code is yielded, as (function, arguments), and called where no frame of ours is visible beneath it.
 
     @hidden
-    def do_exec(self, source, name, echo):
+    def run_exec(self, source, name, echo):
         if not echo:
-            apart(exec, self.compiled(source, name, "exec"), self.names)
+            yield exec, (self.compiled(source, name, "exec"), self.names)
             return
         self.screen.install()
         for code in self.parts(source, name or self.sources.name()):
-            apart(exec, code, self.names)
+            yield exec, (code, self.names)
 
     @hidden
-    def do_eval(self, source):
-        return apart(eval, self.compiled(source.lstrip(" \t"), "", "eval"), self.names)
+    def run_eval(self, source):
+        return (yield eval, (self.compiled(source.lstrip(" \t"), "", "eval"), self.names))
 
     @hidden
-    def do_call(self, name, args, kwargs):
-        return apart(self.find(name), *args, **kwargs)
+    def run_call(self, name, args, kwargs):
+        return (yield self.find(name), args, kwargs)
+
+    @hidden
+    def run_fork(self):
+        return (yield sys.modules["posix"].fork, ())
 
     @hidden
     def do_get(self, name):
@@ -135,10 +132,6 @@ class Namespace:
     def do_reset(self):
         self.names = self.new_main(Main).__dict__
         self.flags = 0
-
-    @hidden
-    def do_fork(self):
-        return sys.modules["posix"].fork()
 
     @hidden
     def do_complete(self, text, cursor):
@@ -181,22 +174,30 @@ class Namespace:
 
     @hidden
     def answer(self, command):
-        """The result of a command, encoded. Whatever of it involves the program's code can be interrupted."""
+        """The steps to the result of a command, encoded. Whatever of it involves the program's code can be interrupted.
+        """
         if self.theirs is not None:
             _signal.signal(_signal.SIGINT, self.theirs)
         self.told, self.running = False, True
         try:
             try:
                 try:
-                    value = getattr(self, "do_" + command[0])(*command[1:])
+                    run = getattr(self, "run_" + command[0], None)
+                    if run is None:
+                        value = getattr(self, "do_" + command[0])(*command[1:])
+                    else:
+                        value = yield from run(*command[1:])
                 finally:
                     flush()
                 return self.encode(value)
             except SystemExit as error:
                 return values.encode(("exit", exit_code(error.code)))
             except BaseException as error:
+                kind.cut(error)
                 if command[0] in ("exec", "eval", "call"):
                     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+                    if sys.version_info >= (3, 12):
+                        sys.last_exc = error
                 return tell(error)
         except BaseException as error:  # raised while the exception was encoded
             return values.encode(("error", name_of(type(error)), "", ""))
@@ -228,7 +229,7 @@ class Namespace:
         @hidden
         def default_int_handler(number, frame):
             """Raises KeyboardInterrupt, while a command runs."""
-            if self.running and not (self.told and frame is self.frame):
+            if self.running and not (self.told and kind.is_ours(frame)):
                 self.told = True
                 raise KeyboardInterrupt
 
@@ -242,7 +243,7 @@ class Namespace:
 @hidden
 def tell(error):
     """An exception, encoded: its type, message and traceback, each of bounded size."""
-    kind = name_of(type(error))
+    name = name_of(type(error))
     try:
         message = str.__getitem__(str(error), slice(8192))
     except Exception:
@@ -251,23 +252,23 @@ def tell(error):
         with completion.Lent(ast):  # traceback imports it only when it needs it
             text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:
-        text = f"{kind}: {message}\n"
-    return values.encode(("error", kind, message, text[-49152:]), 1 << 20)
+        text = f"{name}: {message}\n"
+    return values.encode(("error", name, message, text[-49152:]), 1 << 20)
 
 
 @hidden
-def name_of(kind):
+def name_of(made):
     """The real name of a class, even if its metaclass says another."""
-    return type.__dict__["__name__"].__get__(kind)[:256]
+    return type.__dict__["__name__"].__get__(made)[:256]
 
 
 @hidden
 def exit_code(code):
-    """The exit code as PyPy computes it: whatever `int` accepts; any other value is printed, and the code is 1."""
+    """The exit code as the interpreter computes it; another value than a number is printed, and the code is 1."""
     if code is None:
         return 0
     try:
-        return int(code) & 0xFF
+        return kind.exit_status(code) & 0xFF
     except Exception:
         print(code, file=sys.stderr)
         flush()
@@ -292,24 +293,21 @@ def read(message):
     return values.decode(message[1:], TASK)
 
 
-def lead(link, new_main, own, limit):
-    """Runs commands until the box ends.
-
-    This is the only frame below the program's: a signal's handler must be given one.
-    """
+@hidden
+def steps(link, new_main, own, limit):
+    """The steps of a session: commands until the box ends."""
     sys.argv[:] = [""]
     if hasattr(sys, "orig_argv"):
         del sys.orig_argv[1:]
     sys.path.insert(0, "")
     sys.modules.setdefault("linecache", linecache)
     session = Namespace(new_main, own, limit, showing.Display(link, limit, flush))
-    session.frame = sys._getframe()
     session.take_interrupts()
     result = b""
     while True:
         try:
             while True:
-                result = session.answer(read(link.exchange(b"r" + result)))
+                result = yield from session.answer(read(link.exchange(b"r" + result)))
         # an interrupt at the end of a command, or an exception of another handler between two commands
         except BaseException as error:
             session.running = False
@@ -324,10 +322,21 @@ def warm(new_main):
 
     session = Namespace(new_main, None, 1 << 20, None)
     for _ in range(20):
-        session.answer(read(b"m" + marshal.dumps(("eval", "1+1"), 2)))
-    session.answer(("exec", "x = 1", "", False))
+        carry_out(session.answer(read(b"m" + marshal.dumps(("eval", "1+1"), 2))))
+    carry_out(session.answer(("exec", "x = 1", "", False)))
     try:
         fail()
     except ValueError as error:
         tell(error)
     linecache.cache.clear()
+
+
+def carry_out(steps):
+    """Carries out steps of which none fails."""
+    result = None
+    try:
+        while True:
+            function, arguments = steps.send(result)
+            result = function(*arguments)
+    except StopIteration:
+        pass

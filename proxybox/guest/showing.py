@@ -10,10 +10,10 @@ shows it to a person decides how much of it may be seen.
 import builtins
 import sys
 
-import __pypy__
+import kind
 import values
 
-hidden = __pypy__.hidden_applevel
+hidden = kind.hidden
 
 #: The most characters of a repr; the rest is left out, and the text says so.
 LONGEST = 1 << 17

@@ -1,0 +1,298 @@
+"""The part of the bootstrap that only a CPython has. on_pypy.py has the same names.
+
+CPython hides no frames. So the program is called from where nothing of ours is on the stack: while CPython reports an
+exception that has ended the bootstrap, it calls sys.excepthook, and that is a C function (stub_frames.c).
+"""
+
+import sys
+
+HERE = "/usr/lib/proxybox/"
+
+
+def hidden(function):
+    """A decorator without effect: a traceback is cut instead (`cut`)."""
+    return function
+
+
+class Calls:
+    """Calls of C functions. own: bootstrap.own."""
+
+    def __init__(self, own):
+        self.ctypes = ctypes = own("_ctypes")
+
+        class Long(ctypes._SimpleCData):
+            _type_ = "l"
+
+        class Address(ctypes._SimpleCData):
+            _type_ = "P"
+
+        class Char(ctypes._SimpleCData):
+            _type_ = "c"
+
+        class Syscall(ctypes.CFuncPtr):
+            _flags_ = ctypes.FUNCFLAG_CDECL | ctypes.FUNCFLAG_USE_ERRNO
+            _restype_ = Long
+            _argtypes_ = (Long, Address, Long, Address, Long)
+
+        class Plain(ctypes.CFuncPtr):
+            _flags_ = ctypes.FUNCFLAG_CDECL
+            _restype_ = None
+
+        self.char, self.plain = Char, Plain
+        self.syscall = Syscall(self.address("syscall"))
+
+    def address(self, name):
+        return self.ctypes.dlsym(self.ctypes.dlopen(None, 0), name)
+
+    def stub(self, name):
+        """A function of the stub's, or of libc, which returns nothing."""
+        return self.plain(self.address(name))
+
+    def taking_objects(self, name, count):
+        """A function of the stub's that takes and returns Python's objects, and holds the GIL."""
+
+        class Object(self.ctypes._SimpleCData):
+            _type_ = "O"
+
+        class Function(self.ctypes.CFuncPtr):
+            _flags_ = self.ctypes.FUNCFLAG_CDECL | self.ctypes.FUNCFLAG_PYTHONAPI
+            _restype_ = Object
+            _argtypes_ = (Object,) * count
+
+        return Function(self.address(name))
+
+    def buffer(self, size):
+        return (self.char * size)()
+
+    def content(self, buffer, size):
+        return bytes(memoryview(buffer).cast("B")[:size])
+
+    def ask(self, number, message, buffer, room):
+        """What syscall(2) returns, and errno."""
+        size = self.syscall(number, message, len(message), buffer, room)
+        return size, self.ctypes.get_errno() if size < 0 else 0
+
+
+def settle(calls, gc, is_zygote):
+    """Keeps the garbage collector, which writes into what it looks at, from what the copies share."""
+    if is_zygote:
+        gc.collect()
+        gc.freeze()
+
+
+def born():
+    """Is called first in each copy."""
+
+
+# --- how a program is run ---------------------------------------------------------------------------------------------
+
+ANNOTATIONS = sys.version_info < (3, 14)  # a new module __main__ has them
+
+
+def run_text(text, names):
+    """What runs the text that -c was given."""
+    code = compile(text, "<string>", "exec", 0, True)
+    if sys.version_info >= (3, 13):  # its lines are shown
+        import linecache
+
+        linecache._register_code(code, text, "<string>")
+    return exec, (code, names)
+
+
+def folder_of(path):
+    """The folder of a script, without symbolic links."""
+    posix, posixpath = sys.modules["posix"], sys.modules["posixpath"]
+    try:
+        path = posixpath.join(posixpath.dirname(path), posix.readlink(path))
+    except OSError:
+        pass  # no link
+    return posixpath.realpath(posixpath.dirname(path))
+
+
+def cannot_open(path, error):
+    """Says that there is no such script; returns the exit status."""
+    print(f"{sys.executable}: can't open file {path!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)
+    return 2
+
+
+def exit_status(code):
+    """The exit status of SystemExit's code, an int. Any other raises an exception, and is printed."""
+    if not isinstance(code, int):
+        raise TypeError
+    return code
+
+
+class Begin(Exception):
+    """Ends the frames of the bootstrap. steps: what is carried out then (stub_frames.c)."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+
+def start(main, link, own):
+    """Does what `main` returns: (function, arguments) of a program, or the steps of a session.
+
+    It is done by steps: what a generator yields, (function, arguments), is called with no frame beneath it, and what
+    that returns or raises goes back into the generator.
+    """
+    lead = link.calls.taking_objects("proxybox_lead", 3)
+    sys.excepthook = lead
+    raise Begin(from_start_to_end(main, link, own))
+
+
+def from_start_to_end(main, link, own):
+    """The steps of everything, which never end: the process does."""
+    sys.excepthook = sys.__excepthook__
+    for name in LAST:
+        vars(sys).pop(name, None)
+    end, raised = End(link, own), []
+    try:
+        yield from whole(main(link), end)
+    except BaseException as error:
+        cut(error)
+        raised.append(error)
+    yield from end.steps(raised)
+
+
+def whole(todo, end):
+    """The steps of a program, or of a session."""
+    end.keep()
+    if type(todo) is tuple:
+        yield todo
+    else:
+        yield from todo
+
+
+def cut(error):
+    """Takes our frames from an exception: they come first."""
+    trace = error.__traceback__
+    while trace is not None and is_ours(trace.tb_frame):
+        trace = trace.tb_next
+    error.__traceback__ = trace
+
+
+def is_ours(frame):
+    """Whether a frame runs code of proxybox."""
+    return frame is None or frame.f_code.co_filename.startswith(HERE)
+
+
+# --- the end of a program ---------------------------------------------------------------------------------------------
+
+LAST = ("last_exc", "last_type", "last_value", "last_traceback")
+#: What is None in sys while modules are cleared.
+GONE = ("path", "argv", "ps1", "ps2", *LAST, "path_hooks", "path_importer_cache", "meta_path", "__interactivehook__")
+SIGINT = 2
+
+
+class End:
+    """Ends a process as Py_RunMain and Py_FinalizeEx do, as far as a program can tell.
+
+    What those do besides is to take apart the interpreter itself, which is three quarters of their time and writes into
+    all that a copy shares with others. Where another thread runs, or a stream cannot be flushed, the interpreter ends
+    itself.
+    """
+
+    def __init__(self, link, own):
+        self.report = link.calls.taking_objects("proxybox_report", 2)
+        self.exit = link.calls.stub("exit")
+        self.gc, self.ref, self.thread = own("gc"), own("_weakref").ref, sys.modules["_thread"]
+        self.types = type(sys), type(sys.flags)
+        self.posix, self.signal = sys.modules["posix"], own("_signal")
+        self.kept = {}
+
+    def keep(self):
+        """Keeps the modules that are there before the program begins."""
+        self.builtins = sys.modules["builtins"]
+        self.names = set(vars(self.builtins))
+        self.kept = {id(module): module for name, module in sys.modules.items() if name != "__main__"}
+
+    def steps(self, raised):
+        """raised: the exception that the program has ended with, if it has; it is taken out."""
+        status, interrupted = 0, isinstance(raised and raised[0], KeyboardInterrupt)
+        if raised and isinstance(raised[0], SystemExit) and not sys.flags.inspect:
+            status = yield from self.status(raised.pop().code)
+        elif raised:
+            yield self.report, (raised.pop(), None)
+            status = 1
+        yield from self.finish("threading", "_shutdown")
+        yield from self.finish("atexit", "_run_exitfuncs")
+        if not interrupted and (self.thread._count() or not flush()):
+            raise SystemExit(status)
+        self.clear()
+        if not flush():
+            status = 120
+        if interrupted:
+            self.signal.signal(SIGINT, self.signal.SIG_DFL)
+            self.posix.kill(self.posix.getpid(), SIGINT)
+        self.exit(status)
+
+    def status(self, code):
+        """The exit status of SystemExit's code. What is no number is printed."""
+        if code is None or isinstance(code, int):
+            return 0 if code is None else code & 0xFF if -(1 << 31) <= code < 1 << 31 else 0xFF
+        try:
+            yield print, (code,), {"file": sys.stderr}
+        except BaseException:
+            pass
+        return 1
+
+    def finish(self, name, function):
+        """Calls a function of a module that the program has imported."""
+        module = sys.modules.get(name)
+        if module is None:
+            return
+        failed = []
+        try:
+            yield getattr(module, function), ()
+        except BaseException as error:
+            cut(error)
+            failed.append(error)
+        if failed:
+            yield self.report, (failed.pop(), module)
+
+    def clear(self):
+        """Takes apart the program's modules: see finalize_modules in CPython's pylifecycle.c."""
+        sys.is_finalizing = finalizing
+        self.gc.callbacks.clear()
+        self.gc.collect()
+        self.builtins._ = None
+        for name in GONE:
+            setattr(sys, name, None)
+        for name in ("stdin", "stdout", "stderr"):
+            setattr(sys, name, getattr(sys, f"__{name}__", None))
+        found = []
+        for name in list(sys.modules):
+            try:
+                found.append(self.ref(sys.modules[name]))
+                sys.modules[name] = None
+            except TypeError:
+                pass  # no module
+        sys.modules.clear()
+        for name in vars(self.builtins).keys() - self.names:
+            delattr(self.builtins, name)
+        self.gc.collect()
+        for module in reversed(found):
+            if id(module()) not in self.kept and type(module()) is self.types[0]:
+                self.empty(vars(module()))
+
+    def empty(self, names):
+        """As _PyModule_ClearDict: first what begins with one underscore."""
+        for private in (True, False):
+            for name in list(names):
+                if name != "__builtins__" and (not private or (name[:1] == "_" and name[1:2] != "_")):
+                    names[name] = None
+
+
+def flush():
+    """Flushes the program's streams. Whether that went well."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except BaseException:
+            return False
+    return True
+
+
+def finalizing():
+    return True
