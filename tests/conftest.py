@@ -41,9 +41,32 @@ LONG = (
 )  # fmt: skip
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kind", choices=("pypy", "cpython"), help="run all tests with guests of this kind alone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "pypy: of what only a PyPy has, or says so")
+    config.addinivalue_line("markers", "cpython: of what only a CPython has, or says so")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Files with EACH_GUEST = True are for guests of both kinds."""
+    if getattr(metafunc.module, "EACH_GUEST", False) and not metafunc.config.getoption("--kind", None):
+        metafunc.parametrize("guest_kind", ["pypy", "cpython"], indirect=True, scope="module")
+
+
+def _is_of_another_kind(item: pytest.Item) -> bool:
+    """Whether a test, or a set of its arguments, is marked as of one kind of guest, and this guest is of the other."""
+    arguments = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    kind = arguments.get("guest_kind") or item.config.getoption("--kind", None) or "pypy"
+    return item.get_closest_marker({"pypy": "cpython", "cpython": "pypy"}[kind]) is not None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Behind the shuffle, which is kept otherwise."""
+    items[:] = [item for item in items if not _is_of_another_kind(item)]
     items.sort(key=lambda item: not str(item.path).endswith(LONG))
 
 
@@ -188,6 +211,18 @@ def cpython() -> CPython:
             assert isinstance(found, CPython)
             return found
     pytest.skip("there is no CPython that every user can read")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def guest_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The kind of guest that boxes have without being told."""
+    if getattr(request, "param", request.config.getoption("--kind", None)) in (None, "pypy"):
+        yield "pypy"
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROXYBOX_GUEST", request.getfixturevalue("cpython").executable)
+        run(code="open('/proc/self/exe', 'rb').read(1)", check=True)  # caches of this process
+        yield "cpython"
 
 
 @pytest.fixture(scope="session")

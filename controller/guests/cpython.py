@@ -25,10 +25,6 @@ class CPython(Guest):
     stem = "python"
     homes = ("/usr/lib/python", "/opt/python", "/python")
 
-    def variables(self) -> dict[str, str]:
-        """Its own prompt is the plain one: since 3.13 there is another, which redraws each key by escapes."""
-        return {**super().variables(), "PYTHON_BASIC_REPL": "1"}
-
 
 def cpython_version(found: str, executable: str, head: bytes) -> tuple[int, int] | None:
     """Returns the version of a CPython; None for another kind of program.

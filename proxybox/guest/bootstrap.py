@@ -20,6 +20,8 @@ LIBRARY = sys.path[:]
 FROZEN = ("_frozen_importlib", "_frozen_importlib_external")  # `importlib` gives these modules other names
 KNOWN = set(sys.modules)  # every program has these modules: used here as they are
 OWN = {}
+#: What the policy's modules may be called, too.
+OURS = {"completion", "kind", "on_cpython", "on_pypy", "program", "session", "showing", "values"}
 
 
 def own(name):
@@ -144,8 +146,17 @@ def preload(names):
     """Imports what the policy names. The interpreter reports an import that fails, and the start fails."""
     for name in names:
         __import__(name)
-    KNOWN.update(sys.modules)
-    for path in list(sys.path_importer_cache):  # in a copy's world other folders may hold other files
+    KNOWN.update(sys.modules.keys() - OURS)
+
+
+def forget(loaded):
+    """Forgets what was imported, and seen of folders: in a copy's world others may hold other files.
+
+    loaded: names of the modules that stay.
+    """
+    for name in sys.modules.keys() - loaded:
+        del sys.modules[name]
+    for path in list(sys.path_importer_cache):
         if not path.startswith(sys.prefix + "/lib/"):
             del sys.path_importer_cache[path]
 
@@ -161,7 +172,7 @@ def warm(session):
     session.warm(program.new_main)
 
 
-def rehearse(words, given=None, aloud=False):
+def rehearse(link, words, given=None, aloud=False):
     """Runs a small program the way a real one will run, so that nothing in it is done for the first time later.
 
     aloud: whether it prints through sys.stdout, to the controller, which drops that. In a guest that will run a program
@@ -169,13 +180,14 @@ def rehearse(words, given=None, aloud=False):
     """
     mine = sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:]
     mine_too = sys.orig_argv[:] if hasattr(sys, "orig_argv") else None
+    loaded = set(sys.modules)
     if not aloud:
         import io
 
         sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         task = marshal.loads(marshal.dumps(("run", (), 1, words, given, "/box"), 2))
-        function, arguments = prepare(*task[3:])
+        function, arguments = prepare(link, *task[3:])
         function(*arguments)
         sys.stdout.flush()
     except Exception:
@@ -183,6 +195,7 @@ def rehearse(words, given=None, aloud=False):
     sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:] = mine
     if mine_too is not None:
         sys.orig_argv[:] = mine_too
+    forget(loaded)
 
 
 def freshen():
@@ -199,29 +212,31 @@ def main(link):
     if mode == "zygote":
         link.calls.stub("proxybox_end_at_once")()  # stub_end.c; functions that are registered later are called
     preload(names)
-    session, gc = None, own("gc")
+    session, gc, loaded = None, own("gc"), set(sys.modules)
     if mode == "zygote":
         import os
 
         session = own("session")
         warm(session)
-        rehearse(("-c", SMALL))
+        rehearse(link, ("-c", SMALL))
+        forget(loaded)
         kind.settle(link.calls, gc, True)
         link.exchange(b"r")  # an earlier fork was made by a module that was imported
         os.fork()  # only the copies return from this call, never the zygote itself
         kind.born()
         freshen()
     else:
+        forget(loaded)
         kind.settle(link.calls, gc, False)
     what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
     if what in ("rehearse", "rehearse quietly"):
         aloud = what == "rehearse"
-        rehearse(("/box/main.py",) if aloud else ("-c", "pass"), SMALL.encode(), aloud)
+        rehearse(link, ("/box/main.py",) if aloud else ("-c", "pass"), SMALL.encode(), aloud)
         what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
     if functions:
         host_module(link, functions, limit)
     if what != "session":
-        return prepare(words, given, folder)
+        return prepare(link, words, given, folder)
     return (session or own("session")).steps(link, program.new_main, own, limit)
 
 

@@ -23,20 +23,19 @@ _IMPORT = re.compile(
 
 
 class Lent:
-    """Puts a module of ours into sys.modules while the library works for us (bootstrap.own says why)."""
+    """Puts modules of ours into sys.modules while the library works for us (bootstrap.own says why)."""
 
-    def __init__(self, module):
-        self.module = module
+    def __init__(self, *modules):
+        self.modules = {module.__name__: module for module in modules}
 
     def __enter__(self):
-        self.theirs = sys.modules.get(self.module.__name__)
-        sys.modules[self.module.__name__] = self.module
+        self.theirs = {name: sys.modules[name] for name in self.modules if name in sys.modules}
+        sys.modules.update(self.modules)
 
     def __exit__(self, *_):
-        if self.theirs is None:
-            sys.modules.pop(self.module.__name__, None)
-        else:
-            sys.modules[self.module.__name__] = self.theirs
+        for name in self.modules:
+            sys.modules.pop(name, None)
+        sys.modules.update(self.theirs)
 
 
 def complete(names, text, cursor):
@@ -108,10 +107,10 @@ def look_up(names, dotted):
     return found
 
 
-def inspect(look, names, text, cursor, detail):
+def inspect(look, sources, names, text, cursor, detail):
     """What stands at the cursor: None, or its name, type, signature, documentation and, with detail 1, its source.
 
-    look: the library's module `inspect`.
+    look: the library's module `inspect`. sources: those of the session.
     """
     look.functools = sys.modules.get("functools", look.functools)  # the program may have used its partial()
     after = re.match(r"\w*", text[cursor:]).group()
@@ -135,7 +134,8 @@ def inspect(look, names, text, cursor, detail):
         try:
             told["source"] = cut(look.getsource(thing))
         except (OSError, TypeError):
-            pass
+            if isinstance(thing, type):
+                told["source"] = cut(sources.of_class(look, thing))
     return told
 
 

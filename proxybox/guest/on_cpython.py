@@ -61,6 +61,19 @@ class Calls:
 
         return Function(self.address(name))
 
+    def running_file(self, name):
+        """A function of the stub's that takes the path of a script, and holds the GIL."""
+
+        class Path(self.ctypes._SimpleCData):
+            _type_ = "z"
+
+        class Function(self.ctypes.CFuncPtr):
+            _flags_ = self.ctypes.FUNCFLAG_CDECL | self.ctypes.FUNCFLAG_PYTHONAPI
+            _restype_ = None
+            _argtypes_ = (Path,)
+
+        return Function(self.address(name))
+
     def buffer(self, size):
         return (self.char * size)()
 
@@ -86,7 +99,10 @@ def born():
 
 # --- how a program is run ---------------------------------------------------------------------------------------------
 
-ANNOTATIONS = sys.version_info < (3, 14)  # a new module __main__ has them
+#: What a new module __main__ has besides.
+NAMES = ("__annotations__", "__builtins__") if sys.version_info < (3, 14) else ("__builtins__",)
+#: Whether the loader of a script has its absolute path.
+LOADS_ABSOLUTE = True
 
 
 def run_text(text, names):
@@ -97,6 +113,12 @@ def run_text(text, names):
 
         linecache._register_code(code, text, "<string>")
     return exec, (code, names)
+
+
+def broken(link, path, error):
+    """Ends a program whose script cannot be compiled. The interpreter tells more of a file than what compiles a text."""
+    link.calls.running_file("proxybox_run_file")(path.encode("utf-8", "surrogateescape"))
+    raise SystemExit(1)
 
 
 def folder_of(path):
@@ -156,11 +178,14 @@ def from_start_to_end(main, link, own):
 
 def whole(todo, end):
     """The steps of a program, or of a session."""
-    end.keep()
-    if type(todo) is tuple:
-        yield todo
-    else:
+    end.keep(todo)
+    if type(todo) is not tuple:
         yield from todo
+    try:
+        yield todo
+    finally:
+        if todo[0] is exec:
+            flush("stderr", "stdout")
 
 
 def cut(error):
@@ -198,11 +223,12 @@ class End:
         self.gc, self.ref, self.thread = own("gc"), own("_weakref").ref, sys.modules["_thread"]
         self.types = type(sys), type(sys.flags)
         self.posix, self.signal = sys.modules["posix"], own("_signal")
-        self.kept = {}
-
-    def keep(self):
-        """Keeps the modules that are there before the program begins."""
         self.builtins = sys.modules["builtins"]
+        self.keep(None)
+
+    def keep(self, todo):
+        """Keeps the modules that are there before the program begins, and the namespace of a script."""
+        self.script = todo[1][1] if type(todo) is tuple and todo[0] is exec and "__file__" in todo[1][1] else {}
         self.names = set(vars(self.builtins))
         self.kept = {id(module): module for name, module in sys.modules.items() if name != "__main__"}
 
@@ -211,15 +237,19 @@ class End:
         status, interrupted = 0, isinstance(raised and raised[0], KeyboardInterrupt)
         if raised and isinstance(raised[0], SystemExit) and not sys.flags.inspect:
             status = yield from self.status(raised.pop().code)
-        elif raised:
-            yield self.report, (raised.pop(), None)
-            status = 1
+        else:
+            if raised:
+                yield self.report, (raised.pop(), None)
+                status = 1
+            self.script.pop("__file__", None)
+            self.script.pop("__cached__", None)
+        self.script = None
         yield from self.finish("threading", "_shutdown")
         yield from self.finish("atexit", "_run_exitfuncs")
-        if not interrupted and (self.thread._count() or not flush()):
+        if not interrupted and (self.thread._count() or not flush("stdout", "stderr")):
             raise SystemExit(status)
         self.clear()
-        if not flush():
+        if not flush("stdout", "stderr"):
             status = 120
         if interrupted:
             self.signal.signal(SIGINT, self.signal.SIG_DFL)
@@ -230,10 +260,14 @@ class End:
         """The exit status of SystemExit's code. What is no number is printed."""
         if code is None or isinstance(code, int):
             return 0 if code is None else code & 0xFF if -(1 << 31) <= code < 1 << 31 else 0xFF
-        try:
-            yield print, (code,), {"file": sys.stderr}
-        except BaseException:
-            pass
+        if getattr(sys, "stderr", None) is None:
+            self.posix.write(2, f"{code}\n".encode())
+            return 1
+        for words, end in (((code,), ""), ((), "\n")):
+            try:
+                yield print, words, {"file": sys.stderr, "end": end}
+            except BaseException:
+                pass
         return 1
 
     def finish(self, name, function):
@@ -283,15 +317,17 @@ class End:
                     names[name] = None
 
 
-def flush():
+def flush(*names):
     """Flushes the program's streams. Whether that went well."""
-    for stream in (sys.stdout, sys.stderr):
+    went_well = True
+    for name in names:
+        stream = getattr(sys, name, None)
         try:
-            if stream is not None and not stream.closed:
+            if stream is not None and not getattr(stream, "closed", False):
                 stream.flush()
         except BaseException:
-            return False
-    return True
+            went_well = False
+    return went_well
 
 
 def finalizing():

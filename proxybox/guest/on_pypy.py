@@ -72,13 +72,22 @@ def born():
 
 # --- how a program is run ---------------------------------------------------------------------------------------------
 
-ANNOTATIONS = True  # a new module __main__ has them
+#: What a new module __main__ has besides.
+NAMES = ("__builtins__", "__annotations__")
+#: Whether the loader of a script has its absolute path.
+LOADS_ABSOLUTE = False
 
 
 @hidden
 def run_text(text, names):
     """What runs the text that -c was given."""
     return exec, (text, names)
+
+
+@hidden
+def broken(link, path, error):
+    """Ends a program whose script cannot be compiled."""
+    raise error
 
 
 @hidden
@@ -130,7 +139,10 @@ def lead(steps):
     """
     todo = next(steps)
     while True:
-        todo = take(steps, *todo)
+        try:
+            todo = take(steps, *todo)
+        except BaseException as error:  # an interrupt between the program and the step
+            todo = steps.throw(error)
 
 
 @hidden

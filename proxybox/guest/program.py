@@ -14,15 +14,14 @@ def new_main(made=None):
     """An empty module __main__. made: its class."""
     module = (made or type(sys))("__main__")
     module.__loader__ = sys.__loader__
-    module.__builtins__ = sys.modules["builtins"]
-    if kind.ANNOTATIONS:
-        module.__annotations__ = {}
+    for name in kind.NAMES:
+        setattr(module, name, sys.modules["builtins"] if name == "__builtins__" else {})
     sys.modules["__main__"] = module
     return module
 
 
 @kind.hidden
-def prepare(words, given=None, folder=None):
+def prepare(link, words, given=None, folder=None):
     """The function, and its arguments, that run -c TEXT, -m MODULE, - or a path, with the program's own arguments.
 
     It follows PyPy's app_main.py and CPython's Modules/main.c. given: the content of the file of that path, and folder: its folder, without
@@ -55,11 +54,16 @@ def prepare(words, given=None, folder=None):
         return runpy._run_module_as_main, ("__main__", False)
     sys.path.insert(0, folder or kind.folder_of(path))
     loaders = sys.modules["_frozen_importlib_external"]
-    if path.endswith(".pyc"):
-        main.__loader__ = loaders.SourcelessFileLoader("__main__", path)
-        return exec, (compiled(source), main.__dict__)
-    main.__loader__ = loaders.SourceFileLoader("__main__", first)
-    return exec, (compile(source, path, "exec", NULLS, True), main.__dict__)
+    is_compiled = path.endswith(".pyc")
+    loader = loaders.SourcelessFileLoader if is_compiled else loaders.SourceFileLoader
+    main.__loader__ = loader("__main__", path if is_compiled or kind.LOADS_ABSOLUTE else first)
+    try:
+        code = compiled(source) if is_compiled else compile(source, path, "exec", NULLS, True)
+    except Exception as error:
+        broken = error
+    else:
+        return exec, (code, main.__dict__)
+    return kind.broken(link, path, broken)
 
 
 @kind.hidden

@@ -11,6 +11,7 @@ import ast
 import linecache
 import marshal
 import sys
+import tokenize
 import traceback
 
 import completion
@@ -34,10 +35,12 @@ for feature in __future__.all_feature_names:
 class Main(type(sys)):
     """The module __main__, whose class has a `__file__` so that `inspect.getsource` finds classes.
 
-    The namespace itself has no name `__file__`.
+    The namespace itself has no name `__file__`. Since Python 3.13 a class knows its line, but not in which source:
+    `inspect.getsource` would return lines of another one, and so finds none.
     """
 
-    __file__ = FILE
+    if sys.version_info < (3, 13):
+        __file__ = FILE
 
 
 class Sources:
@@ -67,6 +70,15 @@ class Sources:
         for cache in self.caches():
             cache[name] = len(source), None, lines, name
             cache[FILE] = len(self.lines), None, self.lines, FILE
+
+    def of_class(self, look, thing):
+        """The source of a class that knows its line; None where there is none. look: the library's module `inspect`."""
+        line, begin = vars(thing).get("__firstlineno__"), f"class {thing.__name__}"
+        for name, _ in reversed(self.kept) if isinstance(line, int) and line > 0 else ():
+            block = look.getblock(linecache.cache[name][2][line - 1 :])
+            if any(each.lstrip().startswith(begin) for each in block):
+                return "".join(block)
+        return None
 
     def forget(self, name, count):
         if count:
@@ -139,7 +151,7 @@ class Namespace:
 
     @hidden
     def do_inspect(self, text, cursor, detail):
-        return completion.inspect(self.own("inspect"), self.names, text, cursor, detail)
+        return completion.inspect(self.own("inspect"), self.sources, self.names, text, cursor, detail)
 
     @hidden
     def do_is_complete(self, text):
@@ -249,7 +261,7 @@ def tell(error):
     except Exception:
         message = "<exception str() failed>"
     try:
-        with completion.Lent(ast):  # traceback imports it only when it needs it
+        with completion.Lent(ast, tokenize):  # the library imports them only when it needs them
             text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:
         text = f"{name}: {message}\n"

@@ -206,6 +206,18 @@ PUBLIC int isatty(int fd)
     return DIRECT(SYS_ioctl, fd, TCGETS, attributes) == 0;
 }
 
+/* The names by which a CPython knows them: it is compiled for large files. */
+#define ALSO(name, other) __asm__(".globl " #other "\n\t.set " #other ", " #name)
+ALSO(stat, stat64);
+ALSO(lstat, lstat64);
+ALSO(fstatat, fstatat64);
+ALSO(fstat, fstat64);
+ALSO(open, open64);
+ALSO(openat, openat64);
+ALSO(pread, pread64);
+ALSO(pwrite, pwrite64);
+ALSO(lseek, lseek64);
+
 PUBLIC int epoll_wait(int fd, struct epoll_event *events, int most, int milliseconds)
 {
     return (int)DIRECT(SYS_epoll_wait, fd, events, most, milliseconds);

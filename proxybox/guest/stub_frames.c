@@ -8,6 +8,7 @@
  */
 #include <dlfcn.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "stub.h"
 
@@ -47,6 +48,31 @@ static object carry_out(object step)
     return PYTHON(object, PyObject_Call, object, object, object)(function, arguments, keywords);
 }
 
+/* A function of sys that takes nothing, or one argument. */
+static object call_of_sys(const char *name, object argument)
+{
+    object function = PYTHON(object, PySys_GetObject, const char *)(name);
+    object result = function ? PYTHON(object, PyObject_CallFunctionObjArgs, object, ...)(function, argument, NULL) : NULL;
+    PYTHON(void, PyErr_Clear, void)();
+    return result;
+}
+
+/* What a program has set with `set`, such as sys.settrace, and should not be told of our frames; NULL: nothing. */
+static object set_aside(const char *get, const char *set)
+{
+    object none = python("_Py_NoneStruct"), function = call_of_sys(get, NULL);
+    if (function && function != none)
+        let_go(call_of_sys(set, none));
+    return function;
+}
+
+static void put_back(const char *set, object function)
+{
+    if (function && function != python("_Py_NoneStruct"))
+        let_go(call_of_sys(set, function));
+    let_go(function);
+}
+
 /* Carries out the steps of the generator `value.steps`: what one returns or raises goes back into the generator. Returns
  * when that has ended or failed, with NULL. */
 PUBLIC object proxybox_lead(object kind, object value, object traceback);
@@ -59,8 +85,11 @@ PUBLIC object proxybox_lead(object kind, object value, object traceback)
     object step = steps ? tell(steps, "__next__", NULL) : NULL;
     while (step) {
         object result = carry_out(step), error = result ? NULL : raised();
+        object trace = set_aside("gettrace", "settrace"), profile = set_aside("getprofile", "setprofile");
         let_go(step);
         step = result ? tell(steps, "send", "(O)", result) : tell(steps, "throw", "(O)", error);
+        put_back("settrace", trace);
+        put_back("setprofile", profile);
         let_go(result);
         let_go(error);
     }
@@ -83,4 +112,13 @@ PUBLIC object proxybox_report(object error, object thing)
         PYTHON(void, PyErr_WriteUnraisable, object)(thing);
     PYTHON(void, Py_IncRef, object)(none);
     return none;
+}
+
+/* Runs a script as the interpreter does, which reports its exceptions. */
+PUBLIC void proxybox_run_file(const char *path);
+PUBLIC void proxybox_run_file(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    if (file)
+        PYTHON(int, PyRun_SimpleFileExFlags, FILE *, const char *, int, void *)(file, path, 1, NULL);
 }

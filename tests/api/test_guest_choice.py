@@ -113,6 +113,7 @@ def test_the_program_of_an_unpacked_release(tmp_path: Path) -> None:
     assert finding._in_release(str(tmp_path)) == str(tmp_path / "bin" / "pypy3.11")
 
 
+@pytest.mark.pypy
 def test_no_pypy_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "on_path", lambda name: None)
     with pytest.raises(proxybox.SandboxStartError, match="apt install pypy3"):

@@ -21,8 +21,11 @@ from tests import leavings
 NEW = pytest.mark.skipif(find_guest().version < (3, 11), reason="came with Python 3.11")
 
 
+EACH_GUEST = True
+
+
 @pytest.fixture(scope="module")
-def box() -> Iterator[proxybox.Sandbox]:
+def box(guest_kind: str) -> Iterator[proxybox.Sandbox]:
     with proxybox.Sandbox(warm=True) as box:
         yield box
     nursery.close()
@@ -129,13 +132,15 @@ def test_source_lines(session: proxybox.Session) -> None:
     session.exec("def f(x):\n    '''Says\n    much.'''\n    return x")
     session.exec("class B(A):\n    pass", name="cell.py")
     source = "import inspect; print(inspect.getsource({}), end='')"
-    assert said(session, source.format("A")) == "class A:\n    def f(self):\n        return 1  # here\n"
     assert said(session, source.format("A.f")) == "    def f(self):\n        return 1  # here\n"
     assert said(session, source.format("f")) == "def f(x):\n    '''Says\n    much.'''\n    return x\n"
-    assert said(session, source.format("B")) == "class B(A):\n    pass\n"
-    found = session.inspect("A", detail=1)
-    assert found is not None
-    assert found.source == "class A:\n    def f(self):\n        return 1  # here\n"
+    classes = {"A": "class A:\n    def f(self):\n        return 1  # here\n", "B": "class B(A):\n    pass\n"}
+    for name, text in classes.items():
+        found = session.inspect(name, detail=1)
+        assert found is not None
+        assert found.source == text
+        if find_guest().version < (3, 13):  # since then a class knows its line, and not in which source
+            assert said(session, source.format(name)) == text
 
 
 def test_many_sources(session: proxybox.Session) -> None:
@@ -246,7 +251,7 @@ def test_errors_of_syntax(session: proxybox.Session) -> None:
         result = session.exec(code)
         assert result.status is Status.SYNTAX_ERROR, code
         assert result.error is not None
-        assert 'File "<session-' in result.error.traceback
+        assert 'File "<session-' in result.error.traceback or (code == "\0" and find_guest().title == "CPython")
     assert session.eval("1 +").status is Status.SYNTAX_ERROR
     assert session.eval("x = 1").status is Status.SYNTAX_ERROR
     assert session.exec("exec('def f(:')").status is Status.ERROR
@@ -274,12 +279,14 @@ def test_the_last_error_is_at_hand(session: proxybox.Session) -> None:
 
 
 EXITS = {
-    "": 0, "None": 0, "0": 0,
-    "3": 3, "True": 1, "256": 0, "-1": 255, "1 << 80": 0, "'7'": 7, "'words'": 1, "2.9": 2, "[]": 1,
+    "": 0, "None": 0, "0": 0, "3": 3, "True": 1, "256": 0, "-1": 255, "1 << 80": 0, "'words'": 1, "[]": 1,
 }  # fmt: skip
+OF_PYPY = {"'7'": 7, "2.9": 2}  # whatever `int` accepts
 
 
-@pytest.mark.parametrize(("code", "status"), EXITS.items())
+@pytest.mark.parametrize(
+    ("code", "status"), [*EXITS.items(), *(pytest.param(*each, marks=pytest.mark.pypy) for each in OF_PYPY.items())]
+)
 def test_exits(code: str, status: int, session: proxybox.Session) -> None:
     result = session.exec(f"x = 1\ntry:\n    raise SystemExit({code})\nfinally: print('finally')")
     assert (result.exit_code, result.stdout) == (status, "finally\n")
@@ -307,6 +314,7 @@ def test_output_comes_with_its_call(session: proxybox.Session) -> None:
     session.exec("import io\nreal = sys.stdout\nsys.stdout = io.TextIOWrapper(real.buffer, write_through=False)")
     assert session.exec("print('wrapped', end='')").stdout == "wrapped"
     session.exec(
+        "wrapped = sys.stdout  # else a CPython would close `real`, too\n"
         "class Tee:\n    def write(self, text): real.write(text.upper())\n    def flush(self): pass\nsys.stdout = Tee()"
     )
     assert session.exec("print('loud', end='')").stdout == "LOUD"
@@ -514,7 +522,6 @@ COMPLETE = {
     "print 1": "invalid",
     "0x": "invalid",
     "def a():\n x=1\n global x": "invalid",
-    "f'{a": "invalid",
     "x = \0": "invalid",
 }
 

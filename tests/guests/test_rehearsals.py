@@ -6,6 +6,11 @@ import pytest
 
 import proxybox
 from proxybox import Pool
+from proxybox.controller import find_guest
+
+
+EACH_GUEST = True
+PRINT = "print('h\u00e9')"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
@@ -15,7 +20,9 @@ def test_what_a_stream_writes_once_is_the_program_s(encoding: str) -> None:
     with Pool(size=1, environment={"variables": variables}) as pool:
         while not pool.ready:
             pass
-        assert pool.run("print('h\u00e9')", check=True).stdout_bytes == "h\u00e9\n".encode(encoding)
+        assert pool.run(PRINT, check=True).stdout_bytes == (
+            proxybox.run(PRINT, environment={"variables": variables}, check=True).stdout_bytes
+        )
 
 
 HOOKS = """
@@ -50,4 +57,5 @@ def test_hooks_of_preloaded_modules_see_the_program_alone(hooks: str, tmp_path: 
         ready = pool.run(code)
         assert (ready.status, ready.stdout) == (box.run(code).status, ready.stdout)
         if hooks == HOOKS:
-            assert ready.stdout == "[('call', 1), ('line', 1), ('line', 2)]HEADER x\n"
+            call = 1 if find_guest().title == "PyPy" else 0
+            assert ready.stdout == f"[('call', {call}), ('line', 1), ('line', 2)]HEADER x\n"

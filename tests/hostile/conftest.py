@@ -38,20 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "heavy: takes long, and has a smaller twin; runs with --heavy")
-    config.addinivalue_line("markers", "pypy: attacks what only a PyPy has")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # The options are unknown where tests are collected from further above: layers are on then.
     if not config.getoption("--heavy", False):
         items[:] = [item for item in items if item.get_closest_marker("heavy") is None]
-    items[:] = [item for item in items if not _has_no_target(item)]
-
-
-def _has_no_target(item: pytest.Item) -> bool:
-    """Whether a test attacks what only a PyPy has, in a CPython: one set of its arguments is marked so."""
-    arguments = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return arguments.get("kind") == "cpython" and item.get_closest_marker("pypy") is not None
 
 
 @pytest.fixture(scope="session")
@@ -159,24 +151,6 @@ class Hostile:
         result = self.run(code, **options)
         assert result.ok, f"{result.summary()}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
         return result.stdout
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Files with EACH_GUEST = True attack guests of both kinds; a test marked pypy attacks what only a PyPy has."""
-    if getattr(metafunc.module, "EACH_GUEST", False) and metafunc.definition.get_closest_marker("pypy") is None:
-        metafunc.parametrize("kind", ["pypy", "cpython"], indirect=True, scope="module")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The guest that boxes have without being told."""
-    if getattr(request, "param", "pypy") == "pypy":
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROXYBOX_GUEST", request.getfixturevalue("cpython").executable)
-        proxybox.run("open('/proc/self/exe', 'rb').read(1)", check=True)
-        yield
 
 
 @pytest.fixture

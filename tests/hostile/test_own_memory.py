@@ -15,7 +15,7 @@ EACH_GUEST = True
 
 
 @pytest.fixture(scope="module")
-def memory(kind, tmp_path_factory):
+def memory(guest_kind, tmp_path_factory):
     """A host folder with a telling name, and all readable memory of a guest whose script came from there."""
     folder = tmp_path_factory.mktemp("telling-folder-name")
     return folder, dumped(folder)

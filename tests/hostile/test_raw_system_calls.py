@@ -38,9 +38,7 @@ def let_through(hostile):
 
 
 @pytest.mark.parametrize("thread", [False, True], ids=["main thread", "another thread"])
-@pytest.mark.parametrize(
-    "box", [pytest.param(box, marks=[pytest.mark.pypy] if "session" in box else []) for box in sweep.BOXES]
-)
+@pytest.mark.parametrize("box", sweep.BOXES)
 def test_every_number_of_x86_64_and_x32(hostile, box, thread):
     """Allowed are the numbers of the table, and of them the calls that expected.py allows; nothing else is."""
     kind, options = sweep.BOXES[box]
