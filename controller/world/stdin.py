@@ -196,8 +196,8 @@ class Stdin:
         try:
             with self.callers, self.uncharged() if self.is_given_time else contextlib.nullcontext():
                 data = self._function(size)
-        except InterruptedError:
-            raise
+        except InterruptedError as error:  # whoever raises it need not name the errno
+            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR)) from error
         except OSError as error:
             raise RuntimeError("the stdin function failed") from error
         self._buffer = as_bytes("stdin: what its function returned", data)

@@ -189,11 +189,15 @@ def whole(todo, end):
 
 
 def cut(error):
-    """Takes our frames from an exception: they come first."""
-    trace = error.__traceback__
-    while trace is not None and is_ours(trace.tb_frame):
-        trace = trace.tb_next
-    error.__traceback__ = trace
+    """Takes our frames from an exception, and from those that it came from: they come first."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        trace = error.__traceback__
+        while trace is not None and is_ours(trace.tb_frame):
+            trace = trace.tb_next
+        error.__traceback__ = trace
+        error = error.__cause__ or error.__context__
 
 
 def is_ours(frame):

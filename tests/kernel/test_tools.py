@@ -14,6 +14,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from proxybox.controller import find_guest
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning"),
@@ -35,7 +37,7 @@ def outputs(notebook: Any, cell: int) -> list[dict[str, Any]]:
 
 def test_a_notebook_runs_with_this_kernel_and_not_with_its_own() -> None:
     notebook = executed("x = 6", "import platform, os\nprint(platform.python_implementation(), os.getcwd())", "x * 7")
-    assert outputs(notebook, 1) == [{"output_type": "stream", "name": "stdout", "text": "PyPy /box\n"}]
+    assert outputs(notebook, 1) == [{"output_type": "stream", "name": "stdout", "text": f"{find_guest().title} /box\n"}]
     assert outputs(notebook, 2)[0]["data"] == {"text/plain": "42"}
     nbformat.validate(notebook)
 
@@ -160,7 +162,7 @@ def test_nbgrader_grades_with_it(tmp_path: Path) -> None:
     assert dict(rows) == {"ada": 8, "bob": 3, "eve": 5}
     result = nbformat.read(tmp_path / "autograded/ada/ps1/numbers.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     assert [cell.outputs for cell in result.cells[-2:]] == [
-        [{"output_type": "stream", "name": "stdout", "text": "pypy\n"}], [],
+        [{"output_type": "stream", "name": "stdout", "text": f"{find_guest().title.lower()}\n"}], [],
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import proxybox
 from proxybox import Pool, Status
-from proxybox.controller import hostproc
+from proxybox.controller import find_guest, hostproc
 from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.controller.process.undertaker import settle
 from proxybox.pool import workers
@@ -289,7 +289,7 @@ def test_a_pool_whose_guests_are_killed_makes_new_ones() -> None:
     with Pool(size=2) as pool:
         for _ in range(3):
             assert pool.run("print(1)").ok
-            kill_children("pypy3")
+            kill_children(os.path.basename(find_guest().executable))
             settle()
             assert pool.run("print(2)").stdout == "2\n"
 
@@ -305,7 +305,7 @@ def test_a_guest_that_is_killed_is_a_result() -> None:
         )
         thread.start()
         assert begun.wait(200)
-        kill_children("pypy3")
+        kill_children(os.path.basename(find_guest().executable))
         thread.join(200)
         assert (results[0].status, results[0].signal) == (Status.CRASHED, signal.SIGKILL)
         assert pool.run("print(1)").ok
