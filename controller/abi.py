@@ -262,6 +262,7 @@ SOL_SOCKET: Final = 1
 MSG_PEEK: Final = 2
 MSG_DONTWAIT: Final = 0x40
 MSG_NOSIGNAL: Final = 0x4000
+MSG_CMSG_CLOEXEC: Final = 0x40000000
 
 # getrlimit(2)
 RLIMIT_CPU: Final = 0

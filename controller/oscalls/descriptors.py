@@ -183,9 +183,9 @@ def iovec(data: bytes, iovcnt: int) -> list[tuple[int, int]]:
     return pieces
 
 
-def scattered(pieces: list[tuple[int, int]], data: bytes) -> Reply:
-    """Returns the answer that spreads `data` over the pieces of an iovec."""
-    writes: list[Write] = []
+def scattered(pieces: list[tuple[int, int]], data: bytes, *more: Write) -> Reply:
+    """Returns the answer that spreads `data` over the pieces of an iovec. more: what is stored besides."""
+    writes: list[Write] = [*more]
     start = 0
     for address, length in pieces:
         if start >= len(data):

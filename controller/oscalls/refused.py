@@ -112,8 +112,6 @@ _NO_NUMA: Final = "no memory policies"
 _FALL_BACK: Final = "use read and write"
 
 ABSENT: Final[tuple[Row, ...]] = (
-    (46, "sendmsg", EOPNOTSUPP, _NO_MSG),
-    (47, "recvmsg", EOPNOTSUPP, _NO_MSG),
     (103, "syslog", EPERM, "no kernel log"),
     (134, "uselib", ENOSYS, "gone from Linux"),
     (149, "mlock", EPERM, _NO_LOCK),

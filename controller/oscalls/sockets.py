@@ -2,15 +2,16 @@
 
 import errno
 import struct
+from collections.abc import Callable
 from typing import Annotated, Final
 
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply, Write
 from proxybox.controller.oscalls.control import Pointer
-from proxybox.controller.oscalls.descriptors import later
+from proxybox.controller.oscalls.descriptors import iovec, later, scattered
 from proxybox.controller.oscalls.pipes import install_pair
-from proxybox.controller.roles import Addr, Buffer, Fd, Int, Size, Soft, UInt
+from proxybox.controller.roles import Addr, Buffer, Fd, Gather, Int, Size, Soft, UInt, ULong
 from proxybox.controller.vfs.openfiles import MAX_TRANSFER
 from proxybox.controller.vfs.streams import PairEnd, stream_pair
 from proxybox.controller.world.state import GuestThread, World
@@ -22,6 +23,8 @@ _SO_PASSCRED, _SO_PEERCRED, _SO_ACCEPTCONN, _SO_PROTOCOL, _SO_DOMAIN = 16, 17, 3
 _SO_REUSEADDR, _SO_KEEPALIVE, _SO_LINGER, _SO_RCVTIMEO, _SO_SNDTIMEO = 2, 9, 13, 20, 21
 _SETTABLE: Final = frozenset({_SO_REUSEADDR, _SO_SNDBUF, _SO_RCVBUF, _SO_KEEPALIVE, _SO_LINGER, _SO_PASSCRED})
 _BUFFER_SIZE: Final = 65536
+#: Where these fields of struct msghdr are.
+_NAME_LENGTH, _CONTROL_LENGTH, _FLAGS = 8, 40, 48
 _ADDRESS: Final = struct.pack("<H", abi.AF_UNIX)
 """The address of both ends: a family, and no name."""
 
@@ -69,13 +72,43 @@ def sendto(
     length: UInt,
 ) -> Reply:
     """sendto(2): sends into a pair, as send(2) does, without an address."""
+    return _sent(world, thread, fd, buf, flags, is_addressed=address != 0)
+
+
+@oscall(46)
+def sendmsg(
+    world: World,
+    thread: GuestThread,
+    fd: Fd,
+    iov: Annotated[bytes, Gather("iovcnt")],
+    iovcnt: ULong,
+    flags: Int,
+    more: Int,
+) -> Reply:
+    """sendmsg(2): sends pieces of memory into a pair. The stub has taken the structure apart (stub_trap.c).
+
+    more: whether there is an address, or ancillary data.
+    """
+    if more:
+        raise OSError(errno.EOPNOTSUPP, "no datagrams and no ancillary data")
+    _check_pieces(iovcnt)
+    return _sent(world, thread, fd, iov, flags)
+
+
+def _check_pieces(count: int) -> None:
+    if count > abi.IOV_MAX:
+        raise OSError(errno.EMSGSIZE, "more than 1,024 pieces")
+
+
+def _sent(world: World, thread: GuestThread, fd: int, data: bytes, flags: int, *, is_addressed: bool = False) -> Reply:
+    """Sends into a pair. Returns the answer."""
     end = _end(world, fd)
     if flags & ~(abi.MSG_DONTWAIT | abi.MSG_NOSIGNAL):
         raise OSError(errno.EOPNOTSUPP, "unknown flags")
-    if address:
+    if is_addressed:
         raise OSError(errno.EISCONN, "connected already")
     try:
-        done = end.write(buf)
+        done = end.write(data)
     except BrokenPipeError:
         if not flags & abi.MSG_NOSIGNAL:
             world.signals.raise_signal(abi.SIGPIPE, thread)
@@ -106,19 +139,49 @@ def recvfrom(
     length: Annotated[Pointer, Soft(4)],
 ) -> Reply:
     """recvfrom(2): receives from a pair, as recv(2) does; MSG_PEEK and MSG_DONTWAIT are known."""
-    end = _end(world, fd)
-    if flags & ~(abi.MSG_DONTWAIT | abi.MSG_PEEK | abi.MSG_NOSIGNAL):
-        raise OSError(errno.EOPNOTSUPP, "unknown flags")
-    take = end.peek if flags & abi.MSG_PEEK else end.take
-    size = min(count, MAX_TRANSFER)
     named = [(length[0], bytes(4))] if address and length[0] else []
 
-    def received(*writes: Write) -> Reply:
-        return len(writes[0][1]), *writes
+    def received(data: bytes) -> Reply:
+        writes: list[Write] = [(buf, data), *named]
+        return len(data), *writes
+
+    return _received(world, fd, min(count, MAX_TRANSFER), flags, received)
+
+
+@oscall(47)
+def recvmsg(
+    world: World,
+    fd: Fd,
+    iov: Annotated[bytes, Buffer("iovcnt", 16)],
+    iovcnt: ULong,
+    flags: Int,
+    more: Int,
+    message: Addr,
+) -> Reply:
+    """recvmsg(2): receives from a pair into pieces of memory. The stub has taken the structure apart (stub_trap.c).
+
+    more: whether there is room for an address, or for ancillary data: neither ever comes. message: the structure.
+    """
+    _check_pieces(iovcnt)
+    pieces = iovec(iov, iovcnt)
+    none = [(message + _NAME_LENGTH, bytes(4)), (message + _CONTROL_LENGTH, bytes(8)), (message + _FLAGS, bytes(4))]
+
+    def received(data: bytes) -> Reply:
+        return scattered(pieces, data, *none)
+
+    return _received(world, fd, sum(length for _, length in pieces), flags, received)
+
+
+def _received(world: World, fd: int, size: int, flags: int, received: Callable[[bytes], Reply]) -> Reply:
+    """Receives from a pair. Returns the answer, which `received` makes of the data."""
+    end = _end(world, fd)
+    if flags & ~(abi.MSG_DONTWAIT | abi.MSG_PEEK | abi.MSG_NOSIGNAL | abi.MSG_CMSG_CLOEXEC):
+        raise OSError(errno.EOPNOTSUPP, "unknown flags")
+    take = end.peek if flags & abi.MSG_PEEK else end.take
 
     def attempt() -> Reply | None:
         data = take(size)
-        return None if data is None else received((buf, data), *named)
+        return None if data is None else received(data)
 
     if flags & abi.MSG_DONTWAIT or end.nonblocking:
         reply = attempt()

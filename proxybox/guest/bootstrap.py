@@ -214,15 +214,13 @@ def main(link):
     preload(names)
     session, gc, loaded = None, own("gc"), set(sys.modules)
     if mode == "zygote":
-        import os
-
         session = own("session")
         warm(session)
         rehearse(link, ("-c", SMALL))
         forget(loaded)
         kind.settle(link.calls, gc, True)
         link.exchange(b"r")  # an earlier fork was made by a module that was imported
-        os.fork()  # only the copies return from this call, never the zygote itself
+        kind.fork(link.calls)  # only the copies return from this call, never the zygote itself
         kind.born()
         freshen()
     else:

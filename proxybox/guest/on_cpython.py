@@ -93,6 +93,11 @@ def settle(calls, gc, is_zygote):
         gc.freeze()
 
 
+def fork(calls):
+    """Forks; returns what fork(2) does."""
+    return calls.taking_objects("proxybox_fork", 0)()
+
+
 def born():
     """Is called first in each copy."""
 
@@ -116,7 +121,7 @@ def run_text(text, names):
 
 
 def broken(link, path, error):
-    """Ends a program whose script cannot be compiled. The interpreter tells more of a file than what compiles a text."""
+    """Ends a program whose script cannot be compiled. Of a file the interpreter tells more than of a text."""
     link.calls.running_file("proxybox_run_file")(path.encode("utf-8", "surrogateescape"))
     raise SystemExit(1)
 

@@ -64,6 +64,12 @@ def settle(calls, gc, is_zygote):
     gc.enable_finalizers()
 
 
+@hidden
+def fork(calls):
+    """Forks; returns what fork(2) does."""
+    return sys.modules["posix"].fork()
+
+
 def born():
     """Is called first in each copy."""
     __pypy__.debug_start("proxybox")  # PyPy asks in each copy whether it has a terminal: now, and not at its end

@@ -24,8 +24,8 @@ def new_main(made=None):
 def prepare(link, words, given=None, folder=None):
     """The function, and its arguments, that run -c TEXT, -m MODULE, - or a path, with the program's own arguments.
 
-    It follows PyPy's app_main.py and CPython's Modules/main.c. given: the content of the file of that path, and folder: its folder, without
-    symbolic links; None where they are not known.
+    It follows PyPy's app_main.py and CPython's Modules/main.c. given: the content of the file of that path, and folder:
+    its folder, without symbolic links; None where they are not known.
     """
     first, main = words[0], new_main()
     sys.argv[:] = [first, *words[2:]] if first in ("-c", "-m") else words
@@ -119,5 +119,3 @@ def compiled(content):
     if type(code) is not type(read.__code__):
         raise RuntimeError("Bad code object in .pyc file")
     return code
-
-

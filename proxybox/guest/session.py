@@ -108,8 +108,9 @@ class Namespace:
         self.theirs = None
         self.do_reset()
 
-    # --- commands: what each returns, the controller gets ---------------------------------------------------------------
-    # The program's own code is yielded, as (function, arguments), and called where no frame of ours is visible beneath it.
+    # --- commands: each returns a value -------------------------------------------------------------------------------
+    # Those that run the program's own code yield it, (function, arguments): it is called with no visible frame of ours
+    # beneath it.
 
     @hidden
     def run_exec(self, source, name, echo):
@@ -130,7 +131,7 @@ class Namespace:
 
     @hidden
     def run_fork(self):
-        return (yield sys.modules["posix"].fork, ())
+        return (yield kind.fork, (self.screen.link.calls,))
 
     @hidden
     def do_get(self, name):
@@ -186,8 +187,7 @@ class Namespace:
 
     @hidden
     def answer(self, command):
-        """The steps to the result of a command, encoded. Whatever of it involves the program's code can be interrupted.
-        """
+        """The steps to the result of a command, encoded. Whatever of it involves the program's code can be interrupted."""
         if self.theirs is not None:
             _signal.signal(_signal.SIGINT, self.theirs)
         self.told, self.running = False, True
@@ -200,7 +200,8 @@ class Namespace:
                     else:
                         value = yield from run(*command[1:])
                 finally:
-                    flush()
+                    if command[0] != "fork":  # a CPython looks at the clock for each stream, and a copy's would go on
+                        flush()
                 return self.encode(value)
             except SystemExit as error:
                 return values.encode(("exit", exit_code(error.code)))

@@ -102,12 +102,12 @@ def bundle(thing):
     known = ask(thing, "_repr_mimebundle_")
     if known is not None:
         take(known, data, metadata)
-    for kind, name in METHODS:
-        if kind not in data:
+    for mime, name in METHODS:
+        if mime not in data:
             found = ask(thing, name)
             if found is not None:
                 take(
-                    ({kind: found[0]}, {kind: found[1]}) if isinstance(found, tuple) else {kind: found}, data, metadata
+                    ({mime: found[0]}, {mime: found[1]}) if isinstance(found, tuple) else {mime: found}, data, metadata
                 )
     return data, metadata
 
@@ -115,8 +115,8 @@ def bundle(thing):
 @hidden
 def ask(thing, name):
     """What a method of an object's class returns; None where the class has none or the method fails."""
-    for kind in type(thing).__mro__:
-        if name in vars(kind):
+    for base in type(thing).__mro__:
+        if name in vars(base):
             try:
                 return getattr(thing, name)()
             except Exception:

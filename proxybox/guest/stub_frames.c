@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "stub.h"
 
@@ -121,4 +122,19 @@ PUBLIC void proxybox_run_file(const char *path)
     FILE *file = fopen(path, "r");
     if (file)
         PYTHON(int, PyRun_SimpleFileExFlags, FILE *, const char *, int, void *)(file, path, 1, NULL);
+}
+
+/* os.fork without its look at /proc for threads, for which a session's clock would go on. Returns what fork(2) does. */
+PUBLIC object proxybox_fork(void);
+PUBLIC object proxybox_fork(void)
+{
+    PYTHON(void, PyOS_BeforeFork, void)();
+    pid_t pid = fork();
+    if (pid)
+        PYTHON(void, PyOS_AfterFork_Parent, void)();
+    else
+        PYTHON(void, PyOS_AfterFork_Child, void)();
+    if (pid < 0)
+        return PYTHON(object, PyErr_SetFromErrno, object)(*(object *)python("PyExc_OSError"));
+    return PYTHON(object, PyLong_FromLong, long)(pid);
 }

@@ -1,9 +1,17 @@
 /* A box has no network interfaces. libc would ask for them over a socket; that is refused, and PyPy does not handle the
  * refusal. */
+#include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
 
 __attribute__((visibility("default"))) struct if_nameindex *if_nameindex(void)
 {
     return calloc(1, sizeof(struct if_nameindex)); /* the entry that ends a list; if_freenameindex frees it */
+}
+
+__attribute__((visibility("default"))) unsigned if_nametoindex(const char *name)
+{
+    (void)name;
+    errno = ENODEV;
+    return 0;
 }

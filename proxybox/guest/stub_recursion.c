@@ -9,6 +9,10 @@
  * After the error has passed through a level in code that the JIT has compiled, the level has cost 11 KB, in a thread
  * 13 KB, with all that was reserved. The calculation uses 20 KB, because the nursery is part of the memory, too.
  */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sys/resource.h>
+
 #include "stub.h"
 
 /* getrlimit(RLIMIT_AS) returns the policy's memory. A level needs 768 bytes of the C stack. */
@@ -63,3 +67,18 @@ const char make_recursion[] =
     "    make(sys, _thread, ffi)\n"
     "    loaded or sys.modules.pop('_cffi_backend')\n"
     "except Exception: pass\n"; /* another PyPy: its own functions stay */
+
+/* A CPython's stack for a new thread is what threading.stack_size says. Programs ask for more than a box has: half a
+ * gigabyte, say, of which they use little. A thread gets a quarter of the box's memory at most. */
+PUBLIC int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size)
+{
+    static int (*next)(pthread_attr_t *, size_t);
+    struct rlimit memory;
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "pthread_attr_setstacksize");
+    if (size > 8 << 20 && !getrlimit(RLIMIT_AS, &memory) && memory.rlim_cur != RLIM_INFINITY) {
+        size_t most = memory.rlim_cur / 4 & ~(rlim_t)4095;
+        size = size < most ? size : most > 8 << 20 ? most : 8 << 20;
+    }
+    return next(attributes, size);
+}

@@ -4,6 +4,7 @@
  * The handler runs with every signal blocked but SIGSYS and SIGSEGV, on the stack of the calling thread.
  */
 #include <errno.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -87,6 +88,18 @@ static long masked_select(const uint64_t args[6])
     return plain_call(SYS_pselect6, direct, coherent_trip);
 }
 
+/* sendmsg(2) and recvmsg(2) have all behind one pointer. The controller is given the pieces, their number, the flags,
+ * whether there is an address or ancillary data, and where the structure is. */
+static long message(long number, const uint64_t args[6])
+{
+    struct msghdr header;
+    if (!guarded_copy(&header, (const void *)args[1], sizeof header))
+        return ERROR(EFAULT);
+    uint64_t more = (header.msg_name && header.msg_namelen) || (header.msg_control && header.msg_controllen);
+    const uint64_t direct[6] = {args[0], (uint64_t)header.msg_iov, header.msg_iovlen, args[2], more, args[1]};
+    return plain_call(number, direct, coherent_trip);
+}
+
 static long answer(siginfo_t *info, const uint64_t args[6], ucontext_t *context)
 {
     long number = info->si_syscall;
@@ -109,6 +122,9 @@ static long answer(siginfo_t *info, const uint64_t args[6], ucontext_t *context)
         return random_bytes(args);
     case SYS_pselect6:
         return masked_select(args);
+    case SYS_sendmsg:
+    case SYS_recvmsg:
+        return message(number, args);
     case SYS_futex:
         return emulate_futex(args, context, info);
     case SYS_rt_sigaction:

@@ -18,6 +18,8 @@ from typing import IO, Any
 import pexpect
 import pytest
 
+from proxybox.controller import find_guest
+
 COMMAND = (sys.executable, "-m", "proxybox.cli")
 
 
@@ -448,7 +450,7 @@ def test_doctor() -> None:
     done = proxybox("doctor")
     assert done.returncode == 0, done.stdout
     assert "Boxes can run here." in done.stdout
-    assert "pypy" in done.stdout
+    assert find_guest().executable in done.stdout
     report = json.loads(proxybox("doctor", "--json").stdout)
     assert report["ok"]
     assert any(layer["mandatory"] and layer["available"] for layer in report["layers"])

@@ -114,6 +114,7 @@ def programs() -> dict[str, dict[str, bytes]]:
 
 
 SCRIPTS = programs()
+MARKS = {"cffi": pytest.mark.pypy}
 OTHERS: dict[str, tuple[tuple[str, ...], dict[str, bytes]]] = {
     "null byte": ((SCRIPT,), {"main.py": b"x = 1\x00"}),
     "bad encoding": ((SCRIPT,), {"main.py": b"# coding: utf-8\nx = '\xff'\n"}),
@@ -137,9 +138,7 @@ OTHERS: dict[str, tuple[tuple[str, ...], dict[str, bytes]]] = {
 STDIN = "first\nsecond line\nüñï\nlast"
 
 
-@pytest.mark.parametrize(
-    "files", [pytest.param(files, id=name, marks=[pytest.mark.pypy] if name == "cffi" else []) for name, files in SCRIPTS.items()]
-)
+@pytest.mark.parametrize("files", [pytest.param(SCRIPTS[name], id=name, marks=MARKS.get(name, ())) for name in SCRIPTS])
 def test_scripts_go_and_end_alike(files: dict[str, bytes], ways: Any) -> None:
     ways.compare((SCRIPT,), files, STDIN)
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox import Status, cli
+from proxybox import Status
 from proxybox.controller.guests import programs
 from proxybox.controller.guests.cpython import CPython
 from proxybox.controller.guests.finding import find_guest
-from tests.guests.conftest import at_its_prompt
 
 WHO = "import sys; print(sys.implementation.name, sys.version_info[:2], sys.prefix, sys.executable)"
 
@@ -124,34 +123,66 @@ def test_in_usr_local_it_is_seen_where_it_is(
     assert result.stdout == f"cpython {cpython.version} {cpython_release} {program}\n{program}\n"
 
 
-# --- what it cannot do ------------------------------------------------------------------------------------------------
+# --- warm boxes and sessions (the files with EACH_GUEST try them) ---------------------------------------------------
 
 
-def test_what_it_cannot_do_is_told(box: proxybox.Sandbox, cpython: CPython) -> None:
-    attempts: list[Callable[[], object]] = [
-        box.session,
-        lambda: proxybox.Pool(guest=cpython.executable),
-        lambda: proxybox.Sandbox(guest=cpython.executable, functions={"f": abs}).run("pass"),
-    ]
-    for attempt in attempts:
-        with pytest.raises(proxybox.SandboxStartError, match="a CPython runs programs, each from its start"):
-            attempt()
-
-
-def test_grading_says_it_once(cpython: CPython, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/test_it.py").write_text("def test_it(student): pass\n")
-    (tmp_path / "exercise.toml").write_text('title = "It"\ntext = "Do it."\n')
-    for name in ("a.py", "b.py"):
-        (tmp_path / name).write_text("")
-    words = [str(tmp_path), str(tmp_path / "a.py"), str(tmp_path / "b.py"), "--guest", cpython.executable]
-    assert cli.main(["grade", *words, "--output", str(tmp_path / "grades")]) == 125
-    assert capfd.readouterr().err.count("each from its start") == 1
-
-
-def test_a_warm_sandbox_starts_each_program_by_itself(cpython: CPython) -> None:
+def test_a_copy_shows_nothing_of_ours(cpython: CPython) -> None:
+    """No frame is beneath the program's, and its exceptions come from its own alone."""
+    code = """
+import inspect, sys, traceback, warnings
+print(sys._getframe().f_back, [each.function for each in inspect.stack()], "ctypes" in sys.modules)
+warnings.warn("told", stacklevel=5)
+def fails(): raise KeyError(1)
+try: fails()
+except KeyError: traceback.print_exc(file=sys.stdout); traceback.print_stack(file=sys.stdout)
+fails()
+"""
     with proxybox.Sandbox(guest=cpython.executable, warm=True) as box:
-        assert [box.run("import os; print(os.getpid())").stdout for _ in range(3)] == ["100\n"] * 3
+        for _ in range(2):
+            result = box.run(code)
+            assert "None ['<module>'] False" in result.stdout
+            assert "proxybox" not in result.stdout + result.stderr
+            assert result.error is not None
+            assert result.error.traceback.count("  File ") == 2
+
+
+def test_the_end_of_a_copy_is_that_of_its_program(cpython: CPython) -> None:
+    """Threads, functions for the end, what the modules refer to: in that order, and each once."""
+    code = """
+import atexit, sys, threading, time
+class Last:
+    def __del__(self): print("deleted", sys.is_finalizing(), sys.path)
+kept = Last()
+helper.kept = Last() if (helper := __import__("helper")) else None
+atexit.register(print, "at exit")
+threading.Thread(target=lambda: (threading.main_thread().join(), print("thread"))).start()
+print("main")
+sys.exit({})
+"""
+    with proxybox.Sandbox(guest=cpython.executable, warm=True) as box:
+        for status in (0, 3, 3):
+            result = box.run(code.format(status), files={"helper.py": ""})
+            assert result.stdout == "main\nthread\nat exit\ndeleted True None\ndeleted True None\n"
+            assert result.exit_code == status
+
+
+def test_a_thread_that_nobody_waits_for_leaves_the_end_to_the_interpreter(cpython: CPython) -> None:
+    code = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\nprint('x')"
+    with proxybox.Sandbox(guest=cpython.executable, warm=True) as box:
+        assert [box.run(code).stdout for _ in range(2)] == ["x\n"] * 2
+
+
+def test_a_seeded_copy_repeats_to_the_byte(cpython: CPython) -> None:
+    with proxybox.Sandbox(guest=cpython.executable, warm=True, randomness=5, time="virtual") as box:
+        runs = [box.run(SEEDED) for _ in range(4)]
+    assert runs[0].ok
+    assert len({run.stdout for run in runs[1:]}) == 1
+
+
+def test_two_copies_do_not_share_random_numbers(cpython: CPython) -> None:
+    code = "import random, uuid, tempfile; print(random.random(), uuid.uuid4(), tempfile.mktemp())"
+    with proxybox.Sandbox(guest=cpython.executable, warm=True, preload=["random", "uuid", "tempfile"]) as box:
+        assert len({box.run(code, check=True).stdout for _ in range(4)}) == 4
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------
@@ -215,20 +246,15 @@ def test_ctrl_c_is_a_keyboard_interrupt(box: proxybox.Sandbox) -> None:
     assert box.run(code, on_stdout=interrupt).stdout == "x\ninterrupted\n"
 
 
-def test_its_own_prompt(cpython: CPython) -> None:
-    """With readline, which waits under a signal mask."""
-    shown = at_its_prompt(cpython.executable, (b">>> ", b"6 * 7"), (b"42", b"exit(5)"))
-    assert b"\x1b" not in shown
-    assert b"\\x1b" not in shown
+SEEDED = """
+import random, uuid, time, tempfile
+print(id(object()), hash('a'), random.random(), uuid.uuid4(), time.time(), time.monotonic())
+print(tempfile.mkdtemp(), {str(each) for each in range(50)})
+"""
 
 
 def test_a_seeded_run_repeats_to_the_byte(cpython: CPython) -> None:
-    code = (
-        "import random, uuid, time, tempfile\n"
-        "print(id(object()), hash('a'), random.random(), uuid.uuid4(), time.time(), time.monotonic())\n"
-        "print(tempfile.mkdtemp(), {str(each) for each in range(50)})"
-    )
-    runs = [proxybox.run(code, guest=cpython.executable, randomness=5, time="virtual") for _ in range(3)]
+    runs = [proxybox.run(SEEDED, guest=cpython.executable, randomness=5, time="virtual") for _ in range(3)]
     assert runs[0].ok
     assert len({run.stdout for run in runs}) == 1
 

@@ -7,6 +7,8 @@ import pytest
 
 import proxybox
 
+pytestmark = pytest.mark.pypy
+
 FEW = {"open_files": 32, "calls": None, "cpu_time": 30}
 
 #: How often the collector has run, whoever has asked for it.

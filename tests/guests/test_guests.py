@@ -32,15 +32,15 @@ class Ended:
 
 
 def natively(program: Path, arguments: tuple[str, ...], folder: Path) -> Ended:
-    """Runs a copy of the program under bare pypy3, as an ordinary user, in a folder of its own."""
+    """Runs a copy of the program under the bare interpreter, as an ordinary user, in a folder of its own."""
     place = folder / "program"
     if program.is_dir():
         shutil.copytree(program, place)
-        words = ["pypy3", "main.py"]
+        words = ["main.py"]
     else:
         place.mkdir()
         shutil.copy(program, place)
-        words = ["pypy3", program.name]
+        words = [program.name]
     before = contents(place)
     home = folder / "home"
     home.mkdir()
@@ -52,7 +52,7 @@ def natively(program: Path, arguments: tuple[str, ...], folder: Path) -> Ended:
                 os.chown(os.path.join(top, name), 1000, 1000)
     env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [*words, *arguments],
+        [find_guest().executable, *words, *arguments],
         cwd=place,
         env=env,
         input=INPUT.encode(),

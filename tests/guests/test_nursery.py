@@ -7,6 +7,8 @@ import pytest
 import proxybox
 from proxybox.controller.warm import nursery as nurseries
 
+pytestmark = pytest.mark.pypy
+
 PROGRAM = """
 import gc, os
 print([line.split()[-1] for line in str(gc.get_stats()).splitlines() if "nursery" in line][0])

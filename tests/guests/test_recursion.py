@@ -6,6 +6,8 @@ import proxybox
 from proxybox.policies import evolve, preset
 from proxybox.program import Program
 
+pytestmark = pytest.mark.pypy
+
 LIMITS = {"wall_time": 300, "cpu_time": 100}
 
 #: The first recursion is compiled by the JIT, which makes the way back from the error as dear as it gets.

@@ -8,7 +8,6 @@ import proxybox
 from proxybox import Pool
 from proxybox.controller import find_guest
 
-
 EACH_GUEST = True
 PRINT = "print('h\u00e9')"
 

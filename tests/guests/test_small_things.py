@@ -108,3 +108,37 @@ print(libc.syscall(270, 0, None, None, None, soon, struct.pack("QQ", 4096, 4)), 
         guest=guest,
     )
     assert result.stdout == "[] 0 [] -1 True\nTrue [1]\n-1 True\n-1 True\n", result
+
+
+PAIR = """
+import array, errno, socket
+here, there = socket.socketpair()
+print(here.sendmsg([b"one ", b"two"]), there.recvmsg(100)[0], here.sendmsg([b"three"]))
+pieces = [bytearray(2), bytearray(9)]
+print(there.recvmsg_into(pieces), *map(bytes, pieces))
+def attempt(call, *words):
+    try: print(call(*words), end=" ")
+    except OSError as error: print(errno.errorcode[error.errno], end=" ")
+attempt(here.sendmsg, [b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [1]))])
+attempt(here.sendmsg, [b"x"], [], 0, "/tmp/socket")
+attempt(here.sendmsg, [b"x"] * 1025)
+attempt(there.recvmsg, 5, 100, socket.MSG_DONTWAIT)
+here.sendmsg([b"last"])
+here.close()
+attempt(there.recvmsg, 100, 100)
+attempt(there.recvmsg, 100)
+attempt(there.sendmsg, [b"x"])
+import ctypes
+attempt(lambda: (ctypes.CDLL(None, use_errno=True).sendmsg(there.fileno(), 8, 0), errno.errorcode[ctypes.get_errno()]))
+attempt(lambda: (ctypes.CDLL(None, use_errno=True).sendmsg(1, bytes(56), 0), errno.errorcode[ctypes.get_errno()]))
+"""
+
+
+def test_pieces_of_memory_through_a_pair(guest_kind: str) -> None:
+    """sendmsg and recvmsg carry data alone."""
+    assert proxybox.run(PAIR, check=True).stdout.splitlines() == [
+        "7 b'one two' 5",
+        "(5, [], 0, None) b'th' b'ree\\x00\\x00\\x00\\x00\\x00\\x00'",
+        "EOPNOTSUPP EOPNOTSUPP EMSGSIZE EAGAIN (b'last', [], 0, None) (b'', [], 0, None) EPIPE "
+        "(-1, 'EFAULT') (-1, 'ENOTSOCK') ",
+    ]

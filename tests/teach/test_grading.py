@@ -123,7 +123,8 @@ def test_what_input_asks_can_be_left_out(tmp_path: Path) -> None:
     code = "print(2 * int(input('A number? ')))\n"
     (asking,) = graded(make(tmp_path / "a", tests, "prompts = false\n", **files), code)
     assert [test.status for test in asking.tests] == ["ok", "ok", "error", "ok"]
-    assert asking.tests[2].message == "the program raised EOFError, on line 1."
+    message = asking.tests[2].message
+    assert message.replace(": EOF when reading a line", "") == "the program raised EOFError, on line 1."
     own, wrong = graded(
         make(tmp_path / "b", tests, **files), "def input(p): print(p); return 3\nprint(2 * input('A number?'))\n", code
     )
@@ -273,6 +274,7 @@ def test_a_source_whose_rules_cannot_be_looked_at_gets_no_points(tmp_path: Path)
     assert padded.points == 0
 
 
+@pytest.mark.pypy
 def test_rules_are_looked_at_by_the_parser_that_runs_it(tmp_path: Path) -> None:
     """CPython's refuses what PyPy's takes."""
     exercise = make(tmp_path / "e", settings='[rules]\nforbid = ["sum"]\n')
