@@ -187,7 +187,7 @@ class Namespace:
 
     @hidden
     def answer(self, command):
-        """The steps to the result of a command, encoded. Whatever of it involves the program's code can be interrupted."""
+        """The steps to the result of a command, encoded. Whatever of it is the program's code can be interrupted."""
         if self.theirs is not None:
             _signal.signal(_signal.SIGINT, self.theirs)
         self.told, self.running = False, True
