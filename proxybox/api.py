@@ -63,6 +63,7 @@ def run_program(
     policy: Policy | None = None,
     guest: str | os.PathLike[str] | None = None,
     guest_library: str | os.PathLike[str] | None = None,
+    packages: Sequence[str | os.PathLike[str]] = (),
     audit: Audit | None = None,
     capture: bool = True,
     on_sandbox: Callable[[Sandbox], object] | None = None,
@@ -72,7 +73,7 @@ def run_program(
     on_sandbox: called with the sandbox before the program runs in it, so that the caller can use its `interrupt` and
     `close`.
     """
-    with Sandbox(policy, guest=guest, guest_library=guest_library, audit=audit) as box:
+    with Sandbox(policy, guest=guest, guest_library=guest_library, packages=packages, audit=audit) as box:
         if on_sandbox is not None:
             on_sandbox(box)
         return box.run_program(program, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr, capture=capture)

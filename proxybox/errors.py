@@ -11,6 +11,7 @@ from proxybox.controller.errors import SessionBusy as SessionBusy
 from proxybox.controller.vfs.commits.refusals import CommitFailed as CommitFailed
 from proxybox.controller.vfs.commits.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.commits.refusals import CommitUnfinished as CommitUnfinished
+from proxybox.packages import PackagesError as PackagesError
 from proxybox.policies.errors import PolicyError as PolicyError
 from proxybox.policies.errors import ProxyboxError as ProxyboxError
 from proxybox.result import CallDenied as CallDenied

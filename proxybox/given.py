@@ -323,11 +323,11 @@ def functions(value: Any) -> Mapping[str, Any]:
 
 
 def packages(value: Any) -> tuple[str, ...]:
-    """Returns folders as absolute paths, which mean the same folders when the current folder changes."""
-    found = [path(f"packages[{at}]", folder) for at, folder in enumerate(several("packages", value, "folders (paths)"))]
+    """Returns folders and files as absolute paths, which mean the same when the current folder changes."""
+    found = [path(f"packages[{at}]", folder) for at, folder in enumerate(several("packages", value, "paths"))]
     for at, folder in enumerate(found):
-        if not os.path.isdir(folder):
-            no_sense(f"packages[{at}]", "a folder of the host that is there", folder)
+        if not os.path.isdir(folder) and not os.path.isfile(folder):
+            no_sense(f"packages[{at}]", "a folder, a requirements file or a script of the host that is there", folder)
     return tuple(os.path.abspath(folder) for folder in found)
 
 

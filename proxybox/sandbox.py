@@ -113,7 +113,12 @@ class SandboxBase:
 
     def guest(self) -> Guest:
         """Returns the interpreter that is used here. Raises SandboxStartError when there is none."""
-        return find_guest(self._guest_path, self._guest_library).with_packages(self._packages)
+        guest = find_guest(self._guest_path, self._guest_library)
+        if not self._packages:
+            return guest
+        from proxybox.packages import folders
+
+        return guest.with_packages(folders(self._packages, guest))
 
     def _end(self) -> None:
         """Closes the sandbox for new runs, and cancels running programs and sessions."""

@@ -121,7 +121,6 @@ class WorldBuilder:
         self._box = box
         self._closing = contextlib.ExitStack()
         self._overlays: list[tuple[str, OverlayMount, str | None]] = []
-        self._packages: list[str] = []
         self._laid: dict[str, Node] = {}
         self._device = 1
         self._ahead: OverlayDirectory | None = None  # what stands at /box before `enter`
@@ -225,7 +224,6 @@ class WorldBuilder:
     def _copy(self, old: "WorldBuilder", copier: "Copier", world: World) -> None:
         self.quota, self.clock, self.steps = world.quota, world.clock, world.steps
         self.host_use = copier.of(old.host_use)
-        self._packages = list(old._packages)
         self._ahead, self._device = copier.of(old._ahead), old._device
         self._facts = copier.stand_for(old._facts, self._proc_facts(world))
         self._facts.cmdline = old._facts.cmdline
@@ -300,8 +298,8 @@ class WorldBuilder:
         }
         if self._policy.randomness != "system":
             variables["PYTHONHASHSEED"] = str(int(self._policy.randomness) % (1 << 32))
-        if self._packages:
-            variables["PYTHONPATH"] = ":".join(self._packages)
+        if self._guest.packages and not self._guest.reads_pth:
+            variables["PYTHONPATH"] = ":".join(map(_target, range(len(self._guest.packages))))
         if self.world.stdout.is_tty and "TERM" in os.environ:
             variables["TERM"] = os.environ["TERM"]
         if (self.world.stdout.is_tty or self.world.stderr.is_tty) and (
@@ -343,17 +341,23 @@ class WorldBuilder:
             tree.mount(target, node)
         for name, leads_to in (*guest.links().items(), *USR_LINKS.items()):
             self._link(tree, os.fsencode(name), os.fsencode(leads_to))
-        for number, folder in enumerate(guest.packages):
-            self._mount_packages(tree, number, folder)
+        if guest.packages:
+            self._mount_packages(tree)
 
-    def _mount_packages(self, tree: Tree, number: int, folder: str) -> None:
-        """Mounts a folder of packages, or the site-packages of a virtual environment."""
-        inside = self._guest.site_packages(folder)
-        if os.path.isfile(os.path.join(folder, "pyvenv.cfg")) and os.path.isdir(inside):
-            folder = inside
-        target = f"{PACKAGES}{number or ''}"
-        tree.mount(os.fsencode(target), library(folder, os.fsencode(target)).root)
-        self._packages.append(target)
+    def _mount_packages(self, tree: Tree) -> None:
+        """Mounts folders of packages, and has the interpreter look into them as into its own: after its library.
+
+        Their .pth files are read, too (site.addsitedir). As in a virtual environment, what is installed beside the
+        interpreter is not seen.
+        """
+        guest, lines = self._guest, []
+        for number, folder in enumerate(guest.packages):
+            target = _target(number)
+            tree.mount(os.fsencode(target), library(folder, os.fsencode(target)).root)
+            lines.append(f"import site; site.addsitedir({target!r})\n")
+        if guest.reads_pth:
+            place = os.fsencode(guest.visible(guest.installed_folders()[0]))
+            tree.mount(place, from_tree({"packages.pth": "".join(lines).encode()}, self._system_superblock()))
 
     @staticmethod
     def _link(tree: Tree, path: bytes, target: bytes) -> None:
@@ -525,6 +529,11 @@ class WorldBuilder:
         if not isinstance(node, Directory):
             raise SandboxStartError(f"environment.cwd: {path} is not a folder")
         return node
+
+
+def _target(number: int) -> str:
+    """Returns where a box has a folder of packages."""
+    return f"{PACKAGES}{number or ''}"
 
 
 @functools.lru_cache(maxsize=16)

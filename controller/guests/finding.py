@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
+from proxybox.controller.guests.environments import is_environment, settings
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, VARIABLE
 from proxybox.controller.guests.pypy import PyPy, pypy_version
@@ -34,6 +35,11 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
     found = named if "/" in named else _on_path(named)
     if os.path.isdir(found):
         found = _in_release(found)
+        if os.path.isdir(found) and is_environment(found):
+            raise SandboxStartError(
+                f"{found}: a virtual environment whose interpreter is gone (it was in "
+                f"{settings(found).get('home') or 'an unknown folder'}): make it anew"
+            )
         if os.path.isdir(found):
             raise SandboxStartError(
                 f"{found}: a folder without bin/pypy3 or bin/python3, or one that cannot be read: name an unpacked "
@@ -50,7 +56,8 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
     kind, version = _recognised(found, executable, *programs.identity(found, executable))
     name = kind.named(version)
     beside, prefix = programs.library_beside(found, executable, name)
-    return kind(executable, version, beside, prefix, programs.environment_packages(found, name))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(found)))
+    return kind(executable, version, beside, prefix).with_packages((root,) if is_environment(root) else ())
 
 
 @functools.lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 Rule: nothing outside of this folder asks which kind a guest is. It asks for what it needs to know.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.guests.environments import folders_of
 
 if TYPE_CHECKING:
     from proxybox.controller.dispatch import Dispatcher
@@ -40,6 +42,8 @@ class Guest:
     homes: ClassVar[tuple[str, ...]]
     #: Why it cannot run the bootstrap (proxybox/guest/bootstrap.py), which warm boxes and sessions need; "": it can.
     lacks_bootstrap: ClassVar[str] = ""
+    #: Whether it looks into its folders of packages (site.py); else packages come before its library (PYTHONPATH).
+    reads_pth: ClassVar[bool] = True
     #: Whether it marshals its own calls, so that it is only sealed, and has one thread.
     marshals: ClassVar[bool] = False
 
@@ -54,8 +58,12 @@ class Guest:
         return self.named(self.version)
 
     def with_packages(self, folders: tuple[str, ...]) -> "Guest":
-        """Returns this interpreter with further host folders of packages."""
-        return attrs.evolve(self, packages=(*self.packages, *folders)) if folders else self
+        """Returns this interpreter with further host folders of packages, or virtual environments.
+
+        Raises SandboxStartError for a virtual environment that has no packages for it.
+        """
+        found = (each for folder in folders for each in folders_of(self, folder))
+        return attrs.evolve(self, packages=tuple(dict.fromkeys((*self.packages, *found)))) if folders else self
 
     # --- what a box sees of it ----------------------------------------------------------------------------------------
 
@@ -103,6 +111,15 @@ class Guest:
         """Returns where a virtual environment has packages for this interpreter."""
         return os.path.join(environment, "lib", self.name, "site-packages")
 
+    def installed_folders(self) -> tuple[str, ...]:
+        """Returns where packages that are installed beside it lie on the host.
+
+        They are those of site.py, and Debian has its own. The guest looks into the first of them, too.
+        """
+        if _is_of_debian(self.library):
+            return f"/usr/local/lib/{self.name}/dist-packages", "/usr/lib/python3/dist-packages"
+        return (f"{self.library}/site-packages",)
+
     def variables(self) -> dict[str, str]:
         """Environment variables that it should have."""
         return {"TZ": ":/etc/localtime"}  # the file that is read anyway; named, glibc does not stat it each time
@@ -117,6 +134,16 @@ class Guest:
         environment: gives its variables.
         """
         return plain
+
+
+@functools.lru_cache(maxsize=16)
+def _is_of_debian(library: str) -> bool:
+    """Whether a standard library is Debian's, which keeps packages in dist-packages."""
+    try:
+        with open(f"{library}/site.py", encoding="utf-8", errors="replace") as file:
+            return '"dist-packages"' in file.read()
+    except OSError:
+        return False
 
 
 def _shared_libraries(folder: str) -> list[str]:

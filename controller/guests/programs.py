@@ -101,10 +101,3 @@ def library_beside(found: str, executable: str, name: str) -> tuple[str, str | N
         f"{found}: the standard library of this interpreter (lib/{name}/os.py) is not beside it: "
         "name the program inside its unpacked release, or where it was installed, not a copy of it"
     )
-
-
-def environment_packages(found: str, name: str) -> tuple[str, ...]:
-    """Returns the packages of the virtual environment whose interpreter is `found` (PEP 405)."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(found)))
-    folder = f"{root}/lib/{name}/site-packages"
-    return (folder,) if os.path.isfile(f"{root}/pyvenv.cfg") and os.path.isdir(folder) else ()

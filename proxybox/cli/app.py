@@ -99,7 +99,9 @@ def main_group() -> click.Group:
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
     group.add_command(repl_command())
-    for command in (policy_group, doctor, guests, kernel_group, grade, exercise_group, commits_group, completion):
+    for command in (
+        policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, commits_group, completion,
+    ):  # fmt: skip
         group.add_command(command)
     return group
 
@@ -161,8 +163,8 @@ def repl_command() -> click.Command:
 def click_option(option: Option) -> click.Option:
     """Makes click's form of one option."""
     completers = {
-        "policy": complete_policy, "guest": complete_file, "guest_library": complete_file, "output": complete_file,
-        "folder": complete_file, "family": complete_family, "set": complete_setting,
+        "policy": complete_policy, "guest": complete_file, "guest_library": complete_file, "packages": complete_file,
+        "output": complete_file, "folder": complete_file, "family": complete_family, "set": complete_setting,
     }  # fmt: skip
     return click.Option(
         [*option.flags, option.name],
@@ -316,6 +318,7 @@ def kernel_group() -> None:
     Examples:
       proxybox kernel install
       proxybox kernel install --name strict --policy strict --display-name 'Python, strict'
+      proxybox kernel install --name data --guest cpython --packages requirements.txt
       jupyter lab
     """
 
@@ -336,12 +339,14 @@ policy_option = click.option(
 @click.option("--display-name", metavar="TEXT", help="What menus show.")
 @policy_option
 @folder_option
+@guest_option
+@packages_option
 def kernel_install(user: bool, prefix: str | None, sys_prefix: bool, **options: Any) -> int:
     """Let Jupyter find the kernel.
 
     It is installed for you, and also over each of proxybox's that Jupyter would find before that, such as
-    the one that came with proxybox. The policy and the folder are the kernel's from then on; install it
-    under several names to have several to choose from.
+    the one that came with proxybox. The policy, the folder, the interpreter and the packages are the
+    kernel's from then on; install it under several names to have several to choose from.
     """
     from proxybox.cli import kernel
     from proxybox.cli.failures import UsageError
@@ -366,11 +371,42 @@ def kernel_uninstall(name: str) -> int:
 @click.option("-f", "connection_file", required=True, metavar="FILE", help="The front end's connection file.")
 @policy_option
 @folder_option
-def kernel_run(connection_file: str, policy: str | None, folder: str | None) -> int:
+@guest_option
+@packages_option
+def kernel_run(connection_file: str, **options: Any) -> int:
     """Serve a front end: what Jupyter starts."""
     from proxybox.cli import kernel
 
-    return kernel.run(connection_file, policy=policy, folder=folder)
+    return kernel.run(connection_file, **options)
+
+
+@click.group("packages", invoke_without_command=True)
+@json_flag
+@click.pass_context
+def packages_group(context: click.Context, as_json: bool) -> int | None:
+    """Packages that were installed for boxes (--packages with a requirements file or a script), with their sizes.
+
+    \b
+    Examples:
+      proxybox run --packages requirements.txt main.py
+      proxybox packages
+      proxybox packages prune --older-than 30d
+    """
+    if context.invoked_subcommand is not None:
+        return None
+    from proxybox.cli import packages
+
+    return packages.show(as_json=as_json)
+
+
+@packages_group.command("prune", short_help="Remove what was not used lately.")
+@click.option("--older-than", default="0", metavar="DURATION", help="Only what was not used for so long: 30d, 12h.")
+@json_flag
+def packages_prune(older_than: str, as_json: bool) -> int:
+    """Remove packages; what is needed again is installed again. End the boxes that use them before."""
+    from proxybox.cli import packages
+
+    return packages.prune(older_than, as_json=as_json)
 
 
 @click.group("commits", invoke_without_command=True)

@@ -65,6 +65,12 @@ BOX: Final = (
     Option(("--env",), "NAME=VALUE", "Set an environment variable in the box.", True),
     Option(("--rw",), None, "Let the program change its own folder (mounted at /box)."),
     Option(("--guest",), "GUEST", "The interpreter: pypy, cpython, 3.13, a path (default: $PROXYBOX_GUEST, or pypy)."),
+    Option(
+        ("--packages",),
+        "PATH",
+        "Packages to import: a virtual environment, a folder, a requirements file, or a script with PEP 723 metadata.",
+        True,
+    ),
     Option(("--guest-library",), "DIR", "Where lib-python and lib_pypy of a PyPy translated with --sandbox are."),
 )
 

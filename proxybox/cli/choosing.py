@@ -97,3 +97,25 @@ def option(flag: str, make: Callable[[], T]) -> T:
         return make()
     except PolicyError as error:
         raise UsageError(f"{flag}: {error}") from None
+
+
+def chosen_packages(named: Sequence[str], guest: str | None, guest_library: str | None = None) -> tuple[str, ...]:
+    """Returns the folders of packages for --packages; what has to be installed is, which is told on stderr.
+
+    Raises CommandError for a path that does not exist, PackagesError, and SandboxStartError.
+    """
+    if not named:
+        return ()
+    import sys
+
+    from proxybox.controller import find_guest
+    from proxybox.packages import folders
+
+    for path in named:
+        if not os.path.exists(path):
+            raise CommandError(f"--packages: there is no {path!r}")
+    return folders(
+        [os.path.abspath(path) for path in named],
+        find_guest(guest, guest_library),
+        tell=lambda line: print(f"proxybox: {line}", file=sys.stderr, flush=True),
+    )

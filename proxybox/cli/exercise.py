@@ -56,7 +56,7 @@ def new(folder: Path, source: str | None) -> int:
     return 0
 
 
-def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, as_json: bool) -> int:
+def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, packages: Sequence[str], as_json: bool) -> int:
     """Grades the solutions of exercises and prints the results; returns 1 when one is not as it should be."""
     found: dict[str, Any] = {}
     try:
@@ -65,10 +65,10 @@ def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, as_j
 
         chosen = {name: chosen_exercise(name) for name in exercises}
         for name, exercise in chosen.items():
-            ready_guest(exercise, guest)
+            seen = ready_guest(exercise, guest, packages)
             with shown_progress(f"Checking {on_one_line(name)}", None) as advance:
                 found[name] = check_exercise(
-                    exercise, workers=jobs, guest=guest, on_grade=lambda _: advance(), on_interrupt=tell_waiting
+                    exercise, workers=jobs, guest=guest, packages=seen, on_grade=lambda _: advance(), on_interrupt=tell_waiting
                 )
             if not as_json:
                 _tell(name, exercise.title, found[name])
@@ -81,7 +81,7 @@ def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, as_j
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
 
 
-def test(exercise: str, submission: Path, *, guest: str | None, as_json: bool) -> int:
+def test(exercise: str, submission: Path, *, guest: str | None, packages: Sequence[str], as_json: bool) -> int:
     """Grades one submission and prints the verdict of each test; returns 1 when some failed."""
     try:
         check_needed()
@@ -92,8 +92,8 @@ def test(exercise: str, submission: Path, *, guest: str | None, as_json: bool) -
 
         chosen = chosen_exercise(exercise)
         given = read_submission(submission)
-        ready_guest(chosen, guest)
-        (found,) = grade(chosen, (given,), workers=1, guest=guest, on_interrupt=tell_waiting)
+        seen = ready_guest(chosen, guest, packages)
+        (found,) = grade(chosen, (given,), workers=1, guest=guest, packages=seen, on_interrupt=tell_waiting)
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except Exception as error:

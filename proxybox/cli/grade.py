@@ -46,6 +46,7 @@ def grade(
     timings: bool,
     alike: float,
     guest: str | None,
+    packages: Sequence[str],
     as_json: bool,
 ) -> int:
     """Grades, writes the files, and prints a table."""
@@ -67,11 +68,11 @@ def grade(
             )
         _prepare(output, submissions)
         if cluster is None:
-            ready_guest(chosen, guest)
+            packages = ready_guest(chosen, guest, packages)
         with _cluster(cluster) as (executor, workers):
             try:
                 grades = _graded(chosen, found, output, again, executor=executor, workers=jobs or workers, guest=guest,
-                                 timings=timings)  # fmt: skip
+                                 packages=packages, timings=timings)  # fmt: skip
             except OSError as error:
                 raise CommandError(
                     f"grading stopped: {error.strerror or error}; run the same command to go on"
@@ -117,12 +118,17 @@ def chosen_exercise(name: str) -> "Exercise":
     return find_exercise(name)
 
 
-def ready_guest(exercise: "Exercise", guest: str | None) -> None:
-    """Raises SandboxStartError when boxes cannot start here; one check before all submissions."""
+def ready_guest(exercise: "Exercise", guest: str | None, packages: Sequence[str]) -> tuple[str, ...]:
+    """Returns the folders of packages; one check before all submissions, and one installation.
+
+    Raises SandboxStartError when boxes cannot start here, and PackagesError.
+    """
     from proxybox import Sandbox
 
-    with Sandbox(exercise.policy, guest=guest, warm=False) as sandbox:
+    folders = chosen_packages(packages, guest)
+    with Sandbox(exercise.policy, guest=guest, packages=folders, warm=False) as sandbox:
         sandbox.guest()
+    return folders
 
 
 def _check_formats(formats: Sequence[str]) -> None:
@@ -194,6 +200,7 @@ def _graded(
     executor: Executor | None,
     workers: int | None,
     guest: str | None,
+    packages: Sequence[str],
     timings: bool,
 ) -> "tuple[Grade, ...]":
     """Returns all grades: those that are known, and new ones, each of which is recorded at once."""
@@ -201,7 +208,7 @@ def _graded(
     from proxybox.teach.records import Records, key_of, surroundings
 
     packed, records = pack(exercise), Records(output)
-    around = surroundings(exercise, guest)
+    around = surroundings(exercise, guest, packages)
     keys = {each.student: key_of(packed, each, around, timings) for each in submissions}
     known = {} if again else {name: found for name, key in keys.items() if (found := records.find(key)) is not None}
     left = [each for each in submissions if each.student not in known]
@@ -211,8 +218,8 @@ def _graded(
             records.add(keys[done.student], done)
             advance()
 
-        new = grade(exercise, left, executor=executor, workers=workers, guest=guest, timings=timings, on_grade=take,
-                    on_interrupt=tell_waiting)  # fmt: skip
+        new = grade(exercise, left, executor=executor, workers=workers, guest=guest, packages=packages,
+                    timings=timings, on_grade=take, on_interrupt=tell_waiting)  # fmt: skip
     fresh = {each.student: each for each in new}
     return tuple(fresh.get(each.student) or known[each.student] for each in submissions)
 

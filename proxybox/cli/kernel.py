@@ -2,9 +2,10 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from proxybox.cli.choosing import named_policy
+from proxybox.cli.choosing import chosen_packages, named_policy
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import tell_failure
 from proxybox.policies import PRESETS
@@ -17,14 +18,26 @@ _NEEDED = ("ipykernel", "jupyter_client", "IPython", "zmq", "tornado", "traitlet
 
 
 def install(
-    *, name: str, display_name: str | None, policy: str | None, folder: str | None, user: bool, prefix: str | None
+    *,
+    name: str,
+    display_name: str | None,
+    policy: str | None,
+    folder: str | None,
+    guest: str | None,
+    packages: Sequence[str],
+    user: bool,
+    prefix: str | None,
 ) -> int:
     """Writes the kernel's specification to the place where front ends look for it."""
     try:
         _check_needed()
         from proxybox.kernel import spec
 
-        choice = spec.Choice(policy=_lasting(policy), folder=_lasting_folder(folder))
+        chosen_packages(packages, guest)  # installs them now, and says so
+        choice = spec.Choice(
+            policy=_lasting(policy), folder=_lasting_folder(folder), guest=_lasting_guest(guest),
+            packages=tuple(map(os.path.abspath, packages)),
+        )  # fmt: skip
         try:
             done = spec.install(
                 name=name, display_name=display_name or spec.DISPLAY_NAME, choice=choice, user=user, prefix=prefix
@@ -65,7 +78,9 @@ def uninstall(*, name: str) -> int:
     return 0
 
 
-def run(connection_file: str, *, policy: str | None, folder: str | None) -> int:
+def run(
+    connection_file: str, *, policy: str | None, folder: str | None, guest: str | None, packages: Sequence[str]
+) -> int:
     """Serves the front ends of a connection file; front ends start this as a kernel."""
     try:
         _check_needed()
@@ -78,7 +93,10 @@ def run(connection_file: str, *, policy: str | None, folder: str | None) -> int:
             chosen = spec.choice_for(connection_file)
         except ValueError as error:
             raise CommandError(str(error)) from None
-        run_kernel(connection_file, _policy(policy, chosen), _existing(folder or chosen.folder))
+        run_kernel(
+            connection_file, _policy(policy, chosen), _existing(folder or chosen.folder), guest or chosen.guest or None,
+            tuple(packages) or chosen.packages,
+        )  # fmt: skip
     except Exception as error:
         return tell_failure(error)
     return 0
@@ -109,6 +127,16 @@ def _lasting(policy: str | None) -> str:
         return ""
     named_policy(policy)
     return policy if policy in PRESETS else os.path.abspath(policy)
+
+
+def _lasting_guest(guest: str | None) -> str:
+    """Returns an interpreter's name or absolute path. Raises SandboxStartError when it cannot be a guest."""
+    if guest is None:
+        return ""
+    from proxybox.controller.guests.finding import absolute_guest, find_guest
+
+    find_guest(guest)
+    return str(absolute_guest(guest))
 
 
 def _lasting_folder(folder: str | None) -> str:

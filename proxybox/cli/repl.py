@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from proxybox.cli.arguments import Parsed
-from proxybox.cli.choosing import choose_policy
+from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.exits import EXIT_CANCELLED
 from proxybox.cli.failures import CommandError
 from proxybox.cli.run import run, tell_failure
@@ -43,7 +43,9 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
         raise CommandError(f"--folder: {folder!r} is no folder")
     shells: list[Shell] = []
     terminal = Terminal(lambda size, echo: shells[0].ask(size, echo))
-    with Sandbox(policy, guest=parsed.text("guest"), guest_library=parsed.text("guest_library")) as sandbox:
+    guest, library = parsed.text("guest"), parsed.text("guest_library")
+    packages = chosen_packages(parsed.texts("packages"), guest, library)
+    with Sandbox(policy, guest=guest, guest_library=library, packages=packages) as sandbox:
 
         def start() -> "Session":
             session = sandbox.session(folder=folder, stdin=terminal)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxybox.cli import streams
 from proxybox.cli.arguments import Parsed
-from proxybox.cli.choosing import choose_policy
+from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
 from proxybox.cli.failures import CommandError, complain
 from proxybox.terminal.settings import kept_terminal
@@ -53,6 +53,7 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
             policy=policy,
             guest=parsed.text("guest"),
             guest_library=parsed.text("guest_library"),
+            packages=chosen_packages(parsed.texts("packages"), parsed.text("guest"), parsed.text("guest_library")),
             audit=audit,
             capture=capture,
             on_sandbox=ctrl_c.attach,

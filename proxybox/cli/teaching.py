@@ -53,6 +53,8 @@ jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), metavar="N", help="How many processes grade at once (the CPUs)."
 )
 guest_option = click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
+packages_option = click.option("--packages", multiple=True, metavar="PATH", shell_complete=complete_file,
+                               help="Packages to import: a virtual environment, a folder, a requirements file.")  # fmt: skip
 
 
 @click.command("grade", help=GRADE_HELP, short_help="Grade submissions by an exercise.")
@@ -69,6 +71,7 @@ guest_option = click.option("--guest", metavar="GUEST", help="The interpreter to
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.8, metavar="SHARE", show_default=True,
               help="Flag submissions that share so much of their code; names and literals do not count.")  # fmt: skip
 @guest_option
+@packages_option
 @json_flag
 def grade(**options: Any) -> int:
     """Grades submissions."""
@@ -115,15 +118,16 @@ def exercise_new(folder: Path, source: str | None) -> int:
 @click.argument("exercises", nargs=-1, required=True, metavar="EXERCISE...", shell_complete=complete_exercise)
 @jobs_option
 @guest_option
+@packages_option
 @json_flag
-def exercise_check(exercises: tuple[str, ...], jobs: int | None, guest: str | None, as_json: bool) -> int:
+def exercise_check(exercises: tuple[str, ...], **options: Any) -> int:
     """Whether each model solution passes every test, and each wrong one fails some.
 
     The exit status is 0 when all is as it should be, 1 when it is not.
     """
     from proxybox.cli import exercise
 
-    return exercise.check(exercises, jobs=jobs, guest=guest, as_json=as_json)
+    return exercise.check(exercises, **options)
 
 
 TEST_HELP = """Run an exercise's tests for one submission, and tell how each of them went.
@@ -140,9 +144,10 @@ Exit status:
 @click.argument("exercise", shell_complete=complete_exercise)
 @click.argument("submission", type=Path, shell_complete=complete_file)
 @guest_option
+@packages_option
 @json_flag
-def exercise_test(exercise: str, submission: Path, guest: str | None, as_json: bool) -> int:
+def exercise_test(exercise: str, submission: Path, **options: Any) -> int:
     """Grades one submission."""
     from proxybox.cli import exercise as work
 
-    return work.test(exercise, submission, guest=guest, as_json=as_json)
+    return work.test(exercise, submission, **options)

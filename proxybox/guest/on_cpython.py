@@ -160,7 +160,7 @@ def start(main, link, own):
     """Does what `main` returns: (function, arguments) of a program, or the steps of a session.
 
     It is done by steps: what a generator yields, (function, arguments), is called with no frame beneath it, and what
-    that returns or raises goes back into the generator.
+    comes of that, (result, exception), is sent back into the generator.
     """
     lead = link.calls.taking_objects("proxybox_lead", 3)
     sys.excepthook = lead
@@ -187,10 +187,18 @@ def whole(todo, end):
     if type(todo) is not tuple:
         yield from todo
     try:
-        yield todo
+        result_of((yield todo))
     finally:
         if todo[0] is exec:
             flush("stderr", "stdout")
+
+
+def result_of(came):
+    """What came of a step: returns its result, or raises its exception."""
+    result, error = came
+    if error is not None:
+        raise error
+    return result
 
 
 def cut(error):
@@ -273,10 +281,7 @@ class End:
             self.posix.write(2, f"{code}\n".encode())
             return 1
         for words, end in (((code,), ""), ((), "\n")):
-            try:
-                yield print, words, {"file": sys.stderr, "end": end}
-            except BaseException:
-                pass
+            yield print, words, {"file": sys.stderr, "end": end}  # which may fail
         return 1
 
     def finish(self, name, function):
@@ -286,7 +291,7 @@ class End:
             return
         failed = []
         try:
-            yield getattr(module, function), ()
+            result_of((yield getattr(module, function), ()))
         except BaseException as error:
             cut(error)
             failed.append(error)

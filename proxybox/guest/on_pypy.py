@@ -139,7 +139,7 @@ def is_ours(frame):
 
 
 def lead(steps):
-    """Carries out steps, (function, arguments): what one returns or raises goes to where it was asked for.
+    """Carries out steps, (function, arguments). Sends back what comes of each, (result, exception).
 
     This is the only visible frame below the program's: a signal's handler must be given one.
     """
@@ -148,7 +148,7 @@ def lead(steps):
         try:
             todo = take(steps, *todo)
         except BaseException as error:  # an interrupt between the program and the step
-            todo = steps.throw(error)
+            todo = steps.send((None, error))
 
 
 @hidden
@@ -156,5 +156,14 @@ def take(steps, function, arguments, keywords={}):  # noqa: B006 - never changed
     try:
         result = apart(function, *arguments, **keywords)
     except BaseException as error:
-        return steps.throw(error)
-    return steps.send(result)
+        return steps.send((None, error))
+    return steps.send((result, None))
+
+
+@hidden
+def result_of(came):
+    """What came of a step: returns its result, or raises its exception."""
+    result, error = came
+    if error is not None:
+        raise error
+    return result

@@ -110,28 +110,28 @@ class Namespace:
 
     # --- commands: each returns a value -------------------------------------------------------------------------------
     # Those that run the program's own code yield it, (function, arguments): it is called with no visible frame of ours
-    # beneath it.
+    # beneath it, and what comes of it is sent back.
 
     @hidden
     def run_exec(self, source, name, echo):
         if not echo:
-            yield exec, (self.compiled(source, name, "exec"), self.names)
+            kind.result_of((yield exec, (self.compiled(source, name, "exec"), self.names)))
             return
         self.screen.install()
         for code in self.parts(source, name or self.sources.name()):
-            yield exec, (code, self.names)
+            kind.result_of((yield exec, (code, self.names)))
 
     @hidden
     def run_eval(self, source):
-        return (yield eval, (self.compiled(source.lstrip(" \t"), "", "eval"), self.names))
+        return kind.result_of((yield eval, (self.compiled(source.lstrip(" \t"), "", "eval"), self.names)))
 
     @hidden
     def run_call(self, name, args, kwargs):
-        return (yield self.find(name), args, kwargs)
+        return kind.result_of((yield self.find(name), args, kwargs))
 
     @hidden
     def run_fork(self):
-        return (yield kind.fork, (self.screen.link.calls,))
+        return kind.result_of((yield kind.fork, (self.screen.link.calls,)))
 
     @hidden
     def do_get(self, name):
@@ -346,10 +346,10 @@ def warm(new_main):
 
 def carry_out(steps):
     """Carries out steps of which none fails."""
-    result = None
+    came = None
     try:
         while True:
-            function, arguments = steps.send(result)
-            result = function(*arguments)
+            function, arguments = steps.send(came)
+            came = function(*arguments), None
     except StopIteration:
         pass

@@ -74,8 +74,8 @@ static void put_back(const char *set, object function)
     let_go(function);
 }
 
-/* Carries out the steps of the generator `value.steps`: what one returns or raises goes back into the generator. Returns
- * when that has ended or failed, with NULL. */
+/* Carries out the steps of the generator `value.steps`, which is sent what comes of each: (result, None), or
+ * (None, exception). Returns when it has ended or failed, with NULL. */
 PUBLIC object proxybox_lead(object kind, object value, object traceback);
 PUBLIC object proxybox_lead(object kind, object value, object traceback)
 {
@@ -83,12 +83,13 @@ PUBLIC object proxybox_lead(object kind, object value, object traceback)
     (void)traceback;
     object (*tell)(object, const char *, const char *, ...) = PYTHON(object, PyObject_CallMethod, object, const char *, const char *, ...);
     object steps = PYTHON(object, PyObject_GetAttrString, object, const char *)(value, "steps");
+    object none = python("_Py_NoneStruct");
     object step = steps ? tell(steps, "__next__", NULL) : NULL;
     while (step) {
         object result = carry_out(step), error = result ? NULL : raised();
         object trace = set_aside("gettrace", "settrace"), profile = set_aside("getprofile", "setprofile");
         let_go(step);
-        step = result ? tell(steps, "send", "(O)", result) : tell(steps, "throw", "(O)", error);
+        step = tell(steps, "send", "((OO))", result ? result : none, error ? error : none);
         put_back("settrace", trace);
         put_back("setprofile", profile);
         let_go(result);

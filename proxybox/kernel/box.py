@@ -27,11 +27,15 @@ class KernelBox:
     """One session at a time. Only the thread that runs cells may use it, except for `interrupt` and `close`.
 
     read: a function that answers the program's reads, as for `Terminal`. folder: a host folder that is shown at /box.
+    guest, packages: as for `Sandbox`.
     """
 
-    def __init__(self, policy: Policy, read: Callable[[int, bool], str], folder: str | None = None) -> None:
+    def __init__(
+        self, policy: Policy, read: Callable[[int, bool], str], folder: str | None = None, guest: str | None = None,
+        packages: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.policy = policy
-        self._sandbox = Sandbox(policy, warm=False)  # it has one session, rarely another: a zygote would not pay
+        self._sandbox = Sandbox(policy, guest=guest, packages=packages, warm=False)  # it has one session, rarely another: a zygote would not pay
         self._read = read
         self._folder = folder
         self._session: Session | None = None

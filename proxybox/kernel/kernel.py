@@ -33,7 +33,7 @@ _FRESH = 0.1
 
 
 class ProxyboxKernel(Kernel):
-    """A kernel whose cells run in a box. `policy` and `folder` have to be set on the class before it is made."""
+    """A kernel whose cells run in a box. What a box has is set on the class before it is made."""
 
     implementation = "proxybox"
     implementation_version = proxybox.__version__
@@ -48,11 +48,13 @@ class ProxyboxKernel(Kernel):
     }
     policy: Policy
     folder: str | None = None
+    guest: str | None = None
+    packages: tuple[str, ...] = ()
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.shell_handlers |= {"comm_open": self._refuse_comm, "comm_msg": self._refuse_comm, "comm_close": _heed_not}
-        self._box = KernelBox(self.policy, self._read, self.folder)
+        self._box = KernelBox(self.policy, self._read, self.folder, self.guest, self.packages)
         self.language_info = {**self.language_info, "version": self._box.python_version()}
         output = self.policy.output
         self._sanitiser = Sanitiser(output.display, raw=output.escapes == "raw")

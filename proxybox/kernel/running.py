@@ -44,9 +44,12 @@ class KernelApp(IPKernelApp):
         """Leaves pdb alone: a notebook must not debug this process."""
 
 
-def run_kernel(connection_file: str, policy: Policy, folder: str | None) -> None:
+def run_kernel(
+    connection_file: str, policy: Policy, folder: str | None, guest: str | None = None, packages: tuple[str, ...] = ()
+) -> None:
     """Serves the front ends of a connection file until one of them shuts the kernel down."""
     ProxyboxKernel.policy, ProxyboxKernel.folder = policy, folder
+    ProxyboxKernel.guest, ProxyboxKernel.packages = guest, packages
     # What this process prints goes to the process that started it: only the box may write to a notebook.
     app = KernelApp.instance(kernel_class=ProxyboxKernel, outstream_class=None)
     app.initialize(["-f", connection_file])

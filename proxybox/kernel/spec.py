@@ -28,11 +28,13 @@ class Choice:
     """What was chosen for a kernel when it was installed.
 
     policy: a preset's name, or the path of a file; "" for the kernel's own default. folder: a host folder that is shown
-    at /box; "." for that of the notebook.
+    at /box; "." for that of the notebook. guest: the interpreter, "" for the default. packages: as for `Sandbox`.
     """
 
     policy: str = ""
     folder: str = ""
+    guest: str = ""
+    packages: tuple[str, ...] = ()
 
 
 def specification(python: str, display_name: str, choice: Choice) -> dict[str, Any]:
@@ -41,13 +43,16 @@ def specification(python: str, display_name: str, choice: Choice) -> dict[str, A
     -P: the kernel starts in the notebook's folder, and imports no modules from there. The choice is on the command
     line, for any front end that can start a kernel, and in the metadata, for people and programs.
     """
-    chosen = [word for key, value in attrs.asdict(choice).items() if value for word in (f"--{key}", value)]
+    told = {key: value for key, value in attrs.asdict(choice).items() if value}
+    packages = told.pop("packages", ())
+    chosen = [word for key, value in told.items() for word in (f"--{key}", value)]
+    chosen += [word for path in packages for word in ("--packages", path)]
     return {
         "argv": [python, "-P", "-m", "proxybox.cli", "kernel", "run", "-f", "{connection_file}", *chosen],
         "display_name": display_name,
         "language": "python",
         "interrupt_mode": "message",
-        "metadata": {"debugger": False, "proxybox": attrs.asdict(choice)},
+        "metadata": {"debugger": False, "proxybox": {**attrs.asdict(choice), "packages": list(packages)}},
     }
 
 
@@ -208,8 +213,10 @@ def _choice_in(spec: Any) -> Choice | None:
     own = metadata.get("proxybox") if isinstance(metadata, dict) else None
     if own is None:
         return None
-    if not isinstance(own, dict) or not own.keys() <= {"policy", "folder"}:
-        raise ValueError("kernel.json: metadata.proxybox: want policy and folder")
-    if not all(isinstance(value, str) for value in own.values()):
-        raise ValueError("kernel.json: metadata.proxybox: want texts for policy and folder")
-    return Choice(**own)
+    if not isinstance(own, dict) or not own.keys() <= {"policy", "folder", "guest", "packages"}:
+        raise ValueError("kernel.json: metadata.proxybox: want policy, folder, guest and packages")
+    texts = {key: value for key, value in own.items() if key != "packages"}
+    packages = own.get("packages", [])
+    if not isinstance(packages, list) or not all(isinstance(each, str) for each in (*texts.values(), *packages)):
+        raise ValueError("kernel.json: metadata.proxybox: want texts, and a list of texts for packages")
+    return Choice(**texts, packages=tuple(packages))

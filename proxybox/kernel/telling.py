@@ -18,7 +18,7 @@ NO_WIDGETS = (
     "there are no widgets: they need a connection between the notebook's page and the code in the box (a comm), and a "
     "page obeys what comes by that; a box shows text, pictures and JSON, with display(...)"
 )
-NO_IPYTHON = "the cell's Python is PyPy and not IPython: display(...) and clear_output() are there without an import"
+NO_IPYTHON = "the cell's Python is no IPython: display(...) and clear_output() are there without an import"
 #: Explanations, by the module that was not found.
 _NOT_THERE = {"ipywidgets": NO_WIDGETS, "anywidget": NO_WIDGETS, "ipympl": NO_WIDGETS, "IPython": NO_IPYTHON}
 _NO_MODULE = re.compile(r"No module named '(\w+)(?:\.[\w.]*)?'")

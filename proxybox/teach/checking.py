@@ -33,7 +33,7 @@ class Check:
 
 def check_exercise(
     exercise: Exercise, *, workers: int | None = None, guest: str | None = None,
-    on_grade: Callable[[Grade], object] | None = None, on_interrupt: Callable[[int], object] | None = None,
+    packages: Sequence[str] = (), on_grade: Callable[[Grade], object] | None = None, on_interrupt: Callable[[int], object] | None = None,
 ) -> tuple[Check, ...]:  # fmt: skip
     """Grades the solutions of an exercise: the models, the wrong ones, and the starter, which must not pass either.
 
@@ -42,7 +42,8 @@ def check_exercise(
     solutions = tuple(_solutions(exercise))
     if not any(each.student.startswith("model/") for each in solutions):
         raise ExerciseError.of("solutions", "there is no model solution to check with", exercise.folder / FILE)
-    grades = grade(exercise, solutions, workers=workers, guest=guest, on_grade=on_grade, on_interrupt=on_interrupt)
+    grades = grade(exercise, solutions, workers=workers, guest=guest, packages=packages, on_grade=on_grade,
+                   on_interrupt=on_interrupt)  # fmt: skip
     return tuple(_check(each) for each in grades)
 
 

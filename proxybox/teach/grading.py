@@ -116,12 +116,13 @@ def digest_of(files: Mapping[str, bytes], *more: str) -> str:
 class Task:
     """Some submissions of an exercise.
 
-    guest: as for `Sandbox`. timings: whether grades report the time they took, which differs from run to run.
+    guest, packages: as for `Sandbox`. timings: whether grades report the time they took, which differs from run to run.
     """
 
     exercise: Packed
     submissions: tuple[Submission, ...]
     guest: str | None = None
+    packages: tuple[str, ...] = ()
     timings: bool = False
 
 
@@ -171,7 +172,7 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
              "--capture=sys", "--assert=plain", "--strict-markers", "--import-mode=importlib",
              "-c", f"{root}/pytest.ini", f"--rootdir={root}", f"--confcutdir={root}", *map(str, paths)]  # fmt: skip
     with (
-        Sandbox(grading_policy(exercise.policy), guest=task.guest) as sandbox,
+        Sandbox(grading_policy(exercise.policy), guest=task.guest, packages=task.packages) as sandbox,
         contextlib.closing(
             StudentBoxes(
                 sandbox, task.submissions, file=exercise.file, files=exercise.box_files(), points=exercise.points
@@ -297,6 +298,7 @@ def grade(
     executor: Executor | None = None,
     workers: int | None = None,
     guest: str | None = None,
+    packages: Sequence[str] = (),
     timings: bool = False,
     on_grade: Callable[[Grade], object] | None = None,
     on_interrupt: Callable[[int], object] | None = None,
@@ -304,7 +306,7 @@ def grade(
     """The grades of all submissions, in their order.
 
     executor: any Executor; it gets `grade_some` with tasks, and is not shut down. Without one, processes on this
-    machine do the work. workers: how many work at once; without it, as many as there are CPUs. on_grade: called with
+    machine do the work. guest, packages: as for `Sandbox`. workers: how many work at once; without it, as many as there are CPUs. on_grade: called with
     each grade as it comes.
 
     At Ctrl-C the running tasks are finished, and then KeyboardInterrupt is raised; at the second Ctrl-C it is raised at
@@ -315,7 +317,8 @@ def grade(
     grading = _Grading(
         submissions=submissions,
         workers=workers,
-        task=Task(exercise=pack(exercise), submissions=(), guest=guest and absolute_guest(guest), timings=timings),
+        task=Task(exercise=pack(exercise), submissions=(), guest=guest and absolute_guest(guest),
+                  packages=tuple(map(os.path.abspath, packages)), timings=timings),
         on_grade=on_grade or (lambda _: None),
         on_interrupt=on_interrupt or (lambda _: None),
     )

@@ -45,9 +45,9 @@ def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
     return digest_of(submission.files, *map(str, words))
 
 
-def surroundings(exercise: Exercise, guest: str | None) -> str:
-    """What else a grade depends on: the interpreter, and host folders that the policy mounts; by size and time."""
-    files = []
+def surroundings(exercise: Exercise, guest: str | None, packages: Sequence[str] = ()) -> str:
+    """What else a grade depends on: the interpreter, packages, host folders that the policy mounts; by size and time."""
+    files = [Path(each) for each in packages]
     with contextlib.suppress(SandboxStartError):  # on a cluster, the process that hands out tasks needs no guest
         files.append(Path(find_guest(guest).executable))
     for source in (Path(mount.source) for mount in exercise.policy.filesystem.mounts if isinstance(mount.source, str)):

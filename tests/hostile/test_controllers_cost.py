@@ -83,7 +83,7 @@ COMPUTING = {
     "large reads": "import os\nf = os.open('/dev/urandom', os.O_RDONLY)\nwhile True: os.read(f, 1 << 20)",
     "large copies": "import os\nf = os.open('/tmp/x', os.O_RDWR | os.O_CREAT); os.truncate(f, 1 << 40)\nimport raw\nwhile True: raw.syscall(326, f, 0, f, raw.code(bytes(8)), 1 << 40, 0)",
     "sendfile of nothing": "import os\nf = os.open('/tmp/x', os.O_RDWR | os.O_CREAT); os.truncate(f, 1 << 40)\nout = os.open('/tmp/y', os.O_RDWR | os.O_CREAT)\nwhile True: os.lseek(out, 0, 0); os.sendfile(out, f, 0, 1 << 40)",
-    "holes": "import os\nf = os.open('/tmp/x', os.O_RDWR | os.O_CREAT); os.truncate(f, 1 << 50)\nwhile True: os.lseek(f, 0, os.SEEK_DATA) if hasattr(os, 'SEEK_DATA') else os.pread(f, 1 << 20, 1 << 49)",
+    "holes": "import os\nf = os.open('/tmp/x', os.O_RDWR | os.O_CREAT); os.truncate(f, 1 << 50)\nwhile True:\n    try: os.pread(f, 1 << 20, 1 << 49); os.lseek(f, 0, getattr(os, 'SEEK_DATA', 0))\n    except OSError: pass",
     "closing all": "import raw\nwhile True: raw.syscall(436, 3, 0xffffffff, 0)",
     "very deep folders": "import os\nfor n in range(1900): os.mkdir('d'); os.chdir('d')\nwhile True:\n    try: os.getcwd()\n    except OSError: pass",
     "alarms that are always due": "import signal, time\nsignal.signal(14, lambda *a: None)\nsignal.setitimer(0, 1e-6, 1e-6)\nwhile True: time.sleep(10)",

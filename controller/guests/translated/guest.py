@@ -28,6 +28,7 @@ class TranslatedPyPy(PyPy):
         "a PyPy translated with --sandbox runs programs, each from its start: it has no sessions, copies, pools of "
         "warm boxes or host functions"
     )
+    reads_pth = False
     marshals = True
     loads_system_libraries = False
 

@@ -1,0 +1,60 @@
+"""`proxybox packages`: what is installed for boxes, and how it is removed."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from proxybox.cli.failures import UsageError, tell_failure
+from proxybox.policies import PolicyError
+from proxybox.policies.units import duration
+
+if TYPE_CHECKING:
+    from proxybox.packages.installing import Cached
+
+
+def show(*, as_json: bool) -> int:
+    """Prints what is in the cache."""
+    from proxybox.packages.installing import cached
+
+    _tell(list(cached()), as_json=as_json, none="no packages are installed: proxybox run --packages requirements.txt ...")
+    return 0
+
+
+def prune(older_than: str, *, as_json: bool) -> int:
+    """Removes what was not used for some time, and prints it."""
+    from proxybox.packages import installing
+
+    try:
+        try:
+            seconds = duration(older_than)
+        except (PolicyError, ValueError) as error:
+            raise UsageError(f"--older-than: {error}") from None
+        gone = installing.prune(seconds)
+    except Exception as error:
+        return tell_failure(error)
+    _tell(gone, as_json=as_json, none="nothing to remove")
+    return 0
+
+
+def _tell(found: "Sequence[Cached]", *, as_json: bool, none: str) -> None:
+    if as_json:
+        print(json.dumps([attrs.asdict(each) for each in found], indent=2))
+        return
+    if not found:
+        print(none)
+        return
+    import datetime
+
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    from proxybox.terminal.tables import console
+
+    table = Table.grid(padding=(0, 2))
+    for each in found:
+        day = datetime.datetime.fromtimestamp(each.used, tz=datetime.timezone.utc).date().isoformat()
+        table.add_row(each.guest, decimal(each.size), day, ", ".join(each.requirements), each.folder)
+    console(sys.stdout).print(table)
