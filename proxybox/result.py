@@ -352,6 +352,8 @@ def result_of(finished: Run, policy: Policy) -> Result:
 
 def _is_lack_of_memory(error: GuestError) -> bool:
     """Whether an exception says that no memory is left: also one of numpy's, or of the loader of libraries."""
+    if error.type == "OSError":
+        return error.message.startswith("[Errno 12] ")  # ENOMEM
     if error.type == "ImportError":
         return error.message.endswith(("failed to map segment from shared object", "Cannot allocate memory"))
     return error.type.rpartition(".")[2] in ("MemoryError", "_ArrayMemoryError")

@@ -116,7 +116,7 @@ def test_a_grant_of_a_copy_is_none_of_a_thread(hostile, make, soon):
 def fork():
     copies.granted()
     raw.syscall(56, 0x3d0f00, raw.code(bytes(1 << 16)) + 32768, 0, 0, 0, raw.ROUTE)
-copies.posix.fork = fork
+copies.replace_fork(fork)
 """)
     with pytest.raises(REFUSED):
         session.fork()
@@ -191,7 +191,7 @@ copies.instead(child)
 
 def test_a_parent_that_makes_no_child(hostile, make, soon):
     session = make()
-    session.exec("copies.posix.fork = lambda: (copies.granted(), raw.exchange(raw.SLEEP))")
+    session.exec("copies.replace_fork(lambda: (copies.granted(), raw.exchange(raw.SLEEP)))")
     with pytest.raises(REFUSED, match="did not come"):
         session.fork()
     assert not session.alive
@@ -213,7 +213,7 @@ def fork():
         if made < 0: break
     seen.append(made)
     return pid
-copies.posix.fork = fork
+copies.replace_fork(fork)
 """)
     # The second clone stands at the door until the driver looks there, which it does when the session has threads.
     try:
@@ -407,7 +407,7 @@ import threading
 go = raw.words([raw.put(raw.frame(60, (0,)), fd=6), *[(24,)] * 200000, copies.CLONE, copies.KNOCK, raw.LEAVE])
 threading.Thread(target=raw.batch, args=(go,), daemon=True).start()
 while not go[7]: pass
-copies.posix.fork = lambda: (copies.granted(), raw.exchange(raw.SLEEP))
+copies.replace_fork(lambda: (copies.granted(), raw.exchange(raw.SLEEP)))
 """)
     with pytest.raises(REFUSED):
         session.fork()

@@ -99,7 +99,7 @@ def jumping_for_a_while(hostile, outside, tool, code, seed=1):
 
 @pytest.mark.parametrize("seed", sweeps.part(range(6)))
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", ["ctypes", pytest.param("cffi", marks=pytest.mark.pypy)])
 def test_a_jump(hostile, outside, tool, place, seed):
     """The first that returns goes on to the next one; most end by a signal."""
     code = (
@@ -122,7 +122,7 @@ places += draw.sample(instructions(libc & ~4095, 0x8000), 4)
 """
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", ["ctypes", pytest.param("cffi", marks=pytest.mark.pypy)])
 def test_jumps_to_system_call_instructions(hostile, outside, tool):
     """In libc's syscall(), which returns: each call is refused."""
     code = """

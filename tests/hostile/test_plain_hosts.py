@@ -145,6 +145,7 @@ def test_the_demo_in_an_ordinary_container():
     assert "NOT AS EXPECTED" not in ended.stdout
 
 
+@pytest.mark.pypy  # its own tests are for both kinds
 @pytest.mark.timeout(600)
 def test_hostile_code_in_an_ordinary_container():
     """Those hostile tests that rest on what the kernel gives. All of them: python tests/hostile/container.py --init

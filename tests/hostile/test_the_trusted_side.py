@@ -93,6 +93,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.pypy  # a CPython itself imports such modules for -c, in its box
 @pytest.mark.parametrize("command", COMMANDS)
 def test_modules_of_the_current_folder(full: Trap, command: str) -> None:
     words, wanted = COMMANDS[command]
@@ -117,6 +118,7 @@ def test_modules_that_an_empty_entry_of_pythonpath_would_find(trap: Trap, words:
     assert trap.sprung == []
 
 
+@pytest.mark.pypy
 @pytest.mark.parametrize("name", ["purelib", "stdlib"])
 @pytest.mark.parametrize("command", ["run -c", "grade", "doctor"])
 def test_who_stands_where_modules_are_installed_has_them(trap: Trap, name: str, command: str) -> None:
