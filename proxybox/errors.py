@@ -5,13 +5,13 @@ What a program in a box does wrong is data (`Result`), unless the caller asks fo
 
 from proxybox.controller.errors import CannotCopy as CannotCopy
 from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
+from proxybox.controller.errors import PackagesError as PackagesError
 from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
 from proxybox.controller.errors import SandboxStartError as SandboxStartError
 from proxybox.controller.errors import SessionBusy as SessionBusy
 from proxybox.controller.vfs.commits.refusals import CommitFailed as CommitFailed
 from proxybox.controller.vfs.commits.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.commits.refusals import CommitUnfinished as CommitUnfinished
-from proxybox.packages import PackagesError as PackagesError
 from proxybox.policies.errors import PolicyError as PolicyError
 from proxybox.policies.errors import ProxyboxError as ProxyboxError
 from proxybox.result import CallDenied as CallDenied

@@ -1,19 +1,10 @@
-"""Folders of packages on the host: virtual environments (PEP 405), and what is installed beside an interpreter."""
+"""Virtual environments (PEP 405) on the host, whose packages a guest can have."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from proxybox.controller.errors import SandboxStartError
-
-if TYPE_CHECKING:
-    from proxybox.controller.guests.guest import Guest
-
-CONFIGURATION = "pyvenv.cfg"
-
-
-def is_environment(folder: str) -> bool:
-    """Whether a folder is a virtual environment."""
-    return os.path.isfile(os.path.join(folder, CONFIGURATION))
+from proxybox.controller.guests.programs import CONFIGURATION
 
 
 def settings(environment: str) -> dict[str, str]:
@@ -27,24 +18,24 @@ def settings(environment: str) -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, separator, value in pairs if separator}
 
 
-def folders_of(guest: "Guest", folder: str) -> tuple[str, ...]:
-    """Returns the folders of packages that `folder` stands for: itself, or those of a virtual environment.
+def folders_of(environment: str, name: str, inside: str, installed: Iterable[str]) -> tuple[str, ...]:
+    """Returns the folders with packages of a virtual environment.
 
-    Raises SandboxStartError for a virtual environment that has none for this interpreter.
+    name: of the interpreter that is to have them. inside: where they are for it. installed: where packages lie that are
+    installed beside the interpreter, which the environment may have, too.
+
+    Raises SandboxStartError for an environment that has none for this interpreter.
     """
-    if not is_environment(folder):
-        return (folder,)
-    inside = guest.site_packages(folder)
     if not os.path.isdir(inside):
-        known = sorted(name for name in _names(os.path.join(folder, "lib")) if "python" in name or "pypy" in name)
+        known = sorted(each for each in _names(os.path.join(environment, "lib")) if "python" in each or "pypy" in each)
         theirs = f"its packages are for {' and '.join(known)}" if known else "it is broken, or not made yet"
         raise SandboxStartError(
-            f"{folder}: a virtual environment without packages for {guest.name} (lib/{guest.name}/site-packages): "
-            f"{theirs}. Make one with this interpreter, or name another with --guest"
+            f"{environment}: a virtual environment without packages for {name} (lib/{name}/site-packages): {theirs}. "
+            "Make one with this interpreter, or name another with --guest"
         )
-    if settings(folder).get("include-system-site-packages", "").lower() != "true":
+    if settings(environment).get("include-system-site-packages", "").lower() != "true":
         return (inside,)
-    return (inside, *(each for each in guest.installed_folders() if os.path.isdir(each)))
+    return (inside, *filter(os.path.isdir, installed))
 
 
 def _names(folder: str) -> list[str]:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
-from proxybox.controller.guests.environments import is_environment, settings
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, VARIABLE
 from proxybox.controller.guests.pypy import PyPy, pypy_version
@@ -35,7 +34,9 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
     found = named if "/" in named else _on_path(named)
     if os.path.isdir(found):
         found = _in_release(found)
-        if os.path.isdir(found) and is_environment(found):
+        if os.path.isdir(found) and programs.is_environment(found):
+            from proxybox.controller.guests.environments import settings
+
             raise SandboxStartError(
                 f"{found}: a virtual environment whose interpreter is gone (it was in "
                 f"{settings(found).get('home') or 'an unknown folder'}): make it anew"
@@ -57,7 +58,7 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
     name = kind.named(version)
     beside, prefix = programs.library_beside(found, executable, name)
     root = os.path.dirname(os.path.dirname(os.path.abspath(found)))
-    return kind(executable, version, beside, prefix).with_packages((root,) if is_environment(root) else ())
+    return kind(executable, version, beside, prefix).with_packages((root,) if programs.is_environment(root) else ())
 
 
 @functools.lru_cache(maxsize=16)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from proxybox.controller.errors import SandboxStartError
-from proxybox.controller.guests.environments import folders_of
+from proxybox.controller.guests.programs import is_environment
 
 if TYPE_CHECKING:
     from proxybox.controller.dispatch import Dispatcher
@@ -62,8 +62,15 @@ class Guest:
 
         Raises SandboxStartError for a virtual environment that has no packages for it.
         """
-        found = (each for folder in folders for each in folders_of(self, folder))
+        found = (each for folder in folders for each in self._packages_of(folder))
         return attrs.evolve(self, packages=tuple(dict.fromkeys((*self.packages, *found)))) if folders else self
+
+    def _packages_of(self, folder: str) -> tuple[str, ...]:
+        if not is_environment(folder):
+            return (folder,)
+        from proxybox.controller.guests.environments import folders_of
+
+        return folders_of(folder, self.name, self.site_packages(folder), self.installed_folders())
 
     # --- what a box sees of it ----------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
 INSTALL = "install it (Debian, Ubuntu: apt install pypy3), or name one with --guest PATH or " + VARIABLE
 _ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
 _PT_INTERP = 3
+#: The file that makes a folder a virtual environment.
+CONFIGURATION = "pyvenv.cfg"
 #: Folders that every host has: an interpreter there is seen where it is, and nothing is hidden by another path.
 _NO_SECRETS = ("/usr", "/usr/local")
 #: Bytes at the beginning of a program in which its kind is looked for.
@@ -42,6 +44,11 @@ def on_path(name: str) -> str | None:
                 return path
             script = script or path
     return script
+
+
+def is_environment(folder: str) -> bool:
+    """Whether a folder is a virtual environment (PEP 405)."""
+    return os.path.isfile(os.path.join(folder, CONFIGURATION))
 
 
 def is_script(path: str) -> bool:

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from proxybox.cli import arguments
 from proxybox.cli.arguments import Option, Parsed
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
-from proxybox.cli.teaching import complete_file, exercise_group, grade, json_flag
+from proxybox.cli.teaching import complete_file, exercise_group, grade, guest_option, json_flag, packages_option
 
 SHELLS = ("bash", "zsh", "fish")
 

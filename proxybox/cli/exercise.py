@@ -56,7 +56,9 @@ def new(folder: Path, source: str | None) -> int:
     return 0
 
 
-def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, packages: Sequence[str], as_json: bool) -> int:
+def check(
+    exercises: Sequence[str], *, jobs: int | None, guest: str | None, packages: Sequence[str], as_json: bool
+) -> int:
     """Grades the solutions of exercises and prints the results; returns 1 when one is not as it should be."""
     found: dict[str, Any] = {}
     try:
@@ -68,8 +70,9 @@ def check(exercises: Sequence[str], *, jobs: int | None, guest: str | None, pack
             seen = ready_guest(exercise, guest, packages)
             with shown_progress(f"Checking {on_one_line(name)}", None) as advance:
                 found[name] = check_exercise(
-                    exercise, workers=jobs, guest=guest, packages=seen, on_grade=lambda _: advance(), on_interrupt=tell_waiting
-                )
+                    exercise, workers=jobs, guest=guest, packages=seen, on_grade=lambda _: advance(),
+                    on_interrupt=tell_waiting,
+                )  # fmt: skip
             if not as_json:
                 _tell(name, exercise.title, found[name])
     except KeyboardInterrupt:

@@ -124,6 +124,7 @@ def ready_guest(exercise: "Exercise", guest: str | None, packages: Sequence[str]
     Raises SandboxStartError when boxes cannot start here, and PackagesError.
     """
     from proxybox import Sandbox
+    from proxybox.cli.choosing import chosen_packages
 
     folders = chosen_packages(packages, guest)
     with Sandbox(exercise.policy, guest=guest, packages=folders, warm=False) as sandbox:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from proxybox.cli.failures import UsageError, tell_failure
+from proxybox.cli.failures import UsageError
+from proxybox.cli.run import tell_failure
 from proxybox.policies import PolicyError
-from proxybox.policies.units import duration
+from proxybox.policies.sizes import to_duration
 
 if TYPE_CHECKING:
     from proxybox.packages.installing import Cached
@@ -19,7 +20,7 @@ def show(*, as_json: bool) -> int:
     """Prints what is in the cache."""
     from proxybox.packages.installing import cached
 
-    _tell(list(cached()), as_json=as_json, none="no packages are installed: proxybox run --packages requirements.txt ...")
+    _tell(list(cached()), as_json=as_json, none="none is installed: proxybox run --packages requirements.txt ...")
     return 0
 
 
@@ -29,8 +30,8 @@ def prune(older_than: str, *, as_json: bool) -> int:
 
     try:
         try:
-            seconds = duration(older_than)
-        except (PolicyError, ValueError) as error:
+            seconds = to_duration(older_than) or 0
+        except PolicyError as error:
             raise UsageError(f"--older-than: {error}") from None
         gone = installing.prune(seconds)
     except Exception as error:
@@ -55,6 +56,6 @@ def _tell(found: "Sequence[Cached]", *, as_json: bool, none: str) -> None:
 
     table = Table.grid(padding=(0, 2))
     for each in found:
-        day = datetime.datetime.fromtimestamp(each.used, tz=datetime.timezone.utc).date().isoformat()
+        day = datetime.datetime.fromtimestamp(each.used, tz=datetime.UTC).date().isoformat()
         table.add_row(each.guest, decimal(each.size), day, ", ".join(each.requirements), each.folder)
     console(sys.stdout).print(table)

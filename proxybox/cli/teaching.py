@@ -53,8 +53,10 @@ jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), metavar="N", help="How many processes grade at once (the CPUs)."
 )
 guest_option = click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
-packages_option = click.option("--packages", multiple=True, metavar="PATH", shell_complete=complete_file,
-                               help="Packages to import: a virtual environment, a folder, a requirements file.")  # fmt: skip
+packages_option = click.option(
+    "--packages", multiple=True, metavar="PATH", shell_complete=complete_file,
+    help="Packages to import: a virtual environment, a folder, a requirements file.",
+)  # fmt: skip
 
 
 @click.command("grade", help=GRADE_HELP, short_help="Grade submissions by an exercise.")

@@ -1,7 +1,7 @@
 """The box of a kernel: its session, a new one when that has ended, and the interrupts."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -35,7 +35,8 @@ class KernelBox:
         packages: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.policy = policy
-        self._sandbox = Sandbox(policy, guest=guest, packages=packages, warm=False)  # it has one session, rarely another: a zygote would not pay
+        # it has one session, rarely another: a zygote would not pay
+        self._sandbox = Sandbox(policy, guest=guest, packages=packages, warm=False)
         self._read = read
         self._folder = folder
         self._session: Session | None = None

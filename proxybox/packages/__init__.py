@@ -8,14 +8,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from proxybox.policies.errors import ProxyboxError
-
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
-
-
-class PackagesError(ProxyboxError):
-    """Packages that cannot be had: requirements that make no sense, or that pip does not find as wheels."""
 
 
 def folders(

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from proxybox.controller.errors import PackagesError
 from proxybox.controller.statefolder import cache_folder
-from proxybox.packages import PackagesError
 
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from proxybox.packages import PackagesError
+from proxybox.controller.errors import PackagesError
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -62,6 +62,8 @@ def _lines(path: str, depth: int) -> Iterator[str]:
         option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
         if option in _FILES:
             yield from _lines(os.path.join(os.path.dirname(path), value.strip()), depth + 1)
+        elif option in ("-f", "--find-links") and "://" not in value:
+            yield f"{option} {os.path.join(os.path.dirname(os.path.abspath(path)), value.strip())}"
         elif option in _OPTIONS:
             yield line
         elif option:

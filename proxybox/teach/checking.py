@@ -1,7 +1,7 @@
 """Checks that an exercise works: its model solutions pass everything, and each of its wrong solutions fails."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,8 @@ class Check:
 
 def check_exercise(
     exercise: Exercise, *, workers: int | None = None, guest: str | None = None,
-    packages: Sequence[str] = (), on_grade: Callable[[Grade], object] | None = None, on_interrupt: Callable[[int], object] | None = None,
+    packages: Sequence[str] = (), on_grade: Callable[[Grade], object] | None = None,
+    on_interrupt: Callable[[int], object] | None = None,
 ) -> tuple[Check, ...]:  # fmt: skip
     """Grades the solutions of an exercise: the models, the wrong ones, and the starter, which must not pass either.
 

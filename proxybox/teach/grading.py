@@ -306,8 +306,8 @@ def grade(
     """The grades of all submissions, in their order.
 
     executor: any Executor; it gets `grade_some` with tasks, and is not shut down. Without one, processes on this
-    machine do the work. guest, packages: as for `Sandbox`. workers: how many work at once; without it, as many as there are CPUs. on_grade: called with
-    each grade as it comes.
+    machine do the work. guest, packages: as for `Sandbox`. workers: how many work at once; without it, as many as
+    there are CPUs. on_grade: called with each grade as it comes.
 
     At Ctrl-C the running tasks are finished, and then KeyboardInterrupt is raised; at the second Ctrl-C it is raised at
     once. on_interrupt: called at the first Ctrl-C with the number of submissions that are waited for. Raises
@@ -317,8 +317,13 @@ def grade(
     grading = _Grading(
         submissions=submissions,
         workers=workers,
-        task=Task(exercise=pack(exercise), submissions=(), guest=guest and absolute_guest(guest),
-                  packages=tuple(map(os.path.abspath, packages)), timings=timings),
+        task=Task(
+            exercise=pack(exercise),
+            submissions=(),
+            guest=guest and absolute_guest(guest),
+            packages=tuple(map(os.path.abspath, packages)),
+            timings=timings,
+        ),
         on_grade=on_grade or (lambda _: None),
         on_interrupt=on_interrupt or (lambda _: None),
     )

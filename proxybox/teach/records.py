@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,7 +47,7 @@ def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
 
 
 def surroundings(exercise: Exercise, guest: str | None, packages: Sequence[str] = ()) -> str:
-    """What else a grade depends on: the interpreter, packages, host folders that the policy mounts; by size and time."""
+    """What else a grade depends on: the interpreter, packages, host folders that are mounted; by size and time."""
     files = [Path(each) for each in packages]
     with contextlib.suppress(SandboxStartError):  # on a cluster, the process that hands out tasks needs no guest
         files.append(Path(find_guest(guest).executable))

@@ -12,6 +12,7 @@ FLOORS = {
         aio api teach
         diagnosis kernel pool repl
         sandbox
+        packages
         session
         commands errors
         program result
