@@ -193,12 +193,13 @@ class SandboxBase:
 class Sandbox(SandboxBase):
     """A policy, an interpreter and the caller's own rules, for any number of runs, each in a fresh box.
 
-    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the caller
-    that take and return plain data, or HostFunction objects. interceptors: see `proxybox.controller`. audit: a function
-    that is called with each OSCall. packages: host folders of importable packages, or virtual environments; they are
-    mounted read-only and put on sys.path. guest: the interpreter: "pypy" (the default), "cpython", a version of CPython
-    such as "3.13", the path of a program, of an unpacked release or of a virtual environment. guest_library: the folder
-    that has lib-python and lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them.
+    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the
+    caller that take and return plain data, or HostFunction objects. interceptors: see `proxybox.controller`. audit: a
+    function that is called with each OSCall. packages: paths of host folders of importable packages, virtual
+    environments, requirements files, and scripts with inline metadata (docs/packages.md); they are seen read-only.
+    guest: the interpreter: "pypy" (the default), "cpython", a version of CPython such as "3.13", the path of a
+    program, of an unpacked release or of a virtual environment. guest_library: the folder that has lib-python and
+    lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them.
 
     warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
     process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so

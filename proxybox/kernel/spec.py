@@ -43,16 +43,15 @@ def specification(python: str, display_name: str, choice: Choice) -> dict[str, A
     -P: the kernel starts in the notebook's folder, and imports no modules from there. The choice is on the command
     line, for any front end that can start a kernel, and in the metadata, for people and programs.
     """
-    told = {key: value for key, value in attrs.asdict(choice).items() if value}
-    packages = told.pop("packages", ())
-    chosen = [word for key, value in told.items() for word in (f"--{key}", value)]
-    chosen += [word for path in packages for word in ("--packages", path)]
+    told = {key: value for key, value in attrs.asdict(choice).items() if value or key in ("policy", "folder")}
+    flags = [(f"--{key}", each) for key, value in told.items() for each in ([value] if key != "packages" else value)]
+    chosen = [word for flag, value in flags if value for word in (flag, value)]
     return {
         "argv": [python, "-P", "-m", "proxybox.cli", "kernel", "run", "-f", "{connection_file}", *chosen],
         "display_name": display_name,
         "language": "python",
         "interrupt_mode": "message",
-        "metadata": {"debugger": False, "proxybox": {**attrs.asdict(choice), "packages": list(packages)}},
+        "metadata": {"debugger": False, "proxybox": told},
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
 from proxybox import Policy, cli
+from proxybox.controller import find_guest
 from proxybox.kernel.box import default_policy
 from proxybox.kernel.spec import SHIPPED, Choice, choice_for, specification
 from tests.kernel.conftest import opened
@@ -195,3 +196,19 @@ def test_without_ipykernel_the_command_says_what_to_install(tmp_path: Path) -> N
     assert done.stderr == (
         "proxybox: the kernel needs ipykernel, which is not installed: pip install 'proxybox[jupyter]'\n"
     )
+
+
+def test_the_interpreter_and_the_packages_that_were_given(jupyter: Path, tmp_path: Path) -> None:
+    """Both are the kernel's; a guest that cannot be one, and packages that are not there, are told at once."""
+    (tmp_path / "greeting.py").write_text("text = 'hello'")
+    tmp_path.chmod(0o755)
+    guest = find_guest().executable
+    assert cli.main(["kernel", "install", "--name", "data", "--guest", guest, "--packages", str(tmp_path)]) == 0
+    written = json.loads((jupyter / "data/kernels/data/kernel.json").read_text())
+    assert written["argv"][-4:] == ["--guest", guest, "--packages", str(tmp_path)]
+    assert written["metadata"]["proxybox"] == {"policy": "", "folder": "", "guest": guest, "packages": [str(tmp_path)]}
+    with opened("data") as notebook:
+        assert notebook.run("import greeting; print(greeting.text)")["status"] == "ok"
+        assert notebook.text("stdout") == "hello\n"
+    for wrong in (["--guest", "/nowhere/python"], ["--packages", str(tmp_path / "none")]):
+        assert cli.main(["kernel", "install", "--name", "data", *wrong]) == 125
