@@ -116,9 +116,9 @@ class SandboxBase:
         guest = find_guest(self._guest_path, self._guest_library)
         if not self._packages:
             return guest
-        from proxybox.packages import folders
+        from proxybox.packages import with_packages
 
-        return guest.with_packages(folders(self._packages, guest))
+        return with_packages(guest, self._packages)
 
     def _end(self) -> None:
         """Closes the sandbox for new runs, and cancels running programs and sessions."""

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
 
+def with_packages(guest: "Guest", named: Sequence[str]) -> "Guest":
+    """Returns a guest with packages, as they are named for `folders`. Raises PackagesError and SandboxStartError."""
+    return guest.with_packages(folders(named, guest))
+
+
 def folders(
     named: Sequence[str], guest: "Guest", *, tell: Callable[[str], object] = lambda text: None
 ) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.process.undertaker import settle
 from proxybox.controller.warm.preloading import check_preload
 from proxybox.given import Content, Input
+from proxybox.packages import with_packages
 from proxybox.policies import Policy, as_policy, evolve
 from proxybox.pool.boxes import CALLERS, Boxes, check_room
 from proxybox.pool.workers import Workers
@@ -70,7 +71,8 @@ class Pool(Executor):
         folders, named = given.packages(packages), given.functions(functions)
         self._boxes: Workers | Boxes
         guest = given.guest(guest)
-        found = find_guest(guest).with_packages(folders)
+        found = with_packages(find_guest(guest), folders)
+        folders = found.packages
         require_bootstrap(found)
         check_preload(BoxSpec(self.policy, found))
         host = HostFunctions(named, self.policy.session.value_size) if named else None

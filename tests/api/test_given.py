@@ -124,7 +124,7 @@ MADE_OF: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a list of functions": ({"functions": [max]}, TypeError, "functions: want a mapping of names to functions, got ["),
     "a number as a function": ({"functions": {"f": 5}}, PolicyError, "functions: f: want a function, not int"),
     "a text as packages": ({"packages": "/tmp"}, TypeError, "packages: want a list of paths, got '/tmp'"),
-    "packages that are not there": ({"packages": ["/no/such"]}, PolicyError, "packages[0]: want a folder, a requirements file"),
+    "packages that are not there": ({"packages": ["/no/such"]}, PolicyError, "packages[0]: want a folder, a req"),
     "a number as packages": ({"packages": [1]}, TypeError, "packages[0]: want a path (str or os.PathLike), got 1"),
     "a number as guest": ({"guest": 5}, TypeError, "guest: want a path (str or os.PathLike), got 5"),
     "a number as a variable": (

@@ -176,3 +176,10 @@ def test_an_environment_whose_interpreter_is_gone(tmp_path: Path) -> None:
     home = environment(tmp_path / "venv", "python3.13", home="/gone/bin")
     with pytest.raises(proxybox.SandboxStartError, match=r"interpreter is gone \(it was in /gone/bin\): make it anew"):
         proxybox.run("pass", guest=home)
+
+
+def test_a_pool_of_processes_installs_once(tmp_path: Path) -> None:
+    wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
+    with proxybox.Pool(size=2, processes=2, packages=[requirements(tmp_path, "greeting")]) as pool:
+        assert pool.run("import greeting; print(greeting.text)", check=True).stdout == "hello\n"
+    assert len(list(installing.cached())) == 1
