@@ -62,14 +62,17 @@ class Calls:
         return Function(self.address(name))
 
     def running_file(self, name):
-        """A function of the stub's that takes the path of a script, and holds the GIL."""
+        """A function of the stub's that takes the path of a script and returns a number, and holds the GIL."""
 
         class Path(self.ctypes._SimpleCData):
             _type_ = "z"
 
+        class Number(self.ctypes._SimpleCData):
+            _type_ = "i"
+
         class Function(self.ctypes.CFuncPtr):
             _flags_ = self.ctypes.FUNCFLAG_CDECL | self.ctypes.FUNCFLAG_PYTHONAPI
-            _restype_ = None
+            _restype_ = Number
             _argtypes_ = (Path,)
 
         return Function(self.address(name))
@@ -112,7 +115,8 @@ LOADS_ABSOLUTE = True
 
 def run_text(text, names):
     """What runs the text that -c was given."""
-    code = compile(text, "<string>", "exec", 0, True)
+    # before 3.10 a declaration of the encoding counted
+    code = compile(text if sys.version_info >= (3, 10) else text.encode(), "<string>", "exec", 0, True)
     if sys.version_info >= (3, 13):  # its lines are shown
         import linecache
 
@@ -122,8 +126,8 @@ def run_text(text, names):
 
 def broken(link, path, error):
     """Ends a program whose script cannot be compiled. Of a file the interpreter tells more than of a text."""
-    link.calls.running_file("proxybox_run_file")(path.encode("utf-8", "surrogateescape"))
-    raise SystemExit(1)
+    status = link.calls.running_file("proxybox_run_file")(path.encode("utf-8", "surrogateescape"))
+    raise SystemExit(1 if status else 0)  # before 3.12 a file ended at a null byte
 
 
 def folder_of(path):
@@ -202,15 +206,25 @@ def result_of(came):
 
 
 def cut(error):
-    """Takes our frames from an exception, and from those that it came from: they come first."""
+    """Takes our frames from an exception, and from those that it came from."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        trace = error.__traceback__
-        while trace is not None and is_ours(trace.tb_frame):
-            trace = trace.tb_next
-        error.__traceback__ = trace
+        error.__traceback__ = without_ours(error.__traceback__)
         error = error.__cause__ or error.__context__
+
+
+def without_ours(trace):
+    """A traceback without our frames: those from which the program was called, and a handler of ours in the middle."""
+    while trace is not None and is_ours(trace.tb_frame):
+        trace = trace.tb_next
+    last = trace
+    while last is not None and last.tb_next is not None:
+        if is_ours(last.tb_next.tb_frame):
+            last.tb_next = last.tb_next.tb_next
+        else:
+            last = last.tb_next
+    return trace
 
 
 def is_ours(frame):
@@ -295,7 +309,7 @@ class End:
         except BaseException as error:
             cut(error)
             failed.append(error)
-        if failed:
+        if failed and name != "atexit":  # which has told of its own
             yield self.report, (failed.pop(), module)
 
     def clear(self):

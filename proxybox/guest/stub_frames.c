@@ -117,12 +117,11 @@ PUBLIC object proxybox_report(object error, object thing)
 }
 
 /* Runs a script as the interpreter does, which reports its exceptions. */
-PUBLIC void proxybox_run_file(const char *path);
-PUBLIC void proxybox_run_file(const char *path)
+PUBLIC int proxybox_run_file(const char *path);
+PUBLIC int proxybox_run_file(const char *path)
 {
     FILE *file = fopen(path, "r");
-    if (file)
-        PYTHON(int, PyRun_SimpleFileExFlags, FILE *, const char *, int, void *)(file, path, 1, NULL);
+    return file ? PYTHON(int, PyRun_SimpleFileExFlags, FILE *, const char *, int, void *)(file, path, 1, NULL) : -1;
 }
 
 /* os.fork without its look at /proc for threads, for which a session's clock would go on. Returns what fork(2) does. */

@@ -396,6 +396,8 @@ def test_a_call_is_interrupted_and_the_session_goes_on() -> None:
     with proxybox.Sandbox(session={"grace": 60}) as box, box.session() as session:
         result = session.exec("x = 0\nwhile True: x += 1", timeout=0.2)
         assert (result.status, result.why.partition(";")[0]) == (Status.TIME_LIMIT, "limits.wall_time")
+        assert result.error is not None
+        assert "proxybox" not in result.error.traceback
         assert session.get("x") > 0
         result = session.exec(
             "try:\n    while True: pass\nexcept KeyboardInterrupt: kept = 1\nfinally: print('after')", timeout=0.2

@@ -27,6 +27,7 @@ def box(cpython: CPython) -> proxybox.Sandbox:
 
 def test_by_kind_by_version_and_by_path(cpython: CPython, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.path.dirname(cpython.executable))
+    monkeypatch.delenv("PROXYBOX_GUEST", raising=False)
     version = "{}.{}".format(*cpython.version)
     named = {name: find_guest(name) for name in ("cpython", version, f"python{version}", cpython.executable)}
     assert named == dict.fromkeys(named, cpython)
