@@ -12,6 +12,8 @@ from proxybox import HostFunction, Sandbox, Status
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
 
+EACH_GUEST = True
+
 
 @pytest.fixture(autouse=True)
 def _no_zygotes() -> Iterator[None]:

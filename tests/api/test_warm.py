@@ -12,6 +12,8 @@ from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
 from proxybox.controller.warm.zygote import Zygote
 
+EACH_GUEST = True
+
 
 @pytest.fixture(autouse=True)
 def _no_zygotes() -> Iterator[None]:

@@ -18,6 +18,8 @@ from proxybox.controller.errors import CannotCopy
 from proxybox.controller.process import birth
 from proxybox.controller.warm import session as sessions
 
+EACH_GUEST = True
+
 #: A session's own words for a copy that could not be made.
 REFUSED = (CannotCopy, proxybox.SandboxStartError)
 

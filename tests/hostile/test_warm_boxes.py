@@ -17,6 +17,8 @@ from proxybox.controller.process import birth, undertaker
 from proxybox.controller.seal import filters
 from proxybox.controller.warm import nursery
 
+EACH_GUEST = True
+
 
 @pytest.fixture
 def run(hostile, warm):
