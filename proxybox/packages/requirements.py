@@ -100,7 +100,11 @@ def _inline(path: str, guest: "Guest") -> Iterator[str]:
     for each in dependencies:
         if not isinstance(each, str):
             raise PackagesError(f"{path}: # /// script: dependencies: want texts, got {each!r}")
-        _parsed(f"{path}: # /// script", each)
+        if _parsed(f"{path}: # /// script", each).url:
+            raise PackagesError(
+                f"{path}: # /// script: {each}: names an address, and the script may be anybody's: write it into a "
+                "requirements file of your own"
+            )
         yield each
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 

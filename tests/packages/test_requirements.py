@@ -69,6 +69,10 @@ WRONG = {
     "no list": (("/// script", 'dependencies = "attrs"', "///"), "want dependencies = "),
     "no text": (("/// script", "dependencies = [1]", "///"), "want texts, got 1"),
     "a build": (("/// script", 'dependencies = ["./here"]', "///"), "would be built here"),
+    "an address": (
+        ("/// script", 'dependencies = ["x @ https://example.org/x-1-py3-none-any.whl"]', "///"),
+        "write it into a requirements file of your own",
+    ),
     "another Python": (("/// script", 'requires-python = ">=3.99"', "///"), "is for Python >=3.99, and"),
     "no version": (("/// script", 'requires-python = "new"', "///"), "no set of versions"),
 }
