@@ -38,7 +38,7 @@ class Calls:
             _flags_ = ctypes.FUNCFLAG_CDECL
             _restype_ = None
 
-        self.char, self.plain = Char, Plain
+        self.char, self.plain, self.made = Char, Plain, {}
         self.syscall = Syscall(self.address("syscall"))
 
     def address(self, name):
@@ -50,6 +50,8 @@ class Calls:
 
     def taking_objects(self, name, count):
         """A function of the stub's that takes and returns Python's objects, and holds the GIL."""
+        if name in self.made:
+            return self.made[name]
 
         class Object(self.ctypes._SimpleCData):
             _type_ = "O"
@@ -59,7 +61,8 @@ class Calls:
             _restype_ = Object
             _argtypes_ = (Object,) * count
 
-        return Function(self.address(name))
+        self.made[name] = Function(self.address(name))
+        return self.made[name]
 
     def running_file(self, name):
         """A function of the stub's that takes the path of a script and returns a number, and holds the GIL."""
@@ -189,7 +192,7 @@ def whole(todo, end):
     """The steps of a program, or of a session."""
     end.keep(todo)
     if type(todo) is not tuple:
-        yield from todo
+        yield from todo  # which never ends
     try:
         result_of((yield todo))
     finally:
@@ -252,16 +255,17 @@ class End:
         self.report = link.calls.taking_objects("proxybox_report", 2)
         self.exit = link.calls.stub("exit")
         self.gc, self.ref, self.thread = own("gc"), own("_weakref").ref, sys.modules["_thread"]
-        self.types = type(sys), type(sys.flags)
+        self.module = type(sys)
         self.posix, self.signal = sys.modules["posix"], own("_signal")
-        self.builtins = sys.modules["builtins"]
+        self.modules = sys.modules  # whatever the program makes of that name
+        self.builtins = self.modules["builtins"]
         self.keep(None)
 
     def keep(self, todo):
         """Keeps the modules that are there before the program begins, and the namespace of a script."""
         self.script = todo[1][1] if type(todo) is tuple and todo[0] is exec and "__file__" in todo[1][1] else {}
         self.names = set(vars(self.builtins))
-        self.kept = {id(module): module for name, module in sys.modules.items() if name != "__main__"}
+        self.kept = {id(module): module for name, module in self.modules.items() if name != "__main__"}
 
     def steps(self, raised):
         """raised: the exception that the program has ended with, if it has; it is taken out."""
@@ -279,7 +283,10 @@ class End:
         yield from self.finish("atexit", "_run_exitfuncs")
         if not interrupted and (self.thread._count() or not flush("stdout", "stderr")):
             raise SystemExit(status)
-        self.clear()
+        try:
+            self.clear()
+        except BaseException:  # the program has changed what this is made of: builtins, sys.modules
+            pass
         if not flush("stdout", "stderr"):
             status = 120
         if interrupted:
@@ -300,7 +307,7 @@ class End:
 
     def finish(self, name, function):
         """Calls a function of a module that the program has imported."""
-        module = sys.modules.get(name)
+        module = self.modules.get(name)
         if module is None:
             return
         failed = []
@@ -323,18 +330,18 @@ class End:
         for name in ("stdin", "stdout", "stderr"):
             setattr(sys, name, getattr(sys, f"__{name}__", None))
         found = []
-        for name in list(sys.modules):
+        for name in list(self.modules):
             try:
-                found.append(self.ref(sys.modules[name]))
-                sys.modules[name] = None
+                found.append(self.ref(self.modules[name]))
+                self.modules[name] = None
             except TypeError:
                 pass  # no module
-        sys.modules.clear()
+        self.modules.clear()
         for name in vars(self.builtins).keys() - self.names:
             delattr(self.builtins, name)
         self.gc.collect()
         for module in reversed(found):
-            if id(module()) not in self.kept and type(module()) is self.types[0]:
+            if id(module()) not in self.kept and type(module()) is self.module:
                 self.empty(vars(module()))
 
     def empty(self, names):

@@ -167,6 +167,14 @@ sys.exit({})
             assert result.exit_code == status
 
 
+@pytest.mark.parametrize("what", ["del builtins.list", "sys.modules = None", "builtins.vars = 5", "gc.collect = None"])
+def test_a_program_that_takes_away_what_its_end_is_made_of(cpython: CPython, what: str) -> None:
+    with proxybox.Sandbox(guest=cpython.executable, warm=True) as box:
+        for _ in range(2):
+            result = box.run(f"import builtins, gc, sys\nprint('x')\n{what}\nraise SystemExit(3)")
+            assert (result.stdout, result.stderr, result.exit_code) == ("x\n", "", 3)
+
+
 def test_a_thread_that_nobody_waits_for_leaves_the_end_to_the_interpreter(cpython: CPython) -> None:
     code = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\nprint('x')"
     with proxybox.Sandbox(guest=cpython.executable, warm=True) as box:
