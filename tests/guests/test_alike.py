@@ -24,7 +24,7 @@ import sys
 loaded = sorted(set(sys.modules) - {"_distutils_hack", "sitecustomize", "pwd", "encodings.utf_8_sig"})
 main = dict(vars(sys.modules["__main__"]))
 hooks, finders = list(sys.path_hooks), [each for each in sys.meta_path if isinstance(each, type)]
-cache = [each for each in sys.path_importer_cache if each.startswith("/usr/lib/p")]
+cache = [each for each in sys.path_importer_cache if each.startswith("/usr/lib/p") and "dist-packages" not in each]
 def show(*words): print(*words, file=sys.__stdout__)
 show("argv", sys.argv, sys.orig_argv if hasattr(sys, "orig_argv") else "")
 show("path", [each for each in sys.path if "dist-packages" not in each])
