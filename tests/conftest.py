@@ -26,8 +26,11 @@ from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy
 from tests import leavings
 
-# A shell has its background jobs ignore SIGINT, nohup(1) SIGHUP, and what they start does so, too: the tests send them.
-for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+# A shell has its background jobs ignore SIGINT and SIGQUIT, nohup(1) SIGHUP, and what they start does so, too: the
+# tests send them, or look.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL),
+):  # fmt: skip
     if signal.getsignal(number) is signal.SIG_IGN:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(number, handler)

@@ -16,7 +16,8 @@ HERE = "/usr/lib/proxybox"
 
 if HERE in sys.path:  # it is not under PYTHONSAFEPATH
     sys.path.remove(HERE)
-sys.path_importer_cache.pop(HERE, None)
+for place in (HERE, f"{HERE}/bootstrap.py"):
+    sys.path_importer_cache.pop(place, None)
 LIBRARY = sys.path[:]
 FROZEN = ("_frozen_importlib", "_frozen_importlib_external")  # `importlib` gives these modules other names
 KNOWN = set(sys.modules)  # every program has these modules: used here as they are
