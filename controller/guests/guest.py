@@ -148,7 +148,7 @@ def _is_of_debian(library: str) -> bool:
     """Whether a standard library is Debian's, which keeps packages in dist-packages."""
     try:
         with open(f"{library}/site.py", encoding="utf-8", errors="replace") as file:
-            return '"dist-packages"' in file.read()
+            return "dist-packages" in file.read()
     except OSError:
         return False
 
