@@ -6,7 +6,11 @@ exception that has ended the bootstrap, it calls sys.excepthook, and that is a C
 
 import sys
 
-HERE = "/usr/lib/proxybox/"
+#: Where the code of our frames is.
+FILES = frozenset(
+    f"/usr/lib/proxybox/{name}.py"
+    for name in ("bootstrap", "completion", "on_cpython", "program", "session", "showing", "values")
+)
 
 
 def hidden(function):
@@ -232,7 +236,7 @@ def without_ours(trace):
 
 def is_ours(frame):
     """Whether a frame runs code of proxybox."""
-    return frame is None or frame.f_code.co_filename.startswith(HERE)
+    return frame is None or frame.f_code.co_filename in FILES
 
 
 # --- the end of a program ---------------------------------------------------------------------------------------------

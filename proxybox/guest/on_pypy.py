@@ -6,6 +6,8 @@ import __pypy__
 
 #: Such frames are in no traceback, and sys._getframe does not return them.
 hidden = __pypy__.hidden_applevel
+#: Where the code of our frames is, of which more than one is seen: nowhere.
+FILES = frozenset()
 try:
     # Keeps the JIT from tracing from the loop below into code that is new each time: it would compile without end.
     from pypyjit import residual_call as apart
@@ -132,23 +134,25 @@ def cut(error):
     """Takes our frames from an exception: they are hidden."""
 
 
-@hidden
-def is_ours(frame):
-    """Whether a frame runs code of proxybox: only that of `lead` is ever seen."""
-    return frame.f_code is lead.__code__
-
-
 def lead(steps):
     """Carries out steps, (function, arguments). Sends back what comes of each, (result, exception).
 
     This is the only visible frame below the program's: a signal's handler must be given one.
     """
-    todo = next(steps)
+    todo, missed = next(steps), None
     while True:
         try:
-            todo = take(steps, *todo)
-        except BaseException as error:  # an interrupt between the program and the step
-            todo = steps.send((None, error))
+            while True:
+                try:
+                    if missed is None:
+                        todo = take(steps, *todo)
+                    else:
+                        error, missed = missed, None
+                        todo = steps.send((None, error))
+                except BaseException as caught:  # an interrupt between the program and its step
+                    missed = caught
+        except BaseException as caught:  # and one just then; a command is interrupted once
+            missed = caught
 
 
 @hidden

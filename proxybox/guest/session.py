@@ -105,7 +105,7 @@ class Namespace:
         self.sources = Sources()
         self.flags = 0  # the compiler flags of all `from __future__` imports so far
         self.running = self.told = False
-        self.theirs = None
+        self.frame = self.theirs = None
         self.do_reset()
 
     # --- commands: each returns a value -------------------------------------------------------------------------------
@@ -239,10 +239,19 @@ class Namespace:
         It interrupts once in each command, wherever the program's own code runs.
         """
 
+        files = kind.FILES
+
+        # Without a call: in one the next signal would be handled, and of a flood of signals each in that of the last.
         @hidden
         def default_int_handler(number, frame):
             """Raises KeyboardInterrupt, while a command runs."""
-            if self.running and not (self.told and kind.is_ours(frame)):
+            if not self.running:
+                return
+            try:
+                ours = self.told and (frame is self.frame or (files and frame.f_code.co_filename in files))
+            except UnboundLocalError:  # while a generator of ours ends, a PyPy has no frame to give
+                ours = True
+            if not ours:
                 self.told = True
                 raise KeyboardInterrupt
 
@@ -315,6 +324,7 @@ def steps(link, new_main, own, limit):
     sys.path.insert(0, "")
     sys.modules.setdefault("linecache", linecache)
     session = Namespace(new_main, own, limit, showing.Display(link, limit, flush))
+    session.frame = sys._getframe()  # where frames are hidden, the one below the program's
     session.take_interrupts()
     result = b""
     while True:
