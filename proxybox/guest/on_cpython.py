@@ -236,7 +236,7 @@ def without_ours(trace):
 
 def is_ours(frame):
     """Whether a frame runs code of proxybox."""
-    return frame is None or frame.f_code.co_filename in FILES
+    return frame.f_code.co_filename in FILES
 
 
 # --- the end of a program ---------------------------------------------------------------------------------------------
