@@ -13,6 +13,9 @@ from typing import Final
 CONTROL_FD: Final = 2
 FIRST_CHANNEL_FD: Final = 3
 STUB_FD: Final = 5
+MAX_CHANNELS: Final = 257
+#: Where a guest finds a file that the thread of channel k is about to map: at this number + k.
+FIRST_LIBRARY_FD: Final = FIRST_CHANNEL_FD + 2 * MAX_CHANNELS
 
 # --- frames -----------------------------------------------------------------------------------------------------------
 
@@ -38,6 +41,9 @@ CALL_LOOK: Final = 514
 LASTS: Final = 1 << 32
 #: stat(2) and lstat(2), for a stub that remembers a status that lasts.
 CALL_STAT: Final = 513
+#: mmap(2), for a stub that can map a file by itself, and the answer where it shall.
+CALL_MAP: Final = 512
+LIBRARY: Final = 1 << 41
 #: The answer to CALL_SEALED.
 SEALED_ANSWER: Final = 0x5EA1
 #: The answer to a call on a file with a writable shared mapping is this number less the mapping's number.

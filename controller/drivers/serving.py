@@ -36,7 +36,7 @@ from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
-from proxybox.controller.header import FIRST_CHANNEL_FD, REPLY
+from proxybox.controller.header import FIRST_CHANNEL_FD, FIRST_LIBRARY_FD, REPLY
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import CANCELLED, Waiting
 from proxybox.controller.process.listener import Door, Knock, Listener
@@ -94,6 +94,7 @@ class Serving:
         self._world = world
         self._dispatcher = dispatcher
         self._main = Line(process.channel, world.threads[0])
+        self._libraries: dict[int, int] = {} if process.door is None else process.door.libraries
         self._lines: dict[int, Line] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted; the listener has not let their clones through yet
         self._phase = Phase.NEW
@@ -107,6 +108,7 @@ class Serving:
         self._verdict: Outcome | None = None
         self._wake = -1
         world.on_exit = process.measure
+        world.grant_library = self._grant_library
         world.stdin.uncharged = process.watch.uncharged
         world.stdin.waiting = world.policy.limits.input_wait
         self.meter = dispatcher.callers = process.watch.meter
@@ -289,7 +291,8 @@ class Serving:
     def is_alone(self) -> bool:
         """Whether the guest has one thread, which computes, and nothing is pending.
 
-        Then only its next request can come, or a call of `wake`.
+        Then only its next request can come, or a call of `wake`. A guest that was granted a mapping is not alone until
+        it has made it: the kernel asks about that by the listener.
         """
         world, main = self._world, self._main
         return (
@@ -298,6 +301,7 @@ class Serving:
             and main.blocked is None
             and not main.channel.unsent
             and not self._newborn
+            and not self._libraries
             and not self.is_held
             and world.next_alarm_ns() is None
         )
@@ -373,6 +377,7 @@ class Serving:
         request_fd, reply_fd, thread = channel.request_fd, channel.reply_fd, world.threads[0]
         read, write = os.read, os.write
         threads, outbox, timers = world.threads, world.signals.outbox, world.process.timers
+        libraries = self._libraries
         while True:
             try:
                 data = read(request_fd, READ)
@@ -402,6 +407,8 @@ class Serving:
                 return False
             if outbox or len(threads) != 1 or timers[0].due_ns or timers[1].due_ns or timers[2].due_ns:
                 self._after()
+                return False
+            if libraries:
                 return False
             if once:
                 return not channel.unsent and not self._holding
@@ -599,6 +606,15 @@ class Serving:
                 reply = self._dispatcher.settle(blocked.on_timeout)
             self._release(line, reply)
         world.changes.seen = None
+
+    def _grant_library(self, channel: int, fd: int) -> bool:
+        """Allows the thread of a channel to map a file of the host once. Takes the descriptor where it returns true."""
+        door = self._process.door
+        if door is None:
+            os.close(fd)
+            return False
+        door.grant_library(FIRST_LIBRARY_FD + channel, fd)
+        return True
 
     # --- threads ------------------------------------------------------------------------------------------------------
 

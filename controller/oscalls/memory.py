@@ -2,7 +2,8 @@
 
 The guest gets private anonymous memory from the kernel, without the controller. A mapping of a file is approved with
 a hidden descriptor. The stub reads it to fill the mapping, and writes to it for MAP_SHARED. Before a call on a file
-with a writable shared mapping, the stub writes back what was stored there (oscalls/stores.py).
+with a writable shared mapping, the stub writes back what was stored there (oscalls/stores.py). Files that never change,
+which are shared libraries above all, are mapped by the guest itself, so that all boxes share their pages.
 """
 
 import errno
@@ -13,9 +14,11 @@ import attrs
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.header import CALL_MAP, LIBRARY
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.oscalls.stores import after_stores, identity
 from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
+from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.world.clock import Wait
 from proxybox.controller.world.state import HIDDEN, GuestThread, World
 
@@ -48,6 +51,41 @@ def mmap(
     world: World, thread: GuestThread, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
 ) -> Reply:
     """mmap(2): a hidden descriptor for a file that may be mapped in this way; 0 for anonymous memory."""
+    file = _mapped(world, length, prot, flags, fd, offset)
+    if file is None:
+        return 0
+    if len(world.mappings) >= MAPPINGS_MAX:
+        raise OSError(errno.ENOMEM, "too many mappings")
+    if len(world.mappings) + len(world.descriptors) >= world.descriptors.open_files:
+        raise OSError(errno.ENFILE, "each mapping holds a file open, and too many are")
+    number = HIDDEN
+    while number in world.mappings:
+        number += 1
+    file.hold()
+    world.mappings[number] = file
+    if flags & abi.MAP_TYPE != abi.MAP_PRIVATE and prot & abi.PROT_WRITE:
+        world.stored.setdefault(identity(file), set()).add(number)
+    return number
+
+
+@oscall(CALL_MAP, "mmap")
+def mmap_library(
+    world: World, thread: GuestThread, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
+) -> Reply:
+    """mmap(2), as the stub makes it where it can map by itself: LIBRARY where it shall (stub_memory.c).
+
+    The guest's next mapping of this thread's library descriptor is then allowed, and finds the file there.
+    """
+    file = _mapped(world, length, prot, flags, fd, offset)
+    if file is not None and flags & abi.MAP_TYPE == abi.MAP_PRIVATE:
+        host_fd = file.node.host_descriptor()
+        if host_fd is not None and world.grant_library(thread.channel, host_fd):
+            return LIBRARY
+    return mmap(world, thread, addr, length, prot, flags, fd, offset)
+
+
+def _mapped(world: World, length: int, prot: int, flags: int, fd: int, offset: int) -> OpenFile | None:
+    """Returns the file that may be mapped in this way; None for anonymous memory. Raises OSError."""
     kind = flags & abi.MAP_TYPE
     if kind not in (abi.MAP_PRIVATE, abi.MAP_SHARED, abi.MAP_SHARED_VALIDATE):
         raise OSError(errno.EINVAL, "neither shared nor private")
@@ -59,7 +97,7 @@ def mmap(
     if length >= 1 << 47:
         raise OSError(errno.ENOMEM, "larger than the address space")
     if flags & abi.MAP_ANONYMOUS:
-        return 0
+        return None
     if offset + length >= 1 << 63:
         raise OSError(errno.EOVERFLOW, "past the largest file")
     file = world.descriptors.get(fd)
@@ -70,18 +108,7 @@ def mmap(
         raise OSError(errno.EACCES, "not open for that")
     if file.node.kind != abi.S_IFREG:
         raise OSError(errno.ENODEV, "not a regular file")
-    if len(world.mappings) >= MAPPINGS_MAX:
-        raise OSError(errno.ENOMEM, "too many mappings")
-    if len(world.mappings) + len(world.descriptors) >= world.descriptors.open_files:
-        raise OSError(errno.ENFILE, "each mapping holds a file open, and too many are")
-    number = HIDDEN
-    while number in world.mappings:
-        number += 1
-    file.hold()
-    world.mappings[number] = file
-    if shared and prot & abi.PROT_WRITE:
-        world.stored.setdefault(identity(file), set()).add(number)
-    return number
+    return file
 
 
 @oscall(11)

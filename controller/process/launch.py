@@ -123,8 +123,8 @@ class LaunchSpec:
         """The seccomp filter that seals the guest."""
         return seal_filter(
             self.threads if has_listener else 1, real_time=self.real_time,
-            threads=has_listener and self.threads > 1, forks=has_listener and self.forks, zygote=self.zygote,
-            bare=self.bare,
+            threads=has_listener and self.threads > 1, forks=has_listener and self.forks, listener=has_listener,
+            zygote=self.zygote, bare=self.bare,
         )  # fmt: skip
 
 

@@ -1,9 +1,13 @@
-"""Counts the threads and copies of guests where a guest cannot lie: when the kernel asks about their system calls.
+"""Answers the kernel's questions about system calls of guests, where a guest cannot lie.
 
-Each clone, and the first call of each copied process, reaches the controller as a seccomp user notification
-(seccomp_unotify(2)). The kernel holds the calling thread until the controller answers with CONTINUE or EAGAIN; register
-arguments cannot change in between. What a guest says about its threads is used for routing only; they are counted by
-the kernel. The registers tell the clone of a thread from that of a copy: a grant of one does not allow the other.
+Each clone, the first call of each copied process, and each mapping of a file reach the controller as seccomp user
+notifications (seccomp_unotify(2)). The kernel holds the calling thread until the controller answers with CONTINUE or
+EAGAIN; register arguments cannot change in between. What a guest says about its threads is used for routing only; they
+are counted by the kernel. The registers tell the clone of a thread from that of a copy: a grant of one does not allow
+the other.
+
+Promise: the only file that a guest ever holds is one that `Door.grant_library` was given, and each grant is for one
+mapping.
 
 A chain of filters has one listener, and guests that were forked from one another share it. Whichever thread reads it
 sorts each notification to the `Door` of the guest that it comes from.
@@ -50,8 +54,9 @@ IN_FLIGHT_NS = 50_000_000
 
 @attrs.frozen(eq=False)
 class Knock:
-    """A call that the kernel holds: the clone of a thread, the clone of a copy (is_fork), or a copy's first (is_birth).
+    """A call that the kernel holds: the clone of a thread or of a copy, a copy's first call, or a mapping of a file.
 
+    is_fork, is_birth: whether it is the second or the third of these. maps: the descriptor of the file to be mapped.
     identifier: of the notification. tid: the host's id of the thread that makes the call, as the kernel tells it.
     """
 
@@ -59,6 +64,7 @@ class Knock:
     tid: int
     is_fork: bool
     is_birth: bool
+    maps: int | None = None
 
 
 class Listener:
@@ -80,6 +86,8 @@ class Listener:
         with self._lock:
             if self._doors.get(door.pid) is door:
                 del self._doors[door.pid]
+            while door.libraries:
+                os.close(door.libraries.popitem()[1])
 
     @contextlib.contextmanager
     def expect(self, group: int) -> Iterator["Nest"]:
@@ -114,7 +122,9 @@ class Listener:
                 if knock is None:
                     continue
                 door = self._door_of(knock)
-                if door is not None and knock.is_fork:
+                if door is not None and knock.maps is not None:
+                    self._answer_mapping(door, knock, knock.maps)
+                elif door is not None and knock.is_fork:
                     self._answer_fork(door, knock)
                 elif door is not None and not knock.is_birth:
                     door.knock(knock)
@@ -135,6 +145,22 @@ class Listener:
             door.refuse(knock)
             door.tell()
 
+    def _answer_mapping(self, door: "Door", knock: Knock, number: int) -> None:
+        """Puts the file that was granted for that descriptor there, and allows the one mapping."""
+        fd = door.libraries.pop(number, None)
+        if fd is None:
+            door.refuse(knock)
+            door.tell()
+            return
+        try:
+            fcntl.ioctl(self.fd, _ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
+        except OSError:  # the guest has gone, or this kernel adds no descriptors: the stub then copies the file
+            self.refuse(knock)
+        else:
+            self.allow(knock)
+        finally:
+            os.close(fd)
+
     def _has_come(self) -> bool:
         if self.fd < 0:
             return False
@@ -148,7 +174,9 @@ class Listener:
             fcntl.ioctl(self.fd, _RECV, buffer)
         except OSError:  # the thread that made the call has gone meanwhile
             return None
-        identifier, tid, _, number, _, _, first, *_ = _NOTIF.unpack(buffer)
+        identifier, tid, _, number, _, _, first, _, _, _, fifth, _ = _NOTIF.unpack(buffer)
+        if number == NUMBERS["mmap"]:
+            return Knock(identifier, tid, is_fork=False, is_birth=False, maps=fifth & 0xFFFFFFFF)
         is_birth = number == NUMBERS["prctl"]
         return Knock(identifier, tid, not is_birth and first == FORK_FLAGS, is_birth)
 
@@ -222,7 +250,8 @@ class Door:
 
     limit: the most threads of the guest, the main thread included. may_fork: whether its next clone of a copy is
     allowed. given: descriptors that were installed in the guest, besides those of its first channel; its copies would
-    inherit them.
+    inherit them. libraries: files that it may map once, by the descriptors of the guest at which it will find them. The
+    door owns them.
     """
 
     def __init__(self, listener: Listener, pid: int, limit: int) -> None:
@@ -230,6 +259,7 @@ class Door:
         self.pid = pid
         self.may_fork = False
         self.given: set[int] = set()
+        self.libraries: dict[int, int] = {}
         self._wake = -1
         self._limit = limit
         self._knocks: deque[Knock] = deque()
@@ -260,6 +290,14 @@ class Door:
         """Wakes the driver of this guest, so that it looks here. Called by `Listener.sort`, in any thread."""
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
+
+    def grant_library(self, number: int, fd: int) -> None:
+        """Allows the guest one mapping of the file `fd`, which it will find at its descriptor `number`. Takes `fd`."""
+        with self.listener._lock:
+            old = self.libraries.pop(number, None)
+            self.libraries[number] = fd
+        if old is not None:
+            os.close(old)
 
     def next_knock(self) -> Knock | None:
         """The next clone of a thread that waits for its answer; None where there is none."""

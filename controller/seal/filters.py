@@ -3,7 +3,8 @@
 Promise: once the kernel has installed `seal_filter`, no code in the guest, whatever it does to the stub, reaches the
 kernel except through `RULES`. Every other call number, also those of x32, traps to the guest's SIGSYS handler (which
 may be hostile by then, and gains nothing by the trap). A call by another ABI, such as `int 0x80`, ends the process.
-Calls that a row allows may only touch the guest's own memory, its own scheduling and its own pipe ends.
+Calls that a row allows may only touch the guest's own memory, its own scheduling and its own pipe ends. The one file of
+the host that memory can come from is one that the controller has put there for that very call, open for reading.
 
 The stub receives the compiled program and installs it (stub.c). The controller checks from outside that a filter is in
 force before it answers any OS call. seccomp(2) describes what a filter sees: `struct seccomp_data`, with each argument
@@ -17,7 +18,15 @@ from itertools import groupby
 
 import attrs
 
-from proxybox.controller.header import FIRST_CHANNEL_FD, FORK_FLAGS, ROUTE, SHARED_BASE, THREAD_FLAGS
+from proxybox.controller.header import (
+    FIRST_CHANNEL_FD,
+    FIRST_LIBRARY_FD,
+    FORK_FLAGS,
+    MAX_CHANNELS,
+    ROUTE,
+    SHARED_BASE,
+    THREAD_FLAGS,
+)
 
 # --- what is particular to x86-64 -------------------------------------------------------------------------------------
 
@@ -41,6 +50,7 @@ _WAIT, _WAKE, _WAIT_BITSET, _FUTEX_PRIVATE, _CLOCK_REALTIME = 0, 1, 9, 0x80, 0x1
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _RLIMIT_CPU, _RLIMIT_AS, _SECCOMP_SET_MODE_FILTER = 0, 9, 1
 _FULL = 0xFFFFFFFF
+_KINDS = ("", "threads", "real_time", "forks", "listener", "zygote", "bare")
 
 
 @attrs.frozen(eq=False)
@@ -70,10 +80,10 @@ class Rule:
     """A row of the table: the call `name` is allowed when all conditions `where` hold.
 
     only: the kind of guest that has the row; "" for all. "threads": a guest that may have several threads. "real_time":
-    one that may know the host's time. "forks": one that may be copied (a zygote, some sessions). "zygote": a zygote, in
-    which nothing untrusted has run. "bare": one that marshals its own calls (translated/), has descriptors 0 to 2, and
-    uses the stub for the seal only. asks: whether the kernel asks the controller each time, through the listener
-    (listener.py).
+    one that may know the host's time. "forks": one that may be copied (a zygote, some sessions). "listener": one about
+    whose calls the kernel can ask. "zygote": a zygote, in which nothing untrusted has run. "bare": one that marshals
+    its own calls (translated/), has descriptors 0 to 2, and uses the stub for the seal only. asks: whether the kernel
+    asks the controller each time, through the listener (listener.py).
     """
 
     name: str
@@ -83,7 +93,7 @@ class Rule:
 
     def __attrs_post_init__(self) -> None:
         """Raises ValueError for an unknown call, and for an unknown kind of guest."""
-        if self.name not in NUMBERS or self.only not in ("", "threads", "real_time", "forks", "zygote", "bare"):
+        if self.name not in NUMBERS or self.only not in _KINDS:
             raise ValueError(f"a rule that makes no sense: {self}")
 
 
@@ -99,6 +109,8 @@ def high(arg: int, value: int) -> Condition:
 
 #: Stands for the box's own pipe ends, two descriptors for each channel. `_with_channels` puts their number in.
 _CHANNELS = Condition(0, value=FIRST_CHANNEL_FD, count=0)
+#: Stands for the descriptors at which a guest finds files to map, one for each channel.
+_LIBRARIES = Condition(4, value=FIRST_LIBRARY_FD, count=0)
 _MAP_MUST = _PRIVATE | _ANONYMOUS
 _MAP_MAY = _MAP_MUST | _FIXED | _FIXED_NOREPLACE | _NORESERVE | _STACK
 _NO_TIMEOUT = (low(3, 0), high(3, 0))
@@ -114,6 +126,13 @@ RULES = (
     Rule("write", (low(0, 2),), only="bare"),
     # Private anonymous memory; the JIT needs PROT_EXEC.
     Rule("mmap", (low(3, 0, mask=_FULL & ~_MAP_MAY), low(3, _MAP_MUST, mask=_MAP_MUST), high(3, 0))),
+    # A private mapping of a file that never changes and that the box may read anyway. Each such call asks: the
+    # controller puts the file there that it has just approved, and nothing else can be done with the descriptor.
+    Rule(
+        "mmap",
+        (low(3, _PRIVATE, mask=_FULL & ~(_FIXED | _FIXED_NOREPLACE)), high(3, 0), _LIBRARIES, high(4, ROUTE)),
+        only="listener", asks=True,
+    ),
     Rule("mprotect"),
     # Not where shared mappings of virtual files are: there, the stub has to write back before munmap.
     Rule("munmap", (Condition(0, value=SHARED_HIGH, mask=_SHARED_MASK, high=True, differs=True),)),
@@ -166,14 +185,25 @@ _Line = tuple[int, int, int, int]
 
 @functools.lru_cache(maxsize=32)
 def seal_filter(
-    channels: int, *, real_time: bool, threads: bool, forks: bool = False, zygote: bool = False, bare: bool = False
+    channels: int,
+    *,
+    real_time: bool,
+    threads: bool = False,
+    forks: bool = False,
+    listener: bool = False,
+    zygote: bool = False,
+    bare: bool = False,
 ) -> bytes:
-    """The filter of a guest with `channels` channels, as an array of struct sock_filter (8 bytes each)."""
+    """The filter of a guest with `channels` channels, as an array of struct sock_filter (8 bytes each).
+
+    The guest has a listener where it has threads or may be copied, and may have one besides.
+    """
     there = {
         "": True,
         "real_time": real_time,
         "threads": threads,
         "forks": forks or zygote,
+        "listener": listener or threads or forks or zygote,
         "zygote": zygote,
         "bare": bare,
     }
@@ -188,12 +218,13 @@ def listener_filter() -> bytes:
     This is done by seccomp_unotify(2). The filter allows all other calls, which leaves them to the seal: of two
     filters, the stricter answer counts.
     """
-    rows = [row for row in RULES if row.asks]
+    rows = [_with_channels(row, MAX_CHANNELS) for row in RULES if row.asks]
     return _program(rows, hit=USER_NOTIF, otherwise=ALLOW, foreign=ALLOW)
 
 
 def _with_channels(row: Rule, channels: int) -> Rule:
-    where = [attrs.evolve(each, count=2 * channels) if each is _CHANNELS else each for each in row.where]
+    counts = {id(_CHANNELS): 2 * channels, id(_LIBRARIES): channels}
+    where = [attrs.evolve(each, count=counts[id(each)]) if id(each) in counts else each for each in row.where]
     return attrs.evolve(row, where=where)
 
 

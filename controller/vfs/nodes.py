@@ -187,6 +187,13 @@ class Node:
         """The content of a file that can never change, if it has at most so many bytes; else None."""
         return None
 
+    def host_descriptor(self) -> int | None:
+        """A new descriptor of the host, open for reading, of a file that can never change; None for any other.
+
+        The caller owns it. A guest may be given it to map.
+        """
+        return None
+
     def stat_bytes(self) -> bytes:
         """The struct stat of this node, 144 bytes."""
         return pack_stat(self.stat())

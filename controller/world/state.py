@@ -306,6 +306,7 @@ class World:
     ending: Ended | None = None
     exit_code: int | None = None
     on_exit: Callable[[], None] = lambda: None
+    grant_library: Callable[[int, int], bool] = lambda channel, fd: False
     steps: Steps = attrs.field(default=attrs.Factory(lambda world: world.tree.steps, takes_self=True))
     threads: list[GuestThread] = attrs.field(factory=list)
     thread: GuestThread = attrs.field(

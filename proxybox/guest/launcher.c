@@ -111,7 +111,7 @@ static void set_limits(rlim_t cpu_seconds)
     limit(RLIMIT_MEMLOCK, 0);
     limit(RLIMIT_MSGQUEUE, 0);
     limit(RLIMIT_STACK, MAIN_STACK);
-    limit(RLIMIT_NOFILE, FIRST_CHANNEL_FD + 2 * MAX_CHANNELS);
+    limit(RLIMIT_NOFILE, FIRST_LIBRARY_FD + MAX_CHANNELS);
     if (cpu_seconds)
         limit(RLIMIT_CPU, cpu_seconds);
 }

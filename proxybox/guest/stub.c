@@ -17,6 +17,7 @@
 #include "stub.h"
 
 struct config config;
+bool can_map_libraries;
 
 static _Noreturn void fail(const char *step, long error)
 {
@@ -52,9 +53,9 @@ long install_filter(long length, unsigned flags)
     return KERNEL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
-/* The controller counts threads: each clone with THREAD_FLAGS asks the controller through this listener. Without a
- * listener (before Linux 5.9, or where an outer sandbox has taken it) the controller gives a filter that allows no
- * clone. */
+/* The controller counts threads: each clone with THREAD_FLAGS asks the controller through this listener, and so does each
+ * mapping of a library. Without a listener (before Linux 5.9, or where an outer sandbox has taken it) the controller gives
+ * a filter that allows neither. */
 static void give_listener(void)
 {
     if (!config.listener)
@@ -75,6 +76,7 @@ static void give_listener(void)
     long sent = KERNEL(SYS_sendmsg, CONTROL_FD, &message, 0);
     if (sent < 0)
         fail("listener", sent);
+    can_map_libraries = listener >= 0;
 }
 
 /* Bytes of address space in use: the first number in /proc/self/statm. */

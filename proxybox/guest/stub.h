@@ -91,7 +91,9 @@ bool call_begins(void);
 bool call_ends(bool outer);
 void deliver_put_off(ucontext_t *context);
 
-/* stub_memory.c: file mappings are emulated by anonymous memory that the stub fills. */
+/* stub_memory.c: file mappings are emulated by anonymous memory that the stub fills, but for files that never change, where
+ * the kernel can ask the controller about a mapping of one (can_map_libraries). */
+extern bool can_map_libraries;
 long emulate_mmap(const uint64_t args[6]);
 long emulate_munmap(const uint64_t args[6]);
 long emulate_mremap(const uint64_t args[6]);

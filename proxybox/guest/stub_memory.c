@@ -1,4 +1,5 @@
-/* Mappings of virtual files: anonymous memory, filled by proxied reads and written back by proxied writes.
+/* Mappings of virtual files: anonymous memory, filled by proxied reads and written back by proxied writes. Only files that
+ * never change (libraries) are mapped as they are, where the filter lets the controller put them here.
  *
  * The controller answers an mmap of a file with a hidden descriptor that keeps the open file alive. For private
  * mappings, and for shared ones that are only read, the stub closes it when the memory is filled. For other mappings it
@@ -243,10 +244,26 @@ static void end(struct shared *map)
     map->length = 0;
 }
 
+/* The address; or -1 where the kernel does not map the file, such as one on a filesystem without PROT_EXEC. */
+static long map_library(const uint64_t args[6])
+{
+    uint64_t flags = MAP_PRIVATE | (args[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE));
+    uint64_t fd = (uint64_t)ROUTE << 32 | (uint64_t)(FIRST_LIBRARY_FD + channel_index);
+    long result = KERNEL(SYS_mmap, args[0], args[1], args[2], flags, fd, args[5]);
+    return result < 0 ? -1 : result;
+}
+
 long emulate_mmap(const uint64_t args[6])
 {
     int flags = (int)args[3], kind = flags & MAP_TYPE;
-    long hidden = coherent_trip(SYS_mmap, args);
+    bool may_be_library = can_map_libraries && kind == MAP_PRIVATE && !(flags & MAP_ANONYMOUS);
+    long hidden = coherent_trip(may_be_library ? CALL_MAP : SYS_mmap, args);
+    if (hidden == LIBRARY) {
+        long result = map_library(args);
+        if (result >= 0)
+            return result;
+        hidden = coherent_trip(SYS_mmap, args);
+    }
     if (hidden == ERROR(ENFILE) && collecting_helps()) /* unused mappings keep files open until they are collected */
         hidden = coherent_trip(SYS_mmap, args);
     if (hidden < 0)

@@ -22,7 +22,7 @@ static struct kernel_sigaction actions[LAST_SIGNAL + 1];
 
 #define BIT(signal) (1ul << ((signal)-1))
 /* If these were blocked, a trapped call or a guarded copy would end the process. */
-const uint64_t never_blocked = BIT(SIGSYS) | BIT(SIGSEGV) | BIT(SIGKILL) | BIT(SIGSTOP);
+const uint64_t never_blocked = BIT(SIGSYS) | BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGKILL) | BIT(SIGSTOP);
 
 static bool is_fault(int signal, const siginfo_t *info)
 {
@@ -58,7 +58,7 @@ void deliver(int signal, siginfo_t *info, void *context)
     ((void (*)(int, siginfo_t *, void *))action.handler)(signal, info, context);
 }
 
-static void on_segv(int signal, siginfo_t *info, void *context)
+static void on_bad_memory(int signal, siginfo_t *info, void *context)
 {
     bool outer = call_begins();
     bool is_done = is_fault(signal, info) && (guard_repair(context) || clock_instruction(context));
@@ -74,10 +74,13 @@ void signals_install(void)
     sigfillset(&native.sa_mask);
     sigdelset(&native.sa_mask, SIGSYS);
     sigdelset(&native.sa_mask, SIGSEGV);
+    sigdelset(&native.sa_mask, SIGBUS);
     for (int signal = 1; signal <= LAST_SIGNAL; signal++) {
         if (signal == SIGKILL || signal == SIGSTOP || signal == SIGNAL_CANCEL || signal == SIGNAL_SETXID)
             continue;
-        native.sa_sigaction = signal == SIGSYS ? on_sigsys : signal == SIGSEGV ? on_segv : deliver;
+        native.sa_sigaction = signal == SIGSYS                         ? on_sigsys
+                              : signal == SIGSEGV || signal == SIGBUS ? on_bad_memory
+                                                                      : deliver;
         sigaction(signal, &native, NULL);
     }
     sigset_t none;

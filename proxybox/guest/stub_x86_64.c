@@ -4,9 +4,10 @@
 #include "stub.h"
 
 /* Reading and writing memory that may not be mapped: a fault inside one of these loops is a result, not a crash. Each
- * loop is one range of instructions with a repair address; the SIGSEGV handler calls `guard_repair` first.
+ * loop is one range of instructions with a repair address; the handler of SIGSEGV and SIGBUS calls `guard_repair` first.
+ * SIGBUS is a page of a file behind the file's end.
  *
- * The vDSO's data pages count as unreadable: some of them may not exist, and then a read is SIGBUS. */
+ * The vDSO's data pages count as unreadable: some of them may not exist, and they show the host's time. */
 extern const char guard_copy_start[], guard_copy_end[], guard_copy_fault[];
 extern const char guard_scan_start[], guard_scan_end[], guard_scan_fault[];
 

@@ -18,6 +18,9 @@ enum { CONTROL_FD = 2, FIRST_CHANNEL_FD = 3, STUB_FD = 5 };
  * thread's. */
 enum { MAX_CHANNELS = 257 };
 
+/* Where the controller puts a file that the thread of channel k is about to map: descriptor FIRST_LIBRARY_FD + k. */
+enum { FIRST_LIBRARY_FD = FIRST_CHANNEL_FD + 2 * MAX_CHANNELS };
+
 #define MAX_PAYLOAD (1u << 20)
 #define MAX_PATH 4096u
 
@@ -38,6 +41,12 @@ enum { CALL_LOOK = 514 };
 /* stat(2) and lstat(2): path, where to store the status, and flags of fstatat(2). The answer is 1 where the status changes
  * only by calls that make or change something. */
 enum { CALL_STAT = 513 };
+
+/* mmap(2), for a stub that can map a file by itself. LIBRARY is the answer where the file never changes: the controller
+ * then expects one mmap of this thread's library descriptor, with ROUTE in the upper half of its number, and puts the
+ * file there when the kernel asks about that call. */
+enum { CALL_MAP = 512 };
+#define LIBRARY (1ll << 41)
 
 /* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */
 enum { SEALED_ANSWER = 0x5ea1 };

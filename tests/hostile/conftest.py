@@ -25,6 +25,7 @@ import proxybox
 from proxybox.controller.process import undertaker
 from proxybox.controller.process.launch import guest_program
 from proxybox.controller.seal import layers
+from proxybox.controller.vfs.host import library
 from proxybox.controller.warm import nursery
 
 HERE = Path(__file__).parent
@@ -68,6 +69,13 @@ def descriptors() -> dict[int, str]:
         with contextlib.suppress(OSError):
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return {fd: what for fd, what in found.items() if what != f"/proc/{os.getpid()}/fd"}
+
+
+def descriptors_of_libraries() -> dict[int, str]:
+    """Those that this process keeps open for all boxes, of files that never change: a bounded number."""
+    kept = set(library._contents._fds.values())
+    assert len(kept) <= library.CACHE_FILES
+    return {fd: what for fd, what in descriptors().items() if fd in kept}
 
 
 def children() -> list[int]:
@@ -237,6 +245,7 @@ def _unharmed(_warm: None) -> Iterator[None]:
     affinity = os.sched_getaffinity(0)
     yield
     assert eventually(lambda: not children()), f"children left: {children()}"
+    before |= descriptors_of_libraries()
     assert eventually(lambda: set(descriptors()) <= set(before)), "descriptors left: " + str(
         {fd: what for fd, what in descriptors().items() if fd not in before}
     )

@@ -1,4 +1,4 @@
-"""Clones without end that nobody has granted: each stands at the kernel's door and waits for the controller.
+"""Clones and mappings without end that nobody has granted: each stands at the kernel's door and waits for the controller.
 
 How often the controller opens it is counted, whatever the time that it takes: it depends on the clock alone, not on how
 many threads knock.
@@ -14,11 +14,12 @@ import proxybox
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.process.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Listener
 
-#: Threads that clone natively for as long as the program runs, each at once again.
+#: Threads that clone, or map a file, natively for as long as the program runs, each at once again.
 STORM = """
 import os, raw, threading
 stack = raw.code(bytes(1 << 16)) + 32768
 THREAD, COPY = (56, 0x3d0f00, stack, stack, stack, 0, raw.ROUTE), (56, 0x8000, 0, 0, 0, 0, raw.ROUTE)
+MAPPING = 9, 0, 4096, 1, 2, raw.ROUTE << 32 | 517, 0
 answers, begin = set(), threading.Event()
 def storm(call):
     begin.wait()
@@ -80,10 +81,10 @@ def test_clones_of_threads_without_end(hostile, refusals):
 
 @pytest.mark.parametrize(
     ("call", "program", "printed"),
-    [("THREAD", CALLS, "{-11}\n"), ("COPY", THREADS, "True\n")],
-    ids=["threads", "copies"],
+    [("THREAD", CALLS, "{-11}\n"), ("COPY", THREADS, "True\n"), ("MAPPING", THREADS, "True\n")],
+    ids=["threads", "copies", "mappings"],
 )
-def test_clones_without_end_in_a_copy(hostile, warm, refusals, call, program, printed):
+def test_calls_without_end_in_a_copy(hostile, warm, refusals, call, program, printed):
     """One listener for the family: the others are woken no more often than the storm is answered, and what is granted is
     let through at once, in the same box, too."""
     with contextlib.closing(warm(session={"branches": 4}).session(files=hostile.files, timeout=200)) as session:

@@ -8,6 +8,8 @@ Registers = tuple[int, int, int, int, int, int]
 
 FULL = (1 << 64) - 1
 GARBAGE = 0xDEADBEEF << 32
+#: The descriptor at which the main thread finds a file to map, as the stub passes it.
+LIBRARY = ROUTE << 32 | 517
 
 #: Every number of the table of calls and some beyond it (x86-64 ends at 547 with x32's own, i386 below 512).
 TABLE = range(1024)
@@ -76,7 +78,13 @@ def edges(value: int) -> Iterator[int]:
 LET_THROUGH: dict[int, list[Registers]] = {
     0: [(3, 0, 0, ROUTE, 0, 0), same(0)],
     1: [(4, 0, 0, ROUTE, 0, 0), (1, 0, 0, 0, 0, 0), (2, 0, 0, 0, 0, 0)],
-    9: [(0, 0, 0, 0x22, 0, 0), (0, 0, 7, 0x32, FULL, 0), (0, 0, 3, 0x124032, 3, 0)],
+    9: [
+        (0, 0, 0, 0x22, 0, 0),
+        (0, 0, 7, 0x32, FULL, 0),
+        (0, 0, 3, 0x124032, 3, 0),
+        (0, 0, 0, 0x2, LIBRARY, 0),
+        (0, 0, 7, 0x100012, LIBRARY, FULL),
+    ],
     10: [same(0)],
     11: [same(0), (0x1000_0000_0000, 0, ROUTE, 0, 0, 0)],
     12: [same(0)],
@@ -103,6 +111,7 @@ def around(number: int, kind: Kind) -> Iterator[Registers]:
         own = [0x0FFF_FFFF_FFFF, 0x1001_0000_0000, 0x1FFF_FFFF_FFFF, 0x2000_0000_0000]
         own += [value for fd in (2, 3, 2 + 2 * kind.channels, 3 + 2 * kind.channels) for value in (fd, fd | GARBAGE)]
         values = [[*edges(base[at]), *(own if at == 0 else ())] for at in range(6)]
+        values[4] += [LIBRARY - 1, LIBRARY + kind.channels - 1, LIBRARY + kind.channels]
         yield base
         for at in range(6):
             for value in values[at]:

@@ -29,6 +29,7 @@ def compiled(kind: Kind | None) -> bytes:
         real_time=kind.real_time,
         threads=kind.threads,
         forks=kind.forks,
+        listener=kind.listener,
         zygote=kind.zygote,
         bare=kind.bare,
     )
@@ -38,7 +39,17 @@ def programs() -> Iterator[tuple[str, Kind | None]]:
     """The names of the files, and what each is the program of."""
     for kind in KINDS:
         time, threads = ("other-time", "real-time")[kind.real_time], ("one-thread", "threads")[kind.threads]
-        copies = "-zygote" if kind.zygote else "-copies" if kind.forks else "-bare" if kind.bare else ""
+        copies = (
+            "-zygote"
+            if kind.zygote
+            else "-copies"
+            if kind.forks
+            else "-bare"
+            if kind.bare
+            else "-listener"
+            if kind.listener
+            else ""
+        )
         yield f"seal-{kind.channels:02}-{time}-{threads}{copies}.txt", kind
     yield "listener.txt", None
 
@@ -48,7 +59,7 @@ def text(kind: Kind | None) -> str:
     what = (
         f"The seal of a box: {kind}."
         if kind
-        else "The listener: the clones, and the first calls of copies, that ask the controller."
+        else "The listener: the clones, the first calls of copies, and the mappings of files, that ask the controller."
     )
     return f"; {what}\n; Made by `python -m tests.seal golden --write`.\n\n{disassemble(compiled(kind), _NAMES)}"
 

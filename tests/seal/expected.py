@@ -16,7 +16,8 @@ OTHER_ARCHES = (0xC00000B7, 0x40000028, 0xC00000F3, 0xC0000015, 0x80000016, 0x80
 
 class Kind(NamedTuple):
     """What a box's filter depends on. forks: it may be copied. zygote: that is all it is for. bare: it marshals its
-    calls itself, on descriptors 0 and 1."""
+    calls itself, on descriptors 0 and 1. listener: the kernel can ask about its calls, though it has no threads (a copy
+    of a zygote)."""
 
     channels: int
     real_time: bool
@@ -24,11 +25,27 @@ class Kind(NamedTuple):
     forks: bool = False
     zygote: bool = False
     bare: bool = False
+    listener: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether the kernel can ask the controller about its calls."""
+        return self.listener or self.threads or self.forks
 
     def __str__(self) -> str:
         time = "real time" if self.real_time else "other time"
         threads = "threads" if self.threads else "one thread"
-        copies = ", a zygote" if self.zygote else ", copies" if self.forks else ", bare" if self.bare else ""
+        copies = (
+            ", a zygote"
+            if self.zygote
+            else ", copies"
+            if self.forks
+            else ", bare"
+            if self.bare
+            else ", listener"
+            if self.listener
+            else ""
+        )
         return f"{self.channels} channel{'s' * (self.channels > 1)}, {time}, {threads}{copies}"
 
 
@@ -38,6 +55,7 @@ KINDS = [
     *(Kind(1, *both, forks=True) for both in _TIMES_AND_THREADS),
     *(Kind(17, *both, forks=True, zygote=True) for both in _TIMES_AND_THREADS),
     *(Kind(1, real_time, False, bare=True) for real_time in (False, True)),
+    *(Kind(1, real_time, False, listener=True) for real_time in (False, True)),
 ]
 
 Predicate = Callable[[Kind, int, int, int, int, int, int], bool]
@@ -70,7 +88,16 @@ def _mmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     # mmap(addr, len, prot, unsigned long flags, fd, off): all 64 bits of flags count. fd is ignored without a file.
     private, fixed, anonymous, noreserve, stack, fixed_noreplace = 0x2, 0x10, 0x20, 0x4000, 0x20000, 0x100000
     may = private | fixed | anonymous | noreserve | stack | fixed_noreplace
-    return d | may == may and bool(d & private) and bool(d & anonymous)
+    memory = d | may == may and bool(d & private) and bool(d & anonymous)
+    # With a file the kernel drops the upper half of fd. Where it can ask the controller about the call, a file may be
+    # one of those that lie above the ends of 257 channels: one for each channel of this box.
+    file = 517 <= low(e) < 517 + kind.channels and e >> 32 == ROUTE
+    return memory or (kind.asks and file and d in (private | more for more in _places()))
+
+
+def _places() -> tuple[int, ...]:
+    fixed, fixed_noreplace = 0x10, 0x100000
+    return 0, fixed, fixed_noreplace, fixed | fixed_noreplace
 
 
 def _munmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from tests import sweeps
 from tests.seal import dumps
 from tests.seal.bpf import Call, Fact, Instruction, action, parse, paths, run, strictest
-from tests.seal.cases import BEYOND, FULL, GARBAGE, LET_THROUGH, TABLE, Registers, argument_sets, around, edges, same
+from tests.seal.cases import (
+    BEYOND,
+    FULL,
+    GARBAGE,
+    LET_THROUGH,
+    LIBRARY,
+    TABLE,
+    Registers,
+    argument_sets,
+    around,
+    edges,
+    same,
+)
 from tests.seal.expected import (
     ARCH_I386,
     ARCH_X86_64,
@@ -145,6 +157,16 @@ BROKEN: dict[str, list[tuple[int, Registers]]] = {
     ],
     "mmap: private": [(9, (0, 4096, 7, flags, FULL, 0)) for flags in (0x20, 0x21, 0x30)],
     "mmap: anonymous": [(9, (0, 4096, 7, flags, 3, 0)) for flags in (0x2, 0x12, 0x4002)],
+    "mmap: a file at one of these descriptors": [
+        (9, (0, 4096, 7, 0x2, ROUTE << 32 | fd, 0)) for fd in (0, 3, 4, 5, 516, 518, 773, 774, 1 << 31, 0xFFFFFFFF)
+    ],
+    "mmap: a file with ROUTE": [
+        (9, (0, 4096, 7, 0x2, route << 32 | 517, 0)) for route in (0, ROUTE ^ 1, ROUTE ^ 1 << 31, 0xFFFFFFFF)
+    ],
+    "mmap: a file in private": [(9, (0, 4096, 7, flags, LIBRARY, 0)) for flags in (0, 1, 3, 0x10, 0x11, 0x100001)],
+    "mmap: a file with no other flag": [
+        (9, (0, 4096, 7, 0x2 | 1 << bit, LIBRARY, 0)) for bit in range(64) if not 0x100032 >> bit & 1
+    ],
     "mmap: no other flag": [
         (9, (0, 4096, 7, 0x22 | 1 << bit, FULL, 0)) for bit in range(64) if not 0x124032 >> bit & 1
     ],
@@ -207,6 +229,12 @@ def test_each_condition_broken_alone(condition: str) -> None:
 
 def test_no_clone_without_threads() -> None:
     assert answer(SEALS[Kind(1, real_time=True, threads=False)], 56, (0x3D0F00, 0, 0, 0, 0, ROUTE)) == "TRAP"
+
+
+def test_no_file_where_the_kernel_cannot_ask() -> None:
+    for kind in KINDS:
+        wanted = "ALLOW" if kind.asks else "TRAP"
+        assert answer(SEALS[kind], 9, (0, 4096, 5, 0x2, LIBRARY, 0)) == wanted
 
 
 def test_no_copy_without_copies() -> None:
@@ -273,7 +301,16 @@ def both(kind: Kind, number: int, registers: Registers, arch: int = ARCH_X86_64)
     return action(strictest(run(LISTENER, call), run(SEALS[kind], call)))
 
 
-WITH_A_LISTENER = [kind for kind in KINDS if kind.threads or kind.forks]
+WITH_A_LISTENER = [kind for kind in KINDS if kind.asks]
+
+
+@pytest.mark.parametrize("kind", WITH_A_LISTENER, ids=str)
+def test_mappings_of_files_ask_the_controller(kind: Kind) -> None:
+    """Each that the seal lets through; one of plain memory does not."""
+    for chosen in around(9, kind):
+        allowed = expected(kind, ARCH_X86_64, 9, chosen) == "ALLOW"
+        wanted = "TRAP" if not allowed else "ALLOW" if chosen[3] & 0x20 else "USER_NOTIF"
+        assert both(kind, 9, chosen) == wanted, chosen
 
 
 @pytest.mark.parametrize("number", [56, 157])
@@ -300,14 +337,17 @@ def test_the_listener_weakens_nothing_else(kind: Kind) -> None:
 
 def test_the_listener_asks_of_these_alone() -> None:
     asked = {frozenset(fact for fact in facts if fact.holds) for facts in facts_of(LISTENER, "USER_NOTIF")}
-    around_all = [Fact("arch", "jeq", ARCH_X86_64, holds=True), Fact("args[5].low", "jeq", ROUTE, holds=True)]
+    its_own = [Fact("arch", "jeq", ARCH_X86_64, holds=True)]
 
-    def equal(*conditions: tuple[str, int]) -> frozenset[Fact]:
-        return frozenset({*around_all, *(Fact(value, "jeq", wanted, holds=True) for value, wanted in conditions)})
+    def equal(*conditions: tuple[str, int], among: tuple[Fact, ...] = ()) -> frozenset[Fact]:
+        return frozenset({*its_own, *among, *(Fact(value, "jeq", wanted, holds=True) for value, wanted in conditions)})
 
+    told = ("args[5].low", ROUTE)
+    flags = Fact("args[3].low & 0xffefffef", "jeq", 2, holds=True)
     assert asked == {
-        equal(("nr", 56), ("args[0].low", 0x3D0F00), ("args[0].high", 0)),
-        equal(("nr", 56), ("args[0].low", 0x8000), ("args[0].high", 0)),
-        equal(("nr", 157), ("args[0].low", 1), ("args[1].low", 9), ("args[1].high", 0)),
+        equal(("nr", 9), ("args[3].high", 0), ("args[4].high", ROUTE), among=(flags,)),
+        equal(("nr", 56), ("args[0].low", 0x3D0F00), ("args[0].high", 0), told),
+        equal(("nr", 56), ("args[0].low", 0x8000), ("args[0].high", 0), told),
+        equal(("nr", 157), ("args[0].low", 1), ("args[1].low", 9), ("args[1].high", 0), told),
     }
     assert {action(result) for _, result in paths(LISTENER)} == {"USER_NOTIF", "ALLOW"}

@@ -18,6 +18,7 @@ def compiled_anew(kind: Kind) -> list[Instruction]:
         real_time=kind.real_time,
         threads=kind.threads,
         forks=kind.forks,
+        listener=kind.listener,
         zygote=kind.zygote,
         bare=kind.bare,
     )

@@ -13,7 +13,7 @@ from proxybox.controller import abi
 from proxybox.controller.effects import Blocked
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.descriptors import DescriptorTable
-from proxybox.controller.vfs.host.library import library, library_file
+from proxybox.controller.vfs.host.library import altered_file, library, library_file
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile
 from proxybox.controller.vfs.nodes import Credentials, Superblock
 from proxybox.controller.vfs.pseudo.devices import dev_directory, open_standard
@@ -276,3 +276,19 @@ def test_library_numbers_do_not_depend_on_the_order(host_folder, tmp_path):
     big = library_file(str(tmp_path / "large" / "file"), b"/lib/large/file")
     data = (tmp_path / "large" / "file").read_bytes()
     assert big.open(os.O_RDONLY).pread(10, 4 << 20) == data[4 << 20 : (4 << 20) + 10]
+
+
+def test_a_library_that_was_replaced_since_is_not_given_to_a_guest(tmp_path):
+    file = tmp_path / "lib.so"
+    file.write_bytes(b"first")
+    node = library_file(str(file), b"/lib.so")
+    fd = node.host_descriptor()
+    assert fd is not None
+    assert os.read(fd, 9) == b"first"
+    os.close(fd)
+    altered = altered_file(str(file), b"/lib.so", bytes.upper)
+    assert altered is not None
+    assert altered.host_descriptor() is None
+    file.write_bytes(b"second!")
+    assert node.host_descriptor() is None
+    file.unlink()

@@ -84,14 +84,22 @@ class _Contents:
     def part(self, file: LibraryFile, size: int, offset: int) -> bytes:
         """A part of a large file. It is read under the lock, so that no descriptor is closed while it is being read."""
         with self.lock:
-            fd = self._fds.get(file)
-            if fd is None:
-                fd = self._fds[file] = file.library.host.open_file(file.relative, os.O_RDONLY)
-                while len(self._fds) > CACHE_FILES:
-                    os.close(self._fds.popitem(last=False)[1])
-            else:
-                self._fds.move_to_end(file)
-            return os.pread(fd, size, offset)
+            return os.pread(self._opened(file), size, offset)
+
+    def descriptor(self, file: LibraryFile) -> int:
+        """A new descriptor of a file, open for reading."""
+        with self.lock:
+            return os.dup(self._opened(file))
+
+    def _opened(self, file: LibraryFile) -> int:
+        fd = self._fds.get(file)
+        if fd is None:
+            fd = self._fds[file] = file.library.host.open_file(file.relative, os.O_RDONLY)
+            while len(self._fds) > CACHE_FILES:
+                os.close(self._fds.popitem(last=False)[1])
+        else:
+            self._fds.move_to_end(file)
+        return fd
 
 
 _contents = _Contents()
@@ -180,6 +188,17 @@ class LibraryFile(LibraryNode, RegularFile):
         content = self.pread(self.length, 0) if self.length <= most else None
         return content if content is not None and len(content) == self.length else None
 
+    def host_descriptor(self) -> int | None:
+        try:
+            fd = _contents.descriptor(self)
+        except OSError:  # the host's file has gone, or descriptors have run out
+            return None
+        seen = os.fstat(fd)
+        if (seen.st_size, seen.st_mtime_ns) != (self.length, self._stat.mtime_ns):
+            os.close(fd)
+            return None
+        return fd
+
     def pread(self, size: int, offset: int) -> bytes:
         content = self.content
         if content is None:
@@ -202,6 +221,9 @@ class AlteredFile(LibraryFile):
         self.length = len(content)
         self._stat = attrs.evolve(self._stat, size=self.length, blocks=(self.length + 511) // 512)
         self._bytes = pack_stat(self._stat)
+
+    def host_descriptor(self) -> int | None:
+        return None
 
     def pread(self, size: int, offset: int) -> bytes:
         content = self.content or b""

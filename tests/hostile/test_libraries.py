@@ -1,0 +1,197 @@
+"""Files of the host that a guest maps by itself: what machine code makes of the descriptor, and of what it was granted."""
+
+import contextlib
+import os
+
+import pytest
+
+from proxybox.controller.process.listener import Listener
+from proxybox.controller.vfs.host import library
+
+EACH_GUEST = True
+
+#: A library of the interpreter's, asked for and mapped past the stub: `granted` returns what each native call returned.
+PROGRAM = """
+import ctypes, mmap, os, raw, threading
+LIBRARY, CALL_MAP, PRIVATE, READ = raw.ROUTE << 32 | 517, 512, 2, 1
+path = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+fd = os.open(path, os.O_RDONLY)
+content = os.pread(fd, 8192, 0)
+lock = threading.Lock()
+lock.acquire()
+threading.Thread(target=lock.acquire, daemon=True).start()  # else nobody looks at a call that was not granted
+def asked(fd=fd):
+    return raw.put(raw.frame(CALL_MAP, (0, 4096, READ, PRIVATE, fd, 0)))
+def granted(*calls, fd=fd):
+    return raw.syscalls([asked(fd), raw.TAKE, *calls])[2:]
+def mapping(at=LIBRARY, prot=READ, flags=PRIVATE, offset=0, where=0):
+    return 9, where, 4096, prot, flags, at, offset
+"""
+
+
+@pytest.fixture
+def run(hostile, guest_kind):
+    return lambda code, **options: hostile.ok(PROGRAM + code, guest=guest_kind, **options)
+
+
+def test_a_mapping_is_the_file(run):
+    code = """
+first, = granted(mapping())
+later, = granted(mapping(offset=4096))
+print(ctypes.string_at(first, 4096) == content[:4096], ctypes.string_at(later, 4096) == content[4096:])
+"""
+    assert run(code) == "True True\n"
+
+
+def test_one_grant_is_one_mapping(run):
+    code = "first, second = granted(mapping(), mapping()); print(first > 0, second)"
+    assert run(code) == "True -11\n"
+
+
+def test_nothing_is_mapped_without_a_grant(run):
+    assert run("print(raw.syscalls([mapping(), mapping(LIBRARY + 1), mapping(where=1 << 32)]))") == "[-11, -11, -11]\n"
+
+
+def test_the_grant_of_another_thread(run):
+    """It lies at another descriptor."""
+    assert run("print(*granted(mapping(LIBRARY + 1), mapping(LIBRARY + 15)))") == "-11 -11\n"
+
+
+def test_nothing_else_can_be_done_with_the_descriptor(run, hostile):
+    """No call but the one mapping takes it. The descriptors of the program's own with such numbers are virtual."""
+    code = f"""
+buffer = raw.code(bytes(4096))
+first, = granted(mapping())
+name = raw.code(b"\\0")
+calls = [
+    (0, 517, buffer, 100), (1, 517, buffer, 100), (17, 517, buffer, 100, 0), (18, 517, buffer, 100, 0),
+    (19, 517, buffer, 1), (295, 517, buffer, 1, 0, 0), (5, 517, buffer), (8, 517, 0, 0), (16, 517, 0x5401, buffer),
+    (3, 517), (32, 517), (33, 517, 3), (292, 517, 3, 0), (40, 4, 517, 0, 100), (72, 517, 0), (73, 517, 2),
+    (77, 517, 0), (91, 517, 0o777), (93, 517, 0, 0), (257, 517, name, 0), (322, 517, name, 0, 0, 0x1000),
+    (275, 517, 0, 4, 0, 100, 0), (326, 517, 0, 4, 0, 100, 0), (138, 517, buffer), (265, 517, name, 517, name, 0x1000),
+]
+calls += [(number, first, second, third, raw.ROUTE, raw.ROUTE, raw.ROUTE)
+          for number, first, second, third in ((0, 517, buffer, 100), (1, 517, buffer, 100), (3, 517, 0, 0))]
+calls += [mapping(flags=flags) for flags in (1, 3, 0x8002, 0x2002, 0x802)]  # shared, validated, populated, locked, ...
+calls += [mapping(at=at) for at in (517, 3 | raw.ROUTE << 32, 4 | raw.ROUTE << 32)]
+print(set(raw.trapped_syscalls(calls, {hostile.symbol("on_sigsys")})) == {{raw.TRAPPED}})
+"""
+    assert run(code) == "True\n"
+
+
+def test_what_is_written_stays_in_the_box(run):
+    """Private pages: neither the host's file nor another box sees it."""
+    code = """
+place, = granted(mapping(prot=3))
+before = ctypes.string_at(place, 4096) == content[:4096]
+ctypes.memset(place, 0x41, 4096)
+again, = granted(mapping())
+print(before, ctypes.string_at(again, 4096) == content[:4096], os.pread(fd, 4096, 0) == content[:4096])
+"""
+    assert run(code) == run(code) == "True True True\n"
+
+
+def test_the_file_that_was_granted_and_no_other(run):
+    """Its descriptor in the box is closed, and belongs to another file when the kernel asks."""
+    code = """
+with open("/box/mine", "wb") as file: file.write(b"mine" * 1024)
+other = os.open("/box/mine", os.O_RDONLY)
+closing = raw.put(raw.frame(3, (fd,)))
+moving = raw.put(raw.frame(33, (other, fd)))
+place = raw.syscalls([asked(), raw.TAKE, closing, raw.TAKE, moving, raw.TAKE, mapping()])[-1]
+print(ctypes.string_at(place, 4096) == content[:4096], os.pread(fd, 4, 0))
+"""
+    assert run(code) == "True b'mine'\n"
+
+
+def test_files_that_may_change_are_not_granted(run, tmp_path):
+    """Those of the box, and those of mounted folders, whether the box may write there or not: they are copied."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_bytes(b"x" * 8192)
+    code = """
+with open("/box/file", "wb") as file: file.write(b"x" * 8192)
+for name in ("/box/file", "/ro/file", "/rw/file", "/overlay/file"):
+    fd = os.open(name, os.O_RDONLY)
+    value, _ = raw.ask(CALL_MAP, (0, 4096, READ, PRIVATE, fd, 0))
+    print(0 <= value < 1 << 40, *raw.syscalls([mapping()]), end=" ")
+    with mmap.mmap(fd, 8192, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) as mapped: print(mapped[:] == b"x" * 8192)
+"""
+    folder = str(tmp_path)
+    mounts = [{"target": f"/{mode}", "source": folder, "mode": mode} for mode in ("ro", "rw", "overlay")]
+    assert run(code, filesystem={"mounts": mounts}) == "True -11 True\n" * 4
+
+
+def test_what_may_not_be_read_is_not_granted(run):
+    """A descriptor for its path alone, one that is closed, a folder; and a shared mapping is not the guest's to make."""
+    code = """
+by_path = os.open(path, 0o10000000)  # O_PATH
+for asked in ((by_path, PRIVATE), (999, PRIVATE), (os.open("/usr", os.O_RDONLY), PRIVATE), (fd, 1)):
+    print(raw.ask(CALL_MAP, (0, 4096, READ, asked[1], asked[0], 0))[0] >> 41 == 1, *raw.syscalls([mapping()]))
+"""
+    assert run(code) == "False -11\n" * 4
+
+
+def test_grants_that_are_never_taken(run, hostile, monkeypatch):
+    """The controller keeps one for each channel, and none when the box has ended (see `_unharmed`)."""
+    most, grant = [0], Listener.sort
+
+    def look(self):
+        most[0] = max(most[0], len(os.listdir("/proc/self/fd")))
+        grant(self)
+
+    monkeypatch.setattr(Listener, "sort", look)
+    before = len(os.listdir("/proc/self/fd"))
+    code = """
+for _ in range(3000): raw.syscalls([asked(), raw.TAKE])
+print(*granted(mapping(LIBRARY + 1)))
+"""
+    assert run(code) == "-11\n"
+    assert most[0] < before + 100
+
+
+@pytest.mark.parametrize("flags", [0, 0x10], ids=["anywhere", "fixed"])
+def test_past_the_end_of_the_file(hostile, guest_kind, flags):
+    """The kernel's SIGBUS is for the box alone, and the stub answers it for memory that a call names."""
+    code = """
+size = os.fstat(fd).st_size + 4095 & ~4095
+request = raw.put(raw.frame(CALL_MAP, (0, 8192, READ, PRIVATE, fd, size)))
+where = 0x2000_0000
+place = raw.syscalls([request, raw.TAKE, (9, where, 8192, READ, PRIVATE | FLAGS, LIBRARY, size)])[-1]
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.write(1, ctypes.c_void_p(place), 4), os.strerror(ctypes.get_errno()), flush=True)
+ctypes.string_at(place, 1)
+"""
+    result = hostile.run(PROGRAM + code.replace("FLAGS", str(flags)), guest=guest_kind)
+    assert (result.status, result.signal, result.stdout) == ("crashed", 7, "-1 Bad address\n"), result
+
+
+def test_a_copy_has_no_grant_of_its_parents(hostile, guest_kind, warm):
+    """It inherits the descriptor, with which it can do as little."""
+    with contextlib.closing(
+        warm(guest=guest_kind, session={"branches": 2}).session(files=hostile.files, timeout=200)
+    ) as session:
+        program = PROGRAM.replace("threading.Thread", "0 and threading.Thread").replace(".start()", "")
+        assert session.exec(program + "\nprint(granted(mapping())[0] > 0)").stdout == "True\n"
+        session.exec("raw.syscalls([asked(), raw.TAKE])")  # a grant is open
+        with contextlib.closing(session.fork()) as copy:
+            threads = "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+            assert copy.exec(threads + "print(*raw.syscalls([mapping()]))").stdout == "-11\n"
+            code = "print(granted(mapping())[0] > 0)"
+            assert copy.exec(code).stdout == session.exec(code).stdout == "True\n"
+
+
+@pytest.mark.parametrize("missing", ["ioctl", "file"])
+def test_where_it_cannot_be_given_it_is_copied(hostile, guest_kind, monkeypatch, missing):
+    """Linux before 5.9 adds no descriptors, and a file of the host's may have gone."""
+    if missing == "ioctl":
+        monkeypatch.setattr(Listener, "_answer_mapping", lambda self, door, knock, number: self.refuse(knock))
+    else:
+        monkeypatch.setattr(library.LibraryFile, "host_descriptor", lambda self: None)
+    code = "import ctypes, sqlite3, zlib; print(zlib.crc32(b'abc'), sqlite3.connect(':memory:').execute('select 1').fetchone())"
+    assert hostile.ok(code, guest=guest_kind) == "891568578 (1,)\n"
+
+
+def test_a_box_of_one_thread_copies_them(hostile, guest_kind):
+    """There the kernel asks nobody, where it was not started from a zygote."""
+    code = "import sqlite3; print(sqlite3.connect(':memory:').execute('select 1').fetchone())"
+    assert hostile.ok(code, guest=guest_kind, limits={"threads": 1}) == "(1,)\n"
