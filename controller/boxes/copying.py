@@ -40,7 +40,7 @@ def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, std
 
     The copy is complete only after the caller has told the copier what stands for the object that holds the world's
     facts (`stand_for`), and has called `copier.finish`. What drivers and sessions put into a world (on_exit, on_fork,
-    port) is as in a new world: the driver and the session of the copy set it.
+    grant_library, port) is as in a new world: the driver and the session of the copy set it.
     """
     of = copier.of
     copier.stand_for(old.stdin, stdin)

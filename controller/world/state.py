@@ -276,8 +276,9 @@ class World:
     flocks: device and inode, and LOCK_SH or LOCK_EX, of each description that holds a lock. stored: the mappings
     that may change a file, by its device and inode (oscalls/stores.py). epoll_watches: how many watches all epoll
     instances have. port: where a warm guest meets its caller. on_fork: answers a fork where copies are made; without
-    it, a fork is refused. allotment: the box's part of the host's descriptors. thread: the thread with which the
-    process began. A handler is told the thread that makes a call (dispatch.py).
+    it, a fork is refused. grant_library: allows the thread of a channel to map a file of the host once, and takes the
+    descriptor; false where it cannot. allotment: the box's part of the host's descriptors. thread: the one with which
+    the process began. A handler is told the thread that makes a call (dispatch.py).
     """
 
     policy: "Policy"

@@ -66,6 +66,7 @@ void handed_give_back(void);
 /* stub_lasting.c: answers that last. lasting_answers: whether a call was answered. */
 bool lasting_answers(long number, const uint64_t args[6], long *result);
 void lasting_forget(void);
+bool may_change_a_status(long number, const uint64_t args[6]);
 
 /* stub_environment.c: the value of a variable; NULL where there is none of that name. */
 char *variable(char **environment, const char *name);

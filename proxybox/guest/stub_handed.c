@@ -40,7 +40,7 @@ void handed_give_back(void)
 
 static long open_file(const uint64_t args[6])
 {
-    if (args[2] & (O_ACCMODE | O_CREAT | O_TRUNC))
+    if (may_change_a_status(SYS_openat, args))
         lasting_forget();
     int closing = handed.closing;
     handed.closing = -1;
@@ -82,15 +82,20 @@ static bool seek_file(int64_t to, int whence)
     return true;
 }
 
-/* Whether a path may lead to /proc/self/fd: it does not below /usr, and at /box itself, which PyPy looks at for each
- * import. */
+static bool begins_with(const char *path, const char *start, size_t size)
+{
+    char text[16];
+    return guarded_copy(text, path, size) && !memcmp(text, start, size);
+}
+
+/* Whether a path may lead to /proc/self/fd: it does not below /usr, where packages are, and at /box itself, which PyPy
+ * looks at for each import. */
 static bool may_lead_to_it(long number, const uint64_t args[6])
 {
     if (number != SYS_newfstatat && number != SYS_access)
         return false;
-    char start[5] = {0};
-    guarded_copy(start, (const void *)args[number == SYS_newfstatat], sizeof start);
-    return memcmp(start, "/usr/", sizeof start) && memcmp(start, "/box", sizeof start);
+    const char *path = (const char *)args[number == SYS_newfstatat];
+    return !begins_with(path, "/usr/", 5) && !begins_with(path, "/packages", 9) && !begins_with(path, "/box", 5);
 }
 
 bool handed_answers(long number, const uint64_t args[6], long *result)

@@ -6,7 +6,8 @@
  *
  * The status of the interpreter's library, and of folders in memory, changes only by calls that make or change something.
  * An import looks at its folders again and again. This is for a program of one thread. All is forgotten at each call that
- * traps, and at each open that is not only for reading.
+ * may change one: at those that trap, but for what the loader does with a library, and at each open that is not only for
+ * reading.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +38,7 @@ static long look(const uint64_t args[6])
     return result == LASTS ? 0 : result;
 }
 
-enum { PLACES = 32, LONGEST = 104 };
+enum { PLACES = 128, LONGEST = 104 };
 
 static struct known {
     uint64_t age;
@@ -49,6 +50,22 @@ static struct known {
 static uint64_t age = 1;
 
 void lasting_forget(void) { age++; }
+
+bool may_change_a_status(long number, const uint64_t args[6])
+{
+    switch (number) {
+    case SYS_openat:
+        return args[2] & (O_ACCMODE | O_CREAT | O_TRUNC);
+    case SYS_read:
+    case SYS_pread64:
+    case SYS_fstat:
+    case SYS_mmap:
+    case SYS_close:
+        return false;
+    default:
+        return true;
+    }
+}
 
 /* Where the status of a path is, or is to be; NULL for a path that is not remembered. */
 static struct known *place_of(const char *path, uint32_t flags, bool *is_known)

@@ -154,7 +154,8 @@ void on_sigsys(int number, siginfo_t *info, void *opaque)
     bool outer = call_begins();
     if (info->si_syscall != CALL_PUT_OFF) {
         handed_give_back();
-        lasting_forget();
+        if (may_change_a_status(info->si_syscall, args))
+            lasting_forget();
     }
     context_returns(context, answer(info, args, context));
     if (call_ends(outer))

@@ -176,8 +176,9 @@ def fields_of(thing: Any) -> dict[str, Any]:
 OTHERS = {
     ("Tree", "_followed"), ("Tree", "_unfollowed"), ("Tree", "_kept_for"), ("Buffer", "start"), ("Buffer", "data"),
     ("Clock", "_cpu_before_ns"), ("MemoryFile", "_own"), ("OverlayFile", "_own"), ("World", "on_exit"),
-    ("World", "_next_tid"), ("ProcessState", "pid"), ("ProcessState", "pgid"), ("GuestThread", "tid"),
-    ("ProcFacts", "pid"), ("HostRoot", "fd"), ("HostFile", "_fd"), ("Changes", "_sources"), ("Changes", "everything"),
+    ("World", "grant_library"), ("World", "_next_tid"), ("ProcessState", "pid"), ("ProcessState", "pgid"),
+    ("GuestThread", "tid"), ("ProcFacts", "pid"), ("HostRoot", "fd"), ("HostFile", "_fd"),
+    ("Changes", "_sources"), ("Changes", "everything"),
     *((kind, name) for kind in ("HostFile", "HostDirectory", "HostSymlink") for name in ("_seen", "_seen_at")),
 }  # fmt: skip
 
@@ -217,7 +218,7 @@ def test_every_field_is_copied(make_side: Any, tmp_path: Path, monkeypatch: pyte
 def test_somebody_has_thought_of_every_field_of_a_world(kind: type) -> None:
     """Worlds are made by their constructors, where a field that is forgotten gets its default."""
     text = inspect.getsource(world_copying)
-    drivers = {"on_exit", "on_fork", "port", "_world"}
+    drivers = {"on_exit", "on_fork", "grant_library", "port", "_world"}
     fields = {field.name for field in attrs.fields(kind)} if attrs.has(kind) else set(kind.__slots__)  # type: ignore[attr-defined]
     assert {name for name in fields - drivers if not re.search(rf"\b{name}\b", text)} == set()
 

@@ -38,6 +38,9 @@ assert looked(library).st_ino != first.st_ino and stat.S_ISDIR(looked(library).s
 """,
     "a new file": "changes('/box', lambda: open('/box/new', 'w').close())",
     "a new file, by a system call": "changes('/tmp', lambda: libc.syscall(85, b'/tmp/new', 0o644))",
+    "a new file, by a call that mostly changes nothing": """
+changes('/tmp', lambda: libc.syscall(257, -100, b'/tmp/new', os.O_CREAT, 0o644))
+""",
     "a new folder": "changes('/tmp', lambda: os.mkdir('/tmp/new'))",
     "a file is removed": "open('/box/new', 'w').close(); changes('/box', lambda: os.unlink('/box/new'))",
     "a file is renamed": "open('/tmp/a', 'w').close(); changes('/tmp', lambda: os.rename('/tmp/a', '/tmp/b'))",
