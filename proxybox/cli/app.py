@@ -237,6 +237,7 @@ def policy_group() -> None:
       proxybox policy list
       proxybox policy show strict > mine.toml
       proxybox policy check mine.toml
+      proxybox policy check data.toml --guest cpython --packages ~/project/.venv
       proxybox policy explain mine.toml
     """
 
@@ -263,12 +264,17 @@ def policy_show(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
 
 @policy_group.command("check", short_help="Whether policy files make sense.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=Path, shell_complete=complete_file)
+@guest_option
+@packages_option
 @json_flag
-def policy_check(files: tuple[Path, ...], as_json: bool) -> int:
-    """Whether policy files make sense; every fault, with its key and what is allowed."""
+def policy_check(files: tuple[Path, ...], **options: Any) -> int:
+    """Whether policy files make sense; every fault, with its key and what is allowed.
+
+    With --guest or --packages also whether this interpreter, with these packages, has the modules of `preload`.
+    """
     from proxybox.cli import policy
 
-    return policy.check(files, as_json=as_json)
+    return policy.check(files, **options)
 
 
 @policy_group.command("explain")

@@ -4,11 +4,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from proxybox.cli.choosing import named_policy, policy_file
+from proxybox.cli.choosing import chosen_packages, named_policy, policy_file
 from proxybox.cli.exits import EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
 from proxybox.cli.run import tell_failure
@@ -17,6 +17,9 @@ from proxybox.policies.errors import Problem
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.tables import table
 from proxybox.terminal.text import Paint, has_colours
+
+if TYPE_CHECKING:
+    from proxybox.controller.guests.guest import Guest
 
 
 def list_presets(*, as_json: bool) -> int:
@@ -41,9 +44,16 @@ def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
     return 0
 
 
-def check(files: Sequence[Path], *, as_json: bool) -> int:
+def check(files: Sequence[Path], *, guest: str | None, packages: Sequence[str], as_json: bool) -> int:
     """Prints every fault of every file; returns 0 when there is none, else 125."""
-    found = {str(path): faults(str(path)) for path in files}
+    from proxybox.controller import find_guest
+
+    try:
+        folders = chosen_packages(packages, guest)
+        chosen = find_guest(guest).with_packages(folders) if guest or folders else None
+    except Exception as error:
+        return tell_failure(error)
+    found = {str(path): faults(str(path), chosen) for path in files}
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -56,10 +66,16 @@ def check(files: Sequence[Path], *, as_json: bool) -> int:
     return EXIT_CANNOT_RUN if any(found.values()) else 0
 
 
-def faults(path: str) -> list[dict[str, Any]]:
-    """Returns the faults of one policy file, each with its text and its parts."""
+def faults(path: str, guest: "Guest | None" = None) -> list[dict[str, Any]]:
+    """Returns the faults of one policy file, each with its text and its parts.
+
+    guest: the interpreter that has to have the modules of `preload`; None for any.
+    """
     try:
-        missing = missing_sources(policy_file(path), path)
+        policy = policy_file(path)
+        missing = missing_sources(policy, path)
+        if guest is not None and not missing:
+            missing = missing_modules(policy, guest, path)
     except PolicyError as error:
         missing = list(error.problems)
     except CommandError as error:
@@ -76,6 +92,18 @@ def missing_sources(policy: Policy, path: str) -> list[Problem]:
         for at, mount in enumerate(policy.filesystem.mounts)
         if isinstance(source := mount.source, str) and (why := why_no_mount(source))
     ]
+
+
+def missing_modules(policy: Policy, guest: "Guest", path: str) -> list[Problem]:
+    """Returns a problem for each module of `preload` that the interpreter does not have."""
+    from proxybox.controller.boxes.box import BoxSpec
+    from proxybox.controller.warm.preloading import check_preload
+
+    try:
+        check_preload(BoxSpec(policy, guest))
+    except PolicyError as error:
+        return [attrs.evolve(problem, file=path) for problem in error.problems]
+    return []
 
 
 def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:

@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 
 _TOLD = "proxybox.json"
 _SECONDS = 900
-#: Variables that would have pip install elsewhere, or build.
+#: Of what an installer says of a failure that it does not mark as such.
+_MOST_LINES = 12
+#: Variables that would have pip or uv install elsewhere, or build.
 _UNWANTED = (
-    "PIP_TARGET",
-    "PIP_USER",
-    "PIP_PREFIX",
-    "PIP_ROOT",
-    "PIP_NO_BINARY",
-    "PIP_REQUIRE_VIRTUALENV",
-    "PIP_EDITABLE",
-)
+    "PIP_TARGET", "PIP_USER", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_BINARY", "PIP_REQUIRE_VIRTUALENV", "PIP_EDITABLE",
+    "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON", "UV_NO_BINARY", "UV_CONSTRAINT", "UV_OVERRIDE", "VIRTUAL_ENV",
+)  # fmt: skip
+#: How pip and uv say that there is nothing to install.
+_SAYS_NO_WHEEL = ("No matching distribution", "from versions", "no usable wheels", "no wheels", "was not found")
 _NO_WHEEL = (
     "only wheels are installed: what has none for this interpreter would be built here, which runs its code on this "
     "side. Build it yourself where you trust it (pip install --target FOLDER), and name the folder with --packages"
@@ -62,6 +61,8 @@ def installed(text: str, guest: "Guest", tell: Callable[[str], object] = lambda 
         os.mkdir(made)
         _install(text, made, work, guest)
         shutil.rmtree(os.path.join(made, "bin"), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.remove(os.path.join(made, ".lock"))  # uv's
         _compile(made, guest)
         with open(os.path.join(made, _TOLD), "w", encoding="utf-8") as file:
             json.dump(
@@ -82,30 +83,39 @@ def _parent() -> str:
     return folder
 
 
-def _install(text: str, folder: str, work: str, guest: "Guest") -> None:
-    """Has pip install wheels. It runs with the guest's interpreter, outside of a box, for its tags and its markers."""
-    if importlib.util.find_spec("pip") is None:
+def _installer(guest: "Guest") -> tuple[str, list[str]]:
+    """Returns the name of what installs packages here, and the beginning of its command: wheels only, and no .pyc."""
+    wheels = ["--quiet", "--only-binary", ":all:"]
+    if importlib.util.find_spec("pip") is not None:
+        pip = [sys.executable, "-I", "-m", "pip", "--python", guest.executable, "--no-input", "install"]
+        return "pip", [*pip, "--disable-pip-version-check", "--root-user-action", "ignore", "--no-compile", *wheels]
+    uv = shutil.which("uv") or shutil.which("uv", path=os.path.dirname(sys.executable))
+    if uv is None:
         raise PackagesError(
-            f"requirements need pip beside proxybox: {sys.executable} -m ensurepip, or pip install 'proxybox[packages]'"
+            f"requirements need pip beside proxybox, or uv on PATH: {sys.executable} -m ensurepip, or pip install "
+            "'proxybox[packages]'"
         )
+    return "uv", [uv, "pip", "install", "--python", guest.executable, "--link-mode", "copy", *wheels]
+
+
+def _install(text: str, folder: str, work: str, guest: "Guest") -> None:
+    """Installs wheels. The guest's interpreter is asked for its tags and its markers, outside of a box."""
+    installer, command = _installer(guest)
     listed = os.path.join(work, "requirements.txt")
     with open(listed, "w", encoding="utf-8") as file:
         file.write(text)
     kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED and name[:6] != "PYTHON"}
     done = subprocess.run(
-        [
-            *(sys.executable, "-I", "-m", "pip", "--python", guest.executable, "--no-input", "install", "--quiet"),
-            *("--disable-pip-version-check", "--root-user-action", "ignore", "--only-binary", ":all:", "--no-compile"),
-            *("--target", folder, "--requirement", listed),
-        ],
+        [*command, "--target", folder, "--requirement", listed],
         cwd=work, env=kept, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
         timeout=_SECONDS, check=False,
     )  # fmt: skip
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-3:]
+        lines = done.stderr.splitlines()
+        said = [line for line in lines if line.startswith("ERROR")] or lines[-_MOST_LINES:]
         why = "\n".join(line.removeprefix("ERROR: ") for line in said) or f"exit status {done.returncode}"
-        hint = f"\n{_NO_WHEEL}" if "No matching distribution" in why or "from versions" in why else ""
-        raise PackagesError(f"packages for {guest.name}: pip could not install them:\n{why}{hint}")
+        hint = f"\n{_NO_WHEEL}" if any(words in why for words in _SAYS_NO_WHEEL) else ""
+        raise PackagesError(f"packages for {guest.name}: {installer} could not install them:\n{why}{hint}")
 
 
 def _compile(folder: str, guest: "Guest") -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -111,6 +112,39 @@ def test_what_cannot_be_installed_is_told(tmp_path: Path) -> None:
     assert list(installing.cached()) == []
     file = requirements(tmp_path, f"hashed==1.0 --hash=sha256:{right}")
     assert proxybox.run("import hashed; print('in')", packages=[file]).stdout == "in\n"
+
+
+def test_without_pip_there_is_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find(name))
+    wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
+    wheel(tmp_path / "wheels", "old", tag="cp27-cp27m-manylinux1_x86_64", old="")
+    monkeypatch.setattr(sys, "executable", f"{tmp_path}/python")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(PackagesError, match="need pip beside proxybox, or uv on PATH"):
+        proxybox.run("pass", packages=[requirements(tmp_path, "greeting")])
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find(name))
+    result = proxybox.run("import greeting; print(greeting.text)", packages=[requirements(tmp_path, "greeting")])
+    assert result.stdout == "hello\n", result
+    for line, reason in {
+        "old": "(?s)no wheels with a matching.*only wheels are installed",
+        "none": "none was not found",
+        f"greeting==1.0 --hash=sha256:{'0' * 64}": "Hash mismatch for `greeting==1.0`",
+    }.items():
+        with pytest.raises(PackagesError, match=reason):
+            proxybox.run("pass", packages=[requirements(tmp_path, line)])
+
+
+def test_a_policys_modules_are_looked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str], guest_kind: str) -> None:
+    wheel(tmp_path / "wheels", "greeting", greeting="")
+    policy = tmp_path / "policy.toml"
+    policy.write_text("preload = ['json', 'greeting']\n")
+    assert cli.main(["policy", "check", str(policy)]) == 0
+    assert cli.main(["policy", "check", str(policy), "--guest", guest_kind]) == 125
+    assert f"{policy}: preload[1]: there is no such module in the box" in capfd.readouterr().out
+    words = ["--guest", guest_kind, "--packages", str(requirements(tmp_path, "greeting"))]
+    assert cli.main(["policy", "check", str(policy), *words]) == 0
 
 
 def test_a_package_that_wants_to_hurt_runs_in_the_box_alone(tmp_path: Path) -> None:
