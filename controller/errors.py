@@ -12,6 +12,10 @@ class SandboxStartError(ProxyboxError):
     """A box could not be started: no interpreter, no compiled stub, or a host that refuses what is mandatory."""
 
 
+class ProxyboxWarning(UserWarning):
+    """Something works, but not as well as it could; the text says why, and what to do."""
+
+
 class PackagesError(SandboxStartError):
     """Packages that cannot be had: requirements that make no sense, or that pip does not find as wheels."""
 

@@ -148,6 +148,10 @@ class SandboxBase:
         policy = with_timeout(self.policy, timeout)
         if self._template is None:  # made once: PATH and the interpreter's files are the same for all runs
             guest = self.guest()
+            if guest.packages:
+                from proxybox.packages.compiling import warn
+
+                warn(guest)
             if self.policy.preload:
                 from proxybox.controller.warm.preloading import check_preload
 

@@ -23,6 +23,7 @@ class CPython(Guest):
 
     title = "CPython"
     stem = "python"
+    cache_stem = "cpython-"
     homes = ("/usr/lib/python", "/opt/python", "/python")
 
 

@@ -38,6 +38,8 @@ class Guest:
     title: ClassVar[str]
     #: With the version, the name of its program, and of the folder of its library.
     stem: ClassVar[str]
+    #: With the version's digits, what stands in the names of its compiled files.
+    cache_stem: ClassVar[str]
     #: Where the files of a release are seen: the first of these paths that is not longer than the release's own.
     homes: ClassVar[tuple[str, ...]]
     #: Why it cannot run the bootstrap (proxybox/guest/bootstrap.py), which warm boxes and sessions need; "": it can.
@@ -56,6 +58,11 @@ class Guest:
     def name(self) -> str:
         """Such as pypy3.11."""
         return self.named(self.version)
+
+    @property
+    def cache_tag(self) -> str:
+        """What stands in the names of its compiled files (sys.implementation.cache_tag), such as pypy311."""
+        return f"{self.cache_stem}{self.version[0]}{self.version[1]}"
 
     def with_packages(self, folders: tuple[str, ...]) -> "Guest":
         """Returns this interpreter with further host folders of packages, or virtual environments.

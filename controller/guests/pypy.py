@@ -17,7 +17,7 @@ class PyPy(Guest):
     __slots__ = ()
 
     title = "PyPy"
-    stem = "pypy"
+    stem = cache_stem = "pypy"
     homes = ("/usr/lib/pypy", "/opt/pypy", "/pypy")
 
 

@@ -6,6 +6,7 @@ by the code that draws tables or progress.
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
@@ -19,6 +20,7 @@ proxybox: the command line needs the package {name}, which is not installed. Ins
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line (by default that of this process) and returns the exit status."""
+    warnings.showwarning = _show_warning
     if arguments is not None:
         return _command(list(arguments))
     forget_the_current_folder()
@@ -38,6 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         _let_go()
     return status
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Tells of a warning as of a failure: where in our code it comes from helps nobody."""
+    from proxybox.terminal.harmless import harmless_lines
+
+    print(f"proxybox: {harmless_lines(str(message))}", file=sys.stderr, flush=True)
 
 
 def _let_go() -> None:

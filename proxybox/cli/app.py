@@ -397,12 +397,26 @@ def packages_group(context: click.Context, as_json: bool) -> int | None:
       proxybox run --packages requirements.txt main.py
       proxybox packages
       proxybox packages prune --older-than 30d
+      proxybox packages compile ~/project/.venv --guest cpython
     """
     if context.invoked_subcommand is not None:
         return None
     from proxybox.cli import packages
 
     return packages.show(as_json=as_json)
+
+
+@packages_group.command("compile", short_help="Compile packages that are not, once for all boxes.")
+@click.argument("path", type=Path, shell_complete=complete_file)
+@guest_option
+def packages_compile(path: Path, guest: str | None) -> int:
+    """Compile the packages of a virtual environment or a folder, by an interpreter in a box.
+
+    Boxes cannot write there, so what is not compiled is compiled anew by each program.
+    """
+    from proxybox.cli import packages
+
+    return packages.compile_packages(path, guest)
 
 
 @packages_group.command("prune", short_help="Remove what was not used lately.")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -11,6 +12,7 @@ from proxybox.cli.failures import UsageError
 from proxybox.cli.run import tell_failure
 from proxybox.policies import PolicyError
 from proxybox.policies.sizes import to_duration
+from proxybox.terminal.harmless import harmless_lines
 
 if TYPE_CHECKING:
     from proxybox.packages.installing import Cached
@@ -21,6 +23,24 @@ def show(*, as_json: bool) -> int:
     from proxybox.packages.installing import cached
 
     _tell(list(cached()), as_json=as_json, none="none is installed: proxybox run --packages requirements.txt ...")
+    return 0
+
+
+def compile_packages(path: Path, guest: str | None) -> int:
+    """Compiles packages, and prints the folders where they are."""
+    from proxybox.controller import find_guest
+    from proxybox.packages.compiling import compile_all
+
+    try:
+        if not path.is_dir():
+            raise UsageError(f"{path}: want a virtual environment, or a folder of packages")
+        named = guest or (str(path) if (path / "pyvenv.cfg").is_file() else None)
+        found = find_guest(named)
+        for folder in attrs.evolve(found, packages=()).with_packages((str(path.absolute()),)).packages:
+            compile_all(folder, found)
+            print(f"{harmless_lines(folder)}: compiled for {found.name}")
+    except Exception as error:
+        return tell_failure(error)
     return 0
 
 

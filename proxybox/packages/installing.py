@@ -21,6 +21,7 @@ import attrs
 
 from proxybox.controller.errors import PackagesError
 from proxybox.controller.statefolder import cache_folder
+from proxybox.packages.compiling import compile_all
 
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
@@ -63,7 +64,9 @@ def installed(text: str, guest: "Guest", tell: Callable[[str], object] = lambda 
         shutil.rmtree(os.path.join(made, "bin"), ignore_errors=True)
         with contextlib.suppress(OSError):
             os.remove(os.path.join(made, ".lock"))  # uv's
-        _compile(made, guest)
+        os.chmod(made, 0o755)  # noqa: S103 - boxes of other users see it
+        with contextlib.suppress(PackagesError):  # a file that is no Python is compiled by nobody
+            compile_all(made, guest)
         with open(os.path.join(made, _TOLD), "w", encoding="utf-8") as file:
             json.dump(
                 {"guest": guest.name, "executable": guest.executable, "requirements": text.split("\n")[:-1]}, file
@@ -116,19 +119,6 @@ def _install(text: str, folder: str, work: str, guest: "Guest") -> None:
         why = "\n".join(line.removeprefix("ERROR: ") for line in said) or f"exit status {done.returncode}"
         hint = f"\n{_NO_WHEEL}" if any(words in why for words in _SAYS_NO_WHEEL) else ""
         raise PackagesError(f"packages for {guest.name}: {installer} could not install them:\n{why}{hint}")
-
-
-def _compile(folder: str, guest: "Guest") -> None:
-    """Compiles the packages in a box: nothing looks whether a source has changed since (PEP 552, unchecked hashes)."""
-    from proxybox.controller.boxes.box import BoxSpec
-    from proxybox.controller.boxes.worldbuilding import BoxFolder
-    from proxybox.policies import Filesystem, Limits, Policy
-
-    os.chmod(folder, 0o755)  # noqa: S103 - boxes of other users see it
-    limits = Limits(wall_time=_SECONDS, cpu_time=_SECONDS, memory="2G", disk="8G", files=None, calls=None)
-    policy = Policy(limits=limits, filesystem=Filesystem(box="rw"))
-    words = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "/box")
-    BoxSpec(policy, guest).run(words, folder=BoxFolder(folder=folder))  # a file that is no Python is compiled by nobody
 
 
 # --- what is in the cache ---------------------------------------------------------------------------------------------
