@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Mapping
+from typing import ClassVar
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
@@ -25,6 +27,17 @@ class CPython(Guest):
     stem = "python"
     cache_stem = "cpython-"
     homes = ("/usr/lib/python", "/opt/python", "/python")
+    pools: ClassVar[Mapping[str, str]] = {
+        **Guest.pools,
+        "RAYON_NUM_THREADS": "1",
+        "POLARS_MAX_THREADS": "1",
+        # joblib counts cores with lscpu, and warns where it cannot, unless it is told that there are fewer than CPUs
+        "LOKY_MAX_CPU_COUNT": "0",
+        # the allocators of pyarrow and polars (jemalloc) start no thread when they are loaded: no guest with such a
+        # thread could be copied
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "_RJEM_MALLOC_CONF": "background_thread:false",
+    }
 
 
 def cpython_version(found: str, executable: str, head: bytes) -> tuple[int, int] | None:

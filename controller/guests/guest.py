@@ -5,7 +5,7 @@ Rule: nothing outside of this folder asks which kind a guest is. It asks for wha
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -46,6 +46,9 @@ class Guest:
     lacks_bootstrap: ClassVar[str] = ""
     #: Whether it looks into its folders of packages (site.py); else packages come before its library (PYTHONPATH).
     reads_pth: ClassVar[bool] = True
+    #: Variables for pools of threads in libraries. A box runs on one CPU, whatever environment.cpu_count shows, so more
+    #: than one thread makes them slower, or is refused. OpenMP, OpenBLAS, MKL, numexpr and Arrow read this one.
+    pools: ClassVar[Mapping[str, str]] = {"OMP_NUM_THREADS": "1"}
     #: Whether it marshals its own calls, so that it is only sealed, and has one thread.
     marshals: ClassVar[bool] = False
 
@@ -135,8 +138,11 @@ class Guest:
         return (f"{self.library}/site-packages",)
 
     def variables(self) -> dict[str, str]:
-        """Environment variables that it should have."""
-        return {"TZ": ":/etc/localtime"}  # the file that is read anyway; named, glibc does not stat it each time
+        """Environment variables that it should have; those of the policy go before them."""
+        return {
+            "TZ": ":/etc/localtime",  # the file that is read anyway; named, glibc does not stat it each time
+            **self.pools,
+        }
 
     # --- how it is served ---------------------------------------------------------------------------------------------
 

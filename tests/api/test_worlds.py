@@ -8,6 +8,7 @@ import pytest
 
 import proxybox
 from proxybox import OSCall, Policy, Status, Time
+from proxybox.controller import find_guest
 from proxybox.controller.seal import layers
 from proxybox.policies.models import LAYERS
 
@@ -183,8 +184,14 @@ def test_nothing_of_the_host_is_inherited(monkeypatch: pytest.MonkeyPatch) -> No
     result = proxybox.run("import os, sys; print(sorted(os.environ)); print(sys.flags.ignore_environment)")
     assert "SECRET" not in result.stdout
     assert set(eval(result.stdout.splitlines()[0])) <= {
-        "HOME", "LANG", "LOGNAME", "PATH", "PYTHONDONTWRITEBYTECODE", "TZ", "USER",
+        "HOME", "LANG", "LOGNAME", "PATH", "PYTHONDONTWRITEBYTECODE", "TZ", "USER", *find_guest().pools,
     }  # fmt: skip
+
+
+def test_pools_of_threads_have_one_unless_the_policy_says_otherwise() -> None:
+    code = "import os; print(os.environ['OMP_NUM_THREADS'], os.cpu_count())"
+    assert proxybox.run(code, environment={"cpu_count": 4}).stdout == "1 4\n"
+    assert proxybox.run(code, environment={"variables": {"OMP_NUM_THREADS": "3"}}).stdout == "3 1\n"
 
 
 def test_what_the_program_believes_of_itself() -> None:
