@@ -7,6 +7,7 @@ The first byte of a message says what it is:
     r  the result of the last command (empty at first); the answer is the next command, when there is one
     h  a call of one of the caller's functions; the answer is what it has returned
     d  something to be shown; the answer is empty, and comes when the caller has taken it
+    p  the name of a module of `preload` that a zygote has imported; the answer is empty
     w  continues the wait of the last message, which a signal has interrupted
     *  the first piece of a longer message, with its own first byte; pieces that came before are forgotten
     +  a further piece
@@ -51,7 +52,8 @@ class Port:
     A guest can make this object keep one message and one answer for each channel of its threads, and no more.
 
     value_size: the most bytes of one value. notify: called, from any thread, when the wait for a host function may be
-    over. show: called with what is to be shown, encoded. result: what the guest has given last.
+    over. show: called with what is to be shown, encoded. imported: called with the names of modules that a zygote has
+    imported. result: what the guest has given last.
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class Port:
         "_works",
         "callers",
         "functions",
+        "imported",
         "notify",
         "result",
         "show",
@@ -74,6 +77,7 @@ class Port:
         self.value_size = value_size
         self.notify: Callable[[], None] = lambda: None
         self.show: Callable[[bytes], object] | None = None
+        self.imported: Callable[[bytes], object] | None = None
         self.result: bytes | None = None
         self.functions = functions
         self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
@@ -141,6 +145,9 @@ class Port:
             if self.show is not None:
                 with self.callers:
                     self.show(data)
+            return Pending(lambda: b"")
+        if kind == b"p" and self.imported is not None:
+            self.imported(data)
             return Pending(lambda: b"")
         if kind == b"h" and self.functions is not None:
             return self._call(self.functions, data)

@@ -7,8 +7,10 @@ on.
 
 import contextlib
 import os
+import sys
 import threading
 import time
+import warnings
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
@@ -19,6 +21,7 @@ from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.warm.leavings import LeavesBehind
 from proxybox.controller.warm.zygote import Zygote, essence
 from proxybox.policies import Policy
 
@@ -106,8 +109,9 @@ class Nursery:
     def _start(place: _Place, box: BoxSpec) -> bool:
         """Starts a zygote, and returns whether that succeeded.
 
-        Where this host cannot copy guests, no further start is tried. Other failures may be temporary, such as a lack
-        of descriptors, or lasting, so starts are tried again, less and less often.
+        Where this host cannot copy guests, or a module of `preload` leaves something behind, no further start is tried.
+        Other failures may be temporary, such as a lack of descriptors, or lasting, so starts are tried again, less and
+        less often. Whoever wanted modules to be loaded is warned that they are not.
         """
         if place.wait:
             place.wait -= 1
@@ -116,7 +120,12 @@ class Nursery:
             place.zygote = Zygote(box.policy, box)
         except CannotCopy as error:
             place.refused = str(error)
-        except (OSError, SandboxStartError):
+        except LeavesBehind as error:
+            place.refused = str(error)
+            _warn(error)
+        except (OSError, SandboxStartError) as error:
+            if box.policy.preload and not place.failures:
+                _warn(error)
             place.failures = min(place.failures + 1, MOST_WAITS)
             place.wait = min(2**place.failures, MOST_WAITS)
         else:
@@ -171,6 +180,14 @@ def _retire(place: _Place) -> None:
     zygote, place.zygote = place.zygote, None
     if zygote is not None:
         undertaker().bury(zygote.close)
+
+
+def _warn(error: Exception) -> None:
+    """Warns whoever has called proxybox, once for each place that calls it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("proxybox."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"boxes are not warm, each starts anew: {error}", RuntimeWarning, stacklevel=level)
 
 
 def _kind_of(box: BoxSpec) -> _Kind | None:

@@ -26,6 +26,7 @@ from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
+from proxybox.controller.warm.leavings import Leavings
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin
@@ -60,7 +61,8 @@ class Zygote:
     def __init__(self, policy: Policy, box: BoxSpec) -> None:
         """Starts the zygote.
 
-        Raises SandboxStartError; where a module could not be imported, it quotes the error message.
+        Raises SandboxStartError; where a module could not be imported, it quotes the error message. Raises LeavesBehind
+        for a module that leaves threads or open files behind.
         """
         require_bootstrap(box.guest)
         self._policy = essence(policy)
@@ -84,16 +86,15 @@ class Zygote:
             world.process.pid = world.process.pgid = world.thread.tid = ZYGOTE_PID
             mount_bootstrap(world)
             world.port = port = Port()
+            leavings = Leavings(world)
+            port.imported = leavings.imported
             live = self._box.start(
                 bootstrap_words("zygote", policy.preload), builder, time.monotonic_ns(), memory=None, zygote=True
             )
             undo.callback(live.close)
             self._serve(live, port.is_idle, stderr)
             self._reach_fork(live, port, stderr)
-            if len(world.descriptors) != 3 or len(world.threads) != 1:
-                raise SandboxStartError(
-                    "a warm guest could not be started: a module of `preload` leaves open files or threads"
-                )
+            leavings.check()
             world.port = None
             live.undo.push(undo.pop_all())
             live.process.watch.deadline_ns = None  # from here on it lives as long as it is wanted

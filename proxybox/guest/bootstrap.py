@@ -144,10 +144,15 @@ def host_module(link, names, limit):
 SMALL = "def f():\n    print(1, 'a')\nf()\n"
 
 
-def preload(names):
-    """Imports what the policy names. The interpreter reports an import that fails, and the start fails."""
+def preload(names, imported=None):
+    """Imports what the policy names. The interpreter reports an import that fails, and the start fails.
+
+    imported: called with each name afterwards.
+    """
     for name in names:
         __import__(name)
+        if imported is not None:
+            imported(name)
     KNOWN.update(sys.modules.keys() - OURS)
 
 
@@ -213,7 +218,7 @@ def main(link):
     mode, names = sys.argv[1], sys.argv[2:]
     if mode == "zygote":
         link.calls.stub("proxybox_end_at_once")()  # stub_end.c; functions that are registered later are called
-    preload(names)
+    preload(names, (lambda name: link.exchange(b"p" + name.encode())) if mode == "zygote" else None)
     session, gc, loaded = None, own("gc"), set(sys.modules)
     if mode == "zygote":
         session = own("session")

@@ -15,6 +15,7 @@ from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.warm.leavings import LeavesBehind
 from proxybox.controller.warm.nursery import is_worn
 from proxybox.controller.warm.ready import ReadyBox
 from proxybox.controller.warm.session import Copies, LiveSession
@@ -155,6 +156,8 @@ class Boxes:
             try:
                 zygote = self._living_zygote(failed)
                 return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions), rehearses)
+            except LeavesBehind:  # each further one would
+                raise
             except (OSError, CannotCopy, SandboxStartError):
                 if not left:
                     raise
@@ -199,7 +202,7 @@ class Boxes:
                 return
             try:
                 made = self._make()
-            except SandboxClosedError:
+            except (SandboxClosedError, LeavesBehind):
                 return
             except Exception:  # the caller of `take` gets the same error
                 with self._change:

@@ -1,13 +1,14 @@
 """Sandboxes whose runs are copies of a zygote of this process."""
 
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import proxybox
-from proxybox import Sandbox, Status
+from proxybox import Pool, Sandbox, SandboxStartError, Status
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
 from proxybox.controller.warm.zygote import Zygote
@@ -177,6 +178,59 @@ def test_limits_hold_in_warm_boxes() -> None:
         assert len(box.run("print('x' * 5000)").stdout) == 1024
         threads = "import threading as t\nfor _ in range(3): t.Thread(target=t.Event().wait, daemon=True).start()"
         assert box.run(threads).error.type == "RuntimeError"  # type: ignore[union-attr]
+
+
+LEAVES = {
+    "a thread": (
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()",
+        "the module 'leaves' of `preload` leaves a thread behind",
+    ),
+    "a thread with a name": (
+        "import ctypes, threading\ndone = threading.Event()\ndef wait():\n"
+        "  ctypes.CDLL(None).prctl(15, b'background', 0, 0, 0)\n  done.set()\n  threading.Event().wait()\n"
+        "threading.Thread(target=wait, daemon=True).start()\ndone.wait()",
+        "the module 'leaves' of `preload` leaves a thread behind ('background')",
+    ),
+    "an open file": (
+        "file = open('/etc/passwd')", "the module 'leaves' of `preload` leaves a file open ('/etc/passwd')"
+    ),
+    "no standard input": (
+        "import os\nos.close(0)", "the module 'leaves' of `preload` closes a standard stream"
+    ),
+    "an exception": ("1 / 0", "ZeroDivisionError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_a_module_with_which_no_guest_can_be_copied_is_named(name: str, tmp_path: Path) -> None:
+    """Once, and to whoever calls; boxes start by themselves then."""
+    source, told = LEAVES[name]
+    (tmp_path / "leaves.py").write_text(source)
+    tmp_path.chmod(0o755)
+    with Sandbox(warm=True, preload=["json", "leaves", "heapq"], packages=[tmp_path]) as box:
+        assert box.run("print(1)").stdout == "1\n"
+        with pytest.warns(RuntimeWarning, match=re.escape(told)) as seen:
+            assert box.run("print(2)").stdout == "2\n"
+        assert [each.filename for each in seen] == [__file__]
+        assert box.run("print(3)").stdout == "3\n"  # a warning would be an error here
+
+
+def test_a_module_of_a_pool_with_which_no_guest_can_be_copied(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text(LEAVES["a thread"][0])
+    tmp_path.chmod(0o755)
+    told = "'leaves' of `preload` leaves a thread behind"
+    with Pool(preload=["leaves"], packages=[tmp_path]) as pool, pytest.raises(SandboxStartError, match=told):
+        pool.run("pass")
+
+
+def test_what_a_module_closes_again_is_not_left(tmp_path: Path, zygotes: list[Zygote]) -> None:
+    (tmp_path / "tidy.py").write_text("file = open('/etc/passwd')")
+    (tmp_path / "tidier.py").write_text("import tidy\ntidy.file.close()")
+    tmp_path.chmod(0o755)
+    with Sandbox(warm=True, preload=["tidy", "tidier"], packages=[tmp_path]) as box:
+        box.run("pass")
+        assert box.run("import sys; print('tidy' in sys.modules)").stdout == "True\n"
+    assert [zygote.forks for zygote in zygotes] == [1]
 
 
 def test_usage_is_told() -> None:

@@ -1,5 +1,7 @@
 """The port: which answer brings what."""
 
+import pytest
+
 from proxybox.controller.effects import Blocked
 from proxybox.controller.exchange.port import Port
 
@@ -16,3 +18,12 @@ def test_what_the_guest_is_told_comes_with_its_command_and_no_other_answer() -> 
     assert isinstance(waits, Blocked)
     port.post(b"next")
     assert waits.attempt() == (4, (0x1000, b"next"))
+
+
+def test_only_a_zygote_tells_what_it_has_imported() -> None:
+    port, names = Port(), []
+    with pytest.raises(OSError, match="no such message"):
+        port.exchange(0, b"pjson", 0x1000, 100)
+    port.imported = names.append
+    assert port.exchange(0, b"pjson", 0x1000, 100) == (0, (0x1000, b""))
+    assert names == [b"json"]

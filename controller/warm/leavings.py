@@ -1,0 +1,60 @@
+"""What the modules of `preload` leave behind: threads and open files, with which no guest can be copied."""
+
+from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.openfiles import OpenFile
+from proxybox.controller.world.state import GuestThread, World
+from proxybox.policies.errors import shown
+
+_STANDARD = range(3)
+_SOME = "a module of `preload`"
+
+
+class LeavesBehind(SandboxStartError):
+    """A module of `preload` leaves something behind, so guests with this policy cannot be copied."""
+
+
+class Leavings:
+    """Remembers since which module there is each thread and each open file of a zygote that starts."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._since: dict[GuestThread | OpenFile, str] = {}
+        self._closer = ""
+
+    def imported(self, name: bytes) -> None:
+        """Takes note that a module was imported."""
+        module = f"the module {shown(name.decode('utf-8', 'backslashreplace'))} of `preload`"
+        left: list[GuestThread | OpenFile] = [*self._threads(), *self._files()]
+        for each in left:
+            self._since.setdefault(each, module)
+        if self._lacks_standard():
+            self._closer = self._closer or module
+
+    def check(self) -> None:
+        """Raises LeavesBehind, with the name of the module, when a copy would lack something."""
+        world = self._world
+        for thread in self._threads():
+            name = "" if thread.name == world.thread.name else f" ({shown(thread.name.decode('utf-8', 'replace'))})"
+            self._refuse(thread, f"leaves a thread behind{name}", "start none")
+        for file in self._files():
+            path = namei.path_of(world.tree, file).decode("utf-8", "backslashreplace")
+            self._refuse(file, f"leaves a file open ({shown(path)})", "close it")
+        if self._lacks_standard():
+            raise LeavesBehind(f"{self._closer or _SOME} closes a standard stream, which programs need")
+
+    def _refuse(self, left: GuestThread | OpenFile, does: str, cure: str) -> None:
+        raise LeavesBehind(
+            f"{self._since.get(left, _SOME)} {does}: only a guest with one thread and no open files can be copied. "
+            f"Take it out of `preload`, or have it {cure}"
+        )
+
+    def _lacks_standard(self) -> bool:
+        return any(fd not in self._world.descriptors for fd in _STANDARD)
+
+    def _threads(self) -> list[GuestThread]:
+        return [thread for thread in self._world.threads if thread is not self._world.thread]
+
+    def _files(self) -> list[OpenFile]:
+        descriptors = self._world.descriptors
+        return [descriptors.get(fd) for fd in descriptors if fd not in _STANDARD]
