@@ -136,7 +136,7 @@ def _variable(name: str, *, is_searched: bool = True) -> str | None:
 def _on_path(named: str) -> str:
     """Returns the path of the program that a name without "/" means. Raises SandboxStartError where there is none."""
     names = _PROGRAMS.get(named, (f"python{named}" if _VERSION.fullmatch(named) else named,))
-    found = next(filter(None, map(programs.on_path, names)), None)
+    found = programs.on_path(*names)
     if found is None:
         raise SandboxStartError(f"no {names[0]} was found on PATH: {INSTALL}")
     return found

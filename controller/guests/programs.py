@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import struct
 from typing import TYPE_CHECKING
 
@@ -31,19 +32,39 @@ def folders() -> list[str]:
     return list(dict.fromkeys([*named, "/usr/bin", "/usr/local/bin"]))
 
 
-def on_path(name: str) -> str | None:
-    """Returns the path of the program of that name; None where there is none.
+def on_path(*names: str) -> str | None:
+    """Returns the path of the program that has the first of these names; None where there is none.
 
-    A script of that name, as version managers have, is taken only where there is no program: an interpreter is none.
-    (shutil.which would import all that packs and unpacks archives, too, at each start of a command.)
+    Where there is nothing else, one that the guests of this process could not run is taken, and then a script, as
+    version managers have: an interpreter is none. (shutil.which would import all that packs and unpacks archives, too,
+    at each start of a command.)
     """
-    script = None
-    for path in (os.path.join(folder, name) for folder in folders()):
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            if not is_script(path):
-                return path
+    closed = script = None
+    for path in (os.path.join(folder, name) for name in names for folder in folders()):
+        if not os.path.isfile(path) or not os.access(path, os.X_OK):
+            continue
+        if is_script(path):
             script = script or path
-    return script
+        elif os.geteuid() == 0 and closed_at(path):
+            closed = closed or path
+        else:
+            return path
+    return closed or script
+
+
+def closed_at(path: str) -> str:
+    """Returns the folder that keeps others from running a program, or the program itself; "" where they can run it.
+
+    Others are users who neither own it nor are of its group, as the user is that guests of root's run as.
+    """
+    parts = os.path.realpath(path).split("/")
+    for place in ("/".join(parts[:end]) or "/" for end in range(1, len(parts) + 1)):
+        try:
+            if not os.stat(place).st_mode & stat.S_IXOTH:
+                return place
+        except OSError:
+            return place
+    return ""
 
 
 def is_environment(folder: str) -> bool:

@@ -27,6 +27,7 @@ from proxybox.controller import hostproc
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests.guest import Guest
+from proxybox.controller.guests.programs import closed_at
 from proxybox.controller.header import (
     CALL_HELLO,
     CALL_SEALED,
@@ -416,6 +417,18 @@ def _small_space() -> str:
     return ""
 
 
+def _closed(path: str) -> str:
+    """Returns why the user that guests of root's run as may not run a program, and what to do."""
+    place = closed_at(path) if os.path.exists(path) else ""
+    if not place:
+        return f"a box that root starts runs as user {BOX_UID}: its interpreter must be readable to everybody"
+    what = "enter" if os.path.isdir(place) else "run"
+    return (
+        f"a box that root starts runs as user {BOX_UID}, who may not {what} {place}: let everybody do so (chmod o+x "
+        f"{place}), copy the interpreter's whole folder to a place such as /opt, or name another one with --guest"
+    )
+
+
 def _start_error(control: socket.socket, text: bytes = b"", process: GuestProcess | None = None) -> SandboxStartError:
     """Ends a guest whose start has failed, and makes an error of what the launcher, the loader or the stub has said."""
     if process is not None:
@@ -432,9 +445,7 @@ def _start_error(control: socket.socket, text: bytes = b"", process: GuestProces
     silent = _small_space() or "the interpreter ended before it was sealed, without a word"
     reason = _ADVICE.get(said.partition(":")[0], said or silent)
     if "Permission denied" in said and os.geteuid() == 0:
-        reason = (
-            f"{said} (a box that root starts runs as user {BOX_UID}: its interpreter must be readable to everybody)"
-        )
+        reason = f"{said} ({_closed(said.partition(': ')[0])})"
     if said.startswith(("GLIBC", "symbol lookup")) or "error while loading" in said:
         reason = f"the interpreter cannot be loaded: {said}"
     return SandboxStartError(f"the box could not be started: {reason}")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,48 @@ def test_a_name_is_that_of_a_program(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("PATH", ":".join(map(str, ("", ".", folder, text, program, later))))
     assert programs.on_path("some-pypy") == str(program / "some-pypy")
     assert programs.on_path("no-such-pypy") is None
+    assert programs.on_path("no-such-pypy", "some-pypy") == str(program / "some-pypy")
+
+
+def test_a_program_that_guests_could_not_run_is_taken_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("script", "closed", "open")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "some-python").touch(0o755)
+    (folders[0] / "some-python").write_text("#!/bin/sh\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(programs, "closed_at", lambda path: "" if "/open/" in path else "/closed")
+    for count, taken in ((3, "open"), (2, "closed"), (1, "script")):
+        monkeypatch.setenv("PATH", ":".join(map(str, folders[:count])))
+        assert programs.on_path("some-python") == str(tmp_path / taken / "some-python")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("PATH", ":".join(map(str, folders)))
+    assert programs.on_path("some-python") == str(tmp_path / "closed" / "some-python")
+
+
+def test_what_keeps_others_from_a_program(tmp_path: Path, open_the_way: Callable[[Path], None]) -> None:
+    program = tmp_path / "home" / "bin" / "python3"
+    program.parent.mkdir(parents=True)
+    program.touch(0o750)
+    open_the_way(program)
+    assert programs.closed_at(str(program)) == str(program)
+    program.chmod(0o755)
+    assert programs.closed_at(str(program)) == ""
+    (tmp_path / "link").symlink_to(program)
+    (tmp_path / "home").chmod(0o700)
+    assert programs.closed_at(str(tmp_path / "link")) == str(tmp_path / "home")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only guests of root's run as another user")
+@pytest.mark.parametrize("kind", ["release", "cpython_release"])
+def test_an_interpreter_in_a_folder_that_only_its_owner_may_enter(kind: str, request: pytest.FixtureRequest) -> None:
+    home: Path = request.getfixturevalue(kind)
+    home.chmod(0o700)
+    try:
+        with pytest.raises(proxybox.SandboxStartError, match=f"may not enter {home}: .*chmod o\\+x {home}"):
+            proxybox.run("pass", guest=home)
+    finally:
+        home.chmod(0o755)
 
 
 def test_the_program_of_an_unpacked_release(tmp_path: Path) -> None:
