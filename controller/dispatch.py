@@ -364,7 +364,7 @@ class Dispatcher:
             return self._failure("", error)
 
     def refuse(self, name: str, reason: str, number: int) -> None:
-        """Records that a translated guest called a function of libc that it may not use.
+        """Records a refusal that no handler makes, such as of a function of libc that a translated guest may not use.
 
         number: the errno of the refusal. Raises EndBox when the policy ends the box for a refusal.
         """

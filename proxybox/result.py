@@ -2,8 +2,8 @@
 
 Rule: `exit_code`, `signal`, `usage`, `denials`, and a `status` that comes from limits, signals and refusals, are facts
 that the controller knows. `error` is read from what the guest printed: a claim of untrusted code. For an exit status
-other than 0, this claim decides between `error`, `syntax_error`, `memory_limit` and `disk_limit`; the guest cannot
-influence any other status with it.
+other than 0, this claim decides between `error`, `syntax_error`, `memory_limit` and `disk_limit`, and after an abort
+between `crashed` and `memory_limit`; the guest cannot influence any other status with it.
 """
 
 import re
@@ -110,12 +110,12 @@ class Result:
     """How a program has ended, and everything that it left.
 
     status: how it ended, in one word. exit_code: its exit status, None when it was killed. signal: the number of the
-    signal that killed it. why: the reason, when the controller has ended the box. stdout_bytes, stderr_bytes: what it
-    printed. value: the value of a session's expression; None for a program. error: the exception that it ended with, as
-    the program printed it. usage: what it has used. truncated: whether output was cut. files: the files that it has
-    added or changed. denials: refused calls with reasons, each once, with counts. unknown_calls: numbers of OS calls
-    that the controller does not implement, with counts. layers: the defences that this box had, by name; a text that
-    begins with "missing: " tells why the box did not have that one.
+    signal that killed it. why: the reason, when the controller has ended the box, or a limit has made the program fail.
+    stdout_bytes, stderr_bytes: what it printed. value: the value of a session's expression; None for a program. error:
+    the exception that it ended with, as the program printed it. usage: what it has used. truncated: whether output was
+    cut. files: the files that it has added or changed. denials: refused calls with reasons, each once, with counts.
+    unknown_calls: numbers of OS calls that the controller does not implement, with counts. layers: the defences that
+    this box had, by name; a text that begins with "missing: " tells why the box did not have that one.
     """
 
     status: Status
@@ -288,8 +288,19 @@ _HEADER = "Traceback (most recent call last):\n"
 #: Last words where no memory was left for a traceback: CPython's, and those of a library that has ended the program.
 _NO_MEMORY_LEFT = re.compile(
     r"^(object type name: MemoryError\nobject repr     : .*\nlost sys\.stderr"
-    r"|OpenBLAS error: Memory allocation still failed after \d+ retries, giving up\.)\n\Z",
+    r"|OpenBLAS error: Memory allocation still failed after \d+ retries, giving up\."
+    r"|.*cannot allocate memory for thread-local data: ABORT"
+    r"|memory allocation of \d+ bytes failed(\nnote: run with `RUST_BACKTRACE=1` .*)?"
+    r"|terminate called after throwing an instance of 'std::bad_alloc'\n  what\(\):  std::bad_alloc)\n\Z",
     re.MULTILINE,
+)
+#: How an exception of another kind tells it: with the words of ENOMEM, by the loader of libraries, by orjson.
+_NO_MEMORY = re.compile(r"Cannot allocate memory|failed to map segment from shared object|^Not enough memory to ")
+#: How a thread that cannot be started is told: by Python, and by libraries with the words of EAGAIN.
+_NO_THREAD = re.compile(r"can't start new thread|Resource temporarily unavailable")
+_LED_TO = re.compile(
+    r"\n(?:The above exception was the direct cause of the following exception|"
+    r"During handling of the above exception, another exception occurred):\n\n"
 )
 _LAST_LINE = re.compile(r"^([A-Za-z_][\w.]*)(?:: (.*))?$", re.DOTALL)
 #: An uncaught exception is searched for in this many characters at the end of standard error.
@@ -325,12 +336,13 @@ def result_of(finished: Run, policy: Policy) -> Result:
     """Makes the Result of a program that has ended."""
     stdout, stderr = finished.stdout, finished.stderr
     error, is_syntax = (None, False)
+    printed = stderr[-_TAIL:].decode("utf-8", "backslashreplace")
     if finished.outcome.exit_code:
-        error, is_syntax = read_error(stderr[-(1 << 16) :].decode("utf-8", "backslashreplace"))
+        error, is_syntax = read_error(printed)
     safe = policy.output.escapes == "neutralise"
     if safe:
         stdout, stderr = neutralise(stdout), neutralise(stderr)
-    status, why = _status(finished, error, is_syntax)
+    status, why = _status(finished, error, is_syntax, printed)
     return Result(
         status=status,
         exit_code=finished.outcome.exit_code,
@@ -350,25 +362,69 @@ def result_of(finished: Run, policy: Policy) -> Result:
     )
 
 
+_OF_MEMORY = Status.MEMORY_LIMIT, "limits.memory"
+_THREAD = "limits.threads refused a thread"
+
+
+def lacked_memory(out_of_memory: bool, stderr: bytes) -> bool:
+    """Whether a guest that has crashed lacked memory: it had used most of it, or its last words say so."""
+    return out_of_memory or _NO_MEMORY_LEFT.search(stderr[-_TAIL:].decode("utf-8", "backslashreplace")) is not None
+
+
+def told_by(
+    error: GuestError, printed: str, denials: Mapping[Denial, int], out_of_memory: bool
+) -> tuple[Status, str] | None:
+    """The status and the reason that an exception tells, or one that led to it; None for an ordinary error.
+
+    printed: the end of what was printed for it. out_of_memory: whether the guest has used most of its memory.
+    """
+    if _is_lack_of_memory(error) or any(map(_is_lack_of_memory, _causes(printed))):
+        return _OF_MEMORY
+    if error.type == "BlockingIOError" or not _NO_THREAD.search(error.message):
+        return None
+    if refused_thread(denials):
+        return Status.ERROR, _THREAD
+    return _OF_MEMORY if out_of_memory and "thread" in error.message else None  # there was no room for its stack
+
+
+def refused_thread(denials: Mapping[Denial, int]) -> bool:
+    """Whether the policy has refused a thread."""
+    return any(denial.reason == "limits.threads" for denial in denials)
+
+
+def with_threads(why: str, denials: Mapping[Denial, int]) -> str:
+    """Adds to the reason of an end, which may be that the program waited for it, that a thread was refused."""
+    return f"{why}; {_THREAD}" if refused_thread(denials) else why
+
+
 def _is_lack_of_memory(error: GuestError) -> bool:
-    """Whether an exception says that no memory is left: also one of numpy's, or of the loader of libraries."""
-    if error.type == "OSError":
-        return error.message.startswith("[Errno 12] ")  # ENOMEM
-    if error.type == "ImportError":
-        return error.message.endswith(("failed to map segment from shared object", "Cannot allocate memory"))
-    return error.type.rpartition(".")[2] in ("MemoryError", "_ArrayMemoryError")
+    """Whether an exception says that no memory is left: also one of a library's, or of the loader of libraries."""
+    return error.type.endswith("MemoryError") or _NO_MEMORY.search(error.message) is not None
 
 
-def _status(finished: Run, error: GuestError | None, is_syntax: bool) -> tuple[Status, str]:
+def _causes(printed: str) -> Iterator[GuestError]:
+    """The exceptions that led to the last one, which are printed before it (traceback.TracebackException)."""
+    parts = _LED_TO.split(printed)
+    while len(parts) > 1 and parts.pop().rfind(_HEADER) == 0:
+        error, _ = read_error(parts[-1])
+        if error is not None:
+            yield error
+
+
+def _status(finished: Run, error: GuestError | None, is_syntax: bool, printed: str) -> tuple[Status, str]:
     """The status and the reason. Limits that the controller knows of come before what the guest has printed."""
-    outcome = finished.outcome
-    status, why = status_of_end(outcome)
-    if status is Status.CRASHED and finished.out_of_memory:
-        return Status.MEMORY_LIMIT, "limits.memory"
+    status, why = status_of_end(finished.outcome)
+    if status is Status.CRASHED and lacked_memory(finished.out_of_memory, finished.stderr):
+        return _OF_MEMORY
+    if status in (Status.CRASHED, Status.TIME_LIMIT):
+        return status, with_threads(why, finished.denials)
     if status is not Status.ERROR:
         return status, why
-    if error is not None and _is_lack_of_memory(error):
-        return Status.MEMORY_LIMIT, "limits.memory"
+    told = None if error is None else told_by(error, printed, finished.denials, finished.out_of_memory)
+    if told is not None:
+        return told
     if "disk" in finished.exceeded and error is not None and error.type == "OSError":
         return Status.DISK_LIMIT, "limits.disk or limits.files"
-    return (Status.SYNTAX_ERROR if is_syntax else Status.ERROR), ""
+    if is_syntax:
+        return Status.SYNTAX_ERROR, ""
+    return _OF_MEMORY if "memory" in finished.exceeded else (Status.ERROR, "")

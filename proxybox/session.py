@@ -34,7 +34,7 @@ from proxybox.controller.warm.session import CommandResult, LiveSession
 from proxybox.controller.world.output import neutralise
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
-from proxybox.result import Files, GuestError, Result, Status, status_of_end
+from proxybox.result import Files, GuestError, Result, Status, lacked_memory, status_of_end, told_by, with_threads
 
 T = TypeVar("T")
 
@@ -358,6 +358,8 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
     if answer.outcome is not None:
         exit_code, signal = answer.outcome.exit_code, answer.outcome.signal
         status, why = status_of_end(answer.outcome)
+        if status is Status.CRASHED and lacked_memory(answer.out_of_memory, answer.stderr):
+            status, why = Status.MEMORY_LIMIT, "limits.memory"
         why = f"{why}; the session has ended" if why else "the session has ended"
     elif claim is not None and claim[0] == "ok":
         value, exit_code = claim[1], 0
@@ -368,10 +370,14 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
         status, error = Status.ERROR, GuestError("TypeError", _words(claim[1]), "")
     elif claim is not None:
         error = GuestError(*map(_words, claim[1:]))
-        status = _status_of_error(error)
+        told = told_by(error, error.traceback, answer.denials, answer.out_of_memory)
+        status, why = told or (_status_of_error(error), "")
+        why = "" if status is Status.MEMORY_LIMIT else why  # the error says so
     if answer.interrupted and answer.outcome is None:
         status = Status.CALL_LIMIT if answer.interrupted == "calls" else Status.TIME_LIMIT
         why = f"limits.{answer.interrupted}; the call was interrupted, the session goes on"
+    if status in (Status.CRASHED, Status.TIME_LIMIT):
+        why = with_threads(why, answer.denials)
     safe = policy.output.escapes == "neutralise"
     return Result(
         status=status,
@@ -398,8 +404,6 @@ def _words(text: str) -> str:
 
 
 def _status_of_error(error: GuestError) -> Status:
-    if error.type == "MemoryError":
-        return Status.MEMORY_LIMIT
     if error.type in _SYNTAX and ", in " not in error.traceback:
         return Status.SYNTAX_ERROR
     return Status.ERROR

@@ -20,7 +20,7 @@ from proxybox.controller.dispatch import Dispatcher, is_unobserved
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.cpus import Share, cpus
-from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.guestprocess import NEARLY_ALL, GuestProcess
 from proxybox.controller.process.launch import LaunchSpec, launch
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
@@ -37,8 +37,8 @@ COLLECT_BYTES = 4 << 20
 #: For a caller that wants no output, this much of the end of standard error is kept.
 ERROR_TAIL = 1 << 16
 
-#: A guest that died of a failed allocation has used at least this part of its memory limit.
-_NEARLY_ALL = 0.75
+#: Bytes that a guest has not used of its memory, at its peak, when it had none left for what is usual.
+_NOTHING_LEFT = 2 << 20
 #: The last words of a PyPy that marshals its own calls, when its garbage collector or its wire ran out of memory.
 _OUT_OF_MEMORY = re.compile(rb"\bout of memory\b|\bRPython error: MemoryError\b|\bcommand M: failed to allocate\b")
 
@@ -70,8 +70,9 @@ class Usage:
 class Run:
     """The result of a box whose guest has ended.
 
-    outcome: how it ended. exceeded: limits of the world that were reached ("disk", "output"). out_of_memory: whether
-    the guest ran out of memory, as far as the controller can tell. changes: for each overlay, /box first.
+    outcome: how it ended. exceeded: limits of the world that were reached ("disk", "output", "memory": it had none left
+    at some time). out_of_memory: whether the guest, if it crashed, ran out of memory, as far as the controller can
+    tell. changes: for each overlay, /box first.
     """
 
     outcome: Outcome
@@ -347,6 +348,8 @@ class LiveBox:
         exceeded = set(world.exceeded)
         if self.builder.quota.exceeded:
             exceeded.add("disk")
+        if process.has_had_at_most(_NOTHING_LEFT):
+            exceeded.add("memory")
         stdout, stderr, said = world.stdout, world.stderr, process.said_last()
         with contextlib.suppress(BrokenPipeError):  # the reader is gone; a living guest would only get EPIPE
             stderr.write(said)
@@ -358,7 +361,7 @@ class LiveBox:
             output=printed,
             truncated=stdout.truncated or stderr.truncated,
             exceeded=frozenset(exceeded),
-            out_of_memory=_is_out_of_memory(process, said),
+            out_of_memory=is_out_of_memory(process, said),
             changes=self.builder.changes(),
             denials=dict(self.dispatcher.denials),
             unknown=dict(self.dispatcher.unknown),
@@ -386,14 +389,14 @@ def collect_behind(builder: WorldBuilder) -> None:
         gc.collect()
 
 
-def _is_out_of_memory(process: GuestProcess, said: bytes) -> bool:
+def is_out_of_memory(process: GuestProcess, said: bytes = b"") -> bool:
     """Whether the guest, if it crashed, ran out of memory.
 
     said: the last words of an interpreter that marshals its own calls.
     """
     used = process.peak_resident if process.peak_space is None else process.peak_space
     limit = process.space_limit
-    is_nearly_all = used is not None and limit is not None and used >= limit * _NEARLY_ALL
+    is_nearly_all = used is not None and limit is not None and used >= limit * NEARLY_ALL
     return process.ran_out_of_memory or is_nearly_all or _OUT_OF_MEMORY.search(said) is not None
 
 

@@ -632,11 +632,13 @@ class Serving:
         if not self._newborn:
             door.refuse(knock)
             return
-        if not door.admits(knock.tid) or not self._open_channels(door.listener, knock):
+        why = "" if door.admits(knock.tid) else "limits.threads"
+        if why or not self._open_channels(door.listener, knock):
             door.listener.refuse(knock)
             for thread in self._newborn:
                 self._world.end_thread(thread)
             self._newborn.clear()
+            self._dispatcher.refuse("clone", why or "descriptors of the controller", errno.EAGAIN)
             return
         thread = self._newborn.pop(0)
         self._lines[thread.channel].thread = thread

@@ -24,6 +24,8 @@ from proxybox.controller.wire.channel import Channel
 if TYPE_CHECKING:
     from proxybox.controller.seal.cgroups import Cgroup
 
+#: A guest that died of a failed allocation has used at least this part of its memory limit.
+NEARLY_ALL = 0.75
 #: The bits of the two signals that libc keeps for itself, 32 and 33.
 _OF_LIBC = 3 << 31
 #: The most bytes that `said_last` returns.
@@ -124,6 +126,18 @@ class GuestProcess:
             return
         self.peak_space = peaks.get("VmPeak", self.peak_space)
         self.peak_resident = peaks.get("VmHWM", self.peak_resident)
+
+    def is_nearly_full(self) -> bool:
+        """Whether it uses nearly all of the address space that it may have, now."""
+        try:
+            return self.space_limit is not None and hostproc.memory(self.pid)[0] >= self.space_limit * NEARLY_ALL
+        except (OSError, ValueError):
+            return False
+
+    def has_had_at_most(self, left: int) -> bool:
+        """Whether, at the peak that was measured, no more than so many bytes of its address space were left."""
+        peak, limit = self.peak_space, self.space_limit
+        return peak is not None and limit is not None and limit - peak <= left
 
     def resident(self) -> int | None:
         """Its resident memory now, in bytes; None where /proc does not tell."""

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial
-from proxybox.controller.boxes.box import BoxSpec, LiveBox, Usage
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, Usage, is_out_of_memory
 from proxybox.controller.boxes.copying import check_copyable
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
@@ -69,12 +69,14 @@ class CommandResult:
 
     claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), as the
     guest says; None where the guest has ended. outcome: how the guest ended, None while it lives. interrupted: the
-    limit (a key of policy.limits) for which the call was interrupted.
+    limit (a key of policy.limits) for which the call was interrupted. out_of_memory: whether the guest, if the call
+    failed, had used most of its memory.
     """
 
     claim: tuple[Any, ...] | None
     outcome: Outcome | None
     interrupted: str
+    out_of_memory: bool
     stdout: bytes
     stderr: bytes
     output: Interleaved
@@ -378,6 +380,7 @@ class LiveSession:
             claim=claim,
             outcome=outcome,
             interrupted=interrupted,
+            out_of_memory=self._is_out_of_memory(claim),
             stdout=printed.stdout,
             stderr=printed.stderr,
             output=printed,
@@ -397,6 +400,12 @@ class LiveSession:
         if outcome is not None or self._closing:
             self.close()
         return answer
+
+    def _is_out_of_memory(self, claim: tuple[Any, ...] | None) -> bool:
+        process = self._live.process
+        if claim is None:
+            return is_out_of_memory(process)
+        return claim[0] == "error" and process.is_nearly_full()
 
     def abandon(self) -> None:
         """Ends the session, instead of `end`, after serving the guest has failed."""

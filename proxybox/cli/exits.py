@@ -51,8 +51,10 @@ def exit_status(result: "Result") -> int:
 
 
 def ending(result: "Result") -> str:
-    """Returns a line for stderr when proxybox, and not the program, ended the run; otherwise an empty text."""
+    """Returns a line for stderr when proxybox, and not the program, ended the run, or a limit has made it fail."""
     said = SAID.get(str(result.status), "")
+    if str(result.status) == "error" and result.why:
+        said = "the program has failed"
     if str(result.status) == "crashed" and result.signal is not None:
         import signal
 

@@ -84,6 +84,7 @@ def test_a_missing_script(api: Any, proxybox: Proxybox, tmp_path: Path) -> None:
     [
         ({"exit_code": 7, "status": "error"}, 7, ""),
         ({"exit_code": 300, "status": "error"}, 300 & 0xFF, ""),
+        ({"exit_code": 1, "status": "error", "why": "limits.threads refused a thread"}, 1, "limits.threads"),
         ({"status": "time_limit", "exit_code": None}, 124, "time limit"),
         ({"status": "memory_limit", "exit_code": None}, 137, "memory limit"),
         ({"status": "output_limit", "exit_code": None}, 153, "output limit"),
