@@ -219,6 +219,16 @@ def _check_variable(name: object, text: object) -> None:
         raise refusal("want a text without NUL, name and text shorter than 128 KiB", text)
 
 
+def to_statements(value: str) -> str:
+    """Returns Python statements. Whether they make sense is for the guest to say: it may have another version."""
+    if not isinstance(value, str):
+        raise refusal("want Python statements as a text, such as \"import json; json.loads('[]')\"", value)
+    _encodable(value)
+    if "\0" in value or len(value.encode()) >= _ARGUMENT_MAX:
+        raise refusal("want a text without NUL, shorter than 128 KiB", value)
+    return value
+
+
 _MIME_TYPES: Final = 'want a list of MIME types, such as ["text/plain", "image/png"]'
 _MIME_TYPE: Final = re.compile(r"[a-z]{1,32}/[a-z0-9][a-z0-9.+_-]{0,126}", re.ASCII)
 

@@ -57,6 +57,8 @@ def _reads(policy: Policy) -> Iterator[str]:
     yield "The interpreter and its standard library, and minimal /etc, /dev and /proc of its own."
     if policy.preload:
         yield f"Where it starts warm, imported before any untrusted code runs: {', '.join(policy.preload)}."
+    if policy.warm_up:
+        yield "Where it starts warm, statements of the policy's have run before any untrusted code (warm_up)."
     if filesystem.box == "memory":
         yield "A copy of the script's folder, at /box, made when the box starts."
     else:

@@ -378,7 +378,8 @@ class Policy:
     randomness: "system", or a seed (0 to 2**64 - 1) that makes the box repeatable. on_denied: what happens when the
     policy refuses a call: "errno" fails it as Linux would, "end" ends the box. require_layers: defences (`LAYERS`)
     without which the box does not start. preload: names of modules that warm guests import, in this order, before
-    untrusted code runs. Raises PolicyError, which reports all faults at once.
+    untrusted code runs. warm_up: Python statements that they run after that, so that what is slow at first is done.
+    Raises PolicyError, which reports all faults at once.
     """
 
     filesystem: Filesystem = attrs.field(factory=Filesystem, converter=_to_filesystem)
@@ -392,6 +393,7 @@ class Policy:
     on_denied: Literal["errno", "end"] = attrs.field(default="errno", validator=one_of("errno", "end"))
     require_layers: tuple[str, ...] = attrs.field(default=(), converter=_to_layers)
     preload: tuple[str, ...] = attrs.field(default=(), converter=checks.to_modules)
+    warm_up: str = attrs.field(default="", converter=checks.to_statements)
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {

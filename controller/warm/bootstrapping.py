@@ -8,6 +8,7 @@ from proxybox.controller.process.launch import guest_folder
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.world.state import World
+from proxybox.policies import Policy
 
 #: The folder in the guest that has these files while it starts. A copy has them in memory.
 FOLDER = "/usr/lib/proxybox"
@@ -26,9 +27,10 @@ def mount_bootstrap(world: World) -> None:
     world.tree.mount(FOLDER.encode(), from_tree(dict(_sources()), superblock))
 
 
-def bootstrap_words(mode: str, preload: tuple[str, ...]) -> tuple[str, ...]:
+def bootstrap_words(mode: str, policy: Policy) -> tuple[str, ...]:
     """Returns the interpreter's arguments.
 
-    mode: with "zygote" the guest waits to be copied, with "now" it goes on at once.
+    mode: with "zygote" the guest waits to be copied, with "now" it goes on at once. policy: of its `preload` and
+    `warm_up`.
     """
-    return (f"{FOLDER}/bootstrap.py", mode, *preload)
+    return (f"{FOLDER}/bootstrap.py", mode, policy.warm_up, *policy.preload)

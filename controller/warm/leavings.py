@@ -1,4 +1,4 @@
-"""What the modules of `preload` leave behind: threads and open files, with which no guest can be copied."""
+"""What the modules of `preload`, and `warm_up`, leave behind: with threads and open files no guest can be copied."""
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.vfs import namei
@@ -23,8 +23,8 @@ class Leavings:
         self._closer = ""
 
     def imported(self, name: bytes) -> None:
-        """Takes note that a module was imported."""
-        module = f"the module {shown(name.decode('utf-8', 'backslashreplace'))} of `preload`"
+        """Takes note that a module was imported; without a name, that the statements of `warm_up` have run."""
+        module = f"the module {shown(name.decode('utf-8', 'backslashreplace'))} of `preload`" if name else "`warm_up`"
         left: list[GuestThread | OpenFile] = [*self._threads(), *self._files()]
         for each in left:
             self._since.setdefault(each, module)
@@ -46,7 +46,7 @@ class Leavings:
     def _refuse(self, left: GuestThread | OpenFile, does: str, cure: str) -> None:
         raise LeavesBehind(
             f"{self._since.get(left, _SOME)} {does}: only a guest with one thread and no open files can be copied. "
-            f"Take it out of `preload`, or have it {cure}"
+            f"Take it out of the policy, or have it {cure}"
         )
 
     def _lacks_standard(self) -> bool:

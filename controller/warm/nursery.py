@@ -18,7 +18,7 @@ import attrs
 
 from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
-from proxybox.controller.errors import CannotCopy, SandboxStartError
+from proxybox.controller.errors import CannotCopy, ProxyboxWarning, SandboxStartError
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.warm.leavings import LeavesBehind
@@ -124,7 +124,7 @@ class Nursery:
             place.refused = str(error)
             _warn(error)
         except (OSError, SandboxStartError) as error:
-            if box.policy.preload and not place.failures:
+            if (box.policy.preload or box.policy.warm_up) and not place.failures:
                 _warn(error)
             place.failures = min(place.failures + 1, MOST_WAITS)
             place.wait = min(2**place.failures, MOST_WAITS)
@@ -187,7 +187,7 @@ def _warn(error: Exception) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("proxybox."):
         frame, level = frame.f_back, level + 1
-    warnings.warn(f"boxes are not warm, each starts anew: {error}", RuntimeWarning, stacklevel=level)
+    warnings.warn(f"boxes are not warm, each starts anew: {error}", ProxyboxWarning, stacklevel=level)
 
 
 def _kind_of(box: BoxSpec) -> _Kind | None:

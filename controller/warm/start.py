@@ -101,7 +101,7 @@ class WarmStart:
     def _start(self, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
         builder.world.port = port
         mount_bootstrap(builder.world)
-        return self.box.start(bootstrap_words("now", self.box.policy.preload), builder, started, **changes)
+        return self.box.start(bootstrap_words("now", self.box.policy), builder, started, **changes)
 
     def post(self, live: LiveBox, what: str, words: Sequence[str] = ()) -> None:
         """Tells an idle guest what to become.

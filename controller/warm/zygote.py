@@ -89,7 +89,7 @@ class Zygote:
             leavings = Leavings(world)
             port.imported = leavings.imported
             live = self._box.start(
-                bootstrap_words("zygote", policy.preload), builder, time.monotonic_ns(), memory=None, zygote=True
+                bootstrap_words("zygote", policy), builder, time.monotonic_ns(), memory=None, zygote=True
             )
             undo.callback(live.close)
             self._serve(live, port.is_idle, stderr)

@@ -144,15 +144,17 @@ def host_module(link, names, limit):
 SMALL = "def f():\n    print(1, 'a')\nf()\n"
 
 
-def preload(names, imported=None):
-    """Imports what the policy names. The interpreter reports an import that fails, and the start fails.
+def preload(statements, names, imported):
+    """Imports what the policy names, then runs its `warm_up`. The interpreter reports a failure, and the start fails.
 
-    imported: called with each name afterwards.
+    imported: called with each name afterwards, and with "" after the statements.
     """
     for name in names:
         __import__(name)
-        if imported is not None:
-            imported(name)
+        imported(name)
+    if statements:
+        exec(compile(statements, "<warm_up>", "exec"), {"__name__": "__warm_up__"})
+        imported("")
     KNOWN.update(sys.modules.keys() - OURS)
 
 
@@ -215,10 +217,10 @@ def freshen():
 @hidden
 def main(link):
     """Waits for a task. Returns what `prepare` returns, or the steps of a session."""
-    mode, names = sys.argv[1], sys.argv[2:]
+    mode, statements, names = sys.argv[1], sys.argv[2], sys.argv[3:]
     if mode == "zygote":
         link.calls.stub("proxybox_end_at_once")()  # stub_end.c; functions that are registered later are called
-    preload(names, (lambda name: link.exchange(b"p" + name.encode())) if mode == "zygote" else None)
+    preload(statements, names, lambda name: mode == "zygote" and link.exchange(b"p" + name.encode()))
     session, gc, loaded = None, own("gc"), set(sys.modules)
     if mode == "zygote":
         session = own("session")

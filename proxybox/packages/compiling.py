@@ -1,6 +1,7 @@
 """Compiled files of packages: a box cannot write them, so what is not compiled is compiled again by each program."""
 
 import functools
+import glob
 import os
 import shlex
 import struct
@@ -60,7 +61,9 @@ def _is_compiled(source: str, tag: str) -> bool:
 
 
 def warn(guest: "Guest") -> None:
-    """Warns of packages of a guest that are not compiled (ProxyboxWarning), once in a process.
+    """Warns of installed packages of a guest that are not compiled (ProxyboxWarning), once in a process.
+
+    A folder without installed packages is somebody's own, who may be changing it.
 
     Workers of pools and of grading do not: the process that has started them has warned.
     """
@@ -73,7 +76,7 @@ def warn(guest: "Guest") -> None:
 @functools.cache
 def _warn(folder: str, name: str, tag: str, executable: str) -> None:
     found = not_compiled(folder, tag)
-    if found:
+    if found and glob.glob(f"{glob.escape(folder)}/*.dist-info"):
         more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
         warnings.warn(
             f"{folder}: not compiled for {name}: {', '.join(found[:_TOLD])}{more}. Each program compiles what it "

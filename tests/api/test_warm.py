@@ -12,6 +12,7 @@ from proxybox import Pool, Sandbox, SandboxStartError, Status
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
 from proxybox.controller.warm.zygote import Zygote
+from proxybox.errors import ProxyboxWarning
 
 EACH_GUEST = True
 
@@ -209,10 +210,48 @@ def test_a_module_with_which_no_guest_can_be_copied_is_named(name: str, tmp_path
     tmp_path.chmod(0o755)
     with Sandbox(warm=True, preload=["json", "leaves", "heapq"], packages=[tmp_path]) as box:
         assert box.run("print(1)").stdout == "1\n"
-        with pytest.warns(RuntimeWarning, match=re.escape(told)) as seen:
+        with pytest.warns(ProxyboxWarning, match=re.escape(told)) as seen:
             assert box.run("print(2)").stdout == "2\n"
         assert [each.filename for each in seen] == [__file__]
         assert box.run("print(3)").stdout == "3\n"  # a warning would be an error here
+
+
+def test_statements_run_once_before_any_program(tmp_path: Path, zygotes: list[Zygote], guest_kind: str) -> None:
+    """In a namespace of their own; what they import and change stays."""
+    (tmp_path / "slow.py").write_text("ready = []\n")
+    tmp_path.chmod(0o755)
+    words = "import slow, slow as s\nfor _ in range(3): s.ready.append(__name__)\nprint('not shown')"
+    code = "import sys; print('slow' in sys.modules, 's' in globals()); import slow; print(slow.ready)"
+    told = "True False\n['__warm_up__', '__warm_up__', '__warm_up__']\n"
+    with Sandbox(warm=True, warm_up=words, packages=[tmp_path], guest=guest_kind) as box:
+        box.run("pass")
+        assert [box.run(code).stdout for _ in range(2)] == [told, told]
+        with box.session() as session:
+            assert session.exec(code).stdout == told
+    assert [zygote.forks for zygote in zygotes] == [3]
+    with Pool(warm_up=words, packages=[tmp_path], guest=guest_kind) as pool:
+        assert pool.run(code).stdout == told
+
+
+@pytest.mark.parametrize(
+    ("statements", "told"),
+    [
+        (
+            "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()",
+            "`warm_up` leaves a thread",
+        ),
+        ("import builtins\nbuiltins.file = open('/etc/passwd')", "`warm_up` leaves a file open ('/etc/passwd')"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("def", "SyntaxError"),
+        ("raise SystemExit(0)", "a warm guest could not be started"),
+    ],
+    ids=["a thread", "a file", "an exception", "no Python", "an exit"],
+)
+def test_statements_with_which_no_guest_can_be_copied(statements: str, told: str, guest_kind: str) -> None:
+    with Sandbox(warm=True, warm_up=statements, guest=guest_kind) as box:
+        assert box.run("print(1)").stdout == "1\n"
+        with pytest.warns(ProxyboxWarning, match=re.escape(told)):
+            assert box.run("print(2)").stdout == "2\n"
 
 
 def test_a_module_of_a_pool_with_which_no_guest_can_be_copied(tmp_path: Path) -> None:

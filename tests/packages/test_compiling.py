@@ -25,6 +25,7 @@ def folder(tmp_path: Path) -> Path:
         path = place / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("import sys\nfound = 1\n" if name != "broken/inner" else "def")
+    (place / "one-1.0.dist-info").mkdir()
     (place / "two/__init__.py").write_text("")  # nothing to compile
     for path in (place, *place.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -42,6 +43,11 @@ def test_it_is_told_once(folder: Path, guest_kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         proxybox.run("import one", packages=[folder], guest=guest_kind, check=True)
+
+
+def test_of_somebodys_own_folder_nothing_is_told(folder: Path, guest_kind: str) -> None:
+    (folder / "one-1.0.dist-info").rmdir()
+    proxybox.run("import one", packages=[folder], guest=guest_kind, check=True)  # a warning would be an error here
 
 
 def test_they_are_compiled_in_a_box(folder: Path, guest_kind: str, capfd: pytest.CaptureFixture[str]) -> None:

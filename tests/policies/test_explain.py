@@ -64,6 +64,7 @@ OTHER_VALUES = {
     "on_denied": ["end"],
     "require_layers": [["landlock"]],
     "preload": [["json"]],
+    "warm_up": ["import json"],
 }
 ALONE = {"time.start", "time.rate", "network.access"}  # these have no other value on their own
 
