@@ -9,7 +9,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import calls, computing, grading, memory, neighbours, prompt, start, transfers, translated, warm
+from benchmarks import (
+    calls,
+    computing,
+    cpython,
+    grading,
+    memory,
+    neighbours,
+    prompt,
+    start,
+    transfers,
+    translated,
+    warm,
+)
 from benchmarks.bare import pypy
 from benchmarks.comparing import NOISE, NoReport, compare, read_report
 from benchmarks.figures import Benchmark, table
@@ -19,6 +31,7 @@ BENCHMARKS = (
     Benchmark(name="translated", title="OS calls of a translated PyPy (its client)", run=translated.run),
     Benchmark(name="start", title="Start", run=start.run),
     Benchmark(name="warm", title="Warm boxes", run=warm.run),
+    Benchmark(name="cpython", title="A CPython guest", run=cpython.run),
     Benchmark(name="neighbours", title="Beside hostile neighbours, in one event loop", run=neighbours.run),
     Benchmark(name="prompt", title="The interactive prompt", run=prompt.run),
     Benchmark(name="grading", title="Grading", run=grading.run),

@@ -194,6 +194,13 @@ class Result:
             parts.append(f"(exit status {self.exit_code})")
         return " ".join(parts)
 
+    @property
+    def hint(self) -> str:
+        """What may help with the exception, where it comes of the box or the interpreter; otherwise an empty text."""
+        from proxybox.hints import hint
+
+        return "" if self.error is None else hint(self.error.type, self.error.message)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""
         return {
@@ -205,6 +212,7 @@ class Result:
             "stderr": self.stderr,
             "truncated": self.truncated,
             "error": None if self.error is None else attrs.asdict(self.error),
+            "hint": self.hint,
             "usage": attrs.asdict(self.usage),
             "files": [_change_to_dict(change) for change in self.files.changes],
             "denials": [{**attrs.asdict(denial), "count": count} for denial, count in self.denials.items()],

@@ -163,8 +163,10 @@ def print_json(result: "Result") -> None:
 
 
 def tell(result: "Result", *, verbose: bool) -> None:
-    """Says on stderr how the run ended if proxybox ended it; with `verbose`, prints a summary too."""
+    """Says on stderr how the run ended if proxybox ended it, and what may help; with `verbose`, a summary too."""
     lines = [line] if (line := ending(result)) else []
+    if hint := result.hint:
+        lines.append(f"proxybox: {hint}")
     if verbose:
         lines += summary(result)
     if lines:

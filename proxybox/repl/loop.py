@@ -114,6 +114,8 @@ class Shell:
         self.screen.finish_line()
         if result.error is not None and result.error.traceback:
             self.screen.error(result.error.traceback)
+        if result.hint:
+            self.screen.note(result.hint)
         if result.truncated:
             self.screen.note("the output was cut (output.limit)")
         if ended := how_it_ended(result):

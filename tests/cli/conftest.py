@@ -21,6 +21,7 @@ class FakeResult:
     files: Files = attrs.field(factory=Files)
     truncated: bool = False
     unknown_calls: dict[int, int] = attrs.field(factory=dict)
+    hint: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {"status": self.status, "stdout": self.stdout}

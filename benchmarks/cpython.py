@@ -1,0 +1,150 @@
+"""A CPython guest: its start, pandas imported and loaded before, and programs that compute.
+
+pandas is that of the environment PROXYBOX_BENCH_PACKAGES, for the CPython that boxes find; without it those figures are
+left out.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+
+import proxybox
+from benchmarks.figures import Figure, Target, interleaved, medians
+from proxybox.controller import find_guest
+from proxybox.controller.warm import nursery
+
+ROUNDS = 11
+HELLO = "print(1)"
+IMPORT = "import pandas"
+#: A table, its statistics and their text; the first is slower than those that follow.
+TABLE = "print(pandas.DataFrame({'a': [1, 2, 3]}).describe().to_json())"
+#: Prints the milliseconds of a fork(2) and the table in it, without a box.
+FORKS = f"""
+import os, pandas, time
+for _ in range({ROUNDS}):
+    began = time.perf_counter()
+    if not (pid := os.fork()):
+        pandas.DataFrame({{"a": [1, 2, 3]}}).describe().to_json()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print((time.perf_counter() - began) * 1e3)
+"""
+COMPUTES = {
+    "n-queens": """
+def place(row, columns, up, down):
+    if row == 10: return 1
+    return sum(place(row + 1, columns | {at}, up | {row + at}, down | {row - at})
+               for at in range(10) if at not in columns and row + at not in up and row - at not in down)
+assert place(0, frozenset(), frozenset(), frozenset()) == 724
+""",
+    "floats": """
+import math
+assert sum(math.sin(x) * math.cos(x) / (1 + x) for x in range(3_000_000)) > 0
+""",
+    "texts and dicts": """
+words = [f"word{n % 977}" for n in range(1_000_000)]
+counts = {}
+for word in words: counts[word.upper()] = counts.get(word.upper(), 0) + 1
+assert len(",".join(f"{word}={count}" for word, count in sorted(counts.items()))) > 9000
+""",
+    "json and re": """
+import json, re
+text = json.dumps([{"name": f"n{n}", "value": n, "list": list(range(10))} for n in range(6000)])
+for _ in range(20): assert len(re.findall(r'"name": "(n[0-9]+)"', json.dumps(json.loads(text)))) == 6000
+""",
+}  # fmt: skip
+
+
+def run(say: Callable[[str], None]) -> list[Figure]:
+    """Medians; each side has a turn in each round."""
+    python = find_guest("cpython").executable
+    sides: list[tuple[str, Callable[[], float]]] = [
+        ("hello, bare", lambda: _timed(lambda: _bare(python, HELLO))),
+        ("hello, boxed", lambda: _timed(lambda: proxybox.run(HELLO, check=True, warm=False, guest="cpython"))),
+    ]
+    for name, program in COMPUTES.items():
+        sides += [
+            (f"{name}, bare", lambda program=program: _timed(lambda: _bare(python, program))),  # type: ignore[misc]
+            (f"{name}, boxed", lambda program=program: _timed(  # type: ignore[misc]
+                lambda: proxybox.run(program, check=True, warm=False, guest="cpython"))),
+        ]  # fmt: skip
+    with proxybox.Sandbox(warm=True, guest="cpython") as cpython, proxybox.Sandbox(warm=True, guest="pypy") as pypy:
+        for box in (cpython, pypy, cpython, pypy):
+            box.run(HELLO, check=True)
+        sides += [
+            ("warm, CPython", lambda: _timed(lambda: cpython.run(HELLO, check=True))),
+            ("warm, PyPy", lambda: _timed(lambda: pypy.run(HELLO, check=True))),
+        ]
+        middle = medians(interleaved(sides, ROUNDS, say))
+    nursery.close()
+    figures = [
+        Figure(name="API, to the Result", value=middle["hello, boxed"], unit="ms", floor="bare python3",
+               floor_value=middle["hello, bare"], target=Target(of="ratio", at_most=1.8)),
+        Figure(name="warm box", value=middle["warm, CPython"], unit="ms", floor="warm box of a PyPy",
+               floor_value=middle["warm, PyPy"], target=Target(of="ratio", at_most=1.5)),
+    ]  # fmt: skip
+    figures += [
+        Figure(name=f"{name}, speed", value=1e3 / middle[f"{name}, boxed"], unit="/s", floor="bare python3",
+               floor_value=1e3 / middle[f"{name}, bare"], target=Target(of="ratio", at_least=0.98))
+        for name in COMPUTES
+    ]  # fmt: skip
+    environment = os.environ.get("PROXYBOX_BENCH_PACKAGES")
+    return [*figures, *(_pandas(environment, say) if environment else ())]
+
+
+def _pandas(environment: str, say: Callable[[str], None]) -> list[Figure]:
+    python = os.path.join(environment, "bin", "python")
+    options = {"guest": environment, "limits": {"memory": "1G"}}
+    proxybox.run(IMPORT, check=True, warm=False, **options)
+    say("forks")
+    bare_forks = [float(line) for line in _bare(python, FORKS).splitlines()]
+    with (
+        proxybox.Sandbox(warm=True, preload=["pandas"], **options) as loaded,
+        proxybox.Pool(size=2, preload=["pandas"], **options) as pool,
+    ):
+        for _ in range(3):
+            loaded.run(f"import pandas; {TABLE}", check=True)
+        taken = interleaved(
+            [
+                ("import, bare", lambda: _timed(lambda: _bare(python, IMPORT))),
+                ("import, boxed", lambda: _timed(lambda: proxybox.run(IMPORT, check=True, warm=False, **options))),
+                ("demand", lambda: _timed(lambda: loaded.run(f"import pandas; {TABLE}", check=True))),
+                ("stock", lambda: _stock(pool)),
+            ],
+            ROUNDS,
+            say,
+        )
+    nursery.close()
+    middle = medians(taken)
+    memory = proxybox.run(IMPORT, check=True, warm=False, **options).usage.memory or 0
+    return [
+        Figure(name="import pandas", value=middle["import, boxed"], unit="ms", floor="bare python3",
+               floor_value=middle["import, bare"], target=Target(of="ratio", at_most=1.6)),
+        Figure(name="its peak of memory", value=memory / 1e6, unit="MB", floor="bare python3",
+               floor_value=json.loads(_bare(python, _PEAK))),
+        Figure(name="a table, pandas loaded, forked on demand", value=middle["demand"], unit="ms",
+               floor="os.fork() and the table", floor_value=sorted(bare_forks)[len(bare_forks) // 2],
+               target=Target(of="value", at_most=15)),
+        Figure(name="a table, pandas loaded, box that stands ready", value=middle["stock"], unit="ms",
+               target=Target(of="value", at_most=9)),
+    ]  # fmt: skip
+
+
+_PEAK = "import pandas, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)"
+
+
+def _stock(pool: proxybox.Pool) -> float:
+    time.sleep(0.05)  # so that the pool has filled up again
+    return _timed(lambda: pool.run(f"import pandas; {TABLE}").check())
+
+
+def _bare(python: str, program: str) -> str:
+    return subprocess.run([python, "-c", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _timed(measure: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    measure()
+    return (time.perf_counter() - began) * 1e3
