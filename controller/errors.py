@@ -4,6 +4,9 @@ Rule: a guest can cause `GuestMisbehaved`, `Denied`, `EndBox` and plain `OSError
 proxybox.
 """
 
+import sys
+import warnings
+
 from proxybox.controller.status import Status
 from proxybox.policies.errors import ProxyboxError
 
@@ -14,6 +17,14 @@ class SandboxStartError(ProxyboxError):
 
 class ProxyboxWarning(UserWarning):
     """Something works, but not as well as it could; the text says why, and what to do."""
+
+
+def warn(told: str) -> None:
+    """Warns whoever has called proxybox (ProxyboxWarning), once for each place that calls it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("proxybox."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(told, ProxyboxWarning, stacklevel=level)
 
 
 class PackagesError(SandboxStartError):

@@ -149,9 +149,9 @@ class SandboxBase:
         if self._template is None:  # made once: PATH and the interpreter's files are the same for all runs
             guest = self.guest()
             if guest.packages:
-                from proxybox.packages.compiling import warn
+                from proxybox.packages.compiling import warn_of
 
-                warn(guest)
+                warn_of(guest)
             if self.policy.preload:
                 from proxybox.controller.warm.preloading import check_preload
 

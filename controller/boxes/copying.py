@@ -27,9 +27,11 @@ shares(Wait)
 def check_copyable(world: World) -> None:
     """Raises CannotCopy unless the world can be copied now."""
     if len(world.threads) != 1:
+        left = next(filter(None, (thread.since for thread in world.threads)), "")
+        since = f", left by {left}" if left else ""
         raise CannotCopy(
-            f"the program has {len(world.threads)} threads: a copy has only the one that asks for it, so the others "
-            "must have ended (join them, shut executors down)"
+            f"the program has {len(world.threads)} threads{since}: a copy has only the one that asks for it, so the "
+            "others must have ended (join them, shut executors down)"
         )
     if world.ending is not None or world.exit_code is not None:
         raise CannotCopy("the program has ended: there is nothing that could go on")

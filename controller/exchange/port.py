@@ -7,7 +7,7 @@ The first byte of a message says what it is:
     r  the result of the last command (empty at first); the answer is the next command, when there is one
     h  a call of one of the caller's functions; the answer is what it has returned
     d  something to be shown; the answer is empty, and comes when the caller has taken it
-    p  the name of a module of `preload` that a zygote has imported, or none after `warm_up`; the answer is empty
+    p  the name of a module of `preload` that was imported, or none after `warm_up`; the answer is empty
     w  continues the wait of the last message, which a signal has interrupted
     *  the first piece of a longer message, with its own first byte; pieces that came before are forgotten
     +  a further piece
@@ -52,8 +52,8 @@ class Port:
     A guest can make this object keep one message and one answer for each channel of its threads, and no more.
 
     value_size: the most bytes of one value. notify: called, from any thread, when the wait for a host function may be
-    over. show: called with what is to be shown, encoded. imported: called with the names of modules that a zygote has
-    imported. result: what the guest has given last.
+    over. show: called with what is to be shown, encoded. imported: called with the names of modules of `preload` that
+    were imported. result: what the guest has given last.
     """
 
     __slots__ = (

@@ -1,6 +1,6 @@
 """What the modules of `preload`, and `warm_up`, leave behind: with threads and open files no guest can be copied."""
 
-from proxybox.controller.errors import SandboxStartError
+from proxybox.controller.errors import SandboxStartError, warn
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.world.state import GuestThread, World
@@ -15,37 +15,49 @@ class LeavesBehind(SandboxStartError):
 
 
 class Leavings:
-    """Remembers since which module there is each thread and each open file of a zygote that starts."""
+    """Remembers since which module there is each thread and each open file of a guest that starts."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._since: dict[GuestThread | OpenFile, str] = {}
+        self._since: dict[OpenFile, str] = {}
         self._closer = ""
 
     def imported(self, name: bytes) -> None:
         """Takes note that a module was imported; without a name, that the statements of `warm_up` have run."""
         module = f"the module {shown(name.decode('utf-8', 'backslashreplace'))} of `preload`" if name else "`warm_up`"
-        left: list[GuestThread | OpenFile] = [*self._threads(), *self._files()]
-        for each in left:
-            self._since.setdefault(each, module)
+        for thread in self._threads():
+            thread.since = thread.since or module
+        for file in self._files():
+            self._since.setdefault(file, module)
         if self._lacks_standard():
             self._closer = self._closer or module
 
     def check(self) -> None:
         """Raises LeavesBehind, with the name of the module, when a copy would lack something."""
-        world = self._world
-        for thread in self._threads():
-            name = "" if thread.name == world.thread.name else f" ({shown(thread.name.decode('utf-8', 'replace'))})"
-            self._refuse(thread, f"leaves a thread behind{name}", "start none")
+        self._check_threads()
         for file in self._files():
-            path = namei.path_of(world.tree, file).decode("utf-8", "backslashreplace")
-            self._refuse(file, f"leaves a file open ({shown(path)})", "close it")
+            path = namei.path_of(self._world.tree, file).decode("utf-8", "backslashreplace")
+            self._refuse(self._since.get(file, ""), f"leaves a file open ({shown(path)})", "close it")
         if self._lacks_standard():
             raise LeavesBehind(f"{self._closer or _SOME} closes a standard stream, which programs need")
 
-    def _refuse(self, left: GuestThread | OpenFile, does: str, cure: str) -> None:
+    def tell(self) -> None:
+        """Warns of a thread: a session that has one cannot be copied; its open files are copied as well."""
+        try:
+            self._check_threads()
+        except LeavesBehind as error:
+            warn(f"this session cannot be copied: {error}")
+
+    def _check_threads(self) -> None:
+        for thread in self._threads():
+            is_named = thread.name != self._world.thread.name
+            name = f" ({shown(thread.name.decode('utf-8', 'replace'))})" if is_named else ""
+            self._refuse(thread.since, f"leaves a thread behind{name}", "start none")
+
+    @staticmethod
+    def _refuse(module: str, does: str, cure: str) -> None:
         raise LeavesBehind(
-            f"{self._since.get(left, _SOME)} {does}: only a guest with one thread and no open files can be copied. "
+            f"{module or _SOME} {does}: only a guest with one thread and no open files can be copied. "
             f"Take it out of the policy, or have it {cure}"
         )
 

@@ -7,10 +7,8 @@ on.
 
 import contextlib
 import os
-import sys
 import threading
 import time
-import warnings
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
@@ -18,7 +16,7 @@ import attrs
 
 from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
-from proxybox.controller.errors import CannotCopy, ProxyboxWarning, SandboxStartError
+from proxybox.controller.errors import CannotCopy, SandboxStartError, warn
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.warm.leavings import LeavesBehind
@@ -122,10 +120,10 @@ class Nursery:
             place.refused = str(error)
         except LeavesBehind as error:
             place.refused = str(error)
-            _warn(error)
+            warn(f"boxes are not warm, each starts anew: {error}")
         except (OSError, SandboxStartError) as error:
             if (box.policy.preload or box.policy.warm_up) and not place.failures:
-                _warn(error)
+                warn(f"boxes are not warm, each starts anew: {error}")
             place.failures = min(place.failures + 1, MOST_WAITS)
             place.wait = min(2**place.failures, MOST_WAITS)
         else:
@@ -180,14 +178,6 @@ def _retire(place: _Place) -> None:
     zygote, place.zygote = place.zygote, None
     if zygote is not None:
         undertaker().bury(zygote.close)
-
-
-def _warn(error: Exception) -> None:
-    """Warns whoever has called proxybox, once for each place that calls it."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("proxybox."):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(f"boxes are not warm, each starts anew: {error}", ProxyboxWarning, stacklevel=level)
 
 
 def _kind_of(box: BoxSpec) -> _Kind | None:

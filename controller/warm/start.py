@@ -19,6 +19,7 @@ from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
+from proxybox.controller.warm.leavings import Leavings
 from proxybox.controller.warm.zygote import Zygote
 from proxybox.controller.world.output import Transcript
 
@@ -91,9 +92,14 @@ class WarmStart:
             live = None if self.zygote is None else self.zygote.fork(self.box, builder, started, port, **changes)
         except SandboxStartError:  # the zygote has died; the nursery or the pool starts another one for the next box
             live = None
+        leavings = None
         if live is None:
+            leavings = Leavings(builder.world)
+            port.imported = leavings.imported
             live = self._start(builder, started, port, **changes)
         _serve_until_idle(live)
+        if leavings is not None and changes.get("forks"):
+            leavings.tell()
         live.process.watch.deadline_ns = None  # that was the limit of its start
         live.ready_ns = time.monotonic_ns()
         return live

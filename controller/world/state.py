@@ -69,7 +69,7 @@ class GuestThread:
 
     channel: the number of the box's pipe pair that the thread uses. calls: how many calls it has made (counted by
     dispatch). slice: the timed futex wait in which it is (oscalls/memory.py). written_back: the mappings that its
-    stub has written back for the call that the stub is to make again.
+    stub has written back for the call that the stub is to make again. since: the module of `preload` that has left it.
     """
 
     tid: int
@@ -81,6 +81,7 @@ class GuestThread:
     calls: int = 0
     slice: object = None
     written_back: set[int] = attrs.field(factory=set)
+    since: str = ""
 
     def blocks(self, number: int) -> bool:
         """Whether the thread's mask blocks the signal."""

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
-from proxybox.cli.failures import complain
+from proxybox.cli.failures import complain, tell_warning
 from proxybox.modulepath import forget_the_current_folder
 
 NO_CLICK = """\
@@ -20,13 +20,13 @@ proxybox: the command line needs the package {name}, which is not installed. Ins
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line (by default that of this process) and returns the exit status."""
-    warnings.showwarning = _show_warning
     if arguments is not None:
         return _command(list(arguments))
     forget_the_current_folder()
     from proxybox.cli import streams
 
     streams.secure()
+    warnings.showwarning = tell_warning
     try:
         status = _command(sys.argv[1:])
         sys.stdout.flush()
@@ -40,13 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         _let_go()
     return status
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Tells of a warning as of a failure: where in our code it comes from helps nobody."""
-    from proxybox.terminal.harmless import harmless_lines
-
-    print(f"proxybox: {harmless_lines(str(message))}", file=sys.stderr, flush=True)
 
 
 def _let_go() -> None:

@@ -21,6 +21,13 @@ class UsageError(CommandError):
     status = EXIT_USAGE
 
 
+def tell_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Prints a warning on stderr in the command's own form; `warnings.showwarning` is called like this."""
+    from proxybox.terminal.harmless import harmless_lines
+
+    print(_FIRST + harmless_lines(str(message)), file=sys.stderr)
+
+
 def complain(error: Exception) -> int:
     """Prints an error on stderr and returns its exit status. Names in it, also of files, may be untrusted."""
     from proxybox.terminal.harmless import harmless_lines

@@ -144,17 +144,14 @@ def host_module(link, names, limit):
 SMALL = "def f():\n    print(1, 'a')\nf()\n"
 
 
-def preload(statements, names, imported):
-    """Imports what the policy names, then runs its `warm_up`. The interpreter reports a failure, and the start fails.
-
-    imported: called with each name afterwards, and with "" after the statements.
-    """
+def preload(link, statements, names):
+    """Imports what the policy names, then runs its `warm_up`. The interpreter reports a failure, and the start fails."""
     for name in names:
         __import__(name)
-        imported(name)
+        link.exchange(b"p" + name.encode())
     if statements:
         exec(compile(statements, "<warm_up>", "exec"), {"__name__": "__warm_up__"})
-        imported("")
+        link.exchange(b"p")
     KNOWN.update(sys.modules.keys() - OURS)
 
 
@@ -220,7 +217,7 @@ def main(link):
     mode, statements, names = sys.argv[1], sys.argv[2], sys.argv[3:]
     if mode == "zygote":
         link.calls.stub("proxybox_end_at_once")()  # stub_end.c; functions that are registered later are called
-    preload(statements, names, lambda name: mode == "zygote" and link.exchange(b"p" + name.encode()))
+    preload(link, statements, names)
     session, gc, loaded = None, own("gc"), set(sys.modules)
     if mode == "zygote":
         session = own("session")

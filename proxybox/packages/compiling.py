@@ -6,11 +6,10 @@ import os
 import shlex
 import struct
 import sys
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from proxybox.controller.errors import PackagesError, ProxyboxWarning
+from proxybox.controller.errors import PackagesError, warn
 
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
@@ -60,7 +59,7 @@ def _is_compiled(source: str, tag: str) -> bool:
     return bool(flags & _HAS_HASH) or (time, size) == (int(seen.st_mtime) & 0xFFFFFFFF, seen.st_size & 0xFFFFFFFF)
 
 
-def warn(guest: "Guest") -> None:
+def warn_of(guest: "Guest") -> None:
     """Warns of installed packages of a guest that are not compiled (ProxyboxWarning), once in a process.
 
     A folder without installed packages is somebody's own, who may be changing it.
@@ -78,12 +77,10 @@ def _warn(folder: str, name: str, tag: str, executable: str) -> None:
     found = not_compiled(folder, tag)
     if found and glob.glob(f"{glob.escape(folder)}/*.dist-info"):
         more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-        warnings.warn(
+        warn(
             f"{folder}: not compiled for {name}: {', '.join(found[:_TOLD])}{more}. Each program compiles what it "
             "imports of them. Compile them once: "
-            f"proxybox packages compile {shlex.quote(folder)} --guest {shlex.quote(executable)}",
-            ProxyboxWarning,
-            stacklevel=1,
+            f"proxybox packages compile {shlex.quote(folder)} --guest {shlex.quote(executable)}"
         )
 
 

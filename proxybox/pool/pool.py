@@ -27,7 +27,7 @@ from proxybox.controller.process.undertaker import settle
 from proxybox.controller.warm.preloading import check_preload
 from proxybox.given import Content, Input
 from proxybox.packages import with_packages
-from proxybox.packages.compiling import warn
+from proxybox.packages.compiling import warn_of
 from proxybox.policies import Policy, as_policy, evolve
 from proxybox.pool.boxes import CALLERS, Boxes, check_room
 from proxybox.pool.workers import Workers
@@ -74,7 +74,7 @@ class Pool(Executor):
         guest = given.guest(guest)
         found = with_packages(find_guest(guest), folders)
         folders = found.packages
-        warn(found)
+        warn_of(found)
         require_bootstrap(found)
         check_preload(BoxSpec(self.policy, found))
         host = HostFunctions(named, self.policy.session.value_size) if named else None

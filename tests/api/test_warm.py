@@ -4,6 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -252,6 +253,22 @@ def test_statements_with_which_no_guest_can_be_copied(statements: str, told: str
         assert box.run("print(1)").stdout == "1\n"
         with pytest.warns(ProxyboxWarning, match=re.escape(told)):
             assert box.run("print(2)").stdout == "2\n"
+
+
+def test_a_module_with_which_no_session_can_be_copied_is_named(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text(LEAVES["a thread"][0])
+    (tmp_path / "opens.py").write_text(LEAVES["an open file"][0])
+    tmp_path.chmod(0o755)
+    fields: dict[str, Any] = {"packages": [tmp_path], "warm": False, "session": {"branches": 1}}
+    with Sandbox(preload=["json", "leaves"], **fields) as box:
+        with pytest.warns(ProxyboxWarning, match="'leaves' of `preload` leaves a thread behind"):
+            session = box.session()
+        with pytest.raises(proxybox.CannotCopy, match="left by the module 'leaves' of `preload`"):
+            session.fork()
+    with Sandbox(preload=["leaves"], **{**fields, "session": {}}) as box, box.session() as session:
+        assert session.eval("6 * 7").value == 42
+    with Sandbox(preload=["opens"], **fields) as box, box.session() as session, session.fork() as copy:
+        assert copy.eval("__import__('opens').file.read(4)").value == "root"
 
 
 def test_a_module_of_a_pool_with_which_no_guest_can_be_copied(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_what_the_guest_is_told_comes_with_its_command_and_no_other_answer() -> 
     assert waits.attempt() == (4, (0x1000, b"next"))
 
 
-def test_only_a_zygote_tells_what_it_has_imported() -> None:
+def test_what_was_imported_is_told_to_whoever_asks() -> None:
     port, names = Port(), []
     with pytest.raises(OSError, match="no such message"):
         port.exchange(0, b"pjson", 0x1000, 100)
