@@ -21,13 +21,12 @@ from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
 from proxybox.program import Program
 
-#: As a box has it.
+#: As a box has it, besides what its guest asks for.
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/home/user",
     "USER": "user",
     "LOGNAME": "user",
-    "TZ": ":/etc/localtime",
     "LANG": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
@@ -111,10 +110,11 @@ class Ways:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
         here = str(self.folder)
+        inside = {name: value.replace("/box", here) for name, value in variables.items()}
         done = subprocess.run(
             [find_guest().executable, *(word.replace("/box", here) for word in words)],
             cwd=here,
-            env={**ENVIRONMENT, **{name: value.replace("/box", here) for name, value in variables.items()}},
+            env={**ENVIRONMENT, **find_guest().variables(), **inside},
             input=stdin.encode(),
             capture_output=True,
             timeout=100,
