@@ -1,0 +1,5 @@
+"""JSON there and back."""
+
+import orjson
+
+print(orjson.loads(orjson.dumps({"a": [1, 2.5, None]})))
