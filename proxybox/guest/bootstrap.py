@@ -145,7 +145,7 @@ SMALL = "def f():\n    print(1, 'a')\nf()\n"
 
 
 def preload(link, statements, names):
-    """Imports what the policy names, then runs its `warm_up`. The interpreter reports a failure, and the start fails."""
+    """Imports what the policy names, and runs its `warm_up`. The interpreter reports a failure, and the start fails."""
     for name in names:
         __import__(name)
         link.exchange(b"p" + name.encode())
