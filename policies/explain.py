@@ -212,7 +212,9 @@ def _output(output: Output) -> Iterator[str]:
         "raw": "Terminal escape sequences are passed on as they are: it can control the terminal.",
     }[output.escapes]
     named = [name for name in output.display if name != "text/plain"]
-    yield f"On a notebook's page it can show {', '.join(['plain text', *named])}; of anything else, the plain text."
+    shown = ", ".join(["plain text", *named])
+    rest = "of HTML, tables and text; of" if named and "text/html" not in named else "of"
+    yield f"On a notebook's page it can show {shown}; {rest} anything else, the plain text."
     obeyed = [name for name in named if name in ("text/html", "text/markdown", "application/javascript")]
     if obeyed:
         yield f"With {' and '.join(obeyed)} it can do on that page whatever its reader can: read, write and run."

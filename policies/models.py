@@ -126,7 +126,8 @@ class Output:
     on_excess: "truncate" drops the rest, "end" ends the box. escapes: whether terminal escape sequences reach the
     caller: "neutralise" makes them visible text, "raw" lets them through, "auto" neutralises them for terminals alone.
     display: MIME types of what the program displays that a notebook may show, besides plain text. HTML and JavaScript
-    are carried out by the page that shows them, so they are shown only if they are named.
+    are carried out by the page that shows them, so they are shown as they are only if they are named. Of other HTML a
+    notebook shows tables and text, unless nothing but plain text is named.
     """
 
     limit: int | None = attrs.field(default=MIB, converter=to_size, validator=_bytes)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from proxybox.kernel.spec import Choice
     from proxybox.policies import Policy
 
-_NEEDED = ("ipykernel", "jupyter_client", "IPython", "zmq", "tornado", "traitlets", "pygments", "jupyter_core")
+_NEEDED = ("ipykernel", "jupyter_client", "IPython", "nh3", "zmq", "tornado", "traitlets", "pygments", "jupyter_core")
 
 
 def install(

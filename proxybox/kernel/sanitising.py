@@ -10,6 +10,8 @@ server tells that server who looks at it. The promise: whatever a box sends, the
   anything, or styles anything outside of the picture. Its ids have a prefix of their own, so that they cannot replace
   those of the page. It is not larger than a picture may be;
 - as JSON is plain data of bounded depth;
+- as HTML that the policy does not name is tables and text (reducing.py), and is left out where the policy shows text
+  alone;
 - has no metadata but a width and a height.
 
 The plain text says what was left out. A type that the policy names and that is not listed here, such as text/html,
@@ -27,6 +29,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
+from proxybox.kernel.reducing import reduced
+from proxybox.kernel.refusal import Refused
 from proxybox.terminal.harmless import harmless
 
 Data: TypeAlias = Mapping[str, Any]
@@ -38,13 +42,10 @@ _SIGNATURES: Final = {
 }
 #: The type of a widget: the number of an object that the page would have got through a comm.
 _WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+_HTML: Final = "text/html"
 _LARGEST_SIDE: Final = 10_000
 #: How many MIME types of one shown thing are looked at; the rest is ignored.
 _MOST_KINDS: Final = 1000
-
-
-class Refused(Exception):
-    """Something cannot be shown; the text says why, in words of our own."""
 
 
 @attrs.frozen
@@ -66,11 +67,11 @@ class Sanitiser:
             if kind == "text/plain":
                 continue
             name = harmless(kind[:100]).replace("\n", " ")
-            if kind not in self.shown:
+            if kind not in self.shown and not (kind == _HTML and self._shows_more_than_text()):
                 left_out.append(f"{name} (a box has no widgets)" if kind == _WIDGET else name)
                 continue
             try:
-                clean[kind] = _CLEANERS.get(kind, _as_it_is)(value)
+                clean[kind] = (_CLEANERS.get(kind, _as_it_is) if kind in self.shown else reduced)(value)
             except Refused as error:
                 left_out.append(f"{name} ({error})")
         plain = data.get("text/plain")
@@ -80,6 +81,9 @@ class Sanitiser:
             lines.append(f"[not shown: {', '.join(left_out[:10])}{more}]")
         clean["text/plain"] = "\n".join(lines)
         return clean, _sizes(metadata, clean)
+
+    def _shows_more_than_text(self) -> bool:
+        return any(kind != "text/plain" for kind in self.shown)
 
 
 def _sizes(metadata: Data, clean: Data) -> dict[str, Any]:

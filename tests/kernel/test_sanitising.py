@@ -52,12 +52,19 @@ def test_json_is_shown() -> None:
 # --- scripts in the page ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["text/html", "application/javascript", "text/markdown", "text/latex", "a/b"])
+@pytest.mark.parametrize("kind", ["application/javascript", "text/markdown", "text/latex", "a/b"])
 def test_what_the_page_would_obey_is_left_out_and_said_to_be(kind: str) -> None:
     assert shown({"text/plain": "plain", kind: "<script>alert(1)</script>"}) == (
         {"text/plain": f"plain\n[not shown: {kind}]"}, {},
     )  # fmt: skip
     assert kind not in Policy().output.display
+
+
+def test_html_is_tables_and_text_where_the_policy_does_not_name_it() -> None:
+    """See test_reducing.py."""
+    data, _ = shown({"text/plain": "plain", "text/html": "<b onclick='alert(1)'>bold</b><script>alert(1)</script>"})
+    assert data == {"text/plain": "plain", "text/html": "<b>bold</b>"}
+    assert "text/html" not in Policy().output.display
 
 
 def test_html_is_shown_where_the_policy_names_it() -> None:

@@ -83,10 +83,10 @@ def test_input_has_nobody_to_ask() -> None:
 
 
 def test_pictures_stay_in_the_notebook() -> None:
-    notebook = executed("display({'image/svg+xml': '<svg><script/><rect/></svg>', 'text/html': 'x'}, raw=True)")
+    notebook = executed("display({'image/svg+xml': '<svg><script/><rect/></svg>', 'text/html': '<script>'}, raw=True)")
     assert outputs(notebook, 0)[0]["data"] == {
         "image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>',
-        "text/plain": "[not shown: text/html]",
+        "text/plain": "[not shown: text/html (it has no table and no text)]",
     }
 
 

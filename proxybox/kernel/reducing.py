@@ -1,0 +1,145 @@
+"""HTML of a box, reduced to tables and text.
+
+The promise: what `reduced` returns consists of the tags below, without any attribute but the spans of cells, and of
+text. So nothing in it runs, loads, links, is styled, or has a name of its own on the page. Of its text, controls and
+what reorders text are visible escapes, and no page makes formulas of it: their signs stand in elements of their own.
+
+It is made twice, and either would do. First the tags are written anew, each closed where it belongs, between text whose
+signs are escaped: what comes after reads nothing but that, so no markup takes long to parse. Then nh3 parses it as a
+page would, and puts tables right.
+"""
+
+import html
+import re
+from typing import Any, Final
+
+import nh3
+
+from proxybox.kernel.refusal import Refused
+from proxybox.terminal.harmless import harmless
+
+_CHARACTERS, _ELEMENTS, _DEPTH = 1 << 20, 50_000, 60
+#: How many places of a table all cells together may span.
+_PLACES: Final = 200_000
+_MOST_SPANNED: Final = 1000
+
+_TABLES: Final = frozenset(["table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td"])
+_TEXT: Final = frozenset([
+    "div", "p", "pre", "blockquote", "ul", "ol", "li", "dl", "dt", "dd", "span", "b", "strong", "i", "em", "u", "s",
+    "code", "kbd", "samp", "var", "sub", "sup", "small", "h1", "h2", "h3", "h4", "h5", "h6",
+])  # fmt: skip
+_WITHOUT_END: Final = frozenset(["br", "hr"])
+#: Which open elements end where another one begins, for those whose end is often left out.
+_ENDED_BY: Final = {
+    "tr": ("td", "th", "tr"), "td": ("td", "th"), "th": ("td", "th"), "p": ("p",), "li": ("li",), "dt": ("dt", "dd"),
+    "dd": ("dt", "dd"),
+}  # fmt: skip
+#: What these have in them is no text.
+_LEFT_OUT: Final = frozenset([
+    "script", "style", "title", "template", "noscript", "iframe", "object", "svg", "math", "select", "textarea",
+    "noembed", "noframes", "xmp",
+])  # fmt: skip
+_MARKUP: Final = re.compile(
+    r"(?P<begin><!--)|(?P<end>-->)|<[!?][^<>]*>"
+    r"|<(?P<slash>/?)(?P<name>[a-z][a-z0-9-]{0,40})(?P<attributes>(?:[\s/][^<>]*)?)>",
+    re.ASCII | re.IGNORECASE,
+)
+_SPAN: Final = re.compile(r"""\b(colspan|rowspan)\s*=\s*["']?(\d{1,4})\b""", re.ASCII | re.IGNORECASE)
+#: Of formulas: MathJax reads those of a whole element, but not across others.
+_FORMULA: Final = re.compile(r"[$\\]")
+_CLEANER: Final = nh3.Cleaner(
+    tags=_TABLES | _TEXT | _WITHOUT_END,
+    clean_content_tags=set(),
+    attributes={cell: {"colspan", "rowspan"} for cell in ("td", "th")},
+    link_rel=None,
+    url_schemes=set(),
+)
+
+
+def reduced(value: Any) -> str:
+    """Returns HTML as tables and text, for a page that trusts it. Raises Refused."""
+    if not isinstance(value, str):
+        raise Refused("no text")
+    if len(value) > _CHARACTERS:
+        raise Refused("too large")
+    writer = _Writer()
+    at = 0  # the end of what has been read
+    for found in _MARKUP.finditer(value):
+        writer.text(value[at : found.start()])
+        writer.markup(found)
+        at = found.end()
+    writer.text(value[at:])
+    clean = _CLEANER.clean(writer.whole()).strip()
+    if not clean:
+        raise Refused("it has no table and no text")
+    return clean
+
+
+class _Writer:
+    """Writes what is allowed. It knows which elements are open, and what it leaves out now."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._size = self._count = self._places = 0
+        self._open: list[str] = []
+        self._left_out = ""  # the element; "!" for a comment
+
+    def text(self, text: str) -> None:
+        if text and not self._left_out:
+            plain = harmless(html.unescape(text).replace("\xa0", " "))
+            self._put(_FORMULA.sub(r"<span>\g<0></span>", html.escape(plain, quote=False)))
+
+    def markup(self, found: "re.Match[str]") -> None:
+        name = (found["name"] or "").lower()
+        if self._left_out:
+            if found["end"] if self._left_out == "!" else found["slash"] and name == self._left_out:
+                self._left_out = ""
+        elif found["begin"]:
+            self._left_out = "!"
+        elif found["end"]:
+            self._put("--&gt;")
+        elif name in _LEFT_OUT and not found["slash"]:
+            self._left_out = name
+        elif name in _WITHOUT_END:
+            self._begin(name, "")
+        elif name in _TABLES or name in _TEXT:
+            if found["slash"]:
+                self._end(name)
+            else:
+                while self._open and self._open[-1] in _ENDED_BY.get(name, ()):
+                    self._put(f"</{self._open.pop()}>")
+                self._begin(name, self._spans(found["attributes"]) if name in ("td", "th") else "")
+                self._open.append(name)
+
+    def whole(self) -> str:
+        while self._open:
+            self._put(f"</{self._open.pop()}>")
+        return "".join(self._parts)
+
+    def _begin(self, name: str, attributes: str) -> None:
+        self._count += 1
+        if self._count > _ELEMENTS:
+            raise Refused("too many elements")
+        if len(self._open) >= _DEPTH:
+            raise Refused("too deep")
+        self._put(f"<{name}{attributes}>")
+
+    def _end(self, name: str) -> None:
+        while name in self._open:
+            ended = self._open.pop()
+            self._put(f"</{ended}>")
+            if ended == name:
+                return
+
+    def _spans(self, attributes: str) -> str:
+        spans = {name.lower(): min(int(number), _MOST_SPANNED) for name, number in _SPAN.findall(attributes)}
+        self._places += spans.get("colspan", 1) * spans.get("rowspan", 1)
+        if self._places > _PLACES:
+            raise Refused("too many cells")
+        return "".join(f' {name}="{number}"' for name, number in spans.items())
+
+    def _put(self, part: str) -> None:
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > 2 * _CHARACTERS:
+            raise Refused("too large")
