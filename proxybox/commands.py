@@ -35,7 +35,8 @@ class Displayed:
     """Something that the program has shown: an event of `Session.stream`, and what `on_display` gets.
 
     Untrusted: the guest wrote it. kind: "value" is the value of the expression at the end of the statements; "display"
-    is what the program has displayed; "clear" removes what was shown before (with `wait`: as soon as something new is
+    is what the program has displayed, and "update" what takes the place of all that was displayed with the same
+    `metadata["display_id"]`; "clear" removes what was shown before (with `wait`: as soon as something new is
     shown). data: the content by MIME type: text as str, pictures as bytes or in base64. metadata: what the program says
     about the data.
     """

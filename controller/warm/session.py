@@ -50,9 +50,11 @@ THREADS_END = 0.05
 _FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
 #: How the form "ok" begins.
 _OK = values.encode(("ok", None))[:-1]
-#: What a guest may send to be shown besides its printed output: the value of an expression, an object to display (both
-#: as data by MIME type and metadata), or the wish to clear what was shown.
-_SHOWN: Mapping[str, tuple[type, ...]] = {"value": (dict, dict), "display": (dict, dict), "clear": (bool,)}
+#: What a guest may send to be shown besides its printed output: the value of an expression, an object to display, or
+#: one in place of an earlier one (each as data by MIME type and metadata), or the wish to clear what was shown.
+_SHOWN: Mapping[str, tuple[type, ...]] = {
+    "value": (dict, dict), "display": (dict, dict), "update": (dict, dict), "clear": (bool,),
+}  # fmt: skip
 #: A function that is given what the guest shows, and the number of bytes that it counts as.
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 #: What is shown counts as at least this number of bytes, because a message to a front end is at least that long.

@@ -23,7 +23,9 @@ FROZEN = ("_frozen_importlib", "_frozen_importlib_external")  # `importlib` give
 KNOWN = set(sys.modules)  # every program has these modules: used here as they are
 OWN = {}
 #: What the policy's modules may be called, too.
-OURS = {"completion", "kind", "on_cpython", "on_pypy", "program", "session", "showing", "values"}
+OURS = {
+    "cells", "completion", "kind", "on_cpython", "on_pypy", "program", "session", "showing", "standins", "values",
+}  # fmt: skip
 
 
 def own(name):

@@ -9,8 +9,10 @@ import sys
 #: Where the code of our frames is.
 FILES = frozenset(
     f"/usr/lib/proxybox/{name}.py"
-    for name in ("bootstrap", "completion", "on_cpython", "program", "session", "showing", "values")
-)
+    for name in (
+        "bootstrap", "cells", "completion", "on_cpython", "program", "session", "showing", "standins", "values",
+    )
+)  # fmt: skip
 
 
 def hidden(function):

@@ -14,10 +14,12 @@ import sys
 import tokenize
 import traceback
 
+import cells
 import completion
 import kind
 import program
 import showing
+import standins
 import values
 
 hidden = kind.hidden
@@ -118,8 +120,17 @@ class Namespace:
             kind.result_of((yield exec, (self.compiled(source, name, "exec"), self.names)))
             return
         self.screen.install()
-        for code in self.parts(source, name or self.sources.name()):
-            kind.result_of((yield exec, (code, self.names)))
+        try:
+            for step in self.parts(source, name or self.sources.name()):
+                kind.result_of((yield step))
+        except BaseException as error:
+            step = self.screen.end_cell(error)
+            if step is not None:
+                yield step  # whatever comes of it: what is told is how the cell has ended
+            raise
+        step = self.screen.end_cell()
+        if step is not None:
+            kind.result_of((yield step))
 
     @hidden
     def run_eval(self, source):
@@ -170,15 +181,18 @@ class Namespace:
 
     @hidden
     def parts(self, source, name):
-        """Compiles statements, and a last expression on its own, so that its value is shown."""
-        tree = compile(source, name, "exec", self.flags | NULLS | ast.PyCF_ONLY_AST, True)
+        """The steps of statements, and of a last expression on its own, so that its value is shown."""
+        tree, plain, asked = cells.parsed(source, name, self.flags | NULLS)
         self.sources.remember(source, name)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        for formats in asked:
+            yield standins.set_up, (formats,)
+        has_value = tree.body and isinstance(tree.body[-1], ast.Expr) and not cells.is_hushed(plain, tree.body[-1])
+        last = tree.body.pop() if has_value else None
         for part, mode in ((tree, "exec"), (last and ast.Interactive([last]), "single")):
             if part is not None:
                 code = compile(part, name, mode, self.flags, True)
                 self.flags |= code.co_flags & FUTURES
-                yield code
+                yield exec, (code, self.names)
 
     @hidden
     def find(self, name):
@@ -345,6 +359,7 @@ def warm(new_main):
     def fail():
         raise ValueError
 
+    standins.read_all()
     session = Namespace(new_main, None, 1 << 20, None)
     for _ in range(20):
         carry_out(session.answer(read(b"m" + marshal.dumps(("eval", "1+1"), 2))))

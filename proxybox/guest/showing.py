@@ -1,6 +1,6 @@
 """What a session shows besides what its program prints: the values of expressions, and what the program displays.
 
-    display(*objects, raw=False, metadata=None)     clear_output(wait=False)
+    display(*objects, raw=False, metadata=None, clear=False, display_id=None)     clear_output(wait=False)
 
 As in IPython, an object may define its looks: `_repr_svg_`, `_repr_png_` and similar methods, and `_repr_mimebundle_`.
 Each object's repr is shown as well. The controller treats everything that comes from here as a claim; the code that
@@ -11,6 +11,7 @@ import builtins
 import sys
 
 import kind
+import standins
 import values
 
 hidden = kind.hidden
@@ -29,6 +30,28 @@ METHODS = (
 )
 
 
+class DisplayHandle:
+    """What was displayed, to show something else in its place."""
+
+    @hidden
+    def __init__(self, display_id=None):
+        self.display_id = sys.modules["posix"].urandom(16).hex() if display_id in (None, True) else display_id
+
+    @hidden
+    def display(self, thing, **options):
+        builtins.display(thing, display_id=self.display_id, **options)
+
+    @hidden
+    def update(self, thing, **options):
+        self.display(thing, update=True, **options)
+
+    def __repr__(self):
+        return f"<DisplayHandle display_id={self.display_id}>"
+
+
+DisplayHandle.__module__ = "IPython.display"
+
+
 class Display:
     """Tells the controller what to show. flush: a function that makes what was printed before come before it."""
 
@@ -43,6 +66,7 @@ class Display:
         self.installed = True
         sys.displayhook = self.hook()
         builtins.display, builtins.clear_output = self.display(), self.clear_output()
+        standins.install()
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.reconfigure(line_buffering=True)  # a person may be watching
@@ -56,6 +80,18 @@ class Display:
         if self.link.exchange(b"d" + message):
             raise OSError("nobody looks")
 
+    @hidden
+    def show(self, kind, data, metadata):
+        """Says how something looks; what is too large to be sent is named instead."""
+        try:
+            self.say(kind, data, metadata)
+        except ValueError:
+            others = [mime for mime in data if mime != "text/plain"]
+            if not others:
+                raise
+            text = f"[larger than session.value_size, {self.limit:,} bytes: {', '.join(others)}]"
+            self.say(kind, {"text/plain": "\n".join(filter(None, (data.get("text/plain"), text)))}, {})
+
     def hook(self):
         @hidden
         def displayhook(value):
@@ -63,23 +99,45 @@ class Display:
             if value is None:
                 return
             builtins._ = None
-            self.say("value", *bundle(value))
+            if not shows_itself(value):
+                self.show("value", *bundle(value))
             builtins._ = value
 
         return displayhook
 
     def display(self):
         @hidden
-        def display(*objects, raw=False, metadata=None):
+        def display(
+            *objects, raw=False, metadata=None, clear=False, display_id=None, update=False, transient=None, **_
+        ):  # fmt: skip
             """Shows objects as pictures, where possible, and as text.
 
-            raw: the objects are dicts of data by MIME type. metadata: a dict that is sent with each object.
+            raw: the objects are dicts of data by MIME type. metadata: a dict that is sent with each object. clear:
+            whether they replace what was shown so far. display_id: a name by which they can be replaced, or True for a
+            new one; then a DisplayHandle is returned.
             """
+            if clear:
+                self.say("clear", True)
+            handle = DisplayHandle(display_id) if display_id else None
+            name = handle.display_id if handle else (transient or {}).get("display_id")
             for thing in objects:
+                if not raw and shows_itself(thing):
+                    continue
                 data, more = (dict(thing), {}) if raw else bundle(thing)
-                self.say("display", data, {**more, **(metadata or {})})
+                more.update(metadata or {})
+                if name:
+                    more["display_id"] = name
+                self.show("update" if update else "display", data, more)
+            return handle
 
+        display.DisplayHandle = DisplayHandle
         return display
+
+    @hidden
+    def end_cell(self, error=None):
+        """The step that shows what matplotlib has drawn: (function, arguments), or None. error: has ended the cell."""
+        backend = sys.modules.get(standins.BACKEND)
+        return None if backend is None else (backend.end_cell, (error,))
 
     def clear_output(self):
         @hidden
@@ -99,17 +157,38 @@ def bundle(thing):
     data, metadata = {"text/plain": text}, {}
     if isinstance(thing, type):
         return data, metadata
+    if is_figure(thing):
+        take(__import__(standins.BACKEND).looks_of(thing), data, metadata)
     known = ask(thing, "_repr_mimebundle_")
     if known is not None:
         take(known, data, metadata)
     for mime, name in METHODS:
-        if mime not in data:
+        if mime not in data and not (mime == "image/jpeg" and "image/png" in data):  # Pillow's images know both
             found = ask(thing, name)
             if found is not None:
                 take(
                     ({mime: found[0]}, {mime: found[1]}) if isinstance(found, tuple) else {mime: found}, data, metadata
                 )
     return data, metadata
+
+
+@hidden
+def shows_itself(thing):
+    """Whether an object has displayed itself, by a method for that."""
+    if isinstance(thing, type) or not hasattr(type(thing), "_ipython_display_"):
+        return False
+    try:
+        thing._ipython_display_()
+    except Exception:
+        return False
+    return True
+
+
+@hidden
+def is_figure(thing):
+    """Whether it is a figure of matplotlib's, which has no such method."""
+    known = getattr(sys.modules.get("matplotlib.figure"), "Figure", None)
+    return isinstance(known, type) and isinstance(thing, known)
 
 
 @hidden

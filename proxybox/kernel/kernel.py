@@ -28,6 +28,8 @@ from proxybox.terminal.harmless import harmless, on_one_line
 #: `name?` and `?name`; two marks ask for the source.
 _QUESTION = re.compile(r"(\?{0,2}) ?([^\W\d][\w.]*) ?(\?{0,2})")
 _LONGEST_QUESTION = 200
+#: Names by which what a box displays can be replaced.
+_DISPLAY_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 #: Seconds after an interrupt in which a read of the program fails: it may have been about to ask for input.
 _FRESH = 0.1
 
@@ -131,11 +133,16 @@ class ProxyboxKernel(Kernel):
             self._send("clear_output", {"wait": shown.wait})
             return
         data, metadata = self._sanitiser.bundle(shown.data, shown.metadata)
-        content = {"data": data, "metadata": metadata}
+        content: dict[str, Any] = {"data": data, "metadata": metadata}
         if shown.kind == "value":
             self._history.add_output(data["text/plain"])
             self._send("execute_result", {**content, "execution_count": self.execution_count})
-        else:
+            return
+        name = shown.metadata.get("display_id")
+        if isinstance(name, str) and _DISPLAY_ID.fullmatch(name):
+            content["transient"] = {"display_id": f"box-{name}"}
+            self._send("update_display_data" if shown.kind == "update" else "display_data", content)
+        elif shown.kind == "display":
             self._send("display_data", content)
 
     def _send_stream(self, stream: str, text: str) -> None:

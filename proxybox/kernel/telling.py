@@ -13,14 +13,21 @@ from proxybox.terminal.harmless import harmless, on_one_line
 
 GONE = "The names of earlier cells are gone: run those that you need once more."
 NO_INPUT = "this front end takes no input (allow_stdin is false)"
-NO_MAGIC = "IPython's %magics and !commands are not there: a cell is plain Python"
+NO_MAGIC = (
+    "IPython's %magics and !commands are not there, but for %matplotlib inline and "
+    "%config InlineBackend.figure_format: a cell is plain Python"
+)
 NO_WIDGETS = (
     "there are no widgets: they need a connection between the notebook's page and the code in the box (a comm), and a "
     "page obeys what comes by that; a box shows text, pictures and JSON, with display(...)"
 )
-NO_IPYTHON = "the cell's Python is no IPython: display(...) and clear_output() are there without an import"
+NO_IPYTHON = (
+    "the cell's Python is no IPython: of that there is IPython.display, with display, HTML, Image, Markdown and the "
+    "like; display(...) and clear_output() are there without an import"
+)
 #: Explanations, by the module that was not found.
 _NOT_THERE = {"ipywidgets": NO_WIDGETS, "anywidget": NO_WIDGETS, "ipympl": NO_WIDGETS, "IPython": NO_IPYTHON}
+_NO_NAME = re.compile(r"cannot import name '\w+' from 'IPython(?:\.\w+)*'.*")
 _NO_MODULE = re.compile(r"No module named '(\w+)(?:\.[\w.]*)?'")
 _SAID = {
     Status.TIME_LIMIT: ("TimeLimitExceeded", "the cell took longer than {why} allows ({limits})"),
@@ -87,6 +94,8 @@ def with_hint(trouble: Trouble, code: str) -> Trouble:
         hint = NO_MAGIC
     elif trouble.ename == "ModuleNotFoundError" and (missing := _NO_MODULE.fullmatch(trouble.evalue)):
         hint = _NOT_THERE.get(missing[1])
+    elif trouble.ename == "ImportError" and _NO_NAME.fullmatch(trouble.evalue):
+        hint = NO_IPYTHON
     if hint is None:
         return trouble
     return attrs.evolve(trouble, evalue=f"{trouble.evalue}; {hint}", traceback=(*trouble.traceback, f"({hint})"))

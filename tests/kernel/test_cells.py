@@ -110,9 +110,13 @@ def test_a_silent_cell(shared: Notebook) -> None:
     assert shared.messages == []
 
 
-def test_html_is_left_out(shared: Notebook) -> None:
-    shared.run("class A:\n    def _repr_html_(self): return '<script>'\n    def __repr__(self): return 'plain'\nA()")
-    assert shared.messages[0][1]["data"] == {"text/plain": "plain\n[not shown: text/html]"}
+def test_of_html_tables_and_text_are_shown(shared: Notebook) -> None:
+    shared.run(
+        "from IPython.display import HTML, Javascript\nHTML('<b style=\"color: red\">bold</b><script>x</script>')"
+    )
+    assert shared.messages[0][1]["data"] == {"text/plain": "<IPython.display.HTML object>", "text/html": "<b>bold</b>"}
+    shared.run("Javascript('alert(1)')")
+    assert shared.messages[0][1]["data"] == {"text/plain": "alert(1)\n[not shown: application/javascript]"}
 
 
 def test_expressions_for_the_front_end(shared: Notebook) -> None:
@@ -145,7 +149,7 @@ def test_a_traceback_has_colours(shared: Notebook) -> None:
 
 
 def test_magics_are_said_not_to_be_there(shared: Notebook) -> None:
-    for code in ("%matplotlib inline", "x = 1\n!ls"):
+    for code in ("%matplotlib widget", "%time 1", "x = 1\n!ls"):
         assert "%magics" in shared.run(code)["evalue"]
     assert "%magics" not in shared.run("1 +")["evalue"]
 
@@ -156,7 +160,8 @@ def test_widgets_are_said_not_to_be_there(shared: Notebook) -> None:
         assert reply["evalue"].startswith("No module named 'ipywidgets"), reply
         assert "there are no widgets: they need a connection" in reply["evalue"]
         assert "there are no widgets" in reply["traceback"][-1]
-    assert "display(...) and clear_output() are there" in shared.run("from IPython.display import HTML")["evalue"]
+    for code in ("import IPython.core.magic", "from IPython.display import Video", "from IPython import embed"):
+        assert "of that there is IPython.display" in shared.run(code)["evalue"]
     assert shared.run("import ipywidget")["evalue"] == "No module named 'ipywidget'"
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Button()"}
     shared.run(f"display({view!r}, raw=True)")

@@ -1,0 +1,3 @@
+"""The names of IPython.display, where they were in earlier versions."""
+
+from IPython.display import *  # noqa: F403
