@@ -343,6 +343,16 @@ def save(shell: Shell, text: str) -> None:
     shell.screen.say(f"{len(shell.console.blocks)} blocks are in {one_line(names[0])}.")
 
 
+@command("[inline]", ("inline",))
+def matplotlib(shell: Shell, text: str) -> None:
+    """Is accepted, as cells of notebooks begin with it; figures are told of without it, and saved with savefig."""
+    if text not in ("", "inline"):
+        raise CommandFailed(
+            "a terminal shows no figures, and a box has no windows: plt.savefig('figure.png') in the same block, then "
+            "%get figure.png"
+        )
+
+
 @command("HOST_FILE", ("host",))
 def run(shell: Shell, text: str) -> None:
     """Runs a file of yours in the session, whose names it sees and leaves its own in."""

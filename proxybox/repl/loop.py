@@ -86,6 +86,10 @@ class Shell:
         line = text.strip()
         if not line:
             return None
+        if line.startswith("%matplotlib") and "\n" in line:  # a cell of a notebook
+            first, _, line = line.partition("\n")
+            self._dispatch(self, first)
+            return self.take(line)
         if line.startswith("%"):
             self._dispatch(self, line)
         elif line.endswith("?") and "\n" not in line and not line.startswith("#"):
@@ -174,7 +178,7 @@ class Shell:
         text = shown.data.get("text/plain")
         if isinstance(text, str):
             self.screen.value(text)
-        others = [one_line(kind, 60) for kind in shown.data if kind != "text/plain"]
+        others = [one_line(kind, 60) for kind in shown.data if not kind.startswith("text/")]
         if others:
             self.screen.say(f"({', '.join(others[:10])}: a notebook would show it)", "dim")
 

@@ -31,6 +31,17 @@ def test_a_picture_is_told_of(sitting: Make) -> None:
     assert told == "a plot\n(image/png: a notebook would show it)\n"
 
 
+def test_a_table_is_its_text(sitting: Make) -> None:
+    assert sitting().do("display({'text/plain': 'a table', 'text/html': '<table>'}, raw=True)") == "a table\n"
+
+
+def test_cells_of_notebooks(sitting: Make) -> None:
+    box = sitting()
+    assert box.do("%matplotlib inline", "%mat", "5;", "%matplotlib inline\n\n6 * 7") == "42\n"
+    assert box.do("x = 1\n%matplotlib inline\nx") == "1\n"
+    assert box.do("%matplotlib qt").startswith("proxybox: a terminal shows no figures")
+
+
 def test_what_ends_is_told(sitting: Make) -> None:
     box = sitting(limits={"wall_time": 2}, session={"grace": 0})
     told = box.do("while True: pass")
