@@ -98,6 +98,7 @@ class WarmStart:
             port.imported = leavings.imported
             live = self._start(builder, started, port, **changes)
         _serve_until_idle(live)
+        port.imported = None  # what a program says of it does not count
         if leavings is not None and changes.get("forks"):
             leavings.tell()
         live.process.watch.deadline_ns = None  # that was the limit of its start
