@@ -197,9 +197,11 @@ class Result:
     @property
     def hint(self) -> str:
         """What may help with the exception, where it comes of the box or the interpreter; otherwise an empty text."""
+        if self.error is None:
+            return ""
         from proxybox.hints import hint
 
-        return "" if self.error is None else hint(self.error.type, self.error.message)
+        return hint(self.error.type, self.error.message)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""

@@ -244,13 +244,11 @@ static void end(struct shared *map)
     map->length = 0;
 }
 
-/* The address; or -1 where the kernel does not map the file, such as one on a filesystem without PROT_EXEC. */
 static long map_library(const uint64_t args[6])
 {
     uint64_t flags = MAP_PRIVATE | (args[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE));
     uint64_t fd = (uint64_t)ROUTE << 32 | (uint64_t)(FIRST_LIBRARY_FD + channel_index);
-    long result = KERNEL(SYS_mmap, args[0], args[1], args[2], flags, fd, args[5]);
-    return result < 0 ? -1 : result;
+    return KERNEL(SYS_mmap, args[0], args[1], args[2], flags, fd, args[5]);
 }
 
 long emulate_mmap(const uint64_t args[6])
@@ -260,9 +258,9 @@ long emulate_mmap(const uint64_t args[6])
     long hidden = coherent_trip(may_be_library ? CALL_MAP : SYS_mmap, args);
     if (hidden == LIBRARY) {
         long result = map_library(args);
-        if (result >= 0)
+        if (result >= 0 || result == ERROR(ENOMEM))
             return result;
-        hidden = coherent_trip(SYS_mmap, args);
+        hidden = coherent_trip(SYS_mmap, args); /* it lies on a filesystem without PROT_EXEC, or could not be given */
     }
     if (hidden == ERROR(ENFILE) && collecting_helps()) /* unused mappings keep files open until they are collected */
         hidden = coherent_trip(SYS_mmap, args);

@@ -18,7 +18,7 @@ FLOORS = {
         program result
         commits given terminal
         controller
-        policies guest modulepath worker
+        policies guest hints modulepath worker
     """,
     "proxybox.controller": """
         warm
