@@ -20,7 +20,18 @@ from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Int
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
-from proxybox.controller.header import ABSENT, CALL_LOOK, CALL_OPEN, CALL_STAT, MAX_PAYLOAD, TOLD, TOO_LONG, Fetch
+from proxybox.controller.header import (
+    ABSENT,
+    CALL_LOOK,
+    CALL_MAP,
+    CALL_OPEN,
+    CALL_STAT,
+    LIBRARY,
+    MAX_PAYLOAD,
+    TOLD,
+    TOO_LONG,
+    Fetch,
+)
 from proxybox.controller.roles import Memory, Scalar, stub_row
 from proxybox.controller.status import Status
 from proxybox.controller.wire.protocol import MEMORY, REGISTERS
@@ -408,7 +419,7 @@ class Dispatcher:
             arguments = row.arguments(frame)
         except OSError:  # an unreadable argument, for which the handler is not called either
             arguments = {}
-        call = OSCall(row.name, row.number, row.family, arguments, thread.tid)
+        call = OSCall(row.name, 9 if row.number == CALL_MAP else row.number, row.family, arguments, thread.tid)
         if self._interceptors:
             call.paths = called_paths(self._world, arguments)
         for intercept in self._interceptors:
@@ -475,6 +486,7 @@ class Dispatcher:
 
     def _complete(self, call: OSCall, started: int, reply: Reply) -> None:
         value = reply if isinstance(reply, int) else reply[0]  # type: ignore[index]
+        value = 0 if value == LIBRARY else value
         call.result = value
         call.errno = errno.errorcode.get(-value) if -4095 <= value < 0 else None
         call.duration_ns = time.perf_counter_ns() - started

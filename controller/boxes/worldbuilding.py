@@ -353,7 +353,7 @@ class WorldBuilder:
         guest, lines = self._guest, []
         for number, folder in enumerate(guest.packages):
             target = _target(number)
-            tree.mount(os.fsencode(target), library(folder, os.fsencode(target)).root)
+            tree.mount(os.fsencode(target), library(folder, os.fsencode(target), may_be_mapped=True).root)
             lines.append(f"import site; site.addsitedir({target!r})\n")
         if guest.reads_pth:
             place = os.fsencode(guest.visible(guest.installed_folders()[0]))
@@ -543,11 +543,12 @@ def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
     The lookup is made once, because libraries do not change meanwhile.
     """
     system = (*(folder for folder in SYSTEM_FOLDERS if not os.path.islink(folder)), *SYSTEM_FILES)
+    own = tuple(guest.files())
     found: list[tuple[bytes, Node]] = []
-    for path, seen in (*guest.files(), *(zip(system, system, strict=True) if guest.loads_system_libraries else ())):
+    for path, seen in (*own, *(zip(system, system, strict=True) if guest.loads_system_libraries else ())):
         target = os.fsencode(seen)
         if os.path.isdir(path):
-            found.append((target, library(path, target).root))
+            found.append((target, library(path, target, may_be_mapped=(path, seen) in own).root))
         elif os.path.isfile(path):
             found.append((target, library_file(path, target)))
     return (*found, *_altered_files(guest)) if guest.loads_system_libraries else tuple(found)

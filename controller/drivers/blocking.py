@@ -74,7 +74,7 @@ class BlockingDriver(Serving):
             poll.register(fd, events)
         for fd in callers:
             poll.register(fd, select.POLLIN)
-        if self.listener is not None:
+        if self.listener is not None and self.computes:  # else no thread of this guest can make a call that asks
             poll.register(self.listener.fd, select.POLLIN)
         # Rounded up, since a wait that ends too early would only be repeated. A wait too long for poll(2) is repeated.
         timeout = None if due is None else min(max(0, -(-(due - time.monotonic_ns()) // 1_000_000)), _LONGEST_MS)

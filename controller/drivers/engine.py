@@ -130,6 +130,7 @@ class Engine:
             job = self._owners.get(fd)
             if job is None:
                 self._sort(fd)
+                now = time.monotonic_ns()  # the next guest does not pay for that
                 continue
             if job.is_over:  # `_forget` has failed for it
                 self._unregister(fd)

@@ -469,7 +469,7 @@ class Serving:
         door = self._process.door
         if door is not None:
             if woken or door.listener.fd in ready:
-                self._admit_threads(door)
+                self._answer_knocks(door)
             door.refuse_late()
         self._settle()
 
@@ -608,20 +608,19 @@ class Serving:
         world.changes.seen = None
 
     def _grant_library(self, channel: int, fd: int) -> bool:
-        """Allows the thread of a channel to map a file of the host once. Takes the descriptor where it returns true."""
+        """Allows the thread of a channel to map a file of the host once. Takes the descriptor where it returns True."""
         door = self._process.door
-        if door is None:
-            os.close(fd)
-            return False
-        door.grant_library(FIRST_LIBRARY_FD + channel, fd)
-        return True
+        return door is not None and door.grant_library(FIRST_LIBRARY_FD + channel, fd)
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
-    def _admit_threads(self, door: Door) -> None:
+    def _answer_knocks(self, door: Door) -> None:
         door.listener.sort()
         while (knock := door.next_knock()) is not None:
-            self._admit_thread(door, knock)
+            if knock.maps is not None:
+                door.answer_mapping(knock, knock.maps)
+            else:
+                self._admit_thread(door, knock)
 
     def _admit_thread(self, door: Door, knock: Knock) -> None:
         """Allows or refuses a clone that the kernel holds.

@@ -7,6 +7,7 @@ which are shared libraries above all, are mapped by the guest itself, so that al
 """
 
 import errno
+import os
 from typing import Annotated, Final
 
 import attrs
@@ -79,8 +80,10 @@ def mmap_library(
     file = _mapped(world, length, prot, flags, fd, offset)
     if file is not None and flags & abi.MAP_TYPE == abi.MAP_PRIVATE:
         host_fd = file.node.host_descriptor()
-        if host_fd is not None and world.grant_library(thread.channel, host_fd):
-            return LIBRARY
+        if host_fd is not None:
+            if world.grant_library(thread.channel, host_fd):
+                return LIBRARY
+            os.close(host_fd)
     return mmap(world, thread, addr, length, prot, flags, fd, offset)
 
 

@@ -48,6 +48,11 @@ _AT_ONCE = 16
 REFUSED_AT_ONCE = 16
 REFUSED_EVERY_NS = 20_000_000
 
+#: Mappings of files that a guest may make at once, and one more in each MAPPING_EVERY_NS nanoseconds. What goes beyond
+#: that is copied, which it pays for. To import pandas takes three hundred.
+MAPPINGS_AT_ONCE = 2000
+MAPPING_EVERY_NS = 10_000_000
+
 #: A clone that was allowed counts as one more thread until its caller makes another, or until this time is over.
 IN_FLIGHT_NS = 50_000_000
 
@@ -122,9 +127,7 @@ class Listener:
                 if knock is None:
                     continue
                 door = self._door_of(knock)
-                if door is not None and knock.maps is not None:
-                    self._answer_mapping(door, knock, knock.maps)
-                elif door is not None and knock.is_fork:
+                if door is not None and knock.is_fork:
                     self._answer_fork(door, knock)
                 elif door is not None and not knock.is_birth:
                     door.knock(knock)
@@ -144,22 +147,6 @@ class Listener:
         else:
             door.refuse(knock)
             door.tell()
-
-    def _answer_mapping(self, door: "Door", knock: Knock, number: int) -> None:
-        """Puts the file that was granted for that descriptor there, and allows the one mapping."""
-        fd = door.libraries.pop(number, None)
-        if fd is None:
-            door.refuse(knock)
-            door.tell()
-            return
-        try:
-            fcntl.ioctl(self.fd, _ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
-        except OSError:  # the guest has gone, or this kernel adds no descriptors: the stub then copies the file
-            self.refuse(knock)
-        else:
-            self.allow(knock)
-        finally:
-            os.close(fd)
 
     def _has_come(self) -> bool:
         if self.fd < 0:
@@ -196,10 +183,13 @@ class Listener:
         door = self._door_of(knock)
         if door is not None:
             door.given.update(descriptors)
+        return all(self.give(knock, number, fd) for number, fd in descriptors.items())
+
+    def give(self, knock: Knock, number: int, fd: int) -> bool:
+        """Installs a descriptor of the controller's in the guest. Returns False where that fails."""
         try:
-            for number, fd in descriptors.items():
-                fcntl.ioctl(self.fd, _ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
-        except OSError:
+            fcntl.ioctl(self.fd, _ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
+        except OSError:  # the guest has gone, or this kernel adds no descriptors
             return False
         return True
 
@@ -265,6 +255,7 @@ class Door:
         self._knocks: deque[Knock] = deque()
         self._unwelcome: dict[int, Knock] = {}  # by thread: one whose clone a signal interrupts makes it again
         self._refused_ns = 0  # each refusal adds REFUSED_EVERY_NS
+        self._granted_ns = 0  # each grant of a mapping adds MAPPING_EVERY_NS
         self._in_flight: dict[int, int] = {}
         listener.add(self)
 
@@ -282,7 +273,7 @@ class Door:
             self._wake = fd
 
     def knock(self, knock: Knock) -> None:
-        """Adds the clone of a thread of this guest. Called by `Listener.sort`, in any thread."""
+        """Adds the clone of a thread of this guest, or a mapping. Called by `Listener.sort`, in any thread."""
         self._knocks.append(knock)
         self.tell()
 
@@ -291,16 +282,40 @@ class Door:
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
-    def grant_library(self, number: int, fd: int) -> None:
-        """Allows the guest one mapping of the file `fd`, which it will find at its descriptor `number`. Takes `fd`."""
+    def grant_library(self, number: int, fd: int) -> bool:
+        """Allows the guest one mapping of the file `fd`, which it will find at its descriptor `number`.
+
+        Takes `fd`, and returns True. Where the guest has had too many mappings lately it returns False: each of them
+        wakes whoever serves its siblings.
+        """
+        now = time.monotonic_ns()
+        granted_ns = max(self._granted_ns, now) + MAPPING_EVERY_NS
+        if granted_ns - now > MAPPINGS_AT_ONCE * MAPPING_EVERY_NS:
+            return False
+        self._granted_ns = granted_ns
         with self.listener._lock:
             old = self.libraries.pop(number, None)
             self.libraries[number] = fd
         if old is not None:
             os.close(old)
+        return True
+
+    def answer_mapping(self, knock: Knock, number: int) -> None:
+        """Puts the file that was granted for that descriptor there, and allows the one mapping."""
+        fd = self.libraries.pop(number, None)
+        if fd is None:
+            self.refuse(knock)
+            return
+        try:
+            if self.listener.give(knock, number, fd):
+                self.listener.allow(knock)
+            else:  # the stub copies the file
+                self.listener.refuse(knock)
+        finally:
+            os.close(fd)
 
     def next_knock(self) -> Knock | None:
-        """The next clone of a thread that waits for its answer; None where there is none."""
+        """The next clone of a thread, or mapping, that waits for its answer; None where there is none."""
         return self._knocks.popleft() if self._knocks else None
 
     def refuse(self, knock: Knock) -> None:

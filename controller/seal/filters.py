@@ -138,7 +138,7 @@ RULES = (
     Rule("munmap", (Condition(0, value=SHARED_HIGH, mask=_SHARED_MASK, high=True, differs=True),)),
     Rule("munmap", (low(2, ROUTE),)),
     Rule("brk"),
-    # For other guests the stub emulates mremap. Only private anonymous memory exists that it could move.
+    # For other guests the stub emulates mremap. Only private memory exists that it could move.
     Rule("mremap", only="bare"),
     Rule("madvise", (low(2, _DONTNEED),)),
     Rule("madvise", (low(2, _FREE),)),

@@ -4,10 +4,10 @@
  * All other functions, libc's own uses of these, and raw system calls trap, as they do where this file is left out:
  * it routes calls and protects nothing.
  *
- * Signals. In the handler of a trap every signal but SIGSEGV is blocked, and here none is. A handler of the program's
+ * Signals. In the handler of a trap every signal but SIGSEGV and SIGBUS is blocked, and here none is. A handler of the program's
  * that ran in the middle of a call could make a call of its own, on the same channel. So a signal that comes meanwhile is
  * put off (`put_off`): it is kept, all others are blocked, and at the end of the call a trap runs its handler, which also
- * restores the mask. A trapped call does the same for SIGSEGV, at its own end.
+ * restores the mask. A trapped call does the same for those two, at its own end.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -20,14 +20,17 @@
 
 #include "stub.h"
 
-/* What has come in the middle of a call: one signal, with which all others were blocked, and SIGSEGV, which never is. */
+/* What has come in the middle of a call: one signal, with which all others were blocked, and SIGSEGV and SIGBUS, which
+ * never are. */
 static __thread struct {
     bool in_call;
     int signal;    /* 0: none */
     uint64_t mask; /* as it was before that signal */
     siginfo_t info;
-    bool fault;
-    siginfo_t fault_info;
+    struct fault {
+        int signal; /* 0: none */
+        siginfo_t info;
+    } faults[2];
 } here __attribute__((tls_model("initial-exec")));
 
 /* Whether the process is sealed, and its calls go to the controller. Before that these functions are libc's. */
@@ -44,9 +47,8 @@ bool put_off(int signal, const siginfo_t *info, ucontext_t *context)
     uint64_t *mask = (uint64_t *)&context->uc_sigmask;
     if (!here.in_call)
         return false;
-    if (signal == SIGSEGV) {
-        here.fault_info = *info; /* of several one is delivered, as on Linux while the first is pending */
-        here.fault = true;
+    if (signal == SIGSEGV || signal == SIGBUS) { /* of several one is delivered, as on Linux while the first is pending */
+        here.faults[signal == SIGBUS] = (struct fault){signal, *info};
         return true;
     }
     here.info = *info;
@@ -69,7 +71,7 @@ bool call_ends(bool outer)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     here.in_call = outer;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return !outer && (here.signal || here.fault);
+    return !outer && (here.signal || here.faults[0].signal || here.faults[1].signal);
 }
 
 /* In the handler of a trap at the end of a call. */
@@ -82,10 +84,11 @@ void deliver_put_off(ucontext_t *context)
         *(uint64_t *)&context->uc_sigmask = here.mask;
         deliver(signal, &info, context);
     }
-    info = here.fault_info;
-    if (here.fault) {
-        here.fault = false;
-        deliver(SIGSEGV, &info, context);
+    for (struct fault *each = here.faults; each < here.faults + 2; each++) {
+        struct fault fault = *each;
+        each->signal = 0;
+        if (fault.signal)
+            deliver(fault.signal, &fault.info, context);
     }
 }
 

@@ -88,14 +88,14 @@ static bool begins_with(const char *path, const char *start, size_t size)
     return guarded_copy(text, path, size) && !memcmp(text, start, size);
 }
 
-/* Whether a path may lead to /proc/self/fd: it does not below /usr, where packages are, and at /box itself, which PyPy
- * looks at for each import. */
+/* Whether a path may lead to /proc/self/fd: it does not below /usr, where packages are (but others may be mounted at
+ * /packages9), and at /box itself, which PyPy looks at for each import. */
 static bool may_lead_to_it(long number, const uint64_t args[6])
 {
     if (number != SYS_newfstatat && number != SYS_access)
         return false;
     const char *path = (const char *)args[number == SYS_newfstatat];
-    return !begins_with(path, "/usr/", 5) && !begins_with(path, "/packages", 9) && !begins_with(path, "/box", 5);
+    return !begins_with(path, "/usr/", 5) && !begins_with(path, "/packages/", 10) && !begins_with(path, "/packages", 10) && !begins_with(path, "/box", 5);
 }
 
 bool handed_answers(long number, const uint64_t args[6], long *result)

@@ -1,7 +1,7 @@
 /* SIGSYS: a call that the filter did not let through. Nearly all such calls are one round trip; the few that must also
  * change something in this process (memory, threads, signal masks) are named in `answer`.
  *
- * The handler runs with every signal blocked but SIGSYS and SIGSEGV, on the stack of the calling thread.
+ * The handler runs with every signal blocked but SIGSYS, SIGSEGV and SIGBUS, on the stack of the calling thread.
  */
 #include <errno.h>
 #include <sys/socket.h>

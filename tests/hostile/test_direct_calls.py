@@ -198,16 +198,21 @@ print({failing("stat", bad, bad), failing("stat", b"/", bad), failing("open", ba
     assert out == "{(-1, 14)}\n"
 
 
+#: Signals that no mask holds back.
+FAULTS = pytest.mark.parametrize("fault", ["SIGSEGV", "SIGBUS"])
+
+
+@FAULTS
 @pytest.mark.parametrize("call", ["os.stat('/etc/passwd')", "os.link('/none', '/box/link')"], ids=["direct", "trapped"])
-def test_a_sent_fault_in_the_middle_of_a_call(hostile, call):
-    """SIGSEGV, which no mask holds back, sent by another thread: its handler runs when the call has its answer."""
+def test_a_sent_fault_in_the_middle_of_a_call(hostile, call, fault):
+    """It is sent by another thread: its handler runs when the call has its answer."""
     out = hostile.ok(
         HANDLER
         + f"""
 import threading
-libc.signal(signal.SIGSEGV, handler()); done = []
+libc.signal(signal.{fault}, handler()); done = []
 def send():
-    for _ in range(200): os.kill(os.getpid(), signal.SIGSEGV)
+    for _ in range(200): os.kill(os.getpid(), signal.{fault})
     done.append(1)
 thread = threading.Thread(target=send); thread.start()
 while not done:
@@ -221,15 +226,16 @@ print(0 < counts[0] <= 200, counts[1])
     assert out == "True 0\n"
 
 
-def test_a_fault_sent_to_itself(hostile):
+@FAULTS
+def test_a_fault_sent_to_itself(hostile, fault):
     """It comes before kill(2) returns, in the middle of that very call; masks are as they were afterwards."""
     out = hostile.ok(
         HANDLER
-        + """
-libc.signal(signal.SIGSEGV, handler()); libc.signal(signal.SIGUSR1, handler())
+        + f"""
+libc.signal(signal.{fault}, handler()); libc.signal(signal.SIGUSR1, handler())
 seen = []
 for _ in range(100):
-    os.kill(os.getpid(), signal.SIGSEGV); seen.append(counts[0])
+    os.kill(os.getpid(), signal.{fault}); seen.append(counts[0])
 os.kill(os.getpid(), signal.SIGUSR1)
 print(seen == list(range(1, 101)), counts[0], counts[1], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 """
@@ -237,11 +243,11 @@ print(seen == list(range(1, 101)), counts[0], counts[1], signal.pthread_sigmask(
     assert out == "True 101 0 set()\n"
 
 
-@pytest.mark.parametrize("number", ["SIGSEGV", "SIGBUS"])
-def test_faulthandler_and_a_sent_fault(hostile, number):
+@FAULTS
+def test_faulthandler_and_a_sent_fault(hostile, fault):
     """Its handler writes a traceback by calls of its own, and then the signal ends the program."""
     result = hostile.run(
-        f"import faulthandler, os, signal\nfaulthandler.enable(); os.kill(os.getpid(), signal.{number})"
+        f"import faulthandler, os, signal\nfaulthandler.enable(); os.kill(os.getpid(), signal.{fault})"
     )
     assert result.status == "crashed", result
     assert 'File "/box/main.py"' in result.stderr

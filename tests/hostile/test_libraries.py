@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from proxybox.controller.process.listener import Listener
+from proxybox.controller.process import listener
+from proxybox.controller.process.listener import Door, Listener
 from proxybox.controller.vfs.host import library
 
 EACH_GUEST = True
@@ -14,7 +15,7 @@ EACH_GUEST = True
 PROGRAM = """
 import ctypes, mmap, os, raw, threading
 LIBRARY, CALL_MAP, PRIVATE, READ = raw.ROUTE << 32 | 517, 512, 2, 1
-path = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+path = os.__file__  # of the interpreter's library
 fd = os.open(path, os.O_RDONLY)
 content = os.pread(fd, 8192, 0)
 lock = threading.Lock()
@@ -121,6 +122,35 @@ for name in ("/box/file", "/ro/file", "/rw/file", "/overlay/file"):
     assert run(code, filesystem={"mounts": mounts}) == "True -11 True\n" * 4
 
 
+def test_the_systems_own_libraries_are_not_granted(run):
+    """Other processes of the host have those pages: the processor's cache would tell what they do with them."""
+    code = """
+fd = os.open("/usr/lib/x86_64-linux-gnu/libc.so.6", os.O_RDONLY)
+print(0 <= raw.ask(CALL_MAP, (0, 4096, READ, PRIVATE, fd, 0))[0] < 1 << 40, *raw.syscalls([mapping()]))
+"""
+    assert run(code) == "True -11\n"
+
+
+def test_mappings_without_end_are_copied(run, monkeypatch):
+    """Each wakes whoever serves the box's siblings. What is copied, the box pays for."""
+    monkeypatch.setattr(listener, "MAPPINGS_AT_ONCE", 400)
+    monkeypatch.setattr(listener, "MAPPING_EVERY_NS", 10**12)
+    code = """
+answers = [raw.ask(CALL_MAP, (0, 4096, READ, PRIVATE, fd, 0))[0] >> 41 for _ in range(500)]
+import sqlite3
+print(answers.index(0) < 401, sum(answers) == answers.index(0), sqlite3.connect(":memory:").execute("select 1").fetchone())
+"""
+    assert run(code) == "True True (1,)\n"
+
+
+def test_an_audit_sees_each_mapping_as_mmap(hostile, guest_kind):
+    seen = []
+    code = "import mmap, os\nfd = os.open(os.__file__, os.O_RDONLY)\nmmap.mmap(fd, 12305, mmap.MAP_PRIVATE, mmap.PROT_READ)"
+    hostile.ok(code, guest=guest_kind, audit=seen.append)
+    mapped = [call for call in seen if call.name == "mmap" and call.arguments["length"] == 12305]
+    assert [(call.number, call.result) for call in mapped] == [(9, 0)]
+
+
 def test_what_may_not_be_read_is_not_granted(run):
     """A descriptor for its path alone, one that is closed, a folder; and a shared mapping is not the guest's to make."""
     code = """
@@ -184,7 +214,7 @@ def test_a_copy_has_no_grant_of_its_parents(hostile, guest_kind, warm):
 def test_where_it_cannot_be_given_it_is_copied(hostile, guest_kind, monkeypatch, missing):
     """Linux before 5.9 adds no descriptors, and a file of the host's may have gone."""
     if missing == "ioctl":
-        monkeypatch.setattr(Listener, "_answer_mapping", lambda self, door, knock, number: self.refuse(knock))
+        monkeypatch.setattr(Door, "answer_mapping", lambda self, knock, number: self.listener.refuse(knock))
     else:
         monkeypatch.setattr(library.LibraryFile, "host_descriptor", lambda self: None)
     code = "import ctypes, sqlite3, zlib; print(zlib.crc32(b'abc'), sqlite3.connect(':memory:').execute('select 1').fetchone())"

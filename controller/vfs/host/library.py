@@ -86,10 +86,12 @@ class _Contents:
         with self.lock:
             return os.pread(self._opened(file), size, offset)
 
-    def descriptor(self, file: LibraryFile) -> int:
-        """A new descriptor of a file, open for reading."""
+    def descriptor(self, file: LibraryFile) -> int | None:
+        """A new descriptor of a file, open for reading; None for one that was replaced since it was looked at."""
         with self.lock:
-            return os.dup(self._opened(file))
+            fd = self._opened(file)
+            seen, known = os.fstat(fd), file.stat()
+            return os.dup(fd) if (seen.st_size, seen.st_mtime_ns) == (known.size, known.mtime_ns) else None
 
     def _opened(self, file: LibraryFile) -> int:
         fd = self._fds.get(file)
@@ -103,14 +105,15 @@ class _Contents:
 
 
 _contents = _Contents()
-_libraries: dict[tuple[bytes, bytes, int, int], LibraryMount] = {}
+_libraries: dict[tuple[bytes, bytes, int, int, bool], LibraryMount] = {}
 _libraries_lock = threading.Lock()
 
 
 class LibraryMount:
     """A host folder for all boxes that mount it at `target`; made by `library`."""
 
-    def __init__(self, source: bytes, target: bytes, uid: int, gid: int) -> None:
+    def __init__(self, source: bytes, target: bytes, uid: int, gid: int, may_be_mapped: bool) -> None:
+        self.may_be_mapped = may_be_mapped
         self.host = boundary.HostRoot(source)
         self.target = target
         self.superblock = Superblock(dev=DEVICE, uid=uid, gid=gid, read_only=True, shared=True)
@@ -122,13 +125,17 @@ class LibraryMount:
         return ino_of(path)
 
 
-def library(source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0) -> LibraryMount:
+def library(
+    source: str | os.PathLike[str], target: bytes, *, uid: int = 0, gid: int = 0, may_be_mapped: bool = False
+) -> LibraryMount:
     """The library at `source`, as it is mounted at `target`: the same object for all boxes.
 
-    uid, gid: the owner that is shown (root, as for a system's own files). Raises SandboxStartError when the folder is
-    missing or must not be shown.
+    uid, gid: the owner that is shown (root, as for a system's own files). may_be_mapped: whether a guest may have the
+    pages of its files in common with the host's other processes (SECURITY.md, side channels).
+
+    Raises SandboxStartError when the folder is missing or must not be shown.
     """
-    key = (os.path.realpath(os.fsencode(source)), target, uid, gid)
+    key = (os.path.realpath(os.fsencode(source)), target, uid, gid, may_be_mapped)
     with _libraries_lock:
         found = _libraries.get(key)
         if found is None:
@@ -189,15 +196,12 @@ class LibraryFile(LibraryNode, RegularFile):
         return content if content is not None and len(content) == self.length else None
 
     def host_descriptor(self) -> int | None:
+        if not self.library.may_be_mapped:
+            return None
         try:
-            fd = _contents.descriptor(self)
+            return _contents.descriptor(self)
         except OSError:  # the host's file has gone, or descriptors have run out
             return None
-        seen = os.fstat(fd)
-        if (seen.st_size, seen.st_mtime_ns) != (self.length, self._stat.mtime_ns):
-            os.close(fd)
-            return None
-        return fd
 
     def pread(self, size: int, offset: int) -> bytes:
         content = self.content
