@@ -9,6 +9,7 @@ import pytest
 
 import proxybox
 from proxybox.controller import find_guest
+from proxybox.packages.compiling import compile_all
 
 LIMITS = {"wall_time": 90, "cpu_time": 90, "memory": "2G"}
 MATRICES = """
@@ -47,6 +48,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
     (site,) = made.glob("lib/pypy3.*/site-packages")
     with zipfile.ZipFile(sorted(wheels.glob("numpy-*.whl"))[-1]) as wheel:
         wheel.extractall(site)
+    compile_all(str(site), find_guest())
     return made
 
 

@@ -236,7 +236,7 @@ def test_clocks_rewritten_by_the_guest_are_the_guests(hostile):
     result = hostile.run(
         f"""
 import raw, ctypes
-handler = raw.stub() + {hostile.symbol("on_segv")}
+handler = raw.stub() + {hostile.symbol("on_bad_memory")}
 raw.check(raw.syscall(10, handler & ~4095, 8192, 7))
 # skip the two bytes of rdtsc: add qword [rdx+0xa8], 2; ret
 ctypes.memmove(handler, bytes.fromhex("488382a800000002c3"), 9)

@@ -55,7 +55,7 @@ def text_of(hostile, outside, tool, code, seed):
         hostile.symbol(name)
         for name in (
             "on_sigsys",
-            "on_segv",
+            "on_bad_memory",
             "round_trip",
             "emulate_clone",
             "emulate_mmap",

@@ -95,6 +95,7 @@ def test_inline_metadata_on_the_command_line(
     assert cli.main(["packages", "prune", "--older-than", "soon"]) == 2
 
 
+@pytest.mark.cpython  # pip takes half a minute on a PyPy
 def test_what_cannot_be_installed_is_told(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "old", tag="cp27-cp27m-manylinux1_x86_64", old="")
     (tmp_path / "wheels/source-1.0.tar.gz").write_bytes(b"")

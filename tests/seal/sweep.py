@@ -205,10 +205,18 @@ def in_a_box(boxes: Boxes, kind: Kind, options: dict[str, Any], *, thread: bool 
     return counts
 
 
+#: The main thread waits when the other one begins: while the stub's handler is rewritten, it makes no call.
 _SWEEP_OF_A_THREAD = """
-import raw, threading
-thread = threading.Thread(target=raw.sweep, args=[{on_sigsys}])
+import raw, sys, threading
+sys.setswitchinterval(100)
+waits = threading.Lock()
+waits.acquire()
+def sweep():
+    waits.acquire()
+    raw.sweep({on_sigsys})
+thread = threading.Thread(target=sweep)
 thread.start()
+waits.release()
 thread.join()
 """
 
