@@ -20,6 +20,8 @@ HELLO = "print(1)"
 IMPORT = "import pandas"
 #: A table, its statistics and their text; the first is slower than those that follow.
 TABLE = "print(pandas.DataFrame({'a': [1, 2, 3]}).describe().to_json())"
+#: What warm guests have done of it before.
+WARM_UP = f"import pandas; {TABLE}"
 #: Prints the milliseconds of a fork(2) and the table in it, without a box.
 FORKS = f"""
 import os, pandas, time
@@ -34,10 +36,10 @@ for _ in range({ROUNDS}):
 COMPUTES = {
     "n-queens": """
 def place(row, columns, up, down):
-    if row == 10: return 1
+    if row == 11: return 1
     return sum(place(row + 1, columns | {at}, up | {row + at}, down | {row - at})
-               for at in range(10) if at not in columns and row + at not in up and row - at not in down)
-assert place(0, frozenset(), frozenset(), frozenset()) == 724
+               for at in range(11) if at not in columns and row + at not in up and row - at not in down)
+assert place(0, frozenset(), frozenset(), frozenset()) == 2680
 """,
     "floats": """
 import math
@@ -101,16 +103,16 @@ def _pandas(environment: str, say: Callable[[str], None]) -> list[Figure]:
     say("forks")
     bare_forks = [float(line) for line in _bare(python, FORKS).splitlines()]
     with (
-        proxybox.Sandbox(warm=True, preload=["pandas"], **options) as loaded,
-        proxybox.Pool(size=2, preload=["pandas"], **options) as pool,
+        proxybox.Sandbox(warm=True, preload=["pandas"], warm_up=WARM_UP, **options) as loaded,
+        proxybox.Pool(size=2, preload=["pandas"], warm_up=WARM_UP, **options) as pool,
     ):
         for _ in range(3):
-            loaded.run(f"import pandas; {TABLE}", check=True)
+            loaded.run(WARM_UP, check=True)
         taken = interleaved(
             [
                 ("import, bare", lambda: _timed(lambda: _bare(python, IMPORT))),
                 ("import, boxed", lambda: _timed(lambda: proxybox.run(IMPORT, check=True, warm=False, **options))),
-                ("demand", lambda: _timed(lambda: loaded.run(f"import pandas; {TABLE}", check=True))),
+                ("demand", lambda: _timed(lambda: loaded.run(WARM_UP, check=True))),
                 ("stock", lambda: _stock(pool)),
             ],
             ROUNDS,
@@ -137,7 +139,7 @@ _PEAK = "import pandas, resource; print(resource.getrusage(resource.RUSAGE_SELF)
 
 def _stock(pool: proxybox.Pool) -> float:
     time.sleep(0.05)  # so that the pool has filled up again
-    return _timed(lambda: pool.run(f"import pandas; {TABLE}").check())
+    return _timed(lambda: pool.run(WARM_UP).check())
 
 
 def _bare(python: str, program: str) -> str:
