@@ -16,6 +16,11 @@
 
 enum { PAGE = 4096, MAX_SHARED = 4096, MAX_MET = 64 };
 
+/* Addresses behind those of shared mappings, where nothing else is. */
+#define GROWING_BASE 0x200000000000ul
+#define GROWING_END 0x500000000000ul
+#define GROWING_LARGEST (1ul << 40)
+
 static struct shared {
     uint64_t address, length, offset;
     uint64_t *sums; /* of each page; NULL where there was no memory for them */
@@ -331,6 +336,18 @@ static long grow_shared(struct shared *map, uint64_t length)
     return result;
 }
 
+/* Memory that has grown will grow again: a list's does with every eighth element. So it gets a place with as much free
+ * room behind it as it may take seven times more, and is not copied again. */
+static long map_with_room(uint64_t length)
+{
+    static uint64_t next = GROWING_BASE;
+    uint64_t room = 8 * length + PAGE, place = __atomic_fetch_add(&next, room, __ATOMIC_RELAXED);
+    long result = ERROR(ENOMEM);
+    if (length < GROWING_LARGEST && place + room < GROWING_END)
+        result = map_anonymous(place, length, MAP_FIXED_NOREPLACE);
+    return result < 0 ? map_anonymous(0, length, 0) : result;
+}
+
 long emulate_mremap(const uint64_t args[6])
 {
     uint64_t address = args[0], old_length = whole_pages(args[1]), length = whole_pages(args[2]);
@@ -359,7 +376,7 @@ long emulate_mremap(const uint64_t args[6])
         return (long)address;
     if (!(args[3] & MREMAP_MAYMOVE))
         return ERROR(ENOMEM);
-    long result = map_anonymous(0, length, 0);
+    long result = map_with_room(length);
     if (result < 0)
         return result;
     if (!guarded_copy((void *)result, (const void *)address, old_length)) {

@@ -142,3 +142,22 @@ def test_pieces_of_memory_through_a_pair(guest_kind: str) -> None:
         "ENOTSUP ENOTSUP EMSGSIZE EAGAIN (b'last', [], 0, None) (b'', [], 0, None) EPIPE "
         "(-1, 'EFAULT') (-1, 'ENOTSOCK') ",
     ]
+
+
+def test_memory_that_has_grown_once_grows_where_it_is() -> None:
+    """mremap(2) is emulated: it is copied to where there is room, and not again."""
+    program = """
+import ctypes
+libc, MIB = ctypes.CDLL(None), 1 << 20
+for name in ("mmap", "mremap"): getattr(libc, name).restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+place = libc.mmap(0, MIB, 3, 0x22, -1, 0)
+libc.mmap(place + MIB, 4096, 3, 0x100022, -1, 0)  # a neighbour, where there is none
+ctypes.memset(place, 65, MIB)
+grown = libc.mremap(place, MIB, 2 * MIB, 1)
+again = libc.mremap(grown, 2 * MIB, 8 * MIB, 1)
+print(grown != place, again == grown, ctypes.string_at(again, 8 * MIB) == b"A" * MIB + bytes(7 * MIB))
+"""
+    for guest in ("pypy", "cpython"):
+        assert proxybox.run(program, guest=guest).stdout == "True True True\n"
