@@ -64,11 +64,18 @@ def box(packages: Path) -> Iterator[proxybox.Sandbox]:
 
 
 @pytest.fixture(scope="module")
-def session(box: proxybox.Sandbox) -> Iterator[proxybox.Session]:
+def opened_session(box: proxybox.Sandbox) -> Iterator[proxybox.Session]:
     """A copy of a guest that had imported pyplot before."""
     with box.session() as session:
         session.exec("import matplotlib.pyplot as plt", echo=True, check=True)
         yield session
+
+
+@pytest.fixture
+def session(opened_session: proxybox.Session) -> proxybox.Session:
+    """The same for all tests, without what others have drawn: they come in any order."""
+    opened_session.exec("plt.close('all')\nplt.ion()", echo=True, check=True)
+    return opened_session
 
 
 def shown(session: proxybox.Session, code: str, check: bool = True) -> list[Displayed]:
