@@ -96,7 +96,7 @@ class HostRoot:
         except OSError as error:
             self.close()
             raise SandboxStartError(f"cannot mount {name!r}: {error.strerror}") from error
-        except SandboxStartError:
+        except BaseException:  # a Ctrl-C, too
             self.close()
             raise
 

@@ -114,10 +114,14 @@ class LibraryMount:
 
     def __init__(self, source: bytes, target: bytes, uid: int, gid: int, may_be_mapped: bool) -> None:
         self.may_be_mapped = may_be_mapped
-        self.host = boundary.HostRoot(source)
         self.target = target
         self.superblock = Superblock(dev=DEVICE, uid=uid, gid=gid, read_only=True, shared=True)
-        self.root = LibraryDirectory(self, b"", self.host.look(b""), None, b"")
+        self.host = boundary.HostRoot(source)
+        try:
+            self.root = LibraryDirectory(self, b"", self.host.look(b""), None, b"")
+        except BaseException:  # a Ctrl-C, too
+            self.host.close()
+            raise
 
     def ino(self, relative: bytes) -> int:
         """An inode number that depends only on the path in the box."""
