@@ -345,9 +345,9 @@ def read_error(stderr: str) -> tuple[GuestError | None, bool]:
 def result_of(finished: Run, policy: Policy) -> Result:
     """Makes the Result of a program that has ended."""
     stdout, stderr = finished.stdout, finished.stderr
-    error, is_syntax = (None, False)
-    printed = stderr[-_TAIL:].decode("utf-8", "backslashreplace")
+    error, is_syntax, printed = None, False, ""
     if finished.outcome.exit_code:
+        printed = stderr[-_TAIL:].decode("utf-8", "backslashreplace")
         error, is_syntax = read_error(printed)
     safe = policy.output.escapes == "neutralise"
     if safe:

@@ -4,10 +4,10 @@
  * All other functions, libc's own uses of these, and raw system calls trap, as they do where this file is left out:
  * it routes calls and protects nothing.
  *
- * Signals. In the handler of a trap every signal but SIGSEGV and SIGBUS is blocked, and here none is. A handler of the program's
- * that ran in the middle of a call could make a call of its own, on the same channel. So a signal that comes meanwhile is
- * put off (`put_off`): it is kept, all others are blocked, and at the end of the call a trap runs its handler, which also
- * restores the mask. A trapped call does the same for those two, at its own end.
+ * Signals. In the handler of a trap every signal but SIGSEGV and SIGBUS is blocked, and here none is. A handler of the
+ * program's that ran in the middle of a call could make a call of its own, on the same channel. So a signal that comes
+ * meanwhile is put off (`put_off`): it is kept, all others are blocked, and at the end of the call a trap runs its handler,
+ * which also restores the mask. A trapped call does the same for those two, at its own end.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -95,7 +95,8 @@ static bool may_lead_to_it(long number, const uint64_t args[6])
     if (number != SYS_newfstatat && number != SYS_access)
         return false;
     const char *path = (const char *)args[number == SYS_newfstatat];
-    return !begins_with(path, "/usr/", 5) && !begins_with(path, "/packages/", 10) && !begins_with(path, "/packages", 10) && !begins_with(path, "/box", 5);
+    return !begins_with(path, "/usr/", 5) && !begins_with(path, "/packages/", 10) && !begins_with(path, "/packages", 10) &&
+           !begins_with(path, "/box", 5);
 }
 
 bool handed_answers(long number, const uint64_t args[6], long *result)

@@ -336,16 +336,18 @@ static long grow_shared(struct shared *map, uint64_t length)
     return result;
 }
 
-/* Memory that has grown will grow again: a list's does with every eighth element. So it gets a place with as much free
- * room behind it as it may take seven times more, and is not copied again. */
+/* Memory that has grown will grow again: a list's does with every eighth element. So it gets a place with free room behind
+ * it, seven times as much as it takes, and is not copied again. */
 static long map_with_room(uint64_t length)
 {
     static uint64_t next = GROWING_BASE;
-    uint64_t room = 8 * length + PAGE, place = __atomic_fetch_add(&next, room, __ATOMIC_RELAXED);
-    long result = ERROR(ENOMEM);
-    if (length < GROWING_LARGEST && place + room < GROWING_END)
-        result = map_anonymous(place, length, MAP_FIXED_NOREPLACE);
-    return result < 0 ? map_anonymous(0, length, 0) : result;
+    if (length < GROWING_LARGEST) {
+        uint64_t room = 8 * length + PAGE, place = __atomic_fetch_add(&next, room, __ATOMIC_RELAXED);
+        long result = place + room < GROWING_END ? map_anonymous(place, length, MAP_FIXED_NOREPLACE) : -1;
+        if (result >= 0)
+            return result;
+    }
+    return map_anonymous(0, length, 0);
 }
 
 long emulate_mremap(const uint64_t args[6])

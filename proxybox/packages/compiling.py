@@ -72,7 +72,7 @@ def warn_of(guest: "Guest") -> None:
             _warn(folder, guest.name, guest.cache_tag, guest.executable)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _warn(folder: str, name: str, tag: str, executable: str) -> None:
     found = not_compiled(folder, tag)
     if found and glob.glob(f"{glob.escape(folder)}/*.dist-info"):

@@ -9,6 +9,7 @@ import proxybox
 from proxybox import Displayed
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
+from tests.api.conftest import shown, texts
 
 EACH_GUEST = True
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (40).to_bytes(4, "big") + (20).to_bytes(4, "big")
@@ -20,22 +21,6 @@ def box(guest_kind: str) -> Iterator[proxybox.Sandbox]:
         yield box
     nursery.close()
     undertaker.settle()
-
-
-@pytest.fixture
-def session(box: proxybox.Sandbox) -> Iterator[proxybox.Session]:
-    with box.session() as session:
-        yield session
-
-
-def shown(session: proxybox.Session, code: str) -> list[Displayed]:
-    events: list[Displayed] = []
-    session.exec(code, echo=True, on_display=events.append, check=True)
-    return events
-
-
-def texts(session: proxybox.Session, code: str) -> list[str]:
-    return [event.data["text/plain"] for event in shown(session, code)]
 
 
 def trouble(session: proxybox.Session, code: str) -> tuple[str, str]:

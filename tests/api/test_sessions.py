@@ -32,12 +32,6 @@ def box(guest_kind: str) -> Iterator[proxybox.Sandbox]:
     undertaker.settle()
 
 
-@pytest.fixture
-def session(box: proxybox.Sandbox) -> Iterator[proxybox.Session]:
-    with box.session() as session:
-        yield session
-
-
 def said(session: proxybox.Session, code: str) -> str:
     return session.exec(code, check=True).stdout
 

@@ -10,6 +10,7 @@ import proxybox
 from proxybox import Displayed, OSCall, Status
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
+from tests.api.conftest import shown, texts
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -20,22 +21,6 @@ def box() -> Iterator[proxybox.Sandbox]:
         yield box
     nursery.close()
     undertaker.settle()
-
-
-@pytest.fixture
-def session(box: proxybox.Sandbox) -> Iterator[proxybox.Session]:
-    with box.session() as session:
-        yield session
-
-
-def shown(session: proxybox.Session, code: str) -> list[Displayed]:
-    events: list[Displayed] = []
-    session.exec(code, echo=True, on_display=events.append, check=True)
-    return events
-
-
-def texts(session: proxybox.Session, code: str) -> list[str]:
-    return [event.data["text/plain"] for event in shown(session, code)]
 
 
 @pytest.mark.parametrize(

@@ -24,15 +24,7 @@ def compiled(kind: Kind | None) -> bytes:
     """The seal of a box of this kind; None: the listener's program."""
     if kind is None:
         return listener_filter()
-    return seal_filter(
-        kind.channels,
-        real_time=kind.real_time,
-        threads=kind.threads,
-        forks=kind.forks,
-        listener=kind.listener,
-        zygote=kind.zygote,
-        bare=kind.bare,
-    )
+    return seal_filter(**kind._asdict())
 
 
 def programs() -> Iterator[tuple[str, Kind | None]]:

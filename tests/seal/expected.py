@@ -15,9 +15,9 @@ OTHER_ARCHES = (0xC00000B7, 0x40000028, 0xC00000F3, 0xC0000015, 0x80000016, 0x80
 
 
 class Kind(NamedTuple):
-    """What a box's filter depends on. forks: it may be copied. zygote: that is all it is for. bare: it marshals its
-    calls itself, on descriptors 0 and 1. listener: the kernel can ask about its calls, though it has no threads (a copy
-    of a zygote)."""
+    """What a box's filter depends on, under the names of `seal_filter`. forks: it may be copied. zygote: that is all it
+    is for. bare: it marshals its calls itself, on descriptors 0 and 1. listener: the kernel can ask about its calls,
+    though it has no threads (a copy of a zygote)."""
 
     channels: int
     real_time: bool

@@ -335,14 +335,7 @@ def _one_process(kind: Kind, page: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(page + 64)
     listener = listener_filter()
-    seal = seal_filter(
-        kind.channels,
-        real_time=kind.real_time,
-        threads=kind.threads,
-        forks=kind.forks,
-        listener=kind.listener,
-        bare=kind.bare,
-    )
+    seal = seal_filter(**kind._asdict())
     programs = [_Program(len(text) // 8, text) for text in (listener, seal)]
     handler = _Action(handler=page, flags=4)  # SA_SIGINFO
     child = os.fork()

@@ -13,16 +13,7 @@ from tests.seal.expected import ARCH_I386, ARCH_X86_64, EXPECTED, KINDS, Kind, e
 
 
 def compiled_anew(kind: Kind) -> list[Instruction]:
-    made = filters.seal_filter.__wrapped__(
-        kind.channels,
-        real_time=kind.real_time,
-        threads=kind.threads,
-        forks=kind.forks,
-        listener=kind.listener,
-        zygote=kind.zygote,
-        bare=kind.bare,
-    )
-    return parse(made)
+    return parse(filters.seal_filter.__wrapped__(**kind._asdict()))
 
 
 def differences(numbers: Sequence[int]) -> Iterator[tuple[Kind, int, int]]:
