@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from benchmarks.bare import bare_json, boxed_json, pypy, python
 from benchmarks.figures import Figure, Target
 
@@ -20,31 +22,40 @@ COMPUTING = 0.97
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Median speeds in units of work per second.
+    """Median speeds in units of work per second, with what CPython does bare of the same work.
 
     Guests run at the lowest priority, so other load on the machine slows a box and not its bare peer: by CPU time both
     can be compared all the same.
     """
     figures = []
-    interpreter = pypy()
     for program, (many, few) in WORK.items():
-        name = program.removesuffix(".py")
-        boxed, bare = [], []
-        for number in range(ROUNDS):
-            say(f"{name}, {number + 1} of {ROUNDS}")
-            bare.append(bare_json(interpreter, program, many))
-            boxed.append(boxed_json(program, many, timeout=60, limits={"cpu_time": 60, "calls": None}))
-        say(f"{name}, python3")
+        goal = GOALS.get(program, COMPUTING)
+        speeds = boxed_and_bare(program, many, pypy(), "bare pypy3", goal, say)
+        say(f"{program}, python3")
         cpython = few / float(bare_json(python(), program, few)["seconds"])
-        wall = _speed(boxed, "seconds", many)
-        figures += [
-            Figure(name=name, value=wall, unit="/s", floor="bare pypy3", floor_value=_speed(bare, "seconds", many),
-                   target=Target(of="ratio", at_least=GOALS.get(program, COMPUTING))),
-            Figure(name=f"{name}, by CPU time", value=_speed(boxed, "cpu", many), unit="/s", floor="bare pypy3",
-                   floor_value=_speed(bare, "cpu", many)),
-            Figure(name=name, value=wall, unit="/s", floor="python3", floor_value=cpython),
-        ]  # fmt: skip
+        figures += [*speeds, attrs.evolve(speeds[0], floor="python3", floor_value=cpython, target=None)]
     return figures
+
+
+def boxed_and_bare(
+    program: str, units: int, interpreter: str, floor: str, goal: float, say: Callable[[str], None], **options: Any
+) -> list[Figure]:
+    """The speed of a program of `programs/` in a box, against the bare interpreter: by its wall time and its CPU time.
+
+    It takes its times itself, so no start is in them. The two have a turn in each round.
+    """
+    name = program.removesuffix(".py")
+    boxed, bare = [], []
+    for number in range(ROUNDS):
+        say(f"{name}, {number + 1} of {ROUNDS}")
+        bare.append(bare_json(interpreter, program, units))
+        boxed.append(boxed_json(program, units, timeout=60, limits={"cpu_time": 60, "calls": None}, **options))
+    return [
+        Figure(name=name, value=_speed(boxed, "seconds", units), unit="/s", floor=floor,
+               floor_value=_speed(bare, "seconds", units), target=Target(of="ratio", at_least=goal)),
+        Figure(name=f"{name}, by CPU time", value=_speed(boxed, "cpu", units), unit="/s", floor=floor,
+               floor_value=_speed(bare, "cpu", units)),
+    ]  # fmt: skip
 
 
 def _speed(runs: list[dict[str, Any]], key: str, units: int) -> float:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import proxybox
+from benchmarks import computing
 from benchmarks.figures import Figure, Target, interleaved, medians
 from proxybox.controller import find_guest
 from proxybox.controller.warm import nursery
@@ -33,30 +34,9 @@ for _ in range({ROUNDS}):
     os.waitpid(pid, 0)
     print((time.perf_counter() - began) * 1e3)
 """
-COMPUTES = {
-    "n-queens": """
-def place(row, columns, up, down):
-    if row == 11: return 1
-    return sum(place(row + 1, columns | {at}, up | {row + at}, down | {row - at})
-               for at in range(11) if at not in columns and row + at not in up and row - at not in down)
-assert place(0, frozenset(), frozenset(), frozenset()) == 2680
-""",
-    "floats": """
-import math
-assert sum(math.sin(x) * math.cos(x) / (1 + x) for x in range(3_000_000)) > 0
-""",
-    "texts and dicts": """
-words = [f"word{n % 977}" for n in range(1_000_000)]
-counts = {}
-for word in words: counts[word.upper()] = counts.get(word.upper(), 0) + 1
-assert len(",".join(f"{word}={count}" for word, count in sorted(counts.items()))) > 9000
-""",
-    "json and re": """
-import json, re
-text = json.dumps([{"name": f"n{n}", "value": n, "list": list(range(10))} for n in range(6000)])
-for _ in range(20): assert len(re.findall(r'"name": "(n[0-9]+)"', json.dumps(json.loads(text)))) == 6000
-""",
-}  # fmt: skip
+#: Those of benchmarks/programs that do nothing but compute, and what they have to reach of bare speed.
+COMPUTES = ("nbody.py", "fannkuch.py", "dicts.py", "strings.py", "jsons.py", "regexes.py")
+COMPUTING = 0.98
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
@@ -66,12 +46,6 @@ def run(say: Callable[[str], None]) -> list[Figure]:
         ("hello, bare", lambda: _timed(lambda: _bare(python, HELLO))),
         ("hello, boxed", lambda: _timed(lambda: proxybox.run(HELLO, check=True, warm=False, guest="cpython"))),
     ]
-    for name, program in COMPUTES.items():
-        sides += [
-            (f"{name}, bare", lambda program=program: _timed(lambda: _bare(python, program))),  # type: ignore[misc]
-            (f"{name}, boxed", lambda program=program: _timed(  # type: ignore[misc]
-                lambda: proxybox.run(program, check=True, warm=False, guest="cpython"))),
-        ]  # fmt: skip
     with proxybox.Sandbox(warm=True, guest="cpython") as cpython, proxybox.Sandbox(warm=True, guest="pypy") as pypy:
         for box in (cpython, pypy, cpython, pypy):
             box.run(HELLO, check=True)
@@ -87,11 +61,9 @@ def run(say: Callable[[str], None]) -> list[Figure]:
         Figure(name="warm box", value=middle["warm, CPython"], unit="ms", floor="warm box of a PyPy",
                floor_value=middle["warm, PyPy"], target=Target(of="ratio", at_most=1.5)),
     ]  # fmt: skip
-    figures += [
-        Figure(name=f"{name}, speed", value=1e3 / middle[f"{name}, boxed"], unit="/s", floor="bare python3",
-               floor_value=1e3 / middle[f"{name}, bare"], target=Target(of="ratio", at_least=0.98))
-        for name in COMPUTES
-    ]  # fmt: skip
+    for program in COMPUTES:
+        units = computing.WORK[program][1]
+        figures += computing.boxed_and_bare(program, units, python, "bare python3", COMPUTING, say, guest="cpython")
     environment = os.environ.get("PROXYBOX_BENCH_PACKAGES")
     return [*figures, *(_pandas(environment, say) if environment else ())]
 
