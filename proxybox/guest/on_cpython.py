@@ -44,7 +44,10 @@ class Calls:
             _flags_ = ctypes.FUNCFLAG_CDECL
             _restype_ = None
 
-        self.char, self.plain, self.made = Char, Plain, {}
+        class Count(ctypes._SimpleCData):
+            _type_ = "I"
+
+        self.char, self.plain, self.count, self.made = Char, Plain, Count, {}
         self.syscall = Syscall(self.address("syscall"))
 
     def address(self, name):
@@ -86,6 +89,11 @@ class Calls:
 
         return Function(self.address(name))
 
+    def make_immortal(self, objects):
+        """References to these are not counted any more (PEP 683), which would write into their pages."""
+        for each in objects:
+            self.count.from_address(id(each)).value = 0xFFFFFFFF
+
     def buffer(self, size):
         return (self.char * size)()
 
@@ -99,10 +107,15 @@ class Calls:
 
 
 def settle(calls, gc, is_zygote):
-    """Keeps the garbage collector, which writes into what it looks at, from what the copies share."""
+    """Keeps from what the copies share what would write into it.
+
+    That is the garbage collector, and at the end of each program the counts of references to all modules and names.
+    """
     if is_zygote:
         gc.collect()
         gc.freeze()
+        if sys.version_info >= (3, 12):
+            calls.make_immortal([*sys.modules, *sys.modules.values()])
 
 
 def fork(calls):
@@ -338,7 +351,8 @@ class End:
         found = []
         for name in list(self.modules):
             try:
-                found.append(self.ref(self.modules[name]))
+                if id(self.modules[name]) not in self.kept:
+                    found.append(self.ref(self.modules[name]))
                 self.modules[name] = None
             except TypeError:
                 pass  # no module
@@ -347,7 +361,7 @@ class End:
             delattr(self.builtins, name)
         self.gc.collect()
         for module in reversed(found):
-            if id(module()) not in self.kept and type(module()) is self.module:
+            if type(module()) is self.module:
                 self.empty(vars(module()))
 
     def empty(self, names):

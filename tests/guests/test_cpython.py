@@ -167,6 +167,29 @@ sys.exit({})
             assert result.exit_code == status
 
 
+def test_what_was_imported_before_is_gone_at_the_end(cpython: CPython) -> None:
+    """Whoever is asked last finds sys.modules as in an interpreter that ends, and writes into no page of a module."""
+    code = """
+import json, sys
+class Last:
+    modules, print, count = sys.modules, print, sys.getrefcount
+    def __del__(self):
+        self.print(len(self.modules), self.count(self.kept) == self.before)
+        import json
+kept = Last()
+kept.kept, kept.before = json, sys.getrefcount(json)
+"""
+    with proxybox.Sandbox(guest=cpython.executable, preload=["json"], warm=True) as warm:
+        copies = [warm.run(code) for _ in range(3)]
+    bare = proxybox.run(code, guest=cpython.executable, warm=False)
+    told = "ImportError: sys.meta_path is None, Python is likely shutting down"
+    for each in (bare, *copies):
+        assert told in each.stderr
+        assert each.stdout.startswith("0 ")
+    if cpython.version >= (3, 12):
+        assert {each.stdout for each in copies[1:]} == {"0 True\n"}
+
+
 @pytest.mark.parametrize("what", ["del builtins.list", "sys.modules = None", "builtins.vars = 5", "gc.collect = None"])
 def test_a_program_that_takes_away_what_its_end_is_made_of(cpython: CPython, what: str) -> None:
     with proxybox.Sandbox(guest=cpython.executable, warm=True) as box:
