@@ -7,7 +7,7 @@ import re
 
 import attrs
 
-from proxybox import Policy, Result, Status
+from proxybox import Policy, Result, Status, hints
 from proxybox.terminal.colouring import traceback
 from proxybox.terminal.harmless import harmless, on_one_line
 
@@ -88,15 +88,15 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
 
 
 def with_hint(trouble: Trouble, code: str) -> Trouble:
-    """Adds an explanation for a cell with IPython's own syntax, and for a missing module of Jupyter's."""
-    hint = None
+    """Adds an explanation for a cell with IPython's own syntax, for a missing module of Jupyter's, else a box's hint."""
+    hint = ""
     if trouble.ename == "SyntaxError" and any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
         hint = NO_MAGIC
     elif trouble.ename == "ModuleNotFoundError" and (missing := _NO_MODULE.fullmatch(trouble.evalue)):
-        hint = _NOT_THERE.get(missing[1])
+        hint = _NOT_THERE.get(missing[1], "")
     elif trouble.ename == "ImportError" and _NO_NAME.fullmatch(trouble.evalue):
         hint = NO_IPYTHON
-    if hint is None:
+    if not (hint := hint or hints.hint(trouble.ename, trouble.evalue)):
         return trouble
     return attrs.evolve(trouble, evalue=f"{trouble.evalue}; {hint}", traceback=(*trouble.traceback, f"({hint})"))
 

@@ -162,7 +162,7 @@ def test_widgets_are_said_not_to_be_there(shared: Notebook) -> None:
         assert "there are no widgets" in reply["traceback"][-1]
     for code in ("import IPython.core.magic", "from IPython.display import Video", "from IPython import embed"):
         assert "of that there is IPython.display" in shared.run(code)["evalue"]
-    assert shared.run("import ipywidget")["evalue"] == "No module named 'ipywidget'"
+    assert "ipywidget is not in the box, which sees" in shared.run("import ipywidget")["evalue"]
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Button()"}
     shared.run(f"display({view!r}, raw=True)")
     words = "Button()\n[not shown: application/vnd.jupyter.widget-view+json (a box has no widgets)]"
