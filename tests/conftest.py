@@ -24,7 +24,7 @@ from proxybox.controller.header import WRITE_BACK
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy
-from tests import leavings
+from tests import leavings, sweeps
 
 # A shell has its background jobs ignore SIGINT and SIGQUIT, nohup(1) SIGHUP, and what they start does so, too: the
 # tests send them, or look.
@@ -54,9 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Files with EACH_GUEST = True are for guests of both kinds."""
+    """Files with EACH_GUEST = True are for guests of both kinds; half of them at each commit."""
     if getattr(metafunc.module, "EACH_GUEST", False) and not metafunc.config.getoption("--kind", None):
-        metafunc.parametrize("guest_kind", ["pypy", "cpython"], indirect=True, scope="module")
+        kinds = ["pypy", "cpython"] if sweeps.comes(metafunc.module.__name__) else ["pypy"]
+        metafunc.parametrize("guest_kind", kinds, indirect=True, scope="module")
 
 
 def _is_of_another_kind(item: pytest.Item) -> bool:

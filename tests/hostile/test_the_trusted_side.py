@@ -211,7 +211,7 @@ def test_a_conftest_for_everybody(trap: Trap, temporary: dict[str, str], tmp_pat
     the folder that proxybox is installed in."""
     library = tmp_path / "library"
     package = Path(__file__).parents[2] / "proxybox"
-    shutil.copytree(package, library / "proxybox", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(package, library / "proxybox")
     above = tmp_path / "above"
     shutil.copytree(package / "teach/exercises" / name, above / "exercise")
     for folder in (library, above, trap.folder):

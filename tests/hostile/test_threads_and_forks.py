@@ -248,7 +248,7 @@ def wait():
     while not over: lock.acquire(timeout=0.003)
 threads = [threading.Thread(target=wait) for _ in range(12)]
 for each in threads: each.start()
-for _ in range(1000): os.kill(os.getpid(), signal.SIGUSR1)
+for _ in range(300): os.kill(os.getpid(), signal.SIGUSR1)
 over = True
 for each in threads: each.join()
 print("done")

@@ -18,7 +18,7 @@ from proxybox import Pool, Status
 from tests.pool.conftest import below, children
 
 #: Runs in all, callers at once, and runs between two kills.
-RUNS, IN_ONE_PROCESS, CALLERS, BETWEEN = 1500, 500, 8, 20
+RUNS, IN_ONE_PROCESS, CALLERS, BETWEEN = 900, 500, 8, 20
 
 
 class Killer:
