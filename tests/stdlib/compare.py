@@ -1,14 +1,15 @@
-"""Runs the standard library's own tests in a box and in bare pypy3, and tells what passes bare and not boxed.
+"""Runs the standard library's own tests in a box and in the bare interpreter: what passes bare and not boxed?
 
     python tests/stdlib/compare.py [MODULE...]     prints a table; exit status 1 when a difference has no reason
+        --guest GUEST    pypy (so without it), cpython, or what else can be a guest
         --json FILE      everything as JSON; of modules that are not run, what is in FILE already counts
         --all            every module of the standard library's tests that is not in FILE yet (hours)
-        --docs           writes the table into docs/compatibility.md
+        --docs           writes the guest's table into docs/compatibility.md
         --bare FILE      keeps the bare results in FILE, and takes them from there the next time
 
-The tests are those of Debian's pypy3-lib-testsuite. They run as an ordinary user, under their own runner (see
-recorder.py), in a writable folder with a module `_testcapi` that cannot be imported: PyPy has no such thing. A
-difference is explained by the OS calls that policy refused while the method ran, else by reasons.toml.
+The tests are those of Debian's packages, which kinds.py names. They run as an ordinary user, under their own runner
+(see recorder.py), in a writable folder. A difference is explained by the OS calls that policy refused while the method
+ran, else by reasons.toml.
 """
 
 import argparse
@@ -22,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -30,31 +30,19 @@ from typing import Any, TypeAlias
 
 import attrs
 import cattrs
+import kinds
 
 import proxybox
 from proxybox.controller import Decision, OSCall
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs" / "compatibility.md"
-TESTS = Path("/usr/lib/pypy3.11/test/libregrtest")  # pypy3-lib has the folder above it, without tests
-MODULES = (
-    "test_json", "test_io", "test_fileio", "test_os", "test_posix", "test_tempfile", "test_shutil", "test_pathlib",
-    "test_glob", "test_zipfile", "test_datetime", "test_decimal", "test_random", "test_time", "test_threading",
-    "test_select", "test_signal", "test_mmap", "test_import", "test_hashlib",
-)  # fmt: skip
-NO_TESTCAPI = "raise ImportError('PyPy has no _testcapi')\n"
-#: Packages of which one module that cannot be imported in a box would take all others along.
-SPLIT = ("test_asyncio", "test_concurrent_futures")
 LIMITS = {
     "wall_time": 600, "cpu_time": 600, "memory": "2G", "disk": "1G", "files": 100_000, "threads": 256,
     "open_files": 1024, "calls": None,
 }  # fmt: skip
-#: PyPy keeps 7 MB of address space for each bz2 compressor until its next collection: bare, this one comes to 2.7 GB.
-MEMORY = {"test_zipfile": "4G"}
 #: A module that is killed is gone on with after the method that it hung in, so often.
 ATTEMPTS = 12
-WRITTEN = tomllib.loads((HERE / "reasons.toml").read_text())
-LEFT_OUT: list[str] = WRITTEN["left_out"]["tests"]
 USER = 1000
 
 
@@ -131,15 +119,15 @@ class Log:
 # --- both worlds ------------------------------------------------------------------------------------------------------
 
 
-def run_bare(module: str) -> Results:
-    """The module in bare pypy3, as an ordinary user, in a new folder below /tmp."""
+def run_bare(tests: kinds.Tests, module: str) -> Results:
+    """The module in the bare interpreter, as an ordinary user, in a new folder below /tmp."""
     folder = Path(tempfile.mkdtemp(prefix="bare-"))
     try:
         shutil.copy(HERE / "recorder.py", folder)
-        (folder / "_testcapi.py").write_text(NO_TESTCAPI)
+        for name, text in {**tests.files, "ignore": "\n".join(tests.left_out)}.items():
+            (folder / name).write_text(text)
         (folder / "tmp").mkdir()
-        (folder / "ignore").write_text("\n".join(LEFT_OUT))
-        command = ["pypy3", "recorder.py", "log", module, "ignore"]
+        command = [tests.guest.executable, "recorder.py", "log", module, "ignore"]
         if os.getuid() == 0:
             for path in (folder, folder / "tmp"):
                 os.chown(path, USER, USER)
@@ -166,7 +154,7 @@ def run_bare(module: str) -> Results:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_boxed(module: str, wall: float) -> Results:
+def run_boxed(tests: kinds.Tests, module: str, wall: float) -> Results:
     """The module in boxes: one, and another for the rest each time that a method never ends."""
     results = Results()
     for _ in range(ATTEMPTS):
@@ -181,15 +169,16 @@ def run_boxed(module: str, wall: float) -> Results:
                 log.denied.append(f"{call.name}: {call.reason}")
 
         with proxybox.Sandbox(
+            guest=tests.guest.executable,
             audit=audit,
-            limits={**LIMITS, "wall_time": wall, "memory": MEMORY.get(module, LIMITS["memory"])},
+            limits={**LIMITS, "wall_time": wall, "memory": tests.memory.get(module, LIMITS["memory"])},
             output={"limit": "10M"},
             filesystem={"box": "memory"},
         ) as box:
             result = box.run(
                 (HERE / "recorder.py").read_text(),
                 ["log", module, "ignore"],
-                files={"_testcapi.py": NO_TESTCAPI, "ignore": "\n".join([*LEFT_OUT, *results.methods])},
+                files={**tests.files, "ignore": "\n".join([*tests.left_out, *results.methods])},
             )
         log.killed(result.summary())
         results.methods.update(log.methods)
@@ -231,7 +220,7 @@ def _explained(test: str, here: Outcome, reasons: Mapping[str, str]) -> Differen
     text = here.text.strip()
     if here.denied and here.outcome != "killed":
         return Difference(test, here.outcome, "refused", "; ".join(here.denied), text)
-    skip = WRITTEN["skips"] if here.outcome == "skipped" else {}
+    skip = kinds.WRITTEN["skips"] if here.outcome == "skipped" else {}
     for name, known in ((test, reasons), (text, skip)):
         for pattern, reason in known.items():
             if fnmatch.fnmatchcase(name, pattern):
@@ -309,11 +298,11 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def write_docs(rows: Rows) -> None:
-    """Puts the table between its two markers in docs/compatibility.md."""
+def write_docs(kind: str, rows: Rows) -> None:
+    """Puts the table and the differences of a kind between their markers in docs/compatibility.md."""
     text = DOCS.read_text()
     for name, content in (("table", f"{table(rows)}\n{refusals(rows)}"), ("differences", listing(rows))):
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        begin, end = f"<!-- {kind} {name} -->", f"<!-- end of {kind} {name} -->"
         head, rest = text.split(begin, 1)
         tail = rest.split(end, 1)[1]
         text = f"{head}{begin}\n\n{content}\n{end}{tail}"
@@ -323,14 +312,21 @@ def write_docs(rows: Rows) -> None:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int, done: Done = lambda *_: None) -> Rows:
+def compare(
+    tests: kinds.Tests,
+    modules: Iterable[str],
+    kept: Path | None,
+    wall: float,
+    jobs: int,
+    done: Done = lambda *_: None,
+) -> Rows:
     """Runs the modules, `jobs` at a time; `done` is called with each as it is done."""
     known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.exists() else {}
 
     def one(module: str) -> Row:
-        bare = cattrs.structure(known[module], Results) if module in known else run_bare(module)
-        boxed = run_boxed(module, max(wall, 6 * bare.seconds))
-        return bare, boxed, differences(bare, boxed, WRITTEN["reasons"])
+        bare = cattrs.structure(known[module], Results) if module in known else run_bare(tests, module)
+        boxed = run_boxed(tests, module, max(wall, 6 * bare.seconds))
+        return bare, boxed, differences(bare, boxed, tests.reasons)
 
     rows = {}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -348,27 +344,18 @@ def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int, d
     return rows
 
 
-def every_module() -> list[str]:
-    """The modules and packages of tests that there are; of the large packages, their modules."""
-    files = [path for path in TESTS.parent.glob("test_*.py") if path.stem not in SPLIT]
-    files += [path for package in SPLIT for path in TESTS.parent.glob(f"{package}/test_*.py")]
-    names = {".".join(path.relative_to(TESTS.parent).with_suffix("").parts) for path in files}
-    return sorted(names | {path.parent.name for path in TESTS.parent.glob("test_*/__init__.py")} - set(SPLIT))
-
-
-def _read(file: Path | None) -> dict[str, Row]:
+def _read(file: Path | None, reasons: Mapping[str, str]) -> dict[str, Row]:
     """The rows in a file, with the reasons that are written today."""
     if file is None or not file.exists():
         return {}
     rows = cattrs.structure(json.loads(file.read_text()), dict[str, tuple[Results, Results, Any]])
-    return {
-        module: (bare, boxed, differences(bare, boxed, WRITTEN["reasons"])) for module, (bare, boxed, _) in rows.items()
-    }
+    return {module: (bare, boxed, differences(bare, boxed, reasons)) for module, (bare, boxed, _) in rows.items()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*")
+    parser.add_argument("--guest", default="pypy")
     parser.add_argument("--all", action="store_true", help="every module that is not in the file of --json yet")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--bare", type=Path, metavar="FILE")
@@ -376,20 +363,21 @@ def main() -> int:
     parser.add_argument("--wall", type=float, default=300, help="seconds of wall time for a module, at the least")
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
-    if not TESTS.is_dir():
-        parser.exit(2, "the standard library's tests are not here: apt install pypy3-lib-testsuite\n")
-    rows = _read(asked.json)
+    tests = kinds.tests_of(asked.guest)
+    if tests.lack:
+        parser.exit(2, f"{tests.lack}\n")
+    rows = _read(asked.json, tests.reasons)
 
     def keep(module: str, row: Row) -> None:
         rows[module] = row
         if asked.json:
             asked.json.write_text(json.dumps(cattrs.unstructure(rows), indent=1))
 
-    missing = [module for module in every_module() if module not in rows] if asked.all else MODULES
-    compare(asked.modules or missing, asked.bare, asked.wall, asked.jobs, keep)
+    missing = [module for module in tests.every_module() if module not in rows] if asked.all else tests.modules
+    compare(tests, asked.modules or missing, asked.bare, asked.wall, asked.jobs, keep)
     rows = dict(sorted(rows.items()))
     if asked.docs:
-        write_docs(rows)
+        write_docs(tests.name, rows)
     print(table(rows), refusals(rows), listing(rows), sep="\n")
     return int(any(each.kind == "unexplained" for _, _, found in rows.values() for each in found))
 
