@@ -15,7 +15,6 @@ ran, else by reasons.toml.
 import argparse
 import concurrent.futures
 import fnmatch
-import itertools
 import json
 import os
 import shutil
@@ -23,20 +22,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import attrs
 import cattrs
 import kinds
+import reports
+from records import Difference, Log, Outcome, Results, Row, Rows
 
 import proxybox
 from proxybox.controller import Decision, OSCall
 
 HERE = Path(__file__).parent
-DOCS = HERE.parent.parent / "docs" / "compatibility.md"
 LIMITS = {
     "wall_time": 600, "cpu_time": 600, "memory": "2G", "disk": "1G", "files": 100_000, "threads": 256,
     "open_files": 1024, "calls": None,
@@ -45,75 +43,7 @@ LIMITS = {
 ATTEMPTS = 12
 USER = 1000
 
-
-@attrs.define
-class Outcome:
-    """What became of a test method. denied: calls that policy refused meanwhile, with the reason."""
-
-    outcome: str
-    text: str = ""
-    denied: list[str] = attrs.field(factory=list)
-
-
-@attrs.define
-class Results:
-    """All methods of a module in one world, and the seconds that they took.
-
-    note: why a module has not come to its end. denied: the calls that policy refused outside of methods.
-    """
-
-    methods: dict[str, Outcome] = attrs.field(factory=dict)
-    seconds: float = 0.0
-    note: str = ""
-    denied: list[str] = attrs.field(factory=list)
-
-
-@attrs.frozen
-class Difference:
-    """A method that passes bare and not boxed. kind: refused, explained, or unexplained."""
-
-    test: str
-    outcome: str
-    kind: str
-    reason: str
-    text: str
-
-
-Row: TypeAlias = tuple[Results, Results, list[Difference]]
-Rows: TypeAlias = Mapping[str, Row]
 Done: TypeAlias = Callable[[str, Row], None]
-
-
-class Log:
-    """Reads what recorder.py writes, line by line."""
-
-    def __init__(self) -> None:
-        self.methods: dict[str, Outcome] = {}
-        self.running: str | None = None
-        self.done = False
-        self.denied: list[str] = []
-        self.outside: list[str] = []
-
-    def line(self, line: bytes) -> None:
-        record = json.loads(line)
-        if "start" in record:
-            self.running = record["start"]
-            self.outside += self.denied
-            self.denied.clear()
-        elif "end" in record:
-            denied = list(dict.fromkeys(self.denied))
-            self.methods[record["end"]] = Outcome(record["outcome"], record["text"], denied)
-            self.running = None
-            self.denied.clear()
-        else:
-            self.outside += self.denied
-            self.done = True
-
-    def killed(self, how: str) -> None:
-        """The interpreter has ended before its time."""
-        if self.running is not None:
-            self.methods[self.running] = Outcome("killed", how, list(dict.fromkeys(self.denied)))
-            self.running = None
 
 
 # --- both worlds ------------------------------------------------------------------------------------------------------
@@ -228,87 +158,6 @@ def _explained(test: str, here: Outcome, reasons: Mapping[str, str]) -> Differen
     return Difference(test, here.outcome, "unexplained", text.splitlines()[-1] if text else "", text)
 
 
-# --- reports ----------------------------------------------------------------------------------------------------------
-
-
-def table(rows: Rows) -> str:
-    """A line for each module that differs, one for all others, and the sums."""
-    lines = [
-        "| module | pass bare | of these pass boxed | refused by policy | other differences | seconds bare | boxed |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    alike: list[Row] = []
-    for module, row in rows.items():
-        if row[2]:
-            lines.append(_line(module, [row]))
-        else:
-            alike.append(row)
-    lines.append(_line(f"{len(alike)} others", alike))
-    return "\n".join([*lines, _line("all", rows.values()), ""])
-
-
-def _line(name: str, rows: Iterable[Row]) -> str:
-    total: Counter[str] = Counter()
-    bare_seconds = boxed_seconds = 0.0
-    for bare, boxed, found in rows:
-        passed = sum(outcome.outcome == "passed" for outcome in bare.methods.values())
-        refused = sum(each.kind == "refused" for each in found)
-        total.update(bare=passed, boxed=passed - len(found), refused=refused, other=len(found) - refused)
-        bare_seconds += bare.seconds
-        boxed_seconds += boxed.seconds
-    numbers = " | ".join(str(total[key]) for key in ("bare", "boxed", "refused", "other"))
-    return f"| {name} | {numbers} | {bare_seconds:.1f} | {boxed_seconds:.1f} |"
-
-
-def refusals(rows: Rows) -> str:
-    """How many methods each call that was refused has kept from passing; the first of several counts."""
-    calls = Counter(each.reason.split("; ")[0] for _, _, found in rows.values() for each in found if _is_refused(each))
-    lines = [f"| {reason} | {count} |" for reason, count in calls.most_common()]
-    return "\n".join(["| refused call | methods |", "| --- | --- |", *lines, ""])
-
-
-def _is_refused(each: Difference) -> bool:
-    return each.kind == "refused"
-
-
-def listing(rows: Rows) -> str:
-    """Every other difference, methods of one class and one reason together."""
-    lines = []
-    for module, (_, _, found) in rows.items():
-        groups: dict[tuple[str, str], list[str]] = {}
-        for each in itertools.filterfalse(_is_refused, found):
-            names = each.test.removeprefix("test.").removeprefix(f"{module}.")
-            owner, _, method = names.rpartition(".")
-            prefix = "" if each.kind == "explained" else f"{each.kind}: "
-            groups.setdefault((prefix + each.reason, owner), []).append(method)
-        if groups:
-            lines += [f"### {module}", ""]
-        reason = ""
-        for (why, owner), methods in sorted(groups.items()):
-            if why != reason:
-                lines += ([""] if reason else []) + [f"{_sentence(why)}", ""]
-                reason = why
-            lines.append(f"- {owner}: {', '.join(methods) if len(methods) < 8 else f'{len(methods)} methods'}")
-        if groups:
-            lines.append("")
-    return "\n".join(lines)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-
-def write_docs(kind: str, rows: Rows) -> None:
-    """Puts the table and the differences of a kind between their markers in docs/compatibility.md."""
-    text = DOCS.read_text()
-    for name, content in (("table", f"{table(rows)}\n{refusals(rows)}"), ("differences", listing(rows))):
-        begin, end = f"<!-- {kind} {name} -->", f"<!-- end of {kind} {name} -->"
-        head, rest = text.split(begin, 1)
-        tail = rest.split(end, 1)[1]
-        text = f"{head}{begin}\n\n{content}\n{end}{tail}"
-    DOCS.write_text(text)
-
-
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -377,8 +226,8 @@ def main() -> int:
     compare(tests, asked.modules or missing, asked.bare, asked.wall, asked.jobs, keep)
     rows = dict(sorted(rows.items()))
     if asked.docs:
-        write_docs(tests.name, rows)
-    print(table(rows), refusals(rows), listing(rows), sep="\n")
+        reports.write_docs(tests.name, rows)
+    print(reports.shares(rows), reports.table(rows), reports.refusals(rows), reports.listing(rows), sep="\n")
     return int(any(each.kind == "unexplained" for _, _, found in rows.values() for each in found))
 
 

@@ -62,7 +62,8 @@ class Tests:
     @property
     def reasons(self) -> dict[str, str]:
         """Patterns of methods with the reason why they differ, its own before those of all."""
-        return {**self._own.get("reasons", {}), **WRITTEN["reasons"]}
+        own = self._own.get("reasons", {})
+        return {**own, **WRITTEN["reasons"], **own}
 
     @property
     def _own(self) -> Mapping[str, Any]:
