@@ -2,8 +2,8 @@
 
     python tests/stdlib/compare.py [MODULE...]     prints a table; exit status 1 when a difference has no reason
         --guest GUEST    pypy (so without it), cpython, or what else can be a guest
-        --json FILE      everything as JSON; of modules that are not run, what is in FILE already counts
-        --all            every module of the standard library's tests that is not in FILE yet (hours)
+        --json FILE      everything as JSON; what is in FILE already counts, and is run again only where it is named
+        --all            every module of the standard library's tests (hours)
         --docs           writes the guest's table into docs/compatibility.md
         --bare FILE      keeps the bare results in FILE, and takes them from there the next time
 
@@ -205,7 +205,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*")
     parser.add_argument("--guest", default="pypy")
-    parser.add_argument("--all", action="store_true", help="every module that is not in the file of --json yet")
+    parser.add_argument("--all", action="store_true", help="every module, and not a choice")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--bare", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true")
@@ -222,7 +222,7 @@ def main() -> int:
         if asked.json:
             asked.json.write_text(json.dumps(cattrs.unstructure(rows), indent=1))
 
-    missing = [module for module in tests.every_module() if module not in rows] if asked.all else tests.modules
+    missing = [module for module in (tests.every_module() if asked.all else tests.modules) if module not in rows]
     compare(tests, asked.modules or missing, asked.bare, asked.wall, asked.jobs, keep)
     rows = dict(sorted(rows.items()))
     if asked.docs:

@@ -45,14 +45,15 @@ def _totals(rows: Iterable[Row]) -> tuple[int, int, int, int]:
 
 
 def shares(rows: Rows) -> str:
-    """The sums in hundredths: of all methods, and of those that policy does not refuse."""
+    """The sums as shares: of all methods, and of those that policy does not refuse."""
     passed, boxed, refused, other = _totals(rows.values())
     allowed = max(1, passed - refused)
-    return (
-        f"Of {passed:,} methods that pass bare, {boxed / max(1, passed):.2%} pass boxed; policy refuses what\n"
-        f"{refused / max(1, passed):.2%} of them do. Of the {allowed:,} others, {boxed / allowed:.2%} pass boxed, and\n"
-        f"{other / allowed:.2%} do not.\n"
+    text = (
+        f"Of {passed:,} methods that pass bare, {boxed / max(1, passed):.2%} pass boxed; policy refuses what "
+        f"{refused / max(1, passed):.2%} of them do. Of the {allowed:,} others, {boxed / allowed:.2%} pass boxed, and "
+        f"{other / allowed:.2%} do not."
     )
+    return textwrap.fill(text, 120) + "\n"
 
 
 def refusals(rows: Rows) -> str:
