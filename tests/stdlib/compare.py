@@ -142,7 +142,8 @@ def _holder(test: str, boxed: Results) -> Outcome:
     for name, outcome in boxed.methods.items():
         if "(" in name and outcome.outcome != "passed" and test.startswith(name.partition("(")[2].rstrip(")")):
             return outcome
-    denied = boxed.denied if boxed.note.rstrip().endswith("PermissionError: [Errno 1] Operation not permitted") else []
+    said = boxed.note.rstrip().rpartition("\n")[2]
+    denied = boxed.denied if said.startswith("PermissionError: [Errno 1] Operation not permitted") else []
     return Outcome("missing", boxed.note or "not run", denied)
 
 

@@ -75,7 +75,7 @@ def test_a_module_that_cannot_be_imported_in_a_box() -> None:
     """By the last line of what it says, and by what was refused meanwhile."""
     bare = Results({"test.m.C.test_a": Outcome("passed")})
     denied = ["socket: network: none"]
-    refused = Results(note="PermissionError: [Errno 1] Operation not permitted\n", denied=denied)
+    refused = Results(note="...\nPermissionError: [Errno 1] Operation not permitted: '/bin/x'\n", denied=denied)
     broken = Results(note="ImportError: no such thing\n", denied=denied)
     kinds = [compare.differences(bare, each, {})[0].kind for each in (refused, broken)]
     assert kinds == ["refused", "unexplained"]
