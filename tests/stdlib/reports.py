@@ -92,7 +92,7 @@ def listing(rows: Rows) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    return textwrap.fill(text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."), 120)
 
 
 def write_docs(kind: str, rows: Rows) -> None:
