@@ -12,7 +12,7 @@ from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import FORK_ASKED, THREAD_FLAGS
 from proxybox.controller.oscalls.identity import check_own
-from proxybox.controller.roles import Addr, Int, Size, Soft, Struct, UInt, ULong
+from proxybox.controller.roles import Addr, Buffer, Int, Size, Soft, Struct, UInt, ULong
 from proxybox.controller.world.state import HIDDEN, Ended, GuestThread, World
 
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
@@ -99,26 +99,32 @@ def setrlimit(world: World, resource: UInt, limit: Annotated[bytes | None, Struc
 # --- scheduling -----------------------------------------------------------------------------------
 
 
+def _every_cpu(world: World) -> int:
+    return (1 << world.policy.environment.cpu_count) - 1
+
+
 @oscall(204)
-def sched_getaffinity(world: World, pid: Int, size: Size, mask: Addr) -> Reply:
-    """sched_getaffinity(2): as many cpus as the policy says."""
+def sched_getaffinity(world: World, thread: GuestThread, pid: Int, size: Size, mask: Addr) -> Reply:
+    """sched_getaffinity(2): as many cpus as the policy says, or those of them that the thread has named."""
     check_own(world, pid)
-    cpus = world.policy.environment.cpu_count
-    needed = (cpus + 63) // 64 * 8
+    every = _every_cpu(world)
+    needed = (every.bit_length() + 63) // 64 * 8
     if size < needed or size % 8:
         raise OSError(errno.EINVAL, "too small a cpu set")
-    return needed, (mask, ((1 << cpus) - 1).to_bytes(needed, "little"))
+    chosen = (world.thread_by_tid(pid) or thread).cpus or every
+    return needed, (mask, chosen.to_bytes(needed, "little"))
 
 
 @oscall(203)
-def sched_setaffinity(world: World, pid: Int, size: Size, mask: Annotated[bytes | None, Soft(8)]) -> Reply:
-    """sched_setaffinity(2): accepted where it names a cpu of the box; changes nothing."""
+def sched_setaffinity(
+    world: World, thread: GuestThread, pid: Int, size: Size, mask: Annotated[bytes, Buffer("size")]
+) -> Reply:
+    """sched_setaffinity(2): which of the box's cpus a thread is told of; all of them are one."""
     check_own(world, pid)
-    if mask is None:
-        raise OSError(errno.EFAULT, "no cpu set")
-    wanted = int.from_bytes(mask[: min(size, 8)], "little")
-    if not wanted & ((1 << world.policy.environment.cpu_count) - 1):
+    wanted = int.from_bytes(mask, "little") & _every_cpu(world)
+    if not wanted:
         raise OSError(errno.EINVAL, "none of the box's cpus")
+    (world.thread_by_tid(pid) or thread).cpus = wanted
     return 0
 
 

@@ -70,6 +70,7 @@ class GuestThread:
     channel: the number of the box's pipe pair that the thread uses. calls: how many calls it has made (counted by
     dispatch). slice: the timed futex wait in which it is (oscalls/memory.py). written_back: the mappings that its
     stub has written back for the call that the stub is to make again. since: the module of `preload` that has left it.
+    cpus: the set of sched_setaffinity(2), 0 without one.
     """
 
     tid: int
@@ -82,6 +83,7 @@ class GuestThread:
     slice: object = None
     written_back: set[int] = attrs.field(factory=set)
     since: str = ""
+    cpus: int = 0
 
     def blocks(self, number: int) -> bool:
         """Whether the thread's mask blocks the signal."""
@@ -356,7 +358,7 @@ class World:
     # --- threads ----------------------------------------------------------------------------------
 
     def allocate_thread(self, parent: GuestThread | None = None, channel: int | None = None) -> GuestThread:
-        """Returns a new thread on a free channel, which starts with its parent's signal mask.
+        """Returns a new thread on a free channel, which starts with its parent's signal mask and set of cpus.
 
         Raises Denied beyond `limits.threads`.
         """
@@ -367,7 +369,7 @@ class World:
             taken = {thread.channel for thread in self.threads}
             channel = next(number for number in range(len(taken) + 1) if number not in taken)
         parent = self.thread if parent is None else parent
-        thread = GuestThread(self._next_tid, channel, parent.sigmask, parent.name)
+        thread = GuestThread(self._next_tid, channel, parent.sigmask, parent.name, cpus=parent.cpus)
         self._next_tid += 1
         self.threads.append(thread)
         return thread

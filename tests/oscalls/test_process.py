@@ -49,7 +49,22 @@ def test_cpus(make_box):
     assert box.call(process.sched_getaffinity, 0, 128, 8) == (8, (8, abi.U64.pack(7)))
     assert box.value(process.sched_getaffinity, 0, 4, 8) == -errno.EINVAL
     assert box.value(process.sched_setaffinity, 0, 8, abi.U64.pack(8)) == -errno.EINVAL
-    assert box.value(process.sched_setaffinity, 0, 8, abi.U64.pack(1)) == 0
+    assert box.value(process.sched_setaffinity, 0, 8, abi.U64.pack(6 | 1 << 40)) == 0
+    assert box.call(process.sched_getaffinity, FIRST_PID, 128, 8) == (8, (8, abi.U64.pack(6)))
+    assert box.value(process.sched_setaffinity, 1, 8, abi.U64.pack(1)) == -errno.ESRCH
+
+
+def test_cpus_are_a_threads_own(make_box):
+    """A new one starts with its parent's, and each may be named by its id."""
+    box = make_box(environment={"cpu_count": 100})
+    high = 1 << 99
+    assert box.value(process.sched_setaffinity, 0, 16, high.to_bytes(16, "little")) == 0
+    box.value(process.clone, THREAD_FLAGS, 0, 0, 0, 0)
+    tid = box.world.threads[1].tid
+    assert box.call(process.sched_getaffinity, tid, 16, 8)[1] == (8, high.to_bytes(16, "little"))
+    assert box.value(process.sched_setaffinity, tid, 1, b"\x03") == 0
+    sets = [box.call(process.sched_getaffinity, each, 16, 8)[1][1] for each in (0, tid)]
+    assert [int.from_bytes(each, "little") for each in sets] == [high, 3]
 
 
 def test_threads_are_counted(make_box):

@@ -1,20 +1,20 @@
-"""Runs the standard library's own tests in a box and in bare pypy3, and tells what passes bare and not boxed.
+"""Runs the standard library's own tests in a box and in the bare interpreter: what passes bare and not boxed?
 
     python tests/stdlib/compare.py [MODULE...]     prints a table; exit status 1 when a difference has no reason
-        --json FILE      everything as JSON; of modules that are not run, what is in FILE already counts
-        --all            every module of the standard library's tests that is not in FILE yet (hours)
-        --docs           writes the table into docs/compatibility.md
+        --guest GUEST    pypy (so without it), cpython, or what else can be a guest
+        --json FILE      everything as JSON; what is in FILE already counts, and is run again only where it is named
+        --all            every module of the standard library's tests (hours)
+        --docs           writes the guest's table into docs/compatibility.md
         --bare FILE      keeps the bare results in FILE, and takes them from there the next time
 
-The tests are those of Debian's pypy3-lib-testsuite. They run as an ordinary user, under their own runner (see
-recorder.py), in a writable folder with a module `_testcapi` that cannot be imported: PyPy has no such thing. A
-difference is explained by the OS calls that policy refused while the method ran, else by reasons.toml.
+The tests are those of Debian's packages, which kinds.py names. They run as an ordinary user, under their own runner
+(see recorder.py), in a writable folder. A difference is explained by the OS calls that policy refused while the method
+ran, else by reasons.toml.
 """
 
 import argparse
 import concurrent.futures
 import fnmatch
-import itertools
 import json
 import os
 import shutil
@@ -22,124 +22,42 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import attrs
 import cattrs
+import kinds
+import reports
+from records import Difference, Log, Outcome, Results, Row, Rows
 
 import proxybox
 from proxybox.controller import Decision, OSCall
 
 HERE = Path(__file__).parent
-DOCS = HERE.parent.parent / "docs" / "compatibility.md"
-TESTS = Path("/usr/lib/pypy3.11/test/libregrtest")  # pypy3-lib has the folder above it, without tests
-MODULES = (
-    "test_json", "test_io", "test_fileio", "test_os", "test_posix", "test_tempfile", "test_shutil", "test_pathlib",
-    "test_glob", "test_zipfile", "test_datetime", "test_decimal", "test_random", "test_time", "test_threading",
-    "test_select", "test_signal", "test_mmap", "test_import", "test_hashlib",
-)  # fmt: skip
-NO_TESTCAPI = "raise ImportError('PyPy has no _testcapi')\n"
-#: Packages of which one module that cannot be imported in a box would take all others along.
-SPLIT = ("test_asyncio", "test_concurrent_futures")
 LIMITS = {
     "wall_time": 600, "cpu_time": 600, "memory": "2G", "disk": "1G", "files": 100_000, "threads": 256,
     "open_files": 1024, "calls": None,
 }  # fmt: skip
-#: PyPy keeps 7 MB of address space for each bz2 compressor until its next collection: bare, this one comes to 2.7 GB.
-MEMORY = {"test_zipfile": "4G"}
 #: A module that is killed is gone on with after the method that it hung in, so often.
 ATTEMPTS = 12
-WRITTEN = tomllib.loads((HERE / "reasons.toml").read_text())
-LEFT_OUT: list[str] = WRITTEN["left_out"]["tests"]
 USER = 1000
 
-
-@attrs.define
-class Outcome:
-    """What became of a test method. denied: calls that policy refused meanwhile, with the reason."""
-
-    outcome: str
-    text: str = ""
-    denied: list[str] = attrs.field(factory=list)
-
-
-@attrs.define
-class Results:
-    """All methods of a module in one world, and the seconds that they took.
-
-    note: why a module has not come to its end. denied: the calls that policy refused outside of methods.
-    """
-
-    methods: dict[str, Outcome] = attrs.field(factory=dict)
-    seconds: float = 0.0
-    note: str = ""
-    denied: list[str] = attrs.field(factory=list)
-
-
-@attrs.frozen
-class Difference:
-    """A method that passes bare and not boxed. kind: refused, explained, or unexplained."""
-
-    test: str
-    outcome: str
-    kind: str
-    reason: str
-    text: str
-
-
-Row: TypeAlias = tuple[Results, Results, list[Difference]]
-Rows: TypeAlias = Mapping[str, Row]
 Done: TypeAlias = Callable[[str, Row], None]
-
-
-class Log:
-    """Reads what recorder.py writes, line by line."""
-
-    def __init__(self) -> None:
-        self.methods: dict[str, Outcome] = {}
-        self.running: str | None = None
-        self.done = False
-        self.denied: list[str] = []
-        self.outside: list[str] = []
-
-    def line(self, line: bytes) -> None:
-        record = json.loads(line)
-        if "start" in record:
-            self.running = record["start"]
-            self.outside += self.denied
-            self.denied.clear()
-        elif "end" in record:
-            denied = list(dict.fromkeys(self.denied))
-            self.methods[record["end"]] = Outcome(record["outcome"], record["text"], denied)
-            self.running = None
-            self.denied.clear()
-        else:
-            self.outside += self.denied
-            self.done = True
-
-    def killed(self, how: str) -> None:
-        """The interpreter has ended before its time."""
-        if self.running is not None:
-            self.methods[self.running] = Outcome("killed", how, list(dict.fromkeys(self.denied)))
-            self.running = None
 
 
 # --- both worlds ------------------------------------------------------------------------------------------------------
 
 
-def run_bare(module: str) -> Results:
-    """The module in bare pypy3, as an ordinary user, in a new folder below /tmp."""
+def run_bare(tests: kinds.Tests, module: str) -> Results:
+    """The module in the bare interpreter, as an ordinary user, in a new folder below /tmp."""
     folder = Path(tempfile.mkdtemp(prefix="bare-"))
     try:
         shutil.copy(HERE / "recorder.py", folder)
-        (folder / "_testcapi.py").write_text(NO_TESTCAPI)
+        for name, text in {**tests.files, "ignore": "\n".join(tests.left_out)}.items():
+            (folder / name).write_text(text)
         (folder / "tmp").mkdir()
-        (folder / "ignore").write_text("\n".join(LEFT_OUT))
-        command = ["pypy3", "recorder.py", "log", module, "ignore"]
+        command = [tests.guest.executable, "recorder.py", "log", module, "ignore"]
         if os.getuid() == 0:
             for path in (folder, folder / "tmp"):
                 os.chown(path, USER, USER)
@@ -166,7 +84,7 @@ def run_bare(module: str) -> Results:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_boxed(module: str, wall: float) -> Results:
+def run_boxed(tests: kinds.Tests, module: str, wall: float) -> Results:
     """The module in boxes: one, and another for the rest each time that a method never ends."""
     results = Results()
     for _ in range(ATTEMPTS):
@@ -181,15 +99,16 @@ def run_boxed(module: str, wall: float) -> Results:
                 log.denied.append(f"{call.name}: {call.reason}")
 
         with proxybox.Sandbox(
+            guest=tests.guest.executable,
             audit=audit,
-            limits={**LIMITS, "wall_time": wall, "memory": MEMORY.get(module, LIMITS["memory"])},
+            limits={**LIMITS, "wall_time": wall, "memory": tests.memory.get(module, LIMITS["memory"])},
             output={"limit": "10M"},
             filesystem={"box": "memory"},
         ) as box:
             result = box.run(
                 (HERE / "recorder.py").read_text(),
                 ["log", module, "ignore"],
-                files={"_testcapi.py": NO_TESTCAPI, "ignore": "\n".join([*LEFT_OUT, *results.methods])},
+                files={**tests.files, "ignore": "\n".join([*tests.left_out, *results.methods])},
             )
         log.killed(result.summary())
         results.methods.update(log.methods)
@@ -223,7 +142,8 @@ def _holder(test: str, boxed: Results) -> Outcome:
     for name, outcome in boxed.methods.items():
         if "(" in name and outcome.outcome != "passed" and test.startswith(name.partition("(")[2].rstrip(")")):
             return outcome
-    denied = boxed.denied if boxed.note.rstrip().endswith("PermissionError: [Errno 1] Operation not permitted") else []
+    said = boxed.note.rstrip().rpartition("\n")[2]
+    denied = boxed.denied if said.startswith("PermissionError: [Errno 1] Operation not permitted") else []
     return Outcome("missing", boxed.note or "not run", denied)
 
 
@@ -231,7 +151,7 @@ def _explained(test: str, here: Outcome, reasons: Mapping[str, str]) -> Differen
     text = here.text.strip()
     if here.denied and here.outcome != "killed":
         return Difference(test, here.outcome, "refused", "; ".join(here.denied), text)
-    skip = WRITTEN["skips"] if here.outcome == "skipped" else {}
+    skip = kinds.WRITTEN["skips"] if here.outcome == "skipped" else {}
     for name, known in ((test, reasons), (text, skip)):
         for pattern, reason in known.items():
             if fnmatch.fnmatchcase(name, pattern):
@@ -239,98 +159,24 @@ def _explained(test: str, here: Outcome, reasons: Mapping[str, str]) -> Differen
     return Difference(test, here.outcome, "unexplained", text.splitlines()[-1] if text else "", text)
 
 
-# --- reports ----------------------------------------------------------------------------------------------------------
-
-
-def table(rows: Rows) -> str:
-    """A line for each module that differs, one for all others, and the sums."""
-    lines = [
-        "| module | pass bare | of these pass boxed | refused by policy | other differences | seconds bare | boxed |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    alike: list[Row] = []
-    for module, row in rows.items():
-        if row[2]:
-            lines.append(_line(module, [row]))
-        else:
-            alike.append(row)
-    lines.append(_line(f"{len(alike)} others", alike))
-    return "\n".join([*lines, _line("all", rows.values()), ""])
-
-
-def _line(name: str, rows: Iterable[Row]) -> str:
-    total: Counter[str] = Counter()
-    bare_seconds = boxed_seconds = 0.0
-    for bare, boxed, found in rows:
-        passed = sum(outcome.outcome == "passed" for outcome in bare.methods.values())
-        refused = sum(each.kind == "refused" for each in found)
-        total.update(bare=passed, boxed=passed - len(found), refused=refused, other=len(found) - refused)
-        bare_seconds += bare.seconds
-        boxed_seconds += boxed.seconds
-    numbers = " | ".join(str(total[key]) for key in ("bare", "boxed", "refused", "other"))
-    return f"| {name} | {numbers} | {bare_seconds:.1f} | {boxed_seconds:.1f} |"
-
-
-def refusals(rows: Rows) -> str:
-    """How many methods each call that was refused has kept from passing; the first of several counts."""
-    calls = Counter(each.reason.split("; ")[0] for _, _, found in rows.values() for each in found if _is_refused(each))
-    lines = [f"| {reason} | {count} |" for reason, count in calls.most_common()]
-    return "\n".join(["| refused call | methods |", "| --- | --- |", *lines, ""])
-
-
-def _is_refused(each: Difference) -> bool:
-    return each.kind == "refused"
-
-
-def listing(rows: Rows) -> str:
-    """Every other difference, methods of one class and one reason together."""
-    lines = []
-    for module, (_, _, found) in rows.items():
-        groups: dict[tuple[str, str], list[str]] = {}
-        for each in itertools.filterfalse(_is_refused, found):
-            names = each.test.removeprefix("test.").removeprefix(f"{module}.")
-            owner, _, method = names.rpartition(".")
-            prefix = "" if each.kind == "explained" else f"{each.kind}: "
-            groups.setdefault((prefix + each.reason, owner), []).append(method)
-        if groups:
-            lines += [f"### {module}", ""]
-        reason = ""
-        for (why, owner), methods in sorted(groups.items()):
-            if why != reason:
-                lines += ([""] if reason else []) + [f"{_sentence(why)}", ""]
-                reason = why
-            lines.append(f"- {owner}: {', '.join(methods) if len(methods) < 8 else f'{len(methods)} methods'}")
-        if groups:
-            lines.append("")
-    return "\n".join(lines)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-
-def write_docs(rows: Rows) -> None:
-    """Puts the table between its two markers in docs/compatibility.md."""
-    text = DOCS.read_text()
-    for name, content in (("table", f"{table(rows)}\n{refusals(rows)}"), ("differences", listing(rows))):
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        head, rest = text.split(begin, 1)
-        tail = rest.split(end, 1)[1]
-        text = f"{head}{begin}\n\n{content}\n{end}{tail}"
-    DOCS.write_text(text)
-
-
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int, done: Done = lambda *_: None) -> Rows:
+def compare(
+    tests: kinds.Tests,
+    modules: Iterable[str],
+    kept: Path | None,
+    wall: float,
+    jobs: int,
+    done: Done = lambda *_: None,
+) -> Rows:
     """Runs the modules, `jobs` at a time; `done` is called with each as it is done."""
     known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.exists() else {}
 
     def one(module: str) -> Row:
-        bare = cattrs.structure(known[module], Results) if module in known else run_bare(module)
-        boxed = run_boxed(module, max(wall, 6 * bare.seconds))
-        return bare, boxed, differences(bare, boxed, WRITTEN["reasons"])
+        bare = cattrs.structure(known[module], Results) if module in known else run_bare(tests, module)
+        boxed = run_boxed(tests, module, max(wall, 6 * bare.seconds))
+        return bare, boxed, differences(bare, boxed, tests.reasons)
 
     rows = {}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -348,49 +194,41 @@ def compare(modules: Iterable[str], kept: Path | None, wall: float, jobs: int, d
     return rows
 
 
-def every_module() -> list[str]:
-    """The modules and packages of tests that there are; of the large packages, their modules."""
-    files = [path for path in TESTS.parent.glob("test_*.py") if path.stem not in SPLIT]
-    files += [path for package in SPLIT for path in TESTS.parent.glob(f"{package}/test_*.py")]
-    names = {".".join(path.relative_to(TESTS.parent).with_suffix("").parts) for path in files}
-    return sorted(names | {path.parent.name for path in TESTS.parent.glob("test_*/__init__.py")} - set(SPLIT))
-
-
-def _read(file: Path | None) -> dict[str, Row]:
+def _read(file: Path | None, reasons: Mapping[str, str]) -> dict[str, Row]:
     """The rows in a file, with the reasons that are written today."""
     if file is None or not file.exists():
         return {}
     rows = cattrs.structure(json.loads(file.read_text()), dict[str, tuple[Results, Results, Any]])
-    return {
-        module: (bare, boxed, differences(bare, boxed, WRITTEN["reasons"])) for module, (bare, boxed, _) in rows.items()
-    }
+    return {module: (bare, boxed, differences(bare, boxed, reasons)) for module, (bare, boxed, _) in rows.items()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*")
-    parser.add_argument("--all", action="store_true", help="every module that is not in the file of --json yet")
+    parser.add_argument("--guest", default="pypy")
+    parser.add_argument("--all", action="store_true", help="every module, and not a choice")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--bare", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true")
     parser.add_argument("--wall", type=float, default=300, help="seconds of wall time for a module, at the least")
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
-    if not TESTS.is_dir():
-        parser.exit(2, "the standard library's tests are not here: apt install pypy3-lib-testsuite\n")
-    rows = _read(asked.json)
+    tests = kinds.tests_of(asked.guest)
+    if tests.lack:
+        parser.exit(2, f"{tests.lack}\n")
+    rows = _read(asked.json, tests.reasons)
 
     def keep(module: str, row: Row) -> None:
         rows[module] = row
         if asked.json:
             asked.json.write_text(json.dumps(cattrs.unstructure(rows), indent=1))
 
-    missing = [module for module in every_module() if module not in rows] if asked.all else MODULES
-    compare(asked.modules or missing, asked.bare, asked.wall, asked.jobs, keep)
+    missing = [module for module in (tests.every_module() if asked.all else tests.modules) if module not in rows]
+    compare(tests, asked.modules or missing, asked.bare, asked.wall, asked.jobs, keep)
     rows = dict(sorted(rows.items()))
     if asked.docs:
-        write_docs(rows)
-    print(table(rows), refusals(rows), listing(rows), sep="\n")
+        reports.write_docs(tests.name, rows)
+    print(reports.shares(rows), reports.table(rows), reports.refusals(rows), reports.listing(rows), sep="\n")
     return int(any(each.kind == "unexplained" for _, _, found in rows.values() for each in found))
 
 

@@ -7,29 +7,54 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import compare
+import kinds
+import reports
+from records import Log, Outcome, Results
 
-pytestmark = pytest.mark.skipif(
-    not compare.TESTS.is_dir(), reason="the standard library's tests are not here (apt install pypy3-lib-testsuite)"
+from proxybox.controller import SandboxStartError, find_guest
+
+OF_PYPY = ("test_json", "test_fileio", "test_glob", "test_tempfile", "test_posix")
+OF_CPYTHON = ("test_fileio", "test_tempfile", "test_posix", "test_struct", "test_array")
+
+
+@pytest.mark.parametrize(
+    ("guest", "module"),
+    [
+        *(pytest.param("pypy", module, marks=pytest.mark.pypy) for module in OF_PYPY),
+        *(pytest.param("cpython", module) for module in OF_CPYTHON),
+    ],
 )
-
-
-@pytest.mark.parametrize("module", ["test_json", "test_fileio", "test_glob", "test_tempfile", "test_posix"])
-def test_nothing_is_unexplained(module: str) -> None:
-    rows = compare.compare([module], None, 100, 1)
+def test_nothing_is_unexplained(guest: str, module: str) -> None:
+    try:
+        tests = kinds.tests_of(guest)
+    except SandboxStartError as error:
+        pytest.skip(str(error))
+    if tests.lack:
+        pytest.skip(tests.lack)
+    rows = compare.compare(tests, [module], None, 100, 1)
     bare, boxed, found = rows[module]
     assert len(bare.methods) > 10
     assert len(boxed.methods) >= len(bare.methods)
     assert [each for each in found if each.kind == "unexplained"] == []
 
 
+def test_reasons_of_one_kind_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = {"reasons": {"a": "all", "b": "all"}, "cpython": {"reasons": {"b": "own"}, "left_out": ["c"]}}
+    monkeypatch.setattr(kinds, "WRITTEN", written)
+    guest = find_guest()
+    of_all, of_one = kinds.OfPyPy(guest), kinds.OfCPython(guest)
+    assert (of_all.reasons, of_all.left_out) == ({"a": "all", "b": "all"}, [])
+    assert (of_one.reasons, of_one.left_out) == ({"b": "own", "a": "all"}, ["c"])
+
+
 def test_a_difference_is_told_with_its_reason() -> None:
-    passed = compare.Outcome("passed")
-    bare = compare.Results({f"test.m.C.test_{name}": passed for name in "abcd"})
-    boxed = compare.Results(
+    passed = Outcome("passed")
+    bare = Results({f"test.m.C.test_{name}": passed for name in "abcd"})
+    boxed = Results(
         {
             "test.m.C.test_a": passed,
-            "test.m.C.test_b": compare.Outcome("error", "PermissionError", ["clone: fork is refused"]),
-            "test.m.C.test_c": compare.Outcome("failed", "AssertionError: 1 != 2"),
+            "test.m.C.test_b": Outcome("error", "PermissionError", ["clone: fork is refused"]),
+            "test.m.C.test_c": Outcome("failed", "AssertionError: 1 != 2"),
         }
     )
     found = compare.differences(bare, boxed, {"test.m.*_d": "known"})
@@ -39,23 +64,25 @@ def test_a_difference_is_told_with_its_reason() -> None:
         ("d", "explained", "known"),
     ]
     rows = {"m": (bare, boxed, found)}
-    assert "| m | 4 | 1 | 1 | 2 |" in compare.table(rows)
-    assert "| clone: fork is refused | 1 |" in compare.refusals(rows)
-    assert "Known.\n\n- C: test_d" in compare.listing(rows)
+    assert "| m | 4 | 1 | 1 | 2 |" in reports.table(rows)
+    assert "4 methods that pass bare, 25.00% pass boxed" in reports.shares(rows)
+    assert "3 others, 33.33% pass boxed, and 66.67% do not." in reports.shares(rows).replace("\n", " ")
+    assert "| clone: fork is refused | 1 |" in reports.refusals(rows)
+    assert "Known.\n\n- C: test_d" in reports.listing(rows)
 
 
 def test_a_module_that_cannot_be_imported_in_a_box() -> None:
     """By the last line of what it says, and by what was refused meanwhile."""
-    bare = compare.Results({"test.m.C.test_a": compare.Outcome("passed")})
+    bare = Results({"test.m.C.test_a": Outcome("passed")})
     denied = ["socket: network: none"]
-    refused = compare.Results(note="PermissionError: [Errno 1] Operation not permitted\n", denied=denied)
-    broken = compare.Results(note="ImportError: no such thing\n", denied=denied)
+    refused = Results(note="...\nPermissionError: [Errno 1] Operation not permitted: '/bin/x'\n", denied=denied)
+    broken = Results(note="ImportError: no such thing\n", denied=denied)
     kinds = [compare.differences(bare, each, {})[0].kind for each in (refused, broken)]
     assert kinds == ["refused", "unexplained"]
 
 
 def test_a_log_that_ends_too_early() -> None:
-    log = compare.Log()
+    log = Log()
     for line in (b'{"start": "a"}', b'{"end": "a", "outcome": "passed", "text": ""}', b'{"start": "b"}'):
         log.line(line)
     log.killed("time limit")
