@@ -174,7 +174,7 @@ class Zygote:
         mine = self._live.world
         world.signals.actions.update(mine.signals.actions)
         world.thread.sigmask, world.thread.name = mine.thread.sigmask, mine.thread.name
-        world.thread.altstack = mine.thread.altstack
+        world.thread.altstack, world.thread.cpus = mine.thread.altstack, mine.thread.cpus
 
     def _await_request(self) -> None:
         """Reads the zygote's request for its next copy; the same request reports what became of the last copy."""

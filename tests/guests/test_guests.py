@@ -87,8 +87,13 @@ def boxed(
 NEWER = {"aio": (3, 11), "libraries": (3, 11)}
 
 
+#: Only a PyPy brings cffi along.
+PYPYS = {"foreign"}
+NAMES = sorted(path.stem for path in PROGRAMS.iterdir() if not path.name.startswith(("_", ".")))
+
+
 @pytest.mark.parametrize(
-    "name", sorted(path.stem for path in PROGRAMS.iterdir() if not path.name.startswith(("_", ".")))
+    "name", [pytest.param(name, marks=pytest.mark.pypy) if name in PYPYS else name for name in NAMES]
 )
 def test_a_program_does_the_same_natively_and_boxed(
     name: str, folder: Path, cold: proxybox.Sandbox, warm: proxybox.Sandbox
@@ -114,7 +119,8 @@ def test_the_report_has_written_what_it_should(folder: Path) -> None:
     _, result = boxed(PROGRAMS / "report", ARGUMENTS["report"])
     assert result.ok, result.stderr
     assert sorted(result.files) == ["out/all.zip", "out/summary.json"]
-    assert [denial.call for denial in result.denials] == ["clone"]  # the subprocess, refused and coped with
+    # the subprocess, refused and coped with; a CPython tries vfork first
+    assert [denial.call for denial in result.denials if denial.call != "vfork"] == ["clone"]
 
 
 def test_options_of_the_report() -> None:
@@ -242,4 +248,4 @@ print("still here")
     result = proxybox.run(code)
     assert result.ok
     assert result.stdout.split("\n") == ["PermissionError"] * 3 + ["still here", ""]
-    assert {denial.call for denial in result.denials} == {"clone", "socket"}
+    assert {denial.call for denial in result.denials} - {"vfork"} == {"clone", "socket"}
