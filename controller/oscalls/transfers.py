@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_NOEXEC_SEAL, _MFD_EXEC = 1, 2, 8, 16
 _MEMFD_NAME_MAX = 249
+#: libffi keeps its machine code in a file that stays open: with a high number, where it is in no program's way.
+_LIBFFI = b"libffi"
 
 
 def _offset(pointer: Pointer) -> int | None:
@@ -122,6 +124,11 @@ def memfd_create(world: World, name: Path, flags: UInt) -> Reply:
     known = _MFD_CLOEXEC | _MFD_ALLOW_SEALING | _MFD_NOEXEC_SEAL | _MFD_EXEC
     if flags & ~known or len(name) > _MEMFD_NAME_MAX:
         raise OSError(errno.EINVAL, "unknown flags, or too long a name")
+    minimum = max(3, world.descriptors.open_files - 8) if name == _LIBFFI else 0
+    return world.descriptors.install(nameless(world), bool(flags & _MFD_CLOEXEC), minimum)
+
+
+def nameless(world: World) -> "OpenFile":
+    """Returns a new open file in memory that has no name."""
     uid, gid = world.credentials.uid, world.credentials.gid
-    file = MemoryFile(world.anonymous, 0o777, uid, gid).open(abi.O_RDWR)
-    return world.descriptors.install(file, bool(flags & _MFD_CLOEXEC))
+    return MemoryFile(world.anonymous, 0o777, uid, gid).open(abi.O_RDWR)

@@ -2,12 +2,21 @@
 
 from proxybox.controller.errors import SandboxStartError, warn
 from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.world.state import GuestThread, World
 from proxybox.policies.errors import shown
 
-_STANDARD = range(3)
+STANDARD = range(3)
+#: Files in memory without a name are made anew in each copy when they are this small: libffi (3.5) has one.
+SMALL = 1 << 16
 _SOME = "a module of `preload`"
+
+
+def is_copied(world: World, file: OpenFile) -> bool:
+    """Whether a copy of a guest has this file open, too."""
+    node = file.node
+    return isinstance(node, MemoryFile) and node.superblock is world.anonymous and node.size() <= SMALL
 
 
 class LeavesBehind(SandboxStartError):
@@ -36,6 +45,8 @@ class Leavings:
         """Raises LeavesBehind, with the name of the module, when a copy would lack something."""
         self._check_threads()
         for file in self._files():
+            if is_copied(self._world, file):
+                continue
             path = namei.path_of(self._world.tree, file).decode("utf-8", "backslashreplace")
             self._refuse(self._since.get(file, ""), f"leaves a file open ({shown(path)})", "close it")
         if self._lacks_standard():
@@ -62,11 +73,11 @@ class Leavings:
         )
 
     def _lacks_standard(self) -> bool:
-        return any(fd not in self._world.descriptors for fd in _STANDARD)
+        return any(fd not in self._world.descriptors for fd in STANDARD)
 
     def _threads(self) -> list[GuestThread]:
         return [thread for thread in self._world.threads if thread is not self._world.thread]
 
     def _files(self) -> list[OpenFile]:
         descriptors = self._world.descriptors
-        return [descriptors.get(fd) for fd in descriptors if fd not in _STANDARD]
+        return [descriptors.get(fd) for fd in descriptors if fd not in STANDARD]

@@ -21,12 +21,13 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
+from proxybox.controller.oscalls.transfers import nameless
 from proxybox.controller.process.birth import adopt, seal
 from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
-from proxybox.controller.warm.leavings import Leavings
+from proxybox.controller.warm.leavings import SMALL, STANDARD, Leavings
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin
@@ -170,11 +171,17 @@ class Zygote:
                 process.cpu = cpu
 
     def _prepare(self, world: World) -> None:
-        """Gives the copy's world the signal and thread state that the interpreter has set up in the zygote's world."""
+        """Gives the copy's world the signals, thread's state and files that the interpreter has in the zygote's."""
         mine = self._live.world
         world.signals.actions.update(mine.signals.actions)
         world.thread.sigmask, world.thread.name = mine.thread.sigmask, mine.thread.name
         world.thread.altstack, world.thread.cpus = mine.thread.altstack, mine.thread.cpus
+        for fd in mine.descriptors:
+            if fd not in STANDARD:  # a small file in memory: see leavings.py
+                old, new = mine.descriptors.get(fd), nameless(world)
+                new.pwrite(old.pread(SMALL, 0), 0)
+                new.offset = old.offset
+                world.descriptors.enter(fd, new, mine.descriptors.cloexec(fd))
 
     def _await_request(self) -> None:
         """Reads the zygote's request for its next copy; the same request reports what became of the last copy."""

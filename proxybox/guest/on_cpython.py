@@ -47,7 +47,10 @@ class Calls:
         class Count(ctypes._SimpleCData):
             _type_ = "I"
 
-        self.char, self.plain, self.count, self.made = Char, Plain, Count, {}
+        class Object(ctypes._SimpleCData):
+            _type_ = "O"
+
+        self.char, self.plain, self.count, self.object, self.made = Char, Plain, Count, Object, {}
         self.syscall = Syscall(self.address("syscall"))
 
     def address(self, name):
@@ -62,13 +65,10 @@ class Calls:
         if name in self.made:
             return self.made[name]
 
-        class Object(self.ctypes._SimpleCData):
-            _type_ = "O"
-
         class Function(self.ctypes.CFuncPtr):
             _flags_ = self.ctypes.FUNCFLAG_CDECL | self.ctypes.FUNCFLAG_PYTHONAPI
-            _restype_ = Object
-            _argtypes_ = (Object,) * count
+            _restype_ = self.object
+            _argtypes_ = (self.object,) * count
 
         self.made[name] = Function(self.address(name))
         return self.made[name]
@@ -90,9 +90,23 @@ class Calls:
         return Function(self.address(name))
 
     def make_immortal(self, objects):
-        """References to these are not counted any more (PEP 683), which would write into their pages."""
-        for each in objects:
-            self.count.from_address(id(each)).value = 0xFFFFFFFF
+        """References to these are not counted any more (PEP 683), which would write into their pages.
+
+        Each version marks them in its own way; those of which the way is not known go on to be counted.
+        """
+        if (3, 12) <= sys.version_info < (3, 14):
+            for each in objects:
+                self.count.from_address(id(each)).value = 0xFFFFFFFF
+        elif sys.version_info[:2] == (3, 14):
+
+            class Function(self.ctypes.CFuncPtr):
+                _flags_ = self.ctypes.FUNCFLAG_CDECL | self.ctypes.FUNCFLAG_PYTHONAPI
+                _restype_ = None
+                _argtypes_ = (self.object,)
+
+            mark = Function(self.address("_Py_SetImmortal"))
+            for each in objects:
+                mark(each)
 
     def buffer(self, size):
         return (self.char * size)()
@@ -114,8 +128,7 @@ def settle(calls, gc, is_zygote):
     if is_zygote:
         gc.collect()
         gc.freeze()
-        if sys.version_info >= (3, 12):
-            calls.make_immortal([*sys.modules, *sys.modules.values()])
+        calls.make_immortal([*sys.modules, *sys.modules.values()])
 
 
 def fork(calls):

@@ -88,7 +88,7 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
 
 
 def with_hint(trouble: Trouble, code: str) -> Trouble:
-    """Adds an explanation for a cell with IPython's own syntax, for a missing module of Jupyter's, else a box's hint."""
+    """Adds what explains IPython's own syntax, or a missing module of Jupyter's; else the hint of any box."""
     hint = ""
     if trouble.ename == "SyntaxError" and any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
         hint = NO_MAGIC

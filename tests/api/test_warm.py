@@ -242,11 +242,15 @@ def test_statements_run_once_before_any_program(tmp_path: Path, zygotes: list[Zy
             "`warm_up` leaves a thread",
         ),
         ("import builtins\nbuiltins.file = open('/etc/passwd')", "`warm_up` leaves a file open ('/etc/passwd')"),
+        (
+            "import os\nos.write(os.memfd_create('m'), bytes(70000))",
+            "`warm_up` leaves a file open ('anon_inode:[file]')",
+        ),
         ("import nothing_of_that_name", "ModuleNotFoundError"),
         ("def", "SyntaxError"),
         ("raise SystemExit(0)", "a warm guest could not be started"),
     ],
-    ids=["a thread", "a file", "an exception", "no Python", "an exit"],
+    ids=["a thread", "a file", "a large file in memory", "an exception", "no Python", "an exit"],
 )
 def test_statements_with_which_no_guest_can_be_copied(statements: str, told: str, guest_kind: str) -> None:
     with Sandbox(warm=True, warm_up=statements, guest=guest_kind) as box:

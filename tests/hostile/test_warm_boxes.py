@@ -60,6 +60,21 @@ def test_what_is_the_same_in_all(run, fact):
 
 # --- what they have not -----------------------------------------------------------------------------------------------
 
+
+def test_a_file_in_memory_from_before_is_the_own_of_each(run):
+    """libffi has one for its machine code, and may have more, with numbers out of the way."""
+    kept = "import os\nos.write(os.memfd_create('m', 0), b'from before')\nos.memfd_create('m')"
+    code = """
+import fcntl, os
+print(os.pread(3, 100, 0), os.lseek(3, 0, 1), fcntl.fcntl(3, fcntl.F_GETFD), fcntl.fcntl(4, fcntl.F_GETFD))
+os.pwrite(3, b"changed", 0)
+os.ftruncate(3, 8)
+print(os.pread(3, 100, 0), os.open("new", os.O_CREAT | os.O_WRONLY))
+"""
+    for _ in range(3):
+        assert run.ok(code, warm_up=kept) == "b'from before' 11 0 1\nb'changedf' 5\n"
+
+
 RANDOM = {
     "os.urandom": "os.urandom(16).hex()",
     "getrandom": "__import__('ctypes').CDLL(None).getrandom(page, 16, 0) and bytes(page).hex()",

@@ -162,6 +162,11 @@ def test_memfd_is_charged_to_the_box(make_box):
     assert box.value(transfers.memfd_create, b"n" * 300, 0) == -errno.EINVAL
 
 
+def test_what_libffi_keeps_open_is_in_no_programs_way(make_box):
+    box = make_box(limits={"open_files": 100})
+    assert [box.value(transfers.memfd_create, name, 1) for name in (b"libffi", b"libffi", b"other")] == [92, 93, 0]
+
+
 def test_a_pipe_waits_and_breaks(box):
     reader, writer = struct.unpack("<ii", box.written(pipes.pipe2, 8, 0))
     wait = box.call(descriptors.read, reader, 7, 10)
