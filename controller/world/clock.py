@@ -117,6 +117,14 @@ class Clock:
             self._jumped_ns += TICK_NS
         return self.peek_ns(clock_id)
 
+    def mark(self) -> tuple[int, int]:
+        """Returns where the clocks stand, for `back_to`, where they do not go by themselves."""
+        return self._jumped_ns, self._reads
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Sets them to where they stood: what was read since does not count."""
+        self._jumped_ns, self._reads = mark
+
     def peek_ns(self, clock_id: int) -> int:
         """Returns what `now_ns` returns without the tick, for reads that are not the guest's own (file times)."""
         if clock_id in _CPU:

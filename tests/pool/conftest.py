@@ -28,8 +28,13 @@ def below(pid: str) -> list[str]:
 
 
 def descriptors() -> set[int]:
-    """What this process has open, but for the folder that it looks into."""
-    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+    """What this process has open, but for the folder that it looks into, and the libraries that all boxes map."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if not os.readlink(f"/proc/self/fd/{name}").endswith(".so"):
+                found.add(int(name))
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)
