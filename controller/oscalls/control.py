@@ -237,12 +237,19 @@ def _need(arg: Pointer) -> int:
     return arg[0]
 
 
+#: glibc 2.42 and later use those of the second line.
+_SETS_TERMIOS = frozenset(
+    {abi.TCSETS, abi.TCSETSW, abi.TCSETSF,
+     abi.TCSETS2, abi.TCSETSW2, abi.TCSETSF2}
+)  # fmt: skip
+
+
 def _terminal(world: World, request: int, arg: Pointer) -> Reply:
     if request == abi.TCGETS:
         return 0, (_need(arg), world.termios)
     if request == abi.TCGETS2:
         return 0, (_need(arg), world.termios + struct.pack("<II", 38400, 38400))
-    if request in (abi.TCSETS, abi.TCSETSW, abi.TCSETSF):
+    if request in _SETS_TERMIOS:
         _need(arg)
         world.termios = (arg[1] or b"")[: abi.TERMIOS.size].ljust(abi.TERMIOS.size, b"\0")
         world.stdin.show_typing(world.stdin.echoes())

@@ -27,15 +27,15 @@ def box() -> Iterator[proxybox.Sandbox]:
     ("code", "told"),
     [
         ("'a' * 900_000", "value 'aaaa"),
-        ("10 ** 100_000", "value of type int"),
-        ("[1, {2: (10 ** 5_000,)}]", "value of type list"),
+        ("10 ** 100_000", "value of type int|<int instance"),
+        ("[1, {2: (10 ** 5_000,)}]", "value of type list|<int instance"),
         ("{i: {j: ['x' * 9] * 9 for j in range(9)} for i in range(9)}", "value {0: {0: ['xxx"),
     ],
 )
 def test_the_repr_of_a_result_is_short_whatever_a_guest_gives(box: proxybox.Sandbox, code: str, told: str) -> None:
     with box.session() as session:
         shown = repr(session.eval(code))
-    assert told in shown
+    assert any(each in shown for each in told.split("|"))  # Python 3.14's reprlib cuts integers by itself
     assert len(shown) < 300
 
 
@@ -232,6 +232,24 @@ def test_input_and_passwords(box: proxybox.Sandbox) -> None:
         assert session.eval("sys.stdin.isatty()").value is True
     assert result.stdout == "name? password: \n"
     assert typist.echoes == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("get", "set_"), [(0x5401, 0x5404), (0x802C542A, 0x402C542D)], ids=["termios", "termios2, as of glibc 2.42"]
+)
+def test_echo_is_turned_off_by_the_requests_of_each_libc(box: proxybox.Sandbox, get: int, set_: int) -> None:
+    typist = Typist("secret\n")
+    code = f"""
+import fcntl
+settings = bytearray(fcntl.ioctl(0, {get}, bytes(44)))
+settings[12] &= ~8
+fcntl.ioctl(0, {set_}, bytes(settings))
+word, changed = input(), fcntl.ioctl(0, {get}, bytes(44)) == settings
+"""
+    with box.session(stdin=proxybox.Terminal(typist)) as session:
+        session.exec(code, check=True)
+        assert session.eval("word, changed").value == ("secret", True)
+    assert typist.echoes == [False]
 
 
 def test_the_end_of_a_terminals_file_is_not_the_last_word(box: proxybox.Sandbox) -> None:

@@ -76,7 +76,7 @@ found = type(f)(code, {"__builtins__": __builtins__})()
 """,
     "a code object with other constants": """
 def f(): return "harmless"
-f.__code__ = f.__code__.replace(co_consts=(None, "os"))
+f.__code__ = f.__code__.replace(co_consts=tuple("os" if each == "harmless" else each for each in f.__code__.co_consts))
 found = __import__(f())
 """,
     "marshal": """

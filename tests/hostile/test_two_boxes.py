@@ -219,7 +219,7 @@ answers = set()
 for at in range(0, len(numbers), 100):
     made = raw.words([call for number in numbers[at:at + 100] for call in (raw.put(raw.frame(number)), raw.TAKE, (24,))])
     raw.batch(made)
-    answers.add(raw.struct.unpack_from("<q", raw._inbox, 8)[0])
+    answers.add(raw.ctypes.c_int64.from_buffer(raw._inbox, 8).value)
     del raw._pages[-100:]
 print(answers)
 """,

@@ -102,7 +102,7 @@ def ask(number, registers=(), memory=()):
     request = put(frame(number, registers, memory))
     size = check(syscalls([request, TAKE])[1])
     _pages.pop()
-    return struct.unpack_from("<q", _inbox, 8)[0], _inbox.raw[16:size]
+    return ctypes.c_int64.from_buffer(_inbox, 8).value, _inbox.raw[16:size]
 
 
 def check(result):
