@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.dummy
 import threading
 
+multiprocessing.set_start_method("fork")  # otherwise a CPython 3.14 starts a process for the first lock
 lock = multiprocessing.Lock()
 with lock:
     print(lock.acquire(timeout=0.01), lock.acquire(block=False))
