@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, VARIABLE
+from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, VARIABLE, to_install
 from proxybox.controller.guests.pypy import PyPy, pypy_version
 
 #: Programs that are looked for on PATH, in this order, for the name of a kind of guest.
@@ -138,7 +138,8 @@ def _on_path(named: str) -> str:
     names = _PROGRAMS.get(named, (f"python{named}" if _VERSION.fullmatch(named) else named,))
     found = programs.on_path(*names)
     if found is None:
-        raise SandboxStartError(f"no {names[0]} was found on PATH: {INSTALL}")
+        package = "pypy3" if names[0].startswith("pypy") else names[0]
+        raise SandboxStartError(f"no {names[0]} was found on PATH: {to_install(package)}")
     return found
 
 

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     import mmap
 
 VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
-INSTALL = "install it (Debian, Ubuntu: apt install pypy3), or name one with --guest PATH or " + VARIABLE
+
+
+def to_install(package: str) -> str:
+    """What to do where a guest is missing. package: what distributions call it."""
+    return f"install it (Debian, Ubuntu: apt install {package}), or name one with --guest PATH or {VARIABLE}"
+
+
+INSTALL = to_install("pypy3")
 _ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
 _PT_INTERP = 3
 #: The file that makes a folder a virtual environment.
