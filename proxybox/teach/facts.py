@@ -15,6 +15,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+#: Python 3.9 has no match statement.
+_MATCH_CLASS: Final = getattr(ast, "MatchClass", ())
+
 #: The most levels of packages in packages.
 _MOST_LEVELS: Final = 8
 #: Characters of a message.
@@ -345,7 +348,7 @@ class _Facts:
                 types = [*node.args[1:]]
         elif isinstance(node, ast.AnnAssign):
             types = [node.annotation]
-        elif isinstance(node, ast.MatchClass):
+        elif isinstance(node, _MATCH_CLASS):
             types = [node.cls]
         elif isinstance(node, _COMPREHENSIONS):
             scope = _Scope("comprehension", scope, scope.function)
