@@ -27,10 +27,10 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     Guests run at the lowest priority, so other load on the machine slows a box and not its bare peer: by CPU time both
     can be compared all the same.
     """
-    figures = []
+    figures, interpreter = [], pypy()
     for program, (many, few) in WORK.items():
         goal = GOALS.get(program, COMPUTING)
-        speeds = boxed_and_bare(program, many, pypy(), "bare pypy3", goal, say)
+        speeds = boxed_and_bare(program, many, interpreter, "bare pypy3", goal, say)
         say(f"{program}, python3")
         cpython = few / float(bare_json(python(), program, few)["seconds"])
         figures += [*speeds, attrs.evolve(speeds[0], floor="python3", floor_value=cpython, target=None)]

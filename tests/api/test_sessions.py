@@ -105,6 +105,7 @@ def test_what_depends_on_main(session: proxybox.Session) -> None:
         "__main__",
         ["__builtins__", "__doc__", "__loader__", "__name__", "__package__", "__spec__"],
     )
+    assert session.eval("__import__('sys').version_info >= (3, 14) or '__annotations__' in globals()").value is True
     assert said(session, "if __name__ == '__main__': print('main')") == "main\n"
     assert said(session, "import pickle; print(pickle.loads(pickle.dumps([Point(4), add])))").startswith(
         "[Point(x=4, y=[])"

@@ -1,6 +1,7 @@
 """What front ends build on: values that are shown, a terminal to read from, files and counts seen from outside."""
 
 import errno
+import sys
 import time
 from collections.abc import Iterator
 
@@ -27,15 +28,15 @@ def box() -> Iterator[proxybox.Sandbox]:
     ("code", "told"),
     [
         ("'a' * 900_000", "value 'aaaa"),
-        ("10 ** 100_000", "value of type int|<int instance"),
-        ("[1, {2: (10 ** 5_000,)}]", "value of type list|<int instance"),
+        ("10 ** 100_000", "value of type int" if sys.version_info < (3, 14) else "<int instance"),
+        ("[1, {2: (10 ** 5_000,)}]", "value of type list" if sys.version_info < (3, 14) else "<int instance"),
         ("{i: {j: ['x' * 9] * 9 for j in range(9)} for i in range(9)}", "value {0: {0: ['xxx"),
     ],
 )
 def test_the_repr_of_a_result_is_short_whatever_a_guest_gives(box: proxybox.Sandbox, code: str, told: str) -> None:
     with box.session() as session:
         shown = repr(session.eval(code))
-    assert any(each in shown for each in told.split("|"))  # Python 3.14's reprlib cuts integers by itself
+    assert told in shown  # Python 3.14's reprlib cuts integers by itself
     assert len(shown) < 300
 
 
