@@ -23,6 +23,7 @@ from proxybox.policies.models import parse_mount as parse_mount
 from proxybox.policies.named import PRESETS as PRESETS
 from proxybox.policies.named import preset as preset
 from proxybox.policies.overrides import evolve as evolve
+from proxybox.policies.overrides import tightened as tightened
 from proxybox.policies.overrides import with_settings as with_settings
 
 if TYPE_CHECKING:

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from proxybox.policies.building import build, check_keys, fields_of
+from proxybox.policies.building import build, check_field, check_keys, fields_of
 from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
 from proxybox.policies.models import SECTIONS, Policy, Time
+from proxybox.policies.sizes import format_size, spoken_duration
 
+#: The keys that one run can have for itself, with how their values are told; words come in order, the loosest first.
+_OF_A_RUN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "limits": {
+        "wall_time": spoken_duration, "cpu_time": spoken_duration, "memory": format_size, "disk": format_size,
+        "files": "{:,}".format, "open_files": "{:,}".format, "threads": "{:,}".format, "calls": "{:,}".format,
+        "input_wait": ("free", "auto", "counted"),
+    },
+    "output": {"limit": format_size, "lines": "{:,}".format, "on_excess": ("truncate", "end")},
+}  # fmt: skip
 _TEXTS = frozenset({"user", "hostname", "locale", "cwd", "home"})
 
 
@@ -63,6 +73,63 @@ def _merged(section: Any, value: Any) -> Any:
         fields["variables"] = {**section.variables, **variables}
     # Not attrs.evolve: the class has to report a misspelt name.
     return cls(**{**{field.name: getattr(section, field.name) for field in attrs.fields(cls)}, **fields})
+
+
+def tightened(policy: Policy, /, *, limits: Any = None, output: Any = None) -> Policy:
+    """Returns `policy` with limits of one run in place of its own: tables of keys of `Limits` and of `Output`.
+
+    None may be looser than the policy's. Where the policy has no limit, any is tighter. `limits.nursery`,
+    `output.escapes` and `output.display` are no limits of a run. Raises PolicyError with all faults.
+    """
+    sections: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, given in (("limits", limits), ("output", output)):
+        if given is not None:
+            try:
+                sections[name] = _tighter(getattr(policy, name), given, _OF_A_RUN[name])
+            except PolicyError as error:
+                problems += error.under(name, assumed=True).problems
+    if problems:
+        raise PolicyError(*problems)
+    return attrs.evolve(policy, **sections) if sections else policy
+
+
+def _tighter(section: Any, value: Any, keys: Mapping[str, Any]) -> Any:
+    """Returns a section with other values for some of its `keys`. Raises PolicyError, with keys as in the section."""
+    if not isinstance(value, Mapping):
+        raise PolicyError(
+            Problem(key="", message="want a table of limits", given=shown(value), allowed=", ".join(keys))
+        )
+    fields = {field.name: field for field in attrs.fields(type(section))}
+    problems = [
+        Problem(key=key, message="one run cannot have its own", allowed=", ".join(keys))
+        if key in fields
+        else unknown_key(key, keys)
+        for key in value
+        if key not in keys
+    ]
+    for field in (fields[key] for key in keys if key in value):
+        given, bound, told = value[field.name], getattr(section, field.name), keys[field.name]
+        try:
+            allowed = _looser_than(bound, check_field(field, given), told)
+        except PolicyError as error:
+            problems += error.problems
+            continue
+        if allowed:
+            what = given if isinstance(given, str) else shown(given)
+            problems.append(Problem(key=field.name, message="looser than the policy", given=what, allowed=allowed))
+    if problems:
+        raise PolicyError(*problems)
+    return attrs.evolve(section, **value)
+
+
+def _looser_than(bound: Any, value: Any, told: Any) -> str:
+    """Returns what is allowed, where a value is looser than the policy's; otherwise an empty text."""
+    if isinstance(told, tuple):
+        allowed = told[told.index(bound) :]
+        return "" if value in allowed else ", ".join(allowed)
+    is_looser = bound is not None and (value is None or value > bound)
+    return f"at most {told(bound)}" if is_looser else ""
 
 
 def _unknown(problem: Problem) -> Problem:

@@ -22,7 +22,7 @@ from proxybox.controller.process.undertaker import settle
 from proxybox.controller.world.streams import Streams
 from proxybox.errors import SandboxClosedError
 from proxybox.given import Content, Input, as_source
-from proxybox.policies import Policy, PolicyError, as_policy, evolve
+from proxybox.policies import Policy, PolicyError, as_policy, evolve, tightened
 from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Result, result_of
 
@@ -34,16 +34,18 @@ if TYPE_CHECKING:  # one run needs nothing of these: where something does, it im
 
 Code: TypeAlias = str | os.PathLike[str]
 Callback: TypeAlias = Callable[[str], object] | None
+#: Limits of one run in place of its policy's, none of them looser (`policies.tightened`).
+Tighter: TypeAlias = Mapping[str, Any] | None
 Functions: TypeAlias = Mapping[str, "Callable[..., Any] | HostFunction"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Job:
-    """The parts of a run, for whichever class carries it out. timeout: seconds of wall time, None for the policy's."""
+    """The parts of a run, for whichever class carries it out. policy: of this run (`policy_of_run`)."""
 
     program: Program
     streams: Streams
-    timeout: float | None = None
+    policy: Policy
 
 
 class AsPath(os.PathLike[str]):
@@ -142,10 +144,9 @@ class SandboxBase:
         if self._closed:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
 
-    def _box(self, timeout: float | None) -> BoxSpec:
-        """Makes the box of one run. timeout: as `given.duration` returns it."""
+    def _box(self, policy: Policy | None) -> BoxSpec:
+        """Makes the box of one run. policy: of this run; None for the sandbox's."""
         self._check_open()
-        policy = with_timeout(self.policy, timeout)
         if self._template is None:  # made once: PATH and the interpreter's files are the same for all runs
             guest = self.guest()
             if guest.packages:
@@ -158,7 +159,10 @@ class SandboxBase:
                 check_preload(BoxSpec(self.policy, guest))
             self._template = WorldTemplate(self.policy, guest)
         guest = self._template.guest
-        return BoxSpec(policy, guest, interceptors=self._interceptors, audit=self._audit, template=self._template)
+        return BoxSpec(
+            self.policy if policy is None else policy, guest,
+            interceptors=self._interceptors, audit=self._audit, template=self._template,
+        )  # fmt: skip
 
     def _start(self, box: BoxSpec, capture: bool = True) -> Start | None:
         """How to start the program other than by starting an interpreter; None when there is no such way."""
@@ -176,7 +180,7 @@ class SandboxBase:
         from proxybox.controller.warm.nursery import nursery
 
         self._has_nursery = True
-        return nursery().find(box)
+        return nursery().find(box if box.policy is self.policy else attrs.evolve(box, policy=self.policy))
 
     def _open_session(
         self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input
@@ -237,9 +241,17 @@ class Sandbox(SandboxBase):
         check: bool = False,
         on_stdout: Callback = None,
         on_stderr: Callback = None,
+        limits: Tighter = None,
+        output: Tighter = None,
     ) -> Result:
-        """As `proxybox.run`, in this sandbox."""
-        result = self._run(job_of(code, args, stdin, files, timeout, on_stdout, on_stderr))
+        """As `proxybox.run`, in this sandbox.
+
+        limits, output: in place of the policy's for this run alone, by the keys of `Limits` and `Output`
+        (`limits={"memory": "64M"}`). None may be looser than the policy's. Of `limits.wall_time` and `timeout` the
+        shorter one counts.
+        """
+        policy = policy_of_run(self.policy, timeout, limits, output)
+        result = self._run(job_of(policy, code, args, stdin, files, on_stdout, on_stderr))
         return result.check() if check else result
 
     def run_program(
@@ -251,14 +263,17 @@ class Sandbox(SandboxBase):
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
         capture: bool = True,
+        limits: Tighter = None,
+        output: Tighter = None,
     ) -> Result:
         """Runs a `Program`. The callbacks get bytes; without `capture` the Result has no output."""
         takers = given.function("on_stdout", on_stdout), given.function("on_stderr", on_stderr)
         streams = Streams(stdin=as_source(stdin), stdout=takers[0], stderr=takers[1], keep=capture)
-        return self._run(Job(program=program, streams=streams, timeout=given.duration("timeout", timeout)))
+        policy = policy_of_run(self.policy, timeout, limits, output)
+        return self._run(Job(program=program, streams=streams, policy=policy))
 
     def _run(self, job: Job) -> Result:
-        box = self._box(job.timeout)
+        box = self._box(job.policy)
         folder = folder_of(job.program, box.policy)
         start = self._start(box, job.streams.keep)
         self._boxes.add(box)
@@ -316,13 +331,13 @@ def warm_is_wanted() -> bool:
 
 
 def job_of(
-    code: Code, args: Sequence[str], stdin: Input, files: Content | None, timeout: float | str | None,
+    policy: Policy, code: Code, args: Sequence[str], stdin: Input, files: Content | None,
     on_stdout: Callback, on_stderr: Callback,
 ) -> Job:  # fmt: skip
     """Checks the arguments of `run`. Raises TypeError, PolicyError or OSError."""
     return Job(
         program=program_of(code, args, files),
-        timeout=given.duration("timeout", timeout),
+        policy=policy,
         streams=given.streams(stdin, on_stdout, on_stderr),
     )
 
@@ -341,9 +356,14 @@ def _with_files(program: Program, files: Content | None) -> Program:
     return attrs.evolve(program, files={**program.files, **added}) if added else program
 
 
-def with_timeout(policy: Policy, seconds: float | None) -> Policy:
-    """Returns the policy of one run, with `seconds` (from given.duration) as its limit of wall time."""
+def policy_of_run(policy: Policy, timeout: float | str | None, limits: Tighter, output: Tighter) -> Policy:
+    """Returns the policy of one run: the same object where nothing is given for it. Raises PolicyError."""
+    seconds = given.duration("timeout", timeout)
+    if limits is not None or output is not None:
+        policy = tightened(policy, limits=limits, output=output)
     if seconds is None:
         return policy
+    if limits is not None and "wall_time" in limits and policy.limits.wall_time is not None:
+        seconds = min(seconds, policy.limits.wall_time)
     wall_time = None if seconds == math.inf else seconds
-    return evolve(policy, limits=attrs.evolve(policy.limits, wall_time=wall_time))
+    return attrs.evolve(policy, limits=attrs.evolve(policy.limits, wall_time=wall_time))

@@ -185,7 +185,9 @@ class BoxSpec:
         The caller closes it. Raises SandboxStartError.
         """
         if is_warm and self.template is not None:
-            return self.template.make(stdin, stdout, stderr)
+            made = self.template.make(stdin, stdout, stderr)
+            made.tighten(self.policy)
+            return made
         builder = WorldBuilder(self.policy, self.guest, BoxFolder())
         try:
             builder.build(stdin, stdout, stderr, with_box=False)

@@ -168,6 +168,16 @@ class WorldBuilder:
             self._ahead = self._overlay(BOX, self._tree_mount(BOX, {}, "memory"))
             tree.mount(BOX.encode(), self._ahead)
 
+    def tighten(self, policy: Policy) -> None:
+        """Puts the limits of one run, of which none is looser, in place of those that the world was built with.
+
+        To be called before `enter`, from which on the quota counts.
+        """
+        if policy.limits != self._policy.limits:
+            self._facts.memory = _shown_memory(policy)
+            self.world.tighten(policy)
+        self._policy = policy
+
     def enter(self, box: BoxFolder) -> None:
         """Completes /box, and makes the policy's working directory the current one. From here on the quota counts."""
         self._box = box
@@ -400,7 +410,7 @@ class WorldBuilder:
             cmdline=(os.fsencode(self.executable),), environ=self._environ,
             exe=os.fsencode(self.executable), pid=world.process.pid,
             ppid=world.process.ppid, hostname=who.hostname, cpu_count=who.cpu_count,
-            memory=self._policy.limits.memory or 4 << 30, tids=lambda: [thread.tid for thread in world.threads],
+            memory=_shown_memory(self._policy), tids=lambda: [thread.tid for thread in world.threads],
             umask=lambda: world.umask, uptime_ns=lambda: self.clock.peek_ns(abi.CLOCK_BOOTTIME),
             cpu_ns=self.clock.cpu_ns,
             boot_time=self._boot_time,
@@ -529,6 +539,11 @@ class WorldBuilder:
         if not isinstance(node, Directory):
             raise SandboxStartError(f"environment.cwd: {path} is not a folder")
         return node
+
+
+def _shown_memory(policy: Policy) -> int:
+    """Returns what a box sees as its machine's memory, in bytes."""
+    return policy.limits.memory or 4 << 30
 
 
 def _target(number: int) -> str:

@@ -6,6 +6,7 @@ listener of their filters and the pid namespace. Each of them is a child of the 
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -20,6 +21,7 @@ from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
+from proxybox.policies import Limits
 
 if TYPE_CHECKING:
     from proxybox.controller.seal.cgroups import Cgroup
@@ -117,6 +119,26 @@ class GuestProcess:
         if self._told_layers is None:
             self._told_layers = {name: layer.told for name, layer in self.layers.items()}
         return dict(self._told_layers)
+
+    def tighten(self, limits: Limits) -> bool:
+        """Lowers what the kernel lets the guest have: memory beyond what it has now, and threads.
+
+        For a guest that has run nothing untrusted yet. Returns False where the kernel refuses: root needs
+        CAP_SYS_RESOURCE for this, because its guests are another user's (prlimit(2)).
+        """
+        try:
+            if limits.memory is not None:
+                space = hostproc.memory(self.pid)[0] + limits.memory
+                if self.space_limit is None or space < self.space_limit:
+                    resource.prlimit(self.pid, resource.RLIMIT_AS, (space, space))
+                    self.space_limit = space
+            if self.cgroup is not None:
+                self.cgroup.limit(limits.memory, limits.thread_count)
+        except (OSError, ValueError):
+            return False
+        if self.door is not None:
+            self.door.tighten(limits.thread_count)
+        return True
 
     def measure(self) -> None:
         """Records the peak memory of the guest, which must still be alive."""

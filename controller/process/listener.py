@@ -272,6 +272,10 @@ class Door:
         with self.listener._lock:
             self._wake = fd
 
+    def tighten(self, limit: int) -> None:
+        """Sets the most threads of the guest, if that is fewer than before."""
+        self._limit = min(self._limit, limit)
+
     def knock(self, knock: Knock) -> None:
         """Adds the clone of a thread of this guest, or a mapping. Called by `Listener.sort`, in any thread."""
         self._knocks.append(knock)

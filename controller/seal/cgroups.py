@@ -39,16 +39,20 @@ class Cgroup:
         os.mkdir(path)
         cgroup = cls(path)
         try:
-            cgroup._write("pids.max", threads + _TASKS)
             cgroup._write("memory.oom.group", 1)
-            if memory is not None:
-                cgroup._write("memory.max", memory + _MEMORY_OF_THE_KERNEL)
-                with contextlib.suppress(OSError):  # this kernel does not account for swap
-                    cgroup._write("memory.swap.max", 0)
+            cgroup.limit(memory, threads)
         except OSError:
             cgroup.close()
             raise
         return cgroup
+
+    def limit(self, memory: int | None, threads: int) -> None:
+        """Sets the limits of a box. memory: in bytes; None leaves that as it is. Raises OSError."""
+        self._write("pids.max", threads + _TASKS)
+        if memory is not None:
+            self._write("memory.max", memory + _MEMORY_OF_THE_KERNEL)
+            with contextlib.suppress(OSError):  # this kernel does not account for swap
+                self._write("memory.swap.max", 0)
 
     def add(self, pid: int) -> None:
         """Moves a process into the cgroup. Raises OSError."""

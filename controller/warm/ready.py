@@ -15,6 +15,7 @@ from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import OutputSink, Transcript
 from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.world.streams import Streams
+from proxybox.policies import Policy
 
 #: A guest that may have to run a program has a filter without fork(2).
 NO_COPIES = "a session of a pool cannot be copied: a Sandbox has sessions that can"
@@ -51,6 +52,19 @@ class ReadyBox:
             self._builder.close()
             raise
 
+    def tighten(self, policy: Policy) -> bool:
+        """Puts the limits of one run, of which none is looser, in place of those of the policy of the start.
+
+        Returns False where the kernel does not let this process do so; then the box is of no more use.
+        """
+        if policy is self._start.box.policy:
+            return True
+        new, old = policy.limits, self._start.box.policy.limits
+        if (new.memory, new.threads) != (old.memory, old.threads) and not self._live.process.tighten(new):
+            return False
+        self._builder.tighten(policy)
+        return True
+
     def is_alive(self) -> bool:
         """Whether the guest still lives."""
         return self._live.process.watch.is_running()
@@ -65,8 +79,8 @@ class ReadyBox:
     ) -> Run | None:
         """Runs a program as `BoxSpec.run` does, and closes the box.
 
-        Returns None when it `is_void`. box: its policy may have other limits of time and output than the policy of the
-        start.
+        Returns None when it `is_void`. box: its policy may have another limit of wall time than the policy of the
+        start, and other limits of those that `tighten` was given.
         """
         with Closing(self.close):
             self._begin(words, box, folder, streams)

@@ -139,7 +139,6 @@ class OutputSink:
         self.callers: AbstractContextManager[None] = nullcontext()  # entered around the callback (meter.py)
         self._keep = keep
         self._tail = tail
-        self._ends = policy is not None and policy.on_excess == "end"
         self.begin(policy, Transcript() if transcript is None else transcript, callback)
 
     def begin(
@@ -151,6 +150,7 @@ class OutputSink:
         self.over = False
         self.written = 0
         self._callback = callback
+        self._ends = policy is not None and policy.on_excess == "end"
         self._bytes_left: int | None = None if policy is None else policy.limit
         self._lines_left: int | None = None if policy is None else policy.lines
 

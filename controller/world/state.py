@@ -341,6 +341,21 @@ class World:
             sink.on_limit = self._output_limit
         self.stdin.echoes = lambda: bool(abi.TERMIOS.unpack(self.termios)[3] & abi.ECHO)
 
+    def tighten(self, policy: "Policy") -> None:
+        """Puts a policy with other limits, of which none is looser, in place of the one that the world was made by.
+
+        Limits that the guest has lowered for itself stay. The quota is the builder's to change.
+        """
+        self.policy, limits = policy, policy.limits
+        for resource, (soft, hard) in _rlimits(policy).items():
+            old = self.process.rlimits[resource]
+            self.process.rlimits[resource] = min(old[0], soft), min(old[1], hard)
+        if limits.open_files is not None:
+            self.descriptors.open_files = min(self.descriptors.open_files, limits.open_files)
+        if limits.threads is not None:
+            self.thread_limit = limits.threads if self.thread_limit is None else min(self.thread_limit, limits.threads)
+        self.stdin.waiting = limits.input_wait
+
     def end(self, ended: Ended) -> None:
         """Asks the driver to end the box; the first reason stays."""
         if self.ending is None:

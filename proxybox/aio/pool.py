@@ -60,7 +60,10 @@ class AsyncPool(AsyncSandbox):
         """Waits while `size` programs run."""
         asked = time.monotonic_ns()
         async with self._slot():
-            yield (time.monotonic_ns() - asked) / 1e9
+            try:
+                yield (time.monotonic_ns() - asked) / 1e9
+            finally:
+                self._ready.refill()
 
     @property
     def ready(self) -> int:
@@ -95,7 +98,9 @@ class AsyncPool(AsyncSandbox):
         return self._slots
 
     def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
-        return self._ready.take().open(program.words, box, folder=folder_of(program, box.policy), streams=streams)
+        return self._ready.take(box.policy).open(
+            program.words, box, folder=folder_of(program, box.policy), streams=streams
+        )
 
     def _is_void(self, live: LiveBox, outcome: Outcome) -> bool:
         """Whether the guest was killed from outside while its box stood ready; then another box runs the program."""
@@ -103,6 +108,7 @@ class AsyncPool(AsyncSandbox):
 
     def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
         live = self._ready.take().session()
+        self._ready.refill()
         self._copies.add(live.copies)
         return live
 

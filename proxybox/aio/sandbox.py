@@ -28,7 +28,7 @@ from proxybox.controller.world.streams import Streams
 from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.program import Program
 from proxybox.result import Result, result_of
-from proxybox.sandbox import AsPath, Code, SandboxBase, folder_of, program_of
+from proxybox.sandbox import AsPath, Code, SandboxBase, Tighter, folder_of, policy_of_run, program_of
 
 #: A result of more bytes or more files than these is made in a worker thread.
 _SMALL_BYTES, _SMALL_FILES = 1 << 18, 256
@@ -79,6 +79,8 @@ class AsyncSandbox(SandboxBase):
         check: bool = False,
         on_stdout: Reader = None,
         on_stderr: Reader = None,
+        limits: Tighter = None,
+        output: Tighter = None,
     ) -> Result:
         """As `Sandbox.run`.
 
@@ -88,15 +90,15 @@ class AsyncSandbox(SandboxBase):
         Cancelling the task ends the program. An exception of a callback ends it too, and is raised here.
         """
         self._check_open()
-        program, seconds = program_of(code, args, files), given.duration("timeout", timeout)
-        folder_of(program, self.policy)
+        program, policy = program_of(code, args, files), policy_of_run(self.policy, timeout, limits, output)
+        folder_of(program, policy)
         given.stdin(stdin)
         given.function("on_stdout", on_stdout)
         given.function("on_stderr", on_stderr)
         sources: list[Any] = []  # filled once, since a file object can be read only once
 
         def start() -> tuple[BoxSpec, LiveBox]:
-            box = self._box(seconds)
+            box = self._box(policy)
             if not sources:
                 sources.append(as_source(stdin))
             streams = Streams(

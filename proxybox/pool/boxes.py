@@ -21,8 +21,9 @@ from proxybox.controller.warm.ready import ReadyBox
 from proxybox.controller.warm.session import Copies, LiveSession
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.warm.zygote import Zygote
+from proxybox.policies import Policy
 from proxybox.result import Result, result_of
-from proxybox.sandbox import Job, folder_of, with_timeout
+from proxybox.sandbox import Job, folder_of
 from proxybox.session import Session
 
 #: How often a start is tried in all, and the seconds that the filler thread waits after a failure.
@@ -78,6 +79,11 @@ class Boxes:
         self._filler.start()
 
     @property
+    def policy(self) -> Policy:
+        """The policy of the boxes."""
+        return self._box.policy
+
+    @property
     def ready(self) -> int:
         """How many boxes stand ready."""
         return len(self._ready)
@@ -86,7 +92,7 @@ class Boxes:
 
     def run(self, job: Job, on_begin: Callable[[Callable[[], None]], object] | None = None) -> Result:
         """Runs one program in one box. on_begin: called with a function that cancels the program."""
-        policy, words = with_timeout(self._box.policy, job.timeout), job.program.words
+        policy, words = job.policy, job.program.words
         box = attrs.evolve(self._box, policy=policy)
         asked = time.monotonic_ns()
         with self._slots:
@@ -98,11 +104,10 @@ class Boxes:
                 finished = None
                 while finished is None:
                     folder = folder_of(job.program, policy)
-                    finished = self.take().run(words, box, folder=folder, streams=job.streams)
+                    finished = self.take(policy).run(words, box, folder=folder, streams=job.streams)
             finally:
                 self._running.discard(box)
-                with self._change:
-                    self._change.notify()
+                self.refill()
         finished = attrs.evolve(finished, usage=attrs.evolve(finished.usage, queue=queued / 1e9))
         return result_of(finished, policy)
 
@@ -125,37 +130,51 @@ class Boxes:
         except BaseException:
             self._slots.release()
             raise
+        self.refill()
         live.at_end.append(self._slots.release)
         self._copies.add(live.copies)
         return Session(live, self._box.policy, timeout)
 
-    def take(self) -> ReadyBox:
-        """Returns the next box: one that stands ready, or else one that is made now."""
+    def take(self, policy: Policy | None = None) -> ReadyBox:
+        """Returns the next box: one that stands ready, or else one that is made now.
+
+        policy: of its run (`policy_of_run`); None for the pool's.
+        """
+        policy = self.policy if policy is None else policy
         while True:
             with self._change:
                 ready = self._ready.popleft() if self._ready else None
                 self._taken = time.monotonic()
             if ready is None:
-                return self._make(is_needed=True)
-            if ready.is_alive():
+                return self._make(policy)
+            is_alive = ready.is_alive()
+            if is_alive and ready.tighten(policy):
                 return ready
             ready.close()
+            if is_alive:  # its limits cannot be lowered, and neither can those of the next one
+                return self._make(policy)
+
+    def refill(self) -> None:
+        """Has boxes made in place of those that were taken, now that a program has ended, or a session has its own."""
+        with self._change:
+            self._change.notify()
 
     # --- supply -------------------------------------------------------------------------------------------------------
 
-    def _make(self, is_needed: bool = False) -> ReadyBox:
+    def _make(self, needed: Policy | None = None) -> ReadyBox:
         """Makes a box from the zygote, or from a new one when it has died. Raises SandboxStartError.
 
-        is_needed: whether its program waits for it. Then it does not rehearse, which takes longer than it saves.
+        needed: the policy of a program that waits for it. It does not rehearse then, which takes longer than it saves.
         """
+        box = self._box if needed is None or needed is self.policy else attrs.evolve(self._box, policy=needed)
         failed = zygote = None
-        rehearses = self._rehearses and not is_needed
+        rehearses = self._rehearses and needed is None
         for left in reversed(range(_TRIES)):
             if self._closed:
                 raise SandboxClosedError("the pool is closed: make another one for further runs")
             try:
                 zygote = self._living_zygote(failed)
-                return ReadyBox(WarmStart(box=self._box, zygote=zygote, functions=self._functions), rehearses)
+                return ReadyBox(WarmStart(box=box, zygote=zygote, functions=self._functions), rehearses)
             except LeavesBehind:  # each further one would
                 raise
             except (OSError, CannotCopy, SandboxStartError):

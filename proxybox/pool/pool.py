@@ -32,7 +32,7 @@ from proxybox.policies import Policy, as_policy, evolve
 from proxybox.pool.boxes import CALLERS, Boxes, check_room
 from proxybox.pool.workers import Workers
 from proxybox.result import Result
-from proxybox.sandbox import AsPath, Callback, Code, Functions, folder_of, job_of
+from proxybox.sandbox import AsPath, Callback, Code, Functions, Tighter, folder_of, job_of, policy_of_run
 from proxybox.session import Session
 
 
@@ -102,10 +102,13 @@ class Pool(Executor):
         check: bool = False,
         on_stdout: Callback = None,
         on_stderr: Callback = None,
+        limits: Tighter = None,
+        output: Tighter = None,
     ) -> Result:
         """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run."""
         self._check_open()
-        job = job_of(code, args, stdin, files, timeout, on_stdout, on_stderr)
+        policy = policy_of_run(self.policy, timeout, limits, output)
+        job = job_of(policy, code, args, stdin, files, on_stdout, on_stderr)
         folder_of(job.program, self.policy)
         result = self._boxes.run(job)
         return result.check() if check else result

@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
 
+import attrs
+
 from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.exchange.hostfunctions import HostFunctions
@@ -101,12 +103,15 @@ class _Jobs:
             if job[0] == "call":
                 _, name, source, args, kwargs = job
                 return "result", self._boxes.call(name, source, args, kwargs, self._begun)
-            _, program, timeout, stdin, wanted = job
+            _, program, tighter, stdin, wanted = job
             takers = {stream: functools.partial(self._tell, stream) for stream in wanted}
             streams = Streams(
                 stdin=stdin if handle is None else handle, stdout=takers.get("stdout"), stderr=takers.get("stderr")
             )
-            return "result", self._boxes.run(Job(program=program, streams=streams, timeout=timeout), self._begun)
+            policy = self._boxes.policy
+            if tighter is not None:
+                policy = attrs.evolve(policy, limits=tighter[0], output=tighter[1])
+            return "result", self._boxes.run(Job(program=program, streams=streams, policy=policy), self._begun)
         except BaseException as error:  # also what a host function raises
             return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         finally:

@@ -154,6 +154,7 @@ class Workers:
                 f"a pool with processes= gives its policy and functions to other processes, and this cannot go: {error}"
                 ". Functions must stand in a module that can be imported; mounts of functions cannot go at all"
             ) from error
+        self._policy = policy
         sizes = [size // processes + (number < size % processes) for number in range(processes)]
         self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         self._workers: list[Worker] = []
@@ -181,7 +182,8 @@ class Workers:
         if callable(stdin):
             stdin = _read_all(stdin)
         wanted = [stream for stream, taker in takers.items() if taker is not None]
-        return self._ask(("run", job.program, job.timeout, stdin, wanted), takers, handle)
+        policy = None if job.policy is self._policy else (job.policy.limits, job.policy.output)
+        return self._ask(("run", job.program, policy, stdin, wanted), takers, handle)
 
     def call(self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         """Calls one function in one of the workers."""

@@ -11,6 +11,7 @@ from proxybox.policies import (
     Time,
     evolve,
     preset,
+    tightened,
     with_settings,
 )
 
@@ -154,3 +155,43 @@ def test_all_settings_are_checked():
 def test_what_is_no_table_cannot_be_added_to(settings):
     with pytest.raises(PolicyError, match="want a table"):
         with_settings(Policy(), settings)
+
+
+def test_one_run_can_be_held_tighter_and_never_looser():
+    base = preset("default")
+    tighter = tightened(base, limits={"memory": "64M", "wall_time": "500ms"}, output={"lines": 3, "on_excess": "end"})
+    assert tighter == evolve(
+        base, limits={"memory": 64 << 20, "wall_time": 0.5}, output={"lines": 3, "on_excess": "end"}
+    )
+    assert tightened(base, limits={"memory": base.limits.memory}) == base
+    assert tightened(base) is base
+    assert tightened(evolve(base, limits={"calls": None}), limits={"calls": 1 << 40}).limits.calls == 1 << 40
+
+
+def test_all_faults_of_what_one_run_wants_are_reported():
+    limits = {"memory": "1G", "disk": None, "calls": "x", "nursery": "1M", "thread": 3, "input_wait": "free"}
+    with pytest.raises(PolicyError) as caught:
+        tightened(preset("default"), limits=limits, output={"limit": "2M", "escapes": "raw"})
+    assert {problem.key: problem.message for problem in caught.value.problems} == {
+        "limits.memory": "looser than the policy",
+        "limits.disk": "looser than the policy",
+        "limits.input_wait": "looser than the policy",
+        "limits.calls": 'want a whole number, or "none"',
+        "limits.nursery": "one run cannot have its own",
+        "limits.thread": "there is no such key",
+        "output.limit": "looser than the policy",
+        "output.escapes": "one run cannot have its own",
+    }
+    assert "limits.memory: looser than the policy, got 1G (allowed: at most 512M)" in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [3, "memory=1M", [("memory", 1)], Limits(), {3: 4}])
+def test_what_one_run_wants_is_a_table(given: object):
+    with pytest.raises(PolicyError, match=r"limits: "):
+        tightened(preset("default"), limits=given)
+
+
+def test_less_memory_must_leave_room_for_the_nursery_of_the_policy():
+    base = evolve(preset("default"), limits={"nursery": "64M"})
+    with pytest.raises(PolicyError, match=r"limits\.nursery: want at most half of limits\.memory"):
+        tightened(base, limits={"memory": "64M"})
