@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from proxybox.result import Result as Result
     from proxybox.result import Status as Status
     from proxybox.result import Usage as Usage
+    from proxybox.running import Running as Running
     from proxybox.sandbox import Sandbox as Sandbox
     from proxybox.session import FileEntry as FileEntry
     from proxybox.session import Finished as Finished
@@ -92,6 +93,7 @@ _HOMES = {
     "proxybox.pool.pool": ("Pool",),
     "proxybox.program": ("Program",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
+    "proxybox.running": ("Running",),
     "proxybox.sandbox": ("Sandbox",),
     "proxybox.session": ("FileEntry", "Finished", "Printed", "Session", "Snapshot"),
 }  # fmt: skip

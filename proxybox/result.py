@@ -223,6 +223,11 @@ class Result:
         }
 
 
+def cancelled() -> Result:
+    """The Result of a program that was cancelled before it had begun."""
+    return Result(status=Status.CANCELLED, why="the caller ended it")
+
+
 # --- what `check` raises ----------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,8 @@ from proxybox.errors import SandboxClosedError
 from proxybox.given import Content, Input, as_source
 from proxybox.policies import Policy, PolicyError, as_policy, evolve, tightened
 from proxybox.program import BOX, MAIN, Program
-from proxybox.result import Result, result_of
+from proxybox.result import Result, cancelled, result_of
+from proxybox.running import Running
 
 if TYPE_CHECKING:  # one run needs nothing of these: where something does, it imports them
     from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
@@ -36,16 +37,26 @@ Code: TypeAlias = str | os.PathLike[str]
 Callback: TypeAlias = Callable[[str], object] | None
 #: Limits of one run in place of its policy's, none of them looser (`policies.tightened`).
 Tighter: TypeAlias = Mapping[str, Any] | None
+OnStart: TypeAlias = Callable[[Running], object] | None
 Functions: TypeAlias = Mapping[str, "Callable[..., Any] | HostFunction"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Job:
-    """The parts of a run, for whichever class carries it out. policy: of this run (`policy_of_run`)."""
+    """The parts of a run, for whichever class carries it out.
+
+    policy: of this run (`policy_of_run`). running: by which others can end it.
+    """
 
     program: Program
     streams: Streams
     policy: Policy
+    running: Running = attrs.field(factory=Running)
+
+    def tell(self, on_start: "OnStart") -> None:
+        """Gives the caller's function what ends the run."""
+        if on_start is not None:
+            on_start(self.running)
 
 
 class AsPath(os.PathLike[str]):
@@ -243,15 +254,23 @@ class Sandbox(SandboxBase):
         on_stderr: Callback = None,
         limits: Tighter = None,
         output: Tighter = None,
+        on_start: OnStart = None,
     ) -> Result:
         """As `proxybox.run`, in this sandbox.
 
         limits, output: in place of the policy's for this run alone, by the keys of `Limits` and `Output`
         (`limits={"memory": "64M"}`). None may be looser than the policy's. Of `limits.wall_time` and `timeout` the
         shorter one counts.
+
+        on_start: a function that is called once, before the program begins, with the Running by which other threads can
+        cancel or interrupt it.
         """
-        policy = policy_of_run(self.policy, timeout, limits, output)
-        result = self._run(job_of(policy, code, args, stdin, files, on_stdout, on_stderr))
+        given.function("on_start", on_start)
+        job = job_of(
+            policy_of_run(self.policy, timeout, limits, output), code, args, stdin, files, on_stdout, on_stderr
+        )
+        job.tell(on_start)
+        result = self._run(job)
         return result.check() if check else result
 
     def run_program(
@@ -275,10 +294,15 @@ class Sandbox(SandboxBase):
     def _run(self, job: Job) -> Result:
         box = self._box(job.policy)
         folder = folder_of(job.program, box.policy)
-        start = self._start(box, job.streams.keep)
         self._boxes.add(box)
         try:
-            finished = box.run(job.program.words, folder=folder, streams=job.streams, start=start)
+            if self._closed:  # `close` may have looked at the boxes before
+                box.cancel()
+            with job.running.reached_by(box.cancel, box.interrupt):
+                if box.is_cancelled:
+                    return cancelled()
+                start = self._start(box, job.streams.keep)
+                finished = box.run(job.program.words, folder=folder, streams=job.streams, start=start)
         finally:
             self._boxes.discard(box)
         return result_of(finished, box.policy)

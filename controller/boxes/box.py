@@ -8,6 +8,7 @@ import gc
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -107,6 +108,7 @@ class BoxSpec:
     audit: Audit | None = None
     template: WorldTemplate | None = None
     _running: set[BlockingDriver] = attrs.field(init=False, factory=set)
+    _cancelled: threading.Event = attrs.field(init=False, factory=threading.Event)
 
     @property
     def is_observed(self) -> bool:
@@ -117,8 +119,17 @@ class BoxSpec:
         """
         return bool(self.interceptors) or self.audit is not None or self.policy.randomness != "system"
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` was called, so that no program shall begin any more."""
+        return self._cancelled.is_set()
+
     def cancel(self) -> None:
-        """Ends every program that runs now; from any thread. Their runs return, with the status "cancelled"."""
+        """Ends every program that runs now, and each one that would begin later; from any thread.
+
+        Their runs return, with the status "cancelled".
+        """
+        self._cancelled.set()  # before the look: a driver that is added from here on finds it
         for driver in tuple(self._running):
             driver.cancel()
 
@@ -245,6 +256,8 @@ class BoxSpec:
         """A context in which a guest runs, within the limits of its policy, until it ends or `cancel` ends it."""
         self._running.add(live.driver)
         try:
+            if self.is_cancelled:
+                live.driver.cancel()
             live.charge()
             yield
         finally:

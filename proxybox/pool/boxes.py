@@ -4,7 +4,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -22,7 +21,9 @@ from proxybox.controller.warm.session import Copies, LiveSession
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.warm.zygote import Zygote
 from proxybox.policies import Policy
-from proxybox.result import Result, result_of
+from proxybox.pool.slots import Slots
+from proxybox.result import Result, cancelled, result_of
+from proxybox.running import Running
 from proxybox.sandbox import Job, folder_of
 from proxybox.session import Session
 
@@ -64,7 +65,7 @@ class Boxes:
         self._box = attrs.evolve(box, template=self._template)
         self._functions = functions
         self._size = size
-        self._slots = threading.BoundedSemaphore(size)
+        self._slots = Slots(size)
         self._ready: deque[ReadyBox] = deque()
         self._change = threading.Condition()
         self._taken = 0.0
@@ -72,7 +73,7 @@ class Boxes:
         self._renewing = threading.Lock()
         self._is_single = not warm
         self._rehearses = True
-        self._closed = False
+        self._closed = self._cancelled = False
         self._running: set[BoxSpec] = set()
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._filler = threading.Thread(target=self._fill, name="proxybox-pool-filler", daemon=True)
@@ -90,35 +91,37 @@ class Boxes:
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
-    def run(self, job: Job, on_begin: Callable[[Callable[[], None]], object] | None = None) -> Result:
-        """Runs one program in one box. on_begin: called with a function that cancels the program."""
+    def run(self, job: Job) -> Result:
+        """Runs one program in one box."""
         policy, words = job.policy, job.program.words
         box = attrs.evolve(self._box, policy=policy)
         asked = time.monotonic_ns()
-        with self._slots:
+        if not self._slots.acquire(job.running):
+            return cancelled()
+        try:
             queued = time.monotonic_ns() - asked
             self._running.add(box)
-            if on_begin is not None:
-                on_begin(box.cancel)
-            try:
+            if self._cancelled:  # `cancel` may have looked at the boxes before
+                box.cancel()
+            with job.running.reached_by(box.cancel, box.interrupt):
                 finished = None
                 while finished is None:
+                    if box.is_cancelled:
+                        return cancelled()
                     folder = folder_of(job.program, policy)
                     finished = self.take(policy).run(words, box, folder=folder, streams=job.streams)
-            finally:
-                self._running.discard(box)
-                self.refill()
+        finally:
+            self._running.discard(box)
+            self._slots.release()
+            self.refill()
         finished = attrs.evolve(finished, usage=attrs.evolve(finished.usage, queue=queued / 1e9))
         return result_of(finished, policy)
 
     def call(
-        self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any],
-        on_begin: Callable[[Callable[[], None]], object] | None = None,
-    ) -> Result:  # fmt: skip
+        self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], running: Running | None = None
+    ) -> Result:
         """Calls one function in one box."""
-        with self.session(None) as session:
-            if on_begin is not None:
-                on_begin(session.close)
+        with self.session(None) as session, (running or Running()).reached_by(session.close):
             defined = session.exec(source)
             return session.call(name, *args, **kwargs) if defined.ok else defined
 
@@ -233,7 +236,8 @@ class Boxes:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Ends running programs and sessions."""
+        """Ends running programs and sessions, and programs that wait for a box."""
+        self._cancelled = True
         for box in tuple(self._running):
             box.cancel()
         for session in self._living():

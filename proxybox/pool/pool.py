@@ -32,7 +32,7 @@ from proxybox.policies import Policy, as_policy, evolve
 from proxybox.pool.boxes import CALLERS, Boxes, check_room
 from proxybox.pool.workers import Workers
 from proxybox.result import Result
-from proxybox.sandbox import AsPath, Callback, Code, Functions, Tighter, folder_of, job_of, policy_of_run
+from proxybox.sandbox import AsPath, Callback, Code, Functions, OnStart, Tighter, folder_of, job_of, policy_of_run
 from proxybox.session import Session
 
 
@@ -104,12 +104,15 @@ class Pool(Executor):
         on_stderr: Callback = None,
         limits: Tighter = None,
         output: Tighter = None,
+        on_start: OnStart = None,
     ) -> Result:
-        """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run."""
+        """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run, after calling `on_start`."""
         self._check_open()
+        given.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output)
         job = job_of(policy, code, args, stdin, files, on_stdout, on_stderr)
         folder_of(job.program, self.policy)
+        job.tell(on_start)
         result = self._boxes.run(job)
         return result.check() if check else result
 

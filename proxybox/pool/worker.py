@@ -24,7 +24,11 @@ from proxybox.controller.process.undertaker import settle
 from proxybox.controller.world.streams import Streams
 from proxybox.policies import PolicyError
 from proxybox.pool.boxes import Boxes
+from proxybox.running import Running
 from proxybox.sandbox import Job
+
+#: Seconds in which a job that was cancelled tells its result. A host function of the caller's may take longer.
+_LAST_WORDS = 1.0
 
 
 def serve(connections: list[Connection], setup: bytes) -> None:
@@ -37,6 +41,8 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     _watch({job.connection.fileno(): job for job in jobs})
     if not isinstance(boxes, Exception):
         boxes.cancel()
+        for job in jobs:
+            job.thread.join(_LAST_WORDS)
         boxes.close()
     settle()
 
@@ -73,15 +79,13 @@ class _Jobs:
     def __init__(self, boxes: Boxes | Exception, connection: Connection) -> None:
         self.connection = connection
         self._boxes = boxes
-        self._running = threading.Event()
-        self._cancel: Any = None
-        threading.Thread(target=self._serve, name="proxybox-worker", daemon=True).start()
+        self._running = Running()  # of all its jobs: when the socket is closed, there are no further ones
+        self.thread = threading.Thread(target=self._serve, name="proxybox-worker", daemon=True)
+        self.thread.start()
 
     def cancel(self) -> None:
         """Cancels the job that runs: the pool no longer waits for it."""
-        cancel = self._cancel
-        if cancel is not None:
-            cancel()
+        self._running.cancel()
 
     def _serve(self) -> None:
         try:
@@ -102,7 +106,7 @@ class _Jobs:
                 raise self._boxes
             if job[0] == "call":
                 _, name, source, args, kwargs = job
-                return "result", self._boxes.call(name, source, args, kwargs, self._begun)
+                return "result", self._boxes.call(name, source, args, kwargs, self._running)
             _, program, tighter, stdin, wanted = job
             takers = {stream: functools.partial(self._tell, stream) for stream in wanted}
             streams = Streams(
@@ -111,16 +115,13 @@ class _Jobs:
             policy = self._boxes.policy
             if tighter is not None:
                 policy = attrs.evolve(policy, limits=tighter[0], output=tighter[1])
-            return "result", self._boxes.run(Job(program=program, streams=streams, policy=policy), self._begun)
+            job = Job(program=program, streams=streams, policy=policy, running=self._running)
+            return "result", self._boxes.run(job)
         except BaseException as error:  # also what a host function raises
             return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         finally:
-            self._cancel = None
             if handle is not None:
                 os.close(handle)
-
-    def _begun(self, cancel: Any) -> None:
-        self._cancel = cancel
 
     def _tell(self, kind: str, what: Any) -> None:
         try:

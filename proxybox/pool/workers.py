@@ -12,12 +12,12 @@ import contextlib
 import json
 import os
 import pickle
-import queue
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Set
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
@@ -32,7 +32,8 @@ from proxybox.controller.world.stdin import Terminal
 from proxybox.modulepath import trusted_path
 from proxybox.policies import Policy, PolicyError
 from proxybox.policies.checks import as_bytes
-from proxybox.result import Result, Status
+from proxybox.result import Result, Status, cancelled
+from proxybox.running import Running
 from proxybox.sandbox import Job
 
 _PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
@@ -114,6 +115,13 @@ class _Slot:
 
     worker: Worker
     connection: Connection
+    is_hung_up: bool = False
+
+    def hang_up(self) -> None:
+        """Has the worker cancel the job, whose result still comes. It is the last job of this slot."""
+        self.is_hung_up = True
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as twin:
+            twin.shutdown(socket.SHUT_WR)
 
     def begin(self, job: bytes, handle: int | None) -> tuple[str, Any]:
         """Sends a job, with the descriptor that is its stdin, and returns the first message that comes of it."""
@@ -156,7 +164,8 @@ class Workers:
             ) from error
         self._policy = policy
         sizes = [size // processes + (number < size % processes) for number in range(processes)]
-        self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        self._free: deque[_Slot] = deque()
+        self._change = threading.Condition()
         self._workers: list[Worker] = []
         self._lock = threading.Lock()
         self._busy: set[_Slot] = set()
@@ -169,7 +178,12 @@ class Workers:
         worker = Worker("proxybox.pool.worker", self._setup, sockets=slots, cpus=cpus)
         self._workers.append(worker)
         for connection in worker.connections:
-            self._free.put(_Slot(worker, connection))
+            self._set_free(_Slot(worker, connection))
+
+    def _set_free(self, slot: _Slot) -> None:
+        with self._change:
+            self._free.append(slot)
+            self._change.notify()
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
@@ -183,36 +197,42 @@ class Workers:
             stdin = _read_all(stdin)
         wanted = [stream for stream, taker in takers.items() if taker is not None]
         policy = None if job.policy is self._policy else (job.policy.limits, job.policy.output)
-        return self._ask(("run", job.program, policy, stdin, wanted), takers, handle)
+        return self._ask(("run", job.program, policy, stdin, wanted), takers, handle, job.running)
 
     def call(self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         """Calls one function in one of the workers."""
-        return self._ask(("call", name, source, args, kwargs), {})
+        return self._ask(("call", name, source, args, kwargs), {}, None, Running())
 
     def _ask(
-        self, job: tuple[Any, ...], callbacks: dict[str, Callable[[bytes], object] | None], handle: int | None = None
-    ) -> Result:
+        self, job: tuple[Any, ...], callbacks: dict[str, Callable[[bytes], object] | None], handle: int | None,
+        running: Running,
+    ) -> Result:  # fmt: skip
         """Sends a job and returns its result. handle: a descriptor to send with the job, which has it as its stdin."""
         data = pickle.dumps(job)
         tries, queued = 0, 0.0
         while True:
             asked = time.monotonic()
-            slot = self._take()
+            slot = self._take(running)
+            if slot is None:
+                return cancelled()
             queued += time.monotonic() - asked
             whole = False
             try:
-                kind, told = slot.begin(data, handle)
-                while kind in callbacks:
-                    callback = callbacks[kind]
-                    if callback is not None:
-                        callback(told)
-                    kind, told = slot.receive()
-                whole = True
+                with running.reached_by(slot.hang_up, _no_interrupt):
+                    kind, told = slot.begin(data, handle)
+                    while kind in callbacks:
+                        callback = callbacks[kind]
+                        if callback is not None:
+                            callback(told)
+                        kind, told = slot.receive()
+                whole = not slot.is_hung_up
                 if kind == "error":
                     raise told
                 result: Result = told
                 return attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued))
             except _LostError as lost:
+                if running.is_cancelled:
+                    return cancelled()
                 tries += 1
                 if lost.begun or tries == _TRIES or self._closed:
                     return self._lost(lost)
@@ -226,26 +246,35 @@ class Workers:
             return Result(status=Status.CANCELLED, why="the pool was closed")
         return Result(status=Status.INTERNAL_ERROR, why=f"the controller's process has ended ({error})")
 
-    def _take(self) -> _Slot:
-        while True:
-            slot = self._free.get()
-            if slot is None or self._closed:
-                if slot is not None:
-                    slot.connection.close()
-                self._free.put(None)
-                raise SandboxClosedError("the pool is closed: make another one for further runs")
-            if slot.worker.process.poll() is None:
-                self._busy.add(slot)
-                return slot
-            slot.connection.close()
-            self._replace(slot.worker)
+    def _take(self, running: Running) -> _Slot | None:
+        """Waits for a slot whose worker lives. Returns None for a run that was cancelled before it had one."""
+        with running.reached_by(self._look, _no_interrupt):
+            while True:
+                with self._change:
+                    while not (self._free or self._closed or running.is_cancelled):
+                        self._change.wait()
+                    if self._closed:
+                        raise SandboxClosedError("the pool is closed: make another one for further runs")
+                    if running.is_cancelled:
+                        self._change.notify()  # it may have been woken in place of one that waits
+                        return None
+                    slot = self._free.popleft()
+                    self._busy.add(slot)
+                if slot.worker.process.poll() is None:
+                    return slot
+                self._give_back(slot, False)
+
+    def _look(self) -> None:
+        with self._change:
+            self._change.notify_all()
 
     def _give_back(self, slot: _Slot, whole: bool) -> None:
         """Makes a slot free again; closes it if its job was not completed, so that its worker cancels the job."""
-        self._busy.discard(slot)
-        if whole and not self._closed:
-            self._free.put(slot)
-            return
+        with self._change:
+            self._busy.discard(slot)
+            if whole and not self._closed:
+                self._set_free(slot)
+                return
         slot.connection.close()
         worker = slot.worker
         if all(each.closed for each in worker.connections) or worker.process.poll() is not None:
@@ -265,8 +294,11 @@ class Workers:
 
     def cancel(self) -> None:
         """Ends running programs."""
-        self._closed = True
-        for slot in tuple(self._busy):
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+            busy = tuple(self._busy)
+        for slot in busy:
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(slot.connection.fileno())) as twin:
                 twin.shutdown(socket.SHUT_RDWR)  # the thread that reads from the socket gets EOF
 
@@ -275,14 +307,14 @@ class Workers:
         self.cancel()
         with self._lock:
             workers, self._workers = self._workers, []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                slot = self._free.get_nowait()
-                if slot is not None:
-                    slot.connection.close()
-        self._free.put(None)
+        while self._free:
+            self._free.popleft().connection.close()
         for worker in workers:
             worker.end()
+
+
+def _no_interrupt() -> None:
+    raise ValueError("interrupt: a program of a pool with processes= can be cancelled, and not interrupted")
 
 
 def _read_all(source: Callable[[int], bytes | str]) -> bytes:

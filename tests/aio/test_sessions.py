@@ -407,8 +407,8 @@ async def test_a_guest_of_a_pool_that_is_killed_before_it_begins():
     async with AsyncPool(size=1) as pool:
         take, killed = pool._ready.take, []
 
-        def take_and_kill():
-            ready = take()
+        def take_and_kill(policy):
+            ready = take(policy)
             if len(killed) < 2:
                 killed.append(ready)
                 os.kill(ready._live.process.pid, signal.SIGKILL)

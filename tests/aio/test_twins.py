@@ -13,6 +13,7 @@ from proxybox import AsyncPool, AsyncSandbox, AsyncSession, Pool, Sandbox, Sessi
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TWINS: list[tuple[type, type]] = [(Sandbox, AsyncSandbox), (Session, AsyncSession), (Pool, AsyncPool)]
 _FUTURES = "an Executor gives futures to threads; a loop has tasks"
+_CANCELS = "a loop cancels the task that waits"
 _HERE = "a Pool's boxes may be those of other processes, where its caller sees no calls and has no interpreter"
 
 #: What one of two twins has and the other has not, and why.
@@ -26,6 +27,8 @@ ONLY = {
 }
 #: The same of the parameters.
 PARAMETERS_ONLY = {
+    (Sandbox, "run", "on_start"): _CANCELS,
+    (Pool, "run", "on_start"): _CANCELS,
     (Pool, "__init__", "processes"): "one thread serves all boxes of a loop; a server's workers are its own affair",
     (AsyncPool, "__init__", "interceptors"): _HERE,
     (AsyncPool, "__init__", "audit"): _HERE,

@@ -18,7 +18,7 @@ FLOORS = {
         program result
         commits given terminal
         controller
-        policies guest hints modulepath worker
+        policies guest hints modulepath running worker
     """,
     "proxybox.controller": """
         warm
