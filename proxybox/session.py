@@ -75,6 +75,21 @@ class SessionBase:
         """Whether the session takes further calls."""
         return self._live.is_alive
 
+    def sleep(self) -> None:
+        """Stops the program's threads until the next call, so that they use no CPU.
+
+        The next call and the next copy wake the session; `read_file` and its like do not have to. Its memory stays.
+        session.wall_time goes on, because it is a limit of real time.
+
+        Raises SessionBusy during a call, and SandboxClosedError when the session has ended.
+        """
+        self._live.sleep()
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the session sleeps."""
+        return self._live.is_asleep
+
     @property
     def files(self) -> Files:
         """The files that the session has changed in /box and other overlays since it began."""

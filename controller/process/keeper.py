@@ -31,6 +31,7 @@ from proxybox.controller import hostproc
 from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
+from proxybox.controller.header import WOKEN
 
 #: In `Watch.expired`: the caller has ended the guest.
 CANCELLED = "cancelled"
@@ -52,8 +53,8 @@ SIGNALS_AT_ONCE = 8
 _FIRST_REAL_TIME = 32
 
 
-#: siginfo_t: signo, errno, code; the sender's pid and uid are zero.
-_SIGINFO = struct.Struct("=iii116x")
+#: siginfo_t: signo, errno, code, value; the sender's pid and uid are zero.
+_SIGINFO = struct.Struct("=iii12xi100x")
 _PIDFD_SEND_SIGNAL, _SI_QUEUE = 424, -1
 
 
@@ -197,7 +198,15 @@ class Watch:
         """Ends the guest at once."""
         self.send(signal.SIGKILL)
 
-    def send(self, number: int) -> bool:
+    def stop(self) -> None:
+        """Stops all threads of the guest, whatever they do, until `go_on`."""
+        self.send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets a guest that was stopped go on. Its program is not told."""
+        self.send(signal.SIGCONT, WOKEN)
+
+    def send(self, number: int, value: int = 0) -> bool:
         """Sends a real signal, by pidfd, so that it cannot reach another process.
 
         Its siginfo tells the guest nothing about the controller: pidfd_send_signal(2) lets a sender write its own for
@@ -208,7 +217,7 @@ class Watch:
         with self.lock:
             if self.pidfd < 0:
                 return True
-            told = _SIGINFO.pack(number, 0, _SI_QUEUE)
+            told = _SIGINFO.pack(number, 0, _SI_QUEUE, value)
             if _libc().syscall(_PIDFD_SEND_SIGNAL, self.pidfd, number, told, 0) >= 0:
                 return True
             error = ctypes.get_errno()

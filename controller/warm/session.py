@@ -161,7 +161,7 @@ class LiveSession:
         self._cpu_end_ns: int | None = None
         self._wall_end_ns: int | None = None
         self._calls_end: float = float("inf")
-        self._closing = False
+        self._closing = self._asleep = False
         self._spent_ns = live.process.watch.meter.spent_ns()
         self._begun: _Begun
         self.outcome: Outcome | None = None
@@ -297,6 +297,7 @@ class LiveSession:
             self._lock.release()
             raise SandboxClosedError("the session has ended")
         try:
+            self._wake()
             self._live.driver.set_blocking(blocking)
             if streams.stdin is not None:
                 self._live.world.stdin.feed(streams.stdin)
@@ -448,15 +449,44 @@ class LiveSession:
             disk=live.builder.quota.used_bytes,
         )
 
+    def sleep(self) -> None:
+        """Stops the guest's process until the next command: its threads use no CPU.
+
+        The limits of the session as a whole go on; what ends the guest ends it in its sleep. Raises SessionBusy while a
+        call runs.
+        """
+        with self._between_calls("it can sleep between calls"):
+            self._live.process.watch.stop()
+            self._asleep = True
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the guest's process is stopped."""
+        return self._asleep and self.is_alive
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self._live.process.watch.go_on()
+
     @contextlib.contextmanager
     def world(self) -> Iterator[World]:
-        """Gives the session's world while no call runs. Raises SessionBusy while one does."""
+        """Gives the session's world while no call runs. Raises SessionBusy while one does.
+
+        A session that sleeps goes on sleeping: the guest has no part in this.
+        """
+        with self._between_calls("its files can be reached between calls"):
+            yield self._live.world
+
+    @contextlib.contextmanager
+    def _between_calls(self, what: str) -> Iterator[None]:
+        """A context in which no call runs, and none can begin. Raises SessionBusy, or SandboxClosedError."""
         if not self._lock.acquire(blocking=False):
-            raise SessionBusy("the session is in a call: its files can be reached between calls")
+            raise SessionBusy(f"the session is in a call: {what}")
         try:
             if not self.is_alive:
                 raise SandboxClosedError("the session has ended")
-            yield self._live.world
+            yield
         finally:
             self._lock.release()
             if self._closing:  # another thread has called `close` meanwhile

@@ -42,6 +42,8 @@ static void die_of(int signal, ucontext_t *context)
 void deliver(int signal, siginfo_t *info, void *context)
 {
     struct kernel_sigaction action = actions[signal];
+    if (signal == SIGCONT && info->si_value.sival_int == WOKEN)
+        return;
     if (!is_fault(signal, info) && put_off(signal, info, context))
         return;
     if (action.handler == (void *)SIG_DFL || action.handler == (void *)SIG_IGN) {

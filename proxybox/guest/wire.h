@@ -154,6 +154,10 @@ struct told {
  * request holds what its clone returned. */
 enum { FORK_AGAIN = 1 };
 
+/* The value of a SIGCONT (sigqueue(3)) by which the controller lets a guest go on that it has stopped: no handler of the
+ * guest's runs. Signals that the guest has sent itself come with the value 0. */
+enum { WOKEN = 0x3A9E };
+
 /* Arguments of CALL_BORN: where the filter's instructions are to be stored, for how many there is room, and where this
  * struct is to be stored. The answer is the filter's length, or 0 for a child that already has its final filter. cpu:
  * -1 for any. */
