@@ -28,10 +28,7 @@ class Running:
             self._cancel()
 
     def interrupt(self) -> None:
-        """Sends SIGINT to the program, as Ctrl-C does. Before the program has begun, nothing is sent.
-
-        Raises ValueError for a program of a pool with `processes`, which can only be cancelled.
-        """
+        """Sends SIGINT to the program, as Ctrl-C does. Before the program has begun, nothing is sent."""
         with self._lock:
             self._interrupt()
 

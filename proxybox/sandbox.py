@@ -285,7 +285,10 @@ class Sandbox(SandboxBase):
         limits: Tighter = None,
         output: Tighter = None,
     ) -> Result:
-        """Runs a `Program`. The callbacks get bytes; without `capture` the Result has no output."""
+        """Runs a `Program`. The callbacks get bytes; without `capture` the Result has no output.
+
+        limits, output: as for `run`.
+        """
         takers = given.function("on_stdout", on_stdout), given.function("on_stderr", on_stderr)
         streams = Streams(stdin=as_source(stdin), stdout=takers[0], stderr=takers[1], keep=capture)
         policy = policy_of_run(self.policy, timeout, limits, output)

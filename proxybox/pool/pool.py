@@ -79,7 +79,7 @@ class Pool(Executor):
         check_preload(BoxSpec(self.policy, found))
         host = HostFunctions(named, self.policy.session.value_size) if named else None
         if processes:
-            check_room(size, CALLERS + 2 * size)  # both ends of a socket for each box
+            check_room(size, CALLERS + 2 * (size + processes))  # both ends of a socket for each box and each process
             options = {"functions": dict(named), "packages": folders, "guest": guest, "warm": warm}
             self._boxes = Workers(self.policy, options, size, min(processes, size))
         else:

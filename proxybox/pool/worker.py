@@ -1,6 +1,7 @@
 """A process of a pool: it has boxes of its own, and a socket for each program that may run at once (workers.py).
 
-The process ends when all its sockets are closed. A program is cancelled when its socket is closed.
+By one more socket, the last, the pool tells that a job is to be cancelled or interrupted. The process ends when the
+sockets of all jobs are closed. A program is cancelled when its socket is closed.
 """
 
 import contextlib
@@ -27,22 +28,17 @@ from proxybox.pool.boxes import Boxes
 from proxybox.running import Running
 from proxybox.sandbox import Job
 
-#: Seconds in which a job that was cancelled tells its result. A host function of the caller's may take longer.
-_LAST_WORDS = 1.0
-
 
 def serve(connections: list[Connection], setup: bytes) -> None:
     """Serves until the pool has closed its ends of all sockets. setup: the policy and the pool's options, pickled."""
+    *sockets, told = connections
     try:
-        boxes: Boxes | Exception = _boxes(setup, len(connections))
+        boxes: Boxes | Exception = _boxes(setup, len(sockets))
     except Exception as error:  # this is the answer to each job, since no caller waits for `serve`
         boxes = error
-    jobs = [_Jobs(boxes, connection) for connection in connections]
-    _watch({job.connection.fileno(): job for job in jobs})
+    _watch([_Jobs(boxes, connection) for connection in sockets], told)
     if not isinstance(boxes, Exception):
         boxes.cancel()
-        for job in jobs:
-            job.thread.join(_LAST_WORDS)
         boxes.close()
     settle()
 
@@ -62,15 +58,25 @@ def _boxes(setup: bytes, size: int) -> Boxes:
     return Boxes(BoxSpec(policy, guest), host, size, warm=options["warm"])
 
 
-def _watch(jobs: "dict[int, _Jobs]") -> None:
-    """Waits for sockets whose other end is closed, and cancels their jobs."""
+def _watch(jobs: "list[_Jobs]", told: Connection) -> None:
+    """Waits for sockets whose other end is closed, and cancels their jobs. told: the socket by which more is told."""
     poll = select.poll()
-    for fd in jobs:
+    poll.register(told.fileno(), select.POLLIN)
+    left = {job.connection.fileno(): job for job in jobs}
+    for fd in left:
         poll.register(fd, select.POLLRDHUP)
-    while jobs:
+    while left:
         for fd, _ in poll.poll():
-            poll.unregister(fd)
-            jobs.pop(fd).cancel()
+            if fd != told.fileno():
+                poll.unregister(fd)
+                left.pop(fd).give_up()
+                continue
+            try:
+                number, job, what = pickle.loads(told.recv_bytes())  # noqa: S301 - from our own pool
+            except (EOFError, OSError):
+                poll.unregister(fd)
+            else:
+                jobs[number].tell(job, what)
 
 
 class _Jobs:
@@ -79,13 +85,40 @@ class _Jobs:
     def __init__(self, boxes: Boxes | Exception, connection: Connection) -> None:
         self.connection = connection
         self._boxes = boxes
-        self._running = Running()  # of all its jobs: when the socket is closed, there are no further ones
-        self.thread = threading.Thread(target=self._serve, name="proxybox-worker", daemon=True)
-        self.thread.start()
+        self._lock = threading.Lock()
+        self._count = 0
+        self._running: dict[int, Running] = {}  # the job that was begun last, and what was told of the next one
+        self._is_given_up = False
+        threading.Thread(target=self._serve, name="proxybox-worker", daemon=True).start()
 
-    def cancel(self) -> None:
-        """Cancels the job that runs: the pool no longer waits for it."""
-        self._running.cancel()
+    def give_up(self) -> None:
+        """Cancels the job that runs, and all that could come: the pool no longer waits for them."""
+        with self._lock:
+            self._is_given_up = True
+            running = tuple(self._running.values())
+        for each in running:
+            each.cancel()
+
+    def tell(self, job: int, what: str) -> None:
+        """Cancels or interrupts a job, by its number; it may not have been read yet."""
+        with self._lock:
+            if job < self._count:
+                return
+            running = self._running.setdefault(job, Running())
+        if what == "cancel":
+            running.cancel()
+        else:
+            running.interrupt()
+
+    def _begin(self) -> Running:
+        """Counts a job, and returns what ends it."""
+        with self._lock:
+            self._count += 1
+            self._running = {self._count: self._running.get(self._count) or Running()}
+            running = self._running[self._count]
+            if self._is_given_up:
+                running.cancel()
+            return running
 
     def _serve(self) -> None:
         try:
@@ -97,7 +130,7 @@ class _Jobs:
                 twin.shutdown(socket.SHUT_RDWR)
 
     def _do(self, data: bytes) -> tuple[str, Any]:
-        handle = None
+        handle, running = None, self._begin()
         try:
             job = pickle.loads(data)  # noqa: S301 - from our own pool
             if job[0] == "run" and isinstance(job[3], int):
@@ -106,7 +139,7 @@ class _Jobs:
                 raise self._boxes
             if job[0] == "call":
                 _, name, source, args, kwargs = job
-                return "result", self._boxes.call(name, source, args, kwargs, self._running)
+                return "result", self._boxes.call(name, source, args, kwargs, running)
             _, program, tighter, stdin, wanted = job
             takers = {stream: functools.partial(self._tell, stream) for stream in wanted}
             streams = Streams(
@@ -115,7 +148,7 @@ class _Jobs:
             policy = self._boxes.policy
             if tighter is not None:
                 policy = attrs.evolve(policy, limits=tighter[0], output=tighter[1])
-            job = Job(program=program, streams=streams, policy=policy, running=self._running)
+            job = Job(program=program, streams=streams, policy=policy, running=running)
             return "result", self._boxes.run(job)
         except BaseException as error:  # also what a host function raises
             return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

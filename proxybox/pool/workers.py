@@ -1,6 +1,7 @@
 """Processes that work for this one: how each of them is started, and those of a pool.
 
     pool ── one socket for each program that may run at once ── worker process: a Pool of its own, a thread per socket
+         ── one more socket, for what ends a program ──────────
 
 Both ends are trusted, so what crosses is pickled. A worker that dies is replaced; a caller who waited for it gets a
 Result that says so, or is served by another one if its job had not begun. A worker ends with its pool, because its
@@ -51,6 +52,7 @@ class Worker:
 
     def __init__(self, module: str, *arguments: Any, sockets: int = 1, cpus: Set[int] = frozenset()) -> None:
         self.cpus = cpus
+        self._telling = threading.RLock()
         job = pickle.dumps(arguments)
         ours, theirs = zip(*(socket.socketpair() for _ in range(sockets)), strict=True)
         fds = [end.fileno() for end in theirs]
@@ -78,6 +80,17 @@ class Worker:
         """Closes our ends of the sockets, at which the process ends."""
         for connection in self.connections:
             connection.close()
+
+    def tell(self, what: Any) -> None:
+        """Sends something by the last socket; from any thread. Raises OSError."""
+        data = pickle.dumps(what)
+        with self._telling:
+            self.connections[-1].send_bytes(data)
+
+    def close_last(self) -> None:
+        """Closes our end of the last socket; from any thread."""
+        with self._telling:
+            self.connections[-1].close()
 
     def end(self) -> None:
         """Waits for the process, which ends when its sockets are closed.
@@ -111,17 +124,31 @@ class _LostError(Exception):
 
 @attrs.define(eq=False)
 class _Slot:
-    """Room for one program at a time, in one worker. The methods raise _LostError."""
+    """Room for one program at a time, in one worker. `begin` and `receive` raise _LostError.
+
+    number: of its socket. jobs: how many it has been given, with that which is to be begun next.
+    """
 
     worker: Worker
-    connection: Connection
-    is_hung_up: bool = False
+    number: int
+    jobs: int = 0
 
-    def hang_up(self) -> None:
-        """Has the worker cancel the job, whose result still comes. It is the last job of this slot."""
-        self.is_hung_up = True
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as twin:
-            twin.shutdown(socket.SHUT_WR)
+    @property
+    def connection(self) -> Connection:
+        """The socket of its jobs."""
+        return self.worker.connections[self.number]
+
+    def cancel(self) -> None:
+        """Has the worker cancel the job that was begun last. Its result still comes."""
+        self._tell("cancel")
+
+    def interrupt(self) -> None:
+        """Has the worker interrupt the job that was begun last."""
+        self._tell("interrupt")
+
+    def _tell(self, what: str) -> None:
+        with contextlib.suppress(OSError):  # the worker has ended
+            self.worker.tell((self.number, self.jobs, what))
 
     def begin(self, job: bytes, handle: int | None) -> tuple[str, Any]:
         """Sends a job, with the descriptor that is its stdin, and returns the first message that comes of it."""
@@ -175,10 +202,10 @@ class Workers:
                 self._start(slots, cpus)
 
     def _start(self, slots: int, cpus: Set[int]) -> None:
-        worker = Worker("proxybox.pool.worker", self._setup, sockets=slots, cpus=cpus)
+        worker = Worker("proxybox.pool.worker", self._setup, sockets=slots + 1, cpus=cpus)
         self._workers.append(worker)
-        for connection in worker.connections:
-            self._set_free(_Slot(worker, connection))
+        for number in range(slots):
+            self._set_free(_Slot(worker, number))
 
     def _set_free(self, slot: _Slot) -> None:
         with self._change:
@@ -218,14 +245,15 @@ class Workers:
             queued += time.monotonic() - asked
             whole = False
             try:
-                with running.reached_by(slot.hang_up, _no_interrupt):
+                slot.jobs += 1
+                with running.reached_by(slot.cancel, slot.interrupt):
                     kind, told = slot.begin(data, handle)
                     while kind in callbacks:
                         callback = callbacks[kind]
                         if callback is not None:
                             callback(told)
                         kind, told = slot.receive()
-                whole = not slot.is_hung_up
+                whole = True
                 if kind == "error":
                     raise told
                 result: Result = told
@@ -248,7 +276,7 @@ class Workers:
 
     def _take(self, running: Running) -> _Slot | None:
         """Waits for a slot whose worker lives. Returns None for a run that was cancelled before it had one."""
-        with running.reached_by(self._look, _no_interrupt):
+        with running.reached_by(self._look):
             while True:
                 with self._change:
                     while not (self._free or self._closed or running.is_cancelled):
@@ -277,7 +305,7 @@ class Workers:
                 return
         slot.connection.close()
         worker = slot.worker
-        if all(each.closed for each in worker.connections) or worker.process.poll() is not None:
+        if all(each.closed for each in worker.connections[:-1]) or worker.process.poll() is not None:
             self._replace(worker)
 
     def _replace(self, worker: Worker) -> None:
@@ -287,8 +315,9 @@ class Workers:
                 return
             self._workers.remove(worker)
             worker.process.kill()
+            worker.close_last()
             worker.end()
-            self._start(len(worker.connections), worker.cpus)
+            self._start(len(worker.connections) - 1, worker.cpus)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -310,11 +339,8 @@ class Workers:
         while self._free:
             self._free.popleft().connection.close()
         for worker in workers:
+            worker.close_last()
             worker.end()
-
-
-def _no_interrupt() -> None:
-    raise ValueError("interrupt: a program of a pool with processes= can be cancelled, and not interrupted")
 
 
 def _read_all(source: Callable[[int], bytes | str]) -> bytes:
