@@ -8,6 +8,7 @@ import attrs
 
 from proxybox import given
 from proxybox.policies import PolicyError
+from proxybox.policies.errors import shown
 
 #: The path of the program's folder in the box.
 BOX = "/box"
@@ -36,6 +37,13 @@ class Program:
         """Makes a program from source text, which becomes the file main.py in an empty folder."""
         content = given.source(text).encode("utf-8", "surrogatepass")
         return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: content})
+
+    @classmethod
+    def of_files(cls, files: Mapping[str, bytes], entry: str, arguments: Sequence[str] = ()) -> "Program":
+        """Makes a program from files, by their paths below /box; `entry` is the one to run."""
+        if entry not in files:
+            raise PolicyError(f"entry: want one of the files, got {shown(entry)}")
+        return cls(words=(f"{BOX}/{entry}", *given.arguments(arguments)), files=given.files(files))
 
     @classmethod
     def code(cls, text: str, arguments: Sequence[str] = ()) -> "Program":

@@ -284,15 +284,17 @@ class Sandbox(SandboxBase):
         capture: bool = True,
         limits: Tighter = None,
         output: Tighter = None,
+        on_start: OnStart = None,
     ) -> Result:
         """Runs a `Program`. The callbacks get bytes; without `capture` the Result has no output.
 
-        limits, output: as for `run`.
+        limits, output, on_start: as for `run`.
         """
-        takers = given.function("on_stdout", on_stdout), given.function("on_stderr", on_stderr)
-        streams = Streams(stdin=as_source(stdin), stdout=takers[0], stderr=takers[1], keep=capture)
+        given.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output)
-        return self._run(Job(program=program, streams=streams, policy=policy))
+        job = job_of_program(policy, program, stdin, on_stdout, on_stderr, capture)
+        job.tell(on_start)
+        return self._run(job)
 
     def _run(self, job: Job) -> Result:
         box = self._box(job.policy)
@@ -367,6 +369,16 @@ def job_of(
         policy=policy,
         streams=given.streams(stdin, on_stdout, on_stderr),
     )
+
+
+def job_of_program(
+    policy: Policy, program: Program, stdin: Input,
+    on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None, capture: bool = True,
+) -> Job:  # fmt: skip
+    """Checks the arguments of `run_program`. Raises TypeError or PolicyError."""
+    takers = given.function("on_stdout", on_stdout), given.function("on_stderr", on_stderr)
+    streams = Streams(stdin=as_source(stdin), stdout=takers[0], stderr=takers[1], keep=capture)
+    return Job(program=program, streams=streams, policy=policy)
 
 
 def program_of(code: Code, args: Sequence[str] = (), files: Content | None = None) -> Program:

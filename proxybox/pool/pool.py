@@ -31,8 +31,20 @@ from proxybox.packages.compiling import warn_of
 from proxybox.policies import Policy, as_policy, evolve
 from proxybox.pool.boxes import CALLERS, Boxes, check_room
 from proxybox.pool.workers import Workers
+from proxybox.program import Program
 from proxybox.result import Result
-from proxybox.sandbox import AsPath, Callback, Code, Functions, OnStart, Tighter, folder_of, job_of, policy_of_run
+from proxybox.sandbox import (
+    AsPath,
+    Callback,
+    Code,
+    Functions,
+    OnStart,
+    Tighter,
+    folder_of,
+    job_of,
+    job_of_program,
+    policy_of_run,
+)
 from proxybox.session import Session
 
 
@@ -115,6 +127,27 @@ class Pool(Executor):
         job.tell(on_start)
         result = self._boxes.run(job)
         return result.check() if check else result
+
+    def run_program(
+        self,
+        program: Program,
+        *,
+        stdin: Input = None,
+        timeout: float | str | None = None,
+        on_stdout: Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[bytes], object] | None = None,
+        limits: Tighter = None,
+        output: Tighter = None,
+        on_start: OnStart = None,
+    ) -> Result:
+        """As `Sandbox.run_program`, in a box that stands ready."""
+        self._check_open()
+        given.function("on_start", on_start)
+        policy = policy_of_run(self.policy, timeout, limits, output)
+        job = job_of_program(policy, program, stdin, on_stdout, on_stderr)
+        folder_of(program, self.policy)
+        job.tell(on_start)
+        return self._boxes.run(job)
 
     def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
         """Does what `run` does, for the script at `path`, which may be a str."""

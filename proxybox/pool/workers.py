@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -47,12 +47,17 @@ _TRIES: Final = 3
 class Worker:
     """A process that calls the `serve` function of a module with its ends of sockets, and with arguments (worker.py).
 
-    cpus: those on which it and its guests run; all, where that is empty. Raises OSError when no process can be started.
+    cpus: those on which it and its guests run; all, where that is empty. environment: its environment variables; those
+    of this process by default. Raises OSError when no process can be started.
     """
 
-    def __init__(self, module: str, *arguments: Any, sockets: int = 1, cpus: Set[int] = frozenset()) -> None:
+    def __init__(
+        self, module: str, *arguments: Any, sockets: int = 1, cpus: Set[int] = frozenset(),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.cpus = cpus
         self._telling = threading.RLock()
+        given = os.environ if environment is None else environment
         job = pickle.dumps(arguments)
         ours, theirs = zip(*(socket.socketpair() for _ in range(sockets)), strict=True)
         fds = [end.fileno() for end in theirs]
@@ -61,7 +66,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, *_python_options(), str(_PROGRAM), *map(str, fds)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
-                env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+                env={name: value for name, value in given.items() if name != "PYTHONPATH"},
             )  # fmt: skip
         except BaseException:
             self.close()
