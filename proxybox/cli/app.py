@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from proxybox.cli import arguments
 from proxybox.cli.arguments import Option, Parsed
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
+from proxybox.cli.serving import serve_group
 from proxybox.cli.teaching import complete_file, exercise_group, grade, guest_option, json_flag, packages_option
 
 SHELLS = ("bash", "zsh", "fish")
@@ -100,7 +101,8 @@ def main_group() -> click.Group:
     )
     group.add_command(repl_command())
     for command in (
-        policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, commits_group, completion,
+        serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, commits_group,
+        completion,
     ):  # fmt: skip
         group.add_command(command)
     return group

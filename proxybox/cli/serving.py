@@ -1,0 +1,108 @@
+"""`proxybox serve` and `proxybox serve keys`, as click sees them; their work is done in serve.py."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxybox.cli.teaching import complete_file, json_flag
+
+config_option = click.option(
+    "--config", "-c", type=Path, metavar="FILE", help="A TOML file (docs/serve.md).", shell_complete=complete_file
+)
+data_option = click.option("--data", metavar="PATH", help="The folder for the keys and the database.")
+keys_option = click.option("--keys", metavar="FILE", help="The file of keys (keys.json in --data).")
+
+
+@click.group("serve", invoke_without_command=True, short_help="Boxes as a service, over HTTP.")
+@config_option
+@click.option("--listen", "-l", metavar="ADDRESS", help="HOST:PORT or unix:PATH (127.0.0.1:8000).")
+@data_option
+@keys_option
+@click.option("--database", metavar="URL", help="An SQLAlchemy URL, such as postgresql://... (SQLite in --data).")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that have the boxes (the CPUs).")
+@click.option("--require-keys", is_flag=True, help="Ask for a key on loopback, too, even while there is none.")
+@click.option("--policy", "-p", "policies", multiple=True, metavar="[NAME=]PRESET|FILE", help="A policy for clients.")
+@click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
+@click.option(
+    "--packages", multiple=True, metavar="PATH", shell_complete=complete_file,
+    help="Packages to import: a virtual environment, a folder, a requirements file.",
+)  # fmt: skip
+@click.option("--preload", multiple=True, metavar="MODULE", help="A module that stands imported.")
+@click.option("--log", type=click.Choice(["text", "json"]), help="The form of log lines (text).")
+@click.option("--check", is_flag=True, help="Try the service out, say what came of it, and end.")
+@click.pass_context
+def serve_group(context: click.Context, /, **options: Any) -> int | None:
+    """Serve boxes over HTTP: runs, sessions, and the protocols of others.
+
+    It tries itself out before it serves. On loopback no key is needed while there is none; elsewhere
+    requests bring one of `proxybox serve keys`. SIGTERM lets what runs come to its end.
+
+    \b
+    Examples:
+      proxybox serve
+      proxybox serve --policy strict --policy lab=lab.toml --guest cpython --packages requirements.txt
+      proxybox serve keys add moodle
+      proxybox serve --config serve.toml --listen 0.0.0.0:8000
+      curl -s localhost:8000/v1/run --json '{"code": "print(6 * 7)"}'
+    """
+    if context.invoked_subcommand is not None:
+        return None
+    from proxybox.cli import serve
+
+    return serve.serve(**options)
+
+
+@serve_group.group("keys")
+def keys_group() -> None:
+    """The keys that clients present.
+
+    What is kept of a key does not tell it, so each is shown once, when it is made. A key that is
+    revoked is refused from then on, also by a service that runs.
+
+    \b
+    Examples:
+      proxybox serve keys add moodle
+      proxybox serve keys add agents --policy strict --concurrency 4
+      proxybox serve keys list
+      proxybox serve keys revoke moodle
+    """
+
+
+@keys_group.command("add", short_help="Make a key, and show it.")
+@click.argument("name")
+@click.option("--policy", "-p", "policies", multiple=True, metavar="NAME", help="A policy that it may use (all).")
+@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="How many of its runs go on at once.")
+@config_option
+@data_option
+@keys_option
+@json_flag
+def keys_add(**options: Any) -> int:
+    """Make a key, and show it: this once."""
+    from proxybox.cli import serve
+
+    return serve.add_key(**options)
+
+
+@keys_group.command("list", short_help="The keys that there are.")
+@config_option
+@data_option
+@keys_option
+@json_flag
+def keys_list(**options: Any) -> int:
+    """The keys that there are, and those that were revoked."""
+    from proxybox.cli import serve
+
+    return serve.list_keys(**options)
+
+
+@keys_group.command("revoke", short_help="Refuse a key from now on.")
+@click.argument("name", metavar="NAME|ID")
+@config_option
+@data_option
+@keys_option
+def keys_revoke(**options: Any) -> int:
+    """Refuse a key from now on."""
+    from proxybox.cli import serve
+
+    return serve.revoke_key(**options)

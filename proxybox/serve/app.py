@@ -1,0 +1,93 @@
+"""Puts the service together: an ASGI application with all doors.
+
+proxybox.serve.app.app(config)      for uvicorn, or any other server of ASGI
+"""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from importlib import import_module
+
+try:
+    import fastapi
+    import prometheus_client  # noqa: F401
+    import sqlalchemy  # noqa: F401
+    import uvicorn  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(f"the service needs {error.name}: pip install 'proxybox[server]'") from error
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+import proxybox
+from proxybox.serve.asking import invalid
+from proxybox.serve.config import Config
+from proxybox.serve.edge import Edge, log, visit
+from proxybox.serve.problems import MEDIA_TYPE, Refusal, of_status
+from proxybox.serve.service import Service
+
+_DESCRIPTION = """Runs untrusted Python in sealed boxes, each of whose OS calls a trusted controller answers or denies.
+
+Errors are problem details (RFC 9457); `errors` of a 422 says where the request is at fault. Every answer has an
+`X-Request-Id`."""
+
+
+def app(config: Config | None = None) -> Edge:
+    """Returns the application of a service, which starts with the server's lifespan, and tries itself out first."""
+    service = Service(config or Config())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
+        if not service.has_started:
+            await service.start()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    inner = fastapi.FastAPI(
+        title="proxybox", version=proxybox.__version__, description=_DESCRIPTION, lifespan=lifespan,
+        docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
+        openapi_url="/v1/openapi.json",
+    )  # fmt: skip
+    inner.state.service = service
+    for door in service.config.doors:
+        inner.include_router(import_module(f"proxybox.serve.doors.{door}").router)
+    inner.add_exception_handler(Refusal, _refused)
+    inner.add_exception_handler(RequestValidationError, _invalid)
+    inner.add_exception_handler(HTTPException, _of_the_framework)
+    inner.add_exception_handler(Exception, _failed)
+    if service.config.origins:
+        inner.add_middleware(
+            CORSMiddleware, allow_origins=service.config.origins, allow_methods=["*"], allow_headers=["*"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )  # fmt: skip
+    return Edge(inner, service)
+
+
+# --- faults, in our own form ------------------------------------------------------------------------------------------
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)  # noqa: S101 - Starlette's types know only Exception
+    body = json.dumps(error.body(visit(request.scope).id))
+    return Response(body, error.status, error.headers, media_type=MEDIA_TYPE)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    return await _refused(request, invalid(error))
+
+
+async def _of_the_framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    refusal = of_status(error.status_code)
+    refusal.headers.update(error.headers or {})
+    return await _refused(request, refusal)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("%s failed", visit(request.scope).id, exc_info=error)
+    return await _refused(request, Refusal("internal-error"))

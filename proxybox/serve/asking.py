@@ -1,0 +1,149 @@
+"""What the doors have in common: who asks, the run that is asked for, and a client that goes away."""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
+
+from proxybox.serve.callers import Caller
+from proxybox.serve.edge import visit
+from proxybox.serve.problems import Refusal
+from proxybox.serve.service import Service
+
+T = TypeVar("T")
+
+
+def service_of(connection: HTTPConnection) -> Service:
+    """Returns the service that a request has come to."""
+    service: Service = connection.app.state.service
+    return service
+
+
+def bearer(connection: HTTPConnection) -> str | None:
+    """Returns the bearer key of a request (RFC 6750); None without one."""
+    scheme, _, key = connection.headers.get("authorization", "").partition(" ")
+    if not scheme:
+        return None
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def password(connection: HTTPConnection) -> str | None:
+    """Returns the key of a request from a browser, which sends it as a password (RFC 7617), or as `bearer` does."""
+    scheme, _, told = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return bearer(connection)
+    try:
+        return base64.b64decode(told, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def caller_by(connection: HTTPConnection, presented: str | None) -> Caller:
+    """Returns who has presented a key, and notes it for the audit. Raises Refusal."""
+    caller = service_of(connection).caller(presented)
+    here = visit(connection.scope)
+    here.key, here.name = caller.key, caller.name
+    return caller
+
+
+def caller_of(request: Request) -> Caller:
+    """The dependency of routes whose callers present a bearer key. Raises Refusal."""
+    return caller_by(request, bearer(request))
+
+
+async def run(
+    request: Request,
+    caller: Caller,
+    asked: Mapping[str, Any],
+    *,
+    on_event: Callable[[dict[str, Any]], Any] | None = None,
+) -> bytes:
+    """Runs a program for a request, and returns its Result as JSON; a client that goes away has its box ended."""
+    service, here = service_of(request), visit(request.scope)
+    note(request, service, caller, asked)
+    data = await until_gone(request, service.run(caller, asked, identity=here.id, on_event=on_event))
+    note_result(request, data)
+    return data
+
+
+def note(request: HTTPConnection, service: Service, caller: Caller, asked: Mapping[str, Any]) -> None:
+    """Notes for the audit what is asked for."""
+    here = visit(request.scope)
+    here.policy = service.jobs.policy(caller, asked.get("policy"))
+    here.language = service.jobs.language(asked.get("language"))
+    code = asked.get("code")
+    if not isinstance(code, str):
+        code = json.dumps(asked.get("files"), sort_keys=True)
+    here.code_sha256 = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def note_result(request: HTTPConnection, data: bytes) -> None:
+    """Notes for the audit how a run has ended."""
+    here = visit(request.scope)
+    if len(data) < 1 << 20:
+        result = json.loads(data)
+        here.status, here.cpu = result.get("status", ""), (result.get("usage") or {}).get("cpu")
+
+
+async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Returns what `work` returns. When the client goes away, it is cancelled, and asyncio.CancelledError raised."""
+    doing, going = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((doing, going), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise asyncio.CancelledError
+        return doing.result()
+    finally:
+        for each in (doing, going):
+            each.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def content(given: str | Mapping[str, Any]) -> bytes:
+    """Returns the bytes of a file that was sent as text, or in base64. Raises Refusal."""
+    if isinstance(given, str):
+        return given.encode("utf-8", "surrogatepass")
+    try:
+        return base64.b64decode(given["base64"], validate=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": f"not base64: {error}"}]) from None
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def invalid(error: RequestValidationError) -> Refusal:
+    """Returns the refusal for the faults that pydantic has found, without the values that it quotes."""
+    faults = [{"loc": list(each["loc"]), "msg": each["msg"]} for each in error.errors()]
+    return Refusal("invalid", errors=faults[:100])
+
+
+def shaped(shape: Callable[[Refusal], Response]) -> type[APIRoute]:
+    """Returns the class of a door's routes (APIRouter's route_class), whose refusals have the door's own shape."""
+
+    class Shaped(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def shaping(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except Refusal as refusal:
+                    return shape(refusal)
+                except RequestValidationError as error:
+                    return shape(invalid(error))
+
+            return shaping
+
+    return Shaped

@@ -1,0 +1,373 @@
+"""What a service is told: by a TOML file, by options of the command line, or in Python.
+
+    listen = "127.0.0.1:8000"
+
+    [policies.default]            # named on the service; clients choose one and can only tighten it
+    extends = "strict"
+
+    [languages.data]              # an interpreter, its packages, and modules that stand imported
+    guest = "cpython"
+    packages = ["requirements.txt"]
+    preload = ["pandas"]
+
+    [limits]
+    concurrency = 8
+
+Rules: as for policies, every fault is reported, with its file, its key and what is allowed; a key that does not exist
+is a fault; host paths are relative to the file.
+"""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeVar
+
+import attrs
+
+from proxybox.controller.statefolder import state_folder
+from proxybox.policies import Policy, PolicyError, Problem, as_policy, evolve, preset
+from proxybox.policies import loading as policy_files
+from proxybox.policies.building import build, model
+from proxybox.policies.checks import between, limited, one_of, refusal, to_modules, to_whole
+from proxybox.policies.errors import shown
+from proxybox.policies.sizes import to_duration, to_size
+from proxybox.serve.setup import Interpreter
+
+T = TypeVar("T")
+
+_MIB: Final = 1 << 20
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
+_FILE_MAX: Final = 1 << 20
+#: The doors, by the names of their files.
+DOORS: Final = ("rest", "websocket", "status")
+
+
+_BODY: Final = 'a size from 1K to 1G, such as "8M"'
+_COUNT: Final = "a whole number of 1 or more"
+_SOON: Final = 'a duration above 0 and of at most a day, such as "30s"'
+
+
+def _to_body(value: int | str) -> int:
+    return limited(to_size, value, _BODY)
+
+
+def _to_room(value: int | str) -> int:
+    return limited(to_size, value, 'a size, such as "256M"')
+
+
+def _to_seconds(value: float | str) -> float:
+    return limited(to_duration, value, _SOON)
+
+
+@model("limits")
+@attrs.frozen(kw_only=True)
+class ServiceLimits:
+    """What clients may ask of the service.
+
+    body: bytes of one request. files: how many files one request may bring. concurrency: how many runs of one key may
+    go on at once; None for three quarters of what there is room for. live: the same for calls of sessions and for runs
+    that wait for input. queue: how many requests may wait. queue_wait: seconds that a request waits at most.
+    input_wait: seconds that a program waits for its caller's input. artefacts: bytes of files that are kept for a key.
+    """
+
+    body: int = attrs.field(
+        default=8 * _MIB,
+        converter=_to_body,
+        validator=between(1 << 10, 1 << 30, _BODY),
+    )
+    files: int = attrs.field(default=1_000, converter=to_whole, validator=between(0, 100_000, "0 to 100,000 files"))
+    concurrency: int | None = attrs.field(default=None, validator=between(1, 10_000, f"{_COUNT}, or none"))
+    live: int | None = attrs.field(default=None, validator=between(1, 10_000, f"{_COUNT}, or none"))
+    queue: int = attrs.field(
+        default=256, converter=to_whole, validator=between(0, 1 << 20, "a whole number of 0 or more")
+    )
+    queue_wait: float = attrs.field(
+        default=30.0,
+        converter=_to_seconds,
+        validator=between(0, 86_400, _SOON, above=True),
+    )
+    input_wait: float = attrs.field(
+        default=60.0,
+        converter=_to_seconds,
+        validator=between(0, 86_400, _SOON, above=True),
+    )
+    artefacts: int = attrs.field(default=256 * _MIB, converter=_to_room)
+
+
+@model("sessions")
+@attrs.frozen(kw_only=True)
+class ServiceSessions:
+    """How many sessions there may be, and what becomes of those that nobody uses.
+
+    most: of all keys together. share: of one key. sleep_after: seconds without a request after which a session's
+    process is stopped until the next one. end_after: seconds after which it is ended. last: seconds from its start
+    after which it is ended however it is used.
+    """
+
+    most: int = attrs.field(default=200, converter=to_whole, validator=between(0, 100_000, "0 to 100,000 sessions"))
+    share: int = attrs.field(default=50, converter=to_whole, validator=between(0, 100_000, "0 to 100,000 sessions"))
+    sleep_after: float = attrs.field(
+        default=60.0,
+        converter=_to_seconds,
+        validator=between(0, 86_400, _SOON, above=True),
+    )
+    end_after: float = attrs.field(
+        default=1800.0,
+        converter=_to_seconds,
+        validator=between(0, 86_400, _SOON, above=True),
+    )
+    last: float = attrs.field(
+        default=86_400.0,
+        converter=_to_seconds,
+        validator=between(0, 86_400, _SOON, above=True),
+    )
+
+
+def _to_policies(value: Any) -> Mapping[str, Policy]:
+    return _named(value, _meant)
+
+
+def _texts(value: Any, wanted: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise refusal(f"want a list of {wanted}", value)
+    return tuple(value)
+
+
+def _to_paths(value: Any) -> tuple[str, ...]:
+    return _texts(value, "paths")
+
+
+def _to_origins(value: Any) -> tuple[str, ...]:
+    return _texts(value, "origins")
+
+
+@model("")
+@attrs.frozen(kw_only=True)
+class Language:
+    """The interpreter of one language, as for `Sandbox`. packages: host paths. preload: names of modules."""
+
+    guest: str | None = None
+    packages: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
+    preload: tuple[str, ...] = attrs.field(default=(), converter=to_modules)
+
+    def interpreter(self) -> Interpreter:
+        """Returns what a worker is told."""
+        return Interpreter(guest=self.guest, packages=self.packages, preload=self.preload)
+
+
+def _to_languages(value: Any) -> Mapping[str, Language]:
+    return _named(value, lambda given: build(Language, given))
+
+
+def _named(value: Any, make: Callable[[Any], T]) -> dict[str, T]:
+    """Returns a table by names. Raises PolicyError with all faults."""
+    if not isinstance(value, Mapping) or not value:
+        raise refusal("want a table of at least one name", value)
+    made: dict[str, T] = {}
+    problems: list[Problem] = []
+    for name, given in value.items():
+        try:
+            if not isinstance(name, str) or not _NAME.match(name):
+                raise refusal("want a name of letters, digits, '.', '_', '+' and '-', at most 64", name)
+            made[name] = make(given)
+        except PolicyError as error:
+            problems += error.under(str(name)).problems
+    if problems:
+        raise PolicyError(*problems)
+    return made
+
+
+def _to_limits(value: ServiceLimits | Mapping[str, Any]) -> ServiceLimits:
+    return build(ServiceLimits, value)
+
+
+def _to_sessions(value: ServiceSessions | Mapping[str, Any]) -> ServiceSessions:
+    return build(ServiceSessions, value)
+
+
+def _to_doors(value: Any) -> tuple[str, ...]:
+    doors = _texts(value, "doors")
+    for door in doors:
+        if door not in DOORS:
+            raise refusal("there is no such door", door, allowed=", ".join(DOORS))
+    return doors
+
+
+def _check_listen(_: object, field: "attrs.Attribute[Any]", value: Any) -> None:
+    try:
+        address_of(value)
+    except (ValueError, AttributeError, TypeError):
+        raise refusal(
+            'want an address such as "127.0.0.1:8000", "[::1]:8000" or "unix:/run/proxybox.sock"', value, key=field.name
+        ) from None
+
+
+def _policies() -> Mapping[str, Policy]:
+    """The policies of a service that names none: those of the same names, whose sessions can be copied."""
+    return {name: evolve(preset(name), session={"branches": 8}) for name in ("default", "strict")}
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@model("")
+@attrs.frozen(kw_only=True)
+class Config:
+    """A service. Each section may be given as its class or as a table.
+
+    listen: an address, or "unix:PATH". data: the folder for what is kept: the database and the file of keys. database:
+    an SQLAlchemy URL; None for SQLite in `data`. keys: the file of keys; None for keys.json in `data`. require_keys:
+    whether a key is needed on loopback, too, even while there is none. workers: processes that have the boxes. slots,
+    live: how many runs, and how many calls of sessions and runs that ask for input, go on at once in each. log: the
+    form of log lines. origins: web pages that may use the service (CORS). doors: which protocols are spoken. drain:
+    seconds that a service which is told to end (SIGTERM) waits for what runs. policies, languages: by the names that
+    clients use; the first of each is the one for requests that name none.
+    """
+
+    listen: str = attrs.field(default="127.0.0.1:8000", validator=_check_listen)
+    data: str = attrs.field(factory=lambda: state_folder("serve") or "")
+    database: str | None = None
+    keys: str | None = None
+    require_keys: bool = False
+    workers: int = attrs.field(factory=_cpus, converter=to_whole, validator=between(1, 1024, "1 to 1,024 processes"))
+    slots: int = attrs.field(default=4, converter=to_whole, validator=between(1, 256, "1 to 256 runs"))
+    live: int = attrs.field(default=16, converter=to_whole, validator=between(1, 1024, "1 to 1,024 calls"))
+    log: Literal["text", "json"] = attrs.field(default="text", validator=one_of("text", "json"))
+    origins: tuple[str, ...] = attrs.field(default=(), converter=_to_origins)
+    doors: tuple[str, ...] = attrs.field(default=DOORS, converter=_to_doors)
+    drain: float = attrs.field(default=30.0, converter=_to_seconds, validator=between(0, 86_400, _SOON))
+    limits: ServiceLimits = attrs.field(factory=ServiceLimits, converter=_to_limits)
+    sessions: ServiceSessions = attrs.field(factory=ServiceSessions, converter=_to_sessions)
+    policies: Mapping[str, Policy] = attrs.field(factory=_policies, converter=_to_policies)
+    languages: Mapping[str, Language] = attrs.field(factory=lambda: {"python": Language()}, converter=_to_languages)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.data:
+            raise refusal("want a folder: this user has no home folder to keep anything in", key="data")
+
+    @property
+    def address(self) -> tuple[str, int] | str:
+        """Where it listens: host and port, or the path of a socket."""
+        return address_of(self.listen)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody but this machine can reach it."""
+        address = self.address
+        return isinstance(address, str) or _is_loopback(address[0])
+
+    @property
+    def keys_file(self) -> str:
+        """The path of the file of keys."""
+        return self.keys or os.path.join(self.data, "keys.json")
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the database."""
+        return self.database or f"sqlite:///{os.path.join(self.data, 'proxybox.sqlite')}"
+
+    @property
+    def share(self) -> int:
+        """How many runs of one key may go on at once."""
+        return self.limits.concurrency or max(1, self.workers * self.slots * 3 // 4)
+
+    @property
+    def live_share(self) -> int:
+        """How many calls of sessions, and runs that ask for input, of one key may go on at once."""
+        return self.limits.live or max(1, self.workers * self.live * 3 // 4)
+
+
+def address_of(text: str) -> tuple[str, int] | str:
+    """Returns host and port, or the path of a socket. Raises ValueError."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not os.path.isabs(path):
+            raise ValueError(text)
+        return path
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not host or not port.isdecimal() or int(port) > 65_535 or (":" in host and not text.startswith("[")):
+        raise ValueError(text)
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def load_config(path: str | os.PathLike[str], **changes: Any) -> Config:
+    """Returns the service in a TOML file, with some keys replaced. Raises PolicyError with all faults."""
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            data = file.read(_FILE_MAX + 1)
+        if len(data) > _FILE_MAX:
+            raise PolicyError(Problem(key="", message="larger than 1 MiB", file=name))
+        table = tomllib.loads(data.decode())
+    except OSError as error:
+        raise PolicyError(Problem(key="", message=f"cannot be read: {error.strerror}", file=name)) from None
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(Problem(key="", message=f"not TOML: {error}", file=name)) from None
+    folder = os.path.dirname(os.path.abspath(name))
+    try:
+        return Config(**{**_anchored(table, folder), **changes})
+    except PolicyError as error:
+        raise PolicyError(*(attrs.evolve(problem, file=problem.file or name) for problem in error.problems)) from None
+
+
+def _anchored(table: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Returns the table with the host paths in it made relative to its folder, and its policies made."""
+    for key in ("data", "keys"):
+        if isinstance(table.get(key), str):
+            table[key] = _path(table[key], folder)
+    if isinstance(table.get("policies"), Mapping):
+        table["policies"] = {name: _policy(given, folder) for name, given in table["policies"].items()}
+    languages = table.get("languages")
+    if isinstance(languages, Mapping):
+        table["languages"] = {name: _language(given, folder) for name, given in languages.items()}
+    return table
+
+
+def _policy(given: Any, folder: str) -> Any:
+    """A policy's table, made with paths relative to the folder; what has faults stays, and is reported later."""
+    if not isinstance(given, Mapping):
+        return _path(given, folder) if isinstance(given, str) and given.endswith(".toml") else given
+    return _Anchored(given, folder)
+
+
+class _Anchored(dict[str, Any]):
+    """A policy's table with the folder that its paths are relative to."""
+
+    def __init__(self, table: Mapping[str, Any], folder: str) -> None:
+        super().__init__(table)
+        self.folder = folder
+
+
+def _language(given: Any, folder: str) -> Any:
+    if not isinstance(given, Mapping):
+        return given
+    anchored = dict(given)
+    if isinstance(packages := given.get("packages"), list):
+        anchored["packages"] = [_path(each, folder) if isinstance(each, str) else each for each in packages]
+    guest = given.get("guest")
+    if isinstance(guest, str) and "/" in guest:
+        anchored["guest"] = _path(guest, folder)
+    return anchored
+
+
+def _path(text: str, folder: str) -> str:
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(text)))
+
+
+def _meant(given: Any) -> Policy:
+    if isinstance(given, _Anchored):
+        return policy_files.from_dict(given, folder=given.folder)
+    if not isinstance(given, str | Mapping | Policy):
+        raise refusal("want a table, the name of a preset or a file", shown(given))
+    return as_policy(given)

@@ -1,0 +1,395 @@
+"""Our own REST interface, under /v1: runs, sessions, their files, and streams of events.
+
+Answers of a worker are JSON already, and are passed on as they are.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+import proxybox
+from proxybox.serve import asking, models
+from proxybox.serve.asking import caller_of, service_of
+from proxybox.serve.callers import Caller
+from proxybox.serve.edge import visit
+from proxybox.serve.problems import MEDIA_TYPE, Refusal
+from proxybox.serve.sessions import Served, Sessions
+
+router = APIRouter(prefix="/v1")
+
+Who = Annotated[Caller, Depends(caller_of)]
+#: The most bytes of a file that one request reads.
+_MOST_READ = 64 << 20
+#: What is told before the program waits for its reader.
+_BACKLOG = 16
+
+
+def _problems(texts: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """How OpenAPI tells problems by their status."""
+    return {
+        status: {"model": models.Problem, "description": text, "content": {MEDIA_TYPE: {}}}
+        for status, text in texts.items()
+    }
+
+
+_PROBLEMS = _problems({
+    401: "A key is needed.", 403: "This key may not do that.", 413: "The request is too large.",
+    422: "The request makes no sense: `errors` says where.", 429: "Too many requests of this key.",
+    503: "The service is full, or takes no requests now.",
+})  # fmt: skip
+_SESSION_PROBLEMS = _PROBLEMS | _problems({
+    404: "There is no such session.", 409: "The session is busy, or cannot do that.",
+    410: "The session has ended: `detail` says how.",
+})  # fmt: skip
+_STREAMS = {
+    "text/event-stream": {"schema": {"type": "string"}, "example": 'event: stdout\nid: 1\ndata: {"text": "42\\n"}\n\n'},
+    "application/x-ndjson": {
+        "schema": {"type": "string"},
+        "example": '{"event": "stdout", "seq": 1, "text": "42\\n"}\n',
+    },
+}
+
+
+def _as_json(data: bytes | Mapping[str, Any], status: int = 200) -> Response:
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return Response(body, status, media_type="application/json")
+
+
+@router.get(
+    "/health", response_model=models.Health, responses={503: {"model": models.Health}}, tags=["service"],
+    summary="Whether the service takes requests",
+)  # fmt: skip
+async def health(request: Request) -> Response:
+    """Answers 200 when the service has tried itself out and takes requests, and 503 before that and when it ends."""
+    service = service_of(request)
+    told = {"status": service.state, "why": service.why, "version": proxybox.__version__}
+    return _as_json(told, 200 if service.state == "ready" else 503)
+
+
+@router.get("/policies", tags=["service"], summary="The policies and languages", responses=_PROBLEMS)
+async def policies(request: Request, who: Who) -> dict[str, Any]:
+    """Returns the names that `policy` and `language` may have; the first of each is for requests that name none."""
+    config = service_of(request).config
+    allowed = [name for name in config.policies if who.policies is None or name in who.policies]
+    return {"policies": allowed, "languages": list(config.languages)}
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/run", tags=["runs"], summary="Run a program", response_model=models.RunResult,
+    responses={200: {"content": _STREAMS, "description": "How the program has ended."}, **_PROBLEMS},
+)  # fmt: skip
+async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
+    """Runs a program in a box of its own.
+
+    The answer is 200 whenever the program ran, however it ended. With `Accept: text/event-stream` or
+    `application/x-ndjson` it is a stream of events: started, stdout, stderr, input_request, error, finished.
+    """
+    asked = body.asked()
+    _check_files(request, asked)
+    kind = _stream_kind(request)
+    if kind is None:
+        if body.interactive:
+            _fault("interactive", "want an Accept header of text/event-stream or application/x-ndjson with it")
+        return _as_json(await asking.run(request, who, asked))
+    service, here = service_of(request), visit(request.scope)
+    asking.note(request, service, who, asked)
+
+    def work(on_event: Callable[[dict[str, Any]], Any]) -> Coroutine[Any, Any, bytes]:
+        return service.run(who, asked, identity=here.id, on_event=on_event)
+
+    return _stream(request, kind, here.id, work)
+
+
+@router.post(
+    "/runs/{run}/input", status_code=204, tags=["runs"], summary="Answer an input_request", responses=_PROBLEMS
+)
+async def run_input(request: Request, run: str, body: models.Input, who: Who) -> None:
+    """Gives a program that asks for input a piece of it, with its newline; an empty text is the end of the input."""
+    service_of(request).running(who, run).input(body.text)
+
+
+@router.post("/runs/{run}/interrupt", status_code=204, tags=["runs"], summary="Interrupt a run", responses=_PROBLEMS)
+async def run_interrupt(request: Request, run: str, who: Who) -> None:
+    """Interrupts a program that runs, as Ctrl-C does."""
+    service_of(request).running(who, run).interrupt()
+
+
+@router.delete("/runs/{run}", status_code=204, tags=["runs"], summary="End a run", responses=_PROBLEMS)
+async def run_cancel(request: Request, run: str, who: Who) -> None:
+    """Ends a program that runs: its result has the status "cancelled"."""
+    service_of(request).running(who, run).cancel()
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+def _sessions(request: Request) -> Sessions:
+    return service_of(request).sessions
+
+
+def _session_route(path: str, method: str = "POST", **options: Any) -> Callable[[Any], Any]:
+    options = {"responses": _SESSION_PROBLEMS, "tags": ["sessions"], **options}
+    return router.api_route(f"/sessions{path}", methods=[method], **options)
+
+
+@_session_route("", status_code=201, response_model=models.SessionInfo, summary="Start a session")
+async def open_session(request: Request, body: models.SessionRequest, who: Who) -> Response:
+    """Starts a session: an interpreter whose variables and files stay from call to call."""
+    asked = body.asked()
+    _check_files(request, asked)
+    return _info(await _sessions(request).open(who, asked), 201)
+
+
+@_session_route("", "GET", response_model=list[models.SessionInfo], summary="The sessions of this key")
+async def list_sessions(request: Request, who: Who) -> Any:
+    """Returns the sessions that live, the oldest first."""
+    return [session.as_json() for session in _sessions(request).of(who)]
+
+
+@_session_route("/{session}", "GET", response_model=models.SessionInfo, summary="A session")
+async def show_session(request: Request, session: str, who: Who) -> Response:
+    """Returns what is known of a session."""
+    return _info(await _sessions(request).find(who, session))
+
+
+@_session_route("/{session}", "DELETE", status_code=204, summary="End a session")
+async def end_session(request: Request, session: str, who: Who) -> None:
+    """Ends a session, and its kept states."""
+    await _sessions(request).end(who, session)
+
+
+@_session_route("/{session}/execute", response_model=models.ExecuteResult, summary="Run code in a session")
+async def execute(request: Request, session: str, body: models.ExecuteRequest, who: Who) -> Response:
+    """Runs statements, or evaluates an expression, in a session.
+
+    As for a run, the answer can be a stream of events; here also `display` and `result`, for what the program shows.
+    """
+    service, here = service_of(request), visit(request.scope)
+    asked = {**body.model_dump(exclude_unset=True, exclude_none=True), "echo": body.mode == "interactive"}
+    mode = "eval" if asked.pop("mode", "") == "eval" else "exec"
+    await service.sessions.find(who, session)
+    kind = _stream_kind(request)
+
+    def work(on_event: Callable[[dict[str, Any]], Any] | None) -> Coroutine[Any, Any, bytes]:
+        return service.sessions.command(who, session, mode, on_event=on_event, **asked)
+
+    if kind is not None:
+        return _stream(request, kind, here.id, work)
+    if body.interactive:
+        _fault("interactive", "want an Accept header of text/event-stream or application/x-ndjson with it")
+    data = await asking.until_gone(request, work(None))
+    asking.note_result(request, data)
+    return _as_json(data)
+
+
+@_session_route("/{session}/input", status_code=204, summary="Answer an input_request")
+async def session_input(request: Request, session: str, body: models.Input, who: Who) -> None:
+    """Gives the call of a session that asks for input a piece of it."""
+    await _sessions(request).input(who, session, body.text)
+
+
+@_session_route("/{session}/interrupt", status_code=204, summary="Interrupt a session's call")
+async def interrupt(request: Request, session: str, who: Who) -> None:
+    """Interrupts the call that runs, as Ctrl-C does. Without one, nothing happens."""
+    await _sessions(request).interrupt(who, session)
+
+
+@_session_route("/{session}/call", response_model=models.ExecuteResult, summary="Call something in a session")
+async def call(request: Request, session: str, body: models.CallRequest, who: Who) -> Response:
+    """Calls the object of this name, with arguments of plain data; the result has its value."""
+    return await _command(request, who, session, "call", **body.model_dump())
+
+
+@_session_route("/{session}/variables/{name}", "GET", response_model=models.Variable, summary="The value of a variable")
+async def get_variable(request: Request, session: str, name: str, who: Who) -> Response:
+    """Returns the value of a name, with dots, if it is plain data."""
+    return await _command(request, who, session, "get", name=name)
+
+
+@_session_route("/{session}/variables/{name}", "PUT", status_code=204, summary="Set a variable")
+async def set_variable(request: Request, session: str, name: str, body: models.Variable, who: Who) -> None:
+    """Sets a variable to a value of plain data."""
+    await _command(request, who, session, "set", name=name, value=body.value)
+
+
+@_session_route("/{session}/complete", summary="Names that may stand at the cursor")
+async def complete(request: Request, session: str, body: models.CodeRequest, who: Who) -> Response:
+    """Returns `start`, the place where the word begins, and `matches`. Untrusted: the guest wrote them."""
+    return await _command(request, who, session, "complete", code=body.code, cursor=body.cursor)
+
+
+@_session_route("/{session}/inspect", summary="What is at the cursor")
+async def inspect(request: Request, session: str, body: models.CodeRequest, who: Who) -> Response:
+    """Returns `found`: name, type, signature, doc, source and text of the object; null when nothing is known."""
+    return await _command(request, who, session, "inspect", code=body.code, cursor=body.cursor, detail=body.detail)
+
+
+@_session_route("/{session}/is_complete", summary="Whether statements are complete")
+async def is_complete(request: Request, session: str, body: models.CodeRequest, who: Who) -> Response:
+    """Returns `status` (complete, incomplete, invalid or unknown), and the `indent` of the next line."""
+    return await _command(request, who, session, "is_complete", code=body.code)
+
+
+@_session_route("/{session}/reset", status_code=204, summary="Empty a session's namespace")
+async def reset(request: Request, session: str, who: Who) -> None:
+    """Empties the namespace; modules and files stay."""
+    await _command(request, who, session, "reset")
+
+
+@_session_route("/{session}/fork", status_code=201, response_model=models.SessionInfo, summary="Copy a session")
+async def fork(request: Request, session: str, who: Who) -> Response:
+    """Makes a session that goes on independently from the same state."""
+    return _info(await _sessions(request).fork(who, session), 201)
+
+
+@_session_route("/{session}/snapshots", status_code=201, response_model=models.SnapshotRequest, summary="Keep a state")
+async def snapshot(request: Request, session: str, who: Who) -> Response:
+    """Keeps the current state, for `restore`. It counts as a copy of the session."""
+    return _as_json({"snapshot": await _sessions(request).snapshot(who, session)}, 201)
+
+
+@_session_route("/{session}/snapshots/{snapshot}", "DELETE", status_code=204, summary="Give up a kept state")
+async def forget(request: Request, session: str, snapshot: str, who: Who) -> None:
+    """Gives up a kept state."""
+    await _sessions(request).forget(who, session, snapshot)
+
+
+@_session_route("/{session}/restore", status_code=204, summary="Go back to a kept state")
+async def restore(request: Request, session: str, body: models.SnapshotRequest, who: Who) -> None:
+    """Goes back to a kept state, which stays."""
+    await _sessions(request).restore(who, session, body.snapshot)
+
+
+# --- files of a session -----------------------------------------------------------------------------------------------
+
+
+@_session_route("/{session}/files", "GET", summary="The entries of a folder")
+async def list_files(
+    request: Request, session: str, who: Who, path: Annotated[str, Query(max_length=4096)] = "."
+) -> Response:
+    """Returns the `entries` of a folder of the session, by name; without `path` those of its working directory."""
+    return await _command(request, who, session, "list_files", path=path)
+
+
+@_session_route(
+    "/{session}/files/{path:path}", "GET", summary="The content of a file", response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **_SESSION_PROBLEMS},
+)  # fmt: skip
+async def read_file(request: Request, session: str, path: str, who: Who) -> Response:
+    """Returns the bytes of a file, as the program would find it."""
+    data = await _sessions(request).command(who, session, "read_file", path=path, limit=_MOST_READ)
+    headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}  # untrusted: never a page
+    content = base64.b64decode(json.loads(data)["base64"])
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+@_session_route(
+    "/{session}/files/{path:path}", "PUT", status_code=204, summary="Write a file",
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}},
+)  # fmt: skip
+async def write_file(request: Request, session: str, path: str, who: Who, parents: bool = False) -> None:
+    """Writes the body to a file, with the rights and the limits of the program. parents: makes the folders, too."""
+    content = base64.b64encode(await request.body()).decode()
+    await _command(request, who, session, "write_file", path=path, base64=content, parents=parents)
+
+
+@_session_route("/{session}/changes", "GET", summary="The files that a session has changed")
+async def changes(request: Request, session: str, who: Who) -> Response:
+    """Returns `files`: each change since the session began, without contents."""
+    return await _command(request, who, session, "changes")
+
+
+async def _command(request: Request, who: Caller, session: str, command: str, **asked: Any) -> Response:
+    work = _sessions(request).command(who, session, command, **asked)
+    return _as_json(await asking.until_gone(request, work))
+
+
+def _info(session: Served, status: int = 200) -> Response:
+    return _as_json(session.as_json(), status)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def _stream_kind(request: Request) -> str | None:
+    """The form of stream that the client wants; None for one answer."""
+    accepted = request.headers.get("accept", "")
+    return next((kind for kind in _STREAMS if kind in accepted), None)
+
+
+def _stream(
+    request: Request, kind: str, run: str, work: Callable[[Callable[[dict[str, Any]], Any]], Coroutine[Any, Any, bytes]]
+) -> StreamingResponse:
+    """Answers with what happens. A client that goes away has its program ended."""
+    form = _as_sse if kind == "text/event-stream" else _as_line
+    events = _events(request, run, work)
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for number, event in _numbered(events):
+            yield form(number, event)
+
+    return StreamingResponse(lines(), media_type=kind, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+async def _numbered(events: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[tuple[int, dict[str, Any]]]:
+    number = 0
+    async for event in events:
+        yield number, event
+        number += 1
+
+
+def _as_sse(number: int, event: dict[str, Any]) -> bytes:
+    """An event as in https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    return f"event: {event['event']}\nid: {number}\ndata: {json.dumps({'seq': number, **event})}\n\n".encode()
+
+
+def _as_line(number: int, event: dict[str, Any]) -> bytes:
+    return json.dumps({"seq": number, **event}).encode() + b"\n"
+
+
+async def _events(
+    request: Request, run: str, work: Callable[[Callable[[dict[str, Any]], Any]], Coroutine[Any, Any, bytes]]
+) -> AsyncGenerator[dict[str, Any]]:
+    """Yields what happens, from `started` to `finished`, or to `failed` when there is no result."""
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_BACKLOG)
+    doing = asyncio.ensure_future(work(queue.put))
+    doing.add_done_callback(lambda _: asyncio.ensure_future(queue.put(None)))
+    try:
+        yield {"event": "started", "run": run}
+        while (event := await queue.get()) is not None:
+            if event["event"] == "display" and event["kind"] == "value":
+                event["event"] = "result"
+            yield event
+        try:
+            data = doing.result()
+        except Refusal as refusal:
+            yield {"event": "failed", "problem": refusal.body(run)}
+            return
+        asking.note_result(request, data)
+        result = json.loads(data)
+        if result["error"] is not None:
+            yield {"event": "error", **result["error"]}
+        yield {"event": "finished", "result": result}
+    finally:
+        doing.cancel()
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def _check_files(request: Request, asked: Mapping[str, Any]) -> None:
+    most, files = service_of(request).config.limits.files, asked.get("files") or {}
+    if len(files) > most:
+        _fault("files", f"want at most {most:,} files, got {len(files):,}")
+
+
+def _fault(key: str, message: str) -> None:
+    raise Refusal("invalid", errors=[{"loc": ["body", key], "msg": message}])

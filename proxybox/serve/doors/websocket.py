@@ -1,0 +1,199 @@
+"""A WebSocket for browsers, at /v1/socket: one session, whose events come as they happen.
+
+The first message opens a session, or goes on with one; a page cannot send headers, so it brings the key, too:
+
+    {"do": "open", "key": "pbx_...", "policy": "default"}     or {"do": "attach", "key": "pbx_...", "session": "..."}
+    {"do": "execute", "id": "1", "code": "input()", "mode": "interactive"}
+    {"do": "input", "text": "42\\n"}     {"do": "interrupt"}     {"do": "complete", "id": "2", "code": "pri"}
+
+Each answer has an `event`: opened, started, stdout, stderr, input_request, display, result, error, finished, completed
+or failed, with the `id` of what it answers. A session that was opened here ends with the socket.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from pydantic import Field, TypeAdapter, ValidationError
+
+from proxybox.serve import models
+from proxybox.serve.asking import bearer, caller_by
+from proxybox.serve.callers import Caller
+from proxybox.serve.problems import Refusal
+from proxybox.serve.service import Service
+from proxybox.serve.sessions import Sessions
+
+router = APIRouter()
+
+#: The most characters of one message, and the close codes (RFC 6455, section 7.4).
+_MOST, _TOO_LARGE, _REFUSED = 8 << 20, 1009, 1008
+
+
+class _Numbered(models.Strict):
+    """What has answers. id: they bear it."""
+
+    id: Annotated[str, Field(max_length=64)] = ""
+
+
+class Open(models.SessionRequest):
+    """Opens a session."""
+
+    do: Literal["open"]
+    key: str | None = None
+
+
+class Attach(models.Strict):
+    """Goes on with a session."""
+
+    do: Literal["attach"]
+    key: str | None = None
+    session: models.Name
+
+
+class Execute(models.ExecuteRequest, _Numbered):
+    """Runs code. A program that reads asks for input."""
+
+    do: Literal["execute"]
+
+
+class Complete(models.CodeRequest, _Numbered):
+    """Asks for names that may stand at the cursor."""
+
+    do: Literal["complete"]
+
+
+class Input(models.Input):
+    """A piece of standard input."""
+
+    do: Literal["input"]
+
+
+class Interrupt(models.Strict):
+    """Interrupts the call that runs."""
+
+    do: Literal["interrupt"]
+
+
+_First = Annotated[Open | Attach, Field(discriminator="do")]
+_Later = Annotated[Execute | Complete | Input | Interrupt, Field(discriminator="do")]
+_FIRST: TypeAdapter[Open | Attach] = TypeAdapter(_First)
+_LATER: TypeAdapter[Execute | Complete | Input | Interrupt] = TypeAdapter(_Later)
+
+
+@router.websocket("/v1/socket")
+async def socket(websocket: WebSocket) -> None:
+    """Serves one socket."""
+    service: Service = websocket.app.state.service
+    await websocket.accept()
+    talk = _Talk(websocket, service.sessions)
+    try:
+        with contextlib.suppress(WebSocketDisconnect):
+            await talk.begin()
+            await talk.go_on()
+    finally:
+        await talk.end()
+
+
+class _Talk:
+    """One socket and its session."""
+
+    def __init__(self, websocket: WebSocket, sessions: Sessions) -> None:
+        self._websocket, self._sessions = websocket, sessions
+        self._caller: Caller
+        self._session, self._is_own = "", False
+        self._sending = asyncio.Lock()
+        self._call: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Takes the first message. Raises WebSocketDisconnect."""
+        try:
+            first = await self._receive(_FIRST)
+            self._caller = caller_by(self._websocket, first.key if first.key is not None else bearer(self._websocket))
+            if isinstance(first, Open):
+                asked = first.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "key"})
+                self._session, self._is_own = (await self._sessions.open(self._caller, asked)).id, True
+            else:
+                self._session = (await self._sessions.find(self._caller, first.session)).id
+        except Refusal as refusal:
+            await self._fail("", refusal)
+            await self._websocket.close(_REFUSED, refusal.title)
+            raise WebSocketDisconnect(_REFUSED) from None
+        await self._send({"event": "opened", "session": self._session})
+
+    async def go_on(self) -> None:
+        """Takes further messages, until the socket is closed."""
+        while True:
+            try:
+                message = await self._receive(_LATER)
+                if isinstance(message, Execute):
+                    await self._execute(message)
+                elif isinstance(message, Complete):
+                    data = await self._sessions.command(
+                        self._caller, self._session, "complete", code=message.code, cursor=message.cursor
+                    )
+                    await self._send({"event": "completed", "id": message.id, **json.loads(data)})
+                elif isinstance(message, Input):
+                    await self._sessions.input(self._caller, self._session, message.text)
+                else:
+                    await self._sessions.interrupt(self._caller, self._session)
+            except Refusal as refusal:
+                await self._fail("", refusal)
+
+    async def _execute(self, message: Execute) -> None:
+        if self._call is not None and not self._call.done():
+            raise Refusal("session-busy")
+        self._call = asyncio.create_task(self._run(message))
+
+    async def _run(self, message: Execute) -> None:
+        asked = message.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "id", "mode"})
+        mode = "eval" if message.mode == "eval" else "exec"
+
+        async def tell(event: Mapping[str, Any]) -> None:
+            is_value = event["event"] == "display" and event["kind"] == "value"
+            await self._send({**event, "id": message.id, **({"event": "result"} if is_value else {})})
+
+        try:
+            await self._send({"event": "started", "id": message.id})
+            data = await self._sessions.command(
+                self._caller, self._session, mode, on_event=tell, **asked, interactive=True,
+                echo=message.mode == "interactive",
+            )  # fmt: skip
+            result = json.loads(data)
+            if result["error"] is not None:
+                await self._send({"event": "error", "id": message.id, **result["error"]})
+            await self._send({"event": "finished", "id": message.id, "result": result})
+        except Refusal as refusal:
+            await self._fail(message.id, refusal)
+        except (WebSocketDisconnect, RuntimeError):  # the page is gone, and with it this call
+            pass
+
+    async def end(self) -> None:
+        """Ends the call that runs, and the session if it was opened here."""
+        if self._call is not None:
+            self._call.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._call
+        if self._is_own:
+            with contextlib.suppress(Refusal):
+                await self._sessions.end(self._caller, self._session)
+
+    async def _receive(self, form: TypeAdapter[Any]) -> Any:
+        text = await self._websocket.receive_text()
+        if len(text) > _MOST:
+            await self._websocket.close(_TOO_LARGE)
+            raise WebSocketDisconnect(_TOO_LARGE)
+        try:
+            return form.validate_json(text)
+        except ValidationError as error:
+            faults = [{"loc": list(each["loc"]), "msg": each["msg"]} for each in error.errors(include_input=False)]
+            raise Refusal("invalid", errors=faults[:100]) from None
+
+    async def _fail(self, identity: str, refusal: Refusal) -> None:
+        await self._send({"event": "failed", "id": identity, "problem": refusal.body()})
+
+    async def _send(self, event: Mapping[str, Any]) -> None:
+        async with self._sending:
+            await self._websocket.send_text(json.dumps(event))

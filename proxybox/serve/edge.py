@@ -1,0 +1,181 @@
+"""What happens to every request before a door sees it, and to every answer: the edge of the service (ASGI).
+
+Each request has an id, which its answer bears, too; a log line; and a record in the audit. None of them has a key, a
+query or a body in it. A body that is too large is refused while it comes. A service that needs no key takes nothing
+from web pages of other origins, nor under a host name that others control (DNS rebinding): any page that its user looks
+at could use it otherwise.
+"""
+
+import ipaddress
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import attrs
+from starlette.exceptions import HTTPException
+
+from proxybox.serve.problems import MEDIA_TYPE, Refusal
+from proxybox.serve.service import Service
+from proxybox.terminal.harmless import on_one_line
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: An id that a client may give its request.
+_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+#: What is answered also while the service takes no requests.
+ALWAYS: Final = frozenset({"/", "/v1/health", "/metrics"})
+
+log = logging.getLogger("proxybox.serve")
+
+
+@attrs.define(kw_only=True)
+class Visit:
+    """One request. key: the id of its key. run: what the audit keeps of the run, if there was one."""
+
+    id: str
+    key: str = ""
+    name: str = ""
+    policy: str = ""
+    language: str = ""
+    code_sha256: str = ""
+    status: str = ""
+    cpu: float | None = None
+
+
+def visit(scope: Scope) -> Visit:
+    """Returns the visit of a request, which doors complete."""
+    made: Visit = scope["state"]["visit"]
+    return made
+
+
+class Edge:
+    """Wraps the doors."""
+
+    def __init__(self, inner: ASGI, service: Service) -> None:
+        self._inner, self.service = inner, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] == "lifespan":
+            await self._inner(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        here = Visit(id=given.decode() if _ID.match(given) else secrets.token_hex(8))
+        scope.setdefault("state", {})["visit"] = here
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send, headers)
+            return
+        await self._http(scope, receive, send, headers, here)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit) -> None:
+        began = time.perf_counter()
+        answered = 0
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", here.id.encode())]
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+            await self._inner(scope, self._bounded(receive, headers), answer)
+        except Refusal as refusal:
+            await _refuse(refusal, here, answer)
+        finally:
+            self._note(scope, here, answered or 499, time.perf_counter() - began)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+        try:
+            self._check(scope, headers)
+        except Refusal as refusal:
+            log.info("%s %s refused: %s", scope["state"]["visit"].id, "WEBSOCKET", refusal)
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail[:120]})
+            return
+        await self._inner(scope, receive, send)
+
+    # --- checks -------------------------------------------------------------------------------------------------------
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Raises Refusal for a request that no door sees."""
+        service = self.service
+        if service.state != "ready" and scope["path"] not in ALWAYS:
+            raise Refusal("not-ready", service.why, headers={"Retry-After": "5"})
+        if not service.is_open:
+            return
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        host = headers.get(b"host", b"").decode("latin-1")
+        if not _is_own_host(host):
+            raise Refusal("forbidden", "a service that needs no key answers under names of this machine alone")
+        if origin and origin not in service.config.origins and origin.partition("://")[2] != host:
+            raise Refusal("forbidden", "pages of this origin may not use the service (origins in its configuration)")
+
+    def _bounded(self, receive: Receive, headers: dict[bytes, bytes]) -> Receive:
+        """Returns a `receive` that refuses more than is allowed. Raises Refusal when the headers tell so much."""
+        most, taken = self.service.config.limits.body, 0
+        told = headers.get(b"content-length", b"0")
+        if not told.isdigit() or len(told) > 18 or int(told) > most:
+            raise Refusal("too-large", f"a request may have {most:,} bytes")
+
+        async def bounded() -> MutableMapping[str, Any]:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > most:
+                    raise HTTPException(413)  # what the framework does not take for a fault of the body's form
+            return message
+
+        return bounded
+
+    # --- what is kept -------------------------------------------------------------------------------------------------
+
+    def _note(self, scope: Scope, here: Visit, status: int, seconds: float) -> None:
+        service, path = self.service, on_one_line(scope["path"][:500])
+        route = getattr(scope.get("route"), "path", "other")
+        service.metrics.requests.labels(route, str(status)).inc()
+        service.metrics.latency.labels(route).observe(seconds)
+        client = scope.get("client")
+        record = {
+            "id": here.id, "at": time.time(), "key": here.key, "client": str(client[0])[:255] if client else "",
+            "method": scope["method"][:16], "path": path, "http_status": status, "seconds": round(seconds, 6),
+            "policy": here.policy, "language": here.language, "code_sha256": here.code_sha256, "status": here.status,
+            "cpu": here.cpu,
+        }  # fmt: skip
+        if path not in ALWAYS:
+            service.store.note(record)
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "%s %s %s %d %.1f ms%s", here.id, record["method"], path, status, seconds * 1e3,
+                f" {here.status}" if here.status else "", extra={"record": {**record, "name": here.name}},
+            )  # fmt: skip
+
+
+async def _refuse(refusal: Refusal, here: Visit, send: Send) -> None:
+    body = json.dumps(refusal.body(here.id)).encode()
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _is_own_host(host: str) -> bool:
+    """Whether a Host header names this machine: a name that others control could lead a browser here."""
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    name = name.removeprefix("[").removesuffix("]")
+    if name in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,124 @@
+"""Jobs: each waits at the gate for a free line of a worker, and is done there (gate.py, workers.py)."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from proxybox.serve.callers import ITSELF, Caller
+from proxybox.serve.config import Config
+from proxybox.serve.gate import Gate, Overloaded
+from proxybox.serve.problems import Refusal
+from proxybox.serve.setup import Setup
+from proxybox.serve.workers import Job, JobFailed, LineKind, Slot, WorkerLost, WorkerProcess, Workers
+
+#: How many workers a job is given to, one after the other, while each dies before it has begun the job.
+_TRIES: Final = 3
+
+
+class Jobs:
+    """What the workers of a service do. on_lost: functions that are called with a worker that has died."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.on_lost: list[Callable[[WorkerProcess], object]] = []
+        limits = config.limits
+        self.gates: Mapping[LineKind, Gate] = {
+            "run": Gate("run", share=config.share, queue=limits.queue, patience=limits.queue_wait),
+            "live": Gate("live", share=config.live_share, queue=limits.queue, patience=limits.queue_wait),
+        }
+        setup = Setup(
+            policies=dict(config.policies), slots=config.slots, input_wait=limits.input_wait,
+            interpreters={name: language.interpreter() for name, language in config.languages.items()},
+        )  # fmt: skip
+        self.workers = Workers(setup, config.workers, config.live, on_free=self._free, on_lost=self._lost)
+
+    @property
+    def are_any(self) -> bool:
+        """Whether a job runs or waits."""
+        return any(gate.held or gate.waiting for gate in self.gates.values())
+
+    def _free(self, slot: Slot) -> None:
+        self.gates[slot.kind].free(slot)
+
+    def _lost(self, worker: WorkerProcess) -> None:
+        for gate in self.gates.values():
+            gate.lost(worker)
+        for tell in self.on_lost:
+            tell(worker)
+
+    # --- what is asked for --------------------------------------------------------------------------------------------
+
+    def policy(self, caller: Caller, name: str | None) -> str:
+        """Returns the name of the policy that a caller asks for. Raises Refusal."""
+        allowed = [each for each in self.config.policies if caller.policies is None or each in caller.policies]
+        if name is None and allowed:
+            return allowed[0]
+        if name in allowed:
+            return str(name)
+        if name in self.config.policies or not allowed:
+            raise Refusal("forbidden", f"this key may use these policies: {', '.join(allowed) or 'none'}")
+        raise Refusal("invalid", errors=[_fault("policy", f"there is no such policy (allowed: {', '.join(allowed)})")])
+
+    def language(self, name: str | None) -> str:
+        """Returns the name of the language that is asked for. Raises Refusal."""
+        if name is None:
+            return next(iter(self.config.languages))
+        if name in self.config.languages:
+            return name
+        allowed = ", ".join(self.config.languages)
+        raise Refusal("invalid", errors=[_fault("language", f"there is no such language (allowed: {allowed})")])
+
+    def within(self, policy: str, wanted: Mapping[str, float]) -> dict[str, float]:
+        """Returns limits by the keys of `Limits`: those that are wanted, or the policy's where these are tighter."""
+        limits = self.config.policies[policy].limits
+        return {
+            key: value if (most := getattr(limits, key)) is None else min(value, most) for key, value in wanted.items()
+        }
+
+    # --- doing it -----------------------------------------------------------------------------------------------------
+
+    async def ask(
+        self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
+        on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
+        worker: int | None = None,
+    ) -> bytes:  # fmt: skip
+        """Has a job done when it is this caller's turn, as `Workers.ask` does. Raises Refusal and WorkerLost.
+
+        worker: the number of the only one that can do it.
+        """
+        for left in reversed(range(_TRIES)):
+            slot = await self._enter(kind, caller, worker)
+            try:
+                return await self.workers.ask(slot, job, on_event=on_event, on_begin=on_begin)
+            except JobFailed as failed:
+                raise refusal_of(failed) from None
+            except WorkerLost as lost:
+                if lost.begun or not left or worker is not None:
+                    raise
+        raise AssertionError
+
+    async def _enter(self, kind: LineKind, caller: Caller, worker: int | None) -> Slot:
+        try:
+            return await self.gates[kind].enter(caller.key, share=caller.concurrency, worker=worker)
+        except Overloaded as error:
+            why = "rate-limited" if error.is_own else "overloaded"
+            raise Refusal(why, str(error), headers={"Retry-After": str(error.retry_after)}) from None
+
+    async def ask_itself(self, job: Mapping[str, Any], worker: int | None = None) -> Any:
+        """Has a job of the service's own done, and returns the result. Raises Refusal and WorkerLost."""
+        return json.loads(await self.ask("run" if job["op"] == "run" else "live", ITSELF, job, worker=worker))
+
+
+def refusal_of(failed: JobFailed) -> Refusal:
+    """Returns the refusal for a job that a worker could not do."""
+    more = {key: value for key, value in failed.told.items() if key not in ("type", "message", "errors")}
+    errors: Sequence[Mapping[str, Any]] = failed.told.get("errors") or ()
+    errors = [{"loc": ["body", *error["loc"]], "msg": error["msg"]} for error in errors]
+    if failed.type == "invalid" and not errors:
+        errors = [{"loc": ["body"], "msg": str(failed)}]
+    kind = failed.type.replace("_", "-")
+    return Refusal(kind, "" if kind == "internal-error" else str(failed), errors=errors, **more)
+
+
+def _fault(key: str, message: str) -> dict[str, Any]:
+    return {"loc": ["body", key], "msg": message}

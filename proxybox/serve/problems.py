@@ -1,0 +1,70 @@
+"""What the service answers when it does not do what was asked: problem details (RFC 9457).
+
+    {"type": "urn:proxybox:session-ended", "title": "...", "status": 410, "detail": "...", "request_id": "..."}
+
+Rule: nothing of the service itself is told, neither paths nor tracebacks. Doors of other protocols turn a `Refusal`
+into the shape that their clients know.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+#: Every kind of problem, with its HTTP status and its title. It is the last part of the problem's type.
+KINDS: Final[Mapping[str, tuple[int, str]]] = {
+    "invalid": (422, "The request makes no sense"),
+    "too-large": (413, "The request is too large"),
+    "unauthorized": (401, "A key is needed, and this is none"),
+    "forbidden": (403, "This key may not do that"),
+    "not-found": (404, "There is no such thing"),
+    "method-not-allowed": (405, "This cannot be done here"),
+    "session-busy": (409, "The session is in another call"),
+    "cannot-copy": (409, "The session cannot be copied"),
+    "execution-error": (409, "The program did not do what was asked of it"),
+    "file-error": (409, "The file cannot be used like that"),
+    "session-ended": (410, "The session has ended"),
+    "rate-limited": (429, "Too many requests of this key"),
+    "internal-error": (500, "A fault of the service"),
+    "cannot-start": (503, "No box can be started"),
+    "overloaded": (503, "Too many requests"),
+    "not-ready": (503, "The service does not take requests now"),
+    "worker-lost": (503, "The process that served the box has ended"),
+}
+
+
+class Refusal(Exception):
+    """What was asked is not done. errors: faults of the request, each with `loc` and `msg`. more: what else is told."""
+
+    def __init__(
+        self, kind: str, detail: str = "", *, errors: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None, **more: Any,
+    ) -> None:  # fmt: skip
+        self.kind, self.errors, self.more = kind, tuple(errors), more
+        self.status, self.title = KINDS[kind]
+        self.detail = detail or self.title
+        self.headers = dict(headers or {})
+        super().__init__(self.detail)
+
+    def body(self, request_id: str = "") -> dict[str, Any]:
+        """Returns the problem's details."""
+        body = {
+            "type": f"urn:proxybox:{self.kind}", "title": self.title, "status": self.status, "detail": self.detail,
+            **self.more,
+        }  # fmt: skip
+        if self.errors:
+            body["errors"] = list(self.errors)
+        if request_id:
+            body["request_id"] = request_id
+        return body
+
+
+def of_status(status: int) -> Refusal:
+    """Returns the refusal for a status that the web framework has chosen."""
+    for kind in ("not-found", "method-not-allowed", "too-large"):
+        if KINDS[kind][0] == status:
+            return Refusal(kind)
+    if status < 500:
+        return Refusal("invalid", HTTPStatus(status).phrase)
+    return Refusal("internal-error")

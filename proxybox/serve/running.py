@@ -1,0 +1,165 @@
+"""Runs the service with uvicorn: from its trial to its end."""
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+from proxybox.serve.app import app
+from proxybox.serve.config import Config
+from proxybox.serve.edge import Edge, log
+from proxybox.serve.service import Service
+
+import uvicorn  # isort: skip - app says what to install
+
+#: The exit status of a service that cannot serve.
+CANNOT_SERVE: Final = 125
+#: How many connections wait to be accepted, and what may be wrong with an address.
+_BACKLOG: Final = 2048
+_CANNOT_LISTEN: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.ENOENT, errno.EINVAL})
+
+
+def run(config: Config, *, check: bool = False) -> int:
+    """Serves until a signal ends it, and returns the exit status. check: tries itself out, and serves nothing.
+
+    Raises OSError when it cannot listen, and StoreError when it cannot open its database.
+    """
+    _log_to_stderr(config.log)
+    edge = app(config)
+    if check:
+        return asyncio.run(_check(edge.service))
+    with _listening(config) as listener:
+        return asyncio.run(_serve(edge, listener))
+
+
+async def _check(service: Service) -> int:
+    await service.start()
+    try:
+        await service.tried()
+        return _tell(service)
+    finally:
+        await service.close()
+
+
+async def _serve(edge: Edge, listener: socket.socket) -> int:
+    service = edge.service
+    await service.start()
+    options = uvicorn.Config(
+        edge, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on",
+        ws="websockets-sansio", ws_max_size=service.config.limits.body,
+        timeout_graceful_shutdown=int(service.config.drain) + 1,
+    )  # fmt: skip
+    server = _Server(options, service)
+    watch = asyncio.create_task(server.watch())
+    try:
+        await server.serve([listener])
+    finally:
+        watch.cancel()
+        await service.close()
+    return server.status
+
+
+def _tell(service: Service) -> int:
+    """Says what came of the trial, and returns the exit status."""
+    if service.state == "ready":
+        log.info("ready: %s", service.config.listen)
+        return 0
+    log.error("refuses to serve: %s", service.why)
+    return CANNOT_SERVE
+
+
+class _Server(uvicorn.Server):
+    """A server whose SIGTERM lets what runs come to its end, while further requests are refused with a reason."""
+
+    def __init__(self, options: uvicorn.Config, service: Service) -> None:
+        super().__init__(options)
+        self.status = 0
+        self._service, self._loop = service, asyncio.get_running_loop()
+
+    async def watch(self) -> None:
+        """Ends the server when the service does not stand its trial."""
+        await self._service.tried()
+        if self._service.state != "draining":
+            self.status = _tell(self._service)
+            self.should_exit = self.should_exit or bool(self.status)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """The first signal lets what runs come to its end; a second one does not wait."""
+        if self._service.state == "draining":
+            self.should_exit = self.force_exit = True
+            return
+        log.info("ends: %s", signal.Signals(sig).name)
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._drain()))
+
+    async def _drain(self) -> None:
+        await self._service.drain()
+        self.should_exit = True
+
+
+# --- where it listens -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _listening(config: Config) -> Iterator[socket.socket]:
+    """The socket that it listens at. Raises OSError, which names the address."""
+    address = config.address
+    try:
+        if not isinstance(address, str):
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
+                yield listener
+            return
+        with socket.socket(socket.AF_UNIX) as listener:
+            _remove_left(address)
+            listener.bind(address)
+            try:
+                listener.listen(_BACKLOG)
+                yield listener
+            finally:
+                os.unlink(address)
+    except OSError as error:
+        if error.filename is None and error.errno in _CANNOT_LISTEN:
+            raise OSError(error.errno, os.strerror(error.errno), config.listen) from error
+        raise
+
+
+def _remove_left(path: str) -> None:
+    """Removes a socket that a service which was killed has left behind."""
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+
+
+# --- log lines --------------------------------------------------------------------------------------------------------
+
+
+def _log_to_stderr(form: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsJson() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("proxybox.serve", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO if name == "proxybox.serve" else logging.WARNING)
+
+
+class _AsJson(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record."""
+        told = {"at": record.created, "level": record.levelname.lower(), "message": record.getMessage()}
+        told |= getattr(record, "record", {})
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(told)

@@ -1,0 +1,302 @@
+"""The sessions of all callers: which worker has each, who may use it, and what becomes of one that nobody uses.
+
+A session that is not used for a while is put to sleep: its process is stopped until the next request. After a longer
+while it is ended. The database keeps how each has ended, so that a later request is told.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from proxybox.serve.callers import Caller, new_id
+from proxybox.serve.config import ServiceSessions
+from proxybox.serve.jobs import Jobs
+from proxybox.serve.problems import Refusal
+from proxybox.serve.store import Store
+from proxybox.serve.workers import Job, WorkerLost, WorkerProcess
+
+#: The commands that run code of the session.
+_CALLS: Final = frozenset({"exec", "eval", "call"})
+#: Seconds between two looks at what nobody uses.
+_RHYTHM: Final = 1.0
+
+
+@attrs.define(eq=False, kw_only=True)
+class Served:
+    """One session.
+
+    made, used: monotonic seconds. busy: how many requests use it now. has_call: whether code runs, or waits for its
+    turn; call: the one that runs.
+    """
+
+    id: str
+    caller: Caller
+    worker: WorkerProcess
+    policy: str
+    language: str
+    made: float = attrs.field(factory=time.monotonic)
+    used: float = attrs.field(factory=time.monotonic)
+    busy: int = 0
+    asleep: bool = False
+    snapshots: set[str] = attrs.field(factory=set)
+    has_call: bool = False
+    call: Job | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what its owner is told."""
+        now = time.monotonic()
+        return {
+            "id": self.id, "policy": self.policy, "language": self.language, "age": round(now - self.made, 3),
+            "idle": 0.0 if self.busy else round(now - self.used, 3),
+            "state": "busy" if self.busy else "asleep" if self.asleep else "awake",
+            "snapshots": sorted(self.snapshots),
+        }  # fmt: skip
+
+
+class Sessions:
+    """All sessions of a service."""
+
+    def __init__(self, limits: ServiceSessions, jobs: Jobs, store: Store) -> None:
+        self._limits, self._jobs, self._store = limits, jobs, store
+        jobs.on_lost.append(self._lost)
+        self._all: dict[str, Served] = {}
+        self._opening: dict[str, int] = {}
+        self._ending: dict[str, tuple[str, str, str]] = {}  # by id: key, state, reason; until they are kept
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def asleep(self) -> int:
+        """How many sessions sleep."""
+        return sum(session.asleep for session in self._all.values())
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    async def open(self, caller: Caller, asked: Mapping[str, Any]) -> Served:
+        """Starts a session. asked: policy, language, limits, output, files, timeout, env. Raises Refusal."""
+        policy, language = self._jobs.policy(caller, asked.get("policy")), self._jobs.language(asked.get("language"))
+        with self._room(caller):
+            identity, worker = new_id(), self._least_used()
+            job = {**asked, "op": "open", "session": identity, "policy": policy, "language": language}
+            await self._ask(caller, job, worker)
+            return await self._begin(
+                Served(id=identity, caller=caller, worker=worker, policy=policy, language=language)
+            )
+
+    async def fork(self, caller: Caller, identity: str) -> Served:
+        """Makes a copy of a session. Raises Refusal."""
+        async with self._using(caller, identity) as session:
+            with self._room(caller):
+                copy = new_id()
+                await self._ask(caller, {"op": "fork", "session": identity, "copy": copy}, session.worker)
+                return await self._begin(attrs.evolve(
+                    session, id=copy, made=time.monotonic(), used=time.monotonic(), busy=0, snapshots=set(),
+                ))  # fmt: skip
+
+    @contextlib.contextmanager
+    def _room(self, caller: Caller) -> Any:
+        """A context in which one more session is counted. Raises Refusal."""
+        mine = self.of(caller)
+        opening = sum(self._opening.values())
+        if len(mine) + self._opening.get(caller.key, 0) >= self._limits.share:
+            raise Refusal(
+                "rate-limited", f"this key has {len(mine)} sessions, and may have {self._limits.share}: end some",
+                headers={"Retry-After": "10"},
+            )  # fmt: skip
+        if len(self._all) + opening >= self._limits.most:
+            raise Refusal("overloaded", "there are too many sessions", headers={"Retry-After": "10"})
+        self._opening[caller.key] = self._opening.get(caller.key, 0) + 1
+        try:
+            yield
+        finally:
+            self._opening[caller.key] -= 1
+            if not self._opening[caller.key]:
+                del self._opening[caller.key]
+
+    async def _begin(self, session: Served) -> Served:
+        if session.worker.ended:
+            raise Refusal("worker-lost", headers={"Retry-After": "1"})
+        self._all[session.id] = session
+        key = session.caller.key
+        await asyncio.to_thread(self._store.begin_session, session.id, key, session.policy, session.language)
+        return session
+
+    def _least_used(self) -> WorkerProcess:
+        count = dict.fromkeys(self._jobs.workers.processes, 0)
+        for session in self._all.values():
+            count[session.worker.number] += 1
+        number = min(count, key=lambda each: count[each])
+        return self._jobs.workers.processes[number]
+
+    # --- use ----------------------------------------------------------------------------------------------------------
+
+    def of(self, caller: Caller) -> list[Served]:
+        """Returns the sessions of a caller, the oldest first."""
+        return [session for session in self._all.values() if session.caller.key == caller.key]
+
+    async def find(self, caller: Caller, identity: str) -> Served:
+        """Returns a session of a caller that lives. Raises Refusal, which says how it has ended."""
+        session = self._all.get(identity)
+        if session is not None and session.caller.key == caller.key:
+            return session
+        key, state, reason = self._ending.get(identity, ("", "", ""))
+        if not state or key != caller.key:
+            known = await asyncio.to_thread(self._store.session, identity[:64], caller.key)
+            if known is None:
+                raise Refusal("not-found", "there is no such session")
+            state, reason = known["state"], known["reason"] or "the service that had it no longer knows it"
+        raise Refusal("session-ended", f"the session has ended: {reason}", state=state, reason=reason)
+
+    @contextlib.asynccontextmanager
+    async def _using(self, caller: Caller, identity: str) -> Any:
+        session = await self.find(caller, identity)
+        session.busy += 1
+        session.asleep = False
+        try:
+            yield session
+        finally:
+            session.busy -= 1
+            session.used = time.monotonic()
+
+    async def command(
+        self, caller: Caller, identity: str, command: str, *,
+        on_event: Callable[[dict[str, Any]], Any] | None = None, **asked: Any,
+    ) -> bytes:  # fmt: skip
+        """Has a session carry out a command (worker.py), and returns the answer as JSON. Raises Refusal."""
+        async with self._using(caller, identity) as session:
+            job = {**asked, "op": "command", "session": identity, "command": command, "stream": on_event is not None}
+            with _calling(session) if command in _CALLS else contextlib.nullcontext() as began:
+                data = await self._ask(caller, job, session.worker, on_event=on_event, on_begin=began)
+            if data.endswith(b'"alive":false}'):
+                await self._end(session, "ended", json.loads(data).get("why") or "its program has ended it")
+            return data
+
+    async def _ask(
+        self, caller: Caller, job: Mapping[str, Any], worker: WorkerProcess, *,
+        on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
+    ) -> bytes:  # fmt: skip
+        try:
+            return await self._jobs.ask("live", caller, job, on_event=on_event, on_begin=on_begin, worker=worker.number)
+        except WorkerLost as error:
+            if job["op"] == "open":
+                raise Refusal("worker-lost", headers={"Retry-After": "1"}) from None
+            raise Refusal("session-ended", f"the session was lost: {error}", state="lost", reason=str(error)) from None
+        except Refusal as refusal:
+            if refusal.kind == "session-ended" and job["op"] != "restore" and job.get("session") in self._all:
+                await self._end(self._all[job["session"]], "ended", "its program has ended it")
+            raise
+
+    async def input(self, caller: Caller, identity: str, text: str) -> None:
+        """Gives the call that runs a piece of standard input. Raises Refusal."""
+        session = await self.find(caller, identity)
+        if session.call is None:
+            raise Refusal("session-busy", "no call runs that could take input")
+        session.call.input(text)
+
+    async def interrupt(self, caller: Caller, identity: str) -> None:
+        """Interrupts the call that runs, if one does. Raises Refusal."""
+        session = await self.find(caller, identity)
+        if session.call is not None:
+            session.call.interrupt()
+
+    # --- kept states --------------------------------------------------------------------------------------------------
+
+    async def snapshot(self, caller: Caller, identity: str) -> str:
+        """Keeps the state of a session, and returns by what it is known. Raises Refusal."""
+        async with self._using(caller, identity) as session:
+            name = new_id()
+            await self._ask(caller, {"op": "snapshot", "session": identity, "snapshot": name}, session.worker)
+            session.snapshots.add(name)
+            return name
+
+    async def restore(self, caller: Caller, identity: str, snapshot: str) -> None:
+        """Goes back to a kept state. Raises Refusal."""
+        async with self._using(caller, identity) as session:
+            self._check_snapshot(session, snapshot)
+            await self._ask(caller, {"op": "restore", "session": identity, "snapshot": snapshot}, session.worker)
+
+    async def forget(self, caller: Caller, identity: str, snapshot: str) -> None:
+        """Gives up a kept state. Raises Refusal."""
+        async with self._using(caller, identity) as session:
+            self._check_snapshot(session, snapshot)
+            await self._ask(caller, {"op": "forget", "snapshot": snapshot}, session.worker)
+            session.snapshots.discard(snapshot)
+
+    @staticmethod
+    def _check_snapshot(session: Served, snapshot: str) -> None:
+        if snapshot not in session.snapshots:
+            raise Refusal("not-found", "this session has no such snapshot")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def end(self, caller: Caller, identity: str) -> None:
+        """Ends a session. Raises Refusal when there is none."""
+        await self._end(await self.find(caller, identity), "ended", "it was closed")
+
+    async def _end(self, session: Served, state: str, reason: str) -> None:
+        if self._all.pop(session.id, None) is None:
+            return
+        self._ending[session.id] = session.caller.key, state, reason
+        if not session.worker.ended:
+            for snapshot in tuple(session.snapshots):
+                await self._tell(session, {"op": "forget", "snapshot": snapshot})
+            await self._tell(session, {"op": "end", "session": session.id})
+        await self._note_end(session, state, reason)
+
+    async def _note_end(self, session: Served, state: str, reason: str) -> None:
+        await asyncio.to_thread(self._store.end_session, session.id, state, reason)
+        self._ending.pop(session.id, None)
+
+    async def _tell(self, session: Served, job: Mapping[str, Any]) -> None:
+        """Has something done for a session that may have ended meanwhile."""
+        with contextlib.suppress(Refusal, WorkerLost):
+            await self._jobs.ask_itself(job, session.worker.number)
+
+    def _lost(self, worker: WorkerProcess) -> None:
+        """Forgets the sessions of a worker that has died."""
+        reason = "the process that served it has ended"
+        for session in [session for session in self._all.values() if session.worker is worker]:
+            del self._all[session.id]
+            self._ending[session.id] = session.caller.key, "lost", reason
+            task = asyncio.get_running_loop().create_task(self._note_end(session, "lost", reason))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def watch(self) -> None:
+        """Puts sessions that nobody uses to sleep, and ends them later."""
+        while True:
+            await asyncio.sleep(_RHYTHM)
+            now = time.monotonic()
+            for session in tuple(self._all.values()):
+                if now - session.made > self._limits.last:
+                    await self._end(session, "ended", f"it had lasted {self._limits.last:g} s")
+                elif session.busy:
+                    continue
+                elif now - session.used > self._limits.end_after:
+                    await self._end(session, "ended", f"nobody had used it for {self._limits.end_after:g} s")
+                elif not session.asleep and now - session.used > self._limits.sleep_after:
+                    session.asleep = True
+                    await self._tell(session, {"op": "sleep", "session": session.id})
+
+    async def close(self) -> None:
+        """Ends all."""
+        for session in tuple(self._all.values()):
+            await self._end(session, "ended", "the service has ended")
+
+
+@contextlib.contextmanager
+def _calling(session: Served) -> Iterator[Callable[[Job], object]]:
+    """A context in which code of a session runs; the function notes the job that can be interrupted. Raises Refusal."""
+    if session.has_call:
+        raise Refusal("session-busy")
+    session.has_call = True
+    try:
+        yield lambda job: setattr(session, "call", job)
+    finally:
+        session.has_call, session.call = False, None

@@ -1,0 +1,26 @@
+"""What a worker is told when it starts: interpreters and policies, and nothing secret."""
+
+from collections.abc import Mapping
+
+import attrs
+
+from proxybox.policies import Policy
+
+
+@attrs.frozen(kw_only=True)
+class Interpreter:
+    """The interpreter of one language, as for `Sandbox`. packages: host paths. preload: names of modules."""
+
+    guest: str | None = None
+    packages: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Setup:
+    """What a worker is given. slots: runs at once. input_wait: seconds that a program waits for its caller's input."""
+
+    policies: Mapping[str, Policy]
+    interpreters: Mapping[str, Interpreter]
+    slots: int
+    input_wait: float

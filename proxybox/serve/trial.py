@@ -1,0 +1,121 @@
+"""The service tries itself out before it serves: with each policy and language, by the way that requests go.
+
+A program runs; it does not see a file of the host, reaches no network, starts no program; and limits end an endless
+loop, one that fills the memory, and one that starts processes. Only what is seen to hold is relied on.
+"""
+
+import asyncio
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from proxybox.serve.jobs import Jobs
+from proxybox.serve.problems import Refusal
+from proxybox.serve.workers import WorkerLost
+
+
+class TrialFailed(Exception):
+    """What has to hold does not. The text says what was tried, and what happened."""
+
+
+@attrs.frozen
+class Trial:
+    """One program and what has to come of it. statuses: how it may end. says: what it has to print."""
+
+    name: str
+    code: str
+    statuses: tuple[str, ...] = ("ok",)
+    says: str = "fine\n"
+    limits: Mapping[str, float] = attrs.field(factory=dict)
+
+
+_NO_NETWORK: Final = """
+import socket
+for address in (("127.0.0.1", {port}), ("192.0.2.1", 80)):
+    try:
+        socket.create_connection(address, 1).close()
+    except OSError:
+        continue
+    print("reached", address)
+print("fine")
+"""
+
+_NO_EXEC: Final = """
+import os, subprocess
+for start in (
+    lambda: subprocess.run(["/bin/true"]), lambda: os.system("true") and 1 / 0, lambda: os.execv("/bin/true", ["true"]),
+):
+    try:
+        start()
+    except (OSError, ZeroDivisionError):
+        continue
+    print("started a program")
+print("fine")
+"""
+
+_FORKS: Final = """
+import os, threading
+made = 0
+try:
+    for _ in range(1000):
+        if os.fork() == 0:
+            threading.Event().wait()
+        made += 1
+except OSError:
+    pass
+print("fine" if made < 300 else f"{made} processes")
+"""
+
+
+def trials(secret_file: str, port: int) -> tuple[Trial, ...]:
+    """Returns all of them. secret_file: a file of the host. port: one of the host's on which somebody listens."""
+    return (
+        Trial("a program runs", "import json\nprint(json.loads('\"fine\"'))"),
+        Trial(
+            "no file of the host is seen",
+            f"import os\ntry:\n    print(open({secret_file!r}).read())\nexcept OSError:\n    pass\nprint('fine')",
+        ),
+        Trial("no network is reached", _NO_NETWORK.format(port=port)),
+        Trial("no program is started", _NO_EXEC),
+        Trial("an endless loop ends", "while True: pass", ("time_limit",), "", {"cpu_time": 0.2, "wall_time": 2}),
+        Trial("the memory is bounded", "kept = []\nwhile True: kept.append(bytearray(1 << 24))", ("memory_limit",), ""),
+        Trial("processes are bounded", _FORKS, ("ok", "error", "memory_limit", "time_limit", "denied")),
+    )
+
+
+async def try_out(jobs: Jobs) -> None:
+    """Tries everything out. Raises TrialFailed."""
+    listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    with tempfile.NamedTemporaryFile("w", prefix="proxybox-trial-", suffix=".txt") as secret:
+        secret.write(secrets.token_hex(16))
+        secret.flush()
+        os.chmod(secret.name, 0o644)  # the box, and not the rights of its user, has to keep it away
+        async with listener:
+            port = listener.sockets[0].getsockname()[1]
+            for language in jobs.config.languages:
+                for policy in jobs.config.policies:
+                    for trial in trials(secret.name, port):
+                        await _try(jobs, policy, language, trial)
+
+
+async def _try(jobs: Jobs, policy: str, language: str, trial: Trial) -> None:
+    where = f"{trial.name} (policy {policy}, language {language})"
+    job = {
+        "op": "run", "policy": policy, "language": language, "code": trial.code,
+        "limits": jobs.within(policy, trial.limits),
+    }  # fmt: skip
+    try:
+        result = await jobs.ask_itself(job)
+    except Refusal as error:
+        raise TrialFailed(f"{where}: {error}") from None
+    except WorkerLost as error:
+        raise TrialFailed(f"{where}: {error}") from None
+    if result["status"] not in trial.statuses:
+        why = result["why"] or result["stderr"][-300:]
+        raise TrialFailed(f"{where}: ended with {result['status']}, not with {' or '.join(trial.statuses)}: {why}")
+    if trial.says and result["status"] == "ok" and result["stdout"] != trial.says:
+        raise TrialFailed(f"{where}: printed {result['stdout'][:200]!r}")

@@ -1,0 +1,78 @@
+"""The messages between the service and its worker processes.
+
+    service ── a control socket, and a socket for each job that may run at once ── worker process
+
+A message is one frame of multiprocessing.Connection: its size as a 32-bit big-endian number, then so many bytes. The
+service sends JSON. A worker answers a job with messages that begin with one byte of `Kind` and go on with JSON; the
+last of them is a result or a failure.
+
+Rule: nothing here is pickled. A worker serves hostile guests, and the service, which has the keys, does not let it do
+more than answer.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+from typing import Any, Final
+
+_SIZE: Final = struct.Struct("!i")
+#: The most bytes of one message: a result with its files.
+MOST: Final = 256 << 20
+
+
+class Kind:
+    """The first byte of an answer: something that happened, the result, or why there is none."""
+
+    EVENT: Final = b"e"
+    RESULT: Final = b"r"
+    FAILURE: Final = b"x"
+
+
+def packed(message: Any) -> bytes:
+    """Returns a message as JSON in ASCII: lone surrogates, which a program can print, have no other form."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def answer(kind: bytes, message: Any) -> bytes:
+    """Returns an answer of a worker."""
+    return kind + packed(message)
+
+
+class Line:
+    """The service's end of a socket to a worker. EOFError and OSError tell that the worker has ended."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._expected = 0  # the size of the message that comes, once it has been read
+
+    @classmethod
+    async def on(cls, end: socket.socket) -> "Line":
+        """Returns the line on a connected socket, which it owns from now on."""
+        end.setblocking(False)
+        return cls(*await asyncio.open_connection(sock=end, limit=1 << 18))
+
+    async def send(self, message: Any) -> None:
+        """Sends one message, and waits while the socket is full."""
+        data = packed(message)
+        self._writer.write(_SIZE.pack(len(data)) + data)
+        await self._writer.drain()
+
+    def tell(self, message: Any) -> None:
+        """Sends one short message without waiting."""
+        data = packed(message)
+        self._writer.write(_SIZE.pack(len(data)) + data)
+
+    async def receive(self) -> tuple[bytes, bytes]:
+        """Returns the kind of the next answer and its JSON. After a cancellation it can be called again."""
+        if not self._expected:
+            (self._expected,) = _SIZE.unpack(await self._reader.readexactly(_SIZE.size))
+            if not 0 < self._expected <= MOST:
+                raise EOFError(f"a message of {self._expected} bytes")
+        data = await self._reader.readexactly(self._expected)
+        self._expected = 0
+        return data[:1], data[1:]
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._writer.close()

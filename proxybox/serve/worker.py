@@ -1,0 +1,519 @@
+"""A worker process of the service: its boxes and sessions, and a thread for each job that may run at once (wire.py).
+
+The first socket is for control: it brings short orders about jobs that run (cancel, interrupt, input), which are not
+answered. Each other socket brings one job after the other. The process ends when the service closes its sockets.
+
+Rule: this process serves hostile guests, so it is given nothing but policies and interpreters: no keys, no database, no
+environment of the service. What it runs, it runs through the public API.
+"""
+
+import base64
+import contextlib
+import errno
+import functools
+import json
+import os
+import pickle
+import queue
+import re
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import attrs
+
+from proxybox import given
+from proxybox.commands import Displayed
+from proxybox.controller.costs.descriptorshare import raise_own_limit
+from proxybox.errors import (
+    CannotCopy,
+    ExecutionError,
+    PolicyError,
+    SandboxClosedError,
+    SandboxStartError,
+    SessionBusy,
+)  # fmt: skip
+from proxybox.jsonvalues import from_json, to_json
+from proxybox.policies import Policy, Problem, evolve, tightened
+from proxybox.pool.pool import Pool
+from proxybox.program import MAIN, Program
+from proxybox.result import Result, Status
+from proxybox.sandbox import Sandbox
+from proxybox.serve.results import displayed_as_json, result_as_json
+from proxybox.serve.setup import Setup
+from proxybox.serve.wire import Kind, answer
+from proxybox.session import Session, Snapshot
+
+#: The most sandboxes with a policy of their own that are kept for further sessions and runs.
+_MOST_SANDBOXES: Final = 64
+#: How the message of a parameter that makes no sense begins.
+_PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
+#: The most orders that wait for their jobs.
+_MOST_EARLY: Final = 256
+
+
+def serve(connections: list[Connection], setup: bytes) -> None:
+    """Serves until the service closes the control socket. setup: a `Setup`, pickled by the service."""
+    control, *lines = connections
+    raise_own_limit()
+    worker = _Worker(pickle.loads(setup))  # noqa: S301 - from our own parent
+    for line in lines:
+        threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            worker.obey(json.loads(control.recv_bytes()))
+    worker.close()
+
+
+class _Running:
+    """One job that runs: what the control socket can do to it, even before it has begun."""
+
+    def __init__(self) -> None:
+        self.given: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._orders: list[str] = []
+        self._can: dict[str, Callable[[], object]] = {}
+
+    def begin(self, cancel: Callable[[], object], interrupt: Callable[[], object]) -> None:
+        """Takes what ends the job, and what interrupts it; orders that came before are carried out now."""
+        self._can = {"cancel": cancel, "interrupt": interrupt}
+        for order in tuple(self._orders):
+            self._can[order]()
+
+    def order(self, what: str) -> None:
+        """Carries out an order: "cancel" or "interrupt"."""
+        self._orders.append(what)
+        if what in self._can:
+            self._can[what]()
+
+
+class _Worker:
+    """The boxes and sessions of this process."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._pools: dict[tuple[str, str], Pool] = {}
+        self._sandboxes: OrderedDict[Any, Sandbox] = OrderedDict()
+        self._sessions: dict[str, Session] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._running: dict[int, _Running] = {}
+        self._early: OrderedDict[int, list[Mapping[str, Any]]] = OrderedDict()
+        self._ordering = threading.Lock()
+        self._making = threading.Lock()
+
+    def close(self) -> None:
+        """Ends everything."""
+        for running in tuple(self._running.values()):
+            running.order("cancel")
+        for pool in self._pools.values():
+            pool.close()
+        for sandbox in self._sandboxes.values():
+            sandbox.close()
+
+    # --- orders -------------------------------------------------------------------------------------------------------
+
+    def obey(self, order: Mapping[str, Any]) -> None:
+        """Carries out an order about a job.
+
+        One about a job that has ended is too late, and does nothing. One about a job that has not been read yet, since
+        that comes by another socket, waits for it.
+        """
+        with self._ordering:
+            running = self._running.get(order["job"])
+            if running is None:
+                self._early.setdefault(order["job"], []).append(order)
+                if len(self._early) > _MOST_EARLY:
+                    self._early.popitem(last=False)
+                return
+        self._order(running, order)
+
+    @staticmethod
+    def _order(running: _Running, order: Mapping[str, Any]) -> None:
+        if order["do"] == "input":
+            running.given.put(order["text"])
+            return
+        running.order(order["do"])
+        running.given.put(None)  # who waits for input gets none
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    def serve(self, line: Connection) -> None:
+        """Does the jobs of one socket; runs in a thread."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                line.send_bytes(self._do(json.loads(line.recv_bytes()), line))
+
+    def _do(self, job: Mapping[str, Any], line: Connection) -> bytes:
+        number, running = job["job"], _Running()
+        with self._ordering:
+            self._running[number] = running
+            early = self._early.pop(number, ())
+        for order in early:
+            self._order(running, order)
+        try:
+            return answer(Kind.RESULT, _DOES[job["op"]](self, _Job(job, line, running)))
+        except Exception as error:
+            return answer(Kind.FAILURE, _failure(error))
+        finally:
+            with self._ordering:
+                del self._running[number]
+
+    def pool(self, policy: str, language: str) -> Pool:
+        """The pool of one policy and one language; it is made at the first request."""
+        with self._making:
+            pool = self._pools.get((policy, language))
+            if pool is None:
+                interpreter = self._setup.interpreters[language]
+                pool = self._pools[policy, language] = Pool(
+                    self._setup.policies[policy], size=self._setup.slots, preload=interpreter.preload,
+                    packages=interpreter.packages, guest=interpreter.guest,
+                )  # fmt: skip
+            return pool
+
+    def sandbox(self, job: Mapping[str, Any]) -> Sandbox:
+        """A sandbox for a session, or for a run that a pool cannot take: with limits and variables of its own."""
+        own = {name: job[name] for name in ("limits", "output", "env") if job.get(name)}
+        key = job["policy"], job["language"], json.dumps(own, sort_keys=True)
+        with self._making:
+            sandbox = self._sandboxes.pop(key, None)
+            if sandbox is None:
+                policy = tightened(self.policy(job), limits=own.get("limits"), output=own.get("output"))
+                interpreter = self._setup.interpreters[job["language"]]
+                if interpreter.preload:
+                    policy = evolve(policy, preload=(*policy.preload, *interpreter.preload))
+                if variables := own.get("env"):
+                    policy = evolve(policy, environment={"variables": variables})
+                sandbox = Sandbox(
+                    policy,
+                    packages=interpreter.packages,
+                    guest=interpreter.guest,
+                    warm=None if not variables else False,
+                )
+            self._sandboxes[key] = sandbox  # the most recently used is the last
+            if len(self._sandboxes) > _MOST_SANDBOXES:
+                self._sandboxes.popitem(last=False)  # its sessions go on
+            return sandbox
+
+    def policy(self, job: Mapping[str, Any]) -> Policy:
+        """The policy that a job names."""
+        return self._setup.policies[job["policy"]]
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def run(self, job: "_Job") -> dict[str, Any]:
+        """Runs one program."""
+        asked, program = job.asked, _program(job.asked)
+        options: dict[str, Any] = {"timeout": asked.get("timeout"), "stdin": job.stdin(self._setup.input_wait)}
+        if asked.get("stream"):
+            for stream in ("stdout", "stderr"):
+                options[f"on_{stream}"] = given.as_text_callback(f"on_{stream}", job.printed(stream))
+        if asked.get("interactive") or asked.get("env"):
+            place: Pool | Sandbox = self.sandbox(asked)
+        else:
+            place = self.pool(asked["policy"], asked["language"])
+            options |= {"limits": asked.get("limits"), "output": asked.get("output")}
+        result = place.run_program(program, on_start=job.started, **options)
+        return result_as_json(result, contents=bool(asked.get("return_files")))
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    def open(self, job: "_Job") -> dict[str, Any]:
+        """Starts a session."""
+        asked = job.asked
+        session = self.sandbox(asked).session(files=_files(asked.get("files")), timeout=asked.get("timeout"))
+        self._sessions[asked["session"]] = session
+        return {"layers": dict(session.layers)}
+
+    def session(self, asked: Mapping[str, Any]) -> Session:
+        """The session that a job names. Raises SandboxClosedError."""
+        session = self._sessions.get(asked["session"])
+        if session is None:
+            raise SandboxClosedError("the session has ended")
+        if not session.alive:
+            del self._sessions[asked["session"]]
+            raise SandboxClosedError("the session has ended")
+        return session
+
+    def command(self, job: "_Job") -> dict[str, Any]:
+        """Carries out one command of a session."""
+        asked = job.asked
+        session = self.session(asked)
+        job.running.begin(session.interrupt, session.interrupt)
+        return {**_COMMANDS[asked["command"]](self, session, job), "alive": session.alive}
+
+    def fork(self, job: "_Job") -> dict[str, Any]:
+        """Makes a copy of a session."""
+        self._sessions[job.asked["copy"]] = self.session(job.asked).fork()
+        return {}
+
+    def snapshot(self, job: "_Job") -> dict[str, Any]:
+        """Keeps the state of a session."""
+        self._snapshots[job.asked["snapshot"]] = self.session(job.asked).snapshot()
+        return {}
+
+    def restore(self, job: "_Job") -> dict[str, Any]:
+        """Goes back to a kept state."""
+        snapshot = self._snapshots.get(job.asked["snapshot"])
+        if snapshot is None:
+            raise SandboxClosedError("there is no such snapshot")
+        self.session(job.asked).restore(snapshot)
+        return {}
+
+    def forget(self, job: "_Job") -> dict[str, Any]:
+        """Gives up a kept state."""
+        snapshot = self._snapshots.pop(job.asked["snapshot"], None)
+        if snapshot is not None:
+            snapshot.close()
+        return {}
+
+    def end(self, job: "_Job") -> dict[str, Any]:
+        """Ends a session."""
+        session = self._sessions.pop(job.asked["session"], None)
+        if session is not None:
+            session.close()
+        return {}
+
+    def sleep(self, job: "_Job") -> dict[str, Any]:
+        """Puts a session to sleep; one that is busy stays awake."""
+        self.session(job.asked).sleep()
+        return {}
+
+    def state(self, job: "_Job") -> dict[str, Any]:
+        """How many boxes stand ready, by policy and language, and how many sessions live."""
+        pools = [
+            {"policy": policy, "language": language, "ready": pool.ready, "size": pool.size}
+            for (policy, language), pool in tuple(self._pools.items())
+        ]
+        return {"pid": os.getpid(), "pools": pools, "sessions": len(self._sessions)}
+
+    def warm(self, job: "_Job") -> dict[str, Any]:
+        """Makes a pool ahead of its first run."""
+        self.pool(job.asked["policy"], job.asked["language"])
+        return {}
+
+
+_DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], dict[str, Any]]]] = {
+    "run": _Worker.run, "open": _Worker.open, "command": _Worker.command, "fork": _Worker.fork,
+    "snapshot": _Worker.snapshot, "restore": _Worker.restore, "forget": _Worker.forget, "end": _Worker.end,
+    "sleep": _Worker.sleep, "state": _Worker.state, "warm": _Worker.warm,
+}  # fmt: skip
+
+
+class _Job:
+    """One job: what was asked, and how what happens meanwhile is told.
+
+    While the service does not read what is told, the socket fills up and the program waits.
+    """
+
+    def __init__(self, asked: Mapping[str, Any], line: Connection, running: _Running) -> None:
+        self.asked, self.running = asked, running
+        self._line = line
+
+    def tell(self, event: str, **more: Any) -> None:
+        """Tells the service what happens."""
+        self._line.send_bytes(answer(Kind.EVENT, {"event": event, **more}))
+
+    def printed(self, stream: str) -> Callable[[str], None]:
+        """A callback for what is printed to a stream."""
+        return functools.partial(self._printed, stream)
+
+    def _printed(self, stream: str, text: str) -> None:
+        self.tell(stream, text=text)
+
+    def started(self, running: Any) -> None:
+        """Takes what can end the run."""
+        self.running.begin(running.cancel, running.interrupt)
+
+    def stdin(self, patience: float) -> Any:
+        """What the program reads: the data that was sent, or a function that asks the caller."""
+        if not self.asked.get("interactive"):
+            return _data(self.asked.get("stdin"))
+        return self._asker(patience, _data(self.asked.get("stdin")))
+
+    def _asker(self, patience: float, first: bytes | None) -> Callable[[int], bytes]:
+        """A function that gives the data that was sent, and then asks the caller, whose silence is an end of file.
+
+        It stays the standard input of a session after its call, and is at its end then.
+        """
+        rest = [bytearray(first or b"")]
+        ended: list[bool] = []
+
+        def read(size: int) -> bytes:
+            buffer = rest[0]
+            if not buffer and not ended:
+                self.tell("input_request")
+                try:
+                    text = self.running.given.get(timeout=patience)
+                except queue.Empty:
+                    text = None
+                if text is None or text == "":
+                    ended.append(True)
+                else:
+                    buffer += text.encode("utf-8", "surrogatepass")
+            piece = bytes(buffer[:size])
+            del buffer[:size]
+            return piece
+
+        return read
+
+
+# --- commands of a session --------------------------------------------------------------------------------------------
+
+
+def _source_command(method: Callable[..., Result], worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    asked, shown = job.asked, []
+    options: dict[str, Any] = {"timeout": asked.get("timeout")}
+    if asked.get("interactive"):
+        options["stdin"] = job.stdin(worker._setup.input_wait)
+    elif asked.get("stdin") is not None:
+        options["stdin"] = _data(asked["stdin"])
+    if method is Session.exec:
+        options |= {"name": asked.get("name") or "", "echo": bool(asked.get("echo"))}
+
+    def take(displayed: Displayed) -> None:
+        as_json = displayed_as_json(displayed)
+        if asked.get("stream"):
+            job.tell("display", **as_json)
+        else:
+            shown.append(as_json)
+
+    if asked.get("stream"):
+        options |= {"on_stdout": job.printed("stdout"), "on_stderr": job.printed("stderr")}
+    result = method(session, asked["code"], on_display=take, **options)
+    return {**result_as_json(result), "display": shown}
+
+
+def _call(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    args, kwargs = from_json(job.asked["args"]), from_json(job.asked["kwargs"])
+    return result_as_json(session.call(job.asked["name"], *args, **kwargs))
+
+
+def _set(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    session.set(job.asked["name"], from_json(job.asked["value"]))
+    return {}
+
+
+def _get(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    return {"value": to_json(session.get(job.asked["name"]))}
+
+
+def _complete(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    return attrs.asdict(session.complete(job.asked["code"], job.asked.get("cursor")))
+
+
+def _inspect(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    found = session.inspect(job.asked["code"], job.asked.get("cursor"), job.asked.get("detail") or 0)
+    return {"found": None if found is None else attrs.asdict(found)}
+
+
+def _is_complete(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    return attrs.asdict(session.is_complete(job.asked["code"]))
+
+
+def _reset(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    session.reset()
+    return {}
+
+
+def _read_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    return {"base64": base64.b64encode(session.read_file(job.asked["path"], job.asked["limit"])).decode()}
+
+
+def _write_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    session.write_file(job.asked["path"], base64.b64decode(job.asked["base64"]), parents=bool(job.asked.get("parents")))
+    return {}
+
+
+def _list_files(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    return {"entries": [attrs.asdict(entry) for entry in session.list_files(job.asked["path"])]}
+
+
+def _changes(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    return {"files": result_as_json(Result(status=Status.OK, files=session.files))["files"]}
+
+
+def _usage(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    return {"usage": attrs.asdict(session.usage)}
+
+
+_COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], dict[str, Any]]]] = {
+    "exec": functools.partial(_source_command, Session.exec),
+    "eval": functools.partial(_source_command, Session.eval),
+    "call": _call, "set": _set, "get": _get, "complete": _complete, "inspect": _inspect, "is_complete": _is_complete,
+    "reset": _reset, "read_file": _read_file, "write_file": _write_file, "list_files": _list_files, "changes": _changes,
+    "usage": _usage,
+}  # fmt: skip
+
+
+# --- to and from JSON -------------------------------------------------------------------------------------------------
+
+
+def _program(asked: Mapping[str, Any]) -> Program:
+    """The program that is asked for: code, or files with the path of the one to start."""
+    files, args = _files(asked.get("files")), asked.get("args") or ()
+    if (entry := asked.get("entry")) is not None:
+        return Program.of_files(files, entry, args)
+    program = Program.source(asked["code"], args)
+    if MAIN in files:
+        raise PolicyError(
+            f"files: {MAIN!r} is the name of the code itself: give the file another name, or name an entry"
+        )
+    return attrs.evolve(program, files={**files, **program.files}) if files else program
+
+
+def _files(asked: Mapping[str, Any] | None) -> dict[str, bytes]:
+    return given.files({name: _data(content) or b"" for name, content in (asked or {}).items()})
+
+
+def _data(content: Any) -> bytes | None:
+    """Bytes that were sent: as text, or in base64."""
+    if content is None:
+        return None
+    if isinstance(content, str):
+        return content.encode("utf-8", "surrogatepass")
+    return base64.b64decode(content["base64"], validate=True)
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """What the service is told of an exception."""
+    for kind, name in _FAILURES:
+        if isinstance(error, kind):
+            return {"type": name, "message": str(error), **_details(error)}
+    traceback.print_exception(error)
+    return {"type": "internal_error", "message": type(error).__name__}
+
+
+def _details(error: Exception) -> dict[str, Any]:
+    if isinstance(error, PolicyError):
+        return {"errors": [{"loc": _place(problem), "msg": str(problem)} for problem in error.problems]}
+    if isinstance(error, OSError):
+        number = error.errno or errno.EIO
+        return {"errno": errno.errorcode.get(number, "EIO"), "message": os.strerror(number)}
+    if isinstance(error, ExecutionError):
+        return {"result": result_as_json(error.result)}
+    return {}
+
+
+def _place(problem: Problem) -> list[str]:
+    """Where a request is at fault: the key of a policy, or the parameter with which a message begins (given.py)."""
+    named = _PARAMETER.match(problem.message)
+    key = problem.key or (named.group(1) if named else "")
+    return key.split(".") if key else []
+
+
+_FAILURES: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (PolicyError, "invalid"),
+    (SandboxClosedError, "session_ended"),
+    (SessionBusy, "session_busy"),
+    (CannotCopy, "cannot_copy"),
+    (ExecutionError, "execution_error"),
+    (SandboxStartError, "cannot_start"),
+    (OSError, "file_error"),
+    (ValueError, "invalid"),
+    (TypeError, "invalid"),
+)

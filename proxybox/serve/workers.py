@@ -1,0 +1,234 @@
+"""The worker processes as the service sees them: how they are started, asked, and replaced when they die (worker.py).
+
+    job ── a free line of a worker ── events, then a result ── the line is free again
+
+Each worker has lines of two kinds: for runs, and for what can wait long (calls of sessions, runs that ask for input),
+so that the second never take the place of the first. Who gets a line that is free is for the gate to say (gate.py).
+"""
+
+import asyncio
+import contextlib
+import inspect
+import itertools
+import json
+import os
+import pickle
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final, Literal, TypeVar
+
+import attrs
+
+from proxybox.controller.process.cpus import shares_of_cpus
+from proxybox.pool.workers import Worker
+from proxybox.serve.setup import Setup
+from proxybox.serve.wire import Kind, Line
+
+T = TypeVar("T")
+
+#: The variables that a worker inherits: what finds programs, files and the locale, and what is ours.
+_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+_OURS: Final = ("PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM")
+#: Seconds between two starts of a worker that dies at once.
+_PAUSE: Final = 1.0
+#: The kind of a line.
+LineKind = Literal["run", "live"]
+
+
+class WorkerLost(Exception):
+    """A worker has ended in the middle of a job. begun: whether the job may have begun."""
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__("the process that served the box has ended")
+        self.begun = begun
+
+
+class JobFailed(Exception):
+    """A worker could not do a job. told: its type, its message, and what belongs to them."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        super().__init__(told["message"])
+        self.told = told
+        self.type: str = told["type"]
+
+
+@attrs.define(eq=False)
+class Slot:
+    """Room for one job in one worker."""
+
+    worker: "WorkerProcess"
+    kind: LineKind
+    line: Line
+
+
+@attrs.define(eq=False)
+class WorkerProcess:
+    """One worker. number: its place, which the process that replaces it takes over. birth: differs for each process."""
+
+    number: int
+    birth: int
+    process: Worker
+    control: Line
+    slots: list[Slot] = attrs.field(factory=list)
+    ended: bool = False
+
+    def order(self, job: int, what: str, **more: Any) -> None:
+        """Sends an order about a job (worker.py)."""
+        if not self.ended:
+            self.control.tell({"job": job, "do": what, **more})
+
+
+class Job:
+    """One job while it runs."""
+
+    def __init__(self, number: int, slot: Slot) -> None:
+        self.number = number
+        self._slot = slot
+
+    def input(self, text: str) -> None:
+        """Gives the program a piece of standard input; an empty one is its end."""
+        self._slot.worker.order(self.number, "input", text=text)
+
+    def interrupt(self) -> None:
+        """Interrupts the program as Ctrl-C does."""
+        self._slot.worker.order(self.number, "interrupt")
+
+    def cancel(self) -> None:
+        """Ends the program; in a session, interrupts it."""
+        self._slot.worker.order(self.number, "cancel")
+
+
+class Workers:
+    """All worker processes.
+
+    on_free: is called with a slot that can be used. on_lost: is called with a worker that has died.
+    """
+
+    def __init__(
+        self, setup: Setup, count: int, live: int, *,
+        on_free: Callable[[Slot], object], on_lost: Callable[[WorkerProcess], object],
+    ) -> None:  # fmt: skip
+        self._setup, self._runs, self._live = pickle.dumps(setup), setup.slots, live
+        self._on_free, self._on_lost = on_free, on_lost
+        self._numbers, self._births = itertools.count(1), itertools.count(1)
+        self._cpus = list(shares_of_cpus(count))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.processes: dict[int, WorkerProcess] = {}
+
+    async def start(self) -> None:
+        """Starts all of them. Raises OSError when no process can be started."""
+        for number in range(len(self._cpus)):
+            await self._start(number)
+
+    async def _start(self, number: int) -> None:
+        environment = {name: os.environ[name] for name in (*_INHERITED, *_OURS) if name in os.environ}
+        process = await asyncio.to_thread(
+            Worker, "proxybox.serve.worker", self._setup,
+            sockets=1 + self._runs + self._live, cpus=self._cpus[number], environment=environment,
+        )  # fmt: skip
+        ends = [socket.socket(fileno=os.dup(connection.fileno())) for connection in process.connections]
+        process.close()
+        control, *lines = [await Line.on(end) for end in ends]
+        worker = WorkerProcess(number, next(self._births), process, control)
+        worker.slots = [Slot(worker, "run" if at < self._runs else "live", line) for at, line in enumerate(lines)]
+        self.processes[number] = worker
+        for slot in worker.slots:
+            self._on_free(slot)
+        self._spawn(self._watch(worker))
+
+    async def _watch(self, worker: WorkerProcess) -> None:
+        """Waits until a worker ends, and replaces it."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with contextlib.suppress(EOFError, OSError):
+            await worker.control.receive()  # it never says anything there
+        worker.ended = True
+        worker.process.process.kill()
+        for each in (worker.control, *(slot.line for slot in worker.slots)):
+            each.close()
+        await asyncio.to_thread(worker.process.end)
+        if self._closed:
+            return
+        self._on_lost(worker)
+        while not self._closed:
+            if loop.time() - began < _PAUSE:
+                await asyncio.sleep(_PAUSE)
+            began = loop.time()
+            with contextlib.suppress(OSError):
+                await self._start(worker.number)
+                return
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        slot: Slot,
+        job: Mapping[str, Any],
+        *,
+        on_event: Callable[[dict[str, Any]], Any] | None = None,
+        on_begin: Callable[[Job], object] | None = None,
+    ) -> bytes:
+        """Has a job done and returns its result as JSON. The slot is given back to `on_free`.
+
+        on_event: a function, or a coroutine function while whose call the program waits. When the task is cancelled, so
+        is the job. Raises JobFailed and WorkerLost.
+        """
+        doing = Job(next(self._numbers), slot)
+        if on_begin is not None:
+            on_begin(doing)
+        begun = False
+        try:
+            await _or_lost(slot.line.send({**job, "job": doing.number}), begun)
+            while True:
+                kind, data = await _or_lost(slot.line.receive(), begun)
+                begun = True
+                if kind != Kind.EVENT:
+                    break
+                if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
+                    await told
+        except WorkerLost:
+            raise
+        except BaseException:  # the caller no longer waits, or its function has failed
+            doing.cancel()
+            self._spawn(self._drain(slot))
+            raise
+        self._give_back(slot)
+        if kind == Kind.RESULT:
+            return data
+        raise JobFailed(json.loads(data))
+
+    async def _drain(self, slot: Slot) -> None:
+        """Reads to the end what a job tells that nobody waits for."""
+        with contextlib.suppress(WorkerLost):
+            while (await _or_lost(slot.line.receive(), True))[0] == Kind.EVENT:
+                pass
+            self._give_back(slot)
+
+    def _give_back(self, slot: Slot) -> None:
+        if not slot.worker.ended:
+            self._on_free(slot)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Ends all of them, and what they run."""
+        self._closed = True
+        for worker in tuple(self.processes.values()):
+            worker.control.close()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _or_lost(work: Awaitable[T], begun: bool) -> T:
+    """Does one step of a job. Raises WorkerLost when the worker has ended."""
+    try:
+        return await work
+    except (EOFError, OSError) as error:
+        # An end that is closed resets the other one only if something was left to be read from it.
+        raise WorkerLost(begun=begun or not isinstance(error, BrokenPipeError | ConnectionResetError)) from error

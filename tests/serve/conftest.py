@@ -1,0 +1,118 @@
+"""A real service: `proxybox serve` in a process of its own, with a real client."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import httpx
+import pytest
+
+#: What each service of a test has; more is added in front of it.
+CONFIG = """
+workers = 1
+slots = 2
+live = 4
+
+[policies.default]
+extends = "default"
+limits = { wall_time = 10, cpu_time = 5, memory = "256M" }
+session = { branches = 4 }
+
+[policies.strict]
+extends = "strict"
+"""
+
+
+@attrs.define(kw_only=True)
+class Server:
+    """A service that runs. log: the file of its log lines."""
+
+    url: str
+    data: Path
+    log: Path
+    process: "subprocess.Popen[bytes]"
+    http: httpx.Client
+
+    def post(self, path: str, body: object = None, **more: object) -> httpx.Response:
+        return self.http.post(path, json=body, **more)  # type: ignore[arg-type]
+
+    def run(self, code: str, **more: object) -> dict:
+        answer = self.post("/v1/run", {"code": code, **more})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def session(self, **asked: object) -> str:
+        answer = self.post("/v1/sessions", asked)
+        assert answer.status_code == 201, answer.text
+        return f"/v1/sessions/{answer.json()['id']}"
+
+    def execute(self, session: str, code: str, **more: object) -> dict:
+        answer = self.post(f"{session}/execute", {"code": code, **more})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def end(self) -> int:
+        """Ends it as a service manager does, and returns its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+Serve = Callable[..., contextlib.AbstractContextManager[Server]]
+
+
+@contextlib.contextmanager
+def serving(folder: Path, config: str = "", *options: str, env: dict[str, str] | None = None) -> Iterator[Server]:
+    """Serves with this configuration in front of `CONFIG`, as soon as it has tried itself out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file, log, socket = folder / "serve.toml", folder / "log", folder / "socket"
+    file.write_text(f'listen = "unix:{socket}"\ndata = "data"\n{config}\n' + ("" if "workers" in config else CONFIG))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "proxybox", "serve", "--config", str(file), *options],
+        stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    ready = threading.Event()
+    reader = threading.Thread(target=_read, args=(process, log, ready))
+    reader.start()
+    http = httpx.Client(base_url="http://localhost", transport=httpx.HTTPTransport(uds=str(socket)), timeout=60)
+    server = Server(url=f"unix:{socket}", data=folder / "data", log=log, process=process, http=http)
+    try:
+        with http:
+            ready.wait()
+            if process.poll() is not None:
+                reader.join()
+                pytest.fail(f"the service has ended with {process.returncode}: {log.read_text()}")
+            yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        reader.join()
+
+
+def _read(process: "subprocess.Popen[bytes]", log: Path, ready: threading.Event) -> None:
+    """Keeps what the service says, and tells when it is ready or has ended."""
+    assert process.stderr is not None
+    with open(log, "wb", buffering=0) as kept, process.stderr:
+        for line in process.stderr:
+            kept.write(line)
+            if b"ready: " in line:
+                ready.set()
+    process.wait()
+    ready.set()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that needs no key."""
+    with serving(tmp_path_factory.mktemp("serve")) as server:
+        yield server

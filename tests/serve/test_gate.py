@@ -1,0 +1,180 @@
+"""Who gets a worker's free line: shares, turns, a bounded queue, workers that die."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from proxybox.serve.gate import Gate, Overloaded
+from proxybox.serve.workers import Slot, WorkerLost
+
+
+def _worker(number: int = 0) -> Any:
+    return SimpleNamespace(number=number, ended=False)
+
+
+def _gate(
+    slots: int = 2, *, workers: int = 1, share: int = 2, queue: int = 4, patience: float = 60
+) -> tuple[Gate, list[Any]]:
+    gate = Gate("run", share=share, queue=queue, patience=patience)
+    made = [_worker(number) for number in range(workers)]
+    for worker in made:
+        for _ in range(slots):
+            gate.free(Slot(worker, "run", None))  # type: ignore[arg-type]
+    return gate, made
+
+
+def _in_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    def run() -> None:
+        asyncio.run(asyncio.wait_for(test(), 20))
+
+    run.__name__ = test.__name__
+    return run
+
+
+async def _waits(*tasks: "asyncio.Task[Any]") -> None:
+    """Lets tasks go as far as they can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not any(task.done() for task in tasks)
+
+
+@_in_a_loop
+async def test_a_free_line_is_given_at_once() -> None:
+    gate, _ = _gate()
+    first, second = await gate.enter("a"), await gate.enter("a")
+    assert first is not second
+    assert (gate.held, gate.waiting) == (2, 0)
+
+
+@_in_a_loop
+async def test_a_key_holds_no_more_than_its_share() -> None:
+    gate, _ = _gate(4, share=2)
+    held = [await gate.enter("a") for _ in range(2)]
+    waits = asyncio.create_task(gate.enter("a"))
+    await _waits(waits)
+    assert (await gate.enter("b")) is not None  # there is room for others
+    gate.free(held[0])
+    await waits
+    assert gate.held == 3
+
+
+@_in_a_loop
+async def test_a_share_of_its_own() -> None:
+    gate, _ = _gate(4, share=1)
+    assert [await gate.enter("a", share=3) for _ in range(3)]
+    await _waits(task := asyncio.create_task(gate.enter("a", share=3)))
+    task.cancel()
+
+
+@_in_a_loop
+async def test_the_key_that_holds_the_fewest_is_next() -> None:
+    gate, _ = _gate(2, share=2)
+    held = [await gate.enter("flood") for _ in range(2)]
+    order: list[str] = []
+
+    async def come(name: str) -> None:
+        slot = await gate.enter(name)
+        order.append(name)
+        await asyncio.sleep(0)
+        gate.free(slot)
+
+    tasks = [asyncio.create_task(come(name)) for name in ("flood", "flood", "b", "c")]
+    await _waits(*tasks)
+    gate.free(held[0])
+    await asyncio.gather(*tasks[2:])
+    assert order[:2] == ["b", "c"]
+    gate.free(held[1])
+    await asyncio.gather(*tasks)
+
+
+@_in_a_loop
+async def test_a_full_queue_sends_away_at_once() -> None:
+    gate, _ = _gate(1, share=1, queue=2)
+    await gate.enter("a")
+    waiting = [asyncio.create_task(gate.enter("a")) for _ in range(2)]
+    await _waits(*waiting)
+    with pytest.raises(Overloaded) as caught:
+        await gate.enter("a")
+    assert caught.value.is_own
+    assert caught.value.retry_after >= 1
+    for task in waiting:
+        task.cancel()
+
+
+@_in_a_loop
+async def test_who_floods_the_queue_makes_room_for_another() -> None:
+    gate, _ = _gate(1, share=1, queue=3)
+    held = await gate.enter("flood")
+    flood = [asyncio.create_task(gate.enter("flood")) for _ in range(3)]
+    await _waits(*flood)
+    other = asyncio.create_task(gate.enter("b"))
+    await _waits(other)
+    with pytest.raises(Overloaded):
+        await flood[2]
+    gate.free(held)
+    assert await other is held  # and it is next, too
+    for task in flood[:2]:
+        task.cancel()
+
+
+@_in_a_loop
+async def test_patience_ends() -> None:
+    gate, _ = _gate(1, patience=0.01)
+    await gate.enter("a")
+    with pytest.raises(Overloaded, match="in time"):
+        await gate.enter("b")
+    assert gate.waiting == 0
+
+
+@_in_a_loop
+async def test_one_who_leaves_while_it_is_given_a_line_gives_it_back() -> None:
+    gate, _ = _gate(1)
+    held = await gate.enter("a")
+    waits = asyncio.create_task(gate.enter("b"))
+    await _waits(waits)
+    gate.free(held)  # the line is b's now
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    assert (gate.held, gate.waiting) == (0, 0)
+    assert await gate.enter("c") is held
+
+
+@_in_a_loop
+async def test_a_line_of_one_worker() -> None:
+    gate, _ = _gate(1, workers=2)
+    slot = await gate.enter("a", worker=1)
+    assert slot.worker.number == 1
+    waits = asyncio.create_task(gate.enter("b", worker=1))
+    await _waits(waits)  # though worker 0 has a free one
+    gate.free(slot)
+    assert (await waits).worker.number == 1
+
+
+@_in_a_loop
+async def test_a_worker_that_dies_takes_its_lines_with_it() -> None:
+    gate, workers = _gate(1, workers=2, share=4)
+    await gate.enter("a", worker=1)
+    wants_it, wants_any = asyncio.create_task(gate.enter("b", worker=1)), None
+    await _waits(wants_it)
+    workers[1].ended = True
+    gate.lost(workers[1])
+    with pytest.raises(WorkerLost):
+        await wants_it
+    assert gate.held == 0
+    assert (await gate.enter("c")).worker.number == 0
+    wants_any = asyncio.create_task(gate.enter("d"))
+    await _waits(wants_any)
+    gate.free(Slot(_worker(1), "run", None))  # type: ignore[arg-type]
+    await wants_any
+
+
+@_in_a_loop
+async def test_nothing_is_kept_of_keys_that_have_left() -> None:
+    gate, _ = _gate(1)
+    for name in ("", *map(str, range(100))):
+        gate.free(await gate.enter(name))
+    assert not gate._keys

@@ -1,0 +1,208 @@
+"""Our own REST interface: runs, streams of events, and what is refused."""
+
+import base64
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.serve.conftest import Server
+
+
+def events(server: Server, path: str, body: dict, kind: str = "application/x-ndjson") -> Iterator[dict]:
+    """What a stream tells, as it comes."""
+    with server.http.stream("POST", path, json=body, headers={"Accept": kind}) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith(kind)
+        for line in answer.iter_lines():
+            if kind == "application/x-ndjson":
+                yield json.loads(line)
+            elif line.startswith("data: "):
+                yield json.loads(line[6:])
+
+
+def test_a_program_runs(server: Server) -> None:
+    result = server.run("import sys\nprint(input(), sys.argv[1:])", stdin="6 * 7", args=["a", "b"])
+    assert (result["status"], result["stdout"], result["ok"]) == ("ok", "6 * 7 ['a', 'b']\n", True)
+    assert result["usage"]["cpu"] > 0
+    assert result["layers"]["seal"]
+
+
+@pytest.mark.parametrize(("code", "status"), [
+    ("1 +", "syntax_error"), ("1 / 0", "error"), ("import os; os.kill(os.getpid(), 9)", "crashed"),
+    ("while True: pass", "time_limit"), ("x = bytearray(1 << 30)", "memory_limit"), ("raise SystemExit(3)", "error"),
+])  # fmt: skip
+def test_what_goes_wrong_in_a_program_is_no_fault_of_the_request(server: Server, code: str, status: str) -> None:
+    assert server.run(code, limits={"cpu_time": 0.3})["status"] == status
+
+
+def test_files_and_an_entry(server: Server) -> None:
+    body = {
+        "files": {
+            "src/app.py": "from helper import twice\nopen('out.bin', 'wb').write(twice(open('data.bin', 'rb').read()))",
+            "src/helper.py": "def twice(data): return data * 2",
+            "data.bin": {"base64": base64.b64encode(b"\xff\0").decode()},
+        },
+        "entry": "src/app.py",
+        "return_files": True,
+    }
+    result = server.post("/v1/run", body).json()
+    assert result["status"] == "ok", result
+    files = {file["path"]: file for file in result["files"]}
+    assert base64.b64decode(files["out.bin"]["base64"]) == b"\xff\0\xff\0"
+
+
+def test_contents_of_files_come_only_when_they_are_asked_for(server: Server) -> None:
+    code = "open('a.txt', 'w').write('hello')"
+    (plain,), (full,) = (server.run(code, return_files=wanted)["files"] for wanted in (False, True))
+    assert (plain["path"], plain["size"], plain.get("text")) == ("a.txt", 5, None)
+    assert full["text"] == "hello"
+
+
+def test_variables_of_the_environment(server: Server) -> None:
+    assert server.run("import os; print(os.environ['WHO'])", env={"WHO": "me"})["stdout"] == "me\n"
+
+
+def test_limits_can_be_tightened_and_not_loosened(server: Server) -> None:
+    assert server.run("print('x' * 100)", output={"limit": 10})["stdout"] == "x" * 10
+    answer = server.post(
+        "/v1/run", {"code": "1", "limits": {"wall_time": 100, "memory": "1G"}, "output": {"limit": "1G"}}
+    )
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert {tuple(error["loc"]) for error in problem["errors"]} == {
+        ("body", "limits", "wall_time"), ("body", "limits", "memory"), ("body", "output", "limit"),
+    }  # fmt: skip
+    assert "at most" in problem["errors"][0]["msg"]
+
+
+def test_policies_and_languages_go_by_their_names(server: Server) -> None:
+    told = server.http.get("/v1/policies").json()
+    assert told == {"policies": ["default", "strict"], "languages": ["python"]}
+    code = "import threading; threading.Thread(target=print).start()"
+    assert server.run(code)["status"] == "ok"
+    assert server.run(code, policy="strict")["status"] == "error"
+    for field in ("policy", "language"):
+        answer = server.post("/v1/run", {"code": "1", field: "none"})
+        assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["body", field])
+
+
+@pytest.mark.parametrize(("body", "place"), [
+    ({}, ["body"]),
+    ({"code": "1", "entry": "a.py"}, ["body"]),
+    ({"entry": "a.py", "files": {"b.py": "1"}}, ["body"]),
+    ({"code": 5}, ["body", "code"]),
+    ({"code": "1", "cod": "1"}, ["body", "cod"]),
+    ({"code": "1", "args": "one"}, ["body", "args"]),
+    ({"code": "1", "args": ["a\0b"]}, ["body", "args"]),
+    ({"code": "1", "files": {"../up": "x"}}, ["body", "files"]),
+    ({"code": "1", "files": {"a": {"base64": "*"}}}, ["body", "files", "a", "Bytes", "base64"]),
+    ({"code": "1", "files": {"main.py": "x"}}, ["body", "files"]),
+    ({"code": "1", "limits": {"wall": 1}}, ["body", "limits", "wall"]),
+    ({"code": "1", "limits": {"cpu_time": "soon"}}, ["body", "limits", "cpu_time"]),
+    ({"code": "1", "timeout": 0}, ["body", "timeout"]),
+    ({"code": "1", "env": {"LD_PRELOAD": "x"}}, ["body", "environment", "variables"]),
+    ({"code": "1", "interactive": True}, ["body", "interactive"]),
+])  # fmt: skip
+def test_a_body_that_makes_no_sense_is_told_where(server: Server, body: dict, place: list) -> None:
+    answer = server.post("/v1/run", body)
+    assert answer.status_code == 422, answer.text
+    problem = answer.json()
+    assert problem["type"] == "urn:proxybox:invalid"
+    places = [error["loc"] for error in problem["errors"]]
+    assert any(found[: len(place)] == place for found in places), places
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null", b'{"code": "\\ud800"}', b"[" * 100_000])
+def test_what_is_no_json_is_refused(server: Server, body: bytes) -> None:
+    answer = server.http.post("/v1/run", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_what_does_not_exist(server: Server) -> None:
+    for method, path, status in (
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/run", 405),
+        ("POST", "/v1/runs/x/interrupt", 404),
+    ):
+        answer = server.http.request(method, path)
+        assert (answer.status_code, answer.json()["status"]) == (status, status)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "text/event-stream"])
+def test_a_stream_tells_what_happens(server: Server, kind: str) -> None:
+    code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\n1 / 0"
+    told = list(events(server, "/v1/run", {"code": code}, kind))
+    assert [event["seq"] for event in told] == list(range(len(told)))
+    assert [told[0]["event"], told[-2]["event"], told[-1]["event"]] == ["started", "error", "finished"]
+    assert "".join(event["text"] for event in told if event["event"] == "stdout") == "out\n"
+    assert told[-2]["type"] == "ZeroDivisionError"
+    assert told[-1]["result"]["status"] == "error"
+
+
+def test_what_is_printed_comes_as_it_is_printed(server: Server) -> None:
+    code = "print('first')\nprint('got', input())"
+    run = ""
+    texts = []
+    for event in events(server, "/v1/run", {"code": code, "interactive": True}):
+        if event["event"] == "started":
+            run = event["run"]
+        elif event["event"] == "stdout":
+            texts.append(event["text"])
+        elif event["event"] == "input_request":
+            assert "".join(texts) == "first\n"  # it came while the program waits
+            assert server.post(f"/v1/runs/{run}/input", {"text": "line\n"}).status_code == 204
+    assert "".join(texts) == "first\ngot line\n"
+
+
+def test_an_empty_input_is_its_end(server: Server) -> None:
+    for event in events(
+        server, "/v1/run", {"code": "import sys; print(repr(sys.stdin.read()))", "interactive": True, "stdin": "x"}
+    ):
+        if event["event"] == "started":
+            run = event["run"]
+        elif event["event"] == "input_request":
+            server.post(f"/v1/runs/{run}/input", {"text": ""})
+    assert event["result"]["stdout"] == "'x'\n"
+
+
+@pytest.mark.parametrize(("method", "path", "ends"), [("POST", "/interrupt", "crashed"), ("DELETE", "", "cancelled")])
+def test_a_run_is_ended_from_outside(server: Server, method: str, path: str, ends: str) -> None:
+    for event in events(server, "/v1/run", {"code": "print('on')\nwhile True: input()", "interactive": True}):
+        if event["event"] == "started":
+            run = event["run"]
+        elif event["event"] == "input_request":
+            assert server.http.request(method, f"/v1/runs/{run}{path}").status_code == 204
+    assert event["event"] == "finished"
+    assert event["result"]["status"] == ends
+
+
+def test_a_client_that_goes_away_has_its_box_ended(server: Server) -> None:
+    """There are two lines for runs that ask: were they not free again, the last ones would wait."""
+    for _ in range(5):
+        for event in events(server, "/v1/run", {"code": "input()", "interactive": True}):
+            if event["event"] == "input_request":
+                break
+    for _ in range(3):
+        with pytest.raises(httpx.ReadTimeout):
+            server.http.post("/v1/run", json={"code": "while True: pass"}, timeout=0.3)
+    assert server.run("print('there is room')")["status"] == "ok"
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_openapi_tells_bodies_with_examples(server: Server) -> None:
+    told = server.http.get("/v1/openapi.json").json()
+    assert told["paths"]["/v1/run"]["post"]["responses"].keys() >= {"200", "401", "422", "429", "503"}
+    assert told["components"]["schemas"]["RunRequest"]["examples"][0]["code"]
+    assert "HTTPValidationError" not in told["components"]["schemas"]
+
+
+def test_health(server: Server) -> None:
+    assert server.http.get("/v1/health").json()["status"] == "ready"
