@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from proxybox.policies import Time as Time
     from proxybox.pool.pool import Pool as Pool
     from proxybox.program import Program as Program
+    from proxybox.remote.aclient import AsyncClient as AsyncClient
+    from proxybox.remote.answers import ServiceError as ServiceError
+    from proxybox.remote.client import Client as Client
     from proxybox.result import Files as Files
     from proxybox.result import GuestError as GuestError
     from proxybox.result import Result as Result
@@ -92,18 +95,23 @@ _HOMES = {
     ),
     "proxybox.pool.pool": ("Pool",),
     "proxybox.program": ("Program",),
+    "proxybox.remote.aclient": ("AsyncClient",),
+    "proxybox.remote.answers": ("ServiceError",),
+    "proxybox.remote.client": ("Client",),
     "proxybox.result": ("Files", "GuestError", "Result", "Status", "Usage"),
     "proxybox.running": ("Running",),
     "proxybox.sandbox": ("Sandbox",),
     "proxybox.session": ("FileEntry", "Finished", "Printed", "Session", "Snapshot"),
 }  # fmt: skip
+#: What the names of some homes need: packages that come with extras.
+_NEEDS = {"proxybox.aio.": "anyio", "proxybox.remote.client": "httpx", "proxybox.remote.aclient": "httpx"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def _all() -> list[str]:
-    """Returns the names for `import *`, which loads each: without anyio, those of event loops are left out."""
-    has_loops = find_spec("anyio") is not None
-    names = (name for name, home in _HOME_OF.items() if has_loops or not home.startswith("proxybox.aio."))
+    """Returns the names for `import *`, which loads each: those whose extra is not installed are left out."""
+    missing = tuple(home for home, needed in _NEEDS.items() if find_spec(needed) is None)
+    names = (name for name, home in _HOME_OF.items() if not home.startswith(missing))
     return ["__version__", *sorted(names)]
 
 

@@ -1,0 +1,8 @@
+"""Clients of a service (`proxybox serve`): boxes elsewhere, used like those here (extra `client`).
+
+    client = proxybox.Client("http://127.0.0.1:8000")
+    client.run("print(6 * 7)").stdout
+
+Rule: what is asked, and how an answer is read, stands in asks.py and answers.py, once. client.py and aclient.py only
+carry it.
+"""

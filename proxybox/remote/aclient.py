@@ -1,0 +1,254 @@
+"""A client of a service for event loops: the twin of client.py."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    raise ImportError("a client of a service needs httpx: pip install 'proxybox[client]'") from error
+
+import anyio
+
+from proxybox.commands import Completeness, Completion, Displayed, Inspection
+from proxybox.controller.boxes.boxfiles import FileEntry
+from proxybox.errors import SandboxClosedError
+from proxybox.policies.checks import as_bytes
+from proxybox.remote import asks
+from proxybox.remote.answers import ServiceError, exception_of
+from proxybox.remote.asks import Ask, Conversation
+from proxybox.remote.client import LONGEST_PAUSE
+from proxybox.result import Result
+from proxybox.sandbox import AsPath, Code
+
+T = TypeVar("T")
+Taker = Callable[[str], Any] | None
+
+
+class AsyncClient:
+    """`Client` for an event loop: a service elsewhere, used as an `AsyncSandbox` is.
+
+    The arguments are those of `Client`. Callbacks may be coroutine functions.
+    """
+
+    def __init__(
+        self, url: str | None = None, key: str | None = None, *, policy: str | None = None, language: str | None = None,
+        retries: int = 2, transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:  # fmt: skip
+        self._chosen = {"policy": policy, "language": language}
+        self._retries = retries
+        self._http = httpx.AsyncClient(
+            base_url=asks.where(url), headers=asks.authorization(key), transport=transport, follow_redirects=False,
+            timeout=httpx.Timeout(10, read=None, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections. Sessions go on at the service, until their time is over."""
+        await self._http.aclose()
+
+    async def run(
+        self, code: Code, args: Sequence[str] = (), stdin: Any = None, files: Mapping[str, str | bytes] | None = None,
+        *, timeout: float | str | None = None, check: bool = False, on_stdout: Taker = None, on_stderr: Taker = None,
+        limits: Mapping[str, Any] | None = None, output: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Result:  # fmt: skip
+        """As `AsyncSandbox.run`.
+
+        A PathLike is a script here; only its own text is sent. stdin: also a function, which is called when the program
+        asks for input. limits, output: tighter than the policy's. env: environment variables.
+        """
+        ask = asks.program(
+            code, args, stdin, files, timeout, on_stdout is not None or on_stderr is not None,
+            limits=limits, output=output, env=env, **self._chosen,
+        )  # fmt: skip
+        result = await self._result(ask, Conversation("", stdin, on_stdout, on_stderr))
+        return result.check() if check else result
+
+    async def run_file(self, path: Code, *args: Any, **options: Any) -> Result:
+        """Does what `run` does, for the script at `path`, which may be a str."""
+        return await self.run(AsPath(path), *args, **options)
+
+    async def session(
+        self, *, files: Mapping[str, str | bytes] | None = None, timeout: float | str | None = None,
+        limits: Mapping[str, Any] | None = None, output: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> "AsyncRemoteSession":  # fmt: skip
+        """As `AsyncSandbox.session`, with limits, output and env as for `run`."""
+        ask = asks.opening(files, timeout, limits=limits, output=output, env=env, **self._chosen)
+        return AsyncRemoteSession(self, await self.ask(ask))
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    async def ask(self, ask: Ask[T]) -> T:
+        """Sends a request, and returns what its answer means."""
+        for left in reversed(range(self._retries + 1)):
+            try:
+                answer = await self._http.request(
+                    ask.method, ask.path, content=ask.body, headers=ask.headers, params=ask.params
+                )
+            except httpx.HTTPError as error:
+                raise ServiceError(f"no answer from {self._http.base_url}: {error or type(error).__name__}") from error
+            if answer.is_success:
+                return ask.read(answer.content)
+            await self._pause(exception_of(answer.status_code, answer.content, answer.headers.get("retry-after")), left)
+        raise AssertionError
+
+    @staticmethod
+    async def _pause(error: Exception, left: int) -> None:
+        """Waits before another try; raises the error when there is none."""
+        if not left or not isinstance(error, ServiceError) or error.retry_after is None:
+            raise error
+        await anyio.sleep(min(error.retry_after, LONGEST_PAUSE))
+
+    async def _result(self, ask: Ask[Result], conversation: Conversation) -> Result:
+        if not ask.stream:
+            return await self.ask(ask)
+        async for line in self._lines(ask):
+            function, arguments, is_input = conversation.take(line)
+            told = None if function is None else function(*arguments)
+            if inspect.isawaitable(told):
+                told = await told
+            if is_input:
+                text = as_bytes("stdin: what its function returned", told).decode("utf-8", "surrogateescape")
+                await self.ask(asks.input_for(conversation.answers_to, text))
+        if conversation.result is None:
+            raise ServiceError("the service has ended in the middle of its answer")
+        return conversation.result
+
+    async def _lines(self, ask: Ask[Any]) -> AsyncIterator[str]:
+        for left in reversed(range(self._retries + 1)):
+            try:
+                async with self._http.stream(ask.method, ask.path, content=ask.body, headers=ask.headers) as answer:
+                    if answer.is_success:
+                        async for line in answer.aiter_lines():
+                            yield line
+                        return
+                    body, retry_after = await answer.aread(), answer.headers.get("retry-after")
+            except httpx.HTTPError as error:
+                raise ServiceError(f"no answer from {self._http.base_url}: {error or type(error).__name__}") from error
+            await self._pause(exception_of(answer.status_code, body, retry_after), left)
+
+
+class AsyncRemoteSession:
+    """A session elsewhere, used as an `AsyncSession` is."""
+
+    def __init__(self, client: AsyncClient, identity: str) -> None:
+        self._client = client
+        self.id = identity
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the session. One that has ended already is no error."""
+        try:
+            await self._client.ask(asks.ending(self.id))
+        except (SandboxClosedError, ServiceError) as error:
+            if isinstance(error, ServiceError) and error.status != 404:
+                raise
+
+    async def exec(
+        self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,
+        check: bool = False, on_stdout: Taker = None, on_stderr: Taker = None,
+        on_display: Callable[[Displayed], object] | None = None,
+    ) -> Result:  # fmt: skip
+        """As `AsyncSession.exec`."""
+        streams = any(taker is not None for taker in (on_stdout, on_stderr, on_display))
+        mode = "interactive" if echo else "exec"
+        ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=streams)
+        path = f"/v1/sessions/{self.id}"
+        result = await self._client._result(ask, Conversation(path, stdin, on_stdout, on_stderr, on_display))
+        return result.check() if check else result
+
+    async def eval(
+        self, code: str, *, timeout: float | str | None = None, stdin: Any = None, check: bool = False
+    ) -> Result:
+        """As `AsyncSession.eval`."""
+        ask = asks.code_in(self.id, "eval", code, timeout=timeout, stdin=stdin, streams=False)
+        result = await self._client._result(ask, Conversation(f"/v1/sessions/{self.id}", stdin, None, None))
+        return result.check() if check else result
+
+    async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+        """As `AsyncSession.call`."""
+        return await self._client.ask(asks.call_in(self.id, name, args, kwargs))
+
+    async def set(self, name: str, value: Any) -> None:
+        """As `AsyncSession.set`."""
+        await self._client.ask(asks.setting(self.id, name, value))
+
+    async def get(self, name: str) -> Any:
+        """As `AsyncSession.get`."""
+        return await self._client.ask(asks.getting(self.id, name))
+
+    async def complete(self, code: str, cursor: int | None = None) -> Completion:
+        """As `AsyncSession.complete`."""
+        return await self._client.ask(asks.completion(self.id, code, cursor))
+
+    async def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
+        """As `AsyncSession.inspect`."""
+        return await self._client.ask(asks.inspection(self.id, code, cursor, detail))
+
+    async def is_complete(self, code: str) -> Completeness:
+        """As `AsyncSession.is_complete`."""
+        return await self._client.ask(asks.completeness(self.id, code))
+
+    async def interrupt(self) -> None:
+        """As `AsyncSession.interrupt`: from another task."""
+        await self._client.ask(asks.plain(self.id, "interrupt"))
+
+    async def reset(self) -> None:
+        """As `AsyncSession.reset`."""
+        await self._client.ask(asks.plain(self.id, "reset"))
+
+    async def read_file(self, path: str) -> bytes:
+        """As `AsyncSession.read_file`."""
+        return await self._client.ask(asks.reading(self.id, path))
+
+    async def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
+        """As `AsyncSession.write_file`."""
+        await self._client.ask(asks.writing(self.id, path, data, parents))
+
+    async def list_files(self, path: str = ".") -> list[FileEntry]:
+        """As `AsyncSession.list_files`."""
+        return await self._client.ask(asks.listing(self.id, path))
+
+    async def fork(self) -> "AsyncRemoteSession":
+        """As `AsyncSession.fork`."""
+        return AsyncRemoteSession(self._client, await self._client.ask(asks.forking(self.id)))
+
+    async def snapshot(self) -> "AsyncRemoteSnapshot":
+        """As `AsyncSession.snapshot`."""
+        return AsyncRemoteSnapshot(self, await self._client.ask(asks.keeping(self.id)))
+
+    async def restore(self, snapshot: "AsyncRemoteSnapshot") -> None:
+        """As `AsyncSession.restore`."""
+        await self._client.ask(asks.restoring(self.id, snapshot.id))
+
+
+class AsyncRemoteSnapshot:
+    """A kept state of a session elsewhere."""
+
+    def __init__(self, session: AsyncRemoteSession, identity: str) -> None:
+        self._session = session
+        self.id = identity
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Gives up the kept state."""
+        await self._session._client.ask(asks.forgetting(self._session.id, self.id))

@@ -1,0 +1,138 @@
+"""What a service answers, as the objects that the API here has: results, what a session shows, errors."""
+
+import base64
+import errno
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxybox.commands import Displayed
+from proxybox.controller.audit import Denial
+from proxybox.controller.status import Status
+from proxybox.controller.world.output import Transcript
+from proxybox.errors import (
+    CannotCopy,
+    ExecutionError,
+    PolicyError,
+    ProxyboxError,
+    SandboxClosedError,
+    SandboxStartError,
+    SessionBusy,
+)  # fmt: skip
+from proxybox.jsonvalues import from_json
+from proxybox.policies import Problem
+from proxybox.result import Files, GuestError, Result, Usage
+
+from proxybox.controller.vfs.overlay.changes import Change  # isort: skip
+
+_EXCEPTIONS: Final[Mapping[str, type[ProxyboxError]]] = {
+    "session-ended": SandboxClosedError,
+    "session-busy": SessionBusy,
+    "cannot-copy": CannotCopy,
+    "cannot-start": SandboxStartError,
+}
+
+
+class ServiceError(ProxyboxError):
+    """The service did not do what was asked.
+
+    kind: the last part of the problem's type, such as "rate-limited". status: of HTTP; 0 when there was no answer.
+    retry_after: seconds, when another try makes sense. request_id: by which the service's own log knows the request.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str = "", status: int = 0, retry_after: float | None = None, request_id: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.kind, self.status, self.retry_after, self.request_id = kind, status, retry_after, request_id
+
+
+def result_of(data: Mapping[str, Any]) -> Result:
+    """Returns the Result that a service has sent. Its text came as text, so bytes that are no UTF-8 are escaped."""
+    error = data["error"]
+    transcript = Transcript()
+    alone = (("stdout", data["stdout"]), ("stderr", data["stderr"]))
+    for stream, text in data.get("output") or alone:
+        transcript.append(stream, text.encode("utf-8", "surrogatepass"))
+    return Result(
+        status=Status(data["status"]),
+        exit_code=data["exit_code"],
+        signal=data["signal"],
+        why=data["why"],
+        stdout_bytes=data["stdout"].encode("utf-8", "surrogatepass"),
+        stderr_bytes=data["stderr"].encode("utf-8", "surrogatepass"),
+        printed=transcript.interleaved(),
+        value=from_json(data.get("value")),
+        error=None if error is None else GuestError(error["type"], error["message"], error["traceback"]),
+        usage=Usage(**data["usage"]),
+        truncated=data["truncated"],
+        files=_ReceivedFiles([_change(entry) for entry in data["files"]]),
+        denials={Denial(each["call"], each["errno"], each["reason"]): each["count"] for each in data["denials"]},
+        unknown_calls={int(number): count for number, count in data["unknown_calls"].items()},
+        layers=data["layers"],
+    )
+
+
+class _ReceivedFiles(Files):
+    """Files of a run elsewhere: they can be read, and not be committed."""
+
+    def __init__(self, changes: list[Change]) -> None:
+        super().__init__()
+        self.changes = tuple(changes)
+        self._content = {
+            change.name: change.content for change in changes if change.content is not None and change.kind != "deleted"
+        }
+
+    def commit(self) -> list[Change]:
+        """Raises TypeError: the folder that they belong to is not here."""
+        raise TypeError("the files of a run elsewhere cannot be committed: write them where they are wanted")
+
+
+def _change(entry: Mapping[str, Any]) -> Change:
+    content = entry.get("text")
+    data = base64.b64decode(entry["base64"]) if "base64" in entry else None
+    return Change(
+        name=entry["path"], path=entry["path"].encode("utf-8", "surrogateescape"), kind=entry["kind"],
+        type=entry["type"], mode=entry["mode"],
+        content=data if content is None else content.encode("utf-8", "surrogatepass"),
+    )  # fmt: skip
+
+
+def displayed_of(event: Mapping[str, Any]) -> Displayed:
+    """Returns what a session has shown. Pictures are base64."""
+    return Displayed(event["kind"], from_json(event["data"]), from_json(event["metadata"]), event["wait"])
+
+
+def exception_of(status: int, body: bytes, retry_after: str | None = None) -> Exception:
+    """Returns the exception for an answer that is none of what was asked for."""
+    try:
+        problem: Any = json.loads(body)
+        kind = problem["type"].rpartition(":")[2]
+        detail = str(problem["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ServiceError(f"the service answered with HTTP status {status}", status=status)
+    return exception_of_problem(problem, kind, detail, status, retry_after)
+
+
+def exception_of_problem(
+    problem: Mapping[str, Any], kind: str, detail: str, status: int, retry_after: str | None
+) -> Exception:
+    """Returns the exception for a problem, of the kind that the same fault has here."""
+    if kind == "invalid":
+        faults = problem.get("errors") or [{"loc": [], "msg": detail}]
+        return PolicyError(*(Problem(key=_place(fault["loc"]), message=fault["msg"]) for fault in faults))
+    if kind == "file-error":
+        number = getattr(errno, str(problem.get("errno")), errno.EIO)
+        return OSError(number, detail)
+    if kind == "execution-error" and "result" in problem:
+        return ExecutionError(result_of(problem["result"]))
+    if kind in _EXCEPTIONS:
+        return _EXCEPTIONS[kind](detail)
+    seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
+    return ServiceError(
+        detail, kind=kind, status=status, retry_after=seconds, request_id=str(problem.get("request_id", ""))
+    )
+
+
+def _place(loc: Any) -> str:
+    return ".".join(str(part) for part in loc if part != "body")

@@ -1,0 +1,301 @@
+"""What a client can ask a service for, each as one value: the request, and how its answer is read."""
+
+import base64
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote
+
+import attrs
+
+from proxybox import given
+from proxybox.commands import Completeness, Completion, Displayed, Inspection
+from proxybox.controller.boxes.boxfiles import FileEntry
+from proxybox.jsonvalues import from_json, to_json
+from proxybox.policies.checks import as_bytes
+from proxybox.remote.answers import displayed_of, exception_of_problem, result_of
+from proxybox.result import Result
+
+T = TypeVar("T")
+
+#: The environment variables that name the service and the key.
+URL, KEY = "PROXYBOX_URL", "PROXYBOX_KEY"
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+#: How much longer than a program a client waits for its answer: it may wait for a box before.
+PATIENCE: Final = 60.0
+
+
+@attrs.frozen
+class Ask(Generic[T]):
+    """One request. read: makes what the caller gets of the body. stream: whether the answer is a stream of events."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    json: Any = None
+    content: bytes | None = None
+    params: Mapping[str, str] = attrs.field(factory=dict)
+    stream: bool = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that this request needs."""
+        headers = {"Accept": "application/x-ndjson"} if self.stream else {"Accept": "application/json"}
+        if self.json is not None:
+            headers["Content-Type"] = "application/json"
+        elif self.content is not None:
+            headers["Content-Type"] = "application/octet-stream"
+        return headers
+
+    @property
+    def body(self) -> bytes | None:
+        """The body that is sent."""
+        return self.content if self.json is None else json.dumps(self.json).encode()
+
+
+def where(url: str | None) -> str:
+    """Returns the address of the service: the one given, or that of the environment, or a service on this machine."""
+    chosen = url or os.environ.get(URL) or DEFAULT_URL
+    if not given.text("url", chosen).startswith(("http://", "https://")):
+        given.no_sense("url", "an address that begins with http:// or https://", chosen)
+    return chosen.rstrip("/")
+
+
+def authorization(key: str | None) -> dict[str, str]:
+    """Returns the headers that present a key: the one given, or that of the environment."""
+    chosen = key or os.environ.get(KEY)
+    return {"Authorization": f"Bearer {chosen}"} if chosen else {}
+
+
+# --- runs and sessions ------------------------------------------------------------------------------------------------
+
+
+def program(
+    code: str | os.PathLike[str], args: Sequence[str], stdin: Any, files: Mapping[str, str | bytes] | None,
+    timeout: float | str | None, streams: bool, **chosen: Any,
+) -> Ask[Result]:  # fmt: skip
+    """Asks for a run. A PathLike is a script here, whose text is sent. chosen: further fields of the request."""
+    given.program(code)
+    body = _chosen(files=files, timeout=timeout, **chosen)
+    body["code"] = code if isinstance(code, str) else _script(code)
+    body["return_files"] = True
+    if args:
+        body["args"] = list(given.arguments(args))
+    is_interactive = _put_stdin(body, stdin)
+    return Ask("POST", "/v1/run", _read_result, body, stream=streams or is_interactive)
+
+
+def _script(path: os.PathLike[str]) -> str:
+    with open(path, encoding="utf-8", newline="") as file:
+        return file.read(given.MOST_CODE + 1)
+
+
+def _put_stdin(body: dict[str, Any], stdin: Any) -> bool:
+    """Puts standard input into a request, and returns whether it is a function, which the client calls later."""
+    if callable(stdin):
+        body["interactive"] = True
+        return True
+    if stdin is None:
+        return False
+    source = stdin if isinstance(stdin, str | bytes) else stdin.read()
+    body["stdin"] = _content(as_bytes("stdin", source))
+    return False
+
+
+def _chosen(**options: Any) -> dict[str, Any]:
+    files, timeout = options.pop("files"), given.duration("timeout", options.pop("timeout"))
+    body = {key: value for key, value in options.items() if value is not None}
+    if files:
+        body["files"] = {name: _content(content) for name, content in given.files(files).items()}
+    if timeout is not None:
+        body["timeout"] = timeout
+    return body
+
+
+def _content(data: bytes) -> Any:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _read_result(body: bytes) -> Result:
+    return result_of(json.loads(body))
+
+
+def opening(files: Mapping[str, str | bytes] | None, timeout: float | str | None, **chosen: Any) -> Ask[str]:
+    """Asks for a session; its id is read."""
+    return Ask("POST", "/v1/sessions", _read_id, _chosen(files=files, timeout=timeout, **chosen))
+
+
+def _read_id(body: bytes) -> str:
+    return str(json.loads(body)["id"])
+
+
+def _nothing(_: bytes) -> None:
+    return None
+
+
+# --- what a session is asked ------------------------------------------------------------------------------------------
+
+
+def code_in(
+    session: str, mode: str, code: str, *, name: str = "", timeout: float | str | None, stdin: Any, streams: bool
+) -> Ask[Result]:
+    """Asks for `Session.exec` (mode "exec", or "interactive" with echo) or `Session.eval` (mode "eval")."""
+    body = _chosen(files=None, timeout=timeout, code=given.text("code", code), mode=mode, name=name or None)
+    is_interactive = _put_stdin(body, stdin)
+    return Ask("POST", f"/v1/sessions/{session}/execute", _read_result, body, stream=streams or is_interactive)
+
+
+def call_in(session: str, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ask[Result]:
+    """Asks for `Session.call`."""
+    body = {"name": name, "args": to_json(list(args)), "kwargs": to_json(dict(kwargs))}
+    return Ask("POST", f"/v1/sessions/{session}/call", _read_result, body)
+
+
+def setting(session: str, name: str, value: Any) -> Ask[None]:
+    """Asks for `Session.set`; the functions below do the same for the methods that they name."""
+    return Ask("PUT", f"/v1/sessions/{session}/variables/{_in_path(name)}", _nothing, {"value": to_json(value)})
+
+
+def getting(session: str, name: str) -> Ask[Any]:
+    """Asks for `Session.get`."""
+    path = f"/v1/sessions/{session}/variables/{_in_path(name)}"
+    return Ask("GET", path, lambda body: from_json(json.loads(body)["value"]))
+
+
+def completion(session: str, code: str, cursor: int | None) -> Ask[Completion]:
+    """Asks for `Session.complete`."""
+
+    def read(body: bytes) -> Completion:
+        found = json.loads(body)
+        return Completion(found["start"], tuple(found["matches"]))
+
+    return Ask("POST", f"/v1/sessions/{session}/complete", read, {"code": code, "cursor": cursor})
+
+
+def inspection(session: str, code: str, cursor: int | None, detail: int) -> Ask[Inspection | None]:
+    """Asks for `Session.inspect`."""
+
+    def read(body: bytes) -> Inspection | None:
+        found = json.loads(body)["found"]
+        return None if found is None else Inspection(**found)
+
+    body = {"code": code, "cursor": cursor, "detail": detail}
+    return Ask("POST", f"/v1/sessions/{session}/inspect", read, body)
+
+
+def completeness(session: str, code: str) -> Ask[Completeness]:
+    """Asks for `Session.is_complete`."""
+
+    def read(body: bytes) -> Completeness:
+        found = json.loads(body)
+        return Completeness(found["status"], found["indent"])
+
+    return Ask("POST", f"/v1/sessions/{session}/is_complete", read, {"code": code})
+
+
+def plain(session: str, what: str) -> Ask[None]:
+    """Asks for something without arguments and answer: interrupt, reset."""
+    return Ask("POST", f"/v1/sessions/{session}/{what}", _nothing)
+
+
+def ending(session: str) -> Ask[None]:
+    """Asks for the end of a session."""
+    return Ask("DELETE", f"/v1/sessions/{session}", _nothing)
+
+
+def forking(session: str) -> Ask[str]:
+    """Asks for `Session.fork`; the id of the copy is read."""
+    return Ask("POST", f"/v1/sessions/{session}/fork", _read_id)
+
+
+def keeping(session: str) -> Ask[str]:
+    """Asks for `Session.snapshot`; its id is read."""
+    return Ask("POST", f"/v1/sessions/{session}/snapshots", lambda body: str(json.loads(body)["snapshot"]))
+
+
+def restoring(session: str, snapshot: str) -> Ask[None]:
+    """Asks for `Session.restore`."""
+    return Ask("POST", f"/v1/sessions/{session}/restore", _nothing, {"snapshot": snapshot})
+
+
+def forgetting(session: str, snapshot: str) -> Ask[None]:
+    """Asks for a kept state to be given up."""
+    return Ask("DELETE", f"/v1/sessions/{session}/snapshots/{snapshot}", _nothing)
+
+
+def reading(session: str, path: str) -> Ask[bytes]:
+    """Asks for `Session.read_file`."""
+    return Ask("GET", f"/v1/sessions/{session}/files/{_in_path(path)}", lambda body: body)
+
+
+def writing(session: str, path: str, data: bytes | str, parents: bool) -> Ask[None]:
+    """Asks for `Session.write_file`."""
+    return Ask(
+        "PUT", f"/v1/sessions/{session}/files/{_in_path(path)}", _nothing,
+        content=given.as_bytes("data", data), params={"parents": "true"} if parents else {},
+    )  # fmt: skip
+
+
+def listing(session: str, path: str) -> Ask[list[FileEntry]]:
+    """Asks for `Session.list_files`."""
+
+    def read(body: bytes) -> list[FileEntry]:
+        return [FileEntry(**entry) for entry in json.loads(body)["entries"]]
+
+    return Ask("GET", f"/v1/sessions/{session}/files", read, params={"path": path})
+
+
+def input_for(path: str, text: str) -> Ask[None]:
+    """Answers an input_request. path: of the run or the session."""
+    return Ask("POST", f"{path}/input", _nothing, {"text": text})
+
+
+def _in_path(text: str) -> str:
+    return quote(text, safe="/")
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+class Conversation:
+    """Reads a stream of events, and tells what has to be done for each.
+
+    answers_to: the path of the session, where input goes; for a run it is learnt from the stream.
+    """
+
+    def __init__(
+        self, answers_to: str, stdin: Any, on_stdout: Callable[[str], Any] | None,
+        on_stderr: Callable[[str], Any] | None, on_display: Callable[[Displayed], Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.answers_to = answers_to
+        self._stdin = stdin
+        self._takers = {"stdout": on_stdout, "stderr": on_stderr}
+        self._on_display = on_display
+        self.result: Result | None = None
+
+    def take(self, line: str) -> tuple[Callable[..., Any] | None, tuple[Any, ...], bool]:
+        """Takes a line of the stream. Returns a function to call, its arguments, and whether its value is input.
+
+        Raises the exception for a run that could not be.
+        """
+        event = json.loads(line)
+        kind = event["event"]
+        if kind == "started" and not self.answers_to:
+            self.answers_to = f"/v1/runs/{event['run']}"
+        elif kind in self._takers:
+            return self._takers[kind], (event["text"],), False
+        elif kind in ("display", "result"):
+            return self._on_display, (displayed_of(event),), False
+        elif kind == "input_request":
+            return self._stdin, (1 << 16,), True
+        elif kind == "failed":
+            problem = event["problem"]
+            name = problem["type"].rpartition(":")[2]
+            raise exception_of_problem(problem, name, problem["detail"], problem["status"], None)
+        elif kind == "finished":
+            self.result = result_of(event["result"])
+        return None, (), False
