@@ -44,7 +44,7 @@ async def _check(service: Service) -> int:
     await service.start()
     try:
         await service.tried()
-        return _tell(service)
+        return _tell(service, "nowhere, as it was asked to")
     finally:
         await service.close()
 
@@ -57,7 +57,7 @@ async def _serve(edge: Edge, listener: socket.socket) -> int:
         ws="websockets-sansio", ws_max_size=service.config.limits.body,
         timeout_graceful_shutdown=int(service.config.drain) + 1,
     )  # fmt: skip
-    server = _Server(options, service)
+    server = _Server(options, service, _spoken(listener))
     watch = asyncio.create_task(server.watch())
     try:
         await server.serve([listener])
@@ -67,10 +67,10 @@ async def _serve(edge: Edge, listener: socket.socket) -> int:
     return server.status
 
 
-def _tell(service: Service) -> int:
-    """Says what came of the trial, and returns the exit status."""
+def _tell(service: Service, where: str) -> int:
+    """Says what came of the trial, and returns the exit status. where: it listens."""
     if service.state == "ready":
-        log.info("ready: %s", service.config.listen)
+        log.info("ready: %s", where)
         return 0
     log.error("refuses to serve: %s", service.why)
     return CANNOT_SERVE
@@ -79,16 +79,16 @@ def _tell(service: Service) -> int:
 class _Server(uvicorn.Server):
     """A server whose SIGTERM lets what runs come to its end, while further requests are refused with a reason."""
 
-    def __init__(self, options: uvicorn.Config, service: Service) -> None:
+    def __init__(self, options: uvicorn.Config, service: Service, where: str) -> None:
         super().__init__(options)
         self.status = 0
-        self._service, self._loop = service, asyncio.get_running_loop()
+        self._service, self._where, self._loop = service, where, asyncio.get_running_loop()
 
     async def watch(self) -> None:
         """Ends the server when the service does not stand its trial."""
         await self._service.tried()
         if self._service.state != "draining":
-            self.status = _tell(self._service)
+            self.status = _tell(self._service, self._where)
             self.should_exit = self.should_exit or bool(self.status)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -129,6 +129,14 @@ def _listening(config: Config) -> Iterator[socket.socket]:
         if error.filename is None and error.errno in _CANNOT_LISTEN:
             raise OSError(error.errno, os.strerror(error.errno), config.listen) from error
         raise
+
+
+def _spoken(listener: socket.socket) -> str:
+    """Where it listens, as a client is told; the port is that which the kernel has chosen for port 0."""
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    return f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
 
 
 def _remove_left(path: str) -> None:

@@ -26,7 +26,7 @@ from proxybox.serve.trial import TrialFailed, try_out
 from proxybox.serve.workers import Job, LineKind, WorkerLost
 
 #: Seconds that a look at the workers takes at most.
-_SOON: Final = 0.5
+_SOON: Final = 2.0
 
 
 class Service:

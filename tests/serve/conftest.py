@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,13 +32,24 @@ extends = "strict"
 
 @attrs.define(kw_only=True)
 class Server:
-    """A service that runs. log: the file of its log lines."""
+    """A service that runs. url: as it tells it. log: the file of its log lines."""
 
     url: str
     data: Path
     log: Path
     process: "subprocess.Popen[bytes]"
-    http: httpx.Client
+    http: httpx.Client = attrs.field(init=False, repr=False)
+
+    def client(self) -> httpx.Client:
+        """A client with connections of its own."""
+        return httpx.Client(base_url=self.address, transport=self.transport(), timeout=60)
+
+    def transport(self) -> httpx.HTTPTransport:
+        return httpx.HTTPTransport(uds=self.url.removeprefix("unix:") if self.url.startswith("unix:") else None)
+
+    @property
+    def address(self) -> str:
+        return "http://localhost" if self.url.startswith("unix:") else self.url
 
     def post(self, path: str, body: object = None, **more: object) -> httpx.Response:
         return self.http.post(path, json=body, **more)  # type: ignore[arg-type]
@@ -71,7 +83,8 @@ def serving(folder: Path, config: str = "", *options: str, env: dict[str, str] |
     """Serves with this configuration in front of `CONFIG`, as soon as it has tried itself out."""
     folder.mkdir(parents=True, exist_ok=True)
     file, log, socket = folder / "serve.toml", folder / "log", folder / "socket"
-    file.write_text(f'listen = "unix:{socket}"\ndata = "data"\n{config}\n' + ("" if "workers" in config else CONFIG))
+    listen = "" if "listen" in config else f'listen = "unix:{socket}"'
+    file.write_text(f'{listen}\ndata = "data"\n{config}\n' + ("" if "workers" in config else CONFIG))
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "proxybox", "serve", "--config", str(file), *options],
         stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
@@ -79,14 +92,14 @@ def serving(folder: Path, config: str = "", *options: str, env: dict[str, str] |
     ready = threading.Event()
     reader = threading.Thread(target=_read, args=(process, log, ready))
     reader.start()
-    http = httpx.Client(base_url="http://localhost", transport=httpx.HTTPTransport(uds=str(socket)), timeout=60)
-    server = Server(url=f"unix:{socket}", data=folder / "data", log=log, process=process, http=http)
+    server = Server(url="", data=folder / "data", log=log, process=process)
     try:
-        with http:
-            ready.wait()
-            if process.poll() is not None:
-                reader.join()
-                pytest.fail(f"the service has ended with {process.returncode}: {log.read_text()}")
+        ready.wait()
+        if process.poll() is not None:
+            reader.join()
+            pytest.fail(f"the service has ended with {process.returncode}: {log.read_text()}")
+        server.url = re.findall(r"ready: ((?:http|unix):[^ \"]+)", log.read_text())[0].strip()
+        with server.client() as server.http:
             yield server
     finally:
         if process.poll() is None:

@@ -16,12 +16,8 @@ from tests.serve.conftest import Server
 
 @pytest.fixture
 def client(server: Server) -> Iterator[Client]:
-    with Client("http://localhost", transport=_transport(server)) as client:
+    with Client(server.address, transport=server.transport()) as client:
         yield client
-
-
-def _transport(server: Server) -> httpx.HTTPTransport:
-    return httpx.HTTPTransport(uds=server.url.removeprefix("unix:"))
 
 
 @pytest.fixture
@@ -152,7 +148,7 @@ def test_one_call_at_a_time(session: RemoteSession) -> None:
 
 def test_a_service_that_is_not_there() -> None:
     with Client("http://127.0.0.1:1") as client:
-        with pytest.raises(ServiceError, match="no answer from http://127.0.0.1:1"):
+        with pytest.raises(ServiceError, match=r"no answer from http://127\.0\.0\.1:1"):
             client.run("1")
         with pytest.raises(ServiceError, match="no answer"):
             client.run("1", on_stdout=print)
