@@ -14,8 +14,11 @@ class Slots:
 
     def acquire(self, running: Running | None = None) -> bool:
         """Waits for room and takes it. Returns False for a run that was cancelled before it had any."""
-        if running is None:
-            running = Running()
+        with self._change:
+            if self._free and not (running and running.is_cancelled):
+                self._free -= 1
+                return True
+        running = running or Running()
         with running.reached_by(self._look), self._change:
             while not self._free and not running.is_cancelled:
                 self._change.wait()
