@@ -89,7 +89,8 @@ class _Jobs:
         self._count = 0
         self._running: dict[int, Running] = {}  # the job that was begun last, and what was told of the next one
         self._is_given_up = False
-        threading.Thread(target=self._serve, name="proxybox-worker", daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, name="proxybox-worker", daemon=True)
+        self.thread.start()
 
     def give_up(self) -> None:
         """Cancels the job that runs, and all that could come: the pool no longer waits for them."""
