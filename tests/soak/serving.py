@@ -1,0 +1,242 @@
+"""Many clients of one service for a while: good and hostile programs, and what becomes of answers, times and memory.
+
+usage: python -m tests.soak.serving [--clients N] [--seconds S] [--kill]
+
+Each answer is checked. With --kill, workers and guests are killed meanwhile, and the service itself once, which is then
+started again: a request may then be answered by an error that says so, and by nothing else. All traffic stays on this
+machine's loopback. It ends with 0 when no answer was wrong and none was lost.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+CONFIG = """
+listen = "127.0.0.1:{port}"
+data = "{data}"
+workers = 2
+slots = 4
+require_keys = true
+[policies.default]
+extends = "default"
+limits = {{ wall_time = 3, cpu_time = 0.2, memory = "128M", calls = 20000 }}
+[policies.strict]
+extends = "strict"
+limits = {{ wall_time = 3, cpu_time = 0.2, memory = "128M" }}
+[limits]
+queue = 4096
+queue_wait = "120s"
+"""
+
+#: What clients send, how often, and what has to come of it: how it ends, and what it prints, where that is known.
+PROGRAMS: tuple[tuple[int, str, tuple[str, ...], str | None], ...] = (
+    (60, "print({n} * 7)", ("ok",), "{n7}\n"),
+    (12, "import json\nprint(json.dumps({{'n': {n}}}))", ("ok",), '{{"n": {n}}}\n'),
+    (8, "raise ValueError({n})", ("error",), ""),
+    (4, "for i in range(10): open(f'f{{i}}', 'w').write('x' * {n})\nprint({n})", ("ok",), "{n}\n"),
+    (3, "while True: pass", ("time_limit",), None),
+    (2, "x = []\nwhile True: x.append(bytearray(1 << 20))", ("memory_limit", "time_limit", "error"), None),
+    (2, "while True: print('x' * 1000)", ("time_limit", "output_limit", "call_limit"), None),
+    (2, "import os\nwhile True: os.fork()", ("error", "time_limit", "crashed", "memory_limit"), None),
+    (2, "import os\nos.kill(os.getpid(), 9)", ("crashed",), ""),
+    (2, "import socket\nsocket.create_connection(('127.0.0.1', {port}))", ("error",), ""),
+    (1, "open('/etc/shadow').read()", ("error",), ""),
+    (1, "import ctypes\nctypes.string_at(0)", ("crashed", "error"), None),
+    (1, "import os\nprint(dict(os.environ))\nos.execv('/bin/sh', ['sh'])", ("error",), None),
+)  # fmt: skip
+
+
+class Client:
+    """One client: a connection, a request after the other, and what came of them."""
+
+    def __init__(self, number: int, port: int, key: str, tally: "Tally", may_fail: bool) -> None:
+        self._random = random.Random(number)
+        self._port, self._key, self._tally, self._may_fail = port, key, tally, may_fail
+        self._weights = [program[0] for program in PROGRAMS]
+
+    async def go_on(self, until: float) -> None:
+        """Sends requests until the time is over."""
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError, EOFError):
+                async with _connection(self._port) as (reader, writer):
+                    while time.monotonic() < until:
+                        await self._one(reader, writer)
+                continue
+            self._tally.broken += 1
+            if not self._may_fail:
+                return
+            await asyncio.sleep(0.2)  # the service is started again
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (program,) = self._random.choices(PROGRAMS, self._weights)
+        _, code, statuses, printed = program
+        number = self._random.randrange(1, 10**6)
+        code = code.format(n=number, port=self._port)
+        began = time.perf_counter()
+        status, result = await _request(reader, writer, self._key, {"code": code})
+        self._tally.times.append(time.perf_counter() - began)
+        ended = result.get("status", result.get("type"))
+        self._tally.ends[str(ended)] += 1
+        if status == 200 and ended in statuses:
+            if printed is not None and result["stdout"] != printed.format(n=number, n7=number * 7):
+                self._tally.wrong.append((code, result))
+        elif not (self._may_fail and (ended == "internal_error" or status == 503)):
+            self._tally.wrong.append((code, result))
+
+
+class Tally:
+    """What came of all requests. broken: connections that ended in the middle of one."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.ends: Counter[str] = Counter()
+        self.wrong: list[tuple[str, Any]] = []
+        self.broken = 0
+
+
+@contextlib.asynccontextmanager
+async def _connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def _request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str, body: Any
+) -> tuple[int, dict[str, Any]]:
+    data = json.dumps(body).encode()
+    writer.write(
+        f"POST /v1/run HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+        + data
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", head.lower())
+    if found is None:
+        raise EOFError
+    return int(head[9:12]), json.loads(await reader.readexactly(int(found[1])))
+
+
+# --- the service ------------------------------------------------------------------------------------------------------
+
+
+def start(folder: Path, port: int = 0) -> tuple["subprocess.Popen[str]", int]:
+    """Starts the service, and returns it with its port when it is ready."""
+    config = folder / "serve.toml"
+    config.write_text(CONFIG.format(port=port, data=folder / "data"))
+    command = [sys.executable, "-P", "-m", "proxybox", "serve", "--config", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if found := re.search(r"ready: http://127\.0\.0\.1:(\d+)", line):
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            return process, int(found[1])
+    raise SystemExit(f"the service has ended with {process.wait()}: {said}")
+
+
+def family(pid: int) -> Iterator[int]:
+    """The process and all below it."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from family(int(child))
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory of the service and its workers, without guests: pages that only they have (smaps_rollup)."""
+    used = 0
+    for each in family(pid):
+        with contextlib.suppress(OSError):
+            if b"proxybox" in Path(f"/proc/{each}/cmdline").read_bytes().split(b"pypy")[0]:
+                rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+                used += sum(int(size) for size in re.findall(r"Private_\w+: +(\d+)", rollup)) << 10
+    return used
+
+
+async def _kill(holder: dict[str, Any], folder: Path, until: float) -> None:
+    """Kills a worker or a guest now and then, and the service once."""
+    chance = random.Random(1)
+    half = time.monotonic() + (until - time.monotonic()) / 2
+    while time.monotonic() < until - 5:
+        await asyncio.sleep(0.5)
+        process = holder["process"]
+        if half is not None and time.monotonic() > half:
+            half = None
+            process.kill()
+            process.wait()
+            holder["process"], _ = await asyncio.to_thread(start, folder, holder["port"])
+            continue
+        below = list(family(process.pid))[1:]
+        if below:
+            with contextlib.suppress(OSError):
+                os.kill(chance.choice(below), signal.SIGKILL)
+
+
+async def soak(clients: int, seconds: float, kill: bool, folder: Path) -> int:
+    """Does it, tells what came of it, and returns the exit status."""
+    from proxybox.serve.keys import Keys
+
+    keys = Keys(folder / "data" / "keys.json")
+    made = [keys.add(f"key{number}") for number in range(20)]
+    process, port = start(folder)
+    holder: dict[str, Any] = {"process": process, "port": port}
+    warm = Tally()
+    try:
+        await asyncio.gather(
+            *(Client(n, port, made[n % 20], warm, False).go_on(time.monotonic() + 5) for n in range(16))
+        )
+        before, tally, until = resident(process.pid), Tally(), time.monotonic() + seconds
+        work = [Client(1000 + n, port, made[n % 20], tally, kill).go_on(until) for n in range(clients)]
+        await asyncio.gather(*work, *([_kill(holder, folder, until)] if kill else []))
+        print(
+            f"{clients} clients, {seconds:g} s: {len(tally.times):,} answers, {len(tally.times) / seconds:.0f} a second"
+        )
+        print("ended with:", ", ".join(f"{count:,} {end}" for end, count in tally.ends.most_common()))
+        cuts = statistics.quantiles(tally.times, n=100)
+        print(f"answered in: median {cuts[49]:.2f} s, 99 % {cuts[98]:.2f} s, longest {max(tally.times):.2f} s")
+        print(f"wrong answers: {len(tally.wrong)}; connections that broke: {tally.broken}")
+        for code, result in tally.wrong[:5]:
+            print("  ", repr(code), str(result)[:400])
+        if not kill:
+            await asyncio.sleep(5)
+            after = resident(process.pid)
+            print(f"memory of the service and its workers: {before >> 20} MB before, {after >> 20} MB after")
+        return 1 if tally.wrong or (tally.broken and not kill) else 0
+    finally:
+        holder["process"].terminate()
+        holder["process"].wait()
+
+
+def main() -> int:
+    """Runs from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--kill", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        return asyncio.run(soak(options.clients, options.seconds, options.kill, Path(name)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
