@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from proxybox.errors import SandboxStartError as SandboxStartError
     from proxybox.errors import SessionBusy as SessionBusy
     from proxybox.errors import TimeLimitExceeded as TimeLimitExceeded
+    from proxybox.evaluating.evaluator import Evaluator as Evaluator
+    from proxybox.evaluating.shared import evaluate as evaluate
     from proxybox.policies import Environment as Environment
     from proxybox.policies import Filesystem as Filesystem
     from proxybox.policies import Limits as Limits
@@ -90,6 +92,8 @@ _HOMES = {
         "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError",
         "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
     ),
+    "proxybox.evaluating.evaluator": ("Evaluator",),
+    "proxybox.evaluating.shared": ("evaluate",),
     "proxybox.policies": (
         "Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "SessionLimits", "Time",
     ),

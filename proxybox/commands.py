@@ -16,7 +16,7 @@ from proxybox import given
 from proxybox.controller.boxes import boxfiles
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.controller.world.state import World
-from proxybox.result import Result
+from proxybox.result import ExecutionError, Result, Status
 
 T = TypeVar("T")
 
@@ -135,6 +135,21 @@ def expression(code: str) -> Command[Result]:
     return Command(("eval", code), _result)
 
 
+def evaluation(code: str, names: Mapping[str, Any], functions: tuple[str, ...]) -> Command[Any]:
+    """Makes the command for `Evaluator.evaluate`: an expression in a copy of the namespace, with names of its own.
+
+    functions: the names of functions of the caller that it is given besides.
+    """
+    return Command(("evaluate", code, dict(names), functions), _value)
+
+
+def lending(names: Mapping[str, Any], functions: tuple[str, ...]) -> Command[None]:
+    """Makes the command that gives a session variables, whose values every evaluation finds as they are now, and
+    functions of the caller.
+    """
+    return Command(("lend", dict(names), functions), _checked)
+
+
 def call_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Command[Result]:
     """Makes the command for `Session.call`."""
     return Command(("call", given.text("name", name), args, dict(kwargs)), _result)
@@ -194,6 +209,13 @@ def _result(result: Result) -> Result:
 
 def _checked(result: Result) -> None:
     result.check()
+
+
+def _value(result: Result) -> Any:
+    """The value of an expression. One that ends in SystemExit has none, whatever its exit status."""
+    if result.ok and result.error is not None:
+        raise ExecutionError(attrs.evolve(result, status=Status.ERROR))
+    return result.check().value
 
 
 def _seen(result: Result | None) -> Any:

@@ -28,6 +28,8 @@ Content: TypeAlias = Mapping[str, str | bytes]
 
 #: Bytes of source. A larger program can be a script, or a file beside one.
 MOST_CODE = 64 << 20
+#: Variables that one expression is given.
+MOST_NAMES = 10_000
 #: Bytes of one argument with its NUL, and of all arguments with their pointers: the limits of execve(2).
 _LONGEST_ARGUMENT, _MOST_ARGUMENTS = 128 << 10, 3 << 19
 _SCRIPT = "source text (str), or the path of a script (os.PathLike)"
@@ -141,13 +143,29 @@ def duration(name: str, value: Any) -> float | None:
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
-def source(value: object, most: int = MOST_CODE, wanted: str = SOURCE, limit: str = "") -> str:
+def source(
+    value: object, most: int = MOST_CODE, wanted: str = SOURCE, limit: str = "", name: str = "code"
+) -> str:
     """Returns source text of at most `most` bytes. limit: the policy's key for this size, for the error message."""
-    code = text("code", value, wanted)
+    code = text(name, value, wanted)
     if len(code) > most or (4 * len(code) > most and len(code.encode("utf-8", "surrogatepass")) > most):
         words = f"at most {spoken_size(most)}{f' ({limit})' if limit else ''}"
-        raise PolicyError(f"code: want {words}, got a text of {len(code):,} characters")
+        raise PolicyError(f"{name}: want {words}, got a text of {len(code):,} characters")
     return code
+
+
+def names(value: Any) -> Mapping[str, Any]:
+    """Returns variables of an expression. That their values can cross is found out when they do."""
+    if not isinstance(value, Mapping):
+        wrong_kind("names", "a mapping of names to values", value, 'write {"name": value}')
+    if len(value) > MOST_NAMES:
+        raise PolicyError(f"names: want at most {MOST_NAMES:,} names, got {len(value):,}")
+    for name in value:
+        if not isinstance(name, str):
+            wrong_kind("names", "names that are text (str)", name)
+        if not name.isidentifier():
+            no_sense("names", "names that an expression can have (identifiers)", name)
+    return value
 
 
 def word_of_code(value: object) -> str:

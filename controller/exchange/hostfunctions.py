@@ -5,6 +5,7 @@ goes to the program as an exception; nothing that a program sends can raise here
 process: what it does with its arguments is its author's responsibility.
 """
 
+import contextvars
 import datetime
 import inspect
 import threading
@@ -125,7 +126,7 @@ def in_thread(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
     done: Callable[[Any, BaseException | None], None], timeout: float | None,
 ) -> None:  # fmt: skip
-    """Begins a call in a new thread. It is the `Spawn` of functions with a timeout."""
+    """Begins a call in a new thread, in a copy of this thread's context. It is the `Spawn` of functions with a timeout."""
 
     def call() -> None:
         try:
@@ -135,7 +136,8 @@ def in_thread(
         else:
             done(result, None)
 
-    threading.Thread(target=call, name="proxybox-function", daemon=True).start()
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(call,), name="proxybox-function", daemon=True).start()
 
 
 _NOTHING = nullcontext()

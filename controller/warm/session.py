@@ -24,6 +24,7 @@ from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError, SessionBusy
 from proxybox.controller.exchange import values
+from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import ENVELOPE, Port
 from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.cpus import on_cpu
@@ -59,10 +60,13 @@ _SHOWN: Mapping[str, tuple[type, ...]] = {
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 #: What is shown counts as at least this number of bytes, because a message to a front end is at least that long.
 _LEAST_SHOWN = 256
-#: The types of a command's parts that cross as marshal.
-_IN_C = frozenset({str, int, bool})
+#: The types of what a command's parts are, or hold, when they cross as marshal.
+_IN_C = frozenset({str, int, bool, float, type(None)})
 #: Names of the parts of a command, as the caller who gives them knows them.
-_PARTS: Mapping[str, tuple[str, ...]] = {"call": ("", "", "args", "kwargs"), "set": ("", "value")}
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "call": ("", "", "args", "kwargs"), "set": ("", "value"),
+    "evaluate": ("", "", "names", ""), "lend": ("", "names", ""),
+}  # fmt: skip
 
 
 @attrs.define(kw_only=True)
@@ -229,6 +233,11 @@ class LiveSession:
     def is_alive(self) -> bool:
         """Whether the session takes commands."""
         return self.outcome is None and self._end.alive
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the guest lives, as the kernel has it: between calls nobody else notices its end."""
+        return self.is_alive and self._live.process.watch.is_running()
 
     @property
     def is_busy(self) -> bool:
@@ -492,6 +501,10 @@ class LiveSession:
             if self._closing:  # another thread has called `close` meanwhile
                 self.close()
 
+    def lend(self, functions: HostFunctions | None) -> None:
+        """Sets the functions of the caller that the guest may call from now on."""
+        self._port.functions = functions
+
     def audit(self, audit: Audit | None) -> None:
         """Sets the function that is told of every OS call from now on; None removes it."""
         self._live.dispatcher.audit = audit
@@ -669,15 +682,25 @@ class _Making:
 
 
 def _encoded(command: tuple[Any, ...], limit: int) -> bytes:
-    """Encodes a command: one of texts and numbers alone as marshal, which both sides do in C, and the others as values.
+    """Encodes a command: one of texts and numbers, and of flat containers of these, as marshal, which both sides do in
+    C, and the others as values.
 
     What a guest sends is never read as marshal. Raises TypeError and ValueError for what cannot cross.
     """
-    if _IN_C.issuperset(map(type, command)):
+    if all(map(_is_in_c, command)):
         data = b"m" + marshal.dumps(command, MARSHAL)
         if len(data) <= limit:
             return data
     return b"v" + values.encode(command, limit, _PARTS.get(command[0], ()))
+
+
+def _is_in_c(part: Any) -> bool:
+    kind = type(part)
+    if kind in _IN_C:
+        return True
+    if kind is dict:
+        return _IN_C.issuperset(map(type, part)) and _IN_C.issuperset(map(type, part.values()))
+    return kind is tuple and _IN_C.issuperset(map(type, part))
 
 
 def _end(live: LiveBox, at_end: list[Callable[[], object]], left: Callable[[], object] | None) -> None:

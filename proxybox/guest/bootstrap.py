@@ -24,7 +24,8 @@ KNOWN = set(sys.modules)  # every program has these modules: used here as they a
 OWN = {}
 #: What the policy's modules may be called, too.
 OURS = {
-    "cells", "completion", "kind", "on_cpython", "on_pypy", "program", "session", "showing", "standins", "values",
+    "cells", "completion", "expressions", "kind", "on_cpython", "on_pypy", "program", "session", "showing", "standins",
+    "values",
 }  # fmt: skip
 
 
@@ -107,9 +108,17 @@ class Link:
 
 def host_module(link, names, limit):
     """Makes the module `host`, which holds the functions that the caller lets the program call."""
-    import builtins
-
     module = type(sys)("host", "Functions of whoever runs this program.")
+    function, module.HostError = maker_of_functions(link, limit)
+    for name in names:
+        setattr(module, name, function(name))
+    module.__all__ = [*names, "HostError"]
+    sys.modules["host"] = module
+
+
+def maker_of_functions(link, limit):
+    """A function that makes those which call the caller's, from their names; and the class HostError."""
+    import builtins
 
     class HostError(Exception):
         """A function of the host failed with an exception whose class does not exist here."""
@@ -133,11 +142,7 @@ def host_module(link, names, limit):
         call.__module__ = "host"
         return call
 
-    for name in names:
-        setattr(module, name, function(name))
-    module.HostError = HostError
-    module.__all__ = [*names, "HostError"]
-    sys.modules["host"] = module
+    return function, HostError
 
 
 # --- the start --------------------------------------------------------------------------------------------------------
@@ -243,7 +248,7 @@ def main(link):
         host_module(link, functions, limit)
     if what != "session":
         return prepare(link, words, given, folder)
-    return (session or own("session")).steps(link, program.new_main, own, limit)
+    return (session or own("session")).steps(link, program.new_main, own, limit, maker_of_functions(link, limit)[0])
 
 
 if __name__ == "__main__":

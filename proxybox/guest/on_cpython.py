@@ -10,7 +10,8 @@ import sys
 FILES = frozenset(
     f"/usr/lib/proxybox/{name}.py"
     for name in (
-        "bootstrap", "cells", "completion", "on_cpython", "program", "session", "showing", "standins", "values",
+        "bootstrap", "cells", "completion", "expressions", "on_cpython", "program", "session", "showing", "standins",
+        "values",
     )
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ import traceback
 
 import cells
 import completion
+import expressions
 import kind
 import program
 import showing
@@ -102,9 +103,9 @@ class Sources:
 class Namespace:
     """The namespace of a session, and the commands that work on it."""
 
-    def __init__(self, new_main, own, limit, screen):
+    def __init__(self, new_main, own, limit, screen, new_function):
         self.new_main, self.own, self.limit, self.screen = new_main, own, limit, screen
-        self.sources = Sources()
+        self.sources, self.expressions = Sources(), expressions.Expressions(new_function)
         self.flags = 0  # the compiler flags of all `from __future__` imports so far
         self.running = self.told = False
         self.frame = self.theirs = None
@@ -135,6 +136,22 @@ class Namespace:
     @hidden
     def run_eval(self, source):
         return kind.result_of((yield eval, (self.compiled(source.lstrip(" \t"), "", "eval"), self.names)))
+
+    @hidden
+    def run_evaluate(self, source, names, functions):
+        """Evaluates an expression in a copy of the namespace, so that no name that it assigns stays there."""
+        code, lent = self.expressions.prepared(source, self.flags | NULLS)
+        scope = self.expressions.scope(self.names, lent, names, functions)
+        try:
+            return kind.result_of((yield eval, (code, scope)))
+        except BaseException:
+            self.expressions.show(source)
+            raise
+
+    @hidden
+    def do_lend(self, names, functions):
+        """Sets variables, whose values each expression of `evaluate` finds as they are now, and the caller's functions."""
+        self.names.update(self.expressions.lend(names, functions))
 
     @hidden
     def run_call(self, name, args, kwargs):
@@ -332,14 +349,14 @@ def read(message):
 
 
 @hidden
-def steps(link, new_main, own, limit):
-    """The steps of a session: commands until the box ends."""
+def steps(link, new_main, own, limit, new_function):
+    """The steps of a session: commands until the box ends. new_function: makes one that calls the caller's."""
     sys.argv[:] = [""]
     if hasattr(sys, "orig_argv"):
         del sys.orig_argv[1:]
     sys.path.insert(0, "")
     sys.modules.setdefault("linecache", linecache)
-    session = Namespace(new_main, own, limit, showing.Display(link, limit, flush))
+    session = Namespace(new_main, own, limit, showing.Display(link, limit, flush), new_function)
     session.frame = sys._getframe()  # where frames are hidden, the one below the program's
     session.take_interrupts()
     result = b""
@@ -360,10 +377,11 @@ def warm(new_main):
         raise ValueError
 
     standins.read_all()
-    session = Namespace(new_main, None, 1 << 20, None)
+    session = Namespace(new_main, None, 1 << 20, None, None)
     for _ in range(20):
         carry_out(session.answer(read(b"m" + marshal.dumps(("eval", "1+1"), 2))))
     carry_out(session.answer(("exec", "x = 1", "", False)))
+    carry_out(session.answer(("evaluate", "x", {"y": 1}, ())))
     try:
         fail()
     except ValueError as error:

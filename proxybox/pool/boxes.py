@@ -37,13 +37,13 @@ _QUIET = 0.05
 _DESCRIPTORS, CALLERS = 6, 128
 
 
-def make_room(size: int) -> None:
+def make_room(size: int, boxes: int = 0) -> None:
     """Raises ValueError when this process may not open enough descriptors for `size` boxes (RLIMIT_NOFILE).
 
-    Half of the limit is for what the guests open (descriptorshare.py). The limit is not raised here: this is the
-    caller's decision.
+    boxes: how many there are, where that is another number. Half of the limit is for what the guests open
+    (descriptorshare.py). The limit is not raised here: this is the caller's decision.
     """
-    check_room(size, 2 * (CALLERS + _DESCRIPTORS * size))
+    check_room(size, 2 * (CALLERS + _DESCRIPTORS * (boxes or size)))
 
 
 def check_room(size: int, needed: int) -> None:

@@ -1,0 +1,151 @@
+"""Copies that evaluate one expression each: they stand ready, and a thread makes new ones.
+
+They are copies of a session, the original, that is prepared and never evaluates an expression of a user.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from proxybox.controller.errors import CannotCopy, SandboxStartError
+from proxybox.controller.warm.nursery import MOST_FORKS, OLDEST
+from proxybox.evaluating.session import ExpressionSession, time_left
+from proxybox.evaluating.supply import Supply, closed, late
+from proxybox.evaluating.turns import Turns
+
+#: While expressions are evaluated, seconds without a further one after which copies are made: each takes time from them.
+_QUIET = 0.05
+#: Seconds until the next try, after no copy could be made.
+_PAUSE = 0.1
+
+
+class Copied(Supply):
+    """size: how many copies stand ready, besides how many are in use. make: starts a session, prepared.
+
+    Where the session cannot be copied (its host does not allow it, or the caller's statements have started a thread)
+    each is made from the beginning.
+    """
+
+    def __init__(self, make: Callable[[], ExpressionSession], size: int) -> None:
+        super().__init__(size)
+        self._make = make
+        self._original = make()
+        self._copies, self._since = 0, time.monotonic()
+        self._can_copy = True
+        self._stock: deque[ExpressionSession] = deque()
+        self._stocked = Turns(0)  # a turn for each in stock
+        self._change = threading.Condition()
+        self._wanted = self._used = 0
+        self._taken = 0.0
+        try:
+            self._add(self._copy())
+        except CannotCopy:
+            self._can_copy = False
+            self._original.close()
+            self._add(self._copy())
+        self._filler = threading.Thread(target=self._fill, name="proxybox-expressions", daemon=True)
+        self._filler.start()
+
+    @property
+    def ready(self) -> int:
+        """See Supply."""
+        return len(self._stock)
+
+    # --- use ----------------------------------------------------------------------------------------------------------
+
+    def _take(self, deadline: float | None) -> ExpressionSession:
+        while True:
+            self._count(wanted=1)
+            try:
+                if not self._stocked.take(time_left(deadline)):
+                    raise late("no copy stood ready")
+                session = self._stock.popleft()
+                self._count(used=1)
+            finally:
+                self._count(wanted=-1)
+            if session.is_running:
+                return session
+            self._give(session, False)
+
+    def _give(self, session: ExpressionSession, is_good: bool) -> None:
+        session.close()
+        self._count(used=-1)
+
+    def _count(self, wanted: int = 0, used: int = 0) -> None:
+        with self._change:
+            self._wanted += wanted
+            self._used += used
+            self._taken = time.monotonic()
+            self._change.notify()
+
+    # --- supply -------------------------------------------------------------------------------------------------------
+
+    def _copy(self) -> ExpressionSession:
+        """Makes a copy. Raises CannotCopy, SandboxStartError, OSError, ExecutionError."""
+        if not self._can_copy:
+            return self._make()
+        is_worn = self._copies >= MOST_FORKS or time.monotonic() - self._since > OLDEST
+        if is_worn or not self._original.is_running:  # copies share addresses and a hash seed with it
+            self._original.close()
+            self._original = self._make()
+            self._copies, self._since = 0, time.monotonic()
+        self._copies += 1
+        made = self._original.fork()
+        made.rehearse()
+        return made
+
+    def _add(self, session: ExpressionSession) -> None:
+        self._stock.append(session)
+        self._stocked.give()
+
+    def _pause(self) -> float:
+        """Seconds until a copy has to be made."""
+        if self._wanted and not self._stock:
+            return 0.0
+        if len(self._stock) >= self._size:
+            return float("inf")
+        return max(0.0, self._taken + _QUIET - time.monotonic()) if self._used else 0.0
+
+    def _fill(self) -> None:
+        """Keeps copies ready; runs in a thread."""
+        while True:
+            with self._change:
+                while not self._closed and (pause := self._pause()):
+                    self._change.wait(None if pause == float("inf") else pause)
+            if self._closed:
+                break
+            try:
+                self._add(self._copy())
+            except Exception as error:
+                self._fail(error)
+        self._original.close()
+        while self._stock:
+            self._stock.popleft().close()
+
+    def _fail(self, error: Exception) -> None:
+        """Tells threads that wait that there is no copy, and gives up the original, which may be the reason."""
+
+        def fault() -> SandboxStartError:
+            raised = SandboxStartError(f"no box for an expression could be made: {error}")
+            raised.__cause__ = error
+            return raised
+
+        self._original.close()
+        self._stocked.fail(fault)
+        with self._change:
+            if not self._closed:
+                self._change.wait(_PAUSE)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """See Supply."""
+        super().retire()
+        self._stocked.end(closed)
+        with self._change:
+            self._change.notify_all()
+
+    def join(self) -> None:
+        """See Supply."""
+        self._filler.join()

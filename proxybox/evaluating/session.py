@@ -1,0 +1,75 @@
+"""Sessions for expressions, and the boxes that they live in."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from proxybox import commands
+from proxybox.commands import Command
+from proxybox.controller.exchange.hostfunctions import HostFunctions
+from proxybox.result import ExecutionError, Status
+from proxybox.sandbox import Sandbox
+from proxybox.session import Session, session_result
+
+#: Seconds that the caller's own statements may take, in each session that they prepare.
+PREPARATION = 30.0
+#: With these, an expression has failed by itself, and its session is as good as before.
+_OWN_FAULTS = (Status.ERROR, Status.SYNTAX_ERROR)
+
+
+class ExpressionSession(Session):
+    """A session that gives the values of expressions."""
+
+    def prepare(self, names: Mapping[str, Any], functions: HostFunctions | None, setup: str) -> None:
+        """Gives it what all expressions find. Raises ExecutionError when the statements of `setup` fail."""
+        self._live.lend(functions)
+        if names or functions is not None:
+            self._ask(commands.lending(names, () if functions is None else functions.names))
+        if setup:
+            self._ask(commands.statements(self._source(setup), "<setup>", False), timeout=PREPARATION, check=True)
+
+    def rehearse(self) -> None:
+        """Evaluates an expression of ours, so that the next finds what it needs in place. Raises ExecutionError."""
+        self.value(commands.evaluation("None", {"_": 0}, ()), None)
+
+    def value(self, command: Command[Any], timeout: float | None) -> Any:
+        """Returns the value of an evaluation. Raises ExecutionError. timeout: seconds."""
+        answer = self._live.call(command.words, timeout=timeout)
+        if answer.outcome is None and not answer.interrupted and answer.claim is not None and answer.claim[0] == "ok":
+            return answer.claim[1]  # as nearly always: no Result is made
+        return command.answer(session_result(answer, self._policy, self._live.layers))
+
+    def lend(self, functions: HostFunctions | None) -> None:
+        """Sets the functions that it may call from now on."""
+        self._live.lend(functions)
+
+    def fork(self) -> "ExpressionSession":
+        """See Session.fork."""
+        return ExpressionSession(self._live.copy(), self._policy, self._timeout)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its guest lives."""
+        return self._live.is_running
+
+    def cancel(self) -> None:
+        """Ends it, from any thread; a call that runs returns."""
+        self._live.cancel()
+
+
+class ExpressionBox(Sandbox):
+    """The sandbox of such sessions."""
+
+    def expressions(self) -> ExpressionSession:
+        """Starts a session. Raises SandboxStartError."""
+        return ExpressionSession(self._open_session(None, None, None), self.policy)
+
+
+def is_own_fault(error: BaseException) -> bool:
+    """Whether an evaluation has failed by itself, and not by a limit or with its session."""
+    return isinstance(error, ExecutionError) and error.result.status in _OWN_FAULTS
+
+
+def time_left(deadline: float | None) -> float | None:
+    """Seconds until a time of `time.monotonic`; None for none."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,80 @@
+"""What sessions for expressions are taken from: the common part of those that are kept and those that are copied."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from proxybox.controller.errors import SandboxClosedError
+from proxybox.controller.status import Status
+from proxybox.evaluating.session import ExpressionSession, is_own_fault, time_left
+from proxybox.evaluating.turns import Turns
+from proxybox.result import Result, TimeLimitExceeded
+
+
+class Supply(ABC):
+    """Sessions for the threads of an evaluator. size: how many may use one at once."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._turns = Turns(size)
+        self._closed = False
+
+    def use(self, work: Callable[[ExpressionSession], Any], deadline: float | None, beyond: bool) -> Any:
+        """Returns what `work` returns for a session that no other thread uses meanwhile.
+
+        deadline: of `time.monotonic`. beyond: whether the thread waits for no other, since others may wait for it.
+
+        Raises TimeLimitExceeded at the deadline, SandboxClosedError, SandboxStartError.
+        """
+        if not beyond and not self._turns.take(time_left(deadline)):
+            raise late(f"{self._size} expressions were being evaluated all the time")
+        try:
+            session = self._take(deadline)
+            is_good = False
+            try:
+                if deadline is not None and time.monotonic() >= deadline:
+                    is_good = True
+                    raise late("no time was left when a box was free")
+                value = work(session)
+                is_good = True
+            except BaseException as error:
+                is_good = is_good or is_own_fault(error)
+                raise
+            finally:
+                self._give(session, is_good and session.alive and not self._closed)
+            return value
+        finally:
+            if not beyond:
+                self._turns.give()
+
+    @property
+    @abstractmethod
+    def ready(self) -> int:
+        """How many sessions wait for an expression."""
+
+    @abstractmethod
+    def _take(self, deadline: float | None) -> ExpressionSession:
+        """Returns a session for one expression."""
+
+    @abstractmethod
+    def _give(self, session: ExpressionSession, is_good: bool) -> None:
+        """Takes a session back. is_good: whether the next expression can be evaluated in it."""
+
+    def retire(self) -> None:
+        """Ends sessions that wait, and those in use after their use. Whoever asks for one gets SandboxClosedError."""
+        self._closed = True
+        self._turns.end(closed)
+
+    def join(self) -> None:
+        """Waits for what `retire` has begun."""
+
+
+def late(why: str) -> TimeLimitExceeded:
+    """The exception for an expression whose time was over before it could be evaluated."""
+    return TimeLimitExceeded(Result(status=Status.TIME_LIMIT, why=f"limits.wall_time; {why}"))
+
+
+def closed() -> SandboxClosedError:
+    """The exception for whoever uses an evaluator that was closed."""
+    return SandboxClosedError("the evaluator is closed: make another one for further expressions")
