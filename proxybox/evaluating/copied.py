@@ -14,8 +14,9 @@ from proxybox.evaluating.session import ExpressionSession, time_left
 from proxybox.evaluating.supply import Supply, closed, late
 from proxybox.evaluating.turns import Turns
 
-#: While expressions are evaluated, seconds without a further one after which copies are made: each takes time from them.
-_QUIET = 0.05
+#: To make a copy takes time from expressions that are evaluated meanwhile. So none is made, while there are some, for
+#: this number of seconds after the last expression has begun or ended: where one is still evaluated, and where none is.
+_QUIET, _CALM = 0.05, 0.002
 #: Seconds until the next try, after no copy could be made.
 _PAUSE = 0.1
 
@@ -37,7 +38,7 @@ class Copied(Supply):
         self._stocked = Turns(0)  # a turn for each in stock
         self._change = threading.Condition()
         self._wanted = self._used = 0
-        self._taken = 0.0
+        self._changed = 0.0  # when a session was taken or given back last
         try:
             self._add(self._copy())
         except CannotCopy:
@@ -56,27 +57,33 @@ class Copied(Supply):
 
     def _take(self, deadline: float | None) -> ExpressionSession:
         while True:
-            self._count(wanted=1)
-            try:
-                if not self._stocked.take(time_left(deadline)):
-                    raise late("no copy stood ready")
-                session = self._stock.popleft()
-                self._count(used=1)
-            finally:
-                self._count(wanted=-1)
+            if not self._stocked.take(0):
+                self._wait(deadline)
+            session = self._stock.popleft()
+            with self._change:
+                self._used += 1
+                self._changed = time.monotonic()
             if session.is_running:
                 return session
             self._give(session, False)
 
+    def _wait(self, deadline: float | None) -> None:
+        """Waits for a turn in the stock, which is empty."""
+        with self._change:
+            self._wanted += 1
+            self._change.notify()
+        try:
+            if not self._stocked.take(time_left(deadline)):
+                raise late("no copy stood ready")
+        finally:
+            with self._change:
+                self._wanted -= 1
+
     def _give(self, session: ExpressionSession, is_good: bool) -> None:
         session.close()
-        self._count(used=-1)
-
-    def _count(self, wanted: int = 0, used: int = 0) -> None:
         with self._change:
-            self._wanted += wanted
-            self._used += used
-            self._taken = time.monotonic()
+            self._used -= 1
+            self._changed = time.monotonic()
             self._change.notify()
 
     # --- supply -------------------------------------------------------------------------------------------------------
@@ -92,7 +99,8 @@ class Copied(Supply):
             self._copies, self._since = 0, time.monotonic()
         self._copies += 1
         made = self._original.fork()
-        made.rehearse()
+        if not self._wanted:  # else it takes longer than it saves
+            made.rehearse()
         return made
 
     def _add(self, session: ExpressionSession) -> None:
@@ -105,7 +113,7 @@ class Copied(Supply):
             return 0.0
         if len(self._stock) >= self._size:
             return float("inf")
-        return max(0.0, self._taken + _QUIET - time.monotonic()) if self._used else 0.0
+        return max(0.0, self._changed + (_QUIET if self._used else _CALM) - time.monotonic())
 
     def _fill(self) -> None:
         """Keeps copies ready; runs in a thread."""

@@ -65,9 +65,9 @@ class ExpressionBox(Sandbox):
         return ExpressionSession(self._open_session(None, None, None), self.policy)
 
 
-def is_own_fault(error: BaseException) -> bool:
-    """Whether an evaluation has failed by itself, and not by a limit or with its session."""
-    return isinstance(error, ExecutionError) and error.result.status in _OWN_FAULTS
+def has_spoilt(error: BaseException) -> bool:
+    """Whether what was raised for an evaluation tells that its session is not to be used again, although it lives."""
+    return isinstance(error, ExecutionError) and error.result.status not in _OWN_FAULTS
 
 
 def time_left(deadline: float | None) -> float | None:

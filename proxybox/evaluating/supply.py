@@ -7,7 +7,7 @@ from typing import Any
 
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.status import Status
-from proxybox.evaluating.session import ExpressionSession, is_own_fault, time_left
+from proxybox.evaluating.session import ExpressionSession, has_spoilt, time_left
 from proxybox.evaluating.turns import Turns
 from proxybox.result import Result, TimeLimitExceeded
 
@@ -31,19 +31,16 @@ class Supply(ABC):
             raise late(f"{self._size} expressions were being evaluated all the time")
         try:
             session = self._take(deadline)
-            is_good = False
+            is_spoilt = False
             try:
                 if deadline is not None and time.monotonic() >= deadline:
-                    is_good = True
                     raise late("no time was left when a box was free")
-                value = work(session)
-                is_good = True
+                return work(session)
             except BaseException as error:
-                is_good = is_good or is_own_fault(error)
+                is_spoilt = has_spoilt(error)
                 raise
             finally:
-                self._give(session, is_good and session.alive and not self._closed)
-            return value
+                self._give(session, not is_spoilt and session.alive and not self._closed)
         finally:
             if not beyond:
                 self._turns.give()

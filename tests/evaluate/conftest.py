@@ -1,0 +1,17 @@
+"""What `evaluate` keeps is ended behind each file, and zygotes with it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
+from proxybox.evaluating import shared
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_kept(_ends_what_it_starts: None, guest_kind: str) -> Iterator[None]:
+    yield
+    shared.close()
+    nursery.close()
+    undertaker.settle()
