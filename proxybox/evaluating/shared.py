@@ -41,13 +41,10 @@ def evaluate(
 
 
 def _evaluator(policy: Any, guest: Any) -> Evaluator:
-    """Returns the evaluator of this kind. Raises TypeError for a policy that cannot be compared with others."""
+    """Returns the evaluator of this kind."""
     kind = (policy if policy is None or isinstance(policy, str) else as_policy(policy)), guest
     with _lock:
-        try:
-            found = _kept.get(kind)
-        except TypeError:
-            raise TypeError("policy: it has a mount of data or a function: make an Evaluator with it, once") from None
+        found = _kept.get(kind)
         if found is None:
             found = _kept[kind] = Evaluator(kind[0], guest=guest, size=max(4, os.cpu_count() or 1))
             if len(_kept) > MOST:

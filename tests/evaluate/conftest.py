@@ -1,4 +1,4 @@
-"""What `evaluate` keeps is ended behind each file, and zygotes with it."""
+"""Boxes are warm here, since a test has many. What `evaluate` keeps is ended behind each file, and zygotes with it."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,9 @@ from proxybox.evaluating import shared
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_is_kept(_ends_what_it_starts: None, guest_kind: str) -> Iterator[None]:
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROXYBOX_WARM", "1")
+        yield
     shared.close()
     nursery.close()
     undertaker.settle()
