@@ -1,13 +1,19 @@
-"""What other sandboxes need for the same things: run by a Python that has them (tools/peers), as a JSON object of
-milliseconds. A peer that is not there, or fails, is left out.
+"""What others need for the same things: run by a Python that has them (tools/peers), as a JSON object of milliseconds.
+
+    peers.py NAME...
+
+A peer that is not there, or fails, is left out.
 """
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
 ROUNDS = 200
+#: As benchmarks/evaluating.py has them.
+EXPRESSION, NAMES = "a * b if c == 'x' else 0", {"a": 3, "b": 2.5, "c": "x"}
 
 
 def median(measure: Callable[[], object], rounds: int = ROUNDS) -> float:
@@ -53,10 +59,32 @@ def eryx() -> dict[str, float]:
     }
 
 
+def simpleeval() -> dict[str, float]:
+    """simpleeval: walks the tree of an expression, in the same process."""
+    import simpleeval
+
+    return {"expression": median(lambda: simpleeval.simple_eval(EXPRESSION, names=NAMES), 5000)}
+
+
+def asteval() -> dict[str, float]:
+    """asteval: the same for more of the language; the interpreter is kept."""
+    import asteval
+
+    interpreter = asteval.Interpreter()
+
+    def evaluate() -> object:
+        interpreter.symtable.update(NAMES)
+        return interpreter(EXPRESSION)
+
+    return {"expression": median(evaluate, 5000)}
+
+
 def main() -> None:
     """Prints what could be measured."""
     found = {}
-    for peer in (monty, eryx):
+    for peer in (monty, eryx, simpleeval, asteval):
+        if peer.__name__ not in sys.argv[1:]:
+            continue
         try:
             found[peer.__name__] = peer()
         except Exception as error:  # not installed, or another version: no figure

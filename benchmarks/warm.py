@@ -25,7 +25,7 @@ _PEERS = Path(__file__).resolve().parent.parent / ".venv-peers" / "bin" / "pytho
 def run(say: Callable[[str], None]) -> list[Figure]:
     """Medians of latencies, and what a thousand live boxes take."""
     say("peers")
-    peers = _peers()
+    peers = peers_of("monty", "eryx")
     monty, eryx = peers.get("monty", {}), peers.get("eryx", {})
     say("bubblewrap")
     bubblewrap = _bubblewrap()
@@ -139,11 +139,12 @@ def _rate() -> float:
         return CROWD / (time.perf_counter() - began)
 
 
-def _peers() -> dict[str, Any]:
+def peers_of(*names: str) -> dict[str, Any]:
+    """What these peers need (peers.py); nothing where they are not installed."""
     if not _PEERS.is_file():
         return {}
     script = Path(__file__).with_name("peers.py")
-    told = subprocess.run([str(_PEERS), str(script)], stdout=subprocess.PIPE, check=False).stdout
+    told = subprocess.run([str(_PEERS), str(script), *names], stdout=subprocess.PIPE, check=False).stdout
     found: dict[str, Any] = json.loads(told or b"{}")
     return found
 

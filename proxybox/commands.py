@@ -144,9 +144,7 @@ def evaluation(code: str, names: Mapping[str, Any], functions: tuple[str, ...]) 
 
 
 def lending(names: Mapping[str, Any], functions: tuple[str, ...]) -> Command[None]:
-    """Makes the command that gives a session variables, whose values every evaluation finds as they are now, and
-    functions of the caller.
-    """
+    """Makes the command that gives a session what all evaluations find: variables as they are now, and functions."""
     return Command(("lend", dict(names), functions), _checked)
 
 

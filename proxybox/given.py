@@ -143,9 +143,7 @@ def duration(name: str, value: Any) -> float | None:
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
-def source(
-    value: object, most: int = MOST_CODE, wanted: str = SOURCE, limit: str = "", name: str = "code"
-) -> str:
+def source(value: object, most: int = MOST_CODE, wanted: str = SOURCE, limit: str = "", name: str = "code") -> str:
     """Returns source text of at most `most` bytes. limit: the policy's key for this size, for the error message."""
     code = text(name, value, wanted)
     if len(code) > most or (4 * len(code) > most and len(code.encode("utf-8", "surrogatepass")) > most):

@@ -126,7 +126,10 @@ def in_thread(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
     done: Callable[[Any, BaseException | None], None], timeout: float | None,
 ) -> None:  # fmt: skip
-    """Begins a call in a new thread, in a copy of this thread's context. It is the `Spawn` of functions with a timeout."""
+    """Begins a call in a new thread, which has a copy of this one's context (contextvars).
+
+    It is the `Spawn` of functions with a timeout.
+    """
 
     def call() -> None:
         try:

@@ -682,10 +682,10 @@ class _Making:
 
 
 def _encoded(command: tuple[Any, ...], limit: int) -> bytes:
-    """Encodes a command: one of texts and numbers, and of flat containers of these, as marshal, which both sides do in
-    C, and the others as values.
+    """Encodes a command.
 
-    What a guest sends is never read as marshal. Raises TypeError and ValueError for what cannot cross.
+    One of texts and numbers, and of flat containers of these, goes as marshal, which both sides do in C; others go as
+    values. What a guest sends is never read as marshal. Raises TypeError and ValueError for what cannot cross.
     """
     if all(map(_is_in_c, command)):
         data = b"m" + marshal.dumps(command, MARSHAL)

@@ -200,7 +200,7 @@ class Evaluator:
 
 
 def _policy_of(policy: Any, fields: Mapping[str, Any], fresh: bool) -> Policy:
-    """Returns the policy for expressions. A session that has exceeded a limit is not used again: it is ended at once."""
+    """Returns the policy for expressions. A session that exceeds its time is not used again, so it gets no grace."""
     base = evolve(as_policy("strict"), limits={"wall_time": WALL_TIME}) if policy is None else as_policy(policy)
     return evolve(evolve(base, **fields), session={"grace": 0, "branches": _BRANCHES if fresh else 0})
 

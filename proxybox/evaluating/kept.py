@@ -46,3 +46,6 @@ class Kept(Supply):
         """See Supply."""
         super().retire()
         self._empty()
+
+    def join(self) -> None:
+        """See Supply. Nothing goes on."""

@@ -63,8 +63,9 @@ class Supply(ABC):
         self._closed = True
         self._turns.end(closed)
 
+    @abstractmethod
     def join(self) -> None:
-        """Waits for what `retire` has begun."""
+        """Waits until what `retire` has begun is done."""
 
 
 def late(why: str) -> TimeLimitExceeded:

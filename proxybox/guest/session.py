@@ -150,7 +150,7 @@ class Namespace:
 
     @hidden
     def do_lend(self, names, functions):
-        """Sets variables, whose values each expression of `evaluate` finds as they are now, and the caller's functions."""
+        """Sets what `evaluate` finds each time: variables as they are now, and functions of the caller."""
         self.names.update(self.expressions.lend(names, functions))
 
     @hidden

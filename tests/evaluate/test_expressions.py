@@ -289,7 +289,9 @@ def test_an_exit_is_no_value(kept: Evaluator, expression: str) -> None:
     assert result.error.type == "SystemExit"
 
 
-@pytest.mark.parametrize("expression", ["object()", "len", "lambda: 1", "(n for n in 'a')", "[object()]", "__builtins__"])
+@pytest.mark.parametrize(
+    "expression", ["object()", "len", "lambda: 1", "(n for n in 'a')", "[object()]", "__builtins__"]
+)
 def test_a_value_that_is_no_plain_data(kept: Evaluator, expression: str) -> None:
     with pytest.raises(ExecutionError, match="cannot cross the boundary"):
         kept(expression)
