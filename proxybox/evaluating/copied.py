@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.warm.nursery import MOST_FORKS, OLDEST
-from proxybox.evaluating.session import ExpressionSession, time_left
+from proxybox.evaluating.session import ExpressionSession
 from proxybox.evaluating.supply import Supply, closed, late
 from proxybox.evaluating.turns import Turns
 
@@ -55,7 +55,7 @@ class Copied(Supply):
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
-    def _take(self, deadline: float | None) -> ExpressionSession:
+    def _take(self, deadline: float | None) -> tuple[ExpressionSession, float]:
         while True:
             if not self._stocked.take(0):
                 self._wait(deadline)
@@ -64,7 +64,7 @@ class Copied(Supply):
                 self._used += 1
                 self._changed = time.monotonic()
             if session.is_running:
-                return session
+                return session, 0.0
             self._give(session, False)
 
     def _wait(self, deadline: float | None) -> None:
@@ -73,7 +73,7 @@ class Copied(Supply):
             self._wanted += 1
             self._change.notify()
         try:
-            if not self._stocked.take(time_left(deadline)):
+            if not self._stocked.take(None if deadline is None else deadline - time.monotonic()):
                 raise late("no copy stood ready")
         finally:
             with self._change:

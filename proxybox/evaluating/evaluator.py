@@ -8,7 +8,6 @@ import functools
 import math
 import os
 import threading
-import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -19,7 +18,7 @@ from proxybox import commands, given
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.evaluating.copied import Copied
 from proxybox.evaluating.kept import Kept
-from proxybox.evaluating.session import ExpressionBox, ExpressionSession, time_left
+from proxybox.evaluating.session import ExpressionBox, ExpressionSession
 from proxybox.evaluating.supply import Supply, closed
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.pool.boxes import make_room
@@ -152,7 +151,7 @@ class Evaluator:
         """Evaluates an expression, and returns its value: plain data, which the expression's author has chosen.
 
         names, functions: further ones, for this expression alone; they hide those of the evaluator. The expression gets
-        copies of the values. timeout: seconds of wall time, with those in which it waits for a box.
+        copies of the values. timeout: seconds of wall time, with those in which it waits for other expressions.
 
         Raises ExecutionError when the expression fails, with the Result (TimeLimitExceeded, MemoryLimitExceeded and
         others for limits), and when its value is not plain data. Raises TypeError and ValueError for names whose values
@@ -167,16 +166,13 @@ class Evaluator:
             lent = _functions_of({**self._named, **given.functions(functions)}, self.policy.session.value_size)
             _check_distinct(own, functions)
         command = commands.evaluation(code, own, tuple(functions))
-        seconds = self._seconds(timeout)
-        deadline = None if seconds is None else time.monotonic() + seconds
 
-        def work(session: ExpressionSession) -> Any:
-            left = time_left(deadline)
+        def work(session: ExpressionSession, left: float | None) -> Any:
             if lent is None:
-                return session.value(command, math.inf if left is None else left)
+                return session.value(command, left)
             session.lend(lent)
             try:
-                return session.value(command, math.inf if left is None else left)
+                return session.value(command, left)
             finally:
                 session.lend(self._functions)
 
@@ -185,7 +181,7 @@ class Evaluator:
             raise RecursionError(f"evaluations are nested more than {MOST_NESTED} deep")
         token = _depth.set(depth + 1)
         try:
-            return supply.use(work, deadline, beyond=depth > 0)
+            return supply.use(work, self._seconds(timeout), beyond=depth > 0)
         finally:
             _depth.reset(token)
 

@@ -1,5 +1,6 @@
 """Sessions that are kept: an expression is evaluated in the guest that has evaluated others before."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -20,14 +21,15 @@ class Kept(Supply):
         """See Supply."""
         return len(self._idle)
 
-    def _take(self, deadline: float | None) -> ExpressionSession:
+    def _take(self, deadline: float | None) -> tuple[ExpressionSession, float]:
         while True:
             try:
                 session = self._idle.pop()  # the one whose memory is warm
             except IndexError:
-                return self._make()
+                began = time.monotonic()
+                return self._make(), time.monotonic() - began
             if session.is_running:
-                return session
+                return session, 0.0
             session.close()
 
     def _give(self, session: ExpressionSession, is_good: bool) -> None:

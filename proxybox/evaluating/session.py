@@ -1,6 +1,6 @@
 """Sessions for expressions, and the boxes that they live in."""
 
-import time
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +11,7 @@ from proxybox.result import ExecutionError, Status
 from proxybox.sandbox import Sandbox
 from proxybox.session import Session, session_result
 
-#: Seconds that the caller's own statements may take, in each session that they prepare.
+#: Seconds that a session may take for what the caller prepares it with, and for what we rehearse.
 PREPARATION = 30.0
 #: With these, an expression has failed by itself, and its session is as good as before.
 _OWN_FAULTS = (Status.ERROR, Status.SYNTAX_ERROR)
@@ -24,17 +24,18 @@ class ExpressionSession(Session):
         """Gives it what all expressions find. Raises ExecutionError when the statements of `setup` fail."""
         self._live.lend(functions)
         if names or functions is not None:
-            self._ask(commands.lending(names, () if functions is None else functions.names))
+            lent = () if functions is None else functions.names
+            self._ask(commands.lending(names, lent), timeout=PREPARATION)
         if setup:
             self._ask(commands.statements(self._source(setup), "<setup>", False), timeout=PREPARATION, check=True)
 
     def rehearse(self) -> None:
         """Evaluates an expression of ours, so that the next finds what it needs in place. Raises ExecutionError."""
-        self.value(commands.evaluation("None", {"_": 0}, ()), None)
+        self.value(commands.evaluation("None", {"_": 0}, ()), PREPARATION)
 
     def value(self, command: Command[Any], timeout: float | None) -> Any:
-        """Returns the value of an evaluation. Raises ExecutionError. timeout: seconds."""
-        answer = self._live.call(command.words, timeout=timeout)
+        """Returns the value of an evaluation. timeout: seconds; None: as long as it takes. Raises ExecutionError."""
+        answer = self._live.call(command.words, timeout=math.inf if timeout is None else timeout)
         if answer.outcome is None and not answer.interrupted and answer.claim is not None and answer.claim[0] == "ok":
             return answer.claim[1]  # as nearly always: no Result is made
         return command.answer(session_result(answer, self._policy, self._live.layers))
@@ -68,8 +69,3 @@ class ExpressionBox(Sandbox):
 def has_spoilt(error: BaseException) -> bool:
     """Whether what was raised for an evaluation tells that its session is not to be used again, although it lives."""
     return isinstance(error, ExecutionError) and error.result.status not in _OWN_FAULTS
-
-
-def time_left(deadline: float | None) -> float | None:
-    """Seconds until a time of `time.monotonic`; None for none."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.status import Status
-from proxybox.evaluating.session import ExpressionSession, has_spoilt, time_left
+from proxybox.evaluating.session import ExpressionSession, has_spoilt
 from proxybox.evaluating.turns import Turns
 from proxybox.result import Result, TimeLimitExceeded
 
@@ -20,22 +20,25 @@ class Supply(ABC):
         self._turns = Turns(size)
         self._closed = False
 
-    def use(self, work: Callable[[ExpressionSession], Any], deadline: float | None, beyond: bool) -> Any:
-        """Returns what `work` returns for a session that no other thread uses meanwhile.
+    def use(self, work: Callable[[ExpressionSession, float | None], Any], seconds: float | None, beyond: bool) -> Any:
+        """Returns what `work` returns for a session that no other thread uses meanwhile, and the time that is left.
 
-        deadline: of `time.monotonic`. beyond: whether the thread waits for no other, since others may wait for it.
+        seconds: for `work` and for waiting; None: for as long as it takes. The start of a session does not count.
+        beyond: whether the thread waits for no other, since others may wait for it.
 
-        Raises TimeLimitExceeded at the deadline, SandboxClosedError, SandboxStartError.
+        Raises TimeLimitExceeded when the time is over, SandboxClosedError, SandboxStartError.
         """
-        if not beyond and not self._turns.take(time_left(deadline)):
+        deadline = None if seconds is None else time.monotonic() + seconds
+        if not beyond and not self._turns.take(seconds):
             raise late(f"{self._size} expressions were being evaluated all the time")
         try:
-            session = self._take(deadline)
+            session, started = self._take(deadline)
             is_spoilt = False
             try:
-                if deadline is not None and time.monotonic() >= deadline:
+                left = None if deadline is None else deadline + started - time.monotonic()
+                if left is not None and left <= 0:
                     raise late("no time was left when a box was free")
-                return work(session)
+                return work(session, left)
             except BaseException as error:
                 is_spoilt = has_spoilt(error)
                 raise
@@ -51,8 +54,8 @@ class Supply(ABC):
         """How many sessions wait for an expression."""
 
     @abstractmethod
-    def _take(self, deadline: float | None) -> ExpressionSession:
-        """Returns a session for one expression."""
+    def _take(self, deadline: float | None) -> tuple[ExpressionSession, float]:
+        """Returns a session for one expression, and the seconds that its start took. deadline: of `time.monotonic`."""
 
     @abstractmethod
     def _give(self, session: ExpressionSession, is_good: bool) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +12,15 @@ from typing import Any
 import pytest
 
 import proxybox
-from proxybox import Evaluator, ExecutionError, SandboxClosedError, SandboxStartError, Status, TimeLimitExceeded
+from proxybox import (
+    Evaluator,
+    ExecutionError,
+    SandboxClosedError,
+    SandboxStartError,
+    Status,
+    TimeLimitExceeded,
+    evaluating,
+)
 from proxybox.controller.errors import CannotCopy
 from proxybox.evaluating import shared
 from proxybox.evaluating.session import ExpressionBox, ExpressionSession
@@ -184,6 +193,26 @@ def test_a_box_that_has_died_meanwhile_is_another_one(kept: Evaluator) -> None:
     while session.is_running:
         pass
     assert kept("1 + 1") == 2
+
+
+def test_the_start_of_a_box_takes_no_time_from_an_expression(kept: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ExecutionError):
+        kept("__import__('os')._exit(3)")
+    late, start = 0.0, ExpressionBox.expressions
+
+    def slow(self: ExpressionBox) -> ExpressionSession:
+        nonlocal late
+        late += 1000
+        return start(self)
+
+    class Clock:
+        monotonic = staticmethod(lambda: time.monotonic() + late)
+
+    monkeypatch.setattr(ExpressionBox, "expressions", slow)
+    for module in (evaluating.kept, evaluating.supply):
+        monkeypatch.setattr(module, "time", Clock)
+    assert kept("1 + 1") == 2
+    assert late == 1000
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from proxybox.cli.arguments import PROGRAM, REPL, RUN, TRACE
 from proxybox.cli.exits import BY_STATUS
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
+from proxybox.evaluating import shared
 from tools import publicnames
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +120,7 @@ def test_every_exit_status_is_documented() -> None:
         assert f"\n| {status} |" in text, status
 
 
-@pytest.mark.parametrize("name", ["sessions.md", "async.md", "commits.md"])
+@pytest.mark.parametrize("name", ["sessions.md", "evaluate.md", "async.md", "commits.md"])
 def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROXYBOX_WARM", raising=False)
     path = ROOT / "docs" / name
@@ -132,5 +133,6 @@ def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             lines_before = "\n" * (text.count("\n", 0, example.start()) + 1)
             exec(compile(lines_before + example[1], str(path), "exec"), names)
     finally:
+        shared.close()
         nursery.close()
         undertaker.settle()

@@ -9,7 +9,7 @@ FLOORS = {
     "proxybox": """
         __main__
         cli
-        aio api teach
+        aio api evaluating teach
         diagnosis kernel pool repl
         sandbox
         packages
