@@ -59,7 +59,10 @@ class Copied(Supply):
         while True:
             if not self._stocked.take(0):
                 self._wait(deadline)
-            session = self._stock.popleft()
+            try:
+                session = self._stock.popleft()
+            except IndexError:  # `retire` has emptied it meanwhile
+                raise closed() from None
             with self._change:
                 self._used += 1
                 self._changed = time.monotonic()
@@ -99,8 +102,12 @@ class Copied(Supply):
             self._copies, self._since = 0, time.monotonic()
         self._copies += 1
         made = self._original.fork()
-        if not self._wanted:  # else it takes longer than it saves
-            made.rehearse()
+        try:
+            if not self._wanted:  # else it takes longer than it saves
+                made.rehearse()
+        except BaseException:
+            made.close()
+            raise
         return made
 
     def _add(self, session: ExpressionSession) -> None:
