@@ -17,6 +17,7 @@ import pytest
 
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
+from proxybox.evaluating import shared
 from proxybox.policies import PolicyError, load_policy
 from proxybox.teach.checking import find_exercise
 from proxybox.teach.exercise import ExerciseError, load_exercise
@@ -46,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("PROXYBOX_WARM", raising=False)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+    shared.close()
     nursery.close()
     undertaker.settle()
 
@@ -139,15 +141,17 @@ except OSError: pass
 def test_the_readmes_python(folder: Path) -> None:
     class Database:
         get = staticmethod({"a": 1, "b": 2, "c": 3}.get)
+        price = staticmethod({"tea": 3, "cake": 5}.get)
 
     names: dict[str, Any] = {"function": double, "inputs": range(3), "database": Database}
     (folder / "homework").mkdir()
     (folder / "homework/main.py").write_text(HOMEWORK)
     (folder / "mine.toml").write_text('extends = "strict"\n')
     blocks = [block for block in indented(page("README.md")) if "proxybox." in block and "\n" in block.strip()]
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
+    names["rules"].close()
     result, session = names["result"], names["session"]
     assert (result.ok, result.stdout) == (True, "3 4 ['--fast']\n")
     assert [denial.call for denial in result.denials] == ["socket"]
