@@ -116,6 +116,11 @@ def test_a_fresh_box_has_names_functions_and_statements() -> None:
             assert fresh("first(iter(rows)), up(x), rows.append(1)", {"x": "a"}, timeout=60) == (2, "A", None)
 
 
+def test_random_numbers_of_fresh_boxes_differ() -> None:
+    with Evaluator(fresh=True, size=2, setup="import random, os", timeout=60) as fresh:
+        assert len({fresh("random.random(), os.urandom(8)") for _ in range(5)}) == 5
+
+
 def test_the_boxes_of_fresh_expressions_end_with_them(fresh: Evaluator) -> None:
     fresh("1")
     before = pids()
