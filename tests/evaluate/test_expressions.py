@@ -1,6 +1,7 @@
 """What expressions mean: Python's own semantics, values by copy, names that do not stay, functions, limits, errors."""
 
 import datetime
+import functools
 import math
 import threading
 from collections import OrderedDict
@@ -10,14 +11,17 @@ from typing import Any
 import pytest
 
 import proxybox
-from proxybox import Evaluator, ExecutionError, HostFunction, Status, evaluate
+from proxybox import Evaluator, ExecutionError, HostFunction, Status
 
 EACH_GUEST = True
+
+#: With time enough on a busy machine.
+evaluate = functools.partial(proxybox.evaluate, timeout=60)
 
 
 @pytest.fixture(scope="module")
 def kept(guest_kind: str) -> Iterator[Evaluator]:
-    with Evaluator() as evaluator:
+    with Evaluator(timeout=60) as evaluator:
         yield evaluator
 
 
@@ -109,7 +113,7 @@ def test_no_name_stays(kept: Evaluator) -> None:
 
 
 def test_names_of_the_evaluator_are_as_they_were_for_every_expression() -> None:
-    with Evaluator(names={"table": {"a": [1]}, "rate": 0.5}) as kept:
+    with Evaluator(names={"table": {"a": [1]}, "rate": 0.5}, timeout=60) as kept:
         assert kept("table['a'].append(2) or table.update(b=rate) or table") == {"a": [1, 2], "b": 0.5}
         assert kept("table") == {"a": [1]}
         assert kept("rate, table", {"rate": 2}) == (2, {"a": [1]})
@@ -118,7 +122,7 @@ def test_names_of_the_evaluator_are_as_they_were_for_every_expression() -> None:
 
 def test_statements_before_the_first_expression() -> None:
     setup = "import math\nfrom collections import Counter\ndef double(x): return 2 * x * rate\n"
-    with Evaluator(setup=setup, names={"rate": 10}) as kept:
+    with Evaluator(setup=setup, names={"rate": 10}, timeout=60) as kept:
         assert kept("double(math.floor(x)), Counter('aab')['a']", {"x": 1.5}) == (20, 2)
     with pytest.raises(ExecutionError, match="ZeroDivisionError") as caught:
         Evaluator(setup="x = 1\nx / 0")
@@ -132,7 +136,7 @@ def test_statements_before_the_first_expression() -> None:
 
 def test_functions_are_called_by_their_names() -> None:
     prices = {"tea": 3, "cake": 5}
-    with Evaluator(functions={"price": prices.get}) as kept:
+    with Evaluator(functions={"price": prices.get}, timeout=60) as kept:
         assert kept("sum(map(price, basket))", {"basket": ["tea", "cake", "tea"]}) == 11
         assert kept("price(x, -1)", {"x": "gold"}) == -1
         assert kept("price(x) + more(1, by=2)", {"x": "tea"}, {"more": lambda n, by: n + by}) == 6
@@ -180,16 +184,16 @@ def test_functions_of_one_expression_cannot_be_called_by_the_next(kept: Evaluato
 
 def test_a_function_that_evaluates_expressions() -> None:
     """Nobody waits for a box that is only free when the outer evaluation has ended."""
-    with Evaluator(size=1) as kept:
+    with Evaluator(size=1, timeout=60) as kept:
 
         def nested(n: int) -> int:
-            found: int = kept("n and 1 + nested(n - 1)", {"n": n}, {"nested": nested}, timeout=60)
+            found: int = kept("n and 1 + nested(n - 1)", {"n": n}, {"nested": nested})
             return found
 
-        assert kept("nested(5)", functions={"nested": nested}, timeout=60) == 5
+        assert kept("nested(5)", functions={"nested": nested}) == 5
         apart = HostFunction(nested, timeout=60)
-        assert kept("nested(3)", functions={"nested": apart}, timeout=60) == 3
-        error = error_of(kept, "nested(1000)", functions={"nested": nested}, timeout=60)
+        assert kept("nested(3)", functions={"nested": apart}) == 3
+        error = error_of(kept, "nested(1000)", functions={"nested": nested})
         assert (error.type, "deep" in error.message) == ("HostError", True)
         assert kept.ready == 1
 
@@ -243,7 +247,7 @@ def test_the_policy_s_limits_hold_and_the_caller_s_timeout_instead_of_them() -> 
 
 
 def test_the_sizes_of_what_crosses() -> None:
-    with Evaluator(session={"value_size": "64K"}) as kept:
+    with Evaluator(session={"value_size": "64K"}, timeout=60) as kept:
         assert kept("len(x)", {"x": "a" * 60_000}) == 60_000
         with pytest.raises(ValueError, match=r"takes more than [\d,]+ bytes"):
             kept("len(x)", {"x": "a" * 400_000})
