@@ -9,14 +9,14 @@ FLOORS = {
     "proxybox": """
         __main__
         cli
-        aio api evaluating teach
-        diagnosis kernel pool repl
+        aio api evaluating serve teach
+        diagnosis kernel pool remote repl
         sandbox
         packages
         session
         commands errors
         program result
-        commits given terminal
+        commits given jsonvalues terminal
         controller
         policies guest hints modulepath running worker
     """,
