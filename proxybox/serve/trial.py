@@ -82,7 +82,12 @@ def trials(secret_file: str, port: int) -> tuple[Trial, ...]:
         Trial("no network is reached", _NO_NETWORK.format(port=port)),
         Trial("no program is started", _NO_EXEC),
         Trial("an endless loop ends", "while True: pass", ("time_limit",), "", {"cpu_time": 0.2, "wall_time": 2}),
-        Trial("the memory is bounded", "kept = []\nwhile True: kept.append(bytearray(1 << 24))", ("memory_limit", "time_limit"), ""),
+        Trial(
+            "the memory is bounded",
+            "kept = []\nwhile True: kept.append(bytearray(1 << 24))",
+            ("memory_limit", "time_limit"),
+            "",
+        ),
         Trial("processes are bounded", _FORKS, ("ok", "error", "memory_limit", "time_limit", "denied")),
     )
 

@@ -387,7 +387,7 @@ def _source_command(method: Callable[..., Result], worker: _Worker, session: Ses
 
 def _call(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
     args, kwargs = from_json(job.asked["args"]), from_json(job.asked["kwargs"])
-    return result_as_json(session.call(job.asked["name"], *args, **kwargs))
+    return {**result_as_json(session.call(job.asked["name"], *args, **kwargs)), "display": []}
 
 
 def _set(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:

@@ -42,6 +42,7 @@ _PROBLEMS = _problems({
     422: "The request makes no sense: `errors` says where.", 429: "Too many requests of this key.",
     503: "The service is full, or takes no requests now.",
 })  # fmt: skip
+_RUN_PROBLEMS = _PROBLEMS | _problems({404: "There is no such run, or it has ended."})
 _SESSION_PROBLEMS = _PROBLEMS | _problems({
     404: "There is no such session.", 409: "The session is busy, or cannot do that.",
     410: "The session has ended: `detail` says how.",
@@ -116,13 +117,15 @@ async def run_input(request: Request, run: str, body: models.Input, who: Who) ->
     service_of(request).running(who, run).input(body.text)
 
 
-@router.post("/runs/{run}/interrupt", status_code=204, tags=["runs"], summary="Interrupt a run", responses=_PROBLEMS)
+@router.post(
+    "/runs/{run}/interrupt", status_code=204, tags=["runs"], summary="Interrupt a run", responses=_RUN_PROBLEMS
+)
 async def run_interrupt(request: Request, run: str, who: Who) -> None:
     """Interrupts a program that runs, as Ctrl-C does."""
     service_of(request).running(who, run).interrupt()
 
 
-@router.delete("/runs/{run}", status_code=204, tags=["runs"], summary="End a run", responses=_PROBLEMS)
+@router.delete("/runs/{run}", status_code=204, tags=["runs"], summary="End a run", responses=_RUN_PROBLEMS)
 async def run_cancel(request: Request, run: str, who: Who) -> None:
     """Ends a program that runs: its result has the status "cancelled"."""
     service_of(request).running(who, run).cancel()
