@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import proxybox
-from proxybox.serve.asking import invalid
+from proxybox.serve.asking import ClientGone, invalid
 from proxybox.serve.config import Config
 from proxybox.serve.edge import Edge, log, visit
 from proxybox.serve.problems import MEDIA_TYPE, Refusal, of_status
@@ -58,6 +58,7 @@ def app(config: Config | None = None) -> Edge:
     inner.add_exception_handler(Refusal, _refused)
     inner.add_exception_handler(RequestValidationError, _invalid)
     inner.add_exception_handler(HTTPException, _of_the_framework)
+    inner.add_exception_handler(ClientGone, _gone)
     inner.add_exception_handler(Exception, _failed)
     if service.config.origins:
         inner.add_middleware(
@@ -86,6 +87,11 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
     refusal = of_status(error.status_code)
     refusal.headers.update(error.headers or {})
     return await _refused(request, refusal)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """An answer for nobody; the log has nginx's status for it."""
+    return Response(status_code=499)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

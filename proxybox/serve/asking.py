@@ -20,6 +20,10 @@ from proxybox.serve.service import Service
 T = TypeVar("T")
 
 
+class ClientGone(Exception):
+    """The client has closed its connection: nobody waits for an answer."""
+
+
 def service_of(connection: HTTPConnection) -> Service:
     """Returns the service that a request has come to."""
     service: Service = connection.app.state.service
@@ -79,9 +83,12 @@ def note(request: HTTPConnection, service: Service, caller: Caller, asked: Mappi
     here.policy = service.jobs.policy(caller, asked.get("policy"))
     here.language = service.jobs.language(asked.get("language"))
     code = asked.get("code")
-    if not isinstance(code, str):
-        code = json.dumps(asked.get("files"), sort_keys=True)
-    here.code_sha256 = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+    note_code(request, code if isinstance(code, str) else json.dumps(asked.get("files"), sort_keys=True))
+
+
+def note_code(request: HTTPConnection, code: str) -> None:
+    """Notes for the audit which code it was."""
+    visit(request.scope).code_sha256 = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def note_result(request: HTTPConnection, data: bytes) -> None:
@@ -93,12 +100,12 @@ def note_result(request: HTTPConnection, data: bytes) -> None:
 
 
 async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Returns what `work` returns. When the client goes away, it is cancelled, and asyncio.CancelledError raised."""
+    """Returns what `work` returns. When the client goes away, it is cancelled, and ClientGone raised."""
     doing, going = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait((doing, going), return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
-            raise asyncio.CancelledError
+            raise ClientGone
         return doing.result()
     finally:
         for each in (doing, going):

@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 from starlette.exceptions import HTTPException
 
+from proxybox.serve.keys import KeysError
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
 from proxybox.serve.service import Service
 from proxybox.terminal.harmless import on_one_line
@@ -91,6 +92,9 @@ class Edge:
             await self._inner(scope, self._bounded(receive, headers), answer)
         except Refusal as refusal:
             await _refuse(refusal, here, answer)
+        except KeysError as error:  # nobody is let in while nobody can tell who may
+            log.error("%s", error)
+            await _refuse(Refusal("not-ready", "its keys cannot be read"), here, answer)
         finally:
             self._note(scope, here, answered or 499, time.perf_counter() - began)
 

@@ -1,6 +1,7 @@
 """Jobs: each waits at the gate for a free line of a worker, and is done there (gate.py, workers.py)."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ from proxybox.serve.gate import Gate, Overloaded
 from proxybox.serve.problems import Refusal
 from proxybox.serve.setup import Setup
 from proxybox.serve.workers import Job, JobFailed, LineKind, Slot, WorkerLost, WorkerProcess, Workers
+
+log = logging.getLogger("proxybox.serve")
 
 #: How many workers a job is given to, one after the other, while each dies before it has begun the job.
 _TRIES: Final = 3
@@ -117,7 +120,10 @@ def refusal_of(failed: JobFailed) -> Refusal:
     if failed.type == "invalid" and not errors:
         errors = [{"loc": ["body"], "msg": str(failed)}]
     kind = failed.type.replace("_", "-")
-    return Refusal(kind, "" if kind == "internal-error" else str(failed), errors=errors, **more)
+    if kind in ("internal-error", "cannot-start"):  # the reason is the service's own affair
+        log.error("a worker failed: %s", failed)
+        return Refusal(kind, headers={"Retry-After": "5"} if kind == "cannot-start" else None)
+    return Refusal(kind, str(failed), errors=errors, **more)
 
 
 def _fault(key: str, message: str) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class RunRequest(Chosen):
 class Input(Strict):
     """A piece of standard input. An empty one is its end."""
 
-    text: str
+    text: Annotated[str, Field(max_length=1 << 20)]
 
 
 class SessionRequest(Chosen):

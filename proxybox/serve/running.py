@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
+from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.serve.app import app
 from proxybox.serve.config import Config
 from proxybox.serve.edge import Edge, log
@@ -33,6 +34,7 @@ def run(config: Config, *, check: bool = False) -> int:
     Raises OSError when it cannot listen, and StoreError when it cannot open its database.
     """
     _log_to_stderr(config.log)
+    raise_own_limit()  # of descriptors: one for each connection
     edge = app(config)
     if check:
         return asyncio.run(_check(edge.service))

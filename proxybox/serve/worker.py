@@ -51,8 +51,9 @@ from proxybox.session import Session, Snapshot
 _MOST_SANDBOXES: Final = 64
 #: How the message of a parameter that makes no sense begins.
 _PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
-#: The most orders that wait for their jobs.
+#: The most jobs whose orders wait for them, and the most pieces of input that wait for one program.
 _MOST_EARLY: Final = 256
+_MOST_GIVEN: Final = 16
 
 
 def serve(connections: list[Connection], setup: bytes) -> None:
@@ -123,7 +124,9 @@ class _Worker:
         with self._ordering:
             running = self._running.get(order["job"])
             if running is None:
-                self._early.setdefault(order["job"], []).append(order)
+                early = self._early.setdefault(order["job"], [])
+                if len(early) < _MOST_GIVEN:
+                    early.append(order)
                 if len(self._early) > _MOST_EARLY:
                     self._early.popitem(last=False)
                 return
@@ -132,7 +135,8 @@ class _Worker:
     @staticmethod
     def _order(running: _Running, order: Mapping[str, Any]) -> None:
         if order["do"] == "input":
-            running.given.put(order["text"])
+            if running.given.qsize() < _MOST_GIVEN:
+                running.given.put(order["text"])
             return
         running.order(order["do"])
         running.given.put(None)  # who waits for input gets none

@@ -178,7 +178,9 @@ async def execute(request: Request, session: str, body: models.ExecuteRequest, w
     service, here = service_of(request), visit(request.scope)
     asked = {**body.model_dump(exclude_unset=True, exclude_none=True), "echo": body.mode == "interactive"}
     mode = "eval" if asked.pop("mode", "") == "eval" else "exec"
-    await service.sessions.find(who, session)
+    served = await service.sessions.find(who, session)
+    here.policy, here.language = served.policy, served.language
+    asking.note_code(request, body.code)
     kind = _stream_kind(request)
 
     def work(on_event: Callable[[dict[str, Any]], Any] | None) -> Coroutine[Any, Any, bytes]:
