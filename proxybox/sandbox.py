@@ -194,15 +194,16 @@ class SandboxBase:
         return nursery().find(box if box.policy is self.policy else attrs.evolve(box, policy=self.policy))
 
     def _open_session(
-        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input
+        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None
     ) -> "LiveSession":
+        """Starts a session. policy: of this session, as `policy_of_run` returns it; None for the sandbox's."""
         from proxybox.controller.warm.session import LiveSession
         from proxybox.controller.warm.start import WarmStart
 
         place = None if folder is None else os.path.realpath(given.folder("folder", folder))
         program = _with_files(Program(words=(), folder=place), files)
         source = as_source(stdin)
-        box = self._box(None)
+        box = self._box(policy)
         start = WarmStart(box=box, zygote=self._zygote(box), functions=self._functions)
         live = LiveSession.start(start, folder_of(program, self.policy), source)
         self._copies.add(live.copies)
@@ -323,18 +324,22 @@ class Sandbox(SandboxBase):
         folder: str | os.PathLike[str] | None = None,
         stdin: Input = None,
         timeout: float | str | None = None,
+        limits: Tighter = None,
+        output: Tighter = None,
     ) -> "Session":
         """Starts a session: one guest that stays for many calls.
 
         files: names below /box with their content. folder: a host folder that is shown at /box, in the way that the
         policy's filesystem.box says. timeout: seconds of wall time for each call, in place of the policy's limit.
+        limits, output: of this session, as for `run`.
 
         Raises SandboxStartError when no guest can be started.
         """
         from proxybox.session import Session
 
         seconds = given.duration("timeout", timeout)
-        return Session(self._open_session(files, folder, stdin), self.policy, seconds)
+        policy = policy_of_run(self.policy, None, limits, output)
+        return Session(self._open_session(files, folder, stdin, policy), policy, seconds)
 
 
 def folder_of(program: Program, policy: Policy) -> BoxFolder:

@@ -106,7 +106,9 @@ class AsyncPool(AsyncSandbox):
         """Whether the guest was killed from outside while its box stood ready; then another box runs the program."""
         return is_void(live, outcome)
 
-    def _open_session(self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input) -> LiveSession:
+    def _open_session(
+        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None
+    ) -> LiveSession:
         live = self._ready.take().session()
         self._ready.refill()
         self._copies.add(live.copies)

@@ -138,16 +138,23 @@ class AsyncSandbox(SandboxBase):
         folder: str | os.PathLike[str] | None = None,
         stdin: Input = None,
         timeout: float | str | None = None,
+        limits: Tighter = None,
+        output: Tighter = None,
     ) -> AsyncSession:
         """As `Sandbox.session`: `async with await box.session() as session`."""
         self._check_open()
         seconds = given.duration("timeout", timeout)
         given.stdin(stdin)
-        live = await self._errands.in_worker(lambda: self._open_session(files, folder, stdin), LiveSession.close)
+        policy = policy_of_run(self.policy, None, limits, output)
+
+        def start() -> LiveSession:
+            return self._open_session(files, folder, stdin, policy)
+
+        live = await self._errands.in_worker(start, LiveSession.close)
         if self._closed:
             live.close()
             self._check_open()
-        return AsyncSession(self._errands, live, self.policy, seconds)
+        return AsyncSession(self._errands, live, policy, seconds)
 
     async def _run_live(
         self, box: BoxSpec, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader

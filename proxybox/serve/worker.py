@@ -19,7 +19,7 @@ import re
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ from proxybox.errors import (
     SessionBusy,
 )  # fmt: skip
 from proxybox.jsonvalues import from_json, to_json
-from proxybox.policies import Policy, Problem, evolve, tightened
+from proxybox.policies import Policy, Problem, evolve
 from proxybox.pool.pool import Pool
 from proxybox.program import MAIN, Program
 from proxybox.result import Result, Status
@@ -47,8 +47,6 @@ from proxybox.serve.setup import Setup
 from proxybox.serve.wire import Kind, answer
 from proxybox.session import Session, Snapshot
 
-#: The most sandboxes with a policy of their own that are kept for further sessions and runs.
-_MOST_SANDBOXES: Final = 64
 #: How the message of a parameter that makes no sense begins.
 _PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
 #: The most jobs whose orders wait for them, and the most pieces of input that wait for one program.
@@ -96,7 +94,8 @@ class _Worker:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._pools: dict[tuple[str, str], Pool] = {}
-        self._sandboxes: OrderedDict[Any, Sandbox] = OrderedDict()
+        self._sandboxes: dict[tuple[str, str], Sandbox] = {}
+        self._own: dict[str, Sandbox] = {}  # by session: those that have one for themselves and their copies
         self._sessions: dict[str, Session] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._running: dict[int, _Running] = {}
@@ -110,7 +109,7 @@ class _Worker:
             running.order("cancel")
         for pool in self._pools.values():
             pool.close()
-        for sandbox in self._sandboxes.values():
+        for sandbox in (*self._sandboxes.values(), *self._own.values()):
             sandbox.close()
 
     # --- orders -------------------------------------------------------------------------------------------------------
@@ -176,33 +175,35 @@ class _Worker:
                 )  # fmt: skip
             return pool
 
-    def sandbox(self, job: Mapping[str, Any]) -> Sandbox:
-        """A sandbox for a session, or for a run that a pool cannot take: with limits and variables of its own."""
-        own = {name: job[name] for name in ("limits", "output", "env") if job.get(name)}
-        key = job["policy"], job["language"], json.dumps(own, sort_keys=True)
+    def sandbox(self, policy: str, language: str) -> Sandbox:
+        """The sandbox of one policy and one language, for sessions and for runs that ask for input."""
         with self._making:
-            sandbox = self._sandboxes.pop(key, None)
+            sandbox = self._sandboxes.get((policy, language))
             if sandbox is None:
-                policy = tightened(self.policy(job), limits=own.get("limits"), output=own.get("output"))
-                interpreter = self._setup.interpreters[job["language"]]
-                if interpreter.preload:
-                    policy = evolve(policy, preload=(*policy.preload, *interpreter.preload))
-                if variables := own.get("env"):
-                    policy = evolve(policy, environment={"variables": variables})
-                sandbox = Sandbox(
-                    policy,
-                    packages=interpreter.packages,
-                    guest=interpreter.guest,
-                    warm=None if not variables else False,
-                )
-            self._sandboxes[key] = sandbox  # the most recently used is the last
-            if len(self._sandboxes) > _MOST_SANDBOXES:
-                self._sandboxes.popitem(last=False)  # its sessions go on
+                sandbox = self._sandboxes[policy, language] = self._sandbox(self._setup.policies[policy], language)
             return sandbox
 
-    def policy(self, job: Mapping[str, Any]) -> Policy:
-        """The policy that a job names."""
-        return self._setup.policies[job["policy"]]
+    def _sandbox(self, policy: Policy, language: str, warm: bool | None = None) -> Sandbox:
+        interpreter = self._setup.interpreters[language]
+        if interpreter.preload:
+            policy = evolve(policy, preload=(*policy.preload, *interpreter.preload))
+        return Sandbox(policy, packages=interpreter.packages, guest=interpreter.guest, warm=warm)
+
+    @contextlib.contextmanager
+    def place(self, asked: Mapping[str, Any]) -> Iterator[Pool | Sandbox]:
+        """Where a run belongs: into a pool; where that cannot take it, into a sandbox."""
+        if variables := asked.get("env"):
+            with self.sandbox_with(asked, variables) as own:
+                yield own
+        elif asked.get("interactive"):
+            yield self.sandbox(asked["policy"], asked["language"])
+        else:
+            yield self.pool(asked["policy"], asked["language"])
+
+    def sandbox_with(self, asked: Mapping[str, Any], variables: Mapping[str, str]) -> Sandbox:
+        """A sandbox with these environment variables, for one run or session. The caller closes it."""
+        policy = evolve(self._setup.policies[asked["policy"]], environment={"variables": variables})
+        return self._sandbox(policy, asked["language"], warm=False)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
@@ -213,12 +214,9 @@ class _Worker:
         if asked.get("stream"):
             for stream in ("stdout", "stderr"):
                 options[f"on_{stream}"] = given.as_text_callback(f"on_{stream}", job.printed(stream))
-        if asked.get("interactive") or asked.get("env"):
-            place: Pool | Sandbox = self.sandbox(asked)
-        else:
-            place = self.pool(asked["policy"], asked["language"])
-            options |= {"limits": asked.get("limits"), "output": asked.get("output")}
-        result = place.run_program(program, on_start=job.started, **options)
+        options |= {"limits": asked.get("limits"), "output": asked.get("output")}
+        with self.place(asked) as place:
+            result = place.run_program(program, on_start=job.started, **options)
         return result_as_json(result, contents=bool(asked.get("return_files")))
 
     # --- sessions -----------------------------------------------------------------------------------------------------
@@ -226,17 +224,25 @@ class _Worker:
     def open(self, job: "_Job") -> dict[str, Any]:
         """Starts a session."""
         asked = job.asked
-        session = self.sandbox(asked).session(files=_files(asked.get("files")), timeout=asked.get("timeout"))
+        options = {name: asked.get(name) for name in ("timeout", "limits", "output")}
+        variables = asked.get("env")
+        own = self.sandbox_with(asked, variables) if variables else None
+        try:
+            sandbox = own or self.sandbox(asked["policy"], asked["language"])
+            session = sandbox.session(files=_files(asked.get("files")), **options)
+        except BaseException:
+            if own is not None:
+                own.close()
+            raise
         self._sessions[asked["session"]] = session
+        if own is not None:
+            self._own[asked["session"]] = own
         return {"layers": dict(session.layers)}
 
     def session(self, asked: Mapping[str, Any]) -> Session:
         """The session that a job names. Raises SandboxClosedError."""
         session = self._sessions.get(asked["session"])
-        if session is None:
-            raise SandboxClosedError("the session has ended")
-        if not session.alive:
-            del self._sessions[asked["session"]]
+        if session is None or not session.alive:
             raise SandboxClosedError("the session has ended")
         return session
 
@@ -249,7 +255,10 @@ class _Worker:
 
     def fork(self, job: "_Job") -> dict[str, Any]:
         """Makes a copy of a session."""
-        self._sessions[job.asked["copy"]] = self.session(job.asked).fork()
+        original, copy = job.asked["session"], job.asked["copy"]
+        self._sessions[copy] = self.session(job.asked).fork()
+        if original in self._own:
+            self._own[copy] = self._own[original]
         return {}
 
     def snapshot(self, job: "_Job") -> dict[str, Any]:
@@ -277,6 +286,9 @@ class _Worker:
         session = self._sessions.pop(job.asked["session"], None)
         if session is not None:
             session.close()
+        own = self._own.pop(job.asked["session"], None)
+        if own is not None and own not in self._own.values():
+            own.close()
         return {}
 
     def sleep(self, job: "_Job") -> dict[str, Any]:

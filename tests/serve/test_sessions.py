@@ -245,3 +245,12 @@ def test_a_restarted_service_says_that_its_sessions_are_lost(tmp_path: Path) -> 
             answer = server.post(f"{session}/execute", {"code": "1"})
             assert answer.status_code == 410
             assert said in answer.json()["detail"]
+
+
+def test_a_session_with_variables_of_its_own_and_its_copies(server: Server) -> None:
+    session = server.session(env={"WHO": "me"})
+    code = "import os; os.environ['WHO']"
+    copy = f"/v1/sessions/{server.post(f'{session}/fork').json()['id']}"
+    server.http.delete(session)
+    assert server.execute(copy, code, mode="interactive")["display"][0]["data"]["text/plain"] == "'me'"
+    server.http.delete(copy)
