@@ -18,10 +18,9 @@ The plain text says what was left out. A type that the policy names and that is 
 passes unchanged: a policy that names it trusts the code in the box with the page.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeAlias
 from xml.parsers import expat
@@ -32,14 +31,10 @@ import attrs
 from proxybox.kernel.reducing import reduced
 from proxybox.kernel.refusal import Refused
 from proxybox.terminal.harmless import harmless
+from proxybox.terminal.pictures import KINDS, NoPicture, picture
 
 Data: TypeAlias = Mapping[str, Any]
 
-_SIGNATURES: Final = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-}
 #: The type of a widget: the number of an object that the page would have got through a comm.
 _WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 _HTML: Final = "text/html"
@@ -108,19 +103,11 @@ def _size(metadata: Data) -> dict[str, Any]:
 # --- pictures of pixels, JSON, the rest -------------------------------------------------------------------------------
 
 
-def _picture(kind: str) -> Callable[[Any], str]:
-    def clean(value: Any) -> str:
-        data = value
-        if isinstance(value, str):
-            try:
-                data = base64.b64decode("".join(value.split()), validate=True)
-            except (binascii.Error, ValueError):
-                raise Refused("no base64") from None
-        if not isinstance(data, bytes) or not data.startswith(_SIGNATURES[kind]):
-            raise Refused("no such picture")
-        return base64.b64encode(data).decode()
-
-    return clean
+def _picture(kind: str, value: Any) -> str:
+    try:
+        return picture(kind, value)
+    except NoPicture as error:
+        raise Refused(str(error)) from None
 
 
 def _json(value: Any, depth: int = 0) -> Any:
@@ -303,7 +290,7 @@ def _target(element: str, value: str) -> str | None:
         if found is None:
             return None
         try:
-            return f"data:{found[1]};base64,{_picture(found[1])(found[2])}"
+            return f"data:{found[1]};base64,{_picture(found[1], found[2])}"
         except Refused:
             return None
     if value.startswith("#") and _NAME.fullmatch(value[1:]):
@@ -400,7 +387,7 @@ def _written(element: _Element, outermost: bool = True) -> str:
 
 
 _CLEANERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    **{kind: _picture(kind) for kind in _SIGNATURES},
+    **{kind: partial(_picture, kind) for kind in KINDS},
     "image/svg+xml": svg,
     "application/json": _json,
 }
