@@ -67,6 +67,19 @@ Examples:
   proxybox repl --folder . --mount ./data:/data"""
 
 
+MCP_HELP = """Give a language model Python in a box: a server of the Model Context Protocol (MCP).
+
+It speaks over standard input and output, to the program that starts it. Tools: run_python (a fresh
+box), execute (a box that is kept) and reset; files of the kept box are resources. `proxybox serve`
+has the same tools at /mcp, for many clients.
+
+\b
+Examples:
+  proxybox mcp
+  proxybox mcp --policy strict --timeout 20
+  proxybox mcp --guest cpython --packages requirements.txt --mount ~/data:/data"""
+
+
 MAIN_EPILOG = """`proxybox COMMAND --help` tells more, with examples.
 
 \b
@@ -100,6 +113,7 @@ def main_group() -> click.Group:
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
     group.add_command(repl_command())
+    group.add_command(mcp_command())
     for command in (
         serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, commits_group,
         completion,
@@ -150,16 +164,33 @@ def program_command(
 def repl_command() -> click.Command:
     """Makes the command for the prompt."""
 
-    def callback(**values: Any) -> int:
+    def work(parsed: Parsed) -> int:
         from proxybox.cli.repl import repl
 
-        given = {key: value for key, value in values.items() if value not in (None, False, ())}
-        return repl(Parsed(given, "", "", ()))
+        return repl(parsed)
 
-    options = [click_option(option) for option in arguments.REPL]
-    return click.Command(
-        "repl", callback=callback, help=REPL_HELP, short_help="A Python prompt in a box.", params=[*options]
-    )
+    return _command("repl", "A Python prompt in a box.", REPL_HELP, arguments.REPL, work)
+
+
+def mcp_command() -> click.Command:
+    """Makes the command for language models."""
+
+    def work(parsed: Parsed) -> int:
+        from proxybox.cli.mcp import serve
+
+        return serve(parsed)
+
+    return _command("mcp", "Python in a box for a language model.", MCP_HELP, arguments.BOX, work)
+
+
+def _command(name: str, short: str, text: str, table: Sequence[Option], work: Callable[[Parsed], int]) -> click.Command:
+    """Makes a command that takes no program, from a table of options."""
+
+    def callback(**values: Any) -> int:
+        return work(Parsed({key: value for key, value in values.items() if value not in (None, False, ())}, "", "", ()))
+
+    params: list[click.Parameter] = [click_option(option) for option in table]
+    return click.Command(name, callback=callback, help=text, short_help=short, params=params)
 
 
 def click_option(option: Option) -> click.Option:

@@ -1,0 +1,261 @@
+"""What a client gets of a result: structured content, and blocks for its model.
+
+The first block has our own words: how the code has ended, and what the box has to say. The second has what the program
+printed and showed as text, without controls. Pictures follow, each checked to begin as such a file does. All of it is
+bounded, so that a program cannot fill a model's context.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import quote
+
+import attrs
+import mcp_types as types
+from pydantic import BaseModel, Field
+
+from proxybox.policies import Policy
+from proxybox.serve.mcp.telling import told
+from proxybox.terminal.harmless import harmless_lines, on_one_line
+from proxybox.terminal.pictures import KINDS, NoPicture, picture
+
+#: The most characters of each stream, of a value and of an error; of all texts of files; and of a name.
+_MOST_TEXT, _MOST_FILES_TEXT, _NAME = 20_000, 20_000, 500
+#: The most files that are told, the most pictures, and the characters of these in base64.
+_MOST_FILES, _MOST_PICTURES, _PICTURE_BYTES = 100, 8, 6 << 20
+#: The most things that are shown, and their characters, while the code runs.
+_MOST_SHOWN, _SHOWN_SIZE = 1_000, 16 << 20
+#: The types of pictures by the ends of files' names.
+_ENDS: Final = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif"}
+
+
+class Failure(BaseModel):
+    """The exception that the code ended with. Untrusted text."""
+
+    type: str
+    message: str = ""
+
+
+class File(BaseModel):
+    """A file. Of a fresh box, kind: added, changed or deleted; text: its content. Of a kept box, uri: its resource."""
+
+    path: str
+    size: int | None = None
+    kind: str | None = None
+    text: str | None = None
+    uri: str | None = None
+
+
+class Answer(BaseModel):
+    """How code has ended. What does not apply is left out."""
+
+    status: str = Field(description="ok, error, syntax_error, time_limit, memory_limit, output_limit, ...")
+    ok: bool = False
+    notes: list[str] = Field([], description="What the box refused, which limits were reached, and what to do then.")
+    stdout: str = ""
+    stderr: str = ""
+    value: str | None = Field(None, description="The value of the expression at the end, as text (execute).")
+    shown: str | None = Field(None, description="What was displayed as text (execute).")
+    error: Failure | None = None
+    files: list[File] = Field(
+        [], description="run_python: the files that have changed. execute: what is in the current folder."
+    )
+    truncated: bool = Field(False, description="Whether text was left out.")
+    session: str | None = Field(None, description="Name it in further calls of execute to go on with this box.")
+
+
+@attrs.frozen
+class _Shown:
+    """One thing: its texts and pictures by their types, the pictures in base64."""
+
+    data: Mapping[str, str]
+    identity: object = None
+    is_value: bool = False
+
+    @property
+    def picture(self) -> str:
+        """The type of the picture that stands for it; empty without one."""
+        return next((kind for kind in KINDS if kind in self.data), "")
+
+    @property
+    def size(self) -> int:
+        """Its characters."""
+        return sum(map(len, self.data.values()))
+
+
+class Displays:
+    """What statements have shown, as a notebook's page would be left: updates replace, and clearing removes."""
+
+    def __init__(self) -> None:
+        self._shown: list[_Shown] = []
+        self._is_to_clear = False
+        self._missed = 0
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Takes one thing, as `displayed_as_json` tells it."""
+        if event["kind"] == "clear":
+            self._is_to_clear = True
+            if not event["wait"]:
+                self._clear()
+            return
+        if self._is_to_clear:
+            self._clear()
+        new = _Shown(_kept(event["data"]), event["metadata"].get("display_id"), event["kind"] == "value")
+        shown = [*self._shown, new]
+        if event["kind"] == "update":
+            is_same = [new.identity is not None and each.identity == new.identity for each in self._shown]
+            shown = [new if same else each for each, same in zip(self._shown, is_same, strict=True)]
+        if len(shown) > _MOST_SHOWN or sum(each.size for each in shown) > _SHOWN_SIZE:
+            self._missed += 1
+        else:
+            self._shown = shown
+
+    def _clear(self) -> None:
+        self._shown, self._is_to_clear = [], False
+
+    def texts(self, *, values: bool) -> str:
+        """Returns what was shown as text alone. values: the value at the end, or all the rest."""
+        texts = [each.data["text/plain"] for each in self._shown if each.is_value is values and not each.picture]
+        return "\n".join([*texts, *([f"[{self._missed:,} more]"] if self._missed and not values else [])])
+
+    def pictures(self) -> list[tuple[str, str]]:
+        """Returns the pictures that were shown: their types and contents."""
+        return [(kind, each.data[kind]) for each in self._shown if (kind := each.picture)]
+
+
+def _kept(data: Mapping[str, Any]) -> dict[str, str]:
+    """What of a shown thing is passed on: pictures of pixels, and plain text, which says what is left out."""
+    kept = {kind: text for kind in (*KINDS, "text/plain") if isinstance(text := data.get(kind), str)}
+    if not kept:
+        kept["text/plain"] = f"[not shown: {', '.join(on_one_line(kind[:64]) for kind in islice(data, 10))}]"
+    return kept
+
+
+def answer_of(
+    result: Mapping[str, Any], policy: Policy, timeout: float | None, *, shown: Displays | None = None,
+    entries: Sequence[Mapping[str, Any]] = (), folder: str = "", session: str | None = None,
+) -> types.CallToolResult:  # fmt: skip
+    """Returns what a client gets.
+
+    result: as a worker tells it. timeout: that of the call. entries: the names in the current folder, whose URI is
+    `folder`. session: the id of the session, for a client that has to name it.
+    """
+    error, shown = result["error"], shown or Displays()
+    notes = [_cut(note, _NAME)[0] for note in told(result, policy, timeout)]
+    stderr = result["stderr"]
+    if error is not None and error["traceback"] and error["traceback"] not in stderr:
+        stderr += error["traceback"]  # a session's code ends, its interpreter goes on and prints nothing
+    texts = {
+        "stdout": result["stdout"], "stderr": stderr,
+        "value": shown.texts(values=True), "shown": shown.texts(values=False),
+    }  # fmt: skip
+    cut = {name: _cut(harmless_lines(text)) for name, text in texts.items()}
+    wrong = None if error is None else Failure(
+        type=on_one_line(error["type"])[:_NAME], message=_cut(harmless_lines(error["message"]), _NAME)[0]
+    )  # fmt: skip
+    files = _present(entries, folder) if folder else _changed(result["files"])
+    pictures, left_out = _pictures([*shown.pictures(), *_drawn(result["files"])])
+    if left_out:
+        notes.append(f"{left_out} more of the pictures are left out, or are none: show fewer, or smaller ones")
+    if session is not None:
+        notes.append(f'session: {session} (pass session="{session}" to go on with this box)')
+    answer = Answer(
+        status=result["status"], ok=result["ok"], notes=notes, stdout=cut["stdout"][0], stderr=cut["stderr"][0],
+        value=cut["value"][0] or None, shown=cut["shown"][0] or None, error=wrong, files=files,
+        truncated=result["truncated"] or any(is_cut for _, is_cut in cut.values()), session=session,
+    )  # fmt: skip
+    blocks: list[types.ContentBlock] = [types.TextContent(text=_first_words(answer))]
+    if printed := _printed(answer):
+        blocks.append(types.TextContent(text=printed))
+    return types.CallToolResult(
+        content=[*blocks, *pictures], structured_content=answer.model_dump(mode="json", exclude_none=True)
+    )
+
+
+def _first_words(answer: Answer) -> str:
+    """Our own words: a line for the end, and one for each note."""
+    ended = answer.status.replace("_", " ")
+    if answer.error is not None:
+        ended += f": {on_one_line(answer.error.type)}"
+        ended += f": {on_one_line(answer.error.message)}" if answer.error.message else ""
+    lines = [ended, *answer.notes]
+    if answer.files:
+        told = [f"{file.path} ({'deleted' if file.size is None else f'{file.size:,} bytes'})" for file in answer.files]
+        lines.append(f"files: {', '.join(told[:20])}{', ...' if len(told) > 20 else ''}")
+    if not (answer.stdout or answer.stderr or answer.value or answer.shown):
+        lines.append("nothing was printed")
+    return "\n".join(lines)
+
+
+def _printed(answer: Answer) -> str:
+    parts = [
+        answer.stdout, f"[stderr]\n{answer.stderr}" if answer.stderr else "", answer.shown or "", answer.value or ""
+    ]  # fmt: skip
+    return "\n".join(part.removesuffix("\n") for part in parts if part)
+
+
+def _cut(text: str, most: int = _MOST_TEXT) -> tuple[str, bool]:
+    """Returns the beginning and the end of a text that is too long, and whether it was."""
+    if len(text) <= most:
+        return text, False
+    first, last = most * 3 // 4, most // 4
+    return f"{text[:first]}\n[... {len(text) - first - last:,} characters are left out ...]\n{text[-last:]}", True
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _changed(files: Iterable[Mapping[str, Any]]) -> list[File]:
+    """What a fresh box has changed, with the texts of small files."""
+    room = _MOST_FILES_TEXT
+    found: list[File] = []
+    for file in files:
+        if file["type"] != "file" or len(found) >= _MOST_FILES:
+            continue
+        text = file.get("text")
+        if text is not None and len(text) > room:
+            text = None
+        room -= len(text or "")
+        found.append(
+            File(
+                path=on_one_line(file["path"])[:_NAME], size=file.get("size"), kind=file["kind"],
+                text=None if text is None else harmless_lines(text),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _present(entries: Iterable[Mapping[str, Any]], folder: str) -> list[File]:
+    """What is in the current folder of a kept box."""
+    return [
+        File(
+            path=on_one_line(entry["name"])[:_NAME], size=entry["size"],
+            uri=f"{folder}/{quote(entry['name'], errors='surrogateescape')}",
+        )
+        for entry in entries if entry["type"] == "file"
+    ][:_MOST_FILES]  # fmt: skip
+
+
+def _drawn(files: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
+    """The pictures among the files that a fresh box has written."""
+    for file in files:
+        kind = _ENDS.get(file["path"].rpartition(".")[2].lower())
+        if kind and file.get("base64"):
+            yield kind, file["base64"]
+
+
+def _pictures(found: Iterable[tuple[str, Any]]) -> tuple[list[types.ImageContent], int]:
+    """Returns the blocks of pictures, within bounds, and how many things are left out."""
+    room, left_out = _PICTURE_BYTES, 0
+    blocks: list[types.ImageContent] = []
+    for kind, content in found:
+        try:
+            data = picture(kind, content)
+        except NoPicture:
+            data = ""
+        if data and len(data) <= room and len(blocks) < _MOST_PICTURES:
+            blocks.append(types.ImageContent(data=data, mime_type=kind))
+            room -= len(data)
+        else:
+            left_out += 1
+    return blocks, left_out

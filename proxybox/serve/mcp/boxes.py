@@ -1,0 +1,52 @@
+"""What the tools ask for, wherever the boxes are."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+
+from proxybox.policies import Policy
+
+#: Takes what happens while a program runs, as a worker tells it (worker.py): stdout, stderr, display.
+OnEvent: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Boxes(Protocol):
+    """The boxes of one client. The methods return what a worker tells of a job, and raise Refusal.
+
+    When the task of a call is cancelled, so is the program.
+    """
+
+    @property
+    def policy(self) -> Policy:
+        """What the client's programs may do."""
+
+    async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> dict[str, Any]:
+        """Runs a program in a fresh box. asked: code, stdin, files, timeout."""
+
+    async def open(self) -> str:
+        """Starts a session, and returns its id."""
+
+    async def command(
+        self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
+    ) -> dict[str, Any]:
+        """Has a session of this client carry out a command: exec, list_files or read_file."""
+
+    async def end(self, session: str) -> None:
+        """Ends a session of this client."""
+
+    def living(self) -> Collection[str]:
+        """Returns the ids of this client's sessions."""
+
+
+@attrs.frozen(kw_only=True)
+class Client:
+    """Who calls a tool.
+
+    owner: whom its sessions belong to. connection: the id of its connection, to which one session belongs; None when
+    each request stands alone (protocol version 2026-07-28 over HTTP), so that the client has to name its session.
+    """
+
+    boxes: Boxes
+    owner: str = ""
+    connection: str | None = None

@@ -1,0 +1,407 @@
+"""The tools and resources, for every transport.
+
+    run_python     a program in a fresh box
+    execute        statements in the client's own box, which is kept
+    reset          ends that box
+    box:///...     the files of kept boxes
+
+What user code does wrong is a result. An error of a tool is only what kept the code from being run: a box that is busy,
+a service that is full, arguments that make no sense; it says why.
+"""
+
+import base64
+import contextlib
+import mimetypes
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeAlias
+from urllib.parse import quote, unquote
+
+import attrs
+
+try:
+    import anyio
+    import mcp_types as types
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.lowlevel.server import Server
+    from mcp.shared.exceptions import MCPError
+    from pydantic import BaseModel, Field, ValidationError
+except ModuleNotFoundError as error:
+    raise ImportError(f"the Model Context Protocol needs {error.name}: pip install 'proxybox[mcp]'") from error
+
+import proxybox
+from proxybox.policies import Policy
+from proxybox.policies.sizes import spoken_duration, spoken_size
+from proxybox.serve.mcp.answers import Answer, Displays, answer_of
+from proxybox.serve.mcp.boxes import Boxes, Client, OnEvent
+from proxybox.serve.mcp.telling import writable
+from proxybox.serve.models import Path, Strict
+from proxybox.serve.problems import Refusal
+from proxybox.terminal.harmless import harmless_lines, on_one_line
+
+Context: TypeAlias = ServerRequestContext[Any, Any]
+
+#: The most characters of source text, of what a program reads, and of all files that are handed in.
+_MOST_TEXT: Final = 4 << 20
+_MOST_FILES: Final = 100
+#: The most files that are listed, and the most folders that are looked into for that.
+_MOST_LISTED, _MOST_FOLDERS = 500, 50
+#: The most bytes of a resource.
+_MOST_READ: Final = 8 << 20
+#: How many times one call tells its progress, and the most characters of what was printed that stand in that.
+_MOST_PROGRESS, _PROGRESS_TEXT = 1_000, 1_000
+_SCHEME: Final = "box"
+_URI: Final = re.compile(_SCHEME + r":///([\w-]{1,64})((?:/[^?#]{0,4096})?)", re.ASCII)
+
+Text = Annotated[str, Field(max_length=_MOST_TEXT)]
+Timeout = Annotated[float, Field(gt=0, le=86_400)]
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+class RunPython(Strict):
+    """What run_python takes."""
+
+    code: Text = Field(description="The program: the text of a Python file.")
+    stdin: Text = Field("", description="What the program reads with input() or sys.stdin.")
+    files: Annotated[dict[Path, Text], Field(max_length=_MOST_FILES)] = Field(
+        {}, description="Text files to put into the current folder, by their paths."
+    )
+    timeout: Timeout = Field(5, description="Seconds after which the program is ended.")
+
+
+class Execute(Strict):
+    """What execute takes."""
+
+    code: Text = Field(description="Python statements.")
+    stdin: Text = Field("", description="What the statements read with input() or sys.stdin.")
+    timeout: Timeout | None = Field(None, description="Seconds after which the statements are interrupted.")
+
+
+class Reset(Strict):
+    """What reset takes."""
+
+
+class ExecuteIn(Execute):
+    """What execute takes from a client whose requests stand alone."""
+
+    session: str = Field(
+        "", max_length=64, description="The `session` that an earlier execute has told; empty for a new box."
+    )
+
+
+class ResetIn(Reset):
+    """What reset takes from such a client."""
+
+    session: str = Field(min_length=1, max_length=64, description="The `session` that an execute has told.")
+
+
+# --- what the tools are -----------------------------------------------------------------------------------------------
+
+_INSTRUCTIONS: Final = (
+    "Python runs in sealed boxes. run_python runs a program in a fresh box; execute keeps its box: variables and files "
+    "stay for the next call. A result begins with how the code has ended, and what the box refused and why; what the "
+    "code printed is a block of its own, and is as trustworthy as the code."
+)
+
+
+def _told_of_a_box(policy: Policy) -> str:
+    """What a model should know of its box ahead."""
+    limits = policy.limits
+    told = [f"{limits.threads} threads" if limits.threads else "no threads"]
+    if limits.memory is not None:
+        told.append(f"{spoken_size(limits.memory)} of memory")
+    if limits.wall_time is not None:
+        told.append(f"at most {spoken_duration(limits.wall_time)}")
+    return (
+        f"The box has the standard library, no network and no other programs; writable: {', '.join(writable(policy))} "
+        f"(the current folder is {policy.environment.cwd}); {', '.join(told)}."
+    )
+
+
+def _tools(client: Client) -> list[types.Tool]:
+    box, alone = _told_of_a_box(client.boxes.policy), client.connection is None
+    which = " Name the `session` that the first call has told in each further one." if alone else ""
+    return [
+        _tool(
+            "run_python", "Run a Python program",
+            "Runs a Python program in a fresh box and returns what it printed, and the pictures and texts that it wrote "
+            f"to files. Nothing is kept. {box}", RunPython,
+        ),
+        _tool(
+            "execute", "Run Python in a kept box",
+            "Runs Python statements in a box that is kept: variables, imports and files stay for the next call. The "
+            f"value of an expression at the end is returned, as at a prompt; display(...) shows pictures.{which} {box}",
+            ExecuteIn if alone else Execute,
+        ),
+        types.Tool(
+            name="reset", title="End the kept box",
+            description="Ends the box of execute, with its variables and files; the next execute starts a new one.",
+            input_schema=(ResetIn if alone else Reset).model_json_schema(),
+            annotations=types.ToolAnnotations(destructive_hint=True, idempotent_hint=True, open_world_hint=False),
+        ),
+    ]  # fmt: skip
+
+
+def _tool(name: str, title: str, description: str, arguments: type[BaseModel]) -> types.Tool:
+    return types.Tool(
+        name=name, title=title, description=description, input_schema=arguments.model_json_schema(),
+        output_schema=Answer.model_json_schema(),
+        annotations=types.ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False),
+    )  # fmt: skip
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class _Own:
+    """The session of one connection; empty before its first call, and after its end. Calls take turns."""
+
+    session: str = ""
+    turn: anyio.Lock = attrs.field(factory=anyio.Lock)
+
+
+class Tools:
+    """Answers what clients ask. client_of: who asks; it may raise Refusal."""
+
+    def __init__(self, client_of: Callable[[Context], Client]) -> None:
+        self._client_of = client_of
+        self._own: dict[tuple[str, str], _Own] = {}
+        self.server: Server[Any] = Server(
+            "proxybox", version=proxybox.__version__, title="Python in a box", instructions=_INSTRUCTIONS,
+            on_list_tools=self._list_tools, on_call_tool=self._call_tool,
+            on_list_resources=self._list_resources, on_read_resource=self._read_resource,
+            on_list_resource_templates=self._list_templates,
+        )  # fmt: skip
+
+    async def forget(self, client: Client) -> None:
+        """Ends the session of a connection that has ended."""
+        own = self._own.pop((client.owner, client.connection or ""), None)
+        if own is not None and own.session:
+            with contextlib.suppress(Refusal):
+                await client.boxes.end(own.session)
+
+    # --- tools --------------------------------------------------------------------------------------------------------
+
+    async def _list_tools(self, ctx: Context, _: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=_tools(self._client(ctx)))
+
+    async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        work = {"run_python": self._run_python, "execute": self._execute, "reset": self._reset}.get(params.name)
+        if work is None:
+            raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name[:64]!r}")
+        client = self._client(ctx)
+        try:
+            return await work(ctx, client, params.arguments or {})
+        except ValidationError as error:
+            faults = "; ".join(f"{_place(each['loc'])}: {each['msg']}" for each in error.errors()[:10])
+            return _failed(f"{params.name}: {faults}")
+        except Refusal as refusal:
+            return _failed(_said(refusal))
+
+    async def _run_python(self, ctx: Context, client: Client, arguments: dict[str, Any]) -> types.CallToolResult:
+        asked = RunPython.model_validate(arguments)
+        timeout = _within(asked.timeout, client.boxes.policy)
+        result = await client.boxes.run({**asked.model_dump(), "timeout": timeout}, _progress(ctx, None))
+        return answer_of(result, client.boxes.policy, timeout)
+
+    async def _execute(self, ctx: Context, client: Client, arguments: dict[str, Any]) -> types.CallToolResult:
+        asked = (ExecuteIn if client.connection is None else Execute).model_validate(arguments)
+        timeout = _within(asked.timeout, client.boxes.policy)
+        async with self._session(client, getattr(asked, "session", "")) as own:
+            shown = Displays()
+            result = await client.boxes.command(
+                own.session, "exec", _progress(ctx, shown),
+                code=asked.code, stdin=asked.stdin, timeout=timeout, echo=True,
+            )  # fmt: skip
+            session, files = own.session, ()
+            if result["alive"]:
+                with contextlib.suppress(Refusal):
+                    files = (await client.boxes.command(session, "list_files", path="."))["entries"]
+            else:
+                own.session = ""
+        here = uri_of(session, client.boxes.policy.environment.cwd)
+        return answer_of(
+            result, client.boxes.policy, timeout, shown=shown, entries=files, folder=here,
+            session=session if client.connection is None and result["alive"] else None,
+        )  # fmt: skip
+
+    async def _reset(self, _: Context, client: Client, arguments: dict[str, Any]) -> types.CallToolResult:
+        asked = (ResetIn if client.connection is None else Reset).model_validate(arguments)
+        async with self._session(client, getattr(asked, "session", ""), is_new=False) as own:
+            if own.session:
+                session, own.session = own.session, ""
+                await client.boxes.end(session)
+        return types.CallToolResult(content=[types.TextContent(text="ended: the next execute starts a new box")])
+
+    @contextlib.asynccontextmanager
+    async def _session(self, client: Client, named: str, *, is_new: bool = True) -> Any:
+        """Yields the session that a call is for. is_new: whether one is started where there is none. Raises Refusal."""
+        own = _Own(named) if client.connection is None else self._own_of(client)
+        async with own.turn:
+            if not own.session and is_new:
+                own.session = await client.boxes.open()
+            try:
+                yield own
+            except Refusal as refusal:
+                if refusal.kind == "session-ended":
+                    own.session = ""
+                raise
+
+    def _own_of(self, client: Client) -> _Own:
+        """The session of a connection. Those of connections that have ended without a word are forgotten meanwhile."""
+        key = client.owner, client.connection or ""
+        if key not in self._own:
+            living = client.boxes.living()
+            for other, own in tuple(self._own.items()):
+                if other[0] == client.owner and own.session not in living and not own.turn.locked():
+                    del self._own[other]
+            self._own[key] = _Own()
+        return self._own[key]
+
+    # --- resources ----------------------------------------------------------------------------------------------------
+
+    async def _list_resources(self, ctx: Context, _: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
+        """The files of the connection's own box, in and below its current folder."""
+        client = self._client(ctx)
+        found: list[types.Resource] = []
+        if client.connection is not None:
+            with _as_errors():
+                async with self._session(client, "", is_new=False) as own:
+                    if own.session:
+                        found = await _files_of(client.boxes, own.session)
+        return types.ListResourcesResult(resources=found)
+
+    async def _list_templates(
+        self, _: Context, __: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        template = types.ResourceTemplate(
+            name="file", title="A file of a kept box", uri_template=f"{_SCHEME}:///{{session}}/{{+path}}",
+            description="A file as it is now, by its path in the box; for a folder, the names in it.",
+        )  # fmt: skip
+        return types.ListResourceTemplatesResult(resource_templates=[template])
+
+    async def _read_resource(self, ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        client, (session, path) = self._client(ctx), _of_uri(params.uri)
+        with _as_errors():
+            try:
+                read = await client.boxes.command(session, "read_file", path=path, limit=_MOST_READ)
+            except Refusal as refusal:
+                if refusal.more.get("errno") != "EISDIR":
+                    raise
+                entries = (await client.boxes.command(session, "list_files", path=path))["entries"]
+                names = "".join(f"{_name_of(entry)}\n" for entry in entries[:_MOST_LISTED])
+                return types.ReadResourceResult(
+                    contents=[types.TextResourceContents(uri=params.uri, mime_type="text/plain", text=names)]
+                )
+        return types.ReadResourceResult(contents=[_contents(params.uri, path, read["base64"])])
+
+    def _client(self, ctx: Context) -> Client:
+        with _as_errors():
+            return self._client_of(ctx)
+
+
+async def _files_of(boxes: Boxes, session: str) -> list[types.Resource]:
+    found: list[types.Resource] = []
+    folders = [boxes.policy.environment.cwd]
+    for folder in folders:  # which grows meanwhile
+        for entry in (await boxes.command(session, "list_files", path=folder))["entries"]:
+            path = f"{folder.rstrip('/')}/{entry['name']}"
+            if entry["type"] == "directory" and len(folders) < _MOST_FOLDERS:
+                folders.append(path)
+            elif entry["type"] == "file":
+                found.append(types.Resource(
+                    uri=uri_of(session, path), name=on_one_line(path), size=entry["size"], mime_type=_type_of(path),
+                ))  # fmt: skip
+            if len(found) >= _MOST_LISTED:
+                return found
+    return found
+
+
+def _name_of(entry: dict[str, Any]) -> str:
+    return on_one_line(entry["name"]) + ("/" if entry["type"] == "directory" else "")
+
+
+def _contents(uri: str, path: str, data: str) -> types.TextResourceContents | types.BlobResourceContents:
+    """A file as text if it is UTF-8, or else as bytes in base64."""
+    kind = _type_of(path)
+    if kind is None or not kind.startswith(("image/", "audio/", "video/")) or kind == "image/svg+xml":
+        with contextlib.suppress(UnicodeDecodeError):
+            text = base64.b64decode(data).decode()
+            return types.TextResourceContents(uri=uri, mime_type=kind or "text/plain", text=text)
+    return types.BlobResourceContents(uri=uri, mime_type=kind or "application/octet-stream", blob=data)
+
+
+def _type_of(path: str) -> str | None:
+    return mimetypes.guess_type(path)[0]
+
+
+def uri_of(session: str, path: str) -> str:
+    """Returns the URI of a file of a session."""
+    return f"{_SCHEME}:///{session}{quote(path, errors='surrogateescape')}"
+
+
+def _of_uri(uri: str) -> tuple[str, str]:
+    """The session and the path that a URI names. Raises MCPError."""
+    found = _URI.fullmatch(uri)
+    if found is None:
+        raise MCPError(types.INVALID_PARAMS, f"want {_SCHEME}:///SESSION/PATH, as resources and results name files")
+    return found[1], unquote(found[2], errors="surrogateescape") or "/"
+
+
+# --- what has happened ------------------------------------------------------------------------------------------------
+
+
+def _progress(ctx: Context, shown: Displays | None) -> OnEvent | None:
+    """What takes the events of a call: it keeps what is shown, and tells what is printed to a client that asks for it.
+
+    None when there is nothing to take.
+    """
+    wants = ctx.meta is not None and ctx.meta.get("progress_token") is not None
+    if shown is None and not wants:
+        return None
+    told = 0
+
+    async def take(event: dict[str, Any]) -> None:
+        nonlocal told
+        if event["event"] == "display" and shown is not None:
+            shown.take(event)
+        elif wants and event["event"] in ("stdout", "stderr") and told < _MOST_PROGRESS:
+            told += 1
+            await ctx.session.report_progress(told, message=harmless_lines(event["text"][-_PROGRESS_TEXT:]))
+
+    return take
+
+
+def _within(timeout: float | None, policy: Policy) -> float | None:
+    most = policy.limits.wall_time
+    return most if timeout is None else timeout if most is None else min(timeout, most)
+
+
+def _failed(text: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(on_one_line(str(each))[:64] for each in loc)
+
+
+def _said(refusal: Refusal) -> str:
+    """Why something is not done, for a model."""
+    told = [refusal.detail, *(str(error["msg"]) for error in refusal.errors[:10])]
+    if "Retry-After" in refusal.headers:
+        told.append(f"try again in {refusal.headers['Retry-After']} s")
+    if refusal.kind == "session-ended":
+        told.append("its variables and files are gone: the next execute without it starts a new box")
+    return "; ".join(dict.fromkeys(told))
+
+
+@contextlib.contextmanager
+def _as_errors() -> Any:
+    """Turns refusals into errors of the protocol."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise MCPError(types.INVALID_PARAMS, _said(refusal)) from None
