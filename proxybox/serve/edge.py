@@ -56,6 +56,17 @@ def visit(scope: Scope) -> Visit:
     return made
 
 
+class _TooLarge(Refusal, HTTPException):
+    """The body has more bytes than are allowed.
+
+    It is the framework's own kind of exception, too, which it does not take for a fault of the body's form.
+    """
+
+    def __init__(self, most: int) -> None:
+        Refusal.__init__(self, "too-large", f"a request may have {most:,} bytes")
+        self.status_code = self.status
+
+
 class Edge:
     """Wraps the doors."""
 
@@ -90,6 +101,9 @@ class Edge:
         try:
             self._check(scope, headers)
             await self._inner(scope, self._bounded(receive, headers), answer)
+        except _TooLarge as refusal:
+            if not answered:
+                await _refuse(refusal, here, answer)
         except Refusal as refusal:
             await _refuse(refusal, here, answer)
         except KeysError as error:  # nobody is let in while nobody can tell who may
@@ -129,7 +143,7 @@ class Edge:
         most, taken = self.service.config.limits.body, 0
         told = headers.get(b"content-length", b"0")
         if not told.isdigit() or len(told) > 18 or int(told) > most:
-            raise Refusal("too-large", f"a request may have {most:,} bytes")
+            raise _TooLarge(most)
 
         async def bounded() -> MutableMapping[str, Any]:
             nonlocal taken
@@ -137,7 +151,7 @@ class Edge:
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
                 if taken > most:
-                    raise HTTPException(413)  # what the framework does not take for a fault of the body's form
+                    raise _TooLarge(most)
             return message
 
         return bounded
