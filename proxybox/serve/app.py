@@ -63,7 +63,7 @@ def app(config: Config | None = None) -> Edge:
     if service.config.origins:
         inner.add_middleware(
             CORSMiddleware, allow_origins=service.config.origins, allow_methods=["*"], allow_headers=["*"],
-            expose_headers=["X-Request-Id", "Retry-After"],
+            expose_headers=["X-Request-Id", "Retry-After", "Mcp-Session-Id"],
         )  # fmt: skip
     return Edge(inner, service)
 
