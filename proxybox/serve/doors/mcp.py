@@ -11,7 +11,7 @@ Nothing is told to clients outside of the answers to their requests, so there is
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, MutableMapping
 from typing import Any, Final, TypeVar
 
 from proxybox.serve.mcp.server import Context, Tools  # isort: skip - says what to install
@@ -66,14 +66,18 @@ class _Endpoint:
         if caller.key:  # a session of the protocol is found by the same user alone
             scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=caller.key, scopes=[]))
         tools, manager = request.app.state.mcp
+        body: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": await request.body()}]
         answered = 0
+
+        async def given() -> MutableMapping[str, Any]:
+            return body.pop() if body else await receive()
 
         async def answer(message: Any) -> None:
             nonlocal answered
             answered = message.get("status", answered)
             await send(message)
 
-        await manager.handle_request(scope, receive, answer)
+        await manager.handle_request(scope, given, answer)
         if request.method == "DELETE" and answered == 200:
             await tools.forget(_client(request, caller))
 

@@ -240,8 +240,8 @@ def _drawn(files: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
     """The pictures among the files that a fresh box has written."""
     for file in files:
         kind = _ENDS.get(file["path"].rpartition(".")[2].lower())
-        if kind and file.get("base64"):
-            yield kind, file["base64"]
+        if kind and "size" in file:
+            yield kind, file["text"].encode("utf-8", "surrogatepass") if "text" in file else file["base64"]
 
 
 def _pictures(found: Iterable[tuple[str, Any]]) -> tuple[list[types.ImageContent], int]:

@@ -33,7 +33,7 @@ import proxybox
 from proxybox.policies import Policy
 from proxybox.policies.sizes import spoken_duration, spoken_size
 from proxybox.serve.mcp.answers import Answer, Displays, answer_of
-from proxybox.serve.mcp.boxes import Boxes, Client, OnEvent
+from proxybox.serve.mcp.boxes import Client, OnEvent
 from proxybox.serve.mcp.telling import writable
 from proxybox.serve.models import Path, Strict
 from proxybox.serve.problems import Refusal
@@ -50,6 +50,8 @@ _MOST_LISTED, _MOST_FOLDERS = 500, 50
 _MOST_READ: Final = 8 << 20
 #: How many times one call tells its progress, and the most characters of what was printed that stand in that.
 _MOST_PROGRESS, _PROGRESS_TEXT = 1_000, 1_000
+#: Seconds that a call waits for one of the same box where the policy says nothing, and between two looks.
+_PATIENCE, _PAUSE = 10.0, 0.05
 _SCHEME: Final = "box"
 _URI: Final = re.compile(_SCHEME + r":///([\w-]{1,64})((?:/[^?#]{0,4096})?)", re.ASCII)
 
@@ -126,8 +128,8 @@ def _tools(client: Client) -> list[types.Tool]:
     return [
         _tool(
             "run_python", "Run a Python program",
-            "Runs a Python program in a fresh box and returns what it printed, and the pictures and texts that it wrote "
-            f"to files. Nothing is kept. {box}", RunPython,
+            "Runs a Python program in a fresh box and returns what it printed, and the pictures and texts that it "
+            f"wrote to files. Nothing is kept. {box}", RunPython,
         ),
         _tool(
             "execute", "Run Python in a kept box",
@@ -212,14 +214,14 @@ class Tools:
         timeout = _within(asked.timeout, client.boxes.policy)
         async with self._session(client, getattr(asked, "session", "")) as own:
             shown = Displays()
-            result = await client.boxes.command(
-                own.session, "exec", _progress(ctx, shown),
+            result = await _command(
+                client, own.session, "exec", _progress(ctx, shown),
                 code=asked.code, stdin=asked.stdin, timeout=timeout, echo=True,
             )  # fmt: skip
             session, files = own.session, ()
             if result["alive"]:
                 with contextlib.suppress(Refusal):
-                    files = (await client.boxes.command(session, "list_files", path="."))["entries"]
+                    files = (await _command(client, session, "list_files", path="."))["entries"]
             else:
                 own.session = ""
         here = uri_of(session, client.boxes.policy.environment.cwd)
@@ -271,7 +273,7 @@ class Tools:
             with _as_errors():
                 async with self._session(client, "", is_new=False) as own:
                     if own.session:
-                        found = await _files_of(client.boxes, own.session)
+                        found = await _files_of(client, own.session)
         return types.ListResourcesResult(resources=found)
 
     async def _list_templates(
@@ -287,11 +289,11 @@ class Tools:
         client, (session, path) = self._client(ctx), _of_uri(params.uri)
         with _as_errors():
             try:
-                read = await client.boxes.command(session, "read_file", path=path, limit=_MOST_READ)
+                read = await _command(client, session, "read_file", path=path, limit=_MOST_READ)
             except Refusal as refusal:
                 if refusal.more.get("errno") != "EISDIR":
                     raise
-                entries = (await client.boxes.command(session, "list_files", path=path))["entries"]
+                entries = (await _command(client, session, "list_files", path=path))["entries"]
                 names = "".join(f"{_name_of(entry)}\n" for entry in entries[:_MOST_LISTED])
                 return types.ReadResourceResult(
                     contents=[types.TextResourceContents(uri=params.uri, mime_type="text/plain", text=names)]
@@ -303,11 +305,25 @@ class Tools:
             return self._client_of(ctx)
 
 
-async def _files_of(boxes: Boxes, session: str) -> list[types.Resource]:
+async def _command(
+    client: Client, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
+) -> dict[str, Any]:
+    """Has a session carry out a command when it is its turn: a call that was cancelled may still be ending."""
+    patience = anyio.current_time() + (client.boxes.policy.limits.wall_time or _PATIENCE)
+    while True:
+        try:
+            return await client.boxes.command(session, command, on_event, **asked)
+        except Refusal as refusal:
+            if refusal.kind != "session-busy" or anyio.current_time() > patience:
+                raise
+        await anyio.sleep(_PAUSE)
+
+
+async def _files_of(client: Client, session: str) -> list[types.Resource]:
     found: list[types.Resource] = []
-    folders = [boxes.policy.environment.cwd]
+    folders = [client.boxes.policy.environment.cwd]
     for folder in folders:  # which grows meanwhile
-        for entry in (await boxes.command(session, "list_files", path=folder))["entries"]:
+        for entry in (await _command(client, session, "list_files", path=folder))["entries"]:
             path = f"{folder.rstrip('/')}/{entry['name']}"
             if entry["type"] == "directory" and len(folders) < _MOST_FOLDERS:
                 folders.append(path)

@@ -104,15 +104,13 @@ def _output(policy: Policy) -> str:
 
 def _of_a_file(number: int, path: str, policy: Policy) -> Iterator[str]:
     """What there is in the place of a file that a program could not use."""
-    places = writable(policy)
-    is_within = any(path == place or path.startswith(f"{place}/") for place in places)
-    shown, choice = on_one_line(path[:_NAME]), ", ".join(places)
-    if number in _NOT_ALLOWED:
-        if not path.startswith("/") or is_within:
-            yield f"{shown} may not be changed; writable: {choice}"
-        else:
-            yield f"/{shown.split('/')[1]} is not part of this box; writable: {choice}"
-    elif number in _NOT_THERE and path.startswith("/") and not is_within:
-        yield f"{shown} is not in this box, which has {', '.join(_readable(policy))} and the interpreter's library"
+    shown, choice, readable = on_one_line(path[:_NAME]), ", ".join(writable(policy)), _readable(policy)
+    is_outside = path.startswith("/") and not any(f"{path}/".startswith(f"{place}/") for place in readable)
+    if number in _NOT_ALLOWED and is_outside:
+        yield f"/{shown.split('/')[1]} is not part of this box; writable: {choice}"
+    elif number in _NOT_ALLOWED:
+        yield f"{shown} may not be used like that; writable: {choice}"
+    elif number in _NOT_THERE and is_outside:
+        yield f"{shown} is not in this box, which has {', '.join(readable)} and the interpreter's library"
     elif number in _NOT_THERE:
         yield f"there is no {shown} in this box: files come into it with `files` or from the code itself"
