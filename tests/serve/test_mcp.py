@@ -6,6 +6,8 @@
 import base64
 import contextlib
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +27,7 @@ from tests.serve.conftest import Server, serving
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MODES = {"stdio": "auto", "http": "auto", "handshake": "legacy"}
+PAGE = Path(__file__).resolve().parents[2] / "docs/mcp.md"
 COMMAND = [sys.executable, "-P", "-m", "proxybox", "mcp"]
 
 
@@ -560,3 +563,30 @@ def test_without_its_package_it_says_what_to_install() -> None:
     )
     assert done.returncode == 125
     assert "pip install 'proxybox[mcp]'" in done.stderr
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_pages_client() -> None:
+    (program,), (shown,) = fenced("python"), fenced("text")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert [line.rstrip() for line in done.stdout.rstrip().splitlines()] == shown.rstrip().splitlines(), done.stderr
+
+
+def test_the_pages_configuration() -> None:
+    local, remote = (json.loads(block)["mcpServers"]["python"] for block in fenced("json"))
+    assert local["command"] == "proxybox"
+    with connected(
+        "stdio", Client(StdioServerParameters(command=sys.executable, args=["-m", "proxybox", *local["args"]]))
+    ) as model:
+        assert "at most 30 s" in (model.portal.call(model.client.list_tools).tools[0].description or "")
+    assert remote["url"].endswith("/mcp")
+    assert remote["headers"]["Authorization"].startswith("Bearer pbx_")
