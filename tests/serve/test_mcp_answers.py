@@ -3,16 +3,17 @@
 import base64
 from typing import Any
 
+import anyio
+import mcp
 import pytest
 
 from proxybox.policies import Policy, evolve
 from proxybox.result import Result, Status
-from proxybox.serve.results import result_as_json
-
-pytest.importorskip("mcp_types", reason="the extra mcp is not installed")
-
 from proxybox.serve.mcp.answers import Displays, answer_of
+from proxybox.serve.mcp.boxes import Client
+from proxybox.serve.mcp.server import Tools
 from proxybox.serve.mcp.telling import told, writable
+from proxybox.serve.results import result_as_json
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 POLICY = Policy()
@@ -108,3 +109,25 @@ def test_a_large_picture_is_left_out() -> None:
     answer = answer_of(result, POLICY, None, shown=shown({"data": {"image/png": large}}, {"data": {"image/png": PNG}}))
     assert [block.type for block in answer.content] == ["text", "image"]
     assert "1 more of the pictures" in answer.structured_content["notes"][0]
+
+
+class Failing:
+    """Boxes with a fault of their own."""
+
+    policy = POLICY
+
+    async def run(self, *_: object) -> dict[str, Any]:
+        raise RuntimeError("/srv/secret")
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_a_fault_of_our_own_is_not_quoted(mode: Any, caplog: pytest.LogCaptureFixture) -> None:
+    server = Tools(lambda _: Client(boxes=Failing(), connection="1")).server  # type: ignore[arg-type]
+
+    async def call() -> None:
+        async with mcp.Client(server, mode=mode) as client:
+            with pytest.raises(mcp.MCPError, match=r"\Aa fault of the server\Z"):
+                await client.call_tool("run_python", {"code": "1"})
+
+    anyio.run(call)
+    assert "/srv/secret" in caplog.text

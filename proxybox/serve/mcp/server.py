@@ -11,10 +11,11 @@ a service that is full, arguments that make no sense; it says why.
 
 import base64
 import contextlib
+import logging
 import mimetypes
 import re
-from collections.abc import Callable
-from typing import Annotated, Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
 import attrs
@@ -40,8 +41,12 @@ from proxybox.serve.problems import Refusal
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
+P = TypeVar("P")
+R = TypeVar("R")
 
-#: The most characters of source text, of what a program reads, and of all files that are handed in.
+log = logging.getLogger("proxybox.serve")
+
+#: The most characters of source text, of what a program reads, and of a file that is handed in; and the most files.
 _MOST_TEXT: Final = 4 << 20
 _MOST_FILES: Final = 100
 #: The most files that are listed, and the most folders that are looked into for that.
@@ -157,6 +162,21 @@ def _tool(name: str, title: str, description: str, arguments: type[BaseModel]) -
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
+def _guarded(handle: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P], Awaitable[R]]:
+    """Makes a handler that tells clients nothing of our own faults, which the package would quote to old clients."""
+
+    async def guarded(ctx: Context, params: P) -> R:
+        try:
+            return await handle(ctx, params)
+        except MCPError:
+            raise
+        except Exception as error:
+            log.exception("a request of the Model Context Protocol failed", exc_info=error)
+            raise MCPError(types.INTERNAL_ERROR, "a fault of the server") from None
+
+    return guarded
+
+
 @attrs.define(eq=False)
 class _Own:
     """The session of one connection; empty before its first call, and after its end. Calls take turns."""
@@ -173,9 +193,9 @@ class Tools:
         self._own: dict[tuple[str, str], _Own] = {}
         self.server: Server[Any] = Server(
             "proxybox", version=proxybox.__version__, title="Python in a box", instructions=_INSTRUCTIONS,
-            on_list_tools=self._list_tools, on_call_tool=self._call_tool,
-            on_list_resources=self._list_resources, on_read_resource=self._read_resource,
-            on_list_resource_templates=self._list_templates,
+            on_list_tools=_guarded(self._list_tools), on_call_tool=_guarded(self._call_tool),
+            on_list_resources=_guarded(self._list_resources), on_read_resource=_guarded(self._read_resource),
+            on_list_resource_templates=_guarded(self._list_templates),
         )  # fmt: skip
 
     async def forget(self, client: Client) -> None:
@@ -218,15 +238,14 @@ class Tools:
                 client, own.session, "exec", _progress(ctx, shown),
                 code=asked.code, stdin=asked.stdin, timeout=timeout, echo=True,
             )  # fmt: skip
-            session, files = own.session, ()
+            session, files, here = own.session, (), client.boxes.policy.environment.cwd
             if result["alive"]:
                 with contextlib.suppress(Refusal):
-                    files = (await _command(client, session, "list_files", path="."))["entries"]
+                    files = (await _command(client, session, "list_files", path=here))["entries"]
             else:
                 own.session = ""
-        here = uri_of(session, client.boxes.policy.environment.cwd)
         return answer_of(
-            result, client.boxes.policy, timeout, shown=shown, entries=files, folder=here,
+            result, client.boxes.policy, timeout, shown=shown, entries=files, folder=uri_of(session, here),
             session=session if client.connection is None and result["alive"] else None,
         )  # fmt: skip
 
@@ -235,7 +254,11 @@ class Tools:
         async with self._session(client, getattr(asked, "session", ""), is_new=False) as own:
             if own.session:
                 session, own.session = own.session, ""
-                await client.boxes.end(session)
+                try:
+                    await client.boxes.end(session)
+                except Refusal as refusal:
+                    if refusal.kind != "session-ended":
+                        raise
         return types.CallToolResult(content=[types.TextContent(text="ended: the next execute starts a new box")])
 
     @contextlib.asynccontextmanager
