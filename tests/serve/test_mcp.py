@@ -65,8 +65,10 @@ class Model:
 
 
 @contextlib.asynccontextmanager
-async def http_client(server: Server, mode: str, key: str | None = None) -> AsyncIterator[Client]:
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+async def http_client(
+    server: Server, mode: str, key: str | None = None, more: dict[str, str] | None = None
+) -> AsyncIterator[Client]:
+    headers = {**({} if key is None else {"Authorization": f"Bearer {key}"}), **(more or {})}
     transport = httpx2.AsyncHTTPTransport(uds=server.url.removeprefix("unix:"))
     async with httpx2.AsyncClient(transport=transport, headers=headers, timeout=60) as http:
         at = streamable_http_client("http://localhost/mcp", http_client=http)
@@ -443,6 +445,15 @@ def test_a_session_of_the_protocol_is_its_keys_own(keyed: Keyed) -> None:
     assert server.http.request("DELETE", "/mcp", headers={**mine, "Mcp-Session-Id": session}).status_code == 200
     answer = server.http.post("/mcp", json=ping, headers={**mine, "Mcp-Session-Id": session})
     assert answer.status_code == 404
+
+
+def test_a_request_that_stands_alone_has_no_session_of_the_protocol(keyed: Keyed) -> None:
+    server, keys = keyed
+    headers = {**ACCEPT, "Authorization": f"Bearer {keys['one']}"}
+    session = server.http.post("/mcp", json=INITIALIZE, headers=headers).headers["mcp-session-id"]
+    with connected("http", http_client(server, "auto", keys["one"], {"Mcp-Session-Id": session})) as model:
+        assert "session" in told(model.execute("x = 1"))
+        model.fresh()
 
 
 def sessions(server: Server, key: str) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from fastapi import APIRouter, FastAPI, Request
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.routing import Route
 
 from proxybox.policies import Policy
@@ -79,7 +80,7 @@ class _Endpoint:
 
         await manager.handle_request(scope, given, answer)
         if request.method == "DELETE" and answered == 200:
-            await tools.forget(_client(request, caller))
+            await tools.forget(_client(request, caller, request.headers.get(_HEADER)))
 
 
 router = APIRouter(lifespan=_lifespan, routes=[Route("/mcp", _Endpoint(), include_in_schema=False)])
@@ -89,14 +90,14 @@ def _client_of(ctx: Context) -> Client:
     """Who asks: the service knows by the request in which it came. Raises Refusal."""
     request = ctx.request
     assert isinstance(request, Request)  # noqa: S101 - it came by HTTP
-    return _client(request, caller_of(request))
+    # the manager has seen that the session is the caller's own; where requests stand alone, it looks at no such header
+    has_session = ctx.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
+    return _client(request, caller_of(request), request.headers.get(_HEADER) if has_session else None)
 
 
-def _client(request: Request, caller: Caller) -> Client:
-    return Client(
-        boxes=_ServiceBoxes(service_of(request), caller, request), owner=caller.key,
-        connection=request.headers.get(_HEADER),
-    )  # fmt: skip
+def _client(request: Request, caller: Caller, connection: str | None) -> Client:
+    boxes = _ServiceBoxes(service_of(request), caller, request)
+    return Client(boxes=boxes, owner=caller.key, connection=connection)
 
 
 @attrs.frozen
