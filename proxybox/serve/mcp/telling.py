@@ -27,7 +27,7 @@ _NO_PROGRAMS: Final = "no other program can be started in this box (no subproces
 
 
 def writable(policy: Policy) -> tuple[str, ...]:
-    """Returns the places that a program may write to."""
+    """Returns the places that a program may write to, but for its home, which is empty."""
     filesystem = policy.filesystem
     places = [] if filesystem.box == "ro" else ["/box"]
     places += [mount.target for mount in filesystem.mounts if mount.mode != "ro"]
@@ -35,7 +35,7 @@ def writable(policy: Policy) -> tuple[str, ...]:
 
 
 def _readable(policy: Policy) -> tuple[str, ...]:
-    return "/box", *(mount.target for mount in policy.filesystem.mounts), _TMP
+    return "/box", *(mount.target for mount in policy.filesystem.mounts), _TMP, policy.environment.home
 
 
 def told(result: Mapping[str, Any], policy: Policy, timeout: float | None) -> list[str]:
