@@ -56,7 +56,7 @@ def visit(scope: Scope) -> Visit:
     return made
 
 
-class _TooLarge(Refusal, HTTPException):
+class _TooLarge(Refusal, HTTPException):  # type: ignore[misc]  # of both it is only told what Refusal has
     """The body has more bytes than are allowed.
 
     It is the framework's own kind of exception, too, which it does not take for a fault of the body's form.
