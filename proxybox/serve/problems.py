@@ -45,7 +45,7 @@ class Refusal(Exception):
         self.status, self.title = KINDS[kind]
         self.detail = detail or self.title
         self.headers = dict(headers or {})
-        super().__init__(self.detail)
+        Exception.__init__(self, self.detail)
 
     def body(self, request_id: str = "") -> dict[str, Any]:
         """Returns the problem's details."""
