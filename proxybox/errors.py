@@ -22,3 +22,7 @@ from proxybox.result import ExecutionError as ExecutionError
 from proxybox.result import MemoryLimitExceeded as MemoryLimitExceeded
 from proxybox.result import OutputLimitExceeded as OutputLimitExceeded
 from proxybox.result import TimeLimitExceeded as TimeLimitExceeded
+
+
+class BatchError(ProxyboxError):
+    """The workers of a batch cannot do its work; the text says why."""

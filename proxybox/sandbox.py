@@ -201,7 +201,7 @@ class SandboxBase:
         from proxybox.controller.warm.start import WarmStart
 
         place = None if folder is None else os.path.realpath(given.folder("folder", folder))
-        program = _with_files(Program(words=(), folder=place), files)
+        program = with_files(Program(words=(), folder=place), files)
         source = as_source(stdin)
         box = self._box(policy)
         start = WarmStart(box=box, zygote=self._zygote(box), functions=self._functions)
@@ -390,10 +390,11 @@ def program_of(code: Code, args: Sequence[str] = (), files: Content | None = Non
     """Makes a program from source text or the path of a script. Raises TypeError, PolicyError or OSError."""
     given.program(code)
     program = Program.source(code, args) if isinstance(code, str) else Program.file(code, args)
-    return _with_files(program, files)
+    return with_files(program, files)
 
 
-def _with_files(program: Program, files: Content | None) -> Program:
+def with_files(program: Program, files: Content | None) -> Program:
+    """Returns a program with more files below /box. Raises TypeError or PolicyError."""
     added = given.files(files)
     if MAIN in program.files and any(name == MAIN or name.startswith(f"{MAIN}/") for name in added):
         raise PolicyError(f"files: {MAIN!r} is the name of the code itself: give the file another name")

@@ -10,9 +10,10 @@ import attrs
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, shown_progress, tell_waiting
+from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, tell_waiting
 from proxybox.cli.run import tell_failure
 from proxybox.terminal.harmless import harmless_lines, on_one_line
+from proxybox.terminal.progress import shown_progress
 from proxybox.terminal.tables import Cell, console, table
 from proxybox.terminal.text import Paint, has_colours
 

@@ -1,22 +1,23 @@
 """`proxybox grade`: makes grades of submissions, a table, a page, and files for other programs."""
 
-import contextlib
 import errno
 import importlib.util
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxybox.cli.clusters import connected
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import tell_failure
 from proxybox.terminal.harmless import on_one_line
-from proxybox.terminal.tables import ANY_WIDTH, Cell, console, table
+from proxybox.terminal.progress import shown_progress
+from proxybox.terminal.tables import ANY_WIDTH, Cell, table
 from proxybox.terminal.text import has_colours
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ _FORMATS = ("csv", "json")
 REPORT = "report.html"
 #: How many of the files that are passed over are named on stderr.
 _MOST_TOLD = 20
-#: Seconds that a cluster has to answer.
-CONNECT = 10
 
 
 def grade(
@@ -69,9 +68,10 @@ def grade(
         _prepare(output, submissions)
         if cluster is None:
             packages = ready_guest(chosen, guest, packages)
-        with _cluster(cluster) as (executor, workers):
+        with connected(cluster) as client:
+            executor = client and client.get_executor(pure=False)
             try:
-                grades = _graded(chosen, found, output, again, executor=executor, workers=jobs or workers, guest=guest,
+                grades = _graded(chosen, found, output, again, executor=executor, workers=jobs, guest=guest,
                                  packages=packages, timings=timings)  # fmt: skip
             except OSError as error:
                 raise CommandError(
@@ -169,29 +169,6 @@ def _prepare(output: Path, submissions: Sequence[Path]) -> None:
         raise CommandError(f"can't write to {on_one_line(str(output))}: {error.strerror or error}") from None
 
 
-@contextlib.contextmanager
-def _cluster(address: str | None) -> Iterator[tuple[Executor | None, int | None]]:
-    """Yields the executor for the tasks, and the number of its workers."""
-    if address is None:
-        yield None, None
-        return
-    try:
-        from distributed import Client
-    except ModuleNotFoundError as error:
-        raise CommandError(
-            f"--cluster needs {error.name}, which is not installed: pip install 'proxybox[cluster]'"
-        ) from None
-    try:
-        client = Client(address, timeout=CONNECT)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"--cluster: can't reach {address!r}: {error}") from None
-    with client:
-        count = sum(client.nthreads().values())
-        if not count:
-            raise CommandError(f"--cluster: {address} has no workers")
-        yield client.get_executor(pure=False), count
-
-
 def _graded(
     exercise: "Exercise",
     submissions: "Sequence[Submission]",
@@ -229,28 +206,6 @@ def tell_waiting(count: int) -> None:
     """Says what is waited for after Ctrl-C."""
     what = "a submission that is" if count == 1 else f"{count} submissions that are"
     print(f"\nproxybox: waiting for {what} being graded; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def shown_progress(what: str, total: int | None, done: int = 0) -> Iterator[Callable[[], None]]:
-    """Shows a progress bar when standard error is a terminal; yields a function that advances it by one."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield lambda: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
-        task = progress.add_task(what, total=total, completed=done)
-        yield lambda: progress.advance(task)
 
 
 def _write_below(output: Path, path: Path, text: str) -> None:

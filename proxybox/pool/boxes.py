@@ -118,10 +118,11 @@ class Boxes:
         return result_of(finished, policy)
 
     def call(
-        self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], running: Running | None = None
-    ) -> Result:
-        """Calls one function in one box."""
-        with self.session(None) as session, (running or Running()).reached_by(session.close):
+        self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], running: Running | None = None,
+        timeout: float | None = None,
+    ) -> Result:  # fmt: skip
+        """Calls one function in one box. timeout: seconds of wall time for it, as `given.duration` returns them."""
+        with self.session(timeout) as session, (running or Running()).reached_by(session.close):
             defined = session.exec(source)
             return session.call(name, *args, **kwargs) if defined.ok else defined
 

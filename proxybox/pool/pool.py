@@ -84,18 +84,14 @@ class Pool(Executor):
         folders, named = given.packages(packages), given.functions(functions)
         self._boxes: Workers | Boxes
         guest = given.guest(guest)
-        found = with_packages(find_guest(guest), folders)
-        folders = found.packages
-        warn_of(found)
-        require_bootstrap(found)
-        check_preload(BoxSpec(self.policy, found))
+        box = box_of(self.policy, guest, folders)
         host = HostFunctions(named, self.policy.session.value_size) if named else None
         if processes:
             check_room(size, CALLERS + 2 * (size + processes))  # both ends of a socket for each box and each process
-            options = {"functions": dict(named), "packages": folders, "guest": guest, "warm": warm}
+            options = {"functions": dict(named), "packages": box.guest.packages, "guest": guest, "warm": warm}
             self._boxes = Workers(self.policy, options, size, min(processes, size))
         else:
-            self._boxes = Boxes(BoxSpec(self.policy, found), host, size, warm=warm)
+            self._boxes = Boxes(box, host, size, warm=warm)
 
     def __enter__(self) -> Self:
         return self
@@ -207,6 +203,19 @@ class Pool(Executor):
     def _check_open(self) -> None:
         if self._closed:
             raise SandboxClosedError("the pool is closed: make another one for further runs")
+
+
+def box_of(policy: Policy, guest: str | None, packages: Sequence[str]) -> BoxSpec:
+    """Returns what boxes of a pool are made of, and installs packages that are not. Raises as `Pool` does.
+
+    guest, packages: as `given` returns them.
+    """
+    found = with_packages(find_guest(guest), packages)
+    warn_of(found)
+    require_bootstrap(found)
+    box = BoxSpec(policy, found)
+    check_preload(box)
+    return box
 
 
 def with_preload(policy: Policy | str | os.PathLike[str] | None, preload: Iterable[str], fields: Any) -> Policy:

@@ -116,6 +116,17 @@ def _python_options() -> list[str]:
     return ["-P", *(option for option, is_given in given.items() if is_given)]
 
 
+def packed_setup(policy: Policy, options: dict[str, Any]) -> bytes:
+    """Packs what boxes are made of, for other processes. Raises PolicyError for what cannot go."""
+    try:
+        return pickle.dumps((policy, options))
+    except Exception as error:  # pickle raises whatever the methods of an object raise
+        raise PolicyError(
+            f"the policy and the functions are given to other processes, and this cannot go: {error}. Functions must "
+            "stand in a module that can be imported; mounts of functions cannot go at all"
+        ) from error
+
+
 # --- the workers of a pool --------------------------------------------------------------------------------------------
 
 
@@ -187,13 +198,7 @@ class Workers:
     """
 
     def __init__(self, policy: Policy, options: dict[str, Any], size: int, processes: int) -> None:
-        try:
-            self._setup = pickle.dumps((policy, options))
-        except Exception as error:  # pickle raises whatever the methods of an object raise
-            raise PolicyError(
-                f"a pool with processes= gives its policy and functions to other processes, and this cannot go: {error}"
-                ". Functions must stand in a module that can be imported; mounts of functions cannot go at all"
-            ) from error
+        self._setup = packed_setup(policy, options)
         self._policy = policy
         sizes = [size // processes + (number < size % processes) for number in range(processes)]
         self._free: deque[_Slot] = deque()

@@ -12,26 +12,26 @@ import functools
 import gc
 import hashlib
 import itertools
-import math
 import os
 import shutil
 import sys
 import tempfile
 import threading
-import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
 
 import attrs
 
+from proxybox.batch.carriers import Executors, cpu_count
+from proxybox.batch.clusters import Dask, client_of
+from proxybox.batch.engine import Carrier, Engine
 from proxybox.controller.guests.finding import absolute_guest, find_guest
 from proxybox.controller.guests.guest import require_bootstrap
+from proxybox.errors import BatchError
 from proxybox.policies.errors import ProxyboxError
 from proxybox.pool.executor import Processes
-from proxybox.teach.cluster import submit, unsafe_workers
 from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.rules import Breach, RuleBox
@@ -42,7 +42,7 @@ from proxybox.teach.submissions import Submission
 #: them, so later ones have as many as are graded in _TASK_SECONDS: longer ones would make progress come in leaps.
 _CHUNK, _MOST_CHUNK = 10, 50
 _TASK_SECONDS = 2.0
-#: How often a submission is tried when its worker dies.
+#: How often a submission is tried again, alone, when its worker dies.
 _TRIES = 3
 _MOST_OF_EXERCISE, _MOST_FILES = 256 << 20, 20_000
 _NO_CONTENT = ("__pycache__", ".git", ".hg", ".venv", ".DS_Store")
@@ -286,11 +286,6 @@ def _named_apart(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
 # --- in the process that hands out tasks ------------------------------------------------------------------------------
 
 
-def cpu_count() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def grade(
     exercise: Exercise,
     submissions: Sequence[Submission],
@@ -307,16 +302,14 @@ def grade(
 
     executor: any Executor; it gets `grade_some` with tasks, and is not shut down. Without one, processes on this
     machine do the work. guest, packages: as for `Sandbox`. workers: how many work at once; without it, as many as
-    there are CPUs. on_grade: called with each grade as it comes.
+    there are CPUs, or threads of a cluster's workers. on_grade: called with each grade as it comes.
 
     At Ctrl-C the running tasks are finished, and then KeyboardInterrupt is raised; at the second Ctrl-C it is raised at
     once. on_interrupt: called at the first Ctrl-C with the number of submissions that are waited for. Raises
     GradingError when the exercise or the workers are at fault, SandboxStartError for a guest that grades nothing.
     """
-    workers = workers or cpu_count()
     grading = _Grading(
         submissions=submissions,
-        workers=workers,
         task=Task(
             exercise=pack(exercise),
             submissions=(),
@@ -327,150 +320,83 @@ def grade(
         on_grade=on_grade or (lambda _: None),
         on_interrupt=on_interrupt or (lambda _: None),
     )
-    if executor is None:
-        if submissions:
-            require_bootstrap(find_guest(guest))  # told once, and not by each submission
-        with local_pool(workers) as pool:
-            grading.work(pool)
-    else:
-        _check_workers(executor)
-        grading.work(executor)
+    if executor is None and submissions:
+        require_bootstrap(find_guest(guest))  # told once, and not by each submission
+    try:
+        with _carrier(executor, workers) as carrier:
+            grading.work(carrier)
+    except BatchError as error:
+        raise GradingError(str(error)) from None
     grading.give_up("its executor has ended")
     return tuple(grading.grades[number] for number in range(len(submissions)))
 
 
-def _check_workers(executor: Executor) -> None:
-    """Checks the workers of a cluster, which may be started in any folder. Raises GradingError when one is unsafe."""
-    if unsafe := unsafe_workers(executor):
-        raise _unsafe(f"{len(unsafe)} of the cluster's workers (such as {unsafe[0]}) take")
-
-
-def _unsafe(who: str) -> GradingError:
-    return GradingError(
-        f"{who} Python modules from the folder that they were started in, whoever may write there: start them with "
-        "PYTHONSAFEPATH=1 dask worker ..., and without empty or relative entries in PYTHONPATH"
-    )
+@contextlib.contextmanager
+def _carrier(executor: Executor | None, workers: int | None) -> Iterator[Carrier]:
+    """What brings tasks to workers. Raises BatchError for a cluster whose workers are unsafe."""
+    with contextlib.ExitStack() as closing:
+        client = client_of(executor)
+        if client is not None:
+            dask = Dask(client, workers)
+            closing.callback(dask.close)
+            yield dask
+        else:
+            workers = workers or cpu_count()
+            yield Executors(closing.enter_context(local_pool(workers)) if executor is None else executor, workers)
 
 
 @attrs.define(kw_only=True)
 class _Grading:
-    """What is still to be done, and what is done; submissions by their number.
-
-    When a worker dies, all submissions that might have caused it are tried again, each alone: a submission that is
-    alone with a dying worker is to blame.
-    """
+    """What is done already; submissions by their number."""
 
     submissions: Sequence[Submission]
-    workers: int
     task: Task
     on_grade: Callable[[Grade], object]
     on_interrupt: Callable[[int], object]
-    waiting: deque[int] = attrs.field(init=False)
-    began: float = attrs.field(factory=lambda: time.monotonic())
-    suspects: deque[int] = attrs.field(factory=deque)
-    deaths: Counter[int] = attrs.field(factory=Counter)
     grades: dict[int, Grade] = attrs.field(factory=dict)
-    interrupted: bool = False
 
-    @waiting.default
-    def _all(self) -> deque[int]:
-        return deque(range(len(self.submissions)))
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether there is something to do."""
-        return bool(self.waiting or self.suspects)
-
-    def work(self, pool: Executor) -> None:
-        """Gives tasks and takes grades until there is nothing to do, or the pool is broken."""
-        running: dict[Future[tuple[Grade, ...] | None], tuple[int, ...]] = {}
-        broken = False
-        while running or (self.is_unfinished and not broken and not self.interrupted):
+    def work(self, carrier: Carrier) -> None:
+        """Grades until there is nothing to do, or the executor is broken."""
+        engine: Engine[Submission, Grade] = Engine(
+            items=iter(self.submissions),
+            carrier=carrier,
+            work=grade_some,
+            pack=lambda some: attrs.evolve(self.task, submissions=tuple(some)),
+            give_up=lambda _, submission, error: _failed(submission, f"{type(error).__name__}: {error}"),
+            is_fatal=lambda error: isinstance(error, GradingError | ExerciseError | BatchError | KeyboardInterrupt),
+            retries=_TRIES,
+            total=len(self.submissions),
+            chunk=_CHUNK,
+            most_chunk=_MOST_CHUNK,
+            seconds=_TASK_SECONDS,
+        )
+        interrupted = False
+        while engine.is_unfinished:
             try:
-                if not broken and not self.interrupted:
-                    broken = not self._give(pool, running)
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    broken |= isinstance(future.exception(), BrokenExecutor)
-                    self._take(running[future], future, alone=len(running) == 1)
-                    del running[future]
+                for number, each in engine.step():
+                    self._add(number, each)
             except KeyboardInterrupt:
-                if self.interrupted:
+                if interrupted:
                     raise
-                self.interrupted = True
-                self._finish(running)
-        if self.interrupted:
+                interrupted = True
+                if waited_for := engine.stop():
+                    self.on_interrupt(waited_for)
+        if interrupted:
             raise KeyboardInterrupt
-
-    def _finish(self, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]]) -> None:
-        """Cancels the tasks that have not begun."""
-        for future in tuple(running):
-            if future.cancel():
-                del running[future]
-        if running:
-            self.on_interrupt(sum(map(len, running.values())))
-
-    def _give(self, pool: Executor, running: dict["Future[tuple[Grade, ...] | None]", tuple[int, ...]]) -> bool:
-        """Gives tasks to the pool; returns whether it accepts them.
-
-        There is one more task than there are workers, so that no worker has to wait for the next.
-        """
-        try:
-            while self.waiting and len(running) <= self.workers:
-                some = tuple(itertools.islice(self.waiting, self._size()))
-                running[self._submit(pool, some)] = some
-                for _ in some:
-                    self.waiting.popleft()
-            if self.suspects and not running:
-                future = self._submit(pool, (self.suspects[0],))
-                running[future] = (self.suspects.popleft(),)
-        except BrokenExecutor:
-            return False
-        return True
-
-    def _size(self) -> int:
-        """How many submissions the next task has: what is graded in _TASK_SECONDS, while enough is left for all."""
-        least = min(_CHUNK, math.ceil(len(self.submissions) / (3 * self.workers)))
-        pace = len(self.grades) / max(time.monotonic() - self.began, 0.001) / self.workers
-        share = math.ceil(len(self.waiting) / (2 * self.workers))
-        return max(least, min(int(pace * _TASK_SECONDS), share, _MOST_CHUNK))
-
-    def _submit(self, pool: Executor, some: tuple[int, ...]) -> "Future[tuple[Grade, ...] | None]":
-        chosen = tuple(self.submissions[number] for number in some)
-        return submit(pool, grade_some, attrs.evolve(self.task, submissions=chosen))
-
-    def _take(self, some: tuple[int, ...], future: "Future[tuple[Grade, ...] | None]", *, alone: bool) -> None:
-        error = future.exception()
-        if isinstance(error, GradingError | ExerciseError | KeyboardInterrupt):
-            raise error
-        if error is None:
-            grades = future.result()
-            if grades is None:
-                raise _unsafe("Workers that have joined the cluster meanwhile take")
-            for number, each in zip(some, grades, strict=True):
-                self._add(number, each)
-            return
-        for number in some:
-            self.deaths[number] += alone and len(some) == 1
-            if self.deaths[number] < _TRIES:
-                self.suspects.append(number)
-            else:
-                self._fail(number, f"{type(error).__name__}: {error}")
 
     def _add(self, number: int, grade: Grade) -> None:
         self.grades[number] = grade
         self.on_grade(grade)
 
-    def _fail(self, number: int, why: str) -> None:
-        submission = self.submissions[number]
-        self._add(number, Grade(student=submission.student, source=submission.source, message=why, failed=True))
-
     def give_up(self, why: str) -> None:
         """Gives all submissions that are left a grade that says why grading failed."""
-        for number in (*self.suspects, *self.waiting):
-            self._fail(number, why)
-        self.suspects.clear()
-        self.waiting.clear()
+        for number, submission in enumerate(self.submissions):
+            if number not in self.grades:
+                self._add(number, _failed(submission, why))
+
+
+def _failed(submission: Submission, why: str) -> Grade:
+    return Grade(student=submission.student, source=submission.source, message=why, failed=True)
 
 
 @contextlib.contextmanager

@@ -122,8 +122,8 @@ def test_workers_that_take_modules_from_where_they_were_started(
     assert done.stderr.startswith("proxybox: 2 of the cluster's workers (such as tcp://127.0.0.1:")
     assert "start them with PYTHONSAFEPATH=1 dask worker" in done.stderr
     assert not mark.exists()
-    later = ("from proxybox.teach import grading\nfrom proxybox.cli import main\n"
-             "grading.unsafe_workers = lambda _: ()\nraise SystemExit(main())")  # fmt: skip
+    later = ("from proxybox.batch import clusters\nfrom proxybox.cli import main\n"
+             "clusters.unsafe_workers = lambda _: ()\nraise SystemExit(main())")  # fmt: skip
     command[2] = later  # as if they joined when the others had been asked
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (125, "")
@@ -157,7 +157,7 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     """A client that has not reached one leaves its thread behind, too."""
     (tmp_path / "homework").mkdir()
     (tmp_path / "homework/ada.py").write_text(CODE)
-    soon = "from proxybox.cli import grade, main\ngrade.CONNECT = 1\nraise SystemExit(main())"
+    soon = "from proxybox.cli import clusters, main\nclusters.CONNECT = 1\nraise SystemExit(main())"
     words = ["grade", "02-leap-year", "homework", "--cluster", "tcp://127.0.0.1:1"]
     command = [sys.executable, "-c", soon, *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)

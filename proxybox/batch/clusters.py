@@ -1,0 +1,290 @@
+"""Carriers to other machines: the workers of a dask cluster, and Ray.
+
+A task is lost with its worker, and is given to another one by our own engine alone: dask and Ray are told not to run
+it again themselves, since only the engine knows what has answered. So a task of dask's is bound to one worker, and
+would wait for that one for ever; a worker that is no longer among those of the scheduler has ended.
+
+Rule: a worker that could take modules from the folder that it was started in gets no task, since others may write
+there. What looks for that is defined inside other functions, so that dask sends it by value: for a function of a
+module, workers would import that module.
+"""
+
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final
+
+from proxybox import __version__
+from proxybox.errors import BatchError
+from proxybox.pool.executor import WorkerEnded
+
+#: Seconds between two looks at the workers of a cluster, and seconds that it may be without any.
+_PAUSE, _PATIENCE = 0.25, 60.0
+#: Threads that fetch results.
+_TAKERS: Final = 4
+
+
+def client_of(executor: object) -> Any:
+    """dask's client, for itself or its Executor; None for anything else."""
+    if type(executor).__module__.partition(".")[0] != "distributed":
+        return None
+    return getattr(executor, "_client", None) if isinstance(executor, Executor) else executor
+
+
+class Dask:
+    """The workers of a dask cluster. Those that join later are used, too.
+
+    most: how many tasks they work on at once; None for as many as they have threads. Raises BatchError for a cluster
+    without workers, and for workers that are unsafe.
+    """
+
+    pause: float | None = _PAUSE
+
+    def __init__(self, client: Any, most: int | None = None) -> None:
+        if client.asynchronous:
+            raise BatchError("executor: want a dask client that is not asynchronous")
+        self._client = client
+        self._most = most
+        self._threads: dict[str, int] = {}
+        self._given: dict[Future[Any], tuple[str, Any]] = {}
+        self._kept: set[str] = set()
+        self._looked = self._seen = time.monotonic()
+        self._carry = _carry()
+        self.look(is_first=True)
+        if not self._threads:
+            raise BatchError("the cluster has no workers")
+        if unsafe := unsafe_workers(client):
+            raise unsafe_error(f"{len(unsafe)} of the cluster's workers (such as {unsafe[0]}) take")
+        self._takers = ThreadPoolExecutor(_TAKERS, thread_name_prefix="proxybox-batch")
+
+    @property
+    def workers(self) -> int:
+        """How many tasks are worked on at once."""
+        threads = sum(self._threads.values())
+        return threads if self._most is None else min(self._most, threads)
+
+    def has_room(self, *, alone: bool = False) -> bool:
+        """Whether a task may be submitted now."""
+        return (self._most is None or len(self._given) <= self._most) and self._best(alone) is not None
+
+    def submit(self, work: Callable[[Any], Any], task: Any, *, alone: bool = False) -> "Future[Any]":
+        """Gives a task to the worker that has the least to do."""
+        address = self._best(alone)
+        if address is None:
+            raise BatchError("the cluster has no worker that could take a task")
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        packed = pickle.dumps((work, task))
+        there = self._client.submit(
+            self._carry, __version__, packed, workers=[address], allow_other_workers=False, pure=False
+        )
+        self._given[future] = address, there
+        if alone:
+            self._kept.add(address)
+        there.add_done_callback(lambda _: self._takers.submit(self._fetch, future, there))
+        return future
+
+    def taken(self, future: "Future[Any]") -> None:
+        """Says that a task is over."""
+        address, _ = self._given.pop(future)
+        self._kept.discard(address)
+
+    def look(self, *, is_first: bool = False) -> None:
+        """Asks which workers there are. Tasks of those that have ended raise WorkerEnded."""
+        now = time.monotonic()
+        if now - self._looked < _PAUSE and not is_first:
+            return
+        self._looked = now
+        try:
+            self._threads = dict(self._client.nthreads())
+        except Exception as error:  # of tornado, asyncio or dask itself
+            raise BatchError(f"the cluster's scheduler does not answer: {error}") from error
+        for future, (address, there) in tuple(self._given.items()):
+            if address not in self._threads and not future.done():
+                _settle(future, WorkerEnded(f"the worker {address} has ended"))
+                there.cancel()
+        if self._threads:
+            self._seen = now
+        elif now - self._seen > _PATIENCE:
+            raise BatchError(f"the cluster has had no workers for {_PATIENCE:g} seconds")
+
+    def close(self, end: Callable[[], object] | None = None) -> None:
+        """Takes back what was given.
+
+        end: called by workers that have tasks of ours, to end them; it is sent by value.
+        """
+        busy = {address for address, _ in self._given.values()} & self._threads.keys()
+        for future, (_, there) in self._given.items():
+            _settle(future, WorkerEnded("nobody waits for it any more"))
+            with suppress(Exception):  # the scheduler may be gone
+                there.cancel()
+        if busy and end is not None:
+            with suppress(Exception):
+                self._client.run(end, workers=sorted(busy), wait=False)
+        self._given.clear()
+        self._takers.shutdown(wait=False)
+
+    def _best(self, alone: bool) -> str | None:
+        """The worker that has the least to do for its threads; one with nothing to do, for a task that is `alone`."""
+        given = dict.fromkeys(self._threads, 0)
+        for address, _ in self._given.values():
+            if address in given:
+                given[address] += 1
+        free = [
+            address
+            for address, count in given.items()
+            if address not in self._kept and count < (1 if alone else self._threads[address] + 1)
+        ]
+        return min(free, key=lambda each: given[each] / max(self._threads[each], 1), default=None)
+
+    def _fetch(self, future: "Future[Any]", there: Any) -> None:
+        """Takes the result of a task; in a thread of its own."""
+        try:
+            kind, told = there.result()
+        except BaseException as error:
+            _settle(future, error if isinstance(error, Exception) else WorkerEnded(f"the task was cancelled: {error}"))
+            return
+        finally:
+            there.release()
+        if kind == "answer":
+            _settle(future, None, told)
+        elif kind == "unsafe":
+            _settle(future, unsafe_error("Workers that have joined the cluster meanwhile take"))
+        else:
+            _settle(future, BatchError(told))
+
+
+def _settle(future: "Future[Any]", error: BaseException | None, value: Any = None) -> None:
+    """Sets the outcome of a task, unless it has one: a worker may end while its result is on the way."""
+    with suppress(InvalidStateError):
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+
+def unsafe_error(who: str) -> BatchError:
+    """Makes the error for workers that take modules from anywhere."""
+    return BatchError(
+        f"{who} Python modules from the folder that they were started in, whoever may write there: start them with "
+        "PYTHONSAFEPATH=1 dask worker ..., and without empty or relative entries in PYTHONPATH"
+    )
+
+
+def unsafe_workers(client: Any) -> tuple[str, ...]:
+    """The workers of a dask cluster that import modules from the folder in which they were started."""
+    answers = client.run(_look())
+    return tuple(sorted(worker for worker, safe in answers.items() if not safe))
+
+
+def _look() -> Callable[[], bool]:
+    def is_safe() -> bool:
+        import os
+        import sys
+
+        variable = os.environ.get("PYTHONPATH")
+        named = variable.split(os.pathsep) if variable else []
+        # setuptools adds such entries; they are no folders
+        folders = [entry for entry in sys.path if not entry.endswith(".__path_hook__")]
+        return bool(sys.flags.safe_path) and all(map(os.path.isabs, (*named, *folders)))
+
+    return is_safe
+
+
+def _carry() -> Callable[[str, bytes], tuple[str, Any]]:
+    is_safe = _look()
+
+    def carry(version: str, packed: bytes) -> tuple[str, Any]:  # sent as it is, so it imports what it needs itself
+        import pickle
+
+        if not is_safe():
+            return "unsafe", None
+        try:
+            import proxybox
+        except ImportError as error:
+            return "fault", f"a worker of the cluster cannot import proxybox: {error}"
+        if proxybox.__version__ != version:
+            return "fault", f"a worker of the cluster has proxybox {proxybox.__version__}, and {version} is here"
+        work, task = pickle.loads(packed)  # noqa: S301 - the client's own word; it imports what they are of
+        return "answer", work(task)
+
+    return carry
+
+
+# --- Ray --------------------------------------------------------------------------------------------------------------
+
+
+class Ray:
+    """The workers of a Ray cluster, to which `ray.init` has connected this process.
+
+    workers: how many tasks it works on at once; None for as many as it has CPUs.
+    """
+
+    pause: float | None = None
+
+    def __init__(self, workers: int | None = None) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise BatchError(f"executor: 'ray' needs {error.name}, which is not installed: pip install ray") from None
+        if not ray.is_initialized():
+            raise BatchError("executor: 'ray' wants a connection, which ray.init(...) makes")
+        self._ray = ray
+        self._workers = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        self._work = ray.remote(max_retries=0)(_work)
+        self._given: dict[Future[Any], Any] = {}
+        self._is_kept = False
+        self._lock = threading.Lock()
+
+    @property
+    def workers(self) -> int:
+        """How many tasks are worked on at once."""
+        return self._workers
+
+    def has_room(self, *, alone: bool = False) -> bool:
+        """Whether a task may be submitted now. Each process of Ray's has one task at a time."""
+        return len(self._given) <= self._workers
+
+    def submit(self, work: Callable[[Any], Any], task: Any, *, alone: bool = False) -> "Future[Any]":
+        """Gives a task to Ray."""
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        there = self._work.remote(__version__, pickle.dumps((work, task)))
+        self._given[future] = there
+        there.future().add_done_callback(lambda done: self._fetch(future, done))
+        return future
+
+    def taken(self, future: "Future[Any]") -> None:
+        """Says that a task is over."""
+        del self._given[future]
+
+    def look(self) -> None:
+        """Looks for nothing: Ray says itself when a worker has ended."""
+
+    def close(self) -> None:
+        """Ends the processes of tasks that run."""
+        for future, there in self._given.items():
+            _settle(future, WorkerEnded("nobody waits for it any more"))
+            with suppress(Exception):  # Ray may be gone
+                self._ray.cancel(there, force=True)
+        self._given.clear()
+
+    def _fetch(self, future: "Future[Any]", done: "Future[Any]") -> None:
+        error = done.exception()
+        if error is None:
+            _settle(future, None, done.result())
+        elif isinstance(error, self._ray.exceptions.RayTaskError):
+            _settle(future, error.as_instanceof_cause())  # what our own function has raised
+        else:
+            _settle(future, WorkerEnded(f"{type(error).__name__}: {error}"))
+
+
+def _work(version: str, packed: bytes) -> Any:
+    """Does a task; in a worker of Ray's."""
+    if version != __version__:
+        raise BatchError(f"a worker of Ray's has proxybox {__version__}, and {version} is where the work comes from")
+    work, task = pickle.loads(packed)  # noqa: S301 - the word of whoever has started it
+    return work(task)

@@ -1,0 +1,225 @@
+"""Hands out items to workers in chunks, takes their answers, and tries again what a worker has taken with it.
+
+    items ── chunks ── carrier ── workers
+      │         ▲                    │
+      │         └── what was left ───┤ answers, at the beginning of a chunk
+      └── suspects, each alone ◄─────┘ none: the worker has ended
+
+Rules: an item that has answered is never given again. When a worker ends, each item of its chunk may be the cause, so
+each is tried again alone, up to `retries` times: an item that is alone with a dying worker is to blame, and is given
+up. An engine is used by one thread.
+"""
+
+import math
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import attrs
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+#: The most bytes of the items of one chunk, unless it has only one.
+_MOST_BYTES: Final = 4 << 20
+
+
+class Carrier(Protocol):
+    """Brings tasks to workers (carriers.py)."""
+
+    #: Seconds after which `look` is called, even if nothing came; None where nothing has to be looked at.
+    pause: float | None
+
+    @property
+    def workers(self) -> int:
+        """How many tasks are worked on at once."""
+        ...
+
+    def has_room(self, *, alone: bool = False) -> bool:
+        """Whether a task may be submitted now. alone: as for `submit`."""
+        ...
+
+    def submit(self, work: Callable[[Any], Any], task: Any, *, alone: bool = False) -> "Future[Any]":
+        """Gives a task to a worker. The Future raises WorkerEnded when the worker has ended meanwhile.
+
+        alone: whether no other task is with this worker until the Future is done.
+        """
+        ...
+
+    def taken(self, future: "Future[Any]") -> None:
+        """Says that a task is over."""
+        ...
+
+    def look(self) -> None:
+        """Looks for workers that have ended. Raises BatchError when there are none any more."""
+        ...
+
+
+@attrs.define(kw_only=True)
+class Engine(Generic[Item, Answer]):
+    """What is still to be done, and what is being done; items by their number, from 0.
+
+    items: read as room becomes free. work, pack: the function that workers call, and what makes its argument of some
+    items; it returns answers for the first of them, at least for one. Exceptions among the answers are failures of
+    single items. give_up: makes the answer for an item that was tried too often. is_fatal: whether an exception ends
+    everything. retries: how often an item is tried again. total: how many items there are, if that is known.
+    chunk, most_chunk: items of a chunk, at first and at most. seconds: how long a chunk should take. weigh: the size of
+    an item in bytes. on_lost: called with the number of an item whose worker has ended, and with the exception.
+    """
+
+    items: Iterator[Item]
+    carrier: Carrier
+    work: Callable[[Any], Sequence[Answer | Exception]]
+    pack: Callable[[Sequence[Item]], Any]
+    give_up: Callable[[int, Item, BaseException], Answer]
+    is_fatal: Callable[[BaseException], bool]
+    retries: int
+    total: int | None = None
+    chunk: int
+    most_chunk: int
+    seconds: float
+    weigh: Callable[[Item], int] = lambda _: 0
+    on_lost: Callable[[int, BaseException], object] = lambda *_: None
+
+    #: How many items have an answer of their own, so without those that were given up.
+    answered: int = attrs.field(init=False, default=0)
+    #: Why the executor takes nothing any more.
+    broken: BrokenExecutor | None = attrs.field(init=False, default=None)
+    _began: float = attrs.field(init=False, factory=lambda: time.monotonic())
+    _numbered: Iterator[tuple[int, Item]] = attrs.field(init=False)
+    _is_read: bool = attrs.field(init=False, default=False)
+    _is_stopped: bool = attrs.field(init=False, default=False)
+    _read: int = attrs.field(init=False, default=0)
+    _unanswered: int = attrs.field(init=False, default=0)
+    _returned: deque[tuple[int, Item]] = attrs.field(init=False, factory=deque)
+    _suspects: deque[tuple[int, Item]] = attrs.field(init=False, factory=deque)
+    _tries: Counter[int] = attrs.field(init=False, factory=Counter)
+    _running: dict["Future[Any]", tuple[tuple[tuple[int, Item], ...], bool]] = attrs.field(init=False, factory=dict)
+
+    @_numbered.default
+    def _number_them(self) -> Iterator[tuple[int, Item]]:
+        return enumerate(self.items)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is something to do."""
+        if self._is_stopped or self.broken:
+            return bool(self._running)
+        return bool(self._running or self._suspects or self._returned) or not self._is_read
+
+    def step(self, most: int = sys.maxsize) -> list[tuple[int, Answer]]:
+        """Gives what there is room for, waits until something comes, and returns the answers that came.
+
+        most: no further item is read while so many are without an answer.
+        """
+        self._give(most)
+        if not self._running and self.carrier.pause and self.is_unfinished:
+            time.sleep(self.carrier.pause)  # no worker is there at the moment
+        done, _ = wait(self._running, timeout=self.carrier.pause, return_when=FIRST_COMPLETED)
+        self.carrier.look()
+        came = [answer for future in done for answer in self._take(future)]
+        self._unanswered -= len(came)
+        return came
+
+    def stop(self) -> int:
+        """Gives nothing more, and cancels tasks that have not begun. Returns how many items are being worked on."""
+        self._is_stopped = True
+        for future in tuple(self._running):
+            if future.cancel():
+                self._forget(future)
+        return sum(len(some) for some, _ in self._running.values())
+
+    # --- giving -------------------------------------------------------------------------------------------------------
+
+    def _give(self, most: int) -> None:
+        """Gives tasks while there is room. Suspects come first, so that other tasks do not keep them waiting."""
+        while not self._is_stopped and self.broken is None:
+            alone = bool(self._suspects)
+            if not self.carrier.has_room(alone=alone):
+                return
+            some = (self._suspects.popleft(),) if alone else self._next(most)
+            if not some:
+                return
+            source = self._suspects if alone else self._returned
+            try:
+                task = self.pack([item for _, item in some])
+                self._running[self.carrier.submit(self.work, task, alone=alone)] = some, alone
+            except BrokenExecutor as error:
+                source.extendleft(reversed(some))
+                self.broken = error
+            except BaseException:
+                source.extendleft(reversed(some))
+                raise
+
+    def _next(self, most: int) -> tuple[tuple[int, Item], ...]:
+        """The items of the next chunk: those that a chunk has left, or new ones."""
+        size = self._size()
+        source, is_new = (iter(self._returned), False) if self._returned else (self._numbered, True)
+        if is_new:
+            size = min(size, most - self._unanswered)
+        some: list[tuple[int, Item]] = []
+        weight = 0
+        while len(some) < size and (not some or weight < _MOST_BYTES):
+            found = next(source, None)
+            if found is None:
+                self._is_read |= is_new
+                break
+            some.append(found)
+            weight += self.weigh(found[1])
+        if is_new:
+            self._read += len(some)
+            self._unanswered += len(some)
+        else:
+            for _ in some:
+                self._returned.popleft()
+        return tuple(some)
+
+    def _size(self) -> int:
+        """How many items the next chunk has: as many as answer in `seconds`, while enough is left for all workers."""
+        workers = max(self.carrier.workers, 1)
+        pace = self.answered / max(time.monotonic() - self._began, 0.001) / workers
+        size = min(int(pace * self.seconds), self.most_chunk)
+        if self.total is None:
+            return max(self.chunk, size)
+        share = math.ceil((self.total - self._read) / (2 * workers))
+        return max(min(self.chunk, math.ceil(self.total / (3 * workers))), min(size, share), 1)
+
+    # --- taking -------------------------------------------------------------------------------------------------------
+
+    def _forget(self, future: "Future[Any]") -> tuple[tuple[tuple[int, Item], ...], bool]:
+        self.carrier.taken(future)
+        return self._running.pop(future)
+
+    def _take(self, future: "Future[Any]") -> Iterator[tuple[int, Answer]]:
+        some, alone = self._forget(future)
+        error = future.exception()
+        answers: Sequence[Answer | BaseException]
+        if error is None:
+            answers = future.result()
+        elif self.is_fatal(error):
+            raise error
+        else:
+            answers = [error] * len(some)
+            if isinstance(error, BrokenExecutor):
+                self.broken = error
+        self._returned.extend(some[len(answers) :])
+        for (number, item), answer in zip(some, answers, strict=False):
+            if isinstance(answer, BaseException):
+                yield from self._failed(number, item, answer, alone)
+            else:
+                self.answered += 1
+                self._tries.pop(number, None)
+                yield number, answer
+
+    def _failed(self, number: int, item: Item, error: BaseException, alone: bool) -> Iterator[tuple[int, Answer]]:
+        if self.is_fatal(error):
+            raise error
+        self.on_lost(number, error)
+        self._tries[number] += alone
+        if self._tries[number] < self.retries:
+            self._suspects.append((number, item))
+        else:
+            self._tries.pop(number)
+            yield number, self.give_up(number, item, error)

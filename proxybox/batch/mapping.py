@@ -1,0 +1,356 @@
+"""`proxybox.map`: one program or function over many items, on any executor; each item in a box of its own.
+
+    for result in proxybox.map("print(int(input()) ** 2)", ["1", "2", "3"]):
+        result.stdout
+
+Results are data for people who want all of them: no program ends the others by failing. In this it differs from
+`Pool.map`, which is that of concurrent.futures.Executor: it gives values, and raises at the first call that fails.
+"""
+
+import itertools
+import os
+import pickle
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from importlib.util import find_spec
+from types import FunctionType
+from typing import Any, Final, Literal, TypeAlias, overload
+
+import attrs
+
+from proxybox import __version__, given
+from proxybox.batch import working
+from proxybox.batch.carriers import Executors, cpu_count
+from proxybox.batch.clusters import Dask, Ray, client_of
+from proxybox.batch.engine import Carrier, Engine
+from proxybox.batch.working import Call, ItemFailed, Run
+from proxybox.controller.exchange import values
+from proxybox.errors import BatchError, PolicyError
+from proxybox.policies import Policy
+from proxybox.policies.checks import as_bytes
+from proxybox.pool.executor import Processes, WorkerEnded
+from proxybox.pool.pool import Pool, box_of, source_of, with_preload
+from proxybox.pool.workers import packed_setup
+from proxybox.program import Program
+from proxybox.result import Result, Status
+from proxybox.sandbox import Code, Functions, folder_of, program_of, with_files
+from proxybox.terminal.progress import shown_progress
+
+Work: TypeAlias = Code | Callable[[Any], Any]
+Answers: TypeAlias = Iterator[tuple[int, bytes]]
+
+#: Items of a chunk, at first and at most, and the seconds that it should take.
+_CHUNK, _MOST_CHUNK, _SECONDS = 4, 64, 0.5
+#: No further items are begun while so many bytes of results wait for an earlier one.
+_MOST_HELD: Final = 256 << 20
+#: How many workers may end one after the other before anything has answered.
+_MOST_LOST: Final = 10
+_KEYWORDS: Final = ("code", "args", "stdin", "files", "timeout")
+_EXECUTORS: Final = "None, an Executor (concurrent.futures), a Client of dask.distributed, or 'ray'"
+_OnLost: TypeAlias = Callable[[int, BaseException], object]
+
+
+@overload
+def map(  # noqa: A001
+    work: Work | None, items: Iterable[Any], *, ordered: Literal[True] = True, executor: object = None,
+    workers: int | None = None, size: int = 2, retries: int = 2, timeout: float | str | None = None,
+    window: int = 1024, on_lost: _OnLost | None = None, progress: bool = False,
+    policy: Policy | str | os.PathLike[str] | None = None, preload: Iterable[str] = (),
+    functions: Functions | None = None, warm: bool = True, packages: Sequence[str | os.PathLike[str]] = (),
+    guest: str | os.PathLike[str] | None = None, **policy_fields: Any,
+) -> Generator[Result, None, None]: ...  # fmt: skip
+
+
+@overload
+def map(  # noqa: A001
+    work: Work | None, items: Iterable[Any], *, ordered: Literal[False], executor: object = None,
+    workers: int | None = None, size: int = 2, retries: int = 2, timeout: float | str | None = None,
+    window: int = 1024, on_lost: _OnLost | None = None, progress: bool = False,
+    policy: Policy | str | os.PathLike[str] | None = None, preload: Iterable[str] = (),
+    functions: Functions | None = None, warm: bool = True, packages: Sequence[str | os.PathLike[str]] = (),
+    guest: str | os.PathLike[str] | None = None, **policy_fields: Any,
+) -> Generator[tuple[int, Result], None, None]: ...  # fmt: skip
+
+
+def map(  # noqa: A001
+    work: Work | None,
+    items: Iterable[Any],
+    *,
+    ordered: bool = True,
+    executor: object = None,
+    workers: int | None = None,
+    size: int = 2,
+    retries: int = 2,
+    timeout: float | str | None = None,
+    window: int = 1024,
+    on_lost: _OnLost | None = None,
+    progress: bool = False,
+    policy: Policy | str | os.PathLike[str] | None = None,
+    preload: Iterable[str] = (),
+    functions: Functions | None = None,
+    warm: bool = True,
+    packages: Sequence[str | os.PathLike[str]] = (),
+    guest: str | os.PathLike[str] | None = None,
+    **policy_fields: Any,
+) -> Generator[Any, None, None]:
+    """Runs a program or a function for each item, in a box of its own, and yields a Result for each.
+
+    work: source text, the path of a script, a function that takes one argument of plain data and is sent as its source,
+    or None where each item has its own code. items: for a program, what it reads (text or bytes), or a mapping of
+    keywords of `run`: stdin, args, files, timeout, and code in place of `work`. For a function, its argument; what it
+    returns is `result.value`. They may be a generator without an end: they are read as results are taken.
+
+    ordered: whether results come in the order of the items. With False they come as they are there, each in a pair with
+    the number of its item, from 0. executor: where it runs. None: processes on this machine, as many as `workers` or as
+    there are CPUs. Otherwise an Executor (concurrent.futures), a Client of dask.distributed, or "ray" for the cluster
+    that this process has joined with ray.init; none of them is shut down. workers: how many chunks an Executor or Ray
+    works on at once, if it is not what they say. size: how many boxes run at once in each process.
+
+    retries: how often an item is tried again when the process that worked on it has ended. After that, its Result has
+    the status internal_error. timeout: seconds of wall time for each item that has none of its own. window: how many
+    items may be begun, or wait for an earlier one, at most. on_lost: called with the number of an item whose worker has
+    ended and the exception, each time. progress: whether to show a bar on a terminal (the extra cli). The others are as
+    for `Pool`; functions have to be importable by the workers.
+
+    Closing the iterator, or Ctrl-C, ends what runs. Raises TypeError or PolicyError for arguments that make no sense,
+    SandboxStartError when no box can be started, and BatchError when the workers cannot do the work.
+    """
+    made = with_preload(policy, preload, policy_fields)
+    given.count("size", size, 1)
+    batch = Batch(
+        work=_Work.of(work, made, given.duration("timeout", timeout)),
+        policy=made,
+        options={
+            "functions": dict(given.functions(functions)),
+            "packages": given.packages(packages),
+            "guest": given.guest(guest),
+            "warm": given.flag("warm", warm),
+        },
+        executor=_checked(executor),
+        workers=None if workers is None else given.count("workers", workers, 1),
+        size=size,
+        retries=given.count("retries", retries, 0),
+        window=given.count("window", window, 1),
+        on_lost=given.function("on_lost", on_lost) or (lambda *_: None),
+    )
+    if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
+        given.wrong_kind("items", "an iterable of items", items, "put it in a list")
+    if given.flag("progress", progress) and find_spec("rich") is None:
+        raise ModuleNotFoundError("progress: rich is not installed: pip install 'proxybox[cli]'", name="rich")
+    batch.check()
+    total = len(items) if isinstance(items, Sized) else None
+    return batch.results(items, total, ordered=given.flag("ordered", ordered), progress=progress)
+
+
+def _checked(executor: object) -> object:
+    if isinstance(executor, Pool):
+        given.wrong_kind("executor", _EXECUTORS, executor, "a Pool runs programs itself: use its own `map`")
+    if not (executor is None or executor == "ray" or client_of(executor) or isinstance(executor, Executor)):
+        given.wrong_kind("executor", _EXECUTORS, executor)
+    return executor
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Work:
+    """What is done with each item. name, source: of a function; program: of anything else, unless items have their own.
+
+    Items with the same program share it, so that it is sent once in a chunk.
+    """
+
+    policy: Policy
+    timeout: float | None
+    program: Program | None = None
+    name: str = ""
+    source: str = ""
+
+    @classmethod
+    def of(cls, work: Any, policy: Policy, timeout: float | None) -> "_Work":
+        """Checks what is to be done. Raises TypeError, PolicyError or OSError."""
+        if isinstance(work, str | os.PathLike):
+            program = program_of(work)
+            folder_of(program, policy)
+            return cls(policy, timeout, program)
+        if work is None:
+            return cls(policy, timeout)
+        if not isinstance(work, FunctionType):
+            given.wrong_kind("work", "source text, the path of a script, a function made with def, or None", work)
+        return cls(policy, timeout, name=work.__name__, source=source_of(work))
+
+    def item(self, number: int, value: Any) -> Run | Call:
+        """Checks an item. Raises TypeError or PolicyError."""
+        try:
+            return self._call(value) if self.name else self._run(value)
+        except ValueError as error:
+            raise PolicyError(f"items[{number}]: {error}") from None
+        except TypeError as error:
+            raise TypeError(f"items[{number}]: {error}") from None
+
+    def _call(self, value: Any) -> Call:
+        encoded = values.encode(value, self.policy.session.value_size)
+        return Call(self.name, self.source, value, self.timeout, len(encoded))
+
+    def _run(self, value: Any) -> Run:
+        keywords = value if isinstance(value, Mapping) else {"stdin": value}
+        if unknown := [name for name in keywords if name not in _KEYWORDS]:
+            given.no_sense("keyword", f"one of {', '.join(_KEYWORDS)}", unknown[0])
+        program, own = self.program, keywords.get("code")
+        if own is not None:
+            program = program_of(own)
+            folder_of(program, self.policy)
+        if program is None:
+            given.no_sense("code", "source text or the path of a script, since there is none for all items", own)
+        timeout = given.duration("timeout", keywords.get("timeout"))
+        stdin = keywords.get("stdin")
+        if args := given.arguments(keywords.get("args") or ()):
+            program = attrs.evolve(program, words=(*program.words, *args))
+        return Run(
+            with_files(program, keywords.get("files")),
+            None if stdin is None else as_bytes("stdin", stdin),
+            self.timeout if timeout is None else timeout,
+        )
+
+
+# --- a batch ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.define(kw_only=True)
+class Batch:
+    """A batch that has been checked, with the arguments of `map`."""
+
+    work: _Work
+    policy: Policy
+    options: dict[str, Any]
+    executor: object
+    workers: int | None
+    size: int
+    retries: int
+    window: int
+    on_lost: _OnLost
+    setup: bytes = attrs.field(init=False)
+    name: str = attrs.field(init=False, factory=lambda: uuid.uuid4().hex)
+
+    @setup.default
+    def _packed(self) -> bytes:
+        return packed_setup(self.policy, self.options)
+
+    def check(self) -> None:
+        """Checks whether boxes can be made, if this machine is the one that makes them. Installs packages once."""
+        if self.executor is None:
+            box = box_of(self.policy, self.options["guest"], self.options["packages"])
+            self.options["packages"] = box.guest.packages
+            self.setup = self._packed()
+
+    def results(
+        self, items: Iterable[Any], total: int | None, *, ordered: bool, progress: bool
+    ) -> Generator[Any, None, None]:
+        """Yields what `map` yields."""
+        with ExitStack() as closing:
+            advance = closing.enter_context(shown_progress("Running", total)) if progress else lambda: None
+            engine = self._engine(items, total, closing)
+            for number, packed in self._in_order(engine) if ordered else self._as_completed(engine):
+                result = pickle.loads(packed)  # noqa: S301 - from our own worker
+                advance()
+                yield result if ordered else (number, result)
+            if engine.broken is not None:
+                raise engine.broken
+
+    def _engine(self, items: Iterable[Any], total: int | None, closing: ExitStack) -> "Engine[Run | Call, bytes]":
+        carrier = self._carrier(closing)
+        lost: list[BaseException] = []
+
+        def on_lost(number: int, error: BaseException) -> None:
+            self.on_lost(number, error)
+            if engine.answered or (lost and lost[-1] is error):
+                return
+            lost.append(error)
+            if len(lost) >= _MOST_LOST:
+                raise BatchError(f"workers end one after the other, and nothing has been answered: {error}")
+
+        def is_fatal(error: BaseException) -> bool:
+            """Whether an exception is a fault of the workers: none of their chunks would have answers."""
+            if isinstance(error, BatchError):
+                return True
+            return not engine.answered and not isinstance(error, WorkerEnded | ItemFailed)
+
+        engine: Engine[Run | Call, bytes] = Engine(
+            items=itertools.starmap(self.work.item, enumerate(items)),
+            carrier=carrier,
+            work=working.run_some,
+            pack=self._pack,
+            give_up=self._give_up,
+            is_fatal=is_fatal,
+            retries=self.retries,
+            total=total,
+            chunk=_CHUNK,
+            most_chunk=_MOST_CHUNK,
+            seconds=_SECONDS,
+            weigh=lambda item: item.size,
+            on_lost=on_lost,
+        )
+        closing.callback(lambda: engine.stop())
+        return engine
+
+    def _carrier(self, closing: ExitStack) -> Carrier:
+        """The way to the workers, with what has to be done at the end."""
+        client = client_of(self.executor)
+        if client is not None:
+            dask = Dask(client, self.workers)
+            closing.callback(dask.close, self._end_there())
+            return dask
+        if self.executor == "ray":
+            ray = Ray(self.workers)
+            closing.callback(ray.close)
+            return ray
+        if isinstance(self.executor, Executor):  # its workers may be threads of this process
+            closing.callback(working.close_unused)
+            closing.callback(working.end_batch, self.name)
+            return Executors(self.executor, self.workers)
+        workers = self.workers or cpu_count()
+        processes = Processes(workers, prepare=working.prepare, leave=working.leave)
+        closing.callback(processes.shutdown, cancel_futures=True)
+
+        def end(*raised: object) -> None:
+            if raised[0] is not None:
+                processes.end()
+
+        closing.push(end)
+        return Executors(processes, workers)
+
+    def _end_there(self) -> Callable[[], object]:
+        name = self.name
+
+        def end() -> None:  # sent by value to a worker that has begun a chunk, so it has imported this already
+            from proxybox.batch.working import end_batch
+
+            end_batch(name, wait=False)
+
+        return end
+
+    def _pack(self, items: Sequence[Run | Call]) -> working.Chunk:
+        return __version__, self.name, self.setup, self.size, pickle.dumps(items)
+
+    def _give_up(self, number: int, item: Run | Call, error: BaseException) -> bytes:
+        tries = "once" if not self.retries else f"{self.retries + 1} times"
+        why = f"it was tried {tries}, and each time its worker had a fault: {error}"
+        return pickle.dumps(Result(status=Status.INTERNAL_ERROR, why=why))
+
+    def _in_order(self, engine: "Engine[Run | Call, bytes]") -> Answers:
+        held: dict[int, bytes] = {}
+        size = due = 0
+        while engine.is_unfinished:
+            for number, packed in engine.step(self.window - len(held) if size < _MOST_HELD else 0):
+                held[number] = packed
+                size += len(packed)
+            while (found := held.pop(due, None)) is not None:
+                size -= len(found)
+                yield due, found
+                due += 1
+
+    def _as_completed(self, engine: "Engine[Run | Call, bytes]") -> Answers:
+        while engine.is_unfinished:
+            yield from engine.step(self.window)

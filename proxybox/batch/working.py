@@ -1,0 +1,314 @@
+"""What runs in a worker: boxes that stand ready, made at the first chunk that wants them, and kept for the next ones.
+
+Boxes are kept by all that they are made of (policy, interpreter, packages, functions), at most _MOST_KEPT kinds in one
+process, and are closed after _IDLE seconds without work, and at the end of the process.
+
+Rule: an item that fails by itself is an answer, too (`ItemFailed`). What is raised concerns the whole chunk.
+"""
+
+import atexit
+import contextlib
+import gc
+import hashlib
+import os
+import pickle
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+import attrs
+
+from proxybox import __version__
+from proxybox.controller.exchange.hostfunctions import HostFunctions
+from proxybox.controller.process.undertaker import settle
+from proxybox.controller.world.streams import Streams
+from proxybox.errors import BatchError, SandboxStartError
+from proxybox.pool.boxes import Boxes
+from proxybox.pool.pool import box_of
+from proxybox.program import Program
+from proxybox.result import Result
+from proxybox.sandbox import Job
+
+_MOST_KEPT: Final = 4
+_IDLE: Final = 60.0
+#: No further item of a chunk is begun after so many seconds, or with so many bytes of results: they are answered first.
+_SECONDS, _MOST_BYTES = 1.0, 16 << 20
+#: How many batches that have ended are remembered.
+_MOST_ENDED: Final = 1_000
+#: Seconds that the process which has begun a batch waits for its own threads to leave it.
+_PATIENCE: Final = 10.0
+
+
+class ItemFailed(Exception):
+    """An item could not be run, by a fault that is not its own program's."""
+
+
+@attrs.frozen
+class Run:
+    """A program to run. timeout: as `given.duration` returns it."""
+
+    program: Program
+    stdin: bytes | None
+    timeout: float | None
+
+    @property
+    def size(self) -> int:
+        """The size of what is sent, in bytes."""
+        return sum(map(len, self.program.files.values())) + len(self.stdin or b"")
+
+    def run(self, boxes: Boxes, on_begin: Callable[[Callable[[], None]], object]) -> Result:
+        """Runs it in one of the boxes."""
+        streams = Streams(stdin=self.stdin)
+        return boxes.run(Job(program=self.program, streams=streams, timeout=self.timeout), on_begin)
+
+
+@attrs.frozen
+class Call:
+    """A function to call with one value. encoded: the size of the value, in bytes."""
+
+    name: str
+    source: str
+    value: Any
+    timeout: float | None
+    encoded: int
+
+    @property
+    def size(self) -> int:
+        """The size of what is sent, in bytes."""
+        return len(self.source) + self.encoded
+
+    def run(self, boxes: Boxes, on_begin: Callable[[Callable[[], None]], object]) -> Result:
+        """Calls it in one of the boxes."""
+        return boxes.call(self.name, self.source, (self.value,), {}, on_begin, timeout=self.timeout)
+
+
+#: The version of whoever sends it, a name for the batch, how boxes are made, how many run at once, and the items; the
+#: bytes are pickled, so that nothing of another version is read.
+Chunk = tuple[str, str, bytes, int, bytes]
+
+
+def run_some(chunk: Chunk) -> list[bytes | Exception]:
+    """Runs the items of a chunk, or the first of them, and returns their results, pickled.
+
+    Raises BatchError when this process cannot do the work.
+    """
+    version, batch, setup, size, packed = chunk
+    if version != __version__:
+        raise BatchError(f"{_here()} has proxybox {__version__}, and the batch comes from {version}")
+    items: Sequence[Run | Call] = pickle.loads(packed)  # noqa: S301 - from whoever has begun the batch
+    with _ROOM.lent(setup, size) as warm, _begun(batch) as running:
+        return warm.run_some(items, running)
+
+
+def prepare() -> None:
+    """Prepares a process that is ours alone: what it has imported is no garbage to be looked for."""
+    gc.freeze()
+
+
+def leave() -> None:
+    """Leaves nothing: boxes end with the process that has made them."""
+
+
+def _here() -> str:
+    return f"the worker on {socket.gethostname()}"
+
+
+# --- boxes that are kept ----------------------------------------------------------------------------------------------
+
+
+class _Warm:
+    """Boxes of one kind, and threads that use them. users: how many chunks do so now. left: when the last one ended."""
+
+    def __init__(self, setup: bytes, size: int) -> None:
+        try:
+            policy, options = pickle.loads(setup)  # noqa: S301 - from whoever has begun the batch
+            box = box_of(policy, options["guest"], options["packages"])
+            functions = options["functions"]
+            host = HostFunctions(functions, policy.session.value_size) if functions else None
+            self.boxes = Boxes(box, host, size, warm=options["warm"])
+        except Exception as error:
+            raise BatchError(f"{_here()} cannot make boxes: {type(error).__name__}: {error}") from error
+        self._size = size
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="proxybox-batch")
+        self.users = 0
+        self.left = 0.0
+
+    def run_some(self, items: Sequence[Run | Call], running: "_Running") -> list[bytes | Exception]:
+        """Runs items, as many as there are boxes at once, until the time or the room for results is used up."""
+        end = time.monotonic() + _SECONDS
+        answers: list[bytes | Exception] = []
+        begun: deque[Future[bytes | Exception]] = deque()
+        taken = 0
+        for item in items:
+            if len(begun) > self._size:  # one waits, so that no box has to
+                answers.append(begun.popleft().result())
+                taken += len(answers[-1]) if isinstance(answers[-1], bytes) else 0
+            if begun and (time.monotonic() >= end or taken >= _MOST_BYTES):
+                break
+            begun.append(self._threads.submit(self._one, item, running))
+        return [*answers, *(future.result() for future in begun)]
+
+    def _one(self, item: Run | Call, running: "_Running") -> bytes | Exception:
+        cancels: list[Callable[[], None]] = []
+
+        def on_begin(cancel: Callable[[], None]) -> None:
+            cancels.append(cancel)
+            running.add(cancel)
+
+        try:
+            if running.is_ended:
+                return ItemFailed("the batch has ended")
+            return pickle.dumps(item.run(self.boxes, on_begin))
+        except SandboxStartError as error:
+            return error
+        except Exception as error:  # whatever it is, the other items have their results
+            return ItemFailed(f"{type(error).__name__}: {error}")
+        finally:
+            for cancel in cancels:
+                running.discard(cancel)
+
+    def close(self) -> None:
+        """Ends the boxes."""
+        self.boxes.cancel()
+        self._threads.shutdown()
+        self.boxes.close()
+        settle()
+
+
+class _Room:
+    """The boxes of this process, by a digest of what they are made of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[bytes, _Warm] = {}
+        self._timer: threading.Timer | None = None
+
+    @contextlib.contextmanager
+    def lent(self, setup: bytes, size: int) -> Iterator[_Warm]:
+        """Boxes for a chunk."""
+        key = hashlib.sha256(b"%d " % size + setup).digest()
+        with self._lock:
+            warm = self._kept.pop(key, None) or _Warm(setup, size)
+            self._kept[key] = warm  # the last one in the order of use
+            warm.users += 1
+        try:
+            yield warm
+        finally:
+            with self._lock:
+                warm.users -= 1
+                warm.left = time.monotonic()
+                self._watch()
+            self.close_unused(most=_MOST_KEPT)
+
+    def close_unused(self, *, most: int = 0, idle: float = 0.0) -> None:
+        """Closes boxes that no chunk uses, and has used for `idle` seconds; those that were used last stay, if `most`.
+
+        most: how many kinds of boxes may stay.
+        """
+        with self._lock:
+            now = time.monotonic()
+            free = [key for key, warm in self._kept.items() if not warm.users and now - warm.left >= idle]
+            closing = [self._kept.pop(key) for key in free[: max(len(self._kept) - most, 0)]]
+        for warm in closing:
+            warm.close()
+
+    def _watch(self) -> None:
+        """Lets `_tidy` run when boxes may have been idle for long enough."""
+        if self._timer is None:
+            self._timer = threading.Timer(_IDLE, self._tidy)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _tidy(self) -> None:
+        self.close_unused(idle=_IDLE)
+        with self._lock:
+            self._timer = None
+            if self._kept:
+                self._watch()
+
+
+_ROOM = _Room()
+#: What a process had when it was forked: not its own, so it must not be closed by it.
+_INHERITED: list[_Room] = []
+
+
+def close_unused() -> None:
+    """Closes boxes of this process that no chunk uses."""
+    _ROOM.close_unused()
+
+
+def _after_fork() -> None:
+    global _ROOM, _CHANGE
+    _INHERITED.append(_ROOM)
+    _ROOM, _CHANGE = _Room(), threading.Condition()
+    _RUNNING.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(close_unused)
+
+
+# --- batches that end in the middle -----------------------------------------------------------------------------------
+
+
+class _Running:
+    """What runs of one batch in this process: functions that cancel it. chunks: how many of its chunks run."""
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.is_ended = False
+        self._cancels: set[Callable[[], None]] = set()
+
+    def add(self, cancel: Callable[[], None]) -> None:
+        self._cancels.add(cancel)
+        if self.is_ended:
+            cancel()
+
+    def discard(self, cancel: Callable[[], None]) -> None:
+        self._cancels.discard(cancel)
+
+    def end(self) -> None:
+        self.is_ended = True
+        for cancel in tuple(self._cancels):
+            cancel()
+
+
+_CHANGE = threading.Condition()
+_RUNNING: dict[str, _Running] = {}
+_ENDED: deque[str] = deque(maxlen=_MOST_ENDED)
+
+
+@contextlib.contextmanager
+def _begun(batch: str) -> Iterator[_Running]:
+    with _CHANGE:
+        if batch in _ENDED:
+            raise ItemFailed("the batch has ended")
+        running = _RUNNING.setdefault(batch, _Running())
+        running.chunks += 1
+    try:
+        yield running
+    finally:
+        with _CHANGE:
+            running.chunks -= 1
+            if not running.chunks:
+                _RUNNING.pop(batch, None)
+                _CHANGE.notify_all()
+
+
+def end_batch(batch: str, *, wait: bool = True) -> None:
+    """Cancels what runs of a batch in this process, and begins nothing more of it. wait: whether to wait until it has.
+
+    It has no effect on other processes.
+    """
+    with _CHANGE:
+        _ENDED.append(batch)
+        running = _RUNNING.get(batch)
+    if running is not None:
+        running.end()
+    if wait:
+        with _CHANGE:
+            _CHANGE.wait_for(lambda: batch not in _RUNNING, _PATIENCE)
