@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from proxybox.aio.session import AsyncSession as AsyncSession
     from proxybox.api import run as run
     from proxybox.api import run_file as run_file
+    from proxybox.batch.mapping import map as map
     from proxybox.commands import Completeness as Completeness
     from proxybox.commands import Completion as Completion
     from proxybox.commands import Displayed as Displayed
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from proxybox.diagnosis import Diagnosis as Diagnosis
     from proxybox.diagnosis import Layer as Layer
     from proxybox.diagnosis import diagnose as diagnose
+    from proxybox.errors import BatchError as BatchError
     from proxybox.errors import CallDenied as CallDenied
     from proxybox.errors import CallLimitExceeded as CallLimitExceeded
     from proxybox.errors import CannotCopy as CannotCopy
@@ -82,15 +84,16 @@ _HOMES = {
     "proxybox.aio.sandbox": ("AsyncSandbox",),
     "proxybox.aio.session": ("AsyncSession",),
     "proxybox.api": ("run", "run_file"),
+    "proxybox.batch.mapping": ("map",),
     "proxybox.commands": ("Completeness", "Completion", "Displayed", "Inspection"),
     "proxybox.controller.audit": ("Answer", "Denial", "Deny", "OSCall"),
     "proxybox.controller.exchange.hostfunctions": ("HostFunction",),
     "proxybox.controller.world.stdin": ("Terminal",),
     "proxybox.diagnosis": ("Diagnosis", "Layer", "diagnose"),
     "proxybox.errors": (
-        "CallDenied", "CallLimitExceeded", "CannotCopy", "CommitRefused", "DiskLimitExceeded", "ExecutionError",
-        "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError", "ProxyboxError",
-        "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
+        "BatchError", "CallDenied", "CallLimitExceeded", "CannotCopy", "CommitRefused", "DiskLimitExceeded",
+        "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError",
+        "ProxyboxError", "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
     ),
     "proxybox.evaluating.evaluator": ("Evaluator",),
     "proxybox.evaluating.shared": ("evaluate",),
@@ -109,13 +112,15 @@ _HOMES = {
 }  # fmt: skip
 #: What the names of some homes need: packages that come with extras.
 _NEEDS = {"proxybox.aio.": "anyio", "proxybox.remote.client": "httpx", "proxybox.remote.aclient": "httpx"}
+#: Not for `import *`, which would hide Python's own.
+_HIDING = ("map",)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def _all() -> list[str]:
     """Returns the names for `import *`, which loads each: those whose extra is not installed are left out."""
     missing = tuple(home for home, needed in _NEEDS.items() if find_spec(needed) is None)
-    names = (name for name, home in _HOME_OF.items() if not home.startswith(missing))
+    names = (name for name, home in _HOME_OF.items() if not home.startswith(missing) and name not in _HIDING)
     return ["__version__", *sorted(names)]
 
 
@@ -130,4 +135,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return _all()
+    return [*_all(), *_HIDING]

@@ -35,8 +35,12 @@ class Program:
     @classmethod
     def source(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
         """Makes a program from source text, which becomes the file main.py in an empty folder."""
-        content = given.source(text).encode("utf-8", "surrogatepass")
-        return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: content})
+        return cls.content(given.source(text).encode("utf-8", "surrogatepass"), arguments)
+
+    @classmethod
+    def content(cls, data: bytes, arguments: Sequence[str] = ()) -> "Program":
+        """Makes a program from the content of a script, which becomes the file main.py in an empty folder."""
+        return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: data})
 
     @classmethod
     def of_files(cls, files: Mapping[str, bytes], entry: str, arguments: Sequence[str] = ()) -> "Program":
@@ -71,7 +75,7 @@ class Program:
         """
         name = given.path("code", path)
         if not stat.S_ISREG(mode := os.stat(name).st_mode) and not stat.S_ISDIR(mode):
-            return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: _read_whole(name)})
+            return cls.content(_read_whole(name), arguments)
         place = os.path.realpath(name)
         folder, name = (place, "") if os.path.isdir(place) else os.path.split(place)
         words = (f"{BOX}/{name}" if name else BOX, *given.arguments(arguments))

@@ -123,7 +123,7 @@ class Dask:
                 there.cancel()
         if busy and end is not None:
             with suppress(Exception):
-                self._client.run(end, workers=sorted(busy), wait=False)
+                self._client.run(end, workers=sorted(busy))
         self._given.clear()
         self._takers.shutdown(wait=False)
 

@@ -7,7 +7,6 @@ Results are data for people who want all of them: no program ends the others by 
 `Pool.map`, which is that of concurrent.futures.Executor: it gives values, and raises at the first call that fails.
 """
 
-import itertools
 import os
 import pickle
 import uuid
@@ -38,7 +37,7 @@ from proxybox.result import Result, Status
 from proxybox.sandbox import Code, Functions, folder_of, program_of, with_files
 from proxybox.terminal.progress import shown_progress
 
-Work: TypeAlias = Code | Callable[[Any], Any]
+Task: TypeAlias = Code | Callable[[Any], Any]
 Answers: TypeAlias = Iterator[tuple[int, bytes]]
 
 #: Items of a chunk, at first and at most, and the seconds that it should take.
@@ -54,7 +53,7 @@ _OnLost: TypeAlias = Callable[[int, BaseException], object]
 
 @overload
 def map(  # noqa: A001
-    work: Work | None, items: Iterable[Any], *, ordered: Literal[True] = True, executor: object = None,
+    work: Task | None, items: Iterable[Any], *, ordered: Literal[True] = True, executor: object = None,
     workers: int | None = None, size: int = 2, retries: int = 2, timeout: float | str | None = None,
     window: int = 1024, on_lost: _OnLost | None = None, progress: bool = False,
     policy: Policy | str | os.PathLike[str] | None = None, preload: Iterable[str] = (),
@@ -65,7 +64,7 @@ def map(  # noqa: A001
 
 @overload
 def map(  # noqa: A001
-    work: Work | None, items: Iterable[Any], *, ordered: Literal[False], executor: object = None,
+    work: Task | None, items: Iterable[Any], *, ordered: Literal[False], executor: object = None,
     workers: int | None = None, size: int = 2, retries: int = 2, timeout: float | str | None = None,
     window: int = 1024, on_lost: _OnLost | None = None, progress: bool = False,
     policy: Policy | str | os.PathLike[str] | None = None, preload: Iterable[str] = (),
@@ -75,7 +74,7 @@ def map(  # noqa: A001
 
 
 def map(  # noqa: A001
-    work: Work | None,
+    work: Task | None,
     items: Iterable[Any],
     *,
     ordered: bool = True,
@@ -120,7 +119,7 @@ def map(  # noqa: A001
     made = with_preload(policy, preload, policy_fields)
     given.count("size", size, 1)
     batch = Batch(
-        work=_Work.of(work, made, given.duration("timeout", timeout)),
+        work=Work.of(work, made, given.duration("timeout", timeout)),
         policy=made,
         options={
             "functions": dict(given.functions(functions)),
@@ -156,7 +155,7 @@ def _checked(executor: object) -> object:
 
 
 @attrs.frozen
-class _Work:
+class Work:
     """What is done with each item. name, source: of a function; program: of anything else, unless items have their own.
 
     Items with the same program share it, so that it is sent once in a chunk.
@@ -169,7 +168,7 @@ class _Work:
     source: str = ""
 
     @classmethod
-    def of(cls, work: Any, policy: Policy, timeout: float | None) -> "_Work":
+    def of(cls, work: Any, policy: Policy, timeout: float | None) -> "Work":
         """Checks what is to be done. Raises TypeError, PolicyError or OSError."""
         if isinstance(work, str | os.PathLike):
             program = program_of(work)
@@ -181,14 +180,20 @@ class _Work:
             given.wrong_kind("work", "source text, the path of a script, a function made with def, or None", work)
         return cls(policy, timeout, name=work.__name__, source=source_of(work))
 
-    def item(self, number: int, value: Any) -> Run | Call:
-        """Checks an item. Raises TypeError or PolicyError."""
-        try:
-            return self._call(value) if self.name else self._run(value)
-        except ValueError as error:
-            raise PolicyError(f"items[{number}]: {error}") from None
-        except TypeError as error:
-            raise TypeError(f"items[{number}]: {error}") from None
+    def item(self, value: Any) -> Run | Call:
+        """Checks an item. Raises TypeError, ValueError (also as PolicyError), or OSError."""
+        return self._call(value) if self.name else self._run(value)
+
+    def items(self, values: Iterable[Any]) -> Iterator[Run | Call]:
+        """Checks items as they are read; an error tells the number of its item."""
+        for number, value in enumerate(values):
+            try:
+                item = self.item(value)
+            except ValueError as error:
+                raise PolicyError(f"items[{number}]: {error}") from None
+            except TypeError as error:
+                raise TypeError(f"items[{number}]: {error}") from None
+            yield item
 
     def _call(self, value: Any) -> Call:
         encoded = values.encode(value, self.policy.session.value_size)
@@ -199,7 +204,9 @@ class _Work:
         if unknown := [name for name in keywords if name not in _KEYWORDS]:
             given.no_sense("keyword", f"one of {', '.join(_KEYWORDS)}", unknown[0])
         program, own = self.program, keywords.get("code")
-        if own is not None:
+        if isinstance(own, bytes):  # a file's content, whatever its encoding is
+            program = Program.content(own)
+        elif own is not None:
             program = program_of(own)
             folder_of(program, self.policy)
         if program is None:
@@ -222,7 +229,7 @@ class _Work:
 class Batch:
     """A batch that has been checked, with the arguments of `map`."""
 
-    work: _Work
+    work: Work
     policy: Policy
     options: dict[str, Any]
     executor: object
@@ -278,7 +285,7 @@ class Batch:
             return not engine.answered and not isinstance(error, WorkerEnded | ItemFailed)
 
         engine: Engine[Run | Call, bytes] = Engine(
-            items=itertools.starmap(self.work.item, enumerate(items)),
+            items=self.work.items(items),
             carrier=carrier,
             work=working.run_some,
             pack=self._pack,

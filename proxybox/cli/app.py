@@ -78,6 +78,24 @@ Examples:
   proxybox mcp
   proxybox mcp --policy strict --timeout 20
   proxybox mcp --guest cpython --packages requirements.txt --mount ~/data:/data"""
+BATCH_HELP = """Run many programs, each in a box of its own, and write a line for each result.
+
+JOBS is a file of lines, or - for standard input. Each line is a JSON object: `code` (a text) or
+`file` (a path), and `stdin`, `args`, `files`, `timeout` and `id` where they are wanted. Files are
+looked for below the folder of JOBS. All lines are checked before the first one runs. Run it again
+to go on where it was cut off: what has a result in the output already is not run again.
+
+\b
+Examples:
+  proxybox batch jobs.jsonl
+  proxybox batch jobs.jsonl --output graded.jsonl --policy classroom --timeout 2
+  proxybox batch jobs.jsonl --cluster tcp://10.0.0.5:8786
+  generate-jobs | proxybox batch - --output - | jq .result.status
+
+\b
+Exit status: 0 when all have run, whatever came of them, or
+  1 with --check, some did not end well   125 some could not be run, or none
+  130 interrupted   2 usage"""
 
 
 MAIN_EPILOG = """`proxybox COMMAND --help` tells more, with examples.
@@ -114,6 +132,7 @@ def main_group() -> click.Group:
     )
     group.add_command(repl_command())
     group.add_command(mcp_command())
+    group.add_command(batch_command())
     for command in (
         serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, commits_group,
         completion,
@@ -191,6 +210,36 @@ def _command(name: str, short: str, text: str, table: Sequence[Option], work: Ca
 
     params: list[click.Parameter] = [click_option(option) for option in table]
     return click.Command(name, callback=callback, help=text, short_help=short, params=params)
+
+
+def batch_command() -> click.Command:
+    """Makes the command for many programs."""
+
+    def callback(jobs: str, output: str, processes: int | None, check: bool, as_json: bool, **values: Any) -> int:
+        from proxybox.cli.batch import batch
+
+        given = {key: value for key, value in values.items() if value not in (None, False, ())}
+        parsed = Parsed(given, "", "", ())
+        return batch(jobs, parsed, output=output, processes=processes, check=check, as_json=as_json)
+
+    own = [
+        click.Argument(["jobs"], shell_complete=complete_file),
+        click.Option(
+            ["--output", "-o"], default="results.jsonl", metavar="FILE", shell_complete=complete_file,
+            help="Where results go (./results.jsonl); - for standard output, which cannot go on later.",
+        ),
+        click.Option(
+            ["--processes", "-n"], type=click.IntRange(1), metavar="N",
+            help="How many processes make boxes (the CPUs), or work on the cluster at once.",
+        ),
+        click.Option(["--check"], is_flag=True, help="Exit with 1 where some did not end well."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the summary as JSON."),
+    ]  # fmt: skip
+    options = [click_option(option) for option in arguments.BATCH]
+    return click.Command(
+        "batch", callback=callback, help=BATCH_HELP, short_help="Run many programs, each in a box.",
+        params=[*own, *options],
+    )  # fmt: skip
 
 
 def click_option(option: Option) -> click.Option:

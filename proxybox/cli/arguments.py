@@ -97,6 +97,12 @@ REPL: Final = (
     Option(("--no-history",), None, "Keep nothing of what is typed."),
 )
 
+#: As for `run`, as far as it makes sense for many programs, none of which has a folder of its own.
+BATCH: Final = (
+    *(option for option in BOX if option.name not in ("rw", "guest_library")),
+    Option(("--cluster",), "ADDRESS", "Run on the workers of a dask scheduler: tcp://HOST:PORT."),
+)
+
 
 def parse(words: Sequence[str], table: Sequence[Option], *, program: bool = True) -> Parsed | None:
     """Reads a command line that is well-formed; returns None for one that click has to parse.
