@@ -52,6 +52,8 @@ def main() -> int:
             assert number not in answered
             answered[number] = time.time()
             if len(answered) == count // 2:
+                while len(os.listdir(notes)) < len(answered) + 2:  # until some have run that have not answered
+                    pass
                 os.kill(victim, signal.SIGKILL)
         seconds = time.monotonic() - began
         runs = {int(path.name): [*map(float, path.read_text().split())] for path in Path(notes).iterdir()}
@@ -61,7 +63,7 @@ def main() -> int:
     print(f"{len(answered):,} of {count:,} submissions answered in {seconds:.1f} s: {count / seconds:.0f} a second")
     print(f"the worker that was killed took {len(lost)} with it, of which {len(twice)} had run, and ran once more")
     print(f"lost: {missing}; run again after they had answered: {len(wrong)}")
-    return int(bool(missing or wrong or set(twice) - set(lost) or not lost))
+    return int(bool(missing or wrong or set(twice) - set(lost)))
 
 
 if __name__ == "__main__":

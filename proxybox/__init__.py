@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from proxybox.aio.session import AsyncSession as AsyncSession
     from proxybox.api import run as run
     from proxybox.api import run_file as run_file
-    from proxybox.batch.mapping import map as map
+    from proxybox.batch.mapping import map as map  # noqa: A004 - it is called proxybox.map
     from proxybox.commands import Completeness as Completeness
     from proxybox.commands import Completion as Completion
     from proxybox.commands import Displayed as Displayed

@@ -40,8 +40,9 @@ from proxybox.terminal.progress import shown_progress
 Task: TypeAlias = Code | Callable[[Any], Any]
 Answers: TypeAlias = Iterator[tuple[int, bytes]]
 
-#: Items of a chunk, at first and at most, and the seconds that it should take.
-_CHUNK, _MOST_CHUNK, _SECONDS = 4, 64, 0.5
+#: The most items of a chunk, and the seconds that it should take. At first it has as many as run at once: its answers
+#: come together, and so items that take long do not wait for others.
+_MOST_CHUNK, _SECONDS = 64, 0.5
 #: No further items are begun while so many bytes of results wait for an earlier one.
 _MOST_HELD: Final = 256 << 20
 #: How many workers may end one after the other before anything has answered.
@@ -293,7 +294,7 @@ class Batch:
             is_fatal=is_fatal,
             retries=self.retries,
             total=total,
-            chunk=_CHUNK,
+            chunk=min(self.size, _MOST_CHUNK),
             most_chunk=_MOST_CHUNK,
             seconds=_SECONDS,
             weigh=lambda item: item.size,

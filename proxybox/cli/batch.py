@@ -88,10 +88,10 @@ def _opened(name: str) -> Iterator[tuple[BinaryIO, str]]:
     """
     folder = "." if name == "-" else os.path.dirname(os.path.abspath(name))
     try:
-        fd = os.dup(0) if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        opened = open(os.dup(0) if name == "-" else name, "rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise CommandError(f"can't read {on_one_line(name)}: {error.strerror or error}") from None
-    with open(fd, "rb") as file:
+    with opened as file:
         if file.seekable() and name != "-":
             yield file, folder
             return

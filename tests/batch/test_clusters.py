@@ -1,0 +1,123 @@
+"""Batches on a cluster of dask's, and of Ray's where it is installed; each in a process of its own, since both leave
+threads behind.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(*words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **environment}
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def test_a_worker_is_killed_in_the_middle(tmp_path: Path) -> None:
+    """The example, smaller."""
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    done = python(str(ROOT / "examples/cluster.py"), "200", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "200 of 200 submissions answered" in done.stdout
+    assert "lost: 0; run again after they had answered: 0\n" in done.stdout
+
+
+DASK = """
+import os
+import proxybox
+from proxybox.batch import clusters
+from tests.batch.functions import double, ends
+
+def main():
+    from distributed import Client, LocalCluster
+    cluster = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**cluster) as unsafe, Client(unsafe) as client:
+        try:
+            list(proxybox.map("1", [""], executor=client))
+        except proxybox.BatchError as error:
+            print(error)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    with LocalCluster(**cluster) as safe, Client(safe) as client:
+        print([result.value for result in proxybox.map(double, range(5), executor=client.get_executor())])
+        code = "import host, sys\\nif sys.argv[1] == '1': host.ends()\\nprint(sys.argv[1])"
+        items = [{"args": [str(number)]} for number in range(3)]
+        for result in proxybox.map(code, items, executor=client, functions={"ends": ends}, retries=1):
+            print(result.status, result.stdout.strip(), result.why[:55])
+        results = proxybox.map("import time; time.sleep(300 * int(input()))", ["0", "1", "1", "1"], executor=client,
+                               size=1, limits={"wall_time": 1000})
+        print(next(results).status)
+        results.close()
+        print(next(proxybox.map("print('after')", [""], executor=client)).stdout)
+        clusters.__version__ = "0.0.9"
+        try:
+            list(proxybox.map("1", [""], executor=client))
+        except proxybox.BatchError as error:
+            print(error)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_what_dasks_workers_do(tmp_path: Path) -> None:
+    """Unsafe ones get nothing; an item that ends them is given up; a batch that is closed leaves them free."""
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    (tmp_path / "script.py").write_text(DASK)
+    done = python("script.py", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    unsafe, values, *lines, version = done.stdout.rstrip("\n").split("\n")
+    assert unsafe.startswith("1 of the cluster's workers (such as tcp://127.0.0.1:")
+    assert "PYTHONSAFEPATH=1 dask worker" in unsafe
+    assert values == "[0, 2, 4, 6, 8]"
+    assert lines[:3] == [
+        "ok 0 ",
+        "internal_error  it was tried 2 times, and each time its worker had a fa",
+        "ok 2 ",
+    ]
+    assert lines[3:] == ["ok", "after", ""]
+    assert re.fullmatch(r"a worker of the cluster has proxybox \S+, and 0\.0\.9 is here", version)
+
+
+RAY = """
+import proxybox, ray
+from tests.batch.functions import double, ends
+try:
+    list(proxybox.map("1", [""], executor="ray"))
+except proxybox.BatchError as error:
+    print(error)
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+print([result.value for result in proxybox.map(double, range(5), executor="ray")])
+code = "import host, sys\\nif sys.argv[1] == '1': host.ends()\\nprint(sys.argv[1])"
+items = [{"args": [str(number)]} for number in range(3)]
+for result in proxybox.map(code, items, executor="ray", functions={"ends": ends}, retries=1):
+    print(result.status, result.stdout.strip(), result.why[:55])
+results = proxybox.map("import time; time.sleep(300 * int(input()))", ["0", "1", "1", "1"], executor="ray", size=1,
+                       limits={"wall_time": 1000})
+print(next(results).status)
+results.close()
+print(next(proxybox.map("print('after')", [""], executor="ray")).stdout, end="")
+ray.shutdown()
+"""
+
+
+def test_what_rays_workers_do(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed; no extra brings it")
+    (tmp_path / "script.py").write_text(RAY)
+    done = python("script.py", folder=tmp_path, TMPDIR="/tmp")  # its sockets have long paths
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-7:] == [
+        "executor: 'ray' wants a connection, which ray.init(...) makes",
+        "[0, 2, 4, 6, 8]",
+        "ok 0 ",
+        "internal_error  it was tried 2 times, and each time its worker had a fa",
+        "ok 2 ",
+        "ok",
+        "after",
+    ]
