@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    batches,
     calls,
     computing,
     cpython,
@@ -39,6 +40,7 @@ BENCHMARKS = (
     Benchmark(name="serving", title="The service", run=serving.run),
     Benchmark(name="prompt", title="The interactive prompt", run=prompt.run),
     Benchmark(name="grading", title="Grading", run=grading.run),
+    Benchmark(name="batches", title="Batches", run=batches.run),
     Benchmark(name="cpu", title="Programs that compute", run=computing.run),
     Benchmark(name="files", title="100 MB from one end to the other", run=transfers.run),
     Benchmark(name="memory", title="Memory", run=memory.run),

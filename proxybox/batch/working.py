@@ -213,7 +213,7 @@ class _Room:
             now = time.monotonic()
             free = [key for key, warm in self._kept.items() if not warm.users and now - warm.left >= idle]
             closing = [self._kept.pop(key) for key in free[: max(len(self._kept) - most, 0)]]
-            if not self._kept and self._timer is not None:
+            if not self._kept and self._timer is not None and not idle:
                 self._timer.cancel()
                 self._timer = None
         for warm in closing:

@@ -114,6 +114,16 @@ def test_every_option_of_grade_is_documented() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known
 
 
+def test_every_option_of_batch_is_documented() -> None:
+    from proxybox.cli.app import batch_command
+
+    text = (ROOT / "docs" / "batch.md").read_text()
+    known = {flag for option in batch_command().params for flag in option.opts if option.param_type_name == "option"}
+    assert {flag for flag in known if f"`{flag}" not in text} == set()
+    others = {"--nthreads", "--fast"}  # dask's, and a program's
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | others
+
+
 def test_every_exit_status_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     for status in {*BY_STATUS.values(), 2}:
@@ -121,6 +131,7 @@ def test_every_exit_status_is_documented() -> None:
 
 
 @pytest.mark.parametrize("name", ["sessions.md", "evaluate.md", "async.md", "commits.md"])
+@pytest.mark.parametrize("name", ["sessions.md", "async.md", "batch.md", "commits.md"])
 def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROXYBOX_WARM", raising=False)
     path = ROOT / "docs" / name

@@ -11,6 +11,9 @@ FLOORS = {
         cli
         aio api evaluating serve teach
         diagnosis kernel pool remote repl
+        aio api teach
+        batch
+        diagnosis kernel pool repl
         sandbox
         packages
         session
