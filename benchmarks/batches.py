@@ -6,7 +6,7 @@ from collections.abc import Callable
 import proxybox
 from benchmarks.figures import Figure, Target
 
-COUNT, ROUNDS, SIZE = 1_000, 3, 2
+COUNT, ROUNDS, SIZE = 500, 2, 2
 CODE = "print(int(input()) ** 2)"
 
 

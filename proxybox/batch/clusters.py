@@ -10,7 +10,6 @@ module, workers would import that module.
 """
 
 import pickle
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, InvalidStateError, ThreadPoolExecutor
@@ -236,8 +235,6 @@ class Ray:
         self._workers = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         self._work = ray.remote(max_retries=0)(_work)
         self._given: dict[Future[Any], Any] = {}
-        self._is_kept = False
-        self._lock = threading.Lock()
 
     @property
     def workers(self) -> int:

@@ -87,6 +87,8 @@ class Engine(Generic[Item, Answer]):
     answered: int = attrs.field(init=False, default=0)
     #: Why the executor takes nothing any more.
     broken: BrokenExecutor | None = attrs.field(init=False, default=None)
+    #: Why no further items could be read; those before have their answers.
+    unreadable: Exception | None = attrs.field(init=False, default=None)
     _began: float = attrs.field(init=False, factory=lambda: time.monotonic())
     _numbered: Iterator[tuple[int, Item]] = attrs.field(init=False)
     _is_read: bool = attrs.field(init=False, default=False)
@@ -162,7 +164,10 @@ class Engine(Generic[Item, Answer]):
         some: list[tuple[int, Item]] = []
         weight = 0
         while len(some) < size and (not some or weight < _MOST_BYTES):
-            found = next(source, None)
+            try:
+                found = next(source, None)
+            except Exception as error:  # whatever the caller's iterator raises
+                found, self.unreadable = None, error
             if found is None:
                 self._is_read |= is_new
                 break

@@ -100,7 +100,8 @@ def map(  # noqa: A001
     work: source text, the path of a script, a function that takes one argument of plain data and is sent as its source,
     or None where each item has its own code. items: for a program, what it reads (text or bytes), or a mapping of
     keywords of `run`: stdin, args, files, timeout, and code in place of `work`. For a function, its argument; what it
-    returns is `result.value`. They may be a generator without an end: they are read as results are taken.
+    returns is `result.value`. They may be a generator without an end: they are read as results are taken. What the
+    generator raises, and the error for an item that makes no sense, is raised after the results of the items before it.
 
     ordered: whether results come in the order of the items. With False they come as they are there, each in a pair with
     the number of its item, from 0. executor: where it runs. None: processes on this machine, as many as `workers` or as
@@ -264,8 +265,8 @@ class Batch:
                 result = pickle.loads(packed)  # noqa: S301 - from our own worker
                 advance()
                 yield result if ordered else (number, result)
-            if engine.broken is not None:
-                raise engine.broken
+            if (error := engine.broken or engine.unreadable) is not None:
+                raise error
 
     def _engine(self, items: Iterable[Any], total: int | None, closing: ExitStack) -> "Engine[Run | Call, bytes]":
         carrier = self._carrier(closing)

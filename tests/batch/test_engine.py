@@ -176,6 +176,16 @@ def test_no_more_items_are_read_than_may_be_without_an_answer() -> None:
     assert made.stop() == 0
 
 
+def test_what_was_read_before_the_items_failed_has_its_answers() -> None:
+    def items() -> Iterable[int]:
+        yield from range(5)
+        raise RuntimeError("no more")
+
+    made, _ = engine(squares, items())
+    assert all_of(made) == {number: number * number for number in range(5)}
+    assert str(made.unreadable) == "no more"
+
+
 def test_items_that_are_large_are_given_in_small_chunks() -> None:
     made, carrier = engine(squares, range(8), weigh=lambda item: 3 << 20)
     all_of(made)

@@ -89,6 +89,13 @@ def test_items_are_read_as_results_are_taken() -> None:
     assert next(read) <= 50
 
 
+def test_results_before_an_item_that_makes_no_sense() -> None:
+    came: list[str] = []
+    with pytest.raises(TypeError, match=r"items\[5\]: stdin: want text or bytes, got 5"):
+        came.extend(result.stdout for result in proxybox.map(SQUARE, [*map(str, range(5)), 5, "6"], workers=1))
+    assert came == [f"{number**2}\n" for number in range(5)]
+
+
 @pytest.mark.parametrize(
     ("items", "error", "words"),
     [
