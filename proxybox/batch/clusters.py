@@ -28,9 +28,10 @@ _TAKERS: Final = 4
 
 def client_of(executor: object) -> Any:
     """dask's client, for itself or its Executor; None for anything else."""
-    if type(executor).__module__.partition(".")[0] != "distributed":
+    if all(each.__module__.partition(".")[0] != "distributed" for each in type(executor).__mro__):
         return None
-    return getattr(executor, "_client", None) if isinstance(executor, Executor) else executor
+    client = getattr(executor, "_client", None) if isinstance(executor, Executor) else executor
+    return client if hasattr(client, "nthreads") else None
 
 
 class Dask:

@@ -1,7 +1,6 @@
 """`proxybox batch` as users type it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 COMMAND = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", "batch"]
-ROOT = Path(__file__).parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -21,9 +19,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def batch(tmp_path: Path) -> Run:
     def run(*words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [*COMMAND, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-            text=True, timeout=200, check=False, **options,
-        )  # fmt: skip
+            [*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False, **options
+        )
 
     return run
 
@@ -120,14 +117,16 @@ def test_it_goes_on_where_it_was_cut_off(batch: Run, tmp_path: Path, number: int
     ]
     write(tmp_path / "jobs.jsonl", *jobs)
     words = ["jobs.jsonl", "-n", "1", "--mount", "notes:/notes:rw", "--timeout", "1000"]
-    process = subprocess.Popen(
-        [*COMMAND, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
-    )
-    end = time.monotonic() + 60
-    while not (tmp_path / "notes/40").exists():
-        assert time.monotonic() < end, "too late"
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    process = subprocess.Popen([*COMMAND, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / "notes/40").exists():
+            assert time.monotonic() < end, "too late"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert said == "\nproxybox: interrupted; run the same command to go on\n"
