@@ -29,6 +29,7 @@ from proxybox.controller.world.streams import Streams
 from proxybox.errors import BatchError, SandboxStartError
 from proxybox.pool.boxes import Boxes
 from proxybox.pool.pool import box_of
+from proxybox.pool.workers import unpacked_setup
 from proxybox.program import Program
 from proxybox.result import Result
 from proxybox.sandbox import Job
@@ -125,7 +126,7 @@ class _Warm:
 
     def __init__(self, setup: bytes, size: int) -> None:
         try:
-            policy, options = pickle.loads(setup)  # noqa: S301 - from whoever has begun the batch
+            policy, options = unpacked_setup(setup)
             box = box_of(policy, options["guest"], options["packages"])
             functions = options["functions"]
             host = HostFunctions(functions, policy.session.value_size) if functions else None

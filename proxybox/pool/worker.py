@@ -23,8 +23,8 @@ from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.process.undertaker import settle
 from proxybox.controller.world.streams import Streams
-from proxybox.policies import PolicyError
 from proxybox.pool.boxes import Boxes
+from proxybox.pool.workers import unpacked_setup
 from proxybox.running import Running
 from proxybox.sandbox import Job
 
@@ -44,13 +44,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
 
 
 def _boxes(setup: bytes, size: int) -> Boxes:
-    try:
-        policy, options = pickle.loads(setup)  # noqa: S301 - from our own pool
-    except (ImportError, AttributeError) as error:
-        raise PolicyError(
-            f"a pool's processes cannot import its functions: {error}. Modules are not looked for in the current "
-            "folder: install them, or name their folder in PYTHONPATH by its absolute path"
-        ) from error
+    policy, options = unpacked_setup(setup)
     guest = find_guest(options["guest"]).with_packages(options["packages"])
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None

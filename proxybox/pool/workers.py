@@ -127,6 +127,18 @@ def packed_setup(policy: Policy, options: dict[str, Any]) -> bytes:
         ) from error
 
 
+def unpacked_setup(setup: bytes) -> tuple[Policy, dict[str, Any]]:
+    """Unpacks what `packed_setup` has packed. Raises PolicyError for functions that cannot be imported."""
+    try:
+        policy, options = pickle.loads(setup)  # noqa: S301 - from our own parent, or whoever gives this process its work
+    except (ImportError, AttributeError) as error:
+        raise PolicyError(
+            f"worker processes cannot import the functions: {error}. Modules are not looked for in the current "
+            "folder: install them, or name their folder in PYTHONPATH by its absolute path"
+        ) from error
+    return policy, options
+
+
 # --- the workers of a pool --------------------------------------------------------------------------------------------
 
 

@@ -337,3 +337,12 @@ def test_boxes_that_are_idle_are_closed(monkeypatch: pytest.MonkeyPatch) -> None
     while (timer := working._ROOM._timer) is not None:
         timer.join()
     assert not working._ROOM._kept
+
+
+def test_a_worker_that_has_not_the_functions_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = chunk(1, functions={"double": double})
+    monkeypatch.delattr("tests.batch.functions.double")
+    with pytest.raises(
+        BatchError, match=r"cannot make boxes: PolicyError: worker processes cannot import the functions"
+    ):
+        working.run_some(made)

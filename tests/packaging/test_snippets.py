@@ -5,6 +5,7 @@ test_docs.py runs sessions.md, async.md, batch.md and commits.md; tests/kernel j
 exercises.md.
 """
 
+import json
 import os
 import re
 import shutil
@@ -121,6 +122,18 @@ def test_the_commands_of_teaching(folder: Path) -> None:
     (folder / "hers").mkdir()
     (folder / "hers/homework.py").write_text("def area(a, b): return a + b\n")
     hold(by_hand.replace("homework.py", "hers/homework.py"))
+
+
+def test_the_jobs_of_a_batch(folder: Path) -> None:
+    blocks = indented(page("docs/batch.md"))
+    (folder / "jobs.jsonl").write_text(next(block for block in blocks if block.startswith('{"id": "ada", "code"')))
+    (folder / "submissions").mkdir()
+    (folder / "submissions/bob.py").write_text("import sys; print(sys.argv[1], input())")
+    (folder / "inputs").mkdir()
+    (folder / "inputs/1.txt").write_text("line\n")
+    hold(next(block for block in blocks if block.startswith("$ proxybox batch jobs.jsonl --check")))
+    lines = map(json.loads, (folder / "results.jsonl").read_text().splitlines())
+    assert sorted(line["result"]["stdout"] for line in lines) == ["--fast line\n", "3\n"]
 
 
 # --- Python -----------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_functions_of_the_current_folder_are_told_to_be_missing(folder: Path, wo
     done = script(folder, *words)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "proxybox.policies.errors.PolicyError: a pool's processes cannot import its functions: No module named "
+        "proxybox.policies.errors.PolicyError: worker processes cannot import the functions: No module named "
         "'beside'. Modules are not looked for in the current folder: install them, or name their folder in PYTHONPATH "
         "by its absolute path"
     )
