@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def python(*words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **environment}
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=290, check=False
     )
 
 
@@ -48,7 +48,7 @@ def main():
         print([result.value for result in proxybox.map(double, range(5), executor=client.get_executor())])
         code = "import host, sys\\nif sys.argv[1] == '1': host.ends()\\nprint(sys.argv[1])"
         items = [{"args": [str(number)]} for number in range(3)]
-        for result in proxybox.map(code, items, executor=client, functions={"ends": ends}, retries=1):
+        for result in proxybox.map(code, items, executor=client, functions={"ends": ends}):
             print(result.status, result.stdout.strip(), result.why[:55])
         results = proxybox.map("import time; time.sleep(300 * int(input()))", ["0", "1", "1", "1"], executor=client,
                                size=1, limits={"wall_time": 1000})
@@ -78,7 +78,7 @@ def test_what_dasks_workers_do(tmp_path: Path) -> None:
     assert values == "[0, 2, 4, 6, 8]"
     assert lines[:3] == [
         "ok 0 ",
-        "internal_error  it was tried 2 times, and each time its worker had a fa",
+        "internal_error  it was tried 3 times, and each time its worker had a fa",
         "ok 2 ",
     ]
     assert lines[3:] == ["ok", "after", ""]
@@ -112,7 +112,7 @@ def test_what_rays_workers_do(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(RAY)
     done = python("script.py", folder=tmp_path, TMPDIR="/tmp")  # its sockets have long paths
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-7:] == [
+    assert [line for line in done.stdout.splitlines() if "(raylet)" not in line] == [
         "executor: 'ray' wants a connection, which ray.init(...) makes",
         "[0, 2, 4, 6, 8]",
         "ok 0 ",
