@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
@@ -27,12 +27,14 @@ from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.process.undertaker import settle
 from proxybox.controller.world.streams import Streams
 from proxybox.errors import BatchError, SandboxStartError
+from proxybox.policies import Policy
 from proxybox.pool.boxes import Boxes
 from proxybox.pool.pool import box_of
 from proxybox.pool.workers import unpacked_setup
 from proxybox.program import Program
 from proxybox.result import Result
-from proxybox.sandbox import Job
+from proxybox.running import Running
+from proxybox.sandbox import Job, policy_of_run
 
 _MOST_KEPT: Final = 4
 _IDLE: Final = 60.0
@@ -61,10 +63,10 @@ class Run:
         """The size of what is sent, in bytes."""
         return sum(map(len, self.program.files.values())) + len(self.stdin or b"")
 
-    def run(self, boxes: Boxes, on_begin: Callable[[Callable[[], None]], object]) -> Result:
+    def run(self, boxes: Boxes, policy: Policy, running: Running) -> Result:
         """Runs it in one of the boxes."""
-        streams = Streams(stdin=self.stdin)
-        return boxes.run(Job(program=self.program, streams=streams, timeout=self.timeout), on_begin)
+        streams, own = Streams(stdin=self.stdin), policy_of_run(policy, self.timeout, None, None)
+        return boxes.run(Job(program=self.program, streams=streams, policy=own, running=running))
 
 
 @attrs.frozen
@@ -82,9 +84,9 @@ class Call:
         """The size of what is sent, in bytes."""
         return len(self.source) + self.encoded
 
-    def run(self, boxes: Boxes, on_begin: Callable[[Callable[[], None]], object]) -> Result:
+    def run(self, boxes: Boxes, _: Policy, running: Running) -> Result:
         """Calls it in one of the boxes."""
-        return boxes.call(self.name, self.source, (self.value,), {}, on_begin, timeout=self.timeout)
+        return boxes.call(self.name, self.source, (self.value,), {}, running, timeout=self.timeout)
 
 
 #: The version of whoever sends it, a name for the batch, how boxes are made, how many run at once, and the items; the
@@ -133,12 +135,12 @@ class _Warm:
             self.boxes = Boxes(box, host, size, warm=options["warm"])
         except Exception as error:
             raise BatchError(f"{_here()} cannot make boxes: {type(error).__name__}: {error}") from error
-        self._size = size
+        self._size, self._policy = size, policy
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="proxybox-batch")
         self.users = 0
         self.left = 0.0
 
-    def run_some(self, items: Sequence[Run | Call], running: "_Running") -> list[bytes | Exception]:
+    def run_some(self, items: Sequence[Run | Call], running: "_Batch") -> list[bytes | Exception]:
         """Runs items, as many as there are boxes at once, until the time or the room for results is used up."""
         end = time.monotonic() + _SECONDS
         answers: list[bytes | Exception] = []
@@ -153,24 +155,19 @@ class _Warm:
             begun.append(self._threads.submit(self._one, item, running))
         return [*answers, *(future.result() for future in begun)]
 
-    def _one(self, item: Run | Call, running: "_Running") -> bytes | Exception:
-        cancels: list[Callable[[], None]] = []
-
-        def on_begin(cancel: Callable[[], None]) -> None:
-            cancels.append(cancel)
-            running.add(cancel)
-
+    def _one(self, item: Run | Call, running: "_Batch") -> bytes | Exception:
+        one = Running()
+        running.add(one)
         try:
             if running.is_ended:
                 return ItemFailed("the batch has ended")
-            return pickle.dumps(item.run(self.boxes, on_begin))
+            return pickle.dumps(item.run(self.boxes, self._policy, one))
         except SandboxStartError as error:
             return error
         except Exception as error:  # whatever it is, the other items have their results
             return ItemFailed(f"{type(error).__name__}: {error}")
         finally:
-            for cancel in cancels:
-                running.discard(cancel)
+            running.discard(one)
 
     def close(self) -> None:
         """Ends the boxes."""
@@ -259,39 +256,39 @@ atexit.register(close_unused)
 # --- batches that end in the middle -----------------------------------------------------------------------------------
 
 
-class _Running:
-    """What runs of one batch in this process: functions that cancel it. chunks: how many of its chunks run."""
+class _Batch:
+    """What runs of one batch in this process. chunks: how many of its chunks run."""
 
     def __init__(self) -> None:
         self.chunks = 0
         self.is_ended = False
-        self._cancels: set[Callable[[], None]] = set()
+        self._ones: set[Running] = set()
 
-    def add(self, cancel: Callable[[], None]) -> None:
-        self._cancels.add(cancel)
+    def add(self, one: Running) -> None:
+        self._ones.add(one)
         if self.is_ended:
-            cancel()
+            one.cancel()
 
-    def discard(self, cancel: Callable[[], None]) -> None:
-        self._cancels.discard(cancel)
+    def discard(self, one: Running) -> None:
+        self._ones.discard(one)
 
     def end(self) -> None:
         self.is_ended = True
-        for cancel in tuple(self._cancels):
-            cancel()
+        for one in tuple(self._ones):
+            one.cancel()
 
 
 _CHANGE = threading.Condition()
-_RUNNING: dict[str, _Running] = {}
+_RUNNING: dict[str, _Batch] = {}
 _ENDED: deque[str] = deque(maxlen=_MOST_ENDED)
 
 
 @contextlib.contextmanager
-def _begun(batch: str) -> Iterator[_Running]:
+def _begun(batch: str) -> Iterator[_Batch]:
     with _CHANGE:
         if batch in _ENDED:
             raise ItemFailed("the batch has ended")
-        running = _RUNNING.setdefault(batch, _Running())
+        running = _RUNNING.setdefault(batch, _Batch())
         running.chunks += 1
     try:
         yield running

@@ -10,10 +10,8 @@ FLOORS = {
         __main__
         cli
         aio api evaluating serve teach
-        diagnosis kernel pool remote repl
-        aio api teach
         batch
-        diagnosis kernel pool repl
+        diagnosis kernel pool remote repl
         sandbox
         packages
         session
