@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxybox.policies.errors import PolicyError, Problem, nearest
-from proxybox.policies.models import MIB, Filesystem, Limits, Output, Policy, SessionLimits, Time
+from proxybox.policies.models import MIB, Filesystem, Limits, Mount, Output, Policy, SessionLimits, Time
 
 PRESETS: Final[Mapping[str, str]] = {
     "default": "a program of your own, kept from doing harm by accident or design",
     "strict": "code from anybody: no threads, no real time, a copy of its folder, tight limits",
     "classroom": "programs of beginners: time to think at input(), short output, clear ends",
     "repl": "a long session at a prompt: no limit on its duration, roomy otherwise",
+    "codejail": "problems of Open edX courses: little is seen besides the code's own folder, small files",
 }
 """The names of the presets, and what each is for."""
 
@@ -33,6 +34,8 @@ def preset(name: str) -> Policy:
         return _classroom()
     if name == "repl":
         return _repl()
+    if name == "codejail":
+        return _codejail()
     raise PolicyError(
         Problem(
             key="",
@@ -88,5 +91,25 @@ def _repl() -> Policy:
             files=20_000,
             threads=32,
             calls=None,
+        ),
+    )
+
+
+def _codejail() -> Policy:
+    return Policy(
+        filesystem=Filesystem(
+            box="memory",
+            mounts=tuple(Mount(target, size=0, files=1) for target in ("/etc", "/sys", "/tmp")),  # noqa: S108
+        ),
+        output=Output(limit=MIB // 16, lines=2_000),
+        limits=Limits(
+            wall_time=10.0,
+            cpu_time=5.0,
+            memory=512 * MIB,
+            disk=8 * MIB,
+            files=500,
+            threads=8,
+            calls=200_000,
+            input_wait="counted",
         ),
     )
