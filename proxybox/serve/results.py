@@ -1,6 +1,7 @@
 """Results, and what programs show, as the JSON that clients get."""
 
 import base64
+from collections.abc import Collection
 from typing import Any
 
 from proxybox.commands import Displayed
@@ -8,8 +9,8 @@ from proxybox.jsonvalues import to_json
 from proxybox.result import Result
 
 
-def result_as_json(result: Result, *, contents: bool = False) -> dict[str, Any]:
-    """Returns `Result.to_dict` with the value, and with the files' contents if they are wanted."""
+def result_as_json(result: Result, *, contents: bool | Collection[str] = False) -> dict[str, Any]:
+    """Returns `Result.to_dict` with the value, and with the contents of all files, of none, or of those named."""
     made = result.to_dict()
     made["ok"] = result.ok
     made["output"] = result.output if result.stdout_bytes and result.stderr_bytes else None  # else it says nothing new
@@ -19,7 +20,8 @@ def result_as_json(result: Result, *, contents: bool = False) -> dict[str, Any]:
         made["value"] = None
     for entry in made["files"]:
         text = entry.pop("text", None)
-        if contents and "size" in entry:
+        wanted = contents if isinstance(contents, bool) else entry["path"] in contents
+        if wanted and "size" in entry:
             if text is None:
                 entry["base64"] = base64.b64encode(result.files[entry["path"]]).decode()
             else:

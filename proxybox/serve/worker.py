@@ -217,7 +217,7 @@ class _Worker:
         options |= {"limits": asked.get("limits"), "output": asked.get("output")}
         with self.place(asked) as place:
             result = place.run_program(program, on_start=job.started, **options)
-        return result_as_json(result, contents=bool(asked.get("return_files")))
+        return result_as_json(result, contents=asked.get("return_files") or False)
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
