@@ -62,6 +62,19 @@ def caller_of(request: Request) -> Caller:
     return caller_by(request, bearer(request))
 
 
+def of_door(service: Service, caller: Caller, door: str) -> dict[str, str]:
+    """Returns the policy and the language of a protocol that has neither: those of the door's name, or the first ones.
+
+    Raises Refusal.
+    """
+    policies, languages = service.config.policies, service.config.languages
+    named = door in policies and (caller.policies is None or door in caller.policies)
+    return {
+        "policy": service.jobs.policy(caller, door if named else None),
+        "language": service.jobs.language(door if door in languages else None),
+    }
+
+
 async def run(
     request: Request,
     caller: Caller,
