@@ -43,6 +43,7 @@ _FILE_MAX: Final = 1 << 20
 #: The doors, by the names of their files.
 DOORS: Final = ("rest", "websocket", "status", "mcp")
 DOORS: Final = ("rest", "websocket", "status", "codejail")
+DOORS: Final = ("rest", "websocket", "status", "codejail", "sandboxfusion")
 
 
 _BODY: Final = 'a size from 1K to 1G, such as "8M"'

@@ -1,0 +1,295 @@
+"""ByteDance's SandboxFusion: runs for the training of code models.
+
+https://github.com/bytedance/SandboxFusion; the client is `sandbox-fusion` of PyPI. Spoken are /run_code for python and
+pytest, /run_jupyter and /v1/ping; what has to do with datasets is not. Policy and language are those named
+"sandboxfusion", or else the first ones; pytest has the language "pytest", if there is one. A key, if one is needed, is
+the password in the URL of the service.
+"""
+
+import asyncio
+import base64
+import binascii
+import json
+import posixpath
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import AfterValidator, BaseModel, Field
+
+from proxybox.result import Status
+from proxybox.serve import asking
+from proxybox.serve.asking import service_of
+from proxybox.serve.callers import Caller
+from proxybox.serve.problems import Refusal
+
+_MIB: Final = 1 << 20
+#: The least memory that a policy can allow (policies.Limits).
+_LEAST_MEMORY: Final = 16 * _MIB
+#: The most bytes of a file that is fetched from a session.
+_MOST_FETCHED: Final = 64 << 20
+#: How pytest is run on a file.
+_PYTEST: Final = 'import sys, pytest\nsys.exit(pytest.main(["-p", "no:cacheprovider", sys.argv[1]]))\n'
+_NO_PYTEST: Final = "this service has no pytest: name it in `packages` of a language pytest"
+
+
+def _shape(refusal: Refusal) -> Response:
+    """Tells why something is not done, as FastAPI does in the original."""
+    detail: Any = refusal.detail
+    if refusal.errors:
+        detail = [{"type": "value_error", **error} for error in refusal.errors]
+    body = json.dumps({"detail": detail})
+    return Response(body, refusal.status, refusal.headers, media_type="application/json")
+
+
+router = APIRouter(route_class=asking.shaped(_shape), tags=["SandboxFusion"])
+
+
+def _caller(request: Request) -> Caller:
+    return asking.caller_by(request, asking.password(request))
+
+
+Who = Annotated[Caller, Depends(_caller)]
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+def _box_path(name: str) -> str:
+    """The path of a file that is fetched, as a result has it: below /box relative, and absolute elsewhere."""
+    return posixpath.normpath(posixpath.join("/box", name)).removeprefix("/box/")
+
+
+def _bytes(text: str) -> str:
+    """Base64 as clients write it, also in lines, in the form that workers read."""
+    try:
+        return base64.b64encode(base64.b64decode(text)).decode()
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"not base64: {error}") from None
+
+
+Name = Annotated[str, Field(min_length=1, max_length=4096)]
+Encoded = Annotated[str, AfterValidator(_bytes)]
+Fetched = Annotated[list[Name], Field(max_length=10_000)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class RunCode(BaseModel):
+    """A program. Other fields are ignored, and so is the time for compiling."""
+
+    code: str
+    language: str
+    run_timeout: Seconds = 10
+    memory_limit: int = Field(-1, alias="memory_limit_MB")
+    stdin: str | None = None
+    files: dict[Name, Encoded | None] = {}
+    fetch_files: Fetched = []
+
+
+class RunJupyter(BaseModel):
+    """Cells of a notebook. Times of 0 are no limits besides the policy's."""
+
+    cells: Annotated[list[str], Field(max_length=10_000)]
+    cell_timeout: Seconds = 0
+    total_timeout: Seconds = 45
+    memory_limit: int = Field(-1, alias="memory_limit_MB")
+    kernel: Literal["python3"] = "python3"
+    files: dict[Name, Encoded | None] = {}
+    fetch_files: Fetched = []
+
+
+def _files(body: RunCode | RunJupyter, most: int) -> dict[str, dict[str, str]]:
+    """The files of a body, as workers take them. Raises Refusal."""
+    if len(body.files) > most:
+        raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": f"want at most {most:,} files"}])
+    return {name: {"base64": content} for name, content in body.files.items() if content is not None}
+
+
+def _wanted(body: RunCode | RunJupyter) -> dict[str, float]:
+    """The limits that are asked for besides times."""
+    return {"memory": max(_LEAST_MEMORY, body.memory_limit * _MIB)} if body.memory_limit > 0 else {}
+
+
+def _answer(status: str, message: str = "", files: Mapping[str, str] | None = None, **more: Any) -> Response:
+    told = {"status": status, "message": message, **more, "executor_pod_name": None, "files": dict(files or {})}
+    return Response(json.dumps(told), media_type="application/json")
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/v1/ping", summary="Whether the service answers")
+async def ping() -> str:
+    """Answers "pong"."""
+    return "pong"
+
+
+@router.post("/run_code", summary="Run a program")
+async def run_code(request: Request, body: RunCode, who: Who) -> Response:
+    """Runs a program. The answer is 200 whenever the service has done its part, however the program has ended."""
+    service = service_of(request)
+    asked: dict[str, Any] = asking.of_door(service, who, "sandboxfusion")
+    if body.language not in ("python", "pytest"):
+        return _no_run(f"there is no language {body.language[:60]!r} here: want python or pytest")
+    files = _files(body, service.config.limits.files)
+    if body.language == "pytest":
+        asked["language"] = "pytest" if "pytest" in service.config.languages else asked["language"]
+        entry, asked["args"] = _free("run_pytest.py", files), [_free("test_program.py", files)]
+        programs = {entry: _PYTEST, asked["args"][0]: body.code}
+    else:
+        entry = _free("program.py", files)
+        programs = {entry: body.code}
+    paths = {name: _box_path(name) for name in body.fetch_files}
+    limits = {"wall_time": body.run_timeout, **_wanted(body)} if body.run_timeout else _wanted(body)
+    data = await asking.run(request, who, {
+        **asked, "files": {**files, **programs}, "entry": entry, "stdin": body.stdin,
+        "limits": service.jobs.within(asked["policy"], limits), "return_files": list(paths.values()),
+    })  # fmt: skip
+    return await asyncio.to_thread(_of_run, body, paths, files, json.loads(data))
+
+
+@router.post("/run_jupyter", summary="Run the cells of a notebook")
+async def run_jupyter(request: Request, body: RunJupyter, who: Who) -> Response:
+    """Runs cells in one session, which ends after them. A cell that fails does not keep the next ones from running."""
+    return await asking.until_gone(request, _notebook(request, body, who))
+
+
+# --- a program --------------------------------------------------------------------------------------------------------
+
+
+def _free(name: str, files: Iterable[str]) -> str:
+    """A name in the folder of the program that no file or folder of the client has."""
+    taken = {each.partition("/")[0] for each in files}
+    while name in taken:
+        name = f"_{name}"
+    return name
+
+
+def _no_run(why: str) -> Response:
+    return _answer("SandboxError", why, compile_result=None, run_result=None)
+
+
+def _of_run(
+    body: RunCode, paths: Mapping[str, str], files: Mapping[str, Mapping[str, str]], result: Mapping[str, Any]
+) -> Response:
+    """The answer for a result."""
+    ran = _ran(result)
+    if ran["status"] == "Error":
+        return _answer("SandboxError", ran["stderr"], compile_result=None, run_result=ran)
+    error = result["error"] or {}
+    if body.language == "pytest" and error.get("message") == "No module named 'pytest'":
+        return _no_run(_NO_PYTEST)
+    is_success = ran["status"] == "Finished" and ran["return_code"] == 0
+    fetched = _fetched(paths, files, result["files"]) if paths else {}
+    return _answer("Success" if is_success else "Failed", files=fetched, compile_result=None, run_result=ran)
+
+
+def _ran(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as a command's: Finished whenever the program has ended by itself or by a signal."""
+    usage, status = result["usage"] or {}, result["status"]
+    ran = {
+        "status": "Finished", "execution_time": usage.get("wall"), "cpu_time": usage.get("cpu"),
+        "return_code": result["exit_code"], "stdout": result["stdout"], "stderr": result["stderr"],
+    }  # fmt: skip
+    if status == Status.TIME_LIMIT:
+        return {**ran, "status": "TimeLimitExceeded", "return_code": None}
+    if status in (Status.INTERNAL_ERROR, Status.CANCELLED):
+        return {**ran, "status": "Error", "return_code": None, "stderr": result["why"] or "the service has failed"}
+    if result["exit_code"] is None:  # what the controller ends, it kills
+        ran["return_code"] = -(result["signal"] or 9)
+    return ran
+
+
+def _fetched(
+    paths: Mapping[str, str], files: Mapping[str, Mapping[str, str]], changed: Iterable[Mapping[str, Any]]
+) -> dict[str, str]:
+    """The files that were asked for, in base64: as the program has left them, or as they came."""
+    found = {name: content["base64"] for name, content in files.items()}
+    for change in changed:
+        found.pop(change["path"], None)
+        if change["kind"] != "deleted" and "size" in change:
+            text = change.get("text")
+            encoded = change.get("base64") if text is None else base64.b64encode(_encoded(text)).decode()
+            found |= {change["path"]: encoded} if encoded is not None else {}
+    return {name: found[path] for name, path in paths.items() if path in found}
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+# --- a notebook -------------------------------------------------------------------------------------------------------
+
+
+async def _notebook(request: Request, body: RunJupyter, who: Caller) -> Response:
+    service, began = service_of(request), time.monotonic()
+    asked = asking.of_door(service, who, "sandboxfusion")
+    asking.note(request, service, who, {**asked, "code": "\n".join(body.cells)})
+    most = service.config.policies[asked["policy"]].limits.wall_time or float("inf")
+    session = await service.sessions.open(who, {
+        **asked, "files": _files(body, service.config.limits.files),
+        "limits": service.jobs.within(asked["policy"], _wanted(body)),
+    })  # fmt: skip
+    driver: dict[str, Any] = {"status": "Finished", "return_code": 0, "stdout": "", "stderr": ""}
+    cells: list[dict[str, Any]] = []
+    try:
+        for cell in body.cells:
+            left = body.total_timeout - (time.monotonic() - began) if body.total_timeout else most
+            if left <= 0:
+                driver |= {"status": "TimeLimitExceeded", "return_code": None}
+                break
+            data = await service.sessions.command(
+                who, session.id, "exec", code=cell, echo=True, timeout=min(left, body.cell_timeout or most, most)
+            )
+            result = json.loads(data)
+            cells.append(_cell(result))
+            if not result["alive"]:
+                driver |= {"status": "TimeLimitExceeded" if result["status"] == Status.TIME_LIMIT else "Error"}
+                driver |= {"return_code": None, "stderr": f"the session has ended: {result['status']} {result['why']}"}
+                break
+        has_ended = driver["status"] == "Finished"
+        fetched = await _fetch(request, who, session.id, body.fetch_files) if has_ended else {}
+    finally:
+        await asyncio.shield(_end(request, who, session.id))
+    driver["execution_time"] = time.monotonic() - began
+    return _answer("Success" if has_ended else "Failed", files=fetched, driver=driver, cells=cells)
+
+
+async def _end(request: Request, who: Caller, session: str) -> None:
+    try:
+        await service_of(request).sessions.end(who, session)
+    except Refusal as refusal:
+        if refusal.kind not in ("not-found", "session-ended"):
+            raise
+
+
+def _cell(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of a cell, as a notebook has them."""
+    errors, error = [], result["error"]
+    if error is not None:
+        lines = error["traceback"].splitlines()
+        errors = [{"ename": error["type"], "evalue": error["message"], "traceback": lines}]
+    elif result["status"] != Status.OK:
+        errors = [{"ename": result["status"], "evalue": result["why"], "traceback": []}]
+    display = [shown["data"] for shown in result["display"]]
+    return {"stdout": result["stdout"], "stderr": result["stderr"], "display": display, "error": errors}
+
+
+async def _fetch(request: Request, who: Caller, session: str, names: Sequence[str]) -> dict[str, str]:
+    """The files of a session that were asked for, in base64; what cannot be read is left out."""
+    found: dict[str, str] = {}
+    if names:  # files that nothing holds any more are written and closed, which PyPy leaves to its collector
+        await service_of(request).sessions.command(who, session, "exec", code='__import__("gc").collect()')
+    for name in names:
+        path = posixpath.join("/box", name)
+        try:
+            data = await service_of(request).sessions.command(
+                who, session, "read_file", path=path, limit=_MOST_FETCHED
+            )  # fmt: skip
+        except Refusal as refusal:
+            if refusal.kind not in ("file-error", "invalid"):
+                raise
+            continue
+        found[name] = json.loads(data)["base64"]
+    return found
