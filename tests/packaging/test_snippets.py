@@ -2,6 +2,8 @@
 
 test_docs.py runs sessions.md, evaluate.md, async.md, batch.md and commits.md; tests/kernel jupyter.md; tests/teach the
 classes of exercises.md.
+test_docs.py runs sessions.md, async.md, commits.md and serve-codejail.md; tests/kernel jupyter.md; tests/teach the
+classes of exercises.md; tests/serve the client of serve-sandboxfusion.md, and the configurations of both.
 """
 
 import json

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import re
 import socket
 import socketserver
 import threading
@@ -12,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from proxybox.serve.config import load_config
 from proxybox.serve.keys import Keys
 from tests.serve.conftest import Server, serving
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def encoded(content: bytes) -> str:
@@ -257,6 +261,23 @@ def endpoint(fusion: Server, key: str) -> Iterator[str]:
         yield f"http://training:{key}@127.0.0.1:{relay.server_address[1]}"
         relay.shutdown()
         thread.join()
+
+
+def test_the_example_of_the_documentation(endpoint: str) -> None:
+    pytest.importorskip("sandbox_fusion", reason="sandbox-fusion is not installed (PyPI)")
+    (example,) = re.findall(r"^```python\n(.*?)^```", (DOCS / "serve-sandboxfusion.md").read_text(), re.M | re.S)
+    assert "http://127.0.0.1:8080" in example
+    exec(compile(example.replace("http://127.0.0.1:8080", endpoint), "serve-sandboxfusion.md", "exec"), {})
+
+
+@pytest.mark.parametrize("name", ["serve-codejail.md", "serve-sandboxfusion.md"])
+def test_the_configurations_of_the_documentation(name: str, tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```", (DOCS / name).read_text(), re.MULTILINE | re.DOTALL)
+    file = tmp_path / "serve.toml"
+    file.write_text(example)
+    config = load_config(file, data=str(tmp_path))
+    door = name.removeprefix("serve-").removesuffix(".md")
+    assert {door} <= set(config.doors) & set(config.policies) & set(config.languages)
 
 
 def test_its_client(endpoint: str) -> None:
