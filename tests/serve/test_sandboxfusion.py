@@ -129,6 +129,21 @@ def test_files_are_fetched_after_a_failure_too(fusion: Server) -> None:
     assert (told["status"], told["files"]) == ("Failed", {"a": encoded(b"x")})
 
 
+def test_what_comes_back_is_bounded(fusion: Server) -> None:
+    """Many names of one large file would each bring its content."""
+    names = [f"{'./' * count}big" for count in range(6)]
+    make = "with open('big', 'wb') as f: f.write(b'x' * (20 << 20))"
+    for answer in (run(fusion, make, fetch_files=names), notebook(fusion, [make], fetch_files=names)):
+        assert answer["status"] == "Success"
+        assert list(answer["files"]) == names[:3]
+
+
+def test_what_cells_show_is_bounded(fusion: Server) -> None:
+    told = notebook(fusion, ["print('x' * 1_000_000)"] * 80, total_timeout=0)
+    assert (told["status"], told["driver"]["status"]) == ("Failed", "Error")
+    assert 60 < len(told["cells"]) < 80
+
+
 def test_pytest_runs_the_tests_of_a_program(fusion: Server) -> None:
     for code, status, printed in (
         ("def test_it(): assert 1", "Success", "passed\n"),

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import json
+import math
 import posixpath
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,9 @@ from proxybox.serve.problems import Refusal
 _MIB: Final = 1 << 20
 #: The least memory that a policy can allow (policies.Limits).
 _LEAST_MEMORY: Final = 16 * _MIB
-#: The most bytes of a file that is fetched from a session.
+#: The most bytes of the files that one request fetches, and of what its cells show.
 _MOST_FETCHED: Final = 64 << 20
+_MOST_SHOWN: Final = 64 << 20
 #: How pytest is run on a file.
 _PYTEST: Final = 'import sys, pytest\nsys.exit(pytest.main(["-p", "no:cacheprovider", sys.argv[1]]))\n'
 _NO_PYTEST: Final = "this service has no pytest: name it in `packages` of a language pytest"
@@ -212,7 +214,13 @@ def _fetched(
             text = change.get("text")
             encoded = change.get("base64") if text is None else base64.b64encode(_encoded(text)).decode()
             found |= {change["path"]: encoded} if encoded is not None else {}
-    return {name: found[path] for name, path in paths.items() if path in found}
+    fetched, room = {}, _MOST_FETCHED
+    for name, path in paths.items():  # several names may be of one file
+        size = len(found.get(path, "")) * 3 // 4
+        if path in found and size <= room:
+            fetched[name] = found[path]
+            room -= size
+    return fetched
 
 
 def _encoded(text: str) -> bytes:
@@ -226,24 +234,30 @@ async def _notebook(request: Request, body: RunJupyter, who: Caller) -> Response
     service, began = service_of(request), time.monotonic()
     asked = asking.of_door(service, who, "sandboxfusion")
     asking.note(request, service, who, {**asked, "code": "\n".join(body.cells)})
-    most = service.config.policies[asked["policy"]].limits.wall_time or float("inf")
+    most = service.config.policies[asked["policy"]].limits.wall_time or math.inf
     session = await service.sessions.open(who, {
         **asked, "files": _files(body, service.config.limits.files),
         "limits": service.jobs.within(asked["policy"], _wanted(body)),
     })  # fmt: skip
     driver: dict[str, Any] = {"status": "Finished", "return_code": 0, "stdout": "", "stderr": ""}
     cells: list[dict[str, Any]] = []
+    room = _MOST_SHOWN
     try:
         for cell in body.cells:
-            left = body.total_timeout - (time.monotonic() - began) if body.total_timeout else most
+            left = body.total_timeout - (time.monotonic() - began) if body.total_timeout else math.inf
             if left <= 0:
                 driver |= {"status": "TimeLimitExceeded", "return_code": None}
                 break
+            seconds = min(left, body.cell_timeout or math.inf, most)
             data = await service.sessions.command(
-                who, session.id, "exec", code=cell, echo=True, timeout=min(left, body.cell_timeout or most, most)
+                who, session.id, "exec", code=cell, echo=True, timeout=None if seconds == math.inf else seconds
             )
             result = json.loads(data)
             cells.append(_cell(result))
+            room -= len(data)
+            if room < 0:
+                driver |= {"status": "Error", "return_code": None, "stderr": f"more than {_MOST_SHOWN:,} bytes shown"}
+                break
             if not result["alive"]:
                 driver |= {"status": "TimeLimitExceeded" if result["status"] == Status.TIME_LIMIT else "Error"}
                 driver |= {"return_code": None, "stderr": f"the session has ended: {result['status']} {result['why']}"}
@@ -279,17 +293,19 @@ def _cell(result: Mapping[str, Any]) -> dict[str, Any]:
 async def _fetch(request: Request, who: Caller, session: str, names: Sequence[str]) -> dict[str, str]:
     """The files of a session that were asked for, in base64; what cannot be read is left out."""
     found: dict[str, str] = {}
+    room = _MOST_FETCHED
     if names:  # files that nothing holds any more are written and closed, which PyPy leaves to its collector
         await service_of(request).sessions.command(who, session, "exec", code='__import__("gc").collect()')
     for name in names:
         path = posixpath.join("/box", name)
         try:
             data = await service_of(request).sessions.command(
-                who, session, "read_file", path=path, limit=_MOST_FETCHED
+                who, session, "read_file", path=path, limit=room
             )  # fmt: skip
         except Refusal as refusal:
             if refusal.kind not in ("file-error", "invalid"):
                 raise
             continue
         found[name] = json.loads(data)["base64"]
+        room -= len(found[name]) * 3 // 4
     return found
