@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from proxybox.serve.config import load_config
+from proxybox.serve.doors import sandboxfusion
 from proxybox.serve.keys import Keys
 from tests.serve.conftest import Server, serving
 
@@ -129,13 +130,13 @@ def test_files_are_fetched_after_a_failure_too(fusion: Server) -> None:
     assert (told["status"], told["files"]) == ("Failed", {"a": encoded(b"x")})
 
 
-def test_what_comes_back_is_bounded(fusion: Server) -> None:
+def test_what_comes_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many names of one large file would each bring its content."""
-    names = [f"{'./' * count}big" for count in range(6)]
-    make = "with open('big', 'wb') as f: f.write(b'x' * (20 << 20))"
-    for answer in (run(fusion, make, fetch_files=names), notebook(fusion, [make], fetch_files=names)):
-        assert answer["status"] == "Success"
-        assert list(answer["files"]) == names[:3]
+    monkeypatch.setattr(sandboxfusion, "_MOST_FETCHED", 250)
+    names = {f"{'./' * count}big": "big" for count in range(6)}
+    changed = [{"path": "big", "kind": "added", "size": 99, "text": "x" * 99}]
+    assert list(sandboxfusion._fetched(names, {}, changed)) == ["big", "./big"]
+    assert list(sandboxfusion._fetched(names, {"big": {"base64": encoded(b"y" * 99)}}, [])) == ["big", "./big"]
 
 
 def test_what_cells_show_is_bounded(fusion: Server) -> None:
