@@ -130,8 +130,9 @@ def test_every_exit_status_is_documented() -> None:
         assert f"\n| {status} |" in text, status
 
 
-@pytest.mark.parametrize("name", ["sessions.md", "evaluate.md", "async.md", "batch.md", "commits.md"])
-@pytest.mark.parametrize("name", ["sessions.md", "async.md", "commits.md", "serve-codejail.md"])
+@pytest.mark.parametrize(
+    "name", ["sessions.md", "evaluate.md", "async.md", "batch.md", "commits.md", "serve-codejail.md"]
+)
 def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROXYBOX_WARM", raising=False)
     path = ROOT / "docs" / name

@@ -9,7 +9,8 @@ FLOORS = {
     "proxybox": """
         __main__
         cli
-        aio api evaluating serve teach
+        serve
+        aio api evaluating shims teach
         batch
         diagnosis kernel pool remote repl
         sandbox
