@@ -57,8 +57,9 @@ def write(world: World, path: str, data: bytes, *, parents: bool = False) -> Non
     if parents:
         namei.make_folders(world.tree, _encoded(path), world.cwd, world.credentials, 0o777 & ~world.umask)
     try:
-        if not isinstance(_resolve(world, path), RegularFile):
-            raise _error(errno.EINVAL, path)
+        node = _resolve(world, path)
+        if not isinstance(node, RegularFile):
+            raise _error(errno.EISDIR if isinstance(node, Directory) else errno.EINVAL, path)
     except FileNotFoundError:
         pass
     flags = abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC

@@ -26,6 +26,7 @@ from proxybox.controller.exchange.hostfunctions import Spawn
 from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.streams import Streams
 from proxybox.given import Content, Input, as_source, as_text_callback
+from proxybox.policies import Policy
 from proxybox.program import Program
 from proxybox.result import Result, result_of
 from proxybox.sandbox import AsPath, Code, SandboxBase, Tighter, folder_of, policy_of_run, program_of
@@ -90,7 +91,26 @@ class AsyncSandbox(SandboxBase):
         Cancelling the task ends the program. An exception of a callback ends it too, and is raised here.
         """
         self._check_open()
-        program, policy = program_of(code, args, files), policy_of_run(self.policy, timeout, limits, output)
+        policy = policy_of_run(self.policy, timeout, limits, output)
+        result = await self._run(program_of(code, args, files), policy, stdin, on_stdout, on_stderr)
+        return result.check() if check else result
+
+    async def run_program(
+        self,
+        program: Program,
+        *,
+        stdin: Input = None,
+        timeout: float | str | None = None,
+        limits: Tighter = None,
+        output: Tighter = None,
+    ) -> Result:
+        """As `Sandbox.run_program`, whose other arguments are for those who have no loop."""
+        self._check_open()
+        return await self._run(program, policy_of_run(self.policy, timeout, limits, output), stdin)
+
+    async def _run(
+        self, program: Program, policy: Policy, stdin: Input, on_stdout: Reader = None, on_stderr: Reader = None
+    ) -> Result:
         folder_of(program, policy)
         given.stdin(stdin)
         given.function("on_stdout", on_stdout)
@@ -114,9 +134,7 @@ class AsyncSandbox(SandboxBase):
                 feed = Feed(self._errands.group)
                 box, live = await self._errands.in_worker(start, lambda made: made[1].bury())
                 result = await self._run_live(box, live, feed, on_stdout, on_stderr)
-        if queued:
-            result = attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued))
-        return result.check() if check else result
+        return attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued)) if queued else result
 
     def _turn(self) -> AbstractAsyncContextManager[float]:
         """Waits until the run may begin, and yields the seconds that this took."""

@@ -15,10 +15,10 @@ TWINS: list[tuple[type, type]] = [(Sandbox, AsyncSandbox), (Session, AsyncSessio
 _FUTURES = "an Executor gives futures to threads; a loop has tasks"
 _CANCELS = "a loop cancels the task that waits"
 _HERE = "a Pool's boxes may be those of other processes, where its caller sees no calls and has no interpreter"
+_NO_LOOP = "for the command line and its like, which have no loop"
 
 #: What one of two twins has and the other has not, and why.
 ONLY = {
-    (Sandbox, "run_program"): "for the command line and its like, which have no loop",
     (Pool, "submit"): _FUTURES,
     (Pool, "map"): _FUTURES,
     (Pool, "shutdown"): _FUTURES,
@@ -29,6 +29,13 @@ ONLY = {
 PARAMETERS_ONLY = {
     (Sandbox, "run", "on_start"): _CANCELS,
     (Pool, "run", "on_start"): _CANCELS,
+    (Sandbox, "run_program", "on_stdout"): _NO_LOOP,
+    (Sandbox, "run_program", "on_stderr"): _NO_LOOP,
+    (Sandbox, "run_program", "capture"): _NO_LOOP,
+    (Sandbox, "run_program", "on_start"): _CANCELS,
+    (Pool, "run_program", "on_start"): _CANCELS,
+    (Pool, "run_program", "on_stdout"): _NO_LOOP,
+    (Pool, "run_program", "on_stderr"): _NO_LOOP,
     (Pool, "__init__", "processes"): "one thread serves all boxes of a loop; a server's workers are its own affair",
     (AsyncPool, "__init__", "interceptors"): _HERE,
     (AsyncPool, "__init__", "audit"): _HERE,
