@@ -1,0 +1,208 @@
+"""A tool for a model: Python that runs in a box, and an answer in words.
+
+    with PythonTool(limits={"wall_time": 5}) as python:
+        python("x = 6 * 7")
+        python("x")  # '42'
+
+`AsyncPythonTool` is the same for event loops. The modules beside this one make tools of either for libraries of agents.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from proxybox import given
+from proxybox.agents.telling import MARK, MOST, Made, told
+from proxybox.commands import Displayed
+from proxybox.policies import Policy, PolicyError
+from proxybox.policies.sizes import spoken_duration
+from proxybox.result import Files, Result
+from proxybox.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    import anyio
+
+    from proxybox.aio.sandbox import AsyncSandbox
+    from proxybox.aio.session import AsyncSession
+    from proxybox.session import Session, SessionBase
+
+#: What identifies the state of a file: its kind of change, its size, and the hash of its content.
+_State = tuple[str, int, int]
+#: What a model knows the tool by, and its only argument.
+NAME: Final = "python"
+SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {"code": {"type": "string", "description": "Python source text, of one or more statements"}},
+    "required": ["code"],
+    "additionalProperties": False,
+}
+
+
+class PythonToolBase:
+    """The common part of `PythonTool` and `AsyncPythonTool`: what is told, and what was told before."""
+
+    def __init__(self, policy: Policy, keep: bool, most: int, files: given.Content | None) -> None:
+        self._policy = policy
+        self._keep = given.flag("keep", keep)
+        self._most = given.count("most", most, 1)
+        self._files = given.files(files)
+        self._seen: dict[str, _State] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of the box."""
+        return self._policy
+
+    @property
+    def description(self) -> str:
+        """What a model should know of the tool before its first call."""
+        seconds = self._policy.limits.wall_time
+        limit = "" if seconds is None else f" A call has {spoken_duration(seconds)}."
+        told = "what it prints and the value of a last expression" if self._keep else "what it prints"
+        kept = "Names and files are kept from call to call." if self._keep else "Each call begins anew."
+        return (
+            f"Runs Python and returns {told}. {kept} It runs in a box with the standard library, without a network, a "
+            f"shell or other programs; files can be written below /box.{limit}"
+        )
+
+    def _refusal(self, code: object) -> str | None:
+        """Returns what to tell of code that cannot be run at all; None when it can be."""
+        try:
+            given.source(code, self._policy.session.value_size, limit="session.value_size").encode()
+        except (TypeError, PolicyError) as error:
+            return f"{MARK}{error}"
+        except UnicodeEncodeError:
+            return f"{MARK}code: want text that can be written as UTF-8"
+        return None
+
+    def _told(self, result: Result, session: "SessionBase", shown: Iterable[Displayed], files: Files | None) -> str:
+        """Returns what to tell of a call of a session. files: None when the session has ended."""
+        made: list[Made] = []
+        if files is not None:
+            states = {
+                change.name: (change.kind, len(change.content or b""), hash(change.content))
+                for change in files.changes
+                if change.type == "file"
+            }
+            changed = {name: state for name, state in states.items() if self._seen.get(name) != state}
+            made = [Made(name, None if kind == "deleted" else size) for name, (kind, size, _) in changed.items()]
+            made += [Made(name, None) for name in self._seen if name not in states]
+            self._seen = states
+        value = "\n".join(_text_of(each) for each in shown if each.kind != "clear")
+        alive = files is not None
+        return told(result, session.policy, files=made, value=value, goes_on=alive, most=self._most)
+
+
+def _text_of(shown: Displayed) -> str:
+    text = shown.data.get("text/plain", "")
+    return text if isinstance(text, str) else ""
+
+
+class PythonTool(PythonToolBase):
+    """Python for one model: a callable that takes source text and returns what the model should read.
+
+    policy, options: as for `proxybox.Sandbox`. keep: whether names and files are kept from call to call, as a notebook
+    keeps them. One tool is for one conversation then: whoever calls it next finds what was left there. With False each
+    call has a box of its own. most: how many characters of the program's own texts are told. files: names below /box
+    with their content, for each session or run.
+
+    When the session ends, at a limit that it did not heed or by a crash, this is told, and the next call starts
+    another one. Several threads may call it: one call waits for the other.
+    """
+
+    def __init__(
+        self,
+        policy: Any = None,
+        *,
+        keep: bool = True,
+        most: int = MOST,
+        files: given.Content | None = None,
+        **options: Any,
+    ) -> None:
+        self._sandbox = Sandbox(policy, **options)
+        super().__init__(self._sandbox.policy, keep, most, files)
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the box; later calls raise SandboxClosedError."""
+        self._sandbox.close()
+
+    def __call__(self, code: str) -> str:
+        """Runs the code, and returns what to tell a model. Raises SandboxStartError and SandboxClosedError."""
+        refusal = self._refusal(code)
+        if refusal is not None:
+            return refusal
+        if not self._keep:
+            return told(self._sandbox.run(code, files=self._files), self.policy, most=self._most)
+        with self._lock:
+            session = self._session
+            if session is None or not session.alive:
+                session = self._session = self._sandbox.session(files=self._files)
+                self._seen = {}
+            shown: list[Displayed] = []
+            result = session.exec(code, echo=True, on_display=shown.append)
+            return self._told(result, session, shown, session.files if session.alive else None)
+
+
+class AsyncPythonTool(PythonToolBase):
+    """`PythonTool` for event loops (extra `async`), with the same arguments.
+
+    Coroutine functions among `functions` need it to be entered with `async with`. The calls of one event loop wait for
+    each other; a cancelled one interrupts its program.
+    """
+
+    def __init__(
+        self,
+        policy: Any = None,
+        *,
+        keep: bool = True,
+        most: int = MOST,
+        files: given.Content | None = None,
+        **options: Any,
+    ) -> None:
+        from proxybox.aio.sandbox import AsyncSandbox
+
+        self._sandbox: AsyncSandbox = AsyncSandbox(policy, **options)
+        super().__init__(self._sandbox.policy, keep, most, files)
+        self._session: AsyncSession | None = None
+        self._lock: anyio.Lock | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._sandbox.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._sandbox.__aexit__(*exception)
+
+    async def close(self) -> None:
+        """As `PythonTool.close`."""
+        await self._sandbox.close()
+
+    async def __call__(self, code: str) -> str:
+        """As calling a `PythonTool`."""
+        import anyio
+        import anyio.to_thread
+
+        refusal = self._refusal(code)
+        if refusal is not None:
+            return refusal
+        if not self._keep:
+            return told(await self._sandbox.run(code, files=self._files), self.policy, most=self._most)
+        if self._lock is None:
+            self._lock = anyio.Lock()
+        async with self._lock:
+            session = self._session
+            if session is None or not session.alive:
+                session = self._session = await self._sandbox.session(files=self._files)
+                self._seen = {}
+            shown: list[Displayed] = []
+            result = await session.exec(code, echo=True, on_display=shown.append)
+            files = await anyio.to_thread.run_sync(lambda: session.files) if session.alive else None
+            return self._told(result, session, shown, files)
