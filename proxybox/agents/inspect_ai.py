@@ -1,0 +1,295 @@
+"""inspect_ai: a sandbox environment named "proxybox", for tasks whose commands are Python.
+
+    Task(dataset, solver=[use_tools(python()), generate()], sandbox="proxybox")
+    Task(..., sandbox=("proxybox", "policy.toml"))
+
+inspect_ai (https://inspect.aisi.org.uk/sandboxing.html) finds it by an entry point. Each sample has files of its own,
+which stay from command to command. Each command has a box of its own, so that a command that is stuck, or has broken
+its interpreter, concerns no other. There are no processes in a box yet, and so no shell: commands are `python3` and
+those of proxybox/guest/utilities.py, which are Python programs that run in the box.
+"""
+
+import errno
+import functools
+import os
+import posixpath
+import re
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, Final, Literal, overload
+
+try:
+    from inspect_ai.util import (
+        ExecResult,
+        OutputLimitExceededError,
+        SandboxEnvironment,
+        SandboxEnvironmentConfigType,
+        SandboxEnvironmentLimits,
+        SandboxUserUnsupportedError,
+        sandboxenv,
+    )
+    from inspect_ai.util import concurrency as at_most
+except ModuleNotFoundError as error:
+    raise ImportError("the sandbox environment needs inspect_ai: pip install inspect-ai") from error
+import anyio.to_thread
+from pydantic import BaseModel, ConfigDict
+
+from proxybox import given
+from proxybox.agents.samplefolder import SampleFolder
+from proxybox.agents.telling import MARK, remarks
+from proxybox.aio.sandbox import AsyncSandbox
+from proxybox.aio.session import AsyncSession
+from proxybox.errors import SandboxStartError
+from proxybox.policies import Policy, PolicyError, as_policy, evolve
+from proxybox.program import BOX, Program
+from proxybox.result import Result, Status
+
+#: What a sample gets whose task names no policy: time for what evaluations compute, and room for their files.
+DEFAULTS: Final = {"wall_time": "3m", "cpu_time": "3m", "disk": "256M"}
+#: The small commands, which are a table in proxybox/guest/utilities.py.
+COMMANDS: Final = ("rm", "mkdir", "rmdir", "cat", "ls", "touch", "chmod", "printf", "wc", "sleep", "whoami")
+#: Exit statuses of a shell, for what it does not find and cannot run.
+NOT_FOUND, CANNOT_RUN = 127, 126
+_PYTHON: Final = re.compile(r"(?:python|pypy)(?:3(?:\.\d+)?)?")
+_FOLDERS: Final = ("/bin", "/usr/bin", "/usr/local/bin")
+#: A line in which a shell would find words and nothing else.
+_PLAIN_LINE: Final = re.compile(r"[\w./:,@%+=-]+(?: +[\w./:,@%+=-]+)*")
+_SHELLS: Final = ("sh", "bash", "dash", "ash")
+
+
+class BoxConfig(BaseModel):
+    """What a task may say of its boxes. policy: a preset or a TOML file. guest, packages: as for `proxybox.Sandbox`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str | None = None
+    guest: str | None = None
+    packages: tuple[str, ...] = ()
+
+
+@sandboxenv(name="proxybox")
+class BoxSandboxEnvironment(SandboxEnvironment):
+    """The files of one sample, and boxes in which commands see them.
+
+    config: a BoxConfig; a text, which names its policy; or None. Raises PolicyError.
+    """
+
+    def __init__(self, config: SandboxEnvironmentConfigType | None = None) -> None:
+        super().__init__()
+        settings = config if isinstance(config, BoxConfig) else BoxConfig(policy=config)  # type: ignore[arg-type]
+        policy = evolve(as_policy(None), limits=DEFAULTS) if settings.policy is None else as_policy(settings.policy)
+        self._options: dict[str, Any] = {"guest": settings.guest, "packages": settings.packages}
+        self._folder = SampleFolder(policy)
+
+    @classmethod
+    async def sample_init(
+        cls, task_name: str, config: SandboxEnvironmentConfigType | None, metadata: dict[str, str]
+    ) -> dict[str, SandboxEnvironment]:
+        """Makes the environment of one sample."""
+        return {"default": cls(config)}
+
+    @classmethod
+    async def sample_cleanup(
+        cls,
+        task_name: str,
+        config: SandboxEnvironmentConfigType | None,
+        environments: dict[str, SandboxEnvironment],
+        interrupted: bool,
+    ) -> None:
+        """Removes the files of a sample."""
+        for environment in environments.values():
+            await environment.as_type(cls).close()
+
+    @classmethod
+    def config_deserialize(cls, config: dict[str, Any]) -> BaseModel:
+        """Returns the configuration that a task has written as a table."""
+        return BoxConfig(**config)
+
+    async def close(self) -> None:
+        """Removes the files. No command may run any more."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._folder.remove)
+
+    async def exec(
+        self,
+        cmd: list[str],
+        input: str | bytes | None = None,  # noqa: A002 - inspect_ai's name
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        user: str | None = None,
+        timeout: int | None = None,
+        timeout_retry: bool = True,
+        concurrency: bool = True,
+    ) -> ExecResult[str]:
+        """Runs `python3` or a small command in a box that sees the sample's files.
+
+        cwd: /box, or relative to it. user: the box's own user, by name or number. timeout: seconds, in place of the
+        policy's limits.wall_time. A command that has used its time is not tried again, whatever timeout_retry says: it
+        would use it again. Anything that is no command here gives exit status 127 and says so on standard error.
+
+        Raises TimeoutError at a limit of time, OutputLimitExceededError for more than inspect_ai's limit, PermissionError
+        for a file that is not executable, SandboxUserUnsupportedError, and ValueError for variables that no box takes.
+        """
+        self._check_user(user)
+        words = _words(cmd)
+        place = posixpath.normpath(posixpath.join(BOX, cwd or BOX))
+        if words is None:
+            return await self._not_run(cmd, place)
+        try:
+            arguments = given.arguments(words)
+        except PolicyError as error:
+            return _failed(CANNOT_RUN, f"{cmd[0]}: {error}")
+        environment = {"variables": env or {}} if cwd is None else {"variables": env or {}, "cwd": place}
+        async with _turn(concurrency), self._sandbox(arguments, environment=environment) as box:
+            try:
+                result = await box.run_program(
+                    Program(words=arguments, folder=self._folder.box), stdin=input, timeout=timeout
+                )
+            except SandboxStartError as error:
+                if "environment.cwd" not in str(error):
+                    raise
+                return _failed(1, f"cd: {cwd}: there is no such folder in the box")
+        return _as_exec(result, box.policy)
+
+    async def write_file(self, file: str, contents: str | bytes) -> None:
+        """Writes a file as a program in the box would, and makes the folders above it.
+
+        file: absolute, or relative to /box. Raises OSError, such as PermissionError and IsADirectoryError.
+        """
+        async with self._session() as session:
+            try:
+                await session.write_file(file, contents, parents=True)
+            except OSError as error:
+                raise _named(error, file) from None
+
+    @overload
+    async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
+
+    @overload
+    async def read_file(self, file: str, text: Literal[False]) -> bytes: ...
+
+    async def read_file(self, file: str, text: bool = True) -> str | bytes:
+        """Reads a file as a program in the box would.
+
+        file: absolute, or relative to /box. Raises OSError, such as FileNotFoundError, PermissionError and
+        IsADirectoryError, UnicodeDecodeError, and OutputLimitExceededError for more than inspect_ai's limit.
+        """
+        limits = SandboxEnvironmentLimits
+        async with self._session() as session:
+            try:
+                content = await session.read_file(file, limits.MAX_READ_FILE_SIZE)
+            except OSError as error:
+                if error.errno == errno.EFBIG:
+                    raise OutputLimitExceededError(limits.MAX_READ_FILE_SIZE_STR, None) from None
+                raise _named(error, file) from None
+        return content.decode() if text else content
+
+    @asynccontextmanager
+    async def _sandbox(self, words: tuple[str, ...] = (), **changes: Any) -> AsyncGenerator[AsyncSandbox]:
+        """The sandbox of one command. words: the interpreter's arguments; options of its own need a cold start."""
+        policy = await anyio.to_thread.run_sync(self._folder.policy)
+        output = {"limit": SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE, "lines": None, "on_excess": "end"}
+        warm = None if not words or words[0] in ("-c", "-m", "-") or not words[0].startswith("-") else False
+        async with AsyncSandbox(evolve(policy, output=output, **changes), warm=warm, **self._options) as box:
+            yield box
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncGenerator[AsyncSession]:
+        """A session of a box that sees the files, whose guest does nothing."""
+        async with self._sandbox() as box, await box.session(folder=self._folder.box) as session:
+            yield session
+
+    def _check_user(self, user: str | None) -> None:
+        own = self._folder.environment
+        if user not in (None, own.user, str(own.uid)):
+            raise SandboxUserUnsupportedError(f"a box has one user, {own.user!r} ({own.uid}), and cannot run as {user!r}")
+
+    async def _not_run(self, cmd: list[str], place: str) -> ExecResult[str]:
+        """Says why a command is not run. Raises PermissionError for a file that is not executable."""
+        name = cmd[0]
+        if _own_name(name) in _SHELLS:
+            return _failed(NOT_FOUND, f"{name}: not run: {_NO_SHELL}")
+        if "/" in name:
+            path = posixpath.join(place, name)
+            async with self._session() as session:
+                try:
+                    found = await session.list_files(path)
+                except OSError as error:
+                    return _failed(NOT_FOUND, f"{name}: {error.strerror}")
+            if len(found) != 1 or found[0].name != posixpath.basename(path) or not found[0].mode & 0o111:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+            return _failed(CANNOT_RUN, f"{name}: not run: {_NO_PROCESSES}; if it is Python: python3 {name}")
+        return _failed(NOT_FOUND, f"{name}: not found: {_NO_PROCESSES}")
+
+
+_NO_PROCESSES: Final = f"there are no processes in a box yet; commands are python3, and {', '.join(COMMANDS)}"
+_NO_SHELL: Final = f"{_NO_PROCESSES}, each by itself: no pipes, redirections, variables or sequences. Do the rest in Python"
+
+
+@functools.cache
+def _utilities() -> str:
+    return (files("proxybox.guest") / "utilities.py").read_text()
+
+
+def _own_name(name: str) -> str | None:
+    """Returns the name of a command by which it is known here: without the folder in which it would stand."""
+    folder, _, base = name.rpartition("/")
+    return base if not folder or folder in _FOLDERS else None
+
+
+def _words(cmd: list[str]) -> list[str] | None:
+    """Returns the interpreter's arguments that carry out a command; None for one that cannot be run."""
+    if not cmd:
+        raise ValueError("cmd: want a command, got an empty list")
+    name = _own_name(cmd[0]) or ""
+    if _PYTHON.fullmatch(name):
+        return cmd[1:] or ["-"]
+    if name in COMMANDS:
+        return ["-c", _utilities(), name, *cmd[1:]]
+    line = _plain_line(cmd[1:]) if name in _SHELLS else None
+    return None if line is None or _own_name(line[0]) in _SHELLS else _words(line)
+
+
+def _plain_line(arguments: list[str]) -> list[str] | None:
+    """Returns the words of a shell's line that is one command, with nothing in it for a shell to do."""
+    rest = [each for each in arguments if each not in ("-l", "--login")]
+    if len(rest) != 2 or rest[0] != "-c" or not _PLAIN_LINE.fullmatch(rest[1]):
+        return None
+    words = rest[1].split()
+    return None if "=" in words[0] else words
+
+
+@asynccontextmanager
+async def _turn(is_wanted: bool) -> AsyncGenerator[None]:
+    """Waits until a command may begin, where the caller wants their number to be bounded."""
+    if not is_wanted:
+        yield
+        return
+    async with at_most("proxybox", 2 * (os.cpu_count() or 1)):
+        yield
+
+
+def _named(error: OSError, file: str) -> OSError:
+    """Returns the error with the name that the caller knows."""
+    number = error.errno or errno.EIO
+    return OSError(number, os.strerror(number), file)
+
+
+def _failed(status: int, text: str) -> ExecResult[str]:
+    return ExecResult(success=False, returncode=status, stdout="", stderr=f"{text}\n")
+
+
+def _as_exec(result: Result, policy: Policy) -> ExecResult[str]:
+    """Returns a result as inspect_ai has it; what limits and refusals mean is told after standard error."""
+    told = remarks(result, policy)
+    stdout, stderr = (data.decode(errors="replace") for data in (result.stdout_bytes, result.stderr_bytes))
+    if result.status is Status.TIME_LIMIT:
+        raise TimeoutError("; ".join(told))
+    if result.status is Status.OUTPUT_LIMIT:
+        raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, stdout or stderr)
+    status = 128 + (result.signal or signal.SIGKILL) if result.exit_code is None else result.exit_code
+    if status:
+        stderr += "".join(f"{MARK}{each}\n" for each in told)
+    return ExecResult(success=status == 0, returncode=status, stdout=stdout, stderr=stderr)

@@ -1,0 +1,121 @@
+"""Folders of the host in which a sample keeps its files between commands, each of which has a box of its own.
+
+Rules: programs see these folders as writable mounts, so what lies in them, its names, depth and modes, is theirs to
+choose. It is counted and removed here, and read and written by boxes alone; a link is never followed.
+"""
+
+import errno
+import os
+import stat
+import tempfile
+
+from proxybox.controller.vfs.host.boundary import HostRoot, change_mode
+from proxybox.policies import Environment, Mount, Policy, evolve
+from proxybox.program import BOX
+
+#: What a folder in the box is called on the host.
+_NAMES = ("box", "tmp", "home")
+
+
+class SampleFolder:
+    """The files of one sample: what is at /box, at /tmp and in the home folder of its boxes.
+
+    policy: the one that boxes have besides these folders. `limits.disk` and `limits.files` bound what all commands
+    together leave here; commands that run at the same time have what was left when each began.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._path = tempfile.mkdtemp(prefix="proxybox-sample-")
+        for name in _NAMES:
+            os.mkdir(os.path.join(self._path, name), 0o755)
+        places = {"/tmp": "tmp", policy.environment.home: "home"}  # noqa: S108 - a path in the box
+        own = {mount.target for mount in policy.filesystem.mounts}
+        mounts = [
+            Mount(place, os.path.join(self._path, name), mode="rw")
+            for place, name in places.items()
+            if place not in own and not f"{place}/".startswith(f"{BOX}/")
+        ]
+        self._policy = evolve(
+            policy,
+            filesystem={"box": "rw", "hide_dotfiles": False, "mounts": [*mounts, *policy.filesystem.mounts]},
+        )
+
+    @property
+    def environment(self) -> Environment:
+        """Who programs are, and where they start."""
+        return self._policy.environment
+
+    @property
+    def box(self) -> str:
+        """The host folder that is at /box."""
+        return os.path.join(self._path, "box")
+
+    def policy(self) -> Policy:
+        """Returns the policy of the next command, which may add what the earlier ones have left room for."""
+        limits = self._policy.limits
+        size, files = self._used()
+        disk = None if limits.disk is None else max(0, limits.disk - size)
+        count = None if limits.files is None else max(0, limits.files - files)
+        return evolve(self._policy, limits={"disk": disk, "files": count})
+
+    def remove(self) -> None:
+        """Removes the folders. No box may run any more."""
+        fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _empty(fd, list(_NAMES))
+        finally:
+            os.close(fd)
+        os.rmdir(self._path)
+
+    def _used(self) -> tuple[int, int]:
+        """Returns how many bytes and how many files there are; what is too deep to be looked at counts as all."""
+        root, size, files = HostRoot(self._path), 0, -len(_NAMES)
+        try:
+            pending = [b""]
+            while pending:
+                folder = pending.pop()
+                for name, kind in _entries(root, folder):
+                    path = folder + b"/" + name if folder else name
+                    files += 1
+                    size += root.look(path).st_blocks * 512 if kind == stat.S_IFREG else 0
+                    if kind == stat.S_IFDIR:
+                        pending.append(path)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return self._policy.limits.disk or 0, self._policy.limits.files or 0
+        finally:
+            root.close()
+        return size, files
+
+
+def _entries(root: HostRoot, folder: bytes) -> list[tuple[bytes, int]]:
+    """Returns names and kinds. A folder that even its owner cannot read is made readable: else it would hide files."""
+    try:
+        return root.kinds(folder, _EVERY)
+    except PermissionError:
+        with root.path_fd(folder) as fd:
+            change_mode(fd, 0o700)
+        return root.kinds(folder, _EVERY)
+
+
+_EVERY = 1 << 30
+
+
+def _empty(top: int, names: list[str]) -> None:
+    """Removes what has these names in the folder `top`, by moving folders up: how deep they lie does not matter."""
+    while names:
+        name = names.pop()
+        os.chmod(name, 0o700, dir_fd=top)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+        try:
+            for entry in os.listdir(fd):
+                try:
+                    os.unlink(entry, dir_fd=fd)
+                except IsADirectoryError:
+                    os.chmod(entry, 0o700, dir_fd=fd)  # a folder can be moved only if it can be written to
+                    names.append(f"{len(names)}.{os.urandom(8).hex()}")
+                    os.rename(entry, names[-1], src_dir_fd=fd, dst_dir_fd=top)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=top)
