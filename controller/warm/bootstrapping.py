@@ -12,12 +12,14 @@ from proxybox.policies import Policy
 
 #: The folder in the guest that has these files while it starts. A copy has them in memory.
 FOLDER = "/usr/lib/proxybox"
+#: What lies beside them and is not for a guest that starts.
+_NOT_THERE = ("build.py", "utilities.py")
 
 
 @functools.cache
 def _sources() -> dict[str, bytes]:
     sources = sorted(Path(guest_folder()).glob("*.py"))
-    files = {path.name: path.read_bytes() for path in sources if path.name != "build.py"}
+    files = {path.name: path.read_bytes() for path in sources if path.name not in _NOT_THERE}
     return {**files, "values.py": Path(values.__file__).read_bytes()}
 
 

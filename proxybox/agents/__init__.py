@@ -5,12 +5,8 @@ brings it. What a model is told is written in telling.py alone. Nothing of a mod
 the caller run on the trusted side as host functions, with plain data.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from proxybox.agents.telling import told as told
+from proxybox.agents.tool import AsyncPythonTool as AsyncPythonTool
 from proxybox.agents.tool import PythonTool as PythonTool
-
-if TYPE_CHECKING:
-    from proxybox.agents.tool import AsyncPythonTool as AsyncPythonTool
 
 __all__ = ["AsyncPythonTool", "PythonTool", "told"]

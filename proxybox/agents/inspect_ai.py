@@ -78,7 +78,7 @@ class BoxSandboxEnvironment(SandboxEnvironment):
 
     def __init__(self, config: SandboxEnvironmentConfigType | None = None) -> None:
         super().__init__()
-        settings = config if isinstance(config, BoxConfig) else BoxConfig(policy=config)  # type: ignore[arg-type]
+        settings = config if isinstance(config, BoxConfig) else BoxConfig(policy=config)
         policy = evolve(as_policy(None), limits=DEFAULTS) if settings.policy is None else as_policy(settings.policy)
         self._options: dict[str, Any] = {"guest": settings.guest, "packages": settings.packages}
         self._folder = SampleFolder(policy)
@@ -129,8 +129,9 @@ class BoxSandboxEnvironment(SandboxEnvironment):
         policy's limits.wall_time. A command that has used its time is not tried again, whatever timeout_retry says: it
         would use it again. Anything that is no command here gives exit status 127 and says so on standard error.
 
-        Raises TimeoutError at a limit of time, OutputLimitExceededError for more than inspect_ai's limit, PermissionError
-        for a file that is not executable, SandboxUserUnsupportedError, and ValueError for variables that no box takes.
+        Raises TimeoutError at a limit of time, OutputLimitExceededError for more than inspect_ai's limit,
+        PermissionError for a file that is not executable, SandboxUserUnsupportedError, and ValueError for variables
+        that no box takes.
         """
         self._check_user(user)
         words = _words(cmd)
@@ -204,7 +205,7 @@ class BoxSandboxEnvironment(SandboxEnvironment):
     def _check_user(self, user: str | None) -> None:
         own = self._folder.environment
         if user not in (None, own.user, str(own.uid)):
-            raise SandboxUserUnsupportedError(f"a box has one user, {own.user!r} ({own.uid}), and cannot run as {user!r}")
+            raise SandboxUserUnsupportedError(f"{user!r}: the one user of a box is {own.user!r} ({own.uid})")
 
     async def _not_run(self, cmd: list[str], place: str) -> ExecResult[str]:
         """Says why a command is not run. Raises PermissionError for a file that is not executable."""
@@ -225,7 +226,7 @@ class BoxSandboxEnvironment(SandboxEnvironment):
 
 
 _NO_PROCESSES: Final = f"there are no processes in a box yet; commands are python3, and {', '.join(COMMANDS)}"
-_NO_SHELL: Final = f"{_NO_PROCESSES}, each by itself: no pipes, redirections, variables or sequences. Do the rest in Python"
+_NO_SHELL: Final = f"{_NO_PROCESSES}, one at a time, without pipes, redirections or variables: do the rest in Python"
 
 
 @functools.cache

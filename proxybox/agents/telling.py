@@ -20,6 +20,8 @@ from proxybox.terminal.harmless import harmless_lines, on_one_line
 MOST, LEAST = 16_000, 500
 #: What the lines of our own begin with.
 MARK = "[box] "
+#: What is told where there is nothing to tell.
+NOTHING = f"{MARK}done; the program printed nothing"
 #: How many files and refusals are named, and how many characters a name or a reason has at most.
 _MOST_NAMED, _LONGEST = 20, 200
 _FORGED = re.compile(r"^(\s*)\[box\]", re.MULTILINE | re.IGNORECASE)
@@ -61,14 +63,14 @@ def told(
     """
     parts = list(_texts(result, value, max(LEAST, most)))
     notes = [*_of_files(made_by(result) if files is None else tuple(files)), *remarks(result, policy)]
-    if result.exit_code and result.status is Status.ERROR and (result.error is None or result.error.type == "SystemExit"):
+    if result.exit_code and result.status is Status.ERROR and _is_exit(result.error):
         notes.append(f"the program ended with exit status {result.exit_code}")
     if goes_on is False:
         notes.append("the session has ended: its names and files are gone, and the next call starts a new one")
     elif goes_on and result.status not in (Status.OK, Status.ERROR, Status.SYNTAX_ERROR):
         notes.append("the session goes on: names and files are kept")
     if not parts and not notes:
-        notes.append("done; the program printed nothing")
+        return NOTHING
     return "\n".join([*parts, *(MARK + note for note in notes)])
 
 
@@ -86,11 +88,12 @@ def quoted(text: str, most: int) -> str:
     It is harmless, none of its lines begins with MARK, and of more than `most` characters the beginning and the end are
     left.
     """
-    if len(text) <= most:
-        return _safe(text)[: 2 * most]
+    shown = _safe(text[: most + 1])
+    if len(text) <= most and len(shown) <= 2 * most:  # escapes are longer than what they stand for
+        return shown
     half = most // 2
-    left_out = f"{MARK}{len(text) - 2 * half:,} characters are left out here: print less, or write them to a file"
-    return f"{_safe(text[:half])[:most]}\n{left_out}\n{_safe(text[-half:])[:most]}"
+    left_out = f"{MARK}of {len(text):,} characters the middle is left out here: print less, or write them to a file"
+    return f"{_safe(text[:half])[:most]}\n{left_out}\n{_safe(_safe(text[-half:])[-most:])}"
 
 
 def _safe(text: str) -> str:
@@ -111,7 +114,11 @@ def _texts(result: Result, value: str, most: int) -> Iterator[str]:
 
 def _is_printed(error: GuestError, result: Result) -> bool:
     """Whether a traceback need not be told: a program has printed it, or it says nothing of the program."""
-    return error.type == "SystemExit" or error.traceback in result.stderr
+    return _is_exit(error) or error.traceback in result.stderr
+
+
+def _is_exit(error: GuestError | None) -> bool:
+    return error is None or error.type == "SystemExit"
 
 
 def _rooms(sizes: Sequence[int], most: int) -> list[int]:
@@ -169,7 +176,8 @@ def _of_time(key: str, policy: Policy) -> str:
     seconds = getattr(owner, name) if owner is not None and name in ("wall_time", "cpu_time") else None
     length = "" if seconds is None else f" of {spoken_duration(seconds)}"
     kind = "processor time" if name == "cpu_time" else "time"
-    return f"the {kind} limit{length}{' for all calls' if section == 'session' else ''} was reached: do less in one call"
+    whose = " for all calls" if section == "session" else ""
+    return f"the {kind} limit{length}{whose} was reached: do less in one call"
 
 
 _ENDS = {
@@ -213,7 +221,7 @@ def _of_error(result: Result, policy: Policy) -> Iterator[str]:
     elif error.type in _OF_PATHS and (path := _PATH.search(error.message)) and not _is_below(path[1], _places(policy)):
         yield f"{_line(path[1])} {_OF_PATHS[error.type]}; {_writable(policy)}"
     elif result.hint:
-        yield _line(result.hint)
+        yield _line(result.hint.partition(": run the program with ")[0])  # which a model cannot
 
 
 def _is_below(path: str, places: Iterable[str]) -> bool:

@@ -8,8 +8,10 @@
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
+
+import attrs
 
 from proxybox import given
 from proxybox.agents.telling import MARK, MOST, Made, told
@@ -22,20 +24,36 @@ from proxybox.sandbox import Sandbox
 if TYPE_CHECKING:
     import anyio
 
-    from proxybox.aio.sandbox import AsyncSandbox
     from proxybox.aio.session import AsyncSession
     from proxybox.session import Session, SessionBase
 
 #: What identifies the state of a file: its kind of change, its size, and the hash of its content.
 _State = tuple[str, int, int]
-#: What a model knows the tool by, and its only argument.
+#: What a model knows the tool by, what its only argument `code` is, and the same as a JSON Schema.
 NAME: Final = "python"
+CODE: Final = "Python source text, of one or more statements"
 SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
-    "properties": {"code": {"type": "string", "description": "Python source text, of one or more statements"}},
+    "properties": {"code": {"type": "string", "description": CODE}},
     "required": ["code"],
     "additionalProperties": False,
 }
+
+
+@attrs.frozen
+class Ran:
+    """What a call of a kept session came to. files: what it has changed so far; None when it has ended."""
+
+    result: Result
+    session: "SessionBase"
+    shown: Sequence[Displayed]
+    files: Files | None
+
+    @property
+    def value(self) -> str:
+        """The text of the values that were shown, as the program wrote them."""
+        texts = (each.data.get("text/plain") for each in self.shown if each.kind != "clear")
+        return "\n".join(text for text in texts if isinstance(text, str))
 
 
 class PythonToolBase:
@@ -65,7 +83,7 @@ class PythonToolBase:
             f"shell or other programs; files can be written below /box.{limit}"
         )
 
-    def _refusal(self, code: object) -> str | None:
+    def refusal(self, code: object) -> str | None:
         """Returns what to tell of code that cannot be run at all; None when it can be."""
         try:
             given.source(code, self._policy.session.value_size, limit="session.value_size").encode()
@@ -75,27 +93,28 @@ class PythonToolBase:
             return f"{MARK}code: want text that can be written as UTF-8"
         return None
 
-    def _told(self, result: Result, session: "SessionBase", shown: Iterable[Displayed], files: Files | None) -> str:
-        """Returns what to tell of a call of a session. files: None when the session has ended."""
-        made: list[Made] = []
-        if files is not None:
-            states = {
-                change.name: (change.kind, len(change.content or b""), hash(change.content))
-                for change in files.changes
-                if change.type == "file"
-            }
-            changed = {name: state for name, state in states.items() if self._seen.get(name) != state}
-            made = [Made(name, None if kind == "deleted" else size) for name, (kind, size, _) in changed.items()]
-            made += [Made(name, None) for name in self._seen if name not in states]
-            self._seen = states
-        value = "\n".join(_text_of(each) for each in shown if each.kind != "clear")
-        alive = files is not None
-        return told(result, session.policy, files=made, value=value, goes_on=alive, most=self._most)
+    def told(self, ran: Ran, *, with_value: bool = True) -> str:
+        """Returns what to tell of a call of the session. with_value: whether the value is part of it."""
+        return told(
+            ran.result,
+            ran.session.policy,
+            files=() if ran.files is None else self._news(ran.files),
+            value=ran.value if with_value else "",
+            goes_on=ran.files is not None,
+            most=self._most,
+        )
 
-
-def _text_of(shown: Displayed) -> str:
-    text = shown.data.get("text/plain", "")
-    return text if isinstance(text, str) else ""
+    def _news(self, files: Files) -> list[Made]:
+        """Returns what has changed since this was asked last."""
+        states = {
+            change.name: (change.kind, len(change.content or b""), hash(change.content))
+            for change in files.changes
+            if change.type == "file"
+        }
+        changed = {name: state for name, state in states.items() if self._seen.get(name) != state}
+        gone = [Made(name, None) for name in self._seen if name not in states]
+        self._seen = states
+        return [*(Made(name, None if kind == "deleted" else size) for name, (kind, size, _) in changed.items()), *gone]
 
 
 class PythonTool(PythonToolBase):
@@ -119,8 +138,8 @@ class PythonTool(PythonToolBase):
         files: given.Content | None = None,
         **options: Any,
     ) -> None:
-        self._sandbox = Sandbox(policy, **options)
-        super().__init__(self._sandbox.policy, keep, most, files)
+        self.sandbox = Sandbox(policy, **options)
+        super().__init__(self.sandbox.policy, keep, most, files)
         self._session: Session | None = None
         self._lock = threading.Lock()
 
@@ -132,23 +151,30 @@ class PythonTool(PythonToolBase):
 
     def close(self) -> None:
         """Ends the box; later calls raise SandboxClosedError."""
-        self._sandbox.close()
+        self.sandbox.close()
 
     def __call__(self, code: str) -> str:
         """Runs the code, and returns what to tell a model. Raises SandboxStartError and SandboxClosedError."""
-        refusal = self._refusal(code)
+        refusal = self.refusal(code)
         if refusal is not None:
             return refusal
         if not self._keep:
-            return told(self._sandbox.run(code, files=self._files), self.policy, most=self._most)
+            return told(self.sandbox.run(code, files=self._files), self.policy, most=self._most)
         with self._lock:
-            session = self._session
-            if session is None or not session.alive:
-                session = self._session = self._sandbox.session(files=self._files)
-                self._seen = {}
-            shown: list[Displayed] = []
-            result = session.exec(code, echo=True, on_display=shown.append)
-            return self._told(result, session, shown, session.files if session.alive else None)
+            return self.told(self.ran(code))
+
+    def ran(self, code: str) -> Ran:
+        """Runs the code in the session, for those who tell it in another way. One thread at a time may call it."""
+        session = self.session()
+        shown: list[Displayed] = []
+        result = session.exec(code, echo=True, on_display=shown.append)
+        return Ran(result, session, shown, session.files if session.alive else None)
+
+    def session(self) -> "Session":
+        """Returns the session, which is begun anew where it has ended."""
+        if self._session is None or not self._session.alive:
+            self._session, self._seen = self.sandbox.session(files=self._files), {}
+        return self._session
 
 
 class AsyncPythonTool(PythonToolBase):
@@ -169,7 +195,7 @@ class AsyncPythonTool(PythonToolBase):
     ) -> None:
         from proxybox.aio.sandbox import AsyncSandbox
 
-        self._sandbox: AsyncSandbox = AsyncSandbox(policy, **options)
+        self._sandbox = AsyncSandbox(policy, **options)
         super().__init__(self._sandbox.policy, keep, most, files)
         self._session: AsyncSession | None = None
         self._lock: anyio.Lock | None = None
@@ -190,7 +216,7 @@ class AsyncPythonTool(PythonToolBase):
         import anyio
         import anyio.to_thread
 
-        refusal = self._refusal(code)
+        refusal = self.refusal(code)
         if refusal is not None:
             return refusal
         if not self._keep:
@@ -200,9 +226,9 @@ class AsyncPythonTool(PythonToolBase):
         async with self._lock:
             session = self._session
             if session is None or not session.alive:
-                session = self._session = await self._sandbox.session(files=self._files)
+                self._session = session = await self._sandbox.session(files=self._files)
                 self._seen = {}
             shown: list[Displayed] = []
             result = await session.exec(code, echo=True, on_display=shown.append)
             files = await anyio.to_thread.run_sync(lambda: session.files) if session.alive else None
-            return self._told(result, session, shown, files)
+            return self.told(Ran(result, session, shown, files))

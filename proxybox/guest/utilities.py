@@ -125,15 +125,11 @@ def rmdir(self, arguments):
 
 def pieces(path):
     """The content of a file, or of standard input, in pieces."""
-    file = sys.stdin.buffer if path == "-" else open(path, "rb", buffering=0)
-    try:
+    with open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-") as file:
         piece = file.read(PIECE)
         while piece:
             yield piece
             piece = file.read(PIECE)
-    finally:
-        if path != "-":
-            file.close()
 
 
 def cat(self, arguments):

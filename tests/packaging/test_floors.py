@@ -10,9 +10,8 @@ FLOORS = {
         __main__
         cli
         serve
+        agents
         aio api evaluating shims teach
-        batch
-        diagnosis kernel pool remote repl
         sandbox
         packages
         session
