@@ -20,7 +20,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz man dist clean
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents man dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -34,6 +34,7 @@ help:
 	@echo 'make bench      measure'
 	@echo 'make soak       2,000 boxes in one controller, and what it holds of the host'
 	@echo 'make fuzz       fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
+	@echo 'make agents     install the libraries that agents are built with, and test our tools and executors with them'
 	@echo 'make man        write the manual page anew, from the commands (share/man/man1/proxybox.1)'
 	@echo 'make dist       source distribution and wheel, in dist/'
 	@echo 'make clean      remove what was built (.venv stays)'
@@ -88,6 +89,13 @@ soak: setup
 fuzz: setup
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	@$(PY) tests/fuzz/run.py $(FUZZ_FLAGS)
+
+# Some 400 MB of libraries, which proxybox itself does not need: `make test` leaves out what they are not there for.
+agents: setup
+	@$(PY) -c 'import agents, inspect_ai, langchain_core, pydantic_ai, smolagents' 2>/dev/null || { \
+		echo 'agents: installing smolagents, inspect_ai, openai-agents, pydantic-ai and langchain-core into .venv'; \
+		$(PY) -m pip install --quiet --disable-pip-version-check -e '.[agents-tests]'; }
+	@$(PY) -m pytest -q -n auto --dist loadfile $(PYTEST_FLAGS) tests/agents
 
 man: setup
 	@$(PY) tools/manpage.py

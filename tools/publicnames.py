@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ("proxybox", "proxybox.controller", "proxybox.policies", "proxybox.commits")
+MODULES = ("proxybox", "proxybox.controller", "proxybox.policies", "proxybox.commits", "proxybox.agents")
 REFERENCE = ("docs/api.md", "docs/api-policies.md", "docs/api-controller.md")
 
 

@@ -43,10 +43,12 @@ from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
 from proxybox.errors import SandboxStartError
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
+from proxybox.policies.sizes import spoken_size
 from proxybox.program import BOX, Program
 from proxybox.result import Result, Status
+from proxybox.sandbox import with_timeout
 
-#: What a sample gets whose task names no policy: time for what evaluations compute, and room for their files.
+#: The limits of a sample whose task names no policy: time for what evaluations compute, and room for their files.
 DEFAULTS: Final = {"wall_time": "3m", "cpu_time": "3m", "disk": "256M"}
 #: The small commands, which are a table in proxybox/guest/utilities.py.
 COMMANDS: Final = ("rm", "mkdir", "rmdir", "cat", "ls", "touch", "chmod", "printf", "wc", "sleep", "whoami")
@@ -79,7 +81,9 @@ class BoxSandboxEnvironment(SandboxEnvironment):
     def __init__(self, config: SandboxEnvironmentConfigType | None = None) -> None:
         super().__init__()
         settings = config if isinstance(config, BoxConfig) else BoxConfig(policy=config)
-        policy = evolve(as_policy(None), limits=DEFAULTS) if settings.policy is None else as_policy(settings.policy)
+        policy = as_policy(settings.policy)
+        if settings.policy is None:
+            policy = evolve(policy, limits=DEFAULTS, output={"limit": None})
         self._options: dict[str, Any] = {"guest": settings.guest, "packages": settings.packages}
         self._folder = SampleFolder(policy)
 
@@ -142,8 +146,8 @@ class BoxSandboxEnvironment(SandboxEnvironment):
             arguments = given.arguments(words)
         except PolicyError as error:
             return _failed(CANNOT_RUN, f"{cmd[0]}: {error}")
-        environment = {"variables": env or {}} if cwd is None else {"variables": env or {}, "cwd": place}
-        async with _turn(concurrency), self._sandbox(arguments, environment=environment) as box:
+        environment = {**({"cwd": place} if cwd else {}), **({"variables": env} if env else {})}
+        async with _turn(concurrency), self._sandbox(environment, warm=_can_be_copied(arguments)) as box:
             try:
                 result = await box.run_program(
                     Program(words=arguments, folder=self._folder.box), stdin=input, timeout=timeout
@@ -152,7 +156,7 @@ class BoxSandboxEnvironment(SandboxEnvironment):
                 if "environment.cwd" not in str(error):
                     raise
                 return _failed(1, f"cd: {cwd}: there is no such folder in the box")
-        return _as_exec(result, box.policy)
+        return _as_exec(result, with_timeout(box.policy, timeout))
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         """Writes a file as a program in the box would, and makes the folders above it.
@@ -188,12 +192,17 @@ class BoxSandboxEnvironment(SandboxEnvironment):
         return content.decode() if text else content
 
     @asynccontextmanager
-    async def _sandbox(self, words: tuple[str, ...] = (), **changes: Any) -> AsyncGenerator[AsyncSandbox]:
-        """The sandbox of one command. words: the interpreter's arguments; options of its own need a cold start."""
+    async def _sandbox(
+        self, environment: dict[str, Any] | None = None, warm: bool = True
+    ) -> AsyncGenerator[AsyncSandbox]:
+        """The sandbox of one command.
+
+        environment: what differs from the policy's. Guests for it are not copies: each would need a zygote of its own.
+        """
         policy = await anyio.to_thread.run_sync(self._folder.policy)
-        output = {"limit": SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE, "lines": None, "on_excess": "end"}
-        warm = None if not words or words[0] in ("-c", "-m", "-") or not words[0].startswith("-") else False
-        async with AsyncSandbox(evolve(policy, output=output, **changes), warm=warm, **self._options) as box:
+        most = min(filter(None, (policy.output.limit, SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE)))
+        changed = evolve(policy, output={"limit": most, "on_excess": "end"}, environment=environment or {})
+        async with AsyncSandbox(changed, warm=False if environment or not warm else None, **self._options) as box:
             yield box
 
     @asynccontextmanager
@@ -253,6 +262,11 @@ def _words(cmd: list[str]) -> list[str] | None:
     return None if line is None or _own_name(line[0]) in _SHELLS else _words(line)
 
 
+def _can_be_copied(words: tuple[str, ...]) -> bool:
+    """Whether a guest that has started can carry them out: it takes no options of the interpreter."""
+    return words[0] in ("-c", "-m", "-") or not words[0].startswith("-")
+
+
 def _plain_line(arguments: list[str]) -> list[str] | None:
     """Returns the words of a shell's line that is one command, with nothing in it for a shell to do."""
     rest = [each for each in arguments if each not in ("-l", "--login")]
@@ -289,7 +303,7 @@ def _as_exec(result: Result, policy: Policy) -> ExecResult[str]:
     if result.status is Status.TIME_LIMIT:
         raise TimeoutError("; ".join(told))
     if result.status is Status.OUTPUT_LIMIT:
-        raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, stdout or stderr)
+        raise OutputLimitExceededError(spoken_size(policy.output.limit or 0), stdout or stderr)
     status = 128 + (result.signal or signal.SIGKILL) if result.exit_code is None else result.exit_code
     if status:
         stderr += "".join(f"{MARK}{each}\n" for each in told)

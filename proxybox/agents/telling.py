@@ -51,18 +51,21 @@ def told(
     *,
     files: Iterable[Made] | None = None,
     value: str = "",
+    untold: Sequence[str] = (),
     goes_on: bool | None = None,
     most: int = MOST,
 ) -> str:
     """Returns what a model should read after a run.
 
     policy: the one of the run. files: what the program has made or changed; with None, what the result has of it.
-    value: the last expression's value, in the program's own text. goes_on: whether the session that ran it goes on;
-    None where there is none. most: how many characters of the program's own texts are told. Of longer ones, these are
-    the beginning and the end.
+    value: the last expression's value, in the program's own text. untold: MIME types of what it has shown besides.
+    goes_on: whether the session that ran it goes on; None where there is none. most: how many characters of the
+    program's own texts are told. Of longer ones, these are the beginning and the end.
     """
     parts = list(_texts(result, value, max(LEAST, most)))
     notes = [*_of_files(made_by(result) if files is None else tuple(files)), *remarks(result, policy)]
+    if untold:
+        notes.append(f"shown, which cannot be told: {', '.join(map(_line, untold[:_MOST_NAMED]))}")
     if result.exit_code and result.status is Status.ERROR and _is_exit(result.error):
         notes.append(f"the program ended with exit status {result.exit_code}")
     if goes_on is False:
@@ -109,7 +112,7 @@ def _texts(result: Result, value: str, most: int) -> Iterator[str]:
     all_texts = ("", result.stdout), ("standard error:", result.stderr), ("", trace), ("", value)
     present = [(title, text) for title, text in all_texts if text.strip()]
     for (title, text), room in zip(present, _rooms([len(text) for _, text in present], most), strict=True):
-        yield f"{MARK}{title}\n{quoted(text, room)}" if title else quoted(text, room)
+        yield f"{MARK}{title}\n{quoted(text, room)}" if title and len(present) > 1 else quoted(text, room)
 
 
 def _is_printed(error: GuestError, result: Result) -> bool:
@@ -125,8 +128,8 @@ def _rooms(sizes: Sequence[int], most: int) -> list[int]:
     """Divides `most` among texts of these sizes: what a short one leaves is there for the longer ones."""
     rooms, left = {}, most
     for count, at in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
-        rooms[at] = min(sizes[at], left // (len(sizes) - count))
-        left -= rooms[at]
+        rooms[at] = left // (len(sizes) - count)
+        left -= min(sizes[at], rooms[at])
     return [rooms[at] for at in range(len(sizes))]
 
 
@@ -157,12 +160,14 @@ def _of_end(result: Result, policy: Policy) -> Iterator[str]:
     if result.status is Status.TIME_LIMIT:
         yield _of_time(why.partition(" ")[0], policy)
     elif result.status is Status.MEMORY_LIMIT:
-        yield f"the memory limit{_of_size(limits.memory)} was reached: hold less at a time"
+        size = "" if limits.memory is None else f" of {spoken_size(limits.memory)}"
+        yield f"the memory limit{size} was reached: hold less at a time"
     elif result.status is Status.OUTPUT_LIMIT:
         yield f"the program was ended because it printed more than {_printable(policy)}: print less"
     elif result.status is Status.DISK_LIMIT or (result.error and "[Errno 28]" in result.error.message):
-        number = "" if limits.files is None else f", and {limits.files:,} files"
-        yield f"there is no room for more files{_of_size(limits.disk)}{number}: remove some, or write less"
+        sizes = ("" if limits.disk is None else spoken_size(limits.disk), _number(limits.files, "files"))
+        given = ", ".join(filter(None, sizes))
+        yield f"no room is left for files{given and f' (limits: {given})'}: remove some, or write less"
     elif result.status is Status.CALL_LIMIT:
         yield "the limit of OS calls was reached: read and write more at a time"
     elif result.status in _ENDS:
@@ -242,12 +247,12 @@ def _writable(policy: Policy) -> str:
 
 def _printable(policy: Policy) -> str:
     output = policy.output
-    lines = "" if output.lines is None else f"{output.lines:,} lines"
-    return " or ".join(filter(None, ("" if output.limit is None else spoken_size(output.limit), lines)))
+    size = "" if output.limit is None else spoken_size(output.limit)
+    return " or ".join(filter(None, (size, _number(output.lines, "lines"))))
 
 
-def _of_size(size: int | None) -> str:
-    return "" if size is None else f" of {spoken_size(size)}"
+def _number(count: int | None, of_what: str) -> str:
+    return "" if count is None else f"{count:,} {of_what}"
 
 
 def _line(text: str) -> str:

@@ -8,6 +8,7 @@
 """
 
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,7 +20,7 @@ from proxybox.commands import Displayed
 from proxybox.policies import Policy, PolicyError
 from proxybox.policies.sizes import spoken_duration
 from proxybox.result import Files, Result
-from proxybox.sandbox import Sandbox
+from proxybox.sandbox import Sandbox, SandboxBase
 
 if TYPE_CHECKING:
     import anyio
@@ -52,15 +53,22 @@ class Ran:
     @property
     def value(self) -> str:
         """The text of the values that were shown, as the program wrote them."""
-        texts = (each.data.get("text/plain") for each in self.shown if each.kind != "clear")
+        texts = (each.data.get("text/plain") for each in self.shown)
         return "\n".join(text for text in texts if isinstance(text, str))
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """The MIME types of what was shown without a text, as the program named them."""
+        pictures = [each.data for each in self.shown if each.data and "text/plain" not in each.data]
+        return tuple(dict.fromkeys(kind for data in pictures for kind in data))
 
 
 class PythonToolBase:
     """The common part of `PythonTool` and `AsyncPythonTool`: what is told, and what was told before."""
 
-    def __init__(self, policy: Policy, keep: bool, most: int, files: given.Content | None) -> None:
-        self._policy = policy
+    def __init__(self, sandbox: SandboxBase, keep: bool, most: int, files: given.Content | None) -> None:
+        self._policy = sandbox.policy
+        self._dropped = weakref.finalize(self, sandbox._end)  # a tool that nobody has closed
         self._keep = given.flag("keep", keep)
         self._most = given.count("most", most, 1)
         self._files = given.files(files)
@@ -100,6 +108,7 @@ class PythonToolBase:
             ran.session.policy,
             files=() if ran.files is None else self._news(ran.files),
             value=ran.value if with_value else "",
+            untold=ran.untold,
             goes_on=ran.files is not None,
             most=self._most,
         )
@@ -139,7 +148,7 @@ class PythonTool(PythonToolBase):
         **options: Any,
     ) -> None:
         self.sandbox = Sandbox(policy, **options)
-        super().__init__(self.sandbox.policy, keep, most, files)
+        super().__init__(self.sandbox, keep, most, files)
         self._session: Session | None = None
         self._lock = threading.Lock()
 
@@ -196,7 +205,7 @@ class AsyncPythonTool(PythonToolBase):
         from proxybox.aio.sandbox import AsyncSandbox
 
         self._sandbox = AsyncSandbox(policy, **options)
-        super().__init__(self._sandbox.policy, keep, most, files)
+        super().__init__(self._sandbox, keep, most, files)
         self._session: AsyncSession | None = None
         self._lock: anyio.Lock | None = None
 

@@ -11,9 +11,7 @@ import sys
 del sys.path[:1]  # the working directory
 import errno
 import os
-import re
 import stat
-import time
 
 PIECE = 1 << 16
 
@@ -86,17 +84,35 @@ def rm(self, arguments):
         raise IsADirectoryError(errno.EISDIR, "")
 
     def empty(top):
-        pending = [top]
-        while pending:  # no recursion: how deep folders lie is the program's choice
-            names = os.listdir(pending[-1])
-            paths = [os.path.join(pending[-1], name) for name in names]
-            folders = [path for path in paths if stat.S_ISDIR(os.lstat(path).st_mode)]
-            for path in set(paths) - set(folders):
-                os.unlink(path)
-            if folders:
-                pending += folders
+        """Removes a folder, however deep it is: without recursion, and with names of the current folder alone."""
+        start = os.open(".", os.O_RDONLY)
+        try:
+            os.chdir(top)
+            left, names = [unlinked()], []
+            while left:
+                if left[-1]:
+                    names.append(left[-1].pop())
+                    os.chdir(names[-1])
+                    left.append(unlinked())
+                    continue
+                left.pop()
+                if left:
+                    os.chdir("..")
+                    os.rmdir(names.pop())
+        finally:
+            os.fchdir(start)
+            os.close(start)
+        os.rmdir(top)
+
+    def unlinked():
+        """Removes the files of the current folder, and returns the names of its folders."""
+        folders = []
+        for name in os.listdir("."):
+            if stat.S_ISDIR(os.lstat(name).st_mode):
+                folders.append(name)
             else:
-                os.rmdir(pending.pop())
+                os.unlink(name)
+        return folders
 
     self.each(remove, operands if "f" in flags else needed(operands), "cannot remove '%s'")
 
@@ -148,6 +164,8 @@ def ls(self, arguments):
     def line(folder, name):
         if "l" not in flags:
             return name
+        import time
+
         found = os.lstat(os.path.join(folder, name))
         moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.st_mtime))
         mode = stat.filemode(found.st_mode)
@@ -155,21 +173,27 @@ def ls(self, arguments):
             mode, found.st_nlink, found.st_uid, found.st_gid, found.st_size, moment, name,
         )  # fmt: skip
 
-    def show(path):
+    def look(path):
         if "d" in flags or not stat.S_ISDIR(os.stat(path).st_mode):
-            return print(line("", path))
-        names = sorted(os.listdir(path))
+            print(line("", path))
+        else:
+            folders.append(path)
+
+    def show(path):
+        names = os.listdir(path)
         if "a" in flags:
-            names = [".", ".."] + names
+            names += [".", ".."]
         elif "A" not in flags:
             names = [name for name in names if not name.startswith(".")]
-        if len(operands) > 1:
-            print("%s:" % path)
-        for name in names:
+        for name in sorted(names):
             print(line(path, name))
-        return None
 
-    self.each(show, operands or ["."], "cannot access '%s'")
+    folders = []
+    self.each(look, sorted(operands) or ["."], "cannot access '%s'")
+    for at, path in enumerate(folders):
+        if len(operands) > 1:
+            print("%s%s:" % ("\n" if at or len(operands) > len(folders) else "", path))
+        self.each(show, [path], "cannot open directory '%s'")
 
 
 def touch(self, arguments):
@@ -185,24 +209,26 @@ def touch(self, arguments):
     self.each(touched, needed(operands), "cannot touch '%s'")
 
 
-CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxX]*)+)")
-CHANGE = re.compile(r"([-+=])([rwxX]*)")
+CLAUSE = r"([ugoa]*)((?:[-+=][rwxX]*)+)"
+CHANGE = r"([-+=])([rwxX]*)"
 
 
 def changed_mode(text, mode, is_folder):
     """The mode that chmod's first operand makes of another one."""
+    import re
+
     if re.match(r"[0-7]{1,4}\Z", text):
         return int(text, 8)
     umask = os.umask(0)
     os.umask(umask)
     for clause in text.split(","):
-        match = CLAUSE.match(clause)
-        if match is None or match.end() != len(clause):
+        match = re.fullmatch(CLAUSE, clause)
+        if match is None:
             raise Failed("invalid mode: '%s'" % text)
         who = match.group(1)
         places = {"u": 0o700, "g": 0o070, "o": 0o007}
         mask = sum(places[one] for one in set(who) if one != "a") if who and "a" not in who else 0o777
-        for sign, letters in CHANGE.findall(match.group(2)):
+        for sign, letters in re.findall(CHANGE, match.group(2)):
             bits = sum({"r": 0o444, "w": 0o222, "x": 0o111}.get(one, 0) for one in set(letters))
             if "X" in letters and (is_folder or mode & 0o111):
                 bits |= 0o111
@@ -240,24 +266,28 @@ def chmod(self, arguments):
     self.each(change, operands[1:], "cannot access '%s'")
 
 
-ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
+ESCAPE = rb"(?s)\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))"
 LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v", b"\\": b"\\"}
-DIRECTIVE = re.compile(rb"%(?:%|([-+ 0#]*)(\d*)(?:\.(\d+))?([diouxXcsbeEfFgG]))")
+DIRECTIVE = rb"%(?:%|([-+ 0#]*)(\d*)(?:\.(\d+))?([diouxXcsbeEfFgG]))"
 #: How wide a field, or how precise a number, may be.
 WIDEST = 1 << 16
 
 
 def unescaped(data):
+    import re
+
     def one(match):
         octal, hexadecimal, letter = match.groups()
         if octal or hexadecimal:
             return bytes([int(octal or hexadecimal, 8 if octal else 16) & 255])
         return LETTERS.get(letter, match.group())
 
-    return ESCAPE.sub(one, data)
+    return re.sub(ESCAPE, one, data)
 
 
 def printf(self, arguments):
+    import re
+
     if not arguments:
         raise Failed("missing operand")
     form, left = os.fsencode(arguments[0]), [os.fsencode(each) for each in arguments[1:]]
@@ -292,10 +322,13 @@ def printf(self, arguments):
 
     # each part of the format is read once for escapes: what an argument brings is not
     parts, at = [], 0
-    for match in DIRECTIVE.finditer(form):
+    for match in re.finditer(DIRECTIVE, form):
         parts += [unescaped(form[at : match.start()]), match]
         at = match.end()
     parts.append(unescaped(form[at:]))
+    wrong = re.search(rb"%.?", re.sub(DIRECTIVE, b"", form), re.DOTALL)
+    if wrong:
+        raise Failed("%s: invalid conversion specification" % os.fsdecode(wrong.group()))
     while True:
         used = []
         for part in parts:
@@ -332,6 +365,9 @@ def wc(self, arguments):
 
 
 def sleep(self, arguments):
+    import re
+    import time
+
     seconds = 0.0
     for each in needed(arguments):
         match = re.match(r"(\d+\.?\d*|\.\d+)([smhd]?)\Z", each)
@@ -344,7 +380,9 @@ def sleep(self, arguments):
 def whoami(self, arguments):
     if arguments:
         raise Failed("extra operand '%s'" % arguments[0])
-    print(os.environ.get("USER") or os.getuid())
+    import pwd
+
+    print(pwd.getpwuid(os.getuid()).pw_name)
 
 
 TABLE = {each.__name__: each for each in (rm, mkdir, rmdir, cat, ls, touch, chmod, printf, wc, sleep, whoami)}

@@ -64,6 +64,19 @@ async def test_check_and_files(tmp_path: Path):
         await box.run("pass")
 
 
+async def test_a_program_with_the_interpreters_own_words(tmp_path: Path):
+    (tmp_path / "data").write_text("kept")
+    program = proxybox.Program(
+        words=("-c", "import sys; print(sys.argv, open('data').read(), input())", "a"), folder=str(tmp_path)
+    )
+    async with AsyncSandbox() as box:
+        assert (await box.run_program(program, stdin="line\n")).stdout == "['-c', 'a'] kept line\n"
+        endless = proxybox.Program.code("while True: pass")
+        assert (await box.run_program(endless, timeout=0.3)).status is Status.TIME_LIMIT
+    with pytest.raises(proxybox.SandboxClosedError):
+        await box.run_program(program)
+
+
 async def test_threads_timers_and_input():
     code = """
 import signal, sys, threading, time

@@ -328,7 +328,7 @@ def test_files_that_cannot_be_read(session: proxybox.Session, path: str, number:
 
 @pytest.mark.parametrize(
     ("path", "number"),
-    [("/etc/passwd", errno.EACCES), ("/dev/null", errno.EINVAL), (".", errno.EINVAL), ("none/x", errno.ENOENT)],
+    [("/etc/passwd", errno.EACCES), ("/dev/null", errno.EINVAL), (".", errno.EISDIR), ("none/x", errno.ENOENT)],
 )
 def test_files_that_cannot_be_written(session: proxybox.Session, path: str, number: int) -> None:
     with pytest.raises(OSError) as caught:
