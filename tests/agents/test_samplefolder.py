@@ -78,9 +78,10 @@ def test_folders_deeper_than_a_path_leave_no_room_and_are_removed() -> None:
 
 def test_what_lies_there_is_removed_and_nothing_else(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    kept.mkdir(mode=0o500)
+    kept.mkdir()
     (kept / "file").write_text("kept")
     os.chmod(kept / "file", 0o400)
+    os.chmod(kept, 0o500)
     folder = SampleFolder(Policy())
     assert run(
         folder, "import os\nfor n in 'ab': os.mkdir(n); os.mkdir(n + '/c'); os.chmod(n + '/c', 0); os.chmod(n, 0)"
@@ -90,6 +91,7 @@ def test_what_lies_there_is_removed_and_nothing_else(tmp_path: Path) -> None:
     folder.remove()
     assert (kept / "file").read_text() == "kept"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o500
+    os.chmod(kept, 0o700)
     assert stat.S_IMODE((kept / "file").stat().st_mode) == 0o400
 
 
