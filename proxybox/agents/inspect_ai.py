@@ -17,7 +17,7 @@ import re
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, Literal, overload
 
 try:
@@ -41,6 +41,7 @@ from proxybox.agents.samplefolder import SampleFolder
 from proxybox.agents.telling import MARK, remarks
 from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
+from proxybox.controller.process.launch import guest_folder
 from proxybox.errors import SandboxStartError
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.policies.sizes import spoken_size
@@ -240,7 +241,7 @@ _NO_SHELL: Final = f"{_NO_PROCESSES}, one at a time, without pipes, redirections
 
 @functools.cache
 def _utilities() -> str:
-    return (files("proxybox.guest") / "utilities.py").read_text()
+    return (Path(guest_folder()) / "utilities.py").read_text(encoding="utf-8")
 
 
 def _own_name(name: str) -> str | None:

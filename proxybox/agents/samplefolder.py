@@ -15,6 +15,8 @@ from proxybox.program import BOX
 
 #: What a folder in the box is called on the host.
 _NAMES = ("box", "tmp", "home")
+#: How many entries of a folder are counted: all.
+_EVERY = 1 << 30
 
 
 class SampleFolder:
@@ -77,7 +79,7 @@ class SampleFolder:
                 for name, kind in _entries(root, folder):
                     path = folder + b"/" + name if folder else name
                     files += 1
-                    size += root.look(path).st_blocks * 512 if kind == stat.S_IFREG else 0
+                    size += _size(root, path) if kind == stat.S_IFREG else 0
                     if kind == stat.S_IFDIR:
                         pending.append(path)
         except OSError as error:
@@ -90,16 +92,26 @@ class SampleFolder:
 
 
 def _entries(root: HostRoot, folder: bytes) -> list[tuple[bytes, int]]:
-    """Returns names and kinds. A folder that even its owner cannot read is made readable: else it would hide files."""
+    """Returns names and kinds; none of a folder that a command has removed meanwhile.
+
+    A folder that even its owner cannot read is made readable: else it would hide files.
+    """
     try:
-        return root.kinds(folder, _EVERY)
-    except PermissionError:
-        with root.path_fd(folder) as fd:
-            change_mode(fd, 0o700)
-        return root.kinds(folder, _EVERY)
+        try:
+            return root.kinds(folder, _EVERY)
+        except PermissionError:
+            with root.path_fd(folder) as fd:
+                change_mode(fd, 0o700)
+            return root.kinds(folder, _EVERY)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
-_EVERY = 1 << 30
+def _size(root: HostRoot, path: bytes) -> int:
+    try:
+        return root.look(path).st_blocks * 512
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _empty(top: int, names: list[str]) -> None:

@@ -22,6 +22,7 @@ import attrs
 
 from proxybox.agents.telling import MOST, NOTHING
 from proxybox.agents.tool import PythonTool, Ran
+from proxybox.errors import ExecutionError
 from proxybox.result import Status
 from proxybox.session import Session
 from proxybox.terminal.harmless import harmless
@@ -85,7 +86,7 @@ class BoxExecutor(PythonExecutor):
         self._variables: dict[str, Any] = {}
         self._equipped: Session | None = None
         self._has_new_tools = False
-        self._answers: list[Any] = []
+        self._answer: tuple[Any, ...] = ()  # the final one, once there is one
         functions = {**options.pop("functions", {}), "tool": self._call_tool}
         most = MOST if max_print_outputs_length is None else max_print_outputs_length
         self._python = PythonTool(policy, most=most, functions=functions, **options)
@@ -112,11 +113,11 @@ class BoxExecutor(PythonExecutor):
         """Runs one step. Raises InterpreterError, with what the model should read, for code that fails."""
         if refusal := self._python.refusal(code_action):
             raise InterpreterError(refusal)
-        session, self._answers = self._session(), []
+        session, self._answer = self._session(), ()
         ran = self._python.ran(code_action)
-        if self._answers:  # what follows a final answer, and how it ended the code, is of no interest
+        if self._answer:  # what follows a final answer, and how it ended the code, is of no interest
             ran = attrs.evolve(ran, result=attrs.evolve(ran.result, status=Status.OK, exit_code=0, error=None))
-            return CodeOutput(output=self._answers[0], logs=self._logs(ran), is_final_answer=True)
+            return CodeOutput(output=self._answer[0], logs=self._logs(ran), is_final_answer=True)
         if not ran.result.ok:
             raise InterpreterError(self._python.told(ran))
         return CodeOutput(output=_value(ran, session), logs=self._logs(ran), is_final_answer=False)
@@ -128,14 +129,23 @@ class BoxExecutor(PythonExecutor):
     def _session(self) -> Session:
         """Returns the session, which knows the tools; a new one has the variables, too."""
         session = self._python.session()
+        if session is self._equipped and self._has_new_tools:
+            try:
+                self._equip(session)
+            except ExecutionError:  # earlier code has broken what this needs
+                session.close()
+                session = self._python.session()
         if session is not self._equipped:
+            self._equip(session)
             for name, value in self._variables.items():
                 session.set(name, value)
-        if session is not self._equipped or self._has_new_tools:
-            session.set("TOOLS", {name: _description(tool) for name, tool in self._tools.items()})
-            session.exec(_EQUIP, name="<tools>", check=True)
         self._equipped, self._has_new_tools = session, False
         return session
+
+    def _equip(self, session: Session) -> None:
+        """Makes functions of the tools. Raises ExecutionError."""
+        session.set("TOOLS", {name: _description(tool) for name, tool in self._tools.items()})
+        session.exec(_EQUIP, name="<tools>", check=True)
 
     def _call_tool(self, name: object, args: Any, kwargs: Any) -> Any:
         """The host function by which the code calls a tool. All arguments are the program's choice."""
@@ -144,7 +154,7 @@ class BoxExecutor(PythonExecutor):
             raise ValueError("tool: want the name of a tool, a tuple and a dict")
         value = tool(*args, **kwargs)
         if name == FINAL_ANSWER:
-            self._answers.append(value)
+            self._answer = self._answer or (value,)
             return None
         return str(value) if isinstance(value, str) else value  # AgentText is a str; only plain ones cross
 

@@ -204,21 +204,21 @@ class AsyncPythonTool(PythonToolBase):
     ) -> None:
         from proxybox.aio.sandbox import AsyncSandbox
 
-        self._sandbox = AsyncSandbox(policy, **options)
-        super().__init__(self._sandbox, keep, most, files)
+        self.sandbox = AsyncSandbox(policy, **options)
+        super().__init__(self.sandbox, keep, most, files)
         self._session: AsyncSession | None = None
         self._lock: anyio.Lock | None = None
 
     async def __aenter__(self) -> Self:
-        await self._sandbox.__aenter__()
+        await self.sandbox.__aenter__()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self._sandbox.__aexit__(*exception)
+        await self.sandbox.__aexit__(*exception)
 
     async def close(self) -> None:
         """As `PythonTool.close`."""
-        await self._sandbox.close()
+        await self.sandbox.close()
 
     async def __call__(self, code: str) -> str:
         """As calling a `PythonTool`."""
@@ -229,13 +229,13 @@ class AsyncPythonTool(PythonToolBase):
         if refusal is not None:
             return refusal
         if not self._keep:
-            return told(await self._sandbox.run(code, files=self._files), self.policy, most=self._most)
+            return told(await self.sandbox.run(code, files=self._files), self.policy, most=self._most)
         if self._lock is None:
             self._lock = anyio.Lock()
         async with self._lock:
             session = self._session
             if session is None or not session.alive:
-                self._session = session = await self._sandbox.session(files=self._files)
+                self._session = session = await self.sandbox.session(files=self._files)
                 self._seen = {}
             shown: list[Displayed] = []
             result = await session.exec(code, echo=True, on_display=shown.append)

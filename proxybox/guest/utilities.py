@@ -8,7 +8,8 @@ a module of theirs.
 
 import sys
 
-del sys.path[:1]  # the working directory
+if __name__ == "__main__":
+    del sys.path[:1]  # the working directory
 import errno
 import os
 import stat

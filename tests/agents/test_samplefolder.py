@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.agents.samplefolder import SampleFolder
+from proxybox.agents.samplefolder import SampleFolder, _entries, _size
+from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.policies import Policy
 from proxybox.program import Program
 
@@ -74,6 +75,14 @@ def test_folders_deeper_than_a_path_leave_no_room_and_are_removed() -> None:
     finally:
         folder.remove()
     assert not os.path.exists(folder.box)
+
+
+def test_what_another_command_removes_meanwhile_is_not_counted(tmp_path: Path) -> None:
+    root = HostRoot(tmp_path)
+    (tmp_path / "file").write_text("x")
+    assert (_entries(root, b"gone"), _entries(root, b"file/below")) == ([], [])
+    assert (_size(root, b"gone"), _size(root, b"file/below")) == (0, 0)
+    root.close()
 
 
 def test_what_lies_there_is_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -155,6 +155,19 @@ def test_tools_and_variables_are_there_in_the_session_that_follows_one_that_ende
     assert executor("data, price('tea')").output == ([1], 3)
 
 
+def test_code_that_has_broken_its_session_gets_another_one_with_the_next_run(executor: BoxExecutor) -> None:
+    executor.send_variables({"data": [1]})
+    executor("import sys, builtins\nx = 1\nsys.modules['host'] = None")
+    executor.send_tools({"price": price})
+    assert executor("data, price('tea'), 'x' in globals()").output == ([1], 3, False)
+
+
+def test_one_answer_is_kept_however_many_are_given(executor: BoxExecutor) -> None:
+    out = executor("import host\nfor n in range(1000): host.tool('final_answer', (str(n) * 100,), {})")
+    assert (out.output, out.is_final_answer) == ("0" * 100, True)
+    assert executor._answer == ("0" * 100,)
+
+
 def test_variables_are_copies_of_plain_data(executor: BoxExecutor) -> None:
     data = [1]
     executor.send_variables({"data": data})
