@@ -150,7 +150,7 @@ class PythonTool(PythonToolBase):
         self.sandbox = Sandbox(policy, **options)
         super().__init__(self.sandbox, keep, most, files)
         self._session: Session | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a function that calls the tool again gets SessionBusy, and does not wait
 
     def __enter__(self) -> Self:
         return self

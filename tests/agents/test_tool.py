@@ -87,6 +87,15 @@ def test_functions_of_the_caller_and_what_they_raise(conversation) -> None:
     assert told[2] == "1"
 
 
+def test_a_function_that_calls_the_tool_again_does_not_wait_for_itself() -> None:
+    def again() -> str:
+        return python("1")
+
+    with PythonTool(functions={"again": again}) as python:
+        assert "in a call" in python("import host; host.again()")
+        assert python("1") == "1"
+
+
 def test_what_a_model_knows_before_its_first_call() -> None:
     with PythonTool(limits={"wall_time": 5}) as python:
         assert "Names and files are kept from call to call." in python.description
