@@ -47,7 +47,7 @@ from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.policies.sizes import spoken_size
 from proxybox.program import BOX, Program
 from proxybox.result import Result, Status
-from proxybox.sandbox import with_timeout
+from proxybox.sandbox import policy_of_run
 
 #: The limits of a sample whose task names no policy: time for what evaluations compute, and room for their files.
 DEFAULTS: Final = {"wall_time": "3m", "cpu_time": "3m", "disk": "256M"}
@@ -157,7 +157,7 @@ class BoxSandboxEnvironment(SandboxEnvironment):
                 if "environment.cwd" not in str(error):
                     raise
                 return _failed(1, f"cd: {cwd}: there is no such folder in the box")
-        return _as_exec(result, with_timeout(box.policy, timeout))
+        return _as_exec(result, policy_of_run(box.policy, timeout, None, None))
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         """Writes a file as a program in the box would, and makes the folders above it.

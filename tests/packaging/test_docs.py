@@ -131,9 +131,8 @@ def test_every_exit_status_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sessions.md", "evaluate.md", "async.md", "batch.md", "commits.md", "serve-codejail.md"]
+    "name", ["sessions.md", "evaluate.md", "async.md", "batch.md", "commits.md", "serve-codejail.md", "agents.md"]
 )
-@pytest.mark.parametrize("name", ["sessions.md", "async.md", "commits.md", "agents.md"])
 def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROXYBOX_WARM", raising=False)
     path = ROOT / "docs" / name

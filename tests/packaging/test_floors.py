@@ -12,6 +12,8 @@ FLOORS = {
         serve
         agents
         aio api evaluating shims teach
+        batch
+        diagnosis kernel pool remote repl
         sandbox
         packages
         session
