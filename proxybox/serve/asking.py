@@ -57,8 +57,8 @@ def caller_by(connection: HTTPConnection, presented: str | None) -> Caller:
     return caller
 
 
-def caller_of(request: Request) -> Caller:
-    """The dependency of routes whose callers present a bearer key. Raises Refusal."""
+async def caller_of(request: Request) -> Caller:
+    """The dependency of routes whose callers present a bearer key; no thread is needed for it. Raises Refusal."""
     return caller_by(request, bearer(request))
 
 

@@ -20,6 +20,7 @@ from proxybox.serve.edge import Edge, log
 from proxybox.serve.service import Service
 
 import uvicorn  # isort: skip - app says what to install
+import uvloop  # isort: skip
 
 #: The exit status of a service that cannot serve.
 CANNOT_SERVE: Final = 125
@@ -38,8 +39,8 @@ def run(config: Config, *, check: bool = False) -> int:
     edge = app(config)
     if check:
         return asyncio.run(_check(edge.service))
-    with _listening(config) as listener:
-        return asyncio.run(_serve(edge, listener))
+    with _listening(config) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(edge, listener))
 
 
 async def _check(service: Service) -> int:
@@ -117,6 +118,8 @@ def _listening(config: Config) -> Iterator[socket.socket]:
         if not isinstance(address, str):
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
+                # What it accepts inherits this: else the body of an answer waits for the client's delayed ACK (tcp(7)).
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 yield listener
             return
         with socket.socket(socket.AF_UNIX) as listener:

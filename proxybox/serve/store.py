@@ -7,10 +7,10 @@ thread, many at once, so that no request waits for them; at most `_BEHIND` wait,
 import contextlib
 import hashlib
 import os
-import queue
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -84,7 +84,8 @@ class Store:
     def __init__(self, url: str, service: str) -> None:
         """Opens the database, and makes what is missing in it. service: who writes. Raises StoreError."""
         self._service = service[:255]
-        self._records: queue.Queue[Mapping[str, Any] | None] = queue.Queue(_BEHIND)
+        self._records: deque[Mapping[str, Any]] = deque()
+        self._ending = threading.Event()
         self.records_lost = 0
         try:
             self._engine = _engine(url)
@@ -102,7 +103,7 @@ class Store:
 
     def close(self) -> None:
         """Writes what waits, and closes the database."""
-        self._records.put(None)
+        self._ending.set()
         self._writer.join()
         self._engine.dispose()
 
@@ -195,24 +196,18 @@ class Store:
     # --- the audit ----------------------------------------------------------------------------------------------------
 
     def note(self, record: Mapping[str, Any]) -> None:
-        """Adds a record to the audit. It never waits."""
-        try:
-            self._records.put_nowait(record)
-        except queue.Full:
+        """Adds a record to the audit. It neither waits nor wakes the thread that writes."""
+        if len(self._records) < _BEHIND:
+            self._records.append(record)
+        else:
             self.records_lost += 1
 
     def _write(self) -> None:
-        """Writes records, until there is a None among them; runs in a thread."""
-        ended = False
-        while not ended:
-            batch = [self._records.get()]
-            if batch[0] is not None:
-                time.sleep(_RHYTHM)
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < _BEHIND:
-                    batch.append(self._records.get_nowait())
-            records = [record for record in batch if record is not None]
-            ended = len(records) < len(batch)
+        """Writes records now and then, and at the end; runs in a thread."""
+        ends = False
+        while not ends:
+            ends = self._ending.wait(_RHYTHM)
+            records = [self._records.popleft() for _ in range(len(self._records))]
             if records:
                 try:
                     with self._engine.begin() as connection:

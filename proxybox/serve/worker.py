@@ -16,6 +16,7 @@ import os
 import pickle
 import queue
 import re
+import sys
 import threading
 import traceback
 from collections import OrderedDict
@@ -47,6 +48,8 @@ from proxybox.serve.setup import Setup
 from proxybox.serve.wire import Kind, answer
 from proxybox.session import Session, Snapshot
 
+#: Seconds until a thread lets another one go on: an answer must not wait for the thread that makes the next box.
+_SWITCH: Final = 0.0002
 #: How the message of a parameter that makes no sense begins.
 _PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
 #: The most jobs whose orders wait for them, and the most pieces of input that wait for one program.
@@ -58,6 +61,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     """Serves until the service closes the control socket. setup: a `Setup`, pickled by the service."""
     control, *lines = connections
     raise_own_limit()
+    sys.setswitchinterval(_SWITCH)
     worker = _Worker(pickle.loads(setup))  # noqa: S301 - from our own parent
     for line in lines:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()

@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from proxybox.policies import Policy
 from proxybox.serve import asking
-from proxybox.serve.asking import caller_of, service_of
+from proxybox.serve.asking import bearer, caller_by, service_of
 from proxybox.serve.callers import Caller
 from proxybox.serve.edge import Receive, Scope, Send, visit
 from proxybox.serve.mcp.boxes import Client, OnEvent
@@ -61,7 +61,7 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request. Raises Refusal."""
         request = Request(scope, receive)
-        caller = caller_of(request)
+        caller = caller_by(request, bearer(request))
         if request.method not in ("POST", "DELETE"):
             raise Refusal("method-not-allowed", headers={"Allow": "POST, DELETE"})
         if caller.key:  # a session of the protocol is found by the same user alone
@@ -92,7 +92,7 @@ def _client_of(ctx: Context) -> Client:
     assert isinstance(request, Request)  # noqa: S101 - it came by HTTP
     # the manager has seen that the session is the caller's own; where requests stand alone, it looks at no such header
     has_session = ctx.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
-    return _client(request, caller_of(request), request.headers.get(_HEADER) if has_session else None)
+    return _client(request, caller_by(request, bearer(request)), request.headers.get(_HEADER) if has_session else None)
 
 
 def _client(request: Request, caller: Caller, connection: str | None) -> Client:

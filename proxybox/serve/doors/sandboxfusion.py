@@ -48,7 +48,7 @@ def _shape(refusal: Refusal) -> Response:
 router = APIRouter(route_class=asking.shaped(_shape), tags=["SandboxFusion"])
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     return asking.caller_by(request, asking.password(request))
 
 
