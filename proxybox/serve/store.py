@@ -26,6 +26,8 @@ _BEHIND: Final = 10_000
 _RHYTHM: Final = 0.2
 #: The state of a session that lives.
 LIVE: Final = "live"
+#: Bytes that a file takes up at least: empty ones would be without bound.
+_LEAST: Final = 4096
 
 _tables = sql.MetaData()
 _sessions = sql.Table(
@@ -68,6 +70,9 @@ _audit = sql.Table(
     sql.Column("status", sql.String(32), nullable=False, default=""),
     sql.Column("cpu", sql.Float),
 )  # fmt: skip
+
+#: The room that a file takes up.
+_taken: Final = sql.case((_artefacts.c.size < _LEAST, _LEAST), else_=_artefacts.c.size)
 
 
 class StoreError(ProxyboxError):
@@ -133,21 +138,26 @@ class Store:
 
     # --- artefacts ----------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, shelf: str, name: str, content: bytes, *, room: int, identity: str = "") -> str:
+    def put(
+        self, key: str, shelf: str, name: str, content: bytes, *, room: int, identity: str = "", evict: str = ""
+    ) -> str:
         """Keeps a file, in place of one of the same shelf and name, and returns its id.
 
-        shelf: what belongs together, such as the files of one session. room: bytes that all files of the key may have.
-        Raises NoRoom.
+        shelf: what belongs together, such as the files of one session. room: bytes that all files of the key may have;
+        a small file counts 4 KiB. evict: the oldest files of shelves whose names begin so are given up for it. Raises
+        NoRoom.
         """
         identity = identity or secrets.token_urlsafe(16)
-        mine = _artefacts.c.key == key
+        mine, size = _artefacts.c.key == key, max(len(content), _LEAST)
         with self._changing() as connection:
             same = (mine, _artefacts.c.shelf == shelf, _artefacts.c.name == name)
             connection.execute(_artefacts.delete().where(*same))
-            used = connection.execute(
-                sql.select(sql.func.coalesce(sql.func.sum(_artefacts.c.size), 0)).where(mine)
-            ).scalar_one()
-            if used + len(content) > room:
+            used = connection.execute(sql.select(sql.func.coalesce(sql.func.sum(_taken), 0)).where(mine)).scalar_one()
+            if evict and size <= room:
+                used -= _give_up(
+                    connection, used + size - room, mine, _artefacts.c.shelf.startswith(evict, autoescape=True)
+                )
+            if used + size > room:
                 raise NoRoom(f"the files of this key have {used:,} bytes, and may have {room:,}: remove some")
             connection.execute(
                 _artefacts.insert().values(
@@ -214,6 +224,18 @@ class Store:
                         connection.execute(_audit.insert(), records)
                 except SQLAlchemyError:
                     self.records_lost += len(records)
+
+
+def _give_up(connection: sql.Connection, wanted: int, *which: Any) -> int:
+    """Removes the oldest of some files, until they have had so many bytes, and returns how many they had."""
+    freed = 0
+    oldest = sql.select(_artefacts.c.id, _taken).where(*which).order_by(_artefacts.c.made)
+    for identity, size in connection.execute(oldest).all() if wanted > 0 else ():
+        if freed >= wanted:
+            break
+        connection.execute(_artefacts.delete().where(_artefacts.c.id == identity))
+        freed += size
+    return freed
 
 
 def _engine(url: str) -> sql.Engine:
