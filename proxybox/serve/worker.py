@@ -22,7 +22,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -38,7 +38,7 @@ from proxybox.errors import (
     SessionBusy,
 )  # fmt: skip
 from proxybox.jsonvalues import from_json, to_json
-from proxybox.policies import Policy, Problem, evolve
+from proxybox.policies import Mount, Policy, Problem, evolve
 from proxybox.pool.pool import Pool
 from proxybox.program import MAIN, Program
 from proxybox.result import Result, Status
@@ -199,6 +199,9 @@ class _Worker:
         if variables := asked.get("env"):
             with self.sandbox_with(asked, variables) as own:
                 yield own
+        elif asked.get("folder") or asked.get("options"):
+            with self.sandbox_at(asked) as own:
+                yield own
         elif asked.get("interactive"):
             yield self.sandbox(asked["policy"], asked["language"])
         else:
@@ -207,6 +210,16 @@ class _Worker:
     def sandbox_with(self, asked: Mapping[str, Any], variables: Mapping[str, str]) -> Sandbox:
         """A sandbox with these environment variables, for one run or session. The caller closes it."""
         policy = evolve(self._setup.policies[asked["policy"]], environment={"variables": variables})
+        return self._sandbox(policy, asked["language"], warm=False)
+
+    def sandbox_at(self, asked: Mapping[str, Any]) -> Sandbox:
+        """A sandbox for one run that has its files at `folder`, or options of the interpreter. The caller closes it."""
+        policy = self._setup.policies[asked["policy"]]
+        if folder := asked.get("folder"):
+            mode: Literal["ro", "overlay"] = "ro" if policy.filesystem.box == "ro" else "overlay"
+            mount = Mount(folder, _tree(_files(asked.get("files"))), mode=mode)
+            mounts = (*policy.filesystem.mounts, mount)
+            policy = evolve(policy, filesystem={"mounts": mounts}, environment={"cwd": folder})
         return self._sandbox(policy, asked["language"], warm=False)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
@@ -471,10 +484,16 @@ _COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], dict[str, Any]]
 
 
 def _program(asked: Mapping[str, Any]) -> Program:
-    """The program that is asked for: code, or files with the path of the one to start."""
+    """The program that is asked for: code, or files with the path of the one to start.
+
+    With files: folder is where the box has them, in place of /box; options are the interpreter's, before the program.
+    """
     files, args = _files(asked.get("files")), asked.get("args") or ()
     if (entry := asked.get("entry")) is not None:
-        return Program.of_files(files, entry, args)
+        program = Program.of_files(files, entry, args)
+        if folder := asked.get("folder"):
+            program = Program(words=(f"{folder}/{entry}", *program.words[1:]))
+        return attrs.evolve(program, words=(*given.arguments(asked.get("options") or ()), *program.words))
     program = Program.source(asked["code"], args)
     if MAIN in files:
         raise PolicyError(
@@ -485,6 +504,18 @@ def _program(asked: Mapping[str, Any]) -> Program:
 
 def _files(asked: Mapping[str, Any] | None) -> dict[str, bytes]:
     return given.files({name: _data(content) or b"" for name, content in (asked or {}).items()})
+
+
+def _tree(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Files by their paths as the tree of a `Mount`."""
+    tree: dict[str, Any] = {}
+    for path, content in files.items():
+        *folders, name = path.split("/")
+        folder = tree
+        for each in folders:
+            folder = folder.setdefault(each, {})
+        folder[name] = content
+    return tree
 
 
 def _data(content: Any) -> bytes | None:
