@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.requests import HTTPConnection
 
 from proxybox.serve.callers import Caller
@@ -18,6 +19,7 @@ from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 
 T = TypeVar("T")
+B = TypeVar("B", bound=BaseModel)
 
 
 class ClientGone(Exception):
@@ -141,6 +143,26 @@ def content(given: str | Mapping[str, Any]) -> bytes:
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def parsed(kind: type[B], data: bytes) -> B:
+    """Returns a body, whatever its header says of it: clients of other protocols leave that out. Raises Refusal."""
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+    raise Refusal("invalid", errors=[{"loc": fault["loc"], "msg": fault["msg"]} for fault in faults[:100]])
+
+
+def in_words(refusal: Refusal) -> str:
+    """Returns why something is refused, for protocols whose errors are one text."""
+    faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in refusal.errors)
+    return "; ".join(faults) if refusal.errors else refusal.detail
+
+
+def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Returns an answer in ASCII: lone surrogates, which a program can print, have no other form."""
+    return Response(json.dumps(value), status, dict(headers or {}), media_type="application/json")
 
 
 def invalid(error: RequestValidationError) -> Refusal:

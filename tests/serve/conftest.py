@@ -14,6 +14,8 @@ import attrs
 import httpx
 import pytest
 
+from proxybox.serve.keys import Keys
+
 #: What each service of a test has; more is added in front of it.
 CONFIG = """
 workers = 1
@@ -129,3 +131,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service that needs no key."""
     with serving(tmp_path_factory.mktemp("serve")) as server:
         yield server
+
+
+@contextlib.contextmanager
+def serving_two(folder: Path, config: str) -> Iterator[tuple[Server, str, str]]:
+    """A service that needs a key, with two of them."""
+    keys = Keys(folder / "data" / "keys.json")
+    one, other = keys.add("one"), keys.add("other")
+    with serving(folder, config) as server:
+        yield server, one, other

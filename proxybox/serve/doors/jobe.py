@@ -1,0 +1,285 @@
+"""Jobe's REST interface, which Moodle's CodeRunner speaks (https://github.com/trampgeek/jobe, restapi.pdf).
+
+    GET  /jobe/index.php/restapi/languages        [["python3", "3.11.13"]]
+    POST /jobe/index.php/restapi/runs             {"run_spec": {...}} -> {"run_id", "outcome", "cmpinfo", ...}
+    PUT, HEAD /jobe/index.php/restapi/files/{id}  a file that runs name; POST /files chooses the id
+
+Errors are a text, in JSON. Files are kept for each key; what is asked of limits is held within the policy's.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field, ValidationError
+
+from proxybox.serve import kept
+from proxybox.serve.asking import as_json, bearer, caller_by, in_words, run, service_of, shaped
+from proxybox.serve.callers import Caller
+from proxybox.serve.config import Config
+from proxybox.serve.edge import visit
+from proxybox.serve.guestfacts import facts_of, python3
+from proxybox.serve.problems import Refusal
+from proxybox.serve.results import ending
+from proxybox.serve.service import Service
+
+#: The shelf of the files that clients send.
+_SHELF: Final = "jobe"
+_OVERLOAD, _RUNTIME_ERROR, _OUTPUT_LIMIT = 21, 12, 30
+#: Jobe's word for each status.
+_OUTCOMES: Final[Mapping[str, int]] = {
+    "ok": 15, "syntax_error": 11, "error": 12, "crashed": 12, "time_limit": 13, "memory_limit": 17,
+    "output_limit": _RUNTIME_ERROR, "disk_limit": 12, "denied": 19, "misbehaved": 19, "cancelled": 20,
+    "internal_error": 20,
+}  # fmt: skip
+#: Outcomes that stand for themselves: a client takes anything in stderr for an error at run time.
+_WITHOUT_STDERR: Final = frozenset({11, 13, 17, _OUTPUT_LIMIT})
+_MB: Final = 1_000_000
+#: Statuses of refusals that Jobe has others for.
+_STATUSES: Final[Mapping[int, int]] = {401: 403, 422: 400}
+
+_ID: Final = re.compile(r"[A-Za-z0-9]{8,128}\Z")
+#: Names that Jobe takes: of files, and the wider ones of programs.
+_NAME: Final = re.compile(r"(?=[-_.]*[A-Za-z0-9])[A-Za-z0-9._-]{1,255}\Z")
+_SOURCE: Final = re.compile(r"(?![.-])[^<>:\"/\\|?*\x00-\x1f\x7f\xa0\xad#\[\]@!$&'()+,;={}^~`]{1,255}\Z")
+
+
+def _refused(refusal: Refusal) -> Response:
+    return as_json(in_words(refusal), _STATUSES.get(refusal.status, refusal.status), refusal.headers)
+
+
+router = APIRouter(prefix="/jobe/index.php/restapi", route_class=shaped(_refused), include_in_schema=False)
+
+
+class RunSpec(BaseModel):
+    """A program to run. Fields that are not known are left out of account, as Jobe does."""
+
+    sourcecode: Annotated[str, Field(max_length=64 << 20)]
+    language_id: Annotated[str, Field(max_length=64)]
+    sourcefilename: str | None = None
+    input: str | None = None
+    file_list: list[list[Any]] | None = None
+    parameters: dict[str, Any] | list[Any] | None = None  # an empty table is a list in PHP
+
+
+class RunBody(BaseModel):
+    """The body of POST runs."""
+
+    run_spec: RunSpec
+
+
+class FileBody(BaseModel):
+    """The body of PUT and POST files. file_contents: base64."""
+
+    file_contents: str
+
+
+def _caller(request: Request) -> Caller:
+    """Who has sent the request: X-API-KEY, or a bearer key. Raises Refusal."""
+    presented = request.headers.get("x-api-key") or bearer(request)
+    try:
+        return caller_by(request, presented)
+    except Refusal as refusal:
+        if refusal.kind != "unauthorized":
+            raise
+        raise Refusal("unauthorized", "Unknown API key" if presented else "Missing API key") from None
+
+
+def _wrong(text: str) -> Refusal:
+    return Refusal("invalid", text)
+
+
+def _parsed(kind: type[BaseModel], data: bytes) -> Any:
+    """A body, whatever type its header tells. Raises Refusal."""
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+    place = [str(part) for part in fault["loc"]]
+    if fault["type"] in ("json_invalid", "model_type") and not place:
+        raise _wrong("Non-JSON post data received")
+    if place == ["run_spec"]:
+        raise _wrong("No run_spec attribute found in post data")
+    if fault["type"] == "missing" and place[:1] == ["run_spec"]:
+        raise _wrong(f"run_spec is missing the required attribute '{place[-1]}'")
+    raise _wrong(f"{'.'.join(place)}: {fault['msg']}")
+
+
+# --- languages --------------------------------------------------------------------------------------------------------
+
+
+def languages_of(config: Config) -> dict[str, str]:
+    """Returns the languages of the service by the ids that clients use."""
+    meant = python3(config)
+    return {"python3": meant} | {name.lower(): name for name in config.languages if name != meant}
+
+
+@router.get("/languages")
+@router.get("/languages/")
+async def languages(request: Request) -> Response:
+    """Tells the languages, with the versions of their interpreters."""
+    _caller(request)
+    service = service_of(request)
+    known = languages_of(service.config).items()
+    return as_json([[identity, (await facts_of(service, name)).version] for identity, name in known])
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@router.put("/files/{identity}")
+async def put_file(request: Request, identity: str) -> Response:
+    """Keeps a file under an id that the client has chosen: the MD5 of its content, as a rule."""
+    caller, content = _caller(request), _content(await request.body(), f"put: contents of file {identity[:128]}")
+    await _keep(service_of(request), caller, identity, content)
+    return Response(status_code=204)
+
+
+@router.post("/files")
+@router.post("/files/")
+async def post_file(request: Request) -> Response:
+    """Keeps a file, and answers with its id."""
+    caller, content = _caller(request), _content(await request.body(), "post: contents")
+    identity = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    await _keep(service_of(request), caller, identity, content)
+    return as_json(identity)
+
+
+@router.head("/files/{identity}")
+async def head_file(request: Request, identity: str) -> Response:
+    """Tells whether a file is kept."""
+    caller = _caller(request)
+    await kept.collect(service_of(request), caller, [("", _SHELF, _key_of(caller, identity))])
+    return Response(status_code=204)
+
+
+async def _keep(service: Service, caller: Caller, identity: str, content: bytes) -> None:
+    if not _ID.match(identity):
+        raise _wrong("put: want a file id of at least 8 letters and digits")
+    await kept.keep(service, caller, _SHELF, identity, content, identity=_key_of(caller, identity), evict=_SHELF)
+
+
+def _key_of(caller: Caller, identity: str) -> str:
+    """What a file is kept by: clients of other keys may use the same id."""
+    return hashlib.sha256(f"{_SHELF}\0{caller.key}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _content(data: bytes, what: str) -> bytes:
+    try:
+        body = FileBody.model_validate_json(data)
+    except ValidationError:
+        raise _wrong(f"{what.partition(':')[0]}: missing file_contents parameter") from None
+    try:
+        return base64.b64decode(body.file_contents, validate=True)
+    except ValueError:
+        raise _wrong(f"{what} are not valid base-64") from None
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@router.post("/runs")
+@router.post("/runs/")
+async def post_run(request: Request) -> Response:
+    """Runs a program."""
+    caller, service = _caller(request), service_of(request)
+    spec: RunSpec = _parsed(RunBody, await request.body()).run_spec
+    asked = await _asked(service, caller, spec)
+    identity = visit(request.scope).id
+    try:
+        data = await run(request, caller, asked)
+    except Refusal as refusal:
+        if refusal.kind != "overloaded":
+            raise
+        told = {"run_id": identity, "outcome": _OVERLOAD, "cmpinfo": "", "stdout": "", "stderr": ""}
+        return as_json(told, headers=refusal.headers)
+    is_coderunner = request.headers.get("user-agent", "").startswith("CodeRunner")
+    return as_json({"run_id": identity, **_result(json.loads(data), is_coderunner=is_coderunner)})
+
+
+async def _asked(service: Service, caller: Caller, spec: RunSpec) -> dict[str, Any]:
+    """What the service is asked for. Raises Refusal."""
+    language = languages_of(service.config).get(spec.language_id.lower())
+    if language is None:
+        raise _wrong(f"Language '{spec.language_id.lower()}' is not known")
+    name = spec.sourcefilename or "prog.py"
+    if not _SOURCE.match(name):
+        raise _wrong("The sourcefilename for the run_spec is illegal")
+    wanted = []
+    for file in spec.file_list or ():
+        if len(file) not in (2, 3) or not all(isinstance(each, str) for each in file[:2]):
+            raise _wrong("Invalid file specifier: want an id and a name")
+        if not _ID.match(file[0]) or not _NAME.match(file[1]) or file[1] in (".", ".."):
+            raise _wrong(f"Invalid file specifier: {file[0][:128]!r}, {file[1][:255]!r}")
+        if file[1] == name:
+            raise _wrong(f"Invalid file specifier: {name!r} is the name of the program itself")
+        wanted.append((file[1], _SHELF, _key_of(caller, file[0])))
+    files = kept.for_worker(await kept.collect(service, caller, wanted))
+    parameters = spec.parameters if isinstance(spec.parameters, dict) else {}
+    policy = service.jobs.policy(caller, None)
+    return {
+        "policy": policy, "language": language, "entry": name, "files": {**files, name: spec.sourcecode},
+        "stdin": spec.input or "", "args": _words(parameters, "runargs"),
+        "options": _words(parameters, "interpreterargs"),
+        **_limits(service, policy, parameters),
+    }  # fmt: skip
+
+
+def _words(parameters: Mapping[str, Any], key: str) -> list[str]:
+    """Arguments, which Jobe puts into a line of a shell. Raises Refusal."""
+    given = parameters.get(key) or []
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise _wrong(f"parameters: {key}: want a list of texts")
+    try:
+        return shlex.split(" ".join(given))
+    except ValueError as error:
+        raise _wrong(f"parameters: {key}: {error}") from None
+
+
+def _limits(service: Service, policy: str, parameters: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What a client wants of limits, within the policy's. What is no number, or 0 or less, is the policy's limit."""
+    wanted = dict(_numbers(parameters))
+    limits: dict[str, float] = {}
+    if cputime := wanted.get("cputime"):
+        limits |= {"cpu_time": cputime, "wall_time": 2 * cputime}  # as Jobe does
+    for key, name, unit in (("memorylimit", "memory", _MB), ("disklimit", "disk", _MB), ("numprocs", "threads", 1)):
+        if number := wanted.get(key):
+            limits[name] = max(int(number * unit), 16 << 20 if name == "memory" else 0)
+    most, size = service.config.policies[policy].output.limit, int(wanted.get("streamsize", 0) * _MB)
+    return {
+        "limits": service.jobs.within(policy, limits),
+        "output": {} if not size else {"limit": size if most is None else min(size, most)},
+    }
+
+
+def _numbers(parameters: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for key in ("cputime", "memorylimit", "disklimit", "streamsize", "numprocs"):
+        value = parameters.get(key)
+        try:
+            number = float(value) if isinstance(value, int | float | str) else 0.0
+        except (ValueError, OverflowError):
+            continue
+        if 0 < number < math.inf:
+            yield key, min(number, 1e6)
+
+
+def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> dict[str, Any]:
+    """A result as Jobe tells it."""
+    status, stderr = result["status"], result["stderr"]
+    outcome = _OUTCOMES[status]
+    if status == "output_limit" and is_coderunner:
+        outcome = _OUTPUT_LIMIT
+    cmpinfo = stderr if status == "syntax_error" else ""
+    if outcome in _WITHOUT_STDERR:
+        stderr = ""
+    elif not stderr.strip():
+        stderr = ending(result)
+    return {"outcome": outcome, "cmpinfo": cmpinfo, "stdout": result["stdout"], "stderr": stderr}
