@@ -1,0 +1,106 @@
+"""The interface of Dify's sandbox, which its code nodes and templates use (https://github.com/langgenius/dify-sandbox).
+
+    POST /v1/sandbox/run            {"language": "python3", "code": ...} -> {"code": 0, "message", "data"}
+    GET  /v1/sandbox/dependencies   the packages of the interpreter
+    GET  /health                    "ok"
+
+Differences: a box has no network, whatever `enable_network` says, which Dify always sets; `preload` is left out of
+account, as the sandbox does by default; packages are those that the service's configuration gives the language.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from proxybox.serve.asking import as_json, caller_by, in_words, parsed, run, service_of, shaped
+from proxybox.serve.callers import Caller
+from proxybox.serve.guestfacts import facts_of, python3
+from proxybox.serve.problems import Refusal
+from proxybox.serve.results import ending
+
+
+def _refused(refusal: Refusal) -> Response:
+    if refusal.status == 401:
+        return Response(status_code=401)
+    # Dify tells its users of 503 that the sandbox is busy, and of any other status that it cannot be reached.
+    status = 503 if refusal.status == 429 else 400 if refusal.status == 422 else refusal.status
+    text = "Too many requests" if status == 503 else in_words(refusal)
+    return _answer(-status, text, None, status, refusal.headers)
+
+
+def _answer(
+    code: int, message: str, data: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    return as_json({"code": code, "message": message, "data": data}, status, headers)
+
+
+router = APIRouter(route_class=shaped(_refused), include_in_schema=False)
+
+
+class RunBody(BaseModel):
+    """What is to be run."""
+
+    language: Annotated[str, Field(min_length=1, max_length=64)]
+    code: Annotated[str, Field(min_length=1, max_length=64 << 20)]
+
+
+def _caller(request: Request) -> Caller:
+    return caller_by(request, request.headers.get("x-api-key") or None)
+
+
+def _language(request: Request, named: str) -> str:
+    """The service's language for the one that a client names. Raises Refusal."""
+    if named != "python3":
+        raise Refusal("invalid", "unsupported language")
+    return python3(service_of(request).config)
+
+
+@router.post("/v1/sandbox/run")
+async def post_run(request: Request) -> Response:
+    """Runs a program."""
+    caller = _caller(request)
+    body = parsed(RunBody, await request.body())
+    asked = {"code": body.code, "language": _language(request, body.language)}
+    result = json.loads(await run(request, caller, asked))
+    if result["status"] == "internal_error":
+        return _answer(-500, result["why"], None)
+    return _answer(0, "success", _data(result))
+
+
+def _data(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as Dify's sandbox tells it: what a process is ended by has the exit code -1."""
+    status, stderr = result["status"], result["stderr"]
+    code = -1 if result["exit_code"] is None else result["exit_code"]
+    why = "error: timeout" if status == "time_limit" else ending(result)
+    parts = (f"process exited with code {code}", why, stderr)
+    error = "\n".join(part for part in parts if part) if code else ""
+    return {"stdout": result["stdout"], "stderr": stderr, "error": error, "exit_code": code}
+
+
+@router.get("/v1/sandbox/dependencies")
+@router.get("/v1/sandbox/dependencies/refresh")
+async def dependencies(request: Request, language: str = "") -> Response:
+    """Tells the packages of the interpreter."""
+    _caller(request)
+    facts = await facts_of(service_of(request), _language(request, language))
+    return _answer(0, "success", {
+        "dependencies": [{"name": name, "version": version} for name, version in facts.packages.items()],
+    })  # fmt: skip
+
+
+@router.post("/v1/sandbox/dependencies/update")
+async def update(request: Request) -> Response:
+    """Does nothing: the configuration says which packages there are, and they are there when the service starts."""
+    _caller(request)
+    return _answer(0, "success", {})
+
+
+@router.get("/health")
+async def health(request: Request) -> Response:
+    """Tells whether the service takes requests."""
+    service = service_of(request)
+    is_ready = service.state == "ready"
+    return as_json("ok" if is_ready else service.why, 200 if is_ready else 503)
