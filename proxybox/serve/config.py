@@ -41,7 +41,7 @@ _MIB: Final = 1 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 _FILE_MAX: Final = 1 << 20
 #: The doors, by the names of their files.
-DOORS: Final = ("rest", "websocket", "status", "mcp", "codejail", "sandboxfusion", "jobe", "dify")
+DOORS: Final = ("rest", "websocket", "status", "mcp", "codejail", "sandboxfusion", "jobe", "dify", "librechat")
 
 
 _BODY: Final = 'a size from 1K to 1G, such as "8M"'

@@ -31,7 +31,7 @@ ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: An id that a client may give its request.
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 #: What is answered also while the service takes no requests.
-ALWAYS: Final = frozenset({"/", "/health", "/v1/health", "/metrics"})
+ALWAYS: Final = frozenset({"/", "/health", "/v1/health", "/librechat/health", "/metrics"})
 
 log = logging.getLogger("proxybox.serve")
 
