@@ -19,11 +19,15 @@ _TRIES: Final = 3
 
 
 class Jobs:
-    """What the workers of a service do. on_lost: functions that are called with a worker that has died."""
+    """What the workers of a service do.
+
+    on_lost: functions that are called with a worker that has died. begun: how many jobs there were.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.on_lost: list[Callable[[WorkerProcess], object]] = []
+        self.begun = 0
         limits = config.limits
         self.gates: Mapping[LineKind, Gate] = {
             "run": Gate("run", share=config.share, queue=limits.queue, patience=limits.queue_wait),
@@ -89,6 +93,7 @@ class Jobs:
 
         worker: the number of the only one that can do it.
         """
+        self.begun += 1
         for left in reversed(range(_TRIES)):
             slot = await self._enter(kind, caller, worker)
             try:

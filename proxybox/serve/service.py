@@ -17,6 +17,7 @@ from proxybox.serve.callers import ANONYMOUS, Caller
 from proxybox.serve.config import Config
 from proxybox.serve.jobs import Jobs
 from proxybox.serve.keys import Keys
+from proxybox.serve.memory import give_back
 from proxybox.serve.metrics import Metrics
 from proxybox.serve.problems import Refusal
 from proxybox.serve.results import result_as_json
@@ -25,6 +26,8 @@ from proxybox.serve.store import Store
 from proxybox.serve.trial import TrialFailed, try_out
 from proxybox.serve.workers import Job, LineKind, WorkerLost
 
+#: Seconds without a job after which memory is given back.
+_CALM: Final = 3.0
 #: Seconds that a look at the workers takes at most.
 _SOON: Final = 2.0
 
@@ -55,7 +58,8 @@ class Service:
         self.store = await asyncio.to_thread(Store, self.config.database_url, name)
         self.sessions = Sessions(self.config.sessions, self.jobs, self.store)
         await self.jobs.workers.start()
-        self._tasks = [asyncio.create_task(self._try_out()), asyncio.create_task(self.sessions.watch())]
+        work = self._try_out(), self.sessions.watch(), self._give_back_memory()
+        self._tasks = [asyncio.create_task(each) for each in work]
 
     async def _try_out(self) -> None:
         try:
@@ -65,6 +69,20 @@ class Service:
         else:
             if self.state == "starting":
                 self.state, self.why = "ready", ""
+
+    async def _give_back_memory(self) -> None:
+        """Gives back, once after each rush of requests, what it has left behind."""
+        seen = given = 0
+        while True:
+            await asyncio.sleep(_CALM)
+            began, seen = seen, self.jobs.begun
+            if seen == began != given and not self.jobs.are_any:
+                given = seen
+                give_back()
+                for number in tuple(self.jobs.workers.processes):
+                    with contextlib.suppress(Refusal, WorkerLost):
+                        await self.jobs.ask_itself({"op": "give_back"}, number)
+                given = seen = self.jobs.begun
 
     async def tried(self) -> None:
         """Waits until it has tried itself out."""

@@ -43,6 +43,7 @@ from proxybox.pool.pool import Pool
 from proxybox.program import MAIN, Program
 from proxybox.result import Result, Status
 from proxybox.sandbox import Sandbox
+from proxybox.serve.memory import give_back
 from proxybox.serve.results import displayed_as_json, result_as_json
 from proxybox.serve.setup import Setup
 from proxybox.serve.wire import Kind, answer
@@ -321,6 +322,11 @@ class _Worker:
         ]
         return {"pid": os.getpid(), "pools": pools, "sessions": len(self._sessions)}
 
+    def give_back(self, job: "_Job") -> dict[str, Any]:
+        """Gives back memory that is not needed now."""
+        give_back()
+        return {}
+
     def warm(self, job: "_Job") -> dict[str, Any]:
         """Makes a pool ahead of its first run."""
         self.pool(job.asked["policy"], job.asked["language"])
@@ -330,7 +336,7 @@ class _Worker:
 _DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], dict[str, Any]]]] = {
     "run": _Worker.run, "open": _Worker.open, "command": _Worker.command, "fork": _Worker.fork,
     "snapshot": _Worker.snapshot, "restore": _Worker.restore, "forget": _Worker.forget, "end": _Worker.end,
-    "sleep": _Worker.sleep, "state": _Worker.state, "warm": _Worker.warm,
+    "sleep": _Worker.sleep, "state": _Worker.state, "give_back": _Worker.give_back, "warm": _Worker.warm,
 }  # fmt: skip
 
 

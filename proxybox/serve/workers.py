@@ -123,6 +123,7 @@ class Workers:
 
     async def _start(self, number: int) -> None:
         environment = {name: os.environ[name] for name in (*_INHERITED, *_OURS) if name in os.environ}
+        environment["MALLOC_ARENA_MAX"] = "2"  # its threads hold large results one after the other, not all at once
         process = await asyncio.to_thread(
             Worker, "proxybox.serve.worker", self._setup,
             sockets=1 + self._runs + self._live, cpus=self._cpus[number], environment=environment,
