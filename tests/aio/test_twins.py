@@ -24,7 +24,6 @@ ONLY = {
     (Pool, "shutdown"): _FUTURES,
     (AsyncPool, "guest"): _HERE,
     (AsyncPool, "interrupt"): _HERE,
-    (AsyncPool, "run_program"): "it is an AsyncSandbox; a Pool takes what it can send to other processes",
 }
 #: The same of the parameters.
 PARAMETERS_ONLY = {

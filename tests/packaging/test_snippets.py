@@ -162,7 +162,7 @@ def test_the_readmes_python(folder: Path) -> None:
     (folder / "homework/main.py").write_text(HOMEWORK)
     (folder / "mine.toml").write_text('extends = "strict"\n')
     blocks = [block for block in indented(page("README.md")) if "proxybox." in block and "\n" in block.strip()]
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     names["rules"].close()
