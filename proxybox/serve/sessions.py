@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -84,20 +84,17 @@ class Sessions:
         with self._room(caller):
             identity, worker = new_id(), self._least_used()
             job = {**asked, "op": "open", "session": identity, "policy": policy, "language": language}
-            await self._ask(caller, job, worker)
-            return await self._begin(
-                Served(id=identity, caller=caller, worker=worker, policy=policy, language=language)
-            )
+            session = Served(id=identity, caller=caller, worker=worker, policy=policy, language=language)
+            return await self._begin(session, job)
 
     async def fork(self, caller: Caller, identity: str) -> Served:
         """Makes a copy of a session. Raises Refusal."""
         async with self._using(caller, identity) as session:
             with self._room(caller):
-                copy = new_id()
-                await self._ask(caller, {"op": "fork", "session": identity, "copy": copy}, session.worker)
-                return await self._begin(attrs.evolve(
-                    session, id=copy, made=time.monotonic(), used=time.monotonic(), busy=0, snapshots=set(),
-                ))  # fmt: skip
+                copy = Served(
+                    id=new_id(), caller=caller, worker=session.worker, policy=session.policy, language=session.language
+                )
+                return await self._begin(copy, {"op": "fork", "session": identity, "copy": copy.id})
 
     @contextlib.contextmanager
     def _room(self, caller: Caller) -> Any:
@@ -119,13 +116,26 @@ class Sessions:
             if not self._opening[caller.key]:
                 del self._opening[caller.key]
 
-    async def _begin(self, session: Served) -> Served:
-        if session.worker.ended:
-            raise Refusal("worker-lost", headers={"Retry-After": "1"})
-        self._all[session.id] = session
-        key = session.caller.key
-        await asyncio.to_thread(self._store.begin_session, session.id, key, session.policy, session.language)
+    async def _begin(self, session: Served, job: Mapping[str, Any]) -> Served:
+        """Has a job done that makes a session. Who no longer waits for it leaves none behind."""
+        try:
+            await self._ask(session.caller, job, session.worker)
+            if session.worker.ended:
+                raise Refusal("worker-lost", headers={"Retry-After": "1"})
+            self._all[session.id] = session
+            key = session.caller.key
+            await asyncio.to_thread(self._store.begin_session, session.id, key, session.policy, session.language)
+        except BaseException:
+            self._all.pop(session.id, None)
+            self._behind(self._tell(session, {"op": "end", "session": session.id}))
+            raise
         return session
+
+    def _behind(self, work: Coroutine[Any, Any, None]) -> None:
+        """Lets something be done that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _least_used(self) -> WorkerProcess:
         count = dict.fromkeys(self._jobs.workers.processes, 0)
@@ -264,9 +274,7 @@ class Sessions:
         for session in [session for session in self._all.values() if session.worker is worker]:
             del self._all[session.id]
             self._ending[session.id] = session.caller.key, "lost", reason
-            task = asyncio.get_running_loop().create_task(self._note_end(session, "lost", reason))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._behind(self._note_end(session, "lost", reason))
 
     async def watch(self) -> None:
         """Puts sessions that nobody uses to sleep, and ends them later."""

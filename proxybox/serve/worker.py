@@ -327,16 +327,11 @@ class _Worker:
         give_back()
         return {}
 
-    def warm(self, job: "_Job") -> dict[str, Any]:
-        """Makes a pool ahead of its first run."""
-        self.pool(job.asked["policy"], job.asked["language"])
-        return {}
-
 
 _DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], dict[str, Any]]]] = {
     "run": _Worker.run, "open": _Worker.open, "command": _Worker.command, "fork": _Worker.fork,
     "snapshot": _Worker.snapshot, "restore": _Worker.restore, "forget": _Worker.forget, "end": _Worker.end,
-    "sleep": _Worker.sleep, "state": _Worker.state, "give_back": _Worker.give_back, "warm": _Worker.warm,
+    "sleep": _Worker.sleep, "state": _Worker.state, "give_back": _Worker.give_back,
 }  # fmt: skip
 
 
@@ -473,16 +468,11 @@ def _changes(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
     return {"files": result_as_json(Result(status=Status.OK, files=session.files))["files"]}
 
 
-def _usage(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
-    return {"usage": attrs.asdict(session.usage)}
-
-
 _COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], dict[str, Any]]]] = {
     "exec": functools.partial(_source_command, Session.exec),
     "eval": functools.partial(_source_command, Session.eval),
     "call": _call, "set": _set, "get": _get, "complete": _complete, "inspect": _inspect, "is_complete": _is_complete,
     "reset": _reset, "read_file": _read_file, "write_file": _write_file, "list_files": _list_files, "changes": _changes,
-    "usage": _usage,
 }  # fmt: skip
 
 

@@ -63,10 +63,9 @@ class Slot:
 
 @attrs.define(eq=False)
 class WorkerProcess:
-    """One worker. number: its place, which the process that replaces it takes over. birth: differs for each process."""
+    """One worker. number: its place, which the process that replaces it takes over."""
 
     number: int
-    birth: int
     process: Worker
     control: Line
     slots: list[Slot] = attrs.field(factory=list)
@@ -110,7 +109,7 @@ class Workers:
     ) -> None:  # fmt: skip
         self._setup, self._runs, self._live = pickle.dumps(setup), setup.slots, live
         self._on_free, self._on_lost = on_free, on_lost
-        self._numbers, self._births = itertools.count(1), itertools.count(1)
+        self._numbers = itertools.count(1)
         self._cpus = list(shares_of_cpus(count))
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -131,7 +130,7 @@ class Workers:
         ends = [socket.socket(fileno=os.dup(connection.fileno())) for connection in process.connections]
         process.close()
         control, *lines = [await Line.on(end) for end in ends]
-        worker = WorkerProcess(number, next(self._births), process, control)
+        worker = WorkerProcess(number, process, control)
         worker.slots = [Slot(worker, "run" if at < self._runs else "live", line) for at, line in enumerate(lines)]
         self.processes[number] = worker
         for slot in worker.slots:
