@@ -1,10 +1,11 @@
 """Many clients of one service for a while: good and hostile programs, and what becomes of answers, times and memory.
 
-usage: python -m tests.soak.serving [--clients N] [--seconds S] [--kill]
+usage: python -m tests.soak.serving [--clients N] [--seconds S] [--kill | --flood]
 
 Each answer is checked. With --kill, workers and guests are killed meanwhile, and the service itself once, which is then
-started again: a request may then be answered by an error that says so, and by nothing else. All traffic stays on this
-machine's loopback. It ends with 0 when no answer was wrong and none was lost.
+started again: a request may then be answered by an error that says so, and by nothing else. With --flood, one key
+floods the service while another one asks now and then, whose times are told with the flood and without. All traffic
+stays on this machine's loopback. It ends with 0 when no answer was wrong and none was lost.
 """
 
 import argparse
@@ -227,14 +228,54 @@ async def soak(clients: int, seconds: float, kill: bool, folder: Path) -> int:
         holder["process"].wait()
 
 
+async def flood(clients: int, seconds: float, folder: Path) -> int:
+    """Tells how long one key waits while another one floods the service, and while none does."""
+    from proxybox.serve.keys import Keys
+
+    keys = Keys(folder / "data" / "keys.json")
+    quiet, loud = keys.add("quiet"), keys.add("loud")
+    process, port = start(folder)
+
+    async def ask(key: str, until: float, pause: float) -> list[float]:
+        times = []
+        async with _connection(port) as (reader, writer):
+            while time.monotonic() < until:
+                began = time.perf_counter()
+                status, result = await _request(reader, writer, key, {"code": "print('hello')"})
+                if status != 200 or result["stdout"] != "hello\n":
+                    raise SystemExit(f"{status}: {result}")
+                times.append(time.perf_counter() - began)
+                await asyncio.sleep(pause)
+        return times
+
+    try:
+        await ask(quiet, time.monotonic() + 3, 0)
+        alone = await ask(quiet, time.monotonic() + seconds, 0.02)
+        until = time.monotonic() + seconds
+        beside, *others = await asyncio.gather(ask(quiet, until, 0.02), *(ask(loud, until, 0) for _ in range(clients)))
+        for name, times in (("alone", alone), ("beside the flood", beside)):
+            cuts = statistics.quantiles(times, n=100)
+            print(f"the quiet key {name}: median {1e3 * cuts[49]:.1f} ms, 99 % {1e3 * cuts[98]:.1f} ms ({len(times)})")
+        print(
+            f"the key that floods, with {clients} connections: {sum(map(len, others)) / seconds:.0f} answers a second"
+        )
+        return 0
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def main() -> int:
     """Runs from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--flood", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        if options.flood:
+            return asyncio.run(flood(options.clients, options.seconds, Path(name)))
         return asyncio.run(soak(options.clients, options.seconds, options.kill, Path(name)))
 
 
