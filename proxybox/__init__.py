@@ -111,7 +111,9 @@ _HOMES = {
     "proxybox.session": ("FileEntry", "Finished", "Printed", "Session", "Snapshot"),
 }  # fmt: skip
 #: What the names of some homes need: packages that come with extras.
-_NEEDS = {"proxybox.aio.": "anyio", "proxybox.remote.client": "httpx", "proxybox.remote.aclient": "httpx"}
+_NEEDS = {
+    "proxybox.aio.": ("anyio",), "proxybox.remote.client": ("httpx",), "proxybox.remote.aclient": ("httpx", "anyio"),
+}  # fmt: skip
 #: Not for `import *`, which would hide Python's own.
 _HIDING = ("map",)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -119,7 +121,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def _all() -> list[str]:
     """Returns the names for `import *`, which loads each: those whose extra is not installed are left out."""
-    missing = tuple(home for home, needed in _NEEDS.items() if find_spec(needed) is None)
+    missing = tuple(home for home, needed in _NEEDS.items() if not all(map(find_spec, needed)))
     names = (name for name, home in _HOME_OF.items() if not home.startswith(missing) and name not in _HIDING)
     return ["__version__", *sorted(names)]
 

@@ -95,13 +95,12 @@ class Copied(Supply):
         """Makes a copy. Raises CannotCopy, SandboxStartError, OSError, ExecutionError."""
         if not self._can_copy:
             return self._make()
-        is_worn = self._copies >= MOST_FORKS or time.monotonic() - self._since > OLDEST
-        if is_worn or not self._original.is_running:  # copies share addresses and a hash seed with it
-            self._original.close()
-            self._original = self._make()
-            self._copies, self._since = 0, time.monotonic()
-        self._copies += 1
-        made = self._original.fork()
+        try:
+            made = self._fork()
+        except (OSError, SandboxStartError):
+            if self._original.is_running:
+                raise
+            made = self._fork()  # of a new original: the other one has died meanwhile
         try:
             if not self._wanted:  # else it takes longer than it saves
                 made.rehearse()
@@ -109,6 +108,16 @@ class Copied(Supply):
             made.close()
             raise
         return made
+
+    def _fork(self) -> ExpressionSession:
+        """Copies the original, or a new one in the place of one that is worn or has died."""
+        is_worn = self._copies >= MOST_FORKS or time.monotonic() - self._since > OLDEST
+        if is_worn or not self._original.is_running:  # copies share addresses and a hash seed with it
+            self._original.close()
+            self._original = self._make()
+            self._copies, self._since = 0, time.monotonic()
+        self._copies += 1
+        return self._original.fork()
 
     def _add(self, session: ExpressionSession) -> None:
         self._stock.append(session)

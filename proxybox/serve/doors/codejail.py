@@ -48,7 +48,7 @@ def _shape(refusal: Refusal) -> Response:
     return answer
 
 
-router = APIRouter(route_class=asking.shaped(_shape))
+router = APIRouter(route_class=asking.shaped(_shape), include_in_schema=False)
 
 
 def _refuse(words: str) -> Refusal:

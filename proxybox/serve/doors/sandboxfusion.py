@@ -45,7 +45,7 @@ def _shape(refusal: Refusal) -> Response:
     return Response(body, refusal.status, refusal.headers, media_type="application/json")
 
 
-router = APIRouter(route_class=asking.shaped(_shape), tags=["SandboxFusion"])
+router = APIRouter(route_class=asking.shaped(_shape), tags=["SandboxFusion"], include_in_schema=False)
 
 
 async def _caller(request: Request) -> Caller:
