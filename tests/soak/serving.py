@@ -96,7 +96,7 @@ class Client:
         if status == 200 and ended in statuses:
             if printed is not None and result["stdout"] != printed.format(n=number, n7=number * 7):
                 self._tally.wrong.append((code, result))
-        elif not (self._may_fail and (ended == "internal_error" or status == 503)):
+        elif not (self._may_fail and (ended in ("internal_error", "crashed") or status == 503)):
             self._tally.wrong.append((code, result))
 
 
