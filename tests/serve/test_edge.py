@@ -157,7 +157,8 @@ def test_log_lines_and_the_audit_tell_what_was_done_and_no_secret(keyed: tuple[S
     headers = {**_with(key), "X-Request-Id": "audited-1"}
     answer = server.http.post("/v1/run?token=in-the-query", json={"code": code, "policy": "strict"}, headers=headers)
     assert answer.json()["status"] == "ok"
-    logged = server.log.read_text()
+    while '"id": "audited-1"' not in (logged := server.log.read_text()):  # it comes after the answer
+        pass
     (line,) = [json.loads(line) for line in logged.splitlines() if '"id": "audited-1"' in line]
     assert (line["method"], line["path"], line["http_status"], line["status"]) == ("POST", "/v1/run", 200, "ok")
     assert (line["name"], line["policy"], line["language"]) == ("audited", "strict", "python")
