@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final
 
@@ -138,11 +139,12 @@ class Sessions:
         task.add_done_callback(self._tasks.discard)
 
     def _least_used(self) -> WorkerProcess:
-        count = dict.fromkeys(self._jobs.workers.processes, 0)
-        for session in self._all.values():
-            count[session.worker.number] += 1
-        number = min(count, key=lambda each: count[each])
-        return self._jobs.workers.processes[number]
+        """The worker that has the fewest sessions. Raises Refusal while none lives."""
+        living = [worker for worker in self._jobs.workers.processes.values() if not worker.ended]
+        if not living:
+            raise Refusal("worker-lost", headers={"Retry-After": "1"})
+        has = Counter(session.worker.number for session in self._all.values())
+        return min(living, key=lambda worker: has[worker.number])
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
