@@ -257,7 +257,7 @@ class Config:
     def is_local(self) -> bool:
         """Whether nobody but this machine can reach it."""
         address = self.address
-        return isinstance(address, str) or _is_loopback(address[0])
+        return isinstance(address, str) or is_loopback(address[0])
 
     @property
     def keys_file(self) -> str:
@@ -294,7 +294,8 @@ def address_of(text: str) -> tuple[str, int] | str:
     return host, int(port)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its address or as localhost."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

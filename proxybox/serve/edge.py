@@ -6,7 +6,6 @@ from web pages of other origins, nor under a host name that others control (DNS 
 at could use it otherwise.
 """
 
-import ipaddress
 import json
 import logging
 import re
@@ -18,6 +17,7 @@ from typing import Any, Final
 import attrs
 from starlette.exceptions import HTTPException
 
+from proxybox.serve.config import is_loopback
 from proxybox.serve.keys import KeysError
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
 from proxybox.serve.service import Service
@@ -191,9 +191,4 @@ def _is_own_host(host: str) -> bool:
     """Whether a Host header names this machine: a name that others control could lead a browser here."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     name = name.removeprefix("[").removesuffix("]")
-    if name in ("", "localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return not name or is_loopback(name)
