@@ -120,8 +120,11 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def _all() -> list[str]:
-    """Returns the names for `import *`, which loads each: those whose extra is not installed are left out."""
-    missing = tuple(home for home, needed in _NEEDS.items() if not all(map(find_spec, needed)))
+    """Returns the names for `import *`, which loads each: those whose extra is not installed are left out.
+
+    It does not call `map`, whose name is our own function's here once that has been used.
+    """
+    missing = tuple(home for home, needed in _NEEDS.items() if not all(find_spec(name) for name in needed))
     names = (name for name, home in _HOME_OF.items() if not home.startswith(missing) and name not in _HIDING)
     return ["__version__", *sorted(names)]
 

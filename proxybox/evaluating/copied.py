@@ -97,7 +97,7 @@ class Copied(Supply):
             return self._make()
         try:
             made = self._fork()
-        except (OSError, SandboxStartError):
+        except (OSError, SandboxStartError, CannotCopy):
             if self._original.is_running:
                 raise
             made = self._fork()  # of a new original: the other one has died meanwhile

@@ -11,7 +11,9 @@ more than answer.
 """
 
 import asyncio
+import errno
 import json
+import os
 import socket
 import struct
 from typing import Any, Final
@@ -54,13 +56,14 @@ class Line:
 
     async def send(self, message: Any) -> None:
         """Sends one message, and waits while the socket is full."""
-        data = packed(message)
-        self._writer.write(_SIZE.pack(len(data)) + data)
+        self.tell(message)
         await self._writer.drain()
 
     def tell(self, message: Any) -> None:
         """Sends one short message without waiting."""
         data = packed(message)
+        if self._writer.is_closing():  # asyncio drops what is written then, and uvloop raises RuntimeError
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         self._writer.write(_SIZE.pack(len(data)) + data)
 
     async def receive(self) -> tuple[bytes, bytes]:

@@ -72,8 +72,8 @@ class WorkerProcess:
     ended: bool = False
 
     def order(self, job: int, what: str, **more: Any) -> None:
-        """Sends an order about a job (worker.py)."""
-        if not self.ended:
+        """Sends an order about a job (worker.py); a worker that has ended has nothing left to do."""
+        with contextlib.suppress(OSError):
             self.control.tell({"job": job, "do": what, **more})
 
 

@@ -505,6 +505,12 @@ def test_star_imports_everything_without_anyio() -> None:
     assert {"AsyncPool", "AsyncSandbox", "AsyncSession", "__version__"} <= set(proxybox.__all__)
 
 
+def test_a_name_that_is_also_one_of_pythons_does_not_hide_it_in_the_package() -> None:
+    assert proxybox.map is not map  # from now on it is among the names of the package, whose own code goes on
+    assert "map" not in proxybox.__all__
+    assert "map" in dir(proxybox)
+
+
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_script_that_the_policy_hides_is_told_with_what_to_do(tmp_path: Path, warm: bool) -> None:
     script = tmp_path / ".program.py"

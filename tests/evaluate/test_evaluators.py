@@ -302,26 +302,6 @@ def test_a_function_that_closes_its_evaluator() -> None:
         evaluator("close()")
 
 
-@pytest.mark.parametrize("is_fresh", [False, True])
-def test_one_that_nobody_refers_to_any_more_ends(is_fresh: bool) -> None:
-    before, threads = pids(), leavings.threads()
-    evaluator = Evaluator(fresh=is_fresh, size=1, timeout=60)
-    assert evaluator("1") == 1
-    assert pids() > before
-    del evaluator
-    assert leavings.threads_since(threads) == []
-    assert leavings.children_since(dict.fromkeys(before, "")) == {}
-
-
-def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = dict.fromkeys(pids(), "")
-    with pytest.raises(ExecutionError):
-        Evaluator(setup="1 / 0", fresh=True)
-    with pytest.raises(SandboxStartError):
-        Evaluator(guest="/nonexistent/python")
-    assert leavings.children_since(before) == {}
-
-
 # --- evaluate ---------------------------------------------------------------------------------------------------------
 
 
