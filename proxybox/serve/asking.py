@@ -53,8 +53,8 @@ def password(connection: HTTPConnection) -> str | None:
 
 def caller_by(connection: HTTPConnection, presented: str | None) -> Caller:
     """Returns who has presented a key, and notes it for the audit. Raises Refusal."""
-    caller = service_of(connection).caller(presented)
     here = visit(connection.scope)
+    caller = service_of(connection).caller(presented, is_open=here.is_open)
     here.key, here.name = caller.key, caller.name
     return caller
 

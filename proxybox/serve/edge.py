@@ -6,6 +6,7 @@ from web pages of other origins, nor under a host name that others control (DNS 
 at could use it otherwise.
 """
 
+import functools
 import json
 import logging
 import re
@@ -38,10 +39,14 @@ log = logging.getLogger("proxybox.serve")
 
 @attrs.define(kw_only=True)
 class Visit:
-    """One request. key: the id of its key. run: what the audit keeps of the run, if there was one."""
+    """One request, and what the audit keeps of it.
+
+    key: the id of its key. is_open: whether none is needed. policy to cpu: of the run, if there was one.
+    """
 
     id: str
     key: str = ""
+    is_open: bool = False
     name: str = ""
     policy: str = ""
     language: str = ""
@@ -83,7 +88,7 @@ class Edge:
         here = Visit(id=given.decode() if _ID.match(given) else secrets.token_hex(8))
         scope.setdefault("state", {})["visit"] = here
         if scope["type"] == "websocket":
-            await self._websocket(scope, receive, send, headers)
+            await self._websocket(scope, receive, send, headers, here)
             return
         await self._http(scope, receive, send, headers, here)
 
@@ -99,7 +104,7 @@ class Edge:
             await send(message)
 
         try:
-            self._check(scope, headers)
+            self._check(scope, headers, here)
             await self._inner(scope, self._bounded(receive, headers), answer)
         except _TooLarge as refusal:
             if not answered:
@@ -112,11 +117,13 @@ class Edge:
         finally:
             self._note(scope, here, answered or 499, time.perf_counter() - began)
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+    async def _websocket(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit
+    ) -> None:
         try:
-            self._check(scope, headers)
+            self._check(scope, headers, here)
         except Refusal as refusal:
-            log.info("%s %s refused: %s", scope["state"]["visit"].id, "WEBSOCKET", refusal)
+            log.info("%s %s refused: %s", here.id, "WEBSOCKET", refusal)
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail[:120]})
             return
@@ -124,12 +131,13 @@ class Edge:
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
-    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _check(self, scope: Scope, headers: dict[bytes, bytes], here: Visit) -> None:
         """Raises Refusal for a request that no door sees."""
         service = self.service
         if service.state != "ready" and scope["path"] not in ALWAYS:
             raise Refusal("not-ready", service.why, headers={"Retry-After": "5"})
-        if not service.is_open:
+        here.is_open = service.is_open
+        if not here.is_open:
             return
         origin = headers.get(b"origin", b"").decode("latin-1")
         host = headers.get(b"host", b"").decode("latin-1")
@@ -187,6 +195,7 @@ async def _refuse(refusal: Refusal, here: Visit, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+@functools.lru_cache(maxsize=64)
 def _is_own_host(host: str) -> bool:
     """Whether a Host header names this machine: a name that others control could lead a browser here."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host

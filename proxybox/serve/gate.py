@@ -1,7 +1,8 @@
 """The gate: who gets a worker's free line, who waits for one, and who is sent away at once.
 
 Rules: of the keys that wait, the one that holds the fewest lines is next, and among equals the one that was served
-longest ago. A key never holds more lines than its share. The queue is bounded; when it is full, the key of which the
+longest ago. A key never holds more lines than its share. While the only run of one key is young, keys that hold several
+lines get no further ones: a worker's lines share its CPU. The queue is bounded; when it is full, the key of which the
 most requests wait loses its latest one. So a key that floods the service waits behind itself alone.
 """
 
@@ -9,7 +10,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 import attrs
@@ -18,6 +19,8 @@ from proxybox.serve.workers import LineKind, Slot, WorkerLost, WorkerProcess
 
 #: How much the latest job counts in the average duration of all.
 _LATEST: Final = 0.05
+#: For how many seconds keys that hold lines make room for the first line of another one: most runs are shorter.
+_FAVOUR: Final = 0.02
 #: The most seconds that anybody is asked to wait before the next try.
 _LONGEST: Final = 60
 
@@ -47,6 +50,11 @@ class _Key:
     turn: int = 0
     waiting: deque[_Waiting] = attrs.field(factory=deque)
 
+    def first(self, slot: Slot) -> _Waiting | None:
+        """The first request that waits for such a line, and was not given up meanwhile."""
+        here = (None, slot.worker.number)
+        return next((each for each in self.waiting if each.worker in here and not each.ready.done()), None)
+
 
 class Gate:
     """Gives out the lines of one kind.
@@ -59,6 +67,7 @@ class Gate:
         self._free: list[Slot] = []
         self._keys: dict[str, _Key] = {}
         self._holders: dict[Slot, tuple[str, float]] = {}
+        self._favoured: dict[Slot, tuple[str, asyncio.TimerHandle]] = {}
         self._turns = itertools.count(1)
         self._duration = 0.05
         self.waiting = 0
@@ -83,7 +92,7 @@ class Gate:
         """
         key = self._keys.setdefault(name, _Key(self._share))
         key.share = self._share if share is None else share
-        slot = self._take(worker) if key.held < key.share and not key.waiting else None
+        slot = self._take(worker) if self._may_hold_more(name, key) and not key.waiting else None
         if slot is not None:
             self._give(name, key, slot)
             return slot
@@ -128,45 +137,46 @@ class Gate:
     def free(self, slot: Slot) -> None:
         """Takes a line that can be used, and gives it to whoever is next."""
         self._let_go(slot)
-        if slot.worker.ended:
-            return
-        key_name = self._next(slot)
-        if key_name is None:
+        if not slot.worker.ended:
             self._free.append(slot)
-            return
-        key = self._keys[key_name]
-        waiting = next(each for each in key.waiting if each.worker in (None, slot.worker.number))
-        key.waiting.remove(waiting)
-        self.waiting -= 1
-        self._give(key_name, key, slot)
-        waiting.ready.set_result(slot)
+        self._hand_out()
 
-    def _next(self, slot: Slot) -> str | None:
-        """The key that gets a line: one that waits for such a line and has not got its share yet."""
-        here = (None, slot.worker.number)
-        wanting = [
-            (key.held, key.turn, name)
-            for name, key in self._keys.items()
-            if key.held < key.share and any(each.worker in here for each in key.waiting)
-        ]
-        return min(wanting)[2] if wanting else None
+    def _hand_out(self) -> None:
+        """Gives free lines to those that wait for one."""
+        for slot in self._roomiest():
+            wanting = [(name, key) for name, key in self._keys.items() if key.waiting and self._may_hold_more(name, key)]
+            if not wanting:
+                return
+            fitting = ((key.held, key.turn, name, key.first(slot)) for name, key in wanting)
+            *_, name, waiting = min((each for each in fitting if each[-1] is not None), default=(None, None))
+            if name is None or waiting is None:
+                continue
+            key = self._keys[name]
+            key.waiting.remove(waiting)
+            self.waiting -= 1
+            self._free.remove(slot)
+            self._give(name, key, slot)
+            waiting.ready.set_result(slot)
+
+    def _may_hold_more(self, name: str, key: _Key) -> bool:
+        return key.held < key.share and not (key.held and any(each != name for each, _ in self._favoured.values()))
 
     def _take(self, worker: int | None) -> Slot | None:
         """Takes a free line: of the worker that is wanted, or of the one that has the most."""
-        fitting = [slot for slot in self._free if worker in (None, slot.worker.number)]
-        if not fitting:
-            return None
-        if worker is None:
-            idle: dict[int, int] = {}
-            for slot in fitting:
-                idle[slot.worker.number] = idle.get(slot.worker.number, 0) + 1
-            slot = max(fitting, key=lambda each: idle[each.worker.number])
-        else:
-            slot = fitting[0]
-        self._free.remove(slot)
+        slot = next((slot for slot in self._roomiest() if worker in (None, slot.worker.number)), None)
+        if slot is not None:
+            self._free.remove(slot)
         return slot
 
+    def _roomiest(self) -> list[Slot]:
+        """The free lines, those of the worker that has the most of them first."""
+        idle = Counter(slot.worker.number for slot in self._free)
+        return sorted(self._free, key=lambda slot: -idle[slot.worker.number])
+
     def _give(self, name: str, key: _Key, slot: Slot) -> None:
+        if not key.held and any(each.held > 1 for each in self._keys.values()):
+            timer = asyncio.get_running_loop().call_later(_FAVOUR, self._end_favour, slot)
+            self._favoured[slot] = name, timer
         key.held += 1
         key.turn = next(self._turns)
         self._holders[slot] = name, time.monotonic()
@@ -179,21 +189,13 @@ class Gate:
         key = self._keys[name]
         key.held -= 1
         self._forget(name, key)
-        # Its key may hold another line now, which it did not take because of its share.
-        self._offer(key, name)
+        if slot in self._favoured:
+            self._favoured.pop(slot)[1].cancel()
 
-    def _offer(self, key: _Key, name: str) -> None:
-        """Gives free lines to a key that waits only because it had its share."""
-        while key.waiting and key.held < key.share:
-            fitting = ((each, self._take(each.worker)) for each in tuple(key.waiting))
-            found = next(((each, slot) for each, slot in fitting if slot is not None), None)
-            if found is None:
-                return
-            waiting, slot = found
-            key.waiting.remove(waiting)
-            self.waiting -= 1
-            self._give(name, key, slot)
-            waiting.ready.set_result(slot)
+    def _end_favour(self, slot: Slot) -> None:
+        """Others may hold more lines again, while a run goes on that is longer than most."""
+        del self._favoured[slot]
+        self._hand_out()
 
     def _forget(self, name: str, key: _Key) -> None:
         """Keeps nothing of a key that neither holds nor waits."""
@@ -214,3 +216,4 @@ class Gate:
                 if not waiting.ready.done():
                     waiting.ready.set_exception(WorkerLost(begun=False))
             self._forget(name, key)
+        self._hand_out()

@@ -24,6 +24,8 @@ import uvloop  # isort: skip
 
 #: The exit status of a service that cannot serve.
 CANNOT_SERVE: Final = 125
+#: Seconds until a thread lets another one go on: the event loop must not wait for the thread that writes the audit.
+_SWITCH: Final = 0.0005
 #: How many connections wait to be accepted, and what may be wrong with an address.
 _BACKLOG: Final = 2048
 _CANNOT_LISTEN: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.ENOENT, errno.EINVAL})
@@ -36,6 +38,7 @@ def run(config: Config, *, check: bool = False) -> int:
     """
     _log_to_stderr(config.log)
     raise_own_limit()  # of descriptors: one for each connection
+    sys.setswitchinterval(_SWITCH)
     edge = app(config)
     if check:
         return asyncio.run(_check(edge.service))

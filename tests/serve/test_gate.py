@@ -70,6 +70,53 @@ async def test_a_share_of_its_own() -> None:
 
 
 @_in_a_loop
+async def test_who_holds_lines_makes_room_for_the_young_run_of_another_key() -> None:
+    gate, _ = _gate(5, share=3)
+    held = [await gate.enter("flood") for _ in range(3)]
+    waits = asyncio.create_task(gate.enter("flood"))
+    await _waits(waits)
+    quiet = await gate.enter("quiet")
+    gate.free(held[0])
+    await _waits(waits)
+    assert not waits.done()  # though two lines are free, and it holds fewer than its share
+    gate.free(quiet)
+    await waits
+    assert (gate.held, gate.waiting) == (3, 0)
+
+
+@_in_a_loop
+async def test_a_run_is_not_young_for_long() -> None:
+    gate, _ = _gate(5, share=3)
+    held = [await gate.enter("flood") for _ in range(3)]
+    await gate.enter("quiet")
+    gate.free(held[0])
+    await gate.enter("flood")  # waits for that, and for nothing else
+    assert gate.held == 4
+
+
+@_in_a_loop
+async def test_who_holds_nothing_gets_a_line_beside_a_young_run() -> None:
+    gate, _ = _gate(5, share=3)
+    for _ in range(2):
+        await gate.enter("flood")
+    for name in ("quiet", "other"):
+        await gate.enter(name)
+    assert gate.held == 4
+
+
+@_in_a_loop
+async def test_a_request_that_was_given_up_gets_no_line() -> None:
+    gate, _ = _gate(1)
+    held = await gate.enter("a")
+    waits = [asyncio.create_task(gate.enter(name)) for name in ("b", "c")]
+    await _waits(*waits)
+    waits[0].cancel()
+    gate.free(held)  # before the task that was cancelled has had its turn
+    assert (await waits[1]) is held
+    assert gate.waiting == 0
+
+
+@_in_a_loop
 async def test_the_key_that_holds_the_fewest_is_next() -> None:
     gate, _ = _gate(2, share=2)
     held = [await gate.enter("flood") for _ in range(2)]
