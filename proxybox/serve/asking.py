@@ -4,10 +4,11 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, get_type_hints
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,10 @@ from proxybox.serve.service import Service
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Response]])
+
+#: The media types of JSON (RFC 8259, RFC 6839).
+_JSON: Final = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;|\Z)", re.IGNORECASE)
 
 
 class ClientGone(Exception):
@@ -142,16 +147,50 @@ def content(given: str | Mapping[str, Any]) -> bytes:
         raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": f"not base64: {error}"}]) from None
 
 
+class _Direct(APIRoute):
+    """A route whose function is called past the framework's own way of finding what its parameters get."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        kind = get_type_hints(self.endpoint)["body"]
+
+        async def handle(request: Request) -> Response:
+            who = await caller_of(request)
+            if not _JSON.match(request.headers.get("content-type", "")):  # forms of other origins' pages have none
+                raise Refusal("invalid", errors=[{"loc": ["header", "content-type"], "msg": "want application/json"}])
+            body = parsed(kind, await request.body(), "body")
+            answer: Response = await self.endpoint(request=request, body=body, who=who, **request.path_params)
+            return answer
+
+        return handle
+
+
+def directly(router: APIRouter, path: str, **options: Any) -> Callable[[F], F]:
+    """Returns a decorator for the function of a route for POST that is called often: a third of the service's time.
+
+    The function gets `request`, `body`, `who` and what the path names, and returns a Response.
+    """
+
+    def add(function: F) -> F:
+        router.add_api_route(path, function, methods=["POST"], route_class_override=_Direct, **options)
+        return function
+
+    return add
+
+
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def parsed(kind: type[B], data: bytes) -> B:
-    """Returns a body, whatever its header says of it: clients of other protocols leave that out. Raises Refusal."""
+def parsed(kind: type[B], data: bytes, *place: str) -> B:
+    """Returns a body, whatever its header says of it: clients of other protocols leave that out. Raises Refusal.
+
+    place: what the places of faults begin with.
+    """
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
-    raise Refusal("invalid", errors=[{"loc": fault["loc"], "msg": fault["msg"]} for fault in faults[:100]])
+    raise Refusal("invalid", errors=[{"loc": [*place, *fault["loc"]], "msg": fault["msg"]} for fault in faults[:100]])
 
 
 def in_words(refusal: Refusal) -> str:

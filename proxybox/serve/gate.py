@@ -144,7 +144,9 @@ class Gate:
     def _hand_out(self) -> None:
         """Gives free lines to those that wait for one."""
         for slot in self._roomiest():
-            wanting = [(name, key) for name, key in self._keys.items() if key.waiting and self._may_hold_more(name, key)]
+            wanting = [
+                (name, key) for name, key in self._keys.items() if key.waiting and self._may_hold_more(name, key)
+            ]
             if not wanting:
                 return
             fitting = ((key.held, key.turn, name, key.first(slot)) for name, key in wanting)

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import errno
 import functools
+import gc
 import json
 import os
 import pickle
@@ -63,6 +64,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     control, *lines = connections
     raise_own_limit()
     sys.setswitchinterval(_SWITCH)
+    gc.freeze()  # modules are not looked at again: a full collection would hold up all boxes
     worker = _Worker(pickle.loads(setup))  # noqa: S301 - from our own parent
     for line in lines:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()

@@ -83,8 +83,8 @@ async def policies(request: Request, who: Who) -> dict[str, Any]:
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-@router.post(
-    "/run", tags=["runs"], summary="Run a program", response_model=models.RunResult,
+@asking.directly(
+    router, "/run", tags=["runs"], summary="Run a program", response_model=models.RunResult,
     responses={200: {"content": _STREAMS, "description": "How the program has ended."}, **_PROBLEMS},
 )  # fmt: skip
 async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
@@ -169,7 +169,10 @@ async def end_session(request: Request, session: str, who: Who) -> None:
     await _sessions(request).end(who, session)
 
 
-@_session_route("/{session}/execute", response_model=models.ExecuteResult, summary="Run code in a session")
+@asking.directly(
+    router, "/sessions/{session}/execute", tags=["sessions"], summary="Run code in a session",
+    response_model=models.ExecuteResult, responses=_SESSION_PROBLEMS,
+)  # fmt: skip
 async def execute(request: Request, session: str, body: models.ExecuteRequest, who: Who) -> Response:
     """Runs statements, or evaluates an expression, in a session.
 
