@@ -38,7 +38,6 @@ from pydantic import BaseModel, ConfigDict
 
 from proxybox import given
 from proxybox.agents.samplefolder import SampleFolder
-from proxybox.agents.telling import MARK, remarks
 from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
 from proxybox.controller.process.launch import guest_folder
@@ -48,6 +47,7 @@ from proxybox.policies.sizes import spoken_size
 from proxybox.program import BOX, Program
 from proxybox.result import Result, Status
 from proxybox.sandbox import policy_of_run
+from proxybox.telling import marked, remarks, safe
 
 #: The limits of a sample whose task names no policy: time for what evaluations compute, and room for their files.
 DEFAULTS: Final = {"wall_time": "3m", "cpu_time": "3m", "disk": "256M"}
@@ -307,5 +307,7 @@ def _as_exec(result: Result, policy: Policy) -> ExecResult[str]:
         raise OutputLimitExceededError(spoken_size(policy.output.limit or 0), stdout or stderr)
     status = 128 + (result.signal or signal.SIGKILL) if result.exit_code is None else result.exit_code
     if status:
-        stderr += "".join(f"{MARK}{each}\n" for each in told)
+        stderr = safe(stderr)
+        end = "\n" if stderr and not stderr.endswith("\n") else ""
+        stderr += f"{end}{marked(told)}\n" if told else ""
     return ExecResult(success=status == 0, returncode=status, stdout=stdout, stderr=stderr)

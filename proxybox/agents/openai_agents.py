@@ -17,8 +17,8 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("python_tool needs openai-agents: pip install openai-agents") from error
 
-from proxybox.agents.telling import MARK
 from proxybox.agents.tool import NAME, SCHEMA, AsyncPythonTool
+from proxybox.telling import marked
 
 
 def python_tool(python: AsyncPythonTool, *, name: str = NAME, description: str | None = None) -> FunctionTool:
@@ -31,7 +31,7 @@ def python_tool(python: AsyncPythonTool, *, name: str = NAME, description: str |
         try:
             code = json.loads(arguments)["code"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            return f'{MARK}want the arguments {{"code": "..."}} as JSON'
+            return marked(['want the arguments {"code": "..."} as JSON'])
         return await python(code)
 
     return FunctionTool(

@@ -20,11 +20,11 @@ except ModuleNotFoundError as error:
 
 import attrs
 
-from proxybox.agents.telling import MOST, NOTHING
 from proxybox.agents.tool import PythonTool, Ran
 from proxybox.errors import ExecutionError
 from proxybox.result import Status
 from proxybox.session import Session
+from proxybox.telling import MOST, NOTHING
 from proxybox.terminal.harmless import harmless
 
 FINAL_ANSWER: Final = "final_answer"

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import attrs
 
 from proxybox import given
-from proxybox.agents.telling import MARK, MOST, Made, told
 from proxybox.commands import Displayed
 from proxybox.policies import Policy, PolicyError
-from proxybox.policies.sizes import spoken_duration
 from proxybox.result import Files, Result
 from proxybox.sandbox import Sandbox, SandboxBase
+from proxybox.telling import MOST, Made, about, marked, told
 
 if TYPE_CHECKING:
     import anyio
@@ -82,23 +81,18 @@ class PythonToolBase:
     @property
     def description(self) -> str:
         """What a model should know of the tool before its first call."""
-        seconds = self._policy.limits.wall_time
-        limit = "" if seconds is None else f" A call has {spoken_duration(seconds)}."
         told = "what it prints and the value of a last expression" if self._keep else "what it prints"
         kept = "Names and files are kept from call to call." if self._keep else "Each call begins anew."
-        return (
-            f"Runs Python and returns {told}. {kept} It runs in a box with the standard library, without a network, a "
-            f"shell or other programs; files can be written below /box.{limit}"
-        )
+        return f"Runs Python in a box and returns {told}. {kept} {about(self._policy)}"
 
     def refusal(self, code: object) -> str | None:
         """Returns what to tell of code that cannot be run at all; None when it can be."""
         try:
             given.source(code, self._policy.session.value_size, limit="session.value_size").encode()
         except (TypeError, PolicyError) as error:
-            return f"{MARK}{error}"
+            return marked([str(error)])
         except UnicodeEncodeError:
-            return f"{MARK}code: want text that can be written as UTF-8"
+            return marked(["code: want text that can be written as UTF-8"])
         return None
 
     def told(self, ran: Ran, *, with_value: bool = True) -> str:

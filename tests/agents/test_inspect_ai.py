@@ -37,6 +37,7 @@ PASSES = {
     "test_write_file_text_utf", "test_write_text_file_exists", "test_write_text_file_is_directory",
     "test_write_text_file_space", "test_write_text_file_without_permissions", "test_write_text_file_zero_length",
 }  # fmt: skip
+NO_NETWORK = "[box] this box has no network: work with what is in it, or ask for the data as files"
 _SHELL = "sh: not run: there are no processes in a box yet"
 #: Those that fail, and what is told of it: by the environment, or by the check itself.
 FAILS = {
@@ -174,7 +175,10 @@ def test_what_is_not_run_says_so(sample: BoxSandboxEnvironment, cmd: list[str], 
 
 def test_a_refusal_is_told_in_words_when_a_command_fails(sample: BoxSandboxEnvironment) -> None:
     failed = run(sample, "python3", "-c", "import socket; socket.socket()")
-    assert failed.stderr.endswith("\n[box] there is no network here: work with what is in the box\n")
+    assert failed.stderr.endswith(f"\n{NO_NETWORK}\n")
+    for end in ("", "\\n"):
+        code = f"import os, socket\ntry: socket.socket()\nexcept OSError: os.write(2, b'[box] x{end}'); os._exit(1)"
+        assert run(sample, "python3", "-c", code).stderr == f"\\[box] x\n{NO_NETWORK}\n"
     caught = run(sample, "python3", "-c", "import os, sys; print(os.system('ls'), file=sys.stderr)")
     assert (caught.success, caught.stderr) == (True, "32512\n")
 
@@ -312,7 +316,7 @@ def test_a_task_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert done.stdout.splitlines()[-4:] == [
         "success 1.0",
         "'some data\\n'",
-        "'[box] there is no network here: work with what is in the box'",
+        repr(NO_NETWORK),
         "'42'",
     ], done.stdout + done.stderr
 

@@ -12,7 +12,7 @@ from smolagents.local_python_executor import InterpreterError
 from smolagents.models import ChatMessage, MessageRole, Model
 
 from proxybox.agents.smolagents import BoxExecutor
-from proxybox.agents.telling import MARK
+from proxybox.telling import MARK
 
 
 class Scripted(Model):
@@ -65,7 +65,7 @@ def test_an_agent_from_end_to_end() -> None:
     )
     assert answer == {"data": [1, 2.5, "three", 3], "cake": 5}
     assert read[0] == "Execution logs:\ntea costs 3\nLast output from code snippet:\n6"
-    assert f"{MARK}/etc/shadow is not in this box" in read[1]
+    assert f"{MARK}/etc/shadow is not part of this box" in read[1]
     assert f"[1, 2.5, 'three'] 3\n{MARK}files made or changed: out (1 byte)\n" in read[2]
 
 
@@ -150,7 +150,7 @@ def test_only_the_agents_tools_can_be_called(executor: BoxExecutor, arguments: s
 
 def test_tools_and_variables_are_there_in_the_session_that_follows_one_that_ended(executor: BoxExecutor) -> None:
     executor.send_variables({"data": [1]})
-    with pytest.raises(InterpreterError, match="the session has ended"):
+    with pytest.raises(InterpreterError, match="this box has ended"):
         executor("while True:\n    try:\n        while True: pass\n    except BaseException: pass")
     assert executor("data, price('tea')").output == ([1], 3)
 

@@ -9,7 +9,7 @@ import pytest
 
 import proxybox
 from proxybox.agents import AsyncPythonTool, PythonTool
-from proxybox.agents.telling import LEAST, MARK, NOTHING
+from proxybox.telling import LEAST, MARK, NOTHING
 
 ENDLESS = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
 
@@ -60,10 +60,10 @@ def test_a_session_that_has_ended_is_begun_anew(conversation) -> None:
     told = conversation("x = 1", "while True: pass", "x", ENDLESS, "x", "open('data').read()", **options)
     assert told[1].splitlines()[-2:] == [
         f"{MARK}the time limit of 500 ms was reached: do less in one call",
-        f"{MARK}the session goes on: names and files are kept",
+        f"{MARK}this box goes on: names and files are kept",
     ]
     assert told[2] == "1"
-    assert told[3].splitlines()[-1].startswith(f"{MARK}the session has ended: its names and files are gone")
+    assert told[3].splitlines()[-1].startswith(f"{MARK}this box has ended, its names and files are gone")
     assert told[4].endswith("NameError: name 'x' is not defined")
     assert told[5] == "'given'"
 
@@ -99,10 +99,10 @@ def test_a_function_that_calls_the_tool_again_does_not_wait_for_itself() -> None
 def test_what_a_model_knows_before_its_first_call() -> None:
     with PythonTool(limits={"wall_time": 5}) as python:
         assert "Names and files are kept from call to call." in python.description
-        assert python.description.endswith("A call has 5 s.")
+        assert python.description.endswith("at most 5 s.")
     with PythonTool(keep=False, limits={"wall_time": None}) as python:
         assert "Each call begins anew." in python.description
-        assert "A call has" not in python.description
+        assert "at most" not in python.description
 
 
 def test_one_tool_sees_nothing_of_another() -> None:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from proxybox.agents import AsyncPythonTool, PythonTool
-from proxybox.agents.telling import MARK
+from proxybox.telling import MARK
 
 LIBRARIES = {
     "smolagents": ("smolagents", "smolagents"),

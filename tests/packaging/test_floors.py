@@ -17,7 +17,7 @@ FLOORS = {
         sandbox
         packages
         session
-        commands errors
+        commands errors telling
         program result
         commits given jsonvalues terminal
         controller

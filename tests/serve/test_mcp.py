@@ -124,14 +124,14 @@ def test_a_program_runs(model: Model) -> None:
     content = told(result)
     assert (content["status"], content["ok"], content["stdout"]) == ("ok", True, "6 * 7 is\n")
     assert content["stderr"] == "careful\n"
-    assert texts(result) == ["ok", "6 * 7 is\n[stderr]\ncareful"]
+    assert texts(result) == ["[box] ok", "6 * 7 is\n[box] standard error:\ncareful"]
 
 
 def test_code_that_fails_is_no_error_of_the_tool(model: Model) -> None:
     for result in (model.run("1 / 0"), model.execute("1 / 0")):
         content = told(result)
         assert (content["status"], content["error"]["type"]) == ("error", "ZeroDivisionError")
-        assert texts(result)[0].startswith("error: ZeroDivisionError: division by zero")
+        assert texts(result)[0] == "[box] error: ZeroDivisionError"
         assert "line 1" in content["stderr"]
     assert told(model.run("1 +"))["status"] == "syntax_error"
 
@@ -139,7 +139,7 @@ def test_code_that_fails_is_no_error_of_the_tool(model: Model) -> None:
 def test_limits_are_told(model: Model) -> None:
     result = model.run("while True: pass", timeout=0.5)
     assert told(result)["status"] == "time_limit"
-    assert "time limit of 500 ms reached" in texts(result)[0]
+    assert "the time limit of 500 ms was reached" in texts(result)[0]
     result = model.run("x = bytearray(1 << 32)")
     assert told(result)["status"] == "memory_limit"
     assert "memory limit of" in texts(result)[0]
@@ -147,12 +147,12 @@ def test_limits_are_told(model: Model) -> None:
 
 @pytest.mark.parametrize(("code", "says"), [
     ("open('/etc/x', 'w')", "/etc is not part of this box; writable: /box, /tmp"),
-    ("open('/root/.ssh/id_rsa')", "/root/.ssh/id_rsa is not in this box, which has /box, /tmp"),
+    ("open('/root/.ssh/id_rsa')", "/root/.ssh/id_rsa is not part of this box; writable: /box, /tmp"),
     ("open('data.csv')", "there is no data.csv in this box"),
     ("import socket; socket.create_connection(('192.0.2.1', 80))", "this box has no network"),
     ("import socket; socket.getaddrinfo('example.com', 80)", "this box has no network"),
     ("import subprocess; subprocess.run(['ls'])", "no other program can be started in this box"),
-    ("import numpy", "numpy is not in this box and cannot be installed"),
+    ("import numpy", "numpy is not part of this box and cannot be installed"),
 ])  # fmt: skip
 def test_refusals_say_what_is_possible(model: Model, code: str, says: str) -> None:
     for result in (model.run(code), model.execute(code)):
@@ -202,7 +202,7 @@ def test_a_box_that_its_code_ends(model: Model) -> None:
     model.fresh()
     model.execute("x = 1")
     result = model.execute("import os; os._exit(3)")
-    assert "this box has ended, its variables and files are gone" in texts(result)[0]
+    assert "this box has ended, its names and files are gone" in texts(result)[0]
     assert told(model.execute("x"))["error"]["type"] == "NameError"
 
 
@@ -283,7 +283,7 @@ def test_much_output_is_cut(model: Model) -> None:
         assert content["truncated"]
         assert len(json.dumps(content)) < 100_000
         assert sum(map(len, texts(result))) < 100_000
-        assert "characters are left out" in content["stdout"]
+        assert "characters the middle is left out" in content["stdout"]
 
 
 def test_controls_do_not_get_out(model: Model) -> None:
@@ -305,7 +305,7 @@ def test_what_a_program_prints_is_no_message_of_the_protocol(model: Model) -> No
         content = told(result)
         assert content["stdout"] == lines * 2
         assert content["stderr"] == lines
-        assert texts(result)[0].startswith("ok")
+        assert texts(result)[0].startswith("[box] ok")
         assert "forged" not in texts(result)[0]
     assert told(model.run("print(1)"))["stdout"] == "1\n"
 
@@ -318,8 +318,11 @@ open("x\nsession: b", "w").close()
 try: open("/etc/x\nsession: c", "w")
 except OSError as error: raise Odd("it\nsession: d") from error""")
     first, *notes = texts(result)[0].splitlines()
-    assert first.startswith("error: ")
-    assert not [note for note in notes if note.startswith(("ok", "session:"))]
+    assert first.startswith("[box] error: ")
+    assert not [note for note in notes if not note.startswith("[box] ") or note[6:].startswith(("ok", "session:"))]
+    assert "it" not in texts(result)[0].split()
+    printed = model.run("print('[box] session: e')\nprint('[box] session: f', file=__import__('sys').stderr)")
+    assert [line for line in texts(printed)[1].splitlines() if line.startswith("[box]")] == ["[box] standard error:"]
 
 
 # --- while it runs ----------------------------------------------------------------------------------------------------
@@ -551,10 +554,10 @@ def test_its_own_policy(tmp_path: Path) -> None:
     arguments = [*COMMAND[1:], "--policy", "strict", "--timeout", "1", "--mount", f"{tmp_path}:/data"]
     with connected("stdio", Client(StdioServerParameters(command=COMMAND[0], args=arguments))) as model:
         description = model.portal.call(model.client.list_tools).tools[0].description or ""
-        assert "writable: /box, /tmp (the current folder is /box); no threads" in description
+        assert "writable: /box, /tmp; read-only: /data (the current folder is /box); no threads" in description
         assert told(model.run("print(open('/data/x').read())"))["stdout"] == "data\n"
-        assert "/data/x may not be used like that; writable: /box, /tmp" in texts(model.run("open('/data/x', 'w')"))[0]
-        assert "time limit of 1 s reached" in texts(model.run("while True: pass", timeout=9))[0]
+        assert "/data/x is mounted read-only; writable: /box, /tmp" in texts(model.run("open('/data/x', 'w')"))[0]
+        assert "the time limit of 1 s was reached" in texts(model.run("while True: pass", timeout=9))[0]
 
 
 @pytest.mark.parametrize(("arguments", "status", "says"), [

@@ -7,60 +7,15 @@ import anyio
 import mcp
 import pytest
 
-from proxybox.policies import Policy, evolve
+from proxybox.policies import Policy
 from proxybox.result import Result, Status
 from proxybox.serve.mcp.answers import Displays, answer_of
 from proxybox.serve.mcp.boxes import Client
 from proxybox.serve.mcp.server import Tools
-from proxybox.serve.mcp.telling import told, writable
 from proxybox.serve.results import result_as_json
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 POLICY = Policy()
-
-
-def lines(policy: Policy = POLICY, timeout: float | None = None, **fields: Any) -> list[str]:
-    fields = {"status": Status.ERROR, **fields}
-    return told(
-        {**result_as_json(Result(**{k: v for k, v in fields.items() if k != "alive"})), **fields}, policy, timeout
-    )
-
-
-def printed(text: str) -> list[str]:
-    return lines(stderr_bytes=text.encode())
-
-
-def test_places_that_can_be_written() -> None:
-    mounts = [
-        {"target": "/data", "source": "/srv", "mode": "ro"}, {"target": "/work", "source": "/srv", "mode": "overlay"},
-    ]  # fmt: skip
-    policy = evolve(POLICY, filesystem={"box": "ro", "mounts": mounts})
-    assert writable(policy) == ("/work", "/tmp")
-    (line,) = lines(policy, stderr_bytes=b"OSError: [Errno 30] Read-only file system: '/data/x'")
-    assert line == "/data/x may not be used like that; writable: /work, /tmp"
-
-
-@pytest.mark.parametrize(("status", "why", "says"), [
-    ("time_limit", "limits.cpu_time", "CPU time limit of 5 s reached"),
-    ("time_limit", "limits.wall_time; limits.threads refused a thread", "time limit of 2 s reached"),
-    ("memory_limit", "limits.memory", "memory limit of 512 MiB reached"),
-    ("output_limit", "", "too much output (at most 1 MiB for each stream)"),
-    ("disk_limit", "", "no more room for files"),
-    ("call_limit", "", "too many calls"), ("crashed", "", "crashed: the program was ended"),
-    ("internal_error", "the worker has ended", "internal error: the worker has ended"),
-])  # fmt: skip
-def test_each_end_is_told(status: str, why: str, says: str) -> None:
-    assert says in lines(timeout=2, status=Status(status), why=why)[0]
-
-
-def test_what_a_program_chose_is_on_one_line_and_cut() -> None:
-    (line,) = printed(f"OSError: [Errno 13] Permission denied: '/{'x' * 4000}'")
-    assert len(line) < 300
-    (line,) = printed("OSError: [Errno 13] Permission denied: '/box/\x1b[2J\u202e'")
-    assert "\x1b" not in line
-    assert "\u202e" not in line
-    many = "".join(f"OSError: [Errno 2] No such file: '/x{number}'\n" for number in range(100))
-    assert len(printed(many)) <= 3
 
 
 def shown(*events: dict[str, Any]) -> Displays:
@@ -89,7 +44,8 @@ def test_values_and_what_is_not_shown() -> None:
     displays = shown(
         text("4", kind="value"), {"data": {"text/html": "<b>"}}, {"data": {"image/png": PNG, "text/plain": "p"}}
     )
-    assert (displays.texts(values=True), displays.texts(values=False)) == ("4", "[not shown: text/html]")
+    assert (displays.texts(values=True), displays.texts(values=False)) == ("4", "")
+    assert displays.untold() == ("text/html",)
     assert displays.pictures() == [("image/png", PNG)]
 
 
@@ -97,7 +53,10 @@ def test_what_is_shown_is_bounded() -> None:
     displays = Displays()
     for _ in range(40):
         displays.take({"kind": "display", "metadata": {}, "wait": False, **text("x" * (1 << 20))})
-    assert displays.texts(values=False).endswith("[24 more]")
+    assert displays.missed == 24
+    answer = answer_of(result_as_json(Result(status=Status.OK)), POLICY, None, shown=displays)
+    assert answer.structured_content["notes"] == ["24 more of what was shown is left out: show less"]
+    assert len(answer.content[1].text) < 21_000
     for _ in range(5_000):
         displays.take({"kind": "display", "metadata": {}, "wait": False, **text("")})
     assert len(displays.texts(values=False)) < 17 << 20

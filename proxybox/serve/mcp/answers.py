@@ -1,8 +1,8 @@
 """What a client gets of a result: structured content, and blocks for its model.
 
-The first block has our own words: how the code has ended, and what the box has to say. The second has what the program
-printed and showed as text, without controls. Pictures follow, each checked to begin as such a file does. All of it is
-bounded, so that a program cannot fill a model's context.
+The first block has our own words (proxybox/telling.py): how the code has ended, and what the box has to say. The second
+has what the program printed and showed as text. Pictures follow, each checked to begin as such a file does. All of it
+is bounded, so that a program cannot fill a model's context.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,9 @@ import mcp_types as types
 from pydantic import BaseModel, Field
 
 from proxybox.policies import Policy
-from proxybox.serve.mcp.telling import told
+from proxybox.remote.answers import result_of
+from proxybox.sandbox import policy_of_run
+from proxybox.telling import NOTHING, Made, cut, marked, name, notes, of_files, together, trace_of
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.pictures import KINDS, NoPicture, picture
 
@@ -23,8 +25,8 @@ from proxybox.terminal.pictures import KINDS, NoPicture, picture
 _MOST_TEXT, _MOST_FILES_TEXT, _NAME = 20_000, 20_000, 500
 #: The most files that are told, the most pictures, and the characters of these in base64.
 _MOST_FILES, _MOST_PICTURES, _PICTURE_BYTES = 100, 8, 6 << 20
-#: The most things that are shown, and their characters, while the code runs.
-_MOST_SHOWN, _SHOWN_SIZE = 1_000, 16 << 20
+#: The most things that are shown, and their characters, while the code runs; and the most types of one that are told.
+_MOST_SHOWN, _SHOWN_SIZE, _MOST_TYPES = 1_000, 16 << 20, 10
 #: The types of pictures by the ends of files' names.
 _ENDS: Final = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif"}
 
@@ -66,10 +68,11 @@ class Answer(BaseModel):
 
 @attrs.frozen
 class _Shown:
-    """One thing: its texts and pictures by their types, the pictures in base64."""
+    """One thing: its text and pictures by their types, the pictures in base64; or the types that cannot be told."""
 
     data: Mapping[str, str]
-    identity: object = None
+    untold: Sequence[str] = ()
+    identity: str | None = None
     is_value: bool = False
 
     @property
@@ -80,7 +83,7 @@ class _Shown:
     @property
     def size(self) -> int:
         """Its characters."""
-        return sum(map(len, self.data.values()))
+        return sum(map(len, (*self.data.values(), *self.untold)))
 
 
 class Displays:
@@ -89,7 +92,7 @@ class Displays:
     def __init__(self) -> None:
         self._shown: list[_Shown] = []
         self._is_to_clear = False
-        self._missed = 0
+        self.missed = 0  # how many things there was no room for
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Takes one thing, as `displayed_as_json` tells it."""
@@ -100,13 +103,18 @@ class Displays:
             return
         if self._is_to_clear:
             self._clear()
-        new = _Shown(_kept(event["data"]), event["metadata"].get("display_id"), event["kind"] == "value")
+        data = event["data"]
+        kept = {kind: text for kind in (*KINDS, "text/plain") if isinstance(text := data.get(kind), str)}
+        untold = () if kept else tuple(kind[:_NAME] for kind in islice(data, _MOST_TYPES))
+        identity = event["metadata"].get("display_id")
+        is_one = isinstance(identity, str) and len(identity) <= _NAME
+        new = _Shown(kept, untold, identity if is_one else None, event["kind"] == "value")
         shown = [*self._shown, new]
         if event["kind"] == "update":
             is_same = [new.identity is not None and each.identity == new.identity for each in self._shown]
             shown = [new if same else each for each, same in zip(self._shown, is_same, strict=True)]
         if len(shown) > _MOST_SHOWN or sum(each.size for each in shown) > _SHOWN_SIZE:
-            self._missed += 1
+            self.missed += 1
         else:
             self._shown = shown
 
@@ -115,20 +123,16 @@ class Displays:
 
     def texts(self, *, values: bool) -> str:
         """Returns what was shown as text alone. values: the value at the end, or all the rest."""
-        texts = [each.data["text/plain"] for each in self._shown if each.is_value is values and not each.picture]
-        return "\n".join([*texts, *([f"[{self._missed:,} more]"] if self._missed and not values else [])])
+        shown = [each for each in self._shown if each.is_value is values and not each.picture]
+        return "\n".join(each.data["text/plain"] for each in shown if each.data)
+
+    def untold(self) -> tuple[str, ...]:
+        """Returns the types of what was shown neither as a picture nor as text, as the program named them."""
+        return tuple(dict.fromkeys(kind for each in self._shown for kind in each.untold))
 
     def pictures(self) -> list[tuple[str, str]]:
         """Returns the pictures that were shown: their types and contents."""
         return [(kind, each.data[kind]) for each in self._shown if (kind := each.picture)]
-
-
-def _kept(data: Mapping[str, Any]) -> dict[str, str]:
-    """What of a shown thing is passed on: pictures of pixels, and plain text, which says what is left out."""
-    kept = {kind: text for kind in (*KINDS, "text/plain") if isinstance(text := data.get(kind), str)}
-    if not kept:
-        kept["text/plain"] = f"[not shown: {', '.join(on_one_line(kind[:64]) for kind in islice(data, 10))}]"
-    return kept
 
 
 def answer_of(
@@ -140,66 +144,50 @@ def answer_of(
     result: as a worker tells it. timeout: that of the call. entries: the names in the current folder, whose URI is
     `folder`. session: the id of the session, for a client that has to name it.
     """
-    error, shown = result["error"], shown or Displays()
-    notes = [_cut(note, _NAME)[0] for note in told(result, policy, timeout)]
-    stderr = result["stderr"]
-    if error is not None and error["traceback"] and error["traceback"] not in stderr:
-        stderr += error["traceback"]  # a session's code ends, its interpreter goes on and prints nothing
+    ended, shown = result_of({**result, "files": [], "value": None}), shown or Displays()
+    ours = notes(
+        ended, policy_of_run(policy, timeout, None, None), untold=shown.untold(), goes_on=result.get("alive")
+    )  # fmt: skip
     texts = {
-        "stdout": result["stdout"], "stderr": stderr,
+        "stdout": ended.stdout, "stderr": ended.stderr + trace_of(ended),  # a session's interpreter prints none
         "value": shown.texts(values=True), "shown": shown.texts(values=False),
     }  # fmt: skip
-    cut = {name: _cut(harmless_lines(text)) for name, text in texts.items()}
-    wrong = None if error is None else Failure(
-        type=on_one_line(error["type"])[:_NAME], message=_cut(harmless_lines(error["message"]), _NAME)[0]
+    cuts = {key: cut(text, _MOST_TEXT) for key, text in texts.items()}
+    wrong = None if ended.error is None else Failure(
+        type=name(ended.error.type), message=cut(ended.error.message, _NAME)[0]
     )  # fmt: skip
     files = _present(entries, folder) if folder else _changed(result["files"])
     pictures, left_out = _pictures([*shown.pictures(), *_drawn(result["files"])])
     if left_out:
-        notes.append(f"{left_out} more of the pictures are left out, or are none: show fewer, or smaller ones")
+        ours.append(f"{left_out} more of the pictures are left out, or are none: show fewer, or smaller ones")
+    if shown.missed:
+        ours.append(f"{shown.missed:,} more of what was shown is left out: show less")
     if session is not None:
-        notes.append(f'session: {session} (pass session="{session}" to go on with this box)')
+        ours.append(f'session: {session} (pass session="{session}" to go on with this box)')
     answer = Answer(
-        status=result["status"], ok=result["ok"], notes=notes, stdout=cut["stdout"][0], stderr=cut["stderr"][0],
-        value=cut["value"][0] or None, shown=cut["shown"][0] or None, error=wrong, files=files,
-        truncated=result["truncated"] or any(is_cut for _, is_cut in cut.values()), session=session,
+        status=ended.status, ok=ended.ok, notes=ours, stdout=cuts["stdout"][0], stderr=cuts["stderr"][0],
+        value=cuts["value"][0] or None, shown=cuts["shown"][0] or None, error=wrong, files=files,
+        truncated=ended.truncated or any(is_cut for _, is_cut in cuts.values()), session=session,
     )  # fmt: skip
     blocks: list[types.ContentBlock] = [types.TextContent(text=_first_words(answer))]
-    if printed := _printed(answer):
-        blocks.append(types.TextContent(text=printed))
+    if wrote := together(answer.stdout, answer.stderr, answer.shown or "", answer.value or ""):
+        blocks.append(types.TextContent(text=wrote))
     return types.CallToolResult(
         content=[*blocks, *pictures], structured_content=answer.model_dump(mode="json", exclude_none=True)
     )
 
 
 def _first_words(answer: Answer) -> str:
-    """Our own words: a line for the end, and one for each note."""
-    ended = answer.status.replace("_", " ")
-    if answer.error is not None:
-        ended += f": {on_one_line(answer.error.type)}"
-        ended += f": {on_one_line(answer.error.message)}" if answer.error.message else ""
-    lines = [ended, *answer.notes]
-    if answer.files:
-        told = [f"{file.path} ({'deleted' if file.size is None else f'{file.size:,} bytes'})" for file in answer.files]
-        lines.append(f"files: {', '.join(told[:20])}{', ...' if len(told) > 20 else ''}")
-    if not (answer.stdout or answer.stderr or answer.value or answer.shown):
-        lines.append("nothing was printed")
-    return "\n".join(lines)
-
-
-def _printed(answer: Answer) -> str:
-    parts = [
-        answer.stdout, f"[stderr]\n{answer.stderr}" if answer.stderr else "", answer.shown or "", answer.value or ""
+    """Our own words: a line for the end, unless a note tells it, and one for each note."""
+    ended = [answer.status.replace("_", " ")] if answer.status in ("ok", "error", "syntax_error") else []
+    made = [Made(file.path, file.size) for file in answer.files]
+    title = "files" if made and answer.files[0].uri else "files made or changed"
+    lines = [
+        *(ended if answer.error is None else [f"{each}: {answer.error.type}" for each in ended]),
+        *answer.notes, *of_files(title, made),
     ]  # fmt: skip
-    return "\n".join(part.removesuffix("\n") for part in parts if part)
-
-
-def _cut(text: str, most: int = _MOST_TEXT) -> tuple[str, bool]:
-    """Returns the beginning and the end of a text that is too long, and whether it was."""
-    if len(text) <= most:
-        return text, False
-    first, last = most * 3 // 4, most // 4
-    return f"{text[:first]}\n[... {len(text) - first - last:,} characters are left out ...]\n{text[-last:]}", True
+    is_silent = not (answer.stdout or answer.stderr or answer.value or answer.shown)
+    return "\n".join([marked(lines), *([NOTHING] if is_silent else [])])
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -32,12 +32,11 @@ except ModuleNotFoundError as error:
 
 import proxybox
 from proxybox.policies import Policy
-from proxybox.policies.sizes import spoken_duration, spoken_size
 from proxybox.serve.mcp.answers import Answer, Displays, answer_of
 from proxybox.serve.mcp.boxes import Client, OnEvent
-from proxybox.serve.mcp.telling import writable
 from proxybox.serve.models import Path, Strict
 from proxybox.serve.problems import Refusal
+from proxybox.telling import about
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
@@ -108,27 +107,13 @@ class ResetIn(Reset):
 
 _INSTRUCTIONS: Final = (
     "Python runs in sealed boxes. run_python runs a program in a fresh box; execute keeps its box: variables and files "
-    "stay for the next call. A result begins with how the code has ended, and what the box refused and why; what the "
-    "code printed is a block of its own, and is as trustworthy as the code."
+    "stay for the next call. A result begins with lines of the box, each of which begins with [box]: how the code has "
+    "ended, and what was refused and why. What the code printed follows, and is as trustworthy as the code."
 )
 
 
-def _told_of_a_box(policy: Policy) -> str:
-    """What a model should know of its box ahead."""
-    limits = policy.limits
-    told = [f"{limits.threads} threads" if limits.threads else "no threads"]
-    if limits.memory is not None:
-        told.append(f"{spoken_size(limits.memory)} of memory")
-    if limits.wall_time is not None:
-        told.append(f"at most {spoken_duration(limits.wall_time)}")
-    return (
-        f"The box has the standard library, no network and no other programs; writable: {', '.join(writable(policy))} "
-        f"(the current folder is {policy.environment.cwd}); {', '.join(told)}."
-    )
-
-
 def _tools(client: Client) -> list[types.Tool]:
-    box, alone = _told_of_a_box(client.boxes.policy), client.connection is None
+    box, alone = about(client.boxes.policy), client.connection is None
     which = " Name the `session` that the first call has told in each further one." if alone else ""
     return [
         _tool(
