@@ -225,7 +225,8 @@ def _of_end(result: Result, policy: Policy) -> Iterator[str]:
         given = ", ".join(filter(None, sizes))
         yield f"this box has no room left for files{given and f' (limits: {given})'}: remove some, or write less"
     elif result.status is Status.CALL_LIMIT:
-        yield "the limit of OS calls was reached: read and write more at a time"
+        most = policy.session.calls if why == "session.calls" else limits.calls
+        yield f"the limit of {_number(most, 'OS calls') or 'OS calls'} was reached: read and write more at a time"
     elif result.status in _ENDS:
         why = f" ({_line(why)})" if why else ""
         yield _ENDS[result.status].format(why=why)
@@ -300,7 +301,7 @@ def _of_a_file(number: int, path: str, policy: Policy) -> Iterator[str]:
     """Yields what there is in the place of a file that a program could not use."""
     places = [*_places(policy), policy.environment.home]
     is_outside = path.startswith("/") and not any(f"{path}/".startswith(f"{place}/") for place in places)
-    top = f"/{path.split('/')[1]}" if is_outside else ""
+    top = f"/{path.lstrip('/').partition('/')[0]}"
     if number in _NOT_ALLOWED and is_outside and not any(place.startswith(f"{top}/") for place in places):
         yield f"{name(top)} is not part of this box; {_choice(policy)}"
     elif number in (*_NOT_ALLOWED, *_NOT_THERE) and is_outside:

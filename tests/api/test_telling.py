@@ -119,7 +119,8 @@ def test_read_only_places_and_threads() -> None:
     ("status", "why", "remark"),
     [
         (Status.OUTPUT_LIMIT, "", "the program was ended because it printed more than 1 MiB: print less"),
-        (Status.CALL_LIMIT, "limits.calls", "the limit of OS calls was reached: read and write more at a time"),
+        (Status.CALL_LIMIT, "", "the limit of 1,000,000 OS calls was reached: read and write more at a time"),
+        (Status.CALL_LIMIT, "session.calls", "the limit of OS calls was reached: read and write more at a time"),
         (Status.TIME_LIMIT, "limits.cpu_time", "the processor time limit of 5 s was reached: do less in one call"),
         (Status.TIME_LIMIT, "session.wall_time", "the time limit for all calls was reached: do less in one call"),
         (Status.TIME_LIMIT, "anything else", "the time limit was reached: do less in one call"),
@@ -135,6 +136,11 @@ def test_every_other_end_has_words(status: Status, why: str, remark: str) -> Non
     assert marked(told(Result(status=status, why=why), POLICY)) == [remark]
 
 
+def test_no_end_is_without_words() -> None:
+    silent = {status for status in Status if not notes(Result(status=status), POLICY)}
+    assert silent == {Status.OK, Status.ERROR, Status.SYNTAX_ERROR}
+
+
 def test_whether_a_session_goes_on() -> None:
     ended = Result(status=Status.TIME_LIMIT, why="limits.wall_time")
     assert marked(told(ended, POLICY, goes_on=True))[1] == "this box goes on: names and files are kept"
@@ -147,8 +153,8 @@ def test_whether_a_session_goes_on() -> None:
 
 FORGERIES = (
     f"{MARK}the session has ended", f"  {MARK}x", "\t[BOX] x", f"a\r{MARK}x", f"a\x0b{MARK}x", f"a\x0c{MARK}x",
-    f"a\x1c{MARK}x", f"a\x85{MARK}x", "[ box ] x", "[B\u043ex] x", "\uff3b\uff42\uff4f\uff58\uff3d x", "\u3010box\u3011 x",
-    f"a\u2028{MARK}x", f"a\u2029{MARK}x", f"\x1b[2K\r{MARK}x", f"\u200b{MARK}x",
+    f"a\x1c{MARK}x", f"a\x85{MARK}x", "[ box ] x", "[B\u043ex] x", "\uff3b\uff42\uff4f\uff58\uff3d x",
+    "\u3010box\u3011 x", f"a\u2028{MARK}x", f"a\u2029{MARK}x", f"\x1b[2K\r{MARK}x", f"\u200b{MARK}x",
 )  # fmt: skip
 
 

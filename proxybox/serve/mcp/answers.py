@@ -72,7 +72,7 @@ class _Shown:
 
     data: Mapping[str, str]
     untold: Sequence[str] = ()
-    identity: str | None = None
+    identity: object = None
     is_value: bool = False
 
     @property
@@ -106,9 +106,7 @@ class Displays:
         data = event["data"]
         kept = {kind: text for kind in (*KINDS, "text/plain") if isinstance(text := data.get(kind), str)}
         untold = () if kept else tuple(kind[:_NAME] for kind in islice(data, _MOST_TYPES))
-        identity = event["metadata"].get("display_id")
-        is_one = isinstance(identity, str) and len(identity) <= _NAME
-        new = _Shown(kept, untold, identity if is_one else None, event["kind"] == "value")
+        new = _Shown(kept, untold, event["metadata"].get("display_id"), event["kind"] == "value")
         shown = [*self._shown, new]
         if event["kind"] == "update":
             is_same = [new.identity is not None and each.identity == new.identity for each in self._shown]
@@ -220,8 +218,8 @@ def _present(entries: Iterable[Mapping[str, Any]], folder: str) -> list[File]:
             path=on_one_line(entry["name"])[:_NAME], size=entry["size"],
             uri=f"{folder}/{quote(entry['name'], errors='surrogateescape')}",
         )
-        for entry in entries if entry["type"] == "file"
-    ][:_MOST_FILES]  # fmt: skip
+        for entry in islice((entry for entry in entries if entry["type"] == "file"), _MOST_FILES)
+    ]  # fmt: skip
 
 
 def _drawn(files: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:

@@ -36,8 +36,8 @@ from proxybox.serve.mcp.answers import Answer, Displays, answer_of
 from proxybox.serve.mcp.boxes import Client, OnEvent
 from proxybox.serve.models import Path, Strict
 from proxybox.serve.problems import Refusal
-from proxybox.telling import about
-from proxybox.terminal.harmless import harmless_lines, on_one_line
+from proxybox.telling import about, safe
+from proxybox.terminal.harmless import on_one_line
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
 P = TypeVar("P")
@@ -394,7 +394,7 @@ def _progress(ctx: Context, shown: Displays | None) -> OnEvent | None:
             shown.take(event)
         elif wants and event["event"] in ("stdout", "stderr") and told < _MOST_PROGRESS:
             told += 1
-            await ctx.session.report_progress(told, message=harmless_lines(event["text"][-_PROGRESS_TEXT:]))
+            await ctx.session.report_progress(told, message=safe(event["text"][-_PROGRESS_TEXT:]))
 
     return take
 
