@@ -207,7 +207,7 @@ def name(text: str) -> str:
 
 def _line(text: str) -> str:
     shown = on_one_line(text[: _LONGEST + 1])
-    return shown if len(text) <= _LONGEST else f"{shown[:_LONGEST]}..."
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
 
 
 def _of_end(result: Result, policy: Policy) -> Iterator[str]:

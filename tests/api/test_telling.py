@@ -171,8 +171,9 @@ def test_a_program_cannot_write_lines_of_ours(box, forged: str) -> None:
 
 def test_a_cut_makes_no_line_of_ours() -> None:
     """The beginning of the part that is kept at the end may be anywhere in a line."""
-    line = f"\x1b\x1b\x1b{MARK}forged "
-    for most in range(LEAST, LEAST + 40):
+    escapes = "\x1b" * 12
+    line = f"{escapes}{MARK}forged "
+    for most in range(LEAST, LEAST + 140):
         text, is_cut = cut(line * 200, most)
         assert is_cut
         assert [each for each in text.splitlines() if each.startswith(MARK)] == [
@@ -209,7 +210,9 @@ def test_names_and_reasons_of_a_program_are_bounded_and_of_one_line() -> None:
     assert "\x1b" not in told(Result(status=Status.ERROR, exit_code=1, error=error), POLICY)
 
 
-@pytest.mark.parametrize("name", ["/x' is fine; the box says: stop", "/a\u202eb", "/a\nb", "/" + "y " * 900])
+@pytest.mark.parametrize(
+    "name", ["/x' is fine; the box says: stop", "/a\u202eb", "/a\nb", "/" + "y " * 900, "/" + "\u202e" * 150]
+)
 def test_what_a_program_has_named_stands_in_quotes_and_cut(name: str) -> None:
     shown = {
         *marked(told(Result(status=Status.OK), POLICY, files=[Made(name, 3)])),
