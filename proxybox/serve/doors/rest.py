@@ -110,7 +110,7 @@ async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
 
 
 @router.post(
-    "/runs/{run}/input", status_code=204, tags=["runs"], summary="Answer an input_request", responses=_PROBLEMS
+    "/runs/{run}/input", status_code=204, tags=["runs"], summary="Answer an input_request", responses=_RUN_PROBLEMS
 )
 async def run_input(request: Request, run: str, body: models.Input, who: Who) -> None:
     """Gives a program that asks for input a piece of it, with its newline; an empty text is the end of the input."""
