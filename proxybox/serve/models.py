@@ -140,6 +140,12 @@ class Variable(Strict):
     value: Any
 
 
+class VariableRead(Variable):
+    """The value of a variable, and whether the session still lives."""
+
+    alive: bool
+
+
 class CodeRequest(Strict):
     """Source text and a place in it, in characters."""
 

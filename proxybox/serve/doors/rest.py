@@ -216,7 +216,9 @@ async def call(request: Request, session: str, body: models.CallRequest, who: Wh
     return await _command(request, who, session, "call", **body.model_dump())
 
 
-@_session_route("/{session}/variables/{name}", "GET", response_model=models.Variable, summary="The value of a variable")
+@_session_route(
+    "/{session}/variables/{name}", "GET", response_model=models.VariableRead, summary="The value of a variable"
+)
 async def get_variable(request: Request, session: str, name: str, who: Who) -> Response:
     """Returns the value of a name, with dots, if it is plain data."""
     return await _command(request, who, session, "get", name=name)
