@@ -98,16 +98,19 @@ class _Server(uvicorn.Server):
             self.should_exit = self.should_exit or bool(self.status)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """The first signal lets what runs come to its end; a second one does not wait."""
+        """The first signal lets what runs come to its end; a second one does not wait.
+
+        It may come in the middle of a log line, so the handler itself writes none (signal(7), reentrancy).
+        """
+        self._loop.call_soon_threadsafe(self._end, signal.Signals(sig).name)
+
+    def _end(self, name: str) -> None:
         if self._service.state == "draining":
             self.should_exit = self.force_exit = True
             return
-        log.info("ends: %s", signal.Signals(sig).name)
-        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._drain()))
-
-    async def _drain(self) -> None:
-        await self._service.drain()
-        self.should_exit = True
+        log.info("ends: %s", name)
+        self._drain = self._loop.create_task(self._service.drain())
+        self._drain.add_done_callback(lambda _: setattr(self, "should_exit", True))
 
 
 # --- where it listens -------------------------------------------------------------------------------------------------
