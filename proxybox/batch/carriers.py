@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 from proxybox.pool.executor import Processes
@@ -26,8 +26,9 @@ class Executors:
         self._executor = executor
         self._workers: int = workers or getattr(executor, "_max_workers", None) or cpu_count()
         self._given = 0
-        #: Whether each process has one task at a time, so that no other one can be to blame for its end.
-        self._is_exact = isinstance(executor, Processes)
+        #: Whether no other task can be to blame for the fault of one: each process has one at a time, no thread ends by
+        #: itself, and multiprocessing's processes break all together.
+        self._is_exact = isinstance(executor, Processes | ThreadPoolExecutor | ProcessPoolExecutor)
         self._is_kept = False
 
     @property

@@ -2,7 +2,9 @@
 
 A task is lost with its worker, and is given to another one by our own engine alone: dask and Ray are told not to run
 it again themselves, since only the engine knows what has answered. So a task of dask's is bound to one worker, and
-would wait for that one for ever; a worker that is no longer among those of the scheduler has ended.
+would wait for that one for ever; a worker that is no longer among those of the scheduler has ended, or was told to
+leave (retired, or closed by its nanny). The events of the scheduler tell which. dask itself blames each task that a
+worker had when it ended (KilledWorker, after `allowed-failures`), so its word is not taken for it.
 
 Rule: a worker that could take modules from the folder that it was started in gets no task, since others may write
 there. What looks for that is defined inside other functions, so that dask sends it by value: for a function of a
@@ -12,13 +14,13 @@ module, workers would import that module.
 import pickle
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
 from proxybox import __version__
 from proxybox.errors import BatchError
-from proxybox.pool.executor import WorkerEnded
+from proxybox.pool.executor import WorkerEnded, WorkerLeft
 
 #: Seconds between two looks at the workers of a cluster, and seconds that it may be without any.
 _PAUSE, _PATIENCE = 0.25, 60.0
@@ -84,7 +86,7 @@ class Dask:
         self._given[future] = address, there
         if alone:
             self._kept.add(address)
-        there.add_done_callback(lambda _: self._takers.submit(self._fetch, future, there))
+        there.add_done_callback(lambda _: future.done() or self._takers.submit(self._fetch, future, there, address))
         return future
 
     def taken(self, future: "Future[Any]") -> None:
@@ -102,9 +104,11 @@ class Dask:
             self._threads = dict(self._client.nthreads())
         except Exception as error:  # of tornado, asyncio or dask itself
             raise BatchError(f"the cluster's scheduler does not answer: {error}") from error
+        lost = {address for address, _ in self._given.values()} - self._threads.keys()
+        ends = {address: self._end_of(address) for address in lost}
         for future, (address, there) in tuple(self._given.items()):
-            if address not in self._threads and not future.done():
-                _settle(future, WorkerEnded(f"the worker {address} has ended"))
+            if address in ends and not future.done():
+                _settle(future, ends[address])
                 there.cancel()
         if self._threads:
             self._seen = now
@@ -140,12 +144,23 @@ class Dask:
         ]
         return min(free, key=lambda each: given[each] / max(self._threads[each], 1), default=None)
 
-    def _fetch(self, future: "Future[Any]", there: Any) -> None:
+    def _end_of(self, address: str) -> WorkerEnded:
+        """How a worker has gone: it was told to leave, or it has ended by itself."""
+        is_told = False
+        with suppress(Exception):  # the scheduler may be gone
+            for _, event in self._client.get_events(address):
+                is_told |= event.get("action") == "closing-worker" or bool(event.get("expected"))
+                is_told &= event.get("action") != "add-worker"  # a new one at the same address
+        return (WorkerLeft if is_told else WorkerEnded)(f"the worker {address} has ended")
+
+    def _fetch(self, future: "Future[Any]", there: Any, address: str) -> None:
         """Takes the result of a task; in a thread of its own."""
         try:
             kind, told = there.result()
         except BaseException as error:
-            _settle(future, error if isinstance(error, Exception) else WorkerEnded(f"the task was cancelled: {error}"))
+            is_cancelled = isinstance(error, CancelledError) or not isinstance(error, Exception)
+            is_dasks = is_cancelled or type(error).__module__ == "distributed.scheduler"  # KilledWorker and the like
+            _settle(future, self._end_of(address) if is_dasks else error)
             return
         finally:
             there.release()
@@ -277,7 +292,8 @@ class Ray:
         elif isinstance(error, self._ray.exceptions.RayTaskError):
             _settle(future, error.as_instanceof_cause())  # what our own function has raised
         else:
-            _settle(future, WorkerEnded(f"{type(error).__name__}: {error}"))
+            left = isinstance(error, self._ray.exceptions.NodeDiedError)  # a whole machine
+            _settle(future, (WorkerLeft if left else WorkerEnded)(f"{type(error).__name__}: {error}"))
 
 
 def _work(version: str, packed: bytes) -> Any:

@@ -7,7 +7,8 @@
 
 Rules: an item that has answered is never given again. When a worker ends, each item of its chunk may be the cause, so
 each is tried again alone, up to `retries` times: an item that is alone with a dying worker is to blame, and is given
-up. An engine is used by one thread.
+up. With no retries, each item is alone from the beginning. A worker that was told to leave, and an Executor that is
+broken, blame nobody. An engine is used by one thread.
 """
 
 import math
@@ -20,10 +21,14 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
+from proxybox.pool.executor import WorkerLeft
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 #: The most bytes of the items of one chunk, unless it has only one.
 _MOST_BYTES: Final = 4 << 20
+#: How often an item may be with a worker that leaves, before it counts as a worker that has ended.
+_MOST_LEFT: Final = 10
 
 
 class Carrier(Protocol):
@@ -98,6 +103,7 @@ class Engine(Generic[Item, Answer]):
     _returned: deque[tuple[int, Item]] = attrs.field(init=False, factory=deque)
     _suspects: deque[tuple[int, Item]] = attrs.field(init=False, factory=deque)
     _tries: Counter[int] = attrs.field(init=False, factory=Counter)
+    _left: Counter[int] = attrs.field(init=False, factory=Counter)
     _running: dict["Future[Any]", tuple[tuple[tuple[int, Item], ...], bool]] = attrs.field(init=False, factory=dict)
 
     @_numbered.default
@@ -138,10 +144,10 @@ class Engine(Generic[Item, Answer]):
     def _give(self, most: int) -> None:
         """Gives tasks while there is room. Suspects come first, so that other tasks do not keep them waiting."""
         while not self._is_stopped and self.broken is None:
-            alone = bool(self._suspects)
+            alone = bool(self._suspects) or not self.retries
             if not self.carrier.has_room(alone=alone):
                 return
-            some = (self._suspects.popleft(),) if alone else self._next(most)
+            some = (self._suspects.popleft(),) if self._suspects else self._next(most)
             if not some:
                 return
             source = self._suspects if alone else self._returned
@@ -183,6 +189,8 @@ class Engine(Generic[Item, Answer]):
 
     def _size(self) -> int:
         """How many items the next chunk has: as many as answer in `seconds`, while enough is left for all workers."""
+        if not self.retries:
+            return 1
         workers = max(self.carrier.workers, 1)
         pace = self.answered / max(time.monotonic() - self._began, 0.001) / workers
         size = min(int(pace * self.seconds), self.most_chunk)
@@ -215,16 +223,25 @@ class Engine(Generic[Item, Answer]):
                 yield from self._failed(number, item, answer, alone)
             else:
                 self.answered += 1
-                self._tries.pop(number, None)
-                yield number, answer
+                yield number, self._over(number, answer)
 
     def _failed(self, number: int, item: Item, error: BaseException, alone: bool) -> Iterator[tuple[int, Answer]]:
         if self.is_fatal(error):
             raise error
         self.on_lost(number, error)
+        is_left = isinstance(error, WorkerLeft) and self._left[number] < _MOST_LEFT
+        self._left[number] += is_left
+        if is_left or isinstance(error, BrokenExecutor):
+            (self._suspects if alone else self._returned).append((number, item))
+            return
         self._tries[number] += alone
         if self._tries[number] < self.retries:
             self._suspects.append((number, item))
         else:
-            self._tries.pop(number)
-            yield number, self.give_up(number, item, error)
+            yield number, self._over(number, self.give_up(number, item, error))
+
+    def _over(self, number: int, answer: Answer) -> Answer:
+        """Forgets what has befallen an item that has its answer."""
+        self._tries.pop(number, None)
+        self._left.pop(number, None)
+        return answer

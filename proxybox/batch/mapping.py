@@ -344,8 +344,9 @@ class Batch:
         return __version__, self.name, self.setup, self.size, pickle.dumps(items)
 
     def _give_up(self, number: int, item: Run | Call, error: BaseException) -> bytes:
-        tries = "once" if not self.retries else f"{self.retries + 1} times"
-        why = f"it was tried {tries}, and each time its worker had a fault: {error}"
+        tries = f"{self.retries + 1} times, and each time" if self.retries else "once, and"
+        what = "ended" if isinstance(error, WorkerEnded) else "had a fault"
+        why = f"it was tried {tries} its worker {what}: {error}"
         return pickle.dumps(Result(status=Status.INTERNAL_ERROR, why=why))
 
     def _in_order(self, engine: "Engine[Run | Call, bytes]") -> Answers:

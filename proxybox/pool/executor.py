@@ -35,6 +35,10 @@ class WorkerEnded(Exception):
     """The process of a task ended in the middle of the task."""
 
 
+class WorkerLeft(WorkerEnded):
+    """The process of a task was told to end, by whoever runs it: the task is not to blame."""
+
+
 @attrs.frozen
 class _Task:
     """A task. data: the function, which has to be importable, and its arguments of plain data, pickled."""

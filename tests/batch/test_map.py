@@ -184,9 +184,7 @@ def test_an_item_that_ends_its_worker_each_time(tmp_path: Path) -> None:
     )  # fmt: skip
     assert [result.stdout for result in results if result.ok] == [f"{number}\n" for number in range(12) if number != 5]
     assert results[5].status is Status.INTERNAL_ERROR
-    assert (
-        "it was tried 3 times, and each time its worker had a fault: its process has ended (Killed)" in results[5].why
-    )
+    assert "it was tried 3 times, and each time its worker ended: its process has ended (Killed)" in results[5].why
     assert lost.count(5) == 3
 
 
