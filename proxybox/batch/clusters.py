@@ -146,12 +146,19 @@ class Dask:
 
     def _end_of(self, address: str) -> WorkerEnded:
         """How a worker has gone: it was told to leave, or it has ended by itself."""
-        is_told = False
+        is_closing = was_told = False
         with suppress(Exception):  # the scheduler may be gone
             for _, event in self._client.get_events(address):
-                is_told |= event.get("action") == "closing-worker" or bool(event.get("expected"))
-                is_told &= event.get("action") != "add-worker"  # a new one at the same address
-        return (WorkerLeft if is_told else WorkerEnded)(f"the worker {address} has ended")
+                match event.get("action"):
+                    case "add-worker":  # perhaps one more at this address
+                        is_closing = False
+                    case "closing-worker":
+                        is_closing = True
+                    case "remove-worker":
+                        was_told = is_closing or bool(event.get("expected"))
+        if was_told:
+            return WorkerLeft(f"the worker {address} was told to leave")
+        return WorkerEnded(f"the worker {address} has ended")
 
     def _fetch(self, future: "Future[Any]", there: Any, address: str) -> None:
         """Takes the result of a task; in a thread of its own."""

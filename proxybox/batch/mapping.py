@@ -110,10 +110,11 @@ def map(  # noqa: A001
     works on at once, if it is not what they say. size: how many boxes run at once in each process.
 
     retries: how often an item is tried again when the process that worked on it has ended. After that, its Result has
-    the status internal_error. timeout: seconds of wall time for each item that has none of its own. window: how many
-    items may be begun, or wait for an earlier one, at most. on_lost: called with the number of an item whose worker has
-    ended and the exception, each time. progress: whether to show a bar on a terminal (the extra cli). The others are as
-    for `Pool`; functions have to be importable by the workers.
+    the status internal_error. With 0, a process has one item at a time, so that none is given up for another. timeout:
+    seconds of wall time for each item that has none of its own. window: how many items may be begun, or wait for an
+    earlier one, at most. on_lost: called with the number of an item whose worker has ended and the exception, each
+    time. progress: whether to show a bar on a terminal (the extra cli). The others are as for `Pool`; functions have to
+    be importable by the workers.
 
     Closing the iterator, or Ctrl-C, ends what runs. Raises TypeError or PolicyError for arguments that make no sense,
     SandboxStartError when no box can be started, and BatchError when the workers cannot do the work.
