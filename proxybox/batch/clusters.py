@@ -53,6 +53,7 @@ class Dask:
         self._threads: dict[str, int] = {}
         self._given: dict[Future[Any], tuple[str, Any]] = {}
         self._kept: set[str] = set()
+        self._last = "none of them had work"
         self._looked = self._seen = time.monotonic()
         self._carry = _carry()
         self.look(is_first=True)
@@ -108,12 +109,13 @@ class Dask:
         ends = {address: self._end_of(address) for address in lost}
         for future, (address, there) in tuple(self._given.items()):
             if address in ends and not future.done():
+                self._last = str(ends[address])
                 _settle(future, ends[address])
                 there.cancel()
         if self._threads:
             self._seen = now
         elif now - self._seen > _PATIENCE:
-            raise BatchError(f"the cluster has had no workers for {_PATIENCE:g} seconds")
+            raise BatchError(f"the cluster has had no workers for {_PATIENCE:g} seconds: {self._last}")
 
     def close(self, end: Callable[[], object] | None = None) -> None:
         """Takes back what was given.
