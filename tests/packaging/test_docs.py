@@ -120,7 +120,7 @@ def test_every_option_of_batch_is_documented() -> None:
     text = (ROOT / "docs" / "batch.md").read_text()
     known = {flag for option in batch_command().params for flag in option.opts if option.param_type_name == "option"}
     assert {flag for flag in known if f"`{flag}" not in text} == set()
-    others = {"--nthreads", "--fast"}  # dask's, and a program's
+    others = {"--nthreads", "--worker-port", "--fast"}  # dask's, and a program's
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | others
 
 
