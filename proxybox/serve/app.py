@@ -27,7 +27,6 @@ from proxybox.serve.config import Config
 from proxybox.serve.edge import Edge, log, visit
 from proxybox.serve.problems import MEDIA_TYPE, Refusal, of_status
 from proxybox.serve.service import Service
-from proxybox.serve.store import StoreError
 
 _DESCRIPTION = """Runs untrusted Python in sealed boxes, each of whose OS calls a trusted controller answers or denies.
 
@@ -59,7 +58,6 @@ def app(config: Config | None = None) -> Edge:
     inner.add_exception_handler(Refusal, _refused)
     inner.add_exception_handler(RequestValidationError, _invalid)
     inner.add_exception_handler(HTTPException, _of_the_framework)
-    inner.add_exception_handler(StoreError, _without_store)
     inner.add_exception_handler(ClientGone, _gone)
     inner.add_exception_handler(Exception, _failed)
     if service.config.origins:
@@ -89,11 +87,6 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
     refusal = of_status(error.status_code)
     refusal.headers.update(error.headers or {})
     return await _refused(request, refusal)
-
-
-async def _without_store(request: Request, error: Exception) -> Response:
-    log.error("%s: %s", visit(request.scope).id, error)
-    return await _refused(request, Refusal("not-ready", "the database cannot be used", headers={"Retry-After": "5"}))
 
 
 async def _gone(_: Request, __: Exception) -> Response:

@@ -4,7 +4,6 @@ Each is kept for one key, within the room that the key has; the oldest of a door
 send again what is gone.
 """
 
-import asyncio
 import base64
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,7 +20,7 @@ async def keep(
     """Keeps a file. evict: how the names of the door's shelves begin. Raises Refusal when there is no room for it."""
     room = service.config.limits.artefacts
     try:
-        await asyncio.to_thread(
+        await service.store.ask(
             service.store.put, caller.key, shelf, name, content, room=room, identity=identity, evict=evict
         )
     except NoRoom as error:
@@ -38,7 +37,7 @@ async def collect(service: Service, caller: Caller, wanted: Iterable[tuple[str, 
     for number, (path, shelf, identity) in enumerate(wanted):
         if number >= service.config.limits.files:
             raise Refusal("too-large", f"a run may have {service.config.limits.files:,} files")
-        file = await asyncio.to_thread(service.store.get, caller.key, shelf, identity)
+        file = await service.store.ask(service.store.get, caller.key, shelf, identity)
         if file is None:
             raise Refusal("not-found", "One or more of the specified files is missing/unavailable")
         left -= len(file[1])

@@ -18,7 +18,7 @@ from proxybox.serve.callers import Caller, new_id
 from proxybox.serve.config import ServiceSessions
 from proxybox.serve.jobs import Jobs
 from proxybox.serve.problems import Refusal
-from proxybox.serve.store import Store
+from proxybox.serve.store import LIVE, Store
 from proxybox.serve.workers import Job, WorkerLost, WorkerProcess
 
 #: The commands that run code of the session.
@@ -125,7 +125,7 @@ class Sessions:
                 raise Refusal("worker-lost", headers={"Retry-After": "1"})
             self._all[session.id] = session
             key = session.caller.key
-            await asyncio.to_thread(self._store.begin_session, session.id, key, session.policy, session.language)
+            await self._store.ask(self._store.begin_session, session.id, key, session.policy, session.language)
         except BaseException:
             self._all.pop(session.id, None)
             self._behind(self._tell(session, {"op": "end", "session": session.id}))
@@ -159,10 +159,12 @@ class Sessions:
             return session
         key, state, reason = self._ending.get(identity, ("", "", ""))
         if not state or key != caller.key:
-            known = await asyncio.to_thread(self._store.session, identity[:64], caller.key)
+            known = await self._store.ask(self._store.session, identity, caller.key)
             if known is None:
                 raise Refusal("not-found", "there is no such session")
-            state, reason = known["state"], known["reason"] or "the service that had it no longer knows it"
+            state, reason = known["state"], known["reason"]
+            if state == LIVE:
+                raise Refusal("not-found", "there is no such session here: another service has it, or had it")
         raise Refusal("session-ended", f"the session has ended: {reason}", state=state, reason=reason)
 
     @contextlib.asynccontextmanager
@@ -252,18 +254,36 @@ class Sessions:
         await self._end(await self.find(caller, identity), "ended", "it was closed")
 
     async def _end(self, session: Served, state: str, reason: str) -> None:
+        if await self._finish(session, state, reason):
+            await self._note_end(session.id)
+
+    async def _finish(self, session: Served, state: str, reason: str) -> bool:
+        """Ends a session, without the database, and returns whether it had not been ended before."""
         if self._all.pop(session.id, None) is None:
-            return
+            return False
         self._ending[session.id] = session.caller.key, state, reason
         if not session.worker.ended:
             for snapshot in tuple(session.snapshots):
                 await self._tell(session, {"op": "forget", "snapshot": snapshot})
             await self._tell(session, {"op": "end", "session": session.id})
-        await self._note_end(session, state, reason)
+        return True
 
-    async def _note_end(self, session: Served, state: str, reason: str) -> None:
-        await asyncio.to_thread(self._store.end_session, session.id, state, reason)
-        self._ending.pop(session.id, None)
+    async def _note_end(self, identity: str) -> bool:
+        """Keeps how a session has ended, and returns whether that went well; otherwise `_note_ends` tries again."""
+        if identity in self._ending:
+            _, state, reason = self._ending[identity]
+            try:
+                await self._store.ask(self._store.end_session, identity, state, reason)
+            except Refusal:
+                return False
+            self._ending.pop(identity, None)
+        return True
+
+    async def _note_ends(self) -> None:
+        """Keeps the ends that are not kept yet, as long as the database can be used."""
+        for identity in tuple(self._ending):
+            if not await self._note_end(identity):
+                return
 
     async def _tell(self, session: Served, job: Mapping[str, Any]) -> None:
         """Has something done for a session that may have ended meanwhile."""
@@ -276,9 +296,18 @@ class Sessions:
         for session in [session for session in self._all.values() if session.worker is worker]:
             del self._all[session.id]
             self._ending[session.id] = session.caller.key, "lost", reason
-            self._behind(self._note_end(session, "lost", reason))
+            self._behind(self._note_ends())
 
     async def watch(self) -> None:
+        """Looks after the sessions that nobody uses, and after ends that could not be kept."""
+        await asyncio.gather(self._watch(), self._keep_noting())
+
+    async def _keep_noting(self) -> None:
+        while True:
+            await asyncio.sleep(_RHYTHM)
+            await self._note_ends()
+
+    async def _watch(self) -> None:
         """Puts sessions that nobody uses to sleep, and ends them later."""
         while True:
             await asyncio.sleep(_RHYTHM)
@@ -297,7 +326,8 @@ class Sessions:
     async def close(self) -> None:
         """Ends all."""
         for session in tuple(self._all.values()):
-            await self._end(session, "ended", "the service has ended")
+            await self._finish(session, "ended", "the service has ended")
+        await self._note_ends()
 
 
 @contextlib.contextmanager

@@ -1,73 +1,85 @@
 """What the service keeps: which sessions there were and how they ended, files for later requests, and the audit.
 
-It is SQLite in the service's folder, or any database that SQLAlchemy knows. Records of the audit are written by a
-thread, many at once, so that no request waits for them; at most `_BEHIND` wait, and those beyond are counted as lost.
+It is SQLite in the service's folder, or any database that SQLAlchemy knows (database.py). Records of the audit are
+written by a thread, many at once, so that no request waits for them. While the database is away, at most `_BEHIND`
+wait, and those beyond are counted as lost.
 """
 
-import contextlib
+import asyncio
 import hashlib
-import os
+import logging
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, ParamSpec, TypeVar
 
 import sqlalchemy as sql
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from proxybox.policies.errors import ProxyboxError
+from proxybox.serve.database import Database, LongTold, StoreError, Told
+from proxybox.serve.problems import Refusal
 
-#: How many records of the audit wait at most, and the seconds between two writes of them.
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: How many records of the audit wait at most, how many are written at once, and the seconds between two writes.
 _BEHIND: Final = 10_000
+_AT_ONCE: Final = 1000
 _RHYTHM: Final = 0.2
+#: How many requests use the database at once, and the seconds that one waits for it at most, as does the end of all.
+_THREADS: Final = 8
+_PATIENCE: Final = 20.0
+_AT_THE_END: Final = 10.0
 #: The state of a session that lives.
 LIVE: Final = "live"
 #: Bytes that a file takes up at least: empty ones would be without bound.
 _LEAST: Final = 4096
 
+log = logging.getLogger("proxybox.serve")
+
 _tables = sql.MetaData()
 _sessions = sql.Table(
     "sessions", _tables,
-    sql.Column("id", sql.String(64), primary_key=True),
-    sql.Column("service", sql.String(255), nullable=False, index=True),
-    sql.Column("key", sql.String(64), nullable=False, index=True),
-    sql.Column("policy", sql.String(64), nullable=False),
-    sql.Column("language", sql.String(64), nullable=False),
+    sql.Column("id", Told(64), primary_key=True),
+    sql.Column("service", Told(255), nullable=False, index=True),
+    sql.Column("key", Told(64), nullable=False, index=True),
+    sql.Column("policy", Told(64), nullable=False),
+    sql.Column("language", Told(64), nullable=False),
     sql.Column("made", sql.Float, nullable=False),
-    sql.Column("state", sql.String(16), nullable=False),
-    sql.Column("reason", sql.Text, nullable=False, default=""),
+    sql.Column("state", Told(16), nullable=False),
+    sql.Column("reason", LongTold, nullable=False, default=""),
     sql.Column("ended", sql.Float),
 )  # fmt: skip
 _artefacts = sql.Table(
     "artefacts", _tables,
-    sql.Column("id", sql.String(64), primary_key=True),
-    sql.Column("key", sql.String(64), nullable=False, index=True),
-    sql.Column("shelf", sql.String(255), nullable=False, index=True),
-    sql.Column("name", sql.Text, nullable=False),
+    sql.Column("id", Told(64), primary_key=True),
+    sql.Column("key", Told(64), nullable=False, index=True),
+    sql.Column("shelf", Told(255), nullable=False, index=True),
+    sql.Column("name", LongTold, nullable=False),
     sql.Column("size", sql.BigInteger, nullable=False),
-    sql.Column("sha256", sql.String(64), nullable=False),
+    sql.Column("sha256", Told(64), nullable=False),
     sql.Column("made", sql.Float, nullable=False),
     sql.Column("content", sql.LargeBinary, nullable=False),
 )  # fmt: skip
 _audit = sql.Table(
     "audit", _tables,
     sql.Column("number", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sql.Column("id", sql.String(64), nullable=False, index=True),
+    sql.Column("id", Told(64), nullable=False, index=True),
     sql.Column("at", sql.Float, nullable=False, index=True),
-    sql.Column("key", sql.String(64), nullable=False),
-    sql.Column("client", sql.String(255), nullable=False),
-    sql.Column("method", sql.String(16), nullable=False),
-    sql.Column("path", sql.Text, nullable=False),
+    sql.Column("key", Told(64), nullable=False),
+    sql.Column("client", Told(255), nullable=False),
+    sql.Column("method", Told(16), nullable=False),
+    sql.Column("path", LongTold, nullable=False),
     sql.Column("http_status", sql.Integer, nullable=False),
     sql.Column("seconds", sql.Float, nullable=False),
-    sql.Column("policy", sql.String(64), nullable=False, default=""),
-    sql.Column("language", sql.String(64), nullable=False, default=""),
-    sql.Column("code_sha256", sql.String(64), nullable=False, default=""),
-    sql.Column("status", sql.String(32), nullable=False, default=""),
+    sql.Column("policy", Told(64), nullable=False, default=""),
+    sql.Column("language", Told(64), nullable=False, default=""),
+    sql.Column("code_sha256", Told(64), nullable=False, default=""),
+    sql.Column("status", Told(32), nullable=False, default=""),
     sql.Column("cpu", sql.Float),
 )  # fmt: skip
 
@@ -75,42 +87,60 @@ _audit = sql.Table(
 _taken: Final = sql.case((_artefacts.c.size < _LEAST, _LEAST), else_=_artefacts.c.size)
 
 
-class StoreError(ProxyboxError):
-    """The database cannot be used."""
-
-
 class NoRoom(ProxyboxError):
     """The files of a key take up all the room that it has."""
 
 
 class Store:
-    """The database. Its methods block for as long as that takes; all but `note` are called in worker threads."""
+    """The database of a service. Its methods block, but for `note` and `ask`, by which coroutines use the others."""
 
     def __init__(self, url: str, service: str) -> None:
         """Opens the database, and makes what is missing in it. service: who writes. Raises StoreError."""
         self._service = service[:255]
         self._records: deque[Mapping[str, Any]] = deque()
         self._ending = threading.Event()
+        self._answered = time.monotonic()
         self.records_lost = 0
-        try:
-            self._engine = _engine(url)
-            _tables.create_all(self._engine)
-            with self._engine.begin() as connection:
-                connection.execute(
-                    _sessions.update()
-                    .where(_sessions.c.service == self._service, _sessions.c.state == LIVE)
-                    .values(state="lost", reason="the service was restarted", ended=time.time())
-                )
-        except (SQLAlchemyError, OSError, ImportError) as error:
-            raise StoreError(f"the database cannot be opened: {_words(error)}") from error
+        self._database = Database(url, _tables)
+        self._changing = self._database.changing
+        with self._changing() as connection:
+            connection.execute(
+                _sessions.update()
+                .where(_sessions.c.service == self._service, _sessions.c.state == LIVE)
+                .values(state="lost", reason="the service was restarted", ended=time.time())
+            )
+        self._threads = ThreadPoolExecutor(_THREADS, "proxybox-store")
         self._writer = threading.Thread(target=self._write, name="proxybox-audit", daemon=True)
         self._writer.start()
 
     def close(self) -> None:
-        """Writes what waits, and closes the database."""
+        """Writes what waits, and closes the database; a server that has fallen silent is not waited for."""
         self._ending.set()
-        self._writer.join()
-        self._engine.dispose()
+        end = threading.Timer(_AT_THE_END, self._database.cut_off)
+        end.start()
+        try:
+            self._writer.join()
+            self._threads.shutdown(cancel_futures=True)
+            self._database.close()
+        finally:
+            end.cancel()
+
+    async def ask(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """Has a method carried out by a thread. Raises Refusal when the database cannot be used, and what it raises."""
+        work = asyncio.get_running_loop().run_in_executor(self._threads, partial(method, *args, **options))
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                done = await work
+            self._answered = time.monotonic()
+            return done
+        except TimeoutError:
+            why = f"it has said nothing for {_PATIENCE:g} s"
+            if time.monotonic() - self._answered >= _PATIENCE:  # not even to others
+                self._database.cut_off()
+        except StoreError as error:
+            why = str(error)
+        log.error("the database cannot be used: %s", why)
+        raise Refusal("not-ready", "the database cannot be used", headers={"Retry-After": "5"})
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
@@ -150,9 +180,11 @@ class Store:
         identity = identity or secrets.token_urlsafe(16)
         mine, size = _artefacts.c.key == key, max(len(content), _LEAST)
         with self._changing() as connection:
+            self._database.take_turns(connection, key)  # two at once would each find the room of one
             same = (mine, _artefacts.c.shelf == shelf, _artefacts.c.name == name)
             connection.execute(_artefacts.delete().where(*same))
             used = connection.execute(sql.select(sql.func.coalesce(sql.func.sum(_taken), 0)).where(mine)).scalar_one()
+            used = int(used)  # PostgreSQL's sums are numeric
             if evict and size <= room:
                 used -= _give_up(
                     connection, used + size - room, mine, _artefacts.c.shelf.startswith(evict, autoescape=True)
@@ -179,13 +211,12 @@ class Store:
     def shelf(self, key: str, shelf: str) -> Sequence[Mapping[str, Any]]:
         """Returns what is known of the files of a shelf, by name."""
         columns = _artefacts.c
-        wanted = (
-            sql.select(columns.id, columns.name, columns.size, columns.sha256, columns.made)
-            .where(columns.key == key, columns.shelf == shelf)
-            .order_by(columns.name)
+        wanted = sql.select(columns.id, columns.name, columns.size, columns.sha256, columns.made).where(
+            columns.key == key, columns.shelf == shelf
         )
         with self._changing() as connection:
-            return [dict(row) for row in connection.execute(wanted).mappings()]
+            found = [dict(row) for row in connection.execute(wanted).mappings()]
+        return sorted(found, key=lambda file: str(file["name"]))  # databases order texts each in its own way
 
     def remove(self, key: str, shelf: str, identity: str) -> bool:
         """Removes a file, and returns whether there was one."""
@@ -194,14 +225,6 @@ class Store:
         )
         with self._changing() as connection:
             return bool(connection.execute(gone).rowcount)
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[sql.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise StoreError(f"the database cannot be used: {_words(error)}") from error
 
     # --- the audit ----------------------------------------------------------------------------------------------------
 
@@ -217,13 +240,27 @@ class Store:
         ends = False
         while not ends:
             ends = self._ending.wait(_RHYTHM)
-            records = [self._records.popleft() for _ in range(len(self._records))]
-            if records:
+            while records := [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]:
                 try:
-                    with self._engine.begin() as connection:
-                        connection.execute(_audit.insert(), records)
-                except SQLAlchemyError:
-                    self.records_lost += len(records)
+                    self._write_at_once(records)
+                except StoreError:  # it is away
+                    self._records.extendleft(reversed(records))
+                    break
+        self.records_lost += len(self._records)
+
+    def _write_at_once(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Writes records. One that the database does not take is lost alone. Raises StoreError when it is away."""
+        try:
+            with self._changing() as connection:
+                connection.execute(_audit.insert(), records)
+        except StoreError as error:
+            if error.is_away:
+                raise
+            if len(records) == 1:
+                self.records_lost += 1
+                return
+            for record in records:
+                self._write_at_once([record])
 
 
 def _give_up(connection: sql.Connection, wanted: int, *which: Any) -> int:
@@ -236,27 +273,3 @@ def _give_up(connection: sql.Connection, wanted: int, *which: Any) -> int:
         connection.execute(_artefacts.delete().where(_artefacts.c.id == identity))
         freed += size
     return freed
-
-
-def _engine(url: str) -> sql.Engine:
-    made = make_url(url)
-    is_sqlite = made.get_backend_name() == "sqlite"
-    if is_sqlite and made.database and made.database != ":memory:":
-        os.makedirs(os.path.dirname(os.path.abspath(made.database)), mode=0o700, exist_ok=True)
-        os.close(os.open(made.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    engine = sql.create_engine(made, pool_pre_ping=not is_sqlite)
-    if is_sqlite:
-        sql.event.listen(engine, "connect", _set_up_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
-    """Readers and a writer at once (https://sqlite.org/wal.html), and patience with another process that writes."""
-    for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA busy_timeout=5000"):
-        connection.execute(statement)
-
-
-def _words(error: Exception) -> str:
-    """What went wrong, without statements and their values."""
-    cause = getattr(error, "orig", None) or error
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

@@ -1,4 +1,4 @@
-"""The files that the service keeps for clients: how much room they take, and which make room."""
+"""The files of a run that the service has kept for its client: how many, and how large."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from proxybox.serve.callers import Caller
 from proxybox.serve.config import Config
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
-from proxybox.serve.store import NoRoom, Store
+from proxybox.serve.store import Store
 
 KIB = 1024
 
@@ -31,37 +31,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(f"sqlite:///{tmp_path}/db.sqlite", "test")
     yield store
     store.close()
-
-
-def names(store: Store, key: str, shelf: str) -> list[str]:
-    return [str(file["name"]) for file in store.shelf(key, shelf)]
-
-
-def test_empty_files_take_up_room(store: Store) -> None:
-    for number in range(4):
-        store.put("key", "shelf", str(number), b"", room=16 * KIB)
-    with pytest.raises(NoRoom):
-        store.put("key", "shelf", "5", b"", room=16 * KIB)
-
-
-def test_the_oldest_files_of_a_door_make_room_for_the_latest(store: Store) -> None:
-    store.put("key", "rest", "theirs", b"x" * 4 * KIB, room=16 * KIB)
-    store.put("other", "door/1", "theirs", b"x" * 4 * KIB, room=16 * KIB)
-    for number in range(3):
-        store.put("key", f"door/{number}", f"{number}", b"x" * 4 * KIB, room=16 * KIB, evict="door/")
-    store.put("key", "door/3", "3", b"x" * 5 * KIB, room=16 * KIB, evict="door/")
-    assert [names(store, "key", f"door/{number}") for number in range(4)] == [[], [], ["2"], ["3"]]
-    assert names(store, "key", "rest") == ["theirs"]
-    assert names(store, "other", "door/1") == ["theirs"]
-
-
-def test_what_has_no_room_at_all_leaves_the_others_alone(store: Store) -> None:
-    store.put("key", "rest", "theirs", b"x" * 8 * KIB, room=16 * KIB)
-    store.put("key", "door/1", "1", b"x" * 4 * KIB, room=16 * KIB, evict="door/")
-    for size in (9 * KIB, 17 * KIB):
-        with pytest.raises(NoRoom):
-            store.put("key", "door/2", "2", b"x" * size, room=16 * KIB, evict="door/")
-    assert names(store, "key", "door/1") == ["1"]
 
 
 @pytest.mark.parametrize(("count", "size", "kind"), [

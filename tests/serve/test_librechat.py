@@ -116,6 +116,15 @@ def test_files_go_in_and_come_out(client: Client) -> None:
     assert [(file["id"], file["inherited"]) for file in told["files"]] == [(later[0]["id"], True)]
 
 
+def test_a_file_whose_name_is_no_text_comes_out(client: Client) -> None:
+    told = client.run(r"open(b'a\x80\\b', 'w').write('content')")
+    (file,) = told["files"]
+    assert file["name"] == "a\udc80\\b"
+    answer = client.download(told["session_id"], file["id"])
+    assert answer.content == b"content"
+    assert answer.headers["content-disposition"].endswith("''a%80%5Cb")
+
+
 def run_in_its_folder(filesystem: dict) -> Result:
     """A run in /mnt/data, as a worker does it, under a policy with this filesystem."""
     policy = evolve(preset("default"), filesystem=filesystem)

@@ -275,10 +275,10 @@ async def _keep_sent(service: Service, caller: Caller, form: FormData) -> tuple[
 async def download(request: Request, session: str, identity: str) -> Response:
     """Answers with the bytes of a file."""
     caller, service = _caller(request), service_of(request)
-    found = await asyncio.to_thread(service.store.get, caller.key, f"{_SHELVES}{_session(session)}", identity)
+    found = await service.store.ask(service.store.get, caller.key, f"{_SHELVES}{_session(session)}", identity)
     if found is None:
         raise _not_found()
-    name = quote(found[0].rpartition("/")[2], safe="")
+    name = quote(found[0].rpartition("/")[2], safe="", errors="surrogateescape")
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "X-Content-Type-Options": "nosniff"}
     return Response(found[1], media_type="application/octet-stream", headers=headers)
 
@@ -287,7 +287,7 @@ async def download(request: Request, session: str, identity: str) -> Response:
 async def describe(request: Request, session: str, identity: str) -> Response:
     """Tells what is known of a file: clients look whether it is still kept."""
     caller, service = _caller(request), service_of(request)
-    shelf = await asyncio.to_thread(service.store.shelf, caller.key, f"{_SHELVES}{_session(session)}")
+    shelf = await service.store.ask(service.store.shelf, caller.key, f"{_SHELVES}{_session(session)}")
     file = next((each for each in shelf if each["id"] == identity), None)
     if file is None:
         raise _not_found()
@@ -302,7 +302,7 @@ async def describe(request: Request, session: str, identity: str) -> Response:
 async def remove(request: Request, session: str, identity: str) -> Response:
     """Gives up a file."""
     caller, service = _caller(request), service_of(request)
-    if not await asyncio.to_thread(service.store.remove, caller.key, f"{_SHELVES}{_session(session)}", identity):
+    if not await service.store.ask(service.store.remove, caller.key, f"{_SHELVES}{_session(session)}", identity):
         raise _not_found()
     return as_json({"message": "success"})
 

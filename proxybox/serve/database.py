@@ -1,0 +1,157 @@
+"""The database under `store`: SQLite in a file, PostgreSQL, or another one that SQLAlchemy knows.
+
+What goes wrong with it is a StoreError, whatever driver it is.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import weakref
+from collections.abc import Iterator
+from typing import Any, Final
+
+import sqlalchemy as sql
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from proxybox.policies.errors import ProxyboxError
+
+#: Seconds that a connection may take to come about, and that a change waits for another one of the same key.
+_CONNECTING: Final = 10
+_WAITING: Final = 10
+#: How often services that start at the same time try to make the same tables.
+_TRIES: Final = 5
+#: The URLs for which psycopg is the driver, and the drivers that are libpq's.
+_POSTGRES: Final = frozenset({"postgres", "postgresql"})
+_OF_LIBPQ: Final = frozenset({"psycopg", "psycopg2"})
+#: What no database takes in a text, and the sign with which it is written.
+_REFUSED: Final = re.compile("[\\\\\0\ud800-\udfff]")
+_WRITTEN: Final = re.compile(r"\\([0-9a-f]{1,4});")
+
+
+class StoreError(ProxyboxError):
+    """The database cannot be used. is_away: whether the same may go well later."""
+
+    def __init__(self, message: str, *, is_away: bool = False) -> None:
+        super().__init__(message)
+        self.is_away = is_away
+
+
+class Told(sql.TypeDecorator[str]):
+    """A text from outside. NUL and lone surrogates, which databases refuse, are written as escapes, and read back."""
+
+    impl = sql.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sql.Dialect) -> str | None:
+        """Returns what is written."""
+        return None if value is None else _REFUSED.sub(lambda found: f"\\{ord(found[0]):x};", value)
+
+    def process_result_value(self, value: str | None, dialect: sql.Dialect) -> str | None:
+        """Returns what had been given."""
+        return None if value is None else _WRITTEN.sub(lambda found: chr(int(found[1], 16)), value)
+
+
+class LongTold(Told):
+    """The same of any length."""
+
+    impl = sql.Text
+    cache_ok = True
+
+
+class Database:
+    """One database; it can be used from many threads, and its methods block."""
+
+    def __init__(self, url: str, tables: sql.MetaData) -> None:
+        """Opens it, and makes the tables that are missing. Raises StoreError."""
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        try:
+            self._engine = _engine(url)
+            if self._engine.driver in _OF_LIBPQ:
+                sql.event.listen(self._engine, "connect", lambda made, _: self._connections.add(made))
+            self._make(tables)
+        except ModuleNotFoundError as error:
+            raise StoreError(f"the database cannot be opened: {_driver(error)}") from error
+        except (SQLAlchemyError, OSError, ImportError) as error:
+            raise StoreError(f"the database cannot be opened: {_words(error)}") from error
+
+    def _make(self, tables: sql.MetaData) -> None:
+        """Makes tables. Another service may do the same at this moment; the next try finds what that one has made."""
+        with self._engine.connect() as connection:
+            for left in reversed(range(_TRIES)):
+                try:
+                    with connection.begin():
+                        tables.create_all(connection)
+                    return
+                except DBAPIError:
+                    if not left:
+                        raise
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[sql.Connection]:
+        """A context in which everything is done, or nothing. Raises StoreError."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+            raise StoreError(f"the database cannot be used: {_words(error)}", is_away=is_away) from error
+
+    def take_turns(self, connection: sql.Connection, name: str) -> None:
+        """Has a change wait until those of the same name have ended, which no other one sees half done.
+
+        SQLite has one writer anyway. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+        """
+        if connection.dialect.name == "postgresql":
+            patience = sql.func.set_config("lock_timeout", f"{_WAITING}s", True)
+            connection.execute(sql.select(patience, sql.func.pg_advisory_xact_lock(sql.func.hashtextextended(name, 0))))
+
+    def cut_off(self) -> None:
+        """Ends the connections to a server that has fallen silent, so that no thread waits for it any longer."""
+        for connection in tuple(self._connections):
+            with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)  # the driver's own thread sees that, and lets go of it
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
+
+def _engine(url: str) -> sql.Engine:
+    made = make_url(url)
+    if made.drivername in _POSTGRES:
+        made = made.set(drivername="postgresql+psycopg")
+    if made.get_dialect().is_async:
+        raise StoreError(f"the database cannot be opened: {made.drivername} is for asyncio (try postgresql+psycopg)")
+    is_sqlite = made.get_backend_name() == "sqlite"
+    options = {}
+    if made.get_driver_name() in _OF_LIBPQ and "connect_timeout" not in made.query:
+        options["connect_timeout"] = _CONNECTING
+    if is_sqlite and made.database and made.database != ":memory:":
+        os.makedirs(os.path.dirname(os.path.abspath(made.database)), mode=0o700, exist_ok=True)
+        os.close(os.open(made.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    engine = sql.create_engine(made, pool_pre_ping=not is_sqlite, connect_args=options)
+    if is_sqlite:
+        sql.event.listen(engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+    """Readers and a writer at once (https://sqlite.org/wal.html), and patience with another process that writes."""
+    for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA busy_timeout=5000"):
+        connection.execute(statement)
+
+
+def _driver(error: ModuleNotFoundError) -> str:
+    """What is missing, and how to come by it."""
+    what = "'proxybox[postgres]'" if error.name == "psycopg" else str(error.name)
+    return f"its driver {error.name} is not installed: pip install {what}"
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, without statements and their values."""
+    cause = getattr(error, "orig", None) or error
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

@@ -1,0 +1,129 @@
+"""A PostgreSQL server for tests: without TCP, on a socket in a folder of its own, and gone with them."""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+#: What it holds need not last, and it is small.
+_OPTIONS = ("listen_addresses=", "fsync=off", "full_page_writes=off", "shared_buffers=16MB", "autovacuum=off")
+_READY = b"database system is ready to accept connections"
+
+
+class Postgres:
+    """A server. It ends when whoever has started it does (prctl(2), PR_SET_PDEATHSIG)."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self._folder = folder
+        self._programs = programs
+        self._begin = ["setpriv", "--pdeathsig", "INT"]
+        self._made = 0
+        if os.getuid() == 0:  # it refuses to run as root
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self._begin += ["--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--clear-groups"]
+        self._command("initdb", "--no-sync", "--auth=trust", "--username=proxybox", "--locale=C", "--encoding=UTF8")
+
+    def _command(self, program: str, *options: str) -> None:
+        command = [*self._begin, str(self._programs / program), "-D", str(self._folder / "data"), *options]
+        subprocess.run(command, cwd=self._folder, check=True, capture_output=True)
+
+    def start(self) -> None:
+        """Starts it, and returns when it takes connections."""
+        command = [*self._begin, str(self._programs / "postgres"), "-D", str(self._folder / "data")]
+        options = [part for option in (*_OPTIONS, f"unix_socket_directories={self._folder}") for part in ("-c", option)]
+        self._process = subprocess.Popen([*command, *options], cwd=self._folder, stderr=subprocess.PIPE)
+        ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, args=(ready,))
+        self._reader.start()
+        ready.wait()
+        assert self._process.poll() is None, "PostgreSQL has not started"
+
+    def _read(self, ready: threading.Event) -> None:
+        """Tells when it is ready or has ended."""
+        assert self._process.stderr is not None
+        with self._process.stderr as said:
+            for line in said:
+                if _READY in line:
+                    ready.set()
+        self._process.wait()
+        ready.set()
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """Ends it and all connections to it at once; with SIGQUIT without writing what it still has to."""
+        self._process.send_signal(number)
+        self._reader.join()
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """A context in which none of its processes does anything."""
+        stopped = list(self._stop_all())
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def _stop_all(self) -> Iterator[int]:
+        os.kill(self._process.pid, signal.SIGSTOP)  # first: it starts no further ones
+        yield self._process.pid
+        for pid in Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split():
+            os.kill(int(pid), signal.SIGSTOP)
+            yield int(pid)
+
+    def database(self) -> str:
+        """Makes an empty schema, which is as good as a database and sooner made, and returns its URL."""
+        import psycopg
+
+        self._made += 1
+        with psycopg.connect(host=str(self._folder), user="proxybox", dbname="postgres") as connection:
+            connection.execute(f"create schema test{self._made}".encode())
+        return f"postgresql+psycopg://proxybox@/postgres?host={self._folder}&options=-csearch_path%3Dtest{self._made}"
+
+
+def _missing(programs: Path | None) -> str:
+    """Why there can be no server here; nothing where there can."""
+    if importlib.util.find_spec("psycopg") is None:
+        return "the extra postgres is not installed"
+    if programs is None:
+        return "no PostgreSQL server is installed"
+    if shutil.which("setpriv") is None:
+        return "setpriv is not installed (util-linux)"
+    if os.getuid() == 0 and "postgres" not in (user.pw_name for user in pwd.getpwall()):
+        return "PostgreSQL does not run as root, and there is no user postgres"
+    return ""
+
+
+def _programs() -> Path | None:
+    """The folder of initdb and postgres; Debian has one for each version, outside of the path."""
+    found = shutil.which("initdb")
+    if found is not None:
+        return Path(found).parent
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), default=None)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Postgres]:
+    """A server that runs. Skips the test where there can be none."""
+    programs = _programs()
+    if why := _missing(programs):
+        pytest.skip(why)
+    assert programs is not None
+    # Not below pytest's own folder, through which other users cannot pass; and a socket's path is short (unix(7)).
+    with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        server = Postgres(Path(name), programs)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGQUIT)
