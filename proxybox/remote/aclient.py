@@ -1,7 +1,8 @@
 """A client of a service for event loops: the twin of client.py."""
 
+import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 try:
@@ -13,7 +14,7 @@ import anyio
 
 from proxybox.commands import Completeness, Completion, Displayed, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
-from proxybox.errors import SandboxClosedError
+from proxybox.errors import ProxyboxError, SandboxClosedError
 from proxybox.policies.checks import as_bytes
 from proxybox.remote import asks
 from proxybox.remote.answers import ServiceError, exception_of
@@ -21,6 +22,7 @@ from proxybox.remote.asks import Ask, Conversation
 from proxybox.remote.client import LONGEST_PAUSE
 from proxybox.result import Result
 from proxybox.sandbox import AsPath, Code
+from proxybox.session import Finished, Printed
 
 T = TypeVar("T")
 Taker = Callable[[str], Any] | None
@@ -111,19 +113,25 @@ class AsyncClient:
     async def _result(self, ask: Ask[Result], conversation: Conversation) -> Result:
         if not ask.stream:
             return await self.ask(ask)
-        async for line in self._lines(ask):
-            function, arguments, is_input = conversation.take(line)
-            told = None if function is None else function(*arguments)
-            if inspect.isawaitable(told):
-                told = await told
-            if is_input:
-                text = as_bytes("stdin: what its function returned", told).decode("utf-8", "surrogateescape")
-                await self.ask(asks.input_for(conversation.answers_to, text))
-        if conversation.result is None:
-            raise ServiceError("the service has ended in the middle of its answer")
-        return conversation.result
+        async for _ in self._events(ask, conversation):
+            pass
+        return conversation.ended()
 
-    async def _lines(self, ask: Ask[Any]) -> AsyncIterator[str]:
+    async def _events(self, ask: Ask[Any], conversation: Conversation) -> AsyncGenerator[Any]:
+        """Carries on a conversation to its end, and yields what its functions have returned, apart from input."""
+        async with contextlib.aclosing(self._lines(ask)) as lines:
+            async for line in lines:
+                function, arguments, is_input = conversation.take(line)
+                told = None if function is None else function(*arguments)
+                if inspect.isawaitable(told):
+                    told = await told
+                if is_input:
+                    text = as_bytes("stdin: what its function returned", told).decode("utf-8", "surrogateescape")
+                    await self.ask(asks.input_for(conversation.answers_to, text))
+                elif function is not None:
+                    yield told
+
+    async def _lines(self, ask: Ask[Any]) -> AsyncGenerator[str]:
         for left in reversed(range(self._retries + 1)):
             try:
                 async with self._http.stream(ask.method, ask.path, content=ask.body, headers=ask.headers) as answer:
@@ -178,6 +186,31 @@ class AsyncRemoteSession:
         ask = asks.code_in(self.id, "eval", code, timeout=timeout, stdin=stdin, streams=False)
         result = await self._client._result(ask, Conversation(f"/v1/sessions/{self.id}", stdin, None, None))
         return result.check() if check else result
+
+    async def stream(
+        self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,
+        check: bool = False,
+    ) -> AsyncGenerator[Printed | Displayed | Finished]:  # fmt: skip
+        """As `AsyncSession.stream`.
+
+        When its task is cancelled while it waits for an event, the service interrupts the program, and the session is
+        busy until that has ended.
+        """
+        mode = "interactive" if echo else "exec"
+        ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=True)
+        conversation = asks.for_stream(self.id, stdin)
+        async with contextlib.aclosing(self._client._events(ask, conversation)) as events:
+            async for event in events:
+                try:
+                    yield event
+                except BaseException:  # the reader has left; the session is free again when its call has ended
+                    with anyio.CancelScope(shield=True), contextlib.suppress(ProxyboxError):
+                        await self.interrupt()
+                        async for _ in events:
+                            pass
+                    raise
+        result = conversation.ended()
+        yield Finished(result.check() if check else result)
 
     async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
         """As `AsyncSession.call`."""

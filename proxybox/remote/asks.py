@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -14,8 +15,9 @@ from proxybox.commands import Completeness, Completion, Displayed, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.jsonvalues import from_json, to_json
 from proxybox.policies.checks import as_bytes
-from proxybox.remote.answers import displayed_of, exception_of_problem, result_of
+from proxybox.remote.answers import ServiceError, displayed_of, exception_of_problem, result_of
 from proxybox.result import Result
+from proxybox.session import Printed
 
 T = TypeVar("T")
 
@@ -275,7 +277,7 @@ class Conversation:
         self._stdin = stdin
         self._takers = {"stdout": on_stdout, "stderr": on_stderr}
         self._on_display = on_display
-        self.result: Result | None = None
+        self._result: Result | None = None
 
     def take(self, line: str) -> tuple[Callable[..., Any] | None, tuple[Any, ...], bool]:
         """Takes a line of the stream. Returns a function to call, its arguments, and whether its value is input.
@@ -297,5 +299,17 @@ class Conversation:
             name = problem["type"].rpartition(":")[2]
             raise exception_of_problem(problem, name, problem["detail"], problem["status"], None)
         elif kind == "finished":
-            self.result = result_of(event["result"])
+            self._result = result_of(event["result"])
         return None, (), False
+
+    def ended(self) -> Result:
+        """Returns the result, which the last line has brought. Raises ServiceError when the stream had broken off."""
+        if self._result is None:
+            raise ServiceError("the service has ended in the middle of its answer")
+        return self._result
+
+
+def for_stream(session: str, stdin: Any) -> Conversation:
+    """Returns the conversation of `Session.stream`: its functions return events."""
+    told = partial(Printed, "stdout"), partial(Printed, "stderr"), lambda shown: shown
+    return Conversation(f"/v1/sessions/{session}", stdin, *told)

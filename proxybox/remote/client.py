@@ -1,5 +1,6 @@
 """A client of a service for ordinary programs. `aclient.py` is its twin for event loops."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
@@ -11,13 +12,14 @@ except ModuleNotFoundError as error:
 
 from proxybox.commands import Completeness, Completion, Displayed, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
-from proxybox.errors import SandboxClosedError
+from proxybox.errors import ProxyboxError, SandboxClosedError
 from proxybox.policies.checks import as_bytes
 from proxybox.remote import asks
 from proxybox.remote.answers import ServiceError, exception_of
 from proxybox.remote.asks import Ask, Conversation
 from proxybox.result import Result
 from proxybox.sandbox import AsPath, Code
+from proxybox.session import Finished, Printed
 
 T = TypeVar("T")
 Taker = Callable[[str], object] | None
@@ -116,15 +118,20 @@ class Client:
     def _result(self, ask: Ask[Result], conversation: Conversation) -> Result:
         if not ask.stream:
             return self.ask(ask)
+        for _ in self._events(ask, conversation):
+            pass
+        return conversation.ended()
+
+    def _events(self, ask: Ask[Any], conversation: Conversation) -> Iterator[Any]:
+        """Carries on a conversation to its end, and yields what its functions have returned, apart from input."""
         for line in self._lines(ask):
             function, arguments, is_input = conversation.take(line)
             told = None if function is None else function(*arguments)
             if is_input:
                 text = as_bytes("stdin: what its function returned", told).decode("utf-8", "surrogateescape")
                 self.ask(asks.input_for(conversation.answers_to, text))
-        if conversation.result is None:
-            raise ServiceError("the service has ended in the middle of its answer")
-        return conversation.result
+            elif function is not None:
+                yield told
 
     def _lines(self, ask: Ask[Any]) -> Iterator[str]:
         for left in reversed(range(self._retries + 1)):
@@ -178,6 +185,27 @@ class RemoteSession:
         ask = asks.code_in(self.id, "eval", code, timeout=timeout, stdin=stdin, streams=False)
         result = self._client._result(ask, Conversation(f"/v1/sessions/{self.id}", stdin, None, None))
         return result.check() if check else result
+
+    def stream(
+        self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,
+        check: bool = False,
+    ) -> Iterator[Printed | Displayed | Finished]:  # fmt: skip
+        """As `Session.stream`."""
+        mode = "interactive" if echo else "exec"
+        ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=True)
+        conversation = asks.for_stream(self.id, stdin)
+        events = self._client._events(ask, conversation)
+        for event in events:
+            try:
+                yield event
+            except BaseException:  # the reader has left; the session is free again when its call has ended
+                with contextlib.suppress(ProxyboxError):
+                    self.interrupt()
+                    for _ in events:
+                        pass
+                raise
+        result = conversation.ended()
+        yield Finished(result.check() if check else result)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
         """As `Session.call`."""

@@ -1,5 +1,6 @@
 """The clients of a service: the same methods as here, blocking and for an event loop."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from proxybox import AsyncClient, Client, ServiceError
+from proxybox import AsyncClient, Client, Displayed, Finished, Printed, ServiceError
 from proxybox.errors import CannotCopy, ExecutionError, PolicyError, SandboxClosedError, SessionBusy, TimeLimitExceeded
 from proxybox.remote.client import RemoteSession
 from tests.serve.conftest import Server
@@ -104,6 +105,47 @@ def test_what_a_session_shows(session: RemoteSession) -> None:
     shown = []
     session.exec("display(1)\n2", echo=True, on_display=shown.append)
     assert [(each.kind, each.data["text/plain"]) for each in shown] == [("display", "1"), ("value", "2")]
+
+
+def test_a_stream(session: RemoteSession) -> None:
+    code = "import sys\nprint(1, flush=True)\nprint(2, file=sys.stderr)\ndisplay(3)\n4"
+    *events, last = session.stream(code, name="cell", echo=True)
+    assert [event for event in events if isinstance(event, Printed)] == [
+        Printed("stdout", "1\n"),
+        Printed("stderr", "2\n"),
+    ]
+    shown = [event for event in events if isinstance(event, Displayed)]
+    assert [(each.kind, each.data["text/plain"]) for each in shown] == [("display", "3"), ("value", "4")]
+    assert isinstance(last, Finished)
+    assert (last.result.ok, last.result.stdout) == (True, "1\n")
+    lines = iter(["one\n", ""])
+    *events, last = session.stream(
+        "import sys\nfor line in sys.stdin: print(line.strip())", stdin=lambda size: next(lines)
+    )
+    assert "".join(event.text for event in events if isinstance(event, Printed)) == "one\n"
+    with pytest.raises(ExecutionError, match="ZeroDivisionError"):
+        list(session.stream("1 / 0", check=True))
+
+
+def test_a_reader_that_leaves_a_stream(session: RemoteSession) -> None:
+    """The program is interrupted, and the session is free at once."""
+    code = "import time\ntry:\n    while True: print('on', flush=True)\nfinally: x = 1"
+    for _ in range(3):
+        events = session.stream(code)
+        assert next(events) == Printed("stdout", "on\n")
+        events.close()
+        assert session.eval("x").value == 1
+        session.reset()
+
+
+def test_a_stream_that_breaks_off(client: Client) -> None:
+    session = client.session()
+    events = session.stream("print(1, flush=True)\ninput()", stdin=lambda size: session.close() or "\n")
+    assert next(events) == Printed("stdout", "1\n")
+    with pytest.raises((SandboxClosedError, ServiceError)):
+        list(events)
+    with pytest.raises(SandboxClosedError):
+        next(session.stream("1"))
 
 
 def test_copies_and_kept_states(session: RemoteSession) -> None:
@@ -213,7 +255,18 @@ def test_the_same_for_an_event_loop(server: Server, backend: str) -> None:
             result = await client.run("print(input())", stdin=ask, on_stdout=tell)
             assert (result.ok, "".join(told)) == (True, "line\n")
             async with await client.session(files={"a": "b"}) as session:
-                await session.exec("x = 1")
+                *events, last = [event async for event in session.stream("print(input())", stdin=ask)]
+                assert events == [Printed("stdout", "line\n")]
+                assert isinstance(last, Finished)
+                async with contextlib.aclosing(session.stream("while True: print(1, flush=True)")) as stream:
+                    assert await anext(stream) == Printed("stdout", "1\n")
+                with anyio.CancelScope() as scope:
+                    async for _ in session.stream("print(1, flush=True)\nwhile True: pass"):
+                        scope.cancel()
+                while True:
+                    with contextlib.suppress(SessionBusy):
+                        await session.exec("x = 1")
+                        break
                 assert (await session.eval("x, open('a').read()")).value == (1, "b")
                 async with await session.snapshot() as kept:
                     await session.set("x", 2)
@@ -238,4 +291,4 @@ def test_both_have_the_same_methods() -> None:
         public = [{name for name in vars(each) if not name.startswith("_")} for each in (one, other)]
         assert public[0] == public[1]
     missing = {name for name in dir(Session) if not name.startswith("_")} - set(dir(client.RemoteSession))
-    assert missing <= {"alive", "audit", "files", "layers", "policy", "timeout", "usage", "stream", "sleep", "asleep"}
+    assert missing <= {"alive", "audit", "files", "layers", "policy", "timeout", "usage", "sleep", "asleep"}
