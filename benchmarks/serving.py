@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, Target
 from proxybox import Pool
+from tests.serve.listening import listening, service
 
 HELLO = "print('hello')"
 #: Runs of each rate, how many connections ask at once, and requests that are timed alone.
@@ -100,9 +100,8 @@ def _service(folder: Path) -> Iterator[int]:
         'listen = "127.0.0.1:0"\ndata = "data"\nworkers = 2\nslots = 4\n'
         '[policies]\ndefault = "default"\n[limits]\nconcurrency = 8\n'
     )
-    command = [sys.executable, "-P", "-m", "proxybox", "serve", "--config", str(config)]
-    with _ended(subprocess.Popen(command, stderr=subprocess.PIPE, text=True)) as process:
-        yield _port(process, r"ready: http://127\.0\.0\.1:(\d+)")
+    with listening(service(config), folder / "service.log") as begun:
+        yield begun.port
 
 
 @contextlib.contextmanager
@@ -110,26 +109,8 @@ def _peer(folder: Path) -> Iterator[int]:
     (folder / "peer.py").write_text(PEER)
     options = ["--app-dir", str(folder), "--port", "0", "--no-access-log"]
     command = [sys.executable, "-m", "uvicorn", "peer:app", *options]
-    with _ended(subprocess.Popen(command, stderr=subprocess.PIPE, text=True)) as process:
-        yield _port(process, r"running on http://127\.0\.0\.1:(\d+)")
-
-
-@contextlib.contextmanager
-def _ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-def _port(process: "subprocess.Popen[str]", pattern: str) -> int:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(pattern, line):
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # its further lines do not stop it
-            return int(found[1])
-    raise RuntimeError("it has ended before it listened")
+    with listening(command, folder / "peer.log", rb"running on (http://127\.0\.0\.1:\d+)") as begun:
+        yield begun.port
 
 
 # --- the client, in a process of its own ------------------------------------------------------------------------------

@@ -1,12 +1,8 @@
 """A real service: `proxybox serve` in a process of its own, with a real client."""
 
 import contextlib
-import os
-import re
 import signal
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import httpx
 import pytest
 
 from proxybox.serve.keys import Keys
+from tests.serve.listening import listening, service
 
 #: What each service of a test has; more is added in front of it.
 CONFIG = """
@@ -84,46 +81,13 @@ Serve = Callable[..., contextlib.AbstractContextManager[Server]]
 def serving(folder: Path, config: str = "", *options: str, env: dict[str, str] | None = None) -> Iterator[Server]:
     """Serves with this configuration in front of `CONFIG`, as soon as it has tried itself out."""
     folder.mkdir(parents=True, exist_ok=True)
-    file, log, socket = folder / "serve.toml", folder / "log", folder / "socket"
+    file, socket = folder / "serve.toml", folder / "socket"
     listen = "" if "listen" in config else f'listen = "unix:{socket}"'
     file.write_text(f'{listen}\ndata = "data"\n{config}\n' + ("" if "workers" in config else CONFIG))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "proxybox", "serve", "--config", str(file), *options],
-        stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
-    )  # fmt: skip
-    ready = threading.Event()
-    reader = threading.Thread(target=_read, args=(process, log, ready))
-    reader.start()
-    server = Server(url="", data=folder / "data", log=log, process=process)
-    try:
-        ready.wait()
-        if process.poll() is not None:
-            reader.join()
-            pytest.fail(f"the service has ended with {process.returncode}: {log.read_text()}")
-        server.url = re.findall(r"ready: ((?:http|unix):[^ \"]+)", log.read_text())[0].strip()
+    with listening(service(file, *options), folder / "log", env=env) as begun:
+        server = Server(url=begun.where, data=folder / "data", log=begun.log, process=begun.process)
         with server.client() as server.http:
             yield server
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        reader.join()
-
-
-def _read(process: "subprocess.Popen[bytes]", log: Path, ready: threading.Event) -> None:
-    """Keeps what the service says, and tells when it is ready or has ended."""
-    assert process.stderr is not None
-    with open(log, "wb", buffering=0) as kept, process.stderr:
-        for line in process.stderr:
-            kept.write(line)
-            if b"ready: " in line:
-                ready.set()
-    process.wait()
-    ready.set()
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,8 @@ import random
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -28,6 +26,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from tests.serve.listening import listening, service
 
 CONFIG = """
 listen = "127.0.0.1:{port}"
@@ -140,20 +140,29 @@ async def _request(
 # --- the service ------------------------------------------------------------------------------------------------------
 
 
-def start(folder: Path, port: int = 0) -> tuple["subprocess.Popen[str]", int]:
-    """Starts the service, and returns it with its port when it is ready."""
-    config = folder / "serve.toml"
-    config.write_text(CONFIG.format(port=port, data=folder / "data"))
-    command = [sys.executable, "-P", "-m", "proxybox", "serve", "--config", str(config)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        if found := re.search(r"ready: http://127\.0\.0\.1:(\d+)", line):
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            return process, int(found[1])
-    raise SystemExit(f"the service has ended with {process.wait()}: {said}")
+class Service:
+    """The service, which can be killed and started again at the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._running = folder, contextlib.ExitStack()
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, and returns when it is ready."""
+        config = self._folder / "serve.toml"
+        config.write_text(CONFIG.format(port=self.port, data=self._folder / "data"))
+        begun = self._running.enter_context(listening(service(config), self._folder / "log"))
+        self.port, self.pid = begun.port, begun.process.pid
+
+    def kill(self) -> None:
+        """Kills it."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.end()
+
+    def end(self) -> None:
+        """Ends it, and returns when it has ended."""
+        self._running.close()
 
 
 def family(pid: int) -> Iterator[int]:
@@ -176,20 +185,18 @@ def resident(pid: int) -> int:
     return used
 
 
-async def _kill(holder: dict[str, Any], folder: Path, until: float) -> None:
+async def _kill(running: Service, until: float) -> None:
     """Kills a worker or a guest now and then, and the service once."""
     chance = random.Random(1)
     half = time.monotonic() + (until - time.monotonic()) / 2
     while time.monotonic() < until - 5:
         await asyncio.sleep(0.5)
-        process = holder["process"]
         if half is not None and time.monotonic() > half:
             half = None
-            process.kill()
-            process.wait()
-            holder["process"], _ = await asyncio.to_thread(start, folder, holder["port"])
+            await asyncio.to_thread(running.kill)
+            await asyncio.to_thread(running.start)
             continue
-        below = list(family(process.pid))[1:]
+        below = list(family(running.pid))[1:]
         if below:
             with contextlib.suppress(OSError):
                 os.kill(chance.choice(below), signal.SIGKILL)
@@ -201,16 +208,15 @@ async def soak(clients: int, seconds: float, kill: bool, folder: Path) -> int:
 
     keys = Keys(folder / "data" / "keys.json")
     made = [keys.add(f"key{number}") for number in range(20)]
-    process, port = start(folder)
-    holder: dict[str, Any] = {"process": process, "port": port}
-    warm = Tally()
+    running = Service(folder)
+    port, warm = running.port, Tally()
     try:
         await asyncio.gather(
             *(Client(n, port, made[n % 20], warm, False).go_on(time.monotonic() + 5) for n in range(16))
         )
-        before, tally, until = resident(process.pid), Tally(), time.monotonic() + seconds
+        before, tally, until = resident(running.pid), Tally(), time.monotonic() + seconds
         work = [Client(1000 + n, port, made[n % 20], tally, kill).go_on(until) for n in range(clients)]
-        await asyncio.gather(*work, *([_kill(holder, folder, until)] if kill else []))
+        await asyncio.gather(*work, *([_kill(running, until)] if kill else []))
         print(
             f"{clients} clients, {seconds:g} s: {len(tally.times):,} answers, {len(tally.times) / seconds:.0f} a second"
         )
@@ -222,12 +228,11 @@ async def soak(clients: int, seconds: float, kill: bool, folder: Path) -> int:
             print("  ", repr(code), str(result)[:400])
         if not kill:
             await asyncio.sleep(10)  # it gives memory back when nobody has asked for a while
-            after = resident(process.pid)
+            after = resident(running.pid)
             print(f"memory of the service and its workers: {before >> 20} MB before, {after >> 20} MB after")
         return 1 if tally.wrong or (tally.broken and not kill) else 0
     finally:
-        holder["process"].terminate()
-        holder["process"].wait()
+        running.end()
 
 
 async def flood(clients: int, seconds: float, folder: Path) -> int:
@@ -236,8 +241,8 @@ async def flood(clients: int, seconds: float, folder: Path) -> int:
 
     keys = Keys(folder / "data" / "keys.json")
     quiet, loud = keys.add("quiet"), keys.add("loud")
-    process, port = start(folder)
-    loop = asyncio.get_running_loop()
+    running, loop = Service(folder), asyncio.get_running_loop()
+    port = running.port
     try:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=os.setsid) as elsewhere:
             await _ask(port, quiet, 3, 0)
@@ -254,8 +259,7 @@ async def flood(clients: int, seconds: float, folder: Path) -> int:
         )
         return 0
     finally:
-        process.terminate()
-        process.wait()
+        running.end()
 
 
 async def _ask(port: int, key: str, seconds: float, pause: float) -> list[float]:
