@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import proxybox
+from proxybox.serve import asking
 from proxybox.serve.asking import ClientGone, invalid
 from proxybox.serve.config import Config
 from proxybox.serve.edge import Edge, log, visit
@@ -65,7 +66,8 @@ def app(config: Config | None = None) -> Edge:
             CORSMiddleware, allow_origins=service.config.origins, allow_methods=["*"], allow_headers=["*"],
             expose_headers=["X-Request-Id", "Retry-After", "Mcp-Session-Id"],
         )  # fmt: skip
-    return Edge(inner, service)
+    ways = asking.password, lambda connection: connection.headers.get("x-api-key")
+    return Edge(inner, service, ways)
 
 
 # --- faults, in our own form ------------------------------------------------------------------------------------------

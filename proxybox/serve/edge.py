@@ -1,9 +1,9 @@
 """What happens to every request before a door sees it, and to every answer: the edge of the service (ASGI).
 
 Each request has an id, which its answer bears, too; a log line; and a record in the audit. None of them has a key, a
-query or a body in it. A body that is too large is refused while it comes. A service that needs no key takes nothing
-from web pages of other origins, nor under a host name that others control (DNS rebinding): any page that its user looks
-at could use it otherwise.
+query or a body in it. A body that is too large is refused while it comes, and without a key, where one is needed, none
+is read. A service that needs no key takes nothing from web pages of other origins, nor under a host name that others
+control (DNS rebinding): any page that its user looks at could use it otherwise.
 """
 
 import functools
@@ -12,11 +12,12 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 import attrs
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from proxybox.serve.config import is_loopback
 from proxybox.serve.keys import KeysError
@@ -28,6 +29,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: A way to present a key: what of a request is one, or None.
+Way = Callable[[HTTPConnection], str | None]
 
 #: An id that a client may give its request.
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
@@ -61,22 +64,33 @@ def visit(scope: Scope) -> Visit:
     return made
 
 
-class _TooLarge(Refusal, HTTPException):  # type: ignore[misc]  # of both it is only told what Refusal has
-    """The body has more bytes than are allowed.
+class _NotRead(Refusal, HTTPException):  # type: ignore[misc]  # of both it is only told what Refusal has
+    """The body is not read: the base of the reasons.
 
     It is the framework's own kind of exception, too, which it does not take for a fault of the body's form.
     """
 
+    @property
+    def status_code(self) -> int:  # type: ignore[override]
+        """The same as `status`."""
+        return self.status
+
+
+class _TooLarge(_NotRead):
     def __init__(self, most: int) -> None:
         Refusal.__init__(self, "too-large", f"a request may have {most:,} bytes")
-        self.status_code = self.status
+
+
+class _WithoutKey(_NotRead):
+    def __init__(self) -> None:
+        Refusal.__init__(self, "unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
 
 class Edge:
-    """Wraps the doors."""
+    """Wraps the doors. ways: in which they are presented keys."""
 
-    def __init__(self, inner: ASGI, service: Service) -> None:
-        self._inner, self.service = inner, service
+    def __init__(self, inner: ASGI, service: Service, ways: Sequence[Way]) -> None:
+        self._inner, self.service, self._ways = inner, service, ways
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -105,7 +119,8 @@ class Edge:
 
         try:
             self._check(scope, headers, here)
-            await self._inner(scope, self._bounded(receive, headers), answer)
+            bounded = self._bounded(receive, headers)
+            await self._inner(scope, bounded if self._has_key(scope, headers, here) else _unread, answer)
         except _TooLarge as refusal:
             if not answered:
                 await _refuse(refusal, here, answer)
@@ -146,6 +161,17 @@ class Edge:
         if origin and origin not in service.config.origins and origin.partition("://")[2] != host:
             raise Refusal("forbidden", "pages of this origin may not use the service (origins in its configuration)")
 
+    def _has_key(self, scope: Scope, headers: dict[bytes, bytes], here: Visit) -> bool:
+        """Whether a request that brings a body presents a key, if one is needed; its door looks at its own way alone.
+
+        Raises KeysError.
+        """
+        brings_none = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
+        if brings_none or here.is_open:
+            return True
+        told = (way(HTTPConnection(scope)) for way in self._ways)
+        return any(self.service.keys.find(key) is not None for key in told if key)
+
     def _bounded(self, receive: Receive, headers: dict[bytes, bytes]) -> Receive:
         """Returns a `receive` that refuses more than is allowed. Raises Refusal when the headers tell so much."""
         most, taken = self.service.config.limits.body, 0
@@ -185,6 +211,10 @@ class Edge:
                 "%s %s %s %d %.1f ms%s", here.id, record["method"], path, status, seconds * 1e3,
                 f" {here.status}" if here.status else "", extra={"record": {**record, "name": here.name}},
             )  # fmt: skip
+
+
+async def _unread() -> MutableMapping[str, Any]:
+    raise _WithoutKey
 
 
 async def _refuse(refusal: Refusal, here: Visit, send: Send) -> None:
