@@ -67,11 +67,11 @@ class Database:
 
     def __init__(self, url: str, tables: sql.MetaData) -> None:
         """Opens it, and makes the tables that are missing. Raises StoreError."""
-        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._connections: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         try:
             self._engine = _engine(url)
             if self._engine.driver in _OF_LIBPQ:
-                sql.event.listen(self._engine, "connect", lambda made, _: self._connections.add(made))
+                sql.event.listen(self._engine, "connect", lambda made, _: self._connections.update({id(made): made}))
             self._make(tables)
         except ModuleNotFoundError as error:
             raise StoreError(f"the database cannot be opened: {_driver(error)}") from error
@@ -80,11 +80,14 @@ class Database:
 
     def _make(self, tables: sql.MetaData) -> None:
         """Makes tables. Another service may do the same at this moment; the next try finds what that one has made."""
-        with self._engine.connect() as connection:
+        with contextlib.ExitStack() as failing, self._engine.connect() as connection:
+            failing.callback(self.close)
             for left in reversed(range(_TRIES)):
                 try:
                     with connection.begin():
+                        _check(connection)
                         tables.create_all(connection)
+                    failing.pop_all()
                     return
                 except DBAPIError:
                     if not left:
@@ -111,9 +114,10 @@ class Database:
 
     def cut_off(self) -> None:
         """Ends the connections to a server that has fallen silent, so that no thread waits for it any longer."""
-        for connection in tuple(self._connections):
+        for reference in self._connections.valuerefs():
+            connection: Any = reference()
             with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)  # the driver's own thread sees that, and lets go of it
+                line.shutdown(socket.SHUT_RDWR)  # the thread that waits in the driver sees that, and lets go of it
 
     def close(self) -> None:
         """Closes the connections."""
@@ -128,8 +132,9 @@ def _engine(url: str) -> sql.Engine:
         raise StoreError(f"the database cannot be opened: {made.drivername} is for asyncio (try postgresql+psycopg)")
     is_sqlite = made.get_backend_name() == "sqlite"
     options = {}
-    if made.get_driver_name() in _OF_LIBPQ and "connect_timeout" not in made.query:
-        options["connect_timeout"] = _CONNECTING
+    if made.get_driver_name() in _OF_LIBPQ:
+        options = {"connect_timeout": _CONNECTING, "client_encoding": "utf8"}
+        options = {name: value for name, value in options.items() if name not in made.query}
     if is_sqlite and made.database and made.database != ":memory:":
         os.makedirs(os.path.dirname(os.path.abspath(made.database)), mode=0o700, exist_ok=True)
         os.close(os.open(made.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -137,6 +142,14 @@ def _engine(url: str) -> sql.Engine:
     if is_sqlite:
         sql.event.listen(engine, "connect", _set_up_sqlite)
     return engine
+
+
+def _check(connection: sql.Connection) -> None:
+    """Raises StoreError for a database that has no form for every text."""
+    if connection.dialect.name == "postgresql":
+        encoding = connection.exec_driver_sql("show server_encoding").scalar_one()
+        if encoding != "UTF8":
+            raise StoreError(f"the database cannot be opened: its encoding is {encoding} (allowed: UTF8)")
 
 
 def _set_up_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:

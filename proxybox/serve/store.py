@@ -103,12 +103,11 @@ class Store:
         self.records_lost = 0
         self._database = Database(url, _tables)
         self._changing = self._database.changing
-        with self._changing() as connection:
-            connection.execute(
-                _sessions.update()
-                .where(_sessions.c.service == self._service, _sessions.c.state == LIVE)
-                .values(state="lost", reason="the service was restarted", ended=time.time())
-            )
+        try:
+            self._lose_sessions()
+        except StoreError:
+            self._database.close()
+            raise
         self._threads = ThreadPoolExecutor(_THREADS, "proxybox-store")
         self._writer = threading.Thread(target=self._write, name="proxybox-audit", daemon=True)
         self._writer.start()
@@ -141,6 +140,15 @@ class Store:
             why = str(error)
         log.error("the database cannot be used: %s", why)
         raise Refusal("not-ready", "the database cannot be used", headers={"Retry-After": "5"})
+
+    def _lose_sessions(self) -> None:
+        """Notes of sessions that an earlier service of this name had that they are lost."""
+        with self._changing() as connection:
+            connection.execute(
+                _sessions.update()
+                .where(_sessions.c.service == self._service, _sessions.c.state == LIVE)
+                .values(state="lost", reason="the service was restarted", ended=time.time())
+            )
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 

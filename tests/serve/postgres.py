@@ -81,14 +81,19 @@ class Postgres:
             os.kill(int(pid), signal.SIGSTOP)
             yield int(pid)
 
-    def database(self) -> str:
-        """Makes an empty schema, which is as good as a database and sooner made, and returns its URL."""
+    def database(self, encoding: str = "") -> str:
+        """Returns the URL of an empty schema, which is as good as a database; with an encoding, of a database."""
         import psycopg
 
         self._made += 1
-        with psycopg.connect(host=str(self._folder), user="proxybox", dbname="postgres") as connection:
-            connection.execute(f"create schema test{self._made}".encode())
-        return f"postgresql+psycopg://proxybox@/postgres?host={self._folder}&options=-csearch_path%3Dtest{self._made}"
+        name = f"test{self._made}"
+        what = f"database {name} encoding '{encoding}' template template0" if encoding else f"schema {name}"
+        with psycopg.connect(host=str(self._folder), user="proxybox", dbname="postgres", autocommit=True) as connection:
+            connection.execute(f"create {what}".encode())
+        return (
+            f"postgresql+psycopg://proxybox@/{name if encoding else 'postgres'}?host={self._folder}"
+            f"&options=-csearch_path%3D{'public' if encoding else name}"
+        )
 
 
 def _missing(programs: Path | None) -> str:
@@ -99,8 +104,11 @@ def _missing(programs: Path | None) -> str:
         return "no PostgreSQL server is installed"
     if shutil.which("setpriv") is None:
         return "setpriv is not installed (util-linux)"
-    if os.getuid() == 0 and "postgres" not in (user.pw_name for user in pwd.getpwall()):
+    known = {user.pw_uid: user.pw_name for user in pwd.getpwall()}
+    if os.getuid() == 0 and "postgres" not in known.values():
         return "PostgreSQL does not run as root, and there is no user postgres"
+    if os.getuid() not in known:
+        return "PostgreSQL does not run as a user without a name"
     return ""
 
 

@@ -353,6 +353,11 @@ def test_a_driver_that_is_missing(scheme: str, monkeypatch: pytest.MonkeyPatch) 
         Store(f"{scheme}://user:secret@localhost/db", "test")
 
 
+def test_a_database_of_another_encoding(server: postgres.Postgres) -> None:
+    with pytest.raises(StoreError, match=r"its encoding is LATIN1 \(allowed: UTF8\)"):
+        Store(server.database("LATIN1"), "test")
+
+
 @pytest.mark.parametrize(("url", "words"), [
     ("sqlite+aiosqlite://", "sqlite.aiosqlite is for asyncio"), ("mysql+nothing://", "plugin"), ("nowhere", "URL"),
     ("sqlite:////proc/nowhere/db", "No such file"),
