@@ -116,7 +116,7 @@ def _programs() -> Path | None:
     """The folder of initdb and postgres; Debian has one for each version, outside of the path."""
     found = shutil.which("initdb")
     if found is not None:
-        return Path(found).parent
+        return Path(found).resolve().parent
     return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), default=None)
 
 
