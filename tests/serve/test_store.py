@@ -16,6 +16,7 @@ pytest.importorskip("sqlalchemy", reason="the extra server is not installed")
 
 import sqlalchemy as sql
 
+from proxybox.serve import database
 from proxybox.serve import store as module
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
@@ -213,6 +214,21 @@ def test_a_file_that_comes_twice_at_the_same_time_is_kept_once(store: Store) -> 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(put, range(4))) == ["chosen"] * 4
     assert names(store, "key", "shelf") == ["name"]
+
+
+def test_a_key_waits_for_its_own_files_alone_and_not_for_good(
+    server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another service may have stopped in the middle of a change."""
+    monkeypatch.setattr(database, "_WAITING", 0.1)
+    url = server.database()
+    with contextlib.closing(Store(url, "one")) as one, contextlib.closing(Store(url, "other")) as other:
+        with one._changing() as connection:
+            one._database.take_turns(connection, "key")
+            with pytest.raises(StoreError, match="lock timeout"):
+                other.put("key", "shelf", "name", b"", room=16 * KIB)
+            other.put("another", "shelf", "name", b"", room=16 * KIB)
+        other.put("key", "shelf", "name", b"", room=16 * KIB)
 
 
 # --- the audit --------------------------------------------------------------------------------------------------------
