@@ -50,6 +50,7 @@ from proxybox.controller.header import (
 from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
+from proxybox.controller.process.priority import pass_on
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -263,6 +264,7 @@ def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, 
             launcher, _launcher_argv(spec), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
         )  # fmt: skip
+    pass_on(pid)
     return pid, Channel(request_read, reply_write), ours
 
 

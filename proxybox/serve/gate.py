@@ -1,9 +1,9 @@
 """The gate: who gets a worker's free line, who waits for one, and who is sent away at once.
 
 Rules: of the keys that wait, the one that holds the fewest lines is next, and among equals the one that was served
-longest ago. A key never holds more lines than its share. While the only run of one key is young, keys that hold several
-lines get no further ones: a worker's lines share its CPU. The queue is bounded; when it is full, the key of which the
-most requests wait loses its latest one. So a key that floods the service waits behind itself alone.
+longest ago. A key never holds more lines than its share, and of the express worker's only one that it holds beside no
+other. The queue is bounded; when it is full, the key of which the most requests wait loses its latest one. So a key
+that floods the service waits behind itself alone.
 """
 
 import asyncio
@@ -19,8 +19,6 @@ from proxybox.serve.workers import LineKind, Slot, WorkerLost, WorkerProcess
 
 #: How much the latest job counts in the average duration of all.
 _LATEST: Final = 0.05
-#: For how many seconds keys that hold lines make room for the first line of another one: most runs are shorter.
-_FAVOUR: Final = 0.02
 #: The most seconds that anybody is asked to wait before the next try.
 _LONGEST: Final = 60
 
@@ -52,8 +50,14 @@ class _Key:
 
     def first(self, slot: Slot) -> _Waiting | None:
         """The first request that waits for such a line, and was not given up meanwhile."""
-        here = (None, slot.worker.number)
-        return next((each for each in self.waiting if each.worker in here and not each.ready.done()), None)
+        fitting = (each for each in self.waiting if self.can_use(slot, each.worker))
+        return next((each for each in fitting if not each.ready.done()), None)
+
+    def can_use(self, slot: Slot, worker: int | None) -> bool:
+        """Whether a request can have this line. worker: the number of the only one that can serve it; None for any."""
+        if worker is None:
+            return not (slot.worker.express and self.held)
+        return worker == slot.worker.number
 
 
 class Gate:
@@ -67,7 +71,6 @@ class Gate:
         self._free: list[Slot] = []
         self._keys: dict[str, _Key] = {}
         self._holders: dict[Slot, tuple[str, float]] = {}
-        self._favoured: dict[Slot, tuple[str, asyncio.TimerHandle]] = {}
         self._turns = itertools.count(1)
         self._duration = 0.05
         self.waiting = 0
@@ -92,7 +95,7 @@ class Gate:
         """
         key = self._keys.setdefault(name, _Key(self._share))
         key.share = self._share if share is None else share
-        slot = self._take(worker) if self._may_hold_more(name, key) and not key.waiting else None
+        slot = self._take(key, worker) if key.held < key.share and not key.waiting else None
         if slot is not None:
             self._give(name, key, slot)
             return slot
@@ -144,9 +147,7 @@ class Gate:
     def _hand_out(self) -> None:
         """Gives free lines to those that wait for one."""
         for slot in self._roomiest():
-            wanting = [
-                (name, key) for name, key in self._keys.items() if key.waiting and self._may_hold_more(name, key)
-            ]
+            wanting = [(name, key) for name, key in self._keys.items() if key.waiting and key.held < key.share]
             if not wanting:
                 return
             fitting = ((key.held, key.turn, name, key.first(slot)) for name, key in wanting)
@@ -160,25 +161,19 @@ class Gate:
             self._give(name, key, slot)
             waiting.ready.set_result(slot)
 
-    def _may_hold_more(self, name: str, key: _Key) -> bool:
-        return key.held < key.share and not (key.held and any(each != name for each, _ in self._favoured.values()))
-
-    def _take(self, worker: int | None) -> Slot | None:
-        """Takes a free line: of the worker that is wanted, or of the one that has the most."""
-        slot = next((slot for slot in self._roomiest() if worker in (None, slot.worker.number)), None)
+    def _take(self, key: _Key, worker: int | None) -> Slot | None:
+        """Takes a free line for a key: of the worker that is wanted, or of the one that has the most."""
+        slot = next((slot for slot in self._roomiest() if key.can_use(slot, worker)), None)
         if slot is not None:
             self._free.remove(slot)
         return slot
 
     def _roomiest(self) -> list[Slot]:
-        """The free lines, those of the worker that has the most of them first."""
+        """The free lines, those of the worker that has the most of them first; among equals, those of the express."""
         idle = Counter(slot.worker.number for slot in self._free)
-        return sorted(self._free, key=lambda slot: -idle[slot.worker.number])
+        return sorted(self._free, key=lambda slot: (-idle[slot.worker.number], not slot.worker.express))
 
     def _give(self, name: str, key: _Key, slot: Slot) -> None:
-        if not key.held and any(each.held > 1 for each in self._keys.values()):
-            timer = asyncio.get_running_loop().call_later(_FAVOUR, self._end_favour, slot)
-            self._favoured[slot] = name, timer
         key.held += 1
         key.turn = next(self._turns)
         self._holders[slot] = name, time.monotonic()
@@ -191,13 +186,6 @@ class Gate:
         key = self._keys[name]
         key.held -= 1
         self._forget(name, key)
-        if slot in self._favoured:
-            self._favoured.pop(slot)[1].cancel()
-
-    def _end_favour(self, slot: Slot) -> None:
-        """Others may hold more lines again, while a run goes on that is longer than most."""
-        del self._favoured[slot]
-        self._hand_out()
 
     def _forget(self, name: str, key: _Key) -> None:
         """Keeps nothing of a key that neither holds nor waits."""

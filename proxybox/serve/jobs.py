@@ -37,7 +37,9 @@ class Jobs:
             policies=dict(config.policies), slots=config.slots, input_wait=limits.input_wait,
             interpreters={name: language.interpreter() for name, language in config.languages.items()},
         )  # fmt: skip
-        self.workers = Workers(setup, config.workers, config.live, on_free=self._free, on_lost=self._lost)
+        self.workers = Workers(
+            setup, config.workers, config.live, express=config.express, on_free=self._free, on_lost=self._lost
+        )
 
     @property
     def are_any(self) -> bool:

@@ -83,7 +83,7 @@ class Sessions:
         """Starts a session. asked: policy, language, limits, output, files, timeout, env. Raises Refusal."""
         policy, language = self._jobs.policy(caller, asked.get("policy")), self._jobs.language(asked.get("language"))
         with self._room(caller):
-            identity, worker = new_id(), self._least_used()
+            identity, worker = new_id(), self._least_used(caller)
             job = {**asked, "op": "open", "session": identity, "policy": policy, "language": language}
             session = Served(id=identity, caller=caller, worker=worker, policy=policy, language=language)
             return await self._begin(session, job)
@@ -138,13 +138,15 @@ class Sessions:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _least_used(self) -> WorkerProcess:
-        """The worker that has the fewest sessions. Raises Refusal while none lives."""
+    def _least_used(self, caller: Caller) -> WorkerProcess:
+        """The worker that has the fewest sessions; the express is for those that have none. Raises Refusal."""
         living = [worker for worker in self._jobs.workers.processes.values() if not worker.ended]
+        if self.of(caller):
+            living = [worker for worker in living if not worker.express] or living
         if not living:
             raise Refusal("worker-lost", headers={"Retry-After": "1"})
         has = Counter(session.worker.number for session in self._all.values())
-        return min(living, key=lambda worker: has[worker.number])
+        return min(living, key=lambda worker: (has[worker.number], not worker.express))
 
     # --- use ----------------------------------------------------------------------------------------------------------
 

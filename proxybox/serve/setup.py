@@ -18,9 +18,13 @@ class Interpreter:
 
 @attrs.frozen(kw_only=True)
 class Setup:
-    """What a worker is given. slots: runs at once. input_wait: seconds that a program waits for its caller's input."""
+    """What a worker is given.
+
+    slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice: its niceness (nice(2)).
+    """
 
     policies: Mapping[str, Policy]
     interpreters: Mapping[str, Interpreter]
     slots: int
     input_wait: float
+    nice: int = 0

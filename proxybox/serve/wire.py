@@ -62,7 +62,9 @@ class Line:
     def tell(self, message: Any) -> None:
         """Sends one short message without waiting."""
         data = packed(message)
-        if self._writer.is_closing():  # asyncio drops what is written then, and uvloop raises RuntimeError
+        # Once the other end is closed, what is written is lost: asyncio drops it, uvloop raises RuntimeError, or says
+        # nothing before an answer is read.
+        if self._writer.is_closing() or self._reader.at_eof():
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         self._writer.write(_SIZE.pack(len(data)) + data)
 

@@ -30,6 +30,7 @@ import attrs
 from proxybox import given
 from proxybox.commands import Displayed
 from proxybox.controller.costs.descriptorshare import raise_own_limit
+from proxybox.controller.process import priority
 from proxybox.errors import (
     CannotCopy,
     ExecutionError,
@@ -65,7 +66,10 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     raise_own_limit()
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # modules are not looked at again: a full collection would hold up all boxes
-    worker = _Worker(pickle.loads(setup))  # noqa: S301 - from our own parent
+    told: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
+    if told.nice:
+        priority.lower(told.nice)
+    worker = _Worker(told)
     for line in lines:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()
     with contextlib.suppress(EOFError, OSError):

@@ -4,6 +4,9 @@
 
 Each worker has lines of two kinds: for runs, and for what can wait long (calls of sessions, runs that ask for input),
 so that the second never take the place of the first. Who gets a line that is free is for the gate to say (gate.py).
+
+One more worker is the express: it comes before the others on the CPUs, and a key has one line in it at most. So what a
+key asks for beside nothing else is not held up by keys that ask for much.
 """
 
 import asyncio
@@ -31,6 +34,8 @@ _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ
 _OURS: Final = ("PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM")
 #: Seconds between two starts of a worker that dies at once.
 _PAUSE: Final = 1.0
+#: The niceness of the workers that the express comes before.
+_NICE: Final = 10
 #: The kind of a line.
 LineKind = Literal["run", "live"]
 
@@ -63,11 +68,12 @@ class Slot:
 
 @attrs.define(eq=False)
 class WorkerProcess:
-    """One worker. number: its place, which the process that replaces it takes over."""
+    """One worker. number: its place, which the process that replaces it takes over. express: whether it comes first."""
 
     number: int
     process: Worker
     control: Line
+    express: bool = False
     slots: list[Slot] = attrs.field(factory=list)
     ended: bool = False
 
@@ -98,19 +104,20 @@ class Job:
 
 
 class Workers:
-    """All worker processes.
+    """All worker processes. count: how many share the CPUs. express: whether there is one more that comes before them.
 
     on_free: is called with a slot that can be used. on_lost: is called with a worker that has died.
     """
 
     def __init__(
-        self, setup: Setup, count: int, live: int, *,
+        self, setup: Setup, count: int, live: int, *, express: bool,
         on_free: Callable[[Slot], object], on_lost: Callable[[WorkerProcess], object],
     ) -> None:  # fmt: skip
-        self._setup, self._runs, self._live = pickle.dumps(setup), setup.slots, live
+        self._setup, self._runs, self._live = setup, setup.slots, live
+        self._express = count if express else None
         self._on_free, self._on_lost = on_free, on_lost
         self._numbers = itertools.count(1)
-        self._cpus = list(shares_of_cpus(count))
+        self._cpus = [*shares_of_cpus(count), *([frozenset()] if express else [])]
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self.processes: dict[int, WorkerProcess] = {}
@@ -123,14 +130,16 @@ class Workers:
     async def _start(self, number: int) -> None:
         environment = {name: os.environ[name] for name in (*_INHERITED, *_OURS) if name in os.environ}
         environment["MALLOC_ARENA_MAX"] = "2"  # its threads hold large results one after the other, not all at once
+        express = number == self._express
+        nice = 0 if express or self._express is None else _NICE
         process = await asyncio.to_thread(
-            Worker, "proxybox.serve.worker", self._setup,
+            Worker, "proxybox.serve.worker", pickle.dumps(attrs.evolve(self._setup, nice=nice)),
             sockets=1 + self._runs + self._live, cpus=self._cpus[number], environment=environment,
         )  # fmt: skip
         ends = [socket.socket(fileno=os.dup(connection.fileno())) for connection in process.connections]
         process.close()
         control, *lines = [await Line.on(end) for end in ends]
-        worker = WorkerProcess(number, process, control)
+        worker = WorkerProcess(number, process, control, express)
         worker.slots = [Slot(worker, "run" if at < self._runs else "live", line) for at, line in enumerate(lines)]
         self.processes[number] = worker
         for slot in worker.slots:

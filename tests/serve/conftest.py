@@ -16,6 +16,7 @@ from tests.serve.listening import listening, service
 #: What each service of a test has; more is added in front of it.
 CONFIG = """
 workers = 1
+express = false
 slots = 2
 live = 4
 

@@ -11,8 +11,8 @@ from proxybox.serve.gate import Gate, Overloaded
 from proxybox.serve.workers import Slot, WorkerLost
 
 
-def _worker(number: int = 0) -> Any:
-    return SimpleNamespace(number=number, ended=False)
+def _worker(number: int = 0, *, express: bool = False) -> Any:
+    return SimpleNamespace(number=number, express=express, ended=False)
 
 
 def _gate(
@@ -69,39 +69,43 @@ async def test_a_share_of_its_own() -> None:
     task.cancel()
 
 
+def _with_express(slots: int = 2, *, share: int = 4) -> Gate:
+    """A gate for two workers, the second of which is the express."""
+    gate = Gate("run", share=share, queue=9, patience=60)
+    for worker in (_worker(0), _worker(1, express=True)):
+        for _ in range(slots):
+            gate.free(Slot(worker, "run", None))  # type: ignore[arg-type]
+    return gate
+
+
 @_in_a_loop
-async def test_who_holds_lines_makes_room_for_the_young_run_of_another_key() -> None:
-    gate, _ = _gate(5, share=3)
+async def test_the_express_is_for_what_a_key_holds_beside_nothing_else() -> None:
+    gate = _with_express()
     held = [await gate.enter("flood") for _ in range(3)]
+    assert [slot.worker.express for slot in held] == [True, False, False]
     waits = asyncio.create_task(gate.enter("flood"))
     await _waits(waits)
-    quiet = await gate.enter("quiet")
-    gate.free(held[0])
+    assert not waits.done()  # the express has a free line, and the key may hold one more
+    assert (await gate.enter("quiet")).worker.express
+    gate.free(held[1])
+    assert not (await waits).worker.express
+
+
+@_in_a_loop
+async def test_a_key_that_holds_nothing_any_more_gets_the_express() -> None:
+    gate = _with_express(1)
+    held = [await gate.enter("flood") for _ in range(2)]
+    waits = asyncio.create_task(gate.enter("other"))
     await _waits(waits)
-    assert not waits.done()  # though two lines are free, and it holds fewer than its share
-    gate.free(quiet)
-    await waits
-    assert (gate.held, gate.waiting) == (3, 0)
-
-
-@_in_a_loop
-async def test_a_run_is_not_young_for_long() -> None:
-    gate, _ = _gate(5, share=3)
-    held = [await gate.enter("flood") for _ in range(3)]
-    await gate.enter("quiet")
     gate.free(held[0])
-    await gate.enter("flood")  # waits for that, and for nothing else
-    assert gate.held == 4
+    assert (await waits) is held[0]
 
 
 @_in_a_loop
-async def test_who_holds_nothing_gets_a_line_beside_a_young_run() -> None:
-    gate, _ = _gate(5, share=3)
-    for _ in range(2):
-        await gate.enter("flood")
-    for name in ("quiet", "other"):
-        await gate.enter(name)
-    assert gate.held == 4
+async def test_whoever_is_wanted_of_the_express_alone_gets_its_lines() -> None:
+    gate = _with_express()
+    held = [await gate.enter("a", worker=1) for _ in range(2)]  # two calls of sessions that it has
+    assert all(slot.worker.express for slot in held)
 
 
 @_in_a_loop

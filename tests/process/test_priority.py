@@ -1,0 +1,43 @@
+"""Which processes come first on a CPU: in a child, since what is lowered stays so."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os
+from pathlib import Path
+import proxybox
+from proxybox.controller.process import priority
+
+def of_session(pid):
+    try:
+        return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+    except OSError:
+        return None  # a kernel without
+
+def children(pid):
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield int(child)
+            yield from children(int(child))
+
+priority.lower(7)
+print(os.getpriority(os.PRIO_PROCESS, 0), of_session(os.getpid()))
+with proxybox.Sandbox() as sandbox, sandbox.session() as session:
+    assert session.eval("1").value == 1
+    print(sorted({of_session(pid) for pid in children(os.getpid()) if os.getsid(pid) != os.getsid(0)}))
+"""
+
+
+def test_what_is_lowered_is_passed_on_to_boxes(guest_kind: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM], stdout=subprocess.PIPE, text=True, check=True, start_new_session=True
+    )
+    own, boxes = done.stdout.splitlines()
+    niceness, session = own.split()
+    assert int(niceness) == 7
+    if session == "None":
+        pytest.skip("this kernel has no autogroups")
+    assert (session, boxes) == ("7", "[7]")
