@@ -174,15 +174,16 @@ def family(pid: int) -> Iterator[int]:
                 yield from family(int(child))
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory of the service and its workers, without guests: pages that only they have (smaps_rollup)."""
-    used = 0
+def resident(pid: int) -> tuple[int, int]:
+    """MB of memory of the service and its workers, without guests: what is resident, and what only they have of it."""
+    used = [0, 0]
     for each in family(pid):
         with contextlib.suppress(OSError):
             if b"proxybox" in Path(f"/proc/{each}/cmdline").read_bytes().split(b"pypy")[0]:
                 rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
-                used += sum(int(size) for size in re.findall(r"Private_\w+: +(\d+)", rollup)) << 10
-    return used
+                for at, name in enumerate(("Rss", r"Private_\w+")):
+                    used[at] += sum(int(size) for size in re.findall(rf"^{name}: +(\d+)", rollup, re.MULTILINE))
+    return used[0] >> 10, used[1] >> 10
 
 
 async def _kill(running: Service, until: float) -> None:
@@ -229,7 +230,8 @@ async def soak(clients: int, seconds: float, kill: bool, folder: Path) -> int:
         if not kill:
             await asyncio.sleep(10)  # it gives memory back when nobody has asked for a while
             after = resident(running.pid)
-            print(f"memory of the service and its workers: {before >> 20} MB before, {after >> 20} MB after")
+            for what, was, now in zip(("resident", "of that private"), before, after, strict=True):
+                print(f"memory of the service and its workers, {what}: {was} MB before, {now} MB after")
         return 1 if tally.wrong or (tally.broken and not kill) else 0
     finally:
         running.end()
