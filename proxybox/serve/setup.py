@@ -20,7 +20,8 @@ class Interpreter:
 class Setup:
     """What a worker is given.
 
-    slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice: its niceness (nice(2)).
+    slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice, boxes: its niceness and
+    that of its boxes (priority.py).
     """
 
     policies: Mapping[str, Policy]
@@ -28,3 +29,4 @@ class Setup:
     slots: int
     input_wait: float
     nice: int = 0
+    boxes: int = 0
