@@ -16,7 +16,6 @@ from tests.serve.listening import listening, service
 #: What each service of a test has; more is added in front of it.
 CONFIG = """
 workers = 1
-express = false
 slots = 2
 live = 4
 
@@ -80,11 +79,15 @@ Serve = Callable[..., contextlib.AbstractContextManager[Server]]
 
 @contextlib.contextmanager
 def serving(folder: Path, config: str = "", *options: str, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Serves with this configuration in front of `CONFIG`, as soon as it has tried itself out."""
+    """Serves with this configuration in front of `CONFIG`, as soon as it has tried itself out.
+
+    It has no express worker unless the configuration says so: one less interpreter to start.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file, socket = folder / "serve.toml", folder / "socket"
     listen = "" if "listen" in config else f'listen = "unix:{socket}"'
-    file.write_text(f'{listen}\ndata = "data"\n{config}\n' + ("" if "workers" in config else CONFIG))
+    express = "" if "express" in config else "express = false"
+    file.write_text(f'{listen}\n{express}\ndata = "data"\n{config}\n' + ("" if "workers" in config else CONFIG))
     with listening(service(file, *options), folder / "log", env=env) as begun:
         server = Server(url=begun.where, data=folder / "data", log=begun.log, process=begun.process)
         with server.client() as server.http:

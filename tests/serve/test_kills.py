@@ -15,7 +15,7 @@ from tests.serve.test_rest import events
 
 @pytest.fixture(scope="module")
 def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("doomed"), "workers = 2\nslots = 2\nlive = 2\n") as server:
+    with serving(tmp_path_factory.mktemp("doomed"), "workers = 1\nexpress = true\nslots = 2\nlive = 2\n") as server:
         yield server
 
 

@@ -18,7 +18,6 @@ from tests.serve.conftest import Server, serving_two
 
 CONFIG = """
 workers = 1
-express = false
 slots = 1
 
 [limits]

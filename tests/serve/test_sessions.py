@@ -190,8 +190,8 @@ def test_limits_of_a_session_are_its_own(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service whose sessions sleep and end soon, and of which a key has two."""
-    config = '[sessions]\nsleep_after = "0.2s"\nend_after = "3s"\nshare = 2\n'
+    """A service whose sessions sleep and end soon."""
+    config = '[sessions]\nsleep_after = "0.2s"\nend_after = "3s"\n'
     with serving(tmp_path_factory.mktemp("hasty"), f"workers = 1\nslots = 1\n{config}") as server:
         yield server
 
@@ -210,28 +210,35 @@ def test_a_session_that_nobody_uses_sleeps_and_wakes_and_ends(hasty: Server) -> 
     assert "nobody had used it for 3 s" in answer.json()["detail"]
 
 
-def test_a_key_has_a_number_of_sessions(hasty: Server) -> None:
-    made = [hasty.session() for _ in range(2)]
-    answer = hasty.post("/v1/sessions", {})
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service of whose sessions a key has two."""
+    with serving(tmp_path_factory.mktemp("few"), "workers = 1\nslots = 1\n[sessions]\nshare = 2\n") as server:
+        yield server
+
+
+def test_a_key_has_a_number_of_sessions(few: Server) -> None:
+    made = [few.session() for _ in range(2)]
+    answer = few.post("/v1/sessions", {})
     assert (answer.status_code, answer.json()["type"]) == (429, "urn:proxybox:rate-limited")
     assert int(answer.headers["retry-after"]) > 0
-    hasty.http.delete(made[0])
-    hasty.http.delete(hasty.session())
-    hasty.http.delete(made[1])
+    few.http.delete(made[0])
+    few.http.delete(few.session())
+    few.http.delete(made[1])
 
 
-def test_sessions_opened_at_once_do_not_pass_the_number(hasty: Server) -> None:
+def test_sessions_opened_at_once_do_not_pass_the_number(few: Server) -> None:
     answers: list[int] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(hasty.post("/v1/sessions", {}).status_code)) for _ in range(6)
+        threading.Thread(target=lambda: answers.append(few.post("/v1/sessions", {}).status_code)) for _ in range(6)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sorted(answers) == [201, 201, 429, 429, 429, 429]
-    for session in hasty.http.get("/v1/sessions").json():
-        hasty.http.delete(f"/v1/sessions/{session['id']}")
+    for session in few.http.get("/v1/sessions").json():
+        few.http.delete(f"/v1/sessions/{session['id']}")
 
 
 def test_a_restarted_service_says_that_its_sessions_are_lost(tmp_path: Path) -> None:
