@@ -5,7 +5,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar, get_type_hints
 
 from fastapi import APIRouter, Request, Response
@@ -190,7 +190,7 @@ def parsed(kind: type[B], data: bytes, *place: str) -> B:
         return kind.model_validate_json(data)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
-    raise Refusal("invalid", errors=[{"loc": [*place, *fault["loc"]], "msg": fault["msg"]} for fault in faults[:100]])
+    raise _of_faults(faults, *place)
 
 
 def in_words(refusal: Refusal) -> str:
@@ -206,8 +206,11 @@ def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = N
 
 def invalid(error: RequestValidationError) -> Refusal:
     """Returns the refusal for the faults that pydantic has found, without the values that it quotes."""
-    faults = [{"loc": list(each["loc"]), "msg": each["msg"]} for each in error.errors()]
-    return Refusal("invalid", errors=faults[:100])
+    return _of_faults(error.errors())
+
+
+def _of_faults(faults: Sequence[Any], *place: str) -> Refusal:
+    return Refusal("invalid", errors=[{"loc": [*place, *each["loc"]], "msg": each["msg"]} for each in faults[:100]])
 
 
 def shaped(shape: Callable[[Refusal], Response]) -> type[APIRoute]:

@@ -146,7 +146,7 @@ class Gate:
 
     def _hand_out(self) -> None:
         """Gives free lines to those that wait for one."""
-        for slot in self._roomiest():
+        for slot in self._roomiest() if self.waiting else ():
             wanting = [(name, key) for name, key in self._keys.items() if key.waiting and key.held < key.share]
             if not wanting:
                 return
