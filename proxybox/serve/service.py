@@ -6,7 +6,6 @@ door ── Service.run ──┐
 
 import asyncio
 import contextlib
-import gc
 import json
 import socket
 import time
@@ -69,8 +68,6 @@ class Service:
         except TrialFailed as error:
             self.state, self.why = "failed", str(error)
         else:
-            gc.collect()
-            gc.freeze()  # what lasts is not looked at again: a full collection would hold up requests for 0.1 s
             if self.state == "starting":
                 self.state, self.why = "ready", ""
 
