@@ -56,11 +56,7 @@ def app(config: Config | None = None) -> Edge:
     inner.state.service = service
     for door in service.config.doors:
         inner.include_router(import_module(f"proxybox.serve.doors.{door}").router)
-    inner.add_exception_handler(Refusal, _refused)
-    inner.add_exception_handler(RequestValidationError, _invalid)
-    inner.add_exception_handler(HTTPException, _of_the_framework)
-    inner.add_exception_handler(ClientGone, _gone)
-    inner.add_exception_handler(Exception, _failed)
+    tell_faults(inner)
     if service.config.origins:
         inner.add_middleware(
             CORSMiddleware, allow_origins=service.config.origins, allow_methods=["*"], allow_headers=["*"],
@@ -68,6 +64,15 @@ def app(config: Config | None = None) -> Edge:
         )  # fmt: skip
     ways = asking.password, lambda connection: connection.headers.get("x-api-key")
     return Edge(inner, service, ways)
+
+
+def tell_faults(inner: fastapi.FastAPI) -> None:
+    """Has an application tell faults as problem details."""
+    inner.add_exception_handler(Refusal, _refused)
+    inner.add_exception_handler(RequestValidationError, _invalid)
+    inner.add_exception_handler(HTTPException, _of_the_framework)
+    inner.add_exception_handler(ClientGone, _gone)
+    inner.add_exception_handler(Exception, _failed)
 
 
 # --- faults, in our own form ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import re
 import socket
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sql
@@ -65,11 +66,14 @@ class LongTold(Told):
 class Database:
     """One database; it can be used from many threads, and its methods block."""
 
-    def __init__(self, url: str, tables: sql.MetaData) -> None:
-        """Opens it, and makes the tables that are missing. Raises StoreError."""
+    def __init__(self, url: str, tables: sql.MetaData, *, durable: bool = False) -> None:
+        """Opens it, and makes the tables that are missing. Raises StoreError.
+
+        durable: whether what SQLite was told to keep is there after a power cut, too.
+        """
         self._connections: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         try:
-            self._engine = _engine(url)
+            self._engine = _engine(url, durable)
             if self._engine.driver in _OF_LIBPQ:
                 sql.event.listen(self._engine, "connect", lambda made, _: self._connections.update({id(made): made}))
             self._make(tables)
@@ -124,7 +128,7 @@ class Database:
         self._engine.dispose()
 
 
-def _engine(url: str) -> sql.Engine:
+def _engine(url: str, durable: bool) -> sql.Engine:
     made = make_url(url)
     if made.drivername in _POSTGRES:
         made = made.set(drivername="postgresql+psycopg")
@@ -140,7 +144,9 @@ def _engine(url: str) -> sql.Engine:
         os.close(os.open(made.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     engine = sql.create_engine(made, pool_pre_ping=not is_sqlite, connect_args=options)
     if is_sqlite:
-        sql.event.listen(engine, "connect", _set_up_sqlite)
+        sql.event.listen(engine, "connect", partial(_set_up_sqlite, durable))
+    if durable:
+        sql.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
 
 
@@ -152,9 +158,12 @@ def _check(connection: sql.Connection) -> None:
             raise StoreError(f"the database cannot be opened: its encoding is {encoding} (allowed: UTF8)")
 
 
-def _set_up_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+def _set_up_sqlite(durable: bool, connection: Any, _: ConnectionPoolEntry) -> None:
     """Readers and a writer at once (https://sqlite.org/wal.html), and patience with another process that writes."""
-    for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA busy_timeout=5000"):
+    if durable:
+        connection.isolation_level = None  # transactions begin where SQLAlchemy says so: there are savepoints in them
+    synchronous = "FULL" if durable else "NORMAL"  # the latter loses the latest changes in a power cut
+    for statement in ("PRAGMA journal_mode=WAL", f"PRAGMA synchronous={synchronous}", "PRAGMA busy_timeout=5000"):
         connection.execute(statement)
 
 

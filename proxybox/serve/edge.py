@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -76,7 +76,9 @@ class _NotRead(Refusal, HTTPException):  # type: ignore[misc]  # of both it is o
         return self.status
 
 
-class _TooLarge(_NotRead):
+class TooLarge(_NotRead):
+    """The body is too large. most: the bytes that it may have."""
+
     def __init__(self, most: int) -> None:
         Refusal.__init__(self, "too-large", f"a request may have {most:,} bytes")
 
@@ -119,16 +121,16 @@ class Edge:
 
         try:
             self._check(scope, headers, here)
-            bounded = self._bounded(receive, headers)
-            await self._inner(scope, bounded if self._has_key(scope, headers, here) else _unread, answer)
-        except _TooLarge as refusal:
+            within = bounded(receive, headers, self.service.config.limits.body)
+            await self._inner(scope, within if self._has_key(scope, headers, here) else _unread, answer)
+        except TooLarge as refusal:
             if not answered:
-                await _refuse(refusal, here, answer)
+                await refuse(refusal, here, answer)
         except Refusal as refusal:
-            await _refuse(refusal, here, answer)
+            await refuse(refusal, here, answer)
         except KeysError as error:  # nobody is let in while nobody can tell who may
             log.error("%s", error)
-            await _refuse(Refusal("not-ready", "its keys cannot be read"), here, answer)
+            await refuse(Refusal("not-ready", "its keys cannot be read"), here, answer)
         finally:
             self._note(scope, here, answered or 499, time.perf_counter() - began)
 
@@ -172,24 +174,6 @@ class Edge:
         told = (way(HTTPConnection(scope)) for way in self._ways)
         return any(self.service.keys.find(key) is not None for key in told if key)
 
-    def _bounded(self, receive: Receive, headers: dict[bytes, bytes]) -> Receive:
-        """Returns a `receive` that refuses more than is allowed. Raises Refusal when the headers tell so much."""
-        most, taken = self.service.config.limits.body, 0
-        told = headers.get(b"content-length", b"0")
-        if not told.isdigit() or len(told) > 18 or int(told) > most:
-            raise _TooLarge(most)
-
-        async def bounded() -> MutableMapping[str, Any]:
-            nonlocal taken
-            message = await receive()
-            if message["type"] == "http.request":
-                taken += len(message.get("body", b""))
-                if taken > most:
-                    raise _TooLarge(most)
-            return message
-
-        return bounded
-
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     def _note(self, scope: Scope, here: Visit, status: int, seconds: float) -> None:
@@ -217,7 +201,27 @@ async def _unread() -> MutableMapping[str, Any]:
     raise _WithoutKey
 
 
-async def _refuse(refusal: Refusal, here: Visit, send: Send) -> None:
+def bounded(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> Receive:
+    """Returns a `receive` that refuses more bytes than `most`. Raises TooLarge when the headers tell so much."""
+    taken = 0
+    told = headers.get(b"content-length", b"0")
+    if not told.isdigit() or len(told) > 18 or int(told) > most:
+        raise TooLarge(most)
+
+    async def within() -> MutableMapping[str, Any]:
+        nonlocal taken
+        message = await receive()
+        if message["type"] == "http.request":
+            taken += len(message.get("body", b""))
+            if taken > most:
+                raise TooLarge(most)
+        return message
+
+    return within
+
+
+async def refuse(refusal: Refusal, here: Visit, send: Send) -> None:
+    """Answers a request with a refusal."""
     body = json.dumps(refusal.body(here.id)).encode()
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]

@@ -28,7 +28,8 @@ from proxybox.teach.submissions import GRADES, Submission
 FILE = GRADES
 #: The most files of a mount that are looked at; the others are taken as unchanged.
 _MOST_LOOKED_AT = 10_000
-_CONVERTER = make_converter()
+#: Grades to and from JSON.
+CONVERTER = make_converter()
 
 
 def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
@@ -83,7 +84,7 @@ class Records:
     def add(self, key: str, grade: Grade) -> None:
         """Writes a grade at once, unless it says that grading failed: that may succeed the next time."""
         if not grade.failed:
-            line = json.dumps({"key": key, "grade": _CONVERTER.unstructure(grade)}).encode()
+            line = json.dumps({"key": key, "grade": CONVERTER.unstructure(grade)}).encode()
             with open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
                 file.write(b"\n%s %s\n" % (self._signature(line), line))
 
@@ -96,7 +97,7 @@ class Records:
             return None
         try:
             found = json.loads(told)
-            return found["key"], _CONVERTER.structure(found["grade"], Grade)
+            return found["key"], CONVERTER.structure(found["grade"], Grade)
         except Exception:  # written by another version: graded again
             return None
 

@@ -1,0 +1,394 @@
+"""What students run: each seat has a desk, with one box and one thing that runs in it.
+
+    Boxes.run ── a new box (Sessions.open) ── the main file as its program ── events of the seat's topic
+    Boxes.prompt ── the box of the last run, with its variables
+
+Rule: whatever a program does is told as it happens, in bounded pieces, to its own seat and to the teacher who watches.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Literal
+
+import attrs
+
+from proxybox.classroom.hub import Hub
+from proxybox.classroom.store import Ran
+from proxybox.serve.callers import Caller
+from proxybox.serve.problems import Refusal
+from proxybox.serve.sessions import Sessions
+
+Kind = Literal["run", "repl", "check"]
+
+#: Seconds between two pieces of output that are told, after the first of them.
+_RHYTHM: Final = 0.04
+#: Characters of output of one run that are told and kept; programs end by their policy's limit before, as a rule.
+_MOST_TOLD: Final = 400_000
+#: Bytes of a picture, and the number of pictures of one run.
+_MOST_PICTURE, _MOST_PICTURES = 4 << 20, 50
+#: The kinds of what programs show that pages can show, the best first.
+_SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
+#: The frame of a traceback: a file and a line.
+_FRAME: Final = re.compile(r'^ *File "(?P<file>[^"\n]{1,200})", line (?P<line>\d{1,7})', re.MULTILINE)
+
+
+@attrs.define(eq=False)
+class Run:
+    """One thing that runs. told: its events, for who comes later. stops: how often it was to be stopped."""
+
+    exercise: str
+    kind: Kind
+    id: str = attrs.field(factory=lambda: secrets.token_urlsafe(9))
+    at: float = attrs.field(factory=time.time)
+    told: list[dict[str, Any]] = attrs.field(factory=list)
+    size: int = 0
+    pictures: int = 0
+    stops: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what pages are told of it."""
+        return {"run": self.id, "kind": self.kind, "exercise": self.exercise, "at": self.at}
+
+
+@attrs.define(eq=False)
+class Desk:
+    """The desk of a seat. session: the id of its box. run: what runs; last: what ran last, by exercise."""
+
+    caller: Caller
+    session: str | None = None
+    exercise: str | None = None
+    run: Run | None = None
+    task: "asyncio.Task[None] | None" = None
+    last: dict[str, Run] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where an exercise's programs run. policy, language: names of the service. files: what lies beside them."""
+
+    policy: str
+    language: str
+    main: str
+    files: Mapping[str, bytes]
+
+
+class Boxes:
+    """The desks of a class. on_end: is called with the seat, the run and its record."""
+
+    def __init__(self, sessions: Sessions, hub: Hub, places: Mapping[str, Place],
+                 on_change: Callable[[str], object], on_end: Callable[[str, Run, Ran], Awaitable[object]]) -> None:  # fmt: skip
+        self._sessions, self._hub, self._places = sessions, hub, places
+        self._on_change, self._on_end = on_change, on_end
+        self._desks: dict[str, Desk] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def desk(self, seat: str) -> Desk:
+        """Returns the desk of a seat."""
+        if seat not in self._desks:
+            self._desks[seat] = Desk(Caller(key=seat, name="seat", concurrency=2))
+        return self._desks[seat]
+
+    def running(self, seat: str) -> Run | None:
+        """Returns what runs at a seat."""
+        return self.desk(seat).run
+
+    def output(self, seat: str, exercise: str) -> list[dict[str, Any]]:
+        """Returns the events of what ran last in an exercise."""
+        run = self.desk(seat).last.get(exercise)
+        return run.told if run is not None else []
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, seat: str, exercise: str, files: Mapping[str, str]) -> Run:
+        """Runs the main file of an exercise in a new box. Raises Refusal while something runs."""
+
+        async def work(told: "_Telling") -> dict[str, Any]:
+            place, desk = self._places[exercise], self.desk(seat)
+            self._leave(desk)
+            code = files.get(place.main, "")
+            await self._open(desk, exercise, files)
+            # What is shown comes as it does at a prompt, but for the value of a last expression: a program has none.
+            return await self._execute(desk, told, code=f"{code}\nNone\n", name=place.main)
+
+        return self._begin(seat, Run(exercise=exercise, kind="run"), work)
+
+    def prompt(self, seat: str, exercise: str, code: str, files: Mapping[str, str]) -> Run:
+        """Runs statements in the box of the last run; in a new one where there is none. Raises Refusal."""
+
+        async def work(told: "_Telling") -> dict[str, Any]:
+            desk = self.desk(seat)
+            if desk.session is None or desk.exercise != exercise:
+                self._leave(desk)
+                await self._open(desk, exercise, files)
+            try:
+                return await self._execute(desk, told, code=code)
+            except Refusal as refusal:
+                if refusal.kind not in ("session-ended", "not-found"):
+                    raise
+            await self._open(desk, exercise, files)
+            return await self._execute(desk, told, code=code)
+
+        return self._begin(seat, Run(exercise=exercise, kind="repl"), work)
+
+    def begin_check(self, seat: str, exercise: str, work: Callable[[Run], Awaitable[dict[str, Any]]]) -> Run:
+        """Begins to run the tests of an exercise, which `work` does. Raises Refusal while something runs."""
+        run = Run(exercise=exercise, kind="check")
+        return self._begin(seat, run, lambda _: work(run))
+
+    def _begin(self, seat: str, run: Run, work: Callable[["_Telling"], Awaitable[dict[str, Any]]]) -> Run:
+        desk = self.desk(seat)
+        if desk.run is not None:
+            raise Refusal("session-busy", "Something runs already. Stop it first.")
+        desk.run = run
+        if run.kind != "check":
+            desk.last[run.exercise] = run
+        desk.task = asyncio.create_task(self._carry_out(seat, desk, run, work))
+        return run
+
+    async def _carry_out(
+        self, seat: str, desk: Desk, run: Run, work: Callable[["_Telling"], Awaitable[dict[str, Any]]]
+    ) -> None:
+        told = _Telling(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
+        told.tell("run", **run.as_json())
+        self._on_change(seat)
+        began = time.monotonic()
+        try:
+            end = await work(told)
+        except Refusal as refusal:
+            end = _refused(refusal, run)
+        except asyncio.CancelledError:
+            end = {"status": "cancelled", "why": "It was stopped."}
+        except Exception:
+            end = {"status": "internal_error", "why": "Something went wrong on the teacher's computer. Try again."}
+            raise
+        finally:
+            desk.run = desk.task = None
+            end = {"status": "cancelled", "why": "", "error": None, "truncated": False, "hint": "", **end}
+            end["seconds"] = round(time.monotonic() - began, 3)
+            told.end(end)
+            ran = Ran(
+                seat=seat, exercise=run.exercise, kind=run.kind, at=run.at, seconds=end["seconds"], status=end["status"],
+                error=_in_a_line(end),
+            )  # fmt: skip
+            self._behind(self._on_end(seat, run, ran))
+            self._on_change(seat)
+
+    async def _open(self, desk: Desk, exercise: str, files: Mapping[str, str]) -> None:
+        place = self._places[exercise]
+        given: dict[str, Any] = {name: {"base64": base64.b64encode(data).decode()} for name, data in place.files.items()}
+        given |= files
+        asked = {"policy": place.policy, "language": place.language, "files": given}
+        session = await self._sessions.open(desk.caller, asked)
+        desk.session, desk.exercise = session.id, exercise
+
+    async def _execute(self, desk: Desk, told: "_Telling", *, code: str, name: str = "") -> dict[str, Any]:
+        assert desk.session is not None  # noqa: S101 - for mypy
+        try:
+            data = await self._sessions.command(
+                desk.caller, desk.session, "exec", on_event=told.take, code=code, name=name, echo=True, interactive=True
+            )
+        except Refusal as refusal:
+            if refusal.kind in ("session-ended", "not-found"):
+                desk.session = None
+            raise
+        result = json.loads(data)
+        if not result["alive"]:
+            desk.session = None
+        error = result["error"]
+        if error is not None:
+            error = {**error, "line": line_of(error["traceback"], told.main)}
+        return {
+            "status": result["status"], "why": result["why"], "error": error, "truncated": bool(result["truncated"]),
+            "hint": result.get("hint") or "",
+        }  # fmt: skip
+
+    # --- while it runs ------------------------------------------------------------------------------------------------
+
+    async def input(self, seat: str, run: str, text: str) -> None:
+        """Gives a program what it reads. Raises Refusal."""
+        desk = self._desk_of(seat, run)
+        if desk.session is not None:
+            await self._sessions.input(desk.caller, desk.session, text)
+
+    async def stop(self, seat: str, run: str) -> None:
+        """Interrupts a run; one that goes on loses its box the second time. Raises Refusal."""
+        desk = self._desk_of(seat, run)
+        assert desk.run is not None  # noqa: S101 - for mypy
+        desk.run.stops += 1
+        if desk.run.kind == "check" or desk.run.stops > 1 or desk.session is None:
+            self._leave(desk)
+            if desk.task is not None:
+                desk.task.cancel()
+        else:
+            with contextlib.suppress(Refusal):
+                await self._sessions.interrupt(desk.caller, desk.session)
+
+    def _desk_of(self, seat: str, run: str) -> Desk:
+        desk = self.desk(seat)
+        if desk.run is None or desk.run.id != run:
+            raise Refusal("not-found", "This has ended already.")
+        return desk
+
+    async def complete(
+        self, seat: str, exercise: str, code: str, cursor: int, files: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Returns what may stand at the cursor; nothing while something runs."""
+        desk = self.desk(seat)
+        if desk.run is not None:
+            return {"start": cursor, "matches": []}
+        if desk.session is None or desk.exercise != exercise:
+            self._leave(desk)
+            await self._open(desk, exercise, files)
+        try:
+            session = desk.session or ""
+            found = json.loads(await self._sessions.command(desk.caller, session, "complete", code=code, cursor=cursor))
+        except Refusal as refusal:
+            if refusal.kind in ("session-ended", "not-found"):
+                desk.session = None
+            return {"start": cursor, "matches": []}
+        return {"start": found["start"], "matches": found["matches"][:200]}
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def leave(self, seat: str) -> None:
+        """Ends what runs at a seat, and its box."""
+        desk = self.desk(seat)
+        self._leave(desk)
+        if desk.task is not None:
+            desk.task.cancel()
+
+    def _leave(self, desk: Desk) -> None:
+        if desk.session is not None:
+            self._behind(self._end(desk.caller, desk.session))
+            desk.session = None
+
+    async def _end(self, caller: Caller, session: str) -> None:
+        with contextlib.suppress(Refusal):
+            await self._sessions.end(caller, session)
+
+    def _behind(self, work: Awaitable[object]) -> None:
+        async def do() -> None:
+            await work
+
+        task = asyncio.create_task(do())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Ends everything that runs."""
+        running = [desk.task for desk in self._desks.values() if desk.task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _Telling:
+    """What is told of one run, and when: text is gathered for a moment, so that a flood is few events."""
+
+    def __init__(self, hub: Hub, topic: str, run: Run, main: str) -> None:
+        self._hub, self._topic, self._run, self.main = hub, topic, run, main
+        self._gathered: list[tuple[str, str]] = []
+        self._last = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def tell(self, event: str, **data: Any) -> None:
+        """Tells an event, after all text that came before it."""
+        self._flush()
+        self._run.told.append({"event": event, "data": data})
+        self._hub.tell(self._topic, event, data)
+
+    async def take(self, event: Mapping[str, Any]) -> None:
+        """Takes an event of the box. While this lasts, the program waits."""
+        what, run = event["event"], self._run
+        if what in ("stdout", "stderr"):
+            self._print(what, event["text"])
+        elif what == "input_request":
+            self.tell("input", run=run.id)
+        elif what == "display":
+            self._show(event)
+        await asyncio.sleep(0)
+
+    def _print(self, stream: str, text: str) -> None:
+        room = _MOST_TOLD - self._run.size
+        if room <= 0:
+            return
+        self._run.size += len(text)
+        self._gathered.append((stream, text[:room]))
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._last >= _RHYTHM:
+            self._flush()
+        elif self._timer is None:
+            self._timer = loop.call_at(self._last + _RHYTHM, self._flush)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        gathered, self._gathered = self._gathered, []
+        if not gathered:
+            return
+        self._last = asyncio.get_running_loop().time()
+        pieces: list[list[str]] = []
+        for stream, text in gathered:
+            if pieces and pieces[-1][0] == stream:
+                pieces[-1].append(text)
+            else:
+                pieces.append([stream, text])
+        for stream, *texts in pieces:
+            data = {"run": self._run.id, "stream": stream, "text": "".join(texts)}
+            self._run.told.append({"event": "out", "data": data})
+            self._hub.tell(self._topic, "out", data)
+
+    def _show(self, event: Mapping[str, Any]) -> None:
+        run = self._run
+        if event["kind"] == "clear":
+            self.tell("clear", run=run.id, wait=event["wait"])
+            return
+        data = {kind: text for kind in _SHOWN if isinstance(text := event["data"].get(kind), str)}
+        if event["kind"] == "value":
+            self.tell("value", run=run.id, text=data.get("text/plain", "")[:_MOST_TOLD])
+        size = sum(map(len, data.values()))
+        if not any(kind.startswith("image/") for kind in data) and event["kind"] == "value":
+            return
+        if not data or size > _MOST_PICTURE or run.pictures >= _MOST_PICTURES:
+            return
+        run.pictures += 1
+        run.size += size
+        known = event["metadata"].get("display_id")
+        self.tell(
+            "display", run=run.id, data=data, display_id=known if isinstance(known, str) else None,
+            update=event["kind"] == "update",
+        )  # fmt: skip
+
+    def end(self, told: Mapping[str, Any]) -> None:
+        """Tells how the run has ended."""
+        self.tell("finished", run=self._run.id, kind=self._run.kind, exercise=self._run.exercise, **told)
+
+
+def line_of(traceback: str, main: str) -> int | None:
+    """Returns the line of the main file at which an error arose, as its traceback says."""
+    lines = [int(frame["line"]) for frame in _FRAME.finditer(traceback) if frame["file"] in (main, f"/box/{main}")]
+    return lines[-1] if lines else None
+
+
+def _in_a_line(end: Mapping[str, Any]) -> str:
+    """The error of a run in one line."""
+    if (error := end.get("error")) is not None:
+        where = f" (line {error['line']})" if error.get("line") else ""
+        return f"{error['type']}: {error['message']}".splitlines()[0][:300] + where
+    return "" if end["status"] in ("ok", "cancelled") else f"{end['status'].replace('_', ' ')}: {end['why']}"[:300]
+
+
+def _refused(refusal: Refusal, run: Run) -> dict[str, Any]:
+    if run.stops:
+        return {"status": "cancelled", "why": "It was stopped."}
+    if refusal.kind == "session-ended":
+        return {"status": "crashed", "why": "Its box has ended."}
+    return {"status": "overloaded", "why": f"{refusal.detail} Try again."}

@@ -1,0 +1,62 @@
+"""The pages themselves, and the files that they load."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+from fastapi import APIRouter, Request, Response
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+from proxybox.classroom.doors.asking import is_teacher, lesson_of, seat_by_cookie
+from proxybox.classroom.words import Words, negotiate
+
+router = APIRouter()
+
+_FOLDER: Final = Path(__file__).parents[1]
+_TEMPLATES: Final = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_FOLDER / "pages"), autoescape=True, undefined=jinja2.StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+#: What a browser may keep of them: it asks each time whether they have changed.
+_FRESH: Final = {"Cache-Control": "no-cache"}
+
+
+class _Files(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """See StaticFiles."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_FRESH)
+        return response
+
+
+#: The scripts and styles, at /static.
+files = _Files(directory=_FOLDER / "static")
+
+
+@router.get("/")
+async def student_page(request: Request) -> Response:
+    """The student's page; who has no seat yet is asked to join."""
+    return _page(request, "join.html" if seat_by_cookie(request) is None else "student.html")
+
+
+@router.get("/teacher")
+async def teacher_page(request: Request) -> Response:
+    """The teacher's page; who has not shown the key is asked for it."""
+    return _page(request, "teacher.html" if is_teacher(request) else "key.html")
+
+
+@router.get("/sw.js")
+async def service_worker() -> Response:
+    """The service worker, which stands here to be in charge of the whole site."""
+    return FileResponse(_FOLDER / "static" / "sw.js", media_type="text/javascript", headers=_FRESH)
+
+
+def _page(request: Request, name: str) -> Response:
+    lesson = lesson_of(request)
+    words = Words(negotiate(request.cookies.get("language"), request.headers.get("accept-language", "")))
+    text = _TEMPLATES.get_template(name).render(
+        nonce=request.scope["state"]["nonce"], language=words.language, direction="ltr", _=words.gettext,
+        ngettext=words.ngettext, messages=words.messages(), course=lesson.course.title,
+    )  # fmt: skip
+    return Response(text, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-store"})

@@ -1,0 +1,165 @@
+"""What pages of students ask."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from proxybox.classroom import models
+from proxybox.classroom.doors.asking import Here, Sitting, address_of, forget_cookie, lesson_of, set_cookie
+from proxybox.classroom.lesson import Lesson, seat_as_json
+from proxybox.classroom.store import Seat
+from proxybox.serve.asking import as_json
+
+router = APIRouter(prefix="/api")
+
+ExerciseId = Annotated[str, Path(max_length=64)]
+_OF = "/exercises/{exercise}"
+
+
+# --- coming and going -------------------------------------------------------------------------------------------------
+
+
+@router.post("/join")
+async def join(request: Request, body: models.Join) -> Response:
+    """Takes a seat."""
+    lesson = lesson_of(request)
+    seat = await lesson.seats.join(address_of(request), body.name, body.code, lesson.code, locked=lesson.is_locked)
+    return _seated(request, lesson, seat, 201)
+
+
+@router.post("/return")
+async def back(request: Request, body: models.Return) -> Response:
+    """Takes one's own seat on another device."""
+    lesson = lesson_of(request)
+    return _seated(request, lesson, await lesson.seats.back(address_of(request), body.personal), 200)
+
+
+def _seated(request: Request, lesson: Lesson, seat: Seat, status: int) -> Response:
+    lesson.grid.active(seat.id)
+    response = as_json({"seat": seat_as_json(seat)}, status)
+    set_cookie(request, response, "seat", lesson.passes.for_seat(seat.id, seat.generation))
+    return response
+
+
+@router.post("/leave")
+async def leave(request: Request, _: models.Nothing) -> Response:
+    """Forgets the seat in this browser; it stays the student's."""
+    response = Response(status_code=204)
+    forget_cookie(request, response, "seat")
+    return response
+
+
+@router.get("/me")
+async def me(lesson: Here, seat: Sitting) -> Response:
+    """What a page begins with."""
+    return as_json(lesson.me(seat))
+
+
+@router.post("/hand")
+async def hand(body: models.Hand, lesson: Here, seat: Sitting) -> Response:
+    """Raises or lowers a hand."""
+    await lesson.raise_hand(seat, body.up)
+    return as_json({"hand": seat.hand})
+
+
+# --- exercises --------------------------------------------------------------------------------------------------------
+
+
+@router.get(_OF)
+async def exercise_of(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
+    """An exercise, with what the student has made of it."""
+    return as_json(await lesson.exercise(seat, exercise))
+
+
+@router.post("/open")
+async def open_exercise(body: models.Open, lesson: Here, seat: Sitting) -> Response:
+    """Says which exercise is looked at."""
+    await lesson.open(seat, body.exercise)
+    return Response(status_code=204)
+
+
+@router.put(f"{_OF}/files")
+async def save(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
+    """Keeps files."""
+    saved = await lesson.save(seat, exercise, body)
+    told: dict[str, Any] = {"version": saved.version, "at": saved.at}
+    return as_json({**told, "conflict": True} if saved.conflict else told)
+
+
+@router.get(f"{_OF}/versions")
+async def versions(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
+    """What versions of the files there are."""
+    return as_json({"versions": await lesson.work.versions(seat.id, lesson.sheet(exercise))})
+
+
+@router.get(f"{_OF}/versions/{{version}}")
+async def version_of(exercise: ExerciseId, version: int, lesson: Here, seat: Sitting) -> Response:
+    """One version of the files."""
+    text = await lesson.work.text(seat.id, lesson.sheet(exercise), version)
+    return as_json({"version": text.version, "at": text.at, "files": text.files})
+
+
+@router.get(f"{_OF}/download")
+async def download(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
+    """The files, to take home."""
+    from proxybox.classroom.exports import attached, zipped
+
+    text = await lesson.work.text(seat.id, lesson.sheet(exercise))
+    if len(text.files) == 1:
+        ((name, content),) = text.files.items()
+        return attached(content.encode(), name.rpartition("/")[2], "text/x-python; charset=utf-8")
+    return attached(zipped({exercise: text.files}), f"{exercise}.zip", "application/zip")
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+@router.post(f"{_OF}/run")
+async def run(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
+    """Runs the program."""
+    return as_json({"run": (await lesson.run(seat, exercise, body)).id}, 202)
+
+
+@router.post(f"{_OF}/check")
+async def check(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
+    """Runs the tests."""
+    return as_json({"run": (await lesson.check(seat, exercise, body)).id}, 202)
+
+
+@router.post(f"{_OF}/hand-in")
+async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
+    """Hands the files in."""
+    handed = await lesson.hand_in(seat, exercise, body)
+    return as_json({"handed_in": lesson.handed_as_json(handed)}, 201)
+
+
+@router.post(f"{_OF}/hint")
+async def hint(exercise: ExerciseId, _: models.Nothing, lesson: Here, seat: Sitting) -> Response:
+    """The next hint."""
+    return as_json(await lesson.hint(seat, exercise))
+
+
+@router.post("/repl")
+async def prompt(body: models.Prompt, lesson: Here, seat: Sitting) -> Response:
+    """Runs statements, as at a prompt."""
+    return as_json({"run": (await lesson.prompt(seat, body.exercise, body.code)).id}, 202)
+
+
+@router.post("/input")
+async def give_input(body: models.Input, lesson: Here, seat: Sitting) -> Response:
+    """Gives the program what it reads."""
+    await lesson.boxes.input(seat.id, body.run, body.text)
+    return Response(status_code=204)
+
+
+@router.post("/stop")
+async def stop(body: models.Stop, lesson: Here, seat: Sitting) -> Response:
+    """Stops what runs."""
+    await lesson.boxes.stop(seat.id, body.run)
+    return Response(status_code=204)
+
+
+@router.post("/complete")
+async def complete(body: models.Complete, lesson: Here, seat: Sitting) -> Response:
+    """Says what may stand at the cursor."""
+    return as_json(await lesson.complete(seat, body.exercise, body.code, body.cursor))

@@ -1,0 +1,206 @@
+"""What the teacher's page asks. Everything here but the login needs the teacher's pass."""
+
+import io
+import time
+from typing import Annotated
+
+import segno
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from proxybox.classroom import exports, models
+from proxybox.classroom.doors.asking import FOR_TEACHER, Here, address_of, forget_cookie, lesson_of, set_cookie
+from proxybox.classroom.grid import TEACHER
+from proxybox.classroom.lesson import Lesson
+from proxybox.classroom.passes import is_same
+from proxybox.serve.asking import as_json
+from proxybox.serve.problems import Refusal
+from proxybox.teach.writers import WRITERS
+
+router = APIRouter(prefix="/api/teacher")
+guarded = APIRouter(prefix="/api/teacher", dependencies=[FOR_TEACHER])
+
+SeatId = Annotated[str, Path(max_length=64)]
+Exercise = Annotated[str, Query(max_length=64)]
+AnyExercise = Annotated[str | None, Query(max_length=64)]
+
+
+@router.post("/login")
+async def login(request: Request, body: models.Key) -> Response:
+    """Makes a browser the teacher's."""
+    lesson, attempts = lesson_of(request), lesson_of(request).seats.attempts
+    attempts.check(address_of(request))
+    if not is_same(body.key, lesson.teacher_key):
+        attempts.note(address_of(request))
+        raise Refusal("forbidden", "This key is not right. It stands where the classroom was started.")
+    response = Response(status_code=204)
+    set_cookie(request, response, "teacher", lesson.passes.for_teacher(lesson.teacher_generation))
+    return response
+
+
+@guarded.post("/logout")
+async def logout(request: Request, _: models.Nothing) -> Response:
+    """Makes a browser anybody's again."""
+    response = Response(status_code=204)
+    forget_cookie(request, response, "teacher")
+    return response
+
+
+@guarded.get("/state")
+async def state(lesson: Here) -> Response:
+    """What the page begins with."""
+    return as_json(
+        {
+            "course": lesson.course_as_json(), **lesson.state_as_json(), "seats": lesson.grid.rows(),
+            "shares": list(lesson.shares.values()), "event": lesson.hub.position, "time": time.time(),
+        }
+    )  # fmt: skip
+
+
+@guarded.get("/qr.svg")
+async def qr_code(lesson: Here) -> Response:
+    """The address of the class as a QR code (ISO/IEC 18004)."""
+    if not lesson.addresses:
+        raise Refusal("not-found", "No address is known.")
+    out = io.BytesIO()
+    segno.make(lesson.addresses[0], error="m").save(out, kind="svg", border=4, xmldecl=False, svgclass=None)
+    return Response(out.getvalue(), media_type="image/svg+xml", headers={"Cache-Control": "no-store"})
+
+
+# --- seats ------------------------------------------------------------------------------------------------------------
+
+
+@guarded.post("/seats")
+async def add_seat(body: models.NewSeat, lesson: Here) -> Response:
+    """Keeps a seat for somebody."""
+    seat = await lesson.seats.add(body.name)
+    lesson.grid.touch(seat.id)
+    return as_json(lesson.grid.row(seat), 201)
+
+
+@guarded.patch("/seats/{seat}")
+async def change_seat(seat: SeatId, body: models.SeatChange, lesson: Here) -> Response:
+    """Renames, locks, removes or gives back a seat, or lowers its hand."""
+    found = lesson.seats.find(seat)
+    await lesson.change_seat(found, body)
+    return as_json(lesson.grid.row(found))
+
+
+@guarded.get("/seats/{seat}")
+async def look_at_seat(seat: SeatId, lesson: Here, exercise: AnyExercise = None) -> Response:
+    """What a student has made of an exercise, and what runs there."""
+    found = lesson.seats.find(seat)
+    sheet = lesson.sheet(exercise or found.exercise or next(iter(lesson.sheets)))
+    text = await lesson.work.text(found.id, sheet)
+    grade, handed = lesson.work.results.get((found.id, sheet.id)), lesson.work.handed.get((found.id, sheet.id))
+    return as_json(
+        {
+            "seat": lesson.grid.row(found), "exercise": sheet.id, "file": sheet.main, "files": text.files,
+            "version": text.version, "results": None if grade is None else lesson.results(grade, whole=True),
+            "handed_in": None if handed is None else lesson.handed_as_json(handed, whole=True),
+            "output": lesson.boxes.output(found.id, sheet.id),
+            "versions": await lesson.work.versions(found.id, sheet),
+        }
+    )  # fmt: skip
+
+
+@guarded.get("/seats/{seat}/exercises/{exercise}/versions/{version}")
+async def version_of(seat: SeatId, exercise: SeatId, version: int, lesson: Here) -> Response:
+    """One version of a student's files."""
+    text = await lesson.work.text(lesson.seats.find(seat).id, lesson.sheet(exercise), version)
+    return as_json({"version": text.version, "at": text.at, "files": text.files})
+
+
+@guarded.post("/watch")
+async def watch(body: models.Watch, lesson: Here) -> Response:
+    """Has a stream of events bring those of a seat, too."""
+    topic = None if body.seat is None else f"seat:{lesson.seats.find(body.seat).id}"
+    if not lesson.hub.watch(body.stream, topic, within=TEACHER):
+        raise Refusal("not-found", "There is no such stream.")
+    return Response(status_code=204)
+
+
+# --- the class --------------------------------------------------------------------------------------------------------
+
+
+@guarded.post("/lock")
+async def lock(body: models.Lock, lesson: Here) -> Response:
+    """Keeps others from joining."""
+    await lesson.lock(body.locked)
+    return _state(lesson)
+
+
+@guarded.post("/freeze")
+async def freeze(body: models.Freeze, lesson: Here) -> Response:
+    """Pauses everybody."""
+    await lesson.freeze(body.frozen)
+    return _state(lesson)
+
+
+@guarded.post("/push")
+async def push(body: models.Push, lesson: Here) -> Response:
+    """Has all open an exercise."""
+    await lesson.push(body.exercise)
+    return _state(lesson)
+
+
+@guarded.post("/code")
+async def new_code(_: models.Nothing, lesson: Here) -> Response:
+    """Makes another join code."""
+    await lesson.new_code()
+    return _state(lesson)
+
+
+def _state(lesson: Lesson) -> Response:
+    return as_json(lesson.state_as_json())
+
+
+@guarded.post("/share")
+async def share(body: models.ShareRequest, lesson: Here) -> Response:
+    """Shows code to all."""
+    return as_json(await lesson.share(body), 201)
+
+
+@guarded.delete("/share/{identity}")
+async def unshare(identity: SeatId, lesson: Here) -> Response:
+    """Stops showing code."""
+    await lesson.unshare(identity)
+    return Response(status_code=204)
+
+
+# --- looking back -----------------------------------------------------------------------------------------------------
+
+
+@guarded.get("/errors")
+async def errors(lesson: Here, exercise: AnyExercise = None) -> Response:
+    """The commonest errors."""
+    return as_json({"errors": lesson.grid.errors(exercise)})
+
+
+@guarded.get("/similar")
+async def similar(lesson: Here, exercise: Exercise) -> Response:
+    """Which hand-ins are nearly the same."""
+    return as_json({"pairs": await exports.alike(lesson, exercise)})
+
+
+@guarded.get("/formats")
+async def formats() -> Response:
+    """The formats of grades."""
+    return as_json({"formats": [{"name": name, "title": writer.description} for name, writer in WRITERS.items()]})
+
+
+@guarded.get("/export/grades")
+async def export_grades(lesson: Here, exercise: Exercise, format: Annotated[str, Query(max_length=64)]) -> Response:  # noqa: A002
+    """The grades of an exercise."""
+    return await exports.grades(lesson, exercise, format)
+
+
+@guarded.get("/export/code.zip")
+async def export_code(lesson: Here) -> Response:
+    """All code."""
+    return await exports.all_code(lesson)
+
+
+@guarded.get("/export/runs.csv")
+async def export_runs(lesson: Here) -> Response:
+    """The records of runs."""
+    return await exports.all_runs(lesson)

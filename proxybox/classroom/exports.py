@@ -1,0 +1,135 @@
+"""What a teacher takes home: grades, all code, the records of runs. And how alike hand-ins are."""
+
+import asyncio
+import csv
+import datetime
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from starlette.responses import Response
+
+from proxybox.classroom.lesson import Lesson
+from proxybox.classroom.store import Connected, HandIn, Ran
+from proxybox.serve.problems import Refusal
+from proxybox.teach.grades import Grade, GradeBook
+from proxybox.teach.records import CONVERTER
+from proxybox.teach.similar import similar
+from proxybox.teach.writers import WRITERS
+
+
+async def book_of(lesson: Lesson, exercise: str) -> GradeBook:
+    """Returns the grades of what was handed in. Raises Refusal."""
+    sheet = lesson.sheet(exercise)
+    handins = await lesson.store.do(Connected.handins, None, exercise)
+    names = _names(lesson.seats)
+    return GradeBook(title=sheet.title, grades=[_grade(each, names.get(each.seat, each.seat)) for each in handins])
+
+
+def _names(seats: Any) -> dict[str, str]:
+    """The names of seats, each once: a seat that was removed may have the name of another one."""
+    names: dict[str, str] = {}
+    for seat in sorted(seats, key=lambda seat: seat.removed):
+        name = seat.name
+        while name in names.values():
+            name += " (removed)" if seat.removed else "'"
+        names[seat.id] = name
+    return names
+
+
+def _grade(handed: HandIn, name: str) -> Grade:
+    code = "\n".join(handed.files.values())
+    at = datetime.datetime.fromtimestamp(handed.at, datetime.UTC)
+    if handed.grade is None:
+        grade = Grade(student=name, failed=True, message="It is not graded yet.")
+    else:
+        grade = CONVERTER.structure(handed.grade, Grade)
+    return attrs.evolve(grade, student=name, source="", submitted=at, late=handed.late, code=grade.code or code)
+
+
+async def alike(lesson: Lesson, exercise: str) -> list[dict[str, Any]]:
+    """Returns pairs of seats whose hand-ins are nearly the same, the most alike first. Raises Refusal."""
+    sheet = lesson.sheet(exercise)
+    handins = await lesson.store.do(Connected.handins, None, exercise)
+    book = GradeBook(
+        title=sheet.title,
+        grades=[Grade(student=each.seat, code=each.files.get(sheet.main, "")) for each in handins],
+    )
+    pairs = await asyncio.to_thread(similar, book, sheet.starter.get(sheet.main, ""))
+    return [{"first": pair.first, "second": pair.second, "share": pair.share} for pair in pairs[:500]]
+
+
+async def grades(lesson: Lesson, exercise: str, form: str) -> Response:
+    """Returns the grades of an exercise in one of the formats of `proxybox grade`. Raises Refusal."""
+    if form not in WRITERS:
+        raise Refusal("invalid", errors=[{"loc": ["query", "format"], "msg": f"allowed: {', '.join(WRITERS)}"}])
+    writer, book = WRITERS[form], await book_of(lesson, exercise)
+    files = await asyncio.to_thread(lambda: dict(writer.files(book)))
+    if not writer.per_submission:
+        return attached(files[writer.file].encode(), f"{exercise}-{writer.file}", "application/octet-stream")
+    return attached(zipped({f"{exercise}-{form}": files}), f"{exercise}-{form}.zip", "application/zip")
+
+
+async def all_code(lesson: Lesson) -> Response:
+    """Returns the files of all seats and exercises, and the hand-ins, as one archive."""
+    names = _names(lesson.seats)
+    texts = await lesson.store.do(Connected.texts)
+    handins = await lesson.store.do(Connected.handins)
+    folders: dict[str, Mapping[str, str | bytes]] = {}
+    for seat, exercise, text in texts:
+        folders[f"{_plain(names.get(seat, seat))}/{exercise}"] = text.files
+    for each in handins:
+        folders[f"{_plain(names.get(each.seat, each.seat))}/{each.exercise}/handed-in"] = each.files
+    return attached(await asyncio.to_thread(zipped, folders), "code.zip", "application/zip")
+
+
+async def all_runs(lesson: Lesson) -> Response:
+    """Returns the records of all runs as a table."""
+    names = _names(lesson.seats)
+    return attached(_table(await lesson.store.do(Connected.runs), names), "runs.csv", "text/csv; charset=utf-8")
+
+
+def _table(runs: Sequence[Ran], names: Mapping[str, str]) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["name", "exercise", "kind", "at", "seconds", "status", "error"])
+    for ran in runs:
+        at = datetime.datetime.fromtimestamp(ran.at, datetime.UTC).isoformat(timespec="seconds")
+        cells = (names.get(ran.seat, ran.seat), ran.exercise, ran.kind, at, ran.seconds, ran.status, ran.error)
+        writer.writerow([_cell(cell) for cell in cells])
+    return out.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _plain(name: str) -> str:
+    """A name as that of a folder."""
+    kept = "".join(sign if sign.isalnum() or sign in " -_.'()" else "_" for sign in name)
+    return kept.strip(" .") or "_"
+
+
+# --- downloads --------------------------------------------------------------------------------------------------------
+
+
+def zipped(folders: Mapping[str, Mapping[str, str | bytes]]) -> bytes:
+    """Returns an archive of folders with files."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder, files in folders.items():
+            for name, content in files.items():
+                archive.writestr(f"{folder}/{name}", content)
+    return out.getvalue()
+
+
+def attached(data: bytes, name: str, media_type: str) -> Response:
+    """Returns an answer that a browser keeps as a file. name: of a few plain signs alone."""
+    plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "_" for sign in name)
+    headers = {"Content-Disposition": f'attachment; filename="{plain}"', "Cache-Control": "no-store"}
+    return Response(data, media_type=media_type, headers=headers)
+
+

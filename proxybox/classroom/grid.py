@@ -1,0 +1,142 @@
+"""What the teacher sees at a glance: a row for each seat, and the commonest errors of the class.
+
+A row that has changed is told at once, and then not again for half a second; so sixty students who type are few events.
+"""
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from proxybox.classroom.boxes import Boxes, Run
+from proxybox.classroom.hub import Hub
+from proxybox.classroom.seats import Seats
+from proxybox.classroom.store import Ran, Seat
+from proxybox.classroom.work import Work
+
+#: Seconds between two looks at what has changed.
+_RHYTHM: Final = 0.5
+#: How many kinds of errors are counted for an exercise, and characters of one.
+_MOST_KINDS, _MOST_TEXT = 500, 300
+#: What differs between errors of the same kind: quoted names, and numbers.
+_OWN: Final = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"|\b\d[\w.]*")
+TEACHER: Final = "teacher"
+
+
+@attrs.define
+class _Life:
+    """What a seat does. active: when it changed or ran something last."""
+
+    active: float = 0.0
+    error: str = ""
+    error_at: float | None = None
+
+
+class Grid:
+    """The rows of all seats."""
+
+    def __init__(self, hub: Hub, seats: Seats, work: Work) -> None:
+        self._hub, self._seats, self._work = hub, seats, work
+        self.boxes: Boxes
+        self._lives: dict[str, _Life] = {}
+        self._changed: set[str] = set()
+        self._some = asyncio.Event()
+        self._errors: dict[str, OrderedDict[str, dict[str, str]]] = {}
+        self._errors_changed = False
+
+    def _life(self, seat: str) -> _Life:
+        return self._lives.setdefault(seat, _Life())
+
+    def load(self, last: Mapping[str, Ran]) -> None:
+        """Takes how the last run of each seat has ended."""
+        for seat, ran in last.items():
+            self._lives[seat] = _Life(ran.at, ran.error, ran.at if ran.error else None)
+
+    def row(self, seat: Seat) -> dict[str, Any]:
+        """Returns the row of a seat."""
+        life, work, exercise = self._life(seat.id), self._work, seat.exercise or ""
+        passed, total = _counted(work.results.get((seat.id, exercise)))
+        progress = {of: _counted(grade) for (whose, of), grade in work.results.items() if whose == seat.id}
+        return {
+            "id": seat.id, "name": seat.name, "personal": seat.personal, "exercise": seat.exercise,
+            "passed": passed, "total": total, "progress": progress,
+            "handed_in": [of for whose, of in work.handed if whose == seat.id],
+            "hints": work.hints.get((seat.id, exercise), 0),
+            "error": life.error, "error_at": life.error_at, "active": life.active or seat.joined,
+            "online": self._hub.count(f"seat:{seat.id}") > 0, "running": self.boxes.running(seat.id) is not None,
+            "hand": seat.hand, "locked": seat.locked, "removed": seat.removed,
+        }  # fmt: skip
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the rows of all seats."""
+        return [self.row(seat) for seat in self._seats]
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    def touch(self, seat: str) -> None:
+        """Notes that a row has changed."""
+        self._changed.add(seat)
+        self._some.set()
+
+    def active(self, seat: str) -> None:
+        """Notes that a student has done something."""
+        self._life(seat).active = time.time()
+        self.touch(seat)
+
+    def ran(self, run: Run, ran: Ran) -> None:
+        """Notes how a run has ended."""
+        life = self._life(ran.seat)
+        life.active = time.time()
+        if run.kind != "check" and ran.status != "cancelled":
+            life.error, life.error_at = ran.error, time.time() if ran.error else None
+            if ran.error:
+                self._count(ran)
+        self.touch(ran.seat)
+
+    def _count(self, ran: Ran) -> None:
+        kinds = self._errors.setdefault(ran.exercise, OrderedDict())
+        kind = _OWN.sub("…", ran.error.partition(" (line ")[0])[:_MOST_TEXT]
+        kinds.setdefault(kind, {})[ran.seat] = ran.error
+        kinds.move_to_end(kind)
+        while len(kinds) > _MOST_KINDS:
+            kinds.popitem(last=False)
+        self._errors_changed = True
+        self._some.set()
+
+    def errors(self, exercise: str | None) -> list[dict[str, Any]]:
+        """Returns the commonest errors of an exercise, or of all, by how many seats had them."""
+        found: dict[str, dict[str, str]] = {}
+        for of, kinds in self._errors.items():
+            if exercise is None or of == exercise:
+                for kind, seats in kinds.items():
+                    found.setdefault(kind, {}).update(seats)
+        told = [
+            {"error": kind, "count": len(seats), "seats": list(seats), "example": next(iter(seats.values()))}
+            for kind, seats in found.items()
+        ]
+        return sorted(told, key=lambda each: -len(each["seats"]))[:100]
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Tells the teacher what has changed, until it is cancelled."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            changed, self._changed = self._changed, set()
+            for identity in changed:
+                self._hub.tell(TEACHER, "row", self.row(self._seats.find(identity)))
+            if self._errors_changed:
+                self._errors_changed = False
+                self._hub.tell(TEACHER, "errors", {})
+            await asyncio.sleep(_RHYTHM)
+
+
+def _counted(grade: Any) -> list[int]:
+    """How many tests have passed, and how many there are."""
+    tests = () if grade is None else grade["tests"]
+    return [sum(test["status"] == "ok" for test in tests), sum(test["status"] != "skipped" for test in tests)]

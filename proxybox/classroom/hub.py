@@ -1,0 +1,217 @@
+"""Events, from whatever happens in the class to the browsers that show it: server-sent events.
+
+    Hub.tell(topic, event, data) ── the topic's recent events ── each reader's queue ── one stream of a browser
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+Rules: an event has an id, and who comes back with the last one that was seen gets what came after it, or `resync`
+where that is no longer kept. A reader that does not read is cut off once too much waits for it: it never holds up who
+tells, and never takes up more memory than its bound.
+"""
+
+import asyncio
+import json
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+import attrs
+
+#: What is kept of a topic, and what may wait for one reader: events, and bytes.
+_KEPT, _KEPT_BYTES = 2_000, 1 << 19
+_WAITING, _WAITING_BYTES = 8_000, 2 << 20
+#: Seconds of silence after which a comment is sent, so that both sides notice when the other one is gone.
+_PULSE: Final = 15.0
+
+
+@attrs.frozen
+class Event:
+    """One event as it is sent. number: its place among all events of this hub."""
+
+    number: int
+    name: str
+    data: str
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes up, roughly."""
+        return len(self.data) + 100
+
+
+@attrs.define
+class _Topic:
+    """What was told lately. lost: the number of the latest event that is no longer kept."""
+
+    kept: deque[Event] = attrs.field(factory=deque)
+    bytes: int = 0
+    lost: int = 0
+
+    def keep(self, event: Event) -> None:
+        """Keeps an event, and lets go of the oldest ones."""
+        self.kept.append(event)
+        self.bytes += event.size
+        while len(self.kept) > _KEPT or self.bytes > _KEPT_BYTES:
+            gone = self.kept.popleft()
+            self.bytes -= gone.size
+            self.lost = gone.number
+
+
+class Reader:
+    """One stream of a browser. id: by which its page can name it. topics: what it gets; watched: whose events, too."""
+
+    def __init__(self, hub: "Hub", topics: Iterable[str]) -> None:
+        self.id = secrets.token_urlsafe(12)
+        self.topics = frozenset(topics)
+        self.watched: str | None = None
+        self._hub = hub
+        self._waiting: deque[Event] = deque()
+        self._bytes = 0
+        self._some = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        """Has an event sent."""
+        if self.ended.is_set():
+            return
+        self._waiting.append(event)
+        self._bytes += event.size
+        if len(self._waiting) > _WAITING or self._bytes > _WAITING_BYTES:
+            self.cut_off()
+        self._some.set()
+
+    def cut_off(self) -> None:
+        """Ends the stream; its page connects anew, and loads what it has missed."""
+        self.ended.set()
+        self._waiting.clear()
+        self._bytes = 0
+        self._some.set()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """What is sent, a piece at a time, until the stream is cut off."""
+        yield b"retry: 1000\n\n"
+        while not self.ended.is_set():
+            try:
+                async with asyncio.timeout(_PULSE):
+                    await self._some.wait()
+            except TimeoutError:
+                yield b": still here\n\n"
+                continue
+            self._some.clear()
+            waiting, self._waiting, self._bytes = self._waiting, deque(), 0
+            if waiting:
+                yield b"".join(self._hub.sent(event) for event in waiting)
+
+
+class Hub:
+    """All topics and readers of a class."""
+
+    def __init__(self) -> None:
+        self._boot = secrets.token_hex(4)
+        self._number = 0
+        self._topics: dict[str, _Topic] = {}
+        self._readers: dict[str, dict[str, Reader]] = {}
+        self._watchers: dict[str, dict[str, Reader]] = {}
+        self._all: dict[str, Reader] = {}
+
+    @property
+    def position(self) -> str:
+        """The id of the latest event."""
+        return f"{self._boot}-{self._number}"
+
+    def sent(self, event: Event) -> bytes:
+        """An event as it stands in the stream."""
+        head = f"id: {self._boot}-{event.number}\n" if event.number else ""
+        return f"{head}event: {event.name}\ndata: {event.data}\n\n".encode("utf-8", "backslashreplace")
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def tell(self, topic: str, name: str, data: Any) -> None:
+        """Tells those who read a topic, and keeps it for those who come back."""
+        self._number += 1
+        event = Event(self._number, name, json.dumps(data))
+        self._topics.setdefault(topic, _Topic()).keep(event)
+        for reader in self._readers.get(topic, {}).values():
+            reader.put(event)
+        self.show(topic, name, data)
+
+    def show(self, topic: str, name: str, data: Any) -> None:
+        """Tells only those who watch a topic."""
+        if watchers := self._watchers.get(topic):
+            told = Event(0, "watched", json.dumps({"seat": topic.partition(":")[2], "event": name, "data": data}))
+            for reader in watchers.values():
+                reader.put(told)
+
+    def forget(self, topic: str) -> None:
+        """Lets go of a topic that nobody will read again, and of its readers."""
+        self._topics.pop(topic, None)
+        for reader in self._readers.get(topic, {}).values():
+            reader.cut_off()
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def read(self, topics: Iterable[str], seen: str | None, hello: Any) -> Reader:
+        """Begins a stream. seen: the id of the last event that its page has had. `close` ends it."""
+        reader = Reader(self, topics)
+        reader.put(Event(0, "hello", json.dumps({**hello, "stream": reader.id, "event": self.position})))
+        for event in self._missed(reader.topics, seen):
+            reader.put(event)
+        self._all[reader.id] = reader
+        for topic in reader.topics:
+            self._readers.setdefault(topic, {})[reader.id] = reader
+        return reader
+
+    def _missed(self, topics: Iterable[str], seen: str | None) -> list[Event]:
+        if not seen:
+            return []
+        boot, _, told = seen.partition("-")
+        resync = [Event(0, "resync", "{}")]
+        if boot != self._boot or not told.isdecimal() or len(told) > 18 or int(told) > self._number:
+            return resync
+        known = [topic for name in topics if (topic := self._topics.get(name)) is not None]
+        if any(topic.lost > int(told) for topic in known):
+            return resync
+        missed = [event for topic in known for event in topic.kept if event.number > int(told)]
+        return sorted(missed, key=lambda event: event.number)
+
+    def watch(self, stream: str, topic: str | None, *, within: str) -> bool:
+        """Has a stream get a topic's events as `watched`; None: no one's.
+
+        within: a topic that the stream must have. Returns whether there is such a stream.
+        """
+        reader = self._all.get(stream)
+        if reader is None or within not in reader.topics:
+            return False
+        self._unwatch(reader)
+        reader.watched = topic
+        if topic is not None:
+            self._watchers.setdefault(topic, {})[reader.id] = reader
+        return True
+
+    def _unwatch(self, reader: Reader) -> None:
+        if reader.watched is not None:
+            self._leave(self._watchers, reader.watched, reader)
+
+    @staticmethod
+    def _leave(readers: dict[str, dict[str, Reader]], topic: str, reader: Reader) -> None:
+        of = readers.get(topic, {})
+        of.pop(reader.id, None)
+        if not of:
+            readers.pop(topic, None)
+
+    def count(self, topic: str) -> int:
+        """How many streams read a topic."""
+        return len(self._readers.get(topic, ()))
+
+    def leave(self, reader: Reader) -> None:
+        """Ends a stream."""
+        reader.cut_off()
+        self._unwatch(reader)
+        self._all.pop(reader.id, None)
+        for topic in reader.topics:
+            self._leave(self._readers, topic, reader)
+
+    def close(self) -> None:
+        """Ends all streams."""
+        for reader in tuple(self._all.values()):
+            reader.cut_off()

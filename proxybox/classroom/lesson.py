@@ -1,0 +1,414 @@
+"""A lesson: all that is going on in a class, in one object that the doors ask.
+
+    doors ── Lesson ─┬─ seats: who is there         ├─ boxes: what they run      ├─ grid: what the teacher sees
+                     ├─ work: what they have made   ├─ checks: tests             └─ hub: who is told
+
+Rule: what a student asks for concerns the student's own seat, which comes from a signed pass and never from the request.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+from proxybox.classroom.boxes import Boxes, Place, Run
+from proxybox.classroom.checks import Checks, results_of
+from proxybox.classroom.config import Config
+from proxybox.classroom.course import Course, find_course
+from proxybox.classroom.grid import TEACHER, Grid
+from proxybox.classroom.hub import Hub
+from proxybox.classroom.markdown import to_html
+from proxybox.classroom.models import Save, SeatChange, ShareRequest
+from proxybox.classroom.passes import Passes, new_code
+from proxybox.classroom.seats import Seats
+from proxybox.classroom.sheets import Sheet, sheet_of
+from proxybox.classroom.store import Connected, HandIn, Ran, Saved, Seat, Store
+from proxybox.classroom.work import Work
+from proxybox.policies import Policy
+from proxybox.serve import config as serving
+from proxybox.serve.problems import Refusal
+from proxybox.serve.service import Service
+from proxybox.teach.grades import Grade
+from proxybox.teach.records import CONVERTER
+
+#: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
+_INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 900.0
+#: Lines of each worker beyond one for each seat.
+_SPARE: Final = 8
+#: How many pieces of code are shared at once.
+_MOST_SHARES: Final = 50
+#: Topics that all seats read.
+EVERYBODY: Final = "everybody"
+
+
+class Lesson:
+    """A lesson. `start` begins it, and `close` ends it; what was kept is there the next time."""
+
+    def __init__(self, config: Config, course: Course | None = None) -> None:
+        """Raises ExerciseError or PolicyError when the course makes no sense, and StoreError."""
+        self.config = config
+        self.course = course or find_course(config.course)
+        self.sheets: dict[str, Sheet] = {unit.id: sheet_of(self.course, unit) for unit in self.course.units}
+        self.syllabus = to_html(self.course.syllabus)
+        self.hub = Hub()
+        os.makedirs(config.data, mode=0o700, exist_ok=True)
+        self.store = Store(os.path.join(config.data, "classroom.sqlite"))
+        self.service, self._places = _service(config, self.course, self.sheets)
+        self.checks = Checks(guest=self.course.guest, packages=self.course.packages)
+        self.work = Work(self.store, self.sheets)
+        self.is_locked = self.is_frozen = False
+        self.pushed: str | None = None
+        self.code = self.teacher_key = ""
+        self.teacher_generation = 1
+        self.addresses: tuple[str, ...] = ()
+        self.shares: dict[str, dict[str, Any]] = {}
+        self.passes: Passes
+        self.seats: Seats
+        self.grid: Grid
+        self.boxes: Boxes
+        self.has_started = self._has_ended = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Reads what was kept, starts the boxes, and waits until they have stood their trial. Raises OSError."""
+        self.has_started = True
+        await self._load()
+        await self.service.start()
+        self.boxes = Boxes(self.service.sessions, self.hub, self._places, self.grid.touch, self._ran)
+        self.grid.boxes = self.boxes
+        await self.checks.start()
+        self._behind(self.grid.watch())
+        for handed in self.work.handed.values():
+            if handed.grade is None:
+                self._behind(self._grade(handed))
+        await self.service.tried()
+        if self.service.state != "ready":
+            raise OSError(f"the boxes do not work here: {self.service.why}")
+
+    async def _load(self) -> None:
+        facts = {"secret": secrets.token_urlsafe(32), "code": new_code(3, 3), "teacher_key": new_code(5, 5, 5)}
+        for name, fresh in facts.items():
+            facts[name] = await self._fact(name, fresh)
+        self.code, self.teacher_key = facts["code"], facts["teacher_key"]
+        self.passes = Passes(facts["secret"])
+        self.teacher_generation = await self._fact("teacher_generation", 1)
+        self.is_locked, self.is_frozen = await self._fact("locked", False), await self._fact("frozen", False)
+        pushed = await self._fact("pushed", None)
+        self.pushed = pushed if pushed in self.sheets else None
+        self.shares = {each["id"]: each for each in await self.store.do(Connected.shares)}
+        self.seats = Seats(self.store, await self.store.do(Connected.seats), self.config.seats)
+        await self.work.load()
+        self.grid = Grid(self.hub, self.seats, self.work)
+        self.grid.load(await self.store.do(Connected.last_errors))
+
+    async def _fact(self, name: str, fresh: Any) -> Any:
+        """What is kept under a name; where nothing is, something fresh, which is kept from now on."""
+        kept = await self.store.do(Connected.fact, name)
+        if kept is None:
+            await self.store.do(Connected.set_fact, name, fresh)
+        return fresh if kept is None else kept
+
+    async def close(self) -> None:
+        """Ends all streams and boxes, and closes the database; to be called once or more often."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self.hub.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "boxes"):
+            await self.boxes.close()
+        await self.checks.close()
+        if self.service.has_started:
+            await self.service.close()
+        await asyncio.to_thread(self.store.close)
+
+    def _behind(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- what a student sees ------------------------------------------------------------------------------------------
+
+    def sheet(self, exercise: str) -> Sheet:
+        """Returns an exercise. Raises Refusal."""
+        if exercise not in self.sheets:
+            raise Refusal("not-found", "There is no such exercise.")
+        return self.sheets[exercise]
+
+    def me(self, seat: Seat) -> dict[str, Any]:
+        """Returns what a seat's page begins with."""
+        run = self.boxes.running(seat.id)
+        return {
+            "seat": seat_as_json(seat), "course": self.course_as_json(seat.id), "frozen": self.is_frozen,
+            "pushed": self.pushed, "shares": list(self.shares.values()), "run": None if run is None else run.as_json(),
+            "event": self.hub.position, "time": time.time(),
+        }  # fmt: skip
+
+    def course_as_json(self, seat: str | None = None) -> dict[str, Any]:
+        """Returns what there is to do, and how far a seat has come with it."""
+        exercises: list[dict[str, Any]] = []
+        for sheet in self.sheets.values():
+            told: dict[str, Any] = {"id": sheet.id, "title": sheet.title, "deadline": sheet.deadline}
+            if seat is not None:
+                grade, handed = self.work.results.get((seat, sheet.id)), self.work.handed.get((seat, sheet.id))
+                results = None if grade is None else self.results(grade)
+                told["passed"], told["total"] = (0, 0) if results is None else (results["passed"], results["total"])
+                told["handed_in"] = None if handed is None else handed.at
+            exercises.append(told)
+        return {"title": self.course.title, "syllabus_html": self.syllabus, "exercises": exercises}
+
+    async def exercise(self, seat: Seat, exercise: str) -> dict[str, Any]:
+        """Returns an exercise with what the student has made of it. Raises Refusal."""
+        sheet = self.sheet(exercise)
+        text = await self.work.text(seat.id, sheet)
+        shown = self.work.hints.get((seat.id, exercise), 0)
+        grade, handed = self.work.results.get((seat.id, exercise)), self.work.handed.get((seat.id, exercise))
+        return {
+            **sheet.as_json(), "files": text.files, "version": text.version,
+            "hints": {"total": len(sheet.hints), "shown": sheet.hints[:shown]},
+            "results": None if grade is None else self.results(grade),
+            "handed_in": None if handed is None else self.handed_as_json(handed),
+            "output": self.boxes.output(seat.id, exercise),
+        }  # fmt: skip
+
+    def results(self, grade: Any, *, whole: bool = False) -> dict[str, Any]:
+        """Returns what came of tests, as pages are told. whole: with what is hidden from students."""
+        return results_of(CONVERTER.structure(grade, Grade), whole=whole)
+
+    def handed_as_json(self, handed: HandIn, *, whole: bool = False) -> dict[str, Any]:
+        """Returns a hand-in, as pages are told."""
+        results = None if handed.grade is None else self.results(handed.grade, whole=whole)
+        return {"id": handed.id, "at": handed.at, "late": handed.late, "results": results}
+
+    # --- what a student does ------------------------------------------------------------------------------------------
+
+    async def open(self, seat: Seat, exercise: str) -> None:
+        """Notes which exercise a student looks at. Raises Refusal."""
+        sheet = self.sheet(exercise)
+        if seat.exercise != sheet.id:
+            seat.exercise = sheet.id
+            await self.seats.keep(seat)
+        self.grid.active(seat.id)
+
+    async def save(self, seat: Seat, exercise: str, body: Save, why: str = "saved") -> Saved:
+        """Keeps a student's files. Raises Refusal."""
+        sheet = self.sheet(exercise)
+        if why == "saved" and not body.files:
+            raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
+        saved = await self.work.save(seat.id, sheet, body, why)
+        told = {"exercise": exercise, "version": saved.version, "client": body.client}
+        self.hub.tell(f"seat:{seat.id}", "saved", told)
+        self.hub.show(
+            f"seat:{seat.id}", "text", {"exercise": exercise, "version": saved.version, "files": saved.files}
+        )
+        self.grid.active(seat.id)
+        return saved
+
+    async def run(self, seat: Seat, exercise: str, body: Save) -> Run:
+        """Runs a student's program, and keeps it first. Raises Refusal."""
+        self._check_free(seat)
+        saved = await self._saved(seat, exercise, body)
+        return self.boxes.run(seat.id, exercise, saved)
+
+    async def prompt(self, seat: Seat, exercise: str, code: str) -> Run:
+        """Runs statements of a student. Raises Refusal."""
+        self._check_free(seat)
+        text = await self.work.text(seat.id, self.sheet(exercise))
+        return self.boxes.prompt(seat.id, exercise, code, text.files)
+
+    async def complete(self, seat: Seat, exercise: str, code: str, cursor: int) -> dict[str, Any]:
+        """Returns what may stand at the cursor. Raises Refusal."""
+        text = await self.work.text(seat.id, self.sheet(exercise))
+        return await self.boxes.complete(seat.id, exercise, code, cursor, text.files)
+
+    async def check(self, seat: Seat, exercise: str, body: Save) -> Run:
+        """Runs the tests of an exercise on a student's files, and keeps these first. Raises Refusal."""
+        self._check_free(seat)
+        sheet = self.sheet(exercise)
+        files = await self._saved(seat, exercise, body)
+
+        async def work(run: Run) -> dict[str, Any]:
+            grade = await self._checked(seat.id, sheet, files)
+            told = CONVERTER.unstructure(grade)
+            await self.work.keep_result(seat.id, exercise, told)
+            results = results_of(grade)
+            self.hub.tell(f"seat:{seat.id}", "checked", {"run": run.id, "exercise": exercise, "results": results})
+            return {"status": grade.status if grade.failed else "ok"}
+
+        return self.boxes.begin_check(seat.id, exercise, work)
+
+    async def _checked(self, seat: str, sheet: Sheet, files: Mapping[str, str]) -> Grade:
+        given = {name: text.encode() for name, text in files.items()}
+        return await self.checks.check(seat, sheet.exercise, given)
+
+    async def _saved(self, seat: Seat, exercise: str, body: Save) -> Mapping[str, str]:
+        """The files of an exercise, with what the body changes, which is kept first."""
+        if body.files:
+            return (await self.save(seat, exercise, body, "run")).files
+        return (await self.work.text(seat.id, self.sheet(exercise))).files
+
+    def _check_free(self, seat: Seat) -> None:
+        if self.is_frozen:
+            raise Refusal("locked", "Your teacher has paused all programs. Look at the teacher.")
+        if seat.locked:
+            raise Refusal("locked", "Your teacher has locked this seat.")
+        if self.boxes.running(seat.id) is not None:
+            raise Refusal("session-busy", "Something runs already. Stop it first.")
+
+    async def hand_in(self, seat: Seat, exercise: str, body: Save) -> HandIn:
+        """Keeps a hand-in, which is graded afterwards. Raises Refusal."""
+        sheet = self.sheet(exercise)
+        handed = await self.work.hand_in(seat.id, sheet, body)
+        self.grid.active(seat.id)
+        if handed.grade is None:
+            self._behind(self._grade(handed))
+        return handed
+
+    async def _grade(self, handed: HandIn) -> None:
+        """Grades a hand-in, and tells the student what may be told of that."""
+        sheet = self.sheets.get(handed.exercise)
+        if sheet is None:  # it is no longer in the course
+            return
+        grade = await self._checked(f"{handed.seat}/handed-in", sheet, handed.files)
+        graded = await self.work.grade(handed, CONVERTER.unstructure(grade))
+        told = {"exercise": handed.exercise, "handed_in": self.handed_as_json(graded)}
+        self.hub.tell(f"seat:{handed.seat}", "graded", told)
+        self.grid.touch(handed.seat)
+
+    async def hint(self, seat: Seat, exercise: str) -> dict[str, Any]:
+        """Returns the next hint. Raises Refusal when there are no more."""
+        sheet = self.sheet(exercise)
+        number = await self.work.next_hint(seat.id, sheet)
+        self.grid.active(seat.id)
+        return {"number": number, "total": len(sheet.hints), "html": sheet.hints[number - 1]}
+
+    async def raise_hand(self, seat: Seat, up: bool) -> None:
+        """Raises or lowers a hand."""
+        seat.hand = (seat.hand or time.time()) if up else None
+        await self.seats.keep(seat)
+        self.hub.tell(f"seat:{seat.id}", "seat", seat_as_json(seat))
+        self.grid.touch(seat.id)
+
+    async def _ran(self, seat: str, run: Run, ran: Ran) -> None:
+        self.grid.ran(run, ran)
+        await self.store.do(Connected.keep_run, ran)
+
+    # --- what the teacher does ----------------------------------------------------------------------------------------
+
+    async def change_seat(self, seat: Seat, change: SeatChange) -> None:
+        """Renames, locks, removes or gives back a seat, or lowers its hand. Raises Refusal."""
+        if change.name is not None:
+            await self.seats.rename(seat, change.name)
+        if change.locked is not None:
+            seat.locked = change.locked
+        if change.hand is False:
+            seat.hand = None
+        if change.removed is not None:
+            await self.seats.remove(seat, change.removed)
+        await self.seats.keep(seat)
+        if change.removed or change.locked:
+            self.boxes.leave(seat.id)
+        self.hub.tell(f"seat:{seat.id}", "removed" if seat.removed else "seat", seat_as_json(seat))
+        self.grid.touch(seat.id)
+
+    async def lock(self, locked: bool) -> None:
+        """Keeps others from joining."""
+        self.is_locked = locked
+        await self._note("locked", locked)
+
+    async def freeze(self, frozen: bool) -> None:
+        """Pauses everybody: nothing can be run, and what runs is stopped. What is typed is kept."""
+        self.is_frozen = frozen
+        await self._note("frozen", frozen)
+        if frozen:
+            for seat in self.seats:
+                if (run := self.boxes.running(seat.id)) is not None:
+                    with contextlib.suppress(Refusal):
+                        await self.boxes.stop(seat.id, run.id)
+        self.hub.tell(EVERYBODY, "freeze", {"frozen": frozen})
+
+    async def push(self, exercise: str | None) -> None:
+        """Has all open an exercise; None: each the own one again. Raises Refusal."""
+        self.pushed = None if exercise is None else self.sheet(exercise).id
+        await self._note("pushed", self.pushed)
+        self.hub.tell(EVERYBODY, "push", {"exercise": self.pushed})
+
+    async def new_code(self) -> None:
+        """Makes another join code; who has joined stays."""
+        self.code = new_code(3, 3)
+        await self._note("code", self.code)
+
+    async def _note(self, fact: str, value: Any) -> None:
+        await self.store.do(Connected.set_fact, fact, value)
+        self.hub.tell(TEACHER, "state", self.state_as_json())
+
+    def state_as_json(self) -> dict[str, Any]:
+        """Returns what holds for the whole class."""
+        join = {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
+        return {"join": join, "frozen": self.is_frozen, "pushed": self.pushed}
+
+    async def share(self, asked: ShareRequest) -> dict[str, Any]:
+        """Shows code to all: the teacher's, or a student's without the name. Raises Refusal."""
+        sheet = self.sheet(asked.exercise)
+        files: Mapping[str, str] | None = asked.files
+        if asked.seat is not None:
+            files = (await self.work.text(self.seats.find(asked.seat).id, sheet)).files
+        if not files:
+            raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
+        if len(self.shares) >= _MOST_SHARES:
+            raise Refusal("conflict", f"{_MOST_SHARES} pieces of code are shared. Stop sharing some.")
+        share = {
+            "id": secrets.token_urlsafe(9), "title": asked.title, "exercise": sheet.id, "files": dict(files),
+            "by": "teacher" if asked.seat is None else "student", "at": time.time(),
+        }  # fmt: skip
+        await self.store.do(Connected.keep_share, share)
+        self.shares[share["id"]] = share
+        for topic in (EVERYBODY, TEACHER):
+            self.hub.tell(topic, "share", share)
+        return share
+
+    async def unshare(self, identity: str) -> None:
+        """Stops showing code. Raises Refusal."""
+        if self.shares.pop(identity, None) is None:
+            raise Refusal("not-found", "This is not shared.")
+        await self.store.do(Connected.remove_share, identity)
+        for topic in (EVERYBODY, TEACHER):
+            self.hub.tell(topic, "unshare", {"id": identity})
+
+
+def seat_as_json(seat: Seat) -> dict[str, Any]:
+    """Returns what a student is told of the own seat."""
+    return {
+        "id": seat.id, "name": seat.name, "personal": seat.personal, "hand": seat.hand, "exercise": seat.exercise,
+        "locked": seat.locked,
+    }  # fmt: skip
+
+
+def _service(config: Config, course: Course, sheets: Mapping[str, Sheet]) -> tuple[Service, dict[str, Place]]:
+    """The service that has the boxes, and where each exercise runs in it: equal policies are one."""
+    policies: dict[str, Policy] = {}
+    places = {}
+    for sheet in sheets.values():
+        name = next((known for known, policy in policies.items() if policy == sheet.policy), f"policy-{len(policies)}")
+        policies[name] = sheet.policy
+        places[sheet.id] = Place(policy=name, language="python", main=sheet.main, files=sheet.beside)
+    language = serving.Language(guest=course.guest, packages=course.packages, preload=course.preload)
+    workers = len(os.sched_getaffinity(0))
+    service = Service(
+        serving.Config(
+            listen="127.0.0.1:0", data=os.path.join(config.data, "boxes"), workers=workers, express=False, slots=1,
+            live=config.seats // workers + _SPARE, policies=policies, languages={"python": language}, drain=0.0,
+            limits=serving.ServiceLimits(input_wait=_INPUT_WAIT, live=config.seats, queue=8 * config.seats + 64),
+            sessions=serving.ServiceSessions(
+                most=3 * config.seats + 8, share=3, sleep_after=_SLEEP, end_after=_END
+            ),
+        )
+    )  # fmt: skip
+    return service, places

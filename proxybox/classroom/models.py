@@ -1,0 +1,184 @@
+"""What browsers send, checked: unknown fields are refused, and everything has a bound."""
+
+import re
+import unicodedata
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+#: The most characters of one file and of all together, and how many there may be.
+MOST_FILE: Final = 1 << 20
+MOST_TOGETHER: Final = 2 << 20
+MOST_FILES: Final = 50
+#: One part of a file's path: letters of any language, digits, and a few signs; it begins with none of these.
+_PART: Final = re.compile(r"\w[\w .+-]{0,63}\Z")
+_MOST_PATH, _MOST_FOLDERS = 100, 3
+#: Categories of characters that a name cannot have: controls, formats (such as changes of direction), surrogates.
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def file_name(text: str) -> str:
+    """Returns the path of a file, below its exercise's folder. Raises ValueError."""
+    parts = text.split("/")
+    plain = all(_PART.match(part) and not part.endswith((".", " ")) for part in parts)
+    if not plain or len(text) > _MOST_PATH or len(parts) > _MOST_FOLDERS + 1:
+        raise ValueError("want a name such as solution.py or data/list.txt, of letters, digits, and -_. inside")
+    return text
+
+
+def person(text: str) -> str:
+    """Returns a name in the one form in which it is kept. Raises ValueError."""
+    name = " ".join(unicodedata.normalize("NFC", text).split())
+    if not 1 <= len(name) <= 40 or any(unicodedata.category(sign) in _HIDDEN for sign in name):
+        raise ValueError("want a name of 1 to 40 letters")
+    return name
+
+
+def _files(files: dict[str, Any]) -> dict[str, Any]:
+    if sum(len(text or "") for text in files.values()) > MOST_TOGETHER:
+        raise ValueError(f"all files together may have {MOST_TOGETHER:,} characters")
+    return files
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("want a text of whole characters") from None
+    return text
+
+
+Name = Annotated[str, StringConstraints(max_length=200), AfterValidator(person)]
+FileName = Annotated[str, AfterValidator(file_name)]
+Code = Annotated[str, StringConstraints(max_length=64)]
+Id = Annotated[str, StringConstraints(max_length=64)]
+Source = Annotated[str, StringConstraints(max_length=MOST_FILE), AfterValidator(_whole)]
+Files = Annotated[dict[FileName, Source], Field(max_length=MOST_FILES), AfterValidator(_files)]
+Changes = Annotated[dict[FileName, Source | None], Field(max_length=2 * MOST_FILES), AfterValidator(_files)]
+
+
+class Strict(BaseModel):
+    """The base of all."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Nothing(Strict):
+    """A change that needs no more words."""
+
+
+class Join(Strict):
+    """Takes a seat."""
+
+    name: Name
+    code: Code
+
+
+class Return(Strict):
+    """Takes one's own seat, on another device."""
+
+    personal: Code
+
+
+class Save(Strict):
+    """Changed files. client: the page that sends them. base: the version that they were made from. save: once each."""
+
+    client: Id = ""
+    base: int = Field(default=0, ge=0, le=1 << 40)
+    save: Id = ""
+    files: Changes = Field(default_factory=dict)
+
+
+class Open(Strict):
+    """Which exercise is looked at."""
+
+    exercise: Id
+
+
+class Prompt(Strict):
+    """Statements for the box of the last run."""
+
+    exercise: Id
+    code: Source
+
+
+class Input(Strict):
+    """What a program reads; an empty text is the end of its input."""
+
+    run: Id
+    text: Annotated[str, StringConstraints(max_length=1 << 16), AfterValidator(_whole)]
+
+
+class Stop(Strict):
+    """Stops a run."""
+
+    run: Id
+
+
+class Complete(Strict):
+    """Asks what may stand at the cursor."""
+
+    exercise: Id
+    code: Source
+    cursor: int = Field(ge=0, le=MOST_FILE)
+
+
+class Hand(Strict):
+    """Raises or lowers one's hand."""
+
+    up: bool
+
+
+class Key(Strict):
+    """The teacher's key."""
+
+    key: Code
+
+
+class NewSeat(Strict):
+    """A seat that is kept for somebody."""
+
+    name: Name
+
+
+class SeatChange(Strict):
+    """What the teacher changes of a seat."""
+
+    name: Name | None = None
+    locked: bool | None = None
+    removed: bool | None = None
+    hand: bool | None = None
+
+
+class Watch(Strict):
+    """Whose events a stream gets besides its own."""
+
+    stream: Id
+    seat: Id | None
+
+
+class Lock(Strict):
+    """Whether nobody else can join."""
+
+    locked: bool
+
+
+class Freeze(Strict):
+    """Whether all look at the teacher."""
+
+    frozen: bool
+
+
+class Push(Strict):
+    """The exercise that all are to open."""
+
+    exercise: Id | None
+
+
+class ShareRequest(Strict):
+    """Code for all to see: a student's, or the teacher's own. by: whose, as it is told."""
+
+    seat: Id | None = None
+    exercise: Id
+    title: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(person)] = "Code"
+    files: Files | None = None

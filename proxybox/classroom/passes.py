@@ -1,0 +1,67 @@
+"""Who a browser is: a signed cookie for a seat, and one for the teacher.
+
+A pass names its seat and that seat's generation, so that all passes of a seat can be made void at once. It holds no
+secret, and nobody can make one without the key, which never leaves the class's database.
+"""
+
+import hmac
+import secrets
+from typing import Any, Final
+
+from itsdangerous import BadData, URLSafeSerializer
+
+#: Letters and digits that cannot be taken for one another.
+_SIGNS: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
+#: The most characters of a cookie that is looked at.
+_MOST: Final = 500
+
+
+def new_code(*groups: int) -> str:
+    """Returns a random code of groups of letters and digits, such as K7M-4QX for (3, 3): 30 ** 6 possibilities."""
+    return "-".join("".join(secrets.choice(_SIGNS) for _ in range(size)) for size in groups)
+
+
+def normal(code: str) -> str:
+    """Returns a code as people type it in the one way in which it is compared."""
+    return "".join(sign for sign in code.upper() if sign.isalnum())
+
+
+def is_same(given: str, code: str) -> bool:
+    """Whether what somebody has typed is this code, in a time that does not tell how much of it is right."""
+    return bool(hmac.compare_digest(normal(given).encode("utf-8", "replace"), normal(code).encode()))
+
+
+class Passes:
+    """Makes and reads passes. secret: the class's key."""
+
+    def __init__(self, secret: str) -> None:
+        self._seats = URLSafeSerializer(secret, salt="proxybox.classroom.seat")
+        self._teachers = URLSafeSerializer(secret, salt="proxybox.classroom.teacher")
+
+    def for_seat(self, seat: str, generation: int) -> str:
+        """Returns the pass of a seat."""
+        return str(self._seats.dumps([seat, generation]))
+
+    def seat(self, told: str | None) -> tuple[str, int] | None:
+        """Returns the seat and the generation that a pass names; None for what is no pass."""
+        found = _loaded(self._seats, told)
+        if isinstance(found, list) and len(found) == 2 and isinstance(found[0], str) and isinstance(found[1], int):
+            return found[0], found[1]
+        return None
+
+    def for_teacher(self, generation: int) -> str:
+        """Returns the teacher's pass."""
+        return str(self._teachers.dumps(generation))
+
+    def is_teacher(self, told: str | None, generation: int) -> bool:
+        """Whether this is the teacher's pass."""
+        return bool(_loaded(self._teachers, told) == generation)
+
+
+def _loaded(serializer: URLSafeSerializer, told: str | None) -> Any:
+    if not told or len(told) > _MOST:
+        return None
+    try:
+        return serializer.loads(told)
+    except BadData:
+        return None

@@ -1,0 +1,139 @@
+"""Who sits where: joining with the class's code, coming back with a personal one, and what the teacher does to seats.
+
+Rules: a wrong code tells nothing, and few of them can be tried. A name is one seat's alone, however it is written. A
+seat that is removed keeps its work, and can be given back.
+"""
+
+import secrets
+import time
+import unicodedata
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from proxybox.classroom.passes import is_same, new_code
+from proxybox.classroom.store import Connected, Seat, Store
+from proxybox.serve.problems import Refusal
+
+#: Wrong codes within a minute: of one address, since a class may share one, and of all together.
+_MOST_WRONG, _MOST_WRONG_OF_ALL, _MINUTE = 20, 200, 60.0
+#: Addresses whose wrong codes are counted.
+_MOST_ADDRESSES: Final = 10_000
+
+
+class Attempts:
+    """Counts wrong codes, by address."""
+
+    def __init__(self) -> None:
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+        self._all: deque[float] = deque()
+
+    def check(self, address: str) -> None:
+        """Raises Refusal when there were too many."""
+        now = time.monotonic()
+        for times, most in ((self._wrong.get(address, deque()), _MOST_WRONG), (self._all, _MOST_WRONG_OF_ALL)):
+            while times and now - times[0] > _MINUTE:
+                times.popleft()
+            if len(times) >= most:
+                wait = str(int(_MINUTE - (now - times[0])) + 1)
+                raise Refusal("rate-limited", "Too many wrong codes. Wait a minute.", headers={"Retry-After": wait})
+
+    def note(self, address: str) -> None:
+        """Counts a wrong code."""
+        for times in (self._wrong.setdefault(address, deque()), self._all):
+            times.append(time.monotonic())
+        self._wrong.move_to_end(address)
+        while len(self._wrong) > _MOST_ADDRESSES:
+            self._wrong.popitem(last=False)
+
+
+class Seats:
+    """All seats of a class. most: how many there may be, of those that are not removed."""
+
+    def __init__(self, store: Store, known: Iterable[Seat], most: int) -> None:
+        self._store, self._most = store, most
+        self._all = {seat.id: seat for seat in known}
+        self.attempts = Attempts()
+
+    def __iter__(self) -> Iterator[Seat]:
+        return iter(tuple(self._all.values()))
+
+    def find(self, identity: str) -> Seat:
+        """Returns a seat. Raises Refusal."""
+        seat = self._all.get(identity)
+        if seat is None:
+            raise Refusal("not-found", "There is no such seat.")
+        return seat
+
+    def of_pass(self, told: tuple[str, int] | None) -> Seat | None:
+        """Returns the seat of a pass that holds."""
+        seat = self._all.get(told[0]) if told else None
+        return seat if seat is not None and told and not seat.removed and seat.generation == told[1] else None
+
+    # --- coming -------------------------------------------------------------------------------------------------------
+
+    async def join(self, address: str, name: str, given: str, code: str, *, locked: bool) -> Seat:
+        """Takes a new seat. Raises Refusal."""
+        self.attempts.check(address)
+        if not is_same(given, code):
+            raise self._wrong(address)
+        if locked:
+            raise Refusal("forbidden", "Nobody can join at the moment. Ask your teacher.")
+        return await self.add(name)
+
+    async def back(self, address: str, personal: str) -> Seat:
+        """Returns the seat of a personal code. Raises Refusal."""
+        self.attempts.check(address)
+        found = [seat for seat in self if not seat.removed and is_same(personal, seat.personal)]
+        if not found:
+            raise self._wrong(address)
+        return found[0]
+
+    def _wrong(self, address: str) -> Refusal:
+        self.attempts.note(address)
+        return Refusal("forbidden", "This code is not right.")
+
+    async def add(self, name: str) -> Seat:
+        """Adds a seat. Raises Refusal when the name is taken, or all seats are."""
+        self._check_name(name)
+        if sum(not seat.removed for seat in self) >= self._most:
+            raise Refusal("forbidden", "All seats are taken. Ask your teacher.")
+        seat = Seat(id=secrets.token_urlsafe(9), name=name, personal=new_code(4, 4), joined=time.time())
+        self._all[seat.id] = seat
+        try:
+            await self.keep(seat)
+        except BaseException:
+            del self._all[seat.id]
+            raise
+        return seat
+
+    def _check_name(self, name: str, own: str = "") -> None:
+        taken = (seat for seat in self if not seat.removed and seat.id != own)
+        if any(_folded(seat.name) == _folded(name) for seat in taken):
+            detail = "Somebody has this name already. If that is you, use your personal code; else add a letter."
+            raise Refusal("conflict", detail)
+
+    # --- changes ------------------------------------------------------------------------------------------------------
+
+    async def rename(self, seat: Seat, name: str) -> None:
+        """Gives a seat another name. Raises Refusal when it is taken."""
+        self._check_name(name, seat.id)
+        seat.name = name
+        await self.keep(seat)
+
+    async def remove(self, seat: Seat, removed: bool) -> None:
+        """Takes a seat from who has it, or gives it back. Raises Refusal."""
+        if not removed:
+            self._check_name(seat.name, seat.id)
+        seat.removed = removed
+        seat.hand = None
+        seat.generation += removed
+        await self.keep(seat)
+
+    async def keep(self, seat: Seat) -> None:
+        """Keeps a seat as it is now."""
+        await self._store.do(Connected.keep_seat, seat)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()

@@ -1,0 +1,131 @@
+"""What students have made: their files with all versions, what came of tests, hints that were shown, hand-ins.
+
+Rule: what was answered is on the disk. Nothing is overwritten without staying in the history, whoever wins.
+"""
+
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from proxybox.classroom.models import MOST_FILES, MOST_TOGETHER, Save
+from proxybox.classroom.sheets import Sheet
+from proxybox.classroom.store import Connected, HandIn, Saved, Store, Text
+from proxybox.serve.problems import Refusal
+
+#: How many saves of a seat are remembered, so that one that comes twice is kept once, and for how many seats.
+_REMEMBERED, _MOST_SEATS = 100, 1_000
+#: A seat and an exercise.
+Key = tuple[str, str]
+
+
+class Work:
+    """What students of a class have made. results: the latest grades by tests; handed: the latest hand-ins."""
+
+    def __init__(self, store: Store, sheets: Mapping[str, Sheet]) -> None:
+        self._store, self._sheets = store, sheets
+        self.results: dict[Key, Any] = {}
+        self.handed: dict[Key, HandIn] = {}
+        self.hints: dict[Key, int] = {}
+        self._saves: OrderedDict[str, deque[tuple[str, Saved]]] = OrderedDict()
+
+    async def load(self) -> None:
+        """Reads what was kept before."""
+        self.results = {(seat, exercise): grade for seat, exercise, grade in await self._store.do(Connected.results)}
+        self.hints = {(seat, exercise): shown for seat, exercise, shown in await self._store.do(Connected.hints)}
+        self.handed = {(each.seat, each.exercise): each for each in await self._store.do(Connected.handins)}
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    async def text(self, seat: str, sheet: Sheet, version: int | None = None) -> Text:
+        """Returns a version of the files; None: the latest; 0: the starter. Raises Refusal."""
+        found = await self._store.do(Connected.text, seat, sheet.id, version) if version != 0 else None
+        if found is not None:
+            return found
+        if version:
+            raise Refusal("not-found", "There is no such version.")
+        return Text(version=0, at=0.0, why="starter", files=sheet.starter)
+
+    async def versions(self, seat: str, sheet: Sheet) -> list[dict[str, Any]]:
+        """Returns what versions there are, the latest first; the last one is the starter."""
+        size = sum(map(len, sheet.starter.values()))
+        starter = {"version": 0, "at": 0.0, "why": "starter", "size": size}
+        return [*await self._store.do(Connected.versions, seat, sheet.id), starter]
+
+    async def save(self, seat: str, sheet: Sheet, body: Save, why: str = "saved") -> Saved:
+        """Keeps changed files. Raises Refusal."""
+        known = next((saved for save, saved in self._saves.get(seat, ()) if body.save and save == body.save), None)
+        if known is not None:
+            return known
+        refused = [name for name in body.files if name in sheet.beside]
+        if refused:
+            raise Refusal("invalid", errors=[{"loc": ["body", "files", refused[0]], "msg": "it cannot be changed"}])
+        saved = await self._store.do(
+            Connected.save, seat, sheet.id, lambda files: _merged(sheet, files, body.files),
+            now=time.time(), why=why, base=body.base, save=body.save,
+        )  # fmt: skip
+        self._remember(seat, body.save, saved)
+        return saved
+
+    def _remember(self, seat: str, save: str, saved: Saved) -> None:
+        self._saves.setdefault(seat, deque(maxlen=_REMEMBERED)).append((save, saved))
+        self._saves.move_to_end(seat)
+        while len(self._saves) > _MOST_SEATS:
+            self._saves.popitem(last=False)
+
+    # --- hand-ins -----------------------------------------------------------------------------------------------------
+
+    async def hand_in(self, seat: str, sheet: Sheet, body: Save) -> HandIn:
+        """Keeps the files as a hand-in. Raises Refusal."""
+        saved = await self.save(seat, sheet, body, "handed in")
+        now = time.time()
+        handed = HandIn(
+            id=secrets.token_urlsafe(9), seat=seat, exercise=sheet.id, at=now, files=saved.files,
+            late=sheet.deadline is not None and now > sheet.deadline,
+        )  # fmt: skip
+        kept = await self._store.do(Connected.hand_in, handed, body.save or handed.id)
+        self.handed[seat, sheet.id] = kept
+        return kept
+
+    async def grade(self, handed: HandIn, grade: Any) -> HandIn:
+        """Keeps the grade of a hand-in, and returns it with that."""
+        await self._store.do(Connected.grade, handed.id, grade)
+        graded = attrs.evolve(handed, grade=grade)
+        if (latest := self.handed.get((handed.seat, handed.exercise))) is not None and latest.id == handed.id:
+            self.handed[handed.seat, handed.exercise] = graded
+        return graded
+
+    # --- tests and hints ----------------------------------------------------------------------------------------------
+
+    async def keep_result(self, seat: str, exercise: str, grade: Any) -> None:
+        """Keeps what came of the tests."""
+        self.results[seat, exercise] = grade
+        await self._store.do(Connected.keep_result, seat, exercise, time.time(), grade)
+
+    async def next_hint(self, seat: str, sheet: Sheet) -> int:
+        """Counts one more hint, and returns its number, from 1. Raises Refusal when there are no more."""
+        shown = self.hints.get((seat, sheet.id), 0)
+        if shown >= len(sheet.hints):
+            raise Refusal("not-found", "There are no more hints.")
+        self.hints[seat, sheet.id] = shown + 1
+        await self._store.do(Connected.keep_hints, seat, sheet.id, shown + 1)
+        return shown + 1
+
+
+def _merged(sheet: Sheet, files: Mapping[str, str] | None, changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Returns the files with changes. Raises Refusal when they are too many or too large."""
+    merged = dict(sheet.starter if files is None else files)
+    for name, text in changes.items():
+        if text is not None:
+            merged[name] = text
+        elif name != sheet.main:
+            merged.pop(name, None)
+    if len(merged) > MOST_FILES or sum(map(len, merged.values())) > MOST_TOGETHER:
+        raise Refusal("too-large", f"An exercise may have {MOST_FILES} files, and {MOST_TOGETHER:,} characters.")
+    clash = next((name for name in merged if any(other.startswith(f"{name}/") for other in merged)), None)
+    if clash is not None:
+        raise Refusal("invalid", errors=[{"loc": ["body", "files", clash], "msg": "it is a folder, too"}])
+    return merged
