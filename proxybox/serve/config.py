@@ -129,18 +129,19 @@ def _to_policies(value: Any) -> Mapping[str, Policy]:
     return _named(value, _meant)
 
 
-def _texts(value: Any, wanted: str) -> tuple[str, ...]:
+def to_texts(value: Any, wanted: str) -> tuple[str, ...]:
+    """Returns a list of texts. wanted: what they are, in a refusal."""
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
         raise refusal(f"want a list of {wanted}", value)
     return tuple(value)
 
 
 def _to_paths(value: Any) -> tuple[str, ...]:
-    return _texts(value, "paths")
+    return to_texts(value, "paths")
 
 
 def _to_origins(value: Any) -> tuple[str, ...]:
-    return _texts(value, "origins")
+    return to_texts(value, "origins")
 
 
 @model("")
@@ -188,7 +189,7 @@ def _to_sessions(value: ServiceSessions | Mapping[str, Any]) -> ServiceSessions:
 
 
 def _to_doors(value: Any) -> tuple[str, ...]:
-    doors = _texts(value, "doors")
+    doors = to_texts(value, "doors")
     for door in doors:
         if door not in DOORS:
             raise refusal("there is no such door", door, allowed=", ".join(DOORS))

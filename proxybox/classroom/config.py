@@ -1,0 +1,133 @@
+"""What a classroom is told: by options of the command line, or in Python. What is taught is said by the course.
+
+Rules: as for policies, every fault is reported, with its key and what is allowed. Nobody but this machine reaches a
+classroom, unless `host` says so.
+"""
+
+import hashlib
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import attrs
+
+from proxybox.controller.statefolder import state_folder
+from proxybox.policies.building import model
+from proxybox.policies.checks import HOSTNAME, between, one_of, refusal, to_host_path, to_whole
+from proxybox.serve.config import is_loopback, to_texts
+
+#: The host that stands for all addresses of this machine.
+LAN: Final = "lan"
+_HOSTNAME_MAX: Final = 253
+_HOST: Final = 'a host name or an address, or "lan" for all addresses of this machine'
+_EVERYWHERE: Final = frozenset({"0.0.0.0", "::", "*", ""})  # noqa: S104 - words for it; by default it is loopback
+#: What of a course's name is taken over into the name of a folder.
+_UNUSUAL: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_NAME_MAX: Final = 40
+
+
+def _to_host(value: str) -> str:
+    """Returns a host; "lan" for any word that means all addresses, and addresses without their brackets."""
+    if not isinstance(value, str):
+        raise refusal(f"want {_HOST}", value)
+    host = value.strip().removeprefix("[").removesuffix("]").lower()
+    if host == LAN or host in _EVERYWHERE:
+        return LAN
+    if not _is_host(host):
+        raise refusal(f"want {_HOST}", value)
+    return host
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return len(text) <= _HOSTNAME_MAX and HOSTNAME.fullmatch(text) is not None
+    return True
+
+
+def _to_names(value: Any) -> tuple[str, ...]:
+    names = tuple(name.lower().rstrip(".") for name in to_texts(value, "host names"))
+    for name in names:
+        if not _is_host(name):
+            raise refusal('want a host name, such as "class.school.example"', name)
+    return names
+
+
+def _to_path(value: str) -> str:
+    if not isinstance(value, str):
+        raise refusal("want a path on the host", value)
+    return to_host_path(value) if value else ""
+
+
+def _to_paths(value: Any) -> tuple[str, ...]:
+    return tuple(map(_to_path, to_texts(value, "paths")))
+
+
+@model("")
+@attrs.frozen(kw_only=True)
+class Config:
+    """A classroom.
+
+    course: the folder of the course; "" for the example that comes with proxybox. host: where it listens: a host name,
+    an address, or "lan" for all addresses of this machine. port: of TCP; 0 for any that is free. data: the folder for
+    all that is kept, one of this course's own by default. tls: "none", "self" (a certificate that
+    the classroom makes itself), or "files" (those of `tls_cert` and `tls_key`, PEM). names: further host names under
+    which it is reached. seats: how many there may be. guest, packages: the interpreter and its packages, in place of
+    the course's own.
+    """
+
+    course: str = attrs.field(default="", converter=_to_path)
+    host: str = attrs.field(default="127.0.0.1", converter=_to_host)
+    port: int = attrs.field(default=8080, converter=to_whole, validator=between(0, 65_535, "a port from 0 to 65,535"))
+    data: str = attrs.field(
+        default=attrs.Factory(lambda config: _data_folder(config.course), takes_self=True), converter=to_host_path
+    )
+    tls: Literal["none", "self", "files"] = attrs.field(default="none", validator=one_of("none", "self", "files"))
+    tls_cert: str = attrs.field(default="", converter=_to_path)
+    tls_key: str = attrs.field(default="", converter=_to_path)
+    names: tuple[str, ...] = attrs.field(default=(), converter=_to_names)
+    seats: int = attrs.field(default=200, converter=to_whole, validator=between(1, 1_000, "1 to 1,000 seats"))
+    guest: str | None = None
+    packages: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.tls == "files") != bool(self.tls_cert and self.tls_key) or bool(self.tls_cert) != bool(self.tls_key):
+            raise refusal('tls = "files" needs both tls_cert and tls_key, and they need it', key="tls")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody but this machine can reach it."""
+        return self.host != LAN and is_loopback(self.host)
+
+    def answers_to(self, host: str) -> bool:
+        """Whether the host of a request (without its port) is this classroom's: an address, localhost, or a name of it.
+
+        A page of another origin cannot be at an address of this machine, but at a name that its owner lets lead here
+        (DNS rebinding).
+        """
+        name = host.removeprefix("[").removesuffix("]").lower().rstrip(".")
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in ("localhost", self.host, *self.names)
+        return True
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether it speaks HTTPS."""
+        return self.tls != "none"
+
+
+def _data_folder(course: str) -> str:
+    """The folder for what is kept of a course: those of two courses whose folders have the same name differ."""
+    parent = state_folder("classroom")
+    if parent is None:
+        raise refusal("want a folder: this user has no home folder to keep anything in", key="data")
+    if not course:
+        return os.path.join(parent, "example")
+    folder = Path(course).resolve()
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
+    return os.path.join(parent, f"{_UNUSUAL.sub('-', folder.name)[:_NAME_MAX]}-{digest}")
