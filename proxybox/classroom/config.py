@@ -22,6 +22,7 @@ from proxybox.serve.config import is_loopback, to_texts
 LAN: Final = "lan"
 _HOSTNAME_MAX: Final = 253
 _HOST: Final = 'a host name or an address, or "lan" for all addresses of this machine'
+_NAME: Final = 'a host name, such as "class.school.example"'
 _EVERYWHERE: Final = frozenset({"0.0.0.0", "::", "*", ""})  # noqa: S104 - words for it; by default it is loopback
 #: What of a course's name is taken over into the name of a folder.
 _UNUSUAL: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -32,28 +33,25 @@ def _to_host(value: str) -> str:
     """Returns a host; "lan" for any word that means all addresses, and addresses without their brackets."""
     if not isinstance(value, str):
         raise refusal(f"want {_HOST}", value)
-    host = value.strip().removeprefix("[").removesuffix("]").lower()
-    if host == LAN or host in _EVERYWHERE:
+    host = value.strip().removeprefix("[").removesuffix("]")
+    if host.lower() == LAN or host in _EVERYWHERE:
         return LAN
-    if not _is_host(host):
-        raise refusal(f"want {_HOST}", value)
-    return host
+    return _plain_host(host, _HOST)
 
 
-def _is_host(text: str) -> bool:
+def _plain_host(text: str, wanted: str) -> str:
+    """Returns a host in the form that has no second one. Raises PolicyError for what is none."""
     try:
-        ipaddress.ip_address(text)
+        return str(ipaddress.ip_address(text))
     except ValueError:
-        return len(text) <= _HOSTNAME_MAX and HOSTNAME.fullmatch(text) is not None
-    return True
+        host = text.lower().rstrip(".")
+        if len(host) > _HOSTNAME_MAX or not HOSTNAME.fullmatch(host):
+            raise refusal(f"want {wanted}", text) from None
+        return host
 
 
 def _to_names(value: Any) -> tuple[str, ...]:
-    names = tuple(name.lower().rstrip(".") for name in to_texts(value, "host names"))
-    for name in names:
-        if not _is_host(name):
-            raise refusal('want a host name, such as "class.school.example"', name)
-    return names
+    return tuple(_plain_host(name, _NAME) for name in to_texts(value, "host names"))
 
 
 def _to_path(value: str) -> str:

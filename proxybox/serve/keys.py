@@ -16,7 +16,6 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.policies.errors import ProxyboxError
+from proxybox.serve.replacing import replace
 
 _PREFIX: Final = "pbx"
 _KEY: Final = re.compile(r"pbx_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
@@ -156,14 +156,4 @@ def _key(entry: Mapping[str, Any]) -> Key:
 
 def _write(path: Path, known: Mapping[str, Key]) -> None:
     entries = [attrs.asdict(key) for key in known.values()]
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "w") as file:
-            json.dump({"keys": entries}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    replace(path, json.dumps({"keys": entries}, indent=1).encode())

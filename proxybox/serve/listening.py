@@ -1,0 +1,107 @@
+"""What every server of ours begins with: log lines, room for connections, and the socket that it listens at."""
+
+import contextlib
+import errno
+import gc
+import json
+import logging
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from proxybox.controller.costs.descriptorshare import raise_own_limit
+
+#: Seconds until a thread lets another one go on: the event loop must not wait for the thread that writes the audit.
+_SWITCH: Final = 0.0005
+#: How many connections wait to be accepted, and what may be wrong with an address.
+_BACKLOG: Final = 2048
+_CANNOT_LISTEN: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.ENOENT, errno.EINVAL})
+
+
+def begin(logger: str, *, form: str = "text", level: int = logging.INFO) -> None:
+    """Prepares this process to serve. logger: whose lines of this level, or of a higher one, go to standard error."""
+    _log_to_stderr(logger, form, level)
+    raise_own_limit()  # of descriptors: one for each connection
+    sys.setswitchinterval(_SWITCH)
+
+
+def settle() -> None:
+    """Has what is there now for good not looked at again: a full collection would hold up requests for 0.1 s."""
+    gc.collect()
+    gc.freeze()
+
+
+@contextlib.contextmanager
+def listening(address: tuple[str, int] | str, shown: str) -> Iterator[socket.socket]:
+    """The socket that a server listens at: host and port, or the path of a socket. An empty host is all addresses.
+
+    shown: the address as it was given, which the OSError names that it raises.
+    """
+    try:
+        if not isinstance(address, str):
+            is_everywhere = not address[0] and socket.has_dualstack_ipv6()
+            family = socket.AF_INET6 if ":" in address[0] or is_everywhere else socket.AF_INET
+            with socket.create_server(
+                address, family=family, backlog=_BACKLOG, dualstack_ipv6=is_everywhere
+            ) as listener:
+                # What it accepts inherits this: else the body of an answer waits for the client's delayed ACK (tcp(7)).
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                yield listener
+            return
+        with socket.socket(socket.AF_UNIX) as listener:
+            _remove_left(address)
+            listener.bind(address)
+            try:
+                listener.listen(_BACKLOG)
+                yield listener
+            finally:
+                os.unlink(address)
+    except OSError as error:
+        if error.filename is None and error.errno in _CANNOT_LISTEN:
+            raise OSError(error.errno, os.strerror(error.errno), shown) from error
+        raise
+
+
+def spoken(listener: socket.socket) -> str:
+    """Where it listens, as a client is told; the port is that which the kernel has chosen for port 0."""
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    return f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
+
+
+def _remove_left(path: str) -> None:
+    """Removes a socket that a service which was killed has left behind."""
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+
+
+# --- log lines --------------------------------------------------------------------------------------------------------
+
+
+def _log_to_stderr(name: str, form: str, level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsJson() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for each, least in ((name, level), ("uvicorn", max(level, logging.WARNING))):
+        logger = logging.getLogger(each)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(least)
+
+
+class _AsJson(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record."""
+        told = {"at": record.created, "level": record.levelname.lower(), "message": record.getMessage()}
+        told |= getattr(record, "record", {})
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(told)
