@@ -94,6 +94,24 @@ def tightened(policy: Policy, /, *, limits: Any = None, output: Any = None) -> P
     return attrs.evolve(policy, **sections) if sections else policy
 
 
+def restricted(policy: Policy, /, **policy_fields: Any) -> Policy:
+    """Returns `policy` with some fields replaced, as by `evolve`, and none of the limits of a run looser.
+
+    Of such a limit (they are those of `tightened`), the tighter one counts. `preload` and `require_layers` are added to
+    those of the policy. Raises PolicyError with all faults.
+    """
+    changed = evolve(policy, **policy_fields)
+    kept: dict[str, Any] = {}
+    for name in ("preload", "require_layers"):
+        kept[name] = tuple(dict.fromkeys((*getattr(policy, name), *getattr(changed, name))))
+    for name, keys in _OF_A_RUN.items():
+        before, after = getattr(policy, name), getattr(changed, name)
+        bounds = {key: getattr(before, key) for key in keys}
+        looser = {key: bound for key, bound in bounds.items() if _looser_than(bound, getattr(after, key), keys[key])}
+        kept[name] = attrs.evolve(after, **looser)
+    return attrs.evolve(changed, **kept)
+
+
 def _tighter(section: Any, value: Any, keys: Mapping[str, Any]) -> Any:
     """Returns a section with other values for some of its `keys`. Raises PolicyError, with keys as in the section."""
     if not isinstance(value, Mapping):

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -67,15 +67,16 @@ class GradingError(ProxyboxError):
 class Packed:
     """An exercise's folder as data.
 
-    files: by path below it. digest: of its content, computed once for all submissions.
+    files: by path below it. over: as in `Exercise`. digest: of its content, computed once for all submissions.
     """
 
     files: Mapping[str, bytes]
+    over: Mapping[str, Any] = attrs.field(factory=dict)
     digest: str = attrs.field(init=False, repr=False)
 
     @digest.default
     def _digest(self) -> str:
-        return digest_of(self.files)
+        return digest_of(self.files, *([repr(self.over)] if self.over else []))
 
     def unpack(self, folder: Path) -> None:
         """Writes the folder."""
@@ -100,7 +101,7 @@ def pack(exercise: Exercise) -> Packed:
                 most = f"{_MOST_OF_EXERCISE >> 20} MiB or {_MOST_FILES:,} files"
                 raise GradingError(f"{exercise.folder}: more than {most}, or a link that leads back into it")
             files[whole.relative_to(exercise.folder).as_posix()] = whole.read_bytes()
-    return Packed(files)
+    return Packed(files, exercise.over)
 
 
 def digest_of(files: Mapping[str, bytes], *more: str) -> str:
@@ -141,7 +142,7 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
         # Names of modules begin with the folder's name: so no module is taken for one of another exercise.
         folder = Path(root, f"exercise-{task.exercise.digest[:16]}")
         task.exercise.unpack(folder)
-        exercise = load_exercise(folder)
+        exercise = load_exercise(folder, over=task.exercise.over)
         verdicts: list[list[Verdict]] = [[] for _ in task.submissions]
         _run_tests(exercise, task, lambda number, verdict: verdicts[number].append(verdict))
         with RuleBox(task.guest) as rules:

@@ -14,6 +14,7 @@ from proxybox.policies import (
     tightened,
     with_settings,
 )
+from proxybox.policies.overrides import restricted
 
 
 def test_a_dict_changes_the_keys_it_names():
@@ -195,3 +196,23 @@ def test_less_memory_must_leave_room_for_the_nursery_of_the_policy():
     base = evolve(preset("default"), limits={"nursery": "64M"})
     with pytest.raises(PolicyError, match=r"limits\.nursery: want at most half of limits\.memory"):
         tightened(base, limits={"memory": "64M"})
+
+
+def test_a_restricted_policy_has_the_tighter_limits_of_both():
+    base = evolve(preset("classroom"), preload=["json"], limits={"calls": None}, output={"on_excess": "end"})
+    limits = {"wall_time": "1h", "cpu_time": 2, "memory": "none", "calls": 5000, "input_wait": "free", "nursery": "8M"}
+    found = restricted(
+        base, limits=limits, output={"lines": 10, "on_excess": "truncate", "display": ["text/plain"]}, randomness=7,
+        preload=["csv", "json"], require_layers=["landlock"],
+    )  # fmt: skip
+    assert found == evolve(
+        base, limits={"cpu_time": 2, "calls": 5000, "nursery": "8M"}, output={"lines": 10, "display": ["text/plain"]},
+        randomness=7, preload=["json", "csv"], require_layers=["landlock"],
+    )  # fmt: skip
+    assert restricted(base) == base
+
+
+def test_all_faults_of_a_restriction_are_reported():
+    with pytest.raises(PolicyError) as caught:
+        restricted(preset("classroom"), limits={"wal_time": 3}, output={"lines": -1}, wall_time=3)
+    assert sorted(problem.key for problem in caught.value.problems) == ["limits.wal_time", "output.lines", "wall_time"]

@@ -19,6 +19,10 @@ starter = ["start", "notes.txt"]
 files = "beside"
 policy = "strict"
 points = 2
+hints = ["Draw a *rectangle*.", '''
+How many squares are in a row,
+and how many rows are there?
+''']
 deadline = 2026-10-01T23:59:00+02:00
 tests = "checks"
 data = "cases"
@@ -81,6 +85,7 @@ def test_a_small_one(tmp_path: Path) -> None:
     assert (exercise.starter, exercise.deadline, exercise.float_tolerance) == ((), None, None)
     assert (exercise.files, exercise.data, exercise.solutions, exercise.wrong) == (None, None, None, None)
     assert not exercise.rules
+    assert exercise.hints == ()
     assert (exercise.data_cases(), exercise.model_solutions(), exercise.wrong_solutions()) == ((), (), ())
     assert (exercise.starter_files(), exercise.box_files()) == ({}, {})
 
@@ -93,6 +98,7 @@ def test_a_whole_one(tmp_path: Path) -> None:
     assert exercise.policy.limits.cpu_time == preset("strict").limits.cpu_time
     assert exercise.policy.randomness == 7
     assert exercise.rules.forbid == ("import",)
+    assert exercise.hints == ("Draw a *rectangle*.", "How many squares are in a row,\nand how many rows are there?")
     assert exercise.starter_files() == {"area.py": b"def area(): ...\n", "more/a.txt": b"a", "notes.txt": b"notes"}
     assert exercise.box_files() == {"data.csv": b"1,2\n"}
     assert [(each.student, each.main("area.py")) for each in exercise.model_solutions()] == [("a", b"a"), ("b", b"b")]
@@ -116,6 +122,19 @@ def test_a_text_in_the_file(tmp_path: Path) -> None:
     assert load_exercise(write(tmp_path, {**SMALL, "exercise.toml": settings})).text == "Print 1.\nSee notes.md"
 
 
+def test_what_lies_over_the_policy(tmp_path: Path) -> None:
+    settings = "title = 'T'\nrandomness = 7\n[limits]\nwall_time = 5\ncpu_time = 1"
+    folder = write(tmp_path, {**SMALL, "exercise.toml": settings})
+    over = {"limits": {"wall_time": 2, "cpu_time": 9}, "time": "frozen"}
+    with pytest.raises(ExerciseError, match=r"exercise\.toml: time\.at: frozen time needs"):
+        load_exercise(folder, over=over)
+    exercise = load_exercise(folder, over={**over, "time": {"kind": "virtual"}})
+    limits = exercise.policy.limits
+    assert (limits.wall_time, limits.cpu_time, exercise.policy.time.kind) == (2, 1, "virtual")
+    assert exercise.policy.randomness == 7
+    assert load_exercise(folder).policy.limits.wall_time == 5
+
+
 def test_data_alone_is_enough(tmp_path: Path) -> None:
     files = {**SMALL, "data/sample/1.in": "", "data/sample/1.ans": "1"}
     del files["tests/test_it.py"]
@@ -136,15 +155,15 @@ SETTINGS: list[tuple[str, str]] = [
     ("title = 'T'\ntext = 'tests.md'", "text: there is no such file or folder"),
     ("title = 'T'\nfile = 'solution.txt'", 'did you mean "solution.py"?'),
     ("title = 'T'\nfile = 'a/b.py'", "file: want the name of a Python file, without folders"),
-    ("title = 'T'\nfile = '../x.py'", "file: want a path in the exercise's folder, neither absolute nor with .."),
+    ("title = 'T'\nfile = '../x.py'", "file: want a path in the folder, neither absolute nor with .."),
     ("title = 'T'\nstarter = 3", "starter: want a path"),
-    ("title = 'T'\nstarter = ['text.md', '/etc/passwd']", "starter[1]: want a path in the exercise's folder, neither"),
+    ("title = 'T'\nstarter = ['text.md', '/etc/passwd']", "starter[1]: want a path in the folder, neither"),
     ("title = 'T'\nstarter = 'begin'", "starter: there is no such file or folder, got 'begin'"),
     ("title = 'T'\nfiles = 'text.md'", "files: want a folder, and this is a file, got 'text.md'"),
-    ("title = 'T'\nfiles = 'a\\b'", "files: want a path in the exercise's folder: at most 80 characters, with / in"),
+    ("title = 'T'\nfiles = 'a\\b'", "files: want a path in the folder: at most 80 characters, with / in"),
     ("title = 'T'\npolicy = 'clasroom'", "policy: want the name of a preset, or of a TOML file in the folder, got 'cl"),
     ("title = 'T'\npolicy = 'own.toml'", "policy: there is no such file or folder, got 'own.toml'"),
-    ("title = 'T'\npolicy = '../own.toml'", "policy: want a path in the exercise's folder, neither absolute"),
+    ("title = 'T'\npolicy = '../own.toml'", "policy: want a path in the folder, neither absolute"),
     ("title = 'T'\npolicy = {}", "policy: want the name of a preset"),
     ("title = 'T'\n[limits]\nwal_time = 3", "limits.wal_time: there is no such key; did you mean wall_time?"),
     ("title = 'T'\n[limits]\nmemory = 'much'", "limits.memory: "),
@@ -154,6 +173,11 @@ SETTINGS: list[tuple[str, str]] = [
     ("title = 'T'\ndeadline = 2026-10-01", "deadline: want a date and time without quotes, such as 2026-10-01T23:59"),
     ("title = 'T'\ndeadline = '2026-10-01T23:59:00Z'", "deadline: want a date and time without quotes"),
     ("title = 'T'\ndeadline = 2026-10-01T23:59:00", "deadline: want a time with its offset from UTC"),
+    ("title = 'T'\nhints = 'Try it'", "hints: want a list of at most 20 texts, which are shown one after another"),
+    ("title = 'T'\nhints = ['a', ' ']", "hints[1]: want a text in Markdown of at most 2,000 characters, got ' '"),
+    ("title = 'T'\nhints = ['" + "a" * 2001 + "']", "hints[0]: want a text in Markdown of at most 2,000 characters"),
+    ("title = 'T'\nhints = [" + "'a'," * 21 + "]", "hints: want a list of at most 20 texts"),
+    ("title = 'T'\nhint = ['a']", "hint: there is no such key; did you mean hints?"),
     ("title = 'T'\n[rules]\nforbid = ['improt']", "rules.forbid[0]: there is no such rule, got 'improt'; did you mean"),
     ("title = 'T'\n[rules]\nforbids = []", "rules.forbids: there is no such key; did you mean forbid?"),
     ("title = 'T'\nrules = ['import']", "rules: want a table of forbid, require, max_lines"),
@@ -185,6 +209,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     settings = """
 pints = 3
 points = "3"
+hints = ["", 3, "good"]
 policy = "stict"
 solutions = "none"
 [limits]
@@ -196,8 +221,8 @@ max_lines = 0
 """
     keys = [line.partition(":")[0] for line in faults(tmp_path, settings)]
     assert sorted(keys) == [
-        "limits.wall_time", "pints", "points", "policy", "rules.forbid[0]", "rules.max_lines", "rules.require[0]",
-        "solutions", "title",
+        "hints[0]", "hints[1]", "limits.wall_time", "pints", "points", "policy", "rules.forbid[0]", "rules.max_lines",
+        "rules.require[0]", "solutions", "title",
     ]  # fmt: skip
 
 

@@ -35,6 +35,7 @@ def test_each_is_whole(exercise: Exercise) -> None:
     assert exercise.text.startswith(f"# {exercise.title}\n")
     assert exercise.file in exercise.starter_files()
     assert exercise.model_solutions()
+    assert len(exercise.hints) == 3
     wrong = [each.student for each in exercise.wrong_solutions()]
     assert len(wrong) >= 3
     assert "constant" in wrong, "one that tries to cheat"
@@ -51,6 +52,16 @@ def test_starters_can_be_parsed_and_solve_nothing(exercise: Exercise) -> None:
 def test_models_keep_the_rules(exercise: Exercise) -> None:
     for model in exercise.model_solutions():
         assert check_rules(model.main(exercise.file).decode(), exercise.rules) == []
+
+
+def test_no_hint_is_a_solution(exercise: Exercise) -> None:
+    lines = {
+        line.strip() for model in exercise.model_solutions() for line in model.main(exercise.file).decode().splitlines()
+    }
+    given = exercise.starter_files()[exercise.file].decode()
+    for hint in exercise.hints:
+        copied = [line for line in lines if len(line) > 12 and line not in given and line in hint]
+        assert len(copied) <= 1, "at most one line, to show how it is written"
 
 
 def test_names_of_tests_are_for_students(exercise: Exercise) -> None:
