@@ -114,7 +114,7 @@ class Grid:
             if exercise is None or of == exercise:
                 for kind, seats in kinds.items():
                     found.setdefault(kind, {}).update(seats)
-        told = [
+        told: list[dict[str, Any]] = [
             {"error": kind, "count": len(seats), "seats": list(seats), "example": next(iter(seats.values()))}
             for kind, seats in found.items()
         ]

@@ -25,7 +25,7 @@ from proxybox.classroom.models import Save, SeatChange, ShareRequest
 from proxybox.classroom.passes import Passes, new_code
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.sheets import Sheet, sheet_of
-from proxybox.classroom.store import Connected, HandIn, Ran, Saved, Seat, Store
+from proxybox.classroom.store import Connected, HandIn, Ran, Saved, Seat, Store, Text
 from proxybox.classroom.work import Work
 from proxybox.policies import Policy
 from proxybox.serve import config as serving
@@ -51,7 +51,7 @@ class Lesson:
         """Raises ExerciseError or PolicyError when the course makes no sense, and StoreError."""
         self.config = config
         self.course = course or find_course(config.course)
-        self.sheets: dict[str, Sheet] = {unit.id: sheet_of(self.course, unit) for unit in self.course.units}
+        self.sheets: dict[str, Sheet] = {each.id: sheet_of(each) for each in self.course.lessons}
         self.syllabus = to_html(self.course.syllabus)
         self.hub = Hub()
         os.makedirs(config.data, mode=0o700, exist_ok=True)
@@ -175,7 +175,7 @@ class Lesson:
             "hints": {"total": len(sheet.hints), "shown": sheet.hints[:shown]},
             "results": None if grade is None else self.results(grade),
             "handed_in": None if handed is None else self.handed_as_json(handed),
-            "output": self.boxes.output(seat.id, exercise),
+            "output": self.boxes.output(seat.id, exercise), "event": self.hub.position,
         }  # fmt: skip
 
     def results(self, grade: Any, *, whole: bool = False) -> dict[str, Any]:
@@ -211,11 +211,11 @@ class Lesson:
         self.grid.active(seat.id)
         return saved
 
-    async def run(self, seat: Seat, exercise: str, body: Save) -> Run:
-        """Runs a student's program, and keeps it first. Raises Refusal."""
+    async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, int]:
+        """Runs a student's program, and keeps it first; returns what was kept as which version. Raises Refusal."""
         self._check_free(seat)
-        saved = await self._saved(seat, exercise, body)
-        return self.boxes.run(seat.id, exercise, saved)
+        kept = await self._kept(seat, exercise, body)
+        return self.boxes.run(seat.id, exercise, kept.files), kept.version
 
     async def prompt(self, seat: Seat, exercise: str, code: str) -> Run:
         """Runs statements of a student. Raises Refusal."""
@@ -228,31 +228,31 @@ class Lesson:
         text = await self.work.text(seat.id, self.sheet(exercise))
         return await self.boxes.complete(seat.id, exercise, code, cursor, text.files)
 
-    async def check(self, seat: Seat, exercise: str, body: Save) -> Run:
-        """Runs the tests of an exercise on a student's files, and keeps these first. Raises Refusal."""
+    async def check(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, int]:
+        """Runs the tests of an exercise on a student's files, as `run` does with the program. Raises Refusal."""
         self._check_free(seat)
         sheet = self.sheet(exercise)
-        files = await self._saved(seat, exercise, body)
+        kept = await self._kept(seat, exercise, body)
 
         async def work(run: Run) -> dict[str, Any]:
-            grade = await self._checked(seat.id, sheet, files)
+            grade = await self._checked(seat.id, sheet, kept.files)
             told = CONVERTER.unstructure(grade)
             await self.work.keep_result(seat.id, exercise, told)
             results = results_of(grade)
             self.hub.tell(f"seat:{seat.id}", "checked", {"run": run.id, "exercise": exercise, "results": results})
             return {"status": grade.status if grade.failed else "ok"}
 
-        return self.boxes.begin_check(seat.id, exercise, work)
+        return self.boxes.begin_check(seat.id, exercise, work), kept.version
 
     async def _checked(self, seat: str, sheet: Sheet, files: Mapping[str, str]) -> Grade:
         given = {name: text.encode() for name, text in files.items()}
         return await self.checks.check(seat, sheet.exercise, given)
 
-    async def _saved(self, seat: Seat, exercise: str, body: Save) -> Mapping[str, str]:
+    async def _kept(self, seat: Seat, exercise: str, body: Save) -> Saved | Text:
         """The files of an exercise, with what the body changes, which is kept first."""
         if body.files:
-            return (await self.save(seat, exercise, body, "run")).files
-        return (await self.work.text(seat.id, self.sheet(exercise))).files
+            return await self.save(seat, exercise, body, "run")
+        return await self.work.text(seat.id, self.sheet(exercise))
 
     def _check_free(self, seat: Seat) -> None:
         if self.is_frozen:
@@ -262,14 +262,14 @@ class Lesson:
         if self.boxes.running(seat.id) is not None:
             raise Refusal("session-busy", "Something runs already. Stop it first.")
 
-    async def hand_in(self, seat: Seat, exercise: str, body: Save) -> HandIn:
-        """Keeps a hand-in, which is graded afterwards. Raises Refusal."""
+    async def hand_in(self, seat: Seat, exercise: str, body: Save) -> tuple[HandIn, int]:
+        """Keeps a hand-in, which is graded afterwards; returns it, and as which version. Raises Refusal."""
         sheet = self.sheet(exercise)
-        handed = await self.work.hand_in(seat.id, sheet, body)
+        handed, version = await self.work.hand_in(seat.id, sheet, body)
         self.grid.active(seat.id)
         if handed.grade is None:
             self._behind(self._grade(handed))
-        return handed
+        return handed, version
 
     async def _grade(self, handed: HandIn) -> None:
         """Grades a hand-in, and tells the student what may be told of that."""
@@ -364,7 +364,7 @@ class Lesson:
             raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
         if len(self.shares) >= _MOST_SHARES:
             raise Refusal("conflict", f"{_MOST_SHARES} pieces of code are shared. Stop sharing some.")
-        share = {
+        share: dict[str, Any] = {
             "id": secrets.token_urlsafe(9), "title": asked.title, "exercise": sheet.id, "files": dict(files),
             "by": "teacher" if asked.seat is None else "student", "at": time.time(),
         }  # fmt: skip

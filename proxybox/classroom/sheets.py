@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from proxybox.classroom.course import Course, Unit
+from proxybox.classroom import course
 from proxybox.classroom.markdown import to_html
 from proxybox.policies import Policy
 from proxybox.teach.exercise import Exercise
@@ -38,9 +38,9 @@ class Sheet:
         }  # fmt: skip
 
 
-def sheet_of(course: Course, unit: Unit) -> Sheet:
+def sheet_of(lesson: course.Lesson) -> Sheet:
     """Returns the sheet of an exercise of a course. Raises ExerciseError when its files cannot be read."""
-    exercise = unit.exercise
+    exercise = lesson.exercise
     texts, beside = {}, dict(exercise.box_files())
     for name, data in exercise.starter_files().items():
         try:
@@ -51,7 +51,7 @@ def sheet_of(course: Course, unit: Unit) -> Sheet:
         texts.pop(name, None)
     texts.setdefault(exercise.file, "")
     return Sheet(
-        id=unit.id, title=unit.title, html=to_html(unit.text), main=exercise.file, starter=texts, beside=beside,
-        hints=tuple(map(to_html, exercise.hints)), exercise=exercise, policy=course.policy_of(unit),
+        id=lesson.id, title=lesson.title, html=to_html(lesson.text), main=exercise.file, starter=texts, beside=beside,
+        hints=tuple(map(to_html, exercise.hints)), exercise=exercise, policy=exercise.policy,
         deadline=None if exercise.deadline is None else exercise.deadline.timestamp(),
     )  # fmt: skip

@@ -78,8 +78,8 @@ class Work:
 
     # --- hand-ins -----------------------------------------------------------------------------------------------------
 
-    async def hand_in(self, seat: str, sheet: Sheet, body: Save) -> HandIn:
-        """Keeps the files as a hand-in. Raises Refusal."""
+    async def hand_in(self, seat: str, sheet: Sheet, body: Save) -> tuple[HandIn, int]:
+        """Keeps the files as a hand-in; returns it, and the number of the version. Raises Refusal."""
         saved = await self.save(seat, sheet, body, "handed in")
         now = time.time()
         handed = HandIn(
@@ -88,7 +88,7 @@ class Work:
         )  # fmt: skip
         kept = await self._store.do(Connected.hand_in, handed, body.save or handed.id)
         self.handed[seat, sheet.id] = kept
-        return kept
+        return kept, saved.version
 
     async def grade(self, handed: HandIn, grade: Any) -> HandIn:
         """Keeps the grade of a hand-in, and returns it with that."""

@@ -9,14 +9,14 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from proxybox.classroom.doors.asking import is_teacher, lesson_of, seat_by_cookie
-from proxybox.classroom.words import Words, negotiate
+from proxybox.classroom.words import LANGUAGES, Words, negotiate
 
 router = APIRouter()
 
 _FOLDER: Final = Path(__file__).parents[1]
 _TEMPLATES: Final = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_FOLDER / "pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True,
+    trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n"],
 )  # fmt: skip
 #: What a browser may keep of them: it asks each time whether they have changed.
 _FRESH: Final = {"Cache-Control": "no-cache"}
@@ -56,7 +56,8 @@ def _page(request: Request, name: str) -> Response:
     lesson = lesson_of(request)
     words = Words(negotiate(request.cookies.get("language"), request.headers.get("accept-language", "")))
     text = _TEMPLATES.get_template(name).render(
-        nonce=request.scope["state"]["nonce"], language=words.language, direction="ltr", _=words.gettext,
-        ngettext=words.ngettext, messages=words.messages(), course=lesson.course.title,
+        nonce=request.scope["state"]["nonce"], language=words.language, direction=words.direction, _=words.gettext,
+        gettext=words.gettext, ngettext=words.ngettext, messages=words.messages(), languages=LANGUAGES,
+        course=lesson.course.title,
     )  # fmt: skip
     return Response(text, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-store"})

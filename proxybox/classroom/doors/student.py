@@ -117,20 +117,22 @@ async def download(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Respons
 @router.post(f"{_OF}/run")
 async def run(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Runs the program."""
-    return as_json({"run": (await lesson.run(seat, exercise, body)).id}, 202)
+    begun, version = await lesson.run(seat, exercise, body)
+    return as_json({"run": begun.id, "version": version}, 202)
 
 
 @router.post(f"{_OF}/check")
 async def check(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Runs the tests."""
-    return as_json({"run": (await lesson.check(seat, exercise, body)).id}, 202)
+    begun, version = await lesson.check(seat, exercise, body)
+    return as_json({"run": begun.id, "version": version}, 202)
 
 
 @router.post(f"{_OF}/hand-in")
 async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Hands the files in."""
-    handed = await lesson.hand_in(seat, exercise, body)
-    return as_json({"handed_in": lesson.handed_as_json(handed)}, 201)
+    handed, version = await lesson.hand_in(seat, exercise, body)
+    return as_json({"handed_in": lesson.handed_as_json(handed), "version": version}, 201)
 
 
 @router.post(f"{_OF}/hint")
