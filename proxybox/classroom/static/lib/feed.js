@@ -1,0 +1,170 @@
+// One event stream of the server, kept open: it connects, reads, notices silence, and connects anew where it left off.
+// It reads by fetch and not by EventSource, because only so can it hear the comments that tell that the server lives, send
+// Last-Event-ID after an error too, and tell a server that refuses from one that is away.
+// The format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+const SILENCE = 30_000; // ms without a byte after which the connection counts as dead
+const FIRST_PAUSE = 500; // ms before the second attempt; doubled for each one after it
+const LONGEST_PAUSE = 10_000;
+const LONGEST_EVENT = 8 * 1024 * 1024; // characters; a server that sends more than this in one event is not ours
+const FOR_EVER = new Set([204, 401, 403, 404, 410]); // answers that another attempt would not change
+
+export class Feed {
+  // `since` is the id of the last event that is already known (null: begin with what comes next).
+  // onEvent({id: number|null, event, data}); onStatus("open" | "waiting" | "closed", HTTP status or 0).
+  constructor(url, { since = null, onEvent, onStatus }) {
+    this.url = url;
+    this.last = since;
+    this.status = "waiting";
+    this.answer = 0;
+    this.onEvent = onEvent;
+    this.onStatus = onStatus;
+    this.failures = 0;
+    this.pause = null; // wakes the loop early
+    this.abort = null; // ends the connection that is open
+    this.ended = false;
+    this.#run();
+  }
+
+  close() {
+    this.ended = true;
+    this.abort?.abort();
+    this.pause?.();
+  }
+
+  // Whoever knows that the network is back need not wait for the next attempt.
+  wake() {
+    this.pause?.();
+  }
+
+  #tell(status, answer = 0) {
+    if (this.ended || (this.status === status && this.answer === answer)) return;
+    this.status = status;
+    this.answer = answer;
+    this.onStatus(status, answer);
+  }
+
+  async #run() {
+    while (!this.ended) {
+      const answer = await this.#connect().catch(() => ({ status: 0, after: 0 }));
+      if (this.ended) return;
+      if (FOR_EVER.has(answer.status)) {
+        this.#tell("closed", answer.status);
+        this.ended = true;
+        return;
+      }
+      this.#tell("waiting", answer.status);
+      const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(this.failures, 6));
+      this.failures += 1;
+      // A whole class loses its connections at the same moment: it must not come back in one.
+      await this.#wait(Math.max(answer.after, pause * (0.5 + Math.random() / 2)));
+    }
+  }
+
+  #wait(ms) {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.pause = null;
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.pause = done;
+    });
+  }
+
+  async #connect() {
+    const abort = new AbortController();
+    this.abort = abort;
+    let watch = setTimeout(() => abort.abort(), SILENCE);
+    const alive = () => {
+      clearTimeout(watch);
+      watch = setTimeout(() => abort.abort(), SILENCE);
+    };
+    try {
+      const headers = { Accept: "text/event-stream" };
+      if (this.last !== null) headers["Last-Event-ID"] = String(this.last);
+      const response = await fetch(this.url, { headers, cache: "no-store", signal: abort.signal });
+      const stream = (response.headers.get("Content-Type") ?? "").startsWith("text/event-stream");
+      if (!response.ok || response.status === 204 || !stream) {
+        const after = Math.min(60, Number(response.headers.get("Retry-After")) || 0) * 1000;
+        return { status: response.ok && !stream && response.status !== 204 ? 0 : response.status, after };
+      }
+      this.failures = 0;
+      this.#tell("open", response.status);
+      await this.#read(response.body, alive);
+      return { status: 0, after: 0 };
+    } finally {
+      clearTimeout(watch);
+      abort.abort();
+    }
+  }
+
+  async #read(body, alive) {
+    const parser = new Parser((event) => {
+      if (this.ended) return;
+      if (event.id !== null) this.last = event.id;
+      this.onEvent(event);
+      // A server that counts lower than it did has begun anew: nothing that was counted before leads to what it knows now.
+      if (event.event === "hello" && this.last !== null && event.data?.event < this.last) {
+        this.last = event.data.event;
+        this.onEvent({ id: null, event: "resync", data: {} });
+      }
+    });
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done || this.ended) return;
+      alive();
+      parser.feed(value);
+    }
+  }
+}
+
+// Text in pieces of any size in, events out.
+export class Parser {
+  constructor(onEvent) {
+    this.onEvent = onEvent;
+    this.rest = "";
+    this.size = 0;
+    this.#clear();
+  }
+
+  #clear() {
+    this.event = "";
+    this.id = null;
+    this.data = [];
+    this.size = 0;
+  }
+
+  feed(text) {
+    const lines = (this.rest + text).split("\n");
+    this.rest = lines.pop();
+    this.size += text.length;
+    for (const line of lines) this.#line(line.endsWith("\r") ? line.slice(0, -1) : line);
+    if (this.size > LONGEST_EVENT) throw new RangeError("an event is longer than any that this server sends");
+  }
+
+  #line(line) {
+    if (line === "") {
+      this.#dispatch();
+      return;
+    }
+    const colon = line.indexOf(":");
+    if (colon === 0) return; // a comment: only its arrival counts
+    const field = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
+    if (field === "event") this.event = value;
+    else if (field === "data") this.data.push(value);
+    else if (field === "id" && /^\d+$/.test(value)) this.id = Number(value);
+  }
+
+  #dispatch() {
+    const { event, id, data } = this;
+    this.#clear();
+    if (data.length === 0 && event === "" && id === null) return;
+    let value = null;
+    if (data.length > 0) value = JSON.parse(data.join("\n"));
+    this.onEvent({ id, event: event || "message", data: value });
+  }
+}

@@ -1,0 +1,122 @@
+// The browser's one connection for each event stream, shared by its tabs: HTTP/1.1 allows six connections to a server, and
+// seven tabs with one each would leave none for anything else.
+//
+// From a tab: {say: "hear", url, since}, {say: "here"} (the answer to a ping), {say: "wake"}, {say: "bye"}.
+// To a tab: {say: "event", id, event, data}, {say: "status", status, answer}, {say: "ping"}, {say: "again"} (this worker took
+// the tab for dead: hear again).
+
+import { Feed } from "./lib/feed.js";
+
+const KEPT = 400; // events that a tab which opens later can still be given
+const PING = 15_000;
+const SILENT = 3 * PING; // a tab that answers no ping for so long is gone, or frozen: it is asked to hear again
+
+const shared = new Map(); // url -> SharedFeed
+
+class SharedFeed {
+  constructor(url, since) {
+    this.url = url;
+    this.tabs = new Set();
+    this.hello = null;
+    this.kept = [];
+    this.from = since; // everything after this id is in `kept`; null before the first hello of a stream that began now
+    this.feed = new Feed(url, {
+      since,
+      onEvent: (event) => this.#arrived(event),
+      onStatus: (status, answer) => this.#tell({ say: "status", status, answer }),
+    });
+  }
+
+  #tell(message) {
+    for (const tab of this.tabs) tab.port.postMessage(message);
+  }
+
+  #arrived(event) {
+    if (event.event === "hello") {
+      this.hello = event;
+      this.from ??= event.data?.event ?? null;
+    } else if (event.event === "resync") {
+      this.kept = [];
+      this.from = event.id ?? this.hello?.data?.event ?? null;
+    } else if (event.id !== null) {
+      this.kept.push(event);
+      if (this.kept.length > KEPT) this.from = this.kept.shift().id;
+    }
+    for (const tab of this.tabs) tab.give(event);
+  }
+
+  add(tab) {
+    this.tabs.add(tab);
+    tab.port.postMessage({ say: "status", status: this.feed.status, answer: this.feed.answer });
+    if (this.hello !== null) tab.give(this.hello);
+    if (tab.since === null) return;
+    if (this.from === null || tab.since < this.from) tab.give({ id: null, event: "resync", data: {} });
+    else for (const event of this.kept) if (event.id > tab.since) tab.give(event);
+  }
+
+  remove(tab) {
+    this.tabs.delete(tab);
+    if (this.tabs.size > 0) return;
+    this.feed.close();
+    if (shared.get(this.url) === this) shared.delete(this.url);
+  }
+}
+
+class Tab {
+  constructor(port) {
+    this.port = port;
+    this.feed = null;
+    this.since = null;
+    this.heard = Date.now();
+    port.onmessage = ({ data }) => this.#said(data);
+  }
+
+  give({ id, event, data }) {
+    this.port.postMessage({ say: "event", id, event, data });
+  }
+
+  leave() {
+    this.feed?.remove(this);
+    this.feed = null;
+    tabs.delete(this);
+  }
+
+  #said(message) {
+    this.heard = Date.now();
+    if (message.say === "hear") this.#hear(message);
+    else if (message.say === "bye") this.leave();
+    else if (this.feed === null) this.port.postMessage({ say: "again" });
+    else if (message.say === "wake") this.feed.feed.wake();
+  }
+
+  #hear({ url, since }) {
+    this.leave();
+    tabs.add(this);
+    this.since = since;
+    let feed = shared.get(url);
+    // A stream that the server has refused is asked for again by whoever comes new: it may have a cookie by now.
+    if (feed === undefined || feed.feed.status === "closed") {
+      feed = new SharedFeed(url, since);
+      shared.set(url, feed);
+      this.feed = feed;
+      feed.tabs.add(this);
+      return;
+    }
+    this.feed = feed;
+    feed.add(this);
+  }
+}
+
+const tabs = new Set();
+
+self.onconnect = ({ ports: [port] }) => {
+  new Tab(port);
+  port.start();
+};
+
+setInterval(() => {
+  for (const tab of tabs) {
+    if (Date.now() - tab.heard > SILENT) tab.leave();
+    else tab.port.postMessage({ say: "ping" });
+  }
+}, PING);
