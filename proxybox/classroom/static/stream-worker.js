@@ -5,7 +5,7 @@
 // To a tab: {say: "event", id, event, data}, {say: "status", status, answer}, {say: "ping"}, {say: "again"} (this worker took
 // the tab for dead: hear again).
 
-import { Feed } from "./lib/feed.js";
+import { Feed, isCovered } from "./lib/feed.js";
 
 const KEPT = 400; // events that a tab which opens later can still be given
 const PING = 15_000;
@@ -37,7 +37,7 @@ class SharedFeed {
       this.from ??= event.data?.event ?? null;
     } else if (event.event === "resync") {
       this.kept = [];
-      this.from = event.id ?? this.hello?.data?.event ?? null;
+      this.from = this.hello?.data?.event ?? null;
     } else if (event.id !== null) {
       this.kept.push(event);
       if (this.kept.length > KEPT) this.from = this.kept.shift().id;
@@ -50,8 +50,8 @@ class SharedFeed {
     tab.port.postMessage({ say: "status", status: this.feed.status, answer: this.feed.answer });
     if (this.hello !== null) tab.give(this.hello);
     if (tab.since === null) return;
-    if (this.from === null || tab.since < this.from) tab.give({ id: null, event: "resync", data: {} });
-    else for (const event of this.kept) if (event.id > tab.since) tab.give(event);
+    if (!isCovered(this.from, tab.since)) tab.give({ id: null, event: "resync", data: {} });
+    else for (const event of this.kept) if (!isCovered(event.id, tab.since)) tab.give(event);
   }
 
   remove(tab) {

@@ -9,9 +9,22 @@ const LONGEST_PAUSE = 10_000;
 const LONGEST_EVENT = 8 * 1024 * 1024; // characters; a server that sends more than this in one event is not ours
 const FOR_EVER = new Set([204, 401, 403, 404, 410]); // answers that another attempt would not change
 
+// Whether an event is among those up to `last`. An id is the name of the server's life in which it was given, and a number
+// that grows in it: "3fa9-17".
+export function isCovered(id, last) {
+  if (id === null || last === null) return false;
+  const [[life, number], [lastLife, lastNumber]] = [split(id), split(last)];
+  return life === lastLife && number <= lastNumber;
+}
+
+function split(id) {
+  const at = id.lastIndexOf("-");
+  return [id.slice(0, Math.max(at, 0)), Number(id.slice(at + 1))];
+}
+
 export class Feed {
   // `since` is the id of the last event that is already known (null: begin with what comes next).
-  // onEvent({id: number|null, event, data}); onStatus("open" | "waiting" | "closed", HTTP status or 0).
+  // onEvent({id: string|null, event, data}); onStatus("open" | "waiting" | "closed", HTTP status or 0).
   constructor(url, { since = null, onEvent, onStatus }) {
     this.url = url;
     this.last = since;
@@ -83,7 +96,7 @@ export class Feed {
     };
     try {
       const headers = { Accept: "text/event-stream" };
-      if (this.last !== null) headers["Last-Event-ID"] = String(this.last);
+      if (this.last !== null) headers["Last-Event-ID"] = this.last;
       const response = await fetch(this.url, { headers, cache: "no-store", signal: abort.signal });
       const stream = (response.headers.get("Content-Type") ?? "").startsWith("text/event-stream");
       if (!response.ok || response.status === 204 || !stream) {
@@ -105,11 +118,6 @@ export class Feed {
       if (this.ended) return;
       if (event.id !== null) this.last = event.id;
       this.onEvent(event);
-      // A server that counts lower than it did has begun anew: nothing that was counted before leads to what it knows now.
-      if (event.event === "hello" && this.last !== null && event.data?.event < this.last) {
-        this.last = event.data.event;
-        this.onEvent({ id: null, event: "resync", data: {} });
-      }
     });
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
@@ -156,7 +164,7 @@ export class Parser {
     const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
     if (field === "event") this.event = value;
     else if (field === "data") this.data.push(value);
-    else if (field === "id" && /^\d+$/.test(value)) this.id = Number(value);
+    else if (field === "id" && value !== "" && !value.includes("\0")) this.id = value;
   }
 
   #dispatch() {

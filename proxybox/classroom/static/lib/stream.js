@@ -1,7 +1,7 @@
 // The server's event stream for a page: `subscribe` listens to it through the browser's one connection (stream-worker.js), or
 // through a connection of its own where there is no SharedWorker.
 
-import { Feed } from "./feed.js";
+import { Feed, isCovered } from "./feed.js";
 
 const WORKER = new URL("../stream-worker.js", import.meta.url);
 const LOOK = 15_000; // ms between two looks whether the worker still pings
@@ -93,7 +93,7 @@ class Listener {
 
   #give(event) {
     if (event.id !== null) {
-      if (this.last !== null && event.id <= this.last) return;
+      if (isCovered(event.id, this.last)) return;
       this.last = event.id;
     }
     try {
@@ -104,7 +104,7 @@ class Listener {
   }
 
   async #resync(event) {
-    this.last = event.id;
+    this.last = null;
     if (this.waiting !== null) {
       this.waiting.push(event); // the load that goes on began before this gap: another one follows
       return;
@@ -116,7 +116,7 @@ class Listener {
     } catch (error) {
       reportError(error);
     }
-    if (typeof known === "number") this.last = Math.max(known, this.last ?? 0);
+    this.last = known;
     const held = this.waiting;
     this.waiting = null;
     for (const each of held) this.#arrived(each);
