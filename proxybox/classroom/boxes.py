@@ -34,6 +34,8 @@ _MOST_TOLD: Final = 400_000
 _MOST_PICTURE, _MOST_PICTURES = 4 << 20, 50
 #: The kinds of what programs show that pages can show, the best first.
 _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
+#: How a run ends that its student, or the teacher, has stopped.
+_STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped."}
 #: The frame of a traceback: a file and a line.
 _FRAME: Final = re.compile(r'^ *File "(?P<file>[^"\n]{1,200})", line (?P<line>\d{1,7})', re.MULTILINE)
 
@@ -163,7 +165,7 @@ class Boxes:
         except Refusal as refusal:
             end = _refused(refusal, run)
         except asyncio.CancelledError:
-            end = {"status": "cancelled", "why": "It was stopped."}
+            end = _STOPPED
         except Exception:
             end = {"status": "internal_error", "why": "Something went wrong on the teacher's computer. Try again."}
             raise
@@ -201,6 +203,8 @@ class Boxes:
         if not result["alive"]:
             desk.session = None
         error = result["error"]
+        if error is not None and error["type"] == "KeyboardInterrupt" and told.is_stopped:
+            return _STOPPED
         if error is not None:
             error = {**error, "line": line_of(error["traceback"], told.main)}
         return {
@@ -209,6 +213,14 @@ class Boxes:
         }  # fmt: skip
 
     # --- while it runs ------------------------------------------------------------------------------------------------
+
+    async def warm_up(self) -> None:
+        """Has a box made for each kind of place in each worker, so that nobody's first run waits for that."""
+        caller = Caller(key="warm-up", name="warm-up", concurrency=16)
+        for policy, language in {(place.policy, place.language) for place in self._places.values()}:
+            opened = [await self._sessions.open(caller, {"policy": policy, "language": language}) for _ in range(3)]
+            for session in opened:
+                await self._end(caller, session.id)
 
     async def input(self, seat: str, run: str, text: str) -> None:
         """Gives a program what it reads. Raises Refusal."""
@@ -297,6 +309,11 @@ class _Telling:
         self._gathered: list[tuple[str, str]] = []
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run was to be stopped."""
+        return self._run.stops > 0
 
     def tell(self, event: str, **data: Any) -> None:
         """Tells an event, after all text that came before it."""
@@ -388,7 +405,7 @@ def _in_a_line(end: Mapping[str, Any]) -> str:
 
 def _refused(refusal: Refusal, run: Run) -> dict[str, Any]:
     if run.stops:
-        return {"status": "cancelled", "why": "It was stopped."}
+        return _STOPPED
     if refusal.kind == "session-ended":
         return {"status": "crashed", "why": "Its box has ended."}
     return {"status": "overloaded", "why": f"{refusal.detail} Try again."}

@@ -89,6 +89,7 @@ class Lesson:
         await self.service.tried()
         if self.service.state != "ready":
             raise OSError(f"the boxes do not work here: {self.service.why}")
+        await self.boxes.warm_up()
 
     async def _load(self) -> None:
         facts = {"secret": secrets.token_urlsafe(32), "code": new_code(3, 3), "teacher_key": new_code(5, 5, 5)}
