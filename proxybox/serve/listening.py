@@ -41,28 +41,36 @@ def listening(address: tuple[str, int] | str, shown: str) -> Iterator[socket.soc
     shown: the address as it was given, which the OSError names that it raises.
     """
     try:
-        if not isinstance(address, str):
-            is_everywhere = not address[0] and socket.has_dualstack_ipv6()
-            family = socket.AF_INET6 if ":" in address[0] or is_everywhere else socket.AF_INET
-            with socket.create_server(
-                address, family=family, backlog=_BACKLOG, dualstack_ipv6=is_everywhere
-            ) as listener:
-                # What it accepts inherits this: else the body of an answer waits for the client's delayed ACK (tcp(7)).
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                yield listener
-            return
-        with socket.socket(socket.AF_UNIX) as listener:
-            _remove_left(address)
-            listener.bind(address)
-            try:
-                listener.listen(_BACKLOG)
-                yield listener
-            finally:
-                os.unlink(address)
+        listener = _bound(address)
     except OSError as error:
         if error.filename is None and error.errno in _CANNOT_LISTEN:
             raise OSError(error.errno, os.strerror(error.errno), shown) from error
         raise
+    with listener:
+        try:
+            yield listener
+        finally:
+            if isinstance(address, str):
+                os.unlink(address)
+
+
+def _bound(address: tuple[str, int] | str) -> socket.socket:
+    if isinstance(address, str):
+        _remove_left(address)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+    is_everywhere = not address[0] and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if ":" in address[0] or is_everywhere else socket.AF_INET
+    listener = socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=is_everywhere)
+    # What it accepts inherits this: else the body of an answer waits for the client's delayed ACK (tcp(7)).
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def spoken(listener: socket.socket) -> str:

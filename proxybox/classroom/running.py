@@ -1,0 +1,210 @@
+"""Runs a classroom with uvicorn: from what the teacher is told to the backup at the end."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+import attrs
+
+from proxybox.classroom.addresses import addresses, url, urls
+from proxybox.classroom.app import app
+from proxybox.classroom.certificates import Certificate, certificate
+from proxybox.classroom.config import LAN, Config
+from proxybox.classroom.edge import Edge
+from proxybox.classroom.lesson import Lesson
+from proxybox.classroom.showing import Told, as_json, show
+from proxybox.policies.errors import ProxyboxError
+from proxybox.serve.listening import begin, listening, settle
+
+import uvicorn  # isort: skip - app says what to install
+import uvloop  # isort: skip
+from proxybox.serve.ending import EndingServer  # isort: skip
+
+#: How many backups are kept, and how they are named: by the time, so that they sort by it.
+_BACKUPS: Final = 10
+_BACKUP: Final = "%Y-%m-%d-%H%M%S.sqlite"
+#: Seconds that requests have to come to their end. Streams are ended before.
+_GRACE: Final = 3
+#: Seconds that a browser's connection stays open for its next request: fewer handshakes on a Wi-Fi, above all with TLS.
+_KEPT_OPEN: Final = 60
+_HERE: Final = "127.0.0.1"
+_EVERY_ADDRESS: Final = ""  # as sockets are told
+
+log = logging.getLogger("proxybox.classroom")
+
+
+class ClassroomError(ProxyboxError):
+    """The classroom cannot open, for a reason that its teacher can do something about."""
+
+
+@attrs.frozen(kw_only=True)
+class Manner:
+    """How a teacher is told: json: in one line of it; opens: the page, in a browser; verbose: who joins, and warnings."""
+
+    json: bool = False
+    opens: bool = False
+    verbose: bool = False
+
+    def tell(self, told: Told) -> None:
+        """Tells what there is to know when the classroom opens."""
+        if self.json:
+            print(as_json(told), flush=True)
+        else:
+            show(told, sys.stdout)
+        if self.opens:
+            if any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+                webbrowser.open(told.teacher)
+            else:
+                print("proxybox: there is no desktop here to open a browser on", file=sys.stderr)
+
+    def say(self, line: str) -> None:
+        """Says something to a person, unless a program listens, or the terminal has been closed."""
+        if not self.json:
+            with contextlib.suppress(OSError):
+                print(line, flush=True)
+
+
+def run(config: Config, manner: Manner) -> int:
+    """Holds the classroom open until a signal ends it, and returns the exit status.
+
+    Raises ProxyboxError when it cannot open.
+    """
+    begin("proxybox", level=logging.WARNING if manner.verbose else logging.ERROR)
+    if manner.verbose:
+        log.setLevel(logging.INFO)
+    with _alone(Path(config.data)) as held, _listening(config) as listener:
+        config = attrs.evolve(config, port=listener.getsockname()[1])
+        found = addresses() if config.host == LAN else (config.host,)
+        shown = certificate(config, (*config.names, *found))
+        if config.tls == "files" and shown is not None:  # students type what it is for
+            config = attrs.evolve(config, names=tuple(dict.fromkeys((*config.names, *shown.names))))
+        edge = app(config)
+        edge.lesson.addresses = urls(config, config.port, found) or (url(_HERE, config.port, tls=config.has_tls),)
+        held.write(f"process {os.getpid()}, {edge.lesson.addresses[0]}")
+        held.flush()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(edge, listener, shown, manner))
+    return 0
+
+
+async def _serve(edge: Edge, listener: socket.socket, shown: Certificate | None, manner: Manner) -> None:
+    lesson = edge.lesson
+    context = None if shown is None else _context(shown)
+    options = uvicorn.Config(
+        edge, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
+        timeout_keep_alive=_KEPT_OPEN, timeout_graceful_shutdown=_GRACE,
+        ssl_context_factory=None if context is None else lambda *_: context,
+    )  # fmt: skip
+
+    async def drain() -> None:
+        manner.say("\nThe lesson ends. Everything is kept.")
+        lesson.hub.close()
+
+    server = EndingServer(options, drain, log)
+    try:
+        await lesson.start()
+        settle()
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # its terminal is closed (not under nohup(1))
+            signal.signal(signal.SIGHUP, server.handle_exit)
+        manner.tell(_told(lesson, shown))
+        await server.serve([listener])
+    finally:
+        await lesson.close()
+        await asyncio.to_thread(_back_up, lesson)
+
+
+def _context(shown: Certificate) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(shown.cert, shown.key)
+    return context
+
+
+def _told(lesson: Lesson, shown: Certificate | None) -> Told:
+    config = lesson.config
+    own = lesson.addresses[0]
+    if config.host == LAN and config.tls != "files":  # on this machine; a certificate of others is not for that
+        own = url(_HERE, config.port, tls=config.has_tls)
+    return Told(
+        title=lesson.course.title, addresses=lesson.addresses, code=lesson.code,
+        teacher=f"{own}/teacher#{lesson.teacher_key}", course=config.course, data=config.data,
+        fingerprint=shown.fingerprint if shown is not None and config.tls == "self" else "", is_local=config.is_local,
+    )  # fmt: skip
+
+
+def _back_up(lesson: Lesson) -> None:
+    """Writes a copy of what is kept, and removes the oldest one when there are too many. What fails is told."""
+    folder = Path(lesson.config.data, "backups")
+    try:
+        lesson.store.backup(str(folder / time.strftime(_BACKUP)))
+        for old in sorted(folder.glob("*.sqlite"))[:-_BACKUPS]:
+            old.unlink()
+    except OSError as error:
+        log.error("there is no backup of this lesson: %s", error)
+
+
+# --- one classroom at a time ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[IO[str]]:
+    """Keeps others from this data: yields the file in which they read who has it. Raises ClassroomError.
+
+    The lock is of this process, and not of those that it starts (fcntl_locking(2)).
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = open(folder / "lock", "a+", opener=_own)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise ClassroomError(f"{folder}: nothing can be kept there: {error.strerror} (--data PATH)") from None
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise ClassroomError(f"{folder}: cannot be locked: {error.strerror} (--data PATH)") from None
+            file.seek(0)
+            raise ClassroomError(
+                f"a classroom with this data runs already ({file.read(200).strip()}): end it there with Ctrl-C, or keep"
+                " this one's data elsewhere (--data PATH)"
+            ) from None
+        file.truncate(0)
+        yield file
+
+
+def _own(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+@contextlib.contextmanager
+def _listening(config: Config) -> Iterator[socket.socket]:
+    """The socket that a classroom listens at. Raises ClassroomError, which says what to do."""
+    host = _EVERY_ADDRESS if config.host == LAN else config.host
+    with contextlib.ExitStack() as stack:
+        try:
+            listener = stack.enter_context(listening((host, config.port), f"{config.host}:{config.port}"))
+        except OSError as error:
+            raise ClassroomError(_why_not(config, error)) from None
+        yield listener
+
+
+def _why_not(config: Config, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {config.port} is in use by another program: end that, or choose another port (--port 8081)"
+    if error.errno == errno.EACCES:
+        return f"port {config.port} needs rights that you do not have: choose one from 1024 (--port 8080)"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"this machine has no address {config.host} (--host lan: all that it has: {', '.join(addresses())})"
+    return f"cannot listen at {config.host}, port {config.port}: {error.strerror}"
