@@ -51,7 +51,7 @@ class ClassroomError(ProxyboxError):
 
 @attrs.frozen(kw_only=True)
 class Manner:
-    """How a teacher is told: json: in one line of it; opens: the page, in a browser; verbose: who joins, and warnings."""
+    """How a teacher is told. json: in one line of it. opens: the page, in a browser. verbose: who joins, what is odd."""
 
     json: bool = False
     opens: bool = False

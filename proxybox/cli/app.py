@@ -17,7 +17,15 @@ from proxybox.cli import arguments
 from proxybox.cli.arguments import Option, Parsed
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.serving import serve_group
-from proxybox.cli.teaching import complete_file, exercise_group, grade, guest_option, json_flag, packages_option
+from proxybox.cli.teaching import (
+    classroom_group,
+    complete_file,
+    exercise_group,
+    grade,
+    guest_option,
+    json_flag,
+    packages_option,
+)
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -134,8 +142,8 @@ def main_group() -> click.Group:
     group.add_command(mcp_command())
     group.add_command(batch_command())
     for command in (
-        serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, commits_group,
-        completion,
+        serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, classroom_group,
+        commits_group, completion,
     ):  # fmt: skip
         group.add_command(command)
     return group

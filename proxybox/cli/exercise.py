@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +75,13 @@ def check(
                     on_interrupt=tell_waiting,
                 )  # fmt: skip
             if not as_json:
-                _tell(name, exercise.title, found[name])
+                tell_checks(name, exercise.title, found[name])
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except Exception as error:
         return tell_failure(error)
     if as_json:
-        print(json.dumps({name: [_plain(each) for each in checks] for name, checks in found.items()}, indent=2))
+        print(checks_as_json(found))
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
 
 
@@ -141,6 +141,11 @@ def _beginning(output: str) -> str:
     return "\n".join(["It printed:", *lines[:_MOST_LINES], *more]) if output else ""
 
 
+def checks_as_json(found: "Mapping[str, Sequence[Check]]") -> str:
+    """Returns what came of the solutions of exercises, by the exercises' names."""
+    return json.dumps({name: [_plain(each) for each in checks] for name, checks in found.items()}, indent=2)
+
+
 def _plain(check: "Check") -> dict[str, Any]:
     tests = [attrs.asdict(test) for test in check.grade.tests]
     return {"solution": check.name, "problem": check.problem, "fails": check.why, "tests": tests}
@@ -159,7 +164,8 @@ def _tell_faults(grades: "Iterable[Grade]") -> None:
         print(f"\n{told}\n{harmless_lines(fault)}")
 
 
-def _tell(name: str, title: str, checks: "Sequence[Check]") -> None:
+def tell_checks(name: str, title: str, checks: "Sequence[Check]") -> None:
+    """Prints what came of an exercise's solutions."""
     paint = Paint(sys.stdout)
     print(f"{paint('bold', on_one_line(name))}: {on_one_line(title)}")
     rows: list[tuple[Cell, ...]] = []

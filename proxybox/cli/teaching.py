@@ -1,5 +1,6 @@
-"""The commands for teaching, as click sees them; their work is done in exercise.py and grade.py."""
+"""The commands for teaching, as click sees them; their work is done in exercise.py, grade.py and classroom.py."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ Examples:
 \b
 Exit status: 0, or
   125 some could not be graded, or none   130 interrupted   2 usage"""
+
+
+def complete_course(context: click.Context, parameter: click.Parameter, text: str) -> list[CompletionItem]:
+    """Folders, and the commands about courses where they may stand."""
+    own = context.command.commands if isinstance(context.command, click.Group) else {}
+    names = [CompletionItem(name, help=own[name].get_short_help_str()) for name in own if name.startswith(text)]
+    return [CompletionItem(text, type="dir"), *names]
 
 
 def complete_exercise(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
@@ -153,3 +161,88 @@ def exercise_test(exercise: str, submission: Path, **options: Any) -> int:
     from proxybox.cli import exercise as work
 
     return work.test(exercise, submission, **options)
+
+
+# --- classroom --------------------------------------------------------------------------------------------------------
+
+CLASSROOM_HELP = """Teach a class: students write Python in their browsers, each in a box of their own.
+
+COURSE is a folder of exercises (docs/courses.md); without it, the course that comes with proxybox.
+The command says which address students open, and with which code they join; you see who is stuck
+on a page of your own. Nobody needs an account or the internet, and nothing is installed by
+students. It ends with Ctrl-C, keeps everything, and goes on there when it is started again.
+
+\b
+Examples:
+  proxybox classroom
+  proxybox classroom --host lan
+  proxybox classroom my-course --host lan --tls
+  proxybox classroom new my-course
+  proxybox classroom check my-course
+
+\b
+Exit status: 0 when it was ended, or
+  125 it could not open   2 usage"""
+
+
+class CourseGroup(click.Group):
+    """A group that is a command with an argument, too, unless its first word is the name of one of its commands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses the words after its name."""
+        if args and args[0] in self.commands:
+            return super().parse_args(ctx, ["", *args])  # the argument is not given
+        ctx.allow_interspersed_args = True
+        return click.Command.parse_args(self, ctx, args)
+
+
+@click.group(
+    "classroom", cls=CourseGroup, invoke_without_command=True, help=CLASSROOM_HELP,
+    short_help="Teach a class in its browsers.", subcommand_metavar="| COMMAND [ARGS]...",
+)  # fmt: skip
+@click.argument("course", required=False, shell_complete=complete_course)
+@click.option("--host", metavar="HOST", help="Where to listen: lan for all addresses of this machine (127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="Of TCP; 0 for any that is free (8080).")
+@click.option("--data", metavar="PATH", help="The folder for all that is kept (one for each course, in your home).")
+@click.option("--tls", is_flag=True, help="HTTPS, with a certificate that the classroom makes itself.")
+@click.option("--tls-cert", metavar="FILE", help="HTTPS, with this certificate (PEM).", shell_complete=complete_file)
+@click.option("--tls-key", metavar="FILE", help="The certificate's key (PEM).", shell_complete=complete_file)
+@click.option("--name", "names", multiple=True, metavar="NAME", help="A host name under which students reach it.")
+@click.option("--seats", type=click.IntRange(1, 1_000), metavar="N", help="How many may join (the course says).")
+@guest_option
+@packages_option
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON: addresses, code, teacher's address.")
+@click.option("--open", "opens", is_flag=True, help="Open your page in a browser.")
+@click.option("--verbose", "-v", is_flag=True, help="Say on stderr who joins, and what is unusual.")
+@click.pass_context
+def classroom_group(context: click.Context, /, **options: Any) -> int | None:
+    """Teach a class."""
+    if context.invoked_subcommand is not None:
+        return None
+    from proxybox.cli import classroom
+
+    return classroom.open_classroom(**options)
+
+
+@classroom_group.command("new", short_help="Make a folder for a new course.")
+@click.argument("folder", type=Path)
+@click.option("--example", is_flag=True, help="Copy the course that comes with proxybox.")
+def classroom_new(folder: Path, example: bool) -> int:
+    """Make a folder with a small course that is whole: settings, a syllabus, and two exercises."""
+    from proxybox.cli import classroom
+
+    return classroom.new(folder, example=example)
+
+
+@classroom_group.command("check", short_help="Whether a course makes sense, and its exercises do what they are for.")
+@click.argument("courses", nargs=-1, metavar="[COURSE]...", shell_complete=complete_course)
+@jobs_option
+@json_flag
+def classroom_check(courses: Sequence[str], **options: Any) -> int:
+    """Whether a course makes sense, its modules can stand ready, each model solution passes and each wrong one fails.
+
+    The exit status is 0 when all is as it should be, 1 when it is not.
+    """
+    from proxybox.cli import classroom
+
+    return classroom.check(courses, **options)
