@@ -51,7 +51,7 @@ class ClassroomError(ProxyboxError):
 
 @attrs.frozen(kw_only=True)
 class Manner:
-    """How a teacher is told. json: in one line of it. opens: the page, in a browser. verbose: who joins, what is odd."""
+    """How a teacher is told. json: in one line. opens: the page, in a browser. verbose: who joins, and warnings."""
 
     json: bool = False
     opens: bool = False
@@ -114,7 +114,11 @@ async def _serve(edge: Edge, listener: socket.socket, shown: Certificate | None,
 
     server = EndingServer(options, drain, log)
     try:
-        await lesson.start()
+        manner.say("The boxes are made ready ...")
+        try:
+            await lesson.start()
+        except OSError as error:
+            raise ClassroomError(str(error)) from error
         settle()
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # its terminal is closed (not under nohup(1))
             signal.signal(signal.SIGHUP, server.handle_exit)
@@ -202,9 +206,10 @@ def _listening(config: Config) -> Iterator[socket.socket]:
 
 def _why_not(config: Config, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {config.port} is in use by another program: end that, or choose another port (--port 8081)"
+        other = config.port % 65_535 + 1
+        return f"port {config.port} is in use by another program: end that, or choose another port (--port {other})"
     if error.errno == errno.EACCES:
         return f"port {config.port} needs rights that you do not have: choose one from 1024 (--port 8080)"
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    if error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) <= 0:  # as a name that nobody knows (gai_strerror(3))
         return f"this machine has no address {config.host} (--host lan: all that it has: {', '.join(addresses())})"
     return f"cannot listen at {config.host}, port {config.port}: {error.strerror}"
