@@ -110,7 +110,7 @@ class Config:
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return name in ("localhost", self.host, *self.names)
+            return name in ("localhost", *self.names) or (name == self.host != LAN)
         return True
 
     @property
