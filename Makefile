@@ -20,7 +20,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents man dist clean
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents man words dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -36,6 +36,7 @@ help:
 	@echo 'make fuzz       fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
 	@echo 'make agents     install the libraries that agents are built with, and test our tools and executors with them'
 	@echo 'make man        write the manual page anew, from the commands (share/man/man1/proxybox.1)'
+	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
 	@echo 'make dist       source distribution and wheel, in dist/'
 	@echo 'make clean      remove what was built (.venv stays)'
 
@@ -99,6 +100,9 @@ agents: setup
 
 man: setup
 	@$(PY) tools/manpage.py
+
+words: setup
+	@$(PY) tools/words.py
 
 dist: setup
 	$(PY) -m build

@@ -34,9 +34,11 @@ def test_others_reach_this_machine_at_what_is_found() -> None:
     """Whatever this machine has: somebody who connects there comes to a socket that listens at all addresses."""
     for address in addresses():
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.create_server(("", 0), family=family) as listener:
-            with socket.create_connection((address, listener.getsockname()[1])) as client:
-                assert client.getpeername()[0] == address
+        with (
+            socket.create_server(("", 0), family=family) as listener,
+            socket.create_connection((address, listener.getsockname()[1])) as client,
+        ):
+            assert client.getpeername()[0] == address
         assert not ipaddress.ip_address(address).is_loopback
 
 
