@@ -140,6 +140,12 @@ def _to_paths(value: Any) -> tuple[str, ...]:
     return to_texts(value, "paths")
 
 
+def _to_guest(value: str | None) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise refusal('want the name or the path of an interpreter, such as "cpython"', value)
+
+
 def _to_origins(value: Any) -> tuple[str, ...]:
     return to_texts(value, "origins")
 
@@ -149,7 +155,7 @@ def _to_origins(value: Any) -> tuple[str, ...]:
 class Language:
     """The interpreter of one language, as for `Sandbox`. packages: host paths. preload: names of modules."""
 
-    guest: str | None = None
+    guest: str | None = attrs.field(default=None, converter=_to_guest)
     packages: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
     preload: tuple[str, ...] = attrs.field(default=(), converter=to_modules)
 
@@ -334,7 +340,7 @@ def _anchored(table: dict[str, Any], folder: str) -> dict[str, Any]:
         table["policies"] = {name: _policy(given, folder) for name, given in table["policies"].items()}
     languages = table.get("languages")
     if isinstance(languages, Mapping):
-        table["languages"] = {name: _language(given, folder) for name, given in languages.items()}
+        table["languages"] = {name: anchored_language(given, folder) for name, given in languages.items()}
     return table
 
 
@@ -353,7 +359,8 @@ class _Anchored(dict[str, Any]):
         self.folder = folder
 
 
-def _language(given: Any, folder: str) -> Any:
+def anchored_language(given: Any, folder: str) -> Any:
+    """Returns the table of a language with the host paths in it made relative to a folder."""
     if not isinstance(given, Mapping):
         return given
     anchored = dict(given)

@@ -1,6 +1,5 @@
 """Checks that an exercise works: its model solutions pass everything, and each of its wrong solutions fails."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ import attrs
 from proxybox.policies.errors import nearest
 from proxybox.teach.exercise import FILE, Exercise, ExerciseError, load_exercise
 from proxybox.teach.faults import summary_of
+from proxybox.teach.folders import copy_into
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import grade
 from proxybox.teach.submissions import Submission
@@ -110,8 +110,4 @@ def new_exercise(folder: Path, source: str | None = None) -> None:
         meant = nearest(source, shipped_exercises())
         hint = f"; did you mean {meant}?" if meant else ""
         raise ExerciseError.of("", f"there is no exercise {source!r} (proxybox exercise list){hint}", "--from")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(17, "there is something already", str(folder))
-    ignored = shutil.ignore_patterns("__pycache__")
-    copied = _TEMPLATE if source is None else _SHIPPED / source.rstrip("/")
-    shutil.copytree(copied, folder, ignore=ignored, dirs_exist_ok=True)
+    copy_into(folder, _TEMPLATE if source is None else _SHIPPED / source.rstrip("/"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shutil
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -139,6 +140,13 @@ def in_file(problems: Iterable[Problem], path: Path) -> list[Problem]:
 def in_order(name: str) -> list[tuple[int, str]]:
     """Returns the key by which names are in natural order: 10 comes after 9."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name)]
+
+
+def copy_into(folder: Path, source: Path) -> None:
+    """Makes a folder as a copy of another. Raises FileExistsError when something is there already, OSError."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(17, "there is something already", str(folder))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
 
 
 # --- files beside it --------------------------------------------------------------------------------------------------
