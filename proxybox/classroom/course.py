@@ -178,7 +178,7 @@ def load_course(folder: Path) -> Course:
     """
     path = folder / FILE
     problems: list[Problem] = []
-    data: dict[str, Any] = {"title": folder.resolve().name or "Exercises"}
+    data: dict[str, Any] = {"title": folder.resolve().name[:200] or "Exercises"}
     if path.exists():
         data = collect(problems, lambda: parsed(path))
     elif (folder / EXERCISE_FILE).exists():
