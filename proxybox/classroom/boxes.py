@@ -183,7 +183,9 @@ class Boxes:
 
     async def _open(self, desk: Desk, exercise: str, files: Mapping[str, str]) -> None:
         place = self._places[exercise]
-        given: dict[str, Any] = {name: {"base64": base64.b64encode(data).decode()} for name, data in place.files.items()}
+        given: dict[str, Any] = {
+            name: {"base64": base64.b64encode(data).decode()} for name, data in place.files.items()
+        }
         given |= files
         asked = {"policy": place.policy, "language": place.language, "files": given}
         session = await self._sessions.open(desk.caller, asked)

@@ -73,7 +73,8 @@ class Config:
     an address, or "lan" for all addresses of this machine. port: of TCP; 0 for any that is free. data: the folder for
     all that is kept, one of this course's own by default. tls: "none", "self" (a certificate that
     the classroom makes itself), or "files" (those of `tls_cert` and `tls_key`, PEM). names: further host names under
-    which it is reached. seats: how many there may be. guest, packages: the interpreter and its packages, in place of
+    which it is reached. seats: how many there may be, in
+    place of the course's number. guest, packages: the interpreter and its packages, in place of
     the course's own.
     """
 
@@ -87,7 +88,7 @@ class Config:
     tls_cert: str = attrs.field(default="", converter=_to_path)
     tls_key: str = attrs.field(default="", converter=_to_path)
     names: tuple[str, ...] = attrs.field(default=(), converter=_to_names)
-    seats: int = attrs.field(default=200, converter=to_whole, validator=between(1, 1_000, "1 to 1,000 seats"))
+    seats: int | None = attrs.field(default=None, validator=between(1, 1_000, "1 to 1,000 seats, or none"))
     guest: str | None = None
     packages: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
 

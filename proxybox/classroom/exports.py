@@ -131,5 +131,3 @@ def attached(data: bytes, name: str, media_type: str) -> Response:
     plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "_" for sign in name)
     headers = {"Content-Disposition": f'attachment; filename="{plain}"', "Cache-Control": "no-store"}
     return Response(data, media_type=media_type, headers=headers)
-
-

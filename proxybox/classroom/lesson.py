@@ -14,10 +14,12 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
+import attrs
+
 from proxybox.classroom.boxes import Boxes, Place, Run
 from proxybox.classroom.checks import Checks, results_of
 from proxybox.classroom.config import Config
-from proxybox.classroom.course import Course, find_course
+from proxybox.classroom.course import Course, check_preload, find_course
 from proxybox.classroom.grid import TEACHER, Grid
 from proxybox.classroom.hub import Hub
 from proxybox.classroom.markdown import to_html
@@ -51,12 +53,16 @@ class Lesson:
         """Raises ExerciseError or PolicyError when the course makes no sense, and StoreError."""
         self.config = config
         self.course = course or find_course(config.course)
+        if config.guest is not None or config.packages:
+            changes = {"guest": config.guest or self.course.guest, "packages": config.packages or self.course.packages}
+            self.course = attrs.evolve(self.course, **changes)
+        self._most_seats = config.seats or self.course.seats
         self.sheets: dict[str, Sheet] = {each.id: sheet_of(each) for each in self.course.lessons}
-        self.syllabus = to_html(self.course.syllabus)
+        self.syllabus = to_html(self.course.syllabus, pictures=self.course.folder)
         self.hub = Hub()
         os.makedirs(config.data, mode=0o700, exist_ok=True)
         self.store = Store(os.path.join(config.data, "classroom.sqlite"))
-        self.service, self._places = _service(config, self.course, self.sheets)
+        self.service, self._places = _service(config.data, self.course, self.sheets, self._most_seats)
         self.checks = Checks(guest=self.course.guest, packages=self.course.packages)
         self.work = Work(self.store, self.sheets)
         self.is_locked = self.is_frozen = False
@@ -75,8 +81,12 @@ class Lesson:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Reads what was kept, starts the boxes, and waits until they have stood their trial. Raises OSError."""
+        """Reads what was kept, starts the boxes, and waits until they have stood their trial.
+
+        Raises CourseError for modules that cannot stand ready, and OSError.
+        """
         self.has_started = True
+        await asyncio.to_thread(check_preload, self.course)
         await self._load()
         await self.service.start()
         self.boxes = Boxes(self.service.sessions, self.hub, self._places, self.grid.touch, self._ran)
@@ -102,7 +112,7 @@ class Lesson:
         pushed = await self._fact("pushed", None)
         self.pushed = pushed if pushed in self.sheets else None
         self.shares = {each["id"]: each for each in await self.store.do(Connected.shares)}
-        self.seats = Seats(self.store, await self.store.do(Connected.seats), self.config.seats)
+        self.seats = Seats(self.store, await self.store.do(Connected.seats), self._most_seats)
         await self.work.load()
         self.grid = Grid(self.hub, self.seats, self.work)
         self.grid.load(await self.store.do(Connected.last_errors))
@@ -206,9 +216,7 @@ class Lesson:
         saved = await self.work.save(seat.id, sheet, body, why)
         told = {"exercise": exercise, "version": saved.version, "client": body.client}
         self.hub.tell(f"seat:{seat.id}", "saved", told)
-        self.hub.show(
-            f"seat:{seat.id}", "text", {"exercise": exercise, "version": saved.version, "files": saved.files}
-        )
+        self.hub.show(f"seat:{seat.id}", "text", {"exercise": exercise, "version": saved.version, "files": saved.files})
         self.grid.active(seat.id)
         return saved
 
@@ -392,7 +400,7 @@ def seat_as_json(seat: Seat) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _service(config: Config, course: Course, sheets: Mapping[str, Sheet]) -> tuple[Service, dict[str, Place]]:
+def _service(data: str, course: Course, sheets: Mapping[str, Sheet], seats: int) -> tuple[Service, dict[str, Place]]:
     """The service that has the boxes, and where each exercise runs in it: equal policies are one."""
     policies: dict[str, Policy] = {}
     places = {}
@@ -400,15 +408,15 @@ def _service(config: Config, course: Course, sheets: Mapping[str, Sheet]) -> tup
         name = next((known for known, policy in policies.items() if policy == sheet.policy), f"policy-{len(policies)}")
         policies[name] = sheet.policy
         places[sheet.id] = Place(policy=name, language="python", main=sheet.main, files=sheet.beside)
-    language = serving.Language(guest=course.guest, packages=course.packages, preload=course.preload)
+    language = serving.Language(guest=course.guest, packages=course.packages)
     workers = len(os.sched_getaffinity(0))
     service = Service(
         serving.Config(
-            listen="127.0.0.1:0", data=os.path.join(config.data, "boxes"), workers=workers, express=False, slots=1,
-            live=config.seats // workers + _SPARE, policies=policies, languages={"python": language}, drain=0.0,
-            limits=serving.ServiceLimits(input_wait=_INPUT_WAIT, live=config.seats, queue=8 * config.seats + 64),
+            listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
+            live=seats // workers + _SPARE, policies=policies, languages={"python": language}, drain=0.0,
+            limits=serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64),
             sessions=serving.ServiceSessions(
-                most=3 * config.seats + 8, share=3, sleep_after=_SLEEP, end_after=_END
+                most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END
             ),
         )
     )  # fmt: skip

@@ -51,7 +51,7 @@ def sheet_of(lesson: course.Lesson) -> Sheet:
         texts.pop(name, None)
     texts.setdefault(exercise.file, "")
     return Sheet(
-        id=lesson.id, title=lesson.title, html=to_html(lesson.text), main=exercise.file, starter=texts, beside=beside,
-        hints=tuple(map(to_html, exercise.hints)), exercise=exercise, policy=exercise.policy,
+        id=lesson.id, title=lesson.title, html=to_html(lesson.text, pictures=exercise.folder), main=exercise.file, starter=texts, beside=beside,
+        hints=tuple(to_html(hint, pictures=exercise.folder) for hint in exercise.hints), exercise=exercise, policy=exercise.policy,
         deadline=None if exercise.deadline is None else exercise.deadline.timestamp(),
     )  # fmt: skip
