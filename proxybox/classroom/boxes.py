@@ -83,8 +83,10 @@ class Place:
 class Boxes:
     """The desks of a class. on_end: is called with the seat, the run and its record."""
 
-    def __init__(self, sessions: Sessions, hub: Hub, places: Mapping[str, Place],
-                 on_change: Callable[[str], object], on_end: Callable[[str, Run, Ran], Awaitable[object]]) -> None:  # fmt: skip
+    def __init__(
+        self, sessions: Sessions, hub: Hub, places: Mapping[str, Place],
+        on_change: Callable[[str], object], on_end: Callable[[str, Run, Ran], Awaitable[object]],
+    ) -> None:  # fmt: skip
         self._sessions, self._hub, self._places = sessions, hub, places
         self._on_change, self._on_end = on_change, on_end
         self._desks: dict[str, Desk] = {}
@@ -175,8 +177,8 @@ class Boxes:
             end["seconds"] = round(time.monotonic() - began, 3)
             told.end(end)
             ran = Ran(
-                seat=seat, exercise=run.exercise, kind=run.kind, at=run.at, seconds=end["seconds"], status=end["status"],
-                error=_in_a_line(end),
+                seat=seat, exercise=run.exercise, kind=run.kind, at=run.at, seconds=end["seconds"],
+                status=end["status"], error=_in_a_line(end),
             )  # fmt: skip
             self._behind(self._on_end(seat, run, ran))
             self._on_change(seat)

@@ -3,7 +3,7 @@
     doors ── Lesson ─┬─ seats: who is there         ├─ boxes: what they run      ├─ grid: what the teacher sees
                      ├─ work: what they have made   ├─ checks: tests             └─ hub: who is told
 
-Rule: what a student asks for concerns the student's own seat, which comes from a signed pass and never from the request.
+Rule: what a student asks for concerns the student's own seat, which a signed pass names, and never the request.
 """
 
 import asyncio
@@ -54,8 +54,8 @@ class Lesson:
         self.config = config
         self.course = course or find_course(config.course)
         if config.guest is not None or config.packages:
-            changes = {"guest": config.guest or self.course.guest, "packages": config.packages or self.course.packages}
-            self.course = attrs.evolve(self.course, **changes)
+            guest, packages = config.guest or self.course.guest, config.packages or self.course.packages
+            self.course = attrs.evolve(self.course, guest=guest, packages=packages)
         self._most_seats = config.seats or self.course.seats
         self.sheets: dict[str, Sheet] = {each.id: sheet_of(each) for each in self.course.lessons}
         self.syllabus = to_html(self.course.syllabus, pictures=self.course.folder)

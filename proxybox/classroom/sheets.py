@@ -50,8 +50,12 @@ def sheet_of(lesson: course.Lesson) -> Sheet:
     for name in beside:
         texts.pop(name, None)
     texts.setdefault(exercise.file, "")
+
+    def html(text: str) -> str:
+        return to_html(text, pictures=exercise.folder)
+
     return Sheet(
-        id=lesson.id, title=lesson.title, html=to_html(lesson.text, pictures=exercise.folder), main=exercise.file, starter=texts, beside=beside,
-        hints=tuple(to_html(hint, pictures=exercise.folder) for hint in exercise.hints), exercise=exercise, policy=exercise.policy,
+        id=lesson.id, title=lesson.title, html=html(lesson.text), main=exercise.file, starter=texts, beside=beside,
+        hints=tuple(map(html, exercise.hints)), exercise=exercise, policy=exercise.policy,
         deadline=None if exercise.deadline is None else exercise.deadline.timestamp(),
     )  # fmt: skip
