@@ -41,6 +41,8 @@ def _without_prompts():
 _without_prompts()
 del _without_prompts
 """
+#: What a test says that begins after the submissions were stopped.
+NOT_RUN = "Not run: the tests before it have taken all the time."
 #: The name of the main file of a folder.
 _MAIN = "solution.py"
 
@@ -61,7 +63,11 @@ def grading_policy(policy: Policy) -> Policy:
 
 
 class StudentBoxes:
-    """Makes boxes for the submissions of one exercise."""
+    """Makes boxes for the submissions of one exercise.
+
+    submissions: may be replaced by others between two runs of the tests. stopped: whether no submission is asked
+    anything more.
+    """
 
     def __init__(
         self,
@@ -78,6 +84,8 @@ class StudentBoxes:
         self._file = file
         self._files = files
         self._base: Session | None = None
+        self._open: set[Session] = set()
+        self.stopped = False
 
     def base(self) -> Session:
         """The session that is forked; a new one where it has ended."""
@@ -92,9 +100,29 @@ class StudentBoxes:
         submission = self.submissions[number]
         main = submission.main(self._file)
         files = {**submission.beside(self._file), **self._files, self._file: main}
-        with self.base().fork() as session:
+        with self.opened(self.base()) as session:
             put(session, files)
             yield Loaded(self, session, files, self._file)
+
+    @contextlib.contextmanager
+    def opened(self, base: Session) -> Iterator[Session]:
+        """A copy of a session, which ends when the submissions are stopped. Raises Failed where they are already."""
+        if self.stopped:
+            raise Failed(NOT_RUN, "skipped")
+        with base.fork() as session:
+            self._open.add(session)
+            try:
+                if self.stopped:
+                    session.close()
+                yield session
+            finally:
+                self._open.discard(session)
+
+    def stop(self) -> None:
+        """Ends what runs of the submissions, and has all further tests fail; from any thread."""
+        self.stopped = True
+        for session in tuple(self._open):
+            session.close()
 
     def close(self) -> None:
         """Ends the session that was forked."""
@@ -135,11 +163,11 @@ class Loaded:
     def student(self, seconds: float | None) -> Iterator[Student]:
         """A fork of the submission's session for one test. seconds: the limit of each call."""
         self._load()
-        try:
-            copy = self._session.fork()
-        except proxybox.ProxyboxError as error:
-            raise Failed(f"The submission cannot be tested: {one_line(str(error))}.", "error") from None
-        with copy:
+        with contextlib.ExitStack() as closing:
+            try:
+                copy = closing.enter_context(self._boxes.opened(self._session))
+            except proxybox.ProxyboxError as error:
+                raise Failed(f"The submission cannot be tested: {one_line(str(error))}.", "error") from None
             copy.timeout = seconds
             yield Student(copy, self._file)
 
@@ -156,7 +184,7 @@ class Loaded:
 
         prompts: whether input() prints its prompt.
         """
-        with self._boxes.base().fork() as session:
+        with self._boxes.opened(self._boxes.base()) as session:
             given = {**self._files, **files, self._file: self._main}
             put(session, given)
             session.exec(f"sys.argv[:] = {[self._file, *args]!r}; del sys", check=True)

@@ -20,7 +20,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
@@ -37,6 +38,10 @@ from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.rules import Breach, RuleBox
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import Submission
+
+if TYPE_CHECKING:
+    from proxybox.teach.boxes import StudentBoxes
+    from proxybox.teach.plugin import Grader
 
 #: Submissions of one task, at first and at most. A task takes some tenths of a second before it grades the first of
 #: them, so later ones have as many as are graded in _TASK_SECONDS: longer ones would make progress come in leaps.
@@ -138,26 +143,60 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
 
     Raises GradingError when the exercise is at fault, SandboxStartError when no box starts.
     """
-    with _ONE_RUN, tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
-        # Names of modules begin with the folder's name: so no module is taken for one of another exercise.
-        folder = Path(root, f"exercise-{task.exercise.digest[:16]}")
-        task.exercise.unpack(folder)
-        exercise = load_exercise(folder, over=task.exercise.over)
+    with _ONE_RUN, unpacked(task.exercise) as exercise:
         verdicts: list[list[Verdict]] = [[] for _ in task.submissions]
-        _run_tests(exercise, task, lambda number, verdict: verdicts[number].append(verdict))
+        with (
+            boxes_of(exercise, task.submissions, guest=task.guest, packages=task.packages) as boxes,
+            Surroundings(exercise.folder.parent),
+        ):
+            run_tests(exercise, boxes, lambda number, verdict: verdicts[number].append(verdict))
         with RuleBox(task.guest) as rules:
             return tuple(
-                _grade(exercise, submission, found, task.timings, rules)
+                grade_of(exercise, submission, found, task.timings, rules)
                 for submission, found in zip(task.submissions, verdicts, strict=True)
             )
 
 
-def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], object]) -> None:
+@contextlib.contextmanager
+def unpacked(packed: Packed) -> Iterator[Exercise]:
+    """An exercise in a temporary folder of its own. Raises ExerciseError."""
+    with tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
+        # Names of modules begin with the folder's name: so no module is taken for one of another exercise.
+        folder = Path(root, f"exercise-{packed.digest[:16]}")
+        packed.unpack(folder)
+        yield load_exercise(folder, over=packed.over)
+
+
+@contextlib.contextmanager
+def boxes_of(
+    exercise: Exercise, submissions: Sequence[Submission], *, guest: str | None, packages: Sequence[str]
+) -> Iterator["StudentBoxes"]:
+    """The boxes of an exercise's submissions. guest, packages: as for `Sandbox`."""
+    from proxybox import Sandbox
+    from proxybox.teach.boxes import StudentBoxes, grading_policy
+
+    with (
+        Sandbox(grading_policy(exercise.policy), guest=guest, packages=packages) as sandbox,
+        contextlib.closing(
+            StudentBoxes(sandbox, submissions, file=exercise.file, files=exercise.box_files(), points=exercise.points)
+        ) as boxes,
+    ):
+        yield boxes
+
+
+def run_tests(
+    exercise: Exercise,
+    boxes: "StudentBoxes",
+    tell: Callable[[int, Verdict], object],
+    rounds: Callable[["Grader"], bool] | None = None,
+) -> None:
+    """One run of pytest with an unpacked exercise, within its Surroundings. tell, rounds: as for `plugin.Grader`.
+
+    Raises GradingError when the exercise is at fault, SandboxStartError when no box starts.
+    """
     import pytest
 
-    from proxybox import Sandbox
     from proxybox.teach import plugin
-    from proxybox.teach.boxes import StudentBoxes, grading_policy
 
     root = exercise.folder.parent
     paths = [exercise.tests] if exercise.tests is not None else []
@@ -172,17 +211,8 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
     words = ["-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:unraisableexception", "-p", "no:threadexception",
              "--capture=sys", "--assert=plain", "--strict-markers", "--import-mode=importlib",
              "-c", f"{root}/pytest.ini", f"--rootdir={root}", f"--confcutdir={root}", *map(str, paths)]  # fmt: skip
-    with (
-        Sandbox(grading_policy(exercise.policy), guest=task.guest, packages=task.packages) as sandbox,
-        contextlib.closing(
-            StudentBoxes(
-                sandbox, task.submissions, file=exercise.file, files=exercise.box_files(), points=exercise.points
-            )
-        ) as boxes,
-        _undisturbed(root),
-    ):
-        grader = plugin.Grader(boxes, tell, exercise.data_cases())
-        status = pytest.main(words, plugins=[plugin, grader])
+    grader = plugin.Grader(boxes, tell, exercise.data_cases(), rounds)
+    status = pytest.main(words, plugins=[plugin, grader])
     if grader.faults:
         told = "\n".join(grader.faults).replace(f"{exercise.folder}/", "").replace(f"{exercise.folder.name}/", "")
         raise GradingError(f"the tests are at fault:\n{told}")
@@ -192,33 +222,52 @@ def _run_tests(exercise: Exercise, task: Task, tell: Callable[[int, Verdict], ob
         raise GradingError(f"pytest cannot run the tests: {status.name if hasattr(status, 'name') else status}")
 
 
-@contextlib.contextmanager
-def _undisturbed(folder: Path) -> Iterator[None]:
-    """Runs pytest without settings from the environment, and removes the folder's modules from sys.modules afterwards.
+class Surroundings:
+    """What a run of pytest has of this process: no settings from the environment, and modules of its own.
 
-    The next exercise may have a test file of the same name.
+    Outside, nothing of them is left: the next exercise may have a test file of the same name. Entered again, the
+    modules are there again, and sys.path is as it was left. folder: in which its modules are.
     """
-    kept = {name: os.environ.pop(name, None) for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST")}
-    kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    path = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = path
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = f"{folder}{os.sep}"
+        self._modules: dict[str, ModuleType] = {}
+        self._path: list[str] | None = None
+        self._outside: tuple[dict[str, str | None], list[str]] = ({}, [])
+
+    def __enter__(self) -> Self:
+        kept = {
+            name: os.environ.pop(name, None) for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST")
+        }
+        kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        self._outside = kept, list(sys.path)
+        if self._path is not None:
+            sys.path[:] = self._path
+        sys.modules.update(self._modules)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        kept, path = self._outside
+        self._path, sys.path[:] = list(sys.path), path
         for name, value in kept.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        for name, module in list(sys.modules.items()):
-            if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
-                del sys.modules[name]
+        self._modules = {
+            name: module
+            for name, module in list(sys.modules.items())
+            if (getattr(module, "__file__", None) or "").startswith(self._folder)
+        }
+        for name in self._modules:
+            del sys.modules[name]
 
 
-def _grade(
+def grade_of(
     exercise: Exercise, submission: Submission, verdicts: Sequence[Verdict], timings: bool, box: RuleBox
 ) -> Grade:
+    """The grade of a submission whose tests have run. timings: as for a Task."""
     code: str | None = None
     with contextlib.suppress(Failed):  # the submission's tests report that; a file that is missing breaks no rule
         code = submission.main(exercise.file).decode("utf-8-sig", "replace")
@@ -408,7 +457,7 @@ def local_pool(workers: int) -> Iterator[Processes]:
     process that was killed.
     """
     with tempfile.TemporaryDirectory(prefix="proxybox-grading-") as folder:
-        begin, leave = functools.partial(_begin_worker, folder), functools.partial(_leave, folder)
+        begin, leave = functools.partial(begin_worker, folder), functools.partial(leave_worker, folder)
         pool = Processes(workers, prepare=begin, leave=leave)
         try:
             yield pool
@@ -419,7 +468,7 @@ def local_pool(workers: int) -> Iterator[Processes]:
             pool.shutdown(cancel_futures=True)
 
 
-def _begin_worker(folder: str) -> None:
+def begin_worker(folder: str) -> None:
     """Imports what every task needs, while the first task is on its way; none of it is garbage to be looked for."""
     tempfile.tempdir = tempfile.mkdtemp(dir=folder)
     import pytest  # noqa: F401
@@ -429,7 +478,7 @@ def _begin_worker(folder: str) -> None:
     gc.freeze()
 
 
-def _leave(folder: str) -> None:
+def leave_worker(folder: str) -> None:
     """Removes this worker's temporary files; the process that made the folder may have been killed."""
     if tempfile.tempdir is not None:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)

@@ -10,6 +10,7 @@ runs the whole program. Marks: points(n), hidden, timeout(seconds). A run by han
 (apart.py says where FILE must not be).
 """
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -79,16 +80,22 @@ class Grader:
 
     tell: called with (submission's number, verdict) for each test. cases: those of data_tests.py. faults: what is wrong
     with the tests themselves, for their author. broken: the errors of boxes that could not be had, for which no
-    submission is to blame.
+    submission is to blame. rounds: called with this before the tests run, and again after each time that they have
+    run; they run while it says so, and each time boxes.submissions may hold others.
 
     Without a Grader, a run by hand grades the submission that --submission names.
     """
 
     def __init__(
-        self, boxes: "StudentBoxes", tell: Callable[[int, "Verdict"], object], cases: Sequence["DataCase"] = ()
+        self,
+        boxes: "StudentBoxes",
+        tell: Callable[[int, "Verdict"], object],
+        cases: Sequence["DataCase"] = (),
+        rounds: Callable[["Grader"], bool] | None = None,
     ) -> None:
         self.boxes = boxes
         self.tell = tell
+        self.rounds = rounds
         self.faults: list[str] = []
         self.broken: list[ProxyboxError] = []
         self._cases = cases
@@ -133,6 +140,17 @@ class Grader:
             self.faults += [f"{item.nodeid}: {fault}" for fault in _wrong_marks(item)]
             if "loaded" not in getattr(item, "fixturenames", ()):
                 self.faults.append(f"{item.nodeid} takes neither student nor run_student")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Runs the tests again and again, if there are rounds. All fixtures end with each round."""
+        if self.rounds is None or session.testsfailed or not session.items:
+            return None  # pytest itself runs them, or says why it does not
+        while self.rounds(self):
+            for item, next_item in itertools.zip_longest(session.items, session.items[1:]):
+                vars(item).pop("proxybox_printed", None)  # by another submission
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=next_item)
+        return True
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
