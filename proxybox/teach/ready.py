@@ -54,6 +54,7 @@ class ReadyExercise:
             )
             self._rules = closing.enter_context(RuleBox(guest))
             self._boxes.base()
+            self._rules.check("pass\n", self._exercise.rules)
             self._around = Surroundings(self._exercise.folder.parent)
             self._thread = threading.Thread(target=self._run, name="proxybox-tests", daemon=True)
             self._thread.start()
@@ -69,11 +70,14 @@ class ReadyExercise:
         if self._ended:
             raise GradingError("this exercise is closed")
         self._boxes.submissions = (submission,)
-        self._boxes.stopped = False
         self._verdicts = []
         self._asks.put(True)
         self._answer()
         return grade_of(self._exercise, submission, self._verdicts, False, self._rules), self._boxes.stopped
+
+    def begin(self) -> None:
+        """Takes back a `stop`, before the next submission."""
+        self._boxes.stopped = False
 
     def stop(self) -> None:
         """Ends what runs of the submission: the tests that have not ended do not pass. From any thread."""

@@ -1,0 +1,472 @@
+"""Checks: the tests of an exercise for one student's files, soon and fairly, in processes that stay (checking.py).
+
+    check ── the line of its key ── a free lane: a process ── the grade
+                  │                     │
+                  │      not done in time, in a quick lane: again, in a slow one
+                  └─ a key has one check at a time; of keys that wait, who was served longest ago is next
+
+Quick lanes end what takes long, and slow lanes do it, so that endless loops hold up only each other. A check whose
+process dies is tried again, once, in a slow lane.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol
+
+import attrs
+
+from proxybox.classroom.checking import files_as_json, grade_of
+from proxybox.classroom.results import results_of as results_of
+from proxybox.errors import ProxyboxError
+from proxybox.pool.workers import Worker
+from proxybox.serve.wire import Kind, Line
+from proxybox.teach.exercise import Exercise
+from proxybox.teach.grades import Grade, Verdict
+from proxybox.teach.grading import Packed, pack
+
+LaneKind = Literal["quick", "slow"]
+
+#: The variables that a process inherits: what finds programs, files and the locale, and what is ours.
+_INHERITED: Final = (
+    "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR",
+    "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM",
+)  # fmt: skip
+#: The niceness of processes and their boxes: below the web server, and slow ones below quick ones.
+_NICE: Final[Mapping[LaneKind, int]] = {"quick": 5, "slow": 15}
+#: How often a check begins whose process dies.
+_TRIES: Final = 2
+#: Seconds that a check which was told to stop may take until its process is ended.
+_GRACE: Final = 10.0
+#: Seconds in which a process has to have an exercise ready.
+_READY: Final = 60.0
+#: The most checks that wait for one key, and keys and exercises that are remembered.
+_MOST_WAITING, _MOST_KEYS, _MOST_EXERCISES = 32, 10_000, 100
+
+AT_FAULT: Final = "The tests of this exercise cannot be run. That is not your mistake. Tell your teacher."
+DIED: Final = "The tests were ended before they were done. Try again. If it happens again, tell your teacher."
+TOO_LONG: Final = "The tests took too much time and were ended. Is there a loop that goes on for ever?"
+
+
+class Superseded(ProxyboxError):
+    """A later check of the same key and exercise has taken the place of this one, which had not begun."""
+
+
+class TooManyChecks(ProxyboxError):
+    """A key has more checks that wait than it may have."""
+
+
+class ChecksClosed(ProxyboxError):
+    """The classroom has ended, and with it what was to be checked."""
+
+
+class LaneEnded(Exception):
+    """The process of a check has ended. overdue: because the check did not stop. why: what else is known."""
+
+    def __init__(self, *, overdue: bool = False, why: str = "") -> None:
+        super().__init__(why)
+        self.overdue = overdue
+        self.why = why
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """What a lane is asked for. number: of this try, unique."""
+
+    number: int
+    key: str
+    exercise: Packed
+    files: Mapping[str, bytes]
+
+
+@attrs.frozen
+class Done:
+    """What a lane has done. stopped: whether there was no time for all the tests. seconds: that the tests took."""
+
+    grade: Grade
+    stopped: bool
+    seconds: float
+
+
+class Lane(Protocol):
+    """Does one check at a time."""
+
+    async def grade(self, asked: Asked, seconds: float) -> Done:
+        """Does a check, and stops it after so many seconds of its tests.
+
+        Raises LaneEnded; the lane can be used again all the same.
+        """
+
+    def stop(self) -> None:
+        """Stops the check that it does."""
+
+    async def close(self) -> None:
+        """Ends it, and what it does."""
+
+
+@attrs.define(eq=False)
+class _Check:
+    """A check that somebody waits for. kind: of the lane that it is for. tries: that have ended with their process."""
+
+    number: int
+    key: str
+    exercise: Packed
+    files: Mapping[str, bytes]
+    deadline: float
+    future: "asyncio.Future[Grade]"
+    kind: LaneKind = "quick"
+    tries: int = 0
+
+    @property
+    def remembered(self) -> tuple[str, str]:
+        """What tells whether the next one will be slow."""
+        return self.key, self.exercise.digest
+
+
+class Checks:
+    """The checks of a classroom; for one event loop.
+
+    deadline: seconds for all tests of a check; those that have not ended by then have not passed. quick_seconds: until
+    a check is a slow one. quick, slow: how many processes there are of each kind at most. idle: seconds until a process
+    with nothing to do ends. most_checks, most_resident: checks and bytes of memory after which a process is replaced.
+    guest, packages: as for `Sandbox`. make_lane: makes what does the checks, in place of processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        guest: str | None = None,
+        packages: Sequence[str] = (),
+        deadline: float = 20.0,
+        quick_seconds: float = 2.0,
+        quick: int = 2,
+        slow: int = 2,
+        idle: float = 300.0,
+        most_checks: int = 500,
+        most_resident: int = 400 << 20,
+        make_lane: Callable[[LaneKind], Lane] | None = None,
+    ) -> None:
+        self._deadline, self._quick_seconds, self._idle = deadline, quick_seconds, idle
+        self._limits = most_checks, most_resident
+        self._guest, self._packages = guest, tuple(map(os.path.abspath, packages))
+        self._room: dict[LaneKind, int] = {"quick": quick, "slow": slow}
+        self._make_lane = make_lane or self._process
+        self._free: dict[LaneKind, list[Lane]] = {"quick": [], "slow": []}
+        self._numbers = itertools.count(1)
+        self._lines: dict[str, deque[_Check]] = {}
+        self._running: dict[str, tuple[_Check, Lane]] = {}
+        self._served: OrderedDict[str, int] = OrderedDict()
+        self._slow: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._packed: OrderedDict[int, tuple[Exercise, Packed]] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idling: dict[Lane, asyncio.TimerHandle] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Makes the folder for temporary files. Processes start when there is something to check. Raises OSError."""
+        self._folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="proxybox-checks-")
+
+    async def close(self) -> None:
+        """Ends everything; who waits for a check gets ChecksClosed."""
+        self._closed = True
+        for check in [*itertools.chain(*self._lines.values()), *(check for check, _ in self._running.values())]:
+            _refuse(check, ChecksClosed("the classroom has ended"))
+        self._lines.clear()
+        for handle in self._idling.values():
+            handle.cancel()
+        self._idling.clear()
+        lanes = [*(lane for _, lane in self._running.values()), *itertools.chain(*self._free.values())]
+        await asyncio.gather(*(lane.close() for lane in lanes), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder.name, True)
+            self._folder.cleanup()
+
+    # --- for callers --------------------------------------------------------------------------------------------------
+
+    async def check(
+        self, key: str, exercise: Exercise, files: Mapping[str, bytes], *, deadline: float | None = None
+    ) -> Grade:
+        """The grade of a submission. key: of whoever waits for it; it becomes the grade's student.
+
+        deadline: seconds, in place of that of all. A grade says itself when the tests are at fault or could not be run
+        (`Grade.failed`). When the caller is cancelled, so is the check. Raises Superseded, TooManyChecks, ChecksClosed,
+        and GradingError for an exercise that is too large.
+        """
+        packed = await self._pack(exercise)
+        if self._closed:
+            raise ChecksClosed("the classroom has ended")
+        line = self._lines.setdefault(key, deque())
+        for older in [each for each in line if each.exercise.digest == packed.digest]:
+            line.remove(older)
+            _refuse(older, Superseded("a later check of the same exercise has taken its place"))
+        if len(line) >= _MOST_WAITING:
+            raise TooManyChecks(f"{len(line)} checks wait already")
+        check = _Check(
+            next(self._numbers), key, packed, dict(files), self._deadline if deadline is None else deadline,
+            asyncio.get_running_loop().create_future(),
+        )  # fmt: skip
+        check.kind = "slow" if check.remembered in self._slow else "quick"
+        line.append(check)
+        self._assign()
+        try:
+            return await check.future
+        finally:
+            if check.future.cancelled():
+                self._drop(check)
+
+    def waiting(self) -> int:
+        """How many checks wait."""
+        return sum(map(len, self._lines.values()))
+
+    def _drop(self, check: _Check) -> None:
+        """Gives up a check that nobody waits for."""
+        line = self._lines.get(check.key)
+        if line is not None and check in line:
+            line.remove(check)
+            self._tidy(check.key)
+        running = self._running.get(check.key)
+        if running is not None and running[0] is check:
+            running[1].stop()
+
+    async def _pack(self, exercise: Exercise) -> Packed:
+        """The exercise as data, as it was when it was first asked for. Raises GradingError."""
+        found = self._packed.get(id(exercise))
+        if found is None or found[0] is not exercise:
+            found = self._packed[id(exercise)] = exercise, await asyncio.to_thread(pack, exercise)
+            while len(self._packed) > _MOST_EXERCISES:
+                self._packed.popitem(last=False)
+        return found[1]
+
+    # --- who is next --------------------------------------------------------------------------------------------------
+
+    def _assign(self) -> None:
+        for kind in self._room:
+            while (self._free[kind] or self._room[kind]) and (check := self._next(kind)) is not None:
+                self._begin(check, self._lane(kind))
+
+    def _next(self, kind: LaneKind) -> _Check | None:
+        """The check that is next in lanes of a kind: that of the key that was served longest ago, then the oldest."""
+        heads = (line[0] for key, line in self._lines.items() if line and key not in self._running)
+        ours = (check for check in heads if check.kind == kind)
+        return min(ours, key=lambda check: (self._served.get(check.key, 0), check.number), default=None)
+
+    def _lane(self, kind: LaneKind) -> Lane:
+        """A lane that has nothing to do, or a new one; of several, the one that was used last."""
+        if not self._free[kind]:
+            self._room[kind] -= 1
+            return self._make_lane(kind)
+        lane = self._free[kind].pop()
+        self._idling.pop(lane).cancel()
+        return lane
+
+    def _rest(self, kind: LaneKind, lane: Lane) -> None:
+        """Keeps a lane for the next check; after some time without one, it is closed."""
+        self._free[kind].append(lane)
+        self._idling[lane] = asyncio.get_running_loop().call_later(self._idle, self._leave, kind, lane)
+
+    def _leave(self, kind: LaneKind, lane: Lane) -> None:
+        self._free[kind].remove(lane)
+        del self._idling[lane]
+        self._room[kind] += 1
+        self._spawn(lane.close())
+
+    def _begin(self, check: _Check, lane: Lane) -> None:
+        line = self._lines[check.key]
+        line.popleft()
+        self._running[check.key] = check, lane
+        self._served[check.key] = next(self._numbers)
+        self._served.move_to_end(check.key)
+        while len(self._served) > _MOST_KEYS:
+            self._served.popitem(last=False)
+        self._spawn(self._run(check, lane))
+
+    async def _run(self, check: _Check, lane: Lane) -> None:
+        kind = check.kind
+        try:
+            grade = await self._graded(check, lane)
+        except Exception as error:  # ours: nobody may wait for ever
+            grade = _failed(check.key, DIED, f"{type(error).__name__}: {error}")
+        del self._running[check.key]
+        if self._closed:
+            await lane.close()
+            return
+        if grade is None:
+            self._again(check)
+        elif not check.future.done():
+            check.future.set_result(grade)
+        self._tidy(check.key)
+        self._rest(kind, lane)
+        self._assign()
+
+    def _again(self, check: _Check) -> None:
+        """Has a check wait for a slow lane, unless nobody waits for it, or a later one has taken its place."""
+        line = self._lines.setdefault(check.key, deque())
+        if any(later.exercise.digest == check.exercise.digest for later in line):
+            _refuse(check, Superseded("a later check of the same exercise has taken its place"))
+        elif not check.future.done():
+            check.kind = "slow"
+            line.appendleft(check)
+
+    async def _graded(self, check: _Check, lane: Lane) -> Grade | None:
+        """The grade of a check; None where it is to be done again."""
+        asked = Asked(number=next(self._numbers), key=check.key, exercise=check.exercise, files=check.files)
+        seconds = check.deadline if check.kind == "slow" else min(self._quick_seconds, check.deadline)
+        is_last = seconds == check.deadline
+        try:
+            done = await lane.grade(asked, seconds)
+        except LaneEnded as ended:
+            check.tries += not ended.overdue
+            if check.future.done() or (not is_last if ended.overdue else check.tries < _TRIES):
+                self._remember(check, slow=True)
+                return None
+            return _failed(check.key, TOO_LONG if ended.overdue else DIED, ended.why)
+        if check.future.done():
+            return None
+        self._remember(check, slow=done.stopped or done.seconds >= self._quick_seconds)
+        return None if done.stopped and not is_last else done.grade
+
+    def _remember(self, check: _Check, *, slow: bool) -> None:
+        self._slow.pop(check.remembered, None)
+        if slow:
+            self._slow[check.remembered] = None
+            while len(self._slow) > _MOST_KEYS:
+                self._slow.popitem(last=False)
+
+    def _tidy(self, key: str) -> None:
+        if not self._lines.get(key, True):
+            del self._lines[key]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _process(self, kind: LaneKind) -> Lane:
+        if self._folder is None:
+            raise RuntimeError("start() comes first")
+        return ProcessLane(
+            folder=self._folder.name, guest=self._guest, packages=self._packages, nice=_NICE[kind],
+            most_checks=self._limits[0], most_resident=self._limits[1],
+        )  # fmt: skip
+
+
+def _refuse(check: _Check, error: ProxyboxError) -> None:
+    """Tells whoever waits for a check that it is not done."""
+    if not check.future.done():
+        check.future.set_exception(error)
+
+
+def _failed(key: str, message: str, fault: str = "") -> Grade:
+    """A grade that says that grading failed: to the student in a message, to the teacher as the fault of a test."""
+    tests = (Verdict(name="The tests", status="internal_error", possible=0.0, hidden=True, fault=fault),)
+    return Grade(student=key, message=message, failed=True, tests=tests if fault else ())
+
+
+# --- lanes that are processes -----------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False, kw_only=True)
+class ProcessLane:
+    """A lane with a process of its own, which starts with the first check and is replaced when it has ended.
+
+    folder: for the process's temporary files. The rest is as for `Checks`.
+    """
+
+    folder: str
+    guest: str | None
+    packages: Sequence[str]
+    nice: int
+    most_checks: int
+    most_resident: int
+    _process: Worker | None = None
+    _own: str = ""
+    _control: Line | None = None
+    _work: Line | None = None
+    _count: int = 0
+    _number: int = 0
+    _busy: bool = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process, where there is one."""
+        return None if self._process is None else self._process.process.pid
+
+    async def grade(self, asked: Asked, seconds: float) -> Done:
+        """As Lane says."""
+        loop = asyncio.get_running_loop()
+        self._number, self._busy = asked.number, True
+        stopping: asyncio.TimerHandle | None = None
+        began = loop.time()
+        try:
+            work = self._work or await self._start()
+            message = {"check": asked.number, "key": asked.key, "exercise": asked.exercise.digest}
+            async with asyncio.timeout(_READY) as limit:
+                await work.send({**message, "files": files_as_json(asked.files)})
+                while (told := await work.receive())[0] == Kind.EVENT:
+                    if told[1] == b'"need"':
+                        await work.send({"files": files_as_json(asked.exercise.files)})
+                    else:
+                        began = loop.time()
+                        stopping = loop.call_later(seconds, self.stop)
+                        limit.reschedule(began + seconds + _GRACE)
+        except (EOFError, OSError) as error:  # TimeoutError is an OSError
+            await self.close()
+            raise LaneEnded(overdue=isinstance(error, TimeoutError)) from None
+        finally:
+            if stopping is not None:
+                stopping.cancel()
+        self._busy = False
+        return await self._done(asked, *told, loop.time() - began)
+
+    async def _done(self, asked: Asked, kind: bytes, data: bytes, seconds: float) -> Done:
+        told = json.loads(data)
+        self._count += 1
+        if self._count >= self.most_checks or told.get("resident", 0) > self.most_resident:
+            await self.close()
+        if kind == Kind.RESULT:
+            return Done(grade_of(told["grade"]), told["stopped"], seconds)
+        if told["type"] != "exercise":
+            raise LaneEnded(why=told["message"])
+        return Done(_failed(asked.key, AT_FAULT, told["message"]), False, seconds)
+
+    def stop(self) -> None:
+        """As Lane says."""
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.tell({"stop": self._number})
+
+    async def close(self) -> None:
+        """As Lane says. The next check gets a new process."""
+        process, self._process = self._process, None
+        if process is not None and self._busy:
+            process.process.kill()
+        for line in (self._control, self._work):
+            if line is not None:
+                line.close()
+        self._control = self._work = None
+        if process is not None:
+            await asyncio.to_thread(process.end)
+            await asyncio.to_thread(shutil.rmtree, self._own, True)
+
+    async def _start(self) -> Line:
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment["MALLOC_ARENA_MAX"] = "2"
+        self._count = 0
+        self._own = await asyncio.to_thread(tempfile.mkdtemp, dir=self.folder)
+        process = self._process = await asyncio.to_thread(
+            Worker, "proxybox.classroom.checking", self._own, self.guest, self.packages, self.nice, sockets=2,
+            environment=environment,
+        )  # fmt: skip
+        ends = [socket.socket(fileno=os.dup(connection.fileno())) for connection in process.connections]
+        process.close()
+        self._control, self._work = [await Line.on(end) for end in ends]
+        return self._work
