@@ -1,0 +1,221 @@
+// An editor of several files, of which one is seen. It knows nothing of exercises, drafts or the server.
+
+import {
+  Annotation, Compartment, EditorSelection, EditorState, EditorView, HighlightStyle, acceptCompletion, autocompletion,
+  bracketMatching, closeBrackets, closeBracketsKeymap, completionKeymap, defaultKeymap, drawSelection, highlightActiveLine,
+  highlightActiveLineGutter, highlightSelectionMatches, highlightSpecialChars, history, historyKeymap, indentLess, indentMore,
+  indentOnInput, indentUnit, keymap, lineNumbers, lintGutter, python, search, searchKeymap, setDiagnostics,
+  syntaxHighlighting, tags,
+} from "./vendor/codemirror.js";
+import { t } from "./lib/words.js";
+
+const INDENT = 4;
+export const MOST_CHARACTERS = 1 << 20; // of one file: the server takes no more
+
+const external = Annotation.define(); // a change that nobody typed
+
+// Colours stand in style.css, for light and dark.
+const highlighting = HighlightStyle.define([
+  { tag: [tags.keyword, tags.controlKeyword, tags.operatorKeyword, tags.definitionKeyword, tags.moduleKeyword], class: "tok-keyword" },
+  { tag: [tags.string, tags.special(tags.string), tags.docString], class: "tok-string" },
+  { tag: [tags.number, tags.bool, tags.null], class: "tok-number" },
+  { tag: [tags.comment], class: "tok-comment" },
+  { tag: [tags.function(tags.definition(tags.variableName)), tags.function(tags.variableName), tags.function(tags.propertyName)], class: "tok-function" },
+  { tag: [tags.className, tags.definition(tags.className)], class: "tok-class" },
+  { tag: [tags.meta, tags.escape], class: "tok-meta" },
+  { tag: tags.invalid, class: "tok-invalid" },
+]);
+
+// The tab key goes to the next stop of four; with a selection, it moves the lines.
+function indent(view) {
+  const { state } = view;
+  if (state.readOnly) return false;
+  if (state.selection.ranges.some((range) => !range.empty)) return indentMore(view);
+  view.dispatch(state.changeByRange((range) => {
+    const column = range.head - state.doc.lineAt(range.head).from;
+    const spaces = " ".repeat(INDENT - (column % INDENT));
+    return { changes: { from: range.head, insert: spaces }, range: EditorSelection.cursor(range.head + spaces.length) };
+  }), { scrollIntoView: true, userEvent: "input.indent" });
+  return true;
+}
+
+export class Editor {
+  // nonce: for the editor's style element. label(name): what the field is called. complete({code, cursor}) -> {start, matches}
+  // in code points, or null. onChange(name, text): somebody typed. keys: [{key, run}] that come before the editor's own.
+  constructor(parent, { nonce, label, describedBy = null, complete = null, onChange = () => {}, onTooLong = () => {}, keys = [] }) {
+    Object.assign(this, { nonce, label, describedBy, complete, onChange, onTooLong, keys });
+    this.states = new Map(); // name -> EditorState of the files that are not seen
+    this.name = null;
+    this.fixed = new Set(); // files that cannot be changed
+    this.isReadOnly = false;
+    this.access = new Compartment();
+    this.view = new EditorView({ parent, state: this.#state("", "") });
+  }
+
+  get names() {
+    return [...this.states.keys()];
+  }
+
+  // All texts: {name: text}.
+  get files() {
+    return Object.fromEntries(this.names.map((name) => [name, this.text(name)]));
+  }
+
+  text(name) {
+    return this.#stateOf(name)?.doc.toString();
+  }
+
+  #stateOf(name) {
+    return name === this.name ? this.view.state : this.states.get(name);
+  }
+
+  // Begins anew with these files.
+  open(files, { fixed = [], show = null } = {}) {
+    this.states.clear();
+    this.fixed = new Set(fixed);
+    this.name = null;
+    for (const [name, text] of Object.entries(files)) this.states.set(name, this.#state(name, text));
+    const first = show !== null && this.states.has(show) ? show : this.names[0];
+    if (first === undefined) this.view.setState(this.#state("", ""));
+    else this.show(first);
+  }
+
+  show(name) {
+    if (this.name !== null) this.states.set(this.name, this.view.state);
+    this.name = name;
+    this.view.setState(this.states.get(name));
+    this.#setAccess();
+  }
+
+  add(name, text = "") {
+    this.states.set(name, this.#state(name, text));
+  }
+
+  remove(name) {
+    this.states.delete(name);
+    if (this.name !== name) return;
+    this.name = null;
+    if (this.names.length > 0) this.show(this.names[0]);
+    else this.view.setState(this.#state("", ""));
+  }
+
+  // The text of a file from elsewhere; it can be undone, and `onChange` is not called.
+  set(name, text) {
+    if (!this.states.has(name)) {
+      this.add(name, text);
+      return;
+    }
+    const state = this.#stateOf(name);
+    if (state.doc.toString() === text) return;
+    const change = { changes: { from: 0, to: state.doc.length, insert: text }, annotations: external.of(true) };
+    if (name === this.name) this.view.dispatch(change);
+    else this.states.set(name, state.update(change).state);
+  }
+
+  setReadOnly(isReadOnly) {
+    this.isReadOnly = isReadOnly;
+    this.#setAccess();
+  }
+
+  #setAccess() {
+    this.view.dispatch({ effects: this.access.reconfigure(this.#accessOf(this.name)) });
+  }
+
+  #accessOf(name) {
+    const fixed = this.isReadOnly || this.fixed.has(name);
+    // It can still be focused, read and copied from.
+    return [EditorState.readOnly.of(fixed), EditorView.contentAttributes.of(fixed ? { "aria-readonly": "true" } : {})];
+  }
+
+  // Marks the line of an error, in the gutter and in the text.
+  mark(name, line, message) {
+    const state = this.#stateOf(name);
+    if (!state || line < 1 || line > state.doc.lines) return;
+    const { from, to, text } = state.doc.line(line);
+    const start = from + text.length - text.trimStart().length;
+    this.#apply(name, setDiagnostics(state, [{ from: Math.min(start, to), to, severity: "error", message }]));
+  }
+
+  clearMarks() {
+    for (const name of this.names) this.#apply(name, setDiagnostics(this.#stateOf(name), []));
+  }
+
+  #apply(name, change) {
+    if (name === this.name) this.view.dispatch(change);
+    else this.states.set(name, this.states.get(name).update(change).state);
+  }
+
+  // Shows a line, with the cursor in it.
+  goTo(name, line) {
+    if (!this.states.has(name)) return;
+    if (name !== this.name) this.show(name);
+    const { doc } = this.view.state;
+    const { from } = doc.line(Math.max(1, Math.min(line, doc.lines)));
+    this.view.dispatch({ selection: { anchor: from }, effects: EditorView.scrollIntoView(from, { y: "center" }) });
+    this.focus();
+  }
+
+  focus() {
+    this.view.focus();
+  }
+
+  #state(name, text) {
+    return EditorState.create({ doc: text, extensions: this.#extensions(name) });
+  }
+
+  #extensions(name) {
+    const isPython = /\.pyi?$/.test(name);
+    const attributes = { "aria-label": name ? this.label(name) : t("Editor"), spellcheck: "false" };
+    if (this.describedBy) attributes["aria-describedby"] = this.describedBy;
+    return [
+      EditorView.cspNonce.of(this.nonce),
+      keymap.of([
+        ...this.keys,
+        { key: "Tab", run: (view) => acceptCompletion(view) || indent(view), shift: indentLess },
+        ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...completionKeymap,
+      ]),
+      lineNumbers(), lintGutter(), highlightActiveLineGutter(), highlightSpecialChars(), history(), drawSelection(),
+      indentUnit.of(" ".repeat(INDENT)), EditorState.tabSize.of(INDENT), indentOnInput(), bracketMatching(), closeBrackets(),
+      highlightActiveLine(), highlightSelectionMatches(), search({ top: true }), syntaxHighlighting(highlighting),
+      EditorState.allowMultipleSelections.of(true),
+      EditorState.phrases.of(phrases()),
+      isPython ? python() : EditorView.lineWrapping,
+      isPython && this.complete ? autocompletion({ override: [(context) => this.#complete(context)], icons: false }) : [],
+      EditorView.contentAttributes.of(attributes),
+      this.access.of(this.#accessOf(name)),
+      EditorState.transactionFilter.of((change) => {
+        if (!change.docChanged || change.newDoc.length <= MOST_CHARACTERS || change.annotation(external)) return change;
+        this.onTooLong(name);
+        return [];
+      }),
+      EditorView.updateListener.of((update) => {
+        if (!update.docChanged || update.transactions.some((change) => change.annotation(external))) return;
+        this.onChange(this.name, update.state.doc.toString());
+      }),
+    ];
+  }
+
+  // The server counts code points, and the editor UTF-16 units.
+  async #complete(context) {
+    const before = context.matchBefore(/[\w.]+$/);
+    if (!context.explicit && (before === null || !/[A-Za-z_]\w*\.\w*$|\w{2}$/.test(before.text))) return null;
+    const code = context.state.doc.toString();
+    const cursor = [...code.slice(0, context.pos)].length;
+    const found = await this.complete({ code, cursor });
+    if (found === null || context.aborted || found.matches.length === 0) return null;
+    const from = [...code].slice(0, found.start).join("").length;
+    return { from, options: found.matches.map((label) => ({ label })), validFor: /^\w*$/ };
+  }
+}
+
+// The editor's own texts.
+function phrases() {
+  return {
+    "Find": t("Find"), "Replace": t("Replace"), "next": t("next"), "previous": t("previous"), "all": t("all"),
+    "match case": t("match case"), "regexp": t("regular expression"), "by word": t("by word"), "replace": t("replace"),
+    "replace all": t("replace all"), "close": t("close"), "current match": t("current match"),
+    "replaced $ matches": t("replaced $ matches"), "replaced match on line $": t("replaced match on line $"),
+    "on line": t("on line"), "Go to line": t("Go to line"), "go": t("go"), "Diagnostics": t("Errors"),
+    "No diagnostics": t("No errors"), "Completions": t("Completions"), "Control character": t("Control character"),
+  };
+}

@@ -1,0 +1,134 @@
+// The list of exercises with one's progress, and the text of the one that is open.
+
+import { get, send } from "./lib/api.js";
+import { announce, byId, make, setTrusted, tabs } from "./lib/dom.js";
+import * as local from "./lib/local.js";
+import { number, t, when } from "./lib/words.js";
+import { complain } from "./notices.js";
+import { on, page, tell } from "./page.js";
+
+let showTab = null;
+let asked = 0;
+
+// The answer of the server, or the one of last time where it cannot be reached.
+export async function answer(path) {
+  const seat = page.me?.seat.id ?? "";
+  try {
+    const told = await get(path);
+    await local.keep("answers", { key: path, seat: path === "/api/me" ? told.seat.id : seat, told });
+    return told;
+  } catch (problem) {
+    if (!problem.passes) throw problem;
+    const kept = await local.read("answers", path);
+    if (kept === undefined || (seat && kept.seat !== seat)) throw problem;
+    return kept.told;
+  }
+}
+
+// Opens an exercise. The one before stays as it is: its changes are sent on their own.
+export async function open(id, { focus = false } = {}) {
+  const turn = (asked += 1);
+  let exercise;
+  try {
+    exercise = await answer(path(id));
+  } catch (problem) {
+    complain(problem);
+    return false;
+  }
+  if (turn !== asked) return false; // another one was chosen meanwhile
+  page.exercise = exercise;
+  page.me.seat.exercise = id;
+  page.drafts.setBase(id, exercise.version);
+  tell("exercise", { focus });
+  send("POST", "/api/open", { exercise: id }).catch(() => {});
+  return true;
+}
+
+export function path(id = page.exercise.id) {
+  return `/api/exercises/${encodeURIComponent(id)}`;
+}
+
+function drawText({ focus }) {
+  const { exercise } = page;
+  byId("title").textContent = exercise.title;
+  document.title = `${exercise.title} · ${page.me.course.title}`;
+  setTrusted(byId("text"), exercise.text_html);
+  byId("text-panel").scrollTop = 0;
+  drawFacts();
+  if (focus) {
+    showTab("text-panel");
+    announce(t("Exercise: {title}", { title: exercise.title }));
+  }
+}
+
+function drawFacts() {
+  const { exercise } = page;
+  const facts = [];
+  if (exercise.handed_in) facts.push(t("Handed in {time}", { time: when(exercise.handed_in.at) }));
+  if (exercise.deadline) facts.push(t("Due {time}", { time: when(exercise.deadline) }));
+  if (exercise.others?.length) facts.push(t("Also there for your program: {names}", { names: exercise.others.join(", ") }));
+  byId("facts").textContent = facts.join(" · ");
+  byId("facts").hidden = facts.length === 0;
+}
+
+function drawList() {
+  const { course, pushed } = page.me;
+  const open_ = page.exercise?.id;
+  const rows = course.exercises.map((each) => {
+    const facts = [];
+    if (each.total) facts.push(t("{passed} of {total} tests", { passed: number(each.passed), total: number(each.total) }));
+    if (each.handed_in) facts.push(t("handed in"));
+    if (each.deadline) facts.push(t("due {time}", { time: when(each.deadline) }));
+    if (each.id === pushed) facts.push(t("chosen by the teacher"));
+    const state = each.handed_in || (each.total && each.passed === each.total) ? "done" : each.passed ? "begun" : "new";
+    return make(
+      "li", {},
+      make(
+        "button",
+        { type: "button", class: `exercise ${state}`, "aria-current": each.id === open_ && "true", on: { click: () => open(each.id, { focus: true }) } },
+        make("span", { class: "ring", "aria-hidden": "true" }),
+        make("span", { class: "name", text: each.title }),
+        make("span", { class: "facts", text: facts.join(" · ") }),
+      ),
+    );
+  });
+  byId("exercises").replaceChildren(...rows);
+  byId("course").textContent = course.title;
+  const at = course.exercises.findIndex((each) => each.id === open_);
+  byId("previous").disabled = at <= 0;
+  byId("next").disabled = at < 0 || at >= course.exercises.length - 1;
+}
+
+function step(by) {
+  const { exercises } = page.me.course;
+  const to = exercises[exercises.findIndex((each) => each.id === page.exercise.id) + by];
+  if (to) open(to.id, { focus: true });
+}
+
+// What is known of one exercise in the list has changed.
+function know(id, facts) {
+  const row = page.me.course.exercises.find((each) => each.id === id);
+  if (row) Object.assign(row, facts);
+  drawList();
+}
+
+export function start() {
+  showTab = tabs(document.querySelector(".guide .tabs"));
+  byId("previous").addEventListener("click", () => step(-1));
+  byId("next").addEventListener("click", () => step(1));
+  on("exercise", drawText);
+  on("exercise", drawList);
+  on("me", () => {
+    drawList();
+    const html = page.me.course.syllabus_html;
+    byId("syllabus").hidden = !html;
+    setTrusted(byId("syllabus-text"), html ?? "");
+  });
+  on("results", ({ exercise, results }) => know(exercise, { passed: results.passed, total: results.total }));
+  on("handed-in", ({ exercise, handed_in }) => {
+    know(exercise, { handed_in: handed_in.at });
+    if (page.exercise?.id !== exercise) return;
+    page.exercise.handed_in = handed_in;
+    drawFacts();
+  });
+}

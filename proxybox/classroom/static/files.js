@@ -1,0 +1,180 @@
+// The files of the open exercise: their tabs, new ones, other names, and what comes from elsewhere.
+
+import { send } from "./lib/api.js";
+import { announce, arrows, ask, byId, make } from "./lib/dom.js";
+import { t } from "./lib/words.js";
+import { path } from "./exercises.js";
+import { complain, notice } from "./notices.js";
+import { isHeld, on, page } from "./page.js";
+
+const PLAIN = /^[\p{L}\p{N}_][\p{L}\p{N}_ .+-]{0,63}$/u; // one part of a path; the server decides
+const MOST = 50;
+
+export function names() {
+  return page.editor.names;
+}
+
+function isFixed(name) {
+  return page.exercise.read_only?.includes(name);
+}
+
+// Saves what somebody typed.
+export function changed(name, text) {
+  page.drafts.change(page.exercise.id, name, text);
+}
+
+// PUT, for the drafts.
+export function put(exercise, body, last) {
+  return send("PUT", `${path(exercise)}/files`, body, { keepalive: last, timeout: 10_000 });
+}
+
+// What the server has, and over it what it does not have yet.
+function load() {
+  const { exercise, editor, drafts } = page;
+  const files = { ...exercise.files };
+  for (const [name, text] of Object.entries(drafts.unsent(exercise.id))) {
+    if (text === null) delete files[name];
+    else files[name] = text;
+  }
+  editor.open(inOrder(files), { fixed: exercise.read_only, show: exercise.file });
+  draw();
+}
+
+function inOrder(files) {
+  const main = page.exercise.file;
+  const sorted = Object.keys(files).sort((one, other) => (other === main) - (one === main) || one.localeCompare(other));
+  return Object.fromEntries(sorted.map((name) => [name, files[name]]));
+}
+
+// The files as they are now elsewhere: another tab or device has saved, or an older version was brought back.
+export function replace(files) {
+  const { editor } = page;
+  const shown = editor.name;
+  for (const name of editor.names) if (!(name in files)) editor.remove(name);
+  for (const [name, text] of Object.entries(inOrder(files))) editor.set(name, text);
+  if (shown in files && editor.name !== shown) editor.show(shown);
+  if (editor.name === null && editor.names.length > 0) editor.show(editor.names[0]);
+  draw();
+}
+
+function draw() {
+  const { editor } = page;
+  const tabs = editor.names.map((name, i) =>
+    make("button", {
+      type: "button", role: "tab", id: `file-${i}`, "data-name": name, "aria-controls": "editor", text: name,
+      "aria-selected": String(name === editor.name), tabindex: name === editor.name ? "0" : "-1",
+      title: isFixed(name) ? t("{name} (cannot be changed)", { name }) : name, class: isFixed(name) && "fixed",
+    }),
+  );
+  byId("files").replaceChildren(...tabs);
+  const at = editor.names.indexOf(editor.name);
+  if (at >= 0) byId("editor").setAttribute("aria-labelledby", `file-${at}`);
+  const held = isHeld();
+  byId("add-file").disabled = held || editor.names.length >= MOST;
+  byId("rename-file").disabled = byId("delete-file").disabled = held || isFixed(editor.name) || editor.name === page.exercise.file;
+}
+
+export function show(name, { focus = true } = {}) {
+  page.editor.show(name);
+  draw();
+  if (focus) byId("files").querySelector('[aria-selected="true"]')?.focus();
+}
+
+// A name that no file has yet: "notes.py", "notes_2.py", ...
+export function freeName(wanted) {
+  const [, stem, ending] = wanted.match(/^(.*?)(\.[^.]*)?$/);
+  for (let i = 1; ; i += 1) {
+    const name = i === 1 ? wanted : `${stem}_${i}${ending ?? ""}`;
+    if (!names().includes(name)) return name;
+  }
+}
+
+// A new file, saved and shown.
+export function add(name, text = "") {
+  page.editor.add(name, text);
+  changed(name, text);
+  show(name, { focus: false });
+  page.editor.focus();
+}
+
+async function askName(title, value, yes) {
+  const field = make("input", { id: "file-name", value, maxlength: "100", spellcheck: "false", autocapitalize: "off", autocomplete: "off", autofocus: true });
+  const label = make("label", { for: "file-name", text: t("Name of the file") });
+  if (!(await ask({ title, fields: [label, field], yes, no: t("Cancel") }))) return null;
+  const name = field.value.trim();
+  const parts = name.split("/");
+  if (!parts.every((part) => PLAIN.test(part)) || name.length > 100) {
+    notice(t("A name such as notes.py or data/list.txt is wanted: letters, digits, and - _ . between them."), { kind: "bad" });
+    return null;
+  }
+  if (names().includes(name) || page.exercise.others?.includes(name)) {
+    notice(t("There is a file {name} already.", { name }), { kind: "bad" });
+    return null;
+  }
+  return name;
+}
+
+async function addFile() {
+  const name = await askName(t("New file"), freeName("notes.py"), t("Create"));
+  if (name !== null) add(name);
+}
+
+async function rename() {
+  const { editor } = page;
+  const old = editor.name;
+  if (byId("rename-file").disabled) return;
+  const name = await askName(t("Rename {name}", { name: old }), old, t("Rename"));
+  if (name === null) return;
+  const text = editor.text(old);
+  editor.add(name, text);
+  editor.show(name);
+  editor.remove(old);
+  changed(name, text);
+  changed(old, null);
+  show(name);
+}
+
+async function remove() {
+  const { editor } = page;
+  const { name } = editor;
+  if (byId("delete-file").disabled) return;
+  const text = make("p", { text: t("It stays in Versions, from where it can be brought back.") });
+  if (!(await ask({ title: t("Delete {name}?", { name }), fields: [text], yes: t("Delete"), no: t("Cancel"), danger: true }))) return;
+  editor.remove(name);
+  changed(name, null);
+  draw();
+  announce(t("{name} was deleted.", { name }));
+}
+
+// Another page of this student has saved: shown here, where nothing is unsaved.
+export async function savedElsewhere({ exercise, client }) {
+  if (client === page.drafts.client || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;
+  const { get } = await import("./lib/api.js");
+  const told = await get(path(exercise)).catch(complain);
+  if (!told || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;
+  page.drafts.setBase(exercise, told.version);
+  page.exercise.files = told.files;
+  replace(told.files);
+}
+
+export function start() {
+  const list = byId("files");
+  list.addEventListener("click", (event) => {
+    const tab = event.target.closest('[role="tab"]');
+    if (tab) show(tab.dataset.name);
+  });
+  arrows(list, () => [...list.children], (tab) => show(tab.dataset.name));
+  list.addEventListener("keydown", (event) => {
+    if (event.key === "F2") rename();
+    else if (event.key === "Delete") remove();
+  });
+  byId("add-file").addEventListener("click", addFile);
+  byId("rename-file").addEventListener("click", rename);
+  byId("delete-file").addEventListener("click", remove);
+  byId("download").addEventListener("click", async () => {
+    await page.drafts.flush(page.exercise.id).catch(complain);
+    location.assign(`${path()}/download`);
+  });
+  on("exercise", load);
+  on("access", () => page.exercise && draw());
+}

@@ -1,0 +1,62 @@
+// The line in which a program's input is typed. It is there while the program waits for it.
+
+import { send } from "./lib/api.js";
+import { announce, byId } from "./lib/dom.js";
+import { t } from "./lib/words.js";
+import { complain } from "./notices.js";
+
+export class InputLine {
+  // id: of the form; its field is `${id}-text`, its button that ends the input `${id}-end`. terminal: where it is shown.
+  constructor(id, terminal) {
+    this.form = byId(id);
+    this.field = byId(`${id}-text`);
+    this.terminal = terminal;
+    this.run = null;
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#send(`${this.field.value}\n`);
+    });
+    byId(`${id}-end`).addEventListener("click", () => this.#send(""));
+    this.field.addEventListener("keydown", (event) => {
+      if (event.key !== "d" || !event.ctrlKey || this.field.value !== "") return;
+      event.preventDefault();
+      this.#send("");
+    });
+  }
+
+  // The program asks. focus: the field gets it.
+  open(run, { focus }) {
+    this.run = run;
+    this.form.hidden = false;
+    this.field.value = "";
+    if (focus) this.field.focus();
+    announce(t("The program asks for input. {prompt}", { prompt: this.terminal.spoken.split("\n").at(-1) }));
+  }
+
+  close() {
+    if (this.run === null) return false;
+    const hadFocus = this.form.contains(document.activeElement);
+    this.run = null;
+    this.form.hidden = true;
+    return hadFocus;
+  }
+
+  async #send(text) {
+    const { run } = this;
+    if (run === null) return;
+    const value = this.field.value;
+    this.field.value = "";
+    this.form.hidden = true;
+    this.run = null;
+    this.terminal.element.focus();
+    try {
+      await send("POST", "/api/input", { run, text });
+      this.terminal.write("typed", text === "" ? `${t("(end of input)")}\n` : text);
+    } catch (problem) {
+      complain(problem);
+      if (!problem.passes) return;
+      this.open(run, { focus: true });
+      this.field.value = value;
+    }
+  }
+}

@@ -1,0 +1,62 @@
+// The page that asks for a name and the code of the class.
+
+import { send } from "./lib/api.js";
+import { byId } from "./lib/dom.js";
+import { languageChoice, themeChoice } from "./lib/theme.js";
+import { t } from "./lib/words.js";
+
+const problem = byId("problem");
+
+function tell(text) {
+  problem.textContent = text;
+  problem.hidden = text === "";
+}
+
+// Sends a form's fields, and goes to the student's page when there is a seat.
+function sends(form, path) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const fields = [...form.querySelectorAll("input")];
+    for (const field of fields) field.removeAttribute("aria-invalid");
+    const empty = fields.find((field) => field.value.trim() === "");
+    if (empty) {
+      complain(empty, t("Please fill in: {field}", { field: empty.labels[0].textContent }));
+      return;
+    }
+    tell("");
+    const button = form.querySelector("button");
+    button.disabled = true;
+    try {
+      await send("POST", path, Object.fromEntries(fields.map((field) => [field.name, field.value.trim()])));
+      location.assign("/");
+    } catch (reason) {
+      const named = fields.find((field) => reason.errors?.some((error) => error.loc?.includes(field.name)));
+      const text = reason.errors?.length ? reason.errors.map((error) => error.msg).join(" ") : reason.message;
+      complain(named ?? fields.at(-1), reason.retryAfter ? `${text} ${t("Try again in {seconds} s.", { seconds: reason.retryAfter })}` : text);
+      if (reason.status === 409) byId("again").open = true;
+    } finally {
+      button.disabled = false;
+    }
+  });
+}
+
+function complain(field, text) {
+  tell(text);
+  field.setAttribute("aria-invalid", "true");
+  field.setAttribute("aria-describedby", "problem");
+  field.focus();
+}
+
+sends(byId("join"), "/api/join");
+sends(byId("return"), "/api/return");
+themeChoice(byId("theme"));
+languageChoice(byId("language"));
+
+// A code that came with the address (as in the QR code) is filled in, and taken out of the address.
+const given = new URLSearchParams(location.hash.slice(1)).get("code");
+if (given) {
+  byId("code").value = given.slice(0, 64);
+  history.replaceState(null, "", location.pathname);
+}
+if (new URLSearchParams(location.search).has("removed")) tell(t("You are not in this class any more. Ask your teacher, or join again."));
+byId("name").focus();

@@ -1,0 +1,66 @@
+// What changed between two texts, line by line (Myers, "An O(ND) Difference Algorithm and Its Variations", 1986).
+
+const MOST_EDITS = 1_500; // beyond these, everything in between counts as changed
+
+// Returns [{kind: "same" | "gone" | "new", text, before, after}]: before and after are the lines' numbers, from 1.
+export function lines(before, after) {
+  const a = before.split("\n");
+  const b = after.split("\n");
+  let start = 0;
+  while (start < a.length && start < b.length && a[start] === b[start]) start += 1;
+  let end = 0;
+  while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
+  const same = (from, count) => Array(count).fill().map((_, i) => ({ kind: "same", text: a[from + i] }));
+  const rows = [
+    ...same(0, start),
+    ...middle(a.slice(start, a.length - end), b.slice(start, b.length - end)),
+    ...same(a.length - end, end),
+  ];
+  let [left, right] = [0, 0];
+  for (const row of rows) {
+    if (row.kind !== "new") row.before = left += 1;
+    if (row.kind !== "gone") row.after = right += 1;
+  }
+  return rows;
+}
+
+function middle(a, b) {
+  const all = () => [...a.map((text) => ({ kind: "gone", text })), ...b.map((text) => ({ kind: "new", text }))];
+  if (a.length === 0 || b.length === 0) return all();
+  const trace = [];
+  const most = Math.min(a.length + b.length, MOST_EDITS);
+  const far = new Map([[1, 0]]);
+  for (let edits = 0; edits <= most; edits += 1) {
+    trace.push(new Map(far));
+    for (let k = -edits; k <= edits; k += 2) {
+      const down = k === -edits || (k !== edits && far.get(k - 1) < far.get(k + 1));
+      let x = down ? far.get(k + 1) : far.get(k - 1) + 1;
+      while (x < a.length && x - k < b.length && a[x] === b[x - k]) x += 1;
+      far.set(k, x);
+      if (x >= a.length && x - k >= b.length) return path(a, b, trace);
+    }
+  }
+  return all();
+}
+
+function path(a, b, trace) {
+  const rows = [];
+  let [x, y] = [a.length, b.length];
+  for (let edits = trace.length - 1; edits >= 0; edits -= 1) {
+    const far = trace[edits];
+    const k = x - y;
+    const down = k === -edits || (k !== edits && far.get(k - 1) < far.get(k + 1));
+    const from = down ? k + 1 : k - 1;
+    const fromX = edits === 0 ? 0 : far.get(from);
+    const fromY = edits === 0 ? 0 : fromX - from;
+    while (x > fromX && y > fromY && (edits === 0 || x > (down ? fromX : fromX + 1))) {
+      rows.push({ kind: "same", text: a[x - 1] });
+      [x, y] = [x - 1, y - 1];
+    }
+    if (edits > 0) {
+      rows.push(down ? { kind: "new", text: b[y - 1] } : { kind: "gone", text: a[x - 1] });
+      [x, y] = [fromX, fromY];
+    }
+  }
+  return rows.reverse();
+}

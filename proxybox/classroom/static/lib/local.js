@@ -1,0 +1,70 @@
+// The browser's own store (IndexedDB): drafts that the server does not have yet, and what the page needs without it.
+// Without IndexedDB everything stays in memory alone, and the page works as long as it is open.
+
+const NAME = "proxybox-classroom";
+const STORES = ["drafts", "answers"];
+
+let opened = null;
+
+function open() {
+  opened ??= new Promise((resolve) => {
+    let request;
+    try {
+      request = indexedDB.open(NAME, 1);
+    } catch {
+      resolve(null);
+      return;
+    }
+    request.onupgradeneeded = () => STORES.forEach((store) => request.result.createObjectStore(store, { keyPath: "key" }));
+    request.onsuccess = () => {
+      // Another page's newer form of the store, or its removal, waits for this.
+      request.result.onversionchange = () => request.result.close();
+      resolve(request.result);
+    };
+    request.onerror = () => resolve(null);
+    request.onblocked = () => resolve(null);
+  });
+  return opened;
+}
+
+// Does `work(store)` in a transaction, and resolves to the result of the request that it returns once all is kept.
+async function within(store, mode, work) {
+  const database = await open();
+  if (database === null) return undefined;
+  return new Promise((resolve, reject) => {
+    const transaction = database.transaction(store, mode);
+    const request = work(transaction.objectStore(store));
+    transaction.oncomplete = () => resolve(request?.result);
+    transaction.onabort = () => reject(transaction.error);
+  }).catch(() => undefined);
+}
+
+export function all(store) {
+  return within(store, "readonly", (records) => records.getAll());
+}
+
+export function read(store, key) {
+  return within(store, "readonly", (records) => records.get(key));
+}
+
+export function keep(store, record) {
+  return within(store, "readwrite", (records) => records.put(record));
+}
+
+export function drop(store, ...keys) {
+  return within(store, "readwrite", (records) => keys.map((key) => records.delete(key)).at(-1));
+}
+
+// Forgets what belongs to a seat.
+export async function forget(seat) {
+  for (const store of STORES) {
+    const records = (await all(store)) ?? [];
+    const keys = records.filter((record) => record.seat === seat).map((record) => record.key);
+    if (keys.length > 0) await drop(store, ...keys);
+  }
+}
+
+// An id that nobody else has. crypto.randomUUID is missing where a page came by plain http.
+export function newId() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,190 @@
+// Where a program's output is shown. It is bounded, and drawn once a frame, so that a flood does not stop the page.
+
+import { Ansi } from "./ansi.js";
+import { make } from "./dom.js";
+import { t } from "./words.js";
+
+const MOST_LINES = 5_000;
+const LONGEST_LINE = 4_000; // characters; a longer one goes on in the next line
+const MOST_WAITING = 2_000_000; // characters that may wait to be drawn
+const PIECE = 8_192; // characters that are drawn between two looks at the clock
+const FRAME = 10; // ms of drawing in one frame
+const PICTURES = ["image/png", "image/jpeg", "image/svg+xml"];
+
+export class Terminal {
+  constructor(element) {
+    this.element = element;
+    this.reset();
+  }
+
+  reset() {
+    this.element.replaceChildren();
+    this.ansi = new Ansi();
+    this.waiting = [];
+    this.size = 0;
+    this.lines = 0;
+    this.line = null;
+    this.length = 0;
+    this.again = false; // a carriage return came: the line is written anew
+    this.cleared = false; // what comes next replaces everything
+    this.shown = new Map(); // display id -> figure
+    this.lost = false;
+    this.tail = "";
+  }
+
+  // The end of what was printed, for those who hear it.
+  get spoken() {
+    return this.tail.trim();
+  }
+
+  write(stream, text) {
+    for (let at = 0; at < text.length; at += PIECE) this.#wait({ stream, text: text.slice(at, at + PIECE) });
+    this.tail = (this.tail + text).slice(-400);
+  }
+
+  display(data, id = null, update = false) {
+    this.#wait({ data, id, update });
+  }
+
+  value(text) {
+    this.#wait({ stream: "value", text: `${text}\n` });
+    this.tail = text.slice(-400);
+  }
+
+  // Something of the page between the program's output: an element.
+  add(element) {
+    this.#wait({ element });
+  }
+
+  clear(wait) {
+    this.#wait({ clear: true, wait });
+  }
+
+  #wait(what) {
+    this.waiting.push(what);
+    this.size += what.text?.length ?? 0;
+    while (this.size > MOST_WAITING) {
+      const index = this.waiting.findIndex((each) => each.text !== undefined);
+      this.size -= this.waiting[index].text.length;
+      this.waiting.splice(index, 1);
+      this.lost = true;
+    }
+    this.#schedule();
+  }
+
+  #schedule() {
+    if (this.frame) return;
+    const draw = () => {
+      this.frame = null;
+      this.#draw();
+    };
+    // A page that is not seen has no frames, and goes on nevertheless.
+    this.frame = document.hidden ? setTimeout(draw, 100) : requestAnimationFrame(draw);
+  }
+
+  #draw() {
+    const { element } = this;
+    const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
+    const until = performance.now() + FRAME;
+    while (this.waiting.length > 0) {
+      const what = this.waiting.shift();
+      if (what.clear && what.wait) this.cleared = true;
+      else if (what.clear) this.#empty();
+      else {
+        if (this.cleared) this.#empty();
+        if (what.text !== undefined) {
+          this.size -= what.text.length;
+          this.#print(what.stream, what.text);
+        } else if (what.element) this.#block(what.element);
+        else this.#picture(what);
+      }
+      if (performance.now() > until) break;
+    }
+    this.#trim();
+    if (atEnd) element.scrollTop = element.scrollHeight;
+    if (this.waiting.length > 0) this.#schedule();
+  }
+
+  #empty() {
+    this.cleared = false;
+    this.element.replaceChildren();
+    this.line = null;
+    this.lines = 0;
+    this.shown.clear();
+  }
+
+  #trim() {
+    let gone = this.lines - MOST_LINES;
+    if (gone > 0) this.lost = true;
+    for (; gone > 0; gone -= 1, this.lines -= 1) {
+      const first = this.element.firstElementChild;
+      (first.classList.contains("lost") ? first.nextElementSibling : first).remove();
+    }
+    if (this.lost && !this.element.firstElementChild?.classList.contains("lost")) {
+      this.element.prepend(make("div", { class: "lost", text: t("Earlier lines are not shown.") }));
+    }
+  }
+
+  #begin() {
+    this.line = make("div", { class: "line" });
+    this.length = 0;
+    this.again = false;
+    this.lines += 1;
+    this.element.append(this.line);
+  }
+
+  #block(element) {
+    this.line = null;
+    this.lines += 1;
+    this.element.append(element);
+  }
+
+  #print(stream, piece) {
+    for (const { text, classes } of this.ansi.read(piece)) {
+      for (const part of text.split(/(\n|\r)/)) {
+        if (part === "\n") {
+          if (this.line === null) this.#begin();
+          if (!this.line.hasChildNodes()) this.line.append(make("br"));
+          this.line = null;
+        } else if (part === "\r") this.again = true;
+        else if (part !== "") this.#put(stream, part, classes);
+      }
+    }
+  }
+
+  #put(stream, text, classes) {
+    if (this.line !== null && this.again) {
+      this.line.replaceChildren();
+      this.length = 0;
+    }
+    this.again = false;
+    for (let at = 0; at < text.length; ) {
+      if (this.line === null || this.length >= LONGEST_LINE) this.#begin();
+      const part = text.slice(at, at + LONGEST_LINE - this.length);
+      const name = `${stream} ${classes}`.trim();
+      const last = this.line.lastChild;
+      if (last !== null && last.className === name) last.firstChild.appendData(part);
+      else this.line.append(make("span", { class: name, text: part }));
+      this.length += part.length;
+      at += part.length;
+    }
+  }
+
+  #picture({ data, id, update }) {
+    const figure = pictureOf(data);
+    const before = id === null ? undefined : this.shown.get(id);
+    if (update && before?.isConnected) before.replaceWith(figure);
+    else if (!update) this.#block(figure);
+    if (id !== null) this.shown.set(id, figure);
+  }
+}
+
+// What a program shows, from {mime: text}: a picture, or its text. Pictures are data: they load nothing, and run nothing.
+function pictureOf(data) {
+  const kind = PICTURES.find((each) => typeof data[each] === "string");
+  const said = data["text/plain"] ?? "";
+  if (kind === undefined) return make("div", { class: "line" }, make("span", { class: "value", text: said }));
+  const source = kind === "image/svg+xml" ? `data:${kind},${encodeURIComponent(data[kind])}` : `data:${kind};base64,${data[kind].replace(/\s/g, "")}`;
+  const image = make("img", { src: source, alt: said.slice(0, 300) || t("Picture made by the program") });
+  return make("figure", { class: "picture" }, image);
+}

@@ -1,0 +1,23 @@
+// The choice between light, dark, and what the system has; it is kept in localStorage. theme.js applies it.
+
+export function themeChoice(select) {
+  try {
+    select.value = localStorage.getItem("theme") ?? "";
+  } catch {
+    select.disabled = true; // nothing can be kept here
+  }
+  select.addEventListener("change", () => {
+    if (select.value) localStorage.setItem("theme", select.value);
+    else localStorage.removeItem("theme");
+    dispatchEvent(new Event("theme"));
+  });
+}
+
+// The language: a plain cookie, and the page anew.
+export function languageChoice(select) {
+  if (select === null) return;
+  select.addEventListener("change", () => {
+    document.cookie = `language=${encodeURIComponent(select.value)}; path=/; max-age=31536000; samesite=strict`;
+    location.reload();
+  });
+}

@@ -1,0 +1,27 @@
+// Short messages at the edge of the page: they go when they are closed, or after a while where nothing has to be done.
+
+import { byId, make } from "./lib/dom.js";
+import { t } from "./lib/words.js";
+
+const MOST = 4;
+const WHILE = 12_000;
+
+// action: {text, run}. stays: until it is closed.
+export function notice(text, { action = null, stays = false, kind = "" } = {}) {
+  const box = byId("notices");
+  const close = () => card.remove();
+  const card = make(
+    "div", { class: `notice ${kind}` }, make("p", { text }),
+    action && make("button", { type: "button", text: action.text, on: { click: () => { close(); action.run(); } } }),
+    make("button", { type: "button", class: "plain", "aria-label": t("Close this message"), text: "×", on: { click: close } }),
+  );
+  box.append(card);
+  while (box.children.length > MOST) box.firstElementChild.remove();
+  if (!stays && !action) setTimeout(close, WHILE);
+  return close;
+}
+
+// Why something was not done.
+export function complain(problem) {
+  notice(problem.errors?.length ? problem.errors.map((error) => error.msg).join(" ") : problem.message, { kind: "bad" });
+}

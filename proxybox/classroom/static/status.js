@@ -1,0 +1,60 @@
+// Whether work is saved, whether the server is there, and whether one may write.
+
+import { announce, byId } from "./lib/dom.js";
+import { t, when } from "./lib/words.js";
+import { isHeld, on, page, tell } from "./page.js";
+
+let draft = { state: "saved", problem: null, at: null };
+let wasAway = false;
+
+function show(kind, text, title = "") {
+  const element = byId("status");
+  if (element.dataset.kind === kind && byId("status-text").textContent === text) return;
+  element.dataset.kind = kind;
+  element.title = title;
+  byId("status-text").textContent = text;
+}
+
+function update() {
+  const { state, problem, at } = draft;
+  const away = state === "unsent" || !page.isConnected;
+  if (state === "refused") show("bad", t("Not saved: {why}", { why: problem.message }), problem.message);
+  else if (state === "unsent" || (!page.isConnected && state !== "saved")) {
+    show("away", t("Not sent yet"), t("Your work is kept in this browser, and sent when the connection is back."));
+  } else if (!page.isConnected) show("away", t("Not connected"), t("You can go on typing: it is kept in this browser."));
+  else if (state === "saved") show("saved", at ? t("Saved {time}", { time: when(at) }) : t("Saved"));
+  else show("busy", t("Saving …"));
+  // Saving all the time is not worth hearing; that the connection is lost, and back, is.
+  if (away !== wasAway) announce(away ? t("Not connected. What you type is kept in this browser.") : t("Connected again. All is saved."));
+  wasAway = away;
+}
+
+export function draftState(told) {
+  draft = told;
+  update();
+}
+
+function access() {
+  const banner = byId("banner");
+  const held = isHeld();
+  let text = "";
+  if (page.me?.frozen) text = t("Eyes on the teacher. Your code is safe, and you can go on in a moment.");
+  else if (page.me?.seat.locked) text = t("Your teacher has locked your seat: you can read, but not change anything.");
+  if (banner.textContent !== text) banner.textContent = text;
+  banner.hidden = text === "";
+  document.body.classList.toggle("held", held);
+  page.editor?.setReadOnly(held);
+}
+
+export function start() {
+  on("connection", () => {
+    if (page.isConnected) page.drafts?.wake();
+    update();
+  });
+  on("me", () => {
+    access();
+    tell("access");
+  });
+  wasAway = !page.isConnected;
+  update();
+}

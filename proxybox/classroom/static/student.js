@@ -1,0 +1,172 @@
+// The student's page: it loads what there is, puts the parts together, and listens to the server.
+
+import { send } from "./lib/api.js";
+import { byId } from "./lib/dom.js";
+import { Drafts } from "./lib/drafts.js";
+import { subscribe } from "./lib/stream.js";
+import { t } from "./lib/words.js";
+import { Editor } from "./editor.js";
+import * as exercises from "./exercises.js";
+import * as files from "./files.js";
+import * as hand from "./hand.js";
+import * as hints from "./hints.js";
+import * as versions from "./history.js";
+import * as menu from "./menu.js";
+import { complain, notice } from "./notices.js";
+import { page, tell } from "./page.js";
+import * as prompt from "./prompt.js";
+import * as run from "./run.js";
+import * as shares from "./shares.js";
+import * as status from "./status.js";
+import * as tests from "./tests.js";
+
+const PAUSE = 3_000; // ms before the page tries again to load itself
+
+let outputUpTo = null; // the last event that the output which was loaded contains
+
+// Whether an event is told by what was loaded. Ids are "boot-number".
+function isKnown(id) {
+  if (!id || !outputUpTo) return false;
+  const [boot, number] = String(id).split("-");
+  const [loadedBoot, loaded] = String(outputUpTo).split("-");
+  return boot === loadedBoot && Number(number) <= Number(loaded);
+}
+
+async function loadMe() {
+  try {
+    page.me = await exercises.answer("/api/me");
+    return true;
+  } catch (problem) {
+    if (problem.status === 401 || problem.status === 403) await gone();
+    else status.draftState({ state: "unsent", problem, at: null });
+    return false;
+  }
+}
+
+// The seat is no longer one's own: nothing of it stays here.
+async function gone() {
+  if (page.me) await menu.forget();
+  location.replace("/?removed");
+}
+
+function makeEditor() {
+  page.editor = new Editor(byId("editor"), {
+    nonce: document.querySelector('meta[name="csp-nonce"]').content,
+    label: (name) => t("Code of {name}", { name }),
+    describedBy: "editor-help",
+    onChange: files.changed,
+    onTooLong: (name) => notice(t("{name} would become too long: a file may have 1,048,576 characters.", { name }), { kind: "bad" }),
+    complete: ({ code, cursor }) =>
+      send("POST", "/api/complete", { exercise: page.exercise.id, code, cursor }, { timeout: 4_000 }).catch(() => null),
+    // Before the editor's own keys, which mean something else by them; the page listens to these.
+    keys: [
+      { key: "Mod-Enter", run: () => Boolean(run.run()) },
+      { key: "Shift-Mod-Enter", run: () => Boolean(run.check()) },
+    ].map((key) => ({ ...key, preventDefault: true, stopPropagation: true })),
+  });
+}
+
+function makeDrafts() {
+  page.drafts = new Drafts({
+    seat: page.me.seat.id,
+    send: files.put,
+    onState: status.draftState,
+    onSaved: (exercise, answer) => {
+      if (answer.conflict) notice(t("Also changed on another device: this is now the latest. The other one is in Versions."));
+    },
+  });
+  const leave = () => page.drafts.leave();
+  addEventListener("pagehide", leave);
+  document.addEventListener("visibilitychange", () => document.hidden && leave());
+  addEventListener("online", () => page.drafts.wake());
+}
+
+// Everything anew: after a gap that the server cannot fill. Resolves to the last event that is known by it.
+async function reload() {
+  for (;;) {
+    if (await loadMe()) break;
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+  tell("me");
+  await openExercise(page.exercise?.id);
+  return page.me.event;
+}
+
+async function openExercise(id) {
+  const { course, pushed, seat } = page.me;
+  const known = (wanted) => course.exercises.some((each) => each.id === wanted);
+  const wanted = [id, seat.exercise, pushed, course.exercises[0]?.id].find((each) => each && known(each));
+  if (wanted && (await exercises.open(wanted))) outputUpTo = page.exercise.event ?? page.me.event;
+}
+
+const handlers = {
+  ...Object.fromEntries(Object.entries(run.events).map(([name, call]) => [
+    name, (data, { id } = {}) => isKnown(id) || call(data),
+  ])),
+  ...tests.events,
+  ...shares.events,
+  saved: files.savedElsewhere,
+  push({ exercise }) {
+    page.me.pushed = exercise;
+    tell("me");
+    if (exercise === null || exercise === page.exercise?.id) return;
+    const before = page.exercise;
+    exercises.open(exercise, { focus: true }).then((opened) => {
+      if (!opened) return;
+      const back = before && { text: t("Back to {title}", { title: before.title }), run: () => exercises.open(before.id, { focus: true }) };
+      notice(t("Your teacher has opened: {title}", { title: page.exercise.title }), { action: back });
+    });
+  },
+  freeze({ frozen }) {
+    page.me.frozen = frozen;
+    tell("me");
+  },
+  seat(seat) {
+    page.me.seat = { ...page.me.seat, ...seat, exercise: page.me.seat.exercise };
+    tell("me");
+  },
+  removed: gone,
+  resync: reload,
+};
+
+function listen() {
+  subscribe(`/api/events?seat=${encodeURIComponent(page.me.seat.id)}`, handlers, {
+    since: page.me.event,
+    onStatus(state, answer) {
+      page.isConnected = state === "open";
+      tell("connection");
+      if (state === "closed" && (answer === 401 || answer === 403)) gone();
+    },
+  });
+}
+
+// The page's own files are kept for a reload without a connection, where the browser allows it.
+async function keepShell() {
+  if (!isSecureContext || !("serviceWorker" in navigator)) return;
+  try {
+    await navigator.serviceWorker.register("/sw.js");
+    const { active } = await navigator.serviceWorker.ready;
+    const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+    active.postMessage({ keep: ["/", "/static/stream-worker.js", ...loaded] });
+  } catch {
+    // a browser that does not want one
+  }
+}
+
+async function start() {
+  while (!(await loadMe())) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  makeDrafts();
+  makeEditor();
+  for (const part of [status, exercises, files, run, prompt, tests, hints, versions, hand, shares, menu]) part.start();
+  await page.drafts.recover();
+  tell("me");
+  await openExercise(null);
+  listen();
+  document.body.classList.add("ready");
+  keepShell();
+}
+
+start().catch((problem) => {
+  complain(problem);
+  throw problem;
+});
