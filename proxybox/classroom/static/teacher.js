@@ -1,0 +1,131 @@
+// The teacher's page: its parts, and which of them is seen.
+
+import { send } from "./lib/api.js";
+import { byId } from "./lib/dom.js";
+import { languageChoice, themeChoice } from "./lib/theme.js";
+import { t } from "./lib/words.js";
+import { Errors } from "./teacher/errors.js";
+import { Exports } from "./teacher/exports.js";
+import { freezing } from "./teacher/freeze.js";
+import { going } from "./teacher/going.js";
+import { Grid } from "./teacher/grid.js";
+import { Joining } from "./teacher/joining.js";
+import { attempt, setText } from "./teacher/parts.js";
+import { Progress } from "./teacher/progress.js";
+import { pushing } from "./teacher/pushing.js";
+import { Queue } from "./teacher/queue.js";
+import { Room } from "./teacher/room.js";
+import { SeatView } from "./teacher/seat.js";
+import { Seats } from "./teacher/seats.js";
+import { Sharing } from "./teacher/sharing.js";
+import { Similar } from "./teacher/similar.js";
+
+const PATIENCE = 1_500; // ms without a connection before it is told
+
+const room = new Room();
+const open = (seat) => {
+  location.hash = `seat=${encodeURIComponent(seat)}`;
+};
+const close = () => {
+  location.hash = "class";
+};
+
+const grid = new Grid(room, {
+  list: byId("cards"), find: byId("find"), sort: byId("sort"), exercise: byId("exercise"), help: byId("help"),
+  helpCount: byId("help-count"), count: byId("count"), empty: byId("cards-empty"), only: byId("only-text"), all: byId("only-all"),
+  room: byId("class-room"),
+}, open);
+const errors = new Errors(room, { list: byId("errors"), empty: byId("errors-empty"), exercise: byId("exercise") }, (seats, text) => {
+  if (view() !== "class") close();
+  grid.showOnly(seats, text);
+});
+byId("only-all").addEventListener("click", () => {
+  errors.clear();
+  grid.focus(grid.order[0]);
+});
+const seat = new SeatView(room, {
+  open, close,
+  steps: (id) => {
+    const order = grid.order;
+    const at = order.indexOf(id);
+    return at < 0 ? [null, order[0] ?? null] : [order[at - 1] ?? null, order[at + 1] ?? null];
+  },
+});
+const progress = new Progress(room, byId("progress"), open);
+const downloads = new Exports(room);
+new Queue(room, { list: byId("hands"), count: byId("hands-count"), empty: byId("hands-empty") }, open);
+new Joining(room);
+new Seats(room);
+new Sharing(room);
+new Similar(room);
+going(room, { section: byId("going"), list: byId("going-list") });
+freezing(room, byId("freeze"));
+pushing(room, byId("push-open"));
+
+// --- what is seen -----------------------------------------------------------------------------------------------------
+
+function view() {
+  const [name] = location.hash.slice(1).split("=");
+  return name === "seat" || name === "results" ? name : "class";
+}
+
+let before = { view: "class", seat: null };
+
+function show() {
+  const now = view();
+  const id = now === "seat" ? decodeURIComponent(location.hash.slice(1).split("=")[1] ?? "") : null;
+  if (now === "seat" && !room.rows.has(id)) {
+    close();
+    return;
+  }
+  byId("class").hidden = now !== "class";
+  byId("seat").hidden = now !== "seat";
+  byId("results").hidden = now !== "results";
+  for (const [link, name] of [["to-class", "class"], ["to-results", "results"]]) {
+    if (now === name || (name === "class" && now === "seat")) byId(link).setAttribute("aria-current", now === name ? "page" : "true");
+    else byId(link).removeAttribute("aria-current");
+  }
+  seat.show(id);
+  if (now === "results") {
+    progress.show();
+    downloads.show();
+  }
+  if (now === "class") {
+    grid.arrange(true);
+    if (before.view === "seat") grid.focus(before.seat);
+  } else if (before.view !== now) byId(now === "seat" ? "seat-name" : "results-title").focus();
+  const title = now === "seat" ? room.name(id) : now === "results" ? t("Results") : room.course.title;
+  document.title = `${title} – ${t("Teacher")}`;
+  before = { view: now, seat: id };
+}
+
+addEventListener("hashchange", show);
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (view() === "seat" && !event.target.closest(".cm-search")) close();
+});
+
+// --- whether the server is there --------------------------------------------------------------------------------------
+
+let late = null;
+room.on("status", (status, answer) => {
+  clearTimeout(late);
+  if (status === "closed" && (answer === 401 || answer === 403)) location.reload(); // the key is asked for again
+  const tell = () => {
+    byId("status").dataset.status = status;
+    setText(byId("status"), status === "open" ? t("Connected") : t("Not connected"));
+    byId("offline").hidden = status === "open";
+  };
+  if (status === "open") tell();
+  else late = setTimeout(tell, PATIENCE);
+});
+
+themeChoice(byId("theme"));
+languageChoice(byId("language"));
+byId("logout").addEventListener("click", () => attempt(() => send("POST", "/api/teacher/logout"), () => location.replace("/teacher")));
+
+const started = await attempt(() => room.start());
+setText(byId("course"), room.course.title);
+show();
+if (!started) byId("offline").hidden = false;
+document.documentElement.dataset.ready = "true";

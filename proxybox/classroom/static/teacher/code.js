@@ -1,0 +1,69 @@
+// Files that are read and not written: one editor, with a button for each file where there are several.
+
+import { make } from "../lib/dom.js";
+import { t } from "../lib/words.js";
+import { Editor } from "../editor.js";
+
+const nonce = document.querySelector('meta[name="csp-nonce"]')?.content ?? "";
+
+export class Code {
+  // place: an element. label(name): what the text is called. isReadOnly: false where it may be changed.
+  constructor(place, { label, isReadOnly = true, keys = [] }) {
+    this.names = make("div", { class: "files", role: "group", "aria-label": t("Files"), hidden: true });
+    const box = make("div", { class: "code" });
+    place.append(this.names, box);
+    this.editor = new Editor(box, { nonce, label, keys });
+    this.isReadOnly = isReadOnly;
+  }
+
+  get files() {
+    return this.editor.files;
+  }
+
+  // Other files, from the beginning.
+  open(files, main = null) {
+    this.editor.open(files, { show: main });
+    this.editor.setReadOnly(this.isReadOnly);
+    this.#buttons();
+  }
+
+  // The same files as they are now: where the reader looks, and what is selected, stays.
+  update(files) {
+    const { editor } = this;
+    const known = editor.names;
+    for (const name of known) if (!(name in files)) editor.remove(name);
+    for (const [name, text] of Object.entries(files)) {
+      if (name === editor.name) this.#change(text);
+      else editor.set(name, text);
+    }
+    if (editor.name === null && editor.names.length > 0) editor.show(editor.names[0]);
+    if (known.join("\n") !== editor.names.join("\n")) this.#buttons();
+  }
+
+  // Changes what differs alone, so that the place on the screen stays.
+  #change(text) {
+    const { view } = this.editor;
+    const before = view.state.doc.toString();
+    if (before === text) return;
+    let from = 0;
+    const most = Math.min(before.length, text.length);
+    while (from < most && before[from] === text[from]) from += 1;
+    let end = 0;
+    while (end < most - from && before[before.length - 1 - end] === text[text.length - 1 - end]) end += 1;
+    view.dispatch({ changes: { from, to: before.length - end, insert: text.slice(from, text.length - end) } });
+  }
+
+  #buttons() {
+    const { editor, names } = this;
+    names.hidden = editor.names.length < 2;
+    names.replaceChildren(...editor.names.map((name) => make("button", {
+      type: "button", class: "file", text: name, "aria-pressed": String(name === editor.name),
+      on: {
+        click: () => {
+          editor.show(name);
+          for (const each of names.children) each.setAttribute("aria-pressed", String(each.textContent === name));
+        },
+      },
+    })));
+  }
+}

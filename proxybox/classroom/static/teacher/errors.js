@@ -1,0 +1,90 @@
+// The commonest errors of the class; a click shows the seats that have had one.
+
+import { get } from "../lib/api.js";
+import { make } from "../lib/dom.js";
+import { n } from "../lib/words.js";
+import { setText } from "./parts.js";
+
+const PAUSE = 2_000; // ms between two looks
+const SHOWN = 8;
+
+export class Errors {
+  // elements: list, empty, exercise (the select that chooses one). show(seat ids | null, text).
+  constructor(room, elements, show) {
+    Object.assign(this, { room, elements, show });
+    this.items = new Map();
+    this.chosen = null;
+    this.timer = null;
+    room.on("errors", () => this.#soon());
+    elements.exercise.addEventListener("input", () => this.#load());
+  }
+
+  #soon() {
+    this.timer ??= setTimeout(() => {
+      this.timer = null;
+      this.#load();
+    }, this.loaded ? PAUSE : 0);
+  }
+
+  async #load() {
+    const exercise = this.elements.exercise.value;
+    const query = exercise ? `?exercise=${encodeURIComponent(exercise)}` : "";
+    let told;
+    try {
+      told = await get(`/api/teacher/errors${query}`);
+    } catch {
+      return; // the next change asks again
+    }
+    this.loaded = true;
+    if (exercise === this.elements.exercise.value) this.#show(told.errors.slice(0, SHOWN));
+  }
+
+  #show(errors) {
+    const { list, empty } = this.elements;
+    const kept = new Set(errors.map((each) => each.error));
+    for (const [error, item] of this.items) {
+      if (kept.has(error)) continue;
+      item.element.remove();
+      this.items.delete(error);
+    }
+    errors.forEach((each, index) => {
+      let item = this.items.get(each.error);
+      if (!item) {
+        item = this.#make(each.error);
+        this.items.set(each.error, item);
+      }
+      item.seats = each.seats;
+      setText(item.count, String(each.count));
+      setText(item.text, each.error);
+      item.button.title = each.example;
+      item.button.setAttribute("aria-label", n("{count} seat: {error}", "{count} seats: {error}", each.count, { error: each.error }));
+      const there = list.children[index];
+      if (there !== item.element && !list.contains(document.activeElement)) list.insertBefore(item.element, there ?? null);
+      else if (!item.element.isConnected) list.append(item.element);
+    });
+    empty.hidden = errors.length > 0;
+  }
+
+  #make(error) {
+    const count = make("span", { class: "count" });
+    const text = make("span", { class: "error" });
+    const control = make("button", { type: "button", "aria-pressed": "false", on: { click: () => this.#choose(error) } }, count, text);
+    return { count, text, button: control, element: make("li", {}, control) };
+  }
+
+  #choose(error) {
+    const seats = this.chosen === error ? null : this.items.get(error).seats;
+    this.clear();
+    if (seats !== null) {
+      this.chosen = error;
+      this.items.get(error).button.setAttribute("aria-pressed", "true");
+    }
+    this.show(seats, error);
+  }
+
+  // Nothing is chosen any more.
+  clear() {
+    this.items.get(this.chosen)?.button.setAttribute("aria-pressed", "false");
+    this.chosen = null;
+  }
+}

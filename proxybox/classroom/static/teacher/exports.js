@@ -1,0 +1,29 @@
+// What is taken home: grades in a format that a gradebook reads, all code, records of runs.
+
+import { get } from "../lib/api.js";
+import { byId } from "../lib/dom.js";
+import { attempt, choices } from "./parts.js";
+
+export class Exports {
+  constructor(room) {
+    this.exercise = byId("export-exercise");
+    this.format = byId("export-format");
+    for (const select of [this.exercise, this.format]) select.addEventListener("change", () => this.#link());
+    room.on("rows", () => {
+      choices(this.exercise, room.course.exercises.map(({ id, title }) => [id, title]));
+      this.#link();
+    });
+  }
+
+  // Asks once which formats there are.
+  async show() {
+    if (this.format.options.length > 0) return;
+    await attempt(() => get("/api/teacher/formats"), ({ formats }) => choices(this.format, formats.map(({ name, title }) => [name, title])));
+    this.#link();
+  }
+
+  #link() {
+    const query = new URLSearchParams({ exercise: this.exercise.value, format: this.format.value });
+    byId("export-grades").href = `/api/teacher/export/grades?${query}`;
+  }
+}

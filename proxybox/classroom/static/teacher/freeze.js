@@ -1,0 +1,18 @@
+// Everybody looks at the teacher: no student's program runs, and no editor takes keys.
+
+import { send } from "../lib/api.js";
+import { t } from "../lib/words.js";
+import { attempt, setText } from "./parts.js";
+
+export function freezing(room, control) {
+  const show = () => {
+    control.setAttribute("aria-pressed", String(room.frozen));
+    setText(control, room.frozen ? t("Unfreeze") : t("Freeze all"));
+  };
+  control.addEventListener("click", () => setFrozen(room, !room.frozen));
+  room.on("state", show);
+}
+
+export function setFrozen(room, frozen) {
+  return attempt(() => send("POST", "/api/teacher/freeze", { frozen }));
+}

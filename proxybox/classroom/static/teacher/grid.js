@@ -1,0 +1,234 @@
+// All seats on one screen. Cards are made once and changed in place; they change their order only while nobody points at
+// them or has the focus in them.
+
+import { make } from "../lib/dom.js";
+import { n, t } from "../lib/words.js";
+import { isDone, lasted, needs, needsText } from "./help.js";
+import { choices, setText } from "./parts.js";
+
+const PAUSE = 2_500; // ms between two changes of the order
+const REST = 4_000; // ms after the pointer last moved over the cards until their order may change
+const GAP = 6; // px between cards
+// How cards may look, from roomy to dense: the least width and the height, in px. teacher.css has the same heights.
+const ROOMY = { name: "roomy", width: 200, height: 88 };
+const DENSE = { name: "dense", width: 144, height: 59 };
+
+class Card {
+  constructor(id, open) {
+    this.id = id;
+    this.name = make("span", { class: "name" });
+    this.since = make("span", { class: "since" });
+    this.exercise = make("span", { class: "exercise" });
+    this.count = make("span", { class: "count" });
+    this.bar = make("span", { class: "bar" });
+    this.state = make("span", { class: "state" });
+    this.button = make(
+      "button", { type: "button", class: "card", "data-seat": id, on: { click: () => open(id) } },
+      make("span", { class: "line" }, this.name, make("span", { class: "hidden", text: ", " }), this.since),
+      make("span", { class: "line" }, make("span", { class: "hidden", text: ", " }), this.exercise,
+        make("span", { class: "hidden", text: ", " }), this.count),
+      this.bar,
+      make("span", { class: "line" }, make("span", { class: "hidden", text: ", " }), this.state),
+    );
+    this.element = make("li", {}, this.button);
+  }
+
+  update(row, room) {
+    this.row = row;
+    setText(this.name, row.name);
+    setText(this.exercise, row.exercise ? room.title(row.exercise) : t("No exercise yet"));
+    setText(this.count, row.total ? `${row.passed}/${row.total}` : "");
+    this.bar.style.setProperty("--part", row.total ? row.passed / row.total : 0);
+    this.bar.classList.toggle("done", isDone(row));
+    this.tick(room.now);
+  }
+
+  // What changes with time alone. Returns why this seat needs help.
+  tick(now) {
+    const { row } = this;
+    const why = needs(row, now);
+    const looks = row.hand ? "hand" : why ? "stuck" : row.online ? "" : "away";
+    if (this.button.dataset.looks !== looks) this.button.dataset.looks = looks;
+    let since = row.active ? lasted(now - row.active) : "";
+    if (row.running) since = t("runs");
+    if (row.hand) since = t("hand {time}", { time: lasted(now - row.hand) });
+    setText(this.since, since);
+    let state = row.error ?? "";
+    if (row.handed_in.includes(row.exercise)) state = t("Handed in");
+    else if (state === "" && isDone(row)) state = t("All tests pass");
+    if (!row.online) state = row.active ? t("Away") : t("Not here yet");
+    else if (state === "" && why) state = needsText(why);
+    if (row.locked) state = `${t("Locked")}. ${state}`;
+    setText(this.state, state);
+    this.state.classList.toggle("error", state !== "" && state === row.error);
+    const about = [row.name, why && needsText(why), row.error].filter(Boolean).join("\n");
+    if (this.button.title !== about) this.button.title = about;
+    return why;
+  }
+}
+
+const ORDERS = {
+  name: () => 0,
+  idle: (a, b) => (a.active ?? 0) - (b.active ?? 0),
+  progress: (a, b) => part(a) - part(b),
+  hand: (a, b) => (a.hand ?? Infinity) - (b.hand ?? Infinity) || 0,
+};
+
+function part(row) {
+  return row.total ? row.passed / row.total : -1;
+}
+
+export class Grid {
+  // elements: list, find, sort, exercise, help (a checkbox), helpCount, count, empty, only, all, room. open(seat id).
+  constructor(room, elements, open) {
+    Object.assign(this, { room, elements, open });
+    this.cards = new Map();
+    this.only = null; // ids that a click on an error has chosen
+    this.moved = 0;
+    this.names = new Intl.Collator(document.documentElement.lang || "en", { numeric: true });
+    const { list, find, sort, exercise, help, all } = elements;
+    for (const control of [find, sort, exercise, help]) control.addEventListener("input", () => this.arrange(true));
+    all.addEventListener("click", () => this.showOnly(null));
+    list.addEventListener("pointermove", () => {
+      this.moved = performance.now();
+    });
+    list.addEventListener("keydown", (event) => this.#keys(event));
+    list.addEventListener("focusin", (event) => this.#rove(event.target.closest(".card")));
+    new ResizeObserver(() => this.#fit()).observe(elements.room);
+    room.on("rows", (changed) => this.#changed(changed));
+    room.on("state", () => this.#exercises());
+    setInterval(() => this.#tick(), 1_000);
+    setInterval(() => this.arrange(false), PAUSE);
+  }
+
+  // Shows some seats alone, told as `text`; null: all of them.
+  showOnly(seats, text = "") {
+    this.only = seats;
+    setText(this.elements.only, text);
+    this.elements.only.parentElement.hidden = seats === null;
+    this.arrange(true);
+  }
+
+  // The seats in the order in which they are shown.
+  get order() {
+    return [...this.elements.list.children].map((item) => item.firstElementChild.dataset.seat);
+  }
+
+  focus(seat) {
+    this.cards.get(seat)?.button.focus();
+  }
+
+  #exercises() {
+    const all = this.room.course.exercises.map(({ id, title }) => [id, title]);
+    choices(this.elements.exercise, [["", t("All exercises")], ...all]);
+  }
+
+  #changed(changed) {
+    const { room } = this;
+    if (changed === null) this.#exercises();
+    for (const id of changed ?? room.rows.keys()) {
+      const row = room.rows.get(id);
+      if (!this.cards.has(id)) this.cards.set(id, new Card(id, this.open));
+      this.cards.get(id).update(row, room);
+    }
+    // Who comes or goes is seen at once; who only moves waits for a moment of rest.
+    const wanted = this.#wanted();
+    const shown = new Set(this.order);
+    if (wanted.length !== shown.size || wanted.some(({ id }) => !shown.has(id))) this.arrange(true);
+    this.#count();
+  }
+
+  #tick() {
+    const { now } = this.room;
+    for (const card of this.cards.values()) card.tick(now);
+    this.#count();
+  }
+
+  #count() {
+    const { room, elements } = this;
+    const { seats, now } = room;
+    const here = seats.filter((row) => row.online).length;
+    setText(elements.count, t("{here} of {all} here", { here, all: seats.length }));
+    const helped = seats.filter((row) => needs(row, now)).length;
+    setText(elements.helpCount, n("{count} needs help", "{count} need help", helped));
+  }
+
+  #wanted() {
+    const { find, exercise, help } = this.elements;
+    const { now } = this.room;
+    const text = find.value.trim().toLocaleLowerCase();
+    return this.room.seats.filter((row) => (
+      (text === "" || row.name.toLocaleLowerCase().includes(text))
+      && (exercise.value === "" || row.exercise === exercise.value)
+      && (!help.checked || needs(row, now) !== "")
+      && (this.only === null || this.only.includes(row.id))
+    ));
+  }
+
+  #isRest() {
+    return !this.elements.list.matches(":focus-within") && performance.now() - this.moved > REST;
+  }
+
+  // Puts the cards in order. at once: somebody has asked for it, or a card comes or goes.
+  arrange(atOnce) {
+    if (!atOnce && (!this.#isRest() || this.elements.list.closest("[hidden]"))) return;
+    const { list, sort, empty } = this.elements;
+    const order = ORDERS[sort.value] ?? ORDERS.name;
+    const rows = this.#wanted().sort((a, b) => order(a, b) || this.names.compare(a.name, b.name));
+    const wanted = rows.map((row) => this.cards.get(row.id).element);
+    const kept = new Set(wanted);
+    const focused = list.contains(document.activeElement) ? document.activeElement : null;
+    for (const item of [...list.children]) if (!kept.has(item)) item.remove();
+    wanted.forEach((item, index) => {
+      if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
+    });
+    if (focused !== null && focused !== document.activeElement) {
+      if (focused.isConnected) focused.focus({ preventScroll: true });
+      else list.querySelector(".card")?.focus();
+    }
+    empty.hidden = wanted.length > 0;
+    setText(empty, this.room.seats.length ? t("No seat fits what you have chosen above.") : t("Nobody has joined yet."));
+    if (!list.querySelector('.card[tabindex="0"]')) this.#rove(list.querySelector(".card"));
+    this.#fit();
+  }
+
+  // One of the cards is in the order of the Tab key; arrow keys lead to the others.
+  #rove(card) {
+    if (!card) return;
+    for (const each of this.cards.values()) each.button.tabIndex = each.button === card ? 0 : -1;
+  }
+
+  #keys(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const cards = [...this.elements.list.querySelectorAll(".card")];
+    const at = cards.indexOf(event.target);
+    const forward = document.documentElement.dir === "rtl" ? -1 : 1;
+    const to = {
+      ArrowRight: at + forward, ArrowLeft: at - forward, ArrowDown: at + this.columns, ArrowUp: at - this.columns,
+      Home: 0, End: cards.length - 1,
+    }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    cards[to]?.focus();
+  }
+
+  // Cards as large as they can be with all of them on the screen.
+  #fit() {
+    const { list, room: place } = this.elements;
+    const width = list.clientWidth;
+    const height = place.getBoundingClientRect().bottom - list.getBoundingClientRect().top - GAP;
+    const count = list.children.length;
+    if (width === 0) return;
+    const most = (look) => Math.max(1, Math.floor((width + GAP) / (look.width + GAP)));
+    const fits = (look, columns) => Math.ceil(count / columns) * (look.height + GAP) - GAP <= height;
+    let look = ROOMY;
+    let columns = most(ROOMY);
+    if (!fits(ROOMY, columns)) {
+      look = DENSE;
+      while (columns < most(DENSE) && !fits(DENSE, columns)) columns += 1;
+    }
+    this.columns = columns;
+    list.dataset.look = look.name;
+    list.style.setProperty("--columns", columns);
+  }
+}

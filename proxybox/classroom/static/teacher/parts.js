@@ -1,0 +1,96 @@
+// Small parts that the teacher's page uses in several places.
+
+import { announce, byId, make } from "../lib/dom.js";
+import { t } from "../lib/words.js";
+
+const SHOWN = 12_000; // ms that a note stays, unless the pointer or the focus is in it
+
+// Sets a text only where it changes: what reads the page aloud, and the selection, are left in peace.
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function button(text, click, attributes = {}) {
+  return make("button", { type: "button", text, ...attributes, on: { click } });
+}
+
+// Says what has happened, with a button to undo it where that is possible.
+export function note(text, { undo = null, isError = false } = {}) {
+  const box = byId("notes");
+  const close = () => {
+    clearTimeout(timer);
+    element.remove();
+  };
+  const wait = () => setTimeout(() => (element.matches(":hover, :focus-within") ? (timer = wait()) : close()), SHOWN);
+  const element = make(
+    "div", { class: isError ? "note bad" : "note" }, make("span", { text }),
+    undo && button(t("Undo"), () => { close(); undo(); }, { class: "link" }),
+    button("×", close, { class: "plain small", "aria-label": t("Close this note") }),
+  );
+  let timer = wait();
+  box.replaceChildren(element);
+  announce(text, { assertive: isError });
+}
+
+// Does something that asks the server, and tells what was wrong where it fails. Returns whether it was done.
+export async function attempt(doing, then = null) {
+  try {
+    const answer = await doing();
+    then?.(answer);
+    return true;
+  } catch (error) {
+    note(error.message, { isError: true });
+    return false;
+  }
+}
+
+// A dialog with fields, that does something when its form is sent, and stays open while that fails. `fields` are elements
+// within the form. doing(): a promise.
+export function formDialog({ title, fields, yes, doing, wide = false }) {
+  const said = make("p", { class: "problem", role: "alert" });
+  const heading = make("h2", { id: "dialog-title", text: title });
+  const send = make("button", { class: "primary", text: yes });
+  const form = make(
+    "form", { method: "dialog" }, heading, ...fields, said,
+    make("div", { class: "buttons" }, send, button(t("Cancel"), () => dialog.close())),
+  );
+  const dialog = make("dialog", { class: wide ? "ask wide" : "ask", "aria-labelledby": "dialog-title" }, form);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    send.disabled = true;
+    said.textContent = "";
+    try {
+      await doing();
+      dialog.close();
+    } catch (error) {
+      said.textContent = error.message;
+    } finally {
+      send.disabled = false;
+    }
+  });
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+let fields = 0;
+
+// A labelled control: field(t("Name"), make("input", {...})).
+export function field(label, control, hint = "") {
+  fields += 1;
+  control.id ||= `field-${fields}`;
+  const about = hint === "" ? null : make("small", { id: `${control.id}-hint`, text: hint });
+  if (about) control.setAttribute("aria-describedby", about.id);
+  return make("div", { class: "field" }, make("label", { for: control.id, text: label }), control, about);
+}
+
+// Sets the choices of a select, and keeps what was chosen where it is still there.
+export function choices(select, pairs) {
+  const chosen = select.value;
+  const told = JSON.stringify(pairs);
+  if (select.dataset.choices === told) return;
+  select.dataset.choices = told;
+  select.replaceChildren(...pairs.map(([value, text]) => make("option", { value, text })));
+  if (pairs.some(([value]) => value === chosen)) select.value = chosen;
+}

@@ -1,0 +1,116 @@
+// What the teacher's browser knows of the class: the state that it has loaded, kept up by the event stream.
+
+import { get } from "../lib/api.js";
+import { subscribe } from "../lib/stream.js";
+
+const AGAIN = 3_000; // ms between two attempts to load the state
+
+// What changes: "rows" (a set of ids, or null for all), "state" (frozen, pushed, joining), "shares", "errors", "watched"
+// ({seat, event, data}), "stream" (its id: a new one watches nobody), "status" ("open", "waiting", "closed"; HTTP status).
+export class Room {
+  #listeners = new Map();
+  #changed = new Set();
+  #frame = null;
+
+  constructor() {
+    this.rows = new Map();
+    this.shares = new Map();
+    this.course = { title: "", exercises: [] };
+    this.join = { code: "", addresses: [], locked: false };
+    this.frozen = false;
+    this.pushed = null;
+    this.stream = null;
+    this.offset = 0;
+  }
+
+  on(name, call) {
+    const calls = this.#listeners.get(name) ?? [];
+    this.#listeners.set(name, [...calls, call]);
+  }
+
+  #tell(name, ...values) {
+    for (const call of this.#listeners.get(name) ?? []) call(...values);
+  }
+
+  // The server's clock, in seconds: that of this machine may be wrong.
+  get now() {
+    return Date.now() / 1000 + this.offset;
+  }
+
+  // Seats that somebody sits in, or may.
+  get seats() {
+    return [...this.rows.values()].filter((row) => !row.removed);
+  }
+
+  title(exercise) {
+    return this.course.exercises.find((each) => each.id === exercise)?.title ?? exercise ?? "";
+  }
+
+  name(seat) {
+    return this.rows.get(seat)?.name ?? "";
+  }
+
+  async start() {
+    const since = await this.#load();
+    this.line = subscribe("/api/teacher/events", {
+      hello: (data) => {
+        this.offset = data.time - Date.now() / 1000;
+        this.stream = data.stream;
+        this.#tell("stream", data.stream);
+      },
+      row: (row) => this.put(row),
+      state: (state) => this.#take(state),
+      share: (share) => {
+        this.shares.set(share.id, share);
+        this.#tell("shares");
+      },
+      unshare: ({ id }) => {
+        this.shares.delete(id);
+        this.#tell("shares");
+      },
+      errors: () => this.#tell("errors"),
+      watched: (watched) => this.#tell("watched", watched),
+      resync: () => this.#reload(),
+    }, { since, onStatus: (status, answer) => this.#tell("status", status, answer) });
+  }
+
+  // A row as the server has told it, by an event or as an answer; drawn with others that come at the same time.
+  put(row) {
+    this.rows.set(row.id, row);
+    this.#changed.add(row.id);
+    this.#frame ??= setTimeout(() => {
+      this.#frame = null;
+      const changed = this.#changed;
+      this.#changed = new Set();
+      this.#tell("rows", changed);
+    }, 50);
+  }
+
+  #take({ join, frozen, pushed }) {
+    Object.assign(this, { join, frozen, pushed });
+    this.#tell("state");
+  }
+
+  async #load() {
+    const state = await get("/api/teacher/state");
+    this.offset = state.time - Date.now() / 1000;
+    this.course = state.course;
+    this.rows = new Map(state.seats.map((row) => [row.id, row]));
+    this.shares = new Map(state.shares.map((share) => [share.id, share]));
+    this.#take(state);
+    this.#tell("rows", null);
+    this.#tell("shares");
+    this.#tell("errors");
+    return state.event;
+  }
+
+  async #reload() {
+    for (;;) {
+      try {
+        return await this.#load();
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, AGAIN));
+      }
+    }
+  }
+}

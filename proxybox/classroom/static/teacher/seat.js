@@ -1,0 +1,339 @@
+// One seat, read-only: its code and its output as they change, its tests, its versions, and what can be done with it.
+
+import { get, send } from "../lib/api.js";
+import { ask, byId, make } from "../lib/dom.js";
+import { Terminal } from "../lib/terminal.js";
+import { n, number, t, when } from "../lib/words.js";
+import { Code } from "./code.js";
+import { isDone, lasted, needs, needsText } from "./help.js";
+import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
+
+const OUTPUT = new Set(["run", "out", "display", "clear", "value", "finished"]);
+const LOADS = 3; // how often a seat is loaded while its output changes at the same time
+
+export class SeatView {
+  // steps(seat): the seats before and after this one. close(): back to all.
+  constructor(room, { steps, open, close }) {
+    Object.assign(this, { room, steps, open });
+    this.id = null;
+    this.loading = null; // events that arrive while the seat is loaded
+    this.code = new Code(byId("seat-code"), { label: (name) => t("{file}, as it is now; read-only", { file: name }) });
+    this.terminal = new Terminal(byId("seat-output"));
+    this.exercise = byId("seat-exercise");
+    this.versions = byId("seat-version");
+    byId("seat-back").addEventListener("click", close);
+    byId("seat-before").addEventListener("click", () => this.#step(0));
+    byId("seat-after").addEventListener("click", () => this.#step(1));
+    this.exercise.addEventListener("change", () => this.#load());
+    this.versions.addEventListener("change", () => this.#showVersion());
+    this.#actions();
+    room.on("rows", (changed) => (changed === null || changed.has(this.id)) && this.#row());
+    room.on("watched", (watched) => this.#watched(watched));
+    room.on("stream", () => this.id !== null && this.#watch().then(() => this.#load()));
+    setInterval(() => this.id !== null && this.#facts(), 1_000);
+  }
+
+  get row() {
+    return this.room.rows.get(this.id);
+  }
+
+  // Shows a seat; null: none any more.
+  async show(id) {
+    if (id === this.id) return;
+    this.id = id;
+    this.loading = null;
+    this.opened = null;
+    this.exercise.value = "";
+    this.versions.value = "";
+    await this.#watch();
+    if (id === null) return;
+    this.terminal.reset();
+    this.#row();
+    await this.#load();
+  }
+
+  async #watch() {
+    if (this.room.stream === null) return;
+    await attempt(() => send("POST", "/api/teacher/watch", { stream: this.room.stream, seat: this.id }));
+  }
+
+  #step(which) {
+    const seat = this.steps(this.id)[which];
+    if (seat) this.open(seat);
+  }
+
+  // --- what is shown ------------------------------------------------------------------------------------------------
+
+  async #load() {
+    const { id } = this;
+    const exercise = this.exercise.value;
+    const query = exercise ? `?exercise=${encodeURIComponent(exercise)}` : "";
+    for (let time = 0; time < LOADS; time += 1) {
+      const held = [];
+      this.loading = held;
+      let told = null;
+      const done = await attempt(() => get(`/api/teacher/seats/${encodeURIComponent(id)}${query}`), (answer) => {
+        told = answer;
+      });
+      if (this.loading !== held) return; // another load has begun meanwhile
+      this.loading = null;
+      if (id !== this.id) return;
+      if (!done) return;
+      this.#take(told);
+      const again = held.some(({ event }) => OUTPUT.has(event));
+      for (const each of held) if (!again || !OUTPUT.has(each.event)) this.#watched(each);
+      if (!again) return;
+    }
+  }
+
+  #take(told) {
+    const fresh = this.opened !== told.exercise;
+    this.opened = told.exercise;
+    this.version = told.version;
+    this.handedIn = told.handed_in;
+    this.files = told.files;
+    this.listed = told.versions;
+    if (fresh) this.code.open(told.files, told.file);
+    if (fresh || this.versions.value === "") this.code.update(told.files);
+    this.#listVersions();
+    this.#results(told.results, told.handed_in);
+    this.terminal.reset();
+    setText(byId("seat-run"), "");
+    for (const { event, data } of told.output) this.#output(event, data);
+    this.#row();
+  }
+
+  #row() {
+    const { row, room } = this;
+    if (!row) return;
+    setText(byId("seat-name"), row.name);
+    const current = row.exercise ? t("What is open now: {title}", { title: room.title(row.exercise) }) : t("What is open now");
+    const all = room.course.exercises.map(({ id, title }) => {
+      const [passed, total] = row.progress[id] ?? [0, 0];
+      return [id, total ? `${title} (${passed}/${total})` : title];
+    });
+    choices(this.exercise, [["", current], ...all]);
+    // Whoever follows a seat sees what it opens.
+    if (this.exercise.value === "" && this.loading === null && row.exercise && this.opened !== row.exercise) this.#load();
+    byId("seat-lower").hidden = !row.hand;
+    setText(byId("seat-lock"), row.locked ? t("Unlock") : t("Lock"));
+    setText(byId("seat-remove"), row.removed ? t("Restore") : t("Remove…"));
+    const [before, after] = this.steps(this.id);
+    byId("seat-before").disabled = !before;
+    byId("seat-after").disabled = !after;
+    this.#facts();
+  }
+
+  #facts() {
+    const { row } = this;
+    if (!row) return;
+    const { now } = this.room;
+    const why = needs(row, now);
+    const facts = [
+      row.removed && [t("Removed"), "bad"],
+      row.locked && [t("Locked"), "bad"],
+      row.hand && [t("Hand raised for {time}", { time: lasted(now - row.hand) }), "hand"],
+      !row.online && [row.active ? t("Away") : t("Not here yet"), ""],
+      row.running ? [t("Program runs"), "good"] : row.active && [t("Last change {time} ago", { time: lasted(now - row.active) }), ""],
+      why && why !== "hand" && [needsText(why), "warn"],
+      row.handed_in.includes(this.opened) && [t("Handed in"), "good"],
+      isDone(row) && this.opened === row.exercise && [t("All tests pass"), "good"],
+      row.hints > 0 && [n("{count} hint used", "{count} hints used", row.hints), ""],
+    ].filter(Boolean);
+    const place = byId("seat-facts");
+    const told = JSON.stringify(facts);
+    if (place.dataset.told === told) return;
+    place.dataset.told = told;
+    place.replaceChildren(...facts.map(([text, kind]) => make("li", { class: `badge ${kind}`.trim(), text })));
+  }
+
+  #listVersions() {
+    const why = {
+      saved: t("saved"), run: t("run"), "handed in": t("handed in"), starter: t("as it was given"),
+    };
+    const pairs = this.listed.map((each) => {
+      const told = why[each.why] ?? each.why;
+      return [String(each.version), each.at ? `${when(each.at)}, ${told}` : told];
+    });
+    choices(this.versions, [["", t("As it is now")], ...pairs]);
+    this.#old();
+  }
+
+  #old() {
+    const isOld = this.versions.value !== "";
+    byId("seat-panes").classList.toggle("old", isOld);
+    setText(byId("seat-live"), isOld ? t("An earlier version") : t("Live"));
+  }
+
+  async #showVersion() {
+    const { value } = this.versions;
+    this.#old();
+    if (value === "") {
+      this.code.update(this.files);
+      return;
+    }
+    const path = `/api/teacher/seats/${encodeURIComponent(this.id)}/exercises/${encodeURIComponent(this.opened)}/versions/${value}`;
+    await attempt(() => get(path), ({ files }) => this.versions.value === value && this.code.update(files));
+  }
+
+  #results(results, handedIn) {
+    const place = byId("seat-tests");
+    const parts = [];
+    if (handedIn) {
+      const late = handedIn.late ? t("Handed in {time}, late", { time: when(handedIn.at) }) : t("Handed in {time}", { time: when(handedIn.at) });
+      parts.push(make("p", { class: "handed", text: late }));
+    }
+    if (!results) parts.push(make("p", { class: "faint", text: t("The tests have not been run yet.") }));
+    else {
+      setText(byId("seat-passed"), t("{passed} of {total} passed", { passed: results.passed, total: results.total }));
+      if (results.message) parts.push(make("p", { class: "message", text: results.message }));
+      parts.push(make("ul", { class: "tests" }, ...results.tests.map(testOf)));
+      if (results.hidden?.total) {
+        const { passed, total } = results.hidden;
+        parts.push(make("p", { class: "faint", text: t("Hidden tests: {passed} of {total} passed", { passed: number(passed), total: number(total) }) }));
+      }
+    }
+    if (!results) setText(byId("seat-passed"), "");
+    place.replaceChildren(...parts);
+  }
+
+  // --- what happens -------------------------------------------------------------------------------------------------
+
+  #watched({ seat, event, data }) {
+    if (seat !== this.id) return;
+    if (this.loading !== null) {
+      this.loading.push({ seat, event, data });
+      return;
+    }
+    if (OUTPUT.has(event)) this.#output(event, data);
+    else if (event === "text" && data.exercise === this.opened && data.version >= this.version) {
+      this.version = data.version;
+      this.files = data.files;
+      if (this.versions.value === "") this.code.update(data.files);
+      this.#refreshVersions();
+    } else if (event === "checked" && data.exercise === this.opened) this.#results(data.results, this.handedIn);
+    else if (event === "graded" && data.exercise === this.opened) this.#load();
+  }
+
+  // The list of versions grows with each save; it is loaded when somebody looks at it.
+  #refreshVersions() {
+    if (this.stale) return;
+    this.stale = true;
+    const refresh = async () => {
+      this.versions.removeEventListener("focus", refresh);
+      this.stale = false;
+      const { id, opened } = this;
+      await attempt(() => get(`/api/teacher/seats/${encodeURIComponent(id)}?exercise=${encodeURIComponent(opened)}`), (told) => {
+        if (id !== this.id || opened !== this.opened) return;
+        this.listed = told.versions;
+        this.#listVersions();
+      });
+    };
+    this.versions.addEventListener("focus", refresh);
+  }
+
+  #output(event, data) {
+    const { terminal } = this;
+    if (event === "run") {
+      this.kind = data.kind;
+      if (data.kind === "check") return;
+      if (data.kind === "run") terminal.reset();
+      setText(byId("seat-run"), t("runs"));
+    } else if (event === "out") terminal.write(data.stream, data.text);
+    else if (event === "display") terminal.display(data.data, data.display_id, data.update);
+    else if (event === "clear") terminal.clear(data.wait);
+    else if (event === "value") terminal.value(data.text);
+    else if (event === "finished" && data.kind !== "check") {
+      if (data.error?.traceback) terminal.write("stderr", data.error.traceback);
+      else if (data.error) terminal.write("stderr", `${data.error.type}: ${data.error.message}\n`);
+      setText(byId("seat-run"), data.why || data.status);
+    }
+  }
+
+  // --- what can be done ---------------------------------------------------------------------------------------------
+
+  #change(changes, id = this.id) {
+    return send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, changes).then((row) => this.room.put(row));
+  }
+
+  #actions() {
+    const on = (id, call) => byId(id).addEventListener("click", call);
+    on("seat-lower", () => attempt(() => this.#change({ hand: false })));
+    on("seat-rename", () => this.#rename());
+    on("seat-personal", () => showPersonal(this.row));
+    on("seat-share", () => this.#share());
+    on("seat-lock", () => this.#lock());
+    on("seat-remove", () => (this.row.removed ? restore(this.room, this.id) : this.#remove()));
+  }
+
+  #rename() {
+    const input = make("input", { value: this.row.name, required: true, maxlength: 40, autocomplete: "off" });
+    const { id } = this;
+    formDialog({
+      title: t("Rename {name}", { name: this.row.name }), yes: t("Rename"),
+      fields: [field(t("Name"), input)], doing: () => this.#change({ name: input.value }, id),
+    });
+    input.select();
+  }
+
+  #share() {
+    const input = make("input", { value: this.room.title(this.opened), required: true, maxlength: 100, autocomplete: "off" });
+    const about = make("p", { text: t("All students see this code as it is now. They do not see whose it is. A name that is written in the code itself is not removed.") });
+    const { id, opened } = this;
+    formDialog({
+      title: t("Share this code"), yes: t("Share with all"), fields: [about, field(t("Title"), input)],
+      doing: () => send("POST", "/api/teacher/share", { seat: id, exercise: opened, title: input.value }),
+    });
+    input.select();
+  }
+
+  async #lock() {
+    const { id, row } = this;
+    const locked = !row.locked;
+    const text = locked ? t("{name} is locked: nothing can be run.", { name: row.name }) : t("{name} is unlocked.", { name: row.name });
+    const undo = () => attempt(() => this.#change({ locked: !locked }, id));
+    await attempt(() => this.#change({ locked }, id), () => note(text, { undo }));
+  }
+
+  async #remove() {
+    const { id, row, room } = this;
+    const about = make("p", { text: t("The student has to join again. All work is kept, and you can restore the seat.") });
+    const sure = await ask({
+      title: t("Remove {name}?", { name: row.name }), fields: [about], yes: t("Remove"), no: t("Cancel"), danger: true,
+    });
+    if (!sure) return;
+    await attempt(() => this.#change({ removed: true }, id), () => {
+      note(t("{name} is removed.", { name: row.name }), { undo: () => restore(room, id) });
+    });
+  }
+}
+
+function testOf(test) {
+  const passed = test.status === "ok" || test.status === "passed";
+  const details = [test.message, test.output].filter(Boolean).join("\n");
+  const head = [
+    make("span", { class: passed ? "badge good" : "badge bad", text: passed ? t("passed") : t("failed") }),
+    make("span", { class: "test-name", text: test.name }),
+  ];
+  if (details === "") return make("li", {}, make("div", { class: "test" }, ...head));
+  return make("li", {}, make("details", { open: !passed }, make("summary", { class: "test" }, ...head), make("pre", { text: details, tabindex: "0" })));
+}
+
+// The code by which a student comes back to this seat on another device.
+export function showPersonal(row) {
+  ask({
+    title: t("Personal code of {name}", { name: row.name }), yes: t("Close"),
+    fields: [
+      make("p", { text: t("With it the student takes this seat on another device. Show it to nobody else.") }),
+      make("output", { class: "big-code", text: row.personal }),
+    ],
+  });
+}
+
+// Gives a seat back that was removed.
+export function restore(room, id) {
+  return attempt(() => send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, { removed: false }), (row) => {
+    room.put(row);
+    note(t("{name} has the seat again. The personal code leads to it: {code}", { name: row.name, code: row.personal }));
+  });
+}
