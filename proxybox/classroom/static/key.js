@@ -9,13 +9,14 @@ const input = byId("key");
 const said = byId("key-problem");
 
 async function enter(key) {
-  said.textContent = "";
+  said.hidden = true;
   form.querySelector("button").disabled = true;
   try {
     await send("POST", "/api/teacher/login", { key });
     location.replace("/teacher");
   } catch (error) {
     said.textContent = error.message;
+    said.hidden = false;
     form.querySelector("button").disabled = false;
     input.select();
   }

@@ -112,8 +112,8 @@ room.on("status", (status, answer) => {
   clearTimeout(late);
   if (status === "closed" && (answer === 401 || answer === 403)) location.reload(); // the key is asked for again
   const tell = () => {
-    byId("status").dataset.status = status;
-    setText(byId("status"), status === "open" ? t("Connected") : t("Not connected"));
+    byId("status").dataset.kind = status === "open" ? "saved" : "away";
+    setText(byId("status-text"), status === "open" ? t("Connected") : t("Not connected"));
     byId("offline").hidden = status === "open";
   };
   if (status === "open") tell();

@@ -9,8 +9,8 @@ const nonce = document.querySelector('meta[name="csp-nonce"]')?.content ?? "";
 export class Code {
   // place: an element. label(name): what the text is called. isReadOnly: false where it may be changed.
   constructor(place, { label, isReadOnly = true, keys = [] }) {
-    this.names = make("div", { class: "files", role: "group", "aria-label": t("Files"), hidden: true });
-    const box = make("div", { class: "code" });
+    this.names = make("div", { class: "file-names", role: "group", "aria-label": t("Files"), hidden: true });
+    const box = make("div", { class: "editor" });
     place.append(this.names, box);
     this.editor = new Editor(box, { nonce, label, keys });
     this.isReadOnly = isReadOnly;

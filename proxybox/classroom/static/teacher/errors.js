@@ -66,7 +66,7 @@ export class Errors {
   }
 
   #make(error) {
-    const count = make("span", { class: "count" });
+    const count = make("span", { class: "times" });
     const text = make("span", { class: "error" });
     const control = make("button", { type: "button", "aria-pressed": "false", on: { click: () => this.#choose(error) } }, count, text);
     return { count, text, button: control, element: make("li", {}, control) };

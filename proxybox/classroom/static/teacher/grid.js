@@ -19,7 +19,7 @@ class Card {
     this.name = make("span", { class: "name" });
     this.since = make("span", { class: "since" });
     this.exercise = make("span", { class: "exercise" });
-    this.count = make("span", { class: "count" });
+    this.count = make("span", { class: "score" });
     this.bar = make("span", { class: "bar" });
     this.state = make("span", { class: "state" });
     this.button = make(
@@ -51,13 +51,13 @@ class Card {
     if (this.button.dataset.looks !== looks) this.button.dataset.looks = looks;
     let since = row.active ? lasted(now - row.active) : "";
     if (row.running) since = t("runs");
-    if (row.hand) since = t("hand {time}", { time: lasted(now - row.hand) });
     setText(this.since, since);
     let state = row.error ?? "";
     if (row.handed_in.includes(row.exercise)) state = t("Handed in");
     else if (state === "" && isDone(row)) state = t("All tests pass");
     if (!row.online) state = row.active ? t("Away") : t("Not here yet");
     else if (state === "" && why) state = needsText(why);
+    if (row.hand) state = t("Hand raised, {time}", { time: lasted(now - row.hand) });
     if (row.locked) state = `${t("Locked")}. ${state}`;
     setText(this.state, state);
     this.state.classList.toggle("error", state !== "" && state === row.error);

@@ -1,9 +1,8 @@
 // Small parts that the teacher's page uses in several places.
 
-import { announce, byId, make } from "../lib/dom.js";
+import { make } from "../lib/dom.js";
 import { t } from "../lib/words.js";
-
-const SHOWN = 12_000; // ms that a note stays, unless the pointer or the focus is in it
+import { complain, notice } from "../notices.js";
 
 // Sets a text only where it changes: what reads the page aloud, and the selection, are left in peace.
 export function setText(element, text) {
@@ -15,21 +14,8 @@ export function button(text, click, attributes = {}) {
 }
 
 // Says what has happened, with a button to undo it where that is possible.
-export function note(text, { undo = null, isError = false } = {}) {
-  const box = byId("notes");
-  const close = () => {
-    clearTimeout(timer);
-    element.remove();
-  };
-  const wait = () => setTimeout(() => (element.matches(":hover, :focus-within") ? (timer = wait()) : close()), SHOWN);
-  const element = make(
-    "div", { class: isError ? "note bad" : "note" }, make("span", { text }),
-    undo && button(t("Undo"), () => { close(); undo(); }, { class: "link" }),
-    button("×", close, { class: "plain small", "aria-label": t("Close this note") }),
-  );
-  let timer = wait();
-  box.replaceChildren(element);
-  announce(text, { assertive: isError });
+export function note(text, { undo = null } = {}) {
+  notice(text, { kind: "good", action: undo && { text: t("Undo"), run: undo } });
 }
 
 // Does something that asks the server, and tells what was wrong where it fails. Returns whether it was done.
@@ -39,7 +25,7 @@ export async function attempt(doing, then = null) {
     then?.(answer);
     return true;
   } catch (error) {
-    note(error.message, { isError: true });
+    complain(error);
     return false;
   }
 }

@@ -107,7 +107,7 @@ export class SeatView {
     const { row, room } = this;
     if (!row) return;
     setText(byId("seat-name"), row.name);
-    const current = row.exercise ? t("What is open now: {title}", { title: room.title(row.exercise) }) : t("What is open now");
+    const current = row.exercise ? t("Open now: {title}", { title: room.title(row.exercise) }) : t("Open now");
     const all = room.course.exercises.map(({ id, title }) => {
       const [passed, total] = row.progress[id] ?? [0, 0];
       return [id, total ? `${title} (${passed}/${total})` : title];
@@ -325,7 +325,7 @@ export function showPersonal(row) {
     title: t("Personal code of {name}", { name: row.name }), yes: t("Close"),
     fields: [
       make("p", { text: t("With it the student takes this seat on another device. Show it to nobody else.") }),
-      make("output", { class: "big-code", text: row.personal }),
+      make("output", { class: "bigcode", text: row.personal }),
     ],
   });
 }
