@@ -120,6 +120,18 @@ room.on("status", (status, answer) => {
   else late = setTimeout(tell, PATIENCE);
 });
 
+// --- the menu ---------------------------------------------------------------------------------------------------------
+
+const menu = byId("menu");
+menu.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !menu.open) return;
+  event.preventDefault();
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+document.addEventListener("click", (event) => {
+  if (menu.open && (!menu.contains(event.target) || event.target.closest("button"))) menu.open = false;
+});
 themeChoice(byId("theme"));
 languageChoice(byId("language"));
 byId("logout").addEventListener("click", () => attempt(() => send("POST", "/api/teacher/logout"), () => location.replace("/teacher")));

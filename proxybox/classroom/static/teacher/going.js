@@ -10,7 +10,7 @@ import { unshare } from "./sharing.js";
 export function going(room, { section, list }) {
   const show = () => {
     const items = [];
-    if (room.frozen) items.push(item(t("Everybody is frozen"), "", button(t("Unfreeze"), () => setFrozen(room, false), { class: "plain small" })));
+    if (room.frozen) items.push(item(t("Frozen"), "", button(t("Unfreeze"), () => setFrozen(room, false), { class: "plain small" })));
     if (room.pushed) {
       items.push(item(t("Pushed"), room.title(room.pushed), button(t("Stop"), stopPushing, { class: "plain small", "aria-label": t("Stop pushing") })));
     }

@@ -26,7 +26,9 @@ export class Joining {
     const { code, addresses, locked } = this.room.join;
     setText(byId("join-chip"), locked ? t("locked") : code);
     setText(byId("join-code"), code);
-    setText(byId("join-address"), addresses[0] ?? "");
+    const address = (addresses[0] ?? "").replace(/\/$/, "");
+    setText(byId("join-address"), address);
+    byId("join-address").style.setProperty("--letters", Math.max(1, address.length));
     const others = addresses.slice(1);
     byId("join-others").hidden = others.length === 0;
     byId("join-others").replaceChildren(
