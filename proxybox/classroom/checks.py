@@ -24,7 +24,6 @@ from typing import Any, Final, Literal, Protocol
 import attrs
 
 from proxybox.classroom.checking import files_as_json, grade_of
-from proxybox.classroom.results import results_of as results_of
 from proxybox.errors import ProxyboxError
 from proxybox.pool.workers import Worker
 from proxybox.serve.wire import Kind, Line

@@ -15,7 +15,7 @@ import attrs
 from proxybox.classroom.boxes import Boxes, Run
 from proxybox.classroom.hub import Hub
 from proxybox.classroom.seats import Seats
-from proxybox.classroom.store import Ran, Seat
+from proxybox.classroom.store import Checked, Ran, Seat
 from proxybox.classroom.work import Work
 
 #: Seconds between two looks at what has changed.
@@ -59,8 +59,8 @@ class Grid:
     def row(self, seat: Seat) -> dict[str, Any]:
         """Returns the row of a seat."""
         life, work, exercise = self._life(seat.id), self._work, seat.exercise or ""
-        passed, total = _counted(work.results.get((seat.id, exercise)))
-        progress = {of: _counted(grade) for (whose, of), grade in work.results.items() if whose == seat.id}
+        passed, total = counted(work.results.get((seat.id, exercise)))
+        progress = {of: counted(checked) for (whose, of), checked in work.results.items() if whose == seat.id}
         return {
             "id": seat.id, "name": seat.name, "personal": seat.personal, "exercise": seat.exercise,
             "passed": passed, "total": total, "progress": progress,
@@ -136,7 +136,7 @@ class Grid:
             await asyncio.sleep(_RHYTHM)
 
 
-def _counted(grade: Any) -> list[int]:
-    """How many tests have passed, and how many there are."""
-    tests = () if grade is None else grade["tests"]
-    return [sum(test["status"] == "ok" for test in tests), sum(test["status"] != "skipped" for test in tests)]
+def counted(checked: Checked | None) -> list[int]:
+    """Returns how many tests have passed, and how many there are."""
+    tests = () if checked is None else checked.grade["tests"]
+    return [sum(test["status"] == "ok" for test in tests), len(tests)]

@@ -17,17 +17,18 @@ from typing import Any, Final
 import attrs
 
 from proxybox.classroom.boxes import Boxes, Place, Run
-from proxybox.classroom.checks import Checks, results_of
+from proxybox.classroom.checks import Checks, ChecksClosed, Superseded, TooManyChecks
 from proxybox.classroom.config import Config
 from proxybox.classroom.course import Course, check_preload, find_course
-from proxybox.classroom.grid import TEACHER, Grid
+from proxybox.classroom.grid import TEACHER, Grid, counted
 from proxybox.classroom.hub import Hub
 from proxybox.classroom.markdown import to_html
 from proxybox.classroom.models import Save, SeatChange, ShareRequest
 from proxybox.classroom.passes import Passes, new_code
+from proxybox.classroom.results import results_of
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.sheets import Sheet, sheet_of
-from proxybox.classroom.store import Connected, HandIn, Ran, Saved, Seat, Store, Text
+from proxybox.classroom.store import Checked, Connected, HandIn, Ran, Saved, Seat, Store, Text
 from proxybox.classroom.work import Work
 from proxybox.policies import Policy
 from proxybox.serve import config as serving
@@ -168,9 +169,8 @@ class Lesson:
         for sheet in self.sheets.values():
             told: dict[str, Any] = {"id": sheet.id, "title": sheet.title, "deadline": sheet.deadline}
             if seat is not None:
-                grade, handed = self.work.results.get((seat, sheet.id)), self.work.handed.get((seat, sheet.id))
-                results = None if grade is None else self.results(grade)
-                told["passed"], told["total"] = (0, 0) if results is None else (results["passed"], results["total"])
+                told["passed"], told["total"] = counted(self.work.results.get((seat, sheet.id)))
+                handed = self.work.handed.get((seat, sheet.id))
                 told["handed_in"] = None if handed is None else handed.at
             exercises.append(told)
         return {"title": self.course.title, "syllabus_html": self.syllabus, "exercises": exercises}
@@ -180,23 +180,14 @@ class Lesson:
         sheet = self.sheet(exercise)
         text = await self.work.text(seat.id, sheet)
         shown = self.work.hints.get((seat.id, exercise), 0)
-        grade, handed = self.work.results.get((seat.id, exercise)), self.work.handed.get((seat.id, exercise))
+        checked, handed = self.work.results.get((seat.id, exercise)), self.work.handed.get((seat.id, exercise))
         return {
             **sheet.as_json(), "files": text.files, "version": text.version,
             "hints": {"total": len(sheet.hints), "shown": sheet.hints[:shown]},
-            "results": None if grade is None else self.results(grade),
-            "handed_in": None if handed is None else self.handed_as_json(handed),
+            "results": None if checked is None else results_as_json(checked),
+            "handed_in": None if handed is None else handed_as_json(handed),
             "output": self.boxes.output(seat.id, exercise), "event": self.hub.position,
         }  # fmt: skip
-
-    def results(self, grade: Any, *, whole: bool = False) -> dict[str, Any]:
-        """Returns what came of tests, as pages are told. whole: with what is hidden from students."""
-        return results_of(CONVERTER.structure(grade, Grade), whole=whole)
-
-    def handed_as_json(self, handed: HandIn, *, whole: bool = False) -> dict[str, Any]:
-        """Returns a hand-in, as pages are told."""
-        results = None if handed.grade is None else self.results(handed.grade, whole=whole)
-        return {"id": handed.id, "at": handed.at, "late": handed.late, "results": results}
 
     # --- what a student does ------------------------------------------------------------------------------------------
 
@@ -245,17 +236,19 @@ class Lesson:
 
         async def work(run: Run) -> dict[str, Any]:
             grade = await self._checked(seat.id, sheet, kept.files)
-            told = CONVERTER.unstructure(grade)
-            await self.work.keep_result(seat.id, exercise, told)
-            results = results_of(grade)
-            self.hub.tell(f"seat:{seat.id}", "checked", {"run": run.id, "exercise": exercise, "results": results})
+            checked = await self.work.keep_result(seat.id, exercise, CONVERTER.unstructure(grade))
+            told = {"run": run.id, "exercise": exercise, "results": results_as_json(checked)}
+            self.hub.tell(f"seat:{seat.id}", "checked", told)
             return {"status": grade.status if grade.failed else "ok"}
 
         return self.boxes.begin_check(seat.id, exercise, work), kept.version
 
     async def _checked(self, seat: str, sheet: Sheet, files: Mapping[str, str]) -> Grade:
         given = {name: text.encode() for name, text in files.items()}
-        return await self.checks.check(seat, sheet.exercise, given)
+        try:
+            return await self.checks.check(seat, sheet.exercise, given)
+        except (Superseded, TooManyChecks, ChecksClosed) as error:
+            raise Refusal("overloaded", "The tests were not run.") from error
 
     async def _kept(self, seat: Seat, exercise: str, body: Save) -> Saved | Text:
         """The files of an exercise, with what the body changes, which is kept first."""
@@ -285,9 +278,12 @@ class Lesson:
         sheet = self.sheets.get(handed.exercise)
         if sheet is None:  # it is no longer in the course
             return
-        grade = await self._checked(f"{handed.seat}/handed-in", sheet, handed.files)
+        try:
+            grade = await self._checked(f"{handed.seat}/handed-in", sheet, handed.files)
+        except Refusal:  # a later one has taken its place; or the lesson ends, and it is graded the next time
+            return
         graded = await self.work.grade(handed, CONVERTER.unstructure(grade))
-        told = {"exercise": handed.exercise, "handed_in": self.handed_as_json(graded)}
+        told = {"exercise": handed.exercise, "handed_in": handed_as_json(graded)}
         self.hub.tell(f"seat:{handed.seat}", "graded", told)
         self.grid.touch(handed.seat)
 
@@ -390,6 +386,18 @@ class Lesson:
         await self.store.do(Connected.remove_share, identity)
         for topic in (EVERYBODY, TEACHER):
             self.hub.tell(topic, "unshare", {"id": identity})
+
+
+def results_as_json(checked: Checked, *, whole: bool = False) -> dict[str, Any]:
+    """Returns what came of tests, as pages are told. whole: with what is hidden from students."""
+    return results_of(CONVERTER.structure(checked.grade, Grade), whole=whole, at=checked.at)
+
+
+def handed_as_json(handed: HandIn, *, whole: bool = False) -> dict[str, Any]:
+    """Returns a hand-in, as pages are told. whole: with what is hidden from students."""
+    checked = None if handed.grade is None else Checked(handed.at, handed.grade)
+    results = None if checked is None else results_as_json(checked, whole=whole)
+    return {"id": handed.id, "at": handed.at, "late": handed.late, "results": results}
 
 
 def seat_as_json(seat: Seat) -> dict[str, Any]:

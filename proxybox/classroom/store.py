@@ -150,6 +150,14 @@ class Saved:
     conflict: bool = False
 
 
+@attrs.frozen
+class Checked:
+    """What came of the tests. grade: as JSON."""
+
+    at: float
+    grade: Any
+
+
 @attrs.frozen(kw_only=True)
 class HandIn:
     """What was handed in. grade: as JSON; None while it is not graded."""
@@ -426,14 +434,15 @@ class Connected:
 
     # --- tests, hints, runs -------------------------------------------------------------------------------------------
 
-    def keep_result(self, seat: str, exercise: str, at: float, grade: Any) -> None:
+    def keep_result(self, seat: str, exercise: str, checked: Checked) -> None:
         """Keeps what came of the tests, in place of what came of them before."""
-        self._put(_results, {"seat": seat, "exercise": exercise}, {"at": at, "grade": json.dumps(grade)})
+        values = {"at": checked.at, "grade": json.dumps(checked.grade)}
+        self._put(_results, {"seat": seat, "exercise": exercise}, values)
 
-    def results(self) -> list[tuple[str, str, Any]]:
-        """Returns seat, exercise and grade of all tests."""
+    def results(self) -> list[tuple[str, str, Checked]]:
+        """Returns seat, exercise and what came of the tests, of all."""
         rows = self._connection.execute(sql.select(_results)).mappings()
-        return [(row["seat"], row["exercise"], json.loads(row["grade"])) for row in rows]
+        return [(row["seat"], row["exercise"], Checked(row["at"], json.loads(row["grade"]))) for row in rows]
 
     def keep_hints(self, seat: str, exercise: str, shown: int) -> None:
         """Keeps how many hints were shown."""

@@ -13,7 +13,7 @@ import attrs
 
 from proxybox.classroom.models import MOST_FILES, MOST_TOGETHER, Save
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Connected, HandIn, Saved, Store, Text
+from proxybox.classroom.store import Checked, Connected, HandIn, Saved, Store, Text
 from proxybox.serve.problems import Refusal
 
 #: How many saves of a seat are remembered, so that one that comes twice is kept once, and for how many seats.
@@ -23,18 +23,20 @@ Key = tuple[str, str]
 
 
 class Work:
-    """What students of a class have made. results: the latest grades by tests; handed: the latest hand-ins."""
+    """What students of a class have made. results: what came of tests last; handed: the latest hand-ins."""
 
     def __init__(self, store: Store, sheets: Mapping[str, Sheet]) -> None:
         self._store, self._sheets = store, sheets
-        self.results: dict[Key, Any] = {}
+        self.results: dict[Key, Checked] = {}
         self.handed: dict[Key, HandIn] = {}
         self.hints: dict[Key, int] = {}
         self._saves: OrderedDict[str, deque[tuple[str, Saved]]] = OrderedDict()
 
     async def load(self) -> None:
         """Reads what was kept before."""
-        self.results = {(seat, exercise): grade for seat, exercise, grade in await self._store.do(Connected.results)}
+        self.results = {
+            (seat, exercise): checked for seat, exercise, checked in await self._store.do(Connected.results)
+        }
         self.hints = {(seat, exercise): shown for seat, exercise, shown in await self._store.do(Connected.hints)}
         self.handed = {(each.seat, each.exercise): each for each in await self._store.do(Connected.handins)}
 
@@ -100,10 +102,11 @@ class Work:
 
     # --- tests and hints ----------------------------------------------------------------------------------------------
 
-    async def keep_result(self, seat: str, exercise: str, grade: Any) -> None:
-        """Keeps what came of the tests."""
-        self.results[seat, exercise] = grade
-        await self._store.do(Connected.keep_result, seat, exercise, time.time(), grade)
+    async def keep_result(self, seat: str, exercise: str, grade: Any) -> Checked:
+        """Keeps what came of the tests, and returns it."""
+        checked = self.results[seat, exercise] = Checked(time.time(), grade)
+        await self._store.do(Connected.keep_result, seat, exercise, checked)
+        return checked
 
     async def next_hint(self, seat: str, sheet: Sheet) -> int:
         """Counts one more hint, and returns its number, from 1. Raises Refusal when there are no more."""

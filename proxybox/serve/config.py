@@ -146,12 +146,6 @@ def _to_guest(value: str | None) -> str | None:
     raise refusal('want the name or the path of an interpreter, such as "cpython"', value)
 
 
-def _to_guest(value: str | None) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return value
-    raise refusal('want the name or the path of an interpreter, such as "cpython"', value)
-
-
 def _to_origins(value: Any) -> tuple[str, ...]:
     return to_texts(value, "origins")
 

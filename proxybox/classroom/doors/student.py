@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from proxybox.classroom import models
 from proxybox.classroom.doors.asking import Here, Sitting, address_of, forget_cookie, lesson_of, set_cookie
-from proxybox.classroom.lesson import Lesson, seat_as_json
+from proxybox.classroom.lesson import Lesson, handed_as_json, seat_as_json
 from proxybox.classroom.store import Seat
 from proxybox.serve.asking import as_json
 
@@ -132,7 +132,7 @@ async def check(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sit
 async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Hands the files in."""
     handed, version = await lesson.hand_in(seat, exercise, body)
-    return as_json({"handed_in": lesson.handed_as_json(handed), "version": version}, 201)
+    return as_json({"handed_in": handed_as_json(handed), "version": version}, 201)
 
 
 @router.post(f"{_OF}/hint")

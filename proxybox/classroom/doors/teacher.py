@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from proxybox.classroom import exports, models
 from proxybox.classroom.doors.asking import FOR_TEACHER, Here, address_of, forget_cookie, lesson_of, set_cookie
 from proxybox.classroom.grid import TEACHER
-from proxybox.classroom.lesson import Lesson
+from proxybox.classroom.lesson import Lesson, handed_as_json, results_as_json
 from proxybox.classroom.passes import is_same
 from proxybox.serve.asking import as_json
 from proxybox.serve.problems import Refusal
@@ -91,12 +91,12 @@ async def look_at_seat(seat: SeatId, lesson: Here, exercise: AnyExercise = None)
     found = lesson.seats.find(seat)
     sheet = lesson.sheet(exercise or found.exercise or next(iter(lesson.sheets)))
     text = await lesson.work.text(found.id, sheet)
-    grade, handed = lesson.work.results.get((found.id, sheet.id)), lesson.work.handed.get((found.id, sheet.id))
+    checked, handed = lesson.work.results.get((found.id, sheet.id)), lesson.work.handed.get((found.id, sheet.id))
     return as_json(
         {
             "seat": lesson.grid.row(found), "exercise": sheet.id, "file": sheet.main, "files": text.files,
-            "version": text.version, "results": None if grade is None else lesson.results(grade, whole=True),
-            "handed_in": None if handed is None else lesson.handed_as_json(handed, whole=True),
+            "version": text.version, "results": None if checked is None else results_as_json(checked, whole=True),
+            "handed_in": None if handed is None else handed_as_json(handed, whole=True),
             "output": lesson.boxes.output(found.id, sheet.id),
             "versions": await lesson.work.versions(found.id, sheet),
         }
