@@ -185,6 +185,14 @@ Exit status: 0 when it was ended, or
   125 it could not open   2 usage"""
 
 
+class CourseArgument(click.Argument):
+    """An argument of a group that the usage of the group's commands does not have."""
+
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """What stands of it in a usage, and in the names of commands."""
+        return []
+
+
 class CourseGroup(click.Group):
     """A group that is a command with an argument, too, unless its first word is the name of one of its commands."""
 
@@ -198,9 +206,9 @@ class CourseGroup(click.Group):
 
 @click.group(
     "classroom", cls=CourseGroup, invoke_without_command=True, help=CLASSROOM_HELP,
-    short_help="Teach a class in its browsers.", subcommand_metavar="| COMMAND [ARGS]...",
+    short_help="Teach a class in its browsers.", subcommand_metavar="[COURSE | COMMAND [ARGS]...]",
 )  # fmt: skip
-@click.argument("course", required=False, shell_complete=complete_course)
+@click.argument("course", cls=CourseArgument, required=False, shell_complete=complete_course)
 @click.option("--host", metavar="HOST", help="Where to listen: lan for all addresses of this machine (127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="Of TCP; 0 for any that is free (8080).")
 @click.option("--data", metavar="PATH", help="The folder for all that is kept (one for each course, in your home).")
