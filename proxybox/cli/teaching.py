@@ -201,7 +201,10 @@ class CourseGroup(click.Group):
         if args and args[0] in self.commands:
             return super().parse_args(ctx, ["", *args])  # the argument is not given
         ctx.allow_interspersed_args = True
-        return click.Command.parse_args(self, ctx, args)
+        rest = click.Command.parse_args(self, ctx, args)
+        if rest and not ctx.resilient_parsing:
+            ctx.fail(f"Got unexpected extra argument ({' '.join(rest)})")
+        return rest
 
 
 @click.group(
