@@ -71,11 +71,9 @@ class Config:
 
     course: the folder of the course; "" for the example that comes with proxybox. host: where it listens: a host name,
     an address, or "lan" for all addresses of this machine. port: of TCP; 0 for any that is free. data: the folder for
-    all that is kept, one of this course's own by default. tls: "none", "self" (a certificate that
-    the classroom makes itself), or "files" (those of `tls_cert` and `tls_key`, PEM). names: further host names under
-    which it is reached. seats: how many there may be, in
-    place of the course's number. guest, packages: the interpreter and its packages, in place of
-    the course's own.
+    all that is kept, one of this course's own by default. tls: "none", "self" (a certificate that the classroom makes
+    itself), or "files" (those of `tls_cert` and `tls_key`, PEM). names: further host names under which it is reached.
+    seats, guest, packages: how many there may be, the interpreter and its packages, in place of the course's own.
     """
 
     course: str = attrs.field(default="", converter=_to_path)

@@ -368,7 +368,7 @@ class Lesson:
         if not files:
             raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
         if len(self.shares) >= _MOST_SHARES:
-            raise Refusal("conflict", f"{_MOST_SHARES} pieces of code are shared. Stop sharing some.")
+            raise Refusal("conflict", "Too many pieces of code are shared. Stop sharing some.")
         share: dict[str, Any] = {
             "id": secrets.token_urlsafe(9), "title": asked.title, "exercise": sheet.id, "files": dict(files),
             "by": "teacher" if asked.seat is None else "student", "at": time.time(),

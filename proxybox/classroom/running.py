@@ -36,7 +36,7 @@ from proxybox.serve.ending import EndingServer  # isort: skip
 _BACKUPS: Final = 10
 _BACKUP: Final = "%Y-%m-%d-%H%M%S.sqlite"
 #: Seconds that requests have to come to their end. Streams are ended before.
-_GRACE: Final = 3
+_GRACE: Final = 2
 #: Seconds that a browser's connection stays open for its next request: fewer handshakes on a Wi-Fi, above all with TLS.
 _KEPT_OPEN: Final = 60
 _HERE: Final = "127.0.0.1"
@@ -110,6 +110,8 @@ async def _serve(edge: Edge, listener: socket.socket, shown: Certificate | None,
 
     async def drain() -> None:
         manner.say("\nThe lesson ends. Everything is kept.")
+        # A browser that does not end its side of a connection in time is cut off; nobody need be told.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         lesson.hub.close()
 
     server = EndingServer(options, drain, log)

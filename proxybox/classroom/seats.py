@@ -4,6 +4,7 @@ Rules: a wrong code tells nothing, and few of them can be tried. A name is one s
 seat that is removed keeps its work, and can be given back.
 """
 
+import logging
 import secrets
 import time
 import unicodedata
@@ -14,6 +15,9 @@ from typing import Final
 from proxybox.classroom.passes import is_same, new_code
 from proxybox.classroom.store import Connected, Seat, Store
 from proxybox.serve.problems import Refusal
+from proxybox.terminal.harmless import on_one_line
+
+log = logging.getLogger("proxybox.classroom")
 
 #: Wrong codes within a minute: of one address, since a class may share one, and of all together.
 _MOST_WRONG, _MOST_WRONG_OF_ALL, _MINUTE = 20, 200, 60.0
@@ -79,7 +83,9 @@ class Seats:
             raise self._wrong(address)
         if locked:
             raise Refusal("forbidden", "Nobody can join at the moment. Ask your teacher.")
-        return await self.add(name)
+        seat = await self.add(name)
+        log.info("%s has joined", on_one_line(name))
+        return seat
 
     async def back(self, address: str, personal: str) -> Seat:
         """Returns the seat of a personal code. Raises Refusal."""
@@ -91,6 +97,7 @@ class Seats:
 
     def _wrong(self, address: str) -> Refusal:
         self.attempts.note(address)
+        log.warning("a wrong code was tried at %s", address)
         return Refusal("forbidden", "This code is not right.")
 
     async def add(self, name: str) -> Seat:
@@ -110,8 +117,9 @@ class Seats:
     def _check_name(self, name: str, own: str = "") -> None:
         taken = (seat for seat in self if not seat.removed and seat.id != own)
         if any(_folded(seat.name) == _folded(name) for seat in taken):
-            detail = "Somebody has this name already. If that is you, use your personal code; else add a letter."
-            raise Refusal("conflict", detail)
+            raise Refusal(
+                "conflict", "Somebody has this name already. If that is you, use your personal code; else add a letter."
+            )
 
     # --- changes ------------------------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ def _merged(sheet: Sheet, files: Mapping[str, str] | None, changes: Mapping[str,
         elif name != sheet.main:
             merged.pop(name, None)
     if len(merged) > MOST_FILES or sum(map(len, merged.values())) > MOST_TOGETHER:
-        raise Refusal("too-large", f"An exercise may have {MOST_FILES} files, and {MOST_TOGETHER:,} characters.")
+        raise Refusal("too-large", "These are too many files, or too much text for one exercise.")
     clash = next((name for name in merged if any(other.startswith(f"{name}/") for other in merged)), None)
     if clash is not None:
         raise Refusal("invalid", errors=[{"loc": ["body", "files", clash], "msg": "it is a folder, too"}])
