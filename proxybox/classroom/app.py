@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 try:
     import fastapi
@@ -13,9 +14,11 @@ except ModuleNotFoundError as error:
 
 import proxybox
 from proxybox.classroom.config import Config
-from proxybox.classroom.doors import events, pages, student, teacher
+from proxybox.classroom.doors import events, lti, pages, student, teacher
 from proxybox.classroom.edge import Edge
 from proxybox.classroom.lesson import Lesson
+from proxybox.classroom.lti.bridge import Bridge
+from proxybox.classroom.lti.platforms import load_platforms
 from proxybox.serve.app import tell_faults
 
 
@@ -25,22 +28,24 @@ def app(config: Config) -> Edge:
     Raises ExerciseError or PolicyError when the course makes no sense, and StoreError.
     """
     lesson = Lesson(config)
+    bridge = Bridge(lesson, load_platforms(Path(config.lti))) if config.lti else None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
         if not lesson.has_started:
             await lesson.start()
-        try:
+        async with contextlib.AsyncExitStack() as ending:
+            ending.push_async_callback(lesson.close)
+            if bridge is not None:
+                await ending.enter_async_context(bridge.open())
             yield
-        finally:
-            await lesson.close()
 
     inner = fastapi.FastAPI(
         title="proxybox classroom", version=proxybox.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url=None,
     )  # fmt: skip
-    inner.state.lesson, inner.state.buckets = lesson, {}
-    for router in (pages.router, student.router, teacher.router, teacher.guarded, events.router):
+    inner.state.lesson, inner.state.bridge, inner.state.buckets = lesson, bridge, {}
+    for router in (pages.router, student.router, teacher.router, teacher.guarded, events.router, lti.router):
         inner.include_router(router)
     inner.mount("/static", pages.files)
     tell_faults(inner)

@@ -73,7 +73,8 @@ class Config:
     an address, or "lan" for all addresses of this machine. port: of TCP; 0 for any that is free. data: the folder for
     all that is kept, one of this course's own by default. tls: "none", "self" (a certificate that the classroom makes
     itself), or "files" (those of `tls_cert` and `tls_key`, PEM). names: further host names under which it is reached.
-    seats, guest, packages: how many there may be, the interpreter and its packages, in place of the course's own.
+    seats, guest, packages: how many there may be, the interpreter and its packages, in place of the course's own. lti:
+    the file of platforms from which students come, too (lti/platforms.py).
     """
 
     course: str = attrs.field(default="", converter=_to_path)
@@ -89,10 +90,13 @@ class Config:
     seats: int | None = attrs.field(default=None, validator=between(1, 1_000, "1 to 1,000 seats, or none"))
     guest: str | None = None
     packages: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
+    lti: str = attrs.field(default="", converter=_to_path)
 
     def __attrs_post_init__(self) -> None:
         if (self.tls == "files") != bool(self.tls_cert and self.tls_key) or bool(self.tls_cert) != bool(self.tls_key):
             raise refusal('tls = "files" needs both tls_cert and tls_key, and they need it', key="tls")
+        if self.lti and self.tls == "none":
+            raise refusal('LTI needs TLS: tls = "self" or "files"', key="lti")
 
     @property
     def is_local(self) -> bool:

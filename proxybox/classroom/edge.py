@@ -23,6 +23,8 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: The bytes of one request: a text of the most characters, as JSON.
 MOST_BODY: Final = 4 << 20
 _JSON: Final = b"application/json"
+#: Where learning platforms send browsers, from pages of their own: what they bring is signed (lti/launches.py).
+_FROM_PLATFORMS: Final = frozenset({"/lti/login", "/lti/launch"})
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data: blob:; "
     "connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
@@ -81,7 +83,7 @@ class Edge:
         if not self.lesson.config.answers_to(_without_port(host)):
             log.warning("a request for the host %r was refused (--name adds a name)", host[:200])
             raise Refusal("forbidden", "This classroom is not reached under this name (proxybox classroom --name).")
-        if scope["method"] in _SAFE:
+        if scope["method"] in _SAFE or scope["path"] in _FROM_PLATFORMS:
             return
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin != f"{scope['scheme']}://{host}":

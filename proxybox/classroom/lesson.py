@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import attrs
@@ -71,6 +71,7 @@ class Lesson:
         self.code = self.teacher_key = ""
         self.teacher_generation = 1
         self.addresses: tuple[str, ...] = ()
+        self.on_graded: list[Callable[[HandIn], Awaitable[object]]] = []
         self.shares: dict[str, dict[str, Any]] = {}
         self.passes: Passes
         self.seats: Seats
@@ -283,6 +284,8 @@ class Lesson:
         except Refusal:  # a later one has taken its place; or the lesson ends, and it is graded the next time
             return
         graded = await self.work.grade(handed, CONVERTER.unstructure(grade))
+        for tell in self.on_graded:
+            await tell(graded)
         told = {"exercise": handed.exercise, "handed_in": handed_as_json(graded)}
         self.hub.tell(f"seat:{handed.seat}", "graded", told)
         self.grid.touch(handed.seat)

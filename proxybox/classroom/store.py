@@ -110,6 +110,21 @@ _shares = sql.Table(
     sql.Column("at", sql.Float, nullable=False),
     sql.Column("files", LongTold, nullable=False),
 )  # fmt: skip
+_users = sql.Table(
+    "users", _tables,
+    sql.Column("platform", Told(2000), primary_key=True),
+    sql.Column("user", Told(255), primary_key=True),
+    sql.Column("seat", Told(64), nullable=False),
+)  # fmt: skip
+_lines = sql.Table(
+    "lines", _tables,
+    sql.Column("seat", Told(64), primary_key=True),
+    sql.Column("exercise", Told(64), primary_key=True),
+    sql.Column("platform", Told(2000), nullable=False),
+    sql.Column("user", Told(255), nullable=False),
+    sql.Column("url", LongTold, nullable=False),
+    sql.Column("due", sql.Boolean, nullable=False),
+)  # fmt: skip
 
 
 @attrs.define(kw_only=True)
@@ -182,6 +197,18 @@ class Ran:
     seconds: float
     status: str
     error: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class GradeLine:
+    """Where grades of a seat go. exercise: which; "" for the whole course. due: whether one is still to be brought."""
+
+    seat: str
+    exercise: str
+    platform: str
+    user: str
+    url: str
+    due: bool = False
 
 
 @attrs.define
@@ -487,6 +514,26 @@ class Connected:
         """Returns the code that all can see, the oldest first."""
         rows = self._connection.execute(sql.select(_shares).order_by(_shares.c.at)).mappings()
         return [{**row, "files": json.loads(row["files"])} for row in rows]
+
+    # --- learning platforms -------------------------------------------------------------------------------------------
+
+    def seat_of_user(self, platform: str, user: str) -> str | None:
+        """Returns the seat of a platform's user."""
+        query = sql.select(_users.c.seat).where(_users.c.platform == platform, _users.c.user == user)
+        return self._connection.execute(query).scalar()
+
+    def keep_user(self, platform: str, user: str, seat: str) -> None:
+        """Keeps which seat a platform's user has."""
+        self._put(_users, {"platform": platform, "user": user}, {"seat": seat})
+
+    def keep_line(self, line: GradeLine) -> None:
+        """Keeps where grades go, and whether one is due."""
+        values = attrs.asdict(line)
+        self._put(_lines, {"seat": values.pop("seat"), "exercise": values.pop("exercise")}, values)
+
+    def lines(self) -> list[GradeLine]:
+        """Returns where grades go."""
+        return [GradeLine(**row) for row in self._connection.execute(sql.select(_lines)).mappings()]
 
     def _put(self, table: sql.Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         where = [table.c[name] == value for name, value in key.items()]

@@ -220,6 +220,9 @@ class CourseGroup(click.Group):
 @click.option("--tls-key", metavar="FILE", help="The certificate's key (PEM).", shell_complete=complete_file)
 @click.option("--name", "names", multiple=True, metavar="NAME", help="A host name under which students reach it.")
 @click.option("--seats", type=click.IntRange(1, 1_000), metavar="N", help="How many may join (the course says).")
+@click.option(
+    "--lti", metavar="FILE", help="Learning platforms that send students (docs/lti.md).", shell_complete=complete_file
+)
 @guest_option
 @packages_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON: addresses, code, teacher's address.")

@@ -1,0 +1,185 @@
+"""Launches: a browser comes from a platform, is sent back there to show who it is, and returns with a signed token.
+
+    platform ── /lti/login ── its auth_login_url ── /lti/launch with an id_token ── a seat
+
+https://www.imsglobal.org/spec/security/v1p0 (section 5.1), https://www.imsglobal.org/spec/lti/v1p3 (section 5)
+"""
+
+import asyncio
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import attrs
+import httpx
+import jwt
+
+from proxybox.classroom.lti.platforms import Platform, to_url
+from proxybox.policies.errors import PolicyError
+from proxybox.serve.problems import Refusal
+
+#: Seconds that a login may take, and how many may be under way.
+_PATIENCE, _MOST_LOGINS = 600.0, 10_000
+#: Seconds for which a platform's keys are believed, between two looks for a new one, and that clocks may differ.
+_KEPT, _PAUSE, _LEEWAY = 3600.0, 30.0, 60
+#: Bytes of keys, and characters of a token.
+MOST_ANSWER: Final = 1 << 18
+_MOST_TOKEN: Final = 1 << 16
+_CLAIM: Final = "https://purl.imsglobal.org/spec/lti/claim"
+_GRADES: Final = "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint"
+SCORE: Final = "https://purl.imsglobal.org/spec/lti-ags/scope/score"
+_TEACHERS: Final = ("membership#Instructor", "membership#Administrator")
+
+
+@attrs.frozen(kw_only=True)
+class Launch:
+    """What a platform says. user: its id there. exercise: the one of its link; "". line: where its grades go; ""."""
+
+    platform: Platform
+    user: str
+    name: str
+    exercise: str = ""
+    line: str = ""
+    is_teacher: bool = False
+
+
+@attrs.frozen
+class _Login:
+    """A login that is under way."""
+
+    platform: Platform
+    nonce: str
+    until: float
+
+
+class Launches:
+    """The logins that are under way, and the keys of platforms. client: for requests to platforms."""
+
+    def __init__(self, platforms: Sequence[Platform], client: httpx.AsyncClient) -> None:
+        self._platforms, self._client = platforms, client
+        self._logins: OrderedDict[str, _Login] = OrderedDict()
+        self._keys: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._looking = asyncio.Lock()
+
+    def begin(self, told: Mapping[str, str], redirect: str) -> tuple[str, str]:
+        """Begins a login; returns where the browser is sent, and the state that it is to keep. Raises Refusal.
+
+        told: what the platform has sent with it. redirect: the address of `finish`.
+        """
+        platform = self._platform(told.get("iss", ""), told.get("client_id"))
+        state, nonce = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        self._logins[state] = _Login(platform, nonce, time.monotonic() + _PATIENCE)
+        while len(self._logins) > _MOST_LOGINS:
+            self._logins.popitem(last=False)
+        asked = {
+            "scope": "openid", "response_type": "id_token", "response_mode": "form_post", "prompt": "none",
+            "client_id": platform.client_id, "redirect_uri": redirect, "state": state, "nonce": nonce,
+            "login_hint": told.get("login_hint", ""),
+        }  # fmt: skip
+        if hint := told.get("lti_message_hint"):
+            asked["lti_message_hint"] = hint
+        mark = "&" if "?" in platform.auth_login_url else "?"
+        return f"{platform.auth_login_url}{mark}{urlencode(asked)}", state
+
+    def _platform(self, issuer: str, client: str | None) -> Platform:
+        known = [each for each in self._platforms if each.issuer == issuer]
+        fitting = [each for each in known if client in (None, "", each.client_id)]
+        if len(fitting) != 1:
+            raise Refusal("forbidden", "This classroom takes no launches from there.")
+        return fitting[0]
+
+    async def finish(self, state: str, kept: str | None, token: str) -> Launch:
+        """Returns what a platform has signed, once. kept: the state that the browser has kept. Raises Refusal."""
+        login = self._logins.pop(state, None)
+        if login is None or login.until < time.monotonic():
+            raise Refusal("forbidden", "This launch is too old, or was used before. Open the link once more.")
+        if kept is None or not hmac.compare_digest(kept.encode(), state.encode()):
+            raise Refusal("forbidden", "This launch began in another browser, or its cookies are blocked.")
+        claims = await self._claims(login.platform, token)
+        if not hmac.compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), login.nonce.encode()):
+            raise _not_believed("its nonce is another one")
+        return _launch(login.platform, claims)
+
+    async def _claims(self, platform: Platform, token: str) -> dict[str, Any]:
+        if len(token) > _MOST_TOKEN:
+            raise _not_believed("it is too long")
+        try:
+            key = await self._key(platform, str(jwt.get_unverified_header(token).get("kid", "")))
+            claims: dict[str, Any] = jwt.decode(
+                token, key, algorithms=["RS256"], audience=platform.client_id, issuer=platform.issuer, leeway=_LEEWAY,
+                options={"require": ["exp", "iat", "iss", "aud", "sub", "nonce"]},
+            )  # fmt: skip
+        except jwt.PyJWTError as error:
+            raise _not_believed(str(error)) from None
+        audience = claims["aud"]
+        is_for_others = isinstance(audience, list) and len(audience) > 1
+        if claims.get("azp", platform.client_id) != platform.client_id or (is_for_others and "azp" not in claims):
+            raise _not_believed("it is for another tool")
+        return claims
+
+    async def _key(self, platform: Platform, identity: str) -> Any:
+        """The platform's key of this id; keys that are not known are looked for now and then."""
+        async with self._looking:
+            at, keys = self._keys.get(platform.key_set_url, (-_KEPT, {}))
+            age = time.monotonic() - at
+            if age > _KEPT or (identity not in keys and age > _PAUSE):
+                keys = await self._fetch(platform.key_set_url)
+                self._keys[platform.key_set_url] = time.monotonic(), keys
+        if identity not in keys:
+            raise _not_believed("the platform has no such key")
+        return keys[identity]
+
+    async def _fetch(self, url: str) -> dict[str, Any]:
+        try:
+            answer = await self._client.get(url)
+            answer.raise_for_status()
+            if len(answer.content) > MOST_ANSWER:
+                raise ValueError("too large")
+            told = jwt.PyJWKSet.from_dict(answer.json())
+        except (httpx.HTTPError, ValueError, jwt.PyJWTError, AttributeError) as error:
+            raise Refusal("not-ready", f"The platform's keys cannot be had: {type(error).__name__}.") from error
+        return {str(each.key_id): each.key for each in told.keys if each.key_type == "RSA"}
+
+
+def _launch(platform: Platform, claims: Mapping[str, Any]) -> Launch:
+    """What the claims of a token say. Raises Refusal."""
+    if claims.get(f"{_CLAIM}/deployment_id") not in platform.deployments:
+        raise _not_believed("its deployment is not in the list")
+    if claims.get(f"{_CLAIM}/version") != "1.3.0":
+        raise _not_believed("it is of another version of LTI")
+    if claims.get(f"{_CLAIM}/message_type") != "LtiResourceLinkRequest":
+        raise Refusal("invalid", "Links to this classroom open it; they cannot be chosen in it (deep linking).")
+    roles = claims.get(f"{_CLAIM}/roles")
+    is_teacher = isinstance(roles, list) and any(str(role).endswith(_TEACHERS) for role in roles)
+    custom = claims.get(f"{_CLAIM}/custom")
+    exercise = custom.get("exercise") if isinstance(custom, dict) else None
+    return Launch(
+        platform=platform, user=str(claims["sub"])[:255], name=_name(claims),
+        exercise=exercise if isinstance(exercise, str) else "", line=_line(claims.get(_GRADES)),
+        is_teacher=platform.teachers and is_teacher,
+    )  # fmt: skip
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    for claim in ("name", "given_name", "family_name"):
+        if isinstance(name := claims.get(claim), str) and name.strip():
+            return name
+    return ""
+
+
+def _line(grades: Any) -> str:
+    """Where the grades of a link go; "" where the platform takes none."""
+    if not isinstance(grades, dict) or SCORE not in (grades.get("scope") or ()):
+        return ""
+    try:
+        return to_url(grades.get("lineitem", ""))
+    except PolicyError:
+        return ""
+
+
+def _not_believed(why: str) -> Refusal:
+    return Refusal("forbidden", f"What the platform has sent is not believed: {why}.")

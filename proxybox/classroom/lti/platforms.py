@@ -1,0 +1,115 @@
+"""The platforms that a classroom takes launches from: a TOML file.
+
+    [[platforms]]
+    issuer = "https://moodle.school.example"
+    client_id = "kZb3xVwq"
+    deployments = ["1"]
+    auth_login_url = "https://moodle.school.example/mod/lti/auth.php"
+    auth_token_url = "https://moodle.school.example/mod/lti/token.php"
+    key_set_url = "https://moodle.school.example/mod/lti/certs.php"
+"""
+
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from proxybox.policies.building import build, model
+from proxybox.policies.checks import refusal
+from proxybox.policies.errors import PolicyError, Problem
+from proxybox.serve.config import is_loopback, to_texts
+from proxybox.teach.folders import in_file, parsed
+
+_MOST_TEXT: Final = 2_000
+
+
+def to_url(value: str) -> str:
+    """Returns an address that nobody on the way can read or change. Raises PolicyError."""
+    parts = urlsplit(value) if isinstance(value, str) and len(value) <= _MOST_TEXT and value.isprintable() else None
+    if parts is None or not parts.hostname or parts.username is not None or parts.fragment:
+        raise refusal('want an address such as "https://moodle.school.example"', value)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+        raise refusal("want an address that begins with https://", value)
+    return value
+
+
+def _to_text(value: str) -> str:
+    if isinstance(value, str) and 0 < len(value) <= _MOST_TEXT and value.isprintable():
+        return value
+    raise refusal("want a text of one line", value)
+
+
+def _to_text_or_none(value: str) -> str:
+    return _to_text(value) if value != "" else ""
+
+
+def _to_deployments(value: Any) -> tuple[str, ...]:
+    deployments = to_texts(value, "deployment ids")
+    if not deployments:
+        raise refusal("want at least one deployment id: the platform shows it where the tool is registered", value)
+    return deployments
+
+
+def _to_flag(value: bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise refusal("want true or false", value)
+
+
+@model("")
+@attrs.frozen(kw_only=True)
+class Platform:
+    """A platform, as it is registered there.
+
+    issuer, client_id, deployments: who it is, what we are to it, and where in it. auth_login_url, auth_token_url,
+    key_set_url: its addresses. auth_audience: for whom requests of tokens are, where that is not auth_token_url.
+    teachers: whether its instructors become teachers here.
+    """
+
+    issuer: str = attrs.field(converter=to_url)
+    client_id: str = attrs.field(converter=_to_text)
+    deployments: tuple[str, ...] = attrs.field(converter=_to_deployments)
+    auth_login_url: str = attrs.field(converter=to_url)
+    auth_token_url: str = attrs.field(converter=to_url)
+    key_set_url: str = attrs.field(converter=to_url)
+    auth_audience: str = attrs.field(default="", converter=_to_text_or_none)
+    teachers: bool = attrs.field(default=False, converter=_to_flag)
+
+    @property
+    def name(self) -> str:
+        """By what it is known here."""
+        return f"{self.issuer} {self.client_id}"
+
+
+def _to_platforms(value: Any) -> tuple[Platform, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise refusal("want at least one [[platforms]]", value)
+    made: list[Platform] = []
+    problems: list[Problem] = []
+    for at, given in enumerate(value):
+        try:
+            made.append(build(Platform, given))
+        except PolicyError as error:
+            problems += error.under(f"[{at}]").problems
+    if problems:
+        raise PolicyError(*problems)
+    if len({each.name for each in made}) < len(made):
+        raise refusal("a platform stands there twice, with the same issuer and client_id", [each.name for each in made])
+    return tuple(made)
+
+
+@model("")
+@attrs.frozen(kw_only=True)
+class Platforms:
+    """All platforms of a classroom."""
+
+    platforms: tuple[Platform, ...] = attrs.field(converter=_to_platforms)
+
+
+def load_platforms(path: Path) -> tuple[Platform, ...]:
+    """The platforms in a file. Raises PolicyError with all faults, or ExerciseError for a file that is no TOML."""
+    try:
+        return build(Platforms, parsed(path)).platforms
+    except PolicyError as error:
+        raise PolicyError(*in_file(error.problems, path)) from None

@@ -1,0 +1,384 @@
+"""Launches from learning platforms and grades that go back, with a platform's double that speaks real HTTP.
+
+What a platform signs is right in every way but one in each of the attacks here.
+"""
+
+import asyncio
+import http.server
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import attrs
+import pytest
+
+jwt = pytest.importorskip("jwt", reason="tokens are PyJWT's (extra classroom)")
+httpx = pytest.importorskip("httpx", reason="platforms are asked by httpx (extra classroom)")
+pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
+from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
+
+from proxybox.classroom.app import app  # noqa: E402
+from proxybox.classroom.config import Config  # noqa: E402
+from proxybox.classroom.edge import Edge  # noqa: E402
+from proxybox.classroom.lesson import Lesson  # noqa: E402
+from proxybox.classroom.lti.bridge import Bridge  # noqa: E402
+from proxybox.classroom.lti.platforms import Platform, load_platforms  # noqa: E402
+from proxybox.policies import PolicyError  # noqa: E402
+
+CLAIM = "https://purl.imsglobal.org/spec/lti/claim"
+ROLE = "http://purl.imsglobal.org/vocab/lis/v2/membership#"
+SCORE = "https://purl.imsglobal.org/spec/lti-ags/scope/score"
+HOST = "https://localhost:8443"
+COURSE = {
+    "01-double/exercise.toml": 'title = "Twice"\n',
+    "01-double/text.md": "Write `double(n)`.\n",
+    "01-double/starter/solution.py": "def double(n):\n    pass\n",
+    "01-double/tests/test_double.py": (
+        "def test_two(student):\n    student.expect('double', 2, returns=4)\n\n\n"
+        "def test_three(student):\n    student.expect('double', 3, returns=6)\n"
+    ),
+    "02-half/exercise.toml": 'title = "Half"\n',
+    "02-half/text.md": "Write `half(n)`.\n",
+    "02-half/starter/solution.py": "def half(n):\n    pass\n",
+    "02-half/tests/test_half.py": "def test_two(student):\n    student.expect('half', 2, returns=1)\n",
+}
+
+
+class Double:
+    """A platform: its keys, its tokens for tools, and its list of grades. down: whether it takes none at the moment."""
+
+    def __init__(self) -> None:
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.scores: list[tuple[str, dict[str, Any]]] = []
+        self.got = threading.Condition()
+        self.assertions: list[str] = []
+        self.down = False
+        self.asked_for_keys = 0
+        double = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                double.asked_for_keys += 1
+                told = jwt.algorithms.RSAAlgorithm.to_jwk(double.key.public_key(), as_dict=True)
+                self.answer(200, {"keys": [{**told, "kid": "one", "alg": "RS256", "use": "sig"}]})
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path == "/token":
+                    fields = parse_qs(body.decode())
+                    double.assertions += fields["client_assertion"]
+                    assert fields["scope"] == [SCORE]
+                    self.answer(200, {"access_token": "for-grades", "expires_in": 3600})
+                elif double.down:
+                    with double.got:
+                        double.down = False
+                        double.got.notify_all()
+                    self.answer(503, {})
+                else:
+                    assert self.headers["Authorization"] == "Bearer for-grades"
+                    assert self.headers["Content-Type"] == "application/vnd.ims.lis.v1.score+json"
+                    self.answer(200, {})
+                    with double.got:
+                        double.scores.append((self.path, json.loads(body)))
+                        double.got.notify_all()
+
+            def answer(self, status: int, told: Mapping[str, Any]) -> None:
+                data = json.dumps(told).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def settings(self, **more: str) -> str:
+        told = {
+            "issuer": self.url, "client_id": "tool-1", "auth_login_url": f"{self.url}/auth",
+            "auth_token_url": f"{self.url}/token", "key_set_url": f"{self.url}/keys", **more,
+        }  # fmt: skip
+        lines = [f'{key} = "{value}"' for key, value in told.items()]
+        return "\n".join(["[[platforms]]", 'deployments = ["7"]', "teachers = true", *lines, ""])
+
+    def claims(self, asked: Mapping[str, str], **changes: Any) -> dict[str, Any]:
+        now = int(time.time())
+        claims = {
+            "iss": self.url, "aud": asked["client_id"], "sub": "user-1", "name": "Ada Lovelace",
+            "iat": now, "exp": now + 300, "nonce": asked["nonce"],
+            f"{CLAIM}/version": "1.3.0", f"{CLAIM}/message_type": "LtiResourceLinkRequest",
+            f"{CLAIM}/deployment_id": "7", f"{CLAIM}/roles": [f"{ROLE}Learner"],
+            f"{CLAIM}/custom": {"exercise": "01-double"},
+            "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint": {
+                "scope": [SCORE], "lineitem": f"{self.url}/lines/5?page=1",
+            },
+            **changes,
+        }  # fmt: skip
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def sign(self, claims: Mapping[str, Any], key: Any = None, **headers: Any) -> str:
+        return jwt.encode(dict(claims), key or self.key, algorithm="RS256", headers={"kid": "one", **headers})
+
+    def wait_for_scores(self, count: int) -> list[tuple[str, dict[str, Any]]]:
+        with self.got:
+            assert self.got.wait_for(lambda: len(self.scores) >= count, 60)
+            return list(self.scores)
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Double]:
+    double = Double()
+    yield double
+    double.close()
+
+
+@attrs.frozen
+class Room:
+    """A class that is open, and the loop that serves it."""
+
+    edge: Edge
+    loop: asyncio.Runner
+
+    def browser(self) -> Any:
+        """A new one each time."""
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.edge), base_url=HOST, timeout=60)
+
+    @property
+    def lesson(self) -> Lesson:
+        return self.edge.lesson
+
+
+@pytest.fixture(scope="module")
+def room(platform: Double, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    """One for all tests: each has users of its own."""
+    folder = tmp_path_factory.mktemp("class")
+    for name, text in COURSE.items():
+        path = folder / "course" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "lti.toml").write_text(platform.settings())
+    config = Config(course=str(folder / "course"), data=str(folder / "data"), tls="self", lti=str(folder / "lti.toml"))
+    edge = app(config)
+    with asyncio.Runner() as loop:
+        life = edge._inner.router.lifespan_context(edge._inner)  # type: ignore[attr-defined]
+        loop.run(life.__aenter__())
+        yield Room(edge, loop)
+        loop.run(life.__aexit__(None, None, None))
+
+
+async def login(browser: Any, platform: Double) -> dict[str, str]:
+    """Begins a login as the platform's page does, and returns what the platform is asked."""
+    form = {"iss": platform.url, "login_hint": "someone", "client_id": "tool-1", "lti_message_hint": "link-9"}
+    answer = await browser.post("/lti/login", data=form, headers={"Origin": platform.url})
+    assert answer.status_code == 303, answer.text
+    told = urlsplit(answer.headers["location"])
+    asked = dict(parse_qsl(told.query))
+    assert f"{told.scheme}://{told.netloc}{told.path}" == f"{platform.url}/auth"
+    assert asked["redirect_uri"] == f"{HOST}/lti/launch"
+    assert (asked["login_hint"], asked["lti_message_hint"]) == ("someone", "link-9")
+    return asked
+
+
+async def launch(browser: Any, platform: Double, token: str, state: str) -> Any:
+    form = {"id_token": token, "state": state}
+    return await browser.post("/lti/launch", data=form, headers={"Origin": platform.url})
+
+
+async def launched(browser: Any, platform: Double, **changes: Any) -> Any:
+    asked = await login(browser, platform)
+    return await launch(browser, platform, platform.sign(platform.claims(asked, **changes)), asked["state"])
+
+
+def test_a_student_has_the_same_seat_each_time_and_the_grade_goes_back(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as first, room.browser() as second:
+            answer = await launched(first, platform)
+            assert answer.status_code == 200
+            assert 'content="0;url=/"' in answer.text
+            cookies = answer.headers.get_list("set-cookie")
+            assert any(re.match(r"__Host-seat=.*HttpOnly.*SameSite=strict; Secure", each) for each in cookies)
+            me = (await first.get("/api/me")).json()["seat"]
+            assert (me["name"], me["exercise"]) == ("Ada Lovelace", "01-double")
+
+            await launched(second, platform)
+            assert (await second.get("/api/me")).json()["seat"]["id"] == me["id"]
+
+            body = {"files": {"solution.py": "def double(n):\n    return 4\n"}, "save": "1"}
+            own = {"Origin": HOST}
+            answer = await first.post("/api/exercises/01-double/hand-in", json=body, headers=own)
+            assert answer.status_code == 201, answer.text
+            ((path, score),) = await asyncio.to_thread(platform.wait_for_scores, 1)
+            assert path == "/lines/5/scores?page=1"
+            assert (score["userId"], score["scoreGiven"], score["scoreMaximum"]) == ("user-1", 50.0, 100)
+            assert score["gradingProgress"] == "FullyGraded"
+
+            signed = jwt.decode(
+                platform.assertions[0],
+                jwt.PyJWKSet.from_dict((await first.get("/lti/keys")).json()).keys[0].key,
+                algorithms=["RS256"], audience=f"{platform.url}/token", issuer="tool-1",
+            )  # fmt: skip
+            assert signed["sub"] == "tool-1"
+
+    room.loop.run(lesson())
+
+
+def test_a_grade_that_the_platform_does_not_take_is_brought_when_the_class_opens_again(
+    room: Room, platform: Double
+) -> None:
+    async def lesson() -> None:
+        async with room.browser() as browser:
+            platform.scores.clear()
+            platform.down = True
+            await launched(browser, platform, sub="user-2", **{f"{CLAIM}/custom": None})  # a link to the whole course
+            body = {"files": {"solution.py": "def double(n):\n    return 2 * n\n"}, "save": "1"}
+            await browser.post("/api/exercises/01-double/hand-in", json=body, headers={"Origin": HOST})
+
+            def refused() -> bool:
+                with platform.got:
+                    return platform.got.wait_for(lambda: not platform.down, 60)
+
+            assert await asyncio.to_thread(refused)
+            assert platform.scores == []
+            async with Bridge(room.lesson, load_platforms(Path(room.lesson.config.lti))).open():
+                ((_, score),) = await asyncio.to_thread(platform.wait_for_scores, 1)
+            assert (score["userId"], score["scoreGiven"]) == ("user-2", 50.0)  # one of two exercises
+
+    room.loop.run(lesson())
+
+
+def test_only_instructors_of_a_platform_that_may_make_teachers_are_teachers(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as teacher, room.browser() as student:
+            answer = await launched(teacher, platform, sub="user-3", **{f"{CLAIM}/roles": [f"{ROLE}Instructor"]})
+            assert 'content="0;url=/teacher"' in answer.text
+            assert (await teacher.get("/api/teacher/state")).status_code == 200
+            await launched(
+                student, platform, sub="user-3", **{f"{CLAIM}/roles": [f"{ROLE}Learner", "x#Instructor-not"]}
+            )
+            assert (await student.get("/api/teacher/state")).status_code == 401
+
+    room.loop.run(lesson())
+
+
+OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+FORGED: dict[str, Callable[[Double, Mapping[str, str]], str]] = {
+    "signed by somebody else": lambda p, asked: p.sign(p.claims(asked), OTHER),
+    "signed with a key that the platform has not": lambda p, asked: p.sign(p.claims(asked), kid="two"),
+    "not signed": lambda p, asked: jwt.encode(p.claims(asked), None, algorithm="none", headers={"kid": "one"}),
+    "signed with the public key as a secret": lambda p, asked: jwt.encode(
+        p.claims(asked), "x" * 64, algorithm="HS256", headers={"kid": "one"}
+    ),
+    "for another tool": lambda p, asked: p.sign(p.claims(asked, aud="tool-2")),
+    "for several tools": lambda p, asked: p.sign(p.claims(asked, aud=["tool-1", "tool-2"])),
+    "made for another party": lambda p, asked: p.sign(p.claims(asked, azp="tool-2")),
+    "of another issuer": lambda p, asked: p.sign(p.claims(asked, iss="https://elsewhere.example")),
+    "expired": lambda p, asked: p.sign(p.claims(asked, exp=int(time.time()) - 3600)),
+    "without an end": lambda p, asked: p.sign(p.claims(asked, exp=None)),
+    "of another login": lambda p, asked: p.sign(p.claims(asked, nonce="another")),
+    "without a nonce": lambda p, asked: p.sign(p.claims(asked, nonce=None)),
+    "without a user": lambda p, asked: p.sign(p.claims(asked, sub=None)),
+    "of another deployment": lambda p, asked: p.sign(p.claims(asked, **{f"{CLAIM}/deployment_id": "8"})),
+    "of another version": lambda p, asked: p.sign(p.claims(asked, **{f"{CLAIM}/version": "1.1"})),
+    "of another kind": lambda p, asked: p.sign(p.claims(asked, **{f"{CLAIM}/message_type": "LtiDeepLinkingRequest"})),
+    "no token": lambda p, asked: "a.b.c",
+    "empty": lambda p, asked: "",
+    "too long": lambda p, asked: p.sign(p.claims(asked, name="x" * 100_000)),
+}
+
+
+def test_what_is_not_signed_for_this_login_gives_no_seat(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        before = len(list(room.lesson.seats))
+        for what, forge in FORGED.items():
+            async with room.browser() as browser:
+                asked = await login(browser, platform)
+                answer = await launch(browser, platform, forge(platform, asked), asked["state"])
+                assert answer.status_code in (403, 422), f"{what}: {answer.status_code} {answer.text}"
+                assert "__Host-seat" not in answer.headers.get("set-cookie", ""), what
+                assert (await browser.get("/api/me")).status_code == 401, what
+        assert len(list(room.lesson.seats)) == before
+        assert platform.asked_for_keys < 5  # keys that do not exist are not asked for each time
+
+    room.loop.run(lesson())
+
+
+def test_a_launch_is_good_once_and_in_the_browser_in_which_it_began(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as victim, room.browser() as thief:
+            asked = await login(victim, platform)
+            token = platform.sign(platform.claims(asked))
+            assert (await launch(thief, platform, token, asked["state"])).status_code == 403  # login CSRF, too
+            asked = await login(victim, platform)
+            token = platform.sign(platform.claims(asked))
+            assert (await launch(victim, platform, token, asked["state"])).status_code == 200
+            assert (await launch(victim, platform, token, asked["state"])).status_code == 403
+            assert (await launch(victim, platform, token, "made up")).status_code == 403
+
+    room.loop.run(lesson())
+
+
+def test_names_of_platforms_are_made_fit(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        names = ["Ada", "Ada", "<b>Ada</b>", "A\u202eda", "  ", "x" * 500]
+        for number, name in enumerate(names):
+            async with room.browser() as browser:
+                assert (await launched(browser, platform, sub=f"named-{number}", name=name)).status_code == 200
+        assert [seat.name for seat in room.lesson.seats] == [
+            "Ada", "Ada 2", "<b>Ada</b>", "Student", "Student 2", "x" * 36,
+        ]  # fmt: skip
+
+    room.loop.run(lesson())
+
+
+def test_a_removed_seat_stays_removed_and_others_cannot_begin_a_login(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as browser:
+            await launched(browser, platform, sub="user-4", name="Eve")
+            (seat,) = [seat for seat in room.lesson.seats if seat.name == "Eve"]
+            await room.lesson.seats.remove(seat, True)
+            assert (await launched(browser, platform, sub="user-4")).status_code == 403
+            form = {"iss": "https://elsewhere.example", "login_hint": "x"}
+            assert (await browser.post("/lti/login", data=form)).status_code == 403
+            assert (await browser.get("/lti/config.json")).json()["public_jwk_url"] == f"{HOST}/lti/keys"
+
+    room.loop.run(lesson())
+
+
+def test_faults_of_the_file_are_all_told(tmp_path: Path) -> None:
+    path = tmp_path / "lti.toml"
+    path.write_text(
+        '[[platforms]]\nissuer = "http://moodle.example"\nclient_id = ""\ndeployments = []\nteacher = true\n'
+    )
+    with pytest.raises(PolicyError) as refused:
+        load_platforms(path)
+    told = str(refused.value)
+    for words in ("platforms[0].issuer", "https://", "platforms[0].client_id", "platforms[0].deployments", "teachers"):
+        assert words in told
+    path.write_text("platforms = []\n")
+    with pytest.raises(PolicyError, match=r"at least one \[\[platforms\]\]"):
+        load_platforms(path)
+
+
+def test_lti_needs_tls(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="LTI needs TLS"):
+        Config(data=str(tmp_path), lti="lti.toml")
+
+
+def test_a_platform_stands_there_once() -> None:
+    told = Platform(
+        issuer="https://a.example", client_id="1", deployments=("1",), auth_login_url="https://a.example/a",
+        auth_token_url="https://a.example/t", key_set_url="https://a.example/k",
+    )  # fmt: skip
+    assert told.name == "https://a.example 1"
