@@ -1,0 +1,6 @@
+print('+----------------+')
+print('| LEMONADE STAND |')
+print('+----------------+')
+print('')
+print('It\'s cold, and it\'s sweet.')
+print('One cup: 50 cents')

@@ -1,0 +1,2 @@
+# The first line is here already. Write the others below it.
+print("+----------------+")

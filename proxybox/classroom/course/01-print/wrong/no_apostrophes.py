@@ -1,0 +1,6 @@
+print("+----------------+")
+print("| LEMONADE STAND |")
+print("+----------------+")
+print()
+print("Its cold, and its sweet.")
+print("One cup: 50 cents")

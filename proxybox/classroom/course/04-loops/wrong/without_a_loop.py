@@ -1,0 +1,13 @@
+number = int(input("Which number? "))
+
+print(f"1 x {number} = {1 * number}")
+print(f"2 x {number} = {2 * number}")
+print(f"3 x {number} = {3 * number}")
+print(f"4 x {number} = {4 * number}")
+print(f"5 x {number} = {5 * number}")
+print(f"6 x {number} = {6 * number}")
+print(f"7 x {number} = {7 * number}")
+print(f"8 x {number} = {8 * number}")
+print(f"9 x {number} = {9 * number}")
+print(f"10 x {number} = {10 * number}")
+print(f"Together: {55 * number}")

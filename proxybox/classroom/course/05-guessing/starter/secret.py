@@ -1,0 +1,3 @@
+import random
+
+number = random.randint(1, 100)

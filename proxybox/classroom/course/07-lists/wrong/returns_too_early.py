@@ -1,0 +1,18 @@
+def average(heights):
+    if len(heights) == 0:
+        return 0
+    return sum(heights) / len(heights)
+
+
+def passed(heights, bar):
+    found = []
+    for height in heights:
+        if height >= bar:
+            found.append(height)
+        return found
+
+
+def without_worst(heights):
+    rest = list(heights)
+    rest.remove(min(rest))
+    return rest

@@ -1,0 +1,5 @@
+with open("temperatures.txt") as file:
+    for line in file:
+        print(line)
+
+print("Done.")

@@ -1,0 +1,11 @@
+import random
+
+
+def mountain(height):
+    return [("^" * (2 * y + 1)).center(2 * height - 1) for y in range(height)]
+
+
+def sky(width, height, stars, seed):
+    places = random.Random(seed).sample(range(width * height), stars)
+    letters = ["*" if place in places else "." for place in range(width * height)]
+    return ["".join(letters[y * width : (y + 1) * width]) for y in range(height)]
