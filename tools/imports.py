@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Folders at the top of the tree, and the packages that they are. Those that a link leads to are not walked twice.
 PACKAGES = {"proxybox": "proxybox", "controller": "proxybox.controller", "policies": "proxybox.policies"}
 #: Submissions' and exercises' own files.
-NOT_OURS = ("proxybox/teach/exercises", "proxybox/teach/template")
+NOT_OURS = ("proxybox/classroom/course", "proxybox/teach/exercises", "proxybox/teach/template")
 
 Graph = dict[str, set[str]]
 

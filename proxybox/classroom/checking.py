@@ -128,7 +128,8 @@ class _Checker:
         ready = self._ready.get(digest)
         if ready is None:
             connection.send_bytes(answer(Kind.EVENT, "need"))
-            packed = Packed(_files(json.loads(connection.recv_bytes())["files"]))
+            told = json.loads(connection.recv_bytes())
+            packed = Packed(_files(told["files"]), told["over"])
             while len(self._ready) >= _MOST_READY:
                 self._ready.popitem(last=False)[1].close()
             ready = self._ready[digest] = self._make(packed)

@@ -412,7 +412,8 @@ class ProcessLane:
                 await work.send({**message, "files": files_as_json(asked.files)})
                 while (told := await work.receive())[0] == Kind.EVENT:
                     if told[1] == b'"need"':
-                        await work.send({"files": files_as_json(asked.exercise.files)})
+                        packed = asked.exercise
+                        await work.send({"files": files_as_json(packed.files), "over": packed.over})
                     else:
                         began = loop.time()
                         stopping = loop.call_later(seconds, self.stop)

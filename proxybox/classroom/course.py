@@ -12,6 +12,7 @@ allowed, what was probably meant. The exercises of a course are the teacher's, a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -190,7 +191,7 @@ def load_course(folder: Path) -> Course:
         problems, lambda: _Settings(**{key: value for key, value in data.items() if key in _KEYS})
     )
     language: Language | None = collect(problems, lambda: _language(data, folder))
-    over = {key: value for key, value in data.items() if key in _POLICY_KEYS}
+    over = _as_json({key: value for key, value in data.items() if key in _POLICY_KEYS})
     policy: Policy | None = collect(problems, lambda: restricted(preset("classroom"), **over))
     beside = Beside(folder, _Settings, data, problems)
     syllabus = beside.markdown("syllabus", needed=False)
@@ -208,6 +209,12 @@ def load_course(folder: Path) -> Course:
         packages=language.packages,
         preload=policy.preload,
     )
+
+
+def _as_json(table: dict[str, Any]) -> dict[str, Any]:
+    """A table of TOML with its dates and times as texts, as policies take them, too: other processes get it as JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(table, default=lambda moment: moment.isoformat()))
+    return plain
 
 
 def _of_one(folder: Path) -> Course:

@@ -8,7 +8,7 @@ nothing of the test's source.
 import builtins
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 
@@ -42,6 +42,7 @@ class Failed(AssertionError):
         self.line = line
 
 
+_NO_MORE: Final = "It asks for more input than there is."
 _ENDS = {
     Status.TIME_LIMIT: "did not end in time. Is there a loop that goes on for ever, or does it wait for input?",
     Status.MEMORY_LIMIT: "needed more memory than there is. Does a list or a string grow for ever?",
@@ -314,7 +315,8 @@ def failure(told: str, result: Result, file: str, more: str = "") -> tuple[str, 
     where = f", on line {line}" if line is not None else ""
     words = one_line(error.message.replace(f" ({file}, line {line})", ""))
     what = f"raised {one_line(error.type)}{f': {words}' if words else ''}"
-    return f"{told} {what}{where}{more}.", str(result.status), line
+    meant = f" {_NO_MORE}" if error.type == "EOFError" else ""
+    return f"{told} {what}{where}{more}.{meant}", str(result.status), line
 
 
 def line_of(traceback: str, file: str) -> int | None:

@@ -124,7 +124,9 @@ def test_what_input_asks_can_be_left_out(tmp_path: Path) -> None:
     (asking,) = graded(make(tmp_path / "a", tests, "prompts = false\n", **files), code)
     assert [test.status for test in asking.tests] == ["ok", "ok", "error", "ok"]
     message = asking.tests[2].message
-    assert message.replace(": EOF when reading a line", "") == "the program raised EOFError, on line 1."
+    assert message.replace(": EOF when reading a line", "") == (
+        "the program raised EOFError, on line 1. It asks for more input than there is."
+    )
     own, wrong = graded(
         make(tmp_path / "b", tests, **files), "def input(p): print(p); return 3\nprint(2 * input('A number?'))\n", code
     )

@@ -17,11 +17,10 @@ def check(run, numbers):
     lines = lines_of(run)
     for number in numbers:
         wanted = SIGN[number - 1]
-        assert number <= len(lines), f"There is no line {number}. It should be: {wanted}"
+        assert number <= len(lines), f"There is no line {number} yet: the program prints {len(lines)}."
         came = lines[number - 1]
-        assert came or not wanted, f"Line {number} is empty. It should be: {wanted}"
         assert wanted or not came, f"Line {number} should be empty: print() makes an empty line."
-        assert came == wanted, f"Line {number} is: {came[:80]}. It should be: {wanted}"
+        assert came == wanted, f"Line {number} should be:\n{wanted}\nIt is:\n{came[:80] or '(empty)'}"
 
 
 def test_top(run_student):

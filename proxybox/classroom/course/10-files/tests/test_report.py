@@ -9,7 +9,7 @@ def check(run_student, temperatures, *wanted):
     lines = [line.rstrip() for line in lines if line.strip()]
     assert len(lines) == 3, f"report.txt should have 3 lines, and has {len(lines)}."
     for number, (came, line) in enumerate(zip(lines, wanted), 1):
-        assert came == line, f"Line {number} of report.txt is: {came[:80]}. It should be: {line}"
+        assert came == line, f"Line {number} of report.txt should be:\n{line}\nIt is:\n{came[:80]}"
     run.expect_output("Done.")
 
 
