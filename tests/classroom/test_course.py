@@ -1,12 +1,15 @@
 """Loading of courses: what comes of a good one, how every kind of fault is told, and what is tried before it serves."""
 
+import asyncio
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
+from proxybox.classroom.checks import Checks
 from proxybox.classroom.course import (
     EXAMPLE,
     MOST_LESSONS,
@@ -130,6 +133,36 @@ def test_what_is_graded_has_the_limits_of_the_course(tmp_path: Path) -> None:
     packed = pack(course.lessons[0].exercise)
     assert load_exercise(tmp_path / "a", over=packed.over) == course.lessons[0].exercise
     assert packed.digest != pack(load_exercise(tmp_path / "a")).digest
+
+
+def test_what_is_checked_for_students_has_them_too(tmp_path: Path) -> None:
+    settings = (
+        'title = "T"\n[output]\nlines = 2\non_excess = "end"\n[time]\nkind = "frozen"\nat = 2026-03-01T12:00:00Z\n'
+    )
+    write(tmp_path, {"course.toml": settings})
+    tests = """
+        def test_time(run_student):
+            "Time"
+            run_student("").expect_output("2026-03-01")
+
+        def test_lines(run_student):
+            "Lines"
+            run_student("much").expect_output("2026-03-01")
+    """
+    exercise(tmp_path / "a")
+    write(tmp_path / "a", {"tests/test_it.py": textwrap.dedent(tests)})
+    code = b"import datetime, sys\nprint(datetime.date.today())\nif sys.stdin.read(): print('1\\n2\\n3')\n"
+
+    async def check() -> list[str]:
+        checks = Checks(quick=1, slow=1)
+        await checks.start()
+        try:
+            grade = await checks.check("seat", load_course(tmp_path).lessons[0].exercise, {"solution.py": code})
+        finally:
+            await checks.close()
+        return [test.status for test in grade.tests]
+
+    assert asyncio.run(check())[:2] == ["ok", "output_limit"]
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

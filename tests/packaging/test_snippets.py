@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from proxybox.classroom.course import CourseError, check_preload, find_course, new_course
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
 from proxybox.evaluating import shared
@@ -108,6 +109,11 @@ def test_the_commands_of_exercises(folder: Path) -> None:
     hold(blocks[0].replace(once_more, f"$ rm -r my-exercise\n{once_more}"))
     for block in blocks[1:]:
         hold(block)
+
+
+def test_the_commands_of_courses(folder: Path) -> None:
+    hold(next(block for block in indented(page("docs/courses.md")) if block.startswith("$ ")))
+    assert (folder / "my-lessons/12-quiz/text.md").is_file()
 
 
 def test_the_commands_of_teaching(folder: Path) -> None:
@@ -217,3 +223,23 @@ def test_what_exercises_are_said_to_tell(folder: Path) -> None:
     assert re.findall(r"^    (Breach\(.*)", text, re.MULTILINE) == [
         repr(breach) for source in sources for breach in check_rules(source, rules)
     ]
+
+
+# --- courses ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_courses_are_said_to_tell_and_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = page("docs/courses.md")
+    good, faulty = fenced(text, "toml")
+    new_course(folder / "evening")
+    (folder / "evening/course.toml").write_text(faulty)
+    with pytest.raises(CourseError) as caught:
+        find_course("evening")
+    told = [str(problem) for problem in caught.value.problems]
+    assert told == re.findall(r"^    (evening/course\.toml: .*)", text, re.MULTILINE)
+    new_course(folder / "my-course")
+    (folder / "my-course/course.toml").write_text(good)
+    check_preload(find_course("my-course"))
+    (python,) = fenced(text, "python")
+    exec(compile(python.replace("check_course(course)", "check_course(course, workers=1)"), "courses.md", "exec"), {})
+    assert capsys.readouterr().out == "01-greeting A greeting 3\n02-rectangle The area of a rectangle 2\n"
