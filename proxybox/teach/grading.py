@@ -147,7 +147,7 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
         verdicts: list[list[Verdict]] = [[] for _ in task.submissions]
         with (
             boxes_of(exercise, task.submissions, guest=task.guest, packages=task.packages) as boxes,
-            Surroundings(exercise.folder.parent),
+            Surroundings(exercise.folder),
         ):
             run_tests(exercise, boxes, lambda number, verdict: verdicts[number].append(verdict))
         with RuleBox(task.guest) as rules:
@@ -226,11 +226,11 @@ class Surroundings:
     """What a run of pytest has of this process: no settings from the environment, and modules of its own.
 
     Outside, nothing of them is left: the next exercise may have a test file of the same name. Entered again, the
-    modules are there again, and sys.path is as it was left. folder: in which its modules are.
+    modules are there again, and sys.path is as it was left. folder: of the exercise; what is beside it belongs to it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = f"{folder}{os.sep}"
+        self._folder, self._name = f"{folder.parent}{os.sep}", folder.name
         self._modules: dict[str, ModuleType] = {}
         self._path: list[str] | None = None
         self._outside: tuple[dict[str, str | None], list[str]] = ({}, [])
@@ -259,6 +259,7 @@ class Surroundings:
             name: module
             for name, module in list(sys.modules.items())
             if (getattr(module, "__file__", None) or "").startswith(self._folder)
+            or name.partition(".")[0] == self._name  # pytest makes packages that have no file
         }
         for name in self._modules:
             del sys.modules[name]

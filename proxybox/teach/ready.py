@@ -55,7 +55,7 @@ class ReadyExercise:
             self._rules = closing.enter_context(RuleBox(guest))
             self._boxes.base()
             self._rules.check("pass\n", self._exercise.rules)
-            self._around = Surroundings(self._exercise.folder.parent)
+            self._around = Surroundings(self._exercise.folder)
             self._thread = threading.Thread(target=self._run, name="proxybox-tests", daemon=True)
             self._thread.start()
             closing.callback(self._end)
