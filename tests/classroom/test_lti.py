@@ -335,7 +335,7 @@ def test_names_of_platforms_are_made_fit(room: Room, platform: Double) -> None:
         for number, name in enumerate(names):
             async with room.browser() as browser:
                 assert (await launched(browser, platform, sub=f"named-{number}", name=name)).status_code == 200
-        assert [seat.name for seat in room.lesson.seats] == [
+        assert [seat.name for seat in room.lesson.seats][-6:] == [
             "Ada", "Ada 2", "<b>Ada</b>", "Student", "Student 2", "x" * 36,
         ]  # fmt: skip
 
