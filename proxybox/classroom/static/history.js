@@ -28,7 +28,9 @@ async function open() {
   byId("history-restore").disabled = true;
   byId("history-shown").replaceChildren(make("p", { class: "empty", text: t("Choose a version.") }));
   dialog.showModal();
-  byId("history-list").querySelector("button")?.click();
+  // The latest is what one has, as a rule.
+  const buttons = byId("history-list").querySelectorAll("button");
+  (buttons[1] ?? buttons[0])?.click();
 }
 
 function row({ version, at, why, size }) {
@@ -88,8 +90,9 @@ function changes(rows) {
     else if (!skipped) body.append(make("tr", {}, make("td", { class: "number" }), make("td", { class: "code skipped", text: "⋯" })));
     skipped = !near[i];
   });
+  const columns = make("colgroup", {}, make("col", { class: "number" }), make("col"));
   const caption = make("caption", { class: "hidden", text: t("Lines that were (−) and are now (+)") });
-  return make("table", { class: "diff" }, caption, body);
+  return make("table", { class: "diff" }, caption, columns, body);
 }
 
 // Then at the left, now at the right.
@@ -110,7 +113,8 @@ function sides(rows) {
     }
   }
   const head = make("thead", {}, make("tr", {}, make("th", { colspan: "2", scope: "colgroup", text: t("this version") }), make("th", { colspan: "2", scope: "colgroup", text: t("now") })));
-  return make("table", { class: "diff sides" }, head, body);
+  const columns = make("colgroup", {}, ...[0, 1].flatMap(() => [make("col", { class: "number" }), make("col")]));
+  return make("table", { class: "diff sides" }, columns, head, body);
 }
 
 function restore() {

@@ -28,16 +28,15 @@ export class InputLine {
   open(run, { focus }) {
     this.run = run;
     this.form.hidden = false;
-    this.field.value = "";
     if (focus) this.field.focus();
     announce(t("The program asks for input. {prompt}", { prompt: this.terminal.spoken.split("\n").at(-1) }));
   }
 
   close() {
-    if (this.run === null) return false;
     const hadFocus = this.form.contains(document.activeElement);
     this.run = null;
     this.form.hidden = true;
+    this.field.value = "";
     return hadFocus;
   }
 
@@ -46,9 +45,7 @@ export class InputLine {
     if (run === null) return;
     const value = this.field.value;
     this.field.value = "";
-    this.form.hidden = true;
-    this.run = null;
-    this.terminal.element.focus();
+    this.run = null; // until it asks again; the field stays, so that the focus does, too
     try {
       await send("POST", "/api/input", { run, text });
       this.terminal.write("typed", text === "" ? `${t("(end of input)")}\n` : text);

@@ -130,7 +130,7 @@ export const events = {
   clear: (told) => of(told, ({ terminal }) => terminal.clear(told.wait)),
   input: (told) => of(told, ({ terminal, input }) => {
     if (!replaying && current?.run !== told.run) return;
-    showResult(told === null || shown.kind === "repl" ? "prompt-panel" : "output-panel");
+    showResult(shown.kind === "repl" ? "prompt-panel" : "output-panel");
     input.open(told.run, { focus: !replaying && current.asked && typedAt < current.at && !document.querySelector("dialog[open]") });
   }),
   finished(told) {
@@ -157,25 +157,29 @@ function of(told, work) {
 function finish(told, terminal, asked) {
   const { status, error, why, hint, truncated, kind, seconds } = told;
   const isGood = status === "ok";
+  const isStopped = status === "cancelled" || error?.type === "KeyboardInterrupt";
   const lines = [];
   if (truncated) lines.push(make("p", { text: t("The output was too long: the rest was left out.") }));
-  if (error && !isGood) {
+  if (isStopped) lines.push(make("p", { class: "quiet", text: t("Stopped.") }));
+  else if (error && !isGood) {
     const where = error.line ? make("button", { type: "button", class: "link", text: t("Line {line}", { line: number(error.line) }), on: { click: () => goTo(error.line) } }) : null;
     lines.push(make("p", { class: "error-line" }, make("strong", { text: error.message ? `${error.type}: ${error.message}` : error.type }), where ? " " : null, where));
   } else if (!isGood) lines.push(make("p", { class: "error-line" }, make("strong", { text: endOf(status, why) })));
+  if (error?.traceback && !isStopped) {
+    lines.push(make("details", {}, make("summary", { text: t("Where it happened") }), make("pre", { class: "code", text: error.traceback })));
+  }
   if (hint) lines.push(make("p", { class: "hint", text: hint }));
   if (kind === "run" && isGood) lines.push(make("p", { class: "quiet", text: t("Finished after {seconds} s.", { seconds: number(seconds) }) }));
-  if (lines.length > 0) terminal.add(make("div", { class: `end ${isGood ? "good" : "bad"}` }, ...lines));
-  if (kind === "run" && error?.line && page.editor) page.editor.mark(page.exercise.file, error.line, `${error.type}: ${error.message}`);
+  if (lines.length > 0) terminal.add(make("div", { class: `end ${isGood || isStopped ? "good" : "bad"}` }, ...lines));
+  if (kind === "run" && error?.line && !isStopped) page.editor.mark(page.exercise.file, error.line, `${error.type}: ${error.message}`);
   if (!asked) return;
-  const said = isGood ? t("Finished.") : error ? `${error.type}: ${error.message}${error.line ? `, ${t("Line {line}", { line: number(error.line) })}` : ""}` : endOf(status, why);
+  const said = isGood ? t("Finished.") : error && !isStopped ? `${error.type}: ${error.message}${error.line ? `, ${t("Line {line}", { line: number(error.line) })}` : ""}` : endOf(status, why);
   announce(`${said} ${terminal.spoken}`);
 }
 
 function endOf(status, why) {
   const known = {
     cancelled: t("Stopped."),
-    timeout: t("The time is over: the program was ended."),
     time_limit: t("The time is over: the program was ended."),
     memory_limit: t("The program needed too much memory, and was ended."),
     output_limit: t("The program printed too much, and was ended."),

@@ -8,10 +8,13 @@ import { complain, notice } from "./notices.js";
 import { on, page, tell } from "./page.js";
 import { body, showResult } from "./run.js";
 
-const WORDS = () => ({ passed: t("passed"), failed: t("failed"), error: t("error"), skipped: t("skipped"), timeout: t("too slow") });
+const WORDS = () => ({
+  ok: t("passed"), wrong_answer: t("not yet"), skipped: t("not run"), forbidden: t("against the rules"), syntax_error: t("syntax error"),
+  error: t("error"), crashed: t("crashed"), time_limit: t("too slow"), memory_limit: t("too much memory"), output_limit: t("too much output"),
+});
 
 function testRow(test) {
-  const state = test.status === "passed" ? "passed" : test.status === "skipped" ? "skipped" : "failed";
+  const state = test.status === "ok" ? "passed" : test.status === "skipped" ? "skipped" : "failed";
   const head = make(
     "div", { class: "test-head" },
     make("span", { class: "verdict", text: WORDS()[test.status] ?? test.status.replaceAll("_", " ") }),

@@ -1,0 +1,195 @@
+"""A real browser in front of a real classroom: Chromium, driven by Playwright, and `proxybox classroom` in a process."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
+sync_api = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)")
+
+#: What browsers are called where systems have them; none is downloaded.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: A browser that asks nobody anything, and works without a display, without a GPU, and as root.
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+#: Milliseconds for what a page is to do, on a machine that does other things, too.
+PATIENCE = 30_000
+
+COURSE = {
+    "course.toml": 'title = "A course of tests"\n',
+    "syllabus.md": "# What this is\n\nTwo exercises.\n",
+    "01-double/exercise.toml": 'title = "Twice as much"\nhints = ["What is *twice*?", "Try `2 * n`."]\n',
+    "01-double/text.md": "# Twice as much\n\nWrite a function `double(n)`.\n",
+    "01-double/starter/solution.py": "def double(n):\n    pass\n",
+    "01-double/tests/test_double.py": (
+        'import pytest\n\n\ndef test_small(student):\n    "Small numbers"\n    student.expect("double", 2, returns=4)\n\n\n'
+        '@pytest.mark.hidden\ndef test_hidden(student):\n    "Secret"\n    student.expect("double", -7, returns=-14)\n'
+    ),
+    "02-echo/exercise.toml": 'title = "Echo <b>bold</b>"\n',
+    "02-echo/text.md": "Write what you read. <script>document.title = 'taken over'</script>\n",
+    "02-echo/data/sample/1.in": "one\n",
+    "02-echo/data/sample/1.ans": "one\n",
+}
+
+
+@attrs.define(kw_only=True)
+class Classroom:
+    """A classroom that is open. url: its first address; code: to join; teacher: the address of the teacher's page."""
+
+    course: Path
+    data: Path
+    port: int = 0
+    url: str = ""
+    code: str = ""
+    teacher: str = ""
+    process: "subprocess.Popen[str] | None" = None
+
+    def open(self) -> None:
+        """Opens it; after `end`, at the same address, with all that was kept."""
+        words = ("classroom", str(self.course), "--port", str(self.port), "--data", str(self.data), "--json")
+        log = self.data.parent / "classroom.log"
+        with log.open("a") as told:
+            self.process = subprocess.Popen(
+                (sys.executable, "-m", "proxybox", *words), stdout=subprocess.PIPE, stderr=told, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the classroom did not open: {log.read_text()}"
+        opened = json.loads(line)
+        self.url, self.code, self.teacher = opened["addresses"][0].rstrip("/"), opened["code"], opened["teacher"]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Ends it by a signal, and waits until it has ended."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            os.kill(self.process.pid, number)
+        self.process.communicate(timeout=60)
+        self.process = None
+
+
+@contextlib.contextmanager
+def open_classroom(folder: Path) -> Iterator[Classroom]:
+    """Opens a classroom with the course of these tests, and ends it."""
+    course = folder / "course"
+    for name, text in COURSE.items():
+        path = course / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    room = Classroom(course=course, data=folder / "data")
+    try:
+        room.open()
+        yield room
+    finally:
+        room.end()
+
+
+@pytest.fixture(scope="session")
+def classroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classroom]:
+    """A classroom that all tests share: each has seats of its own."""
+    with open_classroom(tmp_path_factory.mktemp("classroom")) as room:
+        yield room
+
+
+@pytest.fixture
+def own_classroom(tmp_path: Path) -> Iterator[Classroom]:
+    """A classroom for one test alone, which may end it."""
+    with open_classroom(tmp_path) as room:
+        yield room
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["sync_api.Browser"]:
+    """The system's Chromium."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"there is no Chromium here ({', '.join(BROWSERS)})")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@attrs.define
+class Visitor:
+    """A browser of somebody: its own cookies and storage. faults: what its pages complained about."""
+
+    context: "sync_api.BrowserContext"
+    page: "sync_api.Page"
+    faults: list[str] = attrs.field(factory=list)
+    name: str = ""
+
+    def listen(self, page: "sync_api.Page") -> None:
+        """Notes errors of scripts, and of the content security policy."""
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: self.faults.append(f"{error}: {error.stack}"))
+        page.on("console", lambda said: "Content Security Policy" in said.text and self.faults.append(said.text))
+
+    def join(self, room: Classroom, name: str = "") -> "sync_api.Page":
+        """Takes a seat, and waits until the student's page is there."""
+        self.name = name or f"Student {secrets.token_hex(4)}"
+        self.page.goto(room.url)
+        self.page.get_by_label("Your name").fill(self.name)
+        self.page.get_by_label("Code of the class").fill(room.code)
+        self.page.get_by_role("button", name="Join").click()
+        return self.ready()
+
+    def ready(self) -> "sync_api.Page":
+        """Waits until the page is there, and hears the server."""
+        self.page.locator("body.ready").wait_for()
+        self.page.locator('#status[data-kind="saved"]').wait_for()
+        return self.page
+
+    def write(self, text: str) -> None:
+        """Puts a text into the editor, in place of all that was there."""
+        self.page.locator("#editor .cm-content").click()
+        self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.insert_text(text)
+
+    def run(self, text: str) -> str:
+        """Runs a program, waits for its end, and returns what is seen of its output."""
+        self.begin(text)
+        self.page.locator("#output .end").wait_for()
+        return str(self.page.locator("#output").inner_text())
+
+    def begin(self, text: str) -> None:
+        """Starts a program; what the last one has left is gone."""
+        self.page.locator("body:not(.running)").wait_for()
+        self.write(text)
+        before = self.page.locator("#output .end").element_handles()
+        self.page.keyboard.press("ControlOrMeta+Enter")
+        for each in before:
+            each.wait_for_element_state("hidden")
+
+
+@pytest.fixture
+def visitor(browser: "sync_api.Browser") -> Iterator["Visitor"]:
+    """Somebody with a browser at 1,000 by 700 pixels; the test fails where a page complains about itself."""
+    context = browser.new_context(viewport={"width": 1000, "height": 700}, color_scheme="light")
+    page = context.new_page()
+    somebody = Visitor(context, page)
+    somebody.listen(page)
+    yield somebody
+    context.close()
+    assert somebody.faults == []
+
+
+@pytest.fixture
+def student(visitor: Visitor, classroom: Classroom) -> Visitor:
+    """Somebody who has joined."""
+    visitor.join(classroom)
+    return visitor
