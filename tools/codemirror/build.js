@@ -13,7 +13,9 @@ const { metafile } = await build({
   metafile: true,
   minify: true,
   target: "es2022",
-  banner: { js: "// CodeMirror 6, bundled by tools/codemirror; what is in it, and under which licence: codemirror.txt" },
+  banner: {
+    js: "// CodeMirror 6, bundled by tools/codemirror; what is in it, and under which licence: codemirror.txt",
+  },
 });
 
 const folders = new Set(
@@ -28,8 +30,14 @@ const packages = [...folders].sort().map((folder) => {
 const rows = packages.map(({ name, version, license }) => `${name} ${version} (${license})`);
 const texts = new Map();
 for (const { name, text } of packages) texts.set(text, [...(texts.get(text) ?? []), name]);
-writeFileSync(`${out}codemirror.txt`, [
-  "codemirror.js is a bundle of these packages, made by tools/codemirror:", "", ...rows,
-  ...[...texts].flatMap(([text, names]) => ["", "-".repeat(80), names.join(", "), "", text]), "",
-].join("\n"));
+writeFileSync(
+  `${out}codemirror.txt`,
+  [
+    "codemirror.js is a bundle of these packages, made by tools/codemirror:",
+    "",
+    ...rows,
+    ...[...texts].flatMap(([text, names]) => ["", "-".repeat(80), names.join(", "), "", text]),
+    "",
+  ].join("\n"),
+);
 console.log(`${packages.length} packages, ${metafile.outputs[Object.keys(metafile.outputs)[0]].bytes} bytes`);

@@ -1,17 +1,45 @@
 // What the pages use of CodeMirror, in one module. How an editor is put together is said in static/editor.js.
 export { Annotation, Compartment, EditorSelection, EditorState, StateEffect, StateField } from "@codemirror/state";
 export {
-  Decoration, EditorView, drawSelection, dropCursor, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars,
-  keymap, lineNumbers, placeholder, rectangularSelection, crosshairCursor,
+  Decoration,
+  EditorView,
+  drawSelection,
+  dropCursor,
+  highlightActiveLine,
+  highlightActiveLineGutter,
+  highlightSpecialChars,
+  keymap,
+  lineNumbers,
+  placeholder,
+  rectangularSelection,
+  crosshairCursor,
 } from "@codemirror/view";
 export {
-  defaultKeymap, history, historyKeymap, indentLess, indentMore, insertNewlineAndIndent, toggleComment,
+  defaultKeymap,
+  history,
+  historyKeymap,
+  indentLess,
+  indentMore,
+  insertNewlineAndIndent,
+  toggleComment,
 } from "@codemirror/commands";
 export {
-  HighlightStyle, bracketMatching, foldGutter, foldKeymap, indentOnInput, indentUnit, syntaxHighlighting,
+  HighlightStyle,
+  bracketMatching,
+  foldGutter,
+  foldKeymap,
+  indentOnInput,
+  indentUnit,
+  syntaxHighlighting,
 } from "@codemirror/language";
-export { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from "@codemirror/autocomplete";
+export {
+  acceptCompletion,
+  autocompletion,
+  closeBrackets,
+  closeBracketsKeymap,
+  completionKeymap,
+} from "@codemirror/autocomplete";
 export { highlightSelectionMatches, search, searchKeymap } from "@codemirror/search";
 export { lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
-export { pythonLanguage, python } from "@codemirror/lang-python";
+export { localCompletionSource, python } from "@codemirror/lang-python";
 export { tags } from "@lezer/highlight";

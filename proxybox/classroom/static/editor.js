@@ -1,11 +1,40 @@
 // An editor of several files, of which one is seen. It knows nothing of exercises, drafts or the server.
 
 import {
-  Annotation, Compartment, EditorSelection, EditorState, EditorView, HighlightStyle, acceptCompletion, autocompletion,
-  bracketMatching, closeBrackets, closeBracketsKeymap, completionKeymap, defaultKeymap, drawSelection, highlightActiveLine,
-  highlightActiveLineGutter, highlightSelectionMatches, highlightSpecialChars, history, historyKeymap, indentLess, indentMore,
-  indentOnInput, indentUnit, keymap, lineNumbers, lintGutter, python, search, searchKeymap, setDiagnostics,
-  syntaxHighlighting, tags,
+  Annotation,
+  Compartment,
+  EditorSelection,
+  EditorState,
+  EditorView,
+  HighlightStyle,
+  acceptCompletion,
+  autocompletion,
+  bracketMatching,
+  closeBrackets,
+  closeBracketsKeymap,
+  completionKeymap,
+  defaultKeymap,
+  drawSelection,
+  highlightActiveLine,
+  highlightActiveLineGutter,
+  highlightSelectionMatches,
+  highlightSpecialChars,
+  history,
+  historyKeymap,
+  indentLess,
+  indentMore,
+  indentOnInput,
+  indentUnit,
+  keymap,
+  lineNumbers,
+  lintGutter,
+  localCompletionSource,
+  python,
+  search,
+  searchKeymap,
+  setDiagnostics,
+  syntaxHighlighting,
+  tags,
 } from "./vendor/codemirror.js";
 import { t } from "./lib/words.js";
 
@@ -16,11 +45,21 @@ const external = Annotation.define(); // a change that nobody typed
 
 // Colours stand in style.css, for light and dark.
 const highlighting = HighlightStyle.define([
-  { tag: [tags.keyword, tags.controlKeyword, tags.operatorKeyword, tags.definitionKeyword, tags.moduleKeyword], class: "tok-keyword" },
+  {
+    tag: [tags.keyword, tags.controlKeyword, tags.operatorKeyword, tags.definitionKeyword, tags.moduleKeyword],
+    class: "tok-keyword",
+  },
   { tag: [tags.string, tags.special(tags.string), tags.docString], class: "tok-string" },
   { tag: [tags.number, tags.bool, tags.null], class: "tok-number" },
   { tag: [tags.comment], class: "tok-comment" },
-  { tag: [tags.function(tags.definition(tags.variableName)), tags.function(tags.variableName), tags.function(tags.propertyName)], class: "tok-function" },
+  {
+    tag: [
+      tags.function(tags.definition(tags.variableName)),
+      tags.function(tags.variableName),
+      tags.function(tags.propertyName),
+    ],
+    class: "tok-function",
+  },
   { tag: [tags.className, tags.definition(tags.className)], class: "tok-class" },
   { tag: [tags.meta, tags.escape], class: "tok-meta" },
   { tag: tags.invalid, class: "tok-invalid" },
@@ -31,18 +70,27 @@ function indent(view) {
   const { state } = view;
   if (state.readOnly) return false;
   if (state.selection.ranges.some((range) => !range.empty)) return indentMore(view);
-  view.dispatch(state.changeByRange((range) => {
-    const column = range.head - state.doc.lineAt(range.head).from;
-    const spaces = " ".repeat(INDENT - (column % INDENT));
-    return { changes: { from: range.head, insert: spaces }, range: EditorSelection.cursor(range.head + spaces.length) };
-  }), { scrollIntoView: true, userEvent: "input.indent" });
+  view.dispatch(
+    state.changeByRange((range) => {
+      const column = range.head - state.doc.lineAt(range.head).from;
+      const spaces = " ".repeat(INDENT - (column % INDENT));
+      return {
+        changes: { from: range.head, insert: spaces },
+        range: EditorSelection.cursor(range.head + spaces.length),
+      };
+    }),
+    { scrollIntoView: true, userEvent: "input.indent" },
+  );
   return true;
 }
 
 export class Editor {
   // nonce: for the editor's style element. label(name): what the field is called. complete({code, cursor}) -> {start, matches}
   // in code points, or null. onChange(name, text): somebody typed. keys: [{key, run}] that come before the editor's own.
-  constructor(parent, { nonce, label, describedBy = null, complete = null, onChange = () => {}, onTooLong = () => {}, keys = [] }) {
+  constructor(
+    parent,
+    { nonce, label, describedBy = null, complete = null, onChange = () => {}, onTooLong = () => {}, keys = [] },
+  ) {
     Object.assign(this, { nonce, label, describedBy, complete, onChange, onTooLong, keys });
     this.states = new Map(); // name -> EditorState of the files that are not seen
     this.name = null;
@@ -172,15 +220,33 @@ export class Editor {
       keymap.of([
         ...this.keys,
         { key: "Tab", run: (view) => acceptCompletion(view) || indent(view), shift: indentLess },
-        ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...completionKeymap,
+        ...closeBracketsKeymap,
+        ...defaultKeymap,
+        ...searchKeymap,
+        ...historyKeymap,
+        ...completionKeymap,
       ]),
-      lineNumbers(), lintGutter(), highlightActiveLineGutter(), highlightSpecialChars(), history(), drawSelection(),
-      indentUnit.of(" ".repeat(INDENT)), EditorState.tabSize.of(INDENT), indentOnInput(), bracketMatching(), closeBrackets(),
-      highlightActiveLine(), highlightSelectionMatches(), search({ top: true }), syntaxHighlighting(highlighting),
+      lineNumbers(),
+      lintGutter(),
+      highlightActiveLineGutter(),
+      highlightSpecialChars(),
+      history(),
+      drawSelection(),
+      indentUnit.of(" ".repeat(INDENT)),
+      EditorState.tabSize.of(INDENT),
+      indentOnInput(),
+      bracketMatching(),
+      closeBrackets(),
+      highlightActiveLine(),
+      highlightSelectionMatches(),
+      search({ top: true }),
+      syntaxHighlighting(highlighting),
       EditorState.allowMultipleSelections.of(true),
       EditorState.phrases.of(phrases()),
       isPython ? python() : EditorView.lineWrapping,
-      isPython && this.complete ? autocompletion({ override: [(context) => this.#complete(context)], icons: false }) : [],
+      isPython && this.complete
+        ? autocompletion({ override: [(context) => this.#complete(context), localCompletionSource], icons: false })
+        : [],
       EditorView.contentAttributes.of(attributes),
       this.access.of(this.#accessOf(name)),
       EditorState.transactionFilter.of((change) => {
@@ -195,6 +261,7 @@ export class Editor {
     ];
   }
 
+  // The names of the box come from the server; those that the file itself makes are known here.
   // The server counts code points, and the editor UTF-16 units.
   async #complete(context) {
     const before = context.matchBefore(/[\w.]+$/);
@@ -211,11 +278,26 @@ export class Editor {
 // The editor's own texts.
 function phrases() {
   return {
-    "Find": t("Find"), "Replace": t("Replace"), "next": t("next"), "previous": t("previous"), "all": t("all"),
-    "match case": t("match case"), "regexp": t("regular expression"), "by word": t("by word"), "replace": t("replace"),
-    "replace all": t("replace all"), "close": t("close"), "current match": t("current match"),
-    "replaced $ matches": t("replaced $ matches"), "replaced match on line $": t("replaced match on line $"),
-    "on line": t("on line"), "Go to line": t("Go to line"), "go": t("go"), "Diagnostics": t("Errors"),
-    "No diagnostics": t("No errors"), "Completions": t("Completions"), "Control character": t("Control character"),
+    Find: t("Find"),
+    Replace: t("Replace"),
+    next: t("next"),
+    previous: t("previous"),
+    all: t("all"),
+    "match case": t("match case"),
+    regexp: t("regular expression"),
+    "by word": t("by word"),
+    replace: t("replace"),
+    "replace all": t("replace all"),
+    close: t("close"),
+    "current match": t("current match"),
+    "replaced $ matches": t("replaced $ matches"),
+    "replaced match on line $": t("replaced match on line $"),
+    "on line": t("on line"),
+    "Go to line": t("Go to line"),
+    go: t("go"),
+    Diagnostics: t("Errors"),
+    "No diagnostics": t("No errors"),
+    Completions: t("Completions"),
+    "Control character": t("Control character"),
   };
 }

@@ -66,7 +66,8 @@ function drawFacts() {
   const facts = [];
   if (exercise.handed_in) facts.push(t("Handed in {time}", { time: when(exercise.handed_in.at) }));
   if (exercise.deadline) facts.push(t("Due {time}", { time: when(exercise.deadline) }));
-  if (exercise.others?.length) facts.push(t("Also there for your program: {names}", { names: exercise.others.join(", ") }));
+  if (exercise.others?.length)
+    facts.push(t("Also there for your program: {names}", { names: exercise.others.join(", ") }));
   byId("facts").textContent = facts.join(" · ");
   byId("facts").hidden = facts.length === 0;
 }
@@ -76,16 +77,23 @@ function drawList() {
   const open_ = page.exercise?.id;
   const rows = course.exercises.map((each) => {
     const facts = [];
-    if (each.total) facts.push(t("{passed} of {total} tests", { passed: number(each.passed), total: number(each.total) }));
+    if (each.total)
+      facts.push(t("{passed} of {total} tests", { passed: number(each.passed), total: number(each.total) }));
     if (each.handed_in) facts.push(t("handed in"));
     if (each.deadline) facts.push(t("due {time}", { time: when(each.deadline) }));
     if (each.id === pushed) facts.push(t("chosen by the teacher"));
     const state = each.handed_in || (each.total && each.passed === each.total) ? "done" : each.passed ? "begun" : "new";
     return make(
-      "li", {},
+      "li",
+      {},
       make(
         "button",
-        { type: "button", class: `exercise ${state}`, "aria-current": each.id === open_ && "true", on: { click: () => open(each.id, { focus: true }) } },
+        {
+          type: "button",
+          class: `exercise ${state}`,
+          "aria-current": each.id === open_ && "true",
+          on: { click: () => open(each.id, { focus: true }) },
+        },
         make("span", { class: "ring", "aria-hidden": "true" }),
         make("span", { class: "name", text: each.title }),
         make("span", { class: "facts", text: facts.join(" · ") }),

@@ -61,9 +61,16 @@ function draw() {
   const { editor } = page;
   const tabs = editor.names.map((name, i) =>
     make("button", {
-      type: "button", role: "tab", id: `file-${i}`, "data-name": name, "aria-controls": "editor", text: name,
-      "aria-selected": String(name === editor.name), tabindex: name === editor.name ? "0" : "-1",
-      title: isFixed(name) ? t("{name} (cannot be changed)", { name }) : name, class: isFixed(name) && "fixed",
+      type: "button",
+      role: "tab",
+      id: `file-${i}`,
+      "data-name": name,
+      "aria-controls": "editor",
+      text: name,
+      "aria-selected": String(name === editor.name),
+      tabindex: name === editor.name ? "0" : "-1",
+      title: isFixed(name) ? t("{name} (cannot be changed)", { name }) : name,
+      class: isFixed(name) && "fixed",
     }),
   );
   byId("files").replaceChildren(...tabs);
@@ -71,7 +78,8 @@ function draw() {
   if (at >= 0) byId("editor").setAttribute("aria-labelledby", `file-${at}`);
   const held = isHeld();
   byId("add-file").disabled = held || editor.names.length >= MOST;
-  byId("rename-file").disabled = byId("delete-file").disabled = held || isFixed(editor.name) || editor.name === page.exercise.file;
+  byId("rename-file").disabled = byId("delete-file").disabled =
+    held || isFixed(editor.name) || editor.name === page.exercise.file;
 }
 
 export function show(name, { focus = true } = {}) {
@@ -98,13 +106,23 @@ export function add(name, text = "") {
 }
 
 async function askName(title, value, yes) {
-  const field = make("input", { id: "file-name", value, maxlength: "100", spellcheck: "false", autocapitalize: "off", autocomplete: "off", autofocus: true });
+  const field = make("input", {
+    id: "file-name",
+    value,
+    maxlength: "100",
+    spellcheck: "false",
+    autocapitalize: "off",
+    autocomplete: "off",
+    autofocus: true,
+  });
   const label = make("label", { for: "file-name", text: t("Name of the file") });
   if (!(await ask({ title, fields: [label, field], yes, no: t("Cancel") }))) return null;
   const name = field.value.trim();
   const parts = name.split("/");
   if (!parts.every((part) => PLAIN.test(part)) || name.length > 100) {
-    notice(t("A name such as notes.py or data/list.txt is wanted: letters, digits, and - _ . between them."), { kind: "bad" });
+    notice(t("A name such as notes.py or data/list.txt is wanted: letters, digits, and - _ . between them."), {
+      kind: "bad",
+    });
     return null;
   }
   if (names().includes(name) || page.exercise.others?.includes(name)) {
@@ -139,7 +157,16 @@ async function remove() {
   const { name } = editor;
   if (byId("delete-file").disabled) return;
   const text = make("p", { text: t("It stays in Versions, from where it can be brought back.") });
-  if (!(await ask({ title: t("Delete {name}?", { name }), fields: [text], yes: t("Delete"), no: t("Cancel"), danger: true }))) return;
+  if (
+    !(await ask({
+      title: t("Delete {name}?", { name }),
+      fields: [text],
+      yes: t("Delete"),
+      no: t("Cancel"),
+      danger: true,
+    }))
+  )
+    return;
   editor.remove(name);
   changed(name, null);
   draw();
@@ -163,7 +190,11 @@ export function start() {
     const tab = event.target.closest('[role="tab"]');
     if (tab) show(tab.dataset.name);
   });
-  arrows(list, () => [...list.children], (tab) => show(tab.dataset.name));
+  arrows(
+    list,
+    () => [...list.children],
+    (tab) => show(tab.dataset.name),
+  );
   list.addEventListener("keydown", (event) => {
     if (event.key === "F2") rename();
     else if (event.key === "Delete") remove();

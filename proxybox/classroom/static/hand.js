@@ -11,7 +11,10 @@ function draw() {
   const button = byId("hand");
   button.setAttribute("aria-pressed", String(hand !== null));
   button.textContent = hand === null ? t("Raise hand") : t("Hand is up");
-  button.title = hand === null ? t("Your teacher sees that you want to ask something.") : t("Since {time}. Press to take it down.", { time: when(hand) });
+  button.title =
+    hand === null
+      ? t("Your teacher sees that you want to ask something.")
+      : t("Since {time}. Press to take it down.", { time: when(hand) });
 }
 
 export function start() {

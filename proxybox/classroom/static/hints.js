@@ -9,7 +9,7 @@ import { on, page } from "./page.js";
 
 function item(html) {
   const row = make("li", { class: "prose" });
-  setTrusted(row, html, { below: 3 });
+  setTrusted(row, html, { top: 4 });
   return row;
 }
 
@@ -19,7 +19,10 @@ function draw() {
   byId("hints-list").replaceChildren(...shown.map(item));
   const button = byId("hint");
   button.hidden = shown.length >= total;
-  button.textContent = t("Show a hint ({number} of {total})", { number: number(shown.length + 1), total: number(total) });
+  button.textContent = t("Show a hint ({number} of {total})", {
+    number: number(shown.length + 1),
+    total: number(total),
+  });
 }
 
 async function next() {

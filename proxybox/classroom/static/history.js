@@ -9,7 +9,12 @@ import { changed, replace } from "./files.js";
 import { complain, notice } from "./notices.js";
 import { isHeld, page } from "./page.js";
 
-const WHY = () => ({ saved: t("saved"), run: t("run"), "handed in": t("handed in"), starter: t("as it was at the beginning") });
+const WHY = () => ({
+  saved: t("saved"),
+  run: t("run"),
+  "handed in": t("handed in"),
+  starter: t("as it was at the beginning"),
+});
 const AROUND = 3; // lines that are shown around a change
 
 let chosen = null; // {version, at, files}
@@ -36,9 +41,13 @@ async function open() {
 function row({ version, at, why, size }) {
   const reason = version === 0 ? WHY().starter : (WHY()[why] ?? why);
   const button = make(
-    "button", { type: "button", class: "version", on: { click: () => choose(version, button) } },
+    "button",
+    { type: "button", class: "version", on: { click: () => choose(version, button) } },
     make("span", { class: "name", text: version === 0 ? reason : when(at) }),
-    make("span", { class: "facts", text: version === 0 ? "" : `${reason} · ${n("{count} character", "{count} characters", size)}` }),
+    make("span", {
+      class: "facts",
+      text: version === 0 ? "" : `${reason} · ${n("{count} character", "{count} characters", size)}`,
+    }),
   );
   return make("li", {}, button);
 }
@@ -65,7 +74,8 @@ function draw() {
   const parts = names.flatMap((name) => {
     const before = chosen.files[name];
     const after = now[name];
-    if (view === "text") return before === undefined ? [] : [make("h3", { text: name }), make("pre", { class: "code", text: before })];
+    if (view === "text")
+      return before === undefined ? [] : [make("h3", { text: name }), make("pre", { class: "code", text: before })];
     if (before === after) return [];
     const rows = lines(before ?? "", after ?? "");
     return [make("h3", { text: name }), view === "sides" ? sides(rows) : changes(rows)];
@@ -77,17 +87,23 @@ function draw() {
 const SIGNS = { same: " ", gone: "−", new: "+" };
 
 function cell(kind, number, text) {
-  return [make("td", { class: "number", text: number ?? "" }), make("td", { class: `code ${kind}` }, make("span", { class: "sign", text: SIGNS[kind] ?? " " }), text ?? "")];
+  return [
+    make("td", { class: "number", text: number ?? "" }),
+    make("td", { class: `code ${kind}` }, make("span", { class: "sign", text: SIGNS[kind] ?? " " }), text ?? ""),
+  ];
 }
 
 // Only what has changed, with some lines around it.
 function changes(rows) {
-  const near = rows.map((_, i) => rows.slice(Math.max(0, i - AROUND), i + AROUND + 1).some((row) => row.kind !== "same"));
+  const near = rows.map((_, i) =>
+    rows.slice(Math.max(0, i - AROUND), i + AROUND + 1).some((row) => row.kind !== "same"),
+  );
   const body = make("tbody");
   let skipped = false;
   rows.forEach((row, i) => {
     if (near[i]) body.append(make("tr", {}, ...cell(row.kind, row.after ?? row.before, row.text)));
-    else if (!skipped) body.append(make("tr", {}, make("td", { class: "number" }), make("td", { class: "code skipped", text: "⋯" })));
+    else if (!skipped)
+      body.append(make("tr", {}, make("td", { class: "number" }), make("td", { class: "code skipped", text: "⋯" })));
     skipped = !near[i];
   });
   const columns = make("colgroup", {}, make("col", { class: "number" }), make("col"));
@@ -98,9 +114,11 @@ function changes(rows) {
 // Then at the left, now at the right.
 function sides(rows) {
   const body = make("tbody");
-  for (let i = 0; i < rows.length; ) {
+  for (let i = 0; i < rows.length;) {
     if (rows[i].kind === "same") {
-      body.append(make("tr", {}, ...cell("same", rows[i].before, rows[i].text), ...cell("same", rows[i].after, rows[i].text)));
+      body.append(
+        make("tr", {}, ...cell("same", rows[i].before, rows[i].text), ...cell("same", rows[i].after, rows[i].text)),
+      );
       i += 1;
       continue;
     }
@@ -112,7 +130,16 @@ function sides(rows) {
       body.append(make("tr", {}, ...left, ...right));
     }
   }
-  const head = make("thead", {}, make("tr", {}, make("th", { colspan: "2", scope: "colgroup", text: t("this version") }), make("th", { colspan: "2", scope: "colgroup", text: t("now") })));
+  const head = make(
+    "thead",
+    {},
+    make(
+      "tr",
+      {},
+      make("th", { colspan: "2", scope: "colgroup", text: t("this version") }),
+      make("th", { colspan: "2", scope: "colgroup", text: t("now") }),
+    ),
+  );
   const columns = make("colgroup", {}, ...[0, 1].flatMap(() => [make("col", { class: "number" }), make("col")]));
   return make("table", { class: "diff sides" }, columns, head, body);
 }

@@ -32,7 +32,10 @@ function sends(form, path) {
     } catch (reason) {
       const named = fields.find((field) => reason.errors?.some((error) => error.loc?.includes(field.name)));
       const text = reason.errors?.length ? reason.errors.map((error) => error.msg).join(" ") : reason.message;
-      complain(named ?? fields.at(-1), reason.retryAfter ? `${text} ${t("Try again in {seconds} s.", { seconds: reason.retryAfter })}` : text);
+      complain(
+        named ?? fields.at(-1),
+        reason.retryAfter ? `${text} ${t("Try again in {seconds} s.", { seconds: reason.retryAfter })}` : text,
+      );
       if (reason.status === 409) byId("again").open = true;
     } finally {
       button.disabled = false;
@@ -58,5 +61,6 @@ if (given) {
   byId("code").value = given.slice(0, 64);
   history.replaceState(null, "", location.pathname);
 }
-if (new URLSearchParams(location.search).has("removed")) tell(t("You are not in this class any more. Ask your teacher, or join again."));
+if (new URLSearchParams(location.search).has("removed"))
+  tell(t("You are not in this class any more. Ask your teacher, or join again."));
 byId("name").focus();

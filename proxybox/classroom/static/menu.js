@@ -15,13 +15,24 @@ function help() {
 
 async function personal() {
   const code = make("p", { class: "bigcode", text: page.me.seat.personal });
-  const text = make("p", { text: t("On the other device, open the address of the class, choose “I have been here before”, and enter this code. Keep it to yourself.") });
+  const text = make("p", {
+    text: t(
+      "On the other device, open the address of the class, choose “I have been here before”, and enter this code. Keep it to yourself.",
+    ),
+  });
   await ask({ title: t("Your own code"), fields: [code, text], yes: t("Close") });
 }
 
 async function leave() {
-  const parts = [t("Your work stays with your teacher. To come back, you need your own code: {code}", { code: page.me.seat.personal })];
-  const unsent = await page.drafts.flush(page.exercise.id).then(() => false, () => true);
+  const parts = [
+    t("Your work stays with your teacher. To come back, you need your own code: {code}", {
+      code: page.me.seat.personal,
+    }),
+  ];
+  const unsent = await page.drafts.flush(page.exercise.id).then(
+    () => false,
+    () => true,
+  );
   if (unsent) parts.push(t("Some of it is not sent yet, and would be lost."));
   const fields = parts.map((text) => make("p", { text }));
   if (!(await ask({ title: t("Leave the class?"), fields, yes: t("Leave"), no: t("Stay"), danger: true }))) return;

@@ -11,9 +11,27 @@ export function notice(text, { action = null, stays = false, kind = "" } = {}) {
   const box = byId("notices");
   const close = () => card.remove();
   const card = make(
-    "div", { class: `notice ${kind}` }, make("p", { text }),
-    action && make("button", { type: "button", text: action.text, on: { click: () => { close(); action.run(); } } }),
-    make("button", { type: "button", class: "plain", "aria-label": t("Close this message"), text: "×", on: { click: close } }),
+    "div",
+    { class: `notice ${kind}` },
+    make("p", { text }),
+    action &&
+      make("button", {
+        type: "button",
+        text: action.text,
+        on: {
+          click: () => {
+            close();
+            action.run();
+          },
+        },
+      }),
+    make("button", {
+      type: "button",
+      class: "plain",
+      "aria-label": t("Close this message"),
+      text: "×",
+      on: { click: close },
+    }),
   );
   box.append(card);
   while (box.children.length > MOST) box.firstElementChild.remove();
@@ -23,5 +41,7 @@ export function notice(text, { action = null, stays = false, kind = "" } = {}) {
 
 // Why something was not done.
 export function complain(problem) {
-  notice(problem.errors?.length ? problem.errors.map((error) => error.msg).join(" ") : problem.message, { kind: "bad" });
+  notice(problem.errors?.length ? problem.errors.map((error) => error.msg).join(" ") : problem.message, {
+    kind: "bad",
+  });
 }

@@ -31,7 +31,10 @@ async function enter(field) {
     notice(t("Something runs already. Stop it first."));
     return;
   }
-  const shown = code.split("\n").map((line, i) => `${i === 0 ? ">>>" : "..."} ${line}\n`).join("");
+  const shown = code
+    .split("\n")
+    .map((line, i) => `${i === 0 ? ">>>" : "..."} ${line}\n`)
+    .join("");
   terminalOfPrompt().write("prompted", shown);
   if (entered.at(-1) !== code) entered.push(code);
   if (entered.length > MOST) entered.shift();
@@ -59,7 +62,8 @@ export function start() {
     const after = field.value.slice(field.selectionEnd);
     if (event.key === "Enter" && !event.shiftKey) enter(field);
     else if (event.key === "ArrowUp" && !event.shiftKey && !before.includes("\n") && at > 0) recall(field, at - 1);
-    else if (event.key === "ArrowDown" && !event.shiftKey && !after.includes("\n") && at < entered.length) recall(field, at + 1);
+    else if (event.key === "ArrowDown" && !event.shiftKey && !after.includes("\n") && at < entered.length)
+      recall(field, at + 1);
     else return;
     event.preventDefault();
   });

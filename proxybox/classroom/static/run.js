@@ -74,7 +74,8 @@ async function ask(kind, request) {
     return true;
   } catch (problem) {
     if (current?.run === null) end();
-    if (problem.status === 0) notice(t("Not connected: your program can run when the connection is back. Your code is kept."), { kind: "bad" });
+    if (problem.status === 0)
+      notice(t("Not connected: your program can run when the connection is back. Your code is kept."), { kind: "bad" });
     else complain(problem);
     return false;
   }
@@ -128,11 +129,14 @@ export const events = {
   value: (told) => of(told, ({ terminal }) => terminal.value(told.text)),
   display: (told) => of(told, ({ terminal }) => terminal.display(told.data, told.display_id, told.update)),
   clear: (told) => of(told, ({ terminal }) => terminal.clear(told.wait)),
-  input: (told) => of(told, ({ terminal, input }) => {
-    if (!replaying && current?.run !== told.run) return;
-    showResult(shown.kind === "repl" ? "prompt-panel" : "output-panel");
-    input.open(told.run, { focus: !replaying && current.asked && typedAt < current.at && !document.querySelector("dialog[open]") });
-  }),
+  input: (told) =>
+    of(told, ({ terminal, input }) => {
+      if (!replaying && current?.run !== told.run) return;
+      showResult(shown.kind === "repl" ? "prompt-panel" : "output-panel");
+      input.open(told.run, {
+        focus: !replaying && current.asked && typedAt < current.at && !document.querySelector("dialog[open]"),
+      });
+    }),
   finished(told) {
     ended.add(told.run);
     if (ended.size > 100) ended.delete(ended.values().next().value);
@@ -162,18 +166,46 @@ function finish(told, terminal, asked) {
   if (truncated) lines.push(make("p", { text: t("The output was too long: the rest was left out.") }));
   if (isStopped) lines.push(make("p", { class: "quiet", text: t("Stopped.") }));
   else if (error && !isGood) {
-    const where = error.line ? make("button", { type: "button", class: "link", text: t("Line {line}", { line: number(error.line) }), on: { click: () => goTo(error.line) } }) : null;
-    lines.push(make("p", { class: "error-line" }, make("strong", { text: error.message ? `${error.type}: ${error.message}` : error.type }), where ? " " : null, where));
+    const where = error.line
+      ? make("button", {
+          type: "button",
+          class: "link",
+          text: t("Line {line}", { line: number(error.line) }),
+          on: { click: () => goTo(error.line) },
+        })
+      : null;
+    lines.push(
+      make(
+        "p",
+        { class: "error-line" },
+        make("strong", { text: error.message ? `${error.type}: ${error.message}` : error.type }),
+        where ? " " : null,
+        where,
+      ),
+    );
   } else if (!isGood) lines.push(make("p", { class: "error-line" }, make("strong", { text: endOf(status, why) })));
   if (error?.traceback && !isStopped) {
-    lines.push(make("details", {}, make("summary", { text: t("Where it happened") }), make("pre", { class: "code", text: error.traceback })));
+    lines.push(
+      make(
+        "details",
+        {},
+        make("summary", { text: t("Where it happened") }),
+        make("pre", { class: "code", text: error.traceback }),
+      ),
+    );
   }
   if (hint) lines.push(make("p", { class: "hint", text: hint }));
-  if (kind === "run" && isGood) lines.push(make("p", { class: "quiet", text: t("Finished after {seconds} s.", { seconds: number(seconds) }) }));
+  if (kind === "run" && isGood)
+    lines.push(make("p", { class: "quiet", text: t("Finished after {seconds} s.", { seconds: number(seconds) }) }));
   if (lines.length > 0) terminal.add(make("div", { class: `end ${isGood || isStopped ? "good" : "bad"}` }, ...lines));
-  if (kind === "run" && error?.line && !isStopped) page.editor.mark(page.exercise.file, error.line, `${error.type}: ${error.message}`);
+  if (kind === "run" && error?.line && !isStopped)
+    page.editor.mark(page.exercise.file, error.line, `${error.type}: ${error.message}`);
   if (!asked) return;
-  const said = isGood ? t("Finished.") : error && !isStopped ? `${error.type}: ${error.message}${error.line ? `, ${t("Line {line}", { line: number(error.line) })}` : ""}` : endOf(status, why);
+  const said = isGood
+    ? t("Finished.")
+    : error && !isStopped
+      ? `${error.type}: ${error.message}${error.line ? `, ${t("Line {line}", { line: number(error.line) })}` : ""}`
+      : endOf(status, why);
   announce(`${said} ${terminal.spoken}`);
 }
 

@@ -16,15 +16,21 @@ function draw() {
     const exercise = course.exercises.find((each) => each.id === share.exercise)?.title ?? share.exercise;
     const from = share.by === "teacher" ? t("from the teacher") : t("from somebody in the class");
     return make(
-      "li", {},
+      "li",
+      {},
       make(
-        "button", { type: "button", class: "exercise", on: { click: () => open(share) } },
+        "button",
+        { type: "button", class: "exercise", on: { click: () => open(share) } },
         make("span", { class: "name", text: share.title }),
         make("span", { class: "facts", text: [exercise, from, when(share.at)].join(" · ") }),
       ),
     );
   });
-  byId("shares").replaceChildren(rows.length > 0 ? make("ul", { class: "exercises" }, ...rows) : make("p", { class: "empty", text: t("Code that your teacher shows to all comes here.") }));
+  byId("shares").replaceChildren(
+    rows.length > 0
+      ? make("ul", { class: "exercises" }, ...rows)
+      : make("p", { class: "empty", text: t("Code that your teacher shows to all comes here.") }),
+  );
   const count = byId("shares-count");
   count.hidden = shares.length === 0;
   count.textContent = number(shares.length);
@@ -39,10 +45,19 @@ function open(share) {
   });
   editor.setReadOnly(true);
   editor.open(share.files);
-  byId("share-files").replaceChildren(...Object.keys(share.files).map((name, i) => make("button", {
-    type: "button", role: "tab", text: name, "data-name": name, "aria-controls": "share-editor",
-    "aria-selected": String(i === 0), tabindex: i === 0 ? "0" : "-1",
-  })));
+  byId("share-files").replaceChildren(
+    ...Object.keys(share.files).map((name, i) =>
+      make("button", {
+        type: "button",
+        role: "tab",
+        text: name,
+        "data-name": name,
+        "aria-controls": "share-editor",
+        "aria-selected": String(i === 0),
+        tabindex: i === 0 ? "0" : "-1",
+      }),
+    ),
+  );
   byId("share-copy").disabled = isHeld();
   if (!byId("share").open) byId("share").showModal();
 }
@@ -58,7 +73,9 @@ export const events = {
   share(share) {
     page.me.shares = [share, ...page.me.shares.filter((each) => each.id !== share.id)];
     draw();
-    notice(t("New shared code: {title}", { title: share.title }), { action: { text: t("Look at it"), run: () => open(share) } });
+    notice(t("New shared code: {title}", { title: share.title }), {
+      action: { text: t("Look at it"), run: () => open(share) },
+    });
   },
   unshare({ id }) {
     page.me.shares = page.me.shares.filter((each) => each.id !== id);

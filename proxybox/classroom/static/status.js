@@ -5,7 +5,7 @@ import { t, when } from "./lib/words.js";
 import { isHeld, on, page, tell } from "./page.js";
 
 let draft = { state: "saved", problem: null, at: null };
-let wasAway = false;
+let wasAway = null; // null: there was no connection yet
 
 function show(kind, text, title = "") {
   const element = byId("status");
@@ -21,11 +21,14 @@ function update() {
   if (state === "refused") show("bad", t("Not saved: {why}", { why: problem.message }), problem.message);
   else if (state === "unsent" || (!page.isConnected && state !== "saved")) {
     show("away", t("Not sent yet"), t("Your work is kept in this browser, and sent when the connection is back."));
-  } else if (!page.isConnected) show("away", t("Not connected"), t("You can go on typing: it is kept in this browser."));
+  } else if (!page.isConnected)
+    show("away", t("Not connected"), t("You can go on typing: it is kept in this browser."));
   else if (state === "saved") show("saved", at ? t("Saved {time}", { time: when(at) }) : t("Saved"));
   else show("busy", t("Saving …"));
   // Saving all the time is not worth hearing; that the connection is lost, and back, is.
-  if (away !== wasAway) announce(away ? t("Not connected. What you type is kept in this browser.") : t("Connected again. All is saved."));
+  if (wasAway === null && away) return;
+  if (wasAway !== null && away !== wasAway)
+    announce(away ? t("Not connected. What you type is kept in this browser.") : t("Connected again. All is saved."));
   wasAway = away;
 }
 
@@ -55,6 +58,5 @@ export function start() {
     access();
     tell("access");
   });
-  wasAway = !page.isConnected;
   update();
 }

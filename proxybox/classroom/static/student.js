@@ -55,7 +55,8 @@ function makeEditor() {
     label: (name) => t("Code of {name}", { name }),
     describedBy: "editor-help",
     onChange: files.changed,
-    onTooLong: (name) => notice(t("{name} would become too long: a file may have 1,048,576 characters.", { name }), { kind: "bad" }),
+    onTooLong: (name) =>
+      notice(t("{name} would become too long: a file may have 1,048,576 characters.", { name }), { kind: "bad" }),
     complete: ({ code, cursor }) =>
       send("POST", "/api/complete", { exercise: page.exercise.id, code, cursor }, { timeout: 4_000 }).catch(() => null),
     // Before the editor's own keys, which mean something else by them; the page listens to these.
@@ -72,7 +73,8 @@ function makeDrafts() {
     send: files.put,
     onState: status.draftState,
     onSaved: (exercise, answer) => {
-      if (answer.conflict) notice(t("Also changed on another device: this is now the latest. The other one is in Versions."));
+      if (answer.conflict)
+        notice(t("Also changed on another device: this is now the latest. The other one is in Versions."));
     },
   });
   const leave = () => page.drafts.leave();
@@ -100,9 +102,9 @@ async function openExercise(id) {
 }
 
 const handlers = {
-  ...Object.fromEntries(Object.entries(run.events).map(([name, call]) => [
-    name, (data, { id } = {}) => isKnown(id) || call(data),
-  ])),
+  ...Object.fromEntries(
+    Object.entries(run.events).map(([name, call]) => [name, (data, { id } = {}) => isKnown(id) || call(data)]),
+  ),
   ...tests.events,
   ...shares.events,
   saved: files.savedElsewhere,
@@ -113,7 +115,10 @@ const handlers = {
     const before = page.exercise;
     exercises.open(exercise, { focus: true }).then((opened) => {
       if (!opened) return;
-      const back = before && { text: t("Back to {title}", { title: before.title }), run: () => exercises.open(before.id, { focus: true }) };
+      const back = before && {
+        text: t("Back to {title}", { title: before.title }),
+        run: () => exercises.open(before.id, { focus: true }),
+      };
       notice(t("Your teacher has opened: {title}", { title: page.exercise.title }), { action: back });
     });
   },

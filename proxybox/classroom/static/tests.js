@@ -9,35 +9,65 @@ import { on, page, tell } from "./page.js";
 import { body, showResult } from "./run.js";
 
 const WORDS = () => ({
-  ok: t("passed"), wrong_answer: t("not yet"), skipped: t("not run"), forbidden: t("against the rules"), syntax_error: t("syntax error"),
-  error: t("error"), crashed: t("crashed"), time_limit: t("too slow"), memory_limit: t("too much memory"), output_limit: t("too much output"),
+  ok: t("passed"),
+  wrong_answer: t("not yet"),
+  skipped: t("not run"),
+  forbidden: t("against the rules"),
+  syntax_error: t("syntax error"),
+  error: t("error"),
+  crashed: t("crashed"),
+  time_limit: t("too slow"),
+  memory_limit: t("too much memory"),
+  output_limit: t("too much output"),
 });
 
 function testRow(test) {
   const state = test.status === "ok" ? "passed" : test.status === "skipped" ? "skipped" : "failed";
   const head = make(
-    "div", { class: "test-head" },
+    "div",
+    { class: "test-head" },
     make("span", { class: "verdict", text: WORDS()[test.status] ?? test.status.replaceAll("_", " ") }),
     make("span", { class: "name", text: test.name }),
-    test.possible ? make("span", { class: "points", text: t("{points} of {possible} points", { points: number(test.points), possible: number(test.possible) }) }) : null,
+    test.possible
+      ? make("span", {
+          class: "points",
+          text: t("{points} of {possible} points", { points: number(test.points), possible: number(test.possible) }),
+        })
+      : null,
   );
   const row = make("li", { class: `test ${state}` }, head);
   if (test.message) row.append(make("p", { class: "message", text: test.message }));
   if (test.line) {
-    row.append(make("button", {
-      type: "button", class: "link", text: t("Go to line {line}", { line: number(test.line) }),
-      on: { click: () => page.editor.goTo(page.exercise.file, test.line) },
-    }));
+    row.append(
+      make("button", {
+        type: "button",
+        class: "link",
+        text: t("Go to line {line}", { line: number(test.line) }),
+        on: { click: () => page.editor.goTo(page.exercise.file, test.line) },
+      }),
+    );
   }
   if (test.output) {
-    row.append(make("details", {}, make("summary", { text: t("What was printed") }), make("pre", { class: "printed", tabindex: "0", text: test.output })));
+    row.append(
+      make(
+        "details",
+        {},
+        make("summary", { text: t("What was printed") }),
+        make("pre", { class: "printed", tabindex: "0", text: test.output }),
+      ),
+    );
   }
   return row;
 }
 
 function summary(results) {
-  const parts = [t("{passed} of {total} tests passed", { passed: number(results.passed), total: number(results.total) })];
-  if (results.possible) parts.push(t("{points} of {possible} points", { points: number(results.points), possible: number(results.possible) }));
+  const parts = [
+    t("{passed} of {total} tests passed", { passed: number(results.passed), total: number(results.total) }),
+  ];
+  if (results.possible)
+    parts.push(
+      t("{points} of {possible} points", { points: number(results.points), possible: number(results.possible) }),
+    );
   return parts.join(" · ");
 }
 
@@ -46,18 +76,45 @@ function draw() {
   const parts = [];
   if (handed) {
     const late = handed.late ? ` ${t("(late)")}` : "";
-    parts.push(make("p", { class: "handed" }, make("strong", { text: t("Handed in {time}", { time: when(handed.at) }) + late }), ` ${handed.results ? summary(handed.results) : t("It is kept, and will be graded.")}`));
+    parts.push(
+      make(
+        "p",
+        { class: "handed" },
+        make("strong", { text: t("Handed in {time}", { time: when(handed.at) }) + late }),
+        ` ${handed.results ? summary(handed.results) : t("It is kept, and will be graded.")}`,
+      ),
+    );
   }
   if (results) {
     const done = results.total > 0 && results.passed === results.total;
     parts.push(
       make("p", { class: `summary ${done ? "done" : ""}`, text: summary(results) }),
-      results.total ? make("progress", { max: String(results.total), value: String(results.passed), "aria-label": t("Tests passed") }) : null,
+      results.total
+        ? make("progress", {
+            max: String(results.total),
+            value: String(results.passed),
+            "aria-label": t("Tests passed"),
+          })
+        : null,
       results.message ? make("p", { class: "message", text: results.message }) : null,
       make("ol", { class: "results" }, ...results.tests.map(testRow)),
-      results.hidden?.total ? make("p", { class: "quiet", text: t("Hidden tests: {passed} of {total} passed.", { passed: number(results.hidden.passed), total: number(results.hidden.total) }) }) : null,
+      results.hidden?.total
+        ? make("p", {
+            class: "quiet",
+            text: t("Hidden tests: {passed} of {total} passed.", {
+              passed: number(results.hidden.passed),
+              total: number(results.hidden.total),
+            }),
+          })
+        : null,
     );
-  } else parts.push(make("p", { class: "empty", text: t("The tests have not run yet. Press Test to see what your program does already.") }));
+  } else
+    parts.push(
+      make("p", {
+        class: "empty",
+        text: t("The tests have not run yet. Press Test to see what your program does already."),
+      }),
+    );
   byId("tests").replaceChildren(...parts.filter((part) => part !== null));
   const count = byId("tests-count");
   count.hidden = !results?.total;
@@ -79,28 +136,41 @@ export const events = {
     if (page.exercise?.id !== exercise) return;
     page.exercise.handed_in = handed_in;
     draw();
-    if (handed_in.results) notice(t("Your hand-in was tested: {results}.", { results: summary(handed_in.results) }), { kind: "good" });
+    if (handed_in.results)
+      notice(t("Your hand-in was tested: {results}.", { results: summary(handed_in.results) }), { kind: "good" });
   },
 };
 
 async function handIn() {
   const { id, title } = page.exercise;
   const names = page.editor.names.join(", ");
-  const text = make("p", { text: t("Your teacher gets these files as they are now: {names}. You can go on, and hand in again.", { names }) });
-  if (!(await ask({ title: t("Hand in “{title}”?", { title }), fields: [text], yes: t("Hand in"), no: t("Not yet") }))) return;
+  const text = make("p", {
+    text: t("Your teacher gets these files as they are now: {names}. You can go on, and hand in again.", { names }),
+  });
+  if (!(await ask({ title: t("Hand in “{title}”?", { title }), fields: [text], yes: t("Hand in"), no: t("Not yet") })))
+    return;
   byId("hand-in").disabled = true;
   try {
     await page.drafts.flush(id);
-    const files = Object.fromEntries(Object.entries(page.editor.files).filter(([name]) => !page.exercise.read_only?.includes(name)));
+    const files = Object.fromEntries(
+      Object.entries(page.editor.files).filter(([name]) => !page.exercise.read_only?.includes(name)),
+    );
     const told = await send("POST", `${path(id)}/hand-in`, { ...body(), files }, { timeout: 30_000 });
     if (told.version) page.drafts.setBase(id, told.version);
     tell("handed-in", { exercise: id, handed_in: told.handed_in });
     page.exercise.handed_in = told.handed_in;
     draw();
     const late = told.handed_in.late ? ` ${t("It came after the deadline.")}` : "";
-    notice(t("Handed in {time}: {names}.", { time: when(told.handed_in.at), names }) + late, { kind: "good", stays: true });
+    notice(t("Handed in {time}: {names}.", { time: when(told.handed_in.at), names }) + late, {
+      kind: "good",
+      stays: true,
+    });
   } catch (problem) {
-    if (problem.status === 0) notice(t("Not handed in: there is no connection. Your code is kept in this browser; hand in again when it is back."), { kind: "bad", stays: true });
+    if (problem.status === 0)
+      notice(
+        t("Not handed in: there is no connection. Your code is kept in this browser; hand in again when it is back."),
+        { kind: "bad", stays: true },
+      );
     else complain(problem);
   } finally {
     byId("hand-in").disabled = false;

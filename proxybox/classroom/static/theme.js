@@ -8,7 +8,8 @@
     } catch {
       // no storage: the system's
     }
-    document.documentElement.dataset.theme = chosen === "light" || chosen === "dark" ? chosen : dark.matches ? "dark" : "light";
+    document.documentElement.dataset.theme =
+      chosen === "light" || chosen === "dark" ? chosen : dark.matches ? "dark" : "light";
   };
   dark.addEventListener("change", set);
   addEventListener("storage", set);

@@ -158,6 +158,7 @@ class Visitor:
         """Puts a text into the editor, in place of all that was there."""
         self.page.locator("#editor .cm-content").click()
         self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.press("Delete")  # else the browser carries the old text's style over to the new one
         self.page.keyboard.insert_text(text)
 
     def run(self, text: str) -> str:

@@ -3,13 +3,28 @@
 const NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 // Where the sixteen colours stand, roughly: any other colour becomes the nearest one, so that all can be read in each theme.
 const PLACES = [
-  [0, 0, 0], [205, 0, 0], [0, 205, 0], [205, 205, 0], [0, 0, 238], [205, 0, 205], [0, 205, 205], [229, 229, 229],
-  [127, 127, 127], [255, 0, 0], [0, 255, 0], [255, 255, 0], [92, 92, 255], [255, 0, 255], [0, 255, 255], [255, 255, 255],
+  [0, 0, 0],
+  [205, 0, 0],
+  [0, 205, 0],
+  [205, 205, 0],
+  [0, 0, 238],
+  [205, 0, 205],
+  [0, 205, 205],
+  [229, 229, 229],
+  [127, 127, 127],
+  [255, 0, 0],
+  [0, 255, 0],
+  [255, 255, 0],
+  [92, 92, 255],
+  [255, 0, 255],
+  [0, 255, 255],
+  [255, 255, 255],
 ];
 const LONGEST = 4096; // characters of a sequence that is not complete
 // A CSI, OSC (or DCS, PM, APC, SOS), other escape, or a control that is not a newline, return or tab.
 // eslint-disable-next-line no-control-regex
-const SEQUENCE = /\x1b\[([\d;:]*)([ -/<-?]*[\d;:]*)([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\^-~]|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]/g;
+const SEQUENCE =
+  /\x1b\[([\d;:]*)([ -/<-?]*[\d;:]*)([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\^-~]|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]/g;
 // eslint-disable-next-line no-control-regex
 const BEGUN = /\x1b(?:\[[\d;:<-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)$/;
 
@@ -95,7 +110,10 @@ function named([form, ...values]) {
     if (index < 16) return index < 8 ? NAMES[index] : `bright-${NAMES[index - 8]}`;
     const cube = (digit) => (digit ? 55 + 40 * digit : 0);
     const six = index - 16;
-    place = index >= 232 ? Array(3).fill(8 + 10 * (index - 232)) : [Math.floor(six / 36), Math.floor(six / 6) % 6, six % 6].map(cube);
+    place =
+      index >= 232
+        ? Array(3).fill(8 + 10 * (index - 232))
+        : [Math.floor(six / 36), Math.floor(six / 6) % 6, six % 6].map(cube);
   }
   if (place.length !== 3 || !place.every((value) => value >= 0 && value <= 255)) return null;
   const far = PLACES.map((each) => each.reduce((sum, value, i) => sum + (value - place[i]) ** 2, 0));

@@ -10,7 +10,10 @@ export function lines(before, after) {
   while (start < a.length && start < b.length && a[start] === b[start]) start += 1;
   let end = 0;
   while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
-  const same = (from, count) => Array(count).fill().map((_, i) => ({ kind: "same", text: a[from + i] }));
+  const same = (from, count) =>
+    Array(count)
+      .fill()
+      .map((_, i) => ({ kind: "same", text: a[from + i] }));
   const rows = [
     ...same(0, start),
     ...middle(a.slice(start, a.length - end), b.slice(start, b.length - end)),

@@ -19,14 +19,15 @@ export function make(tag, { text, on = {}, ...attributes } = {}, ...children) {
 }
 
 // HTML that the server has made from Markdown, with HTML in it disabled: values whose keys end in `_html`, and nothing else.
-// Its headings go below those of the page.
-export function setTrusted(element, html, { below = 2 } = {}) {
+// Its highest headings get the level `top`.
+export function setTrusted(element, html, { top = 3 } = {}) {
   element.innerHTML = html;
-  for (const heading of element.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
-    const level = Math.min(6, Number(heading.localName[1]) + below);
-    const lower = document.createElement(`h${level}`);
-    lower.append(...heading.childNodes);
-    heading.replaceWith(lower);
+  const headings = [...element.querySelectorAll("h1, h2, h3, h4, h5, h6")];
+  const highest = Math.min(...headings.map((heading) => Number(heading.localName[1])));
+  for (const heading of headings) {
+    const moved = document.createElement(`h${Math.min(6, Number(heading.localName[1]) - highest + top)}`);
+    moved.append(...heading.childNodes);
+    heading.replaceWith(moved);
   }
   for (const table of element.querySelectorAll("table, pre")) table.tabIndex = 0; // they may scroll
   for (const link of element.querySelectorAll("a[href]")) {
@@ -89,7 +90,8 @@ export function ask({ title, fields = [], yes, no, danger = false }) {
     const form = make("form", { method: "dialog" });
     const heading = make("h2", { id: "ask-title", text: title });
     const buttons = make(
-      "div", { class: "buttons" },
+      "div",
+      { class: "buttons" },
       make("button", { class: danger ? "danger" : "primary", value: "yes", text: yes }),
       no ? make("button", { type: "button", text: no, on: { click: () => dialog.close("") } }) : null,
     );

@@ -133,7 +133,8 @@ export class Drafts {
 
   // The page goes away: what still fits into a last request is sent without waiting for the answer.
   leave() {
-    for (const draft of this.drafts.values()) if (!draft.isEmpty && draft.busy === null) this.#go(draft, true).catch(() => {});
+    for (const draft of this.drafts.values())
+      if (!draft.isEmpty && draft.busy === null) this.#go(draft, true).catch(() => {});
   }
 
   #later(draft, pause) {
@@ -225,7 +226,16 @@ export class Drafts {
     if (draft.isEmpty) return local.drop("drafts", key);
     const { exercise, base, sending } = draft;
     const changes = Object.fromEntries(draft.changes);
-    return local.keep("drafts", { key, seat: this.seat, client: this.client, exercise, base, sending, changes, at: Date.now() });
+    return local.keep("drafts", {
+      key,
+      seat: this.seat,
+      client: this.client,
+      exercise,
+      base,
+      sending,
+      changes,
+      at: Date.now(),
+    });
   }
 
   #tell() {

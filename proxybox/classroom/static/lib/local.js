@@ -15,7 +15,8 @@ function open() {
       resolve(null);
       return;
     }
-    request.onupgradeneeded = () => STORES.forEach((store) => request.result.createObjectStore(store, { keyPath: "key" }));
+    request.onupgradeneeded = () =>
+      STORES.forEach((store) => request.result.createObjectStore(store, { keyPath: "key" }));
     request.onsuccess = () => {
       // Another page's newer form of the store, or its removal, waits for this.
       request.result.onversionchange = () => request.result.close();

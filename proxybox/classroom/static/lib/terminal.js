@@ -158,7 +158,7 @@ export class Terminal {
       this.length = 0;
     }
     this.again = false;
-    for (let at = 0; at < text.length; ) {
+    for (let at = 0; at < text.length;) {
       if (this.line === null || this.length >= LONGEST_LINE) this.#begin();
       const part = text.slice(at, at + LONGEST_LINE - this.length);
       const name = `${stream} ${classes}`.trim();
@@ -184,7 +184,10 @@ function pictureOf(data) {
   const kind = PICTURES.find((each) => typeof data[each] === "string");
   const said = data["text/plain"] ?? "";
   if (kind === undefined) return make("div", { class: "line" }, make("span", { class: "value", text: said }));
-  const source = kind === "image/svg+xml" ? `data:${kind},${encodeURIComponent(data[kind])}` : `data:${kind};base64,${data[kind].replace(/\s/g, "")}`;
+  const source =
+    kind === "image/svg+xml"
+      ? `data:${kind},${encodeURIComponent(data[kind])}`
+      : `data:${kind};base64,${data[kind].replace(/\s/g, "")}`;
   const image = make("img", { src: source, alt: said.slice(0, 300) || t("Picture made by the program") });
   return make("figure", { class: "picture" }, image);
 }

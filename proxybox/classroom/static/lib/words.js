@@ -4,7 +4,13 @@ const messages = JSON.parse(document.getElementById("messages")?.textContent || 
 const language = document.documentElement.lang || "en";
 const plurals = new Intl.PluralRules(language);
 const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
-const calendar = new Intl.DateTimeFormat(language, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const calendar = new Intl.DateTimeFormat(language, {
+  weekday: "short",
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+});
 const numbers = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
 
 function fill(text, values) {
