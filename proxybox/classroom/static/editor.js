@@ -84,6 +84,15 @@ function indent(view) {
   return true;
 }
 
+// The one change that leads from a text to another: what is the same at both ends stays, and the cursor in it.
+function difference(before, after) {
+  let from = 0;
+  while (from < before.length && before[from] === after[from]) from += 1;
+  let [to, end] = [before.length, after.length];
+  while (to > from && end > from && before[to - 1] === after[end - 1]) [to, end] = [to - 1, end - 1];
+  return { from, to, insert: after.slice(from, end) };
+}
+
 export class Editor {
   // nonce: for the editor's style element. label(name): what the field is called. complete({code, cursor}) -> {start, matches}
   // in code points, or null. onChange(name, text): somebody typed. keys: [{key, run}] that come before the editor's own.
@@ -155,7 +164,7 @@ export class Editor {
     }
     const state = this.#stateOf(name);
     if (state.doc.toString() === text) return;
-    const change = { changes: { from: 0, to: state.doc.length, insert: text }, annotations: external.of(true) };
+    const change = { changes: difference(state.doc.toString(), text), annotations: external.of(true) };
     if (name === this.name) this.view.dispatch(change);
     else this.states.set(name, state.update(change).state);
   }

@@ -25,35 +25,54 @@ export async function answer(path) {
   }
 }
 
-// Opens an exercise. The one before stays as it is: its changes are sent on their own.
+// Opens an exercise. The one before stays as it is: its changes are sent on their own. One that is open already is loaded
+// anew, and what is being typed stays.
 export async function open(id, { focus = false } = {}) {
   const turn = (asked += 1);
   let exercise;
   try {
-    exercise = await answer(path(id));
+    // An answer that is older than what was saved meanwhile is not what one has.
+    for (let tries = 0; tries < 3; tries += 1) {
+      exercise = await answer(path(id));
+      if (exercise.version >= page.drafts.base(id)) break;
+    }
   } catch (problem) {
     complain(problem);
     return false;
   }
   if (turn !== asked) return false; // another one was chosen meanwhile
+  const again = page.exercise?.id === id;
+  const isBehind = exercise.version < page.drafts.base(id);
   page.exercise = exercise;
   page.me.seat.exercise = id;
   page.drafts.setBase(id, exercise.version);
-  tell("exercise", { focus });
+  tell("exercise", { focus, again, isBehind });
   send("POST", "/api/open", { exercise: id }).catch(() => {});
   return true;
+}
+
+// What was saved is also what one finds without a connection.
+export async function saved(id, { version }, files) {
+  const kept = await local.read("answers", path(id));
+  if (kept === undefined || kept.seat !== page.me.seat.id || kept.told.version > version) return;
+  kept.told.version = version;
+  for (const [name, text] of Object.entries(files)) {
+    if (text === null) delete kept.told.files[name];
+    else kept.told.files[name] = text;
+  }
+  await local.keep("answers", kept);
 }
 
 export function path(id = page.exercise.id) {
   return `/api/exercises/${encodeURIComponent(id)}`;
 }
 
-function drawText({ focus }) {
+function drawText({ focus, again }) {
   const { exercise } = page;
   byId("title").textContent = exercise.title;
   document.title = `${exercise.title} · ${page.me.course.title}`;
   setTrusted(byId("text"), exercise.text_html);
-  byId("text-panel").scrollTop = 0;
+  if (!again) byId("text-panel").scrollTop = 0;
   drawFacts();
   if (focus) {
     showTab("text-panel");

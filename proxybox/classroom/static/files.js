@@ -1,6 +1,6 @@
 // The files of the open exercise: their tabs, new ones, other names, and what comes from elsewhere.
 
-import { send } from "./lib/api.js";
+import { get, send } from "./lib/api.js";
 import { announce, arrows, ask, byId, make } from "./lib/dom.js";
 import { t } from "./lib/words.js";
 import { path } from "./exercises.js";
@@ -29,14 +29,19 @@ export function put(exercise, body, last) {
 }
 
 // What the server has, and over it what it does not have yet.
-function load() {
+function load({ again, isBehind }) {
   const { exercise, editor, drafts } = page;
   const files = { ...exercise.files };
   for (const [name, text] of Object.entries(drafts.unsent(exercise.id))) {
     if (text === null) delete files[name];
     else files[name] = text;
   }
-  editor.open(inOrder(files), { fixed: exercise.read_only, show: exercise.file });
+  if (!again) editor.open(inOrder(files), { fixed: exercise.read_only, show: exercise.file });
+  else if (!isBehind) replace(files);
+  else {
+    // The server has lost what it had (it came back from a backup): it gets what stands here.
+    for (const [name, text] of Object.entries(editor.files)) if (files[name] !== text) changed(name, text);
+  }
   draw();
 }
 
@@ -176,7 +181,6 @@ async function remove() {
 // Another page of this student has saved: shown here, where nothing is unsaved.
 export async function savedElsewhere({ exercise, client }) {
   if (client === page.drafts.client || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;
-  const { get } = await import("./lib/api.js");
   const told = await get(path(exercise)).catch(complain);
   if (!told || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;
   page.drafts.setBase(exercise, told.version);
@@ -203,8 +207,12 @@ export function start() {
   byId("rename-file").addEventListener("click", rename);
   byId("delete-file").addEventListener("click", remove);
   byId("download").addEventListener("click", async () => {
-    await page.drafts.flush(page.exercise.id).catch(complain);
-    location.assign(`${path()}/download`);
+    try {
+      await page.drafts.flush(page.exercise.id);
+      make("a", { href: `${path()}/download`, download: true }).click();
+    } catch (problem) {
+      complain(problem);
+    }
   });
   on("exercise", load);
   on("access", () => page.exercise && draw());

@@ -153,7 +153,8 @@ function restore() {
   for (const name of Object.keys(now)) if (!(name in files)) changed(name, null);
   replace(files);
   byId("history").close();
-  notice(t("Brought back: the version of {time}. What you had before is in Versions, too.", { time: when(chosen.at) }));
+  const which = chosen.version === 0 ? t("as it was at the beginning") : when(chosen.at);
+  notice(t("Brought back: {version}. What you had before is in Versions, too.", { version: which }));
   announce(t("The version was brought back."));
   page.editor.focus();
 }

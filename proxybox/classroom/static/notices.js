@@ -4,7 +4,7 @@ import { byId, make } from "./lib/dom.js";
 import { t } from "./lib/words.js";
 
 const MOST = 4;
-const WHILE = 12_000;
+const WHILE = 12_000; // ms; faults stay until they are closed
 
 // action: {text, run}. stays: until it is closed.
 export function notice(text, { action = null, stays = false, kind = "" } = {}) {
@@ -35,7 +35,7 @@ export function notice(text, { action = null, stays = false, kind = "" } = {}) {
   );
   box.append(card);
   while (box.children.length > MOST) box.firstElementChild.remove();
-  if (!stays && !action) setTimeout(close, WHILE);
+  if (!stays && !action && kind !== "bad") setTimeout(close, WHILE);
   return close;
 }
 

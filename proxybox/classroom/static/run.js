@@ -143,6 +143,9 @@ export const events = {
     const mine = current !== null && (current.run === told.run || (current.run === null && current.kind === told.kind));
     const asked = mine && current.asked;
     if (mine) end();
+    if (told.kind === "check" && ["cancelled", "overloaded", "internal_error", "crashed"].includes(told.status)) {
+      notice(endOf(told.status, told.why));
+    }
     if (told.kind === "check" || shown?.run !== told.run) return;
     const { terminal, input } = place(told.kind);
     if (input.close()) (told.kind === "repl" ? byId("prompt-text") : page.editor).focus();

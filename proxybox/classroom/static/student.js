@@ -72,7 +72,8 @@ function makeDrafts() {
     seat: page.me.seat.id,
     send: files.put,
     onState: status.draftState,
-    onSaved: (exercise, answer) => {
+    onSaved: (exercise, answer, sent) => {
+      exercises.saved(exercise, answer, sent);
       if (answer.conflict)
         notice(t("Also changed on another device: this is now the latest. The other one is in Versions."));
     },

@@ -24,7 +24,8 @@ function isOurs(address) {
 // The server's file, kept for later.
 async function fresh(request) {
   const url = new URL(request.url ?? request, self.location.origin);
-  const response = await fetch(request, { cache: "no-cache" });
+  // A request of the browser's own goes as it is: one to open a page cannot be made anew.
+  const response = await (typeof request === "string" ? fetch(request, { cache: "no-cache" }) : fetch(request));
   if (response.ok && !response.redirected && url.search === "") {
     const cache = await caches.open(CACHE);
     await cache.put(url.href, response.clone());

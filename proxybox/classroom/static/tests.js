@@ -119,7 +119,6 @@ function draw() {
   const count = byId("tests-count");
   count.hidden = !results?.total;
   count.textContent = results?.total ? `${number(results.passed)}/${number(results.total)}` : "";
-  byId("check").hidden = page.exercise.checks === false;
 }
 
 export const events = {

@@ -166,7 +166,7 @@ export class Drafts {
     }
     try {
       const answer = await this.send(draft.exercise, { client: this.client, ...draft.sending }, last);
-      this.saved(draft.exercise, answer);
+      this.#saved(draft.exercise, answer);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       if (problem.passes) this.#again(draft, problem);
@@ -176,15 +176,16 @@ export class Drafts {
   }
 
   // The server has what was on its way.
-  saved(exercise, answer) {
+  #saved(exercise, answer) {
     const draft = this.#draft(exercise);
+    const { files } = draft.sending;
     draft.sending = null;
     draft.failures = 0;
     draft.refused = null;
     draft.base = Math.max(draft.base, answer.version);
     this.at = answer.at;
     this.#write(draft);
-    this.onSaved(exercise, answer);
+    this.onSaved(exercise, answer, files);
   }
 
   #again(draft, problem) {
