@@ -20,7 +20,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents man words dist clean
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man words dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -35,6 +35,7 @@ help:
 	@echo 'make soak       2,000 boxes in one controller, and what it holds of the host'
 	@echo 'make fuzz       fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
 	@echo 'make agents     install the libraries that agents are built with, and test our tools and executors with them'
+	@echo 'make browser    the pages of the classroom in Chromium and Firefox, as they are installed here'
 	@echo 'make man        write the manual page anew, from the commands (share/man/man1/proxybox.1)'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
 	@echo 'make dist       source distribution and wheel, in dist/'
@@ -97,6 +98,16 @@ agents: setup
 		echo 'agents: installing smolagents, inspect_ai, openai-agents, pydantic-ai and langchain-core into .venv'; \
 		$(PY) -m pip install --quiet --disable-pip-version-check -e '.[agents-tests]'; }
 	@$(PY) -m pytest -q -n auto --dist loadfile $(PYTEST_FLAGS) tests/agents
+
+# Playwright drives the browsers of this machine, and downloads none.
+browser: setup
+	@$(PY) -c 'import axe_playwright_python, playwright' 2>/dev/null || { \
+		echo 'browser: installing playwright and axe-playwright-python into .venv'; \
+		$(PY) -m pip install --quiet --disable-pip-version-check -e '.[browser]'; }
+	@for each in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$each >/dev/null && exit 0; done; \
+		echo 'browser: there is no Chromium here: apt install chromium, or the package of it that your system has'; exit 1
+	@$(PY) -m pytest -q $(PYTEST_FLAGS) tests/classroom/browser
 
 man: setup
 	@$(PY) tools/manpage.py
