@@ -10,8 +10,11 @@ const PAUSE = 2_500; // ms between two changes of the order
 const REST = 4_000; // ms after the pointer last moved over the cards until their order may change
 const GAP = 6; // px between cards
 // How cards may look, from roomy to dense: the least width and the height, in px. teacher.css has the same heights.
-const ROOMY = { name: "roomy", width: 200, height: 88 };
-const DENSE = { name: "dense", width: 144, height: 59 };
+const LOOKS = [
+  { name: "roomy", width: 200, height: 88 },
+  { name: "dense", width: 166, height: 59 },
+  { name: "tight", width: 144, height: 54 },
+];
 
 class Card {
   constructor(id, open) {
@@ -221,12 +224,9 @@ export class Grid {
     if (width === 0) return;
     const most = (look) => Math.max(1, Math.floor((width + GAP) / (look.width + GAP)));
     const fits = (look, columns) => Math.ceil(count / columns) * (look.height + GAP) - GAP <= height;
-    let look = ROOMY;
-    let columns = most(ROOMY);
-    if (!fits(ROOMY, columns)) {
-      look = DENSE;
-      while (columns < most(DENSE) && !fits(DENSE, columns)) columns += 1;
-    }
+    const look = LOOKS.find((each) => fits(each, most(each))) ?? LOOKS.at(-1);
+    let columns = Math.min(most(LOOKS[0]), most(look));
+    while (columns < most(look) && !fits(look, columns)) columns += 1;
     this.columns = columns;
     list.dataset.look = look.name;
     list.style.setProperty("--columns", columns);
